@@ -1,0 +1,95 @@
+"""Files: written whole or not at all, read with the line number of what is wrong, named by their hash."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary neighbour, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Say that `path` cannot be written: a full disk, a missing permission, a file where a folder should be."""
+    return InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another --output")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Serialise with Japanese left readable and keys in the order given."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value a line, atomically."""
+    write_atomic(path, "".join(to_json(row) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file; a missing or broken one is an `InputError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: broken JSON: {error.msg}; mend or remove the line") from error
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each non-empty line.
+
+    Raises:
+        InputError: the file is missing or unreadable, or a line is not a JSON object.
+    """
+    try:
+        handle = path.open(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    number = 0
+    with handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                if line.strip():
+                    yield number, _object(path, number, line)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}:{number + 1}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{number}: broken JSON: {error.msg}; mend or remove the line") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}:{number}: expected a JSON object in braces, found {type(value).__name__}")
+    return value
+
+
+def hash_text(text: str) -> str:
+    """First 16 hex digits of the SHA-256 of `text` in UTF-8: enough to trace, short enough to print."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Whole SHA-256 of a file's bytes, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,49 @@
+"""The one way from text to token ids, shared by training and exam so that they can never differ."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Tokenizer = Any  # transformers.PreTrainedTokenizerBase; importing it for the annotation would cost seconds
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text with the tokenizer's default special tokens.
+
+    A BOS that the text already spells is not added again, and an EOS that the tokenizer appends by
+    default is taken off: what follows a prompt must not follow an end.
+    """
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    return [_trim(tokenizer, text, list(ids)) for text, ids in zip(texts, encoded, strict=True)]
+
+
+def _trim(tokenizer: Tokenizer, text: str, ids: list[int]) -> list[int]:
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if bos is not None and ids[:2] == [bos, bos]:
+        ids = ids[1:]
+    if eos is not None and ids and ids[-1] == eos and not text.endswith(tokenizer.eos_token):
+        ids = ids[:-1]
+    return ids
+
+
+def encode_continuations(
+    tokenizer: Tokenizer, prompt: str, continuations: Sequence[str]
+) -> tuple[list[int], list[list[int]]]:
+    """Encode a prompt and, jointly with it, each continuation.
+
+    Returns:
+        The ids of the prompt that all continuations share, and for each continuation the ids that
+        follow. Each pair joined is exactly `encode(prompt + continuation)`. Where a tokenizer merges
+        the last characters of the prompt with the continuation, the shared prompt is shorter by them.
+    """
+    alone, *joint = encode(tokenizer, [prompt, *(prompt + text for text in continuations)])
+    shared = min((_common_length(alone, ids) for ids in joint), default=len(alone))
+    return alone[:shared], [ids[shared:] for ids in joint]
+
+
+def _common_length(left: list[int], right: list[int]) -> int:
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return index
+    return min(len(left), len(right))

@@ -1,0 +1,100 @@
+"""A model as files: where it lies, what it is called by content, whether it is whole."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.files import hash_file, read_json
+
+ORIGIN = "jmedllm.json"
+"""File beside our adapters that names the base they were trained on."""
+
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
+_IDENTITY = ("config.json", "tokenizer.json", "tokenizer.model", "adapter_config.json")
+
+
+def go_offline() -> None:
+    """Forbid the Hugging Face libraries any call; must run before they are imported."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
+    """Directory of a model given as a directory or as an id in the Hugging Face cache.
+
+    Nothing is fetched unless `download` is true; then only safetensors and tokenizer files are.
+
+    Raises:
+        InputError: there is no such directory and no such cached model.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"model {name!r}: no such directory")
+    if not download:
+        go_offline()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, local_files_only=not download, allow_patterns=_HUB_FILES
+            )
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        if download:
+            raise InputError(f"model {name!r}: download failed: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"model {name!r}: no such directory, and not in the local Hugging Face cache; "
+            "give a directory or allow one download with --download"
+        ) from None
+
+
+def require_model(folder: Path) -> None:
+    """Check that a directory can be loaded as a model with its tokenizer.
+
+    Raises:
+        InputError: config, safetensors weights or tokenizer are missing.
+    """
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(f"model {folder}: no tokenizer (tokenizer.json); copy the base model's tokenizer files")
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits over the bytes of config, tokenizer and every weight file.
+
+    Reads all weights once (about a second per gigabyte): two models share a fingerprint only if they
+    would answer alike.
+    """
+    digest = hashlib.sha256()
+    files = [folder / name for name in _IDENTITY if (folder / name).is_file()]
+    for path in sorted([*files, *folder.glob("*.safetensors")]):
+        digest.update(f"{path.name} {hash_file(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def require_adapter(adapter: Path, base: Path) -> None:
+    """Check that `adapter` is a PEFT directory and, where it says so, was trained on `base`.
+
+    Raises:
+        InputError: it is no adapter, or its origin names another base.
+    """
+    if not (adapter / "adapter_config.json").is_file():
+        raise InputError(f"adapter {adapter}: no adapter_config.json; is this a PEFT adapter directory?")
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise InputError(f"adapter {adapter}: no adapter_model.safetensors")
+    if (adapter / ORIGIN).is_file():
+        origin: dict[str, Any] = read_json(adapter / ORIGIN)
+        actual = fingerprint(base)
+        if origin["base_fingerprint"] != actual:
+            raise InputError(
+                f"adapter {adapter}: trained on base {origin['base_fingerprint']} ({origin['base']}), "
+                f"but {base} is {actual}; give the base it was trained on"
+            )

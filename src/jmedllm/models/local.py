@@ -1,0 +1,232 @@
+"""A causal language model on this machine, by transformers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.models import Completion, Request
+from jmedllm.models.batching import Tree, attention_mask, branch_log_probs, by_budget, lay_out
+from jmedllm.models.encoding import Tokenizer, encode, encode_continuations
+from jmedllm.models.folder import go_offline, require_adapter, require_model
+from jmedllm.precision import Precision
+
+TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
+"""Padded tokens in one scoring pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A loaded model with its tokenizer.
+
+    Attributes:
+        context: most tokens of prompt and continuation together.
+        trees: whether the architecture keeps the branches of a tree apart (tried out when loading);
+            where it does not, each choice is scored alone: the same numbers, more slowly.
+    """
+
+    name: str
+    network: Any
+    tokenizer: Tokenizer
+    device: torch.device
+    context: int
+    trees: bool
+
+    def score(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        """Sum of natural log-probabilities of each choice's tokens after the prompt, per request."""
+        trees = [self._tree(request) for request in requests]
+        if self.trees:
+            return self._score_trees(trees)
+        alone = iter(
+            self._score_trees([Tree(tree.prompt, [branch]) for tree in trees for branch in tree.branches])
+        )
+        return [tuple(next(alone)[0] for _ in tree.branches) for tree in trees]
+
+    def _tree(self, request: Request) -> Tree:
+        tree = Tree(*encode_continuations(self.tokenizer, request.prompt, request.choices))
+        self._require_room(request.id, tree.depth, "prompt and longest choice")
+        if not tree.prompt or not all(tree.branches):
+            raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
+        return tree
+
+    def _require_room(self, name: str, needed: int, what: str) -> None:
+        if needed > self.context:
+            raise InputError(
+                f"question {name}: {what} need {needed} tokens, the context of {self.name} is "
+                f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
+            )
+
+    @torch.inference_mode()
+    def _score_trees(self, trees: Sequence[Tree]) -> list[tuple[float, ...]]:
+        scores: dict[int, tuple[float, ...]] = {}
+        for batch in by_budget([tree.length for tree in trees], TOKENS_PER_FORWARD[self.device.type]):
+            logits = self._forward([trees[i] for i in batch])
+            for row, index in zip(logits, batch, strict=True):
+                scores[index] = branch_log_probs(row, trees[index])
+        return [scores[i] for i in range(len(trees))]
+
+    def _forward(self, trees: Sequence[Tree]) -> torch.Tensor:
+        batch = lay_out(trees, self.tokenizer.pad_token_id)
+        mask = attention_mask(batch.branch.to(self.device), self.network.dtype)
+        output = self.network(
+            input_ids=batch.ids.to(self.device),
+            position_ids=batch.positions.to(self.device),
+            attention_mask=mask,
+            logits_to_keep=batch.keep,
+            use_cache=False,
+        )
+        return output.logits.cpu() if self.device.type == "cpu" else output.logits
+
+    @torch.inference_mode()
+    def complete(
+        self, requests: Sequence[Request], max_new_tokens: int, is_final: Callable[[str], bool]
+    ) -> list[Completion]:
+        """Greedy completions of one batch; rows stop at EOS, at `max_new_tokens` or when final."""
+        from transformers import StoppingCriteriaList
+
+        prompts = encode(self.tokenizer, [request.prompt for request in requests])
+        for request, ids in zip(requests, prompts, strict=True):
+            self._require_room(request.id, len(ids) + max_new_tokens, f"prompt and {max_new_tokens} new tokens")
+        width = max(map(len, prompts))
+        padding = [width - len(ids) for ids in prompts]
+        pad = self.tokenizer.pad_token_id
+        rows = torch.tensor([[pad] * n + ids for n, ids in zip(padding, prompts, strict=True)])
+        output = self.network.generate(
+            input_ids=rows.to(self.device),
+            attention_mask=torch.tensor([[0] * n + [1] * (width - n) for n in padding]).to(self.device),
+            generation_config=_greedy(self.network, self.tokenizer, max_new_tokens),
+            stopping_criteria=StoppingCriteriaList([_StopWhenFinal(self.tokenizer, padding, is_final)]),
+        )
+        return [
+            self._completion(row[n:width], row[width:])
+            for row, n in zip(output.tolist(), padding, strict=True)
+        ]
+
+    def _completion(self, prompt: list[int], new: list[int]) -> Completion:
+        def decode(ids: list[int]) -> str:
+            return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+        return Completion(text=decode(new), decoded=decode(prompt + new))
+
+
+class _StopWhenFinal:
+    """Stopping criterion per row; decodes only rows whose newest token can end a line."""
+
+    def __init__(self, tokenizer: Tokenizer, padding: Sequence[int], is_final: Callable[[str], bool]) -> None:
+        self.tokenizer = tokenizer
+        self.padding = padding
+        self.is_final = is_final
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        newest = self.tokenizer.batch_decode(input_ids[:, -1:].tolist())
+        done = [
+            "\n" in piece and self.is_final(self.tokenizer.decode(row[n:], skip_special_tokens=True))
+            for piece, row, n in zip(newest, input_ids.tolist(), self.padding, strict=True)
+        ]
+        return torch.tensor(done, device=input_ids.device)
+
+
+def _greedy(network: Any, tokenizer: Tokenizer, max_new_tokens: int) -> Any:
+    """Plain greedy decoding: nothing of a model's own sampling habits (penalties, top-k) may leak in."""
+    from transformers import GenerationConfig
+
+    ends = network.generation_config.eos_token_id
+    ends = list(ends) if isinstance(ends, list) else [ends]
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a model directory; it always has a padding token afterwards."""
+    go_offline()
+    from transformers import AutoTokenizer
+
+    require_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"model {folder}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
+    return tokenizer
+
+
+def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """Load the weights of a model directory (safetensors only, no code from the directory)."""
+    go_offline()
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    require_model(folder)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"model {folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    return network.to(device)
+
+
+def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
+    """Put a PEFT adapter trained on `base` onto its network.
+
+    Raises:
+        InputError: the adapter is none, or belongs to another base.
+    """
+    from peft import PeftModel
+
+    require_adapter(adapter, base)
+    try:
+        return PeftModel.from_pretrained(network, str(adapter))
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"adapter {adapter}: does not fit the base {base}: {first}") from error
+
+
+def load_model(folder: Path, precision: Precision, *, adapter: Path | None = None) -> LocalModel:
+    """Load a model directory for the exam, with or without an adapter."""
+    tokenizer = load_tokenizer(folder)
+    network = load_network(folder, precision.dtype, precision.device)
+    if adapter is not None:
+        network = load_adapter(network, adapter, folder)
+    network.eval().requires_grad_(False)
+    return LocalModel(
+        name=folder.name if adapter is None else f"{folder.name}+{adapter.name}",
+        network=network,
+        tokenizer=tokenizer,
+        device=precision.device,
+        context=context_length(network.config),
+        trees=_keeps_branches_apart(network, tokenizer, precision.device),
+    )
+
+
+def context_length(config: Any) -> int:
+    """Most tokens the model was built for."""
+    text = config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    length = int(text.max_position_embeddings)
+    return min(length, int(window)) if window and getattr(text, "use_sliding_window", True) else length
+
+
+@torch.inference_mode()
+def _keeps_branches_apart(network: Any, tokenizer: Tokenizer, device: torch.device) -> bool:
+    """Whether changing one branch leaves the other's logits untouched, to the last bit."""
+    vocabulary = min(len(tokenizer), network.config.get_text_config().vocab_size)
+    first, second, other = (vocabulary // 2 + i for i in range(3))
+    probe = LocalModel("probe", network, tokenizer, device, 0, trees=True)
+    prompt = [first, second, other]
+
+    def logits(token: int) -> torch.Tensor:
+        return probe._forward([Tree(prompt, [[token, first], [second, other, first]])])[0, -2:]
+
+    return bool(torch.equal(logits(first), logits(other)))

@@ -1,0 +1,84 @@
+"""A small model from nothing: a tokenizer trained on given texts and weights drawn from a seed.
+
+It exists for the demo, for tests and for trying a recipe before the real base is at hand.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+Architecture = Literal["qwen2", "llama"]
+
+END = "<|endoftext|>"
+
+_SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}|\s+| ?[^\s\p{L}\p{N}]+"
+"""Pieces that no token may cross: Japanese has no spaces, so its scripts are the borders."""
+
+
+class Scratch(BaseModel):
+    """Shape of a model built from nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Architecture = "qwen2"
+    vocabulary: int = Field(2048, ge=320, description="tokens, byte alphabet included")
+    hidden_size: int = Field(128, ge=8)
+    layers: int = Field(3, ge=1)
+    feed_forward: int = Field(384, ge=8)
+    heads: int = Field(4, ge=1)
+    key_value_heads: int = Field(2, ge=1)
+    context: int = Field(4096, ge=16, description="longest sequence in tokens")
+
+
+def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
+    """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
+    from transformers import AutoModelForCausalLM
+
+    _train_tokenizer(texts, shape.vocabulary).save_pretrained(folder)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(_config(shape), dtype=torch.float32)
+    model.save_pretrained(folder)
+
+
+def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SCRIPTS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+
+
+def _config(shape: Scratch) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(
+        shape.architecture,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        intermediate_size=shape.feed_forward,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )

@@ -1,0 +1,45 @@
+"""Which device and number format to compute in, chosen once, with the reason."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from jmedllm.errors import InputError
+
+PrecisionName = Literal["auto", "bfloat16", "float32"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """A device, the number format of its matrix products, and why they were chosen."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """For records and reports: "bfloat16" or "float32"."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_precision(precision: PrecisionName = "auto", device: DeviceName = "auto") -> Precision:
+    """Choose the device (CUDA where there is one) and bfloat16 wherever the hardware multiplies in it.
+
+    Raises:
+        InputError: CUDA was asked for and is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda: no CUDA device is visible; use --device cpu or a CUDA build of torch")
+    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision != "auto":
+        return Precision(place, getattr(torch, precision), "asked for")
+    if place.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return Precision(place, torch.bfloat16, f"{torch.cuda.get_device_name()} multiplies in bfloat16")
+        return Precision(place, torch.float32, f"{torch.cuda.get_device_name()} has no bfloat16")
+    if torch.cpu._is_amx_tile_supported():
+        return Precision(place, torch.bfloat16, "this CPU multiplies in bfloat16 (AMX)")
+    return Precision(place, torch.float32, "this CPU has no fast bfloat16 (AMX)")

@@ -1,0 +1,92 @@
+"""Scoring and completing on tiny real models, against the plain way of doing the same."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.models import Request
+from jmedllm.models.encoding import encode
+from jmedllm.models.local import LocalModel, load_model
+from jmedllm.models.scratch import Scratch, build
+from jmedllm.precision import choose_precision
+
+CPU = choose_precision("float32", "cpu")
+REQUESTS = [
+    Request("1", "### 指示：\n欠乏すると壊血病になるのはどれか。\n### 応答：\n", ("ビタミンA", "ビタミンC", "鉄")),
+    Request("2", "### Instruction:\nScurvy?\n### Response:\n", ("vitamin C", "vitamin", "iron, zinc", "a")),
+    Request("3", "ビタミンCの欠乏で" * 20, ("壊血病", "脚気")),
+    Request("4", "Q", ("vitamin C" * 9, "b")),
+]
+
+
+@pytest.fixture(scope="module", params=["qwen2", "llama"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
+    folder = tmp_path_factory.mktemp(request.param)
+    shape = Scratch(
+        architecture=request.param, vocabulary=320, hidden_size=32, layers=2, feed_forward=64, context=512
+    )
+    build(shape, ["ビタミンCの欠乏で壊血病になる。", "Lack of vitamin C leads to scurvy."], folder, seed=1)
+    return load_model(folder, CPU)
+
+
+def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
+    """Sum of log-probabilities by one plain forward of prompt and choice."""
+    start = len(encode(model.tokenizer, [prompt])[0])
+    [ids] = encode(model.tokenizer, [prompt + choice])
+    with torch.inference_mode():
+        logits = model.network(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum(logits[i - 1, ids[i]].item() for i in range(start, len(ids)))
+
+
+def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
+    assert model.trees
+    for request, scores in zip(REQUESTS, model.score(REQUESTS), strict=True):
+        expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
+        assert scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_scoring_without_trees_gives_the_same(model: LocalModel) -> None:
+    plain = LocalModel(model.name, model.network, model.tokenizer, model.device, model.context, trees=False)
+    for trees, alone in zip(model.score(REQUESTS), plain.score(REQUESTS), strict=True):
+        assert trees == pytest.approx(alone, abs=1e-4)
+
+
+def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
+    together = model.complete(REQUESTS, 24, lambda text: False)
+    alone = [model.complete([request], 24, lambda text: False)[0] for request in REQUESTS]
+    assert [c.decoded for c in together] == [c.decoded for c in alone]
+    assert all(c.decoded == r.prompt + c.text for c, r in zip(together, REQUESTS, strict=True))
+
+
+def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:
+    long = Request("116A1", "長い" * 600, ("a", "b"))
+    with pytest.raises(InputError, match=r"question 116A1: .* context of .* is 512"):
+        model.score([long])
+    with pytest.raises(InputError, match=r"question 116A1: .* 16 new tokens"):
+        model.complete([long], 16, lambda text: False)
+
+
+def test_a_uniform_model_scores_by_token_count(model: LocalModel) -> None:
+    head = model.network.get_output_embeddings().weight
+    kept = head.data.clone()
+    head.data.zero_()
+    try:
+        [scores] = model.score([REQUESTS[0]])
+    finally:
+        head.data.copy_(kept)
+    tokens = [len(ids) for ids in encode(model.tokenizer, list(REQUESTS[0].choices))]
+    assert scores == pytest.approx([-n * math.log(320) for n in tokens], rel=1e-5)
+
+
+def test_loading_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no config\.json"):
+        load_model(tmp_path, CPU)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no \*\.safetensors"):
+        load_model(tmp_path, CPU)
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(InputError, match="no tokenizer"):
+        load_model(tmp_path, CPU)
