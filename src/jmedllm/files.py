@@ -3,9 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from jmedllm.errors import InputError
 
@@ -25,9 +29,10 @@ def write_atomic(path: Path, text: str) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError | SafetensorError) -> InputError:
     """Say that `path` cannot be written: a full disk, a missing permission, a file where a folder should be."""
-    return InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another --output")
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return InputError(f"cannot write {path}: {reason}; free space or choose another --output")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -71,7 +76,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.strip():
                     yield number, _object(path, number, line)
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}:{number + 1}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
+            raise InputError(
+                f"{path}:{number + 1}: not UTF-8: {error.reason}; convert the file to UTF-8"
+            ) from error
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -93,3 +100,23 @@ def hash_file(path: Path) -> str:
     """Whole SHA-256 of a file's bytes, read in blocks."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written; nothing of it stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -55,8 +55,8 @@ def test_scoring_without_trees_gives_the_same(model: LocalModel) -> None:
 
 
 def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
-    together = model.complete(REQUESTS, 24, lambda text: False)
-    alone = [model.complete([request], 24, lambda text: False)[0] for request in REQUESTS]
+    together = model.complete(REQUESTS, 24, lambda completion: False)
+    alone = [model.complete([request], 24, lambda completion: False)[0] for request in REQUESTS]
     assert [c.decoded for c in together] == [c.decoded for c in alone]
     assert all(c.decoded == r.prompt + c.text for c, r in zip(together, REQUESTS, strict=True))
 
@@ -66,7 +66,7 @@ def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:
     with pytest.raises(InputError, match=r"question 116A1: .* context of .* is 512"):
         model.score([long])
     with pytest.raises(InputError, match=r"question 116A1: .* 16 new tokens"):
-        model.complete([long], 16, lambda text: False)
+        model.complete([long], 16, lambda completion: False)
 
 
 def test_a_uniform_model_scores_by_token_count(model: LocalModel) -> None:

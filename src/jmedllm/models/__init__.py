@@ -35,12 +35,16 @@ class Model(Protocol):
         """Short name for reports."""
         ...
 
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        """The text that makes this model answer `messages`, by its own chat template."""
+        ...
+
     def score(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """Sum of natural log-probabilities of each choice's tokens after the prompt, per request."""
         ...
 
     def complete(
-        self, requests: Sequence[Request], max_new_tokens: int, is_final: Callable[[str], bool]
+        self, requests: Sequence[Request], max_new_tokens: int, is_final: Callable[[Completion], bool]
     ) -> list[Completion]:
-        """Greedy completions; a row may stop early once `is_final(decoded text so far)` holds."""
+        """Greedy completions; a row may stop early once `is_final(what it wrote so far)` holds."""
         ...

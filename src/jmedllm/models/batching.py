@@ -50,9 +50,7 @@ def lay_out(trees: Sequence[Tree], pad_id: int) -> TreeBatch:
         start = len(tree.prompt)
         fed = [branch_ids[:-1] for branch_ids in tree.branches]
         ids.append([pad_id] * padding + tree.prompt + [t for part in fed for t in part])
-        positions.append(
-            [0] * padding + [*range(start)] + [start + i for part in fed for i in range(len(part))]
-        )
+        positions.append([0] * padding + [*range(start)] + [start + i for part in fed for i in range(len(part))])
         branch.append([-1] * padding + [0] * start + [k for k, part in enumerate(fed, 1) for _ in part])
     keep = max(1 + tree.length - len(tree.prompt) for tree in trees)
     return TreeBatch(torch.tensor(ids), torch.tensor(positions), torch.tensor(branch), keep)

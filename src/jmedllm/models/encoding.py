@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jmedllm.errors import InputError
+
 Tokenizer = Any  # transformers.PreTrainedTokenizerBase; importing it for the annotation would cost seconds
 
 
@@ -47,3 +49,14 @@ def _common_length(left: list[int], right: list[int]) -> int:
         if a != b:
             return index
     return min(len(left), len(right))
+
+
+def chat_text(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
+    """The text that makes a chat model answer `messages`, by its own template.
+
+    Raises:
+        InputError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise InputError(f"tokenizer {tokenizer.name_or_path} has no chat template; ask without chat")
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -40,9 +40,7 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
 
     try:
         return Path(
-            snapshot_download(
-                name, revision=revision, local_files_only=not download, allow_patterns=_HUB_FILES
-            )
+            snapshot_download(name, revision=revision, local_files_only=not download, allow_patterns=_HUB_FILES)
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         if download:

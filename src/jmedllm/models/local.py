@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request
 from jmedllm.models.batching import Tree, attention_mask, branch_log_probs, by_budget, lay_out
-from jmedllm.models.encoding import Tokenizer, encode, encode_continuations
+from jmedllm.models.encoding import Tokenizer, chat_text, encode, encode_continuations
 from jmedllm.models.folder import go_offline, require_adapter, require_model
 from jmedllm.precision import Precision
 
@@ -34,6 +34,10 @@ class LocalModel:
     device: torch.device
     context: int
     trees: bool
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        """The text that makes this model answer `messages`, by its own chat template."""
+        return chat_text(self.tokenizer, messages)
 
     def score(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """Sum of natural log-probabilities of each choice's tokens after the prompt, per request."""
@@ -78,11 +82,12 @@ class LocalModel:
             logits_to_keep=batch.keep,
             use_cache=False,
         )
-        return output.logits.cpu() if self.device.type == "cpu" else output.logits
+        logits: torch.Tensor = output.logits
+        return logits
 
     @torch.inference_mode()
     def complete(
-        self, requests: Sequence[Request], max_new_tokens: int, is_final: Callable[[str], bool]
+        self, requests: Sequence[Request], max_new_tokens: int, is_final: Callable[[Completion], bool]
     ) -> list[Completion]:
         """Greedy completions of one batch; rows stop at EOS, at `max_new_tokens` or when final."""
         from transformers import StoppingCriteriaList
@@ -98,32 +103,36 @@ class LocalModel:
             input_ids=rows.to(self.device),
             attention_mask=torch.tensor([[0] * n + [1] * (width - n) for n in padding]).to(self.device),
             generation_config=_greedy(self.network, self.tokenizer, max_new_tokens),
-            stopping_criteria=StoppingCriteriaList([_StopWhenFinal(self.tokenizer, padding, is_final)]),
+            stopping_criteria=StoppingCriteriaList([_StopWhenFinal(self.tokenizer, padding, width, is_final)]),
         )
         return [
-            self._completion(row[n:width], row[width:])
+            _completion(self.tokenizer, row[n:], width - n)
             for row, n in zip(output.tolist(), padding, strict=True)
         ]
 
-    def _completion(self, prompt: list[int], new: list[int]) -> Completion:
-        def decode(ids: list[int]) -> str:
-            return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-        return Completion(text=decode(new), decoded=decode(prompt + new))
+def _completion(tokenizer: Tokenizer, ids: list[int], prompt_length: int) -> Completion:
+    return Completion(
+        text=str(tokenizer.decode(ids[prompt_length:], skip_special_tokens=True)),
+        decoded=str(tokenizer.decode(ids, skip_special_tokens=True)),
+    )
 
 
 class _StopWhenFinal:
     """Stopping criterion per row; decodes only rows whose newest token can end a line."""
 
-    def __init__(self, tokenizer: Tokenizer, padding: Sequence[int], is_final: Callable[[str], bool]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, padding: Sequence[int], width: int, is_final: Callable[[Completion], bool]
+    ) -> None:
         self.tokenizer = tokenizer
         self.padding = padding
+        self.width = width
         self.is_final = is_final
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         newest = self.tokenizer.batch_decode(input_ids[:, -1:].tolist())
         done = [
-            "\n" in piece and self.is_final(self.tokenizer.decode(row[n:], skip_special_tokens=True))
+            "\n" in piece and self.is_final(_completion(self.tokenizer, row[n:], self.width - n))
             for piece, row, n in zip(newest, input_ids.tolist(), self.padding, strict=True)
         ]
         return torch.tensor(done, device=input_ids.device)
@@ -159,8 +168,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """Load the weights of a model directory (safetensors only, no code from the directory)."""
+def load_network(folder: Path, dtype: torch.dtype | Literal["auto"], device: torch.device) -> Any:
+    """Load the weights of a model directory (safetensors only, no code from the directory).
+
+    `dtype` "auto" keeps the format the weights are stored in.
+    """
     go_offline()
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -169,7 +181,7 @@ def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        network = AutoModelForCausalLM.from_pretrained(
+        network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -193,7 +205,9 @@ def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
         raise InputError(f"adapter {adapter}: does not fit the base {base}: {first}") from error
 
 
-def load_model(folder: Path, precision: Precision, *, adapter: Path | None = None) -> LocalModel:
+def load_model(
+    folder: Path, precision: Precision, *, adapter: Path | None = None, name: str | None = None
+) -> LocalModel:
     """Load a model directory for the exam, with or without an adapter."""
     tokenizer = load_tokenizer(folder)
     network = load_network(folder, precision.dtype, precision.device)
@@ -201,7 +215,7 @@ def load_model(folder: Path, precision: Precision, *, adapter: Path | None = Non
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
     return LocalModel(
-        name=folder.name if adapter is None else f"{folder.name}+{adapter.name}",
+        name=name or folder.name,
         network=network,
         tokenizer=tokenizer,
         device=precision.device,

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from jmedllm.models.save import save_model
+from jmedllm.settings import Settings
 
 Architecture = Literal["qwen2", "llama"]
 
@@ -18,10 +21,8 @@ _SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}
 """Pieces that no token may cross: Japanese has no spaces, so its scripts are the borders."""
 
 
-class Scratch(BaseModel):
+class Scratch(Settings):
     """Shape of a model built from nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: Architecture = "qwen2"
     vocabulary: int = Field(2048, ge=320, description="tokens, byte alphabet included")
@@ -37,10 +38,9 @@ def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None
     """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
     from transformers import AutoModelForCausalLM
 
-    _train_tokenizer(texts, shape.vocabulary).save_pretrained(folder)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(_config(shape), dtype=torch.float32)
-    model.save_pretrained(folder)
+    network = AutoModelForCausalLM.from_config(_config(shape), dtype=torch.float32)
+    save_model(network, _train_tokenizer(texts, shape.vocabulary), folder)
 
 
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:

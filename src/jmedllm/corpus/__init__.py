@@ -1,0 +1,1 @@
+"""From raw text files to packed blocks of token ids."""

@@ -1,0 +1,66 @@
+"""Check what is on disk: checksums of the files, census of the benchmarks that read them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jmedllm.data.catalogue import File, Source, find
+from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks import BENCHMARKS, load
+from jmedllm.exam.question import Language
+from jmedllm.files import hash_file
+
+Verdict = Literal["ok", "wrong", "missing", "unknown"]
+"""`unknown`: it is there, but the catalogue knows no checksum or count to hold it against."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was checked: a file, or the items of a benchmark in one language and split."""
+
+    what: str
+    expected: str
+    found: str
+    verdict: Verdict
+
+
+def check(name: str, data: Path) -> list[Row]:
+    """Check a source of the catalogue: first its files, then its census.
+
+    Raises:
+        InputError: there is no such source. What is wrong on disk is a row, not an error.
+    """
+    source = find(name)
+    return [
+        *(_file(file, data / file.path) for file in source.files),
+        *(_items(*part, data) for part in census(source)),
+    ]
+
+
+def _file(file: File, path: Path) -> Row:
+    expected = f"sha256 {file.sha256}" if file.sha256 else "no checksum known"
+    if not path.is_file():
+        return Row(file.path, expected, "no such file", "missing")
+    found = hash_file(path)
+    verdict: Verdict = "unknown" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
+    return Row(file.path, expected, f"sha256 {found}", verdict)
+
+
+def census(source: Source) -> Iterator[tuple[str, Language, str, int | None]]:
+    """(benchmark, language, split, items) of all that is read from a source; None: nobody has counted."""
+    for benchmark in BENCHMARKS.values():
+        for (language, split), count in benchmark.census.items():
+            if benchmark.sources[language] == source.name:
+                yield benchmark.name, language, split, count
+
+
+def _items(name: str, language: str, split: str, count: int | None, data: Path) -> Row:
+    what = f"{name} {language} {split}"
+    expected = "no count known" if count is None else f"{count} items"
+    try:
+        found = len(load(name, language, data, split))
+    except InputError as error:
+        return Row(what, expected, str(error), "wrong")
+    verdict: Verdict = "unknown" if count is None else "ok" if found == count else "wrong"
+    return Row(what, expected, f"{found} items", verdict)

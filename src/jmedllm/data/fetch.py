@@ -1,0 +1,112 @@
+"""Fetch a source, from upstream or from a mirror: each file is verified before it gets its name."""
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jmedllm.data.catalogue import File, Source, find
+from jmedllm.data.transport import download
+from jmedllm.errors import InputError
+from jmedllm.files import hash_file
+
+SCHEMES = ("http", "https", "file")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file of the source that is now on disk; `new` is False where it was right already."""
+
+    path: Path
+    new: bool
+
+
+def get(name: str, data: Path, mirror: str | None = None, revision: str | None = None) -> list[Fetched]:
+    """Bring the files of a source into the data directory, with a progress bar on a terminal's stderr.
+
+    A file that is there with the right checksum is kept and not fetched. Nothing half-written or wrong is
+    left under a file's name: bytes go to a temporary neighbour and move in place once they are verified.
+    A file without a known checksum is kept when it is there, unless a `revision` is asked for.
+
+    Args:
+        mirror: folder, or http, https or file address, that holds the same relative paths; None: upstream.
+        revision: upstream's commit, branch or tag instead of the catalogue's; only for files that no
+            checksum pins.
+
+    Raises:
+        InputError: no such source or mirror, a file cannot be fetched, or it is not what the catalogue says.
+    """
+    source = find(name)
+    # All addresses first: a source that cannot be had is said before anything is fetched.
+    base = None if mirror is None else _mirror_address(mirror)
+    urls = [_address(source, file, base, revision) for file in source.files]
+    fetched = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        for file, url in progress.track(list(zip(source.files, urls, strict=True)), description=name):
+            path = data / file.path
+            new = revision is not None or not _is_right(file, path)
+            if new:
+                _fetch(file, path, url, from_upstream=mirror is None)
+            fetched.append(Fetched(path, new))
+    return fetched
+
+
+def _is_right(file: File, path: Path) -> bool:
+    """Whether the file is on disk with the bytes the catalogue wants (any bytes where it knows none)."""
+    return path.is_file() and file.sha256 in (None, hash_file(path))
+
+
+def _mirror_address(mirror: str) -> str:
+    """Address of a mirror without a slash at its end; a folder becomes a file address."""
+    if "://" not in mirror:
+        if not Path(mirror).is_dir():
+            raise InputError(f"--mirror {mirror}: no such folder; give a folder or an {_schemes()} address")
+        return Path(mirror).resolve().as_uri()
+    if urlsplit(mirror).scheme not in SCHEMES:
+        raise InputError(f"--mirror {mirror}: cannot fetch from there; give a folder or an {_schemes()} address")
+    return mirror.rstrip("/")
+
+
+def _schemes() -> str:
+    return ", ".join(SCHEMES[:-1]) + f" or {SCHEMES[-1]}"
+
+
+def _address(source: Source, file: File, mirror: str | None, revision: str | None) -> str:
+    if revision is not None and (mirror is not None or file.sha256 is not None):
+        raise InputError(
+            f"--revision {revision}: a mirror or checksums fix the files of {source.name}; leave it out"
+        )
+    if mirror is not None:
+        return f"{mirror}/{quote(file.path)}"
+    if file.url is None:
+        raise InputError(f"{source.name} cannot be downloaded from upstream: {source.note}")
+    return file.url if revision is None else file.url.replace(source.revision, quote(revision, safe=""))
+
+
+def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download(url, temporary)
+        if from_upstream and file.convert is not None:
+            temporary.write_bytes(file.convert(temporary.read_bytes()))
+        found = hash_file(temporary)
+        if file.sha256 not in (None, found):
+            raise InputError(
+                f"{file.path} from {url} is not the file we know: "
+                f"expected sha256 {file.sha256}, found {found}; use another --mirror"
+            )
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another --data"
+        ) from error
+    finally:
+        with suppress(OSError):  # moved away, or never made
+            temporary.unlink()

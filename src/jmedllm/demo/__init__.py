@@ -1,0 +1,139 @@
+"""The embedded default: real medical facts, a corpus that states them, and questions about them.
+
+Half of the facts are asked in stage 2, the other half only in the exam: there the model must answer from
+what it read in the corpus. All choices of a question are answers of the same category and the same half,
+so that no choice of an exam question was ever an answer in stage 2.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from random import Random
+
+import yaml
+
+from jmedllm.corpus.read import Document
+from jmedllm.exam.question import Language, Question
+
+CHOICES = 5
+DRAWS = 4
+"""How often each training question is asked, each time among other choices."""
+
+EXAM_PHRASINGS = 2
+"""How many of a category's phrasings, its last, stand in the exam alone."""
+
+_BLANK: dict[Language, str] = {"ja": "これ", "en": "this"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One relation between a subject and an answer that is unique among all facts."""
+
+    id: str
+    category: str
+    subject: dict[Language, str]
+    answer: dict[Language, str]
+    in_exam: bool
+
+
+@cache
+def facts() -> tuple[Fact, ...]:
+    """All facts; of each category every other one, in a fixed random order, is kept for the exam."""
+    rows = [json.loads(line) for line in _read("facts.jsonl").splitlines()]
+    by_category = defaultdict(list)
+    for number, row in enumerate(rows):
+        by_category[row["category"]].append((f"{row['category']}-{number:03d}", row))
+    return tuple(
+        Fact(
+            id=name,
+            category=category,
+            subject={"ja": row["subject_ja"], "en": row["subject_en"]},
+            answer={"ja": row["answer_ja"], "en": row["answer_en"]},
+            in_exam=place % 2 == 1,
+        )
+        for category, members in by_category.items()
+        for place, (name, row) in enumerate(Random(category).sample(members, len(members)))
+    )
+
+
+def documents(*, exam_facts: bool = True) -> Iterator[Document]:
+    """Each fact stated once by every template of its category, in both languages.
+
+    Args:
+        exam_facts: False leaves out all statements of the facts that the exam asks about: the control
+            that shows whether exam answers come from the corpus.
+    """
+    for fact in facts():
+        if exam_facts or not fact.in_exam:
+            for language in fact.answer:
+                for number, template in enumerate(_relations()[fact.category][language]["statements"]):
+                    text = template.format(subject=fact.subject[language], answer=fact.answer[language])
+                    yield Document(f"{fact.id}.{language}.{number}", text, language, "jmedllm demo", "Apache-2.0")
+
+
+def questions(split: str, language: Language, *, blanked: bool = False) -> list[Question]:
+    """Questions of one split: "train" asks each of its facts in every training phrasing, "test" once.
+
+    The right choice stands equally often in every place.
+
+    Args:
+        blanked: replace the subject by a pronoun: the control that shows whether the choices alone
+            give the answer away.
+    """
+    exam = split == "test"
+    asked = [
+        (fact, phrasing)
+        for fact in facts()
+        if fact.in_exam is exam
+        for phrasing in _phrasings(fact, language, exam)
+        for _ in range(1 if exam else DRAWS)
+    ]
+    order = Random(f"{split} {language}")
+    places = [number % CHOICES for number in range(len(asked))]
+    order.shuffle(places)
+    return [
+        _question(fact, number, phrasing, language, place, order, blanked)
+        for (fact, (number, phrasing)), place in zip(asked, places, strict=True)
+    ]
+
+
+def _phrasings(fact: Fact, language: Language, exam: bool) -> list[tuple[int, str]]:
+    numbered = list(enumerate(_relations()[fact.category][language]["questions"]))
+    if not exam:
+        return numbered[:-EXAM_PHRASINGS]
+    return [numbered[-1 - int(fact.id[-3:]) % EXAM_PHRASINGS]]
+
+
+def _question(
+    fact: Fact, number: int, phrasing: str, language: Language, place: int, order: Random, blanked: bool
+) -> Question:
+    others = [
+        other.answer[language]
+        for other in facts()
+        if other.category == fact.category and other.in_exam == fact.in_exam and other is not fact
+    ]
+    choices = order.sample(others, CHOICES - 1)
+    choices.insert(place, fact.answer[language])
+    subject = _BLANK[language] if blanked else fact.subject[language]
+    return Question(
+        id=f"{fact.id}.{number}",
+        benchmark="demo",
+        language=language,
+        stem=phrasing.format(subject=subject),
+        choices=tuple(choices),
+        gold=frozenset({place}),
+        subject=fact.category,
+    )
+
+
+@cache
+def _relations() -> dict[str, dict[Language, dict[str, list[str]]]]:
+    relations: dict[str, dict[Language, dict[str, list[str]]]] = yaml.safe_load(_read("relations.yaml"))
+    return relations
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

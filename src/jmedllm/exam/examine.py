@@ -1,0 +1,123 @@
+"""An exam: benchmarks in languages, sat by one model directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from jmedllm.errors import InputError, unknown
+from jmedllm.exam.benchmarks import BENCHMARKS, load
+from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
+from jmedllm.exam.question import LANGUAGES, Language, Question
+from jmedllm.exam.selection import SELECTIONS, select
+from jmedllm.exam.sitting import Paper, Sitting, sit
+from jmedllm.exam.tracks import TRACKS
+from jmedllm.files import hash_text
+from jmedllm.models.folder import fingerprint, require_adapter, require_model
+from jmedllm.precision import Precision
+from jmedllm.settings import Settings
+
+
+class ExamSettings(Settings):
+    """What is sat and how it is judged."""
+
+    benchmarks: list[str] = Field(min_length=1, description="benchmarks, or .jsonl files of your own")
+    languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
+    tracks: list[str] = Field(["legacy", "likelihood"], min_length=1)
+    selection: str = Field("legacy", description="which items: all, graded, legacy (the published ones)")
+    split: str = "test"
+    limit: int | None = Field(None, ge=1, description="only the first N items of each paper")
+    max_new_tokens: int = Field(256, ge=1)
+    batch: int = Field(32, ge=1, description="items answered together; changes speed, not answers")
+
+
+def require_known(settings: ExamSettings) -> None:
+    """Check names of benchmarks, tracks and selection.
+
+    Raises:
+        InputError: one is unknown; the nearest are named.
+    """
+    for name in settings.benchmarks:
+        if not name.endswith(".jsonl") and name not in BENCHMARKS:
+            raise unknown("benchmark", name, BENCHMARKS)
+    for name in settings.tracks:
+        if name not in TRACKS:
+            raise unknown("track", name, TRACKS)
+    if settings.selection not in SELECTIONS:
+        raise unknown("selection", settings.selection, SELECTIONS)
+
+
+def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Paper]:
+    """Load and select the questions of every benchmark in every language it has.
+
+    Raises:
+        InputError: a name is unknown, files are missing or wrong, or nothing is left to sit.
+    """
+    require_known(settings)
+    asking = prepare(prompting, data)
+    return [
+        _paper(settings, asking, name, language, data)
+        for name in settings.benchmarks
+        for language in _languages(name, settings.languages)
+    ]
+
+
+def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:
+    """Languages of one benchmark that are wanted; asking for none it has is an error."""
+    spoken: Sequence[Language] = LANGUAGES if name.endswith(".jsonl") else BENCHMARKS[name].languages
+    languages = [language for language in wanted if language in spoken]
+    if not languages:
+        raise InputError(f"benchmark {name} is not in {', '.join(wanted)}; it has {', '.join(spoken)}")
+    return languages
+
+
+def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language, data: Path) -> Paper:
+    questions = select(load(name, language, data, settings.split), settings.selection)
+    judged = [q for q in questions if any(TRACKS[track].applies(q) for track in settings.tracks)]
+    if not judged:
+        raise InputError(
+            f"benchmark {name} in {language}: selection {settings.selection} leaves no item that "
+            f"{', '.join(settings.tracks)} can judge; choose another selection"
+        )
+    return Paper(tuple(judged[: settings.limit]), asking, tuple(settings.tracks), settings.max_new_tokens)
+
+
+def examine(
+    folder: Path,
+    papers: Sequence[Paper],
+    precision: Precision,
+    output: Path,
+    *,
+    name: str,
+    adapter: Path | None = None,
+    batch: int = 32,
+) -> list[Sitting]:
+    """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
+
+    The model is loaded at most once, and not at all where the records are complete.
+
+    Raises:
+        InputError: see `sit`; or model and adapter are unusable.
+    """
+    require_model(folder)
+    settings: dict[str, Any] = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
+    if adapter is not None:
+        require_adapter(adapter, folder)
+        settings["adapter_fingerprint"] = fingerprint(adapter)
+    model = None
+
+    def load_once() -> Any:
+        nonlocal model
+        if model is None:
+            from jmedllm.models.local import load_model
+
+            model = load_model(folder, precision, adapter=adapter, name=name)
+        return model
+
+    return [sit(paper, settings, load_once, output, batch=batch) for paper in papers]
+
+
+def questions_hash(questions: Sequence[Question]) -> str:
+    """Hash over all that the questions are: the exam's data, traced."""
+    return hash_text("\n".join(map(repr, questions)))

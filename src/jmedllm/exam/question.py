@@ -1,0 +1,77 @@
+"""The exam item, the same for every benchmark."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Language = Literal["ja", "en"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+Flag = Literal["image", "required", "every_answer_right"]
+"""`image`: the item shows a picture we do not have; `required`: it belongs to the 必修 part;
+`every_answer_right`: the examiners accepted every answer afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One exam item. `gold` and `number` exclude each other; an item without either has no right answer.
+
+    Attributes:
+        gold: indices into `choices` that together are the right answer.
+        also_right: further sets of indices that earn the points too.
+        number: gold of an item answered with a number, in canonical decimal form ("0.4", "1130").
+        select: how many choices the candidate is asked to pick.
+        points: what a right answer earns; 0 means the item is excluded from grading.
+        prohibited: indices of 禁忌肢, choices that must not be picked.
+        examinees: percentage of human examinees who picked each choice, in the order of `choices`.
+        examinees_right: percentage of human examinees who answered right.
+    """
+
+    id: str
+    benchmark: str
+    language: Language
+    stem: str
+    choices: tuple[str, ...]
+    gold: frozenset[int]
+    also_right: tuple[frozenset[int], ...] = ()
+    number: str | None = None
+    select: int = 1
+    points: int = 1
+    subject: str | None = None
+    flags: frozenset[Flag] = frozenset()
+    prohibited: frozenset[int] = frozenset()
+    examinees: tuple[float, ...] = ()
+    examinees_right: float | None = None
+
+    @property
+    def gold_choices(self) -> tuple[str, ...]:
+        """Texts of the right choices, in the order of `choices`."""
+        return tuple(self.choices[i] for i in sorted(self.gold))
+
+
+def label(index: int) -> str:
+    """Letter of the choice at `index`: 0 is "a"."""
+    return chr(ord("a") + index)
+
+
+def letter_index(letter: str) -> int:
+    """Index of the choice called `letter` ("a" or "A" is 0).
+
+    Raises:
+        ValueError: `letter` is not one ASCII letter.
+    """
+    if len(letter) == 1 and "a" <= letter.lower() <= "z":
+        return ord(letter.lower()) - ord("a")
+    raise ValueError(f"{letter!r} is not one letter a to z")
+
+
+def canonical_number(text: str) -> str:
+    """Bring a plain decimal into one form: no leading or trailing zeros ("07.20" becomes "7.2").
+
+    Raises:
+        ValueError: `text` is not a plain non-negative decimal.
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a number such as 7.2")
+    whole, _, fraction = text.partition(".")
+    return (whole.lstrip("0") or "0") + ("." + fraction.rstrip("0") if fraction.rstrip("0") else "")

@@ -1,0 +1,77 @@
+"""Records of a sitting on disk: one line per item, appended as they come, safe against a kill."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.files import read_jsonl, to_json, unwritable, write_jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that a sitting keeps of one item.
+
+    Attributes:
+        prompt_hash: hash of the very text the model was given.
+        response: what the model wrote; None where no track asked for it.
+        log_probs: summed natural log-probability of each choice; None where no track asked for them.
+        verdicts: for each track that applies to the item, its verdict.
+    """
+
+    id: str
+    prompt_hash: str
+    response: str | None = None
+    log_probs: tuple[float, ...] | None = None
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """Records by question id; a last line that a kill left unfinished is cut off the file.
+
+    Raises:
+        InputError: a line in the middle is broken, or an id stands twice.
+    """
+    if not path.exists():
+        return {}
+    _cut_unfinished_line(path)
+    records: dict[str, Record] = {}
+    for number, row in read_jsonl(path):
+        if row["id"] in records:
+            raise InputError(f"{path}:{number}: question {row['id']} stands twice; remove the file to sit again")
+        log_probs = row["log_probs"]
+        records[row["id"]] = Record(**{**row, "log_probs": None if log_probs is None else tuple(log_probs)})
+    return records
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        with path.open("r+b") as handle:
+            handle.truncate(whole)
+
+
+def append_records(path: Path, records: Iterable[Record]) -> None:
+    """Append records and hand them to the operating system before returning."""
+    try:
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write("".join(to_json(_row(record)) + "\n" for record in records))
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write all records anew, atomically."""
+    write_jsonl(path, map(_row, records))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "prompt_hash": record.prompt_hash,
+        "response": record.response,
+        "log_probs": record.log_probs,
+        "verdicts": record.verdicts,
+    }

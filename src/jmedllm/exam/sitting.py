@@ -1,0 +1,204 @@
+"""A model sits one benchmark in one language: prompts out, answers in, one record per item."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jmedllm import __version__
+from jmedllm.errors import InputError
+from jmedllm.exam.prompts.asking import Asking, ask
+from jmedllm.exam.question import Question
+from jmedllm.exam.records import Record, append_records, read_records, write_records
+from jmedllm.exam.statistics import Score
+from jmedllm.exam.tracks import TRACKS, Answer, Track, legacy
+from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
+from jmedllm.models import Completion, Model, Request
+from jmedllm.progress import progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What is sat: the questions of one benchmark in one language, how they are asked and judged.
+
+    Attributes:
+        questions: at least one, all of one benchmark and language.
+        tracks: names from `TRACKS`.
+        max_new_tokens: length at which a completion is cut off.
+    """
+
+    questions: tuple[Question, ...]
+    asking: Asking
+    tracks: tuple[str, ...]
+    max_new_tokens: int = 256
+
+    @property
+    def name(self) -> str:
+        """For files and progress: "igakuqa.ja"."""
+        return f"{self.questions[0].benchmark}.{self.questions[0].language}"
+
+    def settings(self) -> dict[str, Any]:
+        """All that shapes a record besides the model, as plain values."""
+        language = self.questions[0].language
+        return {
+            "benchmark": self.questions[0].benchmark,
+            "language": language,
+            "tracks": list(self.tracks),
+            "prompt_pack": self.asking.pack.name,
+            "prompt_pack_hash": self.asking.fingerprint(language),
+            "answer_as": self.asking.answer_as,
+            "shots": len(self.asking.shots_in(language)),
+            "chat": self.asking.chat,
+            "max_new_tokens": self.max_new_tokens,
+            "decoding": "greedy",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """The outcome of one paper."""
+
+    settings: dict[str, Any]
+    scores: list[Score]
+
+
+def sit(
+    paper: Paper,
+    model_settings: dict[str, Any],
+    load: Callable[[], Model],
+    folder: Path,
+    *,
+    batch: int = 32,
+) -> Sitting:
+    """Sit a paper, going on from the records in `folder`; the model is loaded only if items are missing.
+
+    Args:
+        paper: what is sat.
+        model_settings: name, fingerprint, precision: all that shapes the answers besides the paper.
+        load: gives the model.
+        folder: gets PAPER.jsonl (records, in the order of the questions) and PAPER.json (settings, scores).
+        batch: items answered together; it does not change the answers.
+
+    Raises:
+        InputError: `folder` holds the paper sat under other settings, an item cannot be asked, or the
+            folder cannot be written.
+    """
+    records_file, summary_file = folder / f"{paper.name}.jsonl", folder / f"{paper.name}.json"
+    settings = model_settings | paper.settings()
+    _require_same(summary_file, settings)
+    wanted = {question.id: question for question in paper.questions}
+    records = read_records(records_file)
+    missing = [question for question in paper.questions if question.id not in records]
+    if missing:
+        write_atomic(summary_file, to_json({"settings": settings}, indent=2) + "\n")
+        for part in _answer(paper, missing, load(), batch):
+            append_records(records_file, part)
+            records |= {record.id: record for record in part}
+        write_records(records_file, (records[question] for question in _order(wanted, records)))
+    return _summarise(paper, settings, records, records_file, summary_file)
+
+
+def _order(wanted: dict[str, Question], records: dict[str, Record]) -> list[str]:
+    """Ids in the order of the questions, then those of an earlier, longer sitting."""
+    return [*wanted, *(name for name in records if name not in wanted)]
+
+
+def _require_same(summary_file: Path, settings: dict[str, Any]) -> None:
+    if not summary_file.exists():
+        return
+    before = read_json(summary_file)["settings"]
+    differing = [key for key in settings if before.get(key) != settings[key]]
+    if differing:
+        changes = ", ".join(f"{key} {before.get(key)!r} is now {settings[key]!r}" for key in differing)
+        raise InputError(f"{summary_file}: sat with other settings ({changes}); choose another --output")
+
+
+def _answer(paper: Paper, questions: Sequence[Question], model: Model, batch: int) -> Iterator[list[Record]]:
+    """Records in batches. Longest prompts first: what does not fit shows at once."""
+    prompts = {question.id: ask(paper.asking, question, model.chat_text) for question in questions}
+    order = sorted(questions, key=lambda question: -len(prompts[question.id]))
+    tracks = [TRACKS[name] for name in paper.tracks]
+    title = f"{model.name} {paper.name}"
+    with progress(title, len(paper.questions), len(paper.questions) - len(questions)) as advance:
+        for start in range(0, len(order), batch):
+            part = order[start : start + batch]
+            yield _answer_batch(paper, tracks, part, prompts, model)
+            advance(len(part), "")
+
+
+def _answer_batch(
+    paper: Paper,
+    tracks: Sequence[Track],
+    questions: Sequence[Question],
+    prompts: dict[str, str],
+    model: Model,
+) -> list[Record]:
+    def requests(needs: str) -> list[Request]:
+        return [
+            Request(question.id, prompts[question.id], question.choices)
+            for question in questions
+            if any(track.needs == needs and track.applies(question) for track in tracks)
+        ]
+
+    def read(completion: Completion) -> str:
+        published = paper.asking.pack.published and not paper.asking.chat and not paper.asking.shots
+        return completion.decoded if published else legacy.after_marker(completion.text)
+
+    to_score, to_complete = requests("log_probs"), requests("response")
+    log_probs = _by_id(to_score, model.score(to_score) if to_score else ())
+    completions = _by_id(
+        to_complete,
+        model.complete(to_complete, paper.max_new_tokens, lambda c: legacy.is_final(read(c)))
+        if to_complete
+        else (),
+    )
+    records = []
+    for question in questions:
+        completion = completions.get(question.id)
+        answer = Answer(
+            response=None if completion is None else legacy.extract_response(read(completion)),
+            log_probs=log_probs.get(question.id),
+        )
+        records.append(
+            Record(
+                id=question.id,
+                prompt_hash=hash_text(prompts[question.id]),
+                response=None if completion is None else completion.text,
+                log_probs=answer.log_probs,
+                verdicts={
+                    name: asdict(track.judge(question, answer))
+                    for name, track in zip(paper.tracks, tracks, strict=True)
+                    if track.applies(question)
+                },
+            )
+        )
+    return records
+
+
+def _by_id(requests: Sequence[Request], answers: Iterable[T]) -> dict[str, T]:
+    return {request.id: answer for request, answer in zip(requests, answers, strict=True)}
+
+
+def _summarise(
+    paper: Paper, settings: dict[str, Any], records: dict[str, Record], records_file: Path, summary_file: Path
+) -> Sitting:
+    """Scores over the paper's items, from the summary on disk where it is of these very records."""
+    traced = {
+        "items": hash_text(to_json([question.id for question in paper.questions])),
+        "gold": hash_text(to_json([sorted(question.gold) for question in paper.questions])),
+        "records": hash_file(records_file),
+        "jmedllm": __version__,
+    }
+    summary = read_json(summary_file)
+    if summary.get("trace") == traced:
+        return Sitting(settings, [Score(**row) for row in summary["scores"]])
+    scores: list[Score] = []
+    for name in paper.tracks:
+        judged = [question for question in paper.questions if name in records[question.id].verdicts]
+        verdicts = [TRACKS[name].verdict(**records[question.id].verdicts[name]) for question in judged]
+        scores += TRACKS[name].scores(judged, verdicts) if judged else []
+    summary = {"settings": settings, "scores": [asdict(row) for row in scores], "trace": traced}
+    write_atomic(summary_file, to_json(summary, indent=2) + "\n")
+    return Sitting(settings, scores)

@@ -1,0 +1,218 @@
+"""The table of scores, for the terminal and as Markdown, published rows beside ours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jmedllm.exam.question import Language
+from jmedllm.exam.statistics import Score
+from jmedllm.report.published import METRIC, TRACK, PublishedScore, published_scores, source
+
+_BOUNDS_NOTE = (
+    "All values in %. Floor: what no skill earns on these items, an empty answer in track legacy and chance "
+    "in track likelihood. Ceiling: what the right answer itself earns. A score means something only between."
+)
+_INTERVAL_NOTE = (
+    "95 % interval: Wilson, the sampling error of n items. It says nothing of prompt or training seed."
+)
+_FLOOR_NOTE = "the interval reaches down to the floor, so no skill is shown."
+_CONTAMINATED_NOTE = "contaminated: the model was trained on the questions of this test."
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. Values are shares from 0 to 1; None where a published source does not say."""
+
+    model: str
+    benchmark: str
+    language: Language
+    track: str
+    metric: str
+    n: int | None
+    value: float
+    interval: tuple[float, float] | None
+    floor: float | None
+    ceiling: float | None
+    published: bool = False
+    contaminated: bool = False
+    note: str = ""
+
+    @property
+    def group(self) -> tuple[str, Language, str, str]:
+        """What rows must share to be compared."""
+        return (self.benchmark, self.language, self.track, self.metric)
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the interval reaches down to the floor."""
+        return self.interval is not None and self.floor is not None and self.interval[0] <= self.floor
+
+
+def build_rows(results: Sequence[tuple[str, Sequence[Score]]]) -> list[Row]:
+    """Rows for (model name, its scores), and for all that is published on the same benchmarks.
+
+    Rows that may be compared stand together, ours in the order given and then the published ones, best first.
+    """
+    ours = [_our_row(model, score) for model, scores in results for score in scores]
+    sets = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
+    published = [_published_row(score) for sat in sets for score in published_scores(*sat)]
+    rows = [*ours, *published]
+    measures = list(dict.fromkeys((row.track, row.metric) for row in rows))
+    return sorted(
+        rows,
+        key=lambda row: (
+            sets.index((row.benchmark, row.language)),
+            measures.index((row.track, row.metric)),
+        ),
+    )
+
+
+def print_table(rows: Sequence[Row], console: Console) -> None:
+    """Print one table for each group of comparable rows, aligned with each other, and the footnotes."""
+    widest = max((cell_len(row.model) for row in rows), default=0)
+    room = max(12, console.width - sum(_GAP + width for _, width in _COLUMNS))
+    for group, members in groupby(rows, key=lambda row: row.group):
+        console.print(_title(*group))
+        console.print(_terminal_table(list(members), min(widest, room)))
+        console.print()
+    for note in _terminal_notes(rows):
+        console.print(Text(note, style="dim"))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The same rows as a Markdown section: heading, one table, footnotes."""
+    head = ("Model", "Benchmark", "Language", "Track", "Metric", "n", "Score", "95 % interval", "Floor")
+    lines = [_markdown_line((*head, "Ceiling", "Note")), "|---|---|---|---|---|---:|---:|---:|---:|---:|---|"]
+    lines += [_markdown_line(_markdown_cells(row)) for row in rows]
+    notes = [_BOUNDS_NOTE, _INTERVAL_NOTE]
+    if any(row.at_floor for row in rows):
+        notes.append(f"At the floor: {_FLOOR_NOTE}")
+    if any(row.contaminated for row in rows):
+        notes.append(_CONTAMINATED_NOTE.capitalize())
+    if any(row.published for row in rows):
+        notes.append(f"Published: {_published_note()}")
+    return "## Scores\n\n" + "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+
+
+def _our_row(model: str, score: Score) -> Row:
+    return Row(
+        model=model,
+        benchmark=score.benchmark,
+        language=score.language,
+        track=score.track,
+        metric=score.metric,
+        n=score.n,
+        value=score.value,
+        interval=(score.low, score.high),
+        floor=score.floor,
+        ceiling=score.ceiling,
+    )
+
+
+def _published_row(score: PublishedScore) -> Row:
+    return Row(
+        model=score.model,
+        benchmark=score.benchmark,
+        language=score.language,
+        track=TRACK,
+        metric=METRIC,
+        n=None,
+        value=score.value,
+        interval=None,
+        floor=score.floor,
+        ceiling=score.ceiling,
+        published=True,
+        contaminated=score.contaminated,
+        note=score.note,
+    )
+
+
+_COLUMNS = (("n", 5), ("score", 6), ("95 % interval", 13), ("floor", 5), ("ceiling", 7))
+"""Headings after the model's, and their widths in terminal cells."""
+
+_GAP = 2
+"""Cells between two columns: the box's divider and one of padding."""
+
+
+def _title(benchmark: str, language: str, track: str, metric: str) -> Text:
+    return Text.assemble((f"{benchmark} {language}", "bold"), f"  {track} {metric}")
+
+
+def _terminal_table(rows: Sequence[Row], model_width: int) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), show_edge=False, pad_edge=False, header_style="dim"
+    )
+    table.add_column("model", width=model_width, overflow="fold")
+    for name, width in _COLUMNS:
+        table.add_column(name, justify="right", min_width=width, no_wrap=True)
+    for row in rows:
+        mark = "*" if row.contaminated else "~" if row.at_floor else " "
+        table.add_row(
+            Text(row.model),
+            _count(row.n),
+            _percent(row.value) + mark,
+            "published" if row.published else _interval(row.interval),
+            _percent(row.floor),
+            _percent(row.ceiling),
+            style="dim" if row.published else "",
+        )
+    return table
+
+
+def _terminal_notes(rows: Sequence[Row]) -> list[str]:
+    notes = [_BOUNDS_NOTE, _INTERVAL_NOTE]
+    if any(row.at_floor for row in rows):
+        notes.append(f"~ {_FLOOR_NOTE}")
+    if any(row.contaminated for row in rows):
+        notes.append(f"* {_CONTAMINATED_NOTE}")
+    if any(row.published for row in rows):
+        notes.append(f"published: {_published_note()}")
+    return notes
+
+
+def _published_note() -> str:
+    return (
+        "not measured here; zero-shot, greedy, choices not shuffled, number of items not stated; floor and "
+        f"ceiling are ours. {source()}."
+    )
+
+
+def _markdown_cells(row: Row) -> tuple[str, ...]:
+    marks = (("published", row.published), ("contaminated", row.contaminated), ("at the floor", row.at_floor))
+    notes = [name for name, holds in marks if holds] + ([row.note] if row.note else [])
+    return (
+        f"*{row.model}*" if row.published else row.model,
+        row.benchmark,
+        row.language,
+        row.track,
+        row.metric,
+        _count(row.n),
+        _percent(row.value),
+        _interval(row.interval),
+        _percent(row.floor),
+        _percent(row.ceiling),
+        "; ".join(notes),
+    )
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    # A bar inside a cell would end it.
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _count(n: int | None) -> str:
+    return "-" if n is None else f"{n:,}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"[{_percent(interval[0])}, {_percent(interval[1])}]"

@@ -1,0 +1,121 @@
+"""The run directory: which stage was done on which inputs, and what it made."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm import __version__
+from jmedllm.errors import InputError
+from jmedllm.files import hash_text, read_json, to_json, write_atomic
+from jmedllm.precision import Precision
+from jmedllm.recipe import Recipe, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A recipe being carried out in a directory.
+
+    Attributes:
+        made: what the stages so far have made, as each stage reported it.
+    """
+
+    recipe: Recipe
+    folder: Path
+    precision: Precision
+    made: dict[Stage, dict[str, Any]]
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return Path(self.recipe.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage as the run sees it.
+
+    Attributes:
+        wanted: whether the recipe asks for it.
+        inputs: all that its result depends on, as plain values; large things by their hash.
+        perform: does the work in the run's folder, going on where a killed run stopped; gets the hash of
+            the inputs and returns what later stages depend on, as plain values.
+    """
+
+    stage: Stage
+    wanted: Callable[[Recipe], bool]
+    inputs: Callable[[Run], dict[str, Any]]
+    perform: Callable[[Run, str], dict[str, Any]]
+
+
+Tell = Callable[[Stage, str], None]
+"""Called with a stage and what happened to it, in words for the user."""
+
+
+def carry_out(steps: tuple[Step, ...], run: Run, until: Stage | None, tell: Tell) -> None:
+    """Carry out the steps in order up to and including `until`.
+
+    A step is skipped if the manifest says that it was done on the same inputs.
+    """
+    manifest_file = run.folder / "manifest.json"
+    manifest = read_json(manifest_file) if manifest_file.exists() else {"stages": {}}
+    for step in steps:
+        if not step.wanted(run.recipe):
+            tell(step.stage, "not in the recipe")
+        else:
+            _carry_out_one(step, run, manifest, tell)
+            write_atomic(manifest_file, to_json(manifest | {"jmedllm": __version__}, indent=2) + "\n")
+        if step.stage == until:
+            return
+
+
+def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], tell: Tell) -> None:
+    inputs = step.inputs(run)
+    identity = hash_text(to_json(inputs))
+    entry = manifest["stages"].get(step.stage)
+    if entry and entry["identity"] == identity and _whole(run.folder, entry["made"]):
+        tell(step.stage, "unchanged")
+    else:
+        began = time.monotonic()
+        made = step.perform(run, identity)
+        seconds = round(time.monotonic() - began, 1)
+        entry = {"identity": identity, "inputs": inputs, "made": made, "seconds": seconds}
+        manifest["stages"][step.stage] = entry
+        tell(step.stage, f"done in {seconds:.0f} s")
+    run.made[step.stage] = entry["made"]
+
+
+def _whole(folder: Path, made: dict[str, Any]) -> bool:
+    return all((folder / name).exists() for name in made.get("files", ()))
+
+
+def own_folder(folder: Path, identity: str) -> Path:
+    """A folder for work on these inputs: emptied if it holds work on other ones."""
+    mark = folder / "identity"
+    if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
+        shutil.rmtree(folder)
+    write_atomic(mark, identity)
+    return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the run directory.
+
+    Raises:
+        InputError: another process is at work there, or the directory cannot be written.
+    """
+    import fcntl
+
+    path = folder / ".lock"
+    write_atomic(folder / ".writable", "")
+    (folder / ".writable").unlink()
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another jmedllm is at work here; wait or choose another --output") from None
+        yield

@@ -1,0 +1,29 @@
+"""Base of everything a recipe can set."""
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """A component's settings. An unknown key or a value of the wrong type is an error, never a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def nearest(settings: type[Settings], place: tuple[str | int, ...]) -> str:
+    """Suggest a known key for the unknown one at `place`, in words to append to a message."""
+    *parents, wrong = place
+    holder = settings
+    for parent in parents:
+        if isinstance(parent, str) and parent in holder.model_fields:
+            holder = _settings_in(holder.model_fields[parent].annotation) or holder
+    near = difflib.get_close_matches(str(wrong), holder.model_fields, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(holder.model_fields)}"
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _settings_in(part))), None)

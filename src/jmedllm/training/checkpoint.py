@@ -1,0 +1,99 @@
+"""The state of a training run on disk: whole or not there, in safetensors and JSON only."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from jmedllm.errors import InputError
+from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a checkpoint hands back beside the tensors it has put in place."""
+
+    step: int
+    trained_tokens: int
+
+
+def save(
+    folder: Path,
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    trained_tokens: int,
+    settings: str,
+) -> None:
+    """Write the checkpoint after `step` steps and then remove older ones.
+
+    Args:
+        folder: directory of all checkpoints of this stage.
+        network: its trainable parameters are saved.
+        optimizer: AdamW over exactly these parameters.
+        step: optimiser steps done.
+        trained_tokens: tokens trained so far.
+        settings: hash of everything that must be the same when the run goes on.
+    """
+    target = folder / f"step-{step:08d}"
+    names = _trainable(network)
+    random = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random["random.cuda"] = torch.cuda.get_rng_state()
+    state = {"step": step, "trained_tokens": trained_tokens, "settings": settings}
+    with atomic_folder(target) as temporary:
+        _save_tensors({name: p.detach() for name, p in names.items()}, temporary / "weights.safetensors")
+        _save_tensors(_moments(names, optimizer) | random, temporary / "optimizer.safetensors")
+        write_atomic(temporary / "state.json", to_json(state))
+    for old in folder.glob("*step-*"):  # with the leavings of a killed write
+        if old != target:
+            shutil.rmtree(old)
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def _moments(names: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, parameter in names.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, settings: str) -> Resumed | None:
+    """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
+
+    Raises:
+        InputError: the checkpoint was written under other settings.
+    """
+    found = sorted(folder.glob("step-*"))
+    if not found:
+        return None
+    latest = found[-1]
+    state = read_json(latest / "state.json")
+    if state["settings"] != settings:
+        raise InputError(f"checkpoint {latest}: written by other settings; remove {folder} to start anew")
+    weights = load_file(latest / "weights.safetensors")
+    tensors = load_file(latest / "optimizer.safetensors")
+    with torch.no_grad():
+        for name, parameter in _trainable(network).items():
+            parameter.copy_(weights[name])
+            prefix = f"{name}."
+            optimizer.state[parameter] = {
+                key.removeprefix(prefix): value if key == f"{name}.step" else value.to(parameter.device)
+                for key, value in tensors.items()
+                if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+            }
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    return Resumed(state["step"], state["trained_tokens"])

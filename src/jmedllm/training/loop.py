@@ -1,0 +1,204 @@
+"""The training loop of both stages."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+
+from jmedllm.corpus.pack import Blocks
+from jmedllm.errors import InputError
+from jmedllm.files import read_jsonl, to_json, unwritable, write_jsonl
+from jmedllm.precision import Precision
+from jmedllm.progress import progress
+from jmedllm.settings import Settings
+from jmedllm.training import checkpoint
+from jmedllm.training.loss import require_plain_head, summed_loss
+from jmedllm.training.schedule import learning_rate, rows_of_step
+
+
+class Optimization(Settings):
+    """How a stage is trained. Give either `steps` or `epochs`."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps")
+    epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
+    learning_rate: float = Field(gt=0, description="peak, reached after the warm-up")
+    batch: int = Field(16, ge=1, description="packed rows per optimiser step")
+    micro_batch: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
+    weight_decay: float = Field(0.0, ge=0, description="on matrices only")
+    betas: tuple[float, float] = Field((0.9, 0.95), strict=False)
+    clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
+    activation_checkpointing: bool = Field(False, description="recompute activations: less memory, a third slower")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Optimization":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps over `rows` packed rows; at least one."""
+        return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training run did. `resumed_from` is the step a killed run went on at, 0 for a whole run."""
+
+    steps: int
+    trained_tokens: int
+    final_loss: float
+    resumed_from: int
+
+
+def train(
+    network: Any,
+    blocks: Blocks,
+    settings: Optimization,
+    precision: Precision,
+    folder: Path,
+    *,
+    seed: int,
+    identity: str,
+    title: str,
+) -> Trained:
+    """Train the parameters that require a gradient; goes on from the latest checkpoint in `folder`.
+
+    The loss of a step is the sum over its trained tokens divided by their number, whatever the
+    micro-batches: four of one row equal one of four.
+
+    Args:
+        network: model on `precision.device`.
+        blocks: packed rows; N may be smaller than the batch, rows then repeat.
+        settings: how to train.
+        precision: number format of the matrix products; parameters keep theirs.
+        folder: gets `metrics.jsonl` and `checkpoints/`.
+        seed: draws the order of rows and dropout.
+        identity: hash of everything else that must be the same for a run to go on.
+        title: name of the stage in the progress line.
+
+    Raises:
+        InputError: there is nothing to train on, the loss is not finite, or the disk is full.
+    """
+    if not blocks.trained.any():
+        raise InputError(f"{title}: nothing to train on, the data has no trained token")
+    require_plain_head(network, precision.device)
+    if settings.activation_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = _optimizer(network, settings)
+    torch.manual_seed(seed)
+    checkpoints = folder / "checkpoints"
+    resumed = checkpoint.resume(checkpoints, network, optimizer, identity)
+    start = resumed.step if resumed else 0
+    tokens = resumed.trained_tokens if resumed else 0
+    total = settings.total_steps(len(blocks))
+    network.train()
+    with _Metrics(folder / "metrics.jsonl", start) as metrics, progress(title, total, start) as advance:
+        for step in range(start, total):
+            began = time.perf_counter()
+            rows = rows_of_step(step, settings.batch, len(blocks), seed)
+            loss, norm, count = _step(network, optimizer, blocks, rows, step, total, settings, precision)
+            tokens += count
+            speed = count / (time.perf_counter() - began)
+            metrics.add(step + 1, loss, norm, optimizer.param_groups[0]["lr"], tokens, speed)
+            advance(1, f"loss {loss:.3f}  {speed:,.0f} tokens/s")
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == total:
+                checkpoint.save(checkpoints, network, optimizer, step + 1, tokens, identity)
+    network.eval()
+    return Trained(total, tokens, metrics.last_loss, start)
+
+
+def _optimizer(network: Any, settings: Optimization) -> torch.optim.AdamW:
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+def _step(
+    network: Any,
+    optimizer: torch.optim.AdamW,
+    blocks: Blocks,
+    rows: Any,
+    step: int,
+    total: int,
+    settings: Optimization,
+    precision: Precision,
+) -> tuple[float, float, int]:
+    """One optimiser step; returns mean loss, gradient norm before clipping, and trained tokens."""
+    count = int(blocks.trained[rows].sum())
+    loss = 0.0
+    for ids, positions, trained in _micro_batches(blocks, rows, settings.micro_batch, precision.device):
+        with _autocast(precision):
+            part = summed_loss(network, ids, positions, trained) / max(1, count)
+        part.backward()
+        loss += part.item()
+    if not loss < float("inf"):
+        raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip).item()
+    rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup * total))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss, norm, count
+
+
+def _micro_batches(
+    blocks: Blocks, rows: Any, size: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        yield (
+            torch.from_numpy(blocks.ids[part]).long().to(device),
+            torch.from_numpy(blocks.positions[part]).long().to(device),
+            torch.from_numpy(blocks.trained[part]).to(device),
+        )
+
+
+def _autocast(precision: Precision) -> AbstractContextManager[Any]:
+    if precision.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(precision.device.type, precision.dtype)
+
+
+class _Metrics:
+    """`metrics.jsonl`: one line per step; lines after the step a run goes on from are dropped."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        kept = [row for _, row in read_jsonl(path) if row["step"] <= start] if path.exists() else []
+        write_jsonl(path, kept)
+        self.path = path
+        self.last_loss: float = kept[-1]["loss"] if kept else float("nan")
+
+    def __enter__(self) -> "_Metrics":
+        self.handle = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
+    def add(self, step: int, loss: float, norm: float, rate: float, tokens: int, speed: float) -> None:
+        self.last_loss = loss
+        row = {
+            "step": step,
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "trained_tokens": tokens,
+            "tokens_per_second": round(speed, 1),
+        }
+        try:
+            self.handle.write(to_json(row) + "\n")
+            self.handle.flush()
+        except OSError as error:
+            raise unwritable(self.path, error) from error

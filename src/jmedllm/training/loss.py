@@ -1,0 +1,68 @@
+"""Cross-entropy without ever holding all logits."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from jmedllm.errors import InputError
+
+CHUNK = 256
+"""Rows of logits that exist at once. At 152k words a chunk is 0.15 GiB in fp32; larger ones are not faster."""
+
+
+def summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    """Sum over trained tokens of -log p(token | what stands before it in its sample), in nats.
+
+    Only hidden states that predict a trained token go through the head, `CHUNK` at a time, and their
+    logits are computed again in the backward pass.
+
+    Args:
+        network: a Hugging Face causal model, or a PEFT model around one.
+        ids: [B, T] token ids.
+        positions: [B, T], restarting with each sample; that alone keeps samples apart: an attention
+            mask or a cache given beside them would let them see one another.
+        trained: [B, T] whether the token is a target.
+    """
+    decoder, head = split(network)
+    hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False).last_hidden_state
+    predicts = trained[:, 1:]
+    rows = hidden[:, :-1][predicts]
+    targets = ids[:, 1:][predicts]
+    total: torch.Tensor = rows.new_zeros((), dtype=torch.float32)
+    for start in range(0, len(targets), CHUNK):
+        part = slice(start, start + CHUNK)
+        total = total + checkpoint(_chunk_loss, head, rows[part], targets[part], use_reentrant=False)
+    return total
+
+
+def _chunk_loss(head: torch.nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(head(rows).float(), targets, reduction="sum")
+
+
+def split(network: Any) -> tuple[Any, Any]:
+    """Decoder and output head of a causal model, with or without an adapter around it."""
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    return base.get_decoder(), base.get_output_embeddings()
+
+
+@torch.no_grad()
+def require_plain_head(network: Any, device: torch.device) -> None:
+    """Check that the model's logits are what its head makes of the decoder's output.
+
+    Raises:
+        InputError: the architecture does more (soft-capping, scaling), so our loss would be another's.
+    """
+    decoder, head = split(network)
+    ids = torch.arange(1, 9, device=device)[None]
+    was_training = network.training
+    network.eval()
+    expected = network(input_ids=ids, use_cache=False).logits
+    actual = head(decoder(input_ids=ids, use_cache=False).last_hidden_state)
+    network.train(was_training)
+    if not torch.allclose(actual.float(), expected.float(), rtol=1e-3, atol=1e-3):
+        raise InputError(
+            f"architecture {network.config.model_type!r} changes its logits after the head (soft-capping or "
+            "scaling), which training does not support; choose a base of the Llama or Qwen family"
+        )

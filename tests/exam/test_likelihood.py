@@ -1,0 +1,101 @@
+"""Which choices log-probabilities pick, and what that is worth."""
+
+import math
+
+import pytest
+
+from jmedllm.errors import InputError
+from jmedllm.exam.question import Question
+from jmedllm.exam.tracks import likelihood
+
+
+def question(gold=(1,), choices=("胃", "肝臓", "腎", "脾臓", "膵"), **fields) -> Question:
+    return Question("q1", "igakuqa", "ja", "どれか。", tuple(choices), frozenset(gold), **fields)
+
+
+@pytest.mark.parametrize(
+    ("values", "n", "chosen"),
+    [
+        ([-3.0, -1.0, -2.0], 1, (1,)),
+        ([-3.0, -1.0, -2.0], 2, (1, 2)),
+        ([-1.0, -1.0, -1.0], 2, (0, 1)),  # the first of equal ones wins
+        ([-math.inf, -5.0, -math.inf], 1, (1,)),
+    ],
+)
+def test_choose(values, n, chosen):
+    assert likelihood.choose(values, n) == chosen
+
+
+def test_a_long_choice_wins_per_byte_only():
+    # 胃 has 3 bytes of UTF-8, 肝臓 has 6: -6 / 3 = -2 against -9 / 6 = -1.5.
+    verdict = likelihood.judge(question(), [-6.0, -9.0, -30.0, -60.0, -30.0])
+    assert verdict == likelihood.LikelihoodVerdict((0,), (1,), False, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "log_probs", "correct"),
+    [
+        pytest.param(question((1, 3)), [-9, -1, -9, -2, -9], True, id="both of two"),
+        pytest.param(question((1, 3)), [-9, -1, -2, -3, -9], False, id="one of two"),
+        pytest.param(
+            question((0,), also_right=(frozenset({3}),)), [-9, -9, -9, -1, -9], True, id="112B30: a or d"
+        ),
+        pytest.param(
+            question((0,), flags=frozenset({"every_answer_right"})), [-9, -1, -9, -9, -9], True, id="116A71"
+        ),
+        pytest.param(
+            question((), flags=frozenset({"every_answer_right"})), [-9, -1, -9, -9, -9], True, id="no gold"
+        ),
+    ],
+)
+def test_judge(asked, log_probs, correct):
+    assert likelihood.judge(asked, log_probs).correct is correct
+
+
+def test_nan_is_no_answer():
+    with pytest.raises(InputError, match="question 'q1': the model gives NaN"):
+        likelihood.judge(question(), [-1.0, math.nan, -1.0, -1.0, -1.0])
+
+
+def test_one_log_probability_for_each_choice():
+    with pytest.raises(ValueError, match="zip"):
+        likelihood.judge(question(), [-1.0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "chance"),
+    [
+        (question((1,)), 1 / 5),
+        (question((1, 3)), 1 / 10),
+        (question((0, 1, 2)), 1 / 10),
+        (question((0,), also_right=(frozenset({3}),)), 2 / 5),
+        (question((0,), flags=frozenset({"every_answer_right"})), 1.0),
+        (question((0,), ("a", "b", "c", "d")), 1 / 4),
+    ],
+)
+def test_chance(asked, chance):
+    assert likelihood.chance(asked) == pytest.approx(chance)
+
+
+@pytest.mark.parametrize(
+    ("asked", "applies"),
+    [
+        (question(), True),
+        (question((), (), number="7.2"), False),
+        (question(()), False),
+        (question((), flags=frozenset({"every_answer_right"})), True),
+        (question((0,), ("胃", "")), False),
+    ],
+)
+def test_applies(asked, applies):
+    assert likelihood.applies(asked) is applies
+
+
+def test_scores():
+    asked = [question((1,)), question((1, 3))]
+    verdicts = [likelihood.judge(q, [-6, -9, -30, -60, -30]) for q in asked]
+    total, per_byte = likelihood.scores(asked, verdicts)
+    assert (total.metric, total.correct, total.n) == ("accuracy", 0, 2)
+    assert (per_byte.metric, per_byte.correct, per_byte.n) == ("accuracy_per_byte", 1, 2)
+    assert total.floor == pytest.approx((1 / 5 + 1 / 10) / 2)
+    assert total.ceiling == 1.0

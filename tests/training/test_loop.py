@@ -1,0 +1,136 @@
+"""The promises of the training loop, on a model small enough to check them to the last digit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from jmedllm.corpus.pack import Blocks, Sample, pack_documents, pack_examples
+from jmedllm.precision import choose_precision
+from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.loop import Optimization, train
+from jmedllm.training.loss import split, summed_loss
+
+CPU = choose_precision("float32", "cpu")
+VOCABULARY = 300
+
+
+def tiny(architecture: str = "qwen2", seed: int = 0) -> Any:
+    from jmedllm.models.scratch import Scratch, _config
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    shape = Scratch(architecture=architecture, vocabulary=320, hidden_size=16, layers=2, feed_forward=32)
+    return AutoModelForCausalLM.from_config(_config(shape), dtype=torch.float32)
+
+
+def samples(n: int, seed: int = 0) -> list[Sample]:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, 20, n)
+    return [
+        Sample(f"s{i}", random.integers(1, VOCABULARY, length).tolist(), [False] + [True] * (int(length) - 1))
+        for i, length in enumerate(lengths)
+    ]
+
+
+def tensors(blocks: Blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.from_numpy(blocks.ids).long(),
+        torch.from_numpy(blocks.positions).long(),
+        torch.from_numpy(blocks.trained),
+    )
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_packed_samples_do_not_see_one_another(architecture: str) -> None:
+    network = tiny(architecture).eval()
+    first, second = [5, 6, 7, 8, 9], [11, 12, 13]
+    blocks = pack_examples([Sample("a", first, [True] * 5), Sample("b", second, [True] * 3)], 8, 0)
+    ids, positions, _ = tensors(blocks)
+    decoder, head = split(network)
+    with torch.no_grad():
+        packed = head(decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state)
+        alone = network(torch.tensor([second])).logits
+    assert torch.allclose(packed[0, 5:], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_chunked_loss_equals_the_plain_one_with_its_gradients(architecture: str) -> None:
+    network = tiny(architecture)
+    ids, positions, trained = tensors(pack_documents(samples(60), 64, 0))
+    loss = summed_loss(network, ids, positions, trained)
+    loss.backward()
+    gradients = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    logits = network(ids, position_ids=positions, use_cache=False).logits[:, :-1]
+    plain = cross_entropy(logits[trained[:, 1:]], ids[:, 1:][trained[:, 1:]], reduction="sum")
+    plain.backward()
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert len(trained[:, 1:].nonzero()) > 512  # more than two chunks
+    for gradient, parameter in zip(gradients, network.parameters(), strict=True):
+        assert torch.allclose(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def weights(network: Any) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in network.parameters()]
+
+
+def run(folder: Path, network: Any, **changes: Any) -> Any:
+    settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
+    blocks = pack_documents(samples(40), 32, 0)
+    return train(network, blocks, Optimization(**settings), CPU, folder, seed=3, identity="same", title="test")
+
+
+def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
+    one, four = tiny(), tiny()
+    run(tmp_path / "one", one, micro_batch=4)
+    run(tmp_path / "four", four, micro_batch=1)
+    for a, b in zip(weights(one), weights(four), strict=True):
+        assert torch.allclose(a, b, atol=2e-6)
+
+
+def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    plain, recomputed = tiny(), tiny()
+    run(tmp_path / "plain", plain)
+    run(tmp_path / "recomputed", recomputed, activation_checkpointing=True)
+    for a, b in zip(weights(plain), weights(recomputed), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["full", "adapter"])
+def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
+    def fresh() -> Any:
+        network = tiny()
+        return network if stage == "full" else add_adapter(network, Adapter(r=4, dropout=0.2), seed=1)
+
+    whole, stopped, resumed = fresh(), fresh(), fresh()
+    run(tmp_path / "whole", whole)
+    split(stopped)[0].register_forward_pre_hook(fail_at_call(23))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", stopped)
+    result = run(tmp_path / "stopped", resumed)
+    assert result.resumed_from == 4
+    for a, b in zip(weights(whole), weights(resumed), strict=True):
+        assert torch.equal(a, b)
+    metrics = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "stopped")]
+    assert [strip_speed(line) for line in metrics[0]] == [strip_speed(line) for line in metrics[1]]
+
+
+def fail_at_call(number: int) -> Any:
+    """A hook that interrupts; the head's check calls the decoder twice, each step four times."""
+    calls = 0
+
+    def hook(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise KeyboardInterrupt
+
+    return hook
+
+
+def strip_speed(line: str) -> str:
+    return line.partition(', "tokens_per_second"')[0]
