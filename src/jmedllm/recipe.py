@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -18,6 +18,7 @@ from jmedllm.training.adapter import Adapter
 from jmedllm.training.loop import Optimization
 
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 Sat = Literal["base", "mfpt", "mpeft"]
 
 
@@ -52,12 +53,13 @@ class QuestionSource(Settings):
     benchmark: str = Field(description="a benchmark, or a .jsonl file of your own")
     languages: list[Literal["ja", "en"]] = Field(min_length=1)
     split: str = "train"
+    selection: str = Field("graded", description="which items: all, graded, legacy")
 
 
 class Mpeft(Optimization):
     """Stage 2: medical parameter-efficient tuning on questions and instructions."""
 
-    questions: list[QuestionSource] = []
+    questions: list[QuestionSource] = Field([], description="see QuestionSource")
     instructions: list[str] = Field([], description=".json or .jsonl files of instruction, input, output")
     replay: float = Field(0.0, ge=0, lt=1, description="share of the examples that are corpus documents")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row; longer examples are an error")
@@ -154,7 +156,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        values = yaml.load(text, Loader=_Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,8 +1,9 @@
 """The run directory: which stage was done on which inputs, and what it made."""
 
+import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from jmedllm import __version__
 from jmedllm.errors import InputError
-from jmedllm.files import hash_text, read_json, to_json, write_atomic
+from jmedllm.files import hash_text, read_json, to_json, unwritable, write_atomic
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe, Stage
 
@@ -55,21 +56,25 @@ Tell = Callable[[Stage, str], None]
 """Called with a stage and what happened to it, in words for the user."""
 
 
-def carry_out(steps: tuple[Step, ...], run: Run, until: Stage | None, tell: Tell) -> None:
+def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None:
     """Carry out the steps in order up to and including `until`.
 
-    A step is skipped if the manifest says that it was done on the same inputs.
+    A step is skipped if the manifest says that it was done on the same inputs. One process at a time.
+
+    Raises:
+        InputError: another process is at work in the folder, or a step cannot be done.
     """
-    manifest_file = run.folder / "manifest.json"
-    manifest = read_json(manifest_file) if manifest_file.exists() else {"stages": {}}
-    for step in steps:
-        if not step.wanted(run.recipe):
-            tell(step.stage, "not in the recipe")
-        else:
-            _carry_out_one(step, run, manifest, tell)
-            write_atomic(manifest_file, to_json(manifest | {"jmedllm": __version__}, indent=2) + "\n")
-        if step.stage == until:
-            return
+    with _locked(run.folder):
+        manifest_file = run.folder / "manifest.json"
+        manifest = read_json(manifest_file) if manifest_file.exists() else {"stages": {}}
+        for step in steps:
+            if not step.wanted(run.recipe):
+                tell(step.stage, "not in the recipe")
+            else:
+                _carry_out_one(step, run, manifest, tell)
+                write_atomic(manifest_file, to_json(manifest | {"jmedllm": __version__}, indent=2) + "\n")
+            if step.stage == until:
+                break
 
 
 def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], tell: Tell) -> None:
@@ -102,20 +107,17 @@ def own_folder(folder: Path, identity: str) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the run directory.
-
-    Raises:
-        InputError: another process is at work there, or the directory cannot be written.
-    """
-    import fcntl
-
-    path = folder / ".lock"
-    write_atomic(folder / ".writable", "")
-    (folder / ".writable").unlink()
-    with path.open("w") as handle:
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the run directory; the lock ends with the process, however it ends."""
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("w")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder}: another jmedllm is at work here; wait or choose another --output") from None
+            raise InputError(f"{folder}: another jmedllm is at work here; choose another --output") from None
         yield

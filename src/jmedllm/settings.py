@@ -1,15 +1,34 @@
 """Base of everything a recipe can set."""
 
 import difflib
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jmedllm.errors import InputError
 
 
 class Settings(BaseModel):
     """A component's settings. An unknown key or a value of the wrong type is an error, never a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def from_options(settings: type[S], **options: object) -> S:
+    """Settings from command-line options of the same names.
+
+    Raises:
+        InputError: a value is out of range or not one of those allowed; names the option.
+    """
+    try:
+        return settings(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else "options"
+        raise InputError(f"{option} {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 
 def nearest(settings: type[Settings], place: tuple[str | int, ...]) -> str:

@@ -120,7 +120,7 @@ def _question(
     subject = _BLANK[language] if blanked else fact.subject[language]
     return Question(
         id=f"{fact.id}.{number}",
-        benchmark="demo",
+        benchmark="demo-blanked" if blanked else "demo",
         language=language,
         stem=phrasing.format(subject=subject),
         choices=tuple(choices),

@@ -1,15 +1,15 @@
 """An exam: benchmarks in languages, sat by one model directory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.benchmarks import BENCHMARKS, load
+from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
-from jmedllm.exam.question import LANGUAGES, Language, Question
+from jmedllm.exam.question import Language, Question
 from jmedllm.exam.selection import SELECTIONS, select
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
@@ -65,7 +65,11 @@ def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Pap
 
 def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:
     """Languages of one benchmark that are wanted; asking for none it has is an error."""
-    spoken: Sequence[Language] = LANGUAGES if name.endswith(".jsonl") else BENCHMARKS[name].languages
+    spoken: Collection[Language]
+    if name.endswith(".jsonl"):
+        spoken = {question.language for question in own.read_all(Path(name))}
+    else:
+        spoken = BENCHMARKS[name].languages
     languages = [language for language in wanted if language in spoken]
     if not languages:
         raise InputError(f"benchmark {name} is not in {', '.join(wanted)}; it has {', '.join(spoken)}")

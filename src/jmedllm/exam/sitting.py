@@ -58,10 +58,30 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """The outcome of one paper."""
+    """The outcome of one paper.
+
+    Attributes:
+        settings: all that shaped the answers: model, precision, prompts, tracks.
+        scores: one for each metric of each track.
+        trace: hashes of the items, their gold and the records, and the version that judged them.
+    """
 
     settings: dict[str, Any]
-    scores: list[Score]
+    scores: tuple[Score, ...]
+    trace: dict[str, str]
+
+    @property
+    def model(self) -> str:
+        """Name of the model that sat."""
+        return str(self.settings["model"])
+
+
+def read_sitting(summary_file: Path) -> Sitting | None:
+    """The sitting a summary file holds; None for other JSON files and sittings that are not finished."""
+    summary = read_json(summary_file)
+    if not isinstance(summary, dict) or not {"settings", "scores", "trace"} <= summary.keys():
+        return None
+    return Sitting(summary["settings"], tuple(Score(**row) for row in summary["scores"]), summary["trace"])
 
 
 def sit(
@@ -185,20 +205,20 @@ def _summarise(
     paper: Paper, settings: dict[str, Any], records: dict[str, Record], records_file: Path, summary_file: Path
 ) -> Sitting:
     """Scores over the paper's items, from the summary on disk where it is of these very records."""
-    traced = {
+    trace = {
         "items": hash_text(to_json([question.id for question in paper.questions])),
         "gold": hash_text(to_json([sorted(question.gold) for question in paper.questions])),
         "records": hash_file(records_file),
         "jmedllm": __version__,
     }
-    summary = read_json(summary_file)
-    if summary.get("trace") == traced:
-        return Sitting(settings, [Score(**row) for row in summary["scores"]])
+    before = read_sitting(summary_file)
+    if before is not None and before.trace == trace:
+        return before
     scores: list[Score] = []
     for name in paper.tracks:
         judged = [question for question in paper.questions if name in records[question.id].verdicts]
         verdicts = [TRACKS[name].verdict(**records[question.id].verdicts[name]) for question in judged]
         scores += TRACKS[name].scores(judged, verdicts) if judged else []
-    summary = {"settings": settings, "scores": [asdict(row) for row in scores], "trace": traced}
-    write_atomic(summary_file, to_json(summary, indent=2) + "\n")
-    return Sitting(settings, scores)
+    sitting = Sitting(settings, tuple(scores), trace)
+    write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
+    return sitting

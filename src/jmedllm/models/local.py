@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request
@@ -168,10 +169,24 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def load_network(folder: Path, dtype: torch.dtype | Literal["auto"], device: torch.device) -> Any:
+def load_network(
+    folder: Path,
+    dtype: torch.dtype | Literal["auto"],
+    device: torch.device,
+    *,
+    quantization: Literal["none", "nf4"] = "none",
+) -> Any:
     """Load the weights of a model directory (safetensors only, no code from the directory).
 
-    `dtype` "auto" keeps the format the weights are stored in.
+    Args:
+        folder: the model directory.
+        dtype: format of the weights; "auto" keeps the one they are stored in.
+        device: where to put them.
+        quantization: "nf4" keeps linear layers in 4 bits with double quantisation (Dettmers et al. 2023,
+            arXiv 2305.14314) and computes in bfloat16.
+
+    Raises:
+        InputError: the directory is no model that can be loaded.
     """
     go_offline()
     from transformers import AutoModelForCausalLM
@@ -180,13 +195,29 @@ def load_network(folder: Path, dtype: torch.dtype | Literal["auto"], device: tor
     require_model(folder)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
     try:
         network: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model {folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    return network.to(device)
+    return network if options else network.to(device)
+
+
+def _nf4() -> Any:
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise InputError("quantization nf4 needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def load_adapter(network: Any, adapter: Path, base: Path) -> Any:

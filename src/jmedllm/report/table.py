@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jmedllm.exam.question import Language
+from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import Score
 from jmedllm.report.published import METRIC, TRACK, PublishedScore, published_scores, source
 
@@ -54,12 +55,12 @@ class Row:
         return self.interval is not None and self.floor is not None and self.interval[0] <= self.floor
 
 
-def build_rows(results: Sequence[tuple[str, Sequence[Score]]]) -> list[Row]:
-    """Rows for (model name, its scores), and for all that is published on the same benchmarks.
+def build_rows(sittings: Sequence[Sitting]) -> list[Row]:
+    """Rows for our sittings, and for all that is published on the same benchmarks.
 
     Rows that may be compared stand together, ours in the order given and then the published ones, best first.
     """
-    ours = [_our_row(model, score) for model, scores in results for score in scores]
+    ours = [_our_row(sitting.model, score) for sitting in sittings for score in sitting.scores]
     sets = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
     published = [_published_row(score) for sat in sets for score in published_scores(*sat)]
     rows = [*ours, *published]
@@ -85,8 +86,9 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The same rows as a Markdown section: heading, one table, footnotes."""
+def markdown(sittings: Sequence[Sitting]) -> str:
+    """The same rows as a Markdown section: heading, table, footnotes, and what the scores can be traced by."""
+    rows = build_rows(sittings)
     head = ("Model", "Benchmark", "Language", "Track", "Metric", "n", "Score", "95 % interval", "Floor")
     lines = [_markdown_line((*head, "Ceiling", "Note")), "|---|---|---|---|---|---:|---:|---:|---:|---:|---|"]
     lines += [_markdown_line(_markdown_cells(row)) for row in rows]
@@ -97,7 +99,30 @@ def markdown(rows: Sequence[Row]) -> str:
         notes.append(_CONTAMINATED_NOTE.capitalize())
     if any(row.published for row in rows):
         notes.append(f"Published: {_published_note()}")
-    return "## Scores\n\n" + "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes)
+    return f"## Scores\n\n{scores}\n\n## Trace\n\n{_trace(sittings)}\n"
+
+
+def _trace(sittings: Sequence[Sitting]) -> str:
+    """Hashes of model, prompt, items and records for every paper."""
+    head = ("Model", "Paper", "Model fingerprint", "Precision", "Prompt pack", "Items", "Gold", "Records")
+    lines = [_markdown_line((*head, "jmedllm")), "|---|---|---|---|---|---|---|---|---|"]
+    for sitting in sittings:
+        settings, trace = sitting.settings, sitting.trace
+        adapter = settings.get("adapter_fingerprint")
+        cells = (
+            sitting.model,
+            f"{settings['benchmark']} {settings['language']}",
+            settings["fingerprint"] + (f" + {adapter}" if adapter else ""),
+            settings["precision"],
+            f"{settings['prompt_pack']} {settings['prompt_pack_hash']}",
+            trace["items"],
+            trace["gold"],
+            trace["records"][:16],
+            trace["jmedllm"],
+        )
+        lines.append(_markdown_line(cells))
+    return "\n".join(lines)
 
 
 def _our_row(model: str, score: Score) -> Row:

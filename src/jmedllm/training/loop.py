@@ -56,6 +56,10 @@ class Trained:
     final_loss: float
     resumed_from: int
 
+    def summary(self) -> dict[str, Any]:
+        """What a run's manifest keeps: the same for a whole and for a resumed run."""
+        return {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
+
 
 def train(
     network: Any,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.benchmarks import igakuqa, jmmlu, medmcqa, medqa, mmlu, own, yakugakuqa
+from jmedllm.exam.benchmarks import demo, igakuqa, jmmlu, medmcqa, medqa, mmlu, own, yakugakuqa
 from jmedllm.exam.benchmarks.benchmark import Benchmark
 from jmedllm.exam.question import LANGUAGES, Question
 
@@ -20,6 +20,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         mmlu.BENCHMARK,
         jmmlu.BENCHMARK,
         yakugakuqa.BENCHMARK,
+        demo.DEMO,
+        demo.BLANKED,
     )
 }
 

@@ -15,23 +15,30 @@ from jmedllm.exam.question import LANGUAGES, Language, Question, canonical_numbe
 KEYS = ("id", "question", "choices", "answer", "language", "select", "points", "subject", "image")
 
 
-def read(path: Path, language: Language) -> list[Question]:
-    """Read the questions in one language; the benchmark is named after the file.
-
-    Every line is checked, those in the other language too.
+def read_all(path: Path) -> list[Question]:
+    """Read the questions in every language; the benchmark is named after the file.
 
     Raises:
-        InputError: a line is wrong, an id stands twice in a language, or the language has no question.
+        InputError: a line is wrong, or an id stands twice in a language.
     """
-    chosen = []
+    questions = []
     places: dict[tuple[str, Language], int] = {}
     for line in lines(path):
         question = _question(line)
         place = places.setdefault((question.id, question.language), line.number)
         if place != line.number:
             raise line.wrong("id", f"an id of its own (line {place} has the same)")
-        if question.language == language:
-            chosen.append(question)
+        questions.append(question)
+    return questions
+
+
+def read(path: Path, language: Language) -> list[Question]:
+    """Read the questions in one language; lines in the other are checked too.
+
+    Raises:
+        InputError: see `read_all`, or the language has no question.
+    """
+    chosen = [question for question in read_all(path) if question.language == language]
     if not chosen:
         raise InputError(f'{path}: no question with "language": "{language}"; choose another --language')
     return chosen

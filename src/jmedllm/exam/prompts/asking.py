@@ -8,9 +8,17 @@ from pydantic import Field
 
 from jmedllm.exam.benchmarks import own
 from jmedllm.exam.prompts.pack import PromptPack, load_pack
-from jmedllm.exam.prompts.render import messages, prompt_hash, prompt_text, render
+from jmedllm.exam.prompts.render import (
+    Instruction,
+    Prompt,
+    messages,
+    prompt_hash,
+    prompt_text,
+    render,
+    render_instruction,
+)
 from jmedllm.exam.prompts.template import AnswerForm
-from jmedllm.exam.question import LANGUAGES, Language, Question
+from jmedllm.exam.question import Language, Question
 from jmedllm.settings import Settings
 
 ChatText = Callable[[list[dict[str, str]]], str]
@@ -52,7 +60,16 @@ class Asking:
 
 def ask(asking: Asking, question: Question, chat_text: ChatText) -> str:
     """The text that the model is given for `question`; `chat_text` is used only if `asking.chat`."""
-    prompt = render(asking.pack, question, asking.answer_as, asking.shots_in(question.language))
+    shots = asking.shots_in(question.language)
+    return _text(asking, render(asking.pack, question, asking.answer_as, shots), chat_text)
+
+
+def ask_instruction(asking: Asking, item: Instruction, chat_text: ChatText) -> str:
+    """The text that the model is given for instruction data, by the same pack."""
+    return _text(asking, render_instruction(asking.pack, item), chat_text)
+
+
+def _text(asking: Asking, prompt: Prompt, chat_text: ChatText) -> str:
     return chat_text(messages(prompt)) if asking.chat else prompt_text(prompt)
 
 
@@ -64,5 +81,5 @@ def prepare(prompting: Prompting, data: Path) -> Asking:
     """
     shots: list[Question] = []
     if prompting.shots is not None:
-        shots = [shot for language in LANGUAGES for shot in own.read(Path(prompting.shots), language)]
+        shots = own.read_all(Path(prompting.shots))
     return Asking(load_pack(prompting.pack, data), prompting.answer_as, tuple(shots), prompting.chat)

@@ -66,5 +66,9 @@ def _text(path: Path, texts: dict[str, str], name: str) -> str:
 
 def _to_jinja(name: str, text: str) -> str:
     choices = _LETTERED_LINES if name == "meditron_five_choice" else _COMMA_JOINED
-    text = re.sub(r"\{\{\s*instruction\s*\}\}", lambda _: "{{ stem }}", text)
-    return re.sub(r"\{\{\s*input\s*\}\}", lambda _: choices, text)
+    text = re.sub(r"\{\{\s*instruction\s*\}\}", lambda _: "{{ instruction or stem }}", text)
+    return re.sub(
+        r"\{\{\s*input\s*\}\}",
+        lambda _: "{% if instruction %}{{ stem }}{% else %}" + choices + "{% endif +%}",
+        text,
+    )

@@ -1,11 +1,12 @@
 """From a question to what the model reads, as raw text or as chat turns, and to the answer it should give."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.errors import InputError
 from jmedllm.exam.prompts.pack import PromptPack
-from jmedllm.exam.prompts.template import AnswerForm, fill, reads
+from jmedllm.exam.prompts.template import AnswerForm, fill, fill_instruction, reads
 from jmedllm.exam.question import Language, Question, label
 from jmedllm.files import hash_text, to_json
 
@@ -21,6 +22,35 @@ class Prompt:
 
     block: str
     shots: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A task in free form with its wanted output, for stage 2.
+
+    Attributes:
+        name: where it comes from, for messages.
+        input: what to work on; may be empty.
+    """
+
+    name: str
+    instruction: str
+    input: str
+    output: str
+
+    @property
+    def language(self) -> Language:
+        """Japanese if kana or kanji occur in the instruction, else English."""
+        return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", self.instruction) else "en"
+
+
+def render_instruction(pack: PromptPack, item: Instruction) -> Prompt:
+    """Render instruction data through the same pack as questions.
+
+    Raises:
+        InputError: the pack lacks the language or has no place for instructions.
+    """
+    return Prompt(fill_instruction(pack.template(item.language), item.instruction, item.input))
 
 
 def render(

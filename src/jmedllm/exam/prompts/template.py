@@ -52,19 +52,39 @@ def reads(template: PromptTemplate) -> frozenset[str]:
 def fill(template: PromptTemplate, question: Question, answer_as: AnswerForm) -> str:
     """Render `question` as one block that ends where the answer begins.
 
-    The template may read `stem`, `choices`, `letters` (one beside each choice), `select` and `answer_as`.
+    The template may read `stem`, `choices`, `letters` (one beside each choice), `select`, `answer_as` and
+    `instruction`, which is empty for questions.
 
     Raises:
         InputError: the template fails on this question; names the file and line.
     """
+    return _render(
+        template,
+        stem=question.stem,
+        choices=question.choices,
+        letters=tuple(label(index) for index in range(len(question.choices))),
+        select=question.select,
+        answer_as=answer_as,
+        instruction="",
+    )
+
+
+def fill_instruction(template: PromptTemplate, instruction: str, text: str) -> str:
+    """Render free instruction data as one block; `text` is what to work on and may be empty.
+
+    Raises:
+        InputError: the template has no place for instructions, or fails; names the file.
+    """
+    if "instruction" not in reads(template):
+        raise InputError(f"{template.origin}: has no place for instruction data; read `instruction` there")
+    return _render(
+        template, stem=text, choices=(), letters=(), select=1, answer_as="text", instruction=instruction
+    )
+
+
+def _render(template: PromptTemplate, **values: object) -> str:
     try:
-        return _compiled(template).render(
-            stem=question.stem,
-            choices=question.choices,
-            letters=tuple(label(index) for index in range(len(question.choices))),
-            select=question.select,
-            answer_as=answer_as,
-        )
+        return _compiled(template).render(values)
     # An expression inside a template may fail in any of these ways; all are faults of the template.
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<template>"]

@@ -1,0 +1,255 @@
+"""The command line: parse, call, print. Heavy imports live inside the commands, so that --help is quick."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import click
+import typer
+
+from jmedllm import __version__
+from jmedllm.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jmedllm.exam.sitting import Sitting
+
+app = typer.Typer(
+    help="Adapt an open LLM to medicine, in Japanese and English, and measure honestly whether it worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Benchmarks on disk: what there is, get it, check it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
+RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
+Seed = Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")]
+Control = Annotated[str | None, typer.Option(help="Lay one of the recipe's controls over it.")]
+Data = Annotated[Path, typer.Option(help="Data directory.", envvar="JMEDLLM_DATA")]
+Precision = Annotated[
+    Literal["auto", "bfloat16", "float32"], typer.Option(help="Number format of the matrix products.")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line and exit code 2."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except InputError as error:
+        _fail(str(error), 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; the same command goes on from here", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.secho(f"error: {message}", err=True, fg="red")
+    sys.exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"jmedllm {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    output: RunFolder = None,
+    until: Annotated[Stage, typer.Option(help="Last stage to carry out.")] = "report",
+    control: Control = None,
+    seed: Seed = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the recipe; load nothing.")] = False,
+) -> None:
+    """Carry out a recipe: corpus, mfpt, mpeft, merge, exam, report."""
+
+    if check:
+        from jmedllm.recipe import load_recipe
+        from jmedllm.stages import STEPS
+
+        checked = load_recipe(recipe, control=control, seed=seed)
+        wanted = [step.stage for step in STEPS if step.wanted(checked)]
+        typer.echo(f"{recipe}: valid; stages {', '.join(wanted)}")
+        return
+    _carry_out(recipe, output, until, control, seed)
+
+
+@app.command()
+def pretrain(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
+    """Stage 1 (MFPT) of a recipe, with the corpus stage it needs."""
+    _carry_out(recipe, output, "mfpt", control, seed)
+
+
+@app.command()
+def tune(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
+    """Stage 2 (MPEFT) of a recipe, with the stages it needs."""
+    _carry_out(recipe, output, "mpeft", control, seed)
+
+
+def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None) -> None:
+    from jmedllm.precision import choose_precision
+    from jmedllm.recipe import load_recipe
+    from jmedllm.run import Run, carry_out
+    from jmedllm.stages import STEPS
+
+    loaded = load_recipe(recipe, control=control, seed=seed)
+    folder = output or Path("runs") / loaded.name
+    precision = choose_precision(loaded.precision, loaded.device)
+    typer.echo(f"{loaded.name} in {folder}: {precision.name} on {precision.device}, {precision.reason}", err=True)
+
+    def tell(stage: str, what: str) -> None:
+        typer.secho(f"{stage:<7} {what}", err=True, fg="green" if what.startswith("done") else None)
+
+    carry_out(STEPS, Run(loaded, folder, precision, {}), until, tell)
+    if until == "report" and loaded.exam:
+        from jmedllm.report import collect
+
+        _print_report(collect([folder / "exam"]))
+        typer.echo(f"report: {folder / 'report.md'}", err=True)
+
+
+@app.command()
+def merge(
+    model: Annotated[str, typer.Option(help="Base: directory, or id in the local Hugging Face cache.")],
+    adapter: Annotated[Path, typer.Option(help="Adapter trained on that base.")],
+    output: Annotated[Path, typer.Option(help="Directory of the merged model.")],
+) -> None:
+    """Fold an adapter into its base: a plain model directory."""
+    from jmedllm.deploy.merge import merge as merge_into
+    from jmedllm.models.folder import resolve
+
+    typer.echo(f"merged model {merge_into(resolve(model), adapter, output)} in {output}")
+
+
+@app.command()
+def exam(
+    model: Annotated[str, typer.Option(help="Directory, or id in the local Hugging Face cache.")],
+    benchmark: Annotated[str, typer.Option(help="Names with commas between, or .jsonl files of your own.")],
+    output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
+    data: Data = Path("data"),
+    language: Annotated[str, typer.Option(help="ja, en or both.")] = "ja,en",
+    track: Annotated[str, typer.Option(help="legacy, likelihood or both.")] = "legacy,likelihood",
+    adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
+    selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "legacy",
+    prompt: Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")] = "instruction",
+    answer_as: Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")] = "text",
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    shots: Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N items of each paper.")] = None,
+    batch: Annotated[int, typer.Option(help="Items answered together; lower it when memory is short.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Let a model sit benchmarks; one record per item, and scores with floor and ceiling."""
+    from jmedllm.exam.examine import ExamSettings, examine, papers, require_known
+    from jmedllm.exam.prompts.asking import Prompting
+    from jmedllm.models.folder import resolve
+    from jmedllm.precision import choose_precision
+    from jmedllm.settings import from_options
+
+    settings = from_options(
+        ExamSettings,
+        benchmarks=_names(benchmark),
+        languages=_names(language),
+        tracks=_names(track),
+        selection=selection,
+        limit=limit,
+        batch=batch,
+        max_new_tokens=max_new_tokens,
+    )
+    require_known(settings)
+    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots)
+    folder = resolve(model, revision=revision, download=download)
+    sat = papers(settings, prompting, data)
+    chosen = choose_precision(precision, device)
+    sittings = examine(folder, sat, chosen, output, name=Path(model).name, adapter=adapter, batch=batch)
+    if as_json:
+        from dataclasses import asdict
+
+        from jmedllm.files import to_json
+
+        rows = [asdict(score) for sitting in sittings for score in sitting.scores]
+        typer.echo(to_json({"scores": rows}, indent=2))
+    else:
+        _print_report(sittings)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Outputs of exams or runs.")],
+    output: Annotated[Path | None, typer.Option(help="Also write Markdown to this file.")] = None,
+) -> None:
+    """Print the scores of finished exams beside the published ones."""
+    from jmedllm.files import write_atomic
+    from jmedllm.report import collect, markdown
+
+    sittings = collect(folders)
+    if output is not None:
+        write_atomic(output, markdown(sittings))
+    _print_report(sittings)
+
+
+def _print_report(sittings: "Sequence[Sitting]") -> None:
+    from rich.console import Console
+
+    from jmedllm.report import build_rows, print_table
+
+    console = Console()
+    # Piped output keeps whole rows.
+    print_table(build_rows(sittings), console if console.is_terminal else Console(width=120))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """What can be got: licence, upstream, revision, items."""
+    from jmedllm.data.listing import listing
+
+    typer.echo(listing())
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="One of `jmedllm data list`.")],
+    data: Data = Path("data"),
+    mirror: Annotated[str | None, typer.Option(help="Folder or URL that holds the same files.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of an upstream that is not pinned.")] = None,
+) -> None:
+    """Fetch one source from upstream or a mirror and verify every file."""
+    from jmedllm.data.fetch import get
+
+    fetched = get(name, data, mirror, revision)
+    new = sum(file.new for file in fetched)
+    typer.echo(f"{name}: {new} files fetched, {len(fetched) - new} already there, all verified, in {data}")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="One of `jmedllm data list`.")], data: Data = Path("data")
+) -> None:
+    """Verify checksums and the number of items."""
+    from jmedllm.data.check import check
+
+    rows = check(name, data)
+    bad = [row for row in rows if row.verdict in ("wrong", "missing")]
+    for row in bad:
+        typer.echo(f"{row.verdict}: {row.what}: expected {row.expected}, found {row.found}", err=True)
+    if bad:
+        raise InputError(f"{name}: {len(bad)} of {len(rows)} checks failed; run: jmedllm data get {name}")
+    typer.echo(f"{name}: {len(rows)} checks passed")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

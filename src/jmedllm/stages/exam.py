@@ -1,0 +1,46 @@
+"""Stage exam: the models of the run sit the same papers."""
+
+from typing import Any
+
+from jmedllm.exam.examine import examine, papers, questions_hash
+from jmedllm.files import hash_text, to_json
+from jmedllm.models.folder import fingerprint
+from jmedllm.recipe import Recipe, RecipeExam, Sat
+from jmedllm.run import Run, Step, own_folder
+from jmedllm.stages.models import folder_of
+
+
+def _models(run: Run, settings: RecipeExam) -> dict[Sat, str]:
+    return {sat: fingerprint(folder_of(run, sat)) for sat in settings.models}
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    settings = run.recipe.exam
+    assert settings is not None
+    sat = papers(settings, run.recipe.prompt, run.data)
+    return {
+        "models": _models(run, settings),
+        "papers": [paper.settings() | {"questions": questions_hash(paper.questions)} for paper in sat],
+        "precision": run.precision.name,
+    }
+
+
+def _perform(run: Run, identity: str) -> dict[str, Any]:
+    settings = run.recipe.exam
+    assert settings is not None
+    sat = papers(settings, run.recipe.prompt, run.data)
+    made = {}
+    for name, model in _models(run, settings).items():
+        # A model keeps its records when only another model has changed.
+        own = hash_text(to_json([model, _inputs(run)["papers"], run.precision.name]))
+        folder = own_folder(run.folder / "exam" / name, own)
+        sittings = examine(folder_of(run, name), sat, run.precision, folder, name=name, batch=settings.batch)
+        made[name] = hash_text(to_json([[score.value for score in s.scores] for s in sittings]))
+    return {"scores": made, "files": [f"exam/{name}" for name in made]}
+
+
+def _wanted(recipe: Recipe) -> bool:
+    return recipe.exam is not None
+
+
+STEP = Step("exam", _wanted, _inputs, _perform)

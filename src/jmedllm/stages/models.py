@@ -1,0 +1,36 @@
+"""Where the models of a run lie."""
+
+from pathlib import Path
+from typing import Any
+
+from jmedllm.models.folder import fingerprint, resolve
+from jmedllm.recipe import Sat
+from jmedllm.run import Run
+
+
+def base_folder(run: Run) -> Path:
+    """The model to adapt; one from scratch is built by the corpus stage."""
+    base = run.recipe.base
+    return run.folder / "base" if base.path is None else resolve(base.path, revision=base.revision)
+
+
+def tuned_folder(run: Run) -> Path:
+    """What stage 2 starts from: the model after stage 1, if the recipe has one."""
+    return run.folder / "mfpt" / "model" if run.recipe.mfpt else base_folder(run)
+
+
+def folder_of(run: Run, sat: Sat) -> Path:
+    """The directory of the model that sits the exam under this name."""
+    if sat == "mpeft":
+        return run.folder / "merge" / "model"
+    return tuned_folder(run) if sat == "mfpt" else base_folder(run)
+
+
+def tuned_fingerprint(run: Run) -> str:
+    """Fingerprint of what stage 2 starts from."""
+    return run.made["mfpt"]["model"] if run.recipe.mfpt else fingerprint(base_folder(run))
+
+
+def numerics(run: Run) -> dict[str, Any]:
+    """What a training result depends on besides data, model and settings."""
+    return {"seed": run.recipe.seed, "precision": run.precision.name}
