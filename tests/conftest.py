@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import json
 import os
 from pathlib import Path
 
@@ -19,3 +20,65 @@ def shared() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+TEXTS = ("ビタミンCの欠乏で壊血病になる。", "A lack of vitamin C leads to scurvy.")
+
+
+def build_tiny(folder: Path, *, seed: int = 1, architecture: str = "qwen2", context: int = 512) -> Path:
+    """A real model of some thousand parameters, in a fraction of a second."""
+    from jmedllm.models.scratch import Scratch, build
+
+    shape = Scratch(
+        architecture=architecture,
+        vocabulary=320,
+        hidden_size=32,
+        layers=2,
+        feed_forward=64,
+        context=context,
+    )
+    build(shape, TEXTS, folder, seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2 model directory; do not write to it."""
+    return build_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """An adapter on `tiny_model` that changes what it says; do not write to it."""
+    import torch
+
+    from jmedllm.models.folder import fingerprint
+    from jmedllm.models.local import load_network
+    from jmedllm.models.save import save_adapter
+    from jmedllm.training.adapter import Adapter, add_adapter
+
+    network = add_adapter(load_network(tiny_model, "auto", torch.device("cpu")), Adapter(r=4, alpha=8), seed=2)
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.2, generator=generator)
+    folder = tmp_path_factory.mktemp("adapters") / "tiny-adapter"
+    save_adapter(network, folder, {"base": str(tiny_model), "base_fingerprint": fingerprint(tiny_model)})
+    return folder
+
+
+def own_exam(path: Path, count: int = 7) -> Path:
+    """A small exam of one's own in both languages."""
+    rows = [
+        {
+            "id": f"q{number}",
+            "question": "ビタミンCの欠乏で起こるのはどれか。" * (1 + number % 3),
+            "choices": ["壊血病", "脚気", f"痛風{number}", "夜盲症"],
+            "answer": ["abcd"[number % 4]],
+            "language": language,
+        }
+        for language in ("ja", "en")
+        for number in range(count)
+    ]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path

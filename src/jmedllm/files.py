@@ -5,9 +5,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
@@ -15,21 +15,42 @@ from jmedllm.errors import InputError
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary neighbour, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write `text` to `path` through a temporary neighbour, so that a reader never sees half of it.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written; nothing of it stays.
+    """
+    with atomic_file(path) as handle:
+        handle.write(text.encode())
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written; nothing of it stays.
+    """
+    temporary = _neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as handle:
-            handle.write(text)
+        with temporary.open("wb") as handle:
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
-def unwritable(path: Path, error: OSError | SafetensorError) -> InputError:
+def _neighbour(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def unwritable(path: Path, error: Exception) -> InputError:
     """Say that `path` cannot be written: a full disk, a missing permission, a file where a folder should be."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return InputError(f"cannot write {path}: {reason}; free space or choose another --output")
@@ -64,28 +85,34 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         InputError: the file is missing or unreadable, or a line is not a JSON object.
     """
     try:
-        handle = path.open(encoding="utf-8-sig")
+        handle = path.open("rb")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    number = 0
     with handle:
-        try:
-            for number, line in enumerate(handle, 1):
-                if line.strip():
-                    yield number, _object(path, number, line)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}:{number + 1}: not UTF-8: {error.reason}; convert the file to UTF-8"
-            ) from error
+        # Decoded line by line: text mode decodes ahead and could not name the line that is not UTF-8.
+        for number, raw in enumerate(handle, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}:{number}: not UTF-8: {error.reason}; convert the file to UTF-8"
+                ) from error
+            if line.strip():
+                yield number, _object(path, number, line)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
+        if "\\ud" in line.lower():
+            to_json(value).encode()
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{number}: broken JSON: {error.msg}; mend or remove the line") from error
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise InputError(f"{path}:{number}: {half} is half a character; mend or remove the line") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}:{number}: expected a JSON object in braces, found {type(value).__name__}")
     return value
@@ -109,14 +136,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full or the place cannot be written; nothing of it stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _neighbour(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with our number: containers reuse them
     try:
         temporary.mkdir(parents=True)
         yield temporary
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise unwritable(path, error) from error
+    except Exception as error:
+        # tokenizers, written in Rust, raises plain exceptions that end so.
+        if isinstance(error, OSError | SafetensorError) or "(os error " in str(error):
+            raise unwritable(path, error) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

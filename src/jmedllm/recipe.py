@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.examine import ExamSettings
+from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.models.scratch import Scratch
 from jmedllm.precision import DeviceName, PrecisionName
@@ -127,9 +127,14 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
     if seed is not None:
         values["seed"] = seed
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(path, lines, error) from None
+    if recipe.exam:
+        require_known(recipe.exam)
+    for source in recipe.mpeft.questions if recipe.mpeft else ():
+        require_benchmark(source.benchmark)
+    return recipe
 
 
 def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

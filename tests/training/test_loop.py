@@ -19,8 +19,9 @@ VOCABULARY = 300
 
 
 def tiny(architecture: str = "qwen2", seed: int = 0) -> Any:
-    from jmedllm.models.scratch import Scratch, _config
     from transformers import AutoModelForCausalLM
+
+    from jmedllm.models.scratch import Scratch, _config
 
     torch.manual_seed(seed)
     shape = Scratch(architecture=architecture, vocabulary=320, hidden_size=16, layers=2, feed_forward=32)
@@ -108,7 +109,7 @@ def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
 
     whole, stopped, resumed = fresh(), fresh(), fresh()
     run(tmp_path / "whole", whole)
-    split(stopped)[0].register_forward_pre_hook(fail_at_call(23))
+    split(stopped)[0].register_forward_pre_hook(fail_at_call(24))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stopped", stopped)
     result = run(tmp_path / "stopped", resumed)
@@ -120,7 +121,7 @@ def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
 
 
 def fail_at_call(number: int) -> Any:
-    """A hook that interrupts; the head's check calls the decoder twice, each step four times."""
+    """A hook that interrupts; the first check calls the decoder three times, each step four times."""
     calls = 0
 
     def hook(*_: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jmedllm.errors import InputError
-from jmedllm.files import hash_file, unwritable
+from jmedllm.files import atomic_file, hash_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ def pack_documents(samples: Iterable[Sample], block_size: int, pad_id: int) -> B
     for sample in samples:
         start = 0
         while start < len(sample.ids):
-            start += rows.append(sample.ids[start:], sample.trained[start:])
+            end = start + rows.room()
+            start += rows.append(sample.ids[start:end], sample.trained[start:end])
     return rows.close()
 
 
@@ -114,15 +115,8 @@ class _Rows:
 
 def save_blocks(blocks: Blocks, path: Path) -> str:
     """Write blocks to one .npz file, atomically; returns its SHA-256."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            np.savez(handle, ids=blocks.ids, positions=blocks.positions, trained=blocks.trained)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
+    with atomic_file(path) as handle:
+        np.savez(handle, ids=blocks.ids, positions=blocks.positions, trained=blocks.trained)
     return hash_file(path)
 
 

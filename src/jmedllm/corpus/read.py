@@ -28,7 +28,7 @@ def read_documents(path: Path) -> Iterator[Document]:
         InputError: nothing readable is there, or a line has no text; names file and line.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         if not files:
             raise InputError(f"corpus {path}: no {', '.join(SUFFIXES)} files below this folder")
         for file in files:
@@ -45,6 +45,8 @@ def _read_file(path: Path) -> Iterator[Document]:
             yield Document(id=path.name, text=path.read_text(encoding="utf-8-sig"), source=path.name)
         except FileNotFoundError:
             raise InputError(f"corpus {path}: no such file or folder") from None
+        except OSError as error:
+            raise InputError(f"corpus {path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise InputError(f"corpus {path}: not UTF-8: {error.reason}; convert it to UTF-8") from error
     elif path.exists():

@@ -9,11 +9,10 @@ from pydantic import Field
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
-from jmedllm.exam.question import Language, Question
+from jmedllm.exam.question import Language
 from jmedllm.exam.selection import SELECTIONS, select
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
-from jmedllm.files import hash_text
 from jmedllm.models.folder import fingerprint, require_adapter, require_model
 from jmedllm.precision import Precision
 from jmedllm.settings import Settings
@@ -32,6 +31,12 @@ class ExamSettings(Settings):
     batch: int = Field(32, ge=1, description="items answered together; changes speed, not answers")
 
 
+def require_benchmark(name: str) -> None:
+    """Check that `name` is a registered benchmark or a .jsonl file's path; else name the nearest."""
+    if not name.endswith(".jsonl") and name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS)
+
+
 def require_known(settings: ExamSettings) -> None:
     """Check names of benchmarks, tracks and selection.
 
@@ -39,8 +44,7 @@ def require_known(settings: ExamSettings) -> None:
         InputError: one is unknown; the nearest are named.
     """
     for name in settings.benchmarks:
-        if not name.endswith(".jsonl") and name not in BENCHMARKS:
-            raise unknown("benchmark", name, BENCHMARKS)
+        require_benchmark(name)
     for name in settings.tracks:
         if name not in TRACKS:
             raise unknown("track", name, TRACKS)
@@ -120,8 +124,3 @@ def examine(
         return model
 
     return [sit(paper, settings, load_once, output, batch=batch) for paper in papers]
-
-
-def questions_hash(questions: Sequence[Question]) -> str:
-    """Hash over all that the questions are: the exam's data, traced."""
-    return hash_text("\n".join(map(repr, questions)))

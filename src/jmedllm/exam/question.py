@@ -1,8 +1,10 @@
 """The exam item, the same for every benchmark."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
+
+from jmedllm.files import hash_text, to_json
 
 Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -47,6 +49,14 @@ class Question:
     def gold_choices(self) -> tuple[str, ...]:
         """Texts of the right choices, in the order of `choices`."""
         return tuple(self.choices[i] for i in sorted(self.gold))
+
+
+def question_hash(question: Question) -> str:
+    """Hash over all that the question is, the same in every process."""
+    values = {
+        name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(question).items()
+    }
+    return hash_text(to_json(values | {"also_right": [sorted(answer) for answer in question.also_right]}))
 
 
 def label(index: int) -> str:

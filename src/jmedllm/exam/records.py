@@ -14,7 +14,8 @@ class Record:
     """All that a sitting keeps of one item.
 
     Attributes:
-        prompt_hash: hash of the very text the model was given.
+        prompt_hash: hash of the prompt's text, or of its chat turns before the model's own template.
+        question_hash: hash of the question with its gold, which the verdicts depend on.
         response: what the model wrote; None where no track asked for it.
         log_probs: summed natural log-probability of each choice; None where no track asked for them.
         verdicts: for each track that applies to the item, its verdict.
@@ -22,6 +23,7 @@ class Record:
 
     id: str
     prompt_hash: str
+    question_hash: str
     response: str | None = None
     log_probs: tuple[float, ...] | None = None
     verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -68,10 +70,4 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "prompt_hash": record.prompt_hash,
-        "response": record.response,
-        "log_probs": record.log_probs,
-        "verdicts": record.verdicts,
-    }
+    return {name: getattr(record, name) for name in Record.__slots__}

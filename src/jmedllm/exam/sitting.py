@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from jmedllm import __version__
 from jmedllm.errors import InputError
 from jmedllm.exam.prompts.asking import Asking, ask
-from jmedllm.exam.question import Question
+from jmedllm.exam.question import Question, question_hash
 from jmedllm.exam.records import Record, append_records, read_records, write_records
 from jmedllm.exam.statistics import Score
 from jmedllm.exam.tracks import TRACKS, Answer, Track, legacy
@@ -38,6 +38,10 @@ class Paper:
     def name(self) -> str:
         """For files and progress: "igakuqa.ja"."""
         return f"{self.questions[0].benchmark}.{self.questions[0].language}"
+
+    def questions_hash(self) -> str:
+        """Hash over all items with their gold."""
+        return hash_text("".join(question_hash(question) for question in self.questions))
 
     def settings(self) -> dict[str, Any]:
         """All that shapes a record besides the model, as plain values."""
@@ -108,20 +112,35 @@ def sit(
     records_file, summary_file = folder / f"{paper.name}.jsonl", folder / f"{paper.name}.json"
     settings = model_settings | paper.settings()
     _require_same(summary_file, settings)
-    wanted = {question.id: question for question in paper.questions}
     records = read_records(records_file)
+    stale = {question.id for question in paper.questions if _is_stale(paper, question, records)}
+    if stale:
+        # Items that changed since they were answered; they must not stand beside their new answer.
+        write_records(records_file, (record for name, record in records.items() if name not in stale))
+        records = read_records(records_file)
     missing = [question for question in paper.questions if question.id not in records]
     if missing:
         write_atomic(summary_file, to_json({"settings": settings}, indent=2) + "\n")
         for part in _answer(paper, missing, load(), batch):
             append_records(records_file, part)
             records |= {record.id: record for record in part}
-        write_records(records_file, (records[question] for question in _order(wanted, records)))
+        write_records(records_file, (records[name] for name in _order(paper, records)))
     return _summarise(paper, settings, records, records_file, summary_file)
 
 
-def _order(wanted: dict[str, Question], records: dict[str, Record]) -> list[str]:
+def _is_stale(paper: Paper, question: Question, records: dict[str, Record]) -> bool:
+    record = records.get(question.id)
+    return record is not None and (record.prompt_hash, record.question_hash) != _hashes(paper, question)
+
+
+def _hashes(paper: Paper, question: Question) -> tuple[str, str]:
+    """Hashes of the prompt, as text or as chat turns, and of the question with its gold."""
+    return hash_text(ask(paper.asking, question, chat_text=to_json)), question_hash(question)
+
+
+def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
     """Ids in the order of the questions, then those of an earlier, longer sitting."""
+    wanted = dict.fromkeys(question.id for question in paper.questions)
     return [*wanted, *(name for name in records if name not in wanted)]
 
 
@@ -181,10 +200,12 @@ def _answer_batch(
             response=None if completion is None else legacy.extract_response(read(completion)),
             log_probs=log_probs.get(question.id),
         )
+        prompt_hash, content_hash = _hashes(paper, question)
         records.append(
             Record(
                 id=question.id,
-                prompt_hash=hash_text(prompts[question.id]),
+                prompt_hash=prompt_hash,
+                question_hash=content_hash,
                 response=None if completion is None else completion.text,
                 log_probs=answer.log_probs,
                 verdicts={
@@ -206,8 +227,7 @@ def _summarise(
 ) -> Sitting:
     """Scores over the paper's items, from the summary on disk where it is of these very records."""
     trace = {
-        "items": hash_text(to_json([question.id for question in paper.questions])),
-        "gold": hash_text(to_json([sorted(question.gold) for question in paper.questions])),
+        "questions": paper.questions_hash(),
         "records": hash_file(records_file),
         "jmedllm": __version__,
     }

@@ -1,24 +1,18 @@
 """A model as files: where it lies, what it is called by content, whether it is whole."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, read_json
+from jmedllm.models.libraries import go_offline
 
 ORIGIN = "jmedllm.json"
 """File beside our adapters that names the base they were trained on."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 _IDENTITY = ("config.json", "tokenizer.json", "tokenizer.model", "adapter_config.json")
-
-
-def go_offline() -> None:
-    """Forbid the Hugging Face libraries any call; must run before they are imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:

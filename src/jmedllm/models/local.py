@@ -12,7 +12,8 @@ from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request
 from jmedllm.models.batching import Tree, attention_mask, branch_log_probs, by_budget, lay_out
 from jmedllm.models.encoding import Tokenizer, chat_text, encode, encode_continuations
-from jmedllm.models.folder import go_offline, require_adapter, require_model
+from jmedllm.models.folder import require_adapter, require_model
+from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
@@ -190,11 +191,9 @@ def load_network(
     """
     go_offline()
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     require_model(folder)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    be_quiet()
     options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
     try:
         network: Any = AutoModelForCausalLM.from_pretrained(

@@ -104,9 +104,9 @@ def markdown(sittings: Sequence[Sitting]) -> str:
 
 
 def _trace(sittings: Sequence[Sitting]) -> str:
-    """Hashes of model, prompt, items and records for every paper."""
-    head = ("Model", "Paper", "Model fingerprint", "Precision", "Prompt pack", "Items", "Gold", "Records")
-    lines = [_markdown_line((*head, "jmedllm")), "|---|---|---|---|---|---|---|---|---|"]
+    """Hashes of model, prompt, questions and records for every paper."""
+    head = ("Model", "Paper", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Records")
+    lines = [_markdown_line((*head, "jmedllm")), "|---|---|---|---|---|---|---|---|"]
     for sitting in sittings:
         settings, trace = sitting.settings, sitting.trace
         adapter = settings.get("adapter_fingerprint")
@@ -116,8 +116,7 @@ def _trace(sittings: Sequence[Sitting]) -> str:
             settings["fingerprint"] + (f" + {adapter}" if adapter else ""),
             settings["precision"],
             f"{settings['prompt_pack']} {settings['prompt_pack_hash']}",
-            trace["items"],
-            trace["gold"],
+            trace["questions"],
             trace["records"][:16],
             trace["jmedllm"],
         )

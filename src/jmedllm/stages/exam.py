@@ -1,8 +1,9 @@
 """Stage exam: the models of the run sit the same papers."""
 
+from dataclasses import asdict
 from typing import Any
 
-from jmedllm.exam.examine import examine, papers, questions_hash
+from jmedllm.exam.examine import examine, papers
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe, RecipeExam, Sat
@@ -20,7 +21,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     sat = papers(settings, run.recipe.prompt, run.data)
     return {
         "models": _models(run, settings),
-        "papers": [paper.settings() | {"questions": questions_hash(paper.questions)} for paper in sat],
+        "papers": [paper.settings() | {"questions": paper.questions_hash()} for paper in sat],
         "precision": run.precision.name,
     }
 
@@ -35,8 +36,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         own = hash_text(to_json([model, _inputs(run)["papers"], run.precision.name]))
         folder = own_folder(run.folder / "exam" / name, own)
         sittings = examine(folder_of(run, name), sat, run.precision, folder, name=name, batch=settings.batch)
-        made[name] = hash_text(to_json([[score.value for score in s.scores] for s in sittings]))
-    return {"scores": made, "files": [f"exam/{name}" for name in made]}
+        made[name] = hash_text(to_json([asdict(sitting) for sitting in sittings]))
+    return {"sittings": made, "files": [f"exam/{name}" for name in made]}
 
 
 def _wanted(recipe: Recipe) -> bool:

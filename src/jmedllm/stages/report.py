@@ -9,7 +9,7 @@ from jmedllm.run import Run, Step
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return {"scores": run.made["exam"]["scores"], "models": list(run.made["exam"]["scores"])}
+    return {"sittings": run.made["exam"]["sittings"]}
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:

@@ -20,7 +20,10 @@ def read_instructions(path: Path) -> Iterator[Instruction]:
         for key in ("instruction", "output"):
             if not isinstance(row.get(key), str) or not row[key].strip():
                 raise InputError(f"{place}: field '{key}' must be a text that is not empty")
-        yield Instruction(place, row["instruction"], str(row.get("input") or ""), row["output"])
+        text = row.get("input") or ""
+        if not isinstance(text, str):
+            raise InputError(f"{place}: field 'input' must be a text or left out")
+        yield Instruction(place, row["instruction"], text, row["output"])
 
 
 def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -17,7 +17,7 @@ from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
 from jmedllm.training import checkpoint
-from jmedllm.training.loss import require_plain_head, summed_loss
+from jmedllm.training.loss import require_trainable, summed_loss
 from jmedllm.training.schedule import learning_rate, rows_of_step
 
 
@@ -92,9 +92,9 @@ def train(
     """
     if not blocks.trained.any():
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
-    require_plain_head(network, precision.device)
+    require_trainable(network, precision.device)
     if settings.activation_checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _recompute_activations(network)
     optimizer = _optimizer(network, settings)
     torch.manual_seed(seed)
     checkpoints = folder / "checkpoints"
@@ -116,6 +116,12 @@ def train(
                 checkpoint.save(checkpoints, network, optimizer, step + 1, tokens, identity)
     network.eval()
     return Trained(total, tokens, metrics.last_loss, start)
+
+
+def _recompute_activations(network: Any) -> None:
+    # transformers 5.23 renamed the method and warns at the old name, which 5.17 alone knows.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _optimizer(network: Any, settings: Optimization) -> torch.optim.AdamW:

@@ -48,21 +48,31 @@ def split(network: Any) -> tuple[Any, Any]:
 
 
 @torch.no_grad()
-def require_plain_head(network: Any, device: torch.device) -> None:
-    """Check that the model's logits are what its head makes of the decoder's output.
+def require_trainable(network: Any, device: torch.device) -> None:
+    """Try out on a few tokens that this loss is the network's own and that packing keeps samples apart.
 
     Raises:
-        InputError: the architecture does more (soft-capping, scaling), so our loss would be another's.
+        InputError: the architecture does more to its logits than its head (soft-capping, scaling), or lets
+            packed samples see one another.
     """
     decoder, head = split(network)
-    ids = torch.arange(1, 9, device=device)[None]
+    kind = network.config.model_type
     was_training = network.training
     network.eval()
-    expected = network(input_ids=ids, use_cache=False).logits
-    actual = head(decoder(input_ids=ids, use_cache=False).last_hidden_state)
+    alone = torch.arange(1, 9, device=device)[None]
+    expected = network(input_ids=alone, use_cache=False).logits.float()
+    pair = torch.cat([alone.flip(1), alone], dim=1)
+    positions = torch.arange(8, device=device).repeat(2)[None]
+    packed = decoder(input_ids=pair, position_ids=positions, use_cache=False).last_hidden_state[:, 8:]
+    plain = decoder(input_ids=alone, use_cache=False).last_hidden_state
     network.train(was_training)
-    if not torch.allclose(actual.float(), expected.float(), rtol=1e-3, atol=1e-3):
+    if not torch.allclose(head(plain).float(), expected, rtol=1e-3, atol=1e-3):
         raise InputError(
-            f"architecture {network.config.model_type!r} changes its logits after the head (soft-capping or "
-            "scaling), which training does not support; choose a base of the Llama or Qwen family"
+            f"architecture {kind!r} changes its logits after the head (soft-capping or scaling), which "
+            "training does not support; choose a base of the Llama or Qwen family"
+        )
+    # Wide enough for bfloat16's rounding; samples that see one another differ by whole units.
+    if not torch.allclose(packed.float(), plain.float(), rtol=0.05, atol=0.05):
+        raise InputError(
+            f"architecture {kind!r} lets packed samples see one another; choose a base of the Llama or Qwen family"
         )

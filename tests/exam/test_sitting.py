@@ -1,0 +1,156 @@
+"""Sitting an exam with a tiny real model: records, resume, and what must not change the answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import build_tiny, own_exam
+from jmedllm.errors import InputError
+from jmedllm.exam.examine import ExamSettings, examine, papers
+from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.exam.records import Record, append_records, read_records
+from jmedllm.models.local import LocalModel
+from jmedllm.precision import choose_precision
+
+CPU = choose_precision("float32", "cpu")
+
+
+def sit(model: Path, exam: Path, output: Path, *, adapter: Path | None = None, **changes: Any) -> Any:
+    options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch": 4} | changes
+    settings = ExamSettings(**options)
+    sat = papers(settings, Prompting(), Path("unused"))
+    return examine(model, sat, CPU, output, name="tiny", adapter=adapter, batch=settings.batch)
+
+
+def same(left: dict[str, Record], right: dict[str, Record]) -> bool:
+    assert list(left) == list(right)
+    for a, b in zip(left.values(), right.values(), strict=True):
+        assert (a.id, a.prompt_hash, a.response, a.verdicts) == (b.id, b.prompt_hash, b.response, b.verdicts)
+        assert a.log_probs == pytest.approx(b.log_probs, abs=1e-4)
+    return True
+
+
+def test_one_record_per_item_with_everything_in_it(tiny_model: Path, tmp_path: Path) -> None:
+    sittings = sit(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
+    assert [(s.settings["benchmark"], s.settings["language"]) for s in sittings] == [
+        ("exam", "ja"),
+        ("exam", "en"),
+    ]
+    records = read_records(tmp_path / "out" / "exam.ja.jsonl")
+    assert list(records) == [f"q{i}" for i in range(7)]
+    for record in records.values():
+        assert len(record.prompt_hash) == 16
+        assert record.response is not None
+        assert record.log_probs is not None and len(record.log_probs) == 4
+        assert set(record.verdicts) == {"legacy", "likelihood"}
+    metrics = [(score.track, score.metric, score.n) for score in sittings[0].scores]
+    assert metrics == [
+        ("legacy", "exact_match", 7),
+        ("legacy", "gestalt_match", 7),
+        ("likelihood", "accuracy", 7),
+        ("likelihood", "accuracy_per_byte", 7),
+    ]
+
+
+def test_a_finished_sitting_needs_no_model(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    first = sit(tiny_model, exam, tmp_path / "out")
+    monkeypatch.setattr("jmedllm.models.local.load_model", None)
+    assert sit(tiny_model, exam, tmp_path / "out") == first
+    assert sit(tiny_model, exam, tmp_path / "out", batch=2) == first
+
+
+def test_a_killed_sitting_goes_on_with_another_batch_size(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    sit(tiny_model, exam, tmp_path / "whole")
+    complete = LocalModel.complete
+    calls = 0
+
+    def killed_at_third(self: LocalModel, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return complete(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalModel, "complete", killed_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            sit(tiny_model, exam, tmp_path / "killed", batch=3)
+    half = tmp_path / "killed" / "exam.ja.jsonl"
+    assert len(half.read_text(encoding="utf-8").splitlines()) == 6
+    with half.open("a", encoding="utf-8") as handle:
+        handle.write('{"id": "q6", "prompt_ha')  # what a kill leaves of a line
+    sit(tiny_model, exam, tmp_path / "killed", batch=5)
+    for name in ("exam.ja.jsonl", "exam.en.jsonl"):
+        assert same(read_records(tmp_path / "whole" / name), read_records(tmp_path / "killed" / name))
+
+
+def test_a_longer_limit_keeps_the_records_there_are(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    assert sit(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
+    assert sit(tiny_model, exam, tmp_path / "out", limit=7)[0].scores[0].n == 7
+    assert sit(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
+    assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) == 7
+
+
+def test_other_settings_need_another_output(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    sit(tiny_model, exam, tmp_path / "out")
+    with pytest.raises(InputError, match=r"other settings \(max_new_tokens 12 is now 5\); choose another"):
+        sit(tiny_model, exam, tmp_path / "out", max_new_tokens=5)
+    other = build_tiny(tmp_path / "other", seed=9)
+    with pytest.raises(InputError, match=r"fingerprint '\w{16}' is now '\w{16}'"):
+        sit(other, exam, tmp_path / "out")
+
+
+def test_changed_questions_are_asked_anew(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    sit(tiny_model, exam, tmp_path / "out")
+    before = read_records(tmp_path / "out" / "exam.ja.jsonl")
+    exam.write_text(exam.read_text(encoding="utf-8").replace("痛風3", "糖尿病"), encoding="utf-8")
+    sit(tiny_model, exam, tmp_path / "out")
+    after = read_records(tmp_path / "out" / "exam.ja.jsonl")
+    assert list(after) == list(before)
+    assert [name for name in after if after[name].prompt_hash != before[name].prompt_hash] == ["q3"]
+    assert after["q3"].log_probs != before["q3"].log_probs
+
+
+def test_an_adapter_changes_the_answers(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    sit(tiny_model, exam, tmp_path / "plain")
+    sit(tiny_model, exam, tmp_path / "adapted", adapter=tiny_adapter)
+    plain, adapted = (read_records(tmp_path / name / "exam.ja.jsonl") for name in ("plain", "adapted"))
+    assert [r.log_probs for r in plain.values()] != [r.log_probs for r in adapted.values()]
+
+
+def test_records_twice_the_same_id_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    append_records(path, [Record("a", "x", "y"), Record("a", "x", "y")])
+    with pytest.raises(InputError, match=r"records\.jsonl:2: question a stands twice"):
+        read_records(path)
+
+
+def test_shots_chat_and_letters_are_different_papers(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    shots = own_exam(tmp_path / "shots.jsonl", count=2)
+    settings = ExamSettings(benchmarks=[str(exam)], selection="all")
+    hashes = {
+        papers(settings, prompting, Path("unused"))[0].settings()["prompt_pack_hash"]
+        for prompting in (
+            Prompting(),
+            Prompting(pack="preamble"),
+            Prompting(answer_as="letter"),
+            Prompting(shots=str(shots)),
+            Prompting(chat=True),
+        )
+    }
+    assert len(hashes) == 5
+    sat = papers(settings, Prompting(chat=True), Path("unused"))
+    with pytest.raises(InputError, match="no chat template"):
+        examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")

@@ -1,0 +1,133 @@
+"""Whole runs of a tiny recipe: what is skipped, what is redone, and what a kill does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import own_exam
+from jmedllm.precision import choose_precision
+from jmedllm.recipe import load_recipe
+from jmedllm.run import Run, carry_out
+from jmedllm.stages import STEPS
+
+RECIPE = """
+name: tiny
+precision: float32
+base:
+  scratch: {{vocabulary: 400, hidden_size: 32, layers: 2, feed_forward: 64, context: 512}}
+prompt: {{pack: plain}}
+corpus: {{inputs: [{folder}/corpus.jsonl], block_size: 32}}
+mfpt: {{steps: {steps}, learning_rate: 3e-3, batch: 2, checkpoint_every: 4}}
+mpeft:
+  questions: [{{benchmark: {folder}/exam.jsonl, languages: [ja, en]}}]
+  instructions: [{folder}/instructions.jsonl]
+  replay: 0.2
+  block_size: 256
+  steps: 4
+  learning_rate: 1e-3
+  batch: 2
+  adapter: {{r: 4, alpha: 8, dropout: 0.1}}
+exam:
+  benchmarks: [{folder}/exam.jsonl]
+  selection: all
+  max_new_tokens: 8
+controls:
+  other-rate: {{mpeft: {{learning_rate: 2e-3}}}}
+"""
+
+
+def write_recipe(folder: Path, steps: int = 8) -> Path:
+    lines = [
+        f"第{i}項。ビタミン{i}の欠乏で病気{i}が起こる。Lack of vitamin {i} causes disease {i}." for i in range(20)
+    ]
+    rows = [json.dumps({"id": str(i), "text": line}, ensure_ascii=False) for i, line in enumerate(lines)]
+    (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    own_exam(folder / "exam.jsonl", count=4)
+    task = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビタミンCの欠乏。"}
+    (folder / "instructions.jsonl").write_text(json.dumps(task, ensure_ascii=False) + "\n", encoding="utf-8")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(RECIPE.format(folder=folder, steps=steps), encoding="utf-8")
+    return recipe
+
+
+def run(recipe: Path, folder: Path, until: Any = "report", control: str | None = None) -> dict[str, str]:
+    told: dict[str, str] = {}
+    loaded = load_recipe(recipe, control=control)
+    precision = choose_precision(loaded.precision, loaded.device)
+    carry_out(STEPS, Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what}))
+    return {stage: what.split(" in ")[0] for stage, what in told.items()}
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    stages: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    return {stage: entry["made"] for stage, entry in stages.items()}
+
+
+def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    all_of = dict.fromkeys(("corpus", "mfpt", "mpeft", "merge", "exam", "report"), "done")
+    unchanged = dict.fromkeys(all_of, "unchanged")
+
+    assert run(recipe, folder, until="mfpt") == {"corpus": "done", "mfpt": "done"}
+    assert run(recipe, folder) == all_of | {"corpus": "unchanged", "mfpt": "unchanged"}
+    first = manifest(folder)
+    assert run(recipe, folder) == unchanged
+    assert (folder / "report.md").read_text(encoding="utf-8").startswith("## Scores")
+
+    # A change late in the way redoes what comes after it, and nothing before.
+    late = run(recipe, folder, control="other-rate")
+    assert late == all_of | {"corpus": "unchanged", "mfpt": "unchanged"}
+    assert manifest(folder)["mpeft"]["adapter"] != first["mpeft"]["adapter"]
+    # Back again, the same inputs give the same weights.
+    run(recipe, folder)
+    assert manifest(folder) == first
+
+    # A change in the corpus redoes everything.
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(corpus.read_text(encoding="utf-8").replace("第3項", "第三項"), encoding="utf-8")
+    assert run(recipe, folder) == all_of
+    # A product that has gone missing is made again.
+    (folder / "report.md").unlink()
+    assert run(recipe, folder) == unchanged | {"report": "done"}
+
+
+def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:
+    run(write_recipe(tmp_path), tmp_path / "run", until="merge")
+    code = (
+        "import sys; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1];"
+        "t = AutoTokenizer.from_pretrained(f); m = AutoModelForCausalLM.from_pretrained(f);"
+        "print(t.decode(m.generate(**t('ビタミン', return_tensors='pt'), max_new_tokens=4)[0]))"
+    )
+    model = tmp_path / "run" / "merge" / "model"
+    said = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("ビタミン")
+
+
+@pytest.mark.parametrize("line", [2, 9])
+def test_kill_9_in_stage_1_changes_nothing_in_the_end(tmp_path: Path, line: int) -> None:
+    recipe = write_recipe(tmp_path, steps=60)
+    run(recipe, tmp_path / "whole", until="mfpt")
+    command = [sys.executable, "-m", "jmedllm", "pretrain", recipe, "--output", tmp_path / "killed"]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "killed" / "mfpt" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= line):
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it was killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "mfpt" not in manifest(tmp_path / "killed")
+    run(recipe, tmp_path / "killed", until="mfpt")
+    assert manifest(tmp_path / "killed")["mfpt"] == manifest(tmp_path / "whole")["mfpt"]
+    losses = [
+        [json.loads(row)["loss"] for row in (tmp_path / name / "mfpt" / "metrics.jsonl").open()]
+        for name in ("whole", "killed")
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 60
