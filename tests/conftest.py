@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Models this small lose time on threads; set before torch is imported, and passed on to subprocesses.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 SETTING = "JMEDLLM_SHARED_DATA"
 DEFAULT = Path(__file__).parents[2] / "shared" / "data"
 

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from jmedllm import __version__
 from jmedllm.errors import InputError
@@ -43,9 +43,9 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except InputError as error:
         _fail(str(error), 2)
-    except click.ClickException as error:
+    except TyperException as error:
         _fail(error.format_message(), 2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; the same command goes on from here", 130)
 
 

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known
 from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.exam.selection import SELECTIONS
 from jmedllm.models.scratch import Scratch
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
@@ -20,6 +23,18 @@ from jmedllm.training.loop import Optimization
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Sat = Literal["base", "mfpt", "mpeft"]
+
+_Place = tuple[str | int, ...]
+"""Keys and list indices that lead to a value."""
+
+
+@contextmanager
+def _told_in_place() -> Iterator[None]:
+    """Make an `InputError` one of those that pydantic tells together with their place."""
+    try:
+        yield
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class Base(Settings):
@@ -55,6 +70,14 @@ class QuestionSource(Settings):
     split: str = "train"
     selection: str = Field("graded", description="which items: all, graded, legacy")
 
+    @model_validator(mode="after")
+    def _known(self) -> "QuestionSource":
+        with _told_in_place():
+            require_benchmark(self.benchmark)
+            if self.selection not in SELECTIONS:
+                raise unknown("selection", self.selection, SELECTIONS)
+        return self
+
 
 class Mpeft(Optimization):
     """Stage 2: medical parameter-efficient tuning on questions and instructions."""
@@ -77,6 +100,12 @@ class RecipeExam(ExamSettings):
 
     models: list[Sat] = Field(["base", "mfpt", "mpeft"], min_length=1)
 
+    @model_validator(mode="after")
+    def _known(self) -> "RecipeExam":
+        with _told_in_place():
+            require_known(self)
+        return self
+
 
 class Recipe(Settings):
     """One adaptation from raw text to report; a stage that is left out is not run."""
@@ -94,15 +123,33 @@ class Recipe(Settings):
     exam: RecipeExam | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
+    # What was wrong with an earlier section is told there, so a section that failed counts as given.
+    @field_validator("mfpt")
+    @classmethod
+    def _text_to_train_on(cls, mfpt: Mfpt | None, info: ValidationInfo) -> Mfpt | None:
+        if mfpt and info.data.get("corpus", ...) is None:
+            raise ValueError("needs a corpus section")
+        return mfpt
+
+    @field_validator("mpeft")
+    @classmethod
+    def _text_to_replay(cls, mpeft: Mpeft | None, info: ValidationInfo) -> Mpeft | None:
+        if mpeft and mpeft.replay and info.data.get("corpus", ...) is None:
+            raise ValueError("replay needs a corpus section")
+        return mpeft
+
+    @field_validator("exam")
+    @classmethod
+    def _models_to_examine(cls, exam: RecipeExam | None, info: ValidationInfo) -> RecipeExam | None:
+        for model in exam.models if exam else ():
+            if model != "base" and info.data.get(model, ...) is None:
+                raise ValueError(f"models names {model}, but there is no {model} section")
+        return exam
+
     @model_validator(mode="after")
-    def _stages_fit(self) -> "Recipe":
-        if self.mfpt and not self.corpus:
-            raise ValueError("mfpt needs a corpus section")
-        if self.mpeft and self.mpeft.replay and not self.corpus:
-            raise ValueError("mpeft.replay needs a corpus section")
-        for model in self.exam.models if self.exam else ():
-            if model != "base" and getattr(self, model) is None:
-                raise ValueError(f"exam.models names {model}, but there is no {model} section")
+    def _text_for_the_tokenizer(self) -> "Recipe":
+        if self.base.scratch and not self.corpus:
+            raise ValueError("base.scratch needs a corpus section, for its tokenizer")
         return self
 
 
@@ -118,23 +165,26 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
         InputError: names the file, the line and the key that is wrong, and the nearest right one.
     """
     values, lines = _read_yaml(path)
+    recipe = _validate(path, values, lines)
     if control is not None:
-        controls = values.get("controls") or {}
-        if control not in controls:
-            raise unknown(f"control of {path}", control, controls)
-        values = _overlay(values, controls[control])
-        values["name"] = f"{values.get('name')}.{control}"
+        if not recipe.controls:
+            raise InputError(f"{path}: has no controls; leave --control out")
+        if control not in recipe.controls:
+            raise unknown(f"control of {path}", control, recipe.controls)
+        values = _overlay(values, recipe.controls[control])
+        values["name"] = f"{values['name']}.{control}"
+        lines |= {place[2:]: line for place, line in lines.items() if place[:2] == ("controls", control)}
     if seed is not None:
-        values["seed"] = seed
+        values = values | {"seed": seed}
+        lines.pop(("seed",), None)
+    return _validate(path, values, lines)
+
+
+def _validate(path: Path, values: dict[str, Any], lines: dict[_Place, int]) -> Recipe:
     try:
-        recipe = Recipe.model_validate(values)
+        return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(path, lines, error) from None
-    if recipe.exam:
-        require_known(recipe.exam)
-    for source in recipe.mpeft.questions if recipe.mpeft else ():
-        require_benchmark(source.benchmark)
-    return recipe
 
 
 def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +203,6 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
-_Place = tuple[str | int, ...]
-
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
     """The values, and the line of each key."""
@@ -169,10 +217,21 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"{place}: broken YAML: {getattr(error, 'problem', error)}") from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{place}: broken YAML: {problem}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: a recipe is a list of `key: value` lines, this is {type(values).__name__}")
-    return values, dict(_lines(node, ()))
+        found = "empty" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"{path}: a recipe is a file of `key: value` lines, this one is {found}")
+    lines: dict[_Place, int] = {}
+    for key, line in _lines(node, ()):
+        if key in lines:
+            raise InputError(f"{path}:{line}: {_dotted(key)}: given twice, first in line {lines[key]}; remove one")
+        lines[key] = line
+    return values, lines
+
+
+def _dotted(place: _Place) -> str:
+    return ".".join(map(str, place))
 
 
 def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
@@ -187,15 +246,40 @@ def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]
 
 
 def _explain(path: Path, lines: dict[_Place, int], error: ValidationError) -> InputError:
-    first = error.errors()[0]
-    place: _Place = first["loc"]
-    known = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), ())
-    where = f"{path}:{lines[known]}" if known else str(path)
-    key = ".".join(map(str, place)) or "recipe"
-    more = len(error.errors()) - 1
+    """Tell the first error: a mistyped key first of all, for what it was meant to be is then missing too."""
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    place = _place(first, lines)
+    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+    more = len({_place(each, lines) for each in errors}) - 1
     rest = f" (and {more} more)" if more else ""
-    if first["type"] == "extra_forbidden":
-        return InputError(f"{where}: {key}: unknown key{nearest(Recipe, place)}{rest}")
-    problem = first["msg"].removeprefix("Value error, ")
-    found = f", found {first['input']!r}" if isinstance(first["input"], str | int | float | bool) else ""
-    return InputError(f"{where}: {key}: {problem[0].lower()}{problem[1:]}{found}{rest}")
+    parts = [f"{path}:{line}" if line else str(path), *([_dotted(place)] if place else []), _problem(first)]
+    return InputError(": ".join(parts) + rest)
+
+
+def _place(error: ErrorDetails, lines: dict[_Place, int]) -> _Place:
+    """Where an error is, as far as it is written: behind that pydantic puts names of its own."""
+    place = error["loc"]
+    if error["type"] in ("missing", "extra_forbidden"):
+        return place
+    return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), place)
+
+
+def _problem(error: ErrorDetails) -> str:
+    """What is wrong with a value and how to mend it."""
+    kind, value, message = error["type"], error["input"], error["msg"]
+    if kind == "extra_forbidden":
+        return f"unknown key{nearest(Recipe, error['loc'])}"
+    if kind == "missing":
+        return "missing; it has no default"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    found = f", found {value!r}" if isinstance(value, str | int | float | bool) else ""
+    if kind == "model_type":
+        return f"should be a section of `key: value` lines{found}"
+    mend = ""
+    if kind in ("float_type", "int_type") and isinstance(value, str):
+        mend = "; write it as a number, without quotes"
+    elif kind == "list_type" and isinstance(value, str):
+        mend = f"; write [{value}]"
+    return f"{message[0].lower()}{message[1:]}{found}{mend}"

@@ -111,8 +111,9 @@ def sit(
     """
     records_file, summary_file = folder / f"{paper.name}.jsonl", folder / f"{paper.name}.json"
     settings = model_settings | paper.settings()
-    _require_same(summary_file, settings)
     records = read_records(records_file)
+    if records:
+        _require_same(summary_file, settings)
     stale = {question.id for question in paper.questions if _is_stale(paper, question, records)}
     if stale:
         # Items that changed since they were answered; they must not stand beside their new answer.
@@ -145,8 +146,6 @@ def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
 
 
 def _require_same(summary_file: Path, settings: dict[str, Any]) -> None:
-    if not summary_file.exists():
-        return
     before = read_json(summary_file)["settings"]
     differing = [key for key in settings if before.get(key) != settings[key]]
     if differing:

@@ -12,7 +12,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text with the tokenizer's default special tokens.
 
     A BOS that the text already spells is not added again, and an EOS that the tokenizer appends by
-    default is taken off: what follows a prompt must not follow an end.
+    default is taken off, but not one that the text spells: what follows a prompt must not follow an end.
     """
     if not texts:
         return []
@@ -24,7 +24,8 @@ def _trim(tokenizer: Tokenizer, text: str, ids: list[int]) -> list[int]:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         ids = ids[1:]
-    if eos is not None and ids and ids[-1] == eos and not text.endswith(tokenizer.eos_token):
+    spelled = [eos] if eos is not None and text.endswith(tokenizer.eos_token) else []
+    if eos is not None and ids[-1 - len(spelled) :] == [*spelled, eos]:
         ids = ids[:-1]
     return ids
 

@@ -12,7 +12,20 @@ ORIGIN = "jmedllm.json"
 """File beside our adapters that names the base they were trained on."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
-_IDENTITY = ("config.json", "tokenizer.json", "tokenizer.model", "adapter_config.json")
+_IDENTITY = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""Files beside the weights that change what a model reads or answers."""
 
 
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
@@ -60,7 +73,7 @@ def require_model(folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits over the bytes of config, tokenizer and every weight file.
+    """16 hex digits over the bytes of config, tokenizer, chat template and every weight file.
 
     Reads all weights once (about a second per gigabyte): two models share a fingerprint only if they
     would answer alike.
@@ -85,8 +98,8 @@ def require_adapter(adapter: Path, base: Path) -> None:
     if (adapter / ORIGIN).is_file():
         origin: dict[str, Any] = read_json(adapter / ORIGIN)
         actual = fingerprint(base)
-        if origin["base_fingerprint"] != actual:
+        if origin.get("base_fingerprint") != actual:
             raise InputError(
-                f"adapter {adapter}: trained on base {origin['base_fingerprint']} ({origin['base']}), "
+                f"adapter {adapter}: trained on base {origin.get('base_fingerprint')} ({origin.get('base')}), "
                 f"but {base} is {actual}; give the base it was trained on"
             )

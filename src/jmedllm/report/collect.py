@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jmedllm.errors import InputError
+from jmedllm.exam.question import LANGUAGES
 from jmedllm.exam.sitting import Sitting, read_sitting
 
 _STAGES = ("base", "mfpt", "mpeft")
 
 
 def collect(folders: Iterable[Path]) -> list[Sitting]:
-    """All finished sittings below the folders; models in the order a run trains them, then by name.
+    """All finished sittings below the folders; models in the order a run trains them, then by name,
+    each with Japanese first.
 
     Raises:
         InputError: a folder is missing or holds no finished sitting.
@@ -26,6 +28,7 @@ def collect(folders: Iterable[Path]) -> list[Sitting]:
     return sorted(sittings, key=_order)
 
 
-def _order(sitting: Sitting) -> tuple[int, str]:
+def _order(sitting: Sitting) -> tuple[int, str, str, int]:
     place = _STAGES.index(sitting.model) if sitting.model in _STAGES else len(_STAGES)
-    return place, sitting.model
+    language = LANGUAGES.index(sitting.settings["language"])
+    return place, sitting.model, sitting.settings["benchmark"], language

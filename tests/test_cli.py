@@ -1,0 +1,155 @@
+"""The command line as a user meets it: good input, and one clear line with exit code 2 for bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import build_tiny, own_exam
+from jmedllm.cli import main
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jmedllm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output, errors = capsys.readouterr()
+        return int(ended.value.code or 0), output, errors
+
+    return call
+
+
+def exam_of(model: Path, tmp_path: Path, *more: object) -> tuple[object, ...]:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    return ("exam", "--model", model, "--benchmark", exam, "--selection", "all", "--output", tmp_path / "out",
+            "--max-new-tokens", 8, *more)  # fmt: skip
+
+
+def test_exam_prints_scores_as_json(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    code, output, errors = cli(*exam_of(tiny_model, tmp_path, "--json", "--track", "likelihood"))
+    assert (code, errors) == (0, "")
+    [ja, _, en, _] = json.loads(output)["scores"]
+    assert (ja["benchmark"], ja["language"], ja["track"], ja["metric"]) == ("exam", "ja", "likelihood", "accuracy")
+    assert ja["n"] == en["n"] == 7
+    assert ja["low"] <= ja["value"] <= ja["high"]
+    assert (ja["floor"], ja["ceiling"]) == (0.25, 1.0)
+
+
+def test_exam_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    code, first, _ = cli(*exam_of(tiny_model, tmp_path, "--limit", 3))
+    assert code == 0 and "exam ja" in first and "gestalt_match" in first
+    code, second, _ = cli("report", tmp_path / "out", "--output", tmp_path / "report.md")
+    assert code == 0 and second == first
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| tiny | exam | ja | legacy | gestalt_match | 3 |" in written and "## Trace" in written
+
+
+def test_merge_needs_the_adapter_s_own_base(
+    cli: Cli, tiny_model: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    merged = tmp_path / "merged"
+    assert cli("merge", "--model", tiny_model, "--adapter", tiny_adapter, "--output", merged)[0] == 0
+    code, output, _ = cli(*exam_of(merged, tmp_path, "--json"))
+    adapted = tmp_path / "adapted"
+    adapted.mkdir()
+    code_adapted, with_adapter, _ = cli(*exam_of(tiny_model, adapted, "--json", "--adapter", tiny_adapter))
+    assert code == code_adapted == 0
+    assert json.loads(output) == json.loads(with_adapter)
+
+
+def no_tokenizer(folder: Path) -> Path:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    return folder
+
+
+def exam_line(path: Path, **changes: object) -> Path:
+    row = {"id": "1", "question": "?", "choices": ["x", "y"], "answer": ["a"], "language": "ja"} | changes
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return path
+
+
+def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    """Each case: what the user typed, and what the line must say of it."""
+    other = build_tiny(tmp_path / "other-base", seed=5)
+    short = build_tiny(tmp_path / "short-context", context=24)
+    bare = no_tokenizer(build_tiny(tmp_path / "bare"))
+    broken = Path(shutil.copytree(tiny_model, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"not safetensors at all")
+    wrong_answer = exam_line(tmp_path / "wrong.jsonl", answer=["c"])
+    wrong_key = exam_line(tmp_path / "key.jsonl", answr=["a"])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "blank.txt").write_text(" \n", encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: t\nbase: {{path: {tiny_model}}}\ncorpus: {{inputs: [{empty}]}}\n"
+        "mfpt: {steps: 1, learning_rate: 1e-3}\n",
+        encoding="utf-8",
+    )
+    typo = tmp_path / "typo.yaml"
+    typo.write_text(recipe.read_text(encoding="utf-8").replace("learning_rate", "lerning_rate"), encoding="utf-8")
+    file = tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+
+    def exam(model: object = tiny_model, benchmark: object = wrong_key, *more: object) -> tuple[object, ...]:
+        return ("exam", "--model", model, "--benchmark", benchmark, "--output", tmp_path / "o", *more)
+
+    good = own_exam(tmp_path / "exam.jsonl")
+    whole = ("--selection", "all")
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (exam(tmp_path / "nowhere", good), "nowhere': no such directory"),
+        (exam("Qwen/Qwen2-7B-Instruct", good, *whole), "not in the local Hugging Face cache"),
+        (exam(bare, good, *whole), "no tokenizer (tokenizer.json); copy the base model's tokenizer files"),
+        (exam(broken, good, *whole), "broken: cannot be loaded:"),
+        (exam(benchmark="igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
+        (exam(tiny_model, good, "--track", "legasy"), "unknown track 'legasy': did you mean legacy?"),
+        (exam(tiny_model, good, "--language", "fr"), "--languages"),
+        (exam(tiny_model, good, "--selection", "grated"), "unknown selection 'grated': did you mean graded?"),
+        (exam(tiny_model, good, "--prompt", "instructions"), "unknown prompt pack 'instructions': did you mean"),
+        (exam(tiny_model, good, "--precision", "int8"), "Invalid value for '--precision'"),
+        (exam(tiny_model, "igakuqa", "--data", empty), "jmedllm data get igakuqa"),
+        (exam(tiny_model, wrong_answer), "wrong.jsonl:1: field \"answer\": expected letters from a to b"),
+        (exam(tiny_model, wrong_key), "key.jsonl:1: unknown key 'answr': did you mean answer?"),
+        (exam(short, good, *whole), "question q2: prompt and longest choice need"),
+        (exam(tiny_model, good, *whole, "--output", file / "below"), f"cannot write {file / 'below'}"),
+        (exam(tiny_model, good, *whole, "--output", "/proc/none"), "cannot write /proc/none"),
+        (exam(other, good, *whole, "--adapter", tiny_adapter), "give the base it was trained on"),
+        (exam(tiny_model, good, "--adapter", empty), "no adapter_config.json"),
+        (("merge", "--model", other, "--adapter", tiny_adapter, "--output", tmp_path / "m"), "trained on base"),
+        (("run", typo), "typo.yaml:4: mfpt.lerning_rate: unknown key; did you mean learning_rate?"),
+        (("run", tmp_path / "none.yaml"), "none.yaml: no such recipe"),
+        (("run", recipe, "--output", tmp_path / "r"), "holds no text; give files that do"),
+        (("run", recipe, "--output", file / "below"), f"cannot write {file / 'below'}"),
+        (("run", recipe, "--until", "mftp"), "Invalid value for '--until'"),
+        (("run", recipe, "--control", "none"), "has no controls; leave --control out"),
+        (("report", empty), "holds no finished exam"),
+        (("report", tmp_path / "nowhere"), "nowhere: no such folder"),
+        (("data", "get", "igakuq"), "'igakuq': did you mean igakuqa"),
+        (("data", "check", "jmmlu", "--data", empty), "run: jmedllm data get jmmlu"),
+        (("exam", "--model", tiny_model), "Missing option"),
+        (("exma",), "No such command 'exma'"),
+    ]
+    for arguments, expected in cases:
+        code, output, errors = cli(*arguments)
+        last = errors.strip().splitlines()[-1]
+        assert code == 2 and output == "", f"{arguments}: exit {code}\n{output}{errors}"
+        assert expected in last and last.startswith("error: "), f"{arguments}: {errors}"
+    assert not (tmp_path / "o" / "exam.ja.jsonl").exists()
+
+
+def test_help_names_every_command() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "jmedllm", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    for name in ("run", "pretrain", "tune", "merge", "exam", "report", "data"):
+        assert f" {name} " in said.stdout
+    imported = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "numpy", "scipy", "pydantic", "yaml", "jinja2"}
