@@ -117,7 +117,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (exam(tiny_model, good, "--prompt", "instructions"), "unknown prompt pack 'instructions': did you mean"),
         (exam(tiny_model, good, "--precision", "int8"), "Invalid value for '--precision'"),
         (exam(tiny_model, "igakuqa", "--data", empty), "jmedllm data get igakuqa"),
-        (exam(tiny_model, wrong_answer), "wrong.jsonl:1: field \"answer\": expected letters from a to b"),
+        (exam(tiny_model, wrong_answer), 'wrong.jsonl:1: field "answer": expected letters from a to b'),
         (exam(tiny_model, wrong_key), "key.jsonl:1: unknown key 'answr': did you mean answer?"),
         (exam(short, good, *whole), "question q2: prompt and longest choice need"),
         (exam(tiny_model, good, *whole, "--output", file / "below"), f"cannot write {file / 'below'}"),

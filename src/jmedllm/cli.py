@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Adapt an open LLM to medicine, in Japanese and English, and measure honestly whether it worked.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # rich would double the time that --help takes
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -139,6 +140,7 @@ def exam(
     language: Annotated[str, typer.Option(help="ja, en or both.")] = "ja,en",
     track: Annotated[str, typer.Option(help="legacy, likelihood or both.")] = "legacy,likelihood",
     adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
     selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "legacy",
     prompt: Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")] = "instruction",
     answer_as: Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")] = "text",
@@ -153,7 +155,7 @@ def exam(
     download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
-    """Let a model sit benchmarks; one record per item, and scores with floor and ceiling."""
+    """Let a model sit benchmarks, one record per item."""
     from jmedllm.exam.examine import ExamSettings, examine, papers, require_known
     from jmedllm.exam.prompts.asking import Prompting
     from jmedllm.models.folder import resolve
@@ -175,7 +177,7 @@ def exam(
     folder = resolve(model, revision=revision, download=download)
     sat = papers(settings, prompting, data)
     chosen = choose_precision(precision, device)
-    sittings = examine(folder, sat, chosen, output, name=Path(model).name, adapter=adapter, batch=batch)
+    sittings = examine(folder, sat, chosen, output, name=name or Path(model).name, adapter=adapter, batch=batch)
     if as_json:
         from dataclasses import asdict
 

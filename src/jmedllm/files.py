@@ -53,6 +53,8 @@ def _neighbour(path: Path) -> Path:
 def unwritable(path: Path, error: Exception) -> InputError:
     """Say that `path` cannot be written: a full disk, a missing permission, a file where a folder should be."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if isinstance(error, FileExistsError):  # mkdir says so of a file where a folder should be
+        reason = f"{error.filename} is not a folder"
     return InputError(f"cannot write {path}: {reason}; free space or choose another --output")
 
 

@@ -48,6 +48,13 @@ def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
         assert scores == pytest.approx(expected, abs=1e-4)
 
 
+def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
+    twice = Request("5", REQUESTS[0].prompt, ("鉄", "ビタミンC", "鉄", "ビタミンA", "ビタミンC"))
+    [scores] = model.score([twice])
+    assert scores[0] == scores[2] and scores[1] == scores[4]
+    assert len(set(scores)) == 3
+
+
 def test_scoring_without_trees_gives_the_same(model: LocalModel) -> None:
     plain = LocalModel(model.name, model.network, model.tokenizer, model.device, model.context, trees=False)
     for trees, alone in zip(model.score(REQUESTS), plain.score(REQUESTS), strict=True):

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import Score, wilson
 from jmedllm.report import build_rows, markdown, print_table
 from jmedllm.report.published import published_scores
@@ -15,15 +16,26 @@ def score(benchmark, language, track, metric, n, correct, floor, ceiling) -> Sco
     return Score(benchmark, language, track, metric, n, correct, correct / n, low, high, floor, ceiling)
 
 
-def results():
+def sitting(model: str, *scores: Score) -> Sitting:
+    settings = {
+        "model": model,
+        "benchmark": scores[0].benchmark,
+        "language": scores[0].language,
+        "fingerprint": "f" * 16,
+        "precision": "float32",
+        "prompt_pack": "instruction",
+        "prompt_pack_hash": "p" * 16,
+    }
+    return Sitting(settings, scores, {"questions": "q" * 16, "records": "r" * 64, "jmedllm": "0.1.0"})
+
+
+def results() -> list[Sitting]:
     return [
-        (
+        sitting(
             model,
-            [
-                score("igakuqa", "ja", "legacy", "gestalt_match", 1450, gestalt, 0.1697, 0.9924),
-                score("igakuqa", "ja", "likelihood", "accuracy", 1450, accuracy, 0.1841, 1.0),
-                score("demo", "en", "likelihood", "accuracy", 126, 126, 0.2, 1.0),
-            ],
+            score("igakuqa", "ja", "legacy", "gestalt_match", 1450, gestalt, 0.1697, 0.9924),
+            score("igakuqa", "ja", "likelihood", "accuracy", 1450, accuracy, 0.1841, 1.0),
+            score("demo", "en", "likelihood", "accuracy", 126, 126, 0.2, 1.0),
         )
         for model, gestalt, accuracy in (("base [tiny]", 250, 300), ("runs/demo/tuned", 700, 720))
     ]
@@ -37,39 +49,39 @@ def printed(width: int) -> str:
 
 def test_rows_that_may_be_compared_stand_together():
     rows = build_rows(results())
-    groups = list(dict.fromkeys(row.group for row in rows))
+    groups = list(dict.fromkeys((row.benchmark, row.language, row.measure) for row in rows))
     assert groups == [
-        ("igakuqa", "ja", "legacy", "gestalt_match"),
-        ("igakuqa", "ja", "likelihood", "accuracy"),
-        ("demo", "en", "likelihood", "accuracy"),
+        ("igakuqa", "ja", "legacy gestalt_match"),
+        ("igakuqa", "ja", "likelihood accuracy"),
+        ("demo", "en", "likelihood accuracy"),
     ]
-    first = [row for row in rows if row.group == groups[0]]
+    first = [row for row in rows if row.measure == "legacy gestalt_match"]
     assert [row.model for row in first][:3] == ["base [tiny]", "runs/demo/tuned", "JMedLLM-v1-7B (ja)"]
     assert [row.published for row in first] == [False, False] + [True] * 13
     assert [row.at_floor for row in first][:2] == [True, False]
 
 
 def test_terminal_table():
-    lines = printed(100).splitlines()
+    lines = [line.rstrip() for line in printed(100).splitlines()]
     assert lines[:6] == [
-        "igakuqa ja  legacy gestalt_match",
-        "model                            n   score  95 % interval  floor  ceiling",
-        "─────────────────────────────────────────────────────────────────────────",
-        "base [tiny]                  1,450   17.2~   [15.4, 19.3]   17.0     99.2",
-        "runs/demo/tuned              1,450    48.3   [45.7, 50.8]   17.0     99.2",
-        "JMedLLM-v1-7B (ja)               -    52.5      published   17.0     99.2",
+        "igakuqa ja                         n   score  95 % interval  floor  ceiling",
+        "───────────────────────────────────────────────────────────────────────────",
+        "legacy gestalt_match",
+        "  base [tiny]                  1,450   17.2~   [15.4, 19.3]   17.0     99.2",
+        "  runs/demo/tuned              1,450    48.3   [45.7, 50.8]   17.0     99.2",
+        "  JMedLLM-v1-7B (ja)               -    52.5      published   17.0     99.2",
     ]
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_no_row_wraps(width):
-    table = [line for line in printed(width).splitlines() if line.startswith(("base", "runs", "Llama3"))]
+    table = [line for line in printed(width).splitlines() if line.startswith(("  base", "  runs", "  Llama3"))]
     assert len(table) == 9
     assert printed(width).split("All values")[0] == printed(80).split("All values")[0]
 
 
 def test_markdown():
-    text = markdown(build_rows(results()))
+    text = markdown(results())
     assert text.startswith("## Scores\n\n| Model | Benchmark |")
     assert (
         "| base [tiny] | igakuqa | ja | legacy | gestalt_match | 1,450 | 17.2 | [15.4, 19.3] | 17.0 | 99.2 "
@@ -79,25 +91,29 @@ def test_markdown():
         "| *MedSwallow-70B* | igakuqa | ja | legacy | gestalt_match | - | 46.5 | - | 17.0 | 99.2 "
         "| published; 45.5 with shuffled choices |\n"
     ) in text
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in table} == {12}
+    scores, trace = (
+        [line for line in part.splitlines() if line.startswith("|")] for part in text.split("## Trace")
+    )
+    assert {line.count("|") for line in scores} == {12}
+    assert {line.count("|") for line in trace} == {9}
+    assert f"| base [tiny] | igakuqa ja | {'f' * 16} | float32 | instruction {'p' * 16} |" in trace[2]
     assert "- Published: not measured here" in text
     assert "Contaminated" not in text
 
 
 def test_contaminated_scores_are_marked():
-    rows = build_rows([("m", [score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97)])])
+    sat = [sitting("m", score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97))]
     console = Console(file=io.StringIO(), width=80)
-    print_table(rows, console)
+    print_table(build_rows(sat), console)
     assert "79.3*      published" in console.file.getvalue()
     assert "* contaminated: the model was trained" in console.file.getvalue()
-    assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(rows)
+    assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(sat)
 
 
 def test_a_bar_in_a_name_stays_in_its_cell():
-    rows = build_rows([("a|b", [score("own", "ja", "likelihood", "accuracy", 4, 2, 0.2, 1.0)])])
-    assert "| a\\|b | own |" in markdown(rows)
-    assert "Published" not in markdown(rows)
+    text = markdown([sitting("a|b", score("own", "ja", "likelihood", "accuracy", 4, 2, 0.2, 1.0))])
+    assert "| a\\|b | own |" in text
+    assert "Published" not in text
 
 
 @pytest.mark.parametrize(

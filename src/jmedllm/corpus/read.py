@@ -50,7 +50,7 @@ def _read_file(path: Path) -> Iterator[Document]:
         except UnicodeDecodeError as error:
             raise InputError(f"corpus {path}: not UTF-8: {error.reason}; convert it to UTF-8") from error
     elif path.exists():
-        raise InputError(f"corpus {path}: cannot read {path.suffix or 'this'} files; use {', '.join(SUFFIXES)}")
+        raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; use {', '.join(SUFFIXES)}")
     else:
         raise InputError(f"corpus {path}: no such file or folder")
 
@@ -61,7 +61,7 @@ def _read_lines(path: Path) -> Iterator[Document]:
         if not isinstance(text, str):
             raise InputError(f"{path}:{number}: field 'text' must be a string; it holds the document")
         yield Document(
-            id=str(row.get("id", f"{path.name}:{number}")),
+            id=f"{path.name}:{number}" if row.get("id") is None else str(row["id"]),
             text=text,
             language=row.get("lang") or row.get("language"),
             source=row.get("source"),

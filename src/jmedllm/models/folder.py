@@ -36,7 +36,7 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
     Raises:
         InputError: there is no such directory and no such cached model.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(f"model {name!r}: no such directory")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request
 from jmedllm.models.batching import Tree, attention_mask, branch_log_probs, by_budget, lay_out
-from jmedllm.models.encoding import Tokenizer, chat_text, encode, encode_continuations
+from jmedllm.models.encoding import Tokenizer, chat_text, encode_continuations, encode_prompts
 from jmedllm.models.folder import require_adapter, require_model
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.precision import Precision
@@ -43,16 +43,20 @@ class LocalModel:
 
     def score(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """Sum of natural log-probabilities of each choice's tokens after the prompt, per request."""
-        trees = [self._tree(request) for request in requests]
-        if self.trees:
-            return self._score_trees(trees)
-        alone = iter(
-            self._score_trees([Tree(tree.prompt, [branch]) for tree in trees for branch in tree.branches])
-        )
-        return [tuple(next(alone)[0] for _ in tree.branches) for tree in trees]
+        # A text that is offered twice is scored once: rounding must not break the tie.
+        texts = [tuple(dict.fromkeys(request.choices)) for request in requests]
+        trees = [self._tree(request, distinct) for request, distinct in zip(requests, texts, strict=True)]
+        scores = [
+            dict(zip(distinct, row, strict=True))
+            for distinct, row in zip(texts, self._score_trees(trees), strict=True)
+        ]
+        return [
+            tuple(by_text[text] for text in request.choices)
+            for request, by_text in zip(requests, scores, strict=True)
+        ]
 
-    def _tree(self, request: Request) -> Tree:
-        tree = Tree(*encode_continuations(self.tokenizer, request.prompt, request.choices))
+    def _tree(self, request: Request, choices: Sequence[str]) -> Tree:
+        tree = Tree(*encode_continuations(self.tokenizer, request.prompt, choices))
         self._require_room(request.id, tree.depth, "prompt and longest choice")
         if not tree.prompt or not all(tree.branches):
             raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
@@ -65,8 +69,14 @@ class LocalModel:
                 f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
             )
 
-    @torch.inference_mode()
     def _score_trees(self, trees: Sequence[Tree]) -> list[tuple[float, ...]]:
+        if self.trees:
+            return self._score_rows(trees)
+        alone = iter(self._score_rows([Tree(tree.prompt, [branch]) for tree in trees for branch in tree.branches]))
+        return [tuple(next(alone)[0] for _ in tree.branches) for tree in trees]
+
+    @torch.inference_mode()
+    def _score_rows(self, trees: Sequence[Tree]) -> list[tuple[float, ...]]:
         scores: dict[int, tuple[float, ...]] = {}
         for batch in by_budget([tree.length for tree in trees], TOKENS_PER_FORWARD[self.device.type]):
             logits = self._forward([trees[i] for i in batch])
@@ -94,7 +104,7 @@ class LocalModel:
         """Greedy completions of one batch; rows stop at EOS, at `max_new_tokens` or when final."""
         from transformers import StoppingCriteriaList
 
-        prompts = encode(self.tokenizer, [request.prompt for request in requests])
+        prompts = encode_prompts(self.tokenizer, [request.prompt for request in requests])
         for request, ids in zip(requests, prompts, strict=True):
             self._require_room(request.id, len(ids) + max_new_tokens, f"prompt and {max_new_tokens} new tokens")
         width = max(map(len, prompts))

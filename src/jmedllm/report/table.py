@@ -45,9 +45,9 @@ class Row:
     note: str = ""
 
     @property
-    def group(self) -> tuple[str, Language, str, str]:
-        """What rows must share to be compared."""
-        return (self.benchmark, self.language, self.track, self.metric)
+    def measure(self) -> str:
+        """Track and metric, which rows of one paper must share to be compared."""
+        return f"{self.track} {self.metric}"
 
     @property
     def at_floor(self) -> bool:
@@ -75,12 +75,11 @@ def build_rows(sittings: Sequence[Sitting]) -> list[Row]:
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:
-    """Print one table for each group of comparable rows, aligned with each other, and the footnotes."""
-    widest = max((cell_len(row.model) for row in rows), default=0)
+    """Print one table for each benchmark and language, a section for each metric in it, and the footnotes."""
+    widest = max((cell_len(name) for row in rows for name in (_INDENT + row.model, row.measure)), default=0)
     room = max(12, console.width - sum(_GAP + width for _, width in _COLUMNS))
-    for group, members in groupby(rows, key=lambda row: row.group):
-        console.print(_title(*group))
-        console.print(_terminal_table(list(members), min(widest, room)))
+    for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
+        console.print(_terminal_table(f"{benchmark} {language}", list(members), min(widest, room)))
         console.print()
     for note in _terminal_notes(rows):
         console.print(Text(note, style="dim"))
@@ -160,33 +159,37 @@ def _published_row(score: PublishedScore) -> Row:
 _COLUMNS = (("n", 5), ("score", 6), ("95 % interval", 13), ("floor", 5), ("ceiling", 7))
 """Headings after the model's, and their widths in terminal cells."""
 
+_INDENT = "  "
+"""Before a model's name, below the metric it was measured by."""
+
 _GAP = 2
 """Cells between two columns: the box's divider and one of padding."""
 
 
-def _title(benchmark: str, language: str, track: str, metric: str) -> Text:
-    return Text.assemble((f"{benchmark} {language}", "bold"), f"  {track} {metric}")
-
-
-def _terminal_table(rows: Sequence[Row], model_width: int) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), show_edge=False, pad_edge=False, header_style="dim"
-    )
-    table.add_column("model", width=model_width, overflow="fold")
+def _terminal_table(title: str, rows: Sequence[Row], model_width: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), show_edge=False, pad_edge=False)
+    table.add_column(title, width=model_width, overflow="fold")
     for name, width in _COLUMNS:
-        table.add_column(name, justify="right", min_width=width, no_wrap=True)
-    for row in rows:
-        mark = "*" if row.contaminated else "~" if row.at_floor else " "
-        table.add_row(
-            Text(row.model),
-            _count(row.n),
-            _percent(row.value) + mark,
-            "published" if row.published else _interval(row.interval),
-            _percent(row.floor),
-            _percent(row.ceiling),
-            style="dim" if row.published else "",
-        )
+        heading = Text(name, style="not bold dim")
+        table.add_column(heading, justify="right", min_width=width, no_wrap=True)
+    for measure, members in groupby(rows, key=lambda row: row.measure):
+        table.add_row(Text(measure, style="italic"))
+        for row in members:
+            _add_row(table, row)
     return table
+
+
+def _add_row(table: Table, row: Row) -> None:
+    mark = "*" if row.contaminated else "~" if row.at_floor else " "
+    table.add_row(
+        Text(_INDENT + row.model),
+        _count(row.n),
+        _percent(row.value) + mark,
+        "published" if row.published else _interval(row.interval),
+        _percent(row.floor),
+        _percent(row.ceiling),
+        style="dim" if row.published else "",
+    )
 
 
 def _terminal_notes(rows: Sequence[Row]) -> list[str]:

@@ -1,0 +1,164 @@
+"""Packing loses nothing, mixes nothing, and trains no token that stands at a beginning."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jmedllm.corpus.pack import Blocks, Sample, load_blocks, pack_documents, pack_examples, save_blocks
+from jmedllm.errors import InputError
+from jmedllm.files import hash_file
+
+PAD = 0
+T, F = True, False
+
+
+def document(name: str, *ids: int) -> Sample:
+    return Sample(name, ids, [F] + [T] * (len(ids) - 1))
+
+
+@st.composite
+def samples(draw: st.DrawFn, longest: int = 12, *, trained_end: bool = False) -> list[Sample]:
+    """Samples of ids 1 to 99, that is without padding, trained anywhere."""
+    lengths = draw(st.lists(st.integers(2 if trained_end else 0, longest), max_size=8))
+    found = []
+    for number, length in enumerate(lengths):
+        ids = draw(st.lists(st.integers(1, 99), min_size=length, max_size=length))
+        trained = draw(st.lists(st.booleans(), min_size=length, max_size=length))
+        found.append(Sample(f"s{number}", ids, [*trained[:-1], T] if trained_end else trained))
+    return found
+
+
+def parts(blocks: Blocks) -> list[tuple[list[int], list[bool]]]:
+    """What lies in the rows, cut where positions restart; padding left out."""
+    found: list[tuple[list[int], list[bool]]] = []
+    for ids, positions, trained in zip(blocks.ids, blocks.positions, blocks.trained, strict=True):
+        for start, position in enumerate(positions):
+            if position == 0 and ids[start] != PAD:
+                found.append(([], []))
+            if ids[start] != PAD:
+                found[-1][0].append(int(ids[start]))
+                found[-1][1].append(bool(trained[start]))
+    return found
+
+
+def flat(rows: Sequence[Sequence[int]]) -> list[int]:
+    return [value for row in rows for value in row]
+
+
+@given(samples=samples(), size=st.integers(1, 10))
+@settings(max_examples=100, deadline=None)
+def test_documents_keep_every_token_in_order(samples: list[Sample], size: int) -> None:
+    blocks = pack_documents(samples, size, PAD)
+    total = sum(len(sample.ids) for sample in samples)
+    stream = blocks.ids.flatten().tolist()
+    assert stream[:total] == flat([sample.ids for sample in samples])
+    assert stream[total:] == [PAD] * (len(stream) - total)
+    assert len(stream) - total < size  # only the last row is padded
+    assert blocks.ids.shape == blocks.positions.shape == blocks.trained.shape == (-(-total // size), size)
+
+
+@given(samples=samples(), size=st.integers(1, 10))
+@settings(max_examples=100, deadline=None)
+def test_documents_begin_at_zero_and_anew_behind_a_cut(samples: list[Sample], size: int) -> None:
+    expected_positions, expected_trained, column = [], [], 0
+    for sample in samples:
+        position = 0
+        for trained in sample.trained:
+            position = 0 if column == 0 else position
+            expected_positions.append(position)
+            expected_trained.append(trained and position > 0)
+            position, column = position + 1, (column + 1) % size
+    blocks = pack_documents(samples, size, PAD)
+    padding = blocks.ids.size - len(expected_positions)
+    assert blocks.positions.flatten().tolist() == expected_positions + [0] * padding
+    assert blocks.trained.flatten().tolist() == expected_trained + [F] * padding
+
+
+@given(samples=samples(trained_end=True), size=st.integers(12, 30))
+@settings(max_examples=100, deadline=None)
+def test_examples_stay_whole_and_in_order(samples: list[Sample], size: int) -> None:
+    blocks = pack_examples(samples, size, PAD)
+    assert parts(blocks) == [(list(sample.ids), [F, *sample.trained[1:]]) for sample in samples]
+    padding = blocks.ids == PAD
+    assert not blocks.trained[padding].any()
+    assert not blocks.positions[padding].any()
+    for row, following in zip(blocks.ids[:-1], range(1, len(blocks)), strict=True):
+        first, *_ = parts(Blocks(*(array[following:] for array in (blocks.ids, blocks.positions, blocks.trained))))
+        assert np.count_nonzero(row) + len(first[0]) > size  # a row is closed only when the next does not fit
+
+
+def test_a_row_by_hand() -> None:
+    blocks = pack_documents([document("a", 5, 6, 7), document("b", 8, 9, 10, 11)], 4, PAD)
+    assert blocks.ids.tolist() == [[5, 6, 7, 8], [9, 10, 11, PAD]]
+    assert blocks.positions.tolist() == [[0, 1, 2, 0], [0, 1, 2, 0]]
+    assert blocks.trained.tolist() == [[F, T, T, F], [F, T, T, F]]
+    blocks = pack_examples([document("a", 5, 6, 7), document("b", 8, 9)], 4, PAD)
+    assert blocks.ids.tolist() == [[5, 6, 7, PAD], [8, 9, PAD, PAD]]
+    assert blocks.positions.tolist() == [[0, 1, 2, 0], [0, 1, 0, 0]]
+    assert blocks.trained.tolist() == [[F, T, T, F], [F, T, F, F]]
+
+
+@pytest.mark.parametrize("pack", [pack_documents, pack_examples])
+def test_nothing_is_no_rows(tmp_path: Path, pack: object) -> None:
+    blocks = pack([], 8, PAD)  # type: ignore[operator]
+    assert len(blocks) == 0
+    assert blocks.ids.shape == blocks.positions.shape == blocks.trained.shape == (0, 8)
+    save_blocks(blocks, tmp_path / "blocks.npz")
+    assert load_blocks(tmp_path / "blocks.npz").ids.shape == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        (
+            document("medqa 7", *range(1, 10)),
+            "example medqa 7: 9 tokens are more than block_size 8; raise block_size or leave the example out",
+        ),
+        (Sample("medqa 8", [1, 2, 3], [F, F, F]), "example medqa 8: no token is trained; is its answer empty?"),
+        (Sample("medqa 9", [1, 2], [T, F]), "example medqa 9: no token is trained; is its answer empty?"),
+        (Sample("medqa 10", [1], [T]), "example medqa 10: no token is trained; is its answer empty?"),
+        (Sample("medqa 11", [], []), "example medqa 11: no token is trained; is its answer empty?"),
+    ],
+    ids=["long", "untrained", "only the first", "one token", "empty"],
+)
+def test_an_example_that_cannot_be_used_is_named(sample: Sample, expected: str) -> None:
+    with pytest.raises(InputError) as error:
+        pack_examples([document("good", 1, 2), sample], 8, PAD)
+    assert str(error.value) == expected
+
+
+def test_an_example_may_fill_its_row() -> None:
+    assert pack_examples([document("a", *range(1, 9))] * 2, 8, PAD).ids.tolist() == [[*range(1, 9)]] * 2
+
+
+@given(samples=samples(), size=st.integers(1, 10))
+@settings(max_examples=20, deadline=None)
+def test_blocks_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, samples: list[Sample], size: int
+) -> None:
+    path = tmp_path_factory.mktemp("blocks") / "new" / "blocks.npz"
+    blocks = pack_documents(samples, size, PAD)
+    assert save_blocks(blocks, path) == hash_file(path)
+    loaded = load_blocks(path)
+    for name, dtype in (("ids", np.int32), ("positions", np.int32), ("trained", np.bool_)):
+        array = getattr(loaded, name)
+        assert array.dtype == dtype
+        assert np.array_equal(array, getattr(blocks, name))
+    assert [file.name for file in path.parent.iterdir()] == ["blocks.npz"]
+
+
+def test_the_same_blocks_have_the_same_hash(tmp_path: Path) -> None:
+    blocks = pack_documents([document("a", *range(1, 30))], 8, PAD)
+    other = pack_documents([document("a", *range(2, 31))], 8, PAD)
+    hashes = [save_blocks(each, tmp_path / f"{n}.npz") for n, each in enumerate((blocks, blocks, other))]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(InputError, match=r"^cannot write .*blocks.npz: .* is not a folder; free space"):
+        save_blocks(pack_documents([], 8, PAD), tmp_path / "file" / "blocks.npz")

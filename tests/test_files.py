@@ -1,0 +1,274 @@
+"""Files are whole or not there, and an error names the file, the line and what is wrong."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jmedllm.errors import InputError
+from jmedllm.files import (
+    atomic_folder,
+    hash_file,
+    hash_text,
+    read_json,
+    read_jsonl,
+    to_json,
+    write_atomic,
+    write_jsonl,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+def message(action: Callable[[], Any]) -> str:
+    """The one line of the `InputError` that `action` ends in."""
+    with pytest.raises(InputError) as error:
+        action()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "壊血病\r\nscurvy\n", "\ufeff𠮷"], ids=["empty", "lines", "rare"])
+def test_what_is_written_is_what_is_there(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_atomic(path, "old and longer than the new one")
+    write_atomic(path, text)
+    assert path.read_bytes() == text.encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [write_atomic, lambda path, text: write_jsonl(path, [text])])
+def test_a_place_below_a_file_cannot_be_written(tmp_path: Path, write: Callable[[Path, str], None]) -> None:
+    (tmp_path / "file").write_text("here")
+    path = tmp_path / "file" / "a.txt"
+    assert message(lambda: write(path, "text")) == (
+        f"cannot write {path}: {path.parent} is not a folder; free space or choose another --output"
+    )
+    below = path / "b.txt"
+    assert message(lambda: write(below, "text")) == (
+        f"cannot write {below}: Not a directory; free space or choose another --output"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_not_overwritten_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a" / "kept").mkdir(parents=True)
+    assert "cannot write" in message(lambda: write_atomic(tmp_path / "a", "text"))
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "kept"]
+
+
+def test_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "half \ud83d")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models
+from jmedllm.corpus.pack import Blocks, save_blocks
+from jmedllm.errors import InputError
+from jmedllm.files import atomic_folder, write_atomic
+
+folder = Path(sys.argv[1])
+numbers = np.zeros((100, 100), np.int32)
+words = Tokenizer(models.WordLevel({f"word{i}": i for i in range(5000)}))
+
+def weights(path):
+    with atomic_folder(path) as temporary:
+        save_file({"x": numbers}, temporary / "model.safetensors")
+
+def tokenizer(path):
+    with atomic_folder(path) as temporary:
+        words.save(str(temporary / "tokenizer.json"))
+
+WAYS = {
+    "text": lambda path: write_atomic(path, "x" * 5000),
+    "blocks": lambda path: save_blocks(Blocks(numbers, numbers, numbers > 0), path),
+    "weights": weights,
+    "tokenizer": tokenizer,
+}
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for name, write in WAYS.items():
+    write(folder / name)
+sizes = {name: (folder / name).stat().st_mtime_ns for name in WAYS}
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for name, write in WAYS.items():
+    try:
+        write(folder / name)
+    except InputError as error:
+        print(str(error).replace(str(folder), "DISK"))
+assert {name: (folder / name).stat().st_mtime_ns for name in WAYS} == sizes
+print(sorted(path.name for path in folder.iterdir()))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")
+def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    mend = "; free space or choose another --output"
+    text, blocks, weights, tokenizer, left = result.stdout.splitlines()
+    assert text == f"cannot write DISK/text: File too large{mend}"
+    assert blocks == f"cannot write DISK/blocks: File too large{mend}"
+    assert weights.startswith("cannot write DISK/weights: ") and "os error 27" in weights
+    assert tokenizer == f"cannot write DISK/tokenizer: File too large (os error 27){mend}"
+    assert left == "['blocks', 'text', 'tokenizer', 'weights']"
+    assert result.stderr == ""
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "model"
+    for name in ("first", "second"):
+        with atomic_folder(target) as temporary:
+            (temporary / name).write_text(name)
+            assert not (target / name).exists()
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == [
+        "new",
+        "new/model",
+        "new/model/second",
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyboardInterrupt(), InputError("the user's")])
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, error: BaseException) -> None:
+    target = tmp_path / "model"
+    with atomic_folder(target) as temporary:
+        (temporary / "old").write_text("old")
+    with pytest.raises(type(error)) as raised, atomic_folder(target) as temporary:
+        (temporary / "new").write_text("new")
+        raise error
+    assert raised.value is error
+    assert list(tmp_path.iterdir()) == [target]
+    assert [p.name for p in target.iterdir()] == ["old"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_no_part_of_a_folder(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "model") as temporary:
+        left = temporary
+    (left / "half").mkdir(parents=True)
+    with atomic_folder(tmp_path / "model") as temporary:
+        assert temporary == left
+        (temporary / "whole").write_text("")
+    assert [p.name for p in tmp_path.rglob("*")] == ["model", "whole"]
+
+
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    path = tmp_path / "file" / "model"
+
+    def write() -> None:
+        with atomic_folder(path):
+            pytest.fail("must not get here")
+
+    assert message(write).startswith(f"cannot write {path}: ")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+BROKEN_LINES = {
+    "broken": (b'{"a": 1}\n\n{"a": \n', 3, "broken JSON: Expecting value; mend or remove the line"),
+    "cut": (b'{"a": 1}\n{"a": "b', 2, "broken JSON: Unterminated string starting at; mend or remove the line"),
+    "two in a line": (b'{"a": 1} {"b": 2}\n', 1, "broken JSON: Extra data; mend or remove the line"),
+    "list": (b'{"a": 1}\n[1]\n', 2, "expected a JSON object in braces, found list"),
+    "number": (b"3\n", 1, "expected a JSON object in braces, found int"),
+    "null": (b"null\n", 1, "expected a JSON object in braces, found NoneType"),
+    "latin-1": (
+        b'{"a": 1}\n{"a": 1}\n{"a": "\xe9"}\n{"a": 1}\n',
+        3,
+        "not UTF-8: invalid continuation byte; convert the file to UTF-8",
+    ),
+    "shift-jis": (
+        b'{"a": 1}\n' * 5000 + '{"a": "壊血病"}\n'.encode("shift-jis"),
+        5001,
+        "not UTF-8: invalid start byte; convert the file to UTF-8",
+    ),
+    "half a character": (
+        rb'{"a": "\uD83D"}',
+        1,
+        "\\ud83d is half a character; mend or remove the line",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_LINES)
+def test_a_bad_line_is_named(tmp_path: Path, name: str) -> None:
+    content, line, problem = BROKEN_LINES[name]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    assert message(lambda: list(read_jsonl(path))) == f"{path}:{line}: {problem}"
+
+
+def test_good_lines_before_a_bad_one_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n \n{"b": "\\ud83d\\ude00"}\r\n\xff\n')
+    rows = read_jsonl(path)
+    assert next(rows) == (1, {"a": 1})
+    assert next(rows) == (3, {"b": "😀"})
+    assert ":4: not UTF-8" in message(lambda: next(rows))
+
+
+@pytest.mark.parametrize("read", [lambda path: list(read_jsonl(path)), read_json], ids=["jsonl", "json"])
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    assert message(lambda: read(tmp_path / "none")) == f"{tmp_path / 'none'}: no such file"
+    assert message(lambda: read(tmp_path)).startswith(f"{tmp_path}: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b'{\n"a": 1,\n}', ":3: broken JSON: "),
+        (b"", ":1: broken JSON: Expecting value; mend or remove the line"),
+        (b'"\xff"', ": cannot be read: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"),
+    ],
+    ids=["comma", "empty", "bytes"],
+)
+def test_a_broken_json_file_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    assert message(lambda: read_json(path)).startswith(f"{path}{problem}")
+
+
+@given(rows=st.lists(st.dictionaries(st.text(), JSON), max_size=4))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_rows_come_back_as_they_were(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, rows)
+    assert list(read_jsonl(path)) == list(enumerate(rows, 1))
+    write_atomic(path, to_json(rows, indent=2))
+    assert read_json(path) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "e3b0c44298fc1c14"),
+        ("abc", "ba7816bf8f01cfea"),
+        ("壊血病", "592daa4e11693fc1"),
+    ],
+)
+def test_hashes(tmp_path: Path, text: str, expected: str) -> None:
+    """The first two are those of FIPS 180-4; the third was made with sha256sum."""
+    (tmp_path / "file").write_text(text, encoding="utf-8")
+    assert hash_text(text) == expected
+    assert hash_file(tmp_path / "file")[:16] == expected
+    assert len(hash_file(tmp_path / "file")) == 64
+
+
+def test_japanese_stays_readable_and_keys_in_order() -> None:
+    assert to_json({"b": "壊血病", "a": [1.5, None]}) == '{"b": "壊血病", "a": [1.5, null]}'
