@@ -134,7 +134,9 @@ def merge(
 @app.command()
 def exam(
     model: Annotated[str, typer.Option(help="Directory, or id in the local Hugging Face cache.")],
-    benchmark: Annotated[str, typer.Option(help="Names with commas between, or .jsonl files of your own.")],
+    benchmark: Annotated[
+        str, typer.Option(help="Names or your own .jsonl files, with commas between; NAME:ja for one language.")
+    ],
     output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
     data: Data = Path("data"),
     language: Annotated[str, typer.Option(help="ja, en or both.")] = "ja,en",
@@ -176,6 +178,8 @@ def exam(
     prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots)
     folder = resolve(model, revision=revision, download=download)
     sat = papers(settings, prompting, data)
+    if note := sat[0].asking.pack.note:
+        typer.echo(f"prompt pack {prompt}: {note}", err=True)
     chosen = choose_precision(precision, device)
     sittings = examine(folder, sat, chosen, output, name=name or Path(model).name, adapter=adapter, batch=batch)
     if as_json:

@@ -85,41 +85,38 @@ def questions(split: str, language: Language, *, blanked: bool = False) -> list[
     """
     exam = split == "test"
     asked = [
-        (fact, phrasing)
+        (fact, name, phrasing)
         for fact in facts()
         if fact.in_exam is exam
-        for phrasing in _phrasings(fact, language, exam)
-        for _ in range(1 if exam else DRAWS)
+        for name, phrasing in _phrasings(fact, language)
     ]
     order = Random(f"{split} {language}")
     places = [number % CHOICES for number in range(len(asked))]
     order.shuffle(places)
     return [
-        _question(fact, number, phrasing, language, place, order, blanked)
-        for (fact, (number, phrasing)), place in zip(asked, places, strict=True)
+        _question(fact, name, phrasing, language, place, order, blanked)
+        for (fact, name, phrasing), place in zip(asked, places, strict=True)
     ]
 
 
-def _phrasings(fact: Fact, language: Language, exam: bool) -> list[tuple[int, str]]:
-    numbered = list(enumerate(_relations()[fact.category][language]["questions"]))
-    if not exam:
-        return numbered[:-EXAM_PHRASINGS]
-    return [numbered[-1 - int(fact.id[-3:]) % EXAM_PHRASINGS]]
+def _phrasings(fact: Fact, language: Language) -> list[tuple[str, str]]:
+    """How a fact is asked about: the id of each question and its phrasing."""
+    phrasings = _relations()[fact.category][language]["questions"]
+    if fact.in_exam:
+        number = len(phrasings) - 1 - int(fact.id[-3:]) % EXAM_PHRASINGS
+        return [(f"{fact.id}.{number}", phrasings[number])]
+    trained = enumerate(phrasings[:-EXAM_PHRASINGS])
+    return [(f"{fact.id}.{number}.{draw}", text) for number, text in trained for draw in range(DRAWS)]
 
 
 def _question(
-    fact: Fact, number: int, phrasing: str, language: Language, place: int, order: Random, blanked: bool
+    fact: Fact, name: str, phrasing: str, language: Language, place: int, order: Random, blanked: bool
 ) -> Question:
-    others = [
-        other.answer[language]
-        for other in facts()
-        if other.category == fact.category and other.in_exam == fact.in_exam and other is not fact
-    ]
-    choices = order.sample(others, CHOICES - 1)
+    choices = [other.answer[language] for other in order.sample(_others(fact), CHOICES - 1)]
     choices.insert(place, fact.answer[language])
     subject = _BLANK[language] if blanked else fact.subject[language]
     return Question(
-        id=f"{fact.id}.{number}",
+        id=name,
         benchmark="demo-blanked" if blanked else "demo",
         language=language,
         stem=phrasing.format(subject=subject),
@@ -127,6 +124,20 @@ def _question(
         gold=frozenset({place}),
         subject=fact.category,
     )
+
+
+def _others(fact: Fact) -> list[Fact]:
+    """The facts whose answers may stand beside this one's.
+
+    In the exam they are those at four fixed distances, the same in both languages. So every answer is offered
+    equally often over the whole exam: five times, once as the right one. Freely drawn, the one offered least
+    was right in 31 % of the questions.
+    """
+    alike = [other for other in facts() if (other.category, other.in_exam) == (fact.category, fact.in_exam)]
+    if not fact.in_exam:
+        return [other for other in alike if other is not fact]
+    distances = Random(fact.category).sample(range(1, len(alike)), CHOICES - 1)
+    return [alike[(alike.index(fact) + distance) % len(alike)] for distance in distances]
 
 
 @cache

@@ -9,7 +9,7 @@ from pydantic import Field
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
-from jmedllm.exam.question import Language
+from jmedllm.exam.question import LANGUAGES, Language
 from jmedllm.exam.selection import SELECTIONS, select
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
@@ -21,7 +21,9 @@ from jmedllm.settings import Settings
 class ExamSettings(Settings):
     """What is sat and how it is judged."""
 
-    benchmarks: list[str] = Field(min_length=1, description="benchmarks, or .jsonl files of your own")
+    benchmarks: list[str] = Field(
+        min_length=1, description="benchmarks or .jsonl files of your own; NAME:ja for one language of it"
+    )
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
     tracks: list[str] = Field(["legacy", "likelihood"], min_length=1)
     selection: str = Field("legacy", description="which items: all, graded, legacy (the published ones)")
@@ -43,8 +45,8 @@ def require_known(settings: ExamSettings) -> None:
     Raises:
         InputError: one is unknown; the nearest are named.
     """
-    for name in settings.benchmarks:
-        require_benchmark(name)
+    for benchmark in settings.benchmarks:
+        require_benchmark(_split(benchmark)[0])
     for name in settings.tracks:
         if name not in TRACKS:
             raise unknown("track", name, TRACKS)
@@ -62,9 +64,16 @@ def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Pap
     asking = prepare(prompting, data)
     return [
         _paper(settings, asking, name, language, data)
-        for name in settings.benchmarks
-        for language in _languages(name, settings.languages)
+        for name, own_languages in map(_split, settings.benchmarks)
+        for language in _languages(name, own_languages or settings.languages)
     ]
+
+
+def _split(benchmark: str) -> tuple[str, tuple[Language, ...]]:
+    """Name and, where the user wrote NAME:LANGUAGE, that language."""
+    name, _, suffix = benchmark.rpartition(":")
+    languages = tuple(language for language in LANGUAGES if language == suffix)
+    return (name, languages) if languages else (benchmark, ())
 
 
 def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:

@@ -51,6 +51,7 @@ class Paper:
             "language": language,
             "tracks": list(self.tracks),
             "prompt_pack": self.asking.pack.name,
+            "prompt_pack_note": self.asking.pack.note,
             "prompt_pack_hash": self.asking.fingerprint(language),
             "answer_as": self.asking.answer_as,
             "shots": len(self.asking.shots_in(language)),

@@ -86,7 +86,8 @@ class LocalModel:
 
     def _forward(self, trees: Sequence[Tree]) -> torch.Tensor:
         batch = lay_out(trees, self.tokenizer.pad_token_id)
-        mask = attention_mask(batch.branch.to(self.device), self.network.dtype)
+        branch = batch.branch.to(self.device)
+        mask = attention_mask(branch, self.network.dtype) if self.trees else (branch >= 0).long()
         output = self.network(
             input_ids=batch.ids.to(self.device),
             position_ids=batch.positions.to(self.device),
