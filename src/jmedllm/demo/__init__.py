@@ -25,7 +25,7 @@ DRAWS = 4
 EXAM_PHRASINGS = 2
 """How many of a category's phrasings, its last, stand in the exam alone."""
 
-_BLANK: dict[Language, str] = {"ja": "これ", "en": "this"}
+_BLANK: dict[Language, str] = {"ja": "これ", "en": "something"}
 
 
 @dataclass(frozen=True, slots=True)

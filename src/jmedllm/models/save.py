@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jmedllm.files import atomic_folder, to_json, write_atomic
+from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import ORIGIN
 from jmedllm.models.libraries import be_quiet
@@ -21,4 +21,12 @@ def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
     """Write a PEFT adapter; `origin` names its base, so that it never meets another one."""
     with atomic_folder(folder) as temporary:
         network.save_pretrained(temporary)
+        _sort_lists(temporary / "adapter_config.json")
         write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
+
+
+def _sort_lists(path: Path) -> None:
+    """Give a configuration one form: peft writes sets in an order that changes from process to process."""
+    config = read_json(path)
+    ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()}
+    write_atomic(path, to_json(ordered, indent=2) + "\n")

@@ -31,6 +31,7 @@ def test_what_there_is_not(tmp_path: Path, arguments: tuple[str, ...], message: 
         (name, language, split, benchmark.sources[language])
         for name, benchmark in BENCHMARKS.items()
         for language, split in benchmark.census
+        if benchmark.sources[language] is not None
     ],
 )
 def test_missing_files_name_the_command(tmp_path: Path, name: str, language: str, split: str, source: str):

@@ -15,7 +15,8 @@ class Benchmark:
     """A named list of Questions.
 
     Attributes:
-        sources: for each language, the entry of the data catalogue that holds its files.
+        sources: for each language, the entry of the data catalogue that holds its files; None where they
+            come with the package.
         census: for each (language, split) there is, how many questions it must hold; None where nobody
             has counted them for us.
     """
@@ -23,7 +24,7 @@ class Benchmark:
     name: str
     title: str
     licence: str
-    sources: Mapping[Language, str]
+    sources: Mapping[Language, str | None]
     census: Mapping[tuple[Language, str], int | None]
     load: Reader
 

@@ -8,7 +8,7 @@ from jmedllm import demo
 from jmedllm.exam.benchmarks.benchmark import Benchmark
 from jmedllm.exam.question import Language, Question
 
-SOURCES: Mapping[Language, str] = {"ja": "demo", "en": "demo"}
+SOURCES: Mapping[Language, None] = {"ja": None, "en": None}
 CENSUS: Mapping[tuple[Language, str], int] = {
     ("ja", "test"): 143,
     ("en", "test"): 143,
