@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jmedllm import __version__
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text, read_json, to_json, unwritable, write_atomic
 from jmedllm.precision import Precision
@@ -72,7 +72,8 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
                 tell(step.stage, "not in the recipe")
             else:
                 _carry_out_one(step, run, manifest, tell)
-                write_atomic(manifest_file, to_json(manifest | {"jmedllm": __version__}, indent=2) + "\n")
+                manifest |= {"recipe": run.recipe.name, "seed": run.recipe.seed, "versions": versions()}
+                write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
             if step.stage == until:
                 break
 
@@ -89,8 +90,26 @@ def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], tell: Tell) -
         seconds = round(time.monotonic() - began, 1)
         entry = {"identity": identity, "inputs": inputs, "made": made, "seconds": seconds}
         manifest["stages"][step.stage] = entry
-        tell(step.stage, f"done in {seconds:.0f} s")
+        tell(step.stage, f"done in {seconds:.0f} s{_in_words(made)}")
     run.made[step.stage] = entry["made"]
+
+
+def _in_words(made: dict[str, Any]) -> str:
+    """The counts and the loss among what a stage made."""
+    told = [
+        f"{name.replace('_', ' ')} {value:,}"
+        if isinstance(value, int)
+        else f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in made.items()
+        if isinstance(value, int | float)
+    ]
+    return f": {', '.join(told)}" if told else ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that the numbers come from."""
+    names = ("jmedllm", "torch", "transformers", "tokenizers", "peft", "cydifflib")
+    return {name: version(name) for name in names}
 
 
 def _whole(folder: Path, made: dict[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """Scoring and completing on tiny real models, against the plain way of doing the same."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models import Request
+from jmedllm.models.batching import attention_mask
 from jmedllm.models.encoding import encode
-from jmedllm.models.local import LocalModel, load_model
+from jmedllm.models.local import LocalModel, load_model, longest_tree
 from jmedllm.models.scratch import Scratch, build
 from jmedllm.precision import choose_precision
 
@@ -42,7 +44,7 @@ def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
 
 
 def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
-    assert model.trees
+    assert model.longest_tree == 512
     for request, scores in zip(REQUESTS, model.score(REQUESTS), strict=True):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert scores == pytest.approx(expected, abs=1e-4)
@@ -55,10 +57,31 @@ def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
     assert len(set(scores)) == 3
 
 
-def test_scoring_without_trees_gives_the_same(model: LocalModel) -> None:
-    plain = LocalModel(model.name, model.network, model.tokenizer, model.device, model.context, trees=False)
+@pytest.mark.parametrize("longest", [0, 60])
+def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: LocalModel, longest: int) -> None:
+    plain = replace(model, longest_tree=longest)
     for trees, alone in zip(model.score(REQUESTS), plain.score(REQUESTS), strict=True):
         assert trees == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
+    config = model.network.config
+    assert longest_tree(model.network, model.tokenizer, CPU.device) == 512
+    config.sliding_window, config.use_sliding_window = 64, True
+    try:
+        assert longest_tree(model.network, model.tokenizer, CPU.device) == 64
+    finally:
+        config.sliding_window, config.use_sliding_window = None, False
+
+
+def test_a_network_that_mixes_branches_scores_them_alone(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaking(branch: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return attention_mask(branch.clamp(max=0), dtype)
+
+    monkeypatch.setattr("jmedllm.models.local.attention_mask", leaking)
+    assert longest_tree(model.network, model.tokenizer, CPU.device) == 0
 
 
 def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:

@@ -1,5 +1,6 @@
 """A causal language model on this machine, by transformers."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,10 @@ class LocalModel:
 
     Attributes:
         context: most tokens of prompt and continuation together.
-        trees: whether the architecture keeps the branches of a tree apart (tried out when loading);
-            where it does not, each choice is scored alone: the same numbers, more slowly.
+        longest_tree: most tokens that all choices of one question may have in a shared forward pass: 0 if
+            the architecture does not keep the branches of a tree apart (tried out when loading), and not
+            above a sliding attention window. Otherwise each choice is scored alone: the same numbers,
+            more slowly.
     """
 
     name: str
@@ -35,7 +38,7 @@ class LocalModel:
     tokenizer: Tokenizer
     device: torch.device
     context: int
-    trees: bool
+    longest_tree: int
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
         """The text that makes this model answer `messages`, by its own chat template."""
@@ -70,24 +73,30 @@ class LocalModel:
             )
 
     def _score_trees(self, trees: Sequence[Tree]) -> list[tuple[float, ...]]:
-        if self.trees:
-            return self._score_rows(trees)
-        alone = iter(self._score_rows([Tree(tree.prompt, [branch]) for tree in trees for branch in tree.branches]))
-        return [tuple(next(alone)[0] for _ in tree.branches) for tree in trees]
+        rows = [
+            [tree] if tree.length <= self.longest_tree else [Tree(tree.prompt, [b]) for b in tree.branches]
+            for tree in trees
+        ]
+        scores = iter(self._score_rows([row for part in rows for row in part]))
+        return [tuple(value for _ in part for value in next(scores)) for part in rows]
 
     @torch.inference_mode()
-    def _score_rows(self, trees: Sequence[Tree]) -> list[tuple[float, ...]]:
+    def _score_rows(self, rows: Sequence[Tree]) -> list[tuple[float, ...]]:
         scores: dict[int, tuple[float, ...]] = {}
-        for batch in by_budget([tree.length for tree in trees], TOKENS_PER_FORWARD[self.device.type]):
-            logits = self._forward([trees[i] for i in batch])
-            for row, index in zip(logits, batch, strict=True):
-                scores[index] = branch_log_probs(row, trees[index])
-        return [scores[i] for i in range(len(trees))]
+        shared = [i for i, row in enumerate(rows) if len(row.branches) > 1]
+        alone = [i for i, row in enumerate(rows) if len(row.branches) == 1]
+        for part in (shared, alone):
+            for batch in by_budget([rows[i].length for i in part], TOKENS_PER_FORWARD[self.device.type]):
+                members = [part[i] for i in batch]
+                logits = self._forward([rows[i] for i in members], in_branches=part is shared)
+                for index, row in zip(members, logits, strict=True):
+                    scores[index] = branch_log_probs(row, rows[index])
+        return [scores[i] for i in range(len(rows))]
 
-    def _forward(self, trees: Sequence[Tree]) -> torch.Tensor:
-        batch = lay_out(trees, self.tokenizer.pad_token_id)
+    def _forward(self, rows: Sequence[Tree], *, in_branches: bool) -> torch.Tensor:
+        batch = lay_out(rows, self.tokenizer.pad_token_id)
         branch = batch.branch.to(self.device)
-        mask = attention_mask(branch, self.network.dtype) if self.trees else (branch >= 0).long()
+        mask = attention_mask(branch, self.network.dtype) if in_branches else (branch >= 0).long()
         output = self.network(
             input_ids=batch.ids.to(self.device),
             position_ids=batch.positions.to(self.device),
@@ -261,16 +270,23 @@ def load_model(
         tokenizer=tokenizer,
         device=precision.device,
         context=context_length(network.config),
-        trees=_keeps_branches_apart(network, tokenizer, precision.device),
+        longest_tree=longest_tree(network, tokenizer, precision.device),
     )
 
 
 def context_length(config: Any) -> int:
-    """Most tokens the model was built for."""
-    text = config.get_text_config()
-    window = getattr(text, "sliding_window", None)
-    length = int(text.max_position_embeddings)
-    return min(length, int(window)) if window and getattr(text, "use_sliding_window", True) else length
+    """Most tokens the model was built for; without bound where its positions have none."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
+
+
+def longest_tree(network: Any, tokenizer: Tokenizer, device: torch.device) -> int:
+    """Most tokens of a tree that the network scores as it would score each branch alone."""
+    if not _keeps_branches_apart(network, tokenizer, device):
+        return 0
+    config = network.config.get_text_config()
+    # Our mask stands in for the window's own.
+    windowed = getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None)
+    return int(config.sliding_window) if windowed else context_length(network.config)
 
 
 @torch.inference_mode()
@@ -278,10 +294,11 @@ def _keeps_branches_apart(network: Any, tokenizer: Tokenizer, device: torch.devi
     """Whether changing one branch leaves the other's logits untouched, to the last bit."""
     vocabulary = min(len(tokenizer), network.config.get_text_config().vocab_size)
     first, second, other = (vocabulary // 2 + i for i in range(3))
-    probe = LocalModel("probe", network, tokenizer, device, 0, trees=True)
+    probe = LocalModel("probe", network, tokenizer, device, context=0, longest_tree=0)
     prompt = [first, second, other]
 
     def logits(token: int) -> torch.Tensor:
-        return probe._forward([Tree(prompt, [[token, first], [second, other, first]])])[0, -2:]
+        tree = Tree(prompt, [[token, first], [second, other, first]])
+        return probe._forward([tree], in_branches=True)[0, -2:]
 
     return bool(torch.equal(logits(first), logits(other)))
