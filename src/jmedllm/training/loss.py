@@ -59,6 +59,10 @@ def require_trainable(network: Any, device: torch.device) -> None:
     kind = network.config.model_type
     was_training = network.training
     network.eval()
+    for module in network.modules():
+        if type(module).__name__ == "Linear4bit":
+            # On a CPU bitsandbytes packs weights when first evaluated, and packed ones have no backward.
+            module.train()
     alone = torch.arange(1, 9, device=device)[None]
     expected = network(input_ids=alone, use_cache=False).logits.float()
     pair = torch.cat([alone.flip(1), alone], dim=1)
