@@ -126,7 +126,8 @@ def sit(
         for part in _answer(paper, missing, load(), batch):
             append_records(records_file, part)
             records |= {record.id: record for record in part}
-        write_records(records_file, (records[name] for name in _order(paper, records)))
+    if list(records) != (order := _order(paper, records)):
+        write_records(records_file, (records[name] for name in order))
     return _summarise(paper, settings, records, records_file, summary_file)
 
 
@@ -181,41 +182,43 @@ def _answer_batch(
             if any(track.needs == needs and track.applies(question) for track in tracks)
         ]
 
-    def read(completion: Completion) -> str:
-        published = paper.asking.pack.published and not paper.asking.chat and not paper.asking.shots
-        return completion.decoded if published else legacy.after_marker(completion.text)
+    def is_final(completion: Completion) -> bool:
+        return legacy.is_final(_to_read(paper.asking, completion))
 
-    to_score, to_complete = requests("log_probs"), requests("response")
-    log_probs = _by_id(to_score, model.score(to_score) if to_score else ())
-    completions = _by_id(
-        to_complete,
-        model.complete(to_complete, paper.max_new_tokens, lambda c: legacy.is_final(read(c)))
-        if to_complete
-        else (),
-    )
-    records = []
-    for question in questions:
-        completion = completions.get(question.id)
-        answer = Answer(
-            response=None if completion is None else legacy.extract_response(read(completion)),
-            log_probs=log_probs.get(question.id),
-        )
-        prompt_hash, content_hash = _hashes(paper, question)
-        records.append(
-            Record(
-                id=question.id,
-                prompt_hash=prompt_hash,
-                question_hash=content_hash,
-                response=None if completion is None else completion.text,
-                log_probs=answer.log_probs,
-                verdicts={
-                    name: asdict(track.judge(question, answer))
-                    for name, track in zip(paper.tracks, tracks, strict=True)
-                    if track.applies(question)
-                },
-            )
-        )
-    return records
+    log_probs: dict[str, tuple[float, ...]] = {}
+    completions: dict[str, Completion] = {}
+    if to_score := requests("log_probs"):
+        log_probs = _by_id(to_score, model.score(to_score))
+    if to_complete := requests("response"):
+        completions = _by_id(to_complete, model.complete(to_complete, paper.max_new_tokens, is_final))
+    return [
+        _record(paper, question, completions.get(question.id), log_probs.get(question.id))
+        for question in questions
+    ]
+
+
+def _to_read(asking: Asking, completion: Completion) -> str:
+    """The text that the published extraction is applied to.
+
+    For the published prompts, zero-shot and raw, that is the whole decoded text, as it was there; any other
+    prompt may hold marks of its own, so only what the model wrote is read.
+    """
+    whole = asking.pack.published and not asking.chat and not asking.shots
+    return completion.decoded if whole else legacy.after_marker(completion.text)
+
+
+def _record(
+    paper: Paper, question: Question, completion: Completion | None, log_probs: tuple[float, ...] | None
+) -> Record:
+    response = None if completion is None else legacy.extract_response(_to_read(paper.asking, completion))
+    answer = Answer(response, log_probs)
+    verdicts = {
+        name: asdict(TRACKS[name].judge(question, answer))
+        for name in paper.tracks
+        if TRACKS[name].applies(question)
+    }
+    text = None if completion is None else completion.text
+    return Record(question.id, *_hashes(paper, question), text, log_probs, verdicts)
 
 
 def _by_id(requests: Sequence[Request], answers: Iterable[T]) -> dict[str, T]:
