@@ -104,7 +104,7 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
 
     loaded = load_recipe(recipe, control=control, seed=seed)
     folder = output or Path("runs") / loaded.name
-    precision = choose_precision(loaded.precision, loaded.device)
+    precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
     typer.echo(f"{loaded.name} in {folder}: {precision.name} on {precision.device}, {precision.reason}", err=True)
 
     def tell(stage: str, what: str) -> None:

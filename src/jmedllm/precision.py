@@ -25,14 +25,20 @@ class Precision:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose_precision(precision: PrecisionName = "auto", device: DeviceName = "auto") -> Precision:
+def choose_precision(
+    precision: PrecisionName = "auto", device: DeviceName = "auto", threads: int | None = None
+) -> Precision:
     """Choose the device (CUDA where there is one) and bfloat16 wherever the hardware multiplies in it.
+
+    `threads` bounds the CPU threads of this process; None leaves torch's choice.
 
     Raises:
         InputError: CUDA was asked for and is not there.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda: no CUDA device is visible; use --device cpu or a CUDA build of torch")
+    if threads is not None:
+        torch.set_num_threads(threads)
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if precision != "auto":
         return Precision(place, getattr(torch, precision), "asked for")

@@ -115,6 +115,7 @@ class Recipe(Settings):
     data: str = Field("data", description="data directory, as `jmedllm data get` fills it")
     precision: PrecisionName = "auto"
     device: DeviceName = "auto"
+    threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core")
     base: Base
     prompt: Prompting = Prompting()
     corpus: Corpus | None = None
