@@ -56,7 +56,7 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     import torch
 
     from jmedllm.models.folder import fingerprint
-    from jmedllm.models.local import load_network
+    from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_adapter
     from jmedllm.training.adapter import Adapter, add_adapter
 

@@ -84,6 +84,15 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     bare = no_tokenizer(build_tiny(tmp_path / "bare"))
     broken = Path(shutil.copytree(tiny_model, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"not safetensors at all")
+    bad_words = Path(shutil.copytree(tiny_model, tmp_path / "bad-words"))
+    (bad_words / "tokenizer.json").write_text("{}", encoding="utf-8")
+    bad_shape = Path(shutil.copytree(tiny_model, tmp_path / "bad-shape"))
+    config = (bad_shape / "config.json").read_text(encoding="utf-8")
+    (bad_shape / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": "x"'))
+    bad_adapter = Path(shutil.copytree(tiny_adapter, tmp_path / "bad-adapter"))
+    (bad_adapter / "adapter_model.safetensors").write_bytes(b"torn")
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.touch()
     wrong_answer = exam_line(tmp_path / "wrong.jsonl", answer=["c"])
     wrong_key = exam_line(tmp_path / "key.jsonl", answr=["a"])
     empty = tmp_path / "empty"
@@ -97,6 +106,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     )
     typo = tmp_path / "typo.yaml"
     typo.write_text(recipe.read_text(encoding="utf-8").replace("learning_rate", "lerning_rate"), encoding="utf-8")
+    (tmp_path / "tune.yaml").write_text(f"name: t\nbase: {{path: {tiny_model}}}\n", encoding="utf-8")
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
 
@@ -110,6 +120,11 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (exam("Qwen/Qwen2-7B-Instruct", good, *whole), "not in the local Hugging Face cache"),
         (exam(bare, good, *whole), "no tokenizer (tokenizer.json); copy the base model's tokenizer files"),
         (exam(broken, good, *whole), "broken: cannot be loaded:"),
+        (exam(bad_words, good, *whole), f"tokenizer of {bad_words}: cannot be loaded:"),
+        (exam(bad_shape, good, *whole), f"{bad_shape}: cannot be loaded:"),
+        (exam(tiny_model, good, *whole, "--adapter", bad_adapter), f"adapter {bad_adapter} on"),
+        (exam(tiny_model, nothing), "it holds no question"),
+        (("pretrain", typo.with_name("tune.yaml")), "has no mfpt section"),
         (exam(benchmark="igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
         (exam(tiny_model, good, "--track", "legasy"), "unknown track 'legasy': did you mean legacy?"),
         (exam(tiny_model, good, "--language", "fr"), "--languages"),

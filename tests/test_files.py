@@ -90,11 +90,11 @@ numbers = np.zeros((100, 100), np.int32)
 words = Tokenizer(models.WordLevel({f"word{i}": i for i in range(5000)}))
 
 def weights(path):
-    with atomic_folder(path) as temporary:
+    with atomic_folder(path, "model.safetensors") as temporary:
         save_file({"x": numbers}, temporary / "model.safetensors")
 
 def tokenizer(path):
-    with atomic_folder(path) as temporary:
+    with atomic_folder(path, "tokenizer.json") as temporary:
         words.save(str(temporary / "tokenizer.json"))
 
 WAYS = {
@@ -136,22 +136,37 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> Non
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "new" / "model"
     for name in ("first", "second"):
-        with atomic_folder(target) as temporary:
+        with atomic_folder(target, "mark") as temporary:
+            (temporary / "mark").touch()
             (temporary / name).write_text(name)
             assert not (target / name).exists()
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == [
         "new",
         "new/model",
+        "new/model/mark",
         "new/model/second",
     ]
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    thesis = tmp_path / "home" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+
+    def write() -> None:
+        with atomic_folder(tmp_path / "home", "mark"):
+            pytest.fail("must not get here")
+
+    assert message(write) == f"{tmp_path}/home holds files that jmedllm did not make; choose another --output"
+    assert thesis.read_text() == "years of work"
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), KeyboardInterrupt(), InputError("the user's")])
 def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, error: BaseException) -> None:
     target = tmp_path / "model"
-    with atomic_folder(target) as temporary:
+    with atomic_folder(target, "old") as temporary:
         (temporary / "old").write_text("old")
-    with pytest.raises(type(error)) as raised, atomic_folder(target) as temporary:
+    with pytest.raises(type(error)) as raised, atomic_folder(target, "old") as temporary:
         (temporary / "new").write_text("new")
         raise error
     assert raised.value is error
@@ -160,10 +175,11 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, error: BaseExcep
 
 
 def test_what_a_killed_process_of_the_same_number_left_is_no_part_of_a_folder(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "model") as temporary:
+    with atomic_folder(tmp_path / "model", "whole") as temporary:
+        (temporary / "whole").touch()
         left = temporary
     (left / "half").mkdir(parents=True)
-    with atomic_folder(tmp_path / "model") as temporary:
+    with atomic_folder(tmp_path / "model", "whole") as temporary:
         assert temporary == left
         (temporary / "whole").write_text("")
     assert [p.name for p in tmp_path.rglob("*")] == ["model", "whole"]
@@ -174,7 +190,7 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "file" / "model"
 
     def write() -> None:
-        with atomic_folder(path):
+        with atomic_folder(path, "mark"):
             pytest.fail("must not get here")
 
     assert message(write).startswith(f"cannot write {path}: ")

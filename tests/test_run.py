@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import own_exam
+from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.run import Run, carry_out
@@ -57,9 +58,11 @@ def write_recipe(folder: Path, steps: int = 8) -> Path:
     return recipe
 
 
-def run(recipe: Path, folder: Path, until: Any = "report", control: str | None = None) -> dict[str, str]:
+def run(
+    recipe: Path, folder: Path, until: Any = "report", control: str | None = None, seed: int | None = None
+) -> dict[str, str]:
     told: dict[str, str] = {}
-    loaded = load_recipe(recipe, control=control)
+    loaded = load_recipe(recipe, control=control, seed=seed)
     precision = choose_precision(loaded.precision, loaded.device)
     carry_out(STEPS, Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what}))
     return {stage: what.split(" in ")[0] for stage, what in told.items()}
@@ -96,6 +99,40 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     # A product that has gone missing is made again.
     (folder / "report.md").unlink()
     assert run(recipe, folder) == unchanged | {"report": "done"}
+
+
+def test_a_product_that_a_killed_stage_replaced_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run(recipe, folder, until="corpus")
+    weights = (folder / "base" / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("jmedllm.stages.corpus.save_blocks", None)  # dies behind the new base
+        with pytest.raises(TypeError):
+            run(recipe, folder, until="corpus", seed=1)
+    assert (folder / "base" / "model.safetensors").read_bytes() != weights
+    assert run(recipe, folder, until="corpus") == {"corpus": "done"}
+    assert (folder / "base" / "model.safetensors").read_bytes() == weights
+
+
+def test_folders_of_the_user_are_not_emptied(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "mine.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(InputError, match=r"corpus holds files that jmedllm did not make; choose another"):
+        run(recipe, tmp_path, until="corpus")
+    assert (tmp_path / "corpus" / "mine.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_model_taken_off_the_recipe_leaves_the_report(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run(recipe, folder)
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("selection: all", "selection: all\n  models: [mpeft]"), encoding="utf-8")
+    run(recipe, folder)
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    assert "| mpeft | exam | ja |" in report and "| base | exam |" not in report
 
 
 def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ app = typer.Typer(
 data_app = typer.Typer(help="Benchmarks on disk: what there is, get it, check it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+_OUT_OF_MEMORY = (
+    "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"
+)
+
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
@@ -46,6 +50,12 @@ def main() -> None:
         _fail(str(error), 2)
     except TyperException as error:
         _fail(error.format_message(), 2)
+    except MemoryError:
+        _fail(_OUT_OF_MEMORY, 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _fail(_OUT_OF_MEMORY, 2)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; the same command goes on from here", 130)
 
@@ -87,13 +97,22 @@ def run(
 @app.command()
 def pretrain(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
     """Stage 1 (MFPT) of a recipe, with the corpus stage it needs."""
+    _require_section(recipe, "mfpt")
     _carry_out(recipe, output, "mfpt", control, seed)
 
 
 @app.command()
 def tune(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
     """Stage 2 (MPEFT) of a recipe, with the stages it needs."""
+    _require_section(recipe, "mpeft")
     _carry_out(recipe, output, "mpeft", control, seed)
+
+
+def _require_section(recipe: Path, section: str) -> None:
+    from jmedllm.recipe import load_recipe
+
+    if getattr(load_recipe(recipe), section) is None:
+        raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
 
 
 def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None) -> None:
@@ -113,8 +132,9 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
     carry_out(STEPS, Run(loaded, folder, precision, {}), until, tell)
     if until == "report" and loaded.exam:
         from jmedllm.report import collect
+        from jmedllm.stages.report import sat_folders
 
-        _print_report(collect([folder / "exam"]))
+        _print_report(collect(sat_folders(folder, loaded)))
         typer.echo(f"report: {folder / 'report.md'}", err=True)
 
 
@@ -211,11 +231,11 @@ def report(
 def _print_report(sittings: "Sequence[Sitting]") -> None:
     from rich.console import Console
 
-    from jmedllm.report import build_rows, print_table
+    from jmedllm.report import print_table
 
     console = Console()
     # Piped output keeps whole rows.
-    print_table(build_rows(sittings), console if console.is_terminal else Console(width=120))
+    print_table(sittings, console if console.is_terminal else Console(width=120))
 
 
 @data_app.command("list")

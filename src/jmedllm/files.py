@@ -1,5 +1,6 @@
 """Files: written whole or not at all, read with the line number of what is wrong, named by their hash."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -63,6 +64,35 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
+def cut_unfinished_line(path: Path) -> None:
+    """Cut off the end of a file of lines that a kill left without its line feed."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        with path.open("r+b") as handle:
+            handle.truncate(whole)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of `folder`; the lock ends with the process, however it ends.
+
+    Raises:
+        InputError: another process is at work there, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another jmedllm is at work here; choose another --output") from None
+        yield
+
+
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write one JSON value a line, atomically."""
     write_atomic(path, "".join(to_json(row) + "\n" for row in rows))
@@ -120,6 +150,16 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     return value
 
 
+def require_ours(folder: Path, mark: str) -> None:
+    """Check that `folder` may be emptied: it is not there, or is empty, or holds the file `mark`.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
+        raise InputError(f"{folder} holds files that jmedllm did not make; choose another --output")
+
+
 def hash_text(text: str) -> str:
     """First 16 hex digits of the SHA-256 of `text` in UTF-8: enough to trace, short enough to print."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -132,12 +172,17 @@ def hash_file(path: Path) -> str:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
     """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
 
+    Args:
+        path: the folder to make.
+        mark: a file that the block writes. A folder at `path` that lacks it is not ours and stays.
+
     Raises:
-        InputError: the disk is full or the place cannot be written; nothing of it stays.
+        InputError: `path` holds something else, the disk is full, or the place cannot be written.
     """
+    require_ours(path, mark)
     temporary = _neighbour(path)
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with our number: containers reuse them
     try:

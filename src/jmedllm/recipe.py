@@ -110,7 +110,7 @@ class RecipeExam(ExamSettings):
 class Recipe(Settings):
     """One adaptation from raw text to report; a stage that is left out is not run."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     seed: int = Field(0, ge=0)
     data: str = Field("data", description="data directory, as `jmedllm data get` fills it")
     precision: PrecisionName = "auto"
@@ -215,6 +215,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
         raise InputError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+    except ValueError as error:  # YAML reads 2020-13-45 as a date
+        raise InputError(f"{path}: broken YAML: {error}; put the value in quotes") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)

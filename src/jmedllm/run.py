@@ -1,17 +1,14 @@
 """The run directory: which stage was done on which inputs, and what it made."""
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError
-from jmedllm.files import hash_text, read_json, to_json, unwritable, write_atomic
+from jmedllm.files import hash_text, locked, read_json, require_ours, to_json, write_atomic
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe, Stage
 
@@ -64,32 +61,42 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
     Raises:
         InputError: another process is at work in the folder, or a step cannot be done.
     """
-    with _locked(run.folder):
+    with locked(run.folder):
         manifest_file = run.folder / "manifest.json"
         manifest = read_json(manifest_file) if manifest_file.exists() else {"stages": {}}
         for step in steps:
             if not step.wanted(run.recipe):
                 tell(step.stage, "not in the recipe")
             else:
-                _carry_out_one(step, run, manifest, tell)
-                manifest |= {"recipe": run.recipe.name, "seed": run.recipe.seed, "versions": versions()}
-                write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
+                _carry_out_one(step, run, manifest, manifest_file, tell)
             if step.stage == until:
                 break
 
 
-def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], tell: Tell) -> None:
+def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], manifest_file: Path, tell: Tell) -> None:
     inputs = step.inputs(run)
     identity = hash_text(to_json(inputs))
     entry = manifest["stages"].get(step.stage)
     if entry and entry["identity"] == identity and _whole(run.folder, entry["made"]):
         tell(step.stage, "unchanged")
     else:
+        # From here on the old product may be gone; a kill must not leave it in the manifest.
+        manifest["stages"].pop(step.stage, None)
+        write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
         began = time.monotonic()
         made = step.perform(run, identity)
         seconds = round(time.monotonic() - began, 1)
-        entry = {"identity": identity, "inputs": inputs, "made": made, "seconds": seconds}
+        entry = {
+            "identity": identity,
+            "recipe": run.recipe.name,
+            "seed": run.recipe.seed,
+            "inputs": inputs,
+            "made": made,
+            "seconds": seconds,
+            "versions": versions(),
+        }
         manifest["stages"][step.stage] = entry
+        write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
         tell(step.stage, f"done in {seconds:.0f} s{_in_words(made)}")
     run.made[step.stage] = entry["made"]
 
@@ -117,26 +124,14 @@ def _whole(folder: Path, made: dict[str, Any]) -> bool:
 
 
 def own_folder(folder: Path, identity: str) -> Path:
-    """A folder for work on these inputs: emptied if it holds work on other ones."""
+    """A folder for work on these inputs: emptied if it holds work on other ones.
+
+    Raises:
+        InputError: it holds something that is no work of ours, or cannot be written.
+    """
     mark = folder / "identity"
+    require_ours(folder, mark.name)
     if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
         shutil.rmtree(folder)
     write_atomic(mark, identity)
     return folder
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the run directory; the lock ends with the process, however it ends."""
-    lock = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("w")
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another jmedllm is at work here; choose another --output") from None
-        yield

@@ -11,7 +11,7 @@ from jmedllm.errors import InputError
 class Settings(BaseModel):
     """A component's settings. An unknown key or a value of the wrong type is an error, never a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)

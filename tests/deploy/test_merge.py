@@ -10,7 +10,7 @@ from conftest import build_tiny
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.deploy.merge import merge
 from jmedllm.models.folder import fingerprint
-from jmedllm.models.local import load_adapter, load_network
+from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter

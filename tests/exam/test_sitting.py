@@ -10,6 +10,7 @@ from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, examine, papers
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.records import Record, append_records, read_records
+from jmedllm.files import locked
 from jmedllm.models.local import LocalModel
 from jmedllm.precision import choose_precision
 
@@ -127,6 +128,46 @@ def test_an_adapter_changes_the_answers(tiny_model: Path, tiny_adapter: Path, tm
     sit(tiny_model, exam, tmp_path / "adapted", adapter=tiny_adapter)
     plain, adapted = (read_records(tmp_path / name / "exam.ja.jsonl") for name in ("plain", "adapted"))
     assert [r.log_probs for r in plain.values()] != [r.log_probs for r in adapted.values()]
+
+
+def test_records_with_an_adapter_are_not_taken_for_the_base_s(
+    tiny_model: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    sit(tiny_model, exam, tmp_path / "out", adapter=tiny_adapter)
+    with pytest.raises(InputError, match=r"adapter_fingerprint '\w{16}' is now None"):
+        sit(tiny_model, exam, tmp_path / "out")
+
+
+def test_papers_need_names_of_their_own(tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    twice = ExamSettings(benchmarks=[str(exam), str(exam)], selection="all")
+    with pytest.raises(InputError, match=r"paper exam\.ja is asked for twice"):
+        papers(twice, Prompting(), Path("unused"))
+    borrowed = own_exam(tmp_path / "igakuqa.jsonl")
+    with pytest.raises(InputError, match="is named like the benchmark igakuqa; rename your file"):
+        papers(ExamSettings(benchmarks=[str(borrowed)], selection="all"), Prompting(), Path("unused"))
+
+
+def test_a_sitting_keeps_a_second_process_out(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="another jmedllm is at work here"):
+        sit(tiny_model, exam, tmp_path / "out")
+
+
+def test_the_version_that_answered_stays(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    first = sit(tiny_model, exam, tmp_path / "out", limit=3)
+    monkeypatch.setattr("jmedllm.exam.sitting.__version__", "99")
+    assert sit(tiny_model, exam, tmp_path / "out", limit=2)[0].trace["jmedllm"] == first[0].trace["jmedllm"]
+
+
+def test_records_of_another_form_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text("{}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"records\.jsonl:1: not a record of this version"):
+        read_records(tmp_path / "records.jsonl")
 
 
 def test_records_twice_the_same_id_are_refused(tmp_path: Path) -> None:

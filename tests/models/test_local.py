@@ -1,16 +1,19 @@
 """Scoring and completing on tiny real models, against the plain way of doing the same."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from jmedllm.errors import InputError
 from jmedllm.models import Request
 from jmedllm.models.batching import attention_mask
 from jmedllm.models.encoding import encode
+from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import LocalModel, load_model, longest_tree
 from jmedllm.models.scratch import Scratch, build
 from jmedllm.precision import choose_precision
@@ -89,6 +92,43 @@ def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
     alone = [model.complete([request], 24, lambda completion: False)[0] for request in REQUESTS]
     assert [c.decoded for c in together] == [c.decoded for c in alone]
     assert all(c.decoded == r.prompt + c.text for c, r in zip(together, REQUESTS, strict=True))
+
+
+def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
+    from conftest import build_tiny
+
+    plain = build_tiny(tmp_path / "plain")
+    with_habits = build_tiny(tmp_path / "habits")
+    config = json.loads((with_habits / "generation_config.json").read_text())
+    habits = {"no_repeat_ngram_size": 1, "repetition_penalty": 9.0, "suppress_tokens": list(range(40, 300))}
+    (with_habits / "generation_config.json").write_text(json.dumps(config | habits))
+    written = [
+        [c.text for c in load_model(folder, CPU).complete(REQUESTS, 24, lambda completion: False)]
+        for folder in (plain, with_habits)
+    ]
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("architecture", ["mpt", "bloom", "gpt_neox", "mistral", "gemma"])
+def test_every_architecture_scores_as_alone(architecture: str, tiny_model: Path) -> None:
+    """Those that place tokens by distance (ALiBi) cannot take a tree and are scored one by one."""
+    config = AutoConfig.for_model(architecture)
+    sizes = {"vocab_size": 320, "hidden_size": 32, "d_model": 32, "num_hidden_layers": 2, "n_layers": 2,
+             "n_layer": 2, "num_attention_heads": 4, "n_heads": 4, "n_head": 4, "num_key_value_heads": 2,
+             "intermediate_size": 64, "head_dim": 8, "pad_token_id": 0, "eos_token_id": 0,
+             "bos_token_id": None}  # fmt: skip
+    for name, value in sizes.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    tokenizer = load_tokenizer(tiny_model)
+    longest = longest_tree(network, tokenizer, CPU.device)
+    assert (longest == 0) == (architecture in ("mpt", "bloom"))
+    scored = LocalModel(architecture, network, tokenizer, CPU.device, 512, longest)
+    for request, scores in zip(REQUESTS, scored.score(REQUESTS), strict=True):
+        expected = [score_alone(scored, request.prompt, choice) for choice in request.choices]
+        assert scores == pytest.approx(expected, abs=1e-4)
 
 
 def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:

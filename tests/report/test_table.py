@@ -1,6 +1,7 @@
 """The table of scores as a reader sees it."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -23,6 +24,11 @@ def sitting(model: str, *scores: Score) -> Sitting:
         "language": scores[0].language,
         "fingerprint": "f" * 16,
         "precision": "float32",
+        "selection": "legacy",
+        "shots": 0,
+        "chat": False,
+        "answer_as": "text",
+        "max_new_tokens": 256,
         "prompt_pack": "instruction",
         "prompt_pack_hash": "p" * 16,
     }
@@ -43,7 +49,7 @@ def results() -> list[Sitting]:
 
 def printed(width: int) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_table(build_rows(results()), console)
+    print_table(results(), console)
     return console.file.getvalue()
 
 
@@ -104,10 +110,19 @@ def test_markdown():
 def test_contaminated_scores_are_marked():
     sat = [sitting("m", score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97))]
     console = Console(file=io.StringIO(), width=80)
-    print_table(build_rows(sat), console)
+    print_table(sat, console)
     assert "79.3*      published" in console.file.getvalue()
     assert "* contaminated: the model was trained" in console.file.getvalue()
     assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(sat)
+
+
+def test_what_was_asked_otherwise_than_published_is_said():
+    ours = sitting("m", score("igakuqa", "ja", "legacy", "gestalt_match", 1450, 400, 0.17, 0.99))
+    assert "(prompt pack instruction).\n" in markdown([ours])
+    as_published = replace(ours, settings=ours.settings | {"prompt_pack": "sukeda2024:medpalm_five_choice_cot"})
+    assert "Asked otherwise" not in markdown([as_published])
+    few = replace(as_published, settings=as_published.settings | {"shots": 3, "chat": True})
+    assert "published rows: m igakuqa ja (shots 3, chat True)." in markdown([few])
 
 
 def test_a_bar_in_a_name_stays_in_its_cell():

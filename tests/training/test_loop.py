@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from jmedllm.corpus.pack import Blocks, Sample, pack_documents, pack_examples
+from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter
 from jmedllm.training.loop import Optimization, train
@@ -99,6 +100,29 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
     run(tmp_path / "recomputed", recomputed, activation_checkpointing=True)
     for a, b in zip(weights(plain), weights(recomputed), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> None:
+    lone = Sample("lone", [5] * 33, [False] + [True] * 32)  # the last row holds one token, its first
+    blocks = pack_documents([lone], 32, 0)
+    assert blocks.trained.sum(axis=1).tolist() == [31, 0]
+    settings = Optimization(steps=2, learning_rate=1e-3, batch=2, micro_batch=1)
+    result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, identity="x", title="test")
+    assert result.trained_tokens == 62
+
+
+def test_training_that_explodes_is_an_error_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"lower learning_rate"):
+        run(tmp_path, tiny(), learning_rate=1e38, warmup=0.0, checkpoint_every=1)
+    assert not list(tmp_path.glob("checkpoints/step-*"))
+
+
+def test_a_torn_line_of_metrics_is_cut_off(tmp_path: Path) -> None:
+    run(tmp_path, tiny(), steps=4)
+    with (tmp_path / "metrics.jsonl").open("a") as handle:
+        handle.write('{"step": 5, "lo')
+    assert run(tmp_path, tiny(), steps=4).resumed_from == 4
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize("stage", ["full", "adapter"])

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from jmedllm.files import read_json, to_json, write_atomic
-from jmedllm.models.folder import ORIGIN, fingerprint, require_adapter
-from jmedllm.models.local import load_adapter, load_network, load_tokenizer
+from jmedllm.errors import InputError
+from jmedllm.models.folder import fingerprint, quantization_of, require_adapter
+from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
 from jmedllm.models.save import save_model
 
 
@@ -19,13 +19,14 @@ def merge(base: Path, adapter: Path, output: Path) -> str:
     Raises:
         InputError: base or adapter is unusable, they do not belong together, or `output` is unwritable.
     """
+    if output.resolve() in (base.resolve(), adapter.resolve()):
+        raise InputError(f"merge: {output} is an input; choose another --output")
     tokenizer = load_tokenizer(base)
     require_adapter(adapter, base)
     network, stored = _as_trained(base, adapter)
     merged = load_adapter(network, adapter, base).merge_and_unload().to(stored)
-    save_model(merged, tokenizer, output)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": fingerprint(adapter)}
-    write_atomic(output / ORIGIN, to_json(origin, indent=2) + "\n")
+    save_model(merged, tokenizer, output, origin)
     return fingerprint(output)
 
 
@@ -35,9 +36,8 @@ def _as_trained(base: Path, adapter: Path) -> tuple[Any, torch.dtype]:
     An adapter trained on a 4-bit base corrects that base's rounding too, so it is merged into the 4-bit
     weights written out, not into the original ones.
     """
-    origin = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else {}
     cpu = torch.device("cpu")
-    if origin.get("quantization") != "nf4":
+    if quantization_of(adapter) == "none":
         network = load_network(base, "auto", cpu)
         stored = network.dtype
         return network.float(), stored

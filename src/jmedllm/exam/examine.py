@@ -13,6 +13,7 @@ from jmedllm.exam.question import LANGUAGES, Language
 from jmedllm.exam.selection import SELECTIONS, select
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
+from jmedllm.files import locked
 from jmedllm.models.folder import fingerprint, require_adapter, require_model
 from jmedllm.precision import Precision
 from jmedllm.settings import Settings
@@ -35,7 +36,10 @@ class ExamSettings(Settings):
 
 def require_benchmark(name: str) -> None:
     """Check that `name` is a registered benchmark or a .jsonl file's path; else name the nearest."""
-    if not name.endswith(".jsonl") and name not in BENCHMARKS:
+    if name.endswith(".jsonl"):
+        if Path(name).stem in BENCHMARKS:
+            raise InputError(f"{name}: is named like the benchmark {Path(name).stem}; rename your file")
+    elif name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
 
 
@@ -62,11 +66,16 @@ def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Pap
     """
     require_known(settings)
     asking = prepare(prompting, data)
-    return [
+    found = [
         _paper(settings, asking, name, language, data)
         for name, own_languages in map(_split, settings.benchmarks)
         for language in _languages(name, own_languages or settings.languages)
     ]
+    names = [paper.name for paper in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"paper {name} is asked for twice; name each benchmark once, and each file its own")
+    return found
 
 
 def _split(benchmark: str) -> tuple[str, tuple[Language, ...]]:
@@ -85,7 +94,8 @@ def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:
         spoken = BENCHMARKS[name].languages
     languages = [language for language in wanted if language in spoken]
     if not languages:
-        raise InputError(f"benchmark {name} is not in {', '.join(wanted)}; it has {', '.join(spoken)}")
+        has = f"it has {', '.join(spoken)}" if spoken else "it holds no question"
+        raise InputError(f"benchmark {name} is not in {', '.join(wanted)}; {has}")
     return languages
 
 
@@ -97,7 +107,14 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
             f"benchmark {name} in {language}: selection {settings.selection} leaves no item that "
             f"{', '.join(settings.tracks)} can judge; choose another selection"
         )
-    return Paper(tuple(judged[: settings.limit]), asking, tuple(settings.tracks), settings.max_new_tokens)
+    return Paper(
+        tuple(judged[: settings.limit]),
+        asking,
+        tuple(settings.tracks),
+        settings.selection,
+        settings.split,
+        settings.max_new_tokens,
+    )
 
 
 def examine(
@@ -118,7 +135,7 @@ def examine(
         InputError: see `sit`; or model and adapter are unusable.
     """
     require_model(folder)
-    settings: dict[str, Any] = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
+    settings = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
     if adapter is not None:
         require_adapter(adapter, folder)
         settings["adapter_fingerprint"] = fingerprint(adapter)
@@ -132,4 +149,5 @@ def examine(
             model = load_model(folder, precision, adapter=adapter, name=name)
         return model
 
-    return [sit(paper, settings, load_once, output, batch=batch) for paper in papers]
+    with locked(output):
+        return [sit(paper, settings, load_once, output, batch=batch) for paper in papers]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.files import read_jsonl, to_json, unwritable, write_jsonl
+from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +37,16 @@ def read_records(path: Path) -> dict[str, Record]:
     """
     if not path.exists():
         return {}
-    _cut_unfinished_line(path)
+    cut_unfinished_line(path)
     records: dict[str, Record] = {}
     for number, row in read_jsonl(path):
+        if row.keys() != set(Record.__slots__):
+            raise InputError(f"{path}:{number}: not a record of this version; remove the file to sit again")
         if row["id"] in records:
             raise InputError(f"{path}:{number}: question {row['id']} stands twice; remove the file to sit again")
         log_probs = row["log_probs"]
         records[row["id"]] = Record(**{**row, "log_probs": None if log_probs is None else tuple(log_probs)})
     return records
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole != len(content):
-        with path.open("r+b") as handle:
-            handle.truncate(whole)
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:

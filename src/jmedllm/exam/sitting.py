@@ -26,12 +26,15 @@ class Paper:
     Attributes:
         questions: at least one, all of one benchmark and language.
         tracks: names from `TRACKS`.
+        selection: name of the step that chose the questions, before any limit.
         max_new_tokens: length at which a completion is cut off.
     """
 
     questions: tuple[Question, ...]
     asking: Asking
     tracks: tuple[str, ...]
+    selection: str
+    split: str
     max_new_tokens: int = 256
 
     @property
@@ -49,6 +52,8 @@ class Paper:
         return {
             "benchmark": self.questions[0].benchmark,
             "language": language,
+            "selection": self.selection,
+            "split": self.split,
             "tracks": list(self.tracks),
             "prompt_pack": self.asking.pack.name,
             "prompt_pack_note": self.asking.pack.note,
@@ -68,7 +73,7 @@ class Sitting:
     Attributes:
         settings: all that shaped the answers: model, precision, prompts, tracks.
         scores: one for each metric of each track.
-        trace: hashes of the items, their gold and the records, and the version that judged them.
+        trace: hashes of the questions with their gold and of the records, and the version that judged them.
     """
 
     settings: dict[str, Any]
@@ -122,7 +127,8 @@ def sit(
         records = read_records(records_file)
     missing = [question for question in paper.questions if question.id not in records]
     if missing:
-        write_atomic(summary_file, to_json({"settings": settings}, indent=2) + "\n")
+        begun = {"settings": settings, "trace": {"jmedllm": __version__}}
+        write_atomic(summary_file, to_json(begun, indent=2) + "\n")
         for part in _answer(paper, missing, load(), batch):
             append_records(records_file, part)
             records |= {record.id: record for record in part}
@@ -149,9 +155,9 @@ def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
 
 def _require_same(summary_file: Path, settings: dict[str, Any]) -> None:
     before = read_json(summary_file)["settings"]
-    differing = [key for key in settings if before.get(key) != settings[key]]
+    differing = [key for key in before | settings if before.get(key) != settings.get(key)]
     if differing:
-        changes = ", ".join(f"{key} {before.get(key)!r} is now {settings[key]!r}" for key in differing)
+        changes = ", ".join(f"{key} {before.get(key)!r} is now {settings.get(key)!r}" for key in differing)
         raise InputError(f"{summary_file}: sat with other settings ({changes}); choose another --output")
 
 
@@ -232,7 +238,8 @@ def _summarise(
     trace = {
         "questions": paper.questions_hash(),
         "records": hash_file(records_file),
-        "jmedllm": __version__,
+        # The version that answered, not the one that reads.
+        "jmedllm": read_json(summary_file)["trace"]["jmedllm"],
     }
     before = read_sitting(summary_file)
     if before is not None and before.trace == trace:

@@ -1,15 +1,18 @@
 """A model as files: where it lies, what it is called by content, whether it is whole."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, read_json
 from jmedllm.models.libraries import go_offline
 
+Quantization = Literal["none", "nf4"]
+
 ORIGIN = "jmedllm.json"
-"""File beside our adapters that names the base they were trained on."""
+"""File beside the models and adapters we write: what they were made from."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 _IDENTITY = (
@@ -81,8 +84,21 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     files = [folder / name for name in _IDENTITY if (folder / name).is_file()]
     for path in sorted([*files, *folder.glob("*.safetensors")]):
-        digest.update(f"{path.name} {hash_file(path)}\n".encode())
+        status = path.stat()
+        digest.update(f"{path.name} {_hash_once(path, status.st_size, status.st_mtime_ns)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _hash_once(path: Path, size: int, modified: int) -> str:
+    """Hash of a file, taken once a process as long as its size and time of change stay the same."""
+    return hash_file(path)
+
+
+def quantization_of(adapter: Path) -> Quantization:
+    """How the base was quantised when the adapter was trained on it, as far as the adapter says."""
+    origin = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else {}
+    return "nf4" if origin.get("quantization") == "nf4" else "none"
 
 
 def require_adapter(adapter: Path, base: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from logging import ERROR, getLogger
 
 
 def go_offline() -> None:
@@ -15,6 +16,7 @@ def be_quiet() -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    getLogger("bitsandbytes").setLevel(ERROR)
     logging.disable_progress_bar()
     # peft still calls what transformers has renamed; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=r"`is_gradient_checkpointing`", category=FutureWarning)

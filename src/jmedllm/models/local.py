@@ -4,17 +4,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request
 from jmedllm.models.batching import Tree, attention_mask, branch_log_probs, by_budget, lay_out
 from jmedllm.models.encoding import Tokenizer, chat_text, encode_continuations, encode_prompts
-from jmedllm.models.folder import require_adapter, require_model
-from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.folder import Quantization, quantization_of
+from jmedllm.models.loading import load_adapter, load_network, load_tokenizer, loading
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
@@ -124,7 +123,7 @@ class LocalModel:
         output = self.network.generate(
             input_ids=rows.to(self.device),
             attention_mask=torch.tensor([[0] * n + [1] * (width - n) for n in padding]).to(self.device),
-            generation_config=_greedy(self.network, self.tokenizer, max_new_tokens),
+            max_new_tokens=max_new_tokens,
             stopping_criteria=StoppingCriteriaList([_StopWhenFinal(self.tokenizer, padding, width, is_final)]),
         )
         return [
@@ -160,107 +159,14 @@ class _StopWhenFinal:
         return torch.tensor(done, device=input_ids.device)
 
 
-def _greedy(network: Any, tokenizer: Tokenizer, max_new_tokens: int) -> Any:
-    """Plain greedy decoding: nothing of a model's own sampling habits (penalties, top-k) may leak in."""
-    from transformers import GenerationConfig
-
-    ends = network.generation_config.eos_token_id
-    ends = list(ends) if isinstance(ends, list) else [ends]
-    return GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer of a model directory; it always has a padding token afterwards."""
-    go_offline()
-    from transformers import AutoTokenizer
-
-    require_model(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"model {folder}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
-    return tokenizer
-
-
-def load_network(
-    folder: Path,
-    dtype: torch.dtype | Literal["auto"],
-    device: torch.device,
-    *,
-    quantization: Literal["none", "nf4"] = "none",
-) -> Any:
-    """Load the weights of a model directory (safetensors only, no code from the directory).
-
-    Args:
-        folder: the model directory.
-        dtype: format of the weights; "auto" keeps the one they are stored in.
-        device: where to put them.
-        quantization: "nf4" keeps linear layers in 4 bits with double quantisation (Dettmers et al. 2023,
-            arXiv 2305.14314) and computes in bfloat16.
-
-    Raises:
-        InputError: the directory is no model that can be loaded.
-    """
-    go_offline()
-    from transformers import AutoModelForCausalLM
-
-    require_model(folder)
-    be_quiet()
-    options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
-    try:
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"model {folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    return network if options else network.to(device)
-
-
-def _nf4() -> Any:
-    from importlib.util import find_spec
-
-    from transformers import BitsAndBytesConfig
-
-    if find_spec("bitsandbytes") is None:
-        raise InputError("quantization nf4 needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-
-
-def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
-    """Put a PEFT adapter trained on `base` onto its network.
-
-    Raises:
-        InputError: the adapter is none, or belongs to another base.
-    """
-    from peft import PeftModel
-
-    require_adapter(adapter, base)
-    try:
-        return PeftModel.from_pretrained(network, str(adapter))
-    except (RuntimeError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"adapter {adapter}: does not fit the base {base}: {first}") from error
-
-
 def load_model(
     folder: Path, precision: Precision, *, adapter: Path | None = None, name: str | None = None
 ) -> LocalModel:
     """Load a model directory for the exam, with or without an adapter."""
     tokenizer = load_tokenizer(folder)
-    network = load_network(folder, precision.dtype, precision.device)
+    quantization: Quantization = quantization_of(adapter) if adapter is not None else "none"
+    network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
+    _decode_plainly(network, tokenizer)
     if adapter is not None:
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
@@ -274,14 +180,33 @@ def load_model(
     )
 
 
+def _decode_plainly(network: Any, tokenizer: Tokenizer) -> None:
+    """Forget a model's own habits of decoding (penalties, bans, top-k): transformers fills every setting that
+    a call leaves open from them. What ends a text stays."""
+    from transformers import GenerationConfig
+
+    ends = network.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    network.generation_config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
 def context_length(config: Any) -> int:
     """Most tokens the model was built for; without bound where its positions have none."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
 def longest_tree(network: Any, tokenizer: Tokenizer, device: torch.device) -> int:
-    """Most tokens of a tree that the network scores as it would score each branch alone."""
-    if not _keeps_branches_apart(network, tokenizer, device):
+    """Most tokens of a tree that the network scores as it would score each branch alone; 0 for none.
+
+    Raises:
+        InputError: the network cannot even be given a plain prompt.
+    """
+    if not _scores_trees_alike(network, tokenizer, device):
         return 0
     config = network.config.get_text_config()
     # Our mask stands in for the window's own.
@@ -290,15 +215,26 @@ def longest_tree(network: Any, tokenizer: Tokenizer, device: torch.device) -> in
 
 
 @torch.inference_mode()
-def _keeps_branches_apart(network: Any, tokenizer: Tokenizer, device: torch.device) -> bool:
-    """Whether changing one branch leaves the other's logits untouched, to the last bit."""
+def _scores_trees_alike(network: Any, tokenizer: Tokenizer, device: torch.device) -> bool:
+    """Whether a small tree gives each branch what it gets alone, and changing one branch leaves the other
+    untouched to the last bit."""
     vocabulary = min(len(tokenizer), network.config.get_text_config().vocab_size)
-    first, second, other = (vocabulary // 2 + i for i in range(3))
+    first, second, third = (vocabulary // 2 + i for i in range(3))
     probe = LocalModel("probe", network, tokenizer, device, context=0, longest_tree=0)
-    prompt = [first, second, other]
-
-    def logits(token: int) -> torch.Tensor:
-        tree = Tree(prompt, [[token, first], [second, other, first]])
-        return probe._forward([tree], in_branches=True)[0, -2:]
-
-    return bool(torch.equal(logits(first), logits(other)))
+    prompt, branches = [first, second, third] * 4, [[third, first], [second, third, first]]
+    with loading(f"architecture {network.config.model_type}"):
+        alone = [
+            branch_log_probs(probe._forward([tree], in_branches=False)[0], tree)[0]
+            for tree in (Tree(prompt, [branch]) for branch in branches)
+        ]
+    try:
+        tree, other = Tree(prompt, branches), Tree(prompt, [[first, first], branches[1]])
+        logits = probe._forward([tree], in_branches=True)[0]
+        of_other = probe._forward([other], in_branches=True)[0]
+    except (ValueError, RuntimeError, TypeError, IndexError):
+        return False  # an architecture that takes no mask of its own
+    # Wide enough for bfloat16's rounding over three tokens.
+    tolerance = 1e-3 if network.dtype == torch.float32 else 0.2
+    together = branch_log_probs(logits, tree)
+    alike = all(abs(a - b) < tolerance for a, b in zip(together, alone, strict=True))
+    return alike and torch.equal(logits[-2:], of_other[-2:])

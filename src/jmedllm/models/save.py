@@ -9,17 +9,18 @@ from jmedllm.models.folder import ORIGIN
 from jmedllm.models.libraries import be_quiet
 
 
-def save_model(network: Any, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a plain model directory: safetensors, config, tokenizer."""
+def save_model(network: Any, tokenizer: Tokenizer, folder: Path, origin: dict[str, str]) -> None:
+    """Write a plain model directory: safetensors, config, tokenizer; `origin` says what it was made from."""
     be_quiet()
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
 
 
 def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
     """Write a PEFT adapter; `origin` names its base, so that it never meets another one."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
         _sort_lists(temporary / "adapter_config.json")
         write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")

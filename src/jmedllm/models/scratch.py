@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jmedllm.models.save import save_model
 from jmedllm.settings import Settings
@@ -33,6 +33,12 @@ class Scratch(Settings):
     key_value_heads: int = Field(2, ge=1)
     context: int = Field(4096, ge=16, description="longest sequence in tokens")
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "Scratch":
+        if self.hidden_size % (2 * self.heads) or self.heads % self.key_value_heads:
+            raise ValueError("hidden_size must be a multiple of 2 * heads, and heads of key_value_heads")
+        return self
+
 
 def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
     """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
@@ -40,7 +46,9 @@ def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None
 
     torch.manual_seed(seed)
     network = AutoModelForCausalLM.from_config(_config(shape), dtype=torch.float32)
-    save_model(network, _train_tokenizer(texts, shape.vocabulary), folder)
+    save_model(
+        network, _train_tokenizer(texts, shape.vocabulary), folder, {"scratch": repr(shape), "seed": str(seed)}
+    )
 
 
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:

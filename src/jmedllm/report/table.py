@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -74,14 +75,15 @@ def build_rows(sittings: Sequence[Sitting]) -> list[Row]:
     )
 
 
-def print_table(rows: Sequence[Row], console: Console) -> None:
+def print_table(sittings: Sequence[Sitting], console: Console) -> None:
     """Print one table for each benchmark and language, a section for each metric in it, and the footnotes."""
+    rows = build_rows(sittings)
     widest = max((cell_len(name) for row in rows for name in (_INDENT + row.model, row.measure)), default=0)
     room = max(12, console.width - sum(_GAP + width for _, width in _COLUMNS))
     for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
         console.print(_terminal_table(f"{benchmark} {language}", list(members), min(widest, room)))
         console.print()
-    for note in _terminal_notes(rows):
+    for note in [*_terminal_notes(rows), *_asked_otherwise(sittings)]:
         console.print(Text(note, style="dim"))
 
 
@@ -98,6 +100,7 @@ def markdown(sittings: Sequence[Sitting]) -> str:
         notes.append(_CONTAMINATED_NOTE.capitalize())
     if any(row.published for row in rows):
         notes.append(f"Published: {_published_note()}")
+    notes += _asked_otherwise(sittings)
     scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes)
     return f"## Scores\n\n{scores}\n\n## Trace\n\n{_trace(sittings)}\n"
 
@@ -159,6 +162,9 @@ def _published_row(score: PublishedScore) -> Row:
 _COLUMNS = (("n", 5), ("score", 6), ("95 % interval", 13), ("floor", 5), ("ceiling", 7))
 """Headings after the model's, and their widths in terminal cells."""
 
+PUBLISHED_TEMPLATE = "medpalm_five_choice_cot"
+"""Template that the published rows were asked with, in both languages."""
+
 _INDENT = "  "
 """Before a model's name, below the metric it was measured by."""
 
@@ -208,6 +214,27 @@ def _published_note() -> str:
         "not measured here; zero-shot, greedy, choices not shuffled, number of items not stated; floor and "
         f"ceiling are ours. {source()}."
     )
+
+
+def _asked_otherwise(sittings: Sequence[Sitting]) -> list[str]:
+    """For each way in which ours were asked otherwise than the published rows beside them, a note."""
+    differing: dict[str, list[str]] = {}
+    for sitting in sittings:
+        benchmark, language = sitting.settings["benchmark"], sitting.settings["language"]
+        if published_scores(benchmark, language) and (ways := _ways(sitting.settings)):
+            differing.setdefault(", ".join(ways), []).append(f"{sitting.model} {benchmark} {language}")
+    return [
+        f"Asked otherwise than the published rows: {'; '.join(names)} ({ways})."
+        for ways, names in differing.items()
+    ]
+
+
+def _ways(settings: dict[str, Any]) -> list[str]:
+    published = {"selection": "legacy", "shots": 0, "chat": False, "answer_as": "text", "max_new_tokens": 256}
+    ways = [f"{key} {settings[key]}" for key, value in published.items() if settings[key] != value]
+    if not settings["prompt_pack"].endswith(PUBLISHED_TEMPLATE):
+        ways.insert(0, f"prompt pack {settings['prompt_pack']}")
+    return ways
 
 
 def _markdown_cells(row: Row) -> tuple[str, ...]:

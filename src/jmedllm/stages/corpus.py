@@ -47,7 +47,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
-    from jmedllm.models.local import load_tokenizer
+    from jmedllm.models.loading import load_tokenizer
     from jmedllm.models.scratch import build
     from jmedllm.training.examples import document_samples
 

@@ -6,19 +6,19 @@ from jmedllm.corpus.pack import load_blocks
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, own_folder
-from jmedllm.stages.models import base_folder, numerics
+from jmedllm.stages.models import base_folder, numerics, shaping
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     corpus = run.made["corpus"]
-    settings = run.recipe.mfpt.model_dump() if run.recipe.mfpt else None
+    settings = shaping(run.recipe.mfpt) if run.recipe.mfpt else None
     return {"base": corpus["base"], "blocks": corpus["blocks"], "settings": settings, **numerics(run)}
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     import torch
 
-    from jmedllm.models.local import load_network, load_tokenizer
+    from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
     from jmedllm.training.loop import train
 
@@ -38,7 +38,12 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         identity=identity,
         title="mfpt",
     )
-    save_model(network.to(stored), load_tokenizer(base), folder / "model")
+    origin = {
+        "base": str(base),
+        "base_fingerprint": run.made["corpus"]["base"],
+        "blocks": run.made["corpus"]["blocks"],
+    }
+    save_model(network.to(stored), load_tokenizer(base), folder / "model", origin)
     return {"model": fingerprint(folder / "model"), "files": ["mfpt/model"], **trained.summary()}
 
 

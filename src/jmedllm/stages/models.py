@@ -6,6 +6,7 @@ from typing import Any
 from jmedllm.models.folder import fingerprint, resolve
 from jmedllm.recipe import Sat
 from jmedllm.run import Run
+from jmedllm.training.loop import Optimization
 
 
 def base_folder(run: Run) -> Path:
@@ -29,6 +30,14 @@ def folder_of(run: Run, sat: Sat) -> Path:
 def tuned_fingerprint(run: Run) -> str:
     """Fingerprint of what stage 2 starts from."""
     return run.made["mfpt"]["model"] if run.recipe.mfpt else fingerprint(base_folder(run))
+
+
+def shaping(settings: Optimization) -> dict[str, Any]:
+    """The settings that shape what is trained; the others change speed and memory, and no more than rounding.
+
+    Lowering `micro_batch` when memory ran out must not throw the checkpoints away.
+    """
+    return settings.model_dump(exclude={"checkpoint_every", "micro_batch", "activation_checkpointing"})
 
 
 def numerics(run: Run) -> dict[str, Any]:

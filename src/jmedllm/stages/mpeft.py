@@ -14,7 +14,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.run import Run, Step, own_folder
 from jmedllm.stages.corpus import read_corpus
-from jmedllm.stages.models import numerics, tuned_fingerprint, tuned_folder
+from jmedllm.stages.models import numerics, shaping, tuned_fingerprint, tuned_folder
 
 Pair = tuple[str, str, str]
 """Name, prompt and answer of one example."""
@@ -50,7 +50,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         # The chat template belongs to the model, whose fingerprint stands above.
         "examples": hash_text(to_json(pairs(run, settings, chat_text=to_json))),
         "corpus": run.made["corpus"]["blocks"] if settings.replay else None,
-        "settings": settings.model_dump(),
+        "settings": shaping(settings),
         **numerics(run),
     }
 
@@ -71,7 +71,7 @@ def _samples(run: Run, settings: Mpeft, tokenizer: Any) -> list[Sample]:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
-    from jmedllm.models.local import load_network, load_tokenizer
+    from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_adapter
     from jmedllm.training.adapter import add_adapter
     from jmedllm.training.loop import train
@@ -82,7 +82,9 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     samples = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
-    network = load_network(base, "auto", run.precision.device, quantization=settings.adapter.quantization)
+    network = load_network(
+        base, run.precision.dtype, run.precision.device, quantization=settings.adapter.quantization
+    )
     network = add_adapter(network, settings.adapter, seed)
     trained = train(network, blocks, settings, run.precision, folder, seed=seed, identity=identity, title="mpeft")
     origin = {

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 
 from jmedllm.errors import unknown
+from jmedllm.models.folder import Quantization
 from jmedllm.settings import Settings
 
 Preset = Literal["all-linear", "attention", "qkv"]
@@ -24,7 +25,7 @@ class Adapter(Settings):
     alpha: int = Field(32, ge=1, description="the update is scaled by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: Preset | list[str] = Field("all-linear", description="preset or names of layers")
-    quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
+    quantization: Quantization = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
 
 
 def add_adapter(network: Any, settings: Adapter, seed: int) -> Any:

@@ -44,7 +44,7 @@ def save(
     if torch.cuda.is_available():
         random["random.cuda"] = torch.cuda.get_rng_state()
     state = {"step": step, "trained_tokens": trained_tokens, "settings": settings}
-    with atomic_folder(target) as temporary:
+    with atomic_folder(target, "state.json") as temporary:
         _save_tensors({name: p.detach() for name, p in names.items()}, temporary / "weights.safetensors")
         _save_tensors(_moments(names, optimizer) | random, temporary / "optimizer.safetensors")
         write_atomic(temporary / "state.json", to_json(state))
@@ -89,7 +89,7 @@ def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, setting
             parameter.copy_(weights[name])
             prefix = f"{name}."
             optimizer.state[parameter] = {
-                key.removeprefix(prefix): value if key == f"{name}.step" else value.to(parameter.device)
+                key.removeprefix(prefix): value.to(parameter.device)
                 for key, value in tensors.items()
                 if key.startswith(prefix) and "." not in key.removeprefix(prefix)
             }

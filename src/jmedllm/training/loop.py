@@ -1,24 +1,27 @@
 """The training loop of both stages."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
 
 from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError
-from jmedllm.files import read_jsonl, to_json, unwritable, write_jsonl
+from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
 from jmedllm.training import checkpoint
 from jmedllm.training.loss import require_trainable, summed_loss
 from jmedllm.training.schedule import learning_rate, rows_of_step
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimization(Settings):
@@ -31,7 +34,7 @@ class Optimization(Settings):
     micro_batch: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
     weight_decay: float = Field(0.0, ge=0, description="on matrices only")
-    betas: tuple[float, float] = Field((0.9, 0.95), strict=False)
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
     activation_checkpointing: bool = Field(False, description="recompute activations: less memory, a third slower")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
@@ -113,9 +116,15 @@ def train(
             metrics.add(step + 1, loss, norm, optimizer.param_groups[0]["lr"], tokens, speed)
             advance(1, f"loss {loss:.3f}  {speed:,.0f} tokens/s")
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == total:
+                _require_finite(network, step + 1)
                 checkpoint.save(checkpoints, network, optimizer, step + 1, tokens, identity)
     network.eval()
     return Trained(total, tokens, metrics.last_loss, start)
+
+
+def _require_finite(network: Any, step: int) -> None:
+    if not all(bool(p.isfinite().all()) for p in network.parameters() if p.requires_grad):
+        raise InputError(f"weights are no longer finite after step {step}; lower learning_rate")
 
 
 def _recompute_activations(network: Any) -> None:
@@ -147,14 +156,20 @@ def _step(
     count = int(blocks.trained[rows].sum())
     loss = 0.0
     for ids, positions, trained in _micro_batches(blocks, rows, settings.micro_batch, precision.device):
+        if not trained.any():
+            continue
         with _autocast(precision):
             part = summed_loss(network, ids, positions, trained) / max(1, count)
         part.backward()
         loss += part.item()
-    if not loss < float("inf"):
+    if not math.isfinite(loss):
         raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip).item()
+    if not math.isfinite(norm):
+        raise InputError(
+            f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32"
+        )
     rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup * total))
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -185,6 +200,8 @@ class _Metrics:
     """`metrics.jsonl`: one line per step; lines after the step a run goes on from are dropped."""
 
     def __init__(self, path: Path, start: int) -> None:
+        if path.exists():
+            cut_unfinished_line(path)
         kept = [row for _, row in read_jsonl(path) if row["step"] <= start] if path.exists() else []
         write_jsonl(path, kept)
         self.path = path

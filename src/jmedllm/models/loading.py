@@ -1,0 +1,106 @@
+"""Tokenizers, weights and adapters from model directories; whatever is wrong with them is one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.models.encoding import Tokenizer
+from jmedllm.models.folder import Quantization, require_adapter, require_model
+from jmedllm.models.libraries import be_quiet, go_offline
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turn whatever a library raises at files it cannot use into one line."""
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # tokenizers and transformers raise exceptions of many kinds, some of them plain
+        told = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # peft and torch put the reason behind a heading that ends with a colon.
+        reason = " ".join(told[:2] if told and told[0].endswith(":") else told[:1])
+        raise InputError(f"{what}: cannot be loaded: {reason or type(error).__name__}") from error
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a model directory; it always has a padding token afterwards.
+
+    Raises:
+        InputError: the files are missing or broken, or the tokenizer has no EOS token.
+    """
+    go_offline()
+    from transformers import AutoTokenizer
+
+    require_model(folder)
+    with loading(f"tokenizer of {folder}"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"model {folder}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_network(
+    folder: Path,
+    dtype: torch.dtype | Literal["auto"],
+    device: torch.device,
+    *,
+    quantization: Quantization = "none",
+) -> Any:
+    """Load the weights of a model directory (safetensors only, no code from the directory).
+
+    Args:
+        folder: the model directory.
+        dtype: format of the weights; "auto" keeps the one they are stored in.
+        device: where to put them.
+        quantization: "nf4" keeps linear layers in 4 bits with double quantisation (Dettmers et al. 2023,
+            arXiv 2305.14314) and computes in bfloat16.
+
+    Raises:
+        InputError: the directory is no model that can be loaded.
+    """
+    go_offline()
+    from transformers import AutoModelForCausalLM
+
+    require_model(folder)
+    be_quiet()
+    options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
+    with loading(f"model {folder}"):
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+        )
+    return network if options else network.to(device)
+
+
+def _nf4() -> Any:
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise InputError("quantization nf4 needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
+    """Put a PEFT adapter trained on `base` onto its network.
+
+    Raises:
+        InputError: the adapter is none, or belongs to another base.
+    """
+    from peft import PeftModel
+
+    require_adapter(adapter, base)
+    with loading(f"adapter {adapter} on {base}"):
+        return PeftModel.from_pretrained(network, str(adapter))
