@@ -67,7 +67,7 @@ def test_our_recipes_name_splits_that_exist(path: Path) -> None:
 
 
 PUBLISHED = {
-    "jmedlora-7b": {"steps": 3000, "learning_rate": 5e-5, "batch": 8, "r": 8, "alpha": 32, "dropout": 0.05},
+    "jmedlora-7b": {"steps": 3000, "learning_rate": 5e-5, "r": 8, "alpha": 32, "dropout": 0.05},
     "medswallow-70b": {"r": 64, "targets": "all-linear", "quantization": "nf4"},
 }
 
