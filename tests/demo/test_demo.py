@@ -8,6 +8,8 @@ from functools import cache
 import pytest
 
 from jmedllm import demo
+from jmedllm.corpus.demo import documents
+from jmedllm.exam.benchmarks.demo import DRAWS, questions
 from jmedllm.exam.question import LANGUAGES, Language, Question
 from jmedllm.exam.statistics import wilson
 
@@ -19,17 +21,17 @@ each_language = pytest.mark.parametrize("language", LANGUAGES)
 
 @cache
 def corpus(language: Language, *, exam_facts: bool = True) -> tuple[str, ...]:
-    return tuple(d.text for d in demo.documents(exam_facts=exam_facts) if d.language == language)
+    return tuple(d.text for d in documents(exam_facts=exam_facts) if d.language == language)
 
 
 @cache
 def exam(language: Language, *, blanked: bool = False) -> tuple[Question, ...]:
-    return tuple(demo.questions("test", language, blanked=blanked))
+    return tuple(questions("test", language, blanked=blanked))
 
 
 @cache
 def train(language: Language) -> tuple[Question, ...]:
-    return tuple(demo.questions("train", language))
+    return tuple(questions("train", language))
 
 
 def fact_of(question: Question) -> demo.Fact:
@@ -128,17 +130,17 @@ def test_the_exam_asks_in_phrasings_of_its_own(language: Language) -> None:
     seen, unseen = Counter(map(phrasing, train(language))), Counter(map(phrasing, exam(language)))
     assert (len(seen), len(unseen)) == (4 * 13, 2 * 13)
     assert not set(seen) & set(unseen)
-    assert set(seen.values()) == {11 * demo.DRAWS}
+    assert set(seen.values()) == {11 * DRAWS}
     assert min(unseen.values()) >= 3  # both of a category are used
 
 
 @each_language
 def test_every_fact_is_stated_equally_often(language: Language) -> None:
-    stated = Counter(d.id.split(".")[0] for d in demo.documents() if d.language == language)
+    stated = Counter(d.id.split(".")[0] for d in documents() if d.language == language)
     assert set(stated) == set(EXAM) | set(TRAIN)
     assert set(stated.values()) == {8}
     assert len(set(corpus(language))) == 8 * 286
-    for document in demo.documents():
+    for document in documents():
         fact = (EXAM | TRAIN)[document.id.split(".")[0]]
         assert document.language is not None
         assert fact.subject[document.language] in document.text
@@ -148,7 +150,7 @@ def test_every_fact_is_stated_equally_often(language: Language) -> None:
 @each_language
 def test_answers_are_named_after_and_before_the_subject_equally_often(language: Language) -> None:
     first = Counter()
-    for document in demo.documents():
+    for document in documents():
         if document.language == language:
             fact = (EXAM | TRAIN)[document.id.split(".")[0]]
             first[document.text.index(fact.subject[language]) < document.text.index(fact.answer[language])] += 1
@@ -259,5 +261,5 @@ def test_the_draw_is_the_same_everywhere(
     split: str, language: Language, number: int, stem: str, choices: tuple[str, ...]
 ) -> None:
     """Golden: results of different machines and Python versions are about the same questions."""
-    question = demo.questions(split, language)[number]
+    question = questions(split, language)[number]
     assert (question.stem, question.choices) == (stem, choices)

@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from jmedllm import demo
+from jmedllm.corpus import demo
 from jmedllm.corpus.pack import pack_documents, save_blocks
 from jmedllm.corpus.read import Document, read_documents
 from jmedllm.errors import InputError

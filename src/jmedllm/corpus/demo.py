@@ -1,0 +1,21 @@
+"""The embedded demo's corpus: its facts, stated."""
+
+from collections.abc import Iterator
+
+from jmedllm.corpus.read import Document
+from jmedllm.demo import facts, relations
+
+
+def documents(*, exam_facts: bool = True) -> Iterator[Document]:
+    """Each fact stated once by every template of its category, in both languages.
+
+    Args:
+        exam_facts: False leaves out all statements of the facts that the exam asks about: the control
+            that shows whether exam answers come from the corpus.
+    """
+    for fact in facts():
+        if exam_facts or not fact.in_exam:
+            for language in fact.answer:
+                for number, template in enumerate(relations()[fact.category][language]["statements"]):
+                    text = template.format(subject=fact.subject[language], answer=fact.answer[language])
+                    yield Document(f"{fact.id}.{language}.{number}", text, language, "jmedllm demo", "Apache-2.0")
