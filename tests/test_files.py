@@ -248,11 +248,11 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[P
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b'{\n"a": 1,\n}', ":3: broken JSON: "),
+        (b'{\n"a" 1\n}', ":2: broken JSON: "),
         (b"", ":1: broken JSON: Expecting value; mend or remove the line"),
         (b'"\xff"', ": cannot be read: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"),
     ],
-    ids=["comma", "empty", "bytes"],
+    ids=["colon", "empty", "bytes"],
 )
 def test_a_broken_json_file_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "a.json"
