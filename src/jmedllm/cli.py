@@ -201,6 +201,8 @@ def exam(
     if note := sat[0].asking.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
     chosen = choose_precision(precision, device)
+    if not as_json:
+        typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
     sittings = examine(folder, sat, chosen, output, name=name or Path(model).name, adapter=adapter, batch=batch)
     if as_json:
         from dataclasses import asdict

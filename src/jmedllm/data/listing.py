@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from jmedllm.data.catalogue import SOURCES, Source
 from jmedllm.data.check import census
+from jmedllm.files import hash_text
 
 _INDENT = " " * 12
 
@@ -18,12 +19,13 @@ def _lines(source: Source) -> Iterator[str]:
     yield f"{source.name:<11} {source.title}"
     for benchmark, items in _items(source).items():
         yield f"{_INDENT}items    {benchmark}: {', '.join(items)}"
+    known = [file.sha256 for file in source.files if file.sha256]
+    checksums = f"checksum over theirs {hash_text(' '.join(known))}" if known else "checksums are not known"
+    yield f"{_INDENT}files    {len(source.files)}, {checksums}"
     yield f"{_INDENT}licence  {source.licence}"
     yield f"{_INDENT}from     {source.upstream} @ {source.revision}"
     if any(file.url is None for file in source.files):
         yield f"{_INDENT}         no address with these bytes is known: needs --mirror"
-    if any(file.sha256 is None for file in source.files):
-        yield f"{_INDENT}         checksums are not known, so the files cannot be verified"
     if source.note:
         yield f"{_INDENT}note     {source.note}"
 
