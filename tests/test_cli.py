@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from conftest import build_tiny, own_exam
 from jmedllm.cli import main
@@ -159,6 +160,17 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         assert code == 2 and output == "", f"{arguments}: exit {code}\n{output}{errors}"
         assert expected in last and last.startswith("error: "), f"{arguments}: {errors}"
     assert not (tmp_path / "o" / "exam.ja.jsonl").exists()
+
+
+def test_no_command_shows_the_help_and_an_interrupt_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, output, errors = cli()
+    assert code == 2 and output.startswith("Usage: jmedllm") and errors == ""
+
+    def interrupted(**_: object) -> None:
+        raise typer.Abort
+
+    monkeypatch.setattr("jmedllm.cli.app", interrupted)
+    assert cli() == (130, "", "error: interrupted; the same command goes on from here\n")
 
 
 def test_help_names_every_command() -> None:

@@ -49,15 +49,19 @@ def main() -> None:
     except InputError as error:
         _fail(str(error), 2)
     except TyperException as error:
-        _fail(error.format_message(), 2)
+        message = error.format_message()
+        if message.startswith("Usage:"):  # no command was given, so the help is the answer
+            typer.echo(message)
+            sys.exit(2)
+        _fail(message, 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted; the same command goes on from here", 130)
     except MemoryError:
         _fail(_OUT_OF_MEMORY, 2)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
         _fail(_OUT_OF_MEMORY, 2)
-    except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; the same command goes on from here", 130)
 
 
 def _fail(message: str, code: int) -> None:
@@ -82,7 +86,6 @@ def run(
     check: Annotated[bool, typer.Option("--check", help="Only check the recipe; load nothing.")] = False,
 ) -> None:
     """Carry out a recipe: corpus, mfpt, mpeft, merge, exam, report."""
-
     if check:
         from jmedllm.recipe import load_recipe
         from jmedllm.stages import STEPS
