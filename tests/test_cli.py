@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 
 from conftest import build_tiny, own_exam
 from jmedllm.cli import main
@@ -166,11 +165,11 @@ def test_no_command_shows_the_help_and_an_interrupt_is_one_line(cli: Cli, monkey
     code, output, errors = cli()
     assert code == 2 and output.startswith("Usage: jmedllm") and errors == ""
 
-    def interrupted(**_: object) -> None:
-        raise typer.Abort
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("jmedllm.cli.app", interrupted)
-    assert cli() == (130, "", "error: interrupted; the same command goes on from here\n")
+    monkeypatch.setattr("jmedllm.data.check.check", interrupted)
+    assert cli("data", "check", "igakuqa") == (130, "", "error: interrupted; the same command goes on from here\n")
 
 
 def test_help_names_every_command() -> None:

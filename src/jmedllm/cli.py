@@ -30,6 +30,9 @@ _OUT_OF_MEMORY = (
     "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"
 )
 
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
@@ -45,7 +48,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to c
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit code 2."""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
     except TyperException as error:
@@ -54,14 +57,16 @@ def main() -> None:
             typer.echo(message)
             sys.exit(2)
         _fail(message, 2)
-    except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; the same command goes on from here", 130)
     except MemoryError:
         _fail(_OUT_OF_MEMORY, 2)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
         _fail(_OUT_OF_MEMORY, 2)
+    else:
+        if code == _INTERRUPTED:
+            _fail("interrupted; the same command goes on from here", _INTERRUPTED)
+        sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:
