@@ -33,8 +33,9 @@ def tuned_fingerprint(run: Run) -> str:
 
 
 def shaping(settings: Optimization) -> dict[str, Any]:
-    """The settings that shape what is trained; the others change speed and memory, and no more than rounding.
+    """The settings that shape what is trained; the others change speed, memory and rounding.
 
+    With dropout `micro_batch` also draws other masks.
     Lowering `micro_batch` when memory ran out must not throw the checkpoints away.
     """
     return settings.model_dump(exclude={"checkpoint_every", "micro_batch", "activation_checkpointing"})
