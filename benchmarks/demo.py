@@ -38,7 +38,7 @@ def run(folder: Path, seed: str, control: str | None = None) -> dict[tuple[str, 
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return {
         (sitting.model, score.language): score
-        for sitting in collect([folder / name / "exam"])
+        for sitting in collect([folder / name])
         for score in sitting.scores
         if score.metric == "accuracy"
     }

@@ -1,5 +1,6 @@
 """Files are whole or not there, and an error names the file, the line and what is wrong."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,6 +184,29 @@ def test_what_a_killed_process_of_the_same_number_left_is_no_part_of_a_folder(tm
         assert temporary == left
         (temporary / "whole").write_text("")
     assert [p.name for p in tmp_path.rglob("*")] == ["model", "whole"]
+
+
+@pytest.mark.parametrize("moment", ["old out of the way", "old half removed", "new half written"])
+def test_a_kill_while_a_folder_is_replaced_locks_nothing(tmp_path: Path, moment: str) -> None:
+    folder, nobody = tmp_path / "model", 2**22 + 1  # above the highest process number
+    left = tmp_path / f".model.{nobody}.{'tmp' if moment == 'new half written' else 'old'}"
+    left.mkdir()
+    (left / "half").write_text("x", encoding="utf-8")
+    if moment != "old out of the way":
+        folder.mkdir()
+        (folder / "mark").write_text("", encoding="utf-8")
+    with atomic_folder(folder, "mark") as temporary:
+        (temporary / "mark").write_text("new", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (folder / "mark").read_text(encoding="utf-8") == "new"
+
+
+def test_the_work_of_a_living_process_stays(tmp_path: Path) -> None:
+    theirs = tmp_path / f".model.{os.getppid()}.tmp"
+    theirs.mkdir()
+    with atomic_folder(tmp_path / "model", "mark") as temporary:
+        (temporary / "mark").write_text("", encoding="utf-8")
+    assert theirs.is_dir()
 
 
 def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:

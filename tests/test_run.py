@@ -15,6 +15,7 @@ from conftest import own_exam
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
+from jmedllm.report import collect
 from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 
@@ -133,6 +134,55 @@ def test_a_model_taken_off_the_recipe_leaves_the_report(tmp_path: Path) -> None:
     run(recipe, folder)
     report = (folder / "report.md").read_text(encoding="utf-8")
     assert "| mpeft | exam | ja |" in report and "| base | exam |" not in report
+    assert {sitting.model for sitting in collect([folder])} == {"mpeft"}
+
+
+def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run(recipe, folder)
+    records = folder / "exam" / "mpeft" / "exam.ja.jsonl"
+    before = records.stat().st_mtime_ns
+    own_exam(tmp_path / "second.jsonl", count=2)
+    one, two = f"[{tmp_path}/exam.jsonl]", f"[{tmp_path}/exam.jsonl, {tmp_path}/second.jsonl]"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace(f"benchmarks: {one}", f"benchmarks: {two}"), encoding="utf-8")
+    run(recipe, folder)
+    assert records.stat().st_mtime_ns == before
+    assert {sitting.settings["benchmark"] for sitting in collect([folder])} == {"exam", "second"}
+    # Sat otherwise, a paper is sat anew; one that the recipe no longer names leaves the report.
+    recipe.write_text(text.replace("max_new_tokens: 8", "max_new_tokens: 9"), encoding="utf-8")
+    run(recipe, folder)
+    assert records.stat().st_mtime_ns != before
+    assert {sitting.settings["benchmark"] for sitting in collect([folder])} == {"exam"}
+
+
+def test_runs_with_other_seeds_stand_side_by_side(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    names = [load_recipe(recipe, seed=seed).name for seed in (None, 1)]
+    assert names == ["tiny", "tiny.seed1"]
+    for seed, name in zip((None, 1), names, strict=True):
+        run(recipe, tmp_path / "runs" / name, seed=seed)
+    together = collect([tmp_path / "runs" / name for name in names])
+    assert [sitting.model for sitting in together if sitting.settings["language"] == "ja"] == [
+        f"{model} ({name}/exam/{model})" for model in ("base", "mfpt", "mpeft") for name in names
+    ]
+
+
+def test_a_fresh_process_saves_the_same_model(tmp_path: Path) -> None:
+    # What transformers had loaded before, and how, must not get into the files.
+    recipe = write_recipe(tmp_path)
+    run(recipe, tmp_path / "one", until="merge")
+    for stage in ("mfpt", "merge"):
+        command = [sys.executable, "-m", "jmedllm", "run", recipe, "--until", stage, "--output", tmp_path / "two"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert manifest(tmp_path / "two") == manifest(tmp_path / "one")
+
+
+def test_settings_that_the_identity_leaves_out_are_recorded(tmp_path: Path) -> None:
+    run(write_recipe(tmp_path), tmp_path / "run", until="mfpt")
+    stages = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    left_out = ("checkpoint_every", "micro_batch", "activation_checkpointing")
+    assert [stages["mfpt"]["settings"][name] for name in left_out] == [4, 1, False]
 
 
 def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:

@@ -140,9 +140,8 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
     carry_out(STEPS, Run(loaded, folder, precision, {}), until, tell)
     if until == "report" and loaded.exam:
         from jmedllm.report import collect
-        from jmedllm.stages.report import sat_folders
 
-        _print_report(collect(sat_folders(folder, loaded)))
+        _print_report(collect([folder]))
         typer.echo(f"report: {folder / 'report.md'}", err=True)
 
 
@@ -212,15 +211,7 @@ def exam(
     if not as_json:
         typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
     sittings = examine(folder, sat, chosen, output, name=name or Path(model).name, adapter=adapter, batch=batch)
-    if as_json:
-        from dataclasses import asdict
-
-        from jmedllm.files import to_json
-
-        rows = [asdict(score) for sitting in sittings for score in sitting.scores]
-        typer.echo(to_json({"scores": rows}, indent=2))
-    else:
-        _print_report(sittings)
+    (_print_json if as_json else _print_report)(sittings)
 
 
 @app.command()
@@ -236,6 +227,15 @@ def report(
     if output is not None:
         write_atomic(output, markdown(sittings))
     _print_report(sittings)
+
+
+def _print_json(sittings: "Sequence[Sitting]") -> None:
+    from dataclasses import asdict
+
+    from jmedllm.files import to_json
+
+    rows = [asdict(score) for sitting in sittings for score in sitting.scores]
+    typer.echo(to_json({"scores": rows}, indent=2))
 
 
 def _print_report(sittings: "Sequence[Sitting]") -> None:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,8 +48,27 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
-def _neighbour(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _neighbour(path: Path, ending: str = "tmp") -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def _sweep(path: Path) -> None:
+    """Remove what this process and those that are no more have left beside the folder `path`."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)")
+    for folder in path.parent.iterdir() if path.parent.is_dir() else ():
+        match = left.fullmatch(folder.name)
+        if match and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def unwritable(path: Path, error: Exception) -> InputError:
@@ -156,8 +176,13 @@ def require_ours(folder: Path, mark: str) -> None:
     Raises:
         InputError: it holds something else.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
+    if not is_vacant(folder) and not (folder / mark).is_file():
         raise InputError(f"{folder} holds files that jmedllm did not make; choose another --output")
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether nothing is lost by putting a folder there."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def hash_text(text: str) -> str:
@@ -184,12 +209,12 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
     """
     require_ours(path, mark)
     temporary = _neighbour(path)
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with our number: containers reuse them
+    _sweep(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(_neighbour(path, "old"))
         temporary.replace(path)
     except Exception as error:
         # tokenizers, written in Rust, raises plain exceptions that end so.
@@ -197,4 +222,4 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
             raise unwritable(path, error) from error
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _sweep(path)

@@ -160,7 +160,7 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
     Args:
         path: the YAML file.
         control: one of the recipe's `controls`, laid over it.
-        seed: replaces the recipe's seed.
+        seed: replaces the recipe's seed and is added to its name, so that runs do not overwrite each other.
 
     Raises:
         InputError: names the file, the line and the key that is wrong, and the nearest right one.
@@ -176,7 +176,7 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
         values["name"] = f"{values['name']}.{control}"
         lines |= {place[2:]: line for place, line in lines.items() if place[:2] == ("controls", control)}
     if seed is not None:
-        values = values | {"seed": seed}
+        values = values | {"seed": seed, "name": f"{values['name']}.seed{seed}"}
         lines.pop(("seed",), None)
     return _validate(path, values, lines)
 

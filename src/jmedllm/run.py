@@ -1,6 +1,5 @@
 """The run directory: which stage was done on which inputs, and what it made."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,9 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jmedllm.files import hash_text, locked, read_json, require_ours, to_json, write_atomic
+from jmedllm.files import atomic_folder, hash_text, locked, read_json, to_json, write_atomic
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe, Stage
+from jmedllm.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], manifest_file
             "recipe": run.recipe.name,
             "seed": run.recipe.seed,
             "inputs": inputs,
+            "settings": _section(run.recipe, step.stage),
             "made": made,
             "seconds": seconds,
             "versions": versions(),
@@ -99,6 +100,12 @@ def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], manifest_file
         write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
         tell(step.stage, f"done in {seconds:.0f} s{_in_words(made)}")
     run.made[step.stage] = entry["made"]
+
+
+def _section(recipe: Recipe, stage: Stage) -> dict[str, Any] | None:
+    """The stage's settings as carried out, with those that its inputs leave out."""
+    section: Settings | None = getattr(recipe, stage, None)
+    return None if section is None else section.model_dump()
 
 
 def _in_words(made: dict[str, Any]) -> str:
@@ -130,8 +137,7 @@ def own_folder(folder: Path, identity: str) -> Path:
         InputError: it holds something that is no work of ours, or cannot be written.
     """
     mark = folder / "identity"
-    require_ours(folder, mark.name)
-    if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
-        shutil.rmtree(folder)
-    write_atomic(mark, identity)
+    if not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
+        with atomic_folder(folder, mark.name) as empty:
+            write_atomic(empty / mark.name, identity)
     return folder

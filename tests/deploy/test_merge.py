@@ -9,6 +9,7 @@ import torch
 from conftest import build_tiny
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.deploy.merge import merge
+from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.save import save_adapter
@@ -32,6 +33,18 @@ def test_the_merged_model_equals_base_and_adapter(tiny_model: Path, tiny_adapter
     merged = log_probs(load_network(tmp_path / "merged", "auto", CPU))
     assert torch.allclose(merged, together, atol=1e-5)
     assert not torch.allclose(merged, base, atol=1e-2)
+
+
+def test_only_the_same_merge_may_be_in_the_output(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    merge(tiny_model, tiny_adapter, tmp_path / "merged")
+    (tmp_path / "merged" / "notes.txt").write_text("mine", encoding="utf-8")
+    merge(tiny_model, tiny_adapter, tmp_path / "merged")
+    assert (tmp_path / "merged" / "notes.txt").read_text(encoding="utf-8") == "mine"
+    another = build_tiny(tmp_path / "another", seed=3)
+    before = fingerprint(another)
+    with pytest.raises(InputError, match="another is not empty; choose another --output"):
+        merge(tiny_model, tiny_adapter, another)
+    assert fingerprint(another) == before
 
 
 def test_merging_keeps_the_format_of_the_base(tiny_adapter: Path, tiny_model: Path, tmp_path: Path) -> None:

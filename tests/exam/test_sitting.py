@@ -164,6 +164,39 @@ def test_the_version_that_answered_stays(
     assert sit(tiny_model, exam, tmp_path / "out", limit=2)[0].trace["jmedllm"] == first[0].trace["jmedllm"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        (
+            "exam.ja.jsonl",
+            '{"id": "mine"}\n{"id": "my last line"}',
+            r"exam\.ja\.jsonl: has no exam\.ja\.json beside it",
+        ),
+        ("exam.ja.json", '{"mine": 1}', r"exam\.ja\.json: is no summary of an exam"),
+        ("exam.ja.json", "[]", r"exam\.ja\.json: is no summary of an exam"),
+    ],
+)
+def test_files_of_the_user_stay_as_they_are(
+    tiny_model: Path, tmp_path: Path, name: str, content: str, problem: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=f"{problem}; choose another --output"):
+        sit(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text(encoding="utf-8") == content
+
+
+def test_tracks_in_another_order_are_the_same_exam(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    first = sit(tiny_model, exam, tmp_path / "out", tracks=["legacy", "likelihood"])
+    assert sit(tiny_model, exam, tmp_path / "out", tracks=["likelihood", "legacy", "likelihood"]) == first
+
+
+def test_a_sitting_knows_how_many_items_were_left_out(tiny_model: Path, tmp_path: Path) -> None:
+    first = sit(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out", limit=3)[0]
+    assert (first.asked, first.selected) == (3, 7)
+
+
 def test_records_of_another_form_are_refused(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text("{}\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"records\.jsonl:1: not a record of this version"):

@@ -29,10 +29,13 @@ def sitting(model: str, *scores: Score) -> Sitting:
         "chat": False,
         "answer_as": "text",
         "max_new_tokens": 256,
+        "split": "test",
         "prompt_pack": "instruction",
         "prompt_pack_hash": "p" * 16,
     }
-    return Sitting(settings, scores, {"questions": "q" * 16, "records": "r" * 64, "jmedllm": "0.1.0"})
+    return Sitting(
+        settings, 1450, scores[0].n, scores, {"questions": "q" * 16, "records": "r" * 64, "jmedllm": "0.1.0"}
+    )
 
 
 def results() -> list[Sitting]:
@@ -123,6 +126,8 @@ def test_what_was_asked_otherwise_than_published_is_said():
     assert "Asked otherwise" not in markdown([as_published])
     few = replace(as_published, settings=as_published.settings | {"shots": 3, "chat": True})
     assert "published rows: m igakuqa ja (shots 3, chat True)." in markdown([few])
+    part = replace(as_published, asked=10, settings=as_published.settings | {"split": "train"})
+    assert "published rows: m igakuqa ja (split train, first 10 of 1,450 items)." in markdown([part])
 
 
 def test_a_bar_in_a_name_stays_in_its_cell():

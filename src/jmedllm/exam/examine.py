@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
@@ -32,6 +32,12 @@ class ExamSettings(Settings):
     limit: int | None = Field(None, ge=1, description="only the first N items of each paper")
     max_new_tokens: int = Field(256, ge=1)
     batch: int = Field(32, ge=1, description="items answered together; changes speed, not answers")
+
+    @field_validator("tracks")
+    @classmethod
+    def _in_one_order(cls, tracks: list[str]) -> list[str]:
+        # The same tracks in another order, or one named twice, are the same exam.
+        return sorted(set(tracks), key=lambda name: ([*TRACKS, name].index(name), name))
 
 
 def require_benchmark(name: str) -> None:
@@ -109,12 +115,29 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
         )
     return Paper(
         tuple(judged[: settings.limit]),
+        len(judged),
         asking,
         tuple(settings.tracks),
         settings.selection,
         settings.split,
         settings.max_new_tokens,
     )
+
+
+def model_settings(
+    folder: Path, precision: Precision, *, name: str, adapter: Path | None = None
+) -> dict[str, Any]:
+    """All of a model that shapes its answers: name, content, precision.
+
+    Raises:
+        InputError: model and adapter are unusable.
+    """
+    require_model(folder)
+    settings = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
+    if adapter is not None:
+        require_adapter(adapter, folder)
+        settings["adapter_fingerprint"] = fingerprint(adapter)
+    return settings
 
 
 def examine(
@@ -134,11 +157,7 @@ def examine(
     Raises:
         InputError: see `sit`; or model and adapter are unusable.
     """
-    require_model(folder)
-    settings = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
-    if adapter is not None:
-        require_adapter(adapter, folder)
-        settings["adapter_fingerprint"] = fingerprint(adapter)
+    settings = model_settings(folder, precision, name=name, adapter=adapter)
     model = None
 
     def load_once() -> Any:

@@ -32,6 +32,8 @@ class Record:
 def read_records(path: Path) -> dict[str, Record]:
     """Records by question id; a last line that a kill left unfinished is cut off the file.
 
+    The caller has made sure that the file is ours.
+
     Raises:
         InputError: a line in the middle is broken, or an id stands twice.
     """
@@ -41,9 +43,9 @@ def read_records(path: Path) -> dict[str, Record]:
     records: dict[str, Record] = {}
     for number, row in read_jsonl(path):
         if row.keys() != set(Record.__slots__):
-            raise InputError(f"{path}:{number}: not a record of this version; remove the file to sit again")
+            raise InputError(f"{path}:{number}: not a record of this version; choose another --output")
         if row["id"] in records:
-            raise InputError(f"{path}:{number}: question {row['id']} stands twice; remove the file to sit again")
+            raise InputError(f"{path}:{number}: question {row['id']} stands twice; choose another --output")
         log_probs = row["log_probs"]
         records[row["id"]] = Record(**{**row, "log_probs": None if log_probs is None else tuple(log_probs)})
     return records

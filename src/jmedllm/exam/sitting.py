@@ -25,12 +25,14 @@ class Paper:
 
     Attributes:
         questions: at least one, all of one benchmark and language.
+        selected: how many items the selection gave, of which a limit may have left fewer.
         tracks: names from `TRACKS`.
         selection: name of the step that chose the questions, before any limit.
         max_new_tokens: length at which a completion is cut off.
     """
 
     questions: tuple[Question, ...]
+    selected: int
     asking: Asking
     tracks: tuple[str, ...]
     selection: str
@@ -72,11 +74,15 @@ class Sitting:
 
     Attributes:
         settings: all that shaped the answers: model, precision, prompts, tracks.
+        selected: how many items the selection gave.
+        asked: how many of them were sat; fewer under a limit.
         scores: one for each metric of each track.
         trace: hashes of the questions with their gold and of the records, and the version that judged them.
     """
 
     settings: dict[str, Any]
+    selected: int
+    asked: int
     scores: tuple[Score, ...]
     trace: dict[str, str]
 
@@ -89,9 +95,9 @@ class Sitting:
 def read_sitting(summary_file: Path) -> Sitting | None:
     """The sitting a summary file holds; None for other JSON files and sittings that are not finished."""
     summary = read_json(summary_file)
-    if not isinstance(summary, dict) or not {"settings", "scores", "trace"} <= summary.keys():
+    if not isinstance(summary, dict) or summary.keys() != set(Sitting.__slots__):
         return None
-    return Sitting(summary["settings"], tuple(Score(**row) for row in summary["scores"]), summary["trace"])
+    return Sitting(**{**summary, "scores": tuple(Score(**row) for row in summary["scores"])})
 
 
 def sit(
@@ -112,14 +118,14 @@ def sit(
         batch: items answered together; it does not change the answers.
 
     Raises:
-        InputError: `folder` holds the paper sat under other settings, an item cannot be asked, or the
-            folder cannot be written.
+        InputError: `folder` holds the paper sat under other settings or files of the user's, an item cannot
+            be asked, or the folder cannot be written.
     """
-    records_file, summary_file = folder / f"{paper.name}.jsonl", folder / f"{paper.name}.json"
+    records_file, summary_file = _files(paper, folder)
     settings = model_settings | paper.settings()
+    if begun := _begun(records_file, summary_file):
+        _require_same(summary_file, begun, settings)
     records = read_records(records_file)
-    if records:
-        _require_same(summary_file, settings)
     stale = {question.id for question in paper.questions if _is_stale(paper, question, records)}
     if stale:
         # Items that changed since they were answered; they must not stand beside their new answer.
@@ -127,8 +133,8 @@ def sit(
         records = read_records(records_file)
     missing = [question for question in paper.questions if question.id not in records]
     if missing:
-        begun = {"settings": settings, "trace": {"jmedllm": __version__}}
-        write_atomic(summary_file, to_json(begun, indent=2) + "\n")
+        summary = {"settings": settings, "trace": {"jmedllm": __version__}}
+        write_atomic(summary_file, to_json(summary, indent=2) + "\n")
         for part in _answer(paper, missing, load(), batch):
             append_records(records_file, part)
             records |= {record.id: record for record in part}
@@ -153,8 +159,41 @@ def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
     return [*wanted, *(name for name in records if name not in wanted)]
 
 
-def _require_same(summary_file: Path, settings: dict[str, Any]) -> None:
-    before = read_json(summary_file)["settings"]
+def _files(paper: Paper, folder: Path) -> tuple[Path, Path]:
+    """Where a paper's records and its summary lie."""
+    return folder / f"{paper.name}.jsonl", folder / f"{paper.name}.json"
+
+
+def forget(paper: Paper, model_settings: dict[str, Any], folder: Path) -> None:
+    """Remove the records of a paper that was sat under other settings.
+
+    Raises:
+        InputError: the files are not ours.
+    """
+    records_file, summary_file = _files(paper, folder)
+    begun = _begun(records_file, summary_file)
+    if begun is not None and begun != model_settings | paper.settings():
+        records_file.unlink()
+        summary_file.unlink()
+
+
+def _begun(records_file: Path, summary_file: Path) -> dict[str, Any] | None:
+    """Settings under which the records there were begun; None where there are none.
+
+    Raises:
+        InputError: there are such files, and they are not ours.
+    """
+    summary = read_json(summary_file) if summary_file.exists() else None
+    if summary_file.exists() and not (isinstance(summary, dict) and {"settings", "trace"} <= summary.keys()):
+        raise InputError(f"{summary_file}: is no summary of an exam; choose another --output")
+    if not records_file.exists():
+        return None
+    if summary is None:
+        raise InputError(f"{records_file}: has no {summary_file.name} beside it; choose another --output")
+    return dict(summary["settings"])
+
+
+def _require_same(summary_file: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
     differing = [key for key in before | settings if before.get(key) != settings.get(key)]
     if differing:
         changes = ", ".join(f"{key} {before.get(key)!r} is now {settings.get(key)!r}" for key in differing)
@@ -242,13 +281,13 @@ def _summarise(
         "jmedllm": read_json(summary_file)["trace"]["jmedllm"],
     }
     before = read_sitting(summary_file)
-    if before is not None and before.trace == trace:
+    if before is not None and before.trace == trace and before.selected == paper.selected:
         return before
     scores: list[Score] = []
     for name in paper.tracks:
         judged = [question for question in paper.questions if name in records[question.id].verdicts]
         verdicts = [TRACKS[name].verdict(**records[question.id].verdicts[name]) for question in judged]
         scores += TRACKS[name].scores(judged, verdicts) if judged else []
-    sitting = Sitting(settings, tuple(scores), trace)
+    sitting = Sitting(settings, paper.selected, len(paper.questions), tuple(scores), trace)
     write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
     return sitting

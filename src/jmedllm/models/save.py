@@ -15,6 +15,7 @@ def save_model(network: Any, tokenizer: Tokenizer, folder: Path, origin: dict[st
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        _drop_runtime_keys(temporary / "tokenizer_config.json")
         write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
 
 
@@ -22,12 +23,23 @@ def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
     """Write a PEFT adapter; `origin` names its base, so that it never meets another one."""
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
-        _sort_lists(temporary / "adapter_config.json")
+        _give_one_form(temporary / "adapter_config.json")
         write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
 
 
-def _sort_lists(path: Path) -> None:
-    """Give a configuration one form: peft writes sets in an order that changes from process to process."""
-    config = read_json(path)
+def _drop_runtime_keys(path: Path) -> None:
+    """Forget how this process found the tokenizer: transformers writes that down as if it were a setting."""
+    if path.exists():
+        config = read_json(path)
+        kept = {key: value for key, value in config.items() if key not in ("is_local", "local_files_only")}
+        write_atomic(path, to_json(kept, indent=2) + "\n")
+
+
+def _give_one_form(path: Path) -> None:
+    """Make one adapter's configuration the same in every process and place.
+
+    peft writes sets in an order that changes, and where the base lay, which `ORIGIN` says too.
+    """
+    config = read_json(path) | {"base_model_name_or_path": None}
     ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()}
     write_atomic(path, to_json(ordered, indent=2) + "\n")

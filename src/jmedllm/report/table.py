@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -221,7 +220,7 @@ def _asked_otherwise(sittings: Sequence[Sitting]) -> list[str]:
     differing: dict[str, list[str]] = {}
     for sitting in sittings:
         benchmark, language = sitting.settings["benchmark"], sitting.settings["language"]
-        if published_scores(benchmark, language) and (ways := _ways(sitting.settings)):
+        if published_scores(benchmark, language) and (ways := _ways(sitting)):
             differing.setdefault(", ".join(ways), []).append(f"{sitting.model} {benchmark} {language}")
     return [
         f"Asked otherwise than the published rows: {'; '.join(names)} ({ways})."
@@ -229,11 +228,21 @@ def _asked_otherwise(sittings: Sequence[Sitting]) -> list[str]:
     ]
 
 
-def _ways(settings: dict[str, Any]) -> list[str]:
-    published = {"selection": "legacy", "shots": 0, "chat": False, "answer_as": "text", "max_new_tokens": 256}
+def _ways(sitting: Sitting) -> list[str]:
+    settings = sitting.settings
+    published = {
+        "selection": "legacy",
+        "split": "test",
+        "shots": 0,
+        "chat": False,
+        "answer_as": "text",
+        "max_new_tokens": 256,
+    }
     ways = [f"{key} {settings[key]}" for key, value in published.items() if settings[key] != value]
     if not settings["prompt_pack"].endswith(PUBLISHED_TEMPLATE):
         ways.insert(0, f"prompt pack {settings['prompt_pack']}")
+    if sitting.asked < sitting.selected:
+        ways.append(f"first {sitting.asked:,} of {sitting.selected:,} items")
     return ways
 
 

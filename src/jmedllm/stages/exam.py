@@ -3,21 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
-from jmedllm.exam.examine import examine, papers
-from jmedllm.exam.sitting import Paper
+from jmedllm.exam.examine import examine, model_settings, papers
+from jmedllm.exam.sitting import forget
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
-from jmedllm.recipe import Recipe, RecipeExam, Sat
+from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, own_folder
 from jmedllm.stages.models import folder_of
-
-
-def _models(run: Run, settings: RecipeExam) -> dict[Sat, str]:
-    return {sat: fingerprint(folder_of(run, sat)) for sat in settings.models}
-
-
-def _shaping(sat: list[Paper]) -> list[dict[str, Any]]:
-    return [paper.settings() | {"questions": paper.questions_hash()} for paper in sat]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -25,8 +17,8 @@ def _inputs(run: Run) -> dict[str, Any]:
     assert settings is not None
     sat = papers(settings, run.recipe.prompt, run.data)
     return {
-        "models": _models(run, settings),
-        "papers": _shaping(sat),
+        "models": {sat: fingerprint(folder_of(run, sat)) for sat in settings.models},
+        "papers": [paper.settings() | {"questions": paper.questions_hash()} for paper in sat],
         "precision": run.precision.name,
     }
 
@@ -35,15 +27,18 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     settings = run.recipe.exam
     assert settings is not None
     sat = papers(settings, run.recipe.prompt, run.data)
-    shaping = [_shaping(sat), run.precision.name]
-    made = {}
-    for name, model in _models(run, settings).items():
-        # A model keeps its records when only another model has changed.
-        own = hash_text(to_json([model, shaping]))
-        folder = own_folder(run.folder / "exam" / name, own)
-        sittings = examine(folder_of(run, name), sat, run.precision, folder, name=name, batch=settings.batch)
-        made[name] = hash_text(to_json([asdict(sitting) for sitting in sittings]))
-    return {"sittings": made, "files": [f"exam/{name}" for name in made]}
+    sittings, files = {}, []
+    for name in settings.models:
+        model = folder_of(run, name)
+        shaping = model_settings(model, run.precision, name=name)
+        # Records stay as long as what they depend on does: neither another model nor another paper.
+        folder = own_folder(run.folder / "exam" / name, hash_text(to_json(shaping)))
+        for paper in sat:
+            forget(paper, shaping, folder)
+        sat_now = examine(model, sat, run.precision, folder, name=name, batch=settings.batch)
+        sittings[name] = hash_text(to_json([asdict(sitting) for sitting in sat_now]))
+        files += [f"exam/{name}/{paper.name}.json" for paper in sat]
+    return {"sittings": sittings, "files": files}
 
 
 def _wanted(recipe: Recipe) -> bool:

@@ -1,6 +1,5 @@
 """Stage report: the run's scores as one Markdown file, with what they can be traced by."""
 
-from pathlib import Path
 from typing import Any
 
 from jmedllm.files import write_atomic
@@ -20,14 +19,9 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     )
     made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "exam")
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    text = f"{head}.\n\n{markdown(collect(sat_folders(run.folder, recipe)))}\n{made}\nMade with {used}.\n"
+    text = f"{head}.\n\n{markdown(collect([run.folder]))}\n{made}\nMade with {used}.\n"
     write_atomic(run.folder / "report.md", text)
     return {"files": ["report.md"]}
-
-
-def sat_folders(folder: Path, recipe: Recipe) -> list[Path]:
-    """Where the models that the recipe examines have their records."""
-    return [folder / "exam" / model for model in (recipe.exam.models if recipe.exam else ())]
 
 
 def _plain(values: dict[str, Any]) -> str:

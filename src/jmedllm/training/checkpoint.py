@@ -1,5 +1,6 @@
 """The state of a training run on disk: whole or not there, in safetensors and JSON only."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     step: int,
     trained_tokens: int,
-    settings: str,
+    identity: str,
 ) -> None:
     """Write the checkpoint after `step` steps and then remove older ones.
 
@@ -36,21 +37,26 @@ def save(
         optimizer: AdamW over exactly these parameters.
         step: optimiser steps done.
         trained_tokens: tokens trained so far.
-        settings: hash of everything that must be the same when the run goes on.
+        identity: hash of everything that must be the same when the run goes on.
     """
     target = folder / f"step-{step:08d}"
     names = _trainable(network)
     random = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["random.cuda"] = torch.cuda.get_rng_state()
-    state = {"step": step, "trained_tokens": trained_tokens, "settings": settings}
+    state = {"step": step, "trained_tokens": trained_tokens, "identity": identity}
     with atomic_folder(target, "state.json") as temporary:
         _save_tensors({name: p.detach() for name, p in names.items()}, temporary / "weights.safetensors")
         _save_tensors(_moments(names, optimizer) | random, temporary / "optimizer.safetensors")
         write_atomic(temporary / "state.json", to_json(state))
-    for old in folder.glob("*step-*"):  # with the leavings of a killed write
+    for old in _all(folder):
         if old != target:
             shutil.rmtree(old)
+
+
+def _all(folder: Path) -> list[Path]:
+    """All whole checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name))
 
 
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -69,19 +75,19 @@ def _moments(names: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimi
     }
 
 
-def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, settings: str) -> Resumed | None:
+def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, identity: str) -> Resumed | None:
     """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
 
     Raises:
-        InputError: the checkpoint was written under other settings.
+        InputError: the checkpoint was written for other inputs.
     """
-    found = sorted(folder.glob("step-*"))
+    found = _all(folder)
     if not found:
         return None
     latest = found[-1]
     state = read_json(latest / "state.json")
-    if state["settings"] != settings:
-        raise InputError(f"checkpoint {latest}: written by other settings; remove {folder} to start anew")
+    if state["identity"] != identity:
+        raise InputError(f"checkpoint {latest}: written for other inputs; choose another --output")
     weights = load_file(latest / "weights.safetensors")
     tensors = load_file(latest / "optimizer.safetensors")
     with torch.no_grad():
