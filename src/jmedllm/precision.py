@@ -36,7 +36,7 @@ def choose_precision(
         InputError: CUDA was asked for and is not there.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: no CUDA device is visible; use --device cpu or a CUDA build of torch")
+        raise InputError("device cuda: no CUDA device is visible; use device cpu or a CUDA build of torch")
     if threads is not None:
         torch.set_num_threads(threads)
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

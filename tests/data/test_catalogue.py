@@ -15,7 +15,9 @@ COMMIT = re.compile(
 
 
 def test_counts():
-    assert {name: len(source.files) for name, source in SOURCES.items()} == {
+    counts = {name: len(source.files) for name, source in SOURCES.items()}
+    assert all(counts.values())
+    assert counts.items() >= {
         "igakuqa": 240,
         "medqa": 2,
         "medqa-5": 1,
@@ -25,7 +27,7 @@ def test_counts():
         "jmedbench": 12,
         "yakugakuqa": 26,
         "sukeda2024": 1,
-    }
+    }.items()
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -186,8 +186,8 @@ def test_unwritable_data_directory(shared: Path, tmp_path: Path):
         (
             "medmcqa",
             {},
-            "medmcqa cannot be downloaded from upstream: "
-            "needs --mirror: unpack dev.json of the original archive into MIRROR/medmcqa/",
+            "medmcqa cannot be downloaded from upstream; "
+            "give --mirror: unpack dev.json of the original archive into MIRROR/medmcqa/",
         ),
         (
             "jmmlu",

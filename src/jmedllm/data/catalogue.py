@@ -153,7 +153,7 @@ SOURCES: Mapping[str, Source] = {
             upstream="github.com/gersteinlab/medagents-benchmark",
             revision="f5e50b6",
             files=_mirror_only("medqa-5"),
-            note="needs --mirror: no address with these very bytes is known to us",
+            note="put the test split with five options into MIRROR/medqa/5_options/test.jsonl",
         ),
         Source(
             name="medmcqa",
@@ -162,7 +162,7 @@ SOURCES: Mapping[str, Source] = {
             upstream="github.com/medmcqa/medmcqa (an archive on a file-sharing site)",
             revision="not versioned",
             files=_mirror_only("medmcqa"),
-            note="needs --mirror: unpack dev.json of the original archive into MIRROR/medmcqa/",
+            note="unpack dev.json of the original archive into MIRROR/medmcqa/",
         ),
         Source(
             name="mmlu",

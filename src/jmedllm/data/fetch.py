@@ -85,7 +85,7 @@ def _address(source: Source, file: File, mirror: str | None, revision: str | Non
     if mirror is not None:
         return f"{mirror}/{quote(file.path)}"
     if file.url is None:
-        raise InputError(f"{source.name} cannot be downloaded from upstream: {source.note}")
+        raise InputError(f"{source.name} cannot be downloaded from upstream; give --mirror: {source.note}")
     return file.url if revision is None else file.url.replace(source.revision, quote(revision, safe=""))
 
 

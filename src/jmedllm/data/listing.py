@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from textwrap import wrap
 
 from jmedllm.data.catalogue import SOURCES, Source
 from jmedllm.data.check import census
 from jmedllm.files import hash_text
 
-_INDENT = " " * 12
+_NAME, _WIDTH = 12, 80
+_KIND = 9
 
 
 def listing() -> str:
@@ -16,18 +18,24 @@ def listing() -> str:
 
 
 def _lines(source: Source) -> Iterator[str]:
-    yield f"{source.name:<11} {source.title}"
+    yield from wrap(f"{source.name:<{_NAME}}{source.title}", _WIDTH, subsequent_indent=" " * _NAME)
+    for kind, told in _facts(source):
+        head = f"{'':<{_NAME}}{kind:<{_KIND}}"
+        yield from wrap(told, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _facts(source: Source) -> Iterator[tuple[str, str]]:
     for benchmark, items in _items(source).items():
-        yield f"{_INDENT}items    {benchmark}: {', '.join(items)}"
+        yield "items", f"{benchmark}: {', '.join(items)}"
     known = [file.sha256 for file in source.files if file.sha256]
     checksums = f"checksum over theirs {hash_text(' '.join(known))}" if known else "checksums are not known"
-    yield f"{_INDENT}files    {len(source.files)}, {checksums}"
-    yield f"{_INDENT}licence  {source.licence}"
-    yield f"{_INDENT}from     {source.upstream} @ {source.revision}"
+    yield "files", f"{len(source.files)}, {checksums}"
+    yield "licence", source.licence
+    yield "from", f"{source.upstream} @ {source.revision}"
     if any(file.url is None for file in source.files):
-        yield f"{_INDENT}         no address with these bytes is known: needs --mirror"
+        yield "note", "needs --mirror: no address with these very bytes is known to us"
     if source.note:
-        yield f"{_INDENT}note     {source.note}"
+        yield "note", source.note
 
 
 def _items(source: Source) -> dict[str, list[str]]:
