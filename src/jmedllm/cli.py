@@ -48,7 +48,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to c
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="jmedllm", standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
     except TyperException as error:

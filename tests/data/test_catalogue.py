@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from conftest import SHARED_SOURCES
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.exam.benchmarks import BENCHMARKS
 from jmedllm.files import hash_file
@@ -75,5 +76,5 @@ def test_upstream_paths():
 
 
 def test_checksums_are_those_of_the_real_data(shared: Path):
-    pinned = [file for source in SOURCES.values() for file in source.files if file.sha256]
+    pinned = [file for name in SHARED_SOURCES for file in SOURCES[name].files if file.sha256]
     assert [f.path for f in pinned if hash_file(shared / f.path) != f.sha256] == []

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from conftest import SHARED_SOURCES
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.data.check import census, check
 from jmedllm.data.fetch import get
 from jmedllm.errors import InputError
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name != "jmedbench"])
+@pytest.mark.parametrize("name", SHARED_SOURCES)
 def test_real_data(shared: Path, name: str):
     rows = check(name, shared)
     assert {row.verdict for row in rows} == {"ok"}

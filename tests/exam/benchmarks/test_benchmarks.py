@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from conftest import SHARED_SOURCES
 from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import BENCHMARKS, load
 from jmedllm.exam.benchmarks.mmlu import SUBJECTS
@@ -55,7 +56,7 @@ def duplicates(questions: list[Question]) -> int:
         (name, language, split, count)
         for name, benchmark in BENCHMARKS.items()
         for (language, split), count in benchmark.census.items()
-        if benchmark.sources[language] != "jmedbench"
+        if benchmark.sources[language] in (None, *SHARED_SOURCES)
     ],
 )
 def test_census(shared: Path, name: str, language: str, split: str, count: int):
