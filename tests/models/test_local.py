@@ -42,7 +42,7 @@ def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
     start = len(encode(model.tokenizer, [prompt])[0])
     [ids] = encode(model.tokenizer, [prompt + choice])
     with torch.inference_mode():
-        logits = model.network(torch.tensor([ids])).logits[0].log_softmax(-1)
+        logits = model.network(torch.tensor([ids])).logits[0].float().log_softmax(-1)
     return sum(logits[i - 1, ids[i]].item() for i in range(start, len(ids)))
 
 
@@ -109,8 +109,9 @@ def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("architecture", ["mpt", "bloom", "gpt_neox", "mistral", "gemma"])
-def test_every_architecture_scores_as_alone(architecture: str, tiny_model: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["mpt", "bloom", "gpt2", "gpt_neox", "mistral", "gemma", "phi3"])
+def test_every_architecture_scores_as_alone(architecture: str, dtype: torch.dtype, tiny_model: Path) -> None:
     """Those that place tokens by distance (ALiBi) cannot take a tree and are scored one by one."""
     config = AutoConfig.for_model(architecture)
     sizes = {"vocab_size": 320, "hidden_size": 32, "d_model": 32, "num_hidden_layers": 2, "n_layers": 2,
@@ -121,14 +122,15 @@ def test_every_architecture_scores_as_alone(architecture: str, tiny_model: Path)
         if hasattr(config, name):
             setattr(config, name, value)
     torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(config).eval()
+    network = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     tokenizer = load_tokenizer(tiny_model)
     longest = longest_tree(network, tokenizer, CPU.device)
     assert (longest == 0) == (architecture in ("mpt", "bloom"))
     scored = LocalModel(architecture, network, tokenizer, CPU.device, 512, longest)
     for request, scores in zip(REQUESTS, scored.score(REQUESTS), strict=True):
         expected = [score_alone(scored, request.prompt, choice) for choice in request.choices]
-        assert scores == pytest.approx(expected, abs=1e-4)
+        rounding = {"abs": 1e-4} if dtype == torch.float32 else {"abs": 0.1, "rel": 0.01}
+        assert scores == pytest.approx(expected, **rounding)
 
 
 def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:
