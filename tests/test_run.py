@@ -178,11 +178,55 @@ def test_a_fresh_process_saves_the_same_model(tmp_path: Path) -> None:
     assert manifest(tmp_path / "two") == manifest(tmp_path / "one")
 
 
+def test_a_product_that_lost_a_file_is_made_again(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run(recipe, folder, until="merge")
+    first = manifest(folder)
+    (folder / "merge" / "model" / "model.safetensors").unlink()
+    told = run(recipe, folder, until="merge")
+    assert (told["mpeft"], told["merge"]) == ("unchanged", "done")
+    assert manifest(folder) == first
+
+
+def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    (tmp_path / "large disk").mkdir()
+    folder.mkdir()
+    (folder / "mfpt").symlink_to(tmp_path / "large disk")
+    for seed in (0, 1):
+        run(recipe, folder, until="mfpt", seed=seed)
+    assert (folder / "mfpt").is_symlink()
+    assert (tmp_path / "large disk" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("manifest.json", '{"name": "webapp"}', "is no file of jmedllm's"),
+        ("manifest.json", '{"stages": {}}', "of another version of jmedllm"),
+        ("report.md", "mine", "is no file of jmedllm's"),
+    ],
+)
+def test_a_directory_of_something_else_is_no_run(tmp_path: Path, name: str, content: str, problem: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=f"{name}:? {problem}; choose another --output"):
+        run(write_recipe(tmp_path), tmp_path)
+    assert (tmp_path / name).read_text(encoding="utf-8") == content
+
+
+def test_an_adapter_is_loaded_by_its_folder_alone(tmp_path: Path) -> None:
+    run(write_recipe(tmp_path), tmp_path / "run", until="mpeft")
+    from peft import AutoPeftModelForCausalLM
+
+    network = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "run" / "mpeft" / "adapter"))
+    assert network.peft_config["default"].r == 4
+
+
 def test_settings_that_the_identity_leaves_out_are_recorded(tmp_path: Path) -> None:
     run(write_recipe(tmp_path), tmp_path / "run", until="mfpt")
     stages = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
     left_out = ("checkpoint_every", "micro_batch", "activation_checkpointing")
-    assert [stages["mfpt"]["settings"][name] for name in left_out] == [4, 1, False]
+    assert [stages["mfpt"]["recipe"]["mfpt"][name] for name in left_out] == [4, 1, False]
 
 
 def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def _neighbour(path: Path, ending: str = "tmp") -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
 
 
-def _sweep(path: Path) -> None:
-    """Remove what this process and those that are no more have left beside the folder `path`."""
-    left = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)")
-    for folder in path.parent.iterdir() if path.parent.is_dir() else ():
+def sweep(parent: Path, name: str) -> None:
+    """Remove what this process and those that are no more have left of folders whose name matches `name`."""
+    left = re.compile(rf"\.(?:{name})\.(\d+)\.(?:tmp|old)")
+    for folder in parent.iterdir() if parent.is_dir() else ():
         match = left.fullmatch(folder.name)
         if match and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
             shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +102,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
+        handle = (folder / ".lock").open("a")
     except OSError as error:
         raise unwritable(folder, error) from error
     with handle:
@@ -208,8 +208,9 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
         InputError: `path` holds something else, the disk is full, or the place cannot be written.
     """
     require_ours(path, mark)
+    path = path.resolve()  # a link to a larger disk stays one
     temporary = _neighbour(path)
-    _sweep(path)
+    sweep(path.parent, re.escape(path.name))
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -222,4 +223,4 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
             raise unwritable(path, error) from error
         raise
     finally:
-        _sweep(path)
+        sweep(path.parent, re.escape(path.name))

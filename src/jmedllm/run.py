@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jmedllm.files import atomic_folder, hash_text, locked, read_json, to_json, write_atomic
+from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
+from jmedllm.manifest import Manifest, begin_manifest, write_manifest
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe, Stage
-from jmedllm.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +62,17 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
         InputError: another process is at work in the folder, or a step cannot be done.
     """
     with locked(run.folder):
-        manifest_file = run.folder / "manifest.json"
-        manifest = read_json(manifest_file) if manifest_file.exists() else {"stages": {}}
+        manifest = begin_manifest(run.folder)
         for step in steps:
             if not step.wanted(run.recipe):
                 tell(step.stage, "not in the recipe")
             else:
-                _carry_out_one(step, run, manifest, manifest_file, tell)
+                _carry_out_one(step, run, manifest, tell)
             if step.stage == until:
                 break
 
 
-def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], manifest_file: Path, tell: Tell) -> None:
+def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None:
     inputs = step.inputs(run)
     identity = hash_text(to_json(inputs))
     entry = manifest["stages"].get(step.stage)
@@ -82,30 +81,23 @@ def _carry_out_one(step: Step, run: Run, manifest: dict[str, Any], manifest_file
     else:
         # From here on the old product may be gone; a kill must not leave it in the manifest.
         manifest["stages"].pop(step.stage, None)
-        write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
+        write_manifest(run.folder, manifest)
         began = time.monotonic()
         made = step.perform(run, identity)
         seconds = round(time.monotonic() - began, 1)
         entry = {
             "identity": identity,
-            "recipe": run.recipe.name,
-            "seed": run.recipe.seed,
             "inputs": inputs,
-            "settings": _section(run.recipe, step.stage),
+            # All of it: some settings change speed and memory only and are left out of the inputs.
+            "recipe": run.recipe.model_dump(),
             "made": made,
             "seconds": seconds,
             "versions": versions(),
         }
         manifest["stages"][step.stage] = entry
-        write_atomic(manifest_file, to_json(manifest, indent=2) + "\n")
+        write_manifest(run.folder, manifest)
         tell(step.stage, f"done in {seconds:.0f} s{_in_words(made)}")
     run.made[step.stage] = entry["made"]
-
-
-def _section(recipe: Recipe, stage: Stage) -> dict[str, Any] | None:
-    """The stage's settings as carried out, with those that its inputs leave out."""
-    section: Settings | None = getattr(recipe, stage, None)
-    return None if section is None else section.model_dump()
 
 
 def _in_words(made: dict[str, Any]) -> str:
@@ -128,6 +120,11 @@ def versions() -> dict[str, str]:
 
 def _whole(folder: Path, made: dict[str, Any]) -> bool:
     return all((folder / name).exists() for name in made.get("files", ()))
+
+
+def files_in(run: Run, place: str) -> list[str]:
+    """All files below a folder of the run, for what a stage has made: one that goes missing is made again."""
+    return sorted(p.relative_to(run.folder).as_posix() for p in (run.folder / place).rglob("*") if p.is_file())
 
 
 def own_folder(folder: Path, identity: str) -> Path:

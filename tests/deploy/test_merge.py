@@ -40,6 +40,9 @@ def test_only_the_same_merge_may_be_in_the_output(tiny_model: Path, tiny_adapter
     (tmp_path / "merged" / "notes.txt").write_text("mine", encoding="utf-8")
     merge(tiny_model, tiny_adapter, tmp_path / "merged")
     assert (tmp_path / "merged" / "notes.txt").read_text(encoding="utf-8") == "mine"
+    (tmp_path / "merged" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="merged is not empty; choose another --output"):
+        merge(tiny_model, tiny_adapter, tmp_path / "merged")
     another = build_tiny(tmp_path / "another", seed=3)
     before = fingerprint(another)
     with pytest.raises(InputError, match="another is not empty; choose another --output"):

@@ -149,6 +149,13 @@ def test_papers_need_names_of_their_own(tmp_path: Path) -> None:
         papers(ExamSettings(benchmarks=[str(borrowed)], selection="all"), Prompting(), Path("unused"))
 
 
+def test_the_lock_empties_no_file(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("mine", encoding="utf-8")
+    with locked(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text(encoding="utf-8") == "mine"
+
+
 def test_a_sitting_keeps_a_second_process_out(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     with locked(tmp_path / "out"), pytest.raises(InputError, match="another jmedllm is at work here"):
@@ -173,6 +180,7 @@ def test_the_version_that_answered_stays(
             r"exam\.ja\.jsonl: has no exam\.ja\.json beside it",
         ),
         ("exam.ja.json", '{"mine": 1}', r"exam\.ja\.json: is no summary of an exam"),
+        ("exam.ja.json", '{"settings": "x", "trace": 1}', r"exam\.ja\.json: is no summary of an exam"),
         ("exam.ja.json", "[]", r"exam\.ja\.json: is no summary of an exam"),
     ],
 )

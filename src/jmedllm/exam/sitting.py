@@ -184,13 +184,20 @@ def _begun(records_file: Path, summary_file: Path) -> dict[str, Any] | None:
         InputError: there are such files, and they are not ours.
     """
     summary = read_json(summary_file) if summary_file.exists() else None
-    if summary_file.exists() and not (isinstance(summary, dict) and {"settings", "trace"} <= summary.keys()):
+    if summary_file.exists() and not _is_ours(summary):
         raise InputError(f"{summary_file}: is no summary of an exam; choose another --output")
     if not records_file.exists():
         return None
     if summary is None:
         raise InputError(f"{records_file}: has no {summary_file.name} beside it; choose another --output")
     return dict(summary["settings"])
+
+
+def _is_ours(summary: Any) -> bool:
+    if not isinstance(summary, dict):
+        return False
+    parts = {"settings": "fingerprint", "trace": "jmedllm"}
+    return all(isinstance(summary.get(part), dict) and key in summary[part] for part, key in parts.items())
 
 
 def _require_same(summary_file: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jmedllm.errors import InputError
-from jmedllm.files import hash_file, read_json
+from jmedllm.files import hash_file, hash_text, read_json, to_json
 from jmedllm.models.libraries import go_offline
 
 Quantization = Literal["none", "nf4"]
@@ -92,6 +92,9 @@ def fingerprint(folder: Path) -> str:
 @cache
 def _hash_once(path: Path, size: int, modified: int) -> str:
     """Hash of a file, taken once a process as long as its size and time of change stay the same."""
+    if path.name == "adapter_config.json":
+        # Where the base lay on this machine is no part of the adapter.
+        return hash_text(to_json({k: v for k, v in read_json(path).items() if k != "base_model_name_or_path"}))
     return hash_file(path)
 
 

@@ -211,8 +211,10 @@ def longest_tree(network: Any, tokenizer: Tokenizer, device: torch.device) -> in
         return 0
     config = network.config.get_text_config()
     # Our mask stands in for the window's own.
-    windowed = getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None)
-    return int(config.sliding_window) if windowed else context_length(network.config)
+    windows = [getattr(config, name, None) for name in ("window_size", "attention_chunk_size")]
+    if getattr(config, "use_sliding_window", True):
+        windows.append(getattr(config, "sliding_window", None))
+    return min(int(length) for length in (context_length(network.config), *windows) if length)
 
 
 @torch.inference_mode()

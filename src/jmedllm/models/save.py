@@ -5,25 +5,29 @@ from typing import Any
 
 from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
 from jmedllm.models.encoding import Tokenizer
-from jmedllm.models.folder import ORIGIN
+from jmedllm.models.folder import ORIGIN, fingerprint
 from jmedllm.models.libraries import be_quiet
 
 
 def save_model(network: Any, tokenizer: Tokenizer, folder: Path, origin: dict[str, str]) -> None:
-    """Write a plain model directory: safetensors, config, tokenizer; `origin` says what it was made from."""
+    """Write a plain model directory: safetensors, config, tokenizer; `origin` says what it was made from.
+
+    The model's own fingerprint is written beside it, so that one that was damaged later is known.
+    """
     be_quiet()
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         _drop_runtime_keys(temporary / "tokenizer_config.json")
-        write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
+        whole = origin | {"fingerprint": fingerprint(temporary)}
+        write_atomic(temporary / ORIGIN, to_json(whole, indent=2) + "\n")
 
 
 def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
     """Write a PEFT adapter; `origin` names its base, so that it never meets another one."""
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
-        _give_one_form(temporary / "adapter_config.json")
+        _sort_lists(temporary / "adapter_config.json")
         write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
 
 
@@ -35,11 +39,8 @@ def _drop_runtime_keys(path: Path) -> None:
         write_atomic(path, to_json(kept, indent=2) + "\n")
 
 
-def _give_one_form(path: Path) -> None:
-    """Make one adapter's configuration the same in every process and place.
-
-    peft writes sets in an order that changes, and where the base lay, which `ORIGIN` says too.
-    """
-    config = read_json(path) | {"base_model_name_or_path": None}
+def _sort_lists(path: Path) -> None:
+    """Give a configuration one form: peft writes sets in an order that changes from process to process."""
+    config = read_json(path)
     ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()}
     write_atomic(path, to_json(ordered, indent=2) + "\n")

@@ -2,14 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from jmedllm.errors import InputError
 from jmedllm.exam.question import LANGUAGES
 from jmedllm.exam.sitting import Sitting, read_sitting
-from jmedllm.files import read_json
+from jmedllm.manifest import NAME, Manifest, read_manifest
 
 _STAGES = ("base", "mfpt", "mpeft")
 
@@ -30,29 +30,38 @@ def collect(folders: Iterable[Path]) -> list[Sitting]:
         if not here:
             raise InputError(f"{folder}: holds no finished exam; run `jmedllm exam` or `jmedllm run` first")
         found |= here
-    return _told_apart(dict(sorted(found.items(), key=lambda item: _order(item[1]))))
+    return _told_apart(sorted(found.items(), key=lambda item: _order(item[1])))
 
 
 def _summaries(folder: Path) -> list[Path]:
-    """Files that may hold a sitting: in a run those of its present recipe, which older ones lie beside."""
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        return sorted(folder.rglob("*.json"))
-    done = read_json(manifest)["stages"].get("exam")
-    return [folder / name for name in done["made"]["files"]] if done else []
+    """Files that may hold a sitting: of a run those of its present recipe, which older ones lie beside."""
+    manifests = {path.parent: read_manifest(path.parent) for path in folder.rglob(NAME)}
+    runs = {run: manifest for run, manifest in manifests.items() if manifest}
+    present = [run / name for run, manifest in runs.items() for name in _sat_in(manifest)]
+    single = [
+        path
+        for path in sorted(folder.rglob("*.json"))
+        if path.with_suffix(".jsonl").exists() and not any(run in path.parents for run in runs)
+    ]
+    return present + single
 
 
-def _told_apart(found: dict[Path, Sitting]) -> list[Sitting]:
-    def row(sitting: Sitting) -> tuple[str, ...]:
-        return sitting.model, sitting.settings["benchmark"], sitting.settings["language"]
+def _sat_in(manifest: Manifest) -> list[str]:
+    exam = manifest["stages"].get("exam")
+    return exam["made"]["files"] if exam else []
 
-    alike = Counter(map(row, found.values()))
-    models = {sitting.model for sitting in found.values() if alike[row(sitting)] > 1}
-    places = [path.parent for path, sitting in found.items() if sitting.model in models]
+
+def _told_apart(found: Sequence[tuple[Path, Sitting]]) -> list[Sitting]:
+    """The sittings, with its folder added to a name that stands for several models or sat a paper twice."""
+    models = {(s.model, s.settings["fingerprint"], s.settings.get("adapter_fingerprint")) for _, s in found}
+    papers = Counter((s.model, s.settings["benchmark"], s.settings["language"]) for _, s in found)
+    alike = {name for name, count in Counter(name for name, *_ in models).items() if count > 1}
+    alike |= {name for (name, *_), count in papers.items() if count > 1}
+    places = [path.parent for path, sitting in found if sitting.model in alike]
     above = os.path.commonpath(places) if places else ""
     return [
-        _renamed(sitting, path.parent.relative_to(above)) if sitting.model in models else sitting
-        for path, sitting in found.items()
+        _renamed(sitting, path.parent.relative_to(above)) if sitting.model in alike else sitting
+        for path, sitting in found
     ]
 
 

@@ -11,7 +11,7 @@ from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, Step, own_folder
+from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import base_folder
 
 BUILT_IN = {
@@ -66,7 +66,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "blocks": save_blocks(blocks, file),
         "documents": len(documents),
         "tokens": int(blocks.ids.size),
-        "files": ["corpus/blocks.npz", *(["base"] if recipe.base.scratch else [])],
+        "files": ["corpus/blocks.npz", *(files_in(run, "base") if recipe.base.scratch else [])],
     }
 
 

@@ -1,10 +1,11 @@
 """Stage merge: the adapter folded into what it was trained on."""
 
+from shutil import rmtree
 from typing import Any
 
 from jmedllm.deploy.merge import merge
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, Step, own_folder
+from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import tuned_fingerprint, tuned_folder
 
 
@@ -14,8 +15,9 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     folder = own_folder(run.folder / "merge", identity)
+    rmtree(folder / "model", ignore_errors=True)  # one that has lost a file since
     merged = merge(tuned_folder(run), run.folder / "mpeft" / "adapter", folder / "model")
-    return {"model": merged, "files": ["merge/model"]}
+    return {"model": merged, "files": files_in(run, "merge/model")}
 
 
 def _wanted(recipe: Recipe) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from jmedllm.corpus.pack import load_blocks
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, Step, own_folder
+from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import base_folder, numerics, shaping
 
 
@@ -44,7 +44,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "blocks": run.made["corpus"]["blocks"],
     }
     save_model(network.to(stored), load_tokenizer(base), folder / "model", origin)
-    return {"model": fingerprint(folder / "model"), "files": ["mfpt/model"], **trained.summary()}
+    return {"model": fingerprint(folder / "model"), "files": files_in(run, "mfpt/model"), **trained.summary()}
 
 
 def _wanted(recipe: Recipe) -> bool:

@@ -12,7 +12,7 @@ from jmedllm.exam.selection import select
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Mpeft, Recipe
-from jmedllm.run import Run, Step, own_folder
+from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.corpus import read_corpus
 from jmedllm.stages.models import numerics, shaping, tuned_fingerprint, tuned_folder
 
@@ -96,7 +96,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     return {
         "adapter": fingerprint(folder / "adapter"),
         "examples": len(samples),
-        "files": ["mpeft/adapter"],
+        "files": files_in(run, "mpeft/adapter"),
         **trained.summary(),
     }
 

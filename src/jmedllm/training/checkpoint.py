@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
+from jmedllm.files import atomic_folder, read_json, sweep, to_json, write_atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,9 @@ class Resumed:
 
     step: int
     trained_tokens: int
+
+
+_NAME = r"step-\d{8}"
 
 
 def save(
@@ -52,11 +55,12 @@ def save(
     for old in _all(folder):
         if old != target:
             shutil.rmtree(old)
+    sweep(folder, _NAME)
 
 
 def _all(folder: Path) -> list[Path]:
     """All whole checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name))
+    return sorted(path for path in folder.glob("step-*") if re.fullmatch(_NAME, path.name))
 
 
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
