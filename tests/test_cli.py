@@ -44,7 +44,7 @@ def test_exam_prints_scores_as_json(cli: Cli, tiny_model: Path, tmp_path: Path) 
 
 
 def test_exam_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    code, first, _ = cli(*exam_of(tiny_model, tmp_path, "--limit", 3))
+    code, first, _ = cli(*exam_of(tiny_model, tmp_path, "--limit", 3, "--track", "legacy"))
     assert code == 0 and "exam ja" in first and "gestalt_match" in first
     code, second, _ = cli("report", tmp_path / "out", "--output", tmp_path / "report.md")
     assert code == 0 and second == first
@@ -134,7 +134,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (exam(tiny_model, "igakuqa", "--data", empty), "jmedllm data get igakuqa"),
         (exam(tiny_model, wrong_answer), 'wrong.jsonl:1: field "answer": expected letters from a to b'),
         (exam(tiny_model, wrong_key), "key.jsonl:1: unknown key 'answr': did you mean answer?"),
-        (exam(short, good, *whole), "question q2: prompt and longest choice need"),
+        (exam(short, good, *whole), "question q0: prompt and 256 new tokens need"),
         (exam(tiny_model, good, *whole, "--output", file / "below"), f"cannot write {file / 'below'}"),
         (exam(tiny_model, good, *whole, "--output", "/proc/none"), "cannot write /proc/none"),
         (exam(other, good, *whole, "--adapter", tiny_adapter), "give the base it was trained on"),

@@ -13,6 +13,8 @@ from jmedllm.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from jmedllm.exam.sitting import Sitting
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Benchmarks on disk: what there is, get it, check it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
 
 _OUT_OF_MEMORY = (
     "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"
@@ -167,7 +171,7 @@ def exam(
     output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
     data: Data = Path("data"),
     language: Annotated[str, typer.Option(help="ja, en or both.")] = "ja,en",
-    track: Annotated[str, typer.Option(help="legacy, likelihood or both.")] = "legacy,likelihood",
+    track: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
     adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
     name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
     selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "legacy",
@@ -176,16 +180,21 @@ def exam(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     shots: Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N items of each paper.")] = None,
+    shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
+    rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
     batch: Annotated[int, typer.Option(help="Items answered together; lower it when memory is short.")] = 32,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
     precision: Precision = "auto",
     device: Device = "auto",
+    server: Annotated[
+        str | None, typer.Option(help="Ask --model of the OpenAI-compatible server at this URL instead.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Let a model sit benchmarks, one record per item."""
-    from jmedllm.exam.examine import ExamSettings, examine, papers, require_known
+    from jmedllm.exam.examine import ExamSettings, examine, examine_served, papers, require_known
     from jmedllm.exam.prompts.asking import Prompting
     from jmedllm.models.folder import resolve
     from jmedllm.precision import choose_precision
@@ -200,17 +209,23 @@ def exam(
         limit=limit,
         batch=batch,
         max_new_tokens=max_new_tokens,
+        shuffle=shuffle,
+        rotations=rotations,
     )
     require_known(settings)
     prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots)
-    folder = resolve(model, revision=revision, download=download)
     sat = papers(settings, prompting, data)
     if note := sat[0].asking.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
-    chosen = choose_precision(precision, device)
-    if not as_json:
-        typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-    sittings = examine(folder, sat, chosen, output, name=name or Path(model).name, adapter=adapter, batch=batch)
+    label = name or Path(model).name
+    if server is not None:
+        sittings = examine_served(server, model, sat, output, label=label, concurrency=batch)
+    else:
+        folder = resolve(model, revision=revision, download=download)
+        chosen = choose_precision(precision, device)
+        if not as_json:
+            typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
+        sittings = examine(folder, sat, chosen, output, name=label, adapter=adapter, batch=batch)
     (_print_json if as_json else _print_report)(sittings)
 
 
@@ -235,17 +250,74 @@ def _print_json(sittings: "Sequence[Sitting]") -> None:
     from jmedllm.files import to_json
 
     rows = [asdict(score) for sitting in sittings for score in sitting.scores]
-    typer.echo(to_json({"scores": rows}, indent=2))
+    boards = [asdict(board) for sitting in sittings for board in sitting.official]
+    typer.echo(to_json({"scores": rows, "official": boards}, indent=2))
 
 
 def _print_report(sittings: "Sequence[Sitting]") -> None:
-    from rich.console import Console
-
     from jmedllm.report import print_table
+
+    print_table(sittings, _console())
+
+
+def _console() -> "Console":
+    from rich.console import Console
 
     console = Console()
     # Piped output keeps whole rows.
-    print_table(sittings, console if console.is_terminal else Console(width=120))
+    return console if console.is_terminal else Console(width=120)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Outputs of exams or runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparisons as JSON.")] = False,
+) -> None:
+    """Compare models, and Japanese with English, item by item: is A better than B?"""
+    from dataclasses import asdict
+
+    from jmedllm.files import to_json
+    from jmedllm.report.compare import compare as compare_all
+    from jmedllm.report.compare import print_comparisons
+
+    found = compare_all(folders)
+    if as_json:
+        typer.echo(to_json({"comparisons": [asdict(each) for each in found]}, indent=2))
+    else:
+        print_comparisons(found, _console())
+
+
+@app.command()
+def score(
+    responses: Annotated[list[Path], typer.Option(help=".jsonl files of id and response, one or more.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", hidden=True)] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Benchmark that was answered.")] = None,
+    questions: Annotated[Path | None, typer.Option(help="Or your own .jsonl exam that was answered.")] = None,
+    year: Annotated[int | None, typer.Option(help="Only this year of igakuqa.")] = None,
+    language: Annotated[Literal["ja", "en"], typer.Option(help="Language it was answered in.")] = "ja",
+    track: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
+    selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "all",
+    strict_letters: Annotated[
+        bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
+    ] = False,
+    items: Annotated[Path | None, typer.Option(help="Write one verdict per item to this .jsonl file.")] = None,
+    data: Data = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score recorded answers without any model."""
+    from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
+    from jmedllm.files import to_json, write_jsonl
+    from jmedllm.report.recorded import print_scored
+
+    asked = questions_answered(benchmark, questions, language, data, year=year, selection=selection)
+    given = read_responses([*responses, *(more or ())], [question.id for question in asked])
+    scored = score_responses(asked, given, _names(track), strict_letters=strict_letters)
+    if items is not None:
+        write_jsonl(items, item_rows(scored))
+    if as_json:
+        typer.echo(to_json(scored.as_json(), indent=2))
+    else:
+        print_scored(scored, _console())
 
 
 @data_app.command("list")
@@ -285,6 +357,47 @@ def data_check(
     if bad:
         raise InputError(f"{name}: {len(bad)} of {len(rows)} checks failed; run: jmedllm data get {name}")
     typer.echo(f"{name}: {len(rows)} checks passed")
+
+
+@export_app.callback()
+def _export() -> None:
+    # With a callback the one harness keeps its name on the command line.
+    pass
+
+
+@export_app.command("lm-eval")
+def export_lm_eval(
+    benchmark: Annotated[
+        str, typer.Option(help="Names or your own .jsonl files, with commas between; NAME:ja for one language.")
+    ],
+    output: Annotated[Path, typer.Option(help="Directory of the tasks.")],
+    data: Data = Path("data"),
+    language: Annotated[str, typer.Option(help="ja, en or both.")] = "ja,en",
+    selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "legacy",
+    prompt: Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")] = "instruction",
+    answer_as: Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")] = "text",
+    shots: Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N items of each paper.")] = None,
+) -> None:
+    """Write papers as tasks of lm-eval."""
+    from jmedllm.exam.examine import ExamSettings, papers
+    from jmedllm.exam.export import export_lm_eval as export
+    from jmedllm.exam.prompts.asking import Prompting
+    from jmedllm.settings import from_options
+
+    settings = from_options(
+        ExamSettings,
+        benchmarks=_names(benchmark),
+        languages=_names(language),
+        tracks=["likelihood"],
+        selection=selection,
+        limit=limit,
+    )
+    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, shots=shots)
+    for task in export(papers(settings, prompting, data), output):
+        left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
+        typer.echo(f"{task.task}: {task.n} items{left_out}")
+    typer.echo(f"run: lm_eval --model hf --model_args pretrained=MODEL --include_path {output} --tasks TASK")
 
 
 def _names(text: str) -> list[str]:

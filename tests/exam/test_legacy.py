@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmedllm.exam.benchmarks import load
+from jmedllm.exam.order import show
 from jmedllm.exam.question import Question, label
 from jmedllm.exam.selection import select
 from jmedllm.exam.tracks import legacy
@@ -123,7 +124,7 @@ plain = st.text(st.characters(exclude_characters=",."), min_size=1, max_size=30)
 @given(st.lists(plain, min_size=2, max_size=8, unique=True), st.data())
 def test_the_gold_text_wins_where_choices_are_plain(choices, data):
     asked = question(choices, [data.draw(st.integers(0, len(choices) - 1))])
-    verdict = legacy.judge(asked, legacy.gold_text(asked))
+    verdict = legacy.judge(show(asked)[0], legacy.gold_text(asked))
     assert verdict.exact
     assert verdict.gestalt
 
@@ -134,7 +135,9 @@ def test_gold_text_joins_in_the_order_of_the_choices():
 
 def test_scores_carry_floor_and_ceiling():
     asked = [question(gold=(0,)), question(gold=(1,)), question(("a, b", "c"), (0,))]
-    verdicts = [legacy.judge(q, response) for q, response in zip(asked, ["胃癌", "膵癌", "a, b"], strict=True)]
+    verdicts = [
+        legacy.judge(show(q)[0], response) for q, response in zip(asked, ["胃癌", "膵癌", "a, b"], strict=True)
+    ]
     exact, gestalt = legacy.scores(asked, verdicts)
     assert (exact.metric, exact.correct, exact.floor, exact.ceiling) == ("exact_match", 2, 0.0, 1.0)
     assert (gestalt.metric, gestalt.correct, gestalt.n) == ("gestalt_match", 1, 3)
@@ -160,8 +163,8 @@ GOLDEN = [
 def test_golden_numbers(shared: Path, name, language, n, ceiling, floor, lower, upper):
     asked = select(load(name, language, shared), "legacy")
     letters = [",".join(label(i) for i in sorted(q.gold)) for q in asked]
-    of_lower = [legacy.judge(q, answer) for q, answer in zip(asked, letters, strict=True)]
-    of_upper = [legacy.judge(q, answer.upper()) for q, answer in zip(asked, letters, strict=True)]
+    of_lower = [legacy.judge(show(q)[0], answer) for q, answer in zip(asked, letters, strict=True)]
+    of_upper = [legacy.judge(show(q)[0], answer.upper()) for q, answer in zip(asked, letters, strict=True)]
     exact, gestalt = legacy.scores(asked, of_lower)
     assert exact.n == n
     assert (exact.floor, exact.ceiling) == (0.0, 1.0)

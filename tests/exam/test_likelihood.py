@@ -5,6 +5,7 @@ import math
 import pytest
 
 from jmedllm.errors import InputError
+from jmedllm.exam.gold import chance
 from jmedllm.exam.question import Question
 from jmedllm.exam.tracks import likelihood
 
@@ -63,7 +64,7 @@ def test_one_log_probability_for_each_choice():
 
 
 @pytest.mark.parametrize(
-    ("asked", "chance"),
+    ("asked", "expected"),
     [
         (question((1,)), 1 / 5),
         (question((1, 3)), 1 / 10),
@@ -73,8 +74,8 @@ def test_one_log_probability_for_each_choice():
         (question((0,), ("a", "b", "c", "d")), 1 / 4),
     ],
 )
-def test_chance(asked, chance):
-    assert likelihood.chance(asked) == pytest.approx(chance)
+def test_chance(asked, expected):
+    assert chance(asked) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ CPU = choose_precision("float32", "cpu")
 
 
 def sit(model: Path, exam: Path, output: Path, *, adapter: Path | None = None, **changes: Any) -> Any:
-    options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch": 4} | changes
+    options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch": 4}
+    options |= {"tracks": ["answer", "legacy", "likelihood"]} | changes
     settings = ExamSettings(**options)
     sat = papers(settings, Prompting(), Path("unused"))
     return examine(model, sat, CPU, output, name="tiny", adapter=adapter, batch=settings.batch)
@@ -44,9 +45,10 @@ def test_one_record_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
         assert len(record.prompt_hash) == 16
         assert record.response is not None
         assert record.log_probs is not None and len(record.log_probs) == 4
-        assert set(record.verdicts) == {"legacy", "likelihood"}
+        assert set(record.verdicts) == {"answer", "legacy", "likelihood"}
     metrics = [(score.track, score.metric, score.n) for score in sittings[0].scores]
     assert metrics == [
+        ("answer", "accuracy", 7),
         ("legacy", "exact_match", 7),
         ("legacy", "gestalt_match", 7),
         ("likelihood", "accuracy", 7),
@@ -69,18 +71,16 @@ def test_a_killed_sitting_goes_on_with_another_batch_size(
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     sit(tiny_model, exam, tmp_path / "whole")
-    complete = LocalModel.complete
-    calls = 0
+    answer = LocalModel.answer
 
-    def killed_at_third(self: LocalModel, *arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return complete(self, *arguments)
+    def killed_after_six(self: LocalModel, *arguments: Any) -> Any:
+        for count, response in enumerate(answer(self, *arguments)):
+            if count == 6:
+                raise KeyboardInterrupt
+            yield response
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalModel, "complete", killed_at_third)
+        patch.setattr(LocalModel, "answer", killed_after_six)
         with pytest.raises(KeyboardInterrupt):
             sit(tiny_model, exam, tmp_path / "killed", batch=3)
     half = tmp_path / "killed" / "exam.ja.jsonl"
@@ -236,3 +236,35 @@ def test_shots_chat_and_letters_are_different_papers(tiny_model: Path, tmp_path:
     sat = papers(settings, Prompting(chat=True), Path("unused"))
     with pytest.raises(InputError, match="no chat template"):
         examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+
+
+def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl", count=3)
+    japanese, _ = sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)
+    assert [(r.track, r.n, r.turns) for r in japanese.rotations] == [
+        (track, 3, 3) for track in ("answer", "legacy", "likelihood")
+    ]
+    records = read_records(tmp_path / "out" / "exam.ja.jsonl")
+    assert list(records) == [f"q{i}{turn}" for i in range(3) for turn in ("", "~1", "~2")]
+    assert sorted(records["q0~1"].order) == [0, 1, 2, 3]
+    assert records["q0~1"].order == records["q0"].order[1:] + records["q0"].order[:1]
+    # The scores are those of the first showing alone.
+    assert {score.n for score in japanese.scores} == {3}
+    plain, _ = sit(tiny_model, exam, tmp_path / "shuffled", shuffle=1)
+    assert plain.scores == japanese.scores and plain.rotations == ()
+
+
+def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    settings = ExamSettings(benchmarks=[str(exam)], languages=["en"], tracks=["likelihood"], selection="all")
+    sat = papers(settings, Prompting(answer_as="letter"), Path("unused"))
+    [sitting] = examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+    assert [score.metric for score in sitting.scores] == ["accuracy"]
+    calibration = sitting.calibration
+    assert calibration is not None and calibration.n == 7
+    assert 0 <= calibration.expected_error <= 1 and 0 <= calibration.brier <= 2
+    assert sum(each["n"] for each in calibration.bins) == 7
+    records = read_records(tmp_path / "out" / "exam.en.jsonl")
+    assert all(
+        len(record.log_probs or ()) == 4 and max(record.log_probs or (1,)) < 0 for record in records.values()
+    )

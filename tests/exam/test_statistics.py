@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from jmedllm.exam.question import Question
-from jmedllm.exam.statistics import score, share, wilson
+from jmedllm.exam.statistics import bootstrap_sum, holm, mcnemar, paired, score, share, wilson
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,49 @@ def test_score():
 def test_score_refuses_what_is_not_one_set(questions, right):
     with pytest.raises(ValueError, match="verdicts on"):
         score(questions, track="t", metric="m", right=right, floor=0.0, ceiling=1.0)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_the_binomial_test_of_scipy(lost, won):
+    expected = binomtest(won, lost + won).pvalue if lost + won else 1.0
+    assert mcnemar(lost, won) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_mcnemar_of_thousands_of_disagreements():
+    assert mcnemar(3000, 3000) == 1.0
+    assert 0 < mcnemar(2800, 3200) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # statsmodels multipletests(method="holm")
+        ([0.5, 0.9], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
+    ],
+)
+def test_holm(probabilities, adjusted):
+    assert holm(probabilities) == pytest.approx(adjusted)
+
+
+def test_paired():
+    first = [True] * 60 + [False] * 40
+    second = [True] * 55 + [False] * 5 + [True] * 20 + [False] * 20
+    pair = paired(first, second)
+    assert (pair.n, pair.only_first, pair.only_second, pair.difference) == (100, 5, 20, 0.15)
+    # By hand: (21 - 6) / 102 -+ 1.96 * sqrt((27/102 - (15/102)^2) / 102)
+    assert (pair.low, pair.high) == pytest.approx((0.0514, 0.2427), abs=5e-4)
+    assert pair.p == pytest.approx(binomtest(20, 25).pvalue)
+    assert pair.detectable == pytest.approx(2.8016 * (27 / 102 / 100) ** 0.5, abs=1e-4)
+    with pytest.raises(ValueError, match="no pairs"):
+        paired([True], [])
+
+
+def test_bootstrap_of_points_is_the_same_each_time_and_near_the_normal_one():
+    values = [1, 0, 3, 1, 0] * 80
+    low, high = bootstrap_sum(values)
+    assert (low, high) == bootstrap_sum(values)
+    mean, spread = sum(values), (400 * (11 / 5 - 1)) ** 0.5
+    assert low == pytest.approx(mean - 1.96 * spread, abs=4)
+    assert high == pytest.approx(mean + 1.96 * spread, abs=4)

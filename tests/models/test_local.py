@@ -10,20 +10,23 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jmedllm.errors import InputError
-from jmedllm.models import Request
-from jmedllm.models.batching import attention_mask
+from jmedllm.models import Completion, Request, Writing
 from jmedllm.models.encoding import encode
 from jmedllm.models.loading import load_tokenizer
-from jmedllm.models.local import LocalModel, load_model, longest_tree
+from jmedllm.models.local import LocalModel, load_model
+from jmedllm.models.probe import longest_tree
 from jmedllm.models.scratch import Scratch, build
+from jmedllm.models.tree import attention_mask
 from jmedllm.precision import choose_precision
 
 CPU = choose_precision("float32", "cpu")
 REQUESTS = [
-    Request("1", "### 指示：\n欠乏すると壊血病になるのはどれか。\n### 応答：\n", ("ビタミンA", "ビタミンC", "鉄")),
-    Request("2", "### Instruction:\nScurvy?\n### Response:\n", ("vitamin C", "vitamin", "iron, zinc", "a")),
-    Request("3", "ビタミンCの欠乏で" * 20, ("壊血病", "脚気")),
-    Request("4", "Q", ("vitamin C" * 9, "b")),
+    Request(
+        "1", "### 指示：\n欠乏すると壊血病になるのはどれか。\n### 応答：\n", "1", ("ビタミンA", "ビタミンC", "鉄")
+    ),
+    Request("2", "### Instruction:\nScurvy?\n### Response:\n", "2", ("vitamin C", "vitamin", "iron, zinc", "a")),
+    Request("3", "ビタミンCの欠乏で" * 20, "3", ("壊血病", "脚気")),
+    Request("4", "Q", "4", ("vitamin C" * 9, "b")),
 ]
 
 
@@ -37,6 +40,18 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return load_model(folder, CPU)
 
 
+def score(model: LocalModel, requests: list[Request]) -> list[tuple[float, ...]]:
+    found = dict(model.answer(requests, Writing(0)))
+    return [found[index].log_probs for index in range(len(requests))]
+
+
+def complete(model: LocalModel, requests: list[Request], max_new_tokens: int) -> list[Completion]:
+    """Completions that are wanted together with the scores."""
+    wanted = [replace(request, write=True) for request in requests]
+    found = dict(model.answer(wanted, Writing(max_new_tokens)))
+    return [found[index].completion for index in range(len(requests))]
+
+
 def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
     """Sum of log-probabilities by one plain forward of prompt and choice."""
     start = len(encode(model.tokenizer, [prompt])[0])
@@ -48,14 +63,14 @@ def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
 
 def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
     assert model.longest_tree == 512
-    for request, scores in zip(REQUESTS, model.score(REQUESTS), strict=True):
+    for request, scores in zip(REQUESTS, score(model, REQUESTS), strict=True):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert scores == pytest.approx(expected, abs=1e-4)
 
 
 def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
-    twice = Request("5", REQUESTS[0].prompt, ("鉄", "ビタミンC", "鉄", "ビタミンA", "ビタミンC"))
-    [scores] = model.score([twice])
+    twice = Request("5", REQUESTS[0].prompt, "5", ("鉄", "ビタミンC", "鉄", "ビタミンA", "ビタミンC"))
+    [scores] = score(model, [twice])
     assert scores[0] == scores[2] and scores[1] == scores[4]
     assert len(set(scores)) == 3
 
@@ -63,7 +78,7 @@ def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
 @pytest.mark.parametrize("longest", [0, 60])
 def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: LocalModel, longest: int) -> None:
     plain = replace(model, longest_tree=longest)
-    for trees, alone in zip(model.score(REQUESTS), plain.score(REQUESTS), strict=True):
+    for trees, alone in zip(score(model, REQUESTS), score(plain, REQUESTS), strict=True):
         assert trees == pytest.approx(alone, abs=1e-4)
 
 
@@ -80,18 +95,90 @@ def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
 def test_a_network_that_mixes_branches_scores_them_alone(
     model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leaking(branch: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return attention_mask(branch.clamp(max=0), dtype)
+    def leaking(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
+        return attention_mask(torch.ones_like(seen).tril(), prefix, dtype)
 
-    monkeypatch.setattr("jmedllm.models.local.attention_mask", leaking)
+    monkeypatch.setattr("jmedllm.models.probe.attention_mask", leaking)
     assert longest_tree(model.network, model.tokenizer, CPU.device) == 0
 
 
 def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
-    together = model.complete(REQUESTS, 24, lambda completion: False)
-    alone = [model.complete([request], 24, lambda completion: False)[0] for request in REQUESTS]
+    together = complete(model, REQUESTS, 24)
+    alone = [complete(model, [request], 24)[0] for request in REQUESTS]
     assert [c.decoded for c in together] == [c.decoded for c in alone]
     assert all(c.decoded == r.prompt + c.text for c, r in zip(together, REQUESTS, strict=True))
+
+
+def generated(model: LocalModel, prompt: str, max_new_tokens: int) -> str:
+    """What transformers' own greedy decoding writes, one prompt at a time."""
+    [ids] = encode(model.tokenizer, [prompt])
+    output = model.network.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=0, eos_token_id=0
+    )
+    return str(model.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
+
+
+LIKE = [
+    Request(
+        str(i), f"### Instruction:\nChoose the one option that answers it.\n### Input:\n{stem}\n", str(i), choices
+    )
+    for i, (stem, choices) in enumerate(
+        [("Scurvy?", ("vitamin A", "vitamin C")), ("壊血病？", ("鉄", "鉄", "ビタミンC")), ("Q" * 30, ("a", "b"))]
+    )
+]
+
+
+@pytest.mark.parametrize("requests", [REQUESTS, LIKE])
+def test_scores_and_completions_come_from_one_reading(model: LocalModel, requests: list[Request]) -> None:
+    both = dict(model.answer([replace(request, write=True) for request in requests], Writing(16)))
+    for index, request in enumerate(requests):
+        expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
+        assert both[index].log_probs == pytest.approx(expected, abs=1e-4)
+        assert both[index].completion.text == generated(model, request.prompt, 16)
+        assert both[index].completion.truncated
+
+
+def test_rows_that_end_leave_the_others_alone(model: LocalModel) -> None:
+    first = complete(model, REQUESTS, 24)
+    [ends] = model.tokenizer(first[0].text, add_special_tokens=False)["input_ids"][:1]
+    sooner = complete(replace(model, ends=frozenset({ends}), batch=3), REQUESTS, 24)
+    for whole, cut in zip(first, sooner, strict=True):
+        assert whole.decoded.startswith(cut.decoded) or cut.text in whole.text
+    assert [c.truncated for c in sooner].count(False) >= 1
+    final = dict(
+        model.answer([replace(REQUESTS[0], write=True)], Writing(24, lambda completion: "\n" in completion.text))
+    )[0].completion
+    assert first[0].text.startswith(final.text)
+
+
+def test_labels_are_read_at_the_last_position(model: LocalModel) -> None:
+    request = Request("1", "Which is it?\n", "1", labels=("a", "b", "c"))
+    [scores] = score(model, [request])
+    [ids] = encode(model.tokenizer, [request.prompt])
+    with torch.inference_mode():
+        last = model.network(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+    spelled = [model.tokenizer([name, f" {name}"], add_special_tokens=False)["input_ids"] for name in "abc"]
+    expected = [last[[i[0] for i in ids if len(i) == 1]].logsumexp(0).item() for ids in spelled]
+    assert scores == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(InputError, match="label '膵' is more than one token"):
+        score(model, [Request("1", "Q", "1", labels=("膵",))])
+
+
+def test_running_out_of_memory_halves_what_is_done_at_once(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = complete(model, REQUESTS, 8)
+    answer, sizes = LocalModel._answer_groups, []
+
+    def small(self: LocalModel, groups: list[object], *rest: object) -> None:
+        sizes.append(len(groups))
+        if len(groups) > 1:
+            raise torch.OutOfMemoryError
+        answer(self, groups, *rest)
+
+    monkeypatch.setattr(LocalModel, "_answer_groups", small)
+    assert complete(model, REQUESTS, 8) == expected
+    assert sizes == [4, 4, 4, 4, 2, 1, 1, 1, 1]  # 32, 16, 8, 4, 2, 1 at once
 
 
 def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
@@ -103,8 +190,7 @@ def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
     habits = {"no_repeat_ngram_size": 1, "repetition_penalty": 9.0, "suppress_tokens": list(range(40, 300))}
     (with_habits / "generation_config.json").write_text(json.dumps(config | habits))
     written = [
-        [c.text for c in load_model(folder, CPU).complete(REQUESTS, 24, lambda completion: False)]
-        for folder in (plain, with_habits)
+        [c.text for c in complete(load_model(folder, CPU), REQUESTS, 24)] for folder in (plain, with_habits)
     ]
     assert written[0] == written[1]
 
@@ -127,18 +213,21 @@ def test_every_architecture_scores_as_alone(architecture: str, dtype: torch.dtyp
     longest = longest_tree(network, tokenizer, CPU.device)
     assert (longest == 0) == (architecture in ("mpt", "bloom"))
     scored = LocalModel(architecture, network, tokenizer, CPU.device, 512, longest)
-    for request, scores in zip(REQUESTS, scored.score(REQUESTS), strict=True):
+    for request, scores in zip(REQUESTS, score(scored, REQUESTS), strict=True):
         expected = [score_alone(scored, request.prompt, choice) for choice in request.choices]
         rounding = {"abs": 1e-4} if dtype == torch.float32 else {"abs": 0.1, "rel": 0.01}
         assert scores == pytest.approx(expected, **rounding)
+    if dtype == torch.float32:
+        together = complete(scored, REQUESTS, 8)
+        assert [c.text for c in together] == [generated(scored, request.prompt, 8) for request in REQUESTS]
 
 
 def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:
-    long = Request("116A1", "長い" * 600, ("a", "b"))
+    long = Request("116A1", "長い" * 600, "116A1", ("a", "b"))
     with pytest.raises(InputError, match=r"question 116A1: .* context of .* is 512"):
-        model.score([long])
+        score(model, [long])
     with pytest.raises(InputError, match=r"question 116A1: .* 16 new tokens"):
-        model.complete([long], 16, lambda completion: False)
+        complete(model, [replace(long, choices=())], 16)
 
 
 def test_a_uniform_model_scores_by_token_count(model: LocalModel) -> None:
@@ -146,7 +235,7 @@ def test_a_uniform_model_scores_by_token_count(model: LocalModel) -> None:
     kept = head.data.clone()
     head.data.zero_()
     try:
-        [scores] = model.score([REQUESTS[0]])
+        [scores] = score(model, [REQUESTS[0]])
     finally:
         head.data.copy_(kept)
     tokens = [len(ids) for ids in encode(model.tokenizer, list(REQUESTS[0].choices))]

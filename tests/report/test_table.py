@@ -34,7 +34,14 @@ def sitting(model: str, *scores: Score) -> Sitting:
         "prompt_pack_hash": "p" * 16,
     }
     return Sitting(
-        settings, 1450, scores[0].n, scores, {"questions": "q" * 16, "records": "r" * 64, "jmedllm": "0.1.0"}
+        settings,
+        1450,
+        scores[0].n,
+        scores,
+        (),
+        None,
+        (),
+        {"questions": "q" * 16, "records": "r" * 64, "jmedllm": "0.1.0"},
     )
 
 

@@ -1,6 +1,6 @@
 """An exam: benchmarks in languages, sat by one model directory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from jmedllm.exam.selection import SELECTIONS, select
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
+from jmedllm.models import Model
 from jmedllm.models.folder import fingerprint, require_adapter, require_model
 from jmedllm.precision import Precision
 from jmedllm.settings import Settings
@@ -26,11 +27,13 @@ class ExamSettings(Settings):
         min_length=1, description="benchmarks or .jsonl files of your own; NAME:ja for one language of it"
     )
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
-    tracks: list[str] = Field(["legacy", "likelihood"], min_length=1)
+    tracks: list[str] = Field(["answer", "likelihood"], min_length=1)
     selection: str = Field("legacy", description="which items: all, graded, legacy (the published ones)")
     split: str = "test"
     limit: int | None = Field(None, ge=1, description="only the first N items of each paper")
     max_new_tokens: int = Field(256, ge=1)
+    shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
+    rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
     batch: int = Field(32, ge=1, description="items answered together; changes speed, not answers")
 
     @field_validator("tracks")
@@ -121,6 +124,8 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
         settings.selection,
         settings.split,
         settings.max_new_tokens,
+        settings.shuffle,
+        settings.rotations,
     )
 
 
@@ -165,8 +170,45 @@ def examine(
         if model is None:
             from jmedllm.models.local import load_model
 
-            model = load_model(folder, precision, adapter=adapter, name=name)
+            model = load_model(folder, precision, adapter=adapter, name=name, batch=batch)
         return model
 
+    return sit_papers(papers, settings, load_once, output)
+
+
+def examine_served(
+    url: str, name: str, papers: Sequence[Paper], output: Path, *, label: str, concurrency: int
+) -> list[Sitting]:
+    """Let a model behind an OpenAI-compatible server sit the papers.
+
+    Args:
+        url: where the server's API begins, such as http://127.0.0.1:8000/v1.
+        name: what the server calls the model.
+        label: what reports call it.
+        concurrency: most requests at a time.
+
+    Raises:
+        InputError: see `sit` and `ServerModel`.
+    """
+    from jmedllm.models.server import connect
+
+    model = connect(url, name, chat=papers[0].asking.chat, concurrency=concurrency)
+    # What is served cannot be hashed: the address and the name stand for it.
+    settings = {"model": label, "fingerprint": f"{name} at {url}", "precision": "the server's"}
+    return sit_papers(papers, settings, lambda: model, output)
+
+
+def sit_papers(
+    papers: Sequence[Paper], settings: dict[str, Any], load: Callable[[], Model], output: Path
+) -> list[Sitting]:
+    """Let whatever `load` gives sit the papers; records go to `output`, one process at a time.
+
+    Args:
+        settings: all of the model that shapes its answers, at least its name as "model" and its "fingerprint".
+        load: gives the model; called again for each paper that has items missing.
+
+    Raises:
+        InputError: see `sit`.
+    """
     with locked(output):
-        return [sit(paper, settings, load_once, output, batch=batch) for paper in papers]
+        return [sit(paper, settings, load, output) for paper in papers]

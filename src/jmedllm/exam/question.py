@@ -25,6 +25,8 @@ class Question:
         select: how many choices the candidate is asked to pick.
         points: what a right answer earns; 0 means the item is excluded from grading.
         prohibited: indices of 禁忌肢, choices that must not be picked.
+        prohibited_plain: those of them that the data give as one plain letter; the published table of
+            candidates counts only these.
         examinees: percentage of human examinees who picked each choice, in the order of `choices`.
         examinees_right: percentage of human examinees who answered right.
     """
@@ -42,6 +44,7 @@ class Question:
     subject: str | None = None
     flags: frozenset[Flag] = frozenset()
     prohibited: frozenset[int] = frozenset()
+    prohibited_plain: frozenset[int] = frozenset()
     examinees: tuple[float, ...] = ()
     examinees_right: float | None = None
 

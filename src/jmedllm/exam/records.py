@@ -14,17 +14,22 @@ class Record:
     """All that a sitting keeps of one item.
 
     Attributes:
+        id: the question's id; "116A1~2" where its choices were turned by two places.
         prompt_hash: hash of the prompt's text, or of its chat turns before the model's own template.
         question_hash: hash of the question with its gold, which the verdicts depend on.
+        order: index of the printed choice at each place, as it was asked.
         response: what the model wrote; None where no track asked for it.
-        log_probs: summed natural log-probability of each choice; None where no track asked for them.
+        truncated: whether the token limit ended the response.
+        log_probs: natural log-probability of each printed choice; None where no track asked for them.
         verdicts: for each track that applies to the item, its verdict.
     """
 
     id: str
     prompt_hash: str
     question_hash: str
+    order: tuple[int, ...] = ()
     response: str | None = None
+    truncated: bool = False
     log_probs: tuple[float, ...] | None = None
     verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -40,14 +45,21 @@ def read_records(path: Path) -> dict[str, Record]:
     if not path.exists():
         return {}
     cut_unfinished_line(path)
+    return read_finished(path)
+
+
+def read_finished(path: Path) -> dict[str, Record]:
+    """Records by id, from a file that is left as it is.
+
+    Raises:
+        InputError: see `read_records`.
+    """
     records: dict[str, Record] = {}
     for number, row in read_jsonl(path):
-        if row.keys() != set(Record.__slots__):
-            raise InputError(f"{path}:{number}: not a record of this version; choose another --output")
-        if row["id"] in records:
-            raise InputError(f"{path}:{number}: question {row['id']} stands twice; choose another --output")
-        log_probs = row["log_probs"]
-        records[row["id"]] = Record(**{**row, "log_probs": None if log_probs is None else tuple(log_probs)})
+        record = _record(path, number, row)
+        if record.id in records:
+            raise InputError(f"{path}:{number}: question {record.id} stands twice; choose another --output")
+        records[record.id] = record
     return records
 
 
@@ -67,3 +79,10 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def _row(record: Record) -> dict[str, Any]:
     return {name: getattr(record, name) for name in Record.__slots__}
+
+
+def _record(path: Path, number: int, row: dict[str, Any]) -> Record:
+    if row.keys() != set(Record.__slots__):
+        raise InputError(f"{path}:{number}: not a record of this version; choose another --output")
+    lists = {name: None if row[name] is None else tuple(row[name]) for name in ("order", "log_probs")}
+    return Record(**{**row, **lists})

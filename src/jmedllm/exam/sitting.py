@@ -1,22 +1,24 @@
 """A model sits one benchmark in one language: prompts out, answers in, one record per item."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jmedllm import __version__
 from jmedllm.errors import InputError
+from jmedllm.exam.calibration import Calibration, calibrate
+from jmedllm.exam.order import Shown, show
 from jmedllm.exam.prompts.asking import Asking, ask
-from jmedllm.exam.question import Question, question_hash
+from jmedllm.exam.question import Question, label, question_hash
 from jmedllm.exam.records import Record, append_records, read_records, write_records
+from jmedllm.exam.rotations import Rotations, turned
 from jmedllm.exam.statistics import Score
-from jmedllm.exam.tracks import TRACKS, Answer, Track, legacy
+from jmedllm.exam.tracks import TRACKS, Given, judge, legacy
+from jmedllm.exam.tracks.official import Board, boards
 from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
-from jmedllm.models import Completion, Model, Request
+from jmedllm.models import Completion, Model, Request, Response, Writing
 from jmedllm.progress import progress
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Paper:
     Attributes:
         questions: at least one, all of one benchmark and language.
         selected: how many items the selection gave, of which a limit may have left fewer.
+        shuffle: seed of a random order of the choices; None for the printed one.
+        rotations: how many turns of its choices each question is shown in.
         tracks: names from `TRACKS`.
         selection: name of the step that chose the questions, before any limit.
         max_new_tokens: length at which a completion is cut off.
@@ -38,6 +42,23 @@ class Paper:
     selection: str
     split: str
     max_new_tokens: int = 256
+    shuffle: int | None = None
+    rotations: int = 1
+
+    @property
+    def by_label(self) -> bool:
+        """Whether likelihood is that of the choices' labels: where the prompt asks for a letter."""
+        return self.asking.answer_as == "letter"
+
+    def showings(self) -> list[Shown]:
+        """All that is asked."""
+        return [shown for question in self.questions for shown in show(question, self.shuffle, self.rotations)]
+
+    def writing(self) -> Writing:
+        """How responses end: where only track legacy reads them, its first line is enough."""
+        if any(TRACKS[name].needs == "response" and name != "legacy" for name in self.tracks):
+            return Writing(self.max_new_tokens)
+        return Writing(self.max_new_tokens, lambda completion: legacy.is_final(_to_read(self.asking, completion)))
 
     @property
     def name(self) -> str:
@@ -64,6 +85,8 @@ class Paper:
             "shots": len(self.asking.shots_in(language)),
             "chat": self.asking.chat,
             "max_new_tokens": self.max_new_tokens,
+            "shuffle": self.shuffle,
+            "rotations": self.rotations,
             "decoding": "greedy",
         }
 
@@ -76,7 +99,10 @@ class Sitting:
         settings: all that shaped the answers: model, precision, prompts, tracks.
         selected: how many items the selection gave.
         asked: how many of them were sat; fewer under a limit.
-        scores: one for each metric of each track.
+        scores: one for each metric of each track, on the first showing of each question.
+        official: the outcome of each year's exam, where track official was asked for.
+        calibration: how far the model's probabilities hold, where track likelihood was asked for.
+        rotations: for each track what turning the choices does, where there are several showings.
         trace: hashes of the questions with their gold and of the records, and the version that judged them.
     """
 
@@ -84,6 +110,9 @@ class Sitting:
     selected: int
     asked: int
     scores: tuple[Score, ...]
+    official: tuple[Board, ...]
+    calibration: Calibration | None
+    rotations: tuple[Rotations, ...]
     trace: dict[str, str]
 
     @property
@@ -97,7 +126,19 @@ def read_sitting(summary_file: Path) -> Sitting | None:
     summary = read_json(summary_file)
     if not isinstance(summary, dict) or summary.keys() != set(Sitting.__slots__):
         return None
-    return Sitting(**{**summary, "scores": tuple(Score(**row) for row in summary["scores"])})
+    calibration = summary["calibration"]
+    parts = {
+        "scores": tuple(Score(**row) for row in summary["scores"]),
+        "official": tuple(Board(**_frozen(row)) for row in summary["official"]),
+        "calibration": calibration and Calibration(**_frozen(calibration)),
+        "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
+    }
+    return Sitting(**{**summary, **parts})
+
+
+def _frozen(row: dict[str, Any]) -> dict[str, Any]:
+    """A dataclass's values as they were before JSON made lists of its tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def sit(
@@ -105,8 +146,6 @@ def sit(
     model_settings: dict[str, Any],
     load: Callable[[], Model],
     folder: Path,
-    *,
-    batch: int = 32,
 ) -> Sitting:
     """Sit a paper, going on from the records in `folder`; the model is loaded only if items are missing.
 
@@ -115,7 +154,6 @@ def sit(
         model_settings: name, fingerprint, precision: all that shapes the answers besides the paper.
         load: gives the model.
         folder: gets PAPER.jsonl (records, in the order of the questions) and PAPER.json (settings, scores).
-        batch: items answered together; it does not change the answers.
 
     Raises:
         InputError: `folder` holds the paper sat under other settings or files of the user's, an item cannot
@@ -126,36 +164,37 @@ def sit(
     if begun := _begun(records_file, summary_file):
         _require_same(summary_file, begun, settings)
     records = read_records(records_file)
-    stale = {question.id for question in paper.questions if _is_stale(paper, question, records)}
+    showings = paper.showings()
+    stale = {shown.key for shown in showings if _is_stale(paper, shown, records)}
     if stale:
         # Items that changed since they were answered; they must not stand beside their new answer.
         write_records(records_file, (record for name, record in records.items() if name not in stale))
         records = read_records(records_file)
-    missing = [question for question in paper.questions if question.id not in records]
+    missing = [shown for shown in showings if shown.key not in records]
     if missing:
         summary = {"settings": settings, "trace": {"jmedllm": __version__}}
         write_atomic(summary_file, to_json(summary, indent=2) + "\n")
-        for part in _answer(paper, missing, load(), batch):
-            append_records(records_file, part)
-            records |= {record.id: record for record in part}
+        for record in _answer(paper, missing, load()):
+            append_records(records_file, [record])
+            records[record.id] = record
     if list(records) != (order := _order(paper, records)):
         write_records(records_file, (records[name] for name in order))
     return _summarise(paper, settings, records, records_file, summary_file)
 
 
-def _is_stale(paper: Paper, question: Question, records: dict[str, Record]) -> bool:
-    record = records.get(question.id)
-    return record is not None and (record.prompt_hash, record.question_hash) != _hashes(paper, question)
+def _is_stale(paper: Paper, shown: Shown, records: dict[str, Record]) -> bool:
+    record = records.get(shown.key)
+    return record is not None and (record.prompt_hash, record.question_hash) != _hashes(paper, shown)
 
 
-def _hashes(paper: Paper, question: Question) -> tuple[str, str]:
+def _hashes(paper: Paper, shown: Shown) -> tuple[str, str]:
     """Hashes of the prompt, as text or as chat turns, and of the question with its gold."""
-    return hash_text(ask(paper.asking, question, chat_text=to_json)), question_hash(question)
+    return hash_text(ask(paper.asking, shown.permuted, chat_text=to_json)), question_hash(shown.question)
 
 
 def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
     """Ids in the order of the questions, then those of an earlier, longer sitting."""
-    wanted = dict.fromkeys(question.id for question in paper.questions)
+    wanted = dict.fromkeys(shown.key for shown in paper.showings())
     return [*wanted, *(name for name in records if name not in wanted)]
 
 
@@ -207,46 +246,28 @@ def _require_same(summary_file: Path, before: dict[str, Any], settings: dict[str
         raise InputError(f"{summary_file}: sat with other settings ({changes}); choose another --output")
 
 
-def _answer(paper: Paper, questions: Sequence[Question], model: Model, batch: int) -> Iterator[list[Record]]:
-    """Records in batches. Longest prompts first: what does not fit shows at once."""
-    prompts = {question.id: ask(paper.asking, question, model.chat_text) for question in questions}
-    order = sorted(questions, key=lambda question: -len(prompts[question.id]))
-    tracks = [TRACKS[name] for name in paper.tracks]
-    title = f"{model.name} {paper.name}"
-    with progress(title, len(paper.questions), len(paper.questions) - len(questions)) as advance:
-        for start in range(0, len(order), batch):
-            part = order[start : start + batch]
-            yield _answer_batch(paper, tracks, part, prompts, model)
-            advance(len(part), "")
+def _answer(paper: Paper, missing: Sequence[Shown], model: Model) -> Iterator[Record]:
+    """Records of the missing items as the model gives its answers."""
+    requests = [_request(paper, shown, model) for shown in missing]
+    whole = len(paper.showings())
+    with progress(f"{model.name} {paper.name}", whole, whole - len(missing)) as advance:
+        for index, response in model.answer(requests, paper.writing()):
+            yield _record(paper, missing[index], response)
+            advance(1, "")
 
 
-def _answer_batch(
-    paper: Paper,
-    tracks: Sequence[Track],
-    questions: Sequence[Question],
-    prompts: dict[str, str],
-    model: Model,
-) -> list[Record]:
-    def requests(needs: str) -> list[Request]:
-        return [
-            Request(question.id, prompts[question.id], question.choices)
-            for question in questions
-            if any(track.needs == needs and track.applies(question) for track in tracks)
-        ]
-
-    def is_final(completion: Completion) -> bool:
-        return legacy.is_final(_to_read(paper.asking, completion))
-
-    log_probs: dict[str, tuple[float, ...]] = {}
-    completions: dict[str, Completion] = {}
-    if to_score := requests("log_probs"):
-        log_probs = _by_id(to_score, model.score(to_score))
-    if to_complete := requests("response"):
-        completions = _by_id(to_complete, model.complete(to_complete, paper.max_new_tokens, is_final))
-    return [
-        _record(paper, question, completions.get(question.id), log_probs.get(question.id))
-        for question in questions
-    ]
+def _request(paper: Paper, shown: Shown, model: Model) -> Request:
+    question = shown.permuted
+    needs = {TRACKS[name].needs for name in paper.tracks if TRACKS[name].applies(question)}
+    scored = "log_probs" in needs
+    return Request(
+        id=shown.key,
+        prompt=ask(paper.asking, question, model.chat_text),
+        group=question.id,
+        choices=question.choices if scored and not paper.by_label else (),
+        labels=tuple(map(label, range(len(question.choices)))) if scored and paper.by_label else (),
+        write="response" in needs,
+    )
 
 
 def _to_read(asking: Asking, completion: Completion) -> str:
@@ -259,22 +280,32 @@ def _to_read(asking: Asking, completion: Completion) -> str:
     return completion.decoded if whole else legacy.after_marker(completion.text)
 
 
-def _record(
-    paper: Paper, question: Question, completion: Completion | None, log_probs: tuple[float, ...] | None
-) -> Record:
-    response = None if completion is None else legacy.extract_response(_to_read(paper.asking, completion))
-    answer = Answer(response, log_probs)
-    verdicts = {
-        name: asdict(TRACKS[name].judge(question, answer))
-        for name in paper.tracks
-        if TRACKS[name].applies(question)
-    }
-    text = None if completion is None else completion.text
-    return Record(question.id, *_hashes(paper, question), text, log_probs, verdicts)
+def _record(paper: Paper, shown: Shown, response: Response) -> Record:
+    completion = response.completion
+    given = Given(
+        shown=shown,
+        text=None if completion is None else completion.text,
+        line=None if completion is None else legacy.extract_response(_to_read(paper.asking, completion)),
+        truncated=completion is not None and completion.truncated,
+        log_probs=_as_printed(shown, response.log_probs),
+        by_label=paper.by_label,
+    )
+    return Record(
+        shown.key,
+        *_hashes(paper, shown),
+        order=shown.order,
+        response=given.text,
+        truncated=given.truncated,
+        log_probs=given.log_probs,
+        verdicts=judge(paper.tracks, given),
+    )
 
 
-def _by_id(requests: Sequence[Request], answers: Iterable[T]) -> dict[str, T]:
-    return {request.id: answer for request, answer in zip(requests, answers, strict=True)}
+def _as_printed(shown: Shown, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    by_choice = dict(zip(shown.order, values, strict=True))
+    return tuple(by_choice[choice] for choice in sorted(by_choice))
 
 
 def _summarise(
@@ -290,11 +321,29 @@ def _summarise(
     before = read_sitting(summary_file)
     if before is not None and before.trace == trace and before.selected == paper.selected:
         return before
-    scores: list[Score] = []
-    for name in paper.tracks:
-        judged = [question for question in paper.questions if name in records[question.id].verdicts]
-        verdicts = [TRACKS[name].verdict(**records[question.id].verdicts[name]) for question in judged]
-        scores += TRACKS[name].scores(judged, verdicts) if judged else []
-    sitting = Sitting(settings, paper.selected, len(paper.questions), tuple(scores), trace)
+    verdicts = {
+        name: {
+            record.id: TRACKS[name].verdict(**record.verdicts[name])
+            for record in records.values()
+            if name in record.verdicts
+        }
+        for name in paper.tracks
+    }
+    judged = {name: [q for q in paper.questions if q.id in verdicts[name]] for name in paper.tracks}
+    first = {name: [verdicts[name][question.id] for question in judged[name]] for name in paper.tracks}
+    sitting = Sitting(
+        settings=settings,
+        selected=paper.selected,
+        asked=len(paper.questions),
+        scores=tuple(
+            s for name in paper.tracks if judged[name] for s in TRACKS[name].scores(judged[name], first[name])
+        ),
+        official=tuple(boards(judged["official"], first["official"])) if "official" in paper.tracks else (),
+        calibration=calibrate(paper.questions, [records[question.id].log_probs for question in paper.questions]),
+        rotations=tuple(
+            found for name in paper.tracks if (found := turned(name, paper.showings(), verdicts[name]))
+        ),
+        trace=trace,
+    )
     write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
     return sitting

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import NormalDist
+
+import numpy as np
 
 from jmedllm.exam.question import Language, Question
 
@@ -17,6 +20,7 @@ class Score:
         high: its upper end.
         floor: what no skill at all earns on these items.
         ceiling: what a perfect answer earns on these items.
+        no_answer: items on which the response was taken for no answer; they count as wrong.
     """
 
     benchmark: str
@@ -30,6 +34,7 @@ class Score:
     high: float
     floor: float
     ceiling: float
+    no_answer: int = 0
 
 
 def score(
@@ -40,6 +45,7 @@ def score(
     right: Sequence[bool],
     floor: float,
     ceiling: float,
+    no_answer: int = 0,
 ) -> Score:
     """Build the score of `right` (one verdict per question) with its 95 % interval.
 
@@ -53,7 +59,7 @@ def score(
     benchmark, language = sets.pop()
     n, correct = len(right), sum(right)
     low, high = wilson(correct, n)
-    return Score(benchmark, language, track, metric, n, correct, correct / n, low, high, floor, ceiling)
+    return Score(benchmark, language, track, metric, n, correct, correct / n, low, high, floor, ceiling, no_answer)
 
 
 def share(right: Sequence[bool]) -> float:
@@ -79,3 +85,95 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
     low = 0.0 if correct == 0 else centre - margin
     high = 1.0 if correct == n else centre + margin
     return low, high
+
+
+RESAMPLES, BOOTSTRAP_SEED = 10_000, 0
+
+
+def bootstrap_sum(values: Sequence[float], confidence: float = 0.95) -> tuple[int, int]:
+    """Percentile bootstrap interval (Efron 1979) of the sum of whole numbers, such as points; the same each time.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values to draw from")
+    draws = np.random.default_rng(BOOTSTRAP_SEED).integers(0, len(values), (RESAMPLES, len(values)))
+    sums = np.asarray(values)[draws].sum(axis=1)
+    tail = 100 * (1 - confidence) / 2
+    return int(np.percentile(sums, tail)), int(np.percentile(sums, 100 - tail))
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two answerers on the same items.
+
+    Attributes:
+        only_first: items that only the first got right.
+        only_second: items that only the second got right.
+        difference: share right of the second minus that of the first.
+        low: lower end of the difference's 95 % interval.
+        high: its upper end.
+        p: two-sided exact McNemar probability of so uneven a split where both are equally good.
+        detectable: smallest difference that this many items, disagreeing this often, show in four of five
+            experiments at the 5 % level.
+    """
+
+    n: int
+    only_first: int
+    only_second: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+
+
+def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+    """Compare two answerers item by item.
+
+    Interval: Bonett and Price (2012), which adds one to both kinds of disagreement. Test: McNemar (1947), exact.
+
+    Raises:
+        ValueError: the two are not of one length, or empty.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"{len(first)} and {len(second)} verdicts are no pairs")
+    n = len(first)
+    lost = sum(a and not b for a, b in zip(first, second, strict=True))
+    won = sum(b and not a for a, b in zip(first, second, strict=True))
+    normal = NormalDist()
+    p_lost, p_won = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+    error = math.sqrt((p_lost + p_won - (p_won - p_lost) ** 2) / (n + 2))
+    margin = normal.inv_cdf(0.975) * error
+    centre = p_won - p_lost
+    # Of a true difference d, disagreements p vary with variance (p - d^2) / n; d is small beside p.
+    detectable = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * math.sqrt((p_lost + p_won) / n)
+    return Paired(
+        n,
+        lost,
+        won,
+        (won - lost) / n,
+        max(-1.0, centre - margin),
+        min(1.0, centre + margin),
+        mcnemar(lost, won),
+        min(1.0, detectable),
+    )
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Two-sided exact McNemar probability: of `lost + won` fair coins, so uneven a split or a worse one."""
+    n = lost + won
+    tail = sum(math.comb(n, k) for k in range(min(lost, won) + 1))
+    # Integers: 2 ** -n is 0 as a float beyond 1,074 disagreements.
+    return min(1.0, float(Fraction(2 * tail, 2**n)))
+
+
+def holm(probabilities: Sequence[float]) -> list[float]:
+    """Probabilities adjusted for having tested them all (Holm 1979), in their order."""
+    adjusted = [0.0] * len(probabilities)
+    worst = 0.0
+    for rank, index in enumerate(sorted(range(len(probabilities)), key=lambda i: probabilities[i])):
+        worst = max(worst, min(1.0, (len(probabilities) - rank) * probabilities[index]))
+        adjusted[index] = worst
+    return adjusted

@@ -30,14 +30,6 @@ def _trim(tokenizer: Tokenizer, text: str, ids: list[int]) -> list[int]:
     return ids
 
 
-def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """Encode prompts that a model is to continue, without the spaces they end with.
-
-    Tokenizers put the space at the head of the next word: behind a lone space no word was ever trained.
-    """
-    return encode(tokenizer, [prompt.rstrip(" ") for prompt in prompts])
-
-
 def encode_continuations(
     tokenizer: Tokenizer, prompt: str, continuations: Sequence[str]
 ) -> tuple[list[int], list[list[int]]]:
@@ -49,15 +41,34 @@ def encode_continuations(
         the last characters of the prompt with the continuation, the shared prompt is shorter by them.
     """
     alone, *joint = encode(tokenizer, [prompt, *(prompt + text for text in continuations)])
-    shared = min((_common_length(alone, ids) for ids in joint), default=len(alone))
+    shared = shared_length(alone, joint)
     return alone[:shared], [ids[shared:] for ids in joint]
 
 
-def _common_length(left: list[int], right: list[int]) -> int:
+def shared_length(alone: list[int], joint: Sequence[list[int]]) -> int:
+    """How many tokens of a prompt, encoded alone, all of its joint encodings keep."""
+    return min((common_length(alone, ids) for ids in joint), default=len(alone))
+
+
+def common_length(left: list[int], right: list[int]) -> int:
+    """How many tokens two sequences begin with alike."""
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return index
     return min(len(left), len(right))
+
+
+def label_tokens(tokenizer: Tokenizer, label: str) -> list[int]:
+    """Tokens that may spell a label at the head of an answer: alone and behind a space.
+
+    Raises:
+        InputError: the tokenizer spells it with several tokens, of which one position cannot tell.
+    """
+    spelled = tokenizer([label, f" {label}"], add_special_tokens=False)["input_ids"]
+    single = sorted({ids[0] for ids in spelled if len(ids) == 1})
+    if not single:
+        raise InputError(f"label {label!r} is more than one token for this tokenizer; ask for answers as text")
+    return single
 
 
 def chat_text(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:

@@ -1,24 +1,93 @@
-"""A causal language model on this machine, by transformers."""
+"""A causal language model on this machine, by transformers.
 
-import math
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+All that is wanted of a question comes from one pass over its text: the likelihoods of its choices or labels and
+the first token of the completion are read from the same logits, and the completion goes on from the same keys
+and values. What all questions begin with (the prompt pack's words, solved examples) is read once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.models import Completion, Request
-from jmedllm.models.batching import Tree, attention_mask, branch_log_probs, by_budget, lay_out
-from jmedllm.models.encoding import Tokenizer, chat_text, encode_continuations, encode_prompts
+from jmedllm.models import Completion, Request, Response, Writing
+from jmedllm.models.encoding import Tokenizer, chat_text, common_length, encode, label_tokens, shared_length
 from jmedllm.models.folder import Quantization, quantization_of
-from jmedllm.models.loading import load_adapter, load_network, load_tokenizer, loading
+from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
+from jmedllm.models.probe import context_length, longest_tree
+from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
+from jmedllm.models.writing import Start, decode
 from jmedllm.precision import Precision
 
-TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
-"""Padded tokens in one scoring pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
+"""Padded tokens in one pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+
+SHORTEST_PREFIX = 8
+"""A beginning that all questions share is read once from this many tokens on."""
+
+
+@dataclass(slots=True)
+class _Task:
+    """A request and what it came to."""
+
+    index: int
+    request: Request
+    labels: list[list[int]]
+    scores: dict[str, float] = field(default_factory=dict)
+    completion: Completion | None = None
+
+    def response(self) -> Response:
+        names = self.request.choices or self.request.labels
+        return Response(self.completion, tuple(self.scores[name] for name in names) if names else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A sequence that has to be read.
+
+    Attributes:
+        ids: what is fed; a choice's last token is only predicted.
+        choice: the choice that it ends with; None for the bare prompt.
+        wanted: the choice's tokens, of which all but the last are the end of `ids`.
+    """
+
+    task: _Task
+    ids: list[int]
+    choice: str | None
+    wanted: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Paths laid into one tree, with the nodes of each."""
+
+    tree: Tree
+    paths: list[tuple[_Path, list[int]]]
+
+    def needed(self) -> set[int]:
+        """Nodes whose logits are read."""
+        return {node for path, nodes in self.paths for node in nodes[-max(1, len(path.wanted)) :]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """A beginning that all sequences share, and its keys and values in each layer, [1, heads, tokens, width]."""
+
+    ids: list[int]
+    states: list[tuple[torch.Tensor, torch.Tensor]]
+
+    def cache(self, rows: int) -> Any:
+        """A cache that begins with it in every row."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(self.states):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+        return cache
 
 
 @dataclass(frozen=True)
@@ -27,10 +96,11 @@ class LocalModel:
 
     Attributes:
         context: most tokens of prompt and continuation together.
-        longest_tree: most tokens that all choices of one question may have in a shared forward pass: 0 if
-            the architecture does not keep the branches of a tree apart (tried out when loading), and not
-            above a sliding attention window. Otherwise each choice is scored alone: the same numbers,
-            more slowly.
+        longest_tree: most tokens that the sequences of one question may have in a shared forward pass: 0 if the
+            architecture does not keep the branches of a tree apart (tried out when loading), and not above a
+            sliding attention window. Otherwise each sequence is read alone: the same numbers, more slowly.
+        batch: most completions that are written side by side.
+        ends: tokens that end a completion.
     """
 
     name: str
@@ -39,135 +109,187 @@ class LocalModel:
     device: torch.device
     context: int
     longest_tree: int
+    batch: int = 32
+    ends: frozenset[int] = frozenset()
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
         """The text that makes this model answer `messages`, by its own chat template."""
         return chat_text(self.tokenizer, messages)
 
-    def score(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
-        """Sum of natural log-probabilities of each choice's tokens after the prompt, per request."""
-        # A text that is offered twice is scored once: rounding must not break the tie.
-        texts = [tuple(dict.fromkeys(request.choices)) for request in requests]
-        trees = [self._tree(request, distinct) for request, distinct in zip(requests, texts, strict=True)]
-        scores = [
-            dict(zip(distinct, row, strict=True))
-            for distinct, row in zip(texts, self._score_trees(trees), strict=True)
-        ]
-        return [
-            tuple(by_text[text] for text in request.choices)
-            for request, by_text in zip(requests, scores, strict=True)
-        ]
+    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+        """Responses with the index of their request, longest prompts first; see `Model`.
 
-    def _tree(self, request: Request, choices: Sequence[str]) -> Tree:
-        tree = Tree(*encode_continuations(self.tokenizer, request.prompt, choices))
-        self._require_room(request.id, tree.depth, "prompt and longest choice")
-        if not tree.prompt or not all(tree.branches):
-            raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
-        return tree
+        Where memory runs out, what is left is done in smaller parts.
 
-    def _require_room(self, name: str, needed: int, what: str) -> None:
+        Raises:
+            InputError: a request does not fit the context.
+        """
+        paths = self._encode(requests, writing)
+        groups = [list(group) for _, group in groupby(paths, key=lambda path: path.task.request.group)]
+        groups.sort(key=lambda group: -max(len(path.ids) for path in group))
+        prefix = self._read_prefix(paths)
+        rows, budget = self.batch, TOKENS_PER_FORWARD[self.device.type]
+        while groups:
+            part = groups[: max(1, rows // len({path.task.index for path in groups[0]}))]
+            try:
+                self._answer_groups(part, prefix, budget, writing)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                rows, budget = rows // 2, budget // 2
+                torch.cuda.empty_cache()
+                continue
+            groups = groups[len(part) :]
+            for task in {path.task.index: path.task for group in part for path in group}.values():
+                yield task.index, task.response()
+
+    def _encode(self, requests: Sequence[Request], writing: Writing) -> list[_Path]:
+        """All sequences that have to be read, by one call of the tokenizer."""
+        places: dict[str, int] = {}
+        for request in requests:
+            # Behind a lone space no word was ever trained, so nothing is written there.
+            for text in (request.prompt, request.prompt.rstrip(" "), *_wholes(request)):
+                places.setdefault(text, len(places))
+        ids = encode(self.tokenizer, list(places))
+        labels = {name: label_tokens(self.tokenizer, name) for request in requests for name in request.labels}
+        found = []
+        for index, request in enumerate(requests):
+            task = _Task(index, request, [labels[name] for name in request.labels])
+            alone, prompt = ids[places[request.prompt]], ids[places[request.prompt.rstrip(" ")]]
+            wholes = {
+                choice: ids[places[text]] for choice, text in zip(request.choices, _wholes(request), strict=True)
+            }
+            # Where a tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
+            shared = shared_length(alone, list(wholes.values()))
+            if not prompt or not shared or any(len(whole) == shared for whole in wholes.values()):
+                raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
+            if request.write or request.labels:
+                found.append(_Path(task, prompt, None, []))
+                self._require_room(
+                    request,
+                    len(prompt) + (writing.max_new_tokens if request.write else 0),
+                    f"prompt and {writing.max_new_tokens} new tokens" if request.write else "the prompt",
+                )
+            for choice, whole in wholes.items():
+                found.append(_Path(task, whole[:-1], choice, whole[shared:]))
+                self._require_room(request, len(whole), "prompt and longest choice")
+        return found
+
+    def _require_room(self, request: Request, needed: int, what: str) -> None:
         if needed > self.context:
             raise InputError(
-                f"question {name}: {what} need {needed} tokens, the context of {self.name} is "
+                f"question {request.id}: {what} need {needed} tokens, the context of {self.name} is "
                 f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
             )
 
-    def _score_trees(self, trees: Sequence[Tree]) -> list[tuple[float, ...]]:
-        rows = [
-            [tree] if tree.length <= self.longest_tree else [Tree(tree.prompt, [b]) for b in tree.branches]
-            for tree in trees
+    @torch.inference_mode()
+    def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
+        """What all sequences begin with, as far as no logits are needed of it."""
+        if not self.longest_tree or not paths:
+            return _Prefix([], [])
+        length = min(common_length(paths[0].ids, path.ids) for path in paths)
+        length = min(length, *(len(path.ids) - max(1, len(path.wanted)) for path in paths))
+        if (
+            length < SHORTEST_PREFIX
+            or length >= self.longest_tree
+            or len({p.task.request.group for p in paths}) == 1
+        ):
+            return _Prefix([], [])
+        ids = paths[0].ids[:length]
+        output = self.network(
+            input_ids=torch.tensor([ids], device=self.device),
+            past_key_values=_Prefix([], []).cache(1),
+            use_cache=True,
+        )
+        return _Prefix(ids, [(layer.keys, layer.values) for layer in output.past_key_values.layers])
+
+    def _answer_groups(
+        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, writing: Writing
+    ) -> None:
+        """Fill in what the tasks of these groups came to."""
+        rows = [_grow(group, len(prefix.ids)) for group in groups]
+        trees = [row for row in rows if len(row.tree) + len(prefix.ids) <= self.longest_tree]
+        chains = [
+            _grow([path], 0)
+            for row in rows
+            if len(row.tree) + len(prefix.ids) > self.longest_tree
+            for path, _ in row.paths
         ]
-        scores = iter(self._score_rows([row for part in rows for row in part]))
-        return [tuple(value for _ in part for value in next(scores)) for part in rows]
+        starts: list[tuple[_Task, Start]] = []
+        for batch in by_budget([len(row.tree) for row in trees], budget):
+            starts += self._read([trees[i] for i in batch], prefix, in_branches=True)
+        for batch in by_budget([len(row.tree) for row in chains], budget):
+            starts += self._read([chains[i] for i in batch], _Prefix([], []), in_branches=False)
+        with torch.inference_mode():
+            written = decode(self.network, self.tokenizer, self.ends, [start for _, start in starts], writing)
+        for (task, _), completion in zip(starts, written, strict=True):
+            task.completion = completion
 
     @torch.inference_mode()
-    def _score_rows(self, rows: Sequence[Tree]) -> list[tuple[float, ...]]:
-        scores: dict[int, tuple[float, ...]] = {}
-        shared = [i for i, row in enumerate(rows) if len(row.branches) > 1]
-        alone = [i for i, row in enumerate(rows) if len(row.branches) == 1]
-        for part in (shared, alone):
-            for batch in by_budget([rows[i].length for i in part], TOKENS_PER_FORWARD[self.device.type]):
-                members = [part[i] for i in batch]
-                logits = self._forward([rows[i] for i in members], in_branches=part is shared)
-                for index, row in zip(members, logits, strict=True):
-                    scores[index] = branch_log_probs(row, rows[index])
-        return [scores[i] for i in range(len(rows))]
+    def _read(self, rows: Sequence[_Row], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
+        """Score the paths of some rows by one forward pass; returns where their completions start.
 
-    def _forward(self, rows: Sequence[Tree], *, in_branches: bool) -> torch.Tensor:
-        batch = lay_out(rows, self.tokenizer.pad_token_id)
-        branch = batch.branch.to(self.device)
-        mask = attention_mask(branch, self.network.dtype) if in_branches else (branch >= 0).long()
+        Rows without branches take a plain mask, which every architecture understands.
+        """
+        offset = len(prefix.ids)
+        batch = lay_out([r.tree for r in rows], [r.needed() for r in rows], self.tokenizer.pad_token_id, offset)
+        writes = any(path.task.request.write for row in rows for path, _ in row.paths)
+        cache = prefix.cache(len(rows)) if writes or offset else None
+        if in_branches:
+            mask = attention_mask(batch.seen.to(self.device), offset, self.network.dtype)
+        else:
+            mask = batch.real.long().to(self.device)
         output = self.network(
             input_ids=batch.ids.to(self.device),
             position_ids=batch.positions.to(self.device),
             attention_mask=mask,
             logits_to_keep=batch.keep,
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
-        logits: torch.Tensor = output.logits
-        return logits
-
-    @torch.inference_mode()
-    def complete(
-        self, requests: Sequence[Request], max_new_tokens: int, is_final: Callable[[Completion], bool]
-    ) -> list[Completion]:
-        """Greedy completions of one batch; rows stop at EOS, at `max_new_tokens` or when final."""
-        from transformers import StoppingCriteriaList
-
-        prompts = encode_prompts(self.tokenizer, [request.prompt for request in requests])
-        for request, ids in zip(requests, prompts, strict=True):
-            self._require_room(request.id, len(ids) + max_new_tokens, f"prompt and {max_new_tokens} new tokens")
-        width = max(map(len, prompts))
-        padding = [width - len(ids) for ids in prompts]
-        pad = self.tokenizer.pad_token_id
-        rows = torch.tensor([[pad] * n + ids for n, ids in zip(padding, prompts, strict=True)])
-        output = self.network.generate(
-            input_ids=rows.to(self.device),
-            attention_mask=torch.tensor([[0] * n + [1] * (width - n) for n in padding]).to(self.device),
-            max_new_tokens=max_new_tokens,
-            stopping_criteria=StoppingCriteriaList([_StopWhenFinal(self.tokenizer, padding, width, is_final)]),
-        )
-        return [
-            _completion(self.tokenizer, row[n:], width - n)
-            for row, n in zip(output.tolist(), padding, strict=True)
-        ]
+        first = batch.ids.shape[1] - batch.keep
+        starts = []
+        for index, (row, columns, logits) in enumerate(zip(rows, batch.columns, output.logits, strict=True)):
+            table = torch.log_softmax(logits.float(), dim=-1)
+            for path, nodes in row.paths:
+                places = [columns[node] for node in nodes]
+                if path.choice is not None:
+                    steps = [place - first for place in places[-len(path.wanted) :]]
+                    path.task.scores[path.choice] = table[steps, path.wanted].double().sum().item()
+                    continue
+                last = table[places[-1] - first]
+                for label, tokens in zip(path.task.request.labels, path.task.labels, strict=True):
+                    path.task.scores[label] = last[tokens].double().logsumexp(-1).item()
+                if path.task.request.write:
+                    columns_of_prompt = [*range(offset), *(offset + place for place in places)]
+                    starts.append(
+                        (path.task, Start(path.ids, int(last.argmax()), (cache, index, columns_of_prompt)))
+                    )
+        return starts
 
 
-def _completion(tokenizer: Tokenizer, ids: list[int], prompt_length: int) -> Completion:
-    return Completion(
-        text=str(tokenizer.decode(ids[prompt_length:], skip_special_tokens=True)),
-        decoded=str(tokenizer.decode(ids, skip_special_tokens=True)),
-    )
+def _wholes(request: Request) -> list[str]:
+    return [request.prompt + choice for choice in request.choices]
 
 
-class _StopWhenFinal:
-    """Stopping criterion per row; decodes only rows whose newest token can end a line."""
-
-    def __init__(
-        self, tokenizer: Tokenizer, padding: Sequence[int], width: int, is_final: Callable[[Completion], bool]
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.padding = padding
-        self.width = width
-        self.is_final = is_final
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        newest = self.tokenizer.batch_decode(input_ids[:, -1:].tolist())
-        done = [
-            "\n" in piece and self.is_final(_completion(self.tokenizer, row[n:], self.width - n))
-            for piece, row, n in zip(newest, input_ids.tolist(), self.padding, strict=True)
-        ]
-        return torch.tensor(done, device=input_ids.device)
+def _grow(paths: Sequence[_Path], skip: int) -> _Row:
+    """Lay paths into one tree, without the first `skip` tokens, which a prefix holds."""
+    tree = Tree()
+    return _Row(tree, [(path, tree.add(path.ids[skip:])) for path in paths])
 
 
 def load_model(
-    folder: Path, precision: Precision, *, adapter: Path | None = None, name: str | None = None
+    folder: Path,
+    precision: Precision,
+    *,
+    adapter: Path | None = None,
+    name: str | None = None,
+    batch: int = 32,
 ) -> LocalModel:
     """Load a model directory for the exam, with or without an adapter."""
     tokenizer = load_tokenizer(folder)
     quantization: Quantization = quantization_of(adapter) if adapter is not None else "none"
     network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
-    _decode_plainly(network, tokenizer)
     if adapter is not None:
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
@@ -178,77 +300,13 @@ def load_model(
         device=precision.device,
         context=context_length(network.config),
         longest_tree=longest_tree(network, tokenizer, precision.device),
+        batch=batch,
+        ends=_end_tokens(network, tokenizer),
     )
 
 
-def _decode_plainly(network: Any, tokenizer: Tokenizer) -> None:
-    """Forget a model's own habits of decoding (penalties, bans, top-k): transformers fills every setting that
-    a call leaves open from them. What ends a text stays."""
-    from transformers import GenerationConfig
-
+def _end_tokens(network: Any, tokenizer: Tokenizer) -> frozenset[int]:
+    """What ends a text for this model; its other habits of decoding (penalties, bans) are not ours."""
     ends = network.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
-    network.generation_config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def context_length(config: Any) -> int:
-    """Most tokens the model was built for; without bound where its positions have none."""
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
-
-
-def longest_tree(network: Any, tokenizer: Tokenizer, device: torch.device) -> int:
-    """Most tokens of a tree that the network scores as it would score each branch alone; 0 for none.
-
-    Raises:
-        InputError: the network cannot even be given a plain prompt.
-    """
-    if not _scores_trees_alike(network, tokenizer, device):
-        return 0
-    config = network.config.get_text_config()
-    # Our mask stands in for the window's own.
-    windows = [getattr(config, name, None) for name in ("window_size", "attention_chunk_size")]
-    if getattr(config, "use_sliding_window", True):
-        windows.append(getattr(config, "sliding_window", None))
-    return min(int(length) for length in (context_length(network.config), *windows) if length)
-
-
-@torch.inference_mode()
-def _scores_trees_alike(network: Any, tokenizer: Tokenizer, device: torch.device) -> bool:
-    """Whether a small tree gives each branch what it gets alone, changing one branch leaves the other untouched
-    to the last bit, and the network reads the positions that a tree gives it."""
-    vocabulary = min(len(tokenizer), network.config.get_text_config().vocab_size)
-    first, second, third = (vocabulary // 2 + i for i in range(3))
-    probe = LocalModel("probe", network, tokenizer, device, context=0, longest_tree=0)
-    prompt, branches = [first, second, third] * 4, [[third, first], [second, third, first]]
-    with loading(f"architecture {network.config.model_type}"):
-        alone = [
-            branch_log_probs(probe._forward([tree], in_branches=False)[0], tree)[0]
-            for tree in (Tree(prompt, [branch]) for branch in branches)
-        ]
-    try:
-        tree, other = Tree(prompt, branches), Tree(prompt, [[first, first], branches[1]])
-        logits = probe._forward([tree], in_branches=True)[0]
-        of_other = probe._forward([other], in_branches=True)[0]
-        in_place = _reads_positions(network, torch.tensor([prompt], device=device))
-    except (ValueError, RuntimeError, TypeError, IndexError):
-        return False  # an architecture that takes no mask of its own
-    # Wide enough for bfloat16's rounding over three tokens.
-    absolute, relative = (1e-3, 0.0) if network.dtype == torch.float32 else (0.2, 0.02)
-    together = branch_log_probs(logits, tree)
-    alike = all(
-        math.isclose(a, b, abs_tol=absolute, rel_tol=relative) for a, b in zip(together, alone, strict=True)
-    )
-    return alike and in_place and torch.equal(logits[-2:], of_other[-2:])
-
-
-def _reads_positions(network: Any, ids: torch.Tensor) -> bool:
-    """Whether other positions give other logits. Where tokens are placed by their distance in the row (ALiBi)
-    they do not, and on the small tree that is tried out the harm hides in bfloat16's rounding."""
-    plain = torch.arange(ids.shape[1], device=ids.device)[None]
-    near, far = (network(input_ids=ids, position_ids=p, use_cache=False).logits for p in (plain, 2 * plain))
-    return not torch.equal(near, far)
+    return frozenset(end for end in [*ends, tokenizer.eos_token_id] if end is not None)

@@ -15,7 +15,12 @@ _STAGES = ("base", "mfpt", "mpeft")
 
 
 def collect(folders: Iterable[Path]) -> list[Sitting]:
-    """All finished sittings below the folders; models in the order a run trains them, then by name,
+    """All finished sittings below the folders, see `collect_files`."""
+    return [sitting for _, sitting in collect_files(folders)]
+
+
+def collect_files(folders: Iterable[Path]) -> list[tuple[Path, Sitting]]:
+    """Summary files with their sittings below the folders; models in the order a run trains them, then by name,
     each with Japanese first. Models of one name that sat the same paper have their folder added to it.
 
     Raises:
@@ -51,7 +56,7 @@ def _sat_in(manifest: Manifest) -> list[str]:
     return exam["made"]["files"] if exam else []
 
 
-def _told_apart(found: Sequence[tuple[Path, Sitting]]) -> list[Sitting]:
+def _told_apart(found: Sequence[tuple[Path, Sitting]]) -> list[tuple[Path, Sitting]]:
     """The sittings, with its folder added to a name that stands for several models or sat a paper twice."""
     models = {(s.model, s.settings["fingerprint"], s.settings.get("adapter_fingerprint")) for _, s in found}
     papers = Counter((s.model, s.settings["benchmark"], s.settings["language"]) for _, s in found)
@@ -60,7 +65,7 @@ def _told_apart(found: Sequence[tuple[Path, Sitting]]) -> list[Sitting]:
     places = [path.parent for path, sitting in found if sitting.model in alike]
     above = os.path.commonpath(places) if places else ""
     return [
-        _renamed(sitting, path.parent.relative_to(above)) if sitting.model in alike else sitting
+        (path, _renamed(sitting, path.parent.relative_to(above)) if sitting.model in alike else sitting)
         for path, sitting in found
     ]
 

@@ -13,11 +13,12 @@ from rich.text import Text
 from jmedllm.exam.question import Language
 from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import Score
+from jmedllm.report.details import detail_markdown, details, print_detail
 from jmedllm.report.published import METRIC, TRACK, PublishedScore, published_scores, source
 
 _BOUNDS_NOTE = (
     "All values in %. Floor: what no skill earns on these items, an empty answer in track legacy and chance "
-    "in track likelihood. Ceiling: what the right answer itself earns. A score means something only between."
+    "elsewhere. Ceiling: what the right answer itself earns. A score means something only between."
 )
 _INTERVAL_NOTE = (
     "95 % interval: Wilson, the sampling error of n items. It says nothing of prompt or training seed."
@@ -84,6 +85,9 @@ def print_table(sittings: Sequence[Sitting], console: Console) -> None:
         console.print()
     for note in [*_terminal_notes(rows), *_asked_otherwise(sittings)]:
         console.print(Text(note, style="dim"))
+    for detail in details(sittings):
+        console.print()
+        print_detail(detail, console)
 
 
 def markdown(sittings: Sequence[Sitting]) -> str:
@@ -101,7 +105,8 @@ def markdown(sittings: Sequence[Sitting]) -> str:
         notes.append(f"Published: {_published_note()}")
     notes += _asked_otherwise(sittings)
     scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes)
-    return f"## Scores\n\n{scores}\n\n## Trace\n\n{_trace(sittings)}\n"
+    more = "".join(f"{detail_markdown(detail)}\n" for detail in details(sittings))
+    return f"## Scores\n\n{scores}\n\n{more}## Trace\n\n{_trace(sittings)}\n"
 
 
 def _trace(sittings: Sequence[Sitting]) -> str:

@@ -92,6 +92,7 @@ def _question(item: Line, wording: Line, facts: Line, language: Language) -> Que
         subject=facts.text("category"),
         flags=_flags(item, identity),
         prohibited=_prohibited(facts, count),
+        prohibited_plain=_prohibited_plain(facts, count),
         examinees=_examinees(facts, identity, count),
         examinees_right=_examinees_right(facts),
     )
@@ -143,6 +144,11 @@ def _prohibited(facts: Line, count: int) -> frozenset[int]:
     # Untidy upstream: ["cde"], full-width ["ｂ"], ["d", " e"].
     letters = unicodedata.normalize("NFKC", "".join(facts.texts("kinki"))).replace(" ", "")
     return frozenset(facts.choice("kinki", letter, count) for letter in letters)
+
+
+def _prohibited_plain(facts: Line, count: int) -> frozenset[int]:
+    plain = [entry for entry in facts.texts("kinki") if len(entry) == 1 and entry.isascii()]
+    return frozenset(facts.choice("kinki", letter, count) for letter in plain)
 
 
 def _examinees(facts: Line, identity: str, count: int) -> tuple[float, ...]:

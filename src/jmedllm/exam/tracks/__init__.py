@@ -1,25 +1,48 @@
 """Tracks: one module each; from what a model gave, through verdicts, to scores with floor and ceiling."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
 
+from jmedllm.exam.order import Shown
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score
-from jmedllm.exam.tracks import legacy, likelihood
+from jmedllm.exam.tracks import answer, legacy, likelihood, official
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model gave for one item; `response` or `log_probs` is None where no track needed it.
+class Given:
+    """What a model gave for one item; None where no track needed it.
 
     Attributes:
-        response: the answer as `legacy.extract_response` cut it out of the text.
-        log_probs: summed natural log-probability of each choice.
+        shown: the question as it was asked.
+        text: all that the model wrote.
+        line: the part of it that the published protocol reads, see `legacy.extract_response`.
+        truncated: whether the token limit ended the text.
+        log_probs: natural log-probability of each printed choice.
+        by_label: whether these are of the choices' labels, not of their texts.
     """
 
-    response: str | None = None
+    shown: Shown
+    text: str | None = None
+    line: str | None = None
+    truncated: bool = False
     log_probs: tuple[float, ...] | None = None
+    by_label: bool = False
+
+
+class Verdict(Protocol):
+    """What every track's verdict has: a frozen dataclass of plain values."""
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """Indices of the printed choices that were taken to be meant."""
+        ...
+
+    @property
+    def correct(self) -> bool:
+        """Whether the item counts as right in the track's main metric."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +52,49 @@ class Track:
     Attributes:
         needs: what the model must be asked for.
         applies: whether the track can judge a question.
-        judge: an item's verdict, a frozen dataclass, from a question and its `Answer`.
+        judge: an item's verdict.
         verdict: the class of that verdict.
         scores: scores over questions of one benchmark and language, and their verdicts.
     """
 
     needs: Literal["response", "log_probs"]
     applies: Callable[[Question], bool]
-    judge: Callable[[Question, Answer], Any]
+    judge: Callable[[Given], Verdict]
     verdict: type[Any]
     scores: Callable[[Sequence[Question], Sequence[Any]], list[Score]]
 
 
-def _judge_legacy(question: Question, answer: Answer) -> legacy.LegacyVerdict:
-    return legacy.judge(question, answer.response or "")
+def _judge_answer(given: Given) -> answer.AnswerVerdict:
+    return answer.judge(given.shown, given.text or "", truncated=given.truncated)
 
 
-def _judge_likelihood(question: Question, answer: Answer) -> likelihood.LikelihoodVerdict:
-    return likelihood.judge(question, answer.log_probs or ())
+def _judge_official(given: Given) -> answer.AnswerVerdict:
+    return official.award(given.shown.question, _judge_answer(given))
 
 
-TRACKS: dict[str, Track] = {
+def _judge_legacy(given: Given) -> legacy.LegacyVerdict:
+    return legacy.judge(given.shown, given.line or "")
+
+
+def _judge_likelihood(given: Given) -> likelihood.LikelihoodVerdict:
+    return likelihood.judge(given.shown.question, given.log_probs or (), by_label=given.by_label)
+
+
+TRACKS: Mapping[str, Track] = {
+    "answer": Track("response", answer.applies, _judge_answer, answer.AnswerVerdict, answer.scores),
     "legacy": Track("response", legacy.applies, _judge_legacy, legacy.LegacyVerdict, legacy.scores),
     "likelihood": Track(
         "log_probs", likelihood.applies, _judge_likelihood, likelihood.LikelihoodVerdict, likelihood.scores
     ),
+    "official": Track("response", official.applies, _judge_official, answer.AnswerVerdict, official.scores),
 }
+
+
+def judge(tracks: Sequence[str], given: Given) -> dict[str, dict[str, Any]]:
+    """Verdicts of the tracks that apply to an item, as plain values."""
+    return {
+        name: {field.name: getattr(verdict, field.name) for field in fields(TRACKS[name].verdict)}
+        for name in tracks
+        if TRACKS[name].applies(given.shown.question)
+        for verdict in [TRACKS[name].judge(given)]
+    }

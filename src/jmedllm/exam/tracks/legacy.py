@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cydifflib import SequenceMatcher
+from rapidfuzz.distance import JaroWinkler
 
+from jmedllm.exam.order import Shown, show
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score, score, share
 
@@ -22,13 +24,26 @@ class LegacyVerdict:
 
     Attributes:
         response: the answer as `extract_response` cut it out.
+        chosen: indices of the printed choices most similar to it, as many as the gold text has parts.
         exact: it equals the gold text.
         gestalt: the choices most similar to it are the right ones.
+        similarity: JMedLoRA's gestalt score: similarity of the response to the gold text, 0 to 1.
+        nearest: JMedLoRA's accuracy: the choice most similar to it is a right one.
+        jaro_winkler: Jaro-Winkler similarity to the gold text, which the published code names and never uses.
     """
 
     response: str
+    chosen: tuple[int, ...]
     exact: bool
     gestalt: bool
+    similarity: float
+    nearest: bool
+    jaro_winkler: float
+
+    @property
+    def correct(self) -> bool:
+        """The published tables give the gestalt match."""
+        return self.gestalt
 
 
 def applies(question: Question) -> bool:
@@ -73,36 +88,55 @@ def exact_match(gold: str, response: str) -> bool:
     return _clean(gold) == _clean(response)
 
 
-def gestalt_match(choices: Sequence[str], gold: str, response: str) -> bool:
-    """Whether the choices most similar to `response` are those in `gold`, a text of choices joined by ",".
+def nearest(choices: Sequence[str], gold: str, response: str) -> tuple[int, ...]:
+    """Indices of the choices most similar to `response`, best first, as many as `gold` has parts between commas.
 
-    As many are picked as `gold` has parts between commas, so a comma inside a choice makes an item that no
-    answer can win.
+    So a comma inside a choice makes an item that no answer can win. None where there are fewer choices.
     """
     parts = gold.split(",")
     if len(parts) > len(choices):
-        return False
+        return ()
     cleaned = _clean(response)
     # A stable sort keeps the first of equally similar choices in front, as the published code does.
-    by_similarity = sorted(choices, key=lambda choice: _similarity(choice, cleaned), reverse=True)
-    return sorted(by_similarity[: len(parts)]) == sorted(parts)
+    by_similarity = sorted(
+        range(len(choices)), key=lambda index: similarity(choices[index], cleaned), reverse=True
+    )
+    return tuple(by_similarity[: len(parts)])
 
 
-def judge(question: Question, response: str) -> LegacyVerdict:
-    """Judge a response that `extract_response` cut out."""
+def gestalt_match(choices: Sequence[str], gold: str, response: str) -> bool:
+    """Whether the choices most similar to `response` are those in `gold`, a text of choices joined by ","."""
+    return _matches(choices, gold, nearest(choices, gold, response))
+
+
+def _matches(choices: Sequence[str], gold: str, picked: Sequence[int]) -> bool:
+    return bool(picked) and sorted(choices[index] for index in picked) == sorted(gold.split(","))
+
+
+def judge(shown: Shown, response: str) -> LegacyVerdict:
+    """Judge a response that `extract_response` cut out. The gold text keeps the printed order."""
+    question, choices = shown.question, shown.permuted.choices
     gold = gold_text(question)
-    exact = exact_match(gold, response)
-    return LegacyVerdict(response, exact, gestalt_match(question.choices, gold, response))
+    picked = nearest(choices, gold, response)
+    return LegacyVerdict(
+        response=response,
+        chosen=shown.printed(picked),
+        exact=exact_match(gold, response),
+        gestalt=_matches(choices, gold, picked),
+        similarity=round(similarity(gold, _clean(response)), 6),
+        nearest=bool(picked) and shown.order[picked[0]] in question.gold,
+        jaro_winkler=round(JaroWinkler.similarity(gold, response), 6),
+    )
 
 
 def floor(questions: Sequence[Question]) -> list[LegacyVerdict]:
     """What an empty answer earns on each item."""
-    return [judge(question, "") for question in questions]
+    return [judge(show(question)[0], "") for question in questions]
 
 
 def ceiling(questions: Sequence[Question]) -> list[LegacyVerdict]:
     """What the right answer earns on each item."""
-    return [judge(question, gold_text(question)) for question in questions]
+    return [judge(show(question)[0], gold_text(question)) for question in questions]
 
 
 def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> list[Score]:
@@ -111,6 +145,7 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> 
     Floor and ceiling are measured on these very items.
     """
     low, high = floor(questions), ceiling(questions)
+    empty = sum(not verdict.response for verdict in verdicts)
     return [
         score(
             questions,
@@ -119,6 +154,7 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> 
             right=[verdict.exact for verdict in verdicts],
             floor=share([verdict.exact for verdict in low]),
             ceiling=share([verdict.exact for verdict in high]),
+            no_answer=empty,
         ),
         score(
             questions,
@@ -127,6 +163,7 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> 
             right=[verdict.gestalt for verdict in verdicts],
             floor=share([verdict.gestalt for verdict in low]),
             ceiling=share([verdict.gestalt for verdict in high]),
+            no_answer=empty,
         ),
     ]
 
@@ -135,7 +172,8 @@ def _clean(text: str) -> str:
     return text.replace(".", "").strip()
 
 
-def _similarity(choice: str, response: str) -> float:
+def similarity(choice: str, response: str) -> float:
+    """Gestalt similarity of two texts, 0 to 1."""
     # The ratio depends on the order of its arguments; the protocol takes the mean of both.
     forward = SequenceMatcher(None, choice, response).ratio()
     backward = SequenceMatcher(None, response, choice).ratio()

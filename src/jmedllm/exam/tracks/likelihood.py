@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.errors import InputError
+from jmedllm.exam.gold import has_answer, is_right, mean_chance, picks
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score, score
 
@@ -15,15 +16,16 @@ class LikelihoodVerdict:
 
     Attributes:
         chosen: indices of the choices picked by summed log-probability.
-        chosen_per_byte: indices picked by log-probability per UTF-8 byte of the choice's text.
+        chosen_per_byte: indices picked by log-probability per UTF-8 byte of the choice's text; None where labels
+            were scored.
         correct: `chosen` is a right answer.
         correct_per_byte: `chosen_per_byte` is a right answer.
     """
 
     chosen: tuple[int, ...]
-    chosen_per_byte: tuple[int, ...]
+    chosen_per_byte: tuple[int, ...] | None
     correct: bool
-    correct_per_byte: bool
+    correct_per_byte: bool | None
 
 
 def applies(question: Question) -> bool:
@@ -31,7 +33,7 @@ def applies(question: Question) -> bool:
 
     An empty text has no probability that could be compared.
     """
-    return _has_answer(question) and bool(question.choices) and all(question.choices)
+    return has_answer(question) and bool(question.choices) and all(question.choices)
 
 
 def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
@@ -39,8 +41,8 @@ def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
     return tuple(sorted(sorted(range(len(values)), key=lambda index: values[index], reverse=True)[:n]))
 
 
-def judge(question: Question, log_probs: Sequence[float]) -> LikelihoodVerdict:
-    """Judge the summed log-probabilities (natural log) of the choices' texts, in the order of the choices.
+def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodVerdict:
+    """Judge the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
 
     As many choices are picked as the right answer has.
 
@@ -49,20 +51,13 @@ def judge(question: Question, log_probs: Sequence[float]) -> LikelihoodVerdict:
     """
     if any(math.isnan(value) for value in log_probs):
         raise InputError(f"question {question.id!r}: the model gives NaN; try float32 or check its weights")
+    chosen = choose(log_probs, picks(question))
+    right = is_right(question, chosen)
+    if by_label:
+        return LikelihoodVerdict(chosen, None, right, None)
     per_byte = [value / len(choice.encode()) for value, choice in zip(log_probs, question.choices, strict=True)]
-    n = _picks(question)
-    chosen, chosen_per_byte = choose(log_probs, n), choose(per_byte, n)
-    return LikelihoodVerdict(
-        chosen, chosen_per_byte, _is_right(question, chosen), _is_right(question, chosen_per_byte)
-    )
-
-
-def chance(question: Question) -> float:
-    """Probability that choices picked at random are right: 1 / C(choices, picks) with one right answer."""
-    if "every_answer_right" in question.flags:
-        return 1.0
-    right = {answer for answer in (question.gold, *question.also_right) if len(answer) == _picks(question)}
-    return len(right) / math.comb(len(question.choices), _picks(question))
+    chosen_per_byte = choose(per_byte, picks(question))
+    return LikelihoodVerdict(chosen, chosen_per_byte, right, is_right(question, chosen_per_byte))
 
 
 def scores(questions: Sequence[Question], verdicts: Sequence[LikelihoodVerdict]) -> list[Score]:
@@ -70,24 +65,12 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LikelihoodVerdict])
 
     The floor is chance on these very items; the ceiling is 1.
     """
-    floor = math.fsum(chance(question) for question in questions) / len(questions)
-    metrics = {
-        "accuracy": [verdict.correct for verdict in verdicts],
-        "accuracy_per_byte": [verdict.correct_per_byte for verdict in verdicts],
-    }
+    floor = mean_chance(questions)
+    metrics = {"accuracy": [verdict.correct for verdict in verdicts]}
+    per_byte = [verdict.correct_per_byte for verdict in verdicts if verdict.correct_per_byte is not None]
+    if len(per_byte) == len(verdicts):
+        metrics["accuracy_per_byte"] = per_byte
     return [
         score(questions, track="likelihood", metric=metric, right=right, floor=floor, ceiling=1.0)
         for metric, right in metrics.items()
     ]
-
-
-def _has_answer(question: Question) -> bool:
-    return bool(question.gold) or "every_answer_right" in question.flags
-
-
-def _picks(question: Question) -> int:
-    return len(question.gold) or question.select
-
-
-def _is_right(question: Question, chosen: Sequence[int]) -> bool:
-    return "every_answer_right" in question.flags or set(chosen) in (question.gold, *question.also_right)

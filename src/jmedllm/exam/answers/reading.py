@@ -1,0 +1,52 @@
+"""What a response was taken to mean."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from jmedllm.exam.question import Question
+
+AnswerAs = Literal["text", "letter"]
+"""What the prompt asked to write; it decides where a choice's text is itself a letter."""
+
+NO_ANSWER = ("empty", "refused", "truncated", "ambiguous", "too many", "too few")
+"""Why a response is no answer. "too few" includes a text that names no choice, or no number, at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a response was taken to mean.
+
+    Attributes:
+        chosen: indices of choices; empty for no answer and for numeric items.
+        number: canonical decimal, for numeric items.
+        how: how it was read; for no answer one of `NO_ANSWER`. "text" in it: choices were named by their texts.
+    """
+
+    chosen: frozenset[int]
+    number: str | None
+    how: str
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer."""
+        return bool(self.chosen) or self.number is not None
+
+
+def nothing(reason: str) -> Reading:
+    """No answer, for one of the reasons in `NO_ANSWER`."""
+    return Reading(frozenset(), None, reason)
+
+
+def fits(question: Question, count: int) -> bool:
+    """Whether a right answer to `question` may have so many choices; which ones they are plays no part."""
+    if "every_answer_right" in question.flags:
+        return count > 0
+    return count > 0 and count in {question.select, *map(len, (question.gold, *question.also_right))}
+
+
+def counted(question: Question, chosen: Collection[int], how: str) -> Reading:
+    """The reading of these choices, or no answer if they are too many or too few."""
+    if fits(question, len(chosen)):
+        return Reading(frozenset(chosen), None, how)
+    return nothing("too many" if len(chosen) > question.select else "too few")

@@ -1,0 +1,79 @@
+"""The items of a paper as a task of lm-eval (EleutherAI's evaluation harness), so that others can sit the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jmedllm.errors import InputError
+from jmedllm.exam.prompts.asking import ask
+from jmedllm.exam.question import label
+from jmedllm.exam.sitting import Paper
+from jmedllm.files import write_atomic, write_jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One task.
+
+    Attributes:
+        n: items in it.
+        left_out: items of the paper with several right choices or none, which multiple choice there cannot ask.
+    """
+
+    task: str
+    n: int
+    left_out: int
+
+
+def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
+    """Write TASK.yaml and TASK.jsonl for each paper; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
+
+    Prompts are written out, so that what lm-eval asks is what we ask to the last character. The choices are their
+    texts, or their letters where the paper asks for letters.
+
+    Raises:
+        InputError: prompts go through a chat template, no item can be asked there, or `output` is unwritable.
+    """
+    exported = []
+    for paper in papers:
+        if paper.asking.chat:
+            raise InputError("export: prompts are written out, a chat template is the model's; leave --chat out")
+        rows = [_row(paper, index) for index, question in enumerate(paper.questions) if len(question.gold) == 1]
+        task = f"jmedllm_{paper.name.replace('.', '_').replace('-', '_')}"
+        if not rows:
+            raise InputError(f"{paper.name}: no item with exactly one right choice; choose another selection")
+        file = (output / f"{task}.jsonl").resolve()
+        write_jsonl(file, rows)
+        write_atomic(output / f"{task}.yaml", yaml.safe_dump(_task(task, file, paper), sort_keys=False))
+        exported.append(Exported(task, len(rows), len(paper.questions) - len(rows)))
+    return exported
+
+
+def _row(paper: Paper, index: int) -> dict[str, Any]:
+    question = paper.questions[index]
+    letters = [label(place) for place in range(len(question.choices))]
+    return {
+        "id": question.id,
+        "prompt": ask(paper.asking, question, chat_text=str),
+        "choices": letters if paper.by_label else list(question.choices),
+        "gold": next(iter(question.gold)),
+    }
+
+
+def _task(task: str, file: Path, paper: Paper) -> dict[str, Any]:
+    return {
+        "task": task,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "gold",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1, "questions": paper.questions_hash()},
+    }

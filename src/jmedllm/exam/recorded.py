@@ -1,0 +1,155 @@
+"""Answers that somebody else recorded, scored without any model."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError, unknown
+from jmedllm.exam.benchmarks import load
+from jmedllm.exam.benchmarks.reading import Line, lines
+from jmedllm.exam.order import show
+from jmedllm.exam.question import Language, Question, label
+from jmedllm.exam.selection import select
+from jmedllm.exam.statistics import Score
+from jmedllm.exam.tracks import TRACKS, Given, Verdict, legacy
+from jmedllm.exam.tracks.answer import AnswerVerdict, judge_letters
+from jmedllm.exam.tracks.official import Board, award, boards, exam_of, exam_of_year
+
+ID_KEYS, RESPONSE_KEYS = ("id", "problem_id"), ("response", "prediction")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What recorded responses were worth.
+
+    Attributes:
+        verdicts: by track and question id.
+        missing: ids of questions without a response; they count as no answer.
+    """
+
+    questions: tuple[Question, ...]
+    scores: tuple[Score, ...]
+    official: tuple[Board, ...]
+    verdicts: Mapping[str, Mapping[str, Verdict]]
+    missing: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: the scores, and the board of each year."""
+        return {
+            "scores": [asdict(score) for score in self.scores],
+            "official": [asdict(board) for board in self.official],
+            "missing": list(self.missing),
+        }
+
+
+def questions_answered(
+    benchmark: str | None,
+    file: Path | None,
+    language: Language,
+    data: Path,
+    *,
+    year: int | None = None,
+    selection: str = "all",
+) -> list[Question]:
+    """The questions of a benchmark, or of a user's own exam, that responses are about.
+
+    Raises:
+        InputError: not exactly one of benchmark and file is given, or they cannot be read.
+    """
+    if (benchmark is None) == (file is None):
+        raise InputError("give either --benchmark or --questions")
+    if file is not None and file.suffix != ".jsonl":
+        raise InputError(f"--questions {file}: an exam of your own is a .jsonl file")
+    if year is not None and benchmark != "igakuqa":
+        raise InputError("--year goes with --benchmark igakuqa only; leave it out")
+    questions = select(load(benchmark or str(file), language, data), selection)
+    if year is not None:
+        questions = [question for question in questions if exam_of(question) == exam_of_year(year)]
+    return questions
+
+
+def read_responses(files: Iterable[Path], known: Iterable[str]) -> dict[str, str]:
+    """Responses by question id, from JSONL files in any order.
+
+    Raises:
+        InputError: a line is broken, or its id is unknown or was given before; names the line.
+    """
+    ids = set(known)
+    responses: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for path in files:
+        for line in lines(path):
+            name = line.text(_key(line, ID_KEYS))
+            if name not in ids:
+                raise InputError(f"{path}:{line.number}: {unknown('question', name, ids)}")
+            if name in places:
+                raise InputError(
+                    f"{path}:{line.number}: question {name} was answered in {places[name]}; remove one"
+                )
+            places[name] = f"{path}:{line.number}"
+            responses[name] = line.text(_key(line, RESPONSE_KEYS), may_be_empty=True)
+    return responses
+
+
+def _key(line: Line, names: Sequence[str]) -> str:
+    return next((name for name in names if name in line.record), names[0])
+
+
+def score_responses(
+    questions: Sequence[Question],
+    responses: Mapping[str, str],
+    tracks: Sequence[str],
+    *,
+    strict_letters: bool = False,
+) -> Scored:
+    """Score recorded responses.
+
+    Args:
+        questions: at least one, all of one benchmark and language.
+        responses: raw text by question id.
+        tracks: names from `TRACKS` that read responses.
+        strict_letters: read answers by the plain comma split of the published table of candidates, and count
+            the prohibited choices as it does.
+
+    Raises:
+        InputError: a track needs a model, or can judge none of the questions.
+    """
+    scores: list[Score] = []
+    verdicts: dict[str, dict[str, Verdict]] = {}
+    official: list[Board] = []
+    for name in tracks:
+        if name not in TRACKS:
+            raise unknown("track", name, TRACKS)
+        if TRACKS[name].needs != "response":
+            raise InputError(f"track {name} needs a model's probabilities; choose answer, legacy or official")
+        judged = [question for question in questions if TRACKS[name].applies(question)]
+        if not judged:
+            raise InputError(f"track {name} can judge none of these questions; choose another track")
+        found = [_judge(name, question, responses.get(question.id, ""), strict_letters) for question in judged]
+        scores += TRACKS[name].scores(judged, found)
+        verdicts[name] = {question.id: verdict for question, verdict in zip(judged, found, strict=True)}
+        if name == "official":
+            official = boards(judged, found, plain_prohibited=strict_letters)
+    missing = tuple(question.id for question in questions if question.id not in responses)
+    return Scored(tuple(questions), tuple(scores), tuple(official), verdicts, missing)
+
+
+def _judge(track: str, question: Question, response: str, strict_letters: bool) -> Any:
+    if strict_letters and track != "legacy":
+        verdict = judge_letters(question, response)
+        return award(question, verdict) if track == "official" else verdict
+    return TRACKS[track].judge(Given(show(question)[0], response, legacy.extract_response(response)))
+
+
+def item_rows(scored: Scored) -> list[dict[str, Any]]:
+    """One verdict per question, of the first track: what was chosen, whether it was right, how it was read."""
+    verdicts = next(iter(scored.verdicts.values()))
+    return [{"id": name, **_item(verdict)} for name, verdict in verdicts.items()]
+
+
+def _item(verdict: Verdict) -> dict[str, Any]:
+    number = verdict.number if isinstance(verdict, AnswerVerdict) else None
+    how = verdict.how if isinstance(verdict, AnswerVerdict) else "most similar"
+    chosen = [label(index) for index in verdict.chosen]
+    return {"chosen": number if number is not None else chosen, "correct": verdict.correct, "how": how}

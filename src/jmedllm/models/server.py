@@ -1,0 +1,168 @@
+"""A model behind an OpenAI-compatible server, asked by several requests at once."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.files import to_json
+from jmedllm.models import Completion, Request, Response, Writing
+
+KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
+"""Environment variables in which a key is looked for, in this order."""
+
+RETRIES, TIMEOUT_S = 8, 120.0
+"""After 429, 5xx, time-outs and broken connections a request is sent again, later each time; the server's own
+Retry-After is kept to. The limit is for one attempt."""
+
+TOP_CHAT, TOP_TEXT = 20, 5
+"""Most likely tokens that a server is asked for; more is refused by some."""
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """A served model.
+
+    Attributes:
+        client: `openai.OpenAI`.
+        chat: whether questions go out as chat turns, to which the server applies the model's template.
+        concurrency: most requests at a time.
+    """
+
+    name: str
+    client: Any
+    chat: bool
+    concurrency: int = 8
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        """The turns themselves: the template is the server's."""
+        return to_json(messages)
+
+    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+        """Responses as they come; see `Model`. When one fails for good, those under way are still handed out.
+
+        Raises:
+            InputError: choices' texts are to be scored, which no server does; or a request fails for good.
+        """
+        if any(request.choices for request in requests):
+            raise InputError(
+                "a server gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
+                "track likelihood out"
+            )
+        waiting = iter(enumerate(requests))
+        running: dict[Future[Response], int] = {}
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            while True:
+                while failure is None and len(running) < self.concurrency and (each := next(waiting, None)):
+                    running[pool.submit(self._ask, each[1], writing)] = each[0]
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(future)
+                    if (error := future.exception()) is None:
+                        yield index, future.result()
+                    else:
+                        failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _ask(self, request: Request, writing: Writing) -> Response:
+        from openai import APIConnectionError, APIStatusError, OpenAIError
+
+        try:
+            completion = self._write(request, writing) if request.write else None
+            log_probs = self._read_labels(request) if request.labels else None
+        except APIStatusError as error:
+            raise InputError(
+                f"question {request.id}: server says {error.status_code}: {_reason(error)}"
+            ) from error
+        except APIConnectionError as error:
+            raise InputError(
+                f"server {self.client.base_url}: cannot be reached: {error.__cause__ or error}; is it running? "
+                "What was answered so far is kept"
+            ) from error
+        except (OpenAIError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"question {request.id}: the server's answer cannot be read: {type(error).__name__}: {error}"
+            ) from error
+        return Response(completion, log_probs)
+
+    def _write(self, request: Request, writing: Writing) -> Completion:
+        limit = {"max_tokens": writing.max_new_tokens, "temperature": 0.0}
+        if self.chat:
+            reply = self.client.chat.completions.create(
+                model=self.name, messages=json.loads(request.prompt), **limit
+            ).choices[0]
+            text = reply.message.content or ""
+        else:
+            reply = self.client.completions.create(model=self.name, prompt=request.prompt, **limit).choices[0]
+            text = reply.text
+        return Completion(str(text), request.prompt + text, truncated=reply.finish_reason == "length")
+
+    def _read_labels(self, request: Request) -> tuple[float, ...]:
+        top = self._top_tokens(request)
+        if not top:
+            raise InputError(f"server {self.client.base_url} gives no probabilities; leave track likelihood out")
+        found = {label: [value for token, value in top if token.strip() == label] for label in request.labels}
+        # A label that is not among them is no more likely than the last of them.
+        least = min(value for _, value in top)
+        return tuple(_log_sum(values) if values else least for values in found.values())
+
+    def _top_tokens(self, request: Request) -> list[tuple[str, float]]:
+        if self.chat:
+            reply = self.client.chat.completions.create(
+                model=self.name,
+                messages=json.loads(request.prompt),
+                max_tokens=1,
+                temperature=0.0,
+                logprobs=True,
+                top_logprobs=TOP_CHAT,
+            ).choices[0]
+            content = reply.logprobs.content if reply.logprobs else None
+            return [(each.token, each.logprob) for each in content[0].top_logprobs] if content else []
+        reply = self.client.completions.create(
+            model=self.name, prompt=request.prompt, max_tokens=1, temperature=0.0, logprobs=TOP_TEXT
+        ).choices[0]
+        listed = reply.logprobs.top_logprobs if reply.logprobs else None
+        return list(listed[0].items()) if listed else []
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    import math
+
+    top = max(values)
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))
+
+
+def _reason(error: Any) -> str:
+    return str(error.message).splitlines()[0][:200]
+
+
+def connect(url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s: float = TIMEOUT_S) -> ServerModel:
+    """A served model.
+
+    Args:
+        url: where the server's API begins, such as http://127.0.0.1:8000/v1.
+        name: what the server calls the model.
+        chat: see `ServerModel`.
+        concurrency: most requests at a time.
+        timeout_s: longest one attempt may take.
+
+    Raises:
+        InputError: no key is set, or the openai package is not installed.
+    """
+    try:
+        from openai import OpenAI
+    except ImportError:
+        raise InputError(
+            "servers need the openai package; install it with: pip install 'jmedllm[openai]'"
+        ) from None
+    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+    if key is None:
+        raise InputError(f"no key for {url}: set {KEYS[0]} (any text, where the server wants none)")
+    client = OpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=RETRIES)
+    return ServerModel(name, client, chat, concurrency)

@@ -1,0 +1,129 @@
+"""Token trees: sequences that begin alike are computed once, and one forward pass reads them all."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+
+@dataclass(slots=True)
+class Tree:
+    """Token sequences laid into one another as far as they begin alike. A node is a token in its context.
+
+    Attributes:
+        ids: token of each node; a node's parent comes before it.
+        parents: node before each node; -1 where there is none.
+        depths: tokens before each node.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    _children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, tokens: Sequence[int], after: int = -1) -> list[int]:
+        """Lay a sequence in, behind the node `after`; returns its nodes."""
+        path = []
+        for token in tokens:
+            node = self._children.get((after, token))
+            if node is None:
+                node = len(self.ids)
+                self._children[after, token] = node
+                self.ids.append(token)
+                self.parents.append(after)
+                self.depths.append(0 if after < 0 else self.depths[after] + 1)
+            path.append(node)
+            after = node
+        return path
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBatch:
+    """Trees side by side, padded on the left. B trees, T tokens.
+
+    Attributes:
+        ids: [B, T] token ids.
+        positions: [B, T], by depth.
+        seen: [B, T, T], whether a token (row) sees another (column): itself and what comes before it.
+        real: [B, T], False for padding.
+        columns: column of every node of each tree.
+        keep: how many last columns hold every node whose logits are needed.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    seen: torch.Tensor
+    real: torch.Tensor
+    columns: list[list[int]]
+    keep: int
+
+
+def lay_out(trees: Sequence[Tree], needed: Sequence[Collection[int]], pad_id: int, offset: int = 0) -> TreeBatch:
+    """Lay trees out for one forward pass.
+
+    Args:
+        trees: at least one.
+        needed: nodes of each tree whose logits are read; they come to stand at the end, which the mask allows.
+        pad_id: token for the padding, which sees itself so that no softmax row is empty.
+        offset: tokens that come before all trees, added to the positions.
+    """
+    width, keep = max(map(len, trees)), max(map(len, needed))
+    ids = np.full((len(trees), width), pad_id)
+    positions = np.zeros((len(trees), width), dtype=np.int64)
+    seen = np.zeros((len(trees), width, width), dtype=bool)
+    seen[:, range(width), range(width)] = True
+    real = np.zeros((len(trees), width), dtype=bool)
+    columns = []
+    for row, (tree, last) in enumerate(zip(trees, needed, strict=True)):
+        order = [node for node in range(len(tree)) if node not in last] + sorted(last)
+        start = width - len(tree)
+        real[row, start:] = True
+        ids[row, start:] = np.asarray(tree.ids)[order]
+        positions[row, start:] = np.asarray(tree.depths)[order] + offset
+        seen[row, start:, start:] = _ancestors(tree)[np.ix_(order, order)]
+        place = [0] * len(tree)
+        for column, node in enumerate(order, start):
+            place[node] = column
+        columns.append(place)
+    return TreeBatch(
+        torch.from_numpy(ids),
+        torch.from_numpy(positions),
+        torch.from_numpy(seen),
+        torch.from_numpy(real),
+        columns,
+        max(1, keep),
+    )
+
+
+def _ancestors(tree: Tree) -> np.ndarray:
+    """[n, n] whether a node (row) is another (column) or comes behind it."""
+    seen = np.zeros((len(tree), len(tree)), dtype=bool)
+    for node, parent in enumerate(tree.parents):
+        if parent >= 0:
+            seen[node] = seen[parent]
+        seen[node, node] = True
+    return seen
+
+
+def attention_mask(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
+    """Additive mask [B, 1, T, prefix + T] of a tree batch behind a prefix that every token sees."""
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    mask.masked_fill_(~seen, torch.finfo(dtype).min)
+    return torch.nn.functional.pad(mask, (prefix, 0))[:, None]
+
+
+def by_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group indices, longest first, so that rows times the longest row stays within `budget` tokens."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,122 @@
+"""Comparing exams item by item: models with one another, and one model's Japanese with its English."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jmedllm.errors import InputError
+from jmedllm.exam.records import Record, read_finished
+from jmedllm.exam.sitting import Sitting
+from jmedllm.exam.statistics import Paired, holm, paired
+from jmedllm.exam.tracks import TRACKS
+from jmedllm.report.collect import collect_files
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two answerers on the items both were judged on.
+
+    Attributes:
+        first: model and language of the one.
+        second: of the other.
+        paired: difference of their accuracies, the second's minus the first's.
+        p_holm: the probability in `paired`, adjusted for all comparisons of this table (Holm 1979).
+    """
+
+    benchmark: str
+    track: str
+    first: str
+    second: str
+    paired: Paired
+    p_holm: float = 1.0
+
+
+def compare(folders: Sequence[Path]) -> list[Comparison]:
+    """Every pair of models on every paper both sat, and each model's Japanese against its English.
+
+    Raises:
+        InputError: a folder holds no finished exam, or there is nothing to compare.
+    """
+    sat = [(sitting, read_finished(path.with_suffix(".jsonl"))) for path, sitting in collect_files(folders)]
+    found = [each for pair in combinations(sat, 2) for each in _compare_two(*pair)]
+    if not found:
+        raise InputError(
+            "nothing to compare: give exams of two models on one benchmark, or of one in both languages"
+        )
+    adjusted = holm([each.paired.p for each in found])
+    return [replace(each, p_holm=p) for each, p in zip(found, adjusted, strict=True)]
+
+
+def _compare_two(
+    first: tuple[Sitting, dict[str, Record]], second: tuple[Sitting, dict[str, Record]]
+) -> Iterator[Comparison]:
+    (one, its), (other, others) = first, second
+    same_paper = _paper(one) == _paper(other)
+    other_language = one.model == other.model and _paper(one)[0] == _paper(other)[0]
+    if not (same_paper or other_language) or (same_paper and other_language):
+        return
+    for track in TRACKS:
+        common = [
+            key for key in its if key in others and track in its[key].verdicts and track in others[key].verdicts
+        ]
+        if not common:
+            continue
+        if same_paper and any(its[key].question_hash != others[key].question_hash for key in common):
+            raise InputError(f"{one.model} and {other.model} sat different versions of {' '.join(_paper(one))}")
+        right = [[_is_right(track, records[key]) for key in common] for records in (its, others)]
+        yield Comparison(_paper(one)[0], track, _name(one), _name(other), paired(*right))
+
+
+def _is_right(track: str, record: Record) -> bool:
+    return bool(TRACKS[track].verdict(**record.verdicts[track]).correct)
+
+
+def _paper(sitting: Sitting) -> tuple[str, str]:
+    return sitting.settings["benchmark"], sitting.settings["language"]
+
+
+def _name(sitting: Sitting) -> str:
+    return f"{sitting.model} {sitting.settings['language']}"
+
+
+def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
+    """One row for each comparison, and what the columns mean."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("benchmark", "track", "first → second"):
+        table.add_column(name, overflow="fold")
+    for name in ("n", "−/+", "difference", "95 %", "p", "Holm", "could show"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found:
+        pair = each.paired
+        table.add_row(
+            each.benchmark,
+            each.track,
+            f"{each.first} → {each.second}",
+            f"{pair.n:,}",
+            f"{pair.only_first}/{pair.only_second}",
+            f"{100 * pair.difference:+.1f}",
+            f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]",
+            _probability(pair.p),
+            _probability(each.p_holm),
+            f"{100 * pair.detectable:.1f}",
+            style="bold" if each.p_holm < 0.05 else "",
+        )
+    console.print(table)
+    console.print(Text(NOTE, style="dim"))
+
+
+NOTE = (
+    "Differences of accuracy in points, second minus first, on the items both answered. −/+: items that only the "
+    "first or only the second got right. p: exact McNemar; Holm: adjusted for all rows; bold below 0.05. Could "
+    "show: the smallest difference that so many items, disagreeing so often, show in four of five experiments."
+)
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,117 @@
+"""What sittings tell besides their scores, as small tables: the ministry's verdict, rotations, calibration."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jmedllm.exam.rotations import Rotations
+from jmedllm.exam.sitting import Sitting
+from jmedllm.exam.tracks.official import MOST_PROHIBITED, Board
+
+OUTCOME = {True: "pass", False: "fail", None: "items missing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One table of texts, with what must be said of it."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
+    """All that there is to tell, in the order of the sittings."""
+    if boards := [(_who(sitting), board) for sitting in sittings for board in sitting.official]:
+        yield board_detail(boards)
+    if turned := tuple(_rotation(sitting, found) for sitting in sittings for found in sitting.rotations):
+        yield Detail(
+            "Order of the choices",
+            ("model", "track", "turns", "n", "accuracy", "alike", "95 % interval", "place picked too often"),
+            turned,
+            "Accuracy: mean over all turns. Alike: questions with the same answer in every turn. The last column "
+            "is the place picked most beyond its share of right answers, in points.",
+        )
+    if rows := tuple(
+        (
+            _who(sitting),
+            f"{found.n:,}",
+            f"{100 * found.expected_error:.1f}",
+            f"{found.brier:.3f}",
+        )
+        for sitting in sittings
+        if (found := sitting.calibration)
+    ):
+        yield Detail(
+            "Calibration",
+            ("model", "n", "expected error", "Brier"),
+            rows,
+            "From the choices' probabilities, items with one right choice. Expected error in points: how far "
+            "confidence is from the share right. Brier: 0 is perfect, guessing among five gives 0.8.",
+        )
+
+
+def board_detail(boards: Sequence[tuple[str, Board]]) -> Detail:
+    """Points, marks and pass or fail; each board with whose it is."""
+    return Detail(
+        "The ministry's rule",
+        ("model", "exam", "right", "points", "95 %", "required", "general", "prohibited", "pictures", ""),
+        tuple(
+            (
+                who,
+                f"{board.exam} ({board.year})",
+                f"{board.correct}/{board.n}",
+                f"{board.points}/{board.max_points}",
+                f"{board.points_low}-{board.points_high}",
+                f"{board.required}/{board.required_mark}",
+                f"{board.general}/{board.general_mark}",
+                f"{board.prohibited}/{MOST_PROHIBITED}",
+                f"{board.image_correct}/{board.image_n}",
+                OUTCOME[board.passed],
+            )
+            for who, board in boards
+        ),
+        "Points of those to be had. Required and general: points of those needed to pass. Prohibited: items with "
+        "a prohibited choice picked, of those allowed. Pictures: right answers to items whose picture we lack.",
+    )
+
+
+def _rotation(sitting: Sitting, found: Rotations) -> tuple[str, ...]:
+    worst = max(range(len(found.position_bias)), key=lambda place: found.position_bias[place])
+    return (
+        _who(sitting),
+        found.track,
+        str(found.turns),
+        f"{found.n:,}",
+        f"{100 * found.accuracy:.1f}",
+        f"{100 * found.alike:.1f}",
+        f"[{100 * found.alike_low:.1f}, {100 * found.alike_high:.1f}]",
+        f"{worst + 1}: {100 * found.position_bias[worst]:+.1f}",
+    )
+
+
+def _who(sitting: Sitting) -> str:
+    return f"{sitting.model} {sitting.settings['benchmark']} {sitting.settings['language']}"
+
+
+def print_detail(detail: Detail, console: Console) -> None:
+    """On the terminal."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
+    for index, name in enumerate(detail.head):
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    for row in detail.rows:
+        table.add_row(*map(Text, row))
+    console.print(Text(detail.title, style="bold"))
+    console.print(table)
+    console.print(Text(detail.note, style="dim"))
+
+
+def detail_markdown(detail: Detail) -> str:
+    """As a Markdown section."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (detail.head, ("---",) * len(detail.head), *detail.rows)]
+    return f"## {detail.title}\n\n" + "\n".join(lines) + f"\n\n{detail.note}\n"

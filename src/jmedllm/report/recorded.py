@@ -1,0 +1,42 @@
+"""The outcome of `jmedllm score` on the terminal."""
+
+from collections import Counter
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jmedllm.exam.recorded import Scored
+from jmedllm.exam.tracks.answer import AnswerVerdict
+from jmedllm.report.details import board_detail, print_detail
+
+MISSING_SHOWN = 10
+
+
+def print_scored(scored: Scored, console: Console) -> None:
+    """Scores with interval, floor and ceiling; how answers were read; pass or fail of each year."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("track")
+    for name in ("n", "score", "95 % interval", "floor", "ceiling", "no answer"):
+        table.add_column(name, justify="right")
+    for score in scored.scores:
+        interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
+        bounds = f"{100 * score.floor:.1f}", f"{100 * score.ceiling:.1f}"
+        table.add_row(
+            f"{score.track} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, *bounds,
+            f"{score.no_answer:,}",
+        )  # fmt: skip
+    console.print(table)
+    if scored.official:
+        console.print()
+        print_detail(board_detail([("recorded", board) for board in scored.official]), console)
+    for name, verdicts in scored.verdicts.items():
+        ways = Counter(verdict.how for verdict in verdicts.values() if isinstance(verdict, AnswerVerdict))
+        if ways:
+            told = ", ".join(f"{how} {count:,}" for how, count in ways.most_common())
+            console.print(Text(f"Track {name}, how answers were read: {told}.", style="dim"))
+    if scored.missing:
+        shown = ", ".join(scored.missing[:MISSING_SHOWN])
+        more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""
+        console.print(Text(f"{len(scored.missing)} questions have no response: {shown}{more}.", style="yellow"))

@@ -1,0 +1,91 @@
+"""Recorded answers scored without a model: in any order, with what is missing, and every bad file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmedllm.errors import InputError
+from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
+
+EXAM = [
+    {"id": "1", "language": "ja", "question": "壊血病は", "choices": ["鉄", "ビタミンC", "亜鉛"], "answer": ["b"]},
+    {"id": "2", "language": "ja", "question": "2つ選べ", "choices": ["胃", "肺", "肝"], "answer": ["a", "c"]},
+    {"id": "3", "language": "ja", "question": "何mgか", "choices": [], "answer": "7.2"},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def exam(tmp_path: Path) -> Path:
+    return write(tmp_path / "mine.jsonl", EXAM)
+
+
+def test_answers_in_any_order_under_either_name(exam: Path, tmp_path: Path) -> None:
+    questions = questions_answered(None, exam, "ja", tmp_path)
+    first = write(tmp_path / "a.jsonl", [{"id": "3", "response": "答えは７．２ mg"}])
+    second = write(tmp_path / "b.jsonl", [{"problem_id": "1", "prediction": "b", "explanation": "x"}])
+    responses = read_responses([first, second], [question.id for question in questions])
+    scored = score_responses(questions, responses, ["answer", "legacy"])
+    assert scored.missing == ("2",)
+    accuracy, exact, gestalt = scored.scores
+    assert (accuracy.track, accuracy.n, accuracy.correct, accuracy.no_answer) == ("answer", 3, 2, 1)
+    assert accuracy.floor == pytest.approx((1 / 3 + 1 / 3) / 3)
+    assert (exact.metric, exact.n, gestalt.metric) == ("exact_match", 2, "gestalt_match")
+    assert item_rows(scored) == [
+        {"id": "1", "chosen": ["b"], "correct": True, "how": "label"},
+        {"id": "2", "chosen": [], "correct": False, "how": "empty"},
+        {"id": "3", "chosen": "7.2", "correct": True, "how": "stated number"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (['{"id": "1", "response": "b"}'] * 2, r"r\.jsonl:2: question 1 was answered in .*r\.jsonl:1; remove one"),
+        (['{"id": "9", "response": "b"}'], r"r\.jsonl:1: unknown question '9'"),
+        (['{"id": "1"}'], r'r\.jsonl:1: field "response": expected a text, found nothing'),
+        (['{"response": "b"}'], r'r\.jsonl:1: field "id": expected a text, found nothing'),
+        (['{"id": "1", "response": 3}'], r'r\.jsonl:1: field "response": expected a text, found 3'),
+        (["", "", '{"id": "1", "respo'], r"r\.jsonl:3: broken JSON: .*; mend or remove the line"),
+    ],
+)
+def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], problem: str) -> None:
+    (tmp_path / "r.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=problem):
+        read_responses([tmp_path / "r.jsonl"], ["1", "2", "3"])
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda exam: questions_answered(None, None, "ja", exam), "give either --benchmark or --questions"),
+        (lambda exam: questions_answered("igakuqa", exam, "ja", exam), "give either --benchmark or --questions"),
+        (
+            lambda exam: questions_answered(None, exam, "ja", exam, year=2022),
+            "--year goes with --benchmark igakuqa",
+        ),
+        (lambda exam: questions_answered(None, exam, "en", exam), 'no question with "language": "en"'),
+        (lambda exam: score(exam, "likelihood"), "track likelihood needs a model's probabilities"),
+        (lambda exam: score(exam, "official"), "track official can judge none of these questions"),
+        (lambda exam: score(exam, "answr"), "unknown track 'answr': did you mean answer?"),
+    ],
+)
+def test_what_cannot_be_scored_is_said(exam: Path, call: Callable[[Path], object], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        call(exam)
+
+
+def score(exam: Path, track: str) -> object:
+    return score_responses(questions_answered(None, exam, "ja", exam), {}, [track])
+
+
+def test_a_year_that_never_was(shared: Path) -> None:
+    with pytest.raises(InputError, match="no exam of 2011; there are 2018 to 2022"):
+        questions_answered("igakuqa", None, "ja", shared, year=2011)

@@ -1,0 +1,43 @@
+"""The choice of device and number format."""
+
+import pytest
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.precision import DeviceName, PrecisionName, choose_precision
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16", "float32"])
+def test_cuda_that_is_not_there(no_gpu: None, precision: PrecisionName):
+    with pytest.raises(InputError) as error:
+        choose_precision(precision, "cuda")
+    # No option is named: `run`, `pretrain` and `tune` take the device from the recipe alone.
+    assert str(error.value) == ("device cuda: no CUDA device is visible; use device cpu or a CUDA build of torch")
+
+
+@pytest.mark.parametrize(
+    ("amx", "precision", "device", "expected"),
+    [
+        (True, "auto", "auto", ("cpu", "bfloat16", "this CPU multiplies in bfloat16 (AMX)")),
+        (False, "auto", "auto", ("cpu", "float32", "this CPU has no fast bfloat16 (AMX)")),
+        (False, "auto", "cpu", ("cpu", "float32", "this CPU has no fast bfloat16 (AMX)")),
+        (True, "float32", "cpu", ("cpu", "float32", "asked for")),
+        (False, "bfloat16", "cpu", ("cpu", "bfloat16", "asked for")),
+    ],
+)
+def test_choice_without_a_gpu(
+    no_gpu: None,
+    monkeypatch: pytest.MonkeyPatch,
+    amx: bool,
+    precision: PrecisionName,
+    device: DeviceName,
+    expected: tuple[str, str, str],
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    chosen = choose_precision(precision, device)
+    assert (chosen.device.type, chosen.name, chosen.reason) == expected
