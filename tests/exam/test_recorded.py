@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jmedllm.errors import InputError
+from jmedllm.exam.question import label
 from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
 
 EXAM = [
@@ -89,3 +90,28 @@ def score(exam: Path, track: str) -> object:
 def test_a_year_that_never_was(shared: Path) -> None:
     with pytest.raises(InputError, match="no exam of 2011; there are 2018 to 2022"):
         questions_answered("igakuqa", None, "ja", shared, year=2011)
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("igakuqa", "ja"),
+        ("igakuqa", "en"),
+        ("medqa", "en"),
+        ("medqa-5", "en"),
+        ("medmcqa", "en"),
+        ("mmlu", "en"),
+        ("jmmlu", "ja"),
+    ],
+)
+def test_gold_fed_back_is_all_right_and_nothing_is_all_wrong(shared: Path, name: str, language: Any) -> None:
+    asked = [q for q in questions_answered(name, None, language, shared) if q.gold or q.number is not None]
+    texts = {q.id: q.number or ",".join(q.gold_choices) for q in asked}
+    letters = {q.id: q.number or ",".join(label(index) for index in sorted(q.gold)) for q in asked}
+    [as_text], [as_letters] = (score_responses(asked, given, ["answer"]).scores for given in (texts, letters))
+    # The right choice of 114C11 is a space in the data, which as a text is nothing.
+    blank = sum(not text.strip() for text in texts.values())
+    assert blank == (1 if (name, language) == ("igakuqa", "ja") else 0)
+    assert as_letters.correct == as_letters.n and as_text.correct == as_text.n - blank
+    [empty] = score_responses(asked, {}, ["answer"]).scores
+    assert (empty.correct, empty.no_answer) == (0, len(asked))

@@ -1,5 +1,6 @@
 """Answers that somebody else recorded, scored without any model."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,12 +10,15 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import load
 from jmedllm.exam.benchmarks.reading import Line, lines
 from jmedllm.exam.order import show
+from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Language, Question, label
 from jmedllm.exam.selection import select
 from jmedllm.exam.statistics import Score
 from jmedllm.exam.tracks import TRACKS, Given, Verdict, legacy
 from jmedllm.exam.tracks.answer import AnswerVerdict, judge_letters
 from jmedllm.exam.tracks.official import Board, award, boards, exam_of, exam_of_year
+
+_LETTERS = re.compile(r"\s*[a-zA-Z](\s*,\s*[a-zA-Z])*\s*")
 
 ID_KEYS, RESPONSE_KEYS = ("id", "problem_id"), ("response", "prediction")
 
@@ -115,6 +119,7 @@ def score_responses(
     Raises:
         InputError: a track needs a model, or can judge none of the questions.
     """
+    answer_as = _form(questions, responses)
     scores: list[Score] = []
     verdicts: dict[str, dict[str, Verdict]] = {}
     official: list[Board] = []
@@ -126,7 +131,10 @@ def score_responses(
         judged = [question for question in questions if TRACKS[name].applies(question)]
         if not judged:
             raise InputError(f"track {name} can judge none of these questions; choose another track")
-        found = [_judge(name, question, responses.get(question.id, ""), strict_letters) for question in judged]
+        found = [
+            _judge(name, question, responses.get(question.id, ""), answer_as, strict_letters)
+            for question in judged
+        ]
         scores += TRACKS[name].scores(judged, found)
         verdicts[name] = {question.id: verdict for question, verdict in zip(judged, found, strict=True)}
         if name == "official":
@@ -135,11 +143,20 @@ def score_responses(
     return Scored(tuple(questions), tuple(scores), tuple(official), verdicts, missing)
 
 
-def _judge(track: str, question: Question, response: str, strict_letters: bool) -> Any:
+def _form(questions: Sequence[Question], responses: Mapping[str, str]) -> AnswerForm:
+    """Whether these are letters or texts, by what most of them are: a choice's text may be another's letter."""
+    written = [responses[question.id] for question in questions if responses.get(question.id, "").strip()]
+    letters = sum(bool(_LETTERS.fullmatch(response)) for response in written)
+    return "letter" if 2 * letters > len(written) else "text"
+
+
+def _judge(track: str, question: Question, response: str, answer_as: AnswerForm, strict_letters: bool) -> Any:
     if strict_letters and track != "legacy":
         verdict = judge_letters(question, response)
         return award(question, verdict) if track == "official" else verdict
-    return TRACKS[track].judge(Given(show(question)[0], response, legacy.extract_response(response)))
+    return TRACKS[track].judge(
+        Given(show(question)[0], response, legacy.extract_response(response), answer_as=answer_as)
+    )
 
 
 def item_rows(scored: Scored) -> list[dict[str, Any]]:

@@ -288,7 +288,7 @@ def _record(paper: Paper, shown: Shown, response: Response) -> Record:
         line=None if completion is None else legacy.extract_response(_to_read(paper.asking, completion)),
         truncated=completion is not None and completion.truncated,
         log_probs=_as_printed(shown, response.log_probs),
-        by_label=paper.by_label,
+        answer_as=paper.asking.answer_as,
     )
     return Record(
         shown.key,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 from jmedllm.exam.order import Shown
+from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score
 from jmedllm.exam.tracks import answer, legacy, likelihood, official
@@ -20,7 +21,7 @@ class Given:
         line: the part of it that the published protocol reads, see `legacy.extract_response`.
         truncated: whether the token limit ended the text.
         log_probs: natural log-probability of each printed choice.
-        by_label: whether these are of the choices' labels, not of their texts.
+        answer_as: what the prompt asked for; with "letter" the log-probabilities are of the labels.
     """
 
     shown: Shown
@@ -28,7 +29,7 @@ class Given:
     line: str | None = None
     truncated: bool = False
     log_probs: tuple[float, ...] | None = None
-    by_label: bool = False
+    answer_as: AnswerForm = "text"
 
 
 class Verdict(Protocol):
@@ -65,7 +66,7 @@ class Track:
 
 
 def _judge_answer(given: Given) -> answer.AnswerVerdict:
-    return answer.judge(given.shown, given.text or "", truncated=given.truncated)
+    return answer.judge(given.shown, given.text or "", given.answer_as, truncated=given.truncated)
 
 
 def _judge_official(given: Given) -> answer.AnswerVerdict:
@@ -77,7 +78,7 @@ def _judge_legacy(given: Given) -> legacy.LegacyVerdict:
 
 
 def _judge_likelihood(given: Given) -> likelihood.LikelihoodVerdict:
-    return likelihood.judge(given.shown.question, given.log_probs or (), by_label=given.by_label)
+    return likelihood.judge(given.shown.question, given.log_probs or (), by_label=given.answer_as == "letter")
 
 
 TRACKS: Mapping[str, Track] = {

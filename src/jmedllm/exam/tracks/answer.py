@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jmedllm.exam.answers import Reading, read_answer, same_answer
 from jmedllm.exam.gold import has_answer, is_right, mean_chance
 from jmedllm.exam.order import Shown
+from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Question, canonical_number
 from jmedllm.exam.statistics import Score, score
 
@@ -36,9 +37,11 @@ def applies(question: Question) -> bool:
     return has_answer(question)
 
 
-def judge(shown: Shown, response: str, *, truncated: bool = False) -> AnswerVerdict:
-    """Judge all that a model wrote."""
-    reading = read_answer(shown.permuted, response, truncated=truncated)
+def judge(
+    shown: Shown, response: str, answer_as: AnswerForm = "text", *, truncated: bool = False
+) -> AnswerVerdict:
+    """Judge all that a model wrote; what it was asked for decides where a text is also another choice's letter."""
+    reading = read_answer(shown.permuted, response, truncated=truncated, answer_as=answer_as)
     return AnswerVerdict(
         shown.printed(sorted(reading.chosen)), reading.number, reading.how, _is_right(shown.permuted, reading)
     )
