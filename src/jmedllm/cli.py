@@ -226,7 +226,8 @@ def exam(
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
         sittings = examine(folder, sat, chosen, output, name=label, adapter=adapter, batch=batch)
-    (_print_json if as_json else _print_report)(sittings)
+    if sittings:  # under torchrun only the first process has them
+        (_print_json if as_json else _print_report)(sittings)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Which device and number format to compute in, chosen once, with the reason."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,9 @@ def choose_precision(
     if threads is not None:
         torch.set_num_threads(threads)
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if place.type == "cuda":
+        # Under torchrun each process of a machine has a GPU of its own.
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if precision != "auto":
         return Precision(place, getattr(torch, precision), "asked for")
     if place.type == "cuda":

@@ -1,5 +1,9 @@
 """Sitting an exam with a tiny real model: records, resume, and what must not change the answers."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +254,12 @@ def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None
     assert records["q0~1"].order == records["q0"].order[1:] + records["q0"].order[:1]
     # The scores are those of the first showing alone.
     assert {score.n for score in japanese.scores} == {3}
+    assert sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
+    (tmp_path / "out" / "exam.ja.json").write_text(
+        (tmp_path / "out" / "exam.ja.json").read_text(encoding="utf-8").replace('"scores"', '"lost"'),
+        encoding="utf-8",
+    )
+    assert sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
     plain, _ = sit(tiny_model, exam, tmp_path / "shuffled", shuffle=1)
     assert plain.scores == japanese.scores and plain.rotations == ()
 
@@ -268,3 +278,29 @@ def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> No
     assert all(
         len(record.log_probs or ()) == 4 and max(record.log_probs or (1,)) < 0 for record in records.values()
     )
+
+
+def test_several_processes_write_the_file_that_one_writes(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    options = ["--model", tiny_model, "--benchmark", exam, "--selection", "all", "--max-new-tokens", "8"]
+    options += ["--rotations", "2", "--precision", "float32", "--device", "cpu", "--json"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jmedllm"]
+
+    def exam_with(output: str, *start: str) -> str:
+        command = [sys.executable, "-m", *(start or ("jmedllm",)), "exam", *options, "--output", tmp_path / output]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment, timeout=120
+        ).stdout
+
+    alone = exam_with("one")
+    # Begun by one process that was killed, gone on with by two.
+    (tmp_path / "two").mkdir()
+    for name in ("exam.ja.jsonl", "exam.ja.json"):
+        (tmp_path / "two" / name).write_bytes((tmp_path / "one" / name).read_bytes())
+    records = (tmp_path / "two" / "exam.ja.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "two" / "exam.ja.jsonl").write_text("".join(records[:3]), encoding="utf-8")
+    assert json.loads(exam_with("two", *torchrun)) == json.loads(alone)
+    for name in ("exam.ja.jsonl", "exam.en.jsonl"):
+        assert same(read_records(tmp_path / "one" / name), read_records(tmp_path / "two" / name))
+    assert not list((tmp_path / "two").glob("rank-*/exam*"))

@@ -11,6 +11,7 @@ from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
 from jmedllm.exam.question import LANGUAGES, Language
 from jmedllm.exam.selection import SELECTIONS, select
+from jmedllm.exam.sharding import place, sit_shares
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
@@ -157,7 +158,8 @@ def examine(
 ) -> list[Sitting]:
     """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
 
-    The model is loaded at most once, and not at all where the records are complete.
+    The model is loaded at most once, and not at all where the records are complete. Under torchrun each process
+    sits a share, and only the first returns sittings.
 
     Raises:
         InputError: see `sit`; or model and adapter are unusable.
@@ -173,6 +175,9 @@ def examine(
             model = load_model(folder, precision, adapter=adapter, name=name, batch=batch)
         return model
 
+    here = place()
+    if here.size > 1:
+        return sit_shares(papers, settings, load_once, output, here)
     return sit_papers(papers, settings, load_once, output)
 
 

@@ -14,7 +14,7 @@ from jmedllm.exam.question import Question, label, question_hash
 from jmedllm.exam.records import Record, append_records, read_records, write_records
 from jmedllm.exam.rotations import Rotations, turned
 from jmedllm.exam.statistics import Score
-from jmedllm.exam.tracks import TRACKS, Given, judge, legacy
+from jmedllm.exam.tracks import TRACKS, Given, judge, legacy, verdict_of
 from jmedllm.exam.tracks.official import Board, boards
 from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
 from jmedllm.models import Completion, Model, Request, Response, Writing
@@ -172,8 +172,7 @@ def sit(
         records = read_records(records_file)
     missing = [shown for shown in showings if shown.key not in records]
     if missing:
-        summary = {"settings": settings, "trace": {"jmedllm": __version__}}
-        write_atomic(summary_file, to_json(summary, indent=2) + "\n")
+        _begin(summary_file, settings)
         for record in _answer(paper, missing, load()):
             append_records(records_file, [record])
             records[record.id] = record
@@ -214,6 +213,31 @@ def forget(paper: Paper, model_settings: dict[str, Any], folder: Path) -> None:
     if begun is not None and begun != model_settings | paper.settings():
         records_file.unlink()
         summary_file.unlink()
+
+
+def adopt(paper: Paper, model_settings: dict[str, Any], share: Path, folder: Path) -> None:
+    """Take the records of a share of the paper, sat under the same settings, over into `folder`.
+
+    Raises:
+        InputError: `folder` or `share` holds the paper sat under other settings, or files of the user's.
+    """
+    settings = model_settings | paper.settings()
+    files = [_files(paper, each) for each in (share, folder)]
+    for records_file, summary_file in files:
+        if (begun := _begun(records_file, summary_file)) is not None:
+            _require_same(summary_file, begun, settings)
+    (theirs_file, _), (ours_file, summary_file) = files
+    theirs, ours = read_records(theirs_file), read_records(ours_file)
+    if theirs:
+        if not summary_file.exists():
+            _begin(summary_file, settings)
+        append_records(ours_file, [record for name, record in theirs.items() if name not in ours])
+
+
+def _begin(summary_file: Path, settings: dict[str, Any]) -> None:
+    """Say under which settings the records to come are sat."""
+    summary = {"settings": settings, "trace": {"jmedllm": __version__}}
+    write_atomic(summary_file, to_json(summary, indent=2) + "\n")
 
 
 def _begun(records_file: Path, summary_file: Path) -> dict[str, Any] | None:
@@ -323,7 +347,7 @@ def _summarise(
         return before
     verdicts = {
         name: {
-            record.id: TRACKS[name].verdict(**record.verdicts[name])
+            record.id: verdict_of(name, record.verdicts[name])
             for record in records.values()
             if name in record.verdicts
         }

@@ -14,7 +14,7 @@ from jmedllm.errors import InputError
 from jmedllm.exam.records import Record, read_finished
 from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import Paired, holm, paired
-from jmedllm.exam.tracks import TRACKS
+from jmedllm.exam.tracks import TRACKS, verdict_of
 from jmedllm.report.collect import collect_files
 
 
@@ -74,7 +74,7 @@ def _compare_two(
 
 
 def _is_right(track: str, record: Record) -> bool:
-    return bool(TRACKS[track].verdict(**record.verdicts[track]).correct)
+    return bool(verdict_of(track, record.verdicts[track]).correct)
 
 
 def _paper(sitting: Sitting) -> tuple[str, str]:

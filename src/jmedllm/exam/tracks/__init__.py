@@ -99,3 +99,8 @@ def judge(tracks: Sequence[str], given: Given) -> dict[str, dict[str, Any]]:
         if TRACKS[name].applies(given.shown.question)
         for verdict in [TRACKS[name].judge(given)]
     }
+
+
+def verdict_of(track: str, values: Mapping[str, Any]) -> Any:
+    """A track's verdict from the plain values that a record keeps of it."""
+    return TRACKS[track].verdict(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})

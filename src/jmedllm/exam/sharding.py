@@ -1,0 +1,107 @@
+"""One exam over several processes, as torchrun starts them: each sits its share, the first joins the records.
+
+Shares are whole questions that nobody has answered yet, so a killed exam goes on with any number of processes, and
+the joined file is the one that a single process writes.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jmedllm.exam.records import read_finished
+from jmedllm.exam.sitting import Paper, Sitting, adopt, sit
+from jmedllm.files import locked
+from jmedllm.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which process this is.
+
+    Attributes:
+        rank: number of the process, from 0.
+        local_rank: number among those of its machine, which is the number of its GPU.
+        size: how many there are.
+    """
+
+    rank: int
+    local_rank: int
+    size: int
+
+
+def place() -> Place:
+    """What torchrun says of this process; alone without it."""
+    rank, local_rank, size = (int(os.environ.get(name, d)) for name, d in DEFAULTS.items())
+    return Place(rank, local_rank, size)
+
+
+DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+
+
+def sit_shares(
+    papers: Sequence[Paper], settings: dict[str, Any], load: Callable[[], Model], output: Path, here: Place
+) -> list[Sitting]:
+    """Sit the papers together with the other processes; only the first one returns sittings.
+
+    Args:
+        settings: all of the model that shapes its answers.
+        load: gives the model.
+        output: gets the records, on a disk that all processes see.
+
+    Raises:
+        InputError: see `sit`.
+    """
+    sittings = []
+    with _together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
+        for paper in papers:
+            if here.rank == 0:
+                _join(paper, settings, output)
+            _wait()
+            share = _missing(paper, output)[here.rank :: here.size]
+            if share:
+                sit(replace(paper, questions=tuple(share)), settings, load, output / _folder(here.rank))
+            _wait()
+            if here.rank == 0:
+                _join(paper, settings, output)
+                sittings.append(sit(paper, settings, load, output))
+            _wait()
+    return sittings
+
+
+def _folder(rank: int) -> str:
+    return f"rank-{rank}"
+
+
+def _join(paper: Paper, settings: dict[str, Any], output: Path) -> None:
+    """Take over what the shares hold and remove them."""
+    for folder in sorted(output.glob("rank-*")):
+        adopt(paper, settings, folder, output)
+        for file in folder.glob(f"{paper.name}.json*"):
+            file.unlink()
+
+
+def _missing(paper: Paper, output: Path) -> list[Any]:
+    file = output / f"{paper.name}.jsonl"
+    there = read_finished(file) if file.exists() else {}
+    waiting = {shown.question.id for shown in paper.showings() if shown.key not in there}
+    return [question for question in paper.questions if question.id in waiting]
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _wait() -> None:
+    import torch.distributed as dist
+
+    dist.barrier()
