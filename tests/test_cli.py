@@ -179,3 +179,41 @@ def test_help_names_every_command() -> None:
         assert f" {name} " in said.stdout
     imported = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines()}
     assert not imported & {"torch", "transformers", "numpy", "scipy", "pydantic", "yaml", "jinja2"}
+
+
+def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "mine.jsonl", count=3)
+    responses = tmp_path / "r.jsonl"
+    responses.write_text('{"id": "q0", "response": "答え：C"}\n{"id": "q1", "response": ""}\n', encoding="utf-8")
+    items = tmp_path / "items.jsonl"
+    code, output, _ = cli(
+        "score",
+        "--questions",
+        exam,
+        "--responses",
+        responses,
+        "--items",
+        items,
+        "--json",
+        "--track",
+        "answer,legacy",
+    )
+    told = json.loads(output)
+    assert code == 0 and told["missing"] == ["q2"] and told["official"] == []
+    assert [(s["track"], s["metric"], s["n"], s["no_answer"]) for s in told["scores"]] == [
+        ("answer", "accuracy", 3, 2),
+        ("legacy", "exact_match", 3, 2),
+        ("legacy", "gestalt_match", 3, 2),
+    ]
+    assert [json.loads(line)["chosen"] for line in items.open(encoding="utf-8")] == [["c"], [], []]
+    code, output, errors = cli("score", "--questions", exam, "--responses", tmp_path / "none.jsonl")
+    assert (code, output, errors) == (2, "", f"error: {tmp_path}/none.jsonl: no such file\n")
+
+    assert cli(*exam_of(tiny_model, tmp_path))[0] == 0
+    code, output, _ = cli("compare", tmp_path / "out", "--json")
+    found = json.loads(output)["comparisons"]
+    assert code == 0 and {(each["first"], each["second"]) for each in found} == {("tiny ja", "tiny en")}
+
+    code, output, _ = cli("export", "lm-eval", "--benchmark", exam, "--output", tmp_path / "tasks")
+    assert code == 0 and "jmedllm_mine_ja: 3 items" in output
+    assert (tmp_path / "tasks" / "jmedllm_mine_en.yaml").is_file()

@@ -1,0 +1,31 @@
+"""Sit an exam from Python and look at single answers.
+
+python examples/exam.py MODEL_DIR --data data
+"""
+
+import argparse
+from pathlib import Path
+
+from jmedllm.api import load, open_model, sit
+from jmedllm.exam.records import read_finished
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("model", type=Path)
+parser.add_argument("--data", type=Path, default=Path("data"))
+parser.add_argument("--output", type=Path, default=Path("results/example"))
+options = parser.parse_args()
+
+# Questions are plain values: filter them as you like.
+questions = [question for question in load("igakuqa", "ja", data=options.data) if question.id.startswith("116A")]
+model = open_model(options.model)
+sitting = sit(model, questions, tracks=["answer", "likelihood"], output=options.output, max_new_tokens=32)
+
+for score in sitting.scores:
+    print(f"{score.track} {score.metric}: {score.value:.1%} [{score.low:.1%}, {score.high:.1%}] of {score.n}")
+
+# Every item has its record: what was written, how it was read, what each choice was given.
+records = read_finished(options.output / "igakuqa.ja.jsonl")
+for question in questions[:3]:
+    record = records[question.id]
+    print(f"\n{question.id} {question.stem[:60]}")
+    print(f"  wrote {record.response!r}, read as {record.verdicts['answer']}")

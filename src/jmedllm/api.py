@@ -1,0 +1,105 @@
+"""The exam from Python, reading like the command line.
+
+from jmedllm.api import load, open_model, sit
+
+model = open_model("models/qwen2-7b")
+sitting = sit(model, load("igakuqa", "ja", data="data"), tracks=["answer", "likelihood"], output="results/qwen2")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm.exam.benchmarks import load as load_questions
+from jmedllm.exam.examine import ExamSettings, model_settings, require_known, sit_papers
+from jmedllm.exam.prompts.asking import Prompting, prepare
+from jmedllm.exam.question import Question
+from jmedllm.exam.selection import select
+from jmedllm.exam.sitting import Paper, Sitting
+from jmedllm.models import Model
+from jmedllm.precision import DeviceName, PrecisionName, choose_precision
+from jmedllm.settings import from_options
+
+__all__ = ["Opened", "Sitting", "load", "open_model", "sit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model with all that stands for it in records: name, fingerprint, precision."""
+
+    model: Model
+    settings: dict[str, Any]
+
+
+def load(
+    benchmark: str, language: str, *, data: str | Path = "data", selection: str = "legacy", split: str = "test"
+) -> list[Question]:
+    """Questions of a benchmark, or of your own .jsonl exam, in one language.
+
+    Raises:
+        InputError: a name is unknown, or the files are missing or wrong.
+    """
+    return select(load_questions(benchmark, language, Path(data), split), selection)
+
+
+def open_model(
+    folder: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    name: str | None = None,
+    precision: PrecisionName = "auto",
+    device: DeviceName = "auto",
+) -> Opened:
+    """Load a model directory, with or without an adapter.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    from jmedllm.models.local import load_model
+
+    path, beside = Path(folder), None if adapter is None else Path(adapter)
+    chosen = choose_precision(precision, device)
+    settings = model_settings(path, chosen, name=name or path.name, adapter=beside)
+    return Opened(load_model(path, chosen, adapter=beside, name=name), settings)
+
+
+def sit(
+    opened: Opened,
+    questions: Sequence[Question],
+    *,
+    output: str | Path,
+    tracks: Sequence[str] = ("answer", "likelihood"),
+    prompt: str = "instruction",
+    data: str | Path = "data",
+    **settings: Any,
+) -> Sitting:
+    """Let a model sit questions of one benchmark and language; a second call goes on in `output`.
+
+    Args:
+        opened: see `open_model`; or any `Model` with the settings that stand for it.
+        questions: at least one.
+        output: directory of the records.
+        tracks: names from `jmedllm.exam.tracks.TRACKS`.
+        prompt: prompt pack; `answer_as`, `chat` and `shots` as in a recipe's prompt section.
+        data: data directory, for the published prompts.
+        settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`; or of the prompt.
+
+    Raises:
+        InputError: a setting is wrong, or see `jmedllm.exam.sitting.sit`.
+    """
+    asked = {name: settings.pop(name) for name in ("answer_as", "chat", "shots") if name in settings}
+    exam = from_options(ExamSettings, benchmarks=[questions[0].benchmark], tracks=list(tracks), **settings)
+    require_known(exam.model_copy(update={"benchmarks": []}))
+    paper = Paper(
+        tuple(questions),
+        len(questions),
+        prepare(from_options(Prompting, pack=prompt, **asked), Path(data)),
+        tuple(exam.tracks),
+        selection="given",
+        split="given",
+        max_new_tokens=exam.max_new_tokens,
+        shuffle=exam.shuffle,
+        rotations=exam.rotations,
+    )
+    return sit_papers([paper], opened.settings, lambda: opened.model, Path(output))[0]

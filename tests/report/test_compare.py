@@ -1,0 +1,85 @@
+"""Comparisons of sittings on disk: who is compared with whom, and by what."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks import own
+from jmedllm.exam.examine import ExamSettings, papers, sit_papers
+from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.models import Completion, Response
+from jmedllm.report.compare import compare, print_comparisons
+
+
+class Knows:
+    """Answers right in some of the items: a model as the exam sees it."""
+
+    name = "fake"
+
+    def __init__(self, right: int, exam: Path) -> None:
+        self.right = right
+        self.questions = own.read_all(exam)
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        return ""
+
+    def answer(self, requests, writing):
+        by_id = {question.id: question for question in self.questions}
+        for index, request in enumerate(requests):
+            question = by_id[request.id]
+            known = int(request.id[1:]) < self.right
+            text = question.gold_choices[0] if known else question.choices[-1]
+            yield index, Response(Completion(text, request.prompt + text))
+
+
+@pytest.fixture
+def exam(tmp_path: Path) -> Path:
+    lines = [
+        f'{{"id": "q{i}", "language": "{language}", "question": "{i}?", "choices": ["x", "y"], "answer": ["a"]}}'
+        for language in ("ja", "en")
+        for i in range(20)
+    ]
+    file = tmp_path / "exam.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def sit(exam: Path, output: Path, name: str, right: int, languages=("ja",)) -> Path:
+    settings = ExamSettings(
+        benchmarks=[str(exam)], languages=list(languages), tracks=["answer", "legacy"], selection="all"
+    )
+    sat = papers(settings, Prompting(), Path("unused"))
+    sit_papers(sat, {"model": name, "fingerprint": name}, lambda: Knows(right, exam), output)
+    return output
+
+
+def test_two_models_on_one_paper(exam: Path, tmp_path: Path) -> None:
+    folders = [sit(exam, tmp_path / name, name, right) for name, right in (("a", 5), ("b", 15))]
+    answer, legacy = compare(folders)
+    assert (answer.track, legacy.track, answer.first, answer.second) == ("answer", "legacy", "a ja", "b ja")
+    pair = answer.paired
+    assert (pair.n, pair.only_first, pair.only_second, pair.difference) == (20, 0, 10, 0.5)
+    assert pair.p == pytest.approx(2 / 2**10) and answer.p_holm == pytest.approx(2 * pair.p)
+    text = io.StringIO()
+    print_comparisons([answer, legacy], Console(file=text, width=120))
+    assert "a ja → b ja" in text.getvalue() and "+50.0" in text.getvalue() and "0/10" in text.getvalue()
+
+
+def test_japanese_against_english_of_one_model(exam: Path, tmp_path: Path) -> None:
+    found = compare([sit(exam, tmp_path / "a", "a", 7, ("ja", "en"))])
+    assert [(each.first, each.second, each.paired.difference, each.paired.p) for each in found] == [
+        ("a ja", "a en", 0.0, 1.0)
+    ] * 2
+
+
+def test_other_questions_are_not_compared(exam: Path, tmp_path: Path) -> None:
+    first = sit(exam, tmp_path / "a", "a", 5)
+    with pytest.raises(InputError, match="nothing to compare"):
+        compare([first])
+    exam.write_text(exam.read_text(encoding="utf-8").replace("3?", "drei?"), encoding="utf-8")
+    second = sit(exam, tmp_path / "b", "b", 5)
+    with pytest.raises(InputError, match="a and b sat different versions of exam ja"):
+        compare([first, second])

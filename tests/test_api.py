@@ -1,0 +1,31 @@
+"""The exam from Python gives what the command line gives."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import own_exam
+from jmedllm.api import load, open_model, sit
+from jmedllm.errors import InputError
+from jmedllm.exam.examine import ExamSettings, examine, papers
+from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.precision import choose_precision
+
+
+def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    model = open_model(tiny_model, precision="float32", device="cpu", name="tiny")
+    sitting = sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "api", max_new_tokens=8)
+    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], selection="all", max_new_tokens=8)
+    [expected] = examine(
+        tiny_model,
+        papers(settings, Prompting(), Path("unused")),
+        choose_precision("float32", "cpu"),
+        tmp_path / "cli",
+        name="tiny",
+    )
+    assert sitting.scores == expected.scores and sitting.calibration == expected.calibration
+    with pytest.raises(InputError, match="unknown track 'answr'"):
+        sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", tracks=["answr"])
+    with pytest.raises(InputError, match="--rotations 0"):
+        sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", rotations=0)
