@@ -5,7 +5,7 @@ choices are compared uncleaned; a comma inside a choice counts as a second answe
 the first is taken. Hence no score without its floor and its ceiling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cydifflib import SequenceMatcher
@@ -145,27 +145,19 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> 
     Floor and ceiling are measured on these very items.
     """
     low, high = floor(questions), ceiling(questions)
-    empty = sum(not verdict.response for verdict in verdicts)
-    return [
-        score(
+
+    def one(metric: str, right: Callable[[LegacyVerdict], bool]) -> Score:
+        return score(
             questions,
             track="legacy",
-            metric="exact_match",
-            right=[verdict.exact for verdict in verdicts],
-            floor=share([verdict.exact for verdict in low]),
-            ceiling=share([verdict.exact for verdict in high]),
-            no_answer=empty,
-        ),
-        score(
-            questions,
-            track="legacy",
-            metric="gestalt_match",
-            right=[verdict.gestalt for verdict in verdicts],
-            floor=share([verdict.gestalt for verdict in low]),
-            ceiling=share([verdict.gestalt for verdict in high]),
-            no_answer=empty,
-        ),
-    ]
+            metric=metric,
+            right=list(map(right, verdicts)),
+            floor=share(list(map(right, low))),
+            ceiling=share(list(map(right, high))),
+            no_answer=sum(not verdict.response for verdict in verdicts),
+        )
+
+    return [one("exact_match", lambda verdict: verdict.exact), one("gestalt_match", lambda v: v.gestalt)]
 
 
 def _clean(text: str) -> str:
