@@ -186,6 +186,7 @@ def exam(
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
     precision: Precision = "auto",
     device: Device = "auto",
+    engine: Annotated[Literal["transformers", "vllm"], typer.Option(help="What runs it.")] = "transformers",
     server: Annotated[
         str | None, typer.Option(help="Ask --model of the OpenAI-compatible server at this URL instead.")
     ] = None,
@@ -225,7 +226,7 @@ def exam(
         chosen = choose_precision(precision, device)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-        sittings = examine(folder, sat, chosen, output, name=label, adapter=adapter, batch=batch)
+        sittings = examine(folder, sat, chosen, output, name=label, adapter=adapter, batch=batch, engine=engine)
     if sittings:  # under torchrun only the first process has them
         (_print_json if as_json else _print_report)(sittings)
 

@@ -20,6 +20,8 @@ from jmedllm.models.folder import fingerprint, require_adapter, require_model
 from jmedllm.precision import Precision
 from jmedllm.settings import Settings
 
+Engine = Literal["transformers", "vllm"]
+
 
 class ExamSettings(Settings):
     """What is sat and how it is judged."""
@@ -155,6 +157,7 @@ def examine(
     name: str,
     adapter: Path | None = None,
     batch: int = 32,
+    engine: Engine = "transformers",
 ) -> list[Sitting]:
     """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
 
@@ -165,20 +168,32 @@ def examine(
         InputError: see `sit`; or model and adapter are unusable.
     """
     settings = model_settings(folder, precision, name=name, adapter=adapter)
-    model = None
+    if engine != "transformers":
+        settings["engine"] = engine  # its rounding is another
+    model: Model | None = None
 
-    def load_once() -> Any:
+    def load_once() -> Model:
         nonlocal model
         if model is None:
-            from jmedllm.models.local import load_model
-
-            model = load_model(folder, precision, adapter=adapter, name=name, batch=batch)
+            model = _open(engine, folder, precision, adapter, name, batch)
         return model
 
     here = place()
     if here.size > 1:
         return sit_shares(papers, settings, load_once, output, here)
     return sit_papers(papers, settings, load_once, output)
+
+
+def _open(
+    engine: Engine, folder: Path, precision: Precision, adapter: Path | None, name: str, batch: int
+) -> Model:
+    if engine == "vllm":
+        from jmedllm.models.vllm import open_vllm
+
+        return open_vllm(folder, precision.name, adapter=adapter, name=name)
+    from jmedllm.models.local import load_model
+
+    return load_model(folder, precision, adapter=adapter, name=name, batch=batch)
 
 
 def examine_served(
