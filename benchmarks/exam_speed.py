@@ -161,7 +161,8 @@ def _worker(python: str, *arguments: str) -> Any:
         text=True,
     )
     whole = time.perf_counter() - began
-    return json.loads(done.stdout.splitlines()[-1]) | {"whole_s": whole}
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told | {"whole_s": whole - told.get("aside_s", 0.0)}
 
 
 def _difference(ours: list[list[float]], theirs: list[list[float]]) -> float:
@@ -228,16 +229,19 @@ def work_ours(model: str, file: str, kind: str) -> None:
     began = time.perf_counter()
     found = dict(loaded.answer(requests, Writing(1)))
     seconds = time.perf_counter() - began
+    began = time.perf_counter()  # what follows is for the comparison, not for the exam
     parameters = sum(p.numel() for p in loaded.network.parameters())
     tree = Tree()
     for path in loaded._encode(requests, Writing(1)):
         tree.add(path.ids)
+    log_probs = _cut_as_there(loaded, requests) if kind == "texts" else _values(found)
     _tell(
+        aside_s=time.perf_counter() - began,
         seconds=seconds,
         items=len(rows),
         tokens=len(tree),
         parameters=parameters,
-        log_probs=_cut_as_there(loaded, requests) if kind == "texts" else _values(found),
+        log_probs=log_probs,
     )
 
 

@@ -49,4 +49,7 @@ def test_a_model_that_always_says_a_is_found_out() -> None:
     steady = {shown.key: AnswerVerdict((1,), None, "label", True) for shown in showings}
     found = turned("answer", showings, steady)
     assert found is not None and (found.accuracy, found.alike) == (1.0, 1.0)
+    silent = {shown.key: AnswerVerdict((), None, "refused", False) for shown in showings}
+    found = turned("answer", showings, silent)
+    assert found is not None and found.alike == 0.0
     assert turned("answer", show(question), {}) is None

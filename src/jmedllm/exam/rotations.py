@@ -30,6 +30,11 @@ class Rotations:
     position_bias: tuple[float, ...]
 
 
+def _alike(chosen: Sequence[tuple[int, ...]]) -> bool:
+    """Whether every turn has the same answer; none is not an answer."""
+    return bool(chosen[0]) and len(set(chosen)) == 1
+
+
 def turned(track: str, showings: Sequence[Shown], verdicts: Mapping[str, Verdict]) -> Rotations | None:
     """Compare the turns of each question that was shown more than once; None where there are none."""
     by_question: dict[str, list[Shown]] = {}
@@ -40,7 +45,7 @@ def turned(track: str, showings: Sequence[Shown], verdicts: Mapping[str, Verdict
     if not several:
         return None
     every = [shown for turns in several for shown in turns]
-    alike = sum(len({verdicts[shown.key].chosen for shown in turns}) == 1 for turns in several)
+    alike = sum(_alike([verdicts[shown.key].chosen for shown in turns]) for turns in several)
     low, high = wilson(alike, len(several))
     places = max(len(shown.order) for shown in every)
     picked, right = [0] * places, [0] * places

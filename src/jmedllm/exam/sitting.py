@@ -9,6 +9,7 @@ from jmedllm import __version__
 from jmedllm.errors import InputError
 from jmedllm.exam.calibration import Calibration, calibrate
 from jmedllm.exam.order import Shown, show
+from jmedllm.exam.people import Group, beside_people
 from jmedllm.exam.prompts.asking import Asking, ask
 from jmedllm.exam.question import Question, label, question_hash
 from jmedllm.exam.records import Record, append_records, read_records, write_records
@@ -104,6 +105,7 @@ class Sitting:
         calibration: how far the model's probabilities hold, where track likelihood was asked for.
         rotations: for each track what turning the choices does, where there are several showings.
         trace: hashes of the questions with their gold and of the records, and the version that judged them.
+        people: the first track beside the human examinees, by difficulty and subject.
     """
 
     settings: dict[str, Any]
@@ -114,6 +116,7 @@ class Sitting:
     calibration: Calibration | None
     rotations: tuple[Rotations, ...]
     trace: dict[str, str]
+    people: tuple[Group, ...] = ()
 
     @property
     def model(self) -> str:
@@ -132,6 +135,7 @@ def read_sitting(summary_file: Path) -> Sitting | None:
         "official": tuple(Board(**_frozen(row)) for row in summary["official"]),
         "calibration": calibration and Calibration(**_frozen(calibration)),
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
+        "people": tuple(Group(**row) for row in summary["people"]),
     }
     return Sitting(**{**summary, **parts})
 
@@ -368,6 +372,7 @@ def _summarise(
             found for name in paper.tracks if (found := turned(name, paper.showings(), verdicts[name]))
         ),
         trace=trace,
+        people=tuple(beside_people(paper.tracks[0], paper.questions, verdicts[paper.tracks[0]])),
     )
     write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
     return sitting

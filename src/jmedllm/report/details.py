@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jmedllm.exam.people import Group
 from jmedllm.exam.rotations import Rotations
 from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.tracks.official import MOST_PROHIBITED, Board
@@ -29,6 +30,14 @@ def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
     """All that there is to tell, in the order of the sittings."""
     if boards := [(_who(sitting), board) for sitting in sittings for board in sitting.official]:
         yield board_detail(boards)
+    if beside := tuple(_group_row(sitting, group) for sitting in sittings for group in _shown(sitting.people)):
+        yield Detail(
+            "Beside the examinees",
+            ("model", "track", "items", "n", "right", "95 % interval", "examinees"),
+            beside,
+            "All values in %. Items by the share of human examinees who were right, and the "
+            f"{SUBJECTS_SHOWN} largest subjects; all are in the summary file.",
+        )
     if turned := tuple(_rotation(sitting, found) for sitting in sittings for found in sitting.rotations):
         yield Detail(
             "Order of the choices",
@@ -92,6 +101,28 @@ def _rotation(sitting: Sitting, found: Rotations) -> tuple[str, ...]:
         f"{100 * found.alike:.1f}",
         f"[{100 * found.alike_low:.1f}, {100 * found.alike_high:.1f}]",
         f"{worst + 1}: {100 * found.position_bias[worst]:+.1f}",
+    )
+
+
+SUBJECTS_SHOWN = 8
+
+
+def _shown(people: Sequence[Group]) -> list[Group]:
+    """Where examinees' answers are known: all bands, and the largest subjects."""
+    known = [group for group in people if group.examinees is not None]
+    subjects = [group for group in known if group.kind == "subject"]
+    return [group for group in known if group.kind == "difficulty"] + subjects[:SUBJECTS_SHOWN]
+
+
+def _group_row(sitting: Sitting, group: Group) -> tuple[str, ...]:
+    return (
+        _who(sitting),
+        group.track,
+        group.name,
+        f"{group.n:,}",
+        f"{100 * group.value:.1f}",
+        f"[{100 * group.low:.1f}, {100 * group.high:.1f}]",
+        f"{100 * (group.examinees or 0):.1f}",
     )
 
 
