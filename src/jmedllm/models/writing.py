@@ -35,7 +35,7 @@ def decode(
     cut = [False] * len(starts)
     rows = list(range(len(starts)))
     newest = [start.first for start in starts]
-    cache, mask = _gather(starts)
+    cache, mask = _gather(starts, writing.max_new_tokens)
     while True:
         staying = []
         for place, (row, token) in enumerate(zip(rows, newest, strict=True)):
@@ -82,9 +82,11 @@ def _is_final(tokenizer: Tokenizer, prompt: list[int], ids: list[int], writing: 
     return "\n" in tokenizer.decode(ids[-1:]) and writing.is_final(completion(tokenizer, prompt, ids))
 
 
-def _gather(starts: Sequence[Start]) -> tuple[Any, torch.Tensor]:
-    """One cache of all prompts, padded on the left, and its mask [rows, width]."""
-    from transformers import DynamicCache
+def _gather(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
+    """One cache of all prompts, left-padded, with room for `room` more tokens, and its mask [rows, width]."""
+    from transformers import Cache
+
+    from jmedllm.models.cache import RoomyLayer
 
     width = max(len(start.prompt) for start in starts)
     first = starts[0].keys[0].layers
@@ -93,15 +95,17 @@ def _gather(starts: Sequence[Start]) -> tuple[Any, torch.Tensor]:
     for row, start in enumerate(starts):
         mask[row, width - len(start.prompt) :] = 1
     columns = [torch.tensor(start.keys[2], device=device) for start in starts]
-    cache = DynamicCache()
+    layers: list[Any] = []
     for index, layer in enumerate(first):
         pair = []
         for name in ("keys", "values"):
             example = getattr(layer, name)
-            states = example.new_zeros(len(starts), example.shape[1], width, example.shape[3])
+            states = example.new_zeros(len(starts), example.shape[1], width + room, example.shape[3])
             for row, (start, place) in enumerate(zip(starts, columns, strict=True)):
                 source, source_row, _ = start.keys
-                states[row, :, width - len(place) :] = getattr(source.layers[index], name)[source_row][:, place]
+                states[row, :, width - len(place) : width] = getattr(source.layers[index], name)[source_row][
+                    :, place
+                ]
             pair.append(states)
-        cache.update(*pair, index)
-    return cache, mask
+        layers.append(RoomyLayer(pair[0], pair[1], width))
+    return Cache(layers=layers), mask
