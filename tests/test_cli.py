@@ -52,6 +52,19 @@ def test_exam_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_pa
     assert "| tiny | exam | ja | legacy | gestalt_match | 3 |" in written and "## Trace" in written
 
 
+def test_report_as_a_page(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    assert cli(*exam_of(tiny_model, tmp_path, "--limit", 3))[0] == 0
+    html, exam = tmp_path / "page.html", tmp_path / "exam.jsonl"
+    code, output, errors = cli("report", tmp_path / "out", "--html", html)
+    assert (code, output, html.exists()) == (2, "", False)
+    assert errors == "error: exam ja is an exam of your own: name its file with --questions\n"
+    code, output, _ = cli("report", tmp_path / "out", "--html", html, "--questions", exam)
+    assert code == 0 and "exam ja" in output
+    assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, _, errors = cli("report", tmp_path / "out", "--html", exam / "page.html", "--questions", exam)
+    assert code == 2 and errors.startswith(f"error: cannot write {exam}") and errors.count("\n") == 1
+
+
 def test_merge_needs_the_adapter_s_own_base(
     cli: Cli, tiny_model: Path, tiny_adapter: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +226,9 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
     code, output, _ = cli("compare", tmp_path / "out", "--json")
     found = json.loads(output)["comparisons"]
     assert code == 0 and {(each["first"], each["second"]) for each in found} == {("tiny ja", "tiny en")}
+    next((tmp_path / "out").glob("*.en.json")).unlink()
+    code, _, errors = cli("compare", tmp_path / "out")
+    assert code == 2 and errors.startswith("error: nothing to compare: give exams of two models")
 
     code, output, _ = cli("export", "lm-eval", "--benchmark", exam, "--output", tmp_path / "tasks")
     assert code == 0 and "jmedllm_mine_ja: 3 items" in output

@@ -205,6 +205,7 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
         ("manifest.json", '{"name": "webapp"}', "is no file of jmedllm's"),
         ("manifest.json", '{"stages": {}}', "of another version of jmedllm"),
         ("report.md", "mine", "is no file of jmedllm's"),
+        ("report.html", "mine", "is no file of jmedllm's"),
     ],
 )
 def test_a_directory_of_something_else_is_no_run(tmp_path: Path, name: str, content: str, problem: str) -> None:

@@ -146,7 +146,7 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
         from jmedllm.report import collect
 
         _print_report(collect([folder]))
-        typer.echo(f"report: {folder / 'report.md'}", err=True)
+        typer.echo(f"report: {folder / 'report.html'}, {folder / 'report.md'}", err=True)
 
 
 @app.command()
@@ -235,12 +235,20 @@ def exam(
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Outputs of exams or runs.")],
     output: Annotated[Path | None, typer.Option(help="Also write Markdown to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write one page with every item to this file.")] = None,
+    data: Data = Path("data"),
+    questions: Annotated[list[Path] | None, typer.Option(help="Your own .jsonl exam that was sat.")] = None,
 ) -> None:
     """Print the scores of finished exams beside the published ones."""
     from jmedllm.files import write_atomic
-    from jmedllm.report import collect, markdown
+    from jmedllm.report import collect_records, markdown, questions_of
+    from jmedllm.report.page import write_page
 
-    sittings = collect(folders)
+    sat = collect_records(folders)
+    sittings = [each.sitting for each in sat]
+    if html is not None:
+        title = ", ".join(folder.resolve().name for folder in folders)
+        write_page(html, sat, questions_of(sat, data, questions or ()), title)
     if output is not None:
         write_atomic(output, markdown(sittings))
     _print_report(sittings)
@@ -279,10 +287,15 @@ def compare(
     from dataclasses import asdict
 
     from jmedllm.files import to_json
+    from jmedllm.report.collect import collect_records
     from jmedllm.report.compare import compare as compare_all
     from jmedllm.report.compare import print_comparisons
 
-    found = compare_all(folders)
+    found = compare_all(collect_records(folders))
+    if not found:
+        raise InputError(
+            "nothing to compare: give exams of two models on one benchmark, or of one in both languages"
+        )
     if as_json:
         typer.echo(to_json({"comparisons": [asdict(each) for each in found]}, indent=2))
     else:

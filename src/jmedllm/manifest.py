@@ -7,6 +7,7 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
 
 NAME = "manifest.json"
+REPORTS = ("report.md", "report.html")
 FORMAT = 1
 """Raised whenever older run directories can no longer be gone on with."""
 
@@ -35,7 +36,7 @@ def begin_manifest(folder: Path) -> Manifest:
         InputError: a file of the user's lies where the run would write.
     """
     found = read_manifest(folder)
-    for name in (NAME, "report.md"):
+    for name in (NAME, *REPORTS):
         if found is None and (folder / name).exists():
             raise InputError(f"{folder / name} is no file of jmedllm's; choose another --output")
     return found or {"format": FORMAT, "stages": {}}

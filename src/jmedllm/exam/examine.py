@@ -62,7 +62,7 @@ def require_known(settings: ExamSettings) -> None:
         InputError: one is unknown; the nearest are named.
     """
     for benchmark in settings.benchmarks:
-        require_benchmark(_split(benchmark)[0])
+        require_benchmark(split_language(benchmark)[0])
     for name in settings.tracks:
         if name not in TRACKS:
             raise unknown("track", name, TRACKS)
@@ -80,7 +80,7 @@ def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Pap
     asking = prepare(prompting, data)
     found = [
         _paper(settings, asking, name, language, data)
-        for name, own_languages in map(_split, settings.benchmarks)
+        for name, own_languages in map(split_language, settings.benchmarks)
         for language in _languages(name, own_languages or settings.languages)
     ]
     names = [paper.name for paper in found]
@@ -90,8 +90,8 @@ def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Pap
     return found
 
 
-def _split(benchmark: str) -> tuple[str, tuple[Language, ...]]:
-    """Name and, where the user wrote NAME:LANGUAGE, that language."""
+def split_language(benchmark: str) -> tuple[str, tuple[Language, ...]]:
+    """A benchmark's name and, where the user wrote NAME:LANGUAGE, that language."""
     name, _, suffix = benchmark.rpartition(":")
     languages = tuple(language for language in LANGUAGES if language == suffix)
     return (name, languages) if languages else (benchmark, ())

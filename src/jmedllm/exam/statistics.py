@@ -109,6 +109,7 @@ class Paired:
     """Two answerers on the same items.
 
     Attributes:
+        both: items that both got right.
         only_first: items that only the first got right.
         only_second: items that only the second got right.
         difference: share right of the second minus that of the first.
@@ -120,6 +121,7 @@ class Paired:
     """
 
     n: int
+    both: int
     only_first: int
     only_second: int
     difference: float
@@ -127,6 +129,16 @@ class Paired:
     high: float
     p: float
     detectable: float
+
+    @property
+    def first(self) -> float:
+        """Share right of the first."""
+        return (self.both + self.only_first) / self.n
+
+    @property
+    def second(self) -> float:
+        """Share right of the second."""
+        return (self.both + self.only_second) / self.n
 
 
 def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
@@ -151,6 +163,7 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     detectable = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * math.sqrt((p_lost + p_won) / n)
     return Paired(
         n,
+        sum(a and b for a, b in zip(first, second, strict=True)),
         lost,
         won,
         (won - lost) / n,

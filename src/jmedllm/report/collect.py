@@ -3,15 +3,34 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmedllm.errors import InputError
 from jmedllm.exam.question import LANGUAGES
+from jmedllm.exam.records import Record, read_finished
 from jmedllm.exam.sitting import Sitting, read_sitting
 from jmedllm.manifest import NAME, Manifest, read_manifest
 
 _STAGES = ("base", "mfpt", "mpeft")
+
+
+@dataclass(frozen=True, slots=True)
+class Sat:
+    """A finished sitting with its records by id."""
+
+    sitting: Sitting
+    records: dict[str, Record]
+
+    @property
+    def paper(self) -> tuple[str, str]:
+        """Benchmark and language."""
+        return self.sitting.settings["benchmark"], self.sitting.settings["language"]
+
+
+def collect_records(folders: Iterable[Path]) -> list[Sat]:
+    """All finished sittings below the folders with their records, see `collect_files`."""
+    return [Sat(sitting, read_finished(path.with_suffix(".jsonl"))) for path, sitting in collect_files(folders)]
 
 
 def collect(folders: Iterable[Path]) -> list[Sitting]:

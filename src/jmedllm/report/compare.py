@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -11,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jmedllm.errors import InputError
-from jmedllm.exam.records import Record, read_finished
-from jmedllm.exam.sitting import Sitting
+from jmedllm.exam.records import Record
 from jmedllm.exam.statistics import Paired, holm, paired
 from jmedllm.exam.tracks import TRACKS, verdict_of
-from jmedllm.report.collect import collect_files
+from jmedllm.report.collect import Sat
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,14 @@ class Comparison:
     """Two answerers on the items both were judged on.
 
     Attributes:
+        kind: two models on one paper, or one model's two languages.
         first: model and language of the one.
         second: of the other.
         paired: difference of their accuracies, the second's minus the first's.
         p_holm: the probability in `paired`, adjusted for all comparisons of this table (Holm 1979).
     """
 
+    kind: Literal["models", "languages"]
     benchmark: str
     track: str
     first: str
@@ -37,30 +38,23 @@ class Comparison:
     p_holm: float = 1.0
 
 
-def compare(folders: Sequence[Path]) -> list[Comparison]:
+def compare(sat: Sequence[Sat]) -> list[Comparison]:
     """Every pair of models on every paper both sat, and each model's Japanese against its English.
 
     Raises:
-        InputError: a folder holds no finished exam, or there is nothing to compare.
+        InputError: two sat different versions of a paper.
     """
-    sat = [(sitting, read_finished(path.with_suffix(".jsonl"))) for path, sitting in collect_files(folders)]
     found = [each for pair in combinations(sat, 2) for each in _compare_two(*pair)]
-    if not found:
-        raise InputError(
-            "nothing to compare: give exams of two models on one benchmark, or of one in both languages"
-        )
     adjusted = holm([each.paired.p for each in found])
     return [replace(each, p_holm=p) for each, p in zip(found, adjusted, strict=True)]
 
 
-def _compare_two(
-    first: tuple[Sitting, dict[str, Record]], second: tuple[Sitting, dict[str, Record]]
-) -> Iterator[Comparison]:
-    (one, its), (other, others) = first, second
-    same_paper = _paper(one) == _paper(other)
-    other_language = one.model == other.model and _paper(one)[0] == _paper(other)[0]
+def _compare_two(first: Sat, second: Sat) -> Iterator[Comparison]:
+    same_paper = first.paper == second.paper
+    other_language = first.sitting.model == second.sitting.model and first.paper[0] == second.paper[0]
     if not (same_paper or other_language) or (same_paper and other_language):
         return
+    its, others = first.records, second.records
     for track in TRACKS:
         common = [
             key for key in its if key in others and track in its[key].verdicts and track in others[key].verdicts
@@ -68,21 +62,19 @@ def _compare_two(
         if not common:
             continue
         if same_paper and any(its[key].question_hash != others[key].question_hash for key in common):
-            raise InputError(f"{one.model} and {other.model} sat different versions of {' '.join(_paper(one))}")
+            models = f"{first.sitting.model} and {second.sitting.model}"
+            raise InputError(f"{models} sat different versions of {' '.join(first.paper)}")
         right = [[_is_right(track, records[key]) for key in common] for records in (its, others)]
-        yield Comparison(_paper(one)[0], track, _name(one), _name(other), paired(*right))
+        kind: Literal["models", "languages"] = "models" if same_paper else "languages"
+        yield Comparison(kind, first.paper[0], track, _name(first), _name(second), paired(*right))
 
 
 def _is_right(track: str, record: Record) -> bool:
     return bool(verdict_of(track, record.verdicts[track]).correct)
 
 
-def _paper(sitting: Sitting) -> tuple[str, str]:
-    return sitting.settings["benchmark"], sitting.settings["language"]
-
-
-def _name(sitting: Sitting) -> str:
-    return f"{sitting.model} {sitting.settings['language']}"
+def _name(sat: Sat) -> str:
+    return f"{sat.sitting.model} {sat.paper[1]}"
 
 
 def print_comparisons(found: Sequence[Comparison], console: Console) -> None:

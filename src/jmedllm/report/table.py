@@ -55,6 +55,11 @@ class Row:
         """Whether the interval reaches down to the floor."""
         return self.interval is not None and self.floor is not None and self.interval[0] <= self.floor
 
+    @property
+    def mark(self) -> str:
+        """The sign at its score that a note explains; empty where there is nothing to say."""
+        return "*" if self.contaminated else "~" if self.at_floor else ""
+
 
 def build_rows(sittings: Sequence[Sitting]) -> list[Row]:
     """Rows for our sittings, and for all that is published on the same benchmarks.
@@ -83,7 +88,7 @@ def print_table(sittings: Sequence[Sitting], console: Console) -> None:
     for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
         console.print(_terminal_table(f"{benchmark} {language}", list(members), min(widest, room)))
         console.print()
-    for note in [*_terminal_notes(rows), *_asked_otherwise(sittings)]:
+    for note in notes(sittings, rows):
         console.print(Text(note, style="dim"))
     for detail in details(sittings):
         console.print()
@@ -96,15 +101,15 @@ def markdown(sittings: Sequence[Sitting]) -> str:
     head = ("Model", "Benchmark", "Language", "Track", "Metric", "n", "Score", "95 % interval", "Floor")
     lines = [_markdown_line((*head, "Ceiling", "Note")), "|---|---|---|---|---|---:|---:|---:|---:|---:|---|"]
     lines += [_markdown_line(_markdown_cells(row)) for row in rows]
-    notes = [_BOUNDS_NOTE, _INTERVAL_NOTE]
+    said = [_BOUNDS_NOTE, _INTERVAL_NOTE]
     if any(row.at_floor for row in rows):
-        notes.append(f"At the floor: {_FLOOR_NOTE}")
+        said.append(f"At the floor: {_FLOOR_NOTE}")
     if any(row.contaminated for row in rows):
-        notes.append(_CONTAMINATED_NOTE.capitalize())
+        said.append(_CONTAMINATED_NOTE.capitalize())
     if any(row.published for row in rows):
-        notes.append(f"Published: {_published_note()}")
-    notes += _asked_otherwise(sittings)
-    scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes)
+        said.append(f"Published: {_published_note()}")
+    said += _asked_otherwise(sittings)
+    scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in said)
     more = "".join(f"{detail_markdown(detail)}\n" for detail in details(sittings))
     return f"## Scores\n\n{scores}\n\n{more}## Trace\n\n{_trace(sittings)}\n"
 
@@ -190,11 +195,10 @@ def _terminal_table(title: str, rows: Sequence[Row], model_width: int) -> Table:
 
 
 def _add_row(table: Table, row: Row) -> None:
-    mark = "*" if row.contaminated else "~" if row.at_floor else " "
     table.add_row(
         Text(_INDENT + row.model),
         _count(row.n),
-        _percent(row.value) + mark,
+        _percent(row.value) + (row.mark or " "),
         "published" if row.published else _interval(row.interval),
         _percent(row.floor),
         _percent(row.ceiling),
@@ -202,15 +206,16 @@ def _add_row(table: Table, row: Row) -> None:
     )
 
 
-def _terminal_notes(rows: Sequence[Row]) -> list[str]:
-    notes = [_BOUNDS_NOTE, _INTERVAL_NOTE]
+def notes(sittings: Sequence[Sitting], rows: Sequence[Row]) -> list[str]:
+    """What must be said of these rows, with the marks that stand at their scores."""
+    found = [_BOUNDS_NOTE, _INTERVAL_NOTE]
     if any(row.at_floor for row in rows):
-        notes.append(f"~ {_FLOOR_NOTE}")
+        found.append(f"~ {_FLOOR_NOTE}")
     if any(row.contaminated for row in rows):
-        notes.append(f"* {_CONTAMINATED_NOTE}")
+        found.append(f"* {_CONTAMINATED_NOTE}")
     if any(row.published for row in rows):
-        notes.append(f"published: {_published_note()}")
-    return notes
+        found.append(f"published: {_published_note()}")
+    return [*found, *_asked_otherwise(sittings)]
 
 
 def _published_note() -> str:

@@ -1,10 +1,14 @@
-"""Stage report: the run's scores as one Markdown file, with what they can be traced by."""
+"""Stage report: the run's scores as Markdown and as a page with every item, with what they can be traced by."""
 
+from pathlib import Path
 from typing import Any
 
+from jmedllm.exam.examine import split_language
 from jmedllm.files import write_atomic
+from jmedllm.manifest import REPORTS
 from jmedllm.recipe import Recipe
-from jmedllm.report import collect, markdown
+from jmedllm.report import collect_records, markdown, questions_of
+from jmedllm.report.page import write_page
 from jmedllm.run import Run, Step, versions
 
 
@@ -14,14 +18,19 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     recipe = run.recipe
+    assert recipe.exam is not None
+    sat = collect_records([run.folder])
     head = (
         f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
     )
     made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "exam")
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    text = f"{head}.\n\n{markdown(collect([run.folder]))}\n{made}\nMade with {used}.\n"
-    write_atomic(run.folder / "report.md", text)
-    return {"files": ["report.md"]}
+    scores = markdown([each.sitting for each in sat])
+    write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
+    names = [split_language(name)[0] for name in recipe.exam.benchmarks]
+    own = [Path(name) for name in names if name.endswith(".jsonl")]
+    write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name)
+    return {"files": list(REPORTS)}
 
 
 def _plain(values: dict[str, Any]) -> str:

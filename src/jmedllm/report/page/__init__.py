@@ -1,0 +1,118 @@
+"""The report as one HTML file, which opens from disk and asks nothing of any network."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from jmedllm import __version__
+from jmedllm.exam.people import Group
+from jmedllm.exam.tracks.official import MOST_PROHIBITED
+from jmedllm.files import to_json, write_atomic
+from jmedllm.report.collect import Sat
+from jmedllm.report.compare import NOTE, Comparison, compare
+from jmedllm.report.page import charts
+from jmedllm.report.page.items import PackedPaper, pack
+from jmedllm.report.page.view import board_lines, groups, matrices
+from jmedllm.report.questions import Papers
+from jmedllm.report.table import build_rows, notes
+
+_HERE = Path(__file__).parent
+
+
+def write_page(path: Path, sat: Sequence[Sat], papers: Papers, title: str) -> None:
+    """Write the page.
+
+    Args:
+        sat: finished sittings with their records.
+        papers: the questions they answered, see `questions_of`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_atomic(path, page(sat, papers, title))
+
+
+def page(sat: Sequence[Sat], papers: Papers, title: str) -> str:
+    """The page's HTML."""
+    sittings = [each.sitting for each in sat]
+    models = list(dict.fromkeys(sitting.model for sitting in sittings))
+    packed = pack(sat, papers)
+    rows = build_rows(sittings)
+    compared = compare(sat)
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "points": _points,
+        "probability": _probability,
+        "map_marks": _marks,
+        "told": _told,
+        "reach": _reach,
+    }
+    return environment.get_template("page.html").render(
+        title=title,
+        version=__version__,
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        # Only this very script may run, whatever a model wrote.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        charts=charts,
+        sittings=sittings,
+        models=models,
+        matrices=matrices(rows),
+        notes=notes(sittings, rows),
+        languages=[each for each in compared if each.kind == "languages"],
+        compared=[each for each in compared if each.kind == "models"],
+        compared_note=NOTE,
+        groups=groups(sittings, models),
+        boards=board_lines(sittings),
+        exams=sorted({(board.exam, board.year) for sitting in sittings for board in sitting.official}),
+        most_prohibited=MOST_PROHIBITED,
+        papers=packed,
+        settings=_embedded({"models": models, "papers": [_about(each) for each in packed]}),
+    )
+
+
+def _about(paper: PackedPaper) -> dict[str, Any]:
+    return {name: getattr(paper, name) for name in ("name", "benchmark", "language", "n", "models", "tracks")}
+
+
+def _embedded(value: Any) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    return Markup(to_json(value).replace("<", "\\u003c"))
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _marks(members: Sequence[tuple[int, Group]]) -> list[tuple[int, float, float, float]]:
+    return [(index, group.value, group.low, group.high) for index, group in members]
+
+
+def _told(members: Sequence[tuple[int, Group]], models: Sequence[str]) -> str:
+    return ", ".join(f"{models[index]} {_percent(group.value)} % of {group.n:,}" for index, group in members)
+
+
+def _reach(compared: Sequence[Comparison]) -> float:
+    """How far from no difference the intervals go."""
+    return max(max(abs(each.paired.low), abs(each.paired.high)) for each in compared)

@@ -1,0 +1,102 @@
+"""Small SVG pictures for the page, drawn from numbers; labels are for those who hear the page.
+
+All values are shares from 0 to 1. Classes `s0` to `s7` are the models' colours.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+SERIES = 8
+"""Colours there are; further models begin again with the first."""
+
+_WIDTH, _HEIGHT = 100, 12
+
+
+def series(index: int) -> str:
+    """Class of a model's colour."""
+    return f"s{index % SERIES}"
+
+
+def _svg(width: float, height: float, body: str, label: str, css: str) -> Markup:
+    head = f'<svg class="{css}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
+    return Markup(f"{head}{body}</svg>")
+
+
+def _line(css: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{css}" x1="{x1:.2f}" y1="{y1:.2f}" x2="{x2:.2f}" y2="{y2:.2f}"/>'
+
+
+def _dot(css: str, x: float, y: float, r: float) -> str:
+    return f'<circle class="{css}" cx="{x:.2f}" cy="{y:.2f}" r="{r:g}"/>'
+
+
+def score_mark(
+    value: float, interval: tuple[float, float] | None, floor: float | None, ceiling: float | None
+) -> Markup:
+    """A score on the line from 0 to 1, with its interval, and ticks at floor and ceiling."""
+    middle = _HEIGHT / 2
+    parts = [_line("axis", 0, middle, _WIDTH, middle)]
+    parts += [_line("bound", 100 * at, 1, 100 * at, _HEIGHT - 1) for at in (floor, ceiling) if at is not None]
+    if interval is not None:
+        parts.append(_line("range", 100 * interval[0], middle, 100 * interval[1], middle))
+    parts.append(_dot("value", 100 * value, middle, 3))
+    return _svg(_WIDTH, _HEIGHT, "".join(parts), f"{100 * value:.1f} %", "mark")
+
+
+def difference_mark(difference: float, low: float, high: float, reach: float) -> Markup:
+    """A difference with its interval on the line from -reach to reach, with a tick at no difference."""
+    middle = _HEIGHT / 2
+
+    def x(value: float) -> float:
+        return _WIDTH * (0.5 + max(-1.0, min(1.0, value / reach)) / 2)
+
+    body = (
+        _line("axis", 0, middle, _WIDTH, middle)
+        + _line("bound", _WIDTH / 2, 0, _WIDTH / 2, _HEIGHT)
+        + _line("range", x(low), middle, x(high), middle)
+        + _dot("value", x(difference), middle, 3)
+    )
+    return _svg(_WIDTH, _HEIGHT, body, f"{100 * difference:+.1f} points", "mark")
+
+
+def group_mark(groups: Sequence[tuple[int, float, float, float]], examinees: float | None, label: str) -> Markup:
+    """Several models' scores of one group, each (series, value, low, high), and where the examinees stand."""
+    step = 7
+    height = max(14, step * len(groups) + 7)
+    parts = [_line("axis", at, 0, at, height) for at in (0, 25, 50, 75, 100)]
+    if examinees is not None:
+        parts.append(_line("people", 100 * examinees, 0, 100 * examinees, height))
+    for row, (number, value, low, high) in enumerate(groups):
+        y = height / 2 + step * (row - (len(groups) - 1) / 2)
+        inner = _line("range", 100 * low, y, 100 * high, y) + _dot("value", 100 * value, y, 2.6)
+        parts.append(f'<g class="{series(number)}">{inner}</g>')
+    return _svg(100, height, "".join(parts), label, "group")
+
+
+def reliability(bins: Sequence[dict[str, Any]], label: str) -> Markup:
+    """Reliability diagram: share right against probability, dots sized by the number of items."""
+    n = sum(each["n"] for each in bins)
+    parts = [
+        '<rect class="frame" x="0" y="0" width="100" height="100"/>',
+        _line("bound", 0, 100, 100, 0),
+        *(_line("axis", at, 0, at, 100) + _line("axis", 0, at, 100, at) for at in (25, 50, 75)),
+    ]
+    points = [(100 * each["probability"], 100 - 100 * each["right"], each["n"]) for each in bins]
+    path = " ".join(f"{x:.2f},{y:.2f}" for x, y, _ in points)
+    parts.append(f'<polyline class="range" points="{path}"/>')
+    parts += [_dot("value", x, y, 1.5 + 5 * (count / n) ** 0.5) for x, y, count in points]
+    return _svg(100, 100, "".join(parts), label, "reliability")
+
+
+def bias_bars(values: Sequence[float], label: str) -> Markup:
+    """A bar for each place: up where it is picked too often, down where too seldom."""
+    reach = max(0.05, *(abs(value) for value in values))
+    bars = "".join(
+        f'<rect class="bar" x="{12 * place + 2}" width="8" y="{16 - 14 * max(0.0, value) / reach:.2f}" '
+        f'height="{14 * abs(value) / reach:.2f}"/>'
+        for place, value in enumerate(values)
+    )
+    width = 12 * len(values)
+    return _svg(width, 32, bars + _line("axis", 0, 16, width, 16), label, "bias")

@@ -1,0 +1,119 @@
+"""All items with what each model made of them, packed for the page's browser of items.
+
+A paper becomes one gzipped JSON list, in base64: 20,000 questions and answers as plain JSON would not fit a page.
+"""
+
+import base64
+import gzip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jmedllm.exam.calibration import probabilities
+from jmedllm.exam.question import Question
+from jmedllm.exam.records import Record
+from jmedllm.exam.tracks import verdict_of
+from jmedllm.files import to_json
+from jmedllm.report.collect import Sat
+from jmedllm.report.questions import Papers
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPaper:
+    """One paper's items.
+
+    Attributes:
+        name: "igakuqa.ja", as the records' file is called.
+        models: models that sat it, in the order of each item's answers.
+        tracks: tracks that judged it.
+        packed: base64 of gzip of a JSON list of items, see `_item`.
+    """
+
+    name: str
+    benchmark: str
+    language: str
+    n: int
+    models: tuple[str, ...]
+    tracks: tuple[str, ...]
+    packed: str
+
+
+def pack(sat: Sequence[Sat], papers: Papers) -> list[PackedPaper]:
+    """Each paper with the answers of all models that sat it."""
+    return [_pack_paper(paper, questions, sat) for paper, questions in papers.items()]
+
+
+def _pack_paper(paper: tuple[str, str], questions: Mapping[str, Question], sat: Sequence[Sat]) -> PackedPaper:
+    here = [each for each in sat if each.paper == paper]
+    kept = [(each.records, _turned(each.records)) for each in here]
+    items = [
+        _item(question, [_answer(first.get(name), turns.get(name, ())) for first, turns in kept])
+        for name, question in questions.items()
+    ]
+    return PackedPaper(
+        name=".".join(paper),
+        benchmark=paper[0],
+        language=paper[1],
+        n=len(items),
+        models=tuple(each.sitting.model for each in here),
+        tracks=tuple(dict.fromkeys(track for each in here for track in each.sitting.settings["tracks"])),
+        # No time stamp: the same results give the same page.
+        packed=base64.b64encode(gzip.compress(to_json(items).encode(), mtime=0)).decode("ascii"),
+    )
+
+
+def _turned(records: Mapping[str, Record]) -> dict[str, list[Record]]:
+    """Further showings of each question, whose ids are "ID~TURN"."""
+    found: dict[str, list[Record]] = {}
+    for name, record in records.items():
+        question, mark, _ = name.partition("~")
+        if mark:
+            found.setdefault(question, []).append(record)
+    return found
+
+
+def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """A question as the page reads it; what is empty is left out."""
+    values = {
+        "gold": sorted(question.gold),
+        "also": [sorted(answer) for answer in question.also_right],
+        "number": question.number,
+        "subject": question.subject,
+        "flags": sorted(question.flags),
+        "prohibited": sorted(question.prohibited),
+        "examinees": question.examinees,
+        "examineesRight": question.examinees_right,
+    }
+    return {
+        "id": question.id,
+        "stem": question.stem,
+        "choices": question.choices,
+        "points": question.points,
+        **{name: value for name, value in values.items() if value not in ([], (), None)},
+        "answers": answers,
+    }
+
+
+def _answer(record: Record | None, turns: Sequence[Record]) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    shares = None if record.log_probs is None else [round(p, 4) for p in probabilities(record.log_probs)]
+    values = {
+        "response": record.response,
+        "truncated": record.truncated or None,
+        "probabilities": shares,
+        "order": None if list(record.order) == sorted(record.order) else record.order,
+        "turns": [{"order": turn.order, "verdicts": _verdicts(turn)} for turn in turns] or None,
+    }
+    return {
+        **{name: value for name, value in values.items() if value is not None},
+        "verdicts": _verdicts(record),
+    }
+
+
+def _verdicts(record: Record) -> dict[str, dict[str, Any]]:
+    """Each track's verdict with its main metric's outcome as "correct"."""
+    return {
+        track: values | {"correct": bool(verdict_of(track, values).correct)}
+        for track, values in record.verdicts.items()
+    }

@@ -1,0 +1,359 @@
+"use strict";
+(() => {
+  const ROW = 46;
+  const settings = JSON.parse(document.getElementById("settings").textContent);
+  const byId = (id) => document.getElementById(id);
+  const [list, sheet, detail, count] = ["list", "sheet", "detail", "count"].map(byId);
+  const FILTERS = ["q", "benchmark", "language", "subject", "track", "model", "outcome"];
+  const OUTCOMES = {
+    "": "any", right: "right", wrong: "wrong", none: "no answer",
+    disagree: "models disagree", prohibited: "prohibited choice picked",
+  };
+  const entries = []; // {paper, item, key, text}
+  let shown = [];
+  let current = null;
+
+  document.documentElement.classList.add("js");
+
+  // The measures' tabs.
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  const choose = (chosen) => {
+    for (const tab of tabs) {
+      tab.setAttribute("aria-selected", tab === chosen);
+      tab.tabIndex = tab === chosen ? 0 : -1;
+      byId(tab.getAttribute("aria-controls")).classList.toggle("other", tab !== chosen);
+    }
+  };
+  tabs.forEach((tab, index) => {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = tabs[(index + step + tabs.length) % tabs.length];
+      choose(next);
+      next.focus();
+    });
+  });
+  if (tabs.length) choose(tabs[0]);
+
+  // Text goes in as text: nothing that a model wrote is ever read as HTML.
+  const make = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children.filter((child) => child !== null));
+    return element;
+  };
+
+  const letters = (choices) => choices.map((index) => String.fromCharCode(97 + index)).join(", ");
+  const series = (model) => `s${settings.models.indexOf(model) % 8}`;
+  const goldOf = (item) => item.number ?? ([item.gold ?? [], ...(item.also ?? [])].map(letters).join(" or ") || "–");
+
+  const outcomeOf = (verdict) =>
+    verdict.correct ? "right" : verdict.chosen.length || verdict.number != null ? "wrong" : "none";
+  const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"] };
+  const verdictsOf = (entry, track, model) =>
+    entry.item.answers
+      .filter((answer, index) => answer && (!model || entry.paper.models[index] === model))
+      .map((answer) => answer.verdicts[track])
+      .filter(Boolean);
+
+  const matchesOutcome = (entry, outcome, track, model) => {
+    const verdicts = verdictsOf(entry, track, outcome === "disagree" ? "" : model);
+    if (outcome === "disagree") {
+      return new Set(verdicts.map((verdict) => JSON.stringify([verdict.chosen, verdict.number]))).size > 1;
+    }
+    if (outcome === "prohibited") {
+      const bad = entry.item.prohibited ?? [];
+      return verdicts.some((verdict) => verdict.chosen.some((choice) => bad.includes(choice)));
+    }
+    return verdicts.some((verdict) => outcomeOf(verdict) === outcome);
+  };
+
+  const fold = (text) => text.normalize("NFKC").toLowerCase();
+  const searchable = (entry) => {
+    const { id, stem, choices, answers } = entry.item;
+    entry.text ??= fold([id, stem, ...choices, ...answers.map((answer) => answer?.response ?? "")].join("\n"));
+    return entry.text;
+  };
+
+  const filters = () => Object.fromEntries(FILTERS.map((name) => [name, byId(name).value]));
+
+  const filter = () => {
+    const now = filters();
+    const words = fold(now.q).split(/\s+/).filter(Boolean);
+    shown = entries.filter(
+      (entry) =>
+        (!now.benchmark || entry.paper.benchmark === now.benchmark) &&
+        (!now.language || entry.paper.language === now.language) &&
+        (!now.subject || entry.item.subject === now.subject) &&
+        (!now.model || entry.paper.models.includes(now.model)) &&
+        (!now.outcome || matchesOutcome(entry, now.outcome, now.track, now.model)) &&
+        words.every((word) => searchable(entry).includes(word)),
+    );
+    count.textContent = `${shown.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")} items`;
+    sheet.style.height = `${shown.length * ROW}px`;
+    list.scrollTop = 0;
+    if (!shown.includes(current)) current = shown[0] ?? null;
+    show();
+  };
+
+  const remember = () => {
+    const kept = Object.entries({ ...filters(), item: current?.key ?? "" });
+    const state = new URLSearchParams(kept.filter(([name, value]) => value && (name !== "track" || value !== tracks()[0])));
+    history.replaceState(null, "", `#items?${state}`.replaceAll("%2F", "/"));
+  };
+
+  // Only the rows in sight exist, so that 20,000 items scroll as lightly as 20.
+  const paint = () => {
+    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 5);
+    const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / ROW) + 10);
+    const track = byId("track").value;
+    sheet.replaceChildren(
+      ...shown.slice(first, last).map((entry, offset) => {
+        const signs = make("span", { class: "signs" });
+        entry.item.answers.forEach((answer) => {
+          const verdict = answer?.verdicts[track];
+          const outcome = verdict ? outcomeOf(verdict) : null;
+          signs.append(make("span", { class: `sign ${outcome ?? "muted"}` }, outcome ? SIGNS[outcome][0] : "·"));
+        });
+        const row = make(
+          "div",
+          {
+            class: "row", role: "option", id: `row-${first + offset}`, "aria-selected": entry === current,
+            "aria-posinset": first + offset + 1, "aria-setsize": shown.length,
+          },
+          make(
+            "div", { class: "top" }, make("b", {}, entry.item.id), make("span", { class: "muted" }, entry.paper.benchmark),
+            make("span", { class: "lang" }, entry.paper.language), signs,
+          ),
+          make("div", { class: "stem" }, entry.item.stem.slice(0, 120)),
+        );
+        row.style.top = `${(first + offset) * ROW}px`;
+        row.addEventListener("click", () => select(entry));
+        return row;
+      }),
+    );
+    const at = shown.indexOf(current);
+    if (at < 0) list.removeAttribute("aria-activedescendant");
+    else list.setAttribute("aria-activedescendant", `row-${at}`);
+  };
+
+  const reveal = () => {
+    const top = shown.indexOf(current) * ROW;
+    if (top < list.scrollTop) list.scrollTop = top;
+    else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+  };
+
+  const show = () => {
+    reveal();
+    paint();
+    detail.replaceChildren(...(current ? describe(current) : [make("p", { class: "muted" }, "No item passes these filters.")]));
+    detail.scrollTop = 0;
+  };
+
+  const select = (entry) => {
+    current = entry;
+    show();
+    remember();
+  };
+
+  const chips = (entry) => {
+    const { item } = entry;
+    const FLAGS = {
+      image: "shows a picture the data lack", required: "required part", every_answer_right: "every answer accepted",
+    };
+    return [
+      item.subject ?? null,
+      item.points === 0 ? "excluded from grading" : item.points > 1 ? `${item.points} points` : null,
+      ...(item.flags ?? []).map((flag) => FLAGS[flag] ?? flag),
+      item.examineesRight === undefined ? null : `${item.examineesRight} % of the examinees were right`,
+      item.choices.length ? null : `answer ${goldOf(item)}`,
+      (item.also ?? []).length ? `right: ${goldOf(item)}` : null,
+    ].filter(Boolean).map((text) => make("span", {}, text));
+  };
+
+  const share = (percent, css, picked = false) => {
+    const cell = make("td", { class: `share ${css}` });
+    if (percent === undefined) {
+      cell.append(make("span", { class: picked ? "picked" : "muted" }, picked ? "" : "·"));
+      return cell;
+    }
+    const bar = make("span", { class: "bar" });
+    bar.style.setProperty("--w", percent);
+    cell.append(make("span", { class: picked ? "picked" : "" }, `${percent.toFixed(1)} %`), bar);
+    return cell;
+  };
+
+  const choicesOf = (entry) => {
+    const { item, paper } = entry;
+    const track = byId("track").value;
+    const sat = item.answers.map((answer, index) => ({ answer, model: paper.models[index] })).filter(({ answer }) => answer);
+    const head = make("tr", {}, make("th", { colspan: 2 }, ""));
+    if (item.examinees) head.append(make("th", { scope: "col" }, "examinees"));
+    for (const { model } of sat) head.append(make("th", { scope: "col" }, make("span", { class: `model ${series(model)}` }, model)));
+    const body = item.choices.map((text, index) => {
+      const right = (item.gold ?? []).includes(index);
+      const row = make(
+        "tr", { class: right ? "gold" : "" }, make("td", {}, letters([index])),
+        make(
+          "td", {}, text, right ? make("span", { class: "tag right" }, "✓ right") : null,
+          (item.prohibited ?? []).includes(index) ? make("span", { class: "tag wrong" }, "⚠ prohibited") : null,
+        ),
+      );
+      if (item.examinees) row.append(share(item.examinees[index], ""));
+      for (const { answer, model } of sat) {
+        const probability = answer.probabilities?.[index];
+        const picked = (answer.verdicts[track]?.chosen ?? []).includes(index);
+        row.append(share(probability === undefined ? undefined : 100 * probability, series(model), picked));
+      }
+      return row;
+    });
+    return make("table", { class: "choices" }, make("thead", {}, head), make("tbody", {}, ...body));
+  };
+
+  const toldOf = (verdict) => {
+    const { chosen, number, correct, ...rest } = verdict;
+    return Object.entries(rest)
+      .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
+      .map(([name, value]) => (name === "how" ? value : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))
+      .join(" · ");
+  };
+
+  const modelPart = (answer, model) => {
+    const rows = Object.entries(answer.verdicts).map(([track, verdict]) => {
+      const outcome = outcomeOf(verdict);
+      const stated = verdict.number ?? letters(verdict.chosen);
+      return make(
+        "tr", {}, make("th", { scope: "row" }, track), make("td", { class: outcome }, `${SIGNS[outcome][0]} ${SIGNS[outcome][1]}`),
+        make("td", {}, stated || "–"), make("td", { class: "muted" }, toldOf(verdict)),
+      );
+    });
+    const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "verdicts" }, make("tbody", {}, ...rows))];
+    if (answer.order) parts.push(make("p", { class: "muted" }, `choices shown in the order ${letters(answer.order)}`));
+    if (answer.response !== undefined) {
+      parts.push(make("pre", { tabindex: 0 }, answer.response || "(empty)"));
+      if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
+    }
+    for (const turn of answer.turns ?? []) {
+      const said = Object.entries(turn.verdicts).map(([track, verdict]) => `${track} ${verdict.number ?? (letters(verdict.chosen) || "–")} ${SIGNS[outcomeOf(verdict)][0]}`);
+      parts.push(make("p", { class: "muted" }, `turned, shown as ${letters(turn.order)}: ${said.join(" · ")}`));
+    }
+    return parts;
+  };
+
+  const describe = (entry) => {
+    const { item, paper } = entry;
+    const other = entries.find((each) => each.item.id === item.id && each.paper.benchmark === paper.benchmark && each.paper !== paper);
+    const link = other ? make("a", { href: `#items?item=${other.key}` }, `in ${other.paper.language === "ja" ? "Japanese" : "English"}`) : null;
+    return [
+      make("h3", {}, item.id, " ", make("span", { class: "muted" }, paper.benchmark), " ", make("span", { class: "lang" }, paper.language)),
+      make("p", { class: "chips" }, ...chips(entry), link),
+      make("p", { class: "stemtext", lang: paper.language }, item.stem),
+      item.choices.length ? choicesOf(entry) : null,
+      ...item.answers.flatMap((answer, index) => (answer ? modelPart(answer, paper.models[index]) : [])),
+    ].filter(Boolean);
+  };
+
+  // The filters' choices, and the state in the address.
+  const distinct = (values) => [...new Set(values)];
+  const tracks = () => distinct(settings.papers.flatMap((paper) => paper.tracks));
+  const fill = (id, values, any = "any") => {
+    const options = values.map((value) => (Array.isArray(value) ? value : [value, value]));
+    byId(id).replaceChildren(...(any === null ? [] : [make("option", { value: "" }, any)]), ...options.map(([value, name]) => make("option", { value }, name)));
+  };
+  const fillAll = () => {
+    fill("benchmark", distinct(settings.papers.map((paper) => paper.benchmark)));
+    fill("language", distinct(settings.papers.map((paper) => paper.language)));
+    fill("track", tracks(), null);
+    fill("model", settings.models);
+    fill("outcome", Object.entries(OUTCOMES), null);
+    fill("subject", []);
+  };
+  const fillSubjects = () => {
+    const kept = byId("subject").value;
+    const { benchmark, language } = filters();
+    const here = entries.filter(({ paper }) => (!benchmark || paper.benchmark === benchmark) && (!language || paper.language === language));
+    const subjects = distinct(here.map(({ item }) => item.subject).filter(Boolean)).sort((a, b) => a.localeCompare(b));
+    fill("subject", subjects);
+    byId("subject").value = subjects.includes(kept) ? kept : "";
+  };
+
+  const restore = () => {
+    if (!location.hash.startsWith("#items?")) return false;
+    const state = new URLSearchParams(location.hash.slice("#items?".length));
+    for (const name of FILTERS) {
+      const known = name === "q" || [...byId(name).options].some((option) => option.value === state.get(name));
+      byId(name).value = known && state.has(name) ? state.get(name) : name === "track" ? tracks()[0] : "";
+      if (name === "language") fillSubjects();
+    }
+    const wanted = state.get("item");
+    current = entries.find((entry) => entry.key === wanted) ?? null;
+    filter();
+    if (wanted && current?.key !== wanted) {
+      detail.prepend(make("p", { class: "none" }, `No item ${wanted} on this page.`));
+    }
+    byId("items").scrollIntoView();
+    return true;
+  };
+
+  const unpack = async (text) => {
+    const raw = atob(text);
+    const bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  };
+
+  const move = (step) => {
+    if (!shown.length) return;
+    const at = shown.indexOf(current);
+    select(shown[Math.max(0, Math.min(shown.length - 1, at + step))]);
+  };
+
+  const listen = () => {
+    for (const name of FILTERS) {
+      byId(name).addEventListener("input", () => {
+        if (name === "benchmark" || name === "language") fillSubjects();
+        filter();
+        remember();
+      });
+    }
+    byId("q").form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      list.focus();
+    });
+    list.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
+    new ResizeObserver(paint).observe(list);
+    list.addEventListener("keydown", (event) => {
+      const page = Math.floor(list.clientHeight / ROW) - 1;
+      const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
+      if (step === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      move(step);
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, select")) return;
+      event.preventDefault();
+      byId("q").focus();
+      byId("items").scrollIntoView();
+    });
+    window.addEventListener("hashchange", restore);
+  };
+
+  const start = async () => {
+    fillAll();
+    for (const [index, paper] of settings.papers.entries()) {
+      count.textContent = `reading the items … ${paper.name}`;
+      const script = byId(`packed-${index}`);
+      for (const item of await unpack(script.textContent)) entries.push({ paper, item, key: `${paper.name}/${item.id}` });
+      script.remove();
+    }
+    fillSubjects();
+    listen();
+    if (!restore()) filter();
+    document.documentElement.dataset.ready = "true";
+  };
+
+  // After the first paint: the scores above are there at once.
+  requestAnimationFrame(() => setTimeout(start));
+})();

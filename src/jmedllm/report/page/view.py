@@ -1,0 +1,98 @@
+"""What the page shows besides items, arranged as its template walks through it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jmedllm.exam.people import Group
+from jmedllm.exam.sitting import Sitting
+from jmedllm.exam.tracks.official import Board
+from jmedllm.report.table import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A paper's head in a matrix; None where the models' items differ."""
+
+    benchmark: str
+    language: str
+    n: int | None
+    floor: float | None
+    ceiling: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One measure: models by papers. Each line is a model's name and its row for each column, or None."""
+
+    measure: str
+    columns: tuple[Column, ...]
+    ours: tuple[tuple[str, tuple[Row | None, ...]], ...]
+    published: tuple[tuple[str, tuple[Row | None, ...]], ...]
+
+
+def matrices(rows: Sequence[Row]) -> list[Matrix]:
+    """One matrix for each measure that was taken, in the order of the rows."""
+    measures = dict.fromkeys(row.measure for row in rows if not row.published)
+    return [_matrix(measure, [row for row in rows if row.measure == measure]) for measure in measures]
+
+
+def _matrix(measure: str, rows: Sequence[Row]) -> Matrix:
+    papers = list(dict.fromkeys((row.benchmark, row.language) for row in rows if not row.published))
+
+    def lines(published: bool) -> tuple[tuple[str, tuple[Row | None, ...]], ...]:
+        found = {(row.model, row.benchmark, row.language): row for row in rows if row.published == published}
+        models = dict.fromkeys(model for model, *_ in found)
+        return tuple((model, tuple(found.get((model, *paper)) for paper in papers)) for model in models)
+
+    return Matrix(measure, tuple(_column(paper, rows) for paper in papers), lines(False), lines(True))
+
+
+def _column(paper: tuple[str, str], rows: Sequence[Row]) -> Column:
+    here = {
+        (row.n, row.floor, row.ceiling)
+        for row in rows
+        if (row.benchmark, row.language) == paper and not row.published
+    }
+    n, floor, ceiling = here.pop() if len(here) == 1 else (None, None, None)
+    return Column(*paper, n, floor, ceiling)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Difficulty bands or subjects of one paper by one track.
+
+    Attributes:
+        rows: for each its name, how many items the model with most of them sat, the examinees' share right, and
+            each model's index and result.
+    """
+
+    benchmark: str
+    language: str
+    track: str
+    kind: str
+    rows: tuple[tuple[str, int, float | None, tuple[tuple[int, Group], ...]], ...]
+
+
+def groups(sittings: Sequence[Sitting], models: Sequence[str]) -> list[Groups]:
+    """Each paper's groups with all models side by side; difficulty before subjects."""
+    found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, Group]]]] = {}
+    for sitting in sittings:
+        for group in sitting.people:
+            key = (sitting.settings["benchmark"], sitting.settings["language"], group.track, group.kind)
+            names = found.setdefault(key, {})
+            names.setdefault(group.name, []).append((models.index(sitting.model), group))
+    return [
+        Groups(
+            *key,
+            tuple(
+                (name, max(g.n for _, g in members), members[0][1].examinees, tuple(members))
+                for name, members in names.items()
+            ),
+        )
+        for key, names in sorted(found.items(), key=lambda item: item[0][3])
+    ]
+
+
+def board_lines(sittings: Sequence[Sitting]) -> list[tuple[Sitting, dict[str, Board]]]:
+    """Sittings that were judged by the ministry's rule, with their outcome by exam."""
+    return [(each, {board.exam: board for board in each.official}) for each in sittings if each.official]

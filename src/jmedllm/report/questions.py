@@ -1,0 +1,52 @@
+"""The questions that sittings answered, found again in the data directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks import BENCHMARKS, load
+from jmedllm.exam.question import Question, question_hash
+from jmedllm.report.collect import Sat
+
+Papers = dict[tuple[str, str], dict[str, Question]]
+"""By benchmark and language, the questions by id."""
+
+
+def questions_of(sat: Sequence[Sat], data: Path, own: Sequence[Path] = ()) -> Papers:
+    """The questions of every paper that was sat, in the order of the benchmark.
+
+    Args:
+        own: users' own exams, which are known by their files' names.
+
+    Raises:
+        InputError: they are not there, or are not those that were answered.
+    """
+    files = {path.stem: str(path) for path in own}
+    found: Papers = {}
+    for each in sat:
+        benchmark, language = each.paper
+        if each.paper not in found:
+            if benchmark not in BENCHMARKS and benchmark not in files:
+                raise InputError(f"{benchmark} {language} is an exam of your own: name its file with --questions")
+            split = each.sitting.settings["split"]
+            # A sitting from Python is given its questions and does not know of which split they are.
+            split = "test" if split == "given" else split
+            loaded = load(files.get(benchmark, benchmark), language, data, split)
+            found[each.paper] = {question.id: question for question in loaded}
+        _require_same(each, found[each.paper])
+    return {paper: _answered(paper, questions, sat) for paper, questions in found.items()}
+
+
+def _require_same(each: Sat, questions: dict[str, Question]) -> None:
+    hashes = {name: question_hash(question) for name, question in questions.items()}
+    for record in each.records.values():
+        if hashes.get(record.id.partition("~")[0]) != record.question_hash:
+            raise InputError(
+                f"{each.sitting.model} sat another version of {' '.join(each.paper)} than the one here "
+                f"(question {record.id}); give the data it sat, or sit it again"
+            )
+
+
+def _answered(paper: tuple[str, str], questions: dict[str, Question], sat: Sequence[Sat]) -> dict[str, Question]:
+    answered = {name for each in sat if each.paper == paper for name in each.records}
+    return {name: question for name, question in questions.items() if name in answered}

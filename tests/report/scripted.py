@@ -1,0 +1,64 @@
+"""Models that answer by a script, and what they sat, for tests of reports."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jmedllm.exam.benchmarks import load
+from jmedllm.exam.examine import ExamSettings, papers, sit_papers
+from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.exam.question import Question, label
+from jmedllm.models import Completion, Response
+
+HOSTILE = "</script><img src=x onerror=alert(1)><b>答えは不明</b>"
+
+
+class Scripted:
+    """Writes what its script says; finds the first choice likeliest."""
+
+    def __init__(self, name: str, questions: dict[str, Question], script: Callable[[Question], str]) -> None:
+        self.name, self.questions, self.script = name, questions, script
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        return ""
+
+    def answer(self, requests, writing):
+        for index, request in enumerate(requests):
+            text = self.script(self.questions[request.group])
+            places = request.choices or request.labels
+            scores = tuple(-float(place) for place in range(len(places))) if places else None
+            yield index, Response(Completion(text, request.prompt + text), scores)
+
+
+def gold(question: Question) -> str:
+    return question.number or ",".join(label(i) for i in sorted(question.gold))
+
+
+def prohibited(question: Question) -> str:
+    return ",".join(label(i) for i in sorted(question.prohibited)[: question.select]) or gold(question)
+
+
+SCRIPTS: dict[str, Callable[[Question], str]] = {
+    "knows": gold,
+    "reckless": prohibited,
+    "hostile <b>": lambda question: HOSTILE if question.id.endswith("1") else gold(question),
+}
+
+
+def sit_igakuqa(data: Path, output: Path, *, limit: int = 40, rotations: int = 1) -> list[Path]:
+    """Let three scripted models sit the beginning of IgakuQA in both languages."""
+    settings = ExamSettings(
+        benchmarks=["igakuqa"],
+        tracks=["answer", "likelihood", "official"],
+        selection="all",
+        limit=limit,
+        rotations=rotations,
+    )
+    sat = papers(settings, Prompting(answer_as="letter"), data)
+    questions = {question.id: question for question in load("igakuqa", "ja", data)}
+    folders = []
+    for number, (name, script) in enumerate(SCRIPTS.items()):
+        folders.append(output / str(number))
+        model = Scripted(name, questions, script)
+        stands_for = {"model": name, "fingerprint": name, "precision": "float32"}
+        sit_papers(sat, stands_for, lambda model=model: model, folders[-1])
+    return folders

@@ -1,0 +1,110 @@
+"""The HTML page as text: what is packed into it, and what can never be in it."""
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+from scripted import HOSTILE, SCRIPTS, sit_igakuqa
+
+from jmedllm.errors import InputError
+from jmedllm.report import collect_records, questions_of
+from jmedllm.report.page import page
+from jmedllm.report.page.items import pack
+
+
+@pytest.fixture(scope="module")
+def sat(shared: Path, tmp_path_factory: pytest.TempPathFactory):
+    return collect_records(sit_igakuqa(shared, tmp_path_factory.mktemp("sat"), rotations=2))
+
+
+@pytest.fixture(scope="module")
+def html(sat, shared: Path) -> str:
+    return page(sat, questions_of(sat, shared), "three models & more")
+
+
+def test_every_item_with_every_answer_is_packed(sat, shared: Path) -> None:
+    japanese, english = pack(sat, questions_of(sat, shared))
+    assert (japanese.name, japanese.n, english.name) == ("igakuqa.ja", 40, "igakuqa.en")
+    assert japanese.models == ("hostile <b>", "knows", "reckless")
+    assert japanese.tracks == ("answer", "likelihood", "official")
+    items = json.loads(gzip.decompress(base64.b64decode(japanese.packed)))
+    item = next(item for item in items if item["id"] == "112A16")
+    assert item["prohibited"] and sum(item["examinees"]) == pytest.approx(100, abs=1)
+    assert item["examineesRight"] == pytest.approx(item["examinees"][item["gold"][0]], abs=0.1)
+    knows, reckless = item["answers"][1:]
+    assert knows["verdicts"]["answer"] == {
+        "chosen": item["gold"],
+        "number": None,
+        "how": "label",
+        "correct": True,
+    }
+    assert reckless["verdicts"]["official"]["chosen"] == item["prohibited"][:1]
+    assert knows["probabilities"] == sorted(knows["probabilities"], reverse=True)
+    assert sum(knows["probabilities"]) == pytest.approx(1, abs=1e-3)
+    # The first showing is as printed; the second begins with b.
+    assert "order" not in knows and [turn["order"][0] for turn in knows["turns"]] == [1]
+
+
+def test_the_page_is_the_same_for_the_same_results(sat, shared: Path, html: str) -> None:
+    assert page(sat, questions_of(sat, shared), "three models & more") == html
+
+
+def test_no_text_of_others_becomes_html(html: str) -> None:
+    assert "<title>three models &amp; more</title>" in html
+    assert "hostile &lt;b&gt;" in html and "hostile <b>" not in html
+    assert HOSTILE not in html and "onerror" not in html
+    # The only script elements are ours: settings, items and the one script whose hash the policy names.
+    assert len(re.findall(r"<script\b", html)) == html.count("</script>") == 1 + 2 + 1
+
+
+def test_the_page_asks_nothing_of_any_network(html: str) -> None:
+    assert "default-src 'none'" in html
+    assert not re.search(
+        r"""(src|href)\s*=\s*["'](?!#)|url\(|@import|https?://(?!\S*&#)""", html.split("<main>")[0]
+    )
+    assert not re.search(r"""\b(?:src|srcset|action|data|poster)\s*=\s*["']""", html)
+    assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', html))
+
+
+@pytest.mark.parametrize(
+    "section", ["overview", "languages", "models", "licence", "groups", "calibration", "order"]
+)
+def test_sections(html: str, section: str) -> None:
+    assert f'<section id="{section}">' in html and f'<a href="#{section}">' in html
+
+
+def test_numbers_stand_as_in_the_table(sat, html: str) -> None:
+    [score] = [
+        score
+        for each in sat
+        for score in each.sitting.scores
+        if (each.sitting.model, each.paper[1], score.track) == ("reckless", "ja", "answer")
+    ]
+    cell = f'<b>{100 * score.value:.1f}</b> <span class="interval">{100 * score.low:.1f}–{100 * score.high:.1f}'
+    assert cell in html
+
+
+def test_questions_must_be_those_that_were_answered(sat, shared: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "igakuqa"
+    folder = changed / "data" / "2018"
+    folder.mkdir(parents=True)
+    for year in range(2018, 2023):
+        (changed / "data" / str(year)).mkdir(exist_ok=True)
+        for file in (shared / "igakuqa" / "data" / str(year)).iterdir():
+            (changed / "data" / str(year) / file.name).write_bytes(file.read_bytes())
+    first = folder / "112-A.jsonl"
+    text = first.read_text(encoding="utf-8")
+    first.write_text(text.replace("どれか", "何か", 1), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"sat another version of igakuqa ja than the one here \(question 112A1\)"
+    ):
+        questions_of(sat, tmp_path)
+    with pytest.raises(InputError, match="no such file; fetch it with: jmedllm data get igakuqa"):
+        questions_of(sat, tmp_path / "nowhere")
+
+
+def test_every_script_is_a_model(sat) -> None:
+    assert {each.sitting.model for each in sat} == set(SCRIPTS)

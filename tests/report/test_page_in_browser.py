@@ -1,0 +1,209 @@
+"""The HTML page as people use it, in headless Chromium."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import HOSTILE, sit_igakuqa
+
+from jmedllm.report import collect_records, questions_of
+from jmedllm.report.page import write_page
+
+pytestmark = pytest.mark.browser
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine; on Debian: apt install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("page")
+    sat = collect_records(sit_igakuqa(shared, folder))
+    write_page(folder / "page.html", sat, questions_of(sat, shared), "test")
+    return (folder / "page.html").as_uri()
+
+
+class Page:
+    """An open page, and all that went wrong on it."""
+
+    def __init__(self, browser: Any, address: str, fragment: str = "") -> None:
+        self.problems: list[str] = []
+        self.page = browser.new_page(viewport={"width": 1366, "height": 900})
+        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.problems.append(dialog.message))
+        self.page.on("request", lambda request: self.problems.append(request.url))
+        self.page.goto(address + fragment)
+        self.page.wait_for_selector("html[data-ready]")
+        assert self.problems.pop(0) == address + fragment.partition("#")[0]
+
+    def count(self) -> str:
+        return self.page.inner_text("#count")
+
+    def choose(self, **filters: str) -> str:
+        for name, value in filters.items():
+            self.page.select_option(f"#{name}", value)
+        return self.count()
+
+    def item(self) -> str:
+        return self.page.inner_text("#detail h3")
+
+
+@pytest.fixture
+def opened(browser: Any, address: str) -> Iterator[Page]:
+    opened = Page(browser, address)
+    yield opened
+    assert opened.problems == []
+    opened.page.close()
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({}, "80 of 80 items"),
+        ({"language": "ja"}, "40 of 80 items"),
+        ({"benchmark": "igakuqa", "language": "en"}, "40 of 80 items"),
+        ({"model": "knows", "outcome": "wrong"}, "0 of 80 items"),
+        ({"model": "knows", "outcome": "right"}, "80 of 80 items"),
+        ({"model": "hostile <b>", "outcome": "none"}, "8 of 80 items"),
+        ({"outcome": "prohibited", "language": "ja"}, "{prohibited} of 80 items"),
+        ({"outcome": "disagree", "language": "ja"}, "{disagree} of 80 items"),
+        ({"track": "likelihood", "model": "knows", "outcome": "right", "language": "ja"}, "{first} of 80 items"),
+    ],
+)
+def test_filters(opened: Page, shared: Path, filters: dict[str, str], count: str) -> None:
+    from jmedllm.exam.benchmarks import load
+
+    questions = load("igakuqa", "ja", shared)[:40]
+    silent = {q.id for q in questions if q.id.endswith("1")}
+    reckless = {q.id for q in questions if q.prohibited}
+    known = {
+        "prohibited": len(reckless),
+        "disagree": len(reckless | silent),
+        "first": sum(q.gold == frozenset(range(len(q.gold))) for q in questions),
+    }
+    assert opened.choose(**filters) == count.format(**known)
+
+
+def test_subjects_are_those_of_the_language(opened: Page) -> None:
+    opened.choose(language="ja")
+    subjects = opened.page.eval_on_selector_all("#subject option", "options => options.map(o => o.value)")
+    assert "小児科" in subjects
+    assert opened.choose(subject="小児科") == "2 of 80 items"
+    assert "小児科" in opened.page.inner_text("#detail .chips")
+
+
+@pytest.mark.parametrize("query", ["gaucher", "ＧＡＵＣＨＥＲ", "112a1 高アンモニア", "Gaucher ammon"])
+def test_search_folds_width_and_case(opened: Page, query: str) -> None:
+    opened.page.fill("#q", query)
+    assert opened.item().startswith("112A1 ") and opened.count() != "80 of 80 items"
+
+
+def test_search_without_a_hit(opened: Page) -> None:
+    opened.page.fill("#q", "壊血病でない何か")
+    assert opened.count() == "0 of 80 items"
+    assert "No item passes" in opened.page.inner_text("#detail")
+
+
+def test_an_item_tells_all(opened: Page) -> None:
+    opened.page.fill("#q", "112A16")
+    opened.choose(language="ja")
+    detail = opened.page.inner_text("#detail")
+    assert "examinees" in detail and "✓ right" in detail and "⚠ prohibited" in detail
+    assert opened.page.locator("#detail pre").all_inner_texts() == ["b", "b", "c"]
+
+
+def test_what_a_model_wrote_stays_text(opened: Page) -> None:
+    opened.choose(model="hostile <b>", outcome="none", language="ja")
+    assert opened.page.locator("#detail pre").first.inner_text() == HOSTILE
+    assert opened.page.locator("#detail img, #detail pre b").count() == 0
+    assert "– no answer" in opened.page.inner_text("#detail .verdicts >> nth=0")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "item", "count"),
+    [
+        ("#items?item=igakuqa.ja/112A16", "112A16 igakuqa ja", "80 of 80 items"),
+        ("#items?language=en&item=igakuqa.en/112A2", "112A2 igakuqa en", "40 of 80 items"),
+        ("#items?q=gaucher", "112A1 igakuqa ja", "2 of 80 items"),
+    ],
+)
+def test_deep_links(browser: Any, address: str, fragment: str, item: str, count: str) -> None:
+    opened = Page(browser, address, fragment)
+    assert (opened.item(), opened.count(), opened.problems) == (item, count, [])
+    assert opened.page.evaluate("document.getElementById('items').getBoundingClientRect().top < innerHeight / 2")
+    opened.page.close()
+
+
+def test_a_link_to_no_item_says_so(browser: Any, address: str) -> None:
+    opened = Page(browser, address, "#items?item=igakuqa.ja/999Z9")
+    assert "No item igakuqa.ja/999Z9 on this page" in opened.page.inner_text("#detail")
+    assert opened.problems == []
+    opened.page.close()
+
+
+def test_by_keyboard(opened: Page) -> None:
+    keyboard = opened.page.keyboard
+    keyboard.press("/")
+    assert opened.page.evaluate("document.activeElement.id") == "q"
+    keyboard.type("112A")
+    keyboard.press("Enter")
+    assert opened.page.evaluate("document.activeElement.id") == "list"
+    first = opened.item()
+    keyboard.press("ArrowDown")
+    keyboard.press("j")
+    assert opened.item() == "112A3 igakuqa ja" and first == "112A1 igakuqa ja"
+    assert opened.page.evaluate("location.hash") == "#items?q=112A&item=igakuqa.ja/112A3"
+    keyboard.press("End")
+    last = opened.item()
+    keyboard.press("ArrowDown")
+    assert opened.item() == last
+    selected = opened.page.get_attribute("#list", "aria-activedescendant")
+    assert opened.page.get_attribute(f"#{selected}", "aria-selected") == "true"
+
+
+def test_the_other_language_is_a_click_away(opened: Page) -> None:
+    opened.choose(language="ja")
+    opened.page.click("#detail .chips a")
+    opened.page.wait_for_function("document.querySelector('#detail h3').innerText.includes('en')")
+    assert opened.item() == "112A1 igakuqa en"
+
+
+def test_tabs_show_one_measure(opened: Page) -> None:
+    def visible() -> list[str]:
+        return [
+            panel.get_attribute("id") for panel in opened.page.query_selector_all(".measure") if panel.is_visible()
+        ]
+
+    assert visible() == ["measure-1"]
+    opened.page.click("#tab-2")
+    assert visible() == ["measure-2"]
+    opened.page.keyboard.press("ArrowLeft")
+    assert visible() == ["measure-1"]
+
+
+def test_light_and_dark(opened: Page) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        opened.page.emulate_media(color_scheme=scheme)
+        grounds.append(opened.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert grounds[0] == "rgb(255, 255, 255)" and grounds[1] == "rgb(17, 22, 28)"
+
+
+def test_on_paper(opened: Page) -> None:
+    opened.page.emulate_media(media="print")
+    hidden = {name: opened.page.is_visible(name) for name in ("nav", "#items", "#measure-2", "#licence")}
+    assert hidden == {"nav": False, "#items": False, "#measure-2": True, "#licence": True}
