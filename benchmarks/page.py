@@ -1,0 +1,95 @@
+"""How large is the page with 20,000 items, and how soon does it show something?
+
+    python benchmarks/page.py --data ../shared/data --output build/page-speed
+
+Real questions of all benchmarks on disk, answered by a script with 120 characters and probabilities. It needs
+Chromium.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+PAPERS = {"test": "igakuqa,medqa:en,medqa-5:en,medmcqa:en,mmlu:en,jmmlu:ja", "train": "yakugakuqa:ja"}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+
+
+class Scripted:
+    """Writes a reasoned answer; its probabilities differ from item to item."""
+
+    name = "scripted"
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        """Never called: the prompts are plain."""
+        return ""
+
+    def answer(self, requests: Any, writing: Any) -> Any:
+        """One answer after another."""
+        from random import Random
+
+        from jmedllm.models import Completion, Response
+
+        for index, request in enumerate(requests):
+            draw = Random(request.id)
+            words = draw.sample(request.prompt.split() or [request.prompt], 1)[0][:60]
+            text = f"{words} {request.prompt[-60:]} 答え：{draw.choice('abcde')}"
+            scores = tuple(-5 * draw.random() for _ in request.choices or request.labels)
+            yield index, Response(Completion(text, text), scores or None)
+
+
+def main() -> None:
+    """Sit, write the page, open it."""
+    from playwright.sync_api import sync_playwright
+
+    from jmedllm.exam.examine import ExamSettings, papers, sit_papers
+    from jmedllm.exam.prompts.asking import Prompting
+    from jmedllm.report import collect_records, questions_of
+    from jmedllm.report.page import write_page
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--output", type=Path, default=Path("build/page-speed"))
+    options = parser.parse_args()
+    model = {"model": "scripted", "fingerprint": "scripted", "precision": "none"}
+    for split, names in PAPERS.items():
+        settings = ExamSettings(benchmarks=names.split(","), selection="all", split=split)
+        sat = papers(settings, Prompting(answer_as="letter"), options.data)
+        sit_papers(sat, model, Scripted, options.output)
+    began = time.perf_counter()
+    found = collect_records([options.output])
+    html = options.output / "page.html"
+    write_page(html, found, questions_of(found, options.data), "20,000 items")
+    made = time.perf_counter() - began
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 850})
+        page.goto(html.resolve().as_uri())
+        page.wait_for_selector("html[data-ready]")
+        ready = page.evaluate("performance.now()")
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        search = page.evaluate(
+            """() => { const q = document.getElementById("q"); const began = performance.now(); q.value = "贫血";
+            q.dispatchEvent(new Event("input")); return performance.now() - began; }"""
+        )
+        again = page.evaluate(
+            """() => { const q = document.getElementById("q"); const began = performance.now(); q.value = "貧血";
+            q.dispatchEvent(new Event("input")); return performance.now() - began; }"""
+        )
+        browser.close()
+    told = {
+        "items": sum(len(each.records) for each in found),
+        "megabytes": html.stat().st_size / 1e6,
+        "written_s": made,
+        "first_paint_ms": paint,
+        "items_ready_ms": ready,
+        "first_search_ms": search,
+        "next_search_ms": again,
+    }
+    print(json.dumps({name: round(value, 2) for name, value in told.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
