@@ -8,7 +8,7 @@ from jmedllm.files import read_json, to_json, write_atomic
 
 NAME = "manifest.json"
 REPORTS = ("report.md", "report.html")
-FORMAT = 1
+FORMAT = 2
 """Raised whenever older run directories can no longer be gone on with."""
 
 Manifest = dict[str, Any]
