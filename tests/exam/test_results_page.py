@@ -1,0 +1,34 @@
+"""docs/results.md names every field that results have, and no other."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from jmedllm.exam.calibration import Calibration
+from jmedllm.exam.people import Group
+from jmedllm.exam.records import Record
+from jmedllm.exam.rotations import Rotations
+from jmedllm.exam.sitting import Sitting
+from jmedllm.exam.statistics import Paired, Score
+from jmedllm.exam.tracks import TRACKS
+from jmedllm.exam.tracks.official import Board
+from jmedllm.report.compare import Comparison
+
+PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+VERDICTS = {track.verdict for track in TRACKS.values()}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [Record, Sitting, Score, Board, Calibration, Rotations, Group, Comparison, Paired, *VERDICTS],
+    ids=lambda described: described.__name__,
+)
+def test_every_field_is_described(described: type) -> None:
+    told = set(re.findall(r"`(\w+)`", PAGE))
+    assert {field.name for field in fields(described)} <= told
+
+
+def test_every_track_and_metric_is_described() -> None:
+    assert set(TRACKS) <= set(re.findall(r"`(\w+)`", PAGE))
