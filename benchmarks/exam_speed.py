@@ -55,8 +55,7 @@ def main() -> None:
         tasks = folder / mode.replace(" ", "-").replace(",", "")
         common = ["--benchmark", "igakuqa:ja", "--data", str(options.data), *arguments]
         _jmedllm("export", "lm-eval", *common, "--output", str(tasks), "--limit", str(options.items))
-        file = tasks / "jmedllm_igakuqa_ja.jsonl"
-        ours = _worker(sys.executable, "ours", str(model), str(file), "labels" if mode == "labels" else "texts")
+        ours = _ours(model, tasks, "labels" if mode == "labels" else "texts")
         peers = {
             size: _worker(peer, "lm-eval", str(model), str(tasks), size) for size in options.batches.split(",")
         }
@@ -77,17 +76,48 @@ def main() -> None:
             }
         )
         print(_line(rows[-1]), flush=True)
+    others = [_in_bfloat16(model, folder), _growth(model, options.data, folder)]
     written = _written(model, options.data, options.written)
-    for row in written:
+    for row in [*others, *written]:
         print(row, flush=True)
     result = {
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {_cores()} cores",
         "gflops": rate / 1e9,
         "scoring": rows,
+        "others": others,
         "writing": written,
     }
     (folder / "exam_speed.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _ours(model: Path, tasks: Path, kind: str, precision: str = "float32") -> Any:
+    return _worker(sys.executable, "ours", str(model), str(tasks / "jmedllm_igakuqa_ja.jsonl"), kind, precision)
+
+
+def _in_bfloat16(model: Path, folder: Path) -> dict[str, Any]:
+    """Choice texts in bfloat16 beside float32."""
+    plain, brief = (_ours(model, folder / "choice-texts", "texts", name) for name in ("float32", "bfloat16"))
+    return {
+        "what": "bfloat16",
+        "ratio": plain["seconds"] / brief["seconds"],
+        "largest_difference": _difference(plain["log_probs"], brief["log_probs"]),
+    }
+
+
+def _growth(model: Path, data: Path, folder: Path) -> dict[str, Any]:
+    """Choice texts of the whole exam: seconds for each token beside those of the few items above."""
+    _jmedllm(
+        "export", "lm-eval", "--benchmark", "igakuqa:ja", "--data", str(data), "--output", str(folder / "all")
+    )
+    few, many = (_ours(model, folder / name, "texts") for name in ("choice-texts", "all"))
+    return {
+        "what": "growth",
+        "items": [few["items"], many["items"]],
+        "seconds": [few["seconds"], many["seconds"]],
+        "per_token": many["seconds"] / many["tokens"] / (few["seconds"] / few["tokens"]),
+        "peak_mib": [few["peak_mib"], many["peak_mib"]],
+    }
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -207,14 +237,14 @@ def work_rate() -> None:
     _tell(flops=200 * 2 * 2048 * 512 * 2048 / (time.perf_counter() - began))
 
 
-def work_ours(model: str, file: str, kind: str) -> None:
+def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     """Score the exported items."""
     from jmedllm.models import Request, Writing
     from jmedllm.models.local import load_model
     from jmedllm.models.tree import Tree
     from jmedllm.precision import choose_precision
 
-    loaded = load_model(Path(model), choose_precision("float32", "cpu"))
+    loaded = load_model(Path(model), choose_precision("bfloat16" if precision == "bfloat16" else "float32", "cpu"))
     rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
     requests = [
         Request(
