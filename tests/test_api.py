@@ -29,3 +29,19 @@ def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> Non
         sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", tracks=["answr"])
     with pytest.raises(InputError, match="--rotations 0"):
         sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", rotations=0)
+
+
+def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    exam = str(own_exam(tmp_path / "exam.jsonl"))
+    model = open_model(tiny_model, precision="float32", device="cpu")
+    japanese, english = (load(exam, language, selection="all") for language in ("ja", "en"))
+    for questions, more, problem in (
+        ([], {}, "one benchmark and language, not none"),
+        ([*japanese, *english], {}, "not exam en and exam ja"),
+        ([*japanese, *japanese], {}, "a question is given twice"),
+        (japanese, {"tracks": ["official"]}, "official can judge none of these questions"),
+        (japanese, {"limit": 2}, "sit has no setting limit"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            sit(model, questions, output=tmp_path / "out", **more)
+    assert not (tmp_path / "out").exists()

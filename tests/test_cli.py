@@ -128,6 +128,17 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
 
     good = own_exam(tmp_path / "exam.jsonl")
     whole = ("--selection", "all")
+    column = exam_line(tmp_path / "column.jsonl")
+    column.write_text(column.read_text(encoding="utf-8").replace('"choices"', '"options"'), encoding="utf-8")
+    marked = exam_line(tmp_path / "marked.jsonl", id="1~1")
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text('{"id": "q0", "response": "c"}\n' * 1, encoding="utf-8")
+    torn = tmp_path / "torn.jsonl"
+    torn.write_text('{"id": "q0", "response": "c"}\n' + "\n" * 15 + '{"id": "q1", "respo\n', encoding="utf-8")
+    both = tmp_path / "both.jsonl"
+    both.write_text('{"id": "q0", "problem_id": "q1", "response": "c"}\n', encoding="utf-8")
+    scored = ("score", "--questions", good)
+    served = ("--server", "http://127.0.0.1:1/v1")
     cases: list[tuple[tuple[object, ...], str]] = [
         (exam(tmp_path / "nowhere", good), "nowhere': no such directory"),
         (exam("Qwen/Qwen2-7B-Instruct", good, *whole), "not in the local Hugging Face cache"),
@@ -163,6 +174,22 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (("report", tmp_path / "nowhere"), "nowhere: no such folder"),
         (("data", "get", "igakuq"), "'igakuq': did you mean igakuqa"),
         (("data", "check", "jmmlu", "--data", empty), "run: jmedllm data get jmmlu"),
+        (exam(tiny_model, column), "column.jsonl:1: unknown key 'options'"),
+        (exam(tiny_model, marked), 'marked.jsonl:1: field "id": expected a text without "~"'),
+        (
+            exam(tiny_model, good, *whole, *served, "--adapter", tiny_adapter),
+            "--adapter says how to run a model here",
+        ),
+        (exam(tiny_model, good, *whole, *served, "--device", "cpu"), "--device says how to run a model here"),
+        (exam(tiny_model, good, *whole, "--device", "mps"), "device mps: no MPS device is visible"),
+        ((*scored, "--responses", torn), "torn.jsonl:17: broken JSON"),
+        ((*scored, "--responses", nothing), "nothing.jsonl: holds no response"),
+        ((*scored, "--responses", both), "both.jsonl:1: has both id and problem_id; remove one"),
+        ((*scored, "--responses", replies, "--items", replies), "would overwrite what is scored"),
+        ((*scored, "--responses", replies, "--items", good), "would overwrite what is scored"),
+        ((*scored, "--responses", replies, "--track", ","), "name at least one track"),
+        ((*scored, "--responses", replies, "--track", "legacy", "--strict-letters"), "legacy reads none"),
+        (("score", "--questions", nothing, "--responses", replies), "nothing.jsonl: holds no question"),
         (("exam", "--model", tiny_model), "Missing option"),
         (("exma",), "No such command 'exma'"),
     ]
@@ -171,7 +198,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         last = errors.strip().splitlines()[-1]
         assert code == 2 and output == "", f"{arguments}: exit {code}\n{output}{errors}"
         assert expected in last and last.startswith("error: "), f"{arguments}: {errors}"
-    assert not (tmp_path / "o" / "exam.ja.jsonl").exists()
+    assert not list((tmp_path / "o").glob("*.json*")), "a start that failed leaves nothing"
 
 
 def test_no_command_shows_the_help_and_an_interrupt_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,11 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path: Path, write: Callable[
     (tmp_path / "file").write_text("here")
     path = tmp_path / "file" / "a.txt"
     assert message(lambda: write(path, "text")) == (
-        f"cannot write {path}: {path.parent} is not a folder; free space or choose another --output"
+        f"cannot write {path}: {path.parent} is not a folder; free space or choose another place"
     )
     below = path / "b.txt"
     assert message(lambda: write(below, "text")) == (
-        f"cannot write {below}: Not a directory; free space or choose another --output"
+        f"cannot write {below}: Not a directory; free space or choose another place"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> Non
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    mend = "; free space or choose another --output"
+    mend = "; free space or choose another place"
     text, blocks, weights, tokenizer, left = result.stdout.splitlines()
     assert text == f"cannot write DISK/text: File too large{mend}"
     assert blocks == f"cannot write DISK/blocks: File too large{mend}"

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import load as load_questions
 from jmedllm.exam.examine import ExamSettings, model_settings, require_known, sit_papers
 from jmedllm.exam.prompts.asking import Prompting, prepare
 from jmedllm.exam.question import Question
 from jmedllm.exam.selection import select
 from jmedllm.exam.sitting import Paper, Sitting
+from jmedllm.exam.tracks import TRACKS
 from jmedllm.models import Model
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
 from jmedllm.settings import from_options
@@ -86,14 +88,23 @@ def sit(
         settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`; or of the prompt.
 
     Raises:
-        InputError: a setting is wrong, or see `jmedllm.exam.sitting.sit`.
+        InputError: a setting is wrong, the questions are not of one paper, no track can judge one of them, or see
+            `jmedllm.exam.sitting.sit`.
     """
+    _require_paper(questions)
     asked = {name: settings.pop(name) for name in ("answer_as", "chat", "shots") if name in settings}
+    if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations"}:
+        raise InputError(
+            f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice"
+        )
     exam = from_options(ExamSettings, benchmarks=[questions[0].benchmark], tracks=list(tracks), **settings)
     require_known(exam.model_copy(update={"benchmarks": []}))
+    judged = tuple(q for q in questions if any(TRACKS[track].applies(q) for track in exam.tracks))
+    if not judged:
+        raise InputError(f"{', '.join(exam.tracks)} can judge none of these questions; choose another track")
     paper = Paper(
-        tuple(questions),
-        len(questions),
+        judged,
+        len(judged),
         prepare(from_options(Prompting, pack=prompt, **asked), Path(data)),
         tuple(exam.tracks),
         selection="given",
@@ -103,3 +114,13 @@ def sit(
         rotations=exam.rotations,
     )
     return sit_papers([paper], opened.settings, lambda: opened.model, Path(output))[0]
+
+
+def _require_paper(questions: Sequence[Question]) -> None:
+    papers = sorted({f"{question.benchmark} {question.language}" for question in questions})
+    if len(papers) != 1:
+        raise InputError(
+            f"sit takes questions of one benchmark and language, not {' and '.join(papers) or 'none'}"
+        )
+    if len({question.id for question in questions}) != len(questions):
+        raise InputError("a question is given twice; give each once")

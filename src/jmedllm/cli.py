@@ -46,7 +46,7 @@ Data = Annotated[Path, typer.Option(help="Data directory.", envvar="JMEDLLM_DATA
 Precision = Annotated[
     Literal["auto", "bfloat16", "float32"], typer.Option(help="Number format of the matrix products.")
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
 
 
 def main() -> None:
@@ -220,6 +220,10 @@ def exam(
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
     label = name or Path(model).name
     if server is not None:
+        _refuse_with_server(
+            adapter=adapter, revision=revision, download=download, engine=engine != "transformers",
+            precision=precision != "auto", device=device != "auto",
+        )  # fmt: skip
         sittings = examine_served(server, model, sat, output, label=label, concurrency=batch)
     else:
         folder = resolve(model, revision=revision, download=download)
@@ -229,6 +233,14 @@ def exam(
         sittings = examine(folder, sat, chosen, output, name=label, adapter=adapter, batch=batch, engine=engine)
     if sittings:  # under torchrun only the first process has them
         (_print_json if as_json else _print_report)(sittings)
+
+
+def _refuse_with_server(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"--{name} says how to run a model here, and --server asks one elsewhere; leave one out"
+            )
 
 
 @app.command()
@@ -315,7 +327,9 @@ def score(
     strict_letters: Annotated[
         bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
     ] = False,
-    items: Annotated[Path | None, typer.Option(help="Write one verdict per item to this .jsonl file.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Write the first track's verdict on each item to this .jsonl file.")
+    ] = None,
     data: Data = Path("data"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
@@ -324,8 +338,11 @@ def score(
     from jmedllm.files import to_json, write_jsonl
     from jmedllm.report.recorded import print_scored
 
+    answered = [*responses, *(more or ())]
+    if items is not None and items.resolve() in {path.resolve() for path in [*answered, questions] if path}:
+        raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
     asked = questions_answered(benchmark, questions, language, data, year=year, selection=selection)
-    given = read_responses([*responses, *(more or ())], [question.id for question in asked])
+    given = read_responses(answered, [question.id for question in asked])
     scored = score_responses(asked, given, _names(track), strict_letters=strict_letters)
     if items is not None:
         write_jsonl(items, item_rows(scored))

@@ -12,9 +12,13 @@ class InputError(Exception):
     """
 
 
+MOST_NAMED = 20
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not among `known`, naming the nearest ones first."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    first = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED:,} more" * (len(names) > MOST_NAMED))
+    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {first}"
     return InputError(f"unknown {kind} {name!r}: {mend}")

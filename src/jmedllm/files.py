@@ -76,7 +76,7 @@ def unwritable(path: Path, error: Exception) -> InputError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, FileExistsError):  # mkdir says so of a file where a folder should be
         reason = f"{error.filename} is not a folder"
-    return InputError(f"cannot write {path}: {reason}; free space or choose another --output")
+    return InputError(f"cannot write {path}: {reason}; free space or choose another place")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -93,6 +93,9 @@ def cut_unfinished_line(path: Path) -> None:
             handle.truncate(whole)
 
 
+LOCK = ".lock"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a second process out of `folder`; the lock ends with the process, however it ends.
@@ -102,7 +105,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("a")
+        handle = (folder / LOCK).open("a")
     except OSError as error:
         raise unwritable(folder, error) from error
     with handle:

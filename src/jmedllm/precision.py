@@ -9,7 +9,7 @@ import torch
 from jmedllm.errors import InputError
 
 PrecisionName = Literal["auto", "bfloat16", "float32"]
-DeviceName = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,20 @@ class Precision:
 def choose_precision(
     precision: PrecisionName = "auto", device: DeviceName = "auto", threads: int | None = None
 ) -> Precision:
-    """Choose the device (CUDA where there is one) and bfloat16 wherever the hardware multiplies in it.
+    """Choose the device (CUDA, else MPS, where there is one) and bfloat16 where the hardware multiplies in it.
 
     `threads` bounds the CPU threads of this process; None leaves torch's choice.
 
     Raises:
-        InputError: CUDA was asked for and is not there.
+        InputError: the device asked for is not there.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: no CUDA device is visible; use device cpu or a CUDA build of torch")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not there.get(device, True):
+        mend = " or a CUDA build of torch" if device == "cuda" else ""
+        raise InputError(f"device {device}: no {device.upper()} device is visible; use device cpu{mend}")
     if threads is not None:
         torch.set_num_threads(threads)
-    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    place = torch.device(next(name for name in there if there[name]) if device == "auto" else device)
     if place.type == "cuda":
         # Under torchrun each process of a machine has a GPU of its own.
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -50,6 +52,8 @@ def choose_precision(
         if torch.cuda.is_bf16_supported():
             return Precision(place, torch.bfloat16, f"{torch.cuda.get_device_name()} multiplies in bfloat16")
         return Precision(place, torch.float32, f"{torch.cuda.get_device_name()} has no bfloat16")
+    if place.type == "mps":
+        return Precision(place, torch.float32, "bfloat16 on MPS was never measured")
     if torch.cpu._is_amx_tile_supported():
         return Precision(place, torch.bfloat16, "this CPU multiplies in bfloat16 (AMX)")
     return Precision(place, torch.float32, "this CPU has no fast bfloat16 (AMX)")

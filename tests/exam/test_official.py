@@ -9,6 +9,7 @@ from jmedllm.exam.order import show
 from jmedllm.exam.question import Question
 from jmedllm.exam.recorded import questions_answered, read_responses, score_responses
 from jmedllm.exam.tracks import TRACKS, Given, answer
+from jmedllm.exam.tracks.answer import AnswerVerdict
 from jmedllm.exam.tracks.official import MARKS, boards
 
 # Correct of 400 and points in 2018 to 2022 (shared/papers.md).
@@ -83,6 +84,20 @@ def test_without_all_items_nobody_passes_or_fails(questions: list[Question]) -> 
     part = [question for question in questions if question.id.startswith("116")][:399]
     verdicts = [answer.judge(show(question)[0], "a") for question in part]
     assert boards(part, verdicts)[0].passed is None
+
+
+def test_the_fourth_prohibited_choice_fails(questions: list[Question]) -> None:
+    exam = [question for question in questions if question.id.startswith("112")]
+    bad = [question.id for question in exam if question.prohibited]
+    for picked, passed in ((3, True), (4, False)):
+        verdicts = [
+            AnswerVerdict(tuple(question.prohibited), None, "label", False)
+            if question.id in bad[:picked]
+            else AnswerVerdict(tuple(question.gold), question.number, "label", True)
+            for question in exam
+        ]
+        [board] = boards(exam, verdicts)
+        assert (board.prohibited, board.passed) == (picked, passed)
 
 
 def test_marks(questions: list[Question]) -> None:

@@ -76,5 +76,6 @@ def test_legacy_needs_subjects():
     with pytest.raises(InputError) as error:
         select([replace(PLAIN, benchmark="mmlu")], "legacy")
     assert str(error.value) == (
-        "mmlu in 'ja': the selection legacy needs subjects, which these files do not name; choose all or graded"
+        "mmlu in 'ja': the selection legacy needs subjects, which these files do not name; choose all or "
+        "graded, or another language"
     )

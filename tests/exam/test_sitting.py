@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 
 from conftest import build_tiny, own_exam
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import ExamSettings, examine, papers
-from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.exam.examine import ExamSettings, examine, model_settings, papers, sit_papers
+from jmedllm.exam.prompts.asking import Prompting, ask
 from jmedllm.exam.records import Record, append_records, read_records
+from jmedllm.exam.sharding import Place, sit_shares
 from jmedllm.files import locked
-from jmedllm.models.local import LocalModel
+from jmedllm.models import Request, Writing
+from jmedllm.models.local import LocalModel, load_model
 from jmedllm.precision import choose_precision
+from jmedllm.report import collect
 
 CPU = choose_precision("float32", "cpu")
 
@@ -260,6 +264,21 @@ def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None
         encoding="utf-8",
     )
     assert sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
+    # Probabilities are those of the printed choices, in whatever order these were shown.
+    verdicts = [(record, record.verdicts["likelihood"]["chosen"]) for record in records.values()]
+    texts = [json.loads(line)["choices"] for line in exam.read_text(encoding="utf-8").splitlines()]
+    model = load_model(tiny_model, CPU)
+    [paper, _] = papers(
+        ExamSettings(benchmarks=[str(exam)], selection="all", shuffle=1, rotations=3), Prompting(), Path("unused")
+    )
+    for shown in paper.showings():
+        prompt = ask(paper.asking, shown.permuted, str)
+        [(_, given)] = model.answer([Request("1", prompt, "1", choices=tuple(texts[0][:2]))], Writing(1))
+        record = records[shown.key]
+        assert record.log_probs is not None and given.log_probs is not None
+        assert record.log_probs[:2] == pytest.approx(given.log_probs, abs=1e-4)
+    assert all(record.log_probs and chosen == [max(range(4), key=record.log_probs.__getitem__)]
+               for record, chosen in verdicts)  # fmt: skip
     plain, _ = sit(tiny_model, exam, tmp_path / "shuffled", shuffle=1)
     assert plain.scores == japanese.scores and plain.rotations == ()
 
@@ -303,4 +322,41 @@ def test_several_processes_write_the_file_that_one_writes(tiny_model: Path, tmp_
     assert json.loads(exam_with("two", *torchrun)) == json.loads(alone)
     for name in ("exam.ja.jsonl", "exam.en.jsonl"):
         assert same(read_records(tmp_path / "one" / name), read_records(tmp_path / "two" / name))
-    assert not list((tmp_path / "two").glob("rank-*/exam*"))
+    assert not list((tmp_path / "two").glob("rank-*"))
+
+
+def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl", count=5)
+    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
+    sat = papers(settings, Prompting(), Path("unused"))
+    monkeypatch.setattr("jmedllm.exam.sharding._together", nullcontext)
+    monkeypatch.setattr("jmedllm.exam.sharding._wait", lambda: None)
+    shaping = model_settings(tiny_model, CPU, name="tiny")
+    model = load_model(tiny_model, CPU, name="tiny")
+    assert sit_shares(sat, shaping, lambda: model, tmp_path / "out", Place(1, 1, 2)) == []
+    share = tmp_path / "out" / "rank-1"
+    assert list(read_records(share / "exam.ja.jsonl")) == ["q1", "q3"]
+    # A share is no exam of its own; the exam gone on with by one process takes it over and asks only the rest.
+    with pytest.raises(InputError, match="holds no finished exam"):
+        collect([tmp_path / "out"])
+    asked: list[str] = []
+    monkeypatch.setattr(LocalModel, "answer", recording(LocalModel.answer, asked))
+    [sitting] = sit_papers(sat, shaping, lambda: model, tmp_path / "out")
+    assert (asked, sitting.asked, share.exists()) == (["q0", "q2", "q4"], 5, False)
+
+
+def recording(answer: Any, asked: list[str]) -> Any:
+    def wrapped(self: LocalModel, requests: Any, writing: Any) -> Any:
+        asked.extend(request.id for request in requests)
+        return answer(self, requests, writing)
+
+    return wrapped
+
+
+def test_another_engine_is_another_exam(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl", count=2)
+    settings = ExamSettings(benchmarks=[str(exam)], tracks=["answer"], selection="all")
+    sat = papers(settings, Prompting(), Path("unused"))
+    examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+    with pytest.raises(InputError, match="engine None is now 'vllm'"):
+        examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny", engine="vllm")

@@ -20,6 +20,16 @@ def test_cuda_that_is_not_there(no_gpu: None, precision: PrecisionName):
     assert str(error.value) == ("device cuda: no CUDA device is visible; use device cpu or a CUDA build of torch")
 
 
+def test_mps_where_there_is_nothing_better(no_gpu: None, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(InputError, match="device mps: no MPS device is visible; use device cpu"):
+        choose_precision("auto", "mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for device in ("auto", "mps"):
+        chosen = choose_precision("auto", device)
+        assert (chosen.device.type, chosen.name) == ("mps", "float32")
+    assert choose_precision("auto", "cpu").device.type == "cpu"
+
+
 @pytest.mark.parametrize(
     ("amx", "precision", "device", "expected"),
     [

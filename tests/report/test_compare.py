@@ -30,8 +30,8 @@ class Knows:
     def answer(self, requests, writing):
         by_id = {question.id: question for question in self.questions}
         for index, request in enumerate(requests):
-            question = by_id[request.id]
-            known = int(request.id[1:]) < self.right
+            question = by_id[request.group]
+            known = int(request.group[1:]) < self.right
             text = question.gold_choices[0] if known else question.choices[-1]
             yield index, Response(Completion(text, request.prompt + text))
 
@@ -48,9 +48,9 @@ def exam(tmp_path: Path) -> Path:
     return file
 
 
-def sit(exam: Path, output: Path, name: str, right: int, languages=("ja",)) -> Path:
+def sit(exam: Path, output: Path, name: str, right: int, languages=("ja",), **more) -> Path:
     settings = ExamSettings(
-        benchmarks=[str(exam)], languages=list(languages), tracks=["answer", "legacy"], selection="all"
+        benchmarks=[str(exam)], languages=list(languages), tracks=["answer", "legacy"], selection="all", **more
     )
     sat = papers(settings, Prompting(), Path("unused"))
     sit_papers(sat, {"model": name, "fingerprint": name}, lambda: Knows(right, exam), output)
@@ -67,6 +67,20 @@ def test_two_models_on_one_paper(exam: Path, tmp_path: Path) -> None:
     text = io.StringIO()
     print_comparisons([answer, legacy], Console(file=text, width=120))
     assert "a ja → b ja" in text.getvalue() and "+50.0" in text.getvalue() and "0/10" in text.getvalue()
+
+
+def test_turns_and_items_beyond_the_limit_are_no_items_of_their_own(exam: Path, tmp_path: Path) -> None:
+    folders = []
+    for name, right in (("a", 5), ("b", 15)):
+        folders.append(sit(exam, tmp_path / name, name, right, rotations=2))
+        sit(exam, tmp_path / name, name, right, rotations=2, limit=10)
+    answer, _ = compare(collect_records(folders))
+    assert (answer.paired.n, answer.paired.only_second, answer.paired.first, answer.paired.second) == (
+        10,
+        5,
+        0.5,
+        1,
+    )
 
 
 def test_japanese_against_english_of_one_model(exam: Path, tmp_path: Path) -> None:

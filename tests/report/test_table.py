@@ -100,17 +100,17 @@ def test_markdown():
     text = markdown(results())
     assert text.startswith("## Scores\n\n| Model | Benchmark |")
     assert (
-        "| base [tiny] | igakuqa | ja | legacy | gestalt_match | 1,450 | 17.2 | [15.4, 19.3] | 17.0 | 99.2 "
+        "| base [tiny] | igakuqa | ja | legacy | gestalt_match | 1,450 | 17.2 | [15.4, 19.3] | 17.0 | 99.2 | 0 "
         "| at the floor |\n"
     ) in text
     assert (
-        "| *MedSwallow-70B* | igakuqa | ja | legacy | gestalt_match | - | 46.5 | - | 17.0 | 99.2 "
+        "| *MedSwallow-70B* | igakuqa | ja | legacy | gestalt_match | - | 46.5 | - | 17.0 | 99.2 | - "
         "| published; 45.5 with shuffled choices |\n"
     ) in text
     scores, trace = (
         [line for line in part.splitlines() if line.startswith("|")] for part in text.split("## Trace")
     )
-    assert {line.count("|") for line in scores} == {12}
+    assert {line.count("|") for line in scores} == {13}
     assert {line.count("|") for line in trace} == {9}
     assert f"| base [tiny] | igakuqa ja | {'f' * 16} | float32 | instruction {'p' * 16} |" in trace[2]
     assert "- Published: not measured here" in text

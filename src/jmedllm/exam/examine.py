@@ -11,7 +11,7 @@ from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
 from jmedllm.exam.question import LANGUAGES, Language
 from jmedllm.exam.selection import SELECTIONS, select
-from jmedllm.exam.sharding import place, sit_shares
+from jmedllm.exam.sharding import join_shares, place, remove_empty_shares, sit_shares
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
@@ -213,8 +213,8 @@ def examine_served(
     from jmedllm.models.server import connect
 
     model = connect(url, name, chat=papers[0].asking.chat, concurrency=concurrency)
-    # What is served cannot be hashed: the address and the name stand for it.
-    settings = {"model": label, "fingerprint": f"{name} at {url}", "precision": "the server's"}
+    # What is served cannot be hashed: its name stands for it. A server that moves is still the same.
+    settings = {"model": label, "fingerprint": f"served {name}", "precision": "the server's"}
     return sit_papers(papers, settings, lambda: model, output)
 
 
@@ -231,4 +231,7 @@ def sit_papers(
         InputError: see `sit`.
     """
     with locked(output):
+        for paper in papers:
+            join_shares(paper, settings, output)
+        remove_empty_shares(output)
         return [sit(paper, settings, load, output) for paper in papers]

@@ -6,6 +6,9 @@ from random import Random
 
 from jmedllm.exam.question import Question
 
+TURN_MARK = "~"
+"""Between a question's id and the turn of its choices; no id holds it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -23,12 +26,12 @@ class Shown:
 
     @property
     def key(self) -> str:
-        """Id of the question, with "~" and the rotation where there are several showings."""
-        return self.question.id if not self.rotation else f"{self.question.id}~{self.rotation}"
+        """Id of the question, with the rotation behind it where the choices were turned."""
+        return self.question.id if not self.rotation else f"{self.question.id}{TURN_MARK}{self.rotation}"
 
     @property
     def permuted(self) -> Question:
-        """The question with its choices in the order shown."""
+        """The question with its choices in the order shown, and what is right of them."""
         question, place = self.question, {choice: index for index, choice in enumerate(self.order)}
         if self.order == tuple(range(len(self.order))):
             return question
@@ -37,9 +40,6 @@ class Shown:
             choices=tuple(question.choices[index] for index in self.order),
             gold=frozenset(place[index] for index in question.gold),
             also_right=tuple(frozenset(place[index] for index in answer) for answer in question.also_right),
-            prohibited=frozenset(place[index] for index in question.prohibited),
-            prohibited_plain=frozenset(place[index] for index in question.prohibited_plain),
-            examinees=tuple(question.examinees[index] for index in self.order) if question.examinees else (),
         )
 
     def printed(self, chosen: Sequence[int]) -> tuple[int, ...]:

@@ -73,11 +73,11 @@ def questions_answered(
     return questions
 
 
-def read_responses(files: Iterable[Path], known: Iterable[str]) -> dict[str, str]:
+def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str]:
     """Responses by question id, from JSONL files in any order.
 
     Raises:
-        InputError: a line is broken, or its id is unknown or was given before; names the line.
+        InputError: a line is broken, or its id is unknown or was given before (names the line); or there is none.
     """
     ids = set(known)
     responses: dict[str, str] = {}
@@ -93,11 +93,16 @@ def read_responses(files: Iterable[Path], known: Iterable[str]) -> dict[str, str
                 )
             places[name] = f"{path}:{line.number}"
             responses[name] = line.text(_key(line, RESPONSE_KEYS), may_be_empty=True)
+    if not responses:
+        raise InputError(f"{', '.join(map(str, files))}: holds no response; check that it is the right file")
     return responses
 
 
 def _key(line: Line, names: Sequence[str]) -> str:
-    return next((name for name in names if name in line.record), names[0])
+    there = [name for name in names if name in line.record]
+    if len(there) > 1:
+        raise InputError(f"{line.path}:{line.number}: has both {there[0]} and {there[1]}; remove one")
+    return there[0] if there else names[0]
 
 
 def score_responses(
@@ -117,13 +122,17 @@ def score_responses(
             the prohibited choices as it does.
 
     Raises:
-        InputError: a track needs a model, or can judge none of the questions.
+        InputError: no track is named, one needs a model, or one can judge none of the questions.
     """
+    if not tracks:
+        raise InputError("name at least one track: answer, legacy or official")
+    if strict_letters and set(tracks) == {"legacy"}:
+        raise InputError("--strict-letters reads answers for the tracks answer and official; legacy reads none")
     answer_as = _form(questions, responses)
     scores: list[Score] = []
     verdicts: dict[str, dict[str, Verdict]] = {}
     official: list[Board] = []
-    for name in tracks:
+    for name in dict.fromkeys(tracks):
         if name not in TRACKS:
             raise unknown("track", name, TRACKS)
         if TRACKS[name].needs != "response":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
+from jmedllm.exam.order import TURN_MARK
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
 
 
@@ -32,6 +33,16 @@ class Record:
     truncated: bool = False
     log_probs: tuple[float, ...] | None = None
     verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def question(self) -> str:
+        """Id of the question."""
+        return self.id.partition(TURN_MARK)[0]
+
+    @property
+    def turn(self) -> str:
+        """By how many places its choices were turned; empty for the first showing."""
+        return self.id.partition(TURN_MARK)[2]
 
 
 def read_records(path: Path) -> dict[str, Record]:

@@ -17,7 +17,8 @@ class Rotations:
         accuracy: mean over questions and turns.
         alike: share of questions with the same printed choices chosen in all turns.
         alike_low: lower end of its 95 % interval.
-        position_bias: for each place how much more often it is picked than the right choice stands there.
+        position_bias: for each place the share of showings in which it is picked minus that in which it is right;
+            all below 0 where few questions are answered.
     """
 
     track: str
@@ -61,7 +62,5 @@ def turned(track: str, showings: Sequence[Shown], verdicts: Mapping[str, Verdict
         alike=alike / len(several),
         alike_low=low,
         alike_high=high,
-        position_bias=tuple(
-            p / max(1, sum(picked)) - r / max(1, sum(right)) for p, r in zip(picked, right, strict=True)
-        ),
+        position_bias=tuple((p - r) / len(every) for p, r in zip(picked, right, strict=True)),
     )

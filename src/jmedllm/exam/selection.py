@@ -44,7 +44,7 @@ def _legacy(question: Question) -> bool:
         if question.subject is None:
             raise InputError(
                 f"{question.benchmark} in {question.language!r}: the selection legacy needs subjects, "
-                "which these files do not name; choose all or graded"
+                "which these files do not name; choose all or graded, or another language"
             )
         return question.subject in LEGACY_SUBJECTS
     return True

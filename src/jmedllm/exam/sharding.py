@@ -5,6 +5,7 @@ the joined file is the one that a single process writes.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from jmedllm.exam.records import read_finished
 from jmedllm.exam.sitting import Paper, Sitting, adopt, sit
-from jmedllm.files import locked
+from jmedllm.files import LOCK, locked
 from jmedllm.models import Model
 
 
@@ -58,29 +59,50 @@ def sit_shares(
     with _together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
         for paper in papers:
             if here.rank == 0:
-                _join(paper, settings, output)
+                join_shares(paper, settings, output)
             _wait()
             share = _missing(paper, output)[here.rank :: here.size]
             if share:
                 sit(replace(paper, questions=tuple(share)), settings, load, output / _folder(here.rank))
             _wait()
             if here.rank == 0:
-                _join(paper, settings, output)
+                join_shares(paper, settings, output)
                 sittings.append(sit(paper, settings, load, output))
             _wait()
+        if here.rank == 0:
+            remove_empty_shares(output)
     return sittings
 
 
+_FOLDER = "rank-"
+
+
 def _folder(rank: int) -> str:
-    return f"rank-{rank}"
+    return f"{_FOLDER}{rank}"
 
 
-def _join(paper: Paper, settings: dict[str, Any], output: Path) -> None:
-    """Take over what the shares hold and remove them."""
-    for folder in sorted(output.glob("rank-*")):
+def is_share(folder: Path) -> bool:
+    """Whether a folder holds one process's share of an exam, which is no exam of its own."""
+    return folder.name.removeprefix(_FOLDER).isdigit() and folder.name.startswith(_FOLDER)
+
+
+def join_shares(paper: Paper, settings: dict[str, Any], output: Path) -> None:
+    """Take over what the processes of a killed exam, or those of this one, left of a paper, and remove it.
+
+    Raises:
+        InputError: it was sat under other settings.
+    """
+    for folder in sorted(filter(is_share, output.glob(f"{_FOLDER}*"))):
         adopt(paper, settings, folder, output)
         for file in folder.glob(f"{paper.name}.json*"):
             file.unlink()
+
+
+def remove_empty_shares(output: Path) -> None:
+    """Remove what is left of shares that were joined."""
+    for folder in filter(is_share, output.glob(f"{_FOLDER}*")):
+        if {file.name for file in folder.iterdir()} <= {LOCK}:
+            shutil.rmtree(folder)
 
 
 def _missing(paper: Paper, output: Path) -> list[Any]:

@@ -1,7 +1,8 @@
 """A model sits one benchmark in one language: prompts out, answers in, one record per item."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class Sitting:
         rotations: for each track what turning the choices does, where there are several showings.
         trace: hashes of the questions with their gold and of the records, and the version that judged them.
         people: the first track beside the human examinees, by difficulty and subject.
+        readings: for each track that reads free answers, how many were read in which way, commonest first.
     """
 
     settings: dict[str, Any]
@@ -117,6 +119,7 @@ class Sitting:
     rotations: tuple[Rotations, ...]
     trace: dict[str, str]
     people: tuple[Group, ...] = ()
+    readings: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -176,8 +179,9 @@ def sit(
         records = read_records(records_file)
     missing = [shown for shown in showings if shown.key not in records]
     if missing:
-        _begin(summary_file, settings)
-        for record in _answer(paper, missing, load()):
+        for number, record in enumerate(_answer(paper, missing, load())):
+            if number == 0:  # not before there is something to keep
+                _begin(summary_file, settings)
             append_records(records_file, [record])
             records[record.id] = record
     if list(records) != (order := _order(paper, records)):
@@ -373,6 +377,11 @@ def _summarise(
         ),
         trace=trace,
         people=tuple(beside_people(paper.tracks[0], paper.questions, verdicts[paper.tracks[0]])),
+        readings={
+            name: dict(Counter(verdict.how for verdict in first[name]).most_common())
+            for name in ("answer", "official")
+            if first.get(name)
+        },
     )
     write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
     return sitting

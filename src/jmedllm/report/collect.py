@@ -9,6 +9,7 @@ from pathlib import Path
 from jmedllm.errors import InputError
 from jmedllm.exam.question import LANGUAGES
 from jmedllm.exam.records import Record, read_finished
+from jmedllm.exam.sharding import is_share
 from jmedllm.exam.sitting import Sitting, read_sitting
 from jmedllm.manifest import NAME, Manifest, read_manifest
 
@@ -17,10 +18,16 @@ _STAGES = ("base", "mfpt", "mpeft")
 
 @dataclass(frozen=True, slots=True)
 class Sat:
-    """A finished sitting with its records by id."""
+    """A finished sitting with the records it rests on, by question id.
+
+    Attributes:
+        records: of the first showing of each question.
+        turns: of the further showings, where the choices were turned.
+    """
 
     sitting: Sitting
     records: dict[str, Record]
+    turns: dict[str, list[Record]]
 
     @property
     def paper(self) -> tuple[str, str]:
@@ -30,7 +37,19 @@ class Sat:
 
 def collect_records(folders: Iterable[Path]) -> list[Sat]:
     """All finished sittings below the folders with their records, see `collect_files`."""
-    return [Sat(sitting, read_finished(path.with_suffix(".jsonl"))) for path, sitting in collect_files(folders)]
+    return [_with_records(path, sitting) for path, sitting in collect_files(folders)]
+
+
+def _with_records(path: Path, sitting: Sitting) -> Sat:
+    every = read_finished(path.with_suffix(".jsonl")).values()
+    first = [record for record in every if not record.turn]
+    # Those of an earlier sitting without this one's --limit stand behind its own.
+    asked = {record.id: record for record in first[: sitting.asked]}
+    turns: dict[str, list[Record]] = {}
+    for record in every:
+        if record.turn and record.question in asked:
+            turns.setdefault(record.question, []).append(record)
+    return Sat(sitting, asked, turns)
 
 
 def collect(folders: Iterable[Path]) -> list[Sitting]:
@@ -65,7 +84,9 @@ def _summaries(folder: Path) -> list[Path]:
     single = [
         path
         for path in sorted(folder.rglob("*.json"))
-        if path.with_suffix(".jsonl").exists() and not any(run in path.parents for run in runs)
+        if path.with_suffix(".jsonl").exists()
+        and not is_share(path.parent)
+        and not any(run in path.parents for run in runs)
     ]
     return present + single
 

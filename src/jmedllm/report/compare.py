@@ -55,7 +55,7 @@ def _compare_two(first: Sat, second: Sat) -> Iterator[Comparison]:
     if not (same_paper or other_language) or (same_paper and other_language):
         return
     its, others = first.records, second.records
-    for track in TRACKS:
+    for track in _tracks(first, second):
         common = [
             key for key in its if key in others and track in its[key].verdicts and track in others[key].verdicts
         ]
@@ -67,6 +67,12 @@ def _compare_two(first: Sat, second: Sat) -> Iterator[Comparison]:
         right = [[_is_right(track, records[key]) for key in common] for records in (its, others)]
         kind: Literal["models", "languages"] = "models" if same_paper else "languages"
         yield Comparison(kind, first.paper[0], track, _name(first), _name(second), paired(*right))
+
+
+def _tracks(first: Sat, second: Sat) -> list[str]:
+    """Tracks that judged both; official only where answer, which reads the same choices, did not."""
+    both = [name for name in TRACKS if all(name in each.sitting.settings["tracks"] for each in (first, second))]
+    return [name for name in both if name != "official" or "answer" not in both]
 
 
 def _is_right(track: str, record: Record) -> bool:

@@ -28,6 +28,17 @@ class Detail:
 
 def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
     """All that there is to tell, in the order of the sittings."""
+    if read := tuple(
+        (_who(sitting), track, f"{sum(ways.values()):,}", ", ".join(f"{how} {n:,}" for how, n in ways.items()))
+        for sitting in sittings
+        for track, ways in sitting.readings.items()
+    ):
+        yield Detail(
+            "How answers were read",
+            ("model", "track", "n", "how"),
+            read,
+            "Commonest first; where there is no answer, why. None is ever made up.",
+        )
     if boards := [(_who(sitting), board) for sitting in sittings for board in sitting.official]:
         yield board_detail(boards)
     if beside := tuple(_group_row(sitting, group) for sitting in sittings for group in _shown(sitting.people)):
@@ -44,7 +55,7 @@ def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
             ("model", "track", "turns", "n", "accuracy", "alike", "95 % interval", "place picked too often"),
             turned,
             "Accuracy: mean over all turns. Alike: questions with the same answer in every turn. The last column "
-            "is the place picked most beyond its share of right answers, in points.",
+            "is the place picked most beyond how often it is right, in points.",
         )
     if rows := tuple(
         (
@@ -86,7 +97,12 @@ def board_detail(boards: Sequence[tuple[str, Board]]) -> Detail:
             for who, board in boards
         ),
         "Points of those to be had. Required and general: points of those needed to pass. Prohibited: items with "
-        "a prohibited choice picked, of those allowed. Pictures: right answers to items whose picture we lack.",
+        "a prohibited choice picked, of those allowed. Pictures: right answers to items whose picture we lack."
+        + "".join(
+            f" {who} picked a prohibited choice in {', '.join(board.prohibited_items)}."
+            for who, board in boards
+            if board.prohibited_items
+        ),
     )
 
 
@@ -100,7 +116,7 @@ def _rotation(sitting: Sitting, found: Rotations) -> tuple[str, ...]:
         f"{100 * found.accuracy:.1f}",
         f"{100 * found.alike:.1f}",
         f"[{100 * found.alike_low:.1f}, {100 * found.alike_high:.1f}]",
-        f"{worst + 1}: {100 * found.position_bias[worst]:+.1f}",
+        f"{worst + 1}: {100 * found.position_bias[worst]:+.1f}" if found.position_bias[worst] > 0 else "-",
     )
 
 

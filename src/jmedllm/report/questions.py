@@ -40,7 +40,7 @@ def questions_of(sat: Sequence[Sat], data: Path, own: Sequence[Path] = ()) -> Pa
 def _require_same(each: Sat, questions: dict[str, Question]) -> None:
     hashes = {name: question_hash(question) for name, question in questions.items()}
     for record in each.records.values():
-        if hashes.get(record.id.partition("~")[0]) != record.question_hash:
+        if hashes.get(record.id) != record.question_hash:
             raise InputError(
                 f"{each.sitting.model} sat another version of {' '.join(each.paper)} than the one here "
                 f"(question {record.id}); give the data it sat, or sit it again"

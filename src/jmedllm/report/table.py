@@ -44,6 +44,7 @@ class Row:
     published: bool = False
     contaminated: bool = False
     note: str = ""
+    no_answer: int | None = None
 
     @property
     def measure(self) -> str:
@@ -99,7 +100,8 @@ def markdown(sittings: Sequence[Sitting]) -> str:
     """The same rows as a Markdown section: heading, table, footnotes, and what the scores can be traced by."""
     rows = build_rows(sittings)
     head = ("Model", "Benchmark", "Language", "Track", "Metric", "n", "Score", "95 % interval", "Floor")
-    lines = [_markdown_line((*head, "Ceiling", "Note")), "|---|---|---|---|---|---:|---:|---:|---:|---:|---|"]
+    lines = [_markdown_line((*head, "Ceiling", "No answer", "Note"))]
+    lines.append("|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---|")
     lines += [_markdown_line(_markdown_cells(row)) for row in rows]
     said = [_BOUNDS_NOTE, _INTERVAL_NOTE]
     if any(row.at_floor for row in rows):
@@ -147,6 +149,7 @@ def _our_row(model: str, score: Score) -> Row:
         interval=(score.low, score.high),
         floor=score.floor,
         ceiling=score.ceiling,
+        no_answer=score.no_answer,
     )
 
 
@@ -270,6 +273,7 @@ def _markdown_cells(row: Row) -> tuple[str, ...]:
         _interval(row.interval),
         _percent(row.floor),
         _percent(row.ceiling),
+        _count(row.no_answer),
         "; ".join(notes),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks.reading import Line, lines
+from jmedllm.exam.order import TURN_MARK
 from jmedllm.exam.question import LANGUAGES, Language, Question, canonical_number
 
 KEYS = ("id", "question", "choices", "answer", "language", "select", "points", "subject", "image")
@@ -38,7 +39,10 @@ def read(path: Path, language: Language) -> list[Question]:
     Raises:
         InputError: see `read_all`, or the language has no question.
     """
-    chosen = [question for question in read_all(path) if question.language == language]
+    every = read_all(path)
+    if not every:
+        raise InputError(f"{path}: holds no question")
+    chosen = [question for question in every if question.language == language]
     if not chosen:
         raise InputError(f'{path}: no question with "language": "{language}"; choose another --language')
     return chosen
@@ -57,6 +61,8 @@ def _question(line: Line) -> Question:
     select = full.integer("select", 1, max(1, len(choices)))
     if gold and select != len(gold):
         raise full.wrong("select", f"{len(gold)}, the number of letters in the answer")
+    if TURN_MARK in line.text("id"):
+        raise line.wrong("id", f'a text without "{TURN_MARK}", which marks turned choices in results')
     return Question(
         id=line.text("id"),
         benchmark=line.path.stem,

@@ -37,8 +37,8 @@ MARKS: Mapping[str, Marks] = {
     "115": Marks(2021, 160, 209),
     "116": Marks(2022, 158, 214),
 }
-"""By exam. 114: the ministry's notice; 113 and 116: press reports of it; 112 and 115: its announcement as quoted at
-savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com (第115回医師国家試験-合格発表)."""
+"""By exam. 114: the ministry's notice; 113 and 116: press reports of it; 112 and 115: its announcement as quoted
+at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com (第115回医師国家試験-合格発表)."""
 
 
 @dataclass(frozen=True, slots=True)

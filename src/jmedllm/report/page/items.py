@@ -45,9 +45,8 @@ def pack(sat: Sequence[Sat], papers: Papers) -> list[PackedPaper]:
 
 def _pack_paper(paper: tuple[str, str], questions: Mapping[str, Question], sat: Sequence[Sat]) -> PackedPaper:
     here = [each for each in sat if each.paper == paper]
-    kept = [(each.records, _turned(each.records)) for each in here]
     items = [
-        _item(question, [_answer(first.get(name), turns.get(name, ())) for first, turns in kept])
+        _item(question, [_answer(each.records.get(name), each.turns.get(name, ())) for each in here])
         for name, question in questions.items()
     ]
     return PackedPaper(
@@ -60,16 +59,6 @@ def _pack_paper(paper: tuple[str, str], questions: Mapping[str, Question], sat: 
         # No time stamp: the same results give the same page.
         packed=base64.b64encode(gzip.compress(to_json(items).encode(), mtime=0)).decode("ascii"),
     )
-
-
-def _turned(records: Mapping[str, Record]) -> dict[str, list[Record]]:
-    """Further showings of each question, whose ids are "ID~TURN"."""
-    found: dict[str, list[Record]] = {}
-    for name, record in records.items():
-        question, mark, _ = name.partition("~")
-        if mark:
-            found.setdefault(question, []).append(record)
-    return found
 
 
 def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

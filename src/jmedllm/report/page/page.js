@@ -212,7 +212,7 @@
   };
 
   const toldOf = (verdict) => {
-    const { chosen, number, correct, ...rest } = verdict;
+    const { chosen, number, correct, response, ...rest } = verdict;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
       .map(([name, value]) => (name === "how" ? value : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))

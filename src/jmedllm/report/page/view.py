@@ -31,8 +31,9 @@ class Matrix:
 
 
 def matrices(rows: Sequence[Row]) -> list[Matrix]:
-    """One matrix for each measure that was taken, in the order of the rows."""
+    """One matrix for each measure that was taken; the published protocol's last, whose scores say least."""
     measures = dict.fromkeys(row.measure for row in rows if not row.published)
+    measures = dict.fromkeys(sorted(measures, key=lambda measure: measure.startswith("legacy")))
     return [_matrix(measure, [row for row in rows if row.measure == measure]) for measure in measures]
 
 
