@@ -325,12 +325,27 @@ def test_several_processes_write_the_file_that_one_writes(tiny_model: Path, tmp_
     assert not list((tmp_path / "two").glob("rank-*"))
 
 
+def test_where_one_process_cannot_go_on_one_line_says_why(tmp_path: Path) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl")
+    model = build_tiny(tmp_path / "short", context=60)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += ["jmedllm", "exam", "--model", model, "--benchmark", exam, "--selection", "all", "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "--max-new-tokens", "8", "--precision", "float32", "--output", tmp_path / "out"],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120,
+    )  # fmt: skip
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and len(told) == 1 and "the context of short is 60" in told[0]
+    assert done.stderr.count("Traceback") == 1, "torchrun's own, none of ours"
+
+
 def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=5)
     settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
     sat = papers(settings, Prompting(), Path("unused"))
     monkeypatch.setattr("jmedllm.exam.sharding._together", nullcontext)
     monkeypatch.setattr("jmedllm.exam.sharding._wait", lambda: None)
+    monkeypatch.setattr("jmedllm.exam.sharding._agree", lambda problem, here: None)
     shaping = model_settings(tiny_model, CPU, name="tiny")
     model = load_model(tiny_model, CPU, name="tiny")
     assert sit_shares(sat, shaping, lambda: model, tmp_path / "out", Place(1, 1, 2)) == []

@@ -6,12 +6,14 @@ the joined file is the one that a single process writes.
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jmedllm.errors import InputError
 from jmedllm.exam.records import read_finished
 from jmedllm.exam.sitting import Paper, Sitting, adopt, sit
 from jmedllm.files import LOCK, locked
@@ -62,9 +64,13 @@ def sit_shares(
                 join_shares(paper, settings, output)
             _wait()
             share = _missing(paper, output)[here.rank :: here.size]
-            if share:
-                sit(replace(paper, questions=tuple(share)), settings, load, output / _folder(here.rank))
-            _wait()
+            problem = None
+            try:
+                if share:
+                    sit(replace(paper, questions=tuple(share)), settings, load, output / _folder(here.rank))
+            except InputError as error:
+                problem = str(error)
+            _agree(problem, here)
             if here.rank == 0:
                 join_shares(paper, settings, output)
                 sittings.append(sit(paper, settings, load, output))
@@ -127,3 +133,16 @@ def _wait() -> None:
     import torch.distributed as dist
 
     dist.barrier()
+
+
+def _agree(problem: str | None, here: Place) -> None:
+    """Wait for all; where one of them cannot go on, the first says why and the others leave without a word."""
+    import torch.distributed as dist
+
+    problems: list[str | None] = [None] * here.size
+    dist.all_gather_object(problems, problem)
+    for found in problems:
+        if found is not None:
+            if here.rank == 0:
+                raise InputError(found)
+            sys.exit(2)
