@@ -20,6 +20,7 @@ from jmedllm.exam.selection import select
 from jmedllm.exam.sitting import Paper, Sitting
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.models import Model
+from jmedllm.models.folder import Quantization, quantization_of
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
 from jmedllm.settings import from_options
 
@@ -50,6 +51,7 @@ def open_model(
     *,
     adapter: str | Path | None = None,
     name: str | None = None,
+    quantization: Quantization | None = None,
     precision: PrecisionName = "auto",
     device: DeviceName = "auto",
 ) -> Opened:
@@ -62,8 +64,9 @@ def open_model(
 
     path, beside = Path(folder), None if adapter is None else Path(adapter)
     chosen = choose_precision(precision, device)
-    settings = model_settings(path, chosen, name=name or path.name, adapter=beside)
-    return Opened(load_model(path, chosen, adapter=beside, name=name), settings)
+    held = quantization or (quantization_of(beside) if beside else "none")
+    settings = model_settings(path, chosen, name=name or path.name, adapter=beside, quantization=held)
+    return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings)
 
 
 def sit(

@@ -184,6 +184,9 @@ def exam(
     rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
     batch: Annotated[int, typer.Option(help="Items answered together; lower it when memory is short.")] = 32,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
+    quantization: Annotated[
+        Literal["none", "nf4"] | None, typer.Option(help="Hold the base in 4 bits [as the adapter was trained].")
+    ] = None,
     precision: Precision = "auto",
     device: Device = "auto",
     engine: Annotated[Literal["transformers", "vllm"], typer.Option(help="What runs it.")] = "transformers",
@@ -221,8 +224,8 @@ def exam(
     label = name or Path(model).name
     if server is not None:
         _refuse_with_server(
-            adapter=adapter, revision=revision, download=download, engine=engine != "transformers",
-            precision=precision != "auto", device=device != "auto",
+            adapter=adapter, quantization=quantization, revision=revision, download=download,
+            engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
         sittings = examine_served(server, model, sat, output, label=label, concurrency=batch)
     else:
@@ -230,7 +233,10 @@ def exam(
         chosen = choose_precision(precision, device)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-        sittings = examine(folder, sat, chosen, output, name=label, adapter=adapter, batch=batch, engine=engine)
+        sittings = examine(
+            folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch=batch,
+            engine=engine,
+        )  # fmt: skip
     if sittings:  # under torchrun only the first process has them
         (_print_json if as_json else _print_report)(sittings)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import build_tiny, own_exam
+from conftest import TEXTS, build_tiny, own_exam
 from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, examine, model_settings, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting, ask
@@ -19,6 +19,7 @@ from jmedllm.exam.sharding import Place, sit_shares
 from jmedllm.files import locked
 from jmedllm.models import Request, Writing
 from jmedllm.models.local import LocalModel, load_model
+from jmedllm.models.scratch import Scratch, build
 from jmedllm.precision import choose_precision
 from jmedllm.report import collect
 
@@ -366,6 +367,24 @@ def recording(answer: Any, asked: list[str]) -> Any:
         return answer(self, requests, writing)
 
     return wrapped
+
+
+def test_a_base_in_four_bits_is_another_exam(tmp_path: Path) -> None:
+    # On a CPU bitsandbytes packs 4-bit layers into tiles that smaller ones do not fill.
+    shape = Scratch(architecture="qwen2", vocabulary=320, hidden_size=128, layers=2, feed_forward=256, context=512)
+    build(shape, TEXTS, tmp_path / "model", seed=1)
+    model = tmp_path / "model"
+    exam = own_exam(tmp_path / "exam.jsonl", count=2)
+    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
+    sat = papers(settings, Prompting(), Path("unused"))
+    for quantization in ("none", "nf4"):
+        examine(model, sat, CPU, tmp_path / quantization, name="tiny", quantization=quantization)
+    whole, packed = (read_records(tmp_path / name / "exam.ja.jsonl")["q0"].log_probs for name in ("none", "nf4"))
+    assert whole != packed and packed == pytest.approx(whole, rel=0.2)
+    with pytest.raises(InputError, match="quantization None is now 'nf4'"):
+        examine(model, sat, CPU, tmp_path / "none", name="tiny", quantization="nf4")
+    with pytest.raises(InputError, match="--engine vllm holds no model in NF4"):
+        examine(model, sat, CPU, tmp_path / "v", name="tiny", quantization="nf4", engine="vllm")
 
 
 def test_another_engine_is_another_exam(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
 from jmedllm.models import Model
-from jmedllm.models.folder import fingerprint, require_adapter, require_model
+from jmedllm.models.folder import Quantization, fingerprint, quantization_of, require_adapter, require_model
 from jmedllm.precision import Precision
 from jmedllm.settings import Settings
 
@@ -133,7 +133,12 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
 
 
 def model_settings(
-    folder: Path, precision: Precision, *, name: str, adapter: Path | None = None
+    folder: Path,
+    precision: Precision,
+    *,
+    name: str,
+    adapter: Path | None = None,
+    quantization: Quantization = "none",
 ) -> dict[str, Any]:
     """All of a model that shapes its answers: name, content, precision.
 
@@ -142,6 +147,8 @@ def model_settings(
     """
     require_model(folder)
     settings = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
+    if quantization != "none":
+        settings["quantization"] = quantization
     if adapter is not None:
         require_adapter(adapter, folder)
         settings["adapter_fingerprint"] = fingerprint(adapter)
@@ -156,18 +163,21 @@ def examine(
     *,
     name: str,
     adapter: Path | None = None,
+    quantization: Quantization | None = None,
     batch: int = 32,
     engine: Engine = "transformers",
 ) -> list[Sitting]:
     """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
 
+    Without `quantization` the weights are held as the adapter found them in its training, or as they are stored.
     The model is loaded at most once, and not at all where the records are complete. Under torchrun each process
     sits a share, and only the first returns sittings.
 
     Raises:
         InputError: see `sit`; or model and adapter are unusable.
     """
-    settings = model_settings(folder, precision, name=name, adapter=adapter)
+    held = quantization or (quantization_of(adapter) if adapter else "none")
+    settings = model_settings(folder, precision, name=name, adapter=adapter, quantization=held)
     if engine != "transformers":
         settings["engine"] = engine  # its rounding is another
     model: Model | None = None
@@ -175,7 +185,7 @@ def examine(
     def load_once() -> Model:
         nonlocal model
         if model is None:
-            model = _open(engine, folder, precision, adapter, name, batch)
+            model = _open(engine, folder, precision, adapter, held, name, batch)
         return model
 
     here = place()
@@ -185,15 +195,23 @@ def examine(
 
 
 def _open(
-    engine: Engine, folder: Path, precision: Precision, adapter: Path | None, name: str, batch: int
+    engine: Engine,
+    folder: Path,
+    precision: Precision,
+    adapter: Path | None,
+    quantization: Quantization,
+    name: str,
+    batch: int,
 ) -> Model:
     if engine == "vllm":
+        if quantization != "none":
+            raise InputError("--engine vllm holds no model in NF4; leave one of the two out, or merge the adapter")
         from jmedllm.models.vllm import open_vllm
 
         return open_vllm(folder, precision.name, adapter=adapter, name=name)
     from jmedllm.models.local import load_model
 
-    return load_model(folder, precision, adapter=adapter, name=name, batch=batch)
+    return load_model(folder, precision, adapter=adapter, name=name, batch=batch, quantization=quantization)
 
 
 def examine_served(

@@ -16,7 +16,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.encoding import Tokenizer, chat_text, common_length, encode, label_tokens, shared_length
-from jmedllm.models.folder import Quantization, quantization_of
+from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
 from jmedllm.models.probe import context_length, longest_tree
 from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
@@ -285,10 +285,10 @@ def load_model(
     adapter: Path | None = None,
     name: str | None = None,
     batch: int = 32,
+    quantization: Quantization = "none",
 ) -> LocalModel:
     """Load a model directory for the exam, with or without an adapter."""
     tokenizer = load_tokenizer(folder)
-    quantization: Quantization = quantization_of(adapter) if adapter is not None else "none"
     network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
     if adapter is not None:
         network = load_adapter(network, adapter, folder)
