@@ -133,6 +133,114 @@ A or C | AかC | 答えはAまたはCです。 | The answer is either A or C. | 
 """
 
 
+# What the last statement, table or correction says, with what must not be taken for it.
+SAYS_C = r"""
+a. 誤り\nb. 誤り\nc. 正解\nd. 誤り\ne. 誤り | a. 不正解\nb. 不正解\nc. 正解\nd. 不正解\ne. 不正解
+a → 誤答\nb → 誤答\nc → 正答\nd → 誤答\ne → 誤答 | a: ×\nb: ×\nc: ○\nd: ×\ne: × | a ×\nb ×\nc ○\nd ×\ne ×
+a. 胃癌 ×\nb. 大腸癌 ×\nc. 膵癌 ○\nd. 肝癌 ×\ne. 胆嚢癌 × | a. 胃癌（誤り）\nb. 大腸癌（誤り）\nc. 膵癌（正解）
+a：不適切\nb：不適切\nc：適切\nd：不適切\ne：不適切
+a. 胃癌：黄疸は稀。\nc. 膵癌：黄疸をきたす。これが正解\nd. 肝癌：肝炎。
+a. 胃癌：黄疸は稀。\nc. 膵癌：黄疸をきたす。これが答え\nd. 肝癌：肝炎。 | c. 膵癌\n→ 正解\n\nd. 肝癌\n→ 誤り
+c: 正解\n\nd: 誤り | A. Incorrect\nB. Incorrect\nC. Correct answer\nD. Incorrect\nE. Incorrect
+A: Incorrect\nB: Incorrect\nC: Correct\nD: Incorrect\nE: Incorrect | A - False\nB - False\nC - True\nD - False
+A. Not the answer\nB. Not the answer\nC. The answer\nD. Not the answer
+A. wrong answer\nC. right answer\nD. wrong answer
+【解答】c\n【解説】\na：× 胃癌\nb：× 大腸癌\nc：○ 膵癌 | a ×\nc ○ | 問題1 正解\nc
+Correct answer: C\nIncorrect answers: A, B, D, E | Incorrect: A, B\nCorrect: C
+Incorrect answers: A, B\nCorrect answer: C
+正解：c\n不正解：a,b,d,e | 正解：c\n誤答：a、b、d、e | 正解：c\n\n除外：a、b、d、e
+答え：c\n不正解の理由：\na：誤り
+答え：c\n不適切な選択肢：a | 答え：c\n誤りの選択肢の解説\na：胃癌 | 答え：膵癌\n除外診断として胃癌
+正解はc\n\n不要な検査は行わない。
+答え：c\n間違いやすいポイント | 答え：膵癌\n\n違いを説明します。 | c\n\n不正解の選択肢について
+Answer: C\n\nNot A because it is rare. | Answer: C\nIncorrect options:\nA. 胃癌
+C\n\nIncorrect answers explained:\nA: ...
+The answer is C.\n\nWrong answers:\nA - rare | Answer: C\n\nUnlikely: A, B | Answer: C\n\nDon't choose A.
+Answer: C (not A)
+The answer is C; all others are wrong. | Answer: C\nA is not indicated. | 答えはcであり、a、b、d、eは誤りである。
+答え：a\n→ 見直した結果、cに変更します。 | 答えはaです。すみません、間違えました。cです。
+答え：a\n\n訂正します。答え：c
+答えはa。いや、待って。黄疸があるのでc。 | 答えはaのように見えるが、実際はcである。
+aが正解と思われがちだが、cが正しい。
+一見aが正解に思えますが、正解はcです。 | 答えはaかもしれませんが、cの方が適切です。
+aが正解だという人もいるがcだ。
+The answer is A. Wait, actually C is correct. | Answer: A\nCorrection: C
+The answer is A... wait, no, it should be C.
+\boxed{c}\n\nNot \boxed{a}. | \boxed{a} は誤り。\boxed{c} | Although the answer is often A, here it is C.
+The answer is C. If the patient were younger, the answer would be A. | Answer: C. (If pregnant, answer: A.)
+The correct answer is C. A is the correct answer only for jaundice. | First choice: C. Second choice: A.
+Answer: C. In the young the answer would be A. | Answer: C\n\nNote: If there were no mass, the answer would be B.
+The answer could be A, but C is better. | The correct answer is C. Option A is the second best choice.
+A common mistake is to choose A. The right choice is C. | I initially said A, but the correct answer is C
+Q: 診断は？\nA: c | A: C | A：c | Q. 診断は？ A. 膵癌 | ③ | 回答：３ | 正解番号：3 | 正解は③です
+したがってcが残る。 | 消去法により、a、b、d、eを除外するとcが残る。 | By elimination, C. | c以外は誤り
+c以外はすべて誤りである。
+aではなく、bでもなく、cです | aでもbでもなく、cが正解。 | Correct: C | Final: C | Solution: C | Remaining: C
+It's not A. It's C.
+{"answer":"c","options":["a","b","c","d","e"]} | {"wrong_answers": ["a"], "answer": "c"}
+間違いなくcです。 | cを選ばざるを得ない。 | 正解はcに他なりません。 | cが疑わしい
+"""
+
+SAYS_CE = r"""
+c、eの2つ | 答え：c\n答え：e | 1つ目はc、2つ目はeです | 正解はa、c。しかしaは誤りなのでc、eとなる。 | 3,5
+正解は③と⑤です。 | 【c】【e】
+a. 誤り\nb. 誤り\nc. 正解\nd. 誤り\ne. 正解 | 答え：c および e（aとbは誤り） | a、bは誤り、cとeが正しい
+正解はcです。また、eも正解です。
+The answers are C and E, not A and B. | Correct: C, E\nIncorrect: A, B, D
+"""
+
+SAYS_HEPARIN = r"""
+Not warfarin but heparin. | Aspirin: wrong\nWarfarin: wrong\nHeparin: right
+A. Aspirin - No\nC. Heparin - Yes\nD. Vitamin C - No
+The patient takes warfarin. Therefore heparin should be given. | Heparin rather than warfarin
+heparin, not warfarin
+Q: Which drug?\nA: Heparin | Answer: a heparin infusion
+"""
+
+SAYS_NOTHING = r"""
+We should not choose A. | I would never select A. | The least likely answer is A. | The worst choice is A.
+The second best answer is A.
+I don't think the answer is A. | Many would choose A. | You might be tempted to choose A. | Is the answer A?
+Some may say the answer is A.
+You said the answer is A, which is wrong. | It is unlikely that the answer is A.
+The user thinks the answer is A. | Few would choose A.
+The most dangerous choice is A. | The alternative answer is A. | The least appropriate option is A.
+Nobody would say the answer is A.
+A seems to be the best choice but is wrong. | A is hardly the best choice. | If you choose A, the patient dies.
+The answer is none of A, B, or C.
+I do not believe that A is correct. | While A is the best choice in the young, this patient is old.
+The answer was A last time.
+aを選ぶべきではない | aが正解とは限らない | aが正解である可能性は低い | aが最も適切とは言えない
+aが最も適切ではない | aを選択しない
+aを選びたくなるが誤り。 | aと答えてはいけない | 答えはaではありえない | 答えはa？いいえ | 答えはaですか？
+正解がaである根拠はない。
+答え：a〜eのいずれも該当しない。 | 選択肢a〜eを検討します。 | aを選んだ人は間違い。 | aと答えた受験者が多かった。
+答えはaとは異なる
+aの可能性が高いとは言えない | aが最も可能性が低い | 最も適切なのはaではない | 正解をaとするのは誤り
+答えがaであるとは考えにくい。
+Answer: C. difficile | The diagnosis is C. difficile colitis. | The answer is E. coli infection.
+Answer: B cell lymphoma | Answer: D dimer
+Therefore C. difficile toxin must be tested. | Answer: E. coli | The answer is B-cell lymphoma.
+The answer is 膵癌-like.
+胃癌の既往がある。 | 胃癌の治療中である。 | The patient takes 胃癌. | A: 10%, B: 20%, C: 60%, D: 5%, E: 5%
+C. 胃癌 | {"answer": "a|b|c"}
+a. 胃癌\nb. 大腸癌\nc. 膵癌\nd. 肝癌\ne. 胆嚢癌 | 胃癌、大腸癌、膵癌、肝癌、胆嚢癌 | 診断はどれか。
+正解はc以外です。 | {"answer": 2}
+The answer is A. Wait, no. | Answer: a, b, c, d, or e? | aからeのうち、正しいものを選んでください。
+"""
+
+TRUNCATED = r"""
+a. 胃癌：上腹部痛が主であり、黄疸は | a: 胃癌\n上腹部痛が主であり、黄疸は | 各選択肢を検討する。\na. 胃癌：黄疸は
+a. 胃癌\n上腹部痛
+まず考えられるのは胃癌である。しかし、黄疸があるため | 最も考えられるのは胃癌だが、 | 胃癌、大腸癌、膵癌を
+a：誤り\nb：誤り\nc：
+A) 胃癌 - pain, weight loss. B) | The most likely answer is A, but we should consider | A. 胃癌\n胃癌 is
+A. 胃癌 is a tumour
+Okay, let me think. The answer is A. Hmm, but wait. | Okay, let me think. The answer is A? No, since
+Hmm, is it A? The answer may be A
+"""
+
+
 def cells(table: str) -> list[str]:
     """Responses of a table: " | " stands between them, and \n for a new line in them."""
     rows = [row.split(" | ") for row in table.strip("\n").split("\n")]
@@ -147,6 +255,32 @@ def reasons(table: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("response", cells(C))
 def test_one_choice(response):
     assert outcome(response, ONE) == "c"
+
+
+@pytest.mark.parametrize("response", cells(SAYS_C))
+def test_the_last_statement_counts(response):
+    assert outcome(response, ONE) == "c"
+
+
+@pytest.mark.parametrize("response", cells(SAYS_CE))
+def test_the_last_statements_of_two_choices(response):
+    assert outcome(response, TWO) == "ce"
+
+
+@pytest.mark.parametrize("response", cells(SAYS_HEPARIN))
+def test_the_last_statement_in_english(response):
+    assert outcome(response, DRUG) == "c"
+
+
+@pytest.mark.parametrize("response", cells(SAYS_NOTHING))
+def test_letters_that_are_no_answer(response):
+    """Eliminated, denied, supposed, reported or questioned; or in a name, a list or by the way."""
+    assert outcome(response, ONE) in NO_ANSWER
+
+
+@pytest.mark.parametrize("response", cells(TRUNCATED))
+def test_a_walk_through_the_choices_that_was_cut_off(response):
+    assert outcome(response, ONE, truncated=True) == "truncated"
 
 
 @pytest.mark.parametrize("response", cells(CE))
@@ -257,6 +391,74 @@ def test_a_text_that_is_another_ones_letter():
     assert outcome("b", item) == "b"
 
 
+SENTENCES = ("食事の提供を拒絶する。", "わいせつな行為をする。", "就寝時にベッド柵で囲む。")
+
+
+@pytest.mark.parametrize(
+    ("choices", "response", "expected"),
+    [
+        pytest.param(DRUGS, "The answer is warfarin-associated bleeding.", "too few", id="part of a compound"),
+        pytest.param(DRUGS, "The patient is on aspirin.", "too few", id="a drug taken before"),
+        pytest.param(("Yes", "No", "Maybe"), "There is no indication.", "too few", id="a word of the prose"),
+        pytest.param(("Yes", "No", "Maybe"), "No idea", "too few", id="a word of a phrase"),
+        pytest.param(("Yes", "No", "Maybe"), "No answer", "refused", id="a word of a refusal"),
+        pytest.param(("Yes", "No", "Maybe"), "No, it is not.", "b", id="a word that is the answer"),
+        pytest.param(("A", "B", "None"), "None of these", "too few", id="another one's words"),
+        pytest.param(("1 and 2", "2 and 3", "1 and 3"), "1, 2 and 3", "too few", id="the end of a list"),
+        pytest.param(("5 mg", "10 mg", "15 mg"), "5 to 10 mg", "too few", id="the end of a range"),
+        pytest.param(("1", "2", "3", "4"), "c. 4", "ambiguous", id="the label of another number"),
+        pytest.param(("1", "2", "3", "4"), "c. 3", "c", id="the label of this number"),
+        pytest.param(("3", "2", "1"), "答え：3", "a", id="a text that is a number"),
+        pytest.param(
+            SENTENCES, "食事の提供を拒絶する。ではなく就寝時にベッド柵で囲む。です。", "c", id="a sentence"
+        ),
+        pytest.param(
+            SENTENCES, "「食事の提供を拒絶する。」ではなく「就寝時にベッド柵で囲む。」です。", "c", id="quoted"
+        ),
+        pytest.param(
+            SENTENCES, "a. 食事の提供を拒絶する。：誤り。\nc. 就寝時にベッド柵で囲む。：正しい。", "c", id="judged"
+        ),
+        pytest.param(
+            ("治る", "判断できない", "死ぬ"),
+            "a. 治る：誤り\nb. 判断できない：正しい\nc. 死ぬ：誤り",
+            "b",
+            id="like a refusal",
+        ),
+    ],
+)
+def test_texts_in_prose(choices, response, expected):
+    assert outcome(response, question(choices, "a")) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("aは正しい。bは正しい。cは誤り。dは正しい。eは正しい。", "c"),
+        ("a ○\nb ○\nc ×\nd ○\ne ○", "c"),
+        ("誤っている選択肢はcです", "c"),
+        ("cは誤りです。よって答えはcです。", "c"),
+        ("A is true, B is true, C is false, D is true, E is true.", "c"),
+        ("a ×\nb ×\nc ○\nd ×\ne ×", "c"),  # four cannot be wrong, so that ○ marks the answer
+        ("正解：c\n不正解：a,b,d,e", "c"),
+        ("aは正しい。", "too few"),
+        ("A is correct.", "too few"),
+        ("aは誤り。bは誤り。", "ambiguous"),
+    ],
+)
+def test_verdicts_where_the_question_asks_for_what_is_wrong(response, expected):
+    assert outcome(response, question(stem="誤っているのはどれか。")) == expected
+
+
+def test_what_repeats_the_question_is_no_answer():
+    stem = "The patient takes warfarin for years. Which drug is most appropriate now?"
+    item = question(DRUGS, stem=stem)
+    assert outcome(stem, item) == "too few"
+    assert outcome(stem + "\nC", item) == "c"
+    listed = "\n".join(f"{label(i)}. {drug}" for i, drug in enumerate(DRUGS))
+    assert outcome(f"{stem}\n{listed}", item) == "too few"
+    assert outcome(f"{stem}\n{listed}\nAnswer: C", item) == "c"
+
+
 def test_what_is_wrong_is_the_answer_where_the_question_asks_for_it():
     assert outcome("誤っているのはCです。", question(stem="誤っているのはどれか。")) == "c"
     assert outcome("誤っているのはCです。", ONE) == "too few"
@@ -327,6 +529,21 @@ def test_how(response, how):
         ("900と230です。", "ambiguous"),
         ("答えは900または1130です。", "ambiguous"),
         ("①②③", "too few"),
+        ("計算できません。2つの値が必要です。", "refused"),
+        ("The patient weighs 50 kg.", "too few"),
+        ("答え：−1130", "too few"),
+        ("答え：7.3。いや、7.2が正しい。", "7.2"),
+        ("答えは7.4ではなく7.2です", "7.2"),
+        ("The answer is not 7.4 but 7.2.", "7.2"),
+        ("答え：7.2 (正常値は7.4)", "7.2"),
+        ("答え：1日1130kcal", "1130"),
+        ("答え：24時間で1130 kcal", "1130"),
+        ("答え：①7.②2", "7.2"),
+        ("①=7, ②=2", "ambiguous"),
+        ("1 130 kcal", "1130"),
+        ("1130kcal(50kg×22.6)", "1130"),
+        ("pHは7.20です", "7.2"),
+        ("50kgの患者では 22.6 kcal/kg × 50 kg = 1130 kcal", "1130"),
         ("不明です", "refused"),
         ("計算する。", "too few"),
         ("", "empty"),

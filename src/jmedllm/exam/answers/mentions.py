@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jmedllm.exam.answers.reading import AnswerAs
 from jmedllm.exam.answers.texts import fold, key
+from jmedllm.exam.answers.words import NAMED
+from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Question, letter_index
 
 
@@ -60,21 +61,34 @@ class Run:
 _LETTER = re.compile(r"(?<![A-Za-z0-9])[A-Za-z](?![A-Za-z0-9])")
 _LETTERS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{2,4}|[a-z]{2,4})(?=$|[\s.,。、:)\]」』}]|です|である|だ)")
 _ORDINAL = re.compile(r"(?<!\d)([1-9])番目?|(?:選択肢|\b[Oo]ption|\b[Cc]hoice)\s*\(?([1-9])(?!\d)")
-_NAMED = re.compile(r"(?:選択肢|option|choice|answer|letter)s?[\s(\"'「]*$", re.IGNORECASE)
-_CONNECTED = re.compile(r" (?:and|or|but|is|are|because|since|as)\b")
+_CONNECTED = re.compile(
+    r" (?:and|or|but|is|are|was|because|since|as|for|due|rather|seems?|appears?|fits?|would|should|must"
+    r"|will|can|cannot|could|may|might|does|has|instead|over|not|only|here|if|would|given|to|in|looks?|remains?|makes?|best|also)\b"
+)
+_SENTENCE_WORD = re.compile(
+    r"(?:because|since|as|this|the|it|reason|due|for|given|and|not|but|correct|incorrect|wrong|right|true|false|yes|no|best|is)\b"
+)
 _BEFORE_OWN_TEXT = re.compile(r"[\s.):、,\]\-–—=\"'「『(]*の?[\s\"'「『(]*")
 _LINE_GOES_ON = re.compile(r"[\"'」』)\]]*\s*(?:\Z|\n|[.:、,(。\-–—])")
+_OPERATOR = re.compile(r"[=*÷^_%°]| [=*÷+]| ?× ?[A-Za-z0-9(]")
+_STOP_INSIDE = re.compile(r"[。.][」』\"'”)]*(?=では|で(?:も)?な|です|が|は|を|も|[:,、]|\s*[○◯×(])")
+"""The full stop of a choice's text that does not end the sentence around it."""
+_FUNCTION_WORDS = frozenset(
+    ["yes", "no", "maybe", "none", "both", "all", "true", "false", "never", "always", "neither"]
+)
+_PART_BEFORE = re.compile(r"\d\s*(?:,|、|and|to|から|〜|~|-|–|or)\s*$|\d\s*,?\s*and\s*$")
+"""Between the numbers of a list or a range."""
 _CLOSING = re.compile(r"[\"'」』)\]]+")
 _JOIN = re.compile(
-    r"[\s\"'“”‘’「」『』()\[\]{}.。]*"
+    r"[\s\"'“”‘’「」『』【】()\[\]{}.。?!]*"
     r"(?P<sign>,|、|;|/|・|\+|&|と|および|及び|ならびに|かつ|\band\b|(?P<either>\bor\b|または|又は|もしくは|あるいは|か))?"
-    r"[\s\"'“”‘’「」『』()\[\]{}]*(?P<more>(?:and|と)\b)?(?P<either2>\bor\b)?\s*(?P<bullet>\n\s*(?:[-*•・●○]|\d{1,2}[.)])\s*)?"
+    r"[\s\"'“”‘’「」『』【】()\[\]{}]*(?P<more>(?:and|と)\b)?(?P<either2>\bor\b)?\s*(?P<bullet>\n\s*(?:[-*•・●○]|\d{1,2}[.)])\s*)?"
     r"(?:選択肢|options?|choices?)?[\s(\"'「\[]*",
     re.IGNORECASE,
 )
 
 
-def runs(question: Question, text: str, answer_as: AnswerAs) -> list[Run]:
+def runs(question: Question, text: str, answer_as: AnswerForm) -> list[Run]:
     """All mentions of choices in a normalised text, those that belong together in one run."""
     found: list[Run] = []
     for item in _items(question, text, answer_as):
@@ -91,6 +105,8 @@ def _belong(left: Item, right: Item, joined: re.Match[str], text: str) -> bool:
     if joined["sign"] or joined["more"] or joined["either2"]:
         return True
     between = text[left.end : right.start]
+    if "(" in between and ")" not in between:
+        return False
     if "\n" in between:
         # The lines of a list, not a sentence that starts with the next choice.
         return bool(_LINE_GOES_ON.match(text, right.end))
@@ -98,7 +114,7 @@ def _belong(left: Item, right: Item, joined: re.Match[str], text: str) -> bool:
     return not left.by_text and not right.by_text and "." not in between and "。" not in between
 
 
-def _items(question: Question, text: str, answer_as: AnswerAs) -> list[Item]:
+def _items(question: Question, text: str, answer_as: AnswerForm) -> list[Item]:
     texts = list(_texts(question, text))
     starts = {item.start: item for item in texts}
     labels = [_with_text(question, label, text, starts) for label in _labels(question, text, starts)]
@@ -106,7 +122,7 @@ def _items(question: Question, text: str, answer_as: AnswerAs) -> list[Item]:
         texts = [item for item in texts if item.end - item.start > 1 or not text[item.start].isascii()]
     else:
         exact = {item.start for item in texts if text[item.start : item.end] == key(question.choices[item.index])}
-        labels = [label for label in labels if not (label.start in exact and label.start in starts)]
+        labels = [item for item in labels if item.start not in exact or item.end - item.start > 1]
     kept: list[Item] = []
     for item in sorted([*labels, *texts], key=lambda item: (item.start, -item.end, item.by_text)):
         if not kept or item.start >= kept[-1].end:
@@ -124,20 +140,27 @@ def _texts(question: Question, text: str) -> Iterator[Item]:
         while start >= 0:
             end = start + len(sought)
             if _stands_alone(text, start, end):
+                if choice.rstrip().endswith(("。", ".")) and (stop := _STOP_INSIDE.match(text, end)):
+                    end = stop.end()
                 places.setdefault(start, []).append((end, index))
             start = folded.find(sought, start + 1)
     for start in sorted(places):
         end = max(end for end, _ in places[start])
         same = [index for e, index in places[start] if e == end]
-        exact = [index for index in same if key(question.choices[index]) == text[start:end].replace("\n", " ")]
+        exact = [index for index in same if key(question.choices[index]) == key(text[start:end])]
         if exact or len({key(question.choices[index]) for index in same}) == 1:
-            weak = end - start == 1 or text[start:end].replace(".", "").isdigit()
+            said = text[start:end]
+            weak = end - start == 1 or said.replace(".", "").isdigit() or said.lower() in _FUNCTION_WORDS
             yield Item(start, end, (exact or same)[0], by_text=True, weak=weak)
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
     """Whether text[start:end] is no part of a longer word or number."""
     before, after = text[start - 1 : start], text[end : end + 1]
+    if _PART_BEFORE.search(text[max(0, start - 8) : start]) and text[start].isdigit():
+        return False
+    if re.match(r"-[A-Za-z]", text[end : end + 2]) or re.search(r"[A-Za-z]-$", text[max(0, start - 2) : start]):
+        return False
     if text[start].isdigit() and (before in ("-", "+") or re.search(r"\d[.,]$", text[:start][-2:])):
         return False
     if text[end - 1].isdigit() and re.match(r"[.,]\d", text[end : end + 2]):
@@ -202,11 +225,20 @@ def _is_label(text: str, place: int, *, own_text: bool) -> bool:
         return False
     if own_text:
         return True
-    if re.match(r"[-'’.]\w", after, re.ASCII) or re.match(r"[=×*÷^_%°]| [=×*÷+]", after):
+    if re.match(r"[-'’.]\w", after, re.ASCII) or _OPERATOR.match(text, place + 1):
         return False
-    if text[place] in "aAiI" and re.match(r" [A-Za-z0-9]", after):
+    if (
+        text[place].isupper()
+        and re.match(r"\. [a-z]", text[place + 1 :])
+        and not _SENTENCE_WORD.match(text, place + 3)
+    ):
+        # The first letter of a name: "C. difficile".
+        return False
+    if (text[place] in "aAiI" and re.match(r" [A-Za-z0-9]", after)) or re.match(
+        r" [a-z](?![\s,.]|$)", text[place + 1 : place + 4]
+    ):
         return bool(
-            _CONNECTED.match(text, place + 1) or _NAMED.search(text[:place][-20:]) or _next_label(text, place)
+            _CONNECTED.match(text, place + 1) or NAMED.search(text[:place][-20:]) or _next_label(text, place)
         )
     return True
 
@@ -226,6 +258,7 @@ def _with_text(question: Question, label: Item, text: str, starts: dict[int, Ite
         )
         return Item(label.start, closing.end() if closing else item.end, label.index, by_text=False)
     # "C. <text of d>" says two things; a list ("C, <text of d>") does not.
-    if not item.weak and re.fullmatch(r"\s*[.:)](?!\n)\s*", text[label.end : item.start]):
+    says_two = re.fullmatch(r"\s*[.:)](?!\n)\s*", text[label.end : item.start])
+    if says_two and (not item.weak or re.match(r"[.。]?\s*(?:\n|\Z)", text[item.end :])):
         return Item(label.start, item.end, label.index, by_text=False, clash=True)
     return label

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from jmedllm.exam.answers import words
 from jmedllm.exam.answers.reading import Reading, nothing
 from jmedllm.exam.question import Question, canonical_number
 
@@ -13,7 +14,23 @@ _TEMPLATE = re.compile(rf"[0-9,，.．\s]*[{_SLOTS}][0-9,，.．\s{_SLOTS}]*")
 
 # Digits of a formula (PaO2), of an exponent (m^2) and of a unit (per 100 mL, 人口1,000対) are no results.
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9^_.])(?<!\d[,.])(?<!-)(?<![A-Za-z]-)(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)"
+    r"(?<![A-Za-z0-9^_.])(?<!\d[,.])(?<![-−–])(?<![A-Za-z]-)(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)"
+)
+_NOT_THIS = re.compile(
+    r"[\d,.]+\s*[^\s\d。、,.]{0,8}?(?:では|で|じゃ)なく(?:て)?、?|\bnot\s+[\d,.]+\s*[^\s\d]{0,8}\s*,?\s*but\b",
+    re.IGNORECASE,
+)
+_TIME_BEFORE = re.compile(r"(?:1日|一日|24時間|1回)(?:あたり|当たり|に|で|量は?)?\s*(?=約?\d)")
+_ASIDE = re.compile(r"(?<=[\w%℃])\s*[(（][^()（）=≒≈≃→]*[)）]")
+_SPACED = re.compile(r"(?<![\d,.])(\d{1,3}) (\d{3})(?= ?[A-Za-z])")
+_PAIR = re.compile(r"①\s*(\d)\s*[.．]\s*②\s*(\d)(?!\d)")
+# A number at the end of a sentence, or behind a word that says what it is; no other number of the prose.
+_SAID = re.compile(
+    r"(?:[\d,.]*\d\s*[^\s\d。、,()]{0,8}?\s*"
+    r"(?:です|である|となる|となります|になる|になります|が正し|が答え|と(?:算出|計算|求め|考え))"
+    r"|(?:=|≒|≈|\bis|\bare|\bequals|\b[a-z]?[A-Z]{1,5}\d?|は)\s*(?:about |approximately |約)?"
+    r"[\d,.]*\d\s*[^\s\d。、,()]{0,8})"
+    r"[^\d]{0,12}$"
 )
 _UNIT_BEFORE = re.compile(r"(?:/|\bper|人口|あたり|毎)\s*$")
 _ROUNDING = re.compile(
@@ -30,6 +47,7 @@ _THEREFORE = re.compile(
 )
 _RESULT = re.compile(r"[=≒≈≃→]|(?<=\s)or simply(?=\s)")
 _SENTENCE = re.compile(r"。|(?<=[^\d])\.(?=\s|$)|\.(?=\s+[A-Za-z])")
+_SENTENCE_OR_LINE = re.compile(rf"\n|{_SENTENCE.pattern}")
 _LEAD = re.compile(
     r"\A\s*(?:約|およそ|approximately|about|≒|≈|~)?\s*[\d,.]+\s*[^\s\d=×÷+*/-]{0,12}(?:/\w{1,8})?\s*[.。]?\s*\Z"
 )
@@ -37,20 +55,29 @@ _LEAD = re.compile(
 
 def read_number(question: Question, text: str) -> Reading | None:
     """The number that `text` states, several numbers as "ambiguous", none as None."""
-    text = _filled(question, text)
+    text = _filled(question, _PAIR.sub(r" \1.\2 ", text))
+    slots = len(_SLOT.findall(text)) > 1
     text = _SLOT.sub(" ", text)
     text = unicodedata.normalize("NFKC", text)
     text = re.sub(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}|\\[()\[\],;!]", r"\1", text)
     text = _ROUNDING.sub(
         " ", re.sub(r"\\boxed\s*\{([^{}]*)\}?", r" boxed: \1\n", text.replace("**", "").replace("$", ""))
     )
+    text = _TIME_BEFORE.sub(" ", _NOT_THIS.sub(" ", words.CORRECTION.split(text)[-1]))
+    if len(_numbers(text)) == 2:
+        text = _SPACED.sub(r"\1\2", text)
     for mark, how in ((_MARK, "stated number"), (_THEREFORE, "stated number")):
         for found in reversed(list(mark.finditer(text))):
             if reading := _first(_statement(text[found.end() :]), how):
                 return reading
     # A number alone on a line is the answer, what else stands there explains it.
-    alone = [line for line in text.split("\n") if _LEAD.match(line)]
-    return _first("\n".join(alone) or text, "number") or _first(text, "number")
+    alone = [line for line in text.split("\n") if _LEAD.match(_ASIDE.sub("", line))]
+    said = [_ASIDE.sub("", line) for line in alone] or [
+        line if slots else _RESULT.split(line)[-1]
+        for line in _SENTENCE_OR_LINE.split(text)
+        if _SAID.search(line.rstrip(" .。"))
+    ]
+    return _first("\n".join(said), "number")
 
 
 def _statement(behind: str) -> str:
@@ -58,7 +85,8 @@ def _statement(behind: str) -> str:
     line = next((line for line in behind.split("\n") if re.search(r"\d", line)), "")
     sentences = _SENTENCE.split(line)
     sentence = next((sentence for sentence in sentences if _numbers(sentence)), "")
-    parts = [part for part in _RESULT.split(sentence) if _numbers(part)]
+    plain = _ASIDE.sub(" ", sentence)
+    parts = [part for part in _RESULT.split(plain if _numbers(plain) else sentence) if _numbers(part)]
     return parts[-1] if parts else ""
 
 

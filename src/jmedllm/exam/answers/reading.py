@@ -2,12 +2,8 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 from jmedllm.exam.question import Question
-
-AnswerAs = Literal["text", "letter"]
-"""What the prompt asked to write; it decides where a choice's text is itself a letter."""
 
 NO_ANSWER = ("empty", "refused", "truncated", "ambiguous", "too many", "too few")
 """Why a response is no answer. "too few" includes a text that names no choice, or no number, at all."""

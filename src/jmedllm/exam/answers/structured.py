@@ -4,23 +4,29 @@ import json
 import re
 
 _FIELD = re.compile(
-    r"[\"'](?:(?:final|correct|selected|predicted|best|my)?[_ ]?"
-    r"(?:answers?|choices?|options?|labels?|letters?|prediction|response)"
+    r"[\"'](?:(?P<answer>(?:final|correct|selected|predicted|best|my)?[_ ]?(?:answers?|prediction|response)"
     r"(?:[_ ]?(?:choices?|letters?|options?|idx|index|labels?|text|keys?))?"
-    r"|(?:最終)?(?:答え|回答|解答|正解)|選択肢)[\"']\s*:\s*"
-    r"(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|\[[^\]]*\]?|[^\s,}\]\"']+)",
+    r"|(?:final|correct|selected|predicted|best|my)[_ ]?(?:choices?|options?|labels?|letters?)"
+    r"|(?:最終)?(?:答え|回答|解答|正解))|choices?|options?|labels?|letters?|選択肢)[\"']\s*:\s*"
+    r"(?P<value>\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|\[[^\]]*\]?|[^\s,}\]\"']+)",
     re.IGNORECASE,
 )
 _BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}?|\\fbox\{([^{}]*)\}")
+_NOT = re.compile(r"\b(?:not|never|nor|than|of)[\s$(]*\Z", re.IGNORECASE)
+_IS_WRONG = re.compile(r"[\s$)]*(?:(?:は|では|が)\s*(?:誤|間違|不正解|な)|is (?:not|wrong|incorrect))")
 _TAG = re.compile(r"<(answer|final_answer|choice|回答)>([\s\S]*?)(?:</\1>|\Z)", re.IGNORECASE)
 
 
 def structured(text: str) -> tuple[tuple[str, list[str]], ...]:
     """What each form holds, under the name of the form."""
     field = json_field(text)
-    boxes = [box[1] or box[2] or "" for box in _BOX.finditer(text)]
+    boxes = [box[1] or box[2] or "" for box in _BOX.finditer(text) if not _denied(text, box)]
     tags = [tag[2] for tag in _TAG.finditer(text)]
     return (("json field", [] if field is None else [field]), ("boxed", boxes), ("tagged", tags))
+
+
+def _denied(text: str, box: re.Match[str]) -> bool:
+    return bool(_NOT.search(text, 0, box.start()) or _IS_WRONG.match(text, box.end()))
 
 
 def as_marks(text: str) -> str:
@@ -29,13 +35,16 @@ def as_marks(text: str) -> str:
 
 
 def json_field(text: str) -> str | None:
-    """The value of the last JSON field that is named like an answer; several values joined by commas."""
+    """The value of the last JSON field that is named like an answer; several values joined by commas.
+
+    A field that may as well list all choices ("options") counts only where no other is named.
+    """
     fields = list(_FIELD.finditer(text)) if "{" in text else []
     if not fields:
         return None
-    raw = fields[-1][1]
+    raw = ([field for field in fields if field["answer"]] or fields)[-1]["value"]
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         return raw.strip("[]\"' ")
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value).replace("|", ",")

@@ -1,13 +1,21 @@
-"""The words that a text uses to state, affirm, question or rule out an answer, in both languages.
+"""The words with which a text states, affirms, doubts or rules out an answer, in both languages.
 
-Patterns made by `_before` look at the text in front of a mention, those made by `_behind` at the text behind it.
+Every pattern looks at a text in which each mention of choices is the one character `MENTION`. Those made by
+`_before` look at what stands in front of a mention, those made by `_behind` at what stands behind it.
 """
 
 import re
 
+MENTION = "\ue000"
+"""Of the private use area, so that no text has a meaning for it."""
+
 
 def _any(*words: str) -> str:
     return "(?:" + "|".join(words) + ")"
+
+
+def _search(*words: str) -> re.Pattern[str]:
+    return re.compile(_any(*words), re.IGNORECASE)
 
 
 def _before(*words: str) -> re.Pattern[str]:
@@ -22,131 +30,229 @@ def _behind(*words: str) -> re.Pattern[str]:
 FILLER = re.compile(
     _any(
         r"[\s\"'“”‘’「『《〈【】\[({*_:=→>\-–—~、,・•●○]",
-        "選択肢|選択枝|肢|記号は?|番号は?",
-        "おそらく|恐らく|多分|たぶん|やはり|明らかに|当然|まさに",
+        "選択肢|選択枝|肢|記号は?|番号は?|残った",
+        "おそらく|恐らく|多分|たぶん|やはり|明らかに|間違いなく|当然|まさに",
         "(?:以下|次|下記)の(?:通り|とおり|[2-5]つ|ふたつ|もの)(?:です|である|になります|となります)?。?",
+        "[2-5二三]つで|ふたつで",
         r"(?<![a-z])(?:options?|choices?|letters?|the|both|either)",
         r"(?<![a-z])(?:following|as follows|therefore|thus|most likely|likely)",
-        r"\b(?:probably|clearly|definitely|indeed)",
+        r"\b(?:probably|clearly|definitely|indeed|an?(?=\s*$))",
     )
     + "+$",
     re.IGNORECASE,
 )
 """What may stand between a mark and its answer."""
 
+SENTENCE_END = re.compile(r"[。!?\n;]|(?<![Aa]ns)\.(?=[\s\"')\]]|$)")
+
 # Nouns that announce the answer.
-_JA_ANSWER = "(?<![不お])(?:答え?|御?回答|解答|正解|正答|結論|最終判断|選択)"
-_EN_ANSWER = (
-    r"\b(?:answers?|ans|options?|choices?|responses?|selections?|solutions?|conclusions?|diagnos[ie]s|one)"
+_JA_ANSWER = "(?<![不お誤])(?<!違う)(?:答え?|御?回答|解答|正解|正答|結論|最終判断|選択)"
+_ADJECTIVE = (
+    r"(?:(?:single|only|one|most|final|correct|right|best|true|appropriate|suitable|accurate|likely|probable"
+    r"|likeliest|chosen|selected|overall|remaining|and|two|three)\s+)*"
 )
-_EN_RIGHT = r"\b(?:correct|right|best|appropriate|suitable|chosen|selected|final|likely|probable|accurate|my)\b"
-_EN_IS = r"(?:\s+(?:is|are|was|would be|will be|should be|must be|has to be|be|remains?))?"
-_EN_OF = r"(?:\s+(?:to|for|here|in|choice|option|letter|key)\b[^.\n]{0,40}?)?"
+# A noun with any other word before it ("wrong answer", "second choice") announces something else.
+_EN_OPENING = (
+    r"(?:(?:^|[^\w\s'’-]\s*|[^\x00-\x7f]\s*|\b(?:so|thus|hence|therefore|then)\s+)"
+    r"|\b(?:the|my|our|your|its)\s+)"
+)
+_EN_IS = r"(?:\s+(?:is|are|will be|should be|must be|has to be|be|remains?))"
+_EN_OF = r"(?:\s+(?:to|for|here|in|letter|key|choice|option|now|among|of)\b[^.\n]{0,60}?)?"
+_EN_NOUN = r"(?:answers?|ans|options?|choices?|responses?|selections?|diagnos[ie]s)(?:\s*\([^()]{0,20}\))?"
 
 # What the right answer is like.
 _JA_FITTING = _any(
     "正し|適切|適当|妥当|考えられ|考えやす|可能性が高|可能性の高|該当す|当てはま|あてはま",
-    "疑われ|疑う|選ぶ|選択す|ふさわし|有力|推奨され|優先",
+    "疑われ|疑う|疑わし|選ぶ|選択す|ふさわし|有力|推奨され|優先",
 )
 _MOST = "(?:最も|もっとも|一番)"
 _EN_MOST = r"\bmost\s+(?:likely|appropriate|suitable|accurate|probable)\b"
 
 ANSWER_IS = _before(
-    _JA_ANSWER + "(?:の選択肢|番号|肢)?(?:として)?(?:最も)?(?:適切なの|考えられるの|なの|となるの)?[はが]?",
-    # "Answer choices:" announces all of them.
-    r"\b(?:answers?|ans)\b(?!\s+(?:choices|options)$)(?:\s*\([^()]{0,20}\))?" + _EN_OF + _EN_IS,
-    _EN_RIGHT + r"[^.\n]{0,25}?" + _EN_ANSWER + r"\b" + _EN_OF + _EN_IS,
-    r"\bboxed|\bans[.)]|\bconclusion" + _EN_IS,
-    r"\b(?:i|i'd|i'll|i'm|we|would|will|to|should)\s+(?:\w+\s+)?"
-    r"(?:choos(?:e|ing)|select(?:ing)?|pick(?:ing)?|go(?:ing)? with|opt(?:ing)? for|answer)",
-    r"(?:^|[.\n!;]\s*)(?:it is|it's|it must be|that is)",
+    _JA_ANSWER + "(?:の選択肢|選択肢|番号|肢)?(?:として)?(?:最も)?(?:適切なの|考えられるの|なの|となるの)?[はが]?",
+    "(?<![とか])(?:実際は|実際には|正しくは|本当は|正確には)",
+    # "Answer choices:" and "Options" announce all of them.
+    _EN_OPENING + _ADJECTIVE + _EN_NOUN + _EN_OF + _EN_IS,
+    _EN_OPENING + _ADJECTIVE + r"(?:answers?|ans)\b(?:\s*\([^()]{0,20}\))?(?:\s+(?:key|letter))?",
+    # FILLER has taken the noun: "The best choice: C".
+    _EN_OPENING + r"(?:\b(?:correct|right|best|final|chosen|selected|remaining|most|appropriate|suitable)\s*)+",
+    r"(?:^|[^\w\s]\s*)(?:solution|key|conclusion|correction)",
+    r"\bboxed|\bans[.)]",
+    r"\b(?:i|i'd|i'll|i'm|i am|we|we'd|we'll|let's)\s+"
+    r"(?:(?:would|will|should|must|can|therefore|thus|then|also)\s+)*"
+    r"(?:choos(?:e|ing)|select(?:ing)?|pick(?:ing)?|go(?:ing)? with|opt(?:ing)? for|answer|conclude)",
+    r"(?:^\s*|\b(?:but|and|so|here|now|no|thus|hence|therefore)[\s,]+)+"
+    r"(?:it is|it's|it must be|it should be|that is)",
+    r"\b(?:leaving(?: us with)?|left with|by elimination)",
 )
+FIRST_CHOICE_IS = re.compile(r"\bfirst choice(?: is|:)?\s*$", re.IGNORECASE)
+FIRST_OF_TWO_IS = _before("[1-9一二三]つ目は|ひとつ目は|ふたつ目は|もう[1一]つは")
 THEREFORE = _before(
-    "よって|したがって|従って|ゆえに|故に|以上より|以上から|以上により|つまり|すなわち|結局",
-    r"(?:^|[.\n!;]\s*)(?:so|thus|hence|therefore|in conclusion|ultimately)",
+    "よって|したがって|従って|ゆえに|故に|以上より|以上から|以上により|つまり|すなわち|結局|ので|ため|消去法で|(?<=[るいただすん])が",
+    r"(?:^|[.\n!;,]\s*)(?:so|thus|hence|therefore|in conclusion|ultimately)",
 )
 # FILLER takes these words too, so that "the answer is therefore" is a mark as well.
-THEREFORE_ITSELF = re.compile(r"(?:^|[.\n!;]\s*)(?:therefore|thus)[\s,(\"'*:]*$", re.IGNORECASE)
+THEREFORE_ITSELF = re.compile(r"(?:^|[.\n!;,]\s*)(?:therefore|thus)[\s,(\"'*:]*$", re.IGNORECASE)
 LIKELIEST_IS = _before(
     _JA_FITTING + r"[^。、\n]{0,15}?は(?:、[^。、\n]{0,12}の)?",
     "診断名?は",
     "(?:" + _EN_MOST + r"[^.\n]{0,40}?|\bdiagnosis)\s+(?:is|are|would be)",
+    _EN_OPENING + _ADJECTIVE + _EN_NOUN + _EN_OF + r"\s+would be",
 )
 WRONG_IS = _before(
-    r"(?:誤っ|誤り|不適|間違|正しくな|適切でな|適切ではな|当てはまらな|該当しな)[^。、\n]{0,12}?は",
-)
-RULED_OUT_BEFORE = _before(
-    r"\bnot|n't|\bneither|\bnor|\bunlike|\bexcept(?: for)?|\brather than|\binstead of|\bother than",
-    r"\bexclud(?:e|es|ed|ing)|\beliminat(?:e|es|ed|ing)|\brul(?:e|es|ed|ing) out",
-    r"\bdiscard(?:ed|ing)?|\breject(?:ed|ing)?",
-    r"\b(?:incorrect|wrong|false|eliminated|excluded|rejected|discarded|remaining|other|distractor)"
-    r"(?:\s+(?:answers?|options?|choices?))?(?:\s+(?:is|are))?",
-    "(?:不正解|誤答|誤り|(?:除外|消去)(?:した|する|される|された|できる)?(?:選択肢|もの|の)?)は?",
-)
-SUPPOSED_BEFORE = _before(
-    r"(?:\bif|\bwhether|\bwhy|もし)\s*(?:or not\s+)?(?:the\s+)?(?:correct\s+|right\s+)?"
-    r"(?:answer\s*)?(?:is|are|was|were)?",
-)
-CANNOT = re.compile(
-    r"\b(?:cannot|can't|can not|could not|couldn't|unable to"
-    r"|(?:not|im)\s?possible to|don't know|do not know|not sure|unsure)\b",
-    re.IGNORECASE,
-)
-CONTRAST = re.compile(
-    r"[\s\"'」』)]*(?:(?:では|で|じゃ)なく(?:て)?[、,]?|,?\s*but(?: rather)?\b)"
-    r"[\s\"'「『(]*(?:選択肢|options?)?\s*"
-)
-"""Between what is not the answer and what is: "Aではなく" C, "not A but" C."""
-
-# No comma right behind the mention: "C, not A" rules out A.
-_JA_SUBJECT = r"(?:の選択肢|の方)?[:：\-–—)]*\s*(?:は|が|も|を|では|については?)?\s*[、,]?\s*"
-_JA_ALL = "(?:いずれも|どちらも|すべて|全て|共に|ともに|明らかに|選択肢として)?"
-_JA_RIGHT = "(?:正解|正答|正し|適切|答え|適当|妥当|最適|該当)?(?:いとは|い|く|とは|は|では|で|だと|と)?"
-RULED_OUT_BEHIND = _behind(
-    _JA_SUBJECT
-    + _JA_ALL
-    + _JA_RIGHT
-    + r"\s*"
-    + _any(
-        "誤|間違|不適|不正|なく|ない|ありませ|なかっ|除外|除か|除く|除け|否定|違い|違う|外れ|外し|外す|消去|不要|禁忌|以外",
-        "考えにく|考え難|可能性は?が?低|可能性はな|該当しな|該当しま|当てはまらな|あてはまらな|言えな|いえな",
-        "関係な|関連しな|じゃな|支持しな|選ばな|選べな|×|✗|❌",
-    ),
-    r"[:\-–—)]*\s*(?:(?:is|are|was|were|would be|can be|could be|should be|must be|can|could|does|do)\s+)?"
-    r"(?:(?:has been|have been|being|seems?|looks?)\s+)?"
-    r"(?:(?:all|also|both|therefore|clearly|simply|thus|quickly|easily)\s+)*"
-    + _any(
-        r"not\b|n't\b|isn't|aren't|wasn't|doesn't|don't|can't|cannot|incorrect|wrong|false\b|excluded|ruled out",
-        r"eliminated|unlikely|less likely|inappropriate|contraindicated|irrelevant",
-        r"unrelated|discarded|rejected|out\b",
-    ),
-)
-SUPPOSED_BEHIND = _behind(
-    "(?:だ|か)?と思(?:いました|った|われました|われた)(?:が|けれど|けど)|かどうか|か否か|なら|だとすると|とすると|だとすれば|であれば|が正しいか|が正解か|か(?:は|を)?(?:わか|分か|判断)",
+    "(?:誤っ|誤り|不適|間違|正しくな|適切でな|適切ではな|当てはまらな|該当しな)[^。、\n]{0,12}?は",
+    "(?:誤っている|正しくない|適切でない|間違っている)(?:選択肢|もの)",
+    r"\b(?:incorrect|false|wrong|untrue)\s+(?:statement|one)\s+is",
 )
 IS_ANSWER = _behind(
     "(?:の選択肢|の方)?(?:が|こそ|こそが)[、,]?" + _MOST + "?(?:本問の|この問題の|唯一の?)*"
     "(?:正解|正答|答え|解答|最適|適切な(?:選択肢|答|回答|解答)|正しい(?:選択肢|答|解答))",
     "(?:の選択肢|の方)?[はも](?:正解|正答)",
-    "を(?:選択|選び|選ぶ|選ん|回答|解答|答え)|[にと](?:決定|結論|判断|断定|回答|解答|答え)|に(?:なります|なる)(?:。|$)",
+    "を(?:選択|選[びぶばんべ]|回答|解答|答え)|[にと](?:決定|結論|判断|断定|回答|解答|答え|変更|訂正|修正)",
+    "(?:に(?:なります|なる|します|する)|と(?:します|する))(?:。|$)",
+    "(?:のみ|だけ)?が残(?:る|ります|った)",
     r"(?:is|are|would be|seems|appears|remains|must be|seems to be|appears to be)\s+"
     r"(?:(?:clearly|therefore|thus|indeed|likely|probably|definitely)\s+)?(?:(?:our|my|your|the)\s+)*"
     r"(?:(?:single |only )?(?:"
     + _EN_MOST
     + r"|best|correct|right|final)\s+)?(?:answers?|options?|choices?|diagnosis)\b",
 )
+ALL_OTHERS_WRONG = _behind(
+    "以外(?:の選択肢|のもの)?は?、?(?:すべて|全て|いずれも|みな|全部)?(?:誤|不正|不適|間違|×)"
+)
 IS_LIKELIEST = _behind(
-    "(?:の選択肢)?(?:が|は|を|の可能性が)?[、,]?"
+    "(?:の選択肢)?(?:が|は|を|の可能性が|の方が)?[、,]?"
     + _MOST
     + "(?:可能性|適切|適当|妥当|考え|疑|有力|正し|高|ふさわし|該当|当て)",
     "の可能性が高",
 )
 IS_RIGHT = _behind(
-    r"(?:の選択肢)?(?:[はがも][、,]?|[:：\-–—])\s*(?:正し|正解|適切|適当|妥当|該当|当てはま|あてはま|考えられ|疑われ|○|◯)",
-    r"[:\-–—]*\s*(?:(?:is|are|seems|looks)\s+)?(?:(?:also|both|indeed|clearly|the)\s+)*"
-    r"(?:correct|right|true|best|(?:most )?appropriate|most likely)\b",
+    r"(?:の選択肢|の方)?[はがも][、,]?\s*(?:正し|適切|適当|妥当|該当|当てはま|あてはま|考えられ|疑われ|疑わし)",
+    r"(?:(?:is|are|seems|looks|fits)\s+)?(?:(?:also|both|indeed|clearly|the)\s+)*"
+    r"(?:correct|right|true|best|better|(?:most )?appropriate|most likely)\b",
 )
 ASSERTED = _behind(r"です|だ(?!が)|である|となる|となります|になる|になります|が正|を選|[。.!]|$|\n")
+
+# Verdicts stand behind a label as in a table: "c: 正しい", "C. Heparin - Incorrect", "c. ○".
+_GAP = (
+    r"[\s\"'“”‘’」』》〉】\])}*_.。:：=→>\-–—(\[|]*(?:は|が|も|の選択肢は)?[、,:：\s]*"
+    r"(?:(?:これ|それ)[がは]|this is |it is |that is |is |are )?"
+    r"(?:(?:the|a|最も|すべて|いずれも|どちらも|共に|ともに|明らかに|all|also|both|therefore|clearly|simply|thus)"
+    r" ?)*"
+)
+
+
+def _verdict(*words: str) -> re.Pattern[str]:
+    return re.compile(_GAP + _any(*words), re.IGNORECASE)
+
+
+_REST = r"(?=\W*(?:$|because|since|as\b|ので|ため|理由))"
+NOT_THE_ANSWER = _verdict(
+    "不正解|誤答|答えではな|正解ではな",
+    r"not (?:the|an?) (?:\w+ )?(?:answer|choice|option)|(?:wrong|incorrect|bad) (?:answer|choice|option)",
+)
+IS_FALSE = _verdict(
+    r"[×✗✘❌✕]|誤|間違|不適|正しくな|適切で(?:は)?な|incorrect|wrong|false\b|inappropriate",
+    r"not (?:correct|true|appropriate|right|indicated)\b|no" + _REST,
+)
+THE_ANSWER = _verdict(
+    "(?:正解|正答|答え?)(?!を|の|が|に)",
+    r"(?:correct |right |best |final )?(?:answer|choice)\b",
+    r"(?:correct|right|best) option\b",
+)
+IS_TRUE = _verdict(
+    r"[○◯〇✓✔✅⭕]|(?:正しい|正しく|正しいです|適切|適当|妥当)" + r"(?=$|[\s。、,.!です)」])",
+    r"(?:correct|right|true|appropriate)\b|yes" + _REST,
+)
+SIGN_BEFORE = re.compile(r"(?:(?P<yes>[○◯〇✓✔✅⭕])|(?P<no>[×✗✘❌✕]))\s*$")
+LAST_VERDICT = re.compile(
+    r"(?:これ|こちら|それ|よって|したがって、?)[がは、]?(?:本問の)?(?:正解|正答|答え)(?:です|である|となる)?$"
+    r"|\b(?:this|it) is (?:therefore |thus )?the (?:correct |right |best )?(?:answer|choice|option)$"
+    r"|^→\s*(?:正解|正答|答え)$",
+    re.IGNORECASE,
+)
+"""The end of a line, or a line of its own, that speaks of the choice with which that, or the one above, begins."""
+
+# What makes a clause say nothing about the answer, or the contrary.
+_EN_NOT = (
+    r"\bnot\b|n't\b|\b(?:never|neither|nor|hardly|rarely|cannot|unlike|except|least|worst|wrong|incorrect|unlikely)\b"
+    r"|\b(?:less likely|rather than|instead of|other than|anything but|none of|inferior|no longer|far from)\b"
+    r"|\b(?:exclud|eliminat|discard|reject|avoid|mistak)\w*|\brul\w+ out|\bfalse\b"
+)
+DENIED_BEFORE = _search(
+    _EN_NOT,
+    r"\b(?:nobody|no one|few|many|some|others|tempt\w*|students?|people|users?|you|they|he|she|one)\b(?=[^,]*\b(?:"
+    r"may|might|would|could|thinks?|thought|says?|said|believes?|chose|choose|claims?|tempted|answer\w*)\b)",
+    r"\b(?:although|though|while|whereas|for reference|for example|e\.g\.|often|usually|sometimes|was|were)\b",
+    r"\b(?:compared (?:with|to)|distractors?|alternatives?|as opposed to|misled)\b",
+    "(?:不正解|誤答|誤り|誤っ|除外|不適切|否定|間違[いっえ]|違い|違う|(?:考え)?にくい|可能性[がの]低い|低いの)",
+    "(?:必要の|可能性の|適切で|正しく)ない(?:の|もの|選択肢|肢)?は?$|消去(?!法)",
+)
+SUPPOSED_BEFORE = _search(
+    r"\bif\b|\bwhether\b|\bwhy\b|\bsuppos(?:e|ing)\b|\bunless\b|\bassum(?:e|ing)\b|\bat first\b|\binitially\b",
+    r"\bhad\b[^.]*\bwould\b|\bin case of\b|\bwould [^.]* be\b|\bis it\b|\bis (?:the )?(?:correct )?answer\b",
+    "もし|仮に|なぜ|どうして|当初|最初は|一見|かつて",
+)
+CANNOT = re.compile(
+    r"\b(?:cannot|can't|can not|could not|couldn't|unable to"
+    r"|(?:not|im)\s?possible to|don't know|do not know|not sure|unsure)\b",
+    re.IGNORECASE,
+)
+AFFIRMED_TWICE = re.compile(
+    r"間違い(?:は)?(?:な|あり)|相違な|(?:他|ほか)な(?:らな|りませ)|疑いな|なければな|ざるを得な|違いな(?!く)|に違いあり"
+    r"|と言って(?:も)?よ|not only"
+    r"|\bif (?:it|the question|this) (?:is|was) asking|\bif (?:i )?(?:had to|have to|forced to|must)"
+)
+"""Negations and conditions that affirm."""
+DENIED_BEHIND = _search(
+    "ない|なく(?!と)|なかっ|ません|ず(?=[、。に]|$)|誤(?!嚥)|間違|違[いうっ]|不正|不適|低い|低く|困難|難[しい]",
+    "否定|除外|除[かくけい]|外[れしす]|消去|不要|禁忌|以外|にくい|にくく|異な|矛盾|限ら|はずが|ありえ|考えにく",
+    "[×✗✘❌]|かどうか|か否か|か(?:は|を)?(?:わか|分か|判断)|迷[いうっ]|との鑑別|より(?!は?高)|の前に",
+)
+SUPPOSED_BEHIND = _search(
+    "と思(?:いました|った|われました|われた|われがち|われる(?:が|けれど))|なら|とすると|だとす|であれば|場合",
+    "が正しいか|が正解か|(?:よう|そう)に(?:見え|思え)|に思え|がち|という(?:人|意見|説|考え)|人もい|受験者|人が|人は",
+    "た人|たくなる|かもしれ|可能性も|ですか|でしょうか|だろうか|か$|か。",
+)
+WRONGLY = re.compile(r"[\s\"')]*,? which (?:is|was) (?:wrong|incorrect|not|false)", re.IGNORECASE)
+_EN_DENIED_BEHIND = (
+    r"only (?:for|in|if|when|as)|\bif\b|\bunless\b|\bwhen\b|\bin (?:acs|case)|\bfollowed by\b|\bout\b"
+    r"|contraindicated|irrelevant|unrelated|\bmight\b|\bwould be (?:the )?(?:answer|wrong|right)"
+    r"|\bsecond\b|\bless (?:appropriate|suitable|common)|\bworse\b"
+)
+EN_DENIED_BEHIND = _search(_EN_NOT, _EN_DENIED_BEHIND)
+CLAUSE_END_BEHIND = re.compile(
+    r"[、,。(;]|であり|であって|です(?!か)|だ[。、が](?!と)|である(?=[。、が])|ため|ので|から|\b(?:because|since|due|given|although|whereas|while)\b|$"
+)
+"""Where what is said about a mention ends; what follows gives reasons or speaks of others."""
+LINKS_NEXT = re.compile(
+    r"(?:[\s,]|\b(?:but|and|or|is|are|it|even)\b"
+    r"|\b(?:not|rather than|instead of|over|unlike|nor|than|excluding|option|except|more than)\b)+$",
+    re.IGNORECASE,
+)
+"""What rules out the next mention and not the one before."""
+CLAUSE_START = re.compile(
+    r"[,、;()（）]|\b(?:so|because|since|but|however|therefore|thus|hence)\b|ため|ので|から(?!は)|が、|すると",
+    re.IGNORECASE,
+)
+NEW_THOUGHT = re.compile(r"[()（）;]|\b(?:but|however)\b|が、|しかし", re.IGNORECASE)
+CONTRAST = re.compile(
+    r"[\s\"'」』)]*(?:(?:の[^。、\n]{1,12})?(?:で(?:は)?|じゃ|でも)なく(?:て)?[、,]?|よりも?(?:、|は)?"
+    r"|というより[はも]?、?|,?\s*but(?: rather)?\b)"
+    r"[\s\"'「『(]*(?:むしろ|選択肢|options?)?\s*"
+)
+"""Between what is not the answer and what is: "Aではなく" C, "not A but" C."""
+RANGE = re.compile(r"\s*(?:[〜~\-–—]|から|to|through|thru)\s*")
+
+CORRECTION = re.compile(
+    r"(?:\b(?:wait|correction|scratch that|on second thought|let me (?:re-?think|reconsider|correct)"
+    r"|i made (?:a|an) (?:mistake|error)|i was wrong)\b"
+    r"|(?:^|(?<=[.!?\n])\s*)(?:actually|sorry)\b|(?<=[.,!?\n])\s*no(?=, (?:it|the|i)\b|:|,? answer)"
+    r"|いや、|いえ、|待って[。、]|訂正(?=し|:|、|。)|間違えました|間違いでした|見直した結果|再考(?:した結果|すると|の結果)|考え直(?:した結果|すと|して))"
+    r"[\s,、。.:;!すると]*(?:no\b|actually\b|いや、|しま(?:す|した)|that's wrong)?[\s,、。.:;!]*",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What follows takes back what was said before."""
 
 NEGATIVE_STEM = re.compile(
     r"誤|適切でない|適切ではない|正しくない|当てはまらない|該当しない|でないの"
@@ -157,7 +263,21 @@ NEGATIVE_STEM = re.compile(
 
 NAMED = re.compile(r"(?:選択肢|options?|choices?|answers?|letters?|肢|番号)[\s(\"'「]*$", re.IGNORECASE)
 OPENING = re.compile(
-    r"\b(?:so|thus|hence|therefore|that|think|believe|only|and|then|is|both|say|here) $",
+    r"\b(?:so|thus|hence|therefore|that|think|believe|only|and|then|is|both|say|here|or|actually|but|while|if) $",
     re.IGNORECASE,
 )
 """Words after which a letter is a letter, and not the end of a name such as "vitamin C"."""
+INCIDENTAL = _search(
+    "既往|病歴|家族歴|歴が|歴の|治療中|内服|服用|合併|投与中|通院",
+    "^(?:のは|とは|などの|による)",
+    r"\bhistory of\b|\b(?:is|are|was|been|already) on\b|\b(?:takes?|taking|took|received|allergic to)\b"
+    r"|\bpreviously\b",
+)
+"""Of the patient, not of the answer."""
+BARE = re.compile(r"[\s\"'」』)】]*番?(?:です|だ|である|でしょう|となります|となる)(?:ね|よ)?[。.!\n]*")
+"""What makes a mention a sentence."""
+RECONSIDERED = re.compile(
+    r"\b(?:but|however|wait|hmm|although|though|yet|alternatively)\b|しかし|だが|ただ|一方|が、|けれど|とはいえ",
+    re.IGNORECASE,
+)
+"""What may take back a conclusion, if the text were to go on."""
