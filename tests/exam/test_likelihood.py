@@ -8,6 +8,7 @@ from jmedllm.errors import InputError
 from jmedllm.exam.gold import chance
 from jmedllm.exam.question import Question
 from jmedllm.exam.tracks import likelihood
+from jmedllm.models.labels import UNLISTED
 
 
 def question(gold=(1,), choices=("胃", "肝臓", "腎", "脾臓", "膵"), **fields) -> Question:
@@ -31,6 +32,35 @@ def test_a_long_choice_wins_per_byte_only():
     # 胃 has 3 bytes of UTF-8, 肝臓 has 6: -6 / 3 = -2 against -9 / 6 = -1.5.
     verdict = likelihood.judge(question(), [-6.0, -9.0, -30.0, -60.0, -30.0])
     assert verdict == likelihood.LikelihoodVerdict((0,), (1,), False, True)
+
+
+def test_a_byte_is_not_a_character():
+    # 胃炎 has 6 bytes and 2 characters, ulcer 5 of both: -1 and -1.2 per byte, -3 and -1.2 per character.
+    verdict = likelihood.judge(question((0,), ("胃炎", "ulcer")), [-6.0, -6.0])
+    assert verdict.chosen_per_byte == (0,)
+    verdict = likelihood.judge(question((0,), ("ulcer", "胃炎")), [-6.0, -6.0])
+    assert verdict.chosen_per_byte == (1,)
+
+
+@pytest.mark.parametrize(
+    ("gold", "log_probs", "chosen"),
+    [
+        pytest.param((0,), (), (), id="nothing listed"),
+        pytest.param((1,), (UNLISTED, -9.0, UNLISTED), (1,), id="the one listed"),
+        pytest.param((0, 1), (UNLISTED, -9.0, UNLISTED), (), id="one of two listed"),
+        pytest.param((0, 1), (-1.0, -9.0, UNLISTED), (0, 1), id="both of two listed"),
+        pytest.param((0,), (-2.0, -2.0, UNLISTED), (0,), id="a tie of listed ones goes to the first"),
+    ],
+)
+def test_a_label_that_is_not_listed_is_never_chosen(gold, log_probs, chosen):
+    verdict = likelihood.judge(question(gold, ("x", "y", "z")), log_probs, by_label=True)
+    assert verdict == likelihood.LikelihoodVerdict(chosen, None, chosen == gold, None)
+
+
+def test_no_log_probabilities_are_no_answer_by_either_measure():
+    assert likelihood.judge(question(), ()) == likelihood.LikelihoodVerdict((), (), False, False)
+    every = question((), flags=frozenset({"every_answer_right"}))
+    assert not likelihood.judge(every, (), by_label=True).correct
 
 
 @pytest.mark.parametrize(
@@ -100,3 +130,14 @@ def test_scores():
     assert (per_byte.metric, per_byte.correct, per_byte.n) == ("accuracy_per_byte", 1, 2)
     assert total.floor == pytest.approx((1 / 5 + 1 / 10) / 2)
     assert total.ceiling == 1.0
+    assert (total.no_answer, per_byte.no_answer) == (0, 0)
+
+
+def test_scores_count_no_answer():
+    asked = [question((1,)), question((1,)), question((1,))]
+    labels = [(-6.0, -1.0, -9.0, -9.0, -9.0), (), (-1.0, UNLISTED, UNLISTED, UNLISTED, UNLISTED)]
+    verdicts = [likelihood.judge(q, values, by_label=True) for q, values in zip(asked, labels, strict=True)]
+    [score] = likelihood.scores(asked, verdicts)
+    assert (score.correct, score.no_answer, score.n) == (1, 1, 3)
+    texts = [likelihood.judge(q, values) for q, values in zip(asked[:2], labels[:2], strict=True)]
+    assert [score.no_answer for score in likelihood.scores(asked[:2], texts)] == [1, 1]

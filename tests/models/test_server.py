@@ -17,6 +17,7 @@ from jmedllm.exam.examine import ExamSettings, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.records import read_records
 from jmedllm.models import Request, Writing
+from jmedllm.models.labels import UNLISTED
 from jmedllm.models.server import connect
 
 KEY = "secret"
@@ -30,6 +31,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[str] = []
         self.answered: Counter[str] = Counter()
+        self.top = [("c", -0.5), (" c", -2.0), ("a", -3.0)]
         self.lock = threading.Lock()
         self.at_work = self.most_at_work = 0
 
@@ -74,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         with self.server.lock:
             self.server.answered[prompt] += 1
-        top = [("c", -0.5), (" c", -2.0), ("a", -3.0)]
+        top = self.server.top
         text = "c" if body["max_tokens"] == 1 else f"echo of {prompt}"
         end = "length" if "5" in prompt else "stop"
         logprobs: dict[str, Any] | None = None
@@ -133,11 +135,32 @@ def test_every_answer_comes_once(server: Server, chat: bool) -> None:
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_labels_in_both_spellings(server: Server, chat: bool) -> None:
+@pytest.mark.parametrize(
+    ("top", "log_probs"),
+    [
+        pytest.param([("c", -0.5), (" c", -2.0), ("a", -3.0)], (-3.0, UNLISTED, -0.298587), id="both spellings"),
+        pytest.param([("The", -0.5), ("C", -2.0), ("\nc", -3.0), ("cc", -4.0)], None, id="none listed"),
+    ],
+)
+def test_labels_as_the_local_engine_reads_them(
+    server: Server, chat: bool, top: list[tuple[str, float]], log_probs: tuple[float, ...] | None
+) -> None:
+    server.top = top
     model = connect(server.url, "m", chat=chat)
     prompt = model.chat_text([{"role": "user", "content": "Q"}]) if chat else "Q"
     [(_, response)] = model.answer([Request("q", prompt, labels=("a", "b", "c"))], Writing(1))
-    assert response.log_probs == pytest.approx((-3.0, -3.0, -0.298587), abs=1e-6)
+    assert response.log_probs == (log_probs and pytest.approx(log_probs, abs=1e-6))
+
+
+def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Path) -> None:
+    server.top = [("The", -0.5), ("Sure", -2.0)]
+    exam = own_exam(tmp_path / "exam.jsonl")
+    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
+    sat = papers(settings, Prompting(answer_as="letter"), Path("unused"))
+    described = {"model": "m", "fingerprint": "served m"}
+    [sitting] = sit_papers(sat, described, lambda: connect(server.url, "m", chat=False), tmp_path / "out")
+    [score] = sitting.scores
+    assert score.correct == 0 and score.no_answer == score.n > 0 and sitting.calibration is None
 
 
 @pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow"])

@@ -9,6 +9,7 @@ import pytest
 from jmedllm.errors import InputError
 from jmedllm.models import Request, Writing
 from jmedllm.models.encoding import label_tokens
+from jmedllm.models.labels import UNLISTED
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.vllm import VllmModel, open_vllm
 
@@ -59,11 +60,16 @@ def model(tiny_model: Path) -> VllmModel:
 def test_all_prompts_go_in_one_call(model: VllmModel) -> None:
     requests = [Request(str(i), "Q" * 2, labels=("a", "b", "c"), write=True) for i in range(3)]
     found = dict(model.answer(requests, Writing(64)))
-    assert [found[i].log_probs for i in range(3)] == [(-2.0, -0.5, -4.0)] * 3
+    assert [found[i].log_probs for i in range(3)] == [(-2.0, -0.5, UNLISTED)] * 3
     assert {found[i].completion.text for i in range(3)} == {"\nfirst line\nsecond line"}
     assert found[0].completion.truncated
     assert [call["prompts"] for call in model.engine.calls] == [3, 3, 3]
     assert all("prompt_logprobs" not in call and call["temperature"] == 0.0 for call in model.engine.calls)
+
+
+def test_no_label_listed_is_no_answer(model: VllmModel) -> None:
+    [(_, response)] = model.answer([Request("1", "Q", labels=("c", "d"))], Writing(1))
+    assert response.log_probs is None
 
 
 def test_a_first_line_that_is_enough_is_not_written_on(model: VllmModel) -> None:

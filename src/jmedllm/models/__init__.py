@@ -58,7 +58,8 @@ class Response:
     """What a model gave for one request; None where it was not asked for.
 
     Attributes:
-        log_probs: natural log-probability of each choice (sum over its tokens) or of each label.
+        log_probs: natural log-probability of each choice (sum over its tokens) or of each label, see `labels` for
+            those that an engine does not tell; None also if it tells none.
     """
 
     completion: Completion | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.models import Completion, Request, Response, Writing
+from jmedllm.models.labels import from_listed
 
 KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
 """Environment variables in which a key is looked for, in this order."""
@@ -103,14 +104,14 @@ class ServerModel:
             text = reply.text
         return Completion(str(text), request.prompt + text, truncated=reply.finish_reason == "length")
 
-    def _read_labels(self, request: Request) -> tuple[float, ...]:
+    def _read_labels(self, request: Request) -> tuple[float, ...] | None:
         top = self._top_tokens(request)
         if not top:
             raise InputError(f"server {self.client.base_url} gives no probabilities; leave track likelihood out")
-        found = {label: [value for token, value in top if token.strip() == label] for label in request.labels}
-        # A label that is not among them is no more likely than the last of them.
-        least = min(value for _, value in top)
-        return tuple(_log_sum(values) if values else least for values in found.values())
+        # The spellings of `encoding.label_tokens`, so that a model served and a model here are measured alike.
+        return from_listed(
+            [[value for token, value in top if token in (name, f" {name}")] for name in request.labels]
+        )
 
     def _top_tokens(self, request: Request) -> list[tuple[str, float]]:
         if self.chat:
@@ -128,14 +129,7 @@ class ServerModel:
             model=self.name, prompt=request.prompt, max_tokens=1, temperature=0.0, logprobs=TOP_TEXT
         ).choices[0]
         listed = reply.logprobs.top_logprobs if reply.logprobs else None
-        return list(listed[0].items()) if listed else []
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    import math
-
-    top = max(values)
-    return top + math.log(math.fsum(math.exp(value - top) for value in values))
+        return list(listed[0].items()) if listed and listed[0] else []
 
 
 def _reason(error: Any) -> str:

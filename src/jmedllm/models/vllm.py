@@ -9,6 +9,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.encoding import Tokenizer, chat_text, encode_prompts, label_tokens
+from jmedllm.models.labels import from_listed
 from jmedllm.models.loading import load_tokenizer
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
@@ -67,20 +68,15 @@ class VllmModel:
         replies = self.engine.generate(given, sampling, lora_request=self.adapter, use_tqdm=True) if given else []
         return [reply.outputs[0] for reply in replies]
 
-    def _labels(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> Iterator[tuple[float, ...]]:
-        import math
-
+    def _labels(
+        self, requests: Sequence[Request], prompts: Sequence[list[int]]
+    ) -> Iterator[tuple[float, ...] | None]:
         for request, output in zip(
             requests, self._generate(prompts, max_tokens=1, logprobs=TOP_LABELS), strict=True
         ):
             top = {token: each.logprob for token, each in output.logprobs[0].items()}
-            # A label that is not among them is no more likely than the last of them.
-            least = min(top.values())
-            values = []
-            for label in request.labels:
-                found = [top[token] for token in label_tokens(self.tokenizer, label) if token in top]
-                values.append(math.log(math.fsum(map(math.exp, found))) if found else least)
-            yield tuple(values)
+            spelled = [label_tokens(self.tokenizer, label) for label in request.labels]
+            yield from_listed([[top[token] for token in tokens if token in top] for tokens in spelled])
 
     def _write(self, texts: Sequence[str], prompts: Sequence[list[int]], writing: Writing) -> list[Completion]:
         """Completions; where the first line may be all that is needed, they are stopped behind it, and those of

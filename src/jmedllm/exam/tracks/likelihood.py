@@ -8,6 +8,7 @@ from jmedllm.errors import InputError
 from jmedllm.exam.gold import has_answer, is_right, mean_chance, picks
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score, score
+from jmedllm.models.labels import UNLISTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class LikelihoodVerdict:
     """What the log-probabilities of one item's choices were worth.
 
     Attributes:
-        chosen: indices of the choices picked by summed log-probability.
+        chosen: indices of the choices picked by summed log-probability; empty for no answer.
         chosen_per_byte: indices picked by log-probability per UTF-8 byte of the choice's text; None where labels
             were scored.
         correct: `chosen` is a right answer.
@@ -44,7 +45,12 @@ def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
 def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodVerdict:
     """Judge the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
 
-    As many choices are picked as the right answer has.
+    As many choices are picked as the right answer has. Where fewer labels than that are known there is no answer:
+    nothing is picked, and the item is wrong.
+
+    Args:
+        log_probs: empty where the model gave none that could be compared; `UNLISTED` for labels of which a server
+            or vLLM gave none.
 
     Raises:
         InputError: a log-probability is not a number, so the model is broken in this precision.
@@ -52,9 +58,13 @@ def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = Fa
     if any(math.isnan(value) for value in log_probs):
         raise InputError(f"question {question.id!r}: the model gives NaN; try float32 or check its weights")
     chosen = choose(log_probs, picks(question))
+    if any(log_probs[index] <= UNLISTED for index in chosen):
+        chosen = ()
     right = is_right(question, chosen)
     if by_label:
         return LikelihoodVerdict(chosen, None, right, None)
+    if not log_probs:
+        return LikelihoodVerdict((), (), False, False)
     per_byte = [value / len(choice.encode()) for value, choice in zip(log_probs, question.choices, strict=True)]
     chosen_per_byte = choose(per_byte, picks(question))
     return LikelihoodVerdict(chosen, chosen_per_byte, right, is_right(question, chosen_per_byte))
@@ -66,11 +76,23 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LikelihoodVerdict])
     The floor is chance on these very items; the ceiling is 1.
     """
     floor = mean_chance(questions)
-    metrics = {"accuracy": [verdict.correct for verdict in verdicts]}
-    per_byte = [verdict.correct_per_byte for verdict in verdicts if verdict.correct_per_byte is not None]
+    metrics = {"accuracy": [(verdict.chosen, verdict.correct) for verdict in verdicts]}
+    per_byte = [
+        (verdict.chosen_per_byte, verdict.correct_per_byte)
+        for verdict in verdicts
+        if verdict.chosen_per_byte is not None and verdict.correct_per_byte is not None
+    ]
     if len(per_byte) == len(verdicts):
         metrics["accuracy_per_byte"] = per_byte
     return [
-        score(questions, track="likelihood", metric=metric, right=right, floor=floor, ceiling=1.0)
-        for metric, right in metrics.items()
+        score(
+            questions,
+            track="likelihood",
+            metric=metric,
+            right=[right for _, right in found],
+            floor=floor,
+            ceiling=1.0,
+            no_answer=sum(not chosen for chosen, _ in found),
+        )
+        for metric, found in metrics.items()
     ]
