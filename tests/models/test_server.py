@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ REQUESTS = [Request(f"q{i}", f"question {i}\n", f"q{i}", write=True) for i in ra
 class Server(ThreadingHTTPServer):
     """Echoes prompts; `faults` are how the next requests fail, in turn."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.faults: list[str] = []
         self.answered: Counter[str] = Counter()
         self.top = [("c", -0.5), (" c", -2.0), ("a", -3.0)]
@@ -61,6 +62,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.connection.close()
         if fault == "garbage":
             return self.send(200, b'{"choices": [{"text": "half')
+        if fault == "page":
+            return self.send(200, b"<html>busy</html>", {"Content-Type": "text/html"})
+        if fault == "empty":
+            return self.reply(200, {"error": {"message": "overloaded"}})
         if fault == "slow":
             time.sleep(0.5)
         if fault.isdigit():
@@ -103,18 +108,26 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+@contextmanager
+def serving(port: int = 0) -> Iterator[Server]:
+    with Server(port) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("JMEDLLM_API_KEY", KEY)
     # The waits between attempts, which a user is given in seconds.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    monkeypatch.setattr("jmedllm.models.server.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("jmedllm.models.server.LONGEST_WAIT_S", 0.02)
+    with serving() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -163,7 +176,7 @@ def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Pa
     assert score.correct == 0 and score.no_answer == score.n > 0 and sitting.calibration is None
 
 
-@pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow"])
+@pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow", "garbage", "page", "empty"])
 def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> None:
     server.faults = [fault] * 5
     model = connect(server.url, "m", chat=False, concurrency=2, timeout_s=0.2)
@@ -179,6 +192,7 @@ def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> No
         ("500", "question q0: server says 500"),
         ("cut", "cannot be reached: .*; is it running"),
         ("garbage", "question q0: the server's answer cannot be read"),
+        ("empty", "question q0: the server's answer cannot be read"),
     ],
 )
 def test_what_fails_for_good_is_one_line(
@@ -190,11 +204,58 @@ def test_what_fails_for_good_is_one_line(
         list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], Writing(64)))
 
 
-def test_no_server_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmedllm.models.server.RETRIES", 0)
+def test_garbage_is_not_given_up_early_and_loses_nothing(server: Server) -> None:
+    # Eight more attempts after the first, as after a 5xx; the second question must not be asked again.
+    requests = [Request("q0", "question 0\n", labels=("a", "c"), write=True)]
+    server.faults = ["none"] + ["garbage"] * 8
+    [(_, response)] = connect(server.url, "m", chat=False).answer(requests, Writing(64))
+    assert response.completion is not None and response.log_probs is not None
+    assert server.answered == {"question 0\n": 2}
+    server.faults = ["garbage"] * 9
+    with pytest.raises(InputError, match="cannot be read"):
+        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], Writing(64)))
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "http://127.0.0.1:9/v1",
+            r"server http://127\.0\.0\.1:9/v1/: cannot be reached: .*refused; start it or mend",
+        ),
+        ("127.0.0.1:9/v1", r"cannot be reached: .*'http://'.*; start it or mend"),
+    ],
+)
+def test_no_server_is_said_at_once(
+    server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long waits as a user has them, which must not be waited for.
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 8.0)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 8.0)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=problem):
+        list(connect(url, "m", chat=False).answer(REQUESTS, Writing(64)))
+    assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_starts_again_in_the_middle_is_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 1.0)
+    with serving() as first:
+        model, port = connect(first.url, "m", chat=False, concurrency=2), first.server_address[1]
+        assert len(list(model.answer(REQUESTS[:1], Writing(64)))) == 1
+    found: list[int] = []
+    exam = threading.Thread(target=lambda: found.extend(dict(model.answer(REQUESTS, Writing(64)))))
+    exam.start()
+    time.sleep(0.3)
+    with serving(port):
+        exam.join()
+    assert sorted(found) == list(range(6))
+
+
+def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = connect("http://127.0.0.1:9/v1", "m", chat=False)
-    with pytest.raises(InputError, match=r"server http://127\.0\.0\.1:9/v1/: cannot be reached"):
-        list(nobody.answer(REQUESTS[:1], Writing(64)))
     with pytest.raises(InputError, match="a server gives no likelihood of whole choices"):
         list(nobody.answer([Request("q", "Q", choices=("a", "b"))], Writing(1)))
     monkeypatch.setenv("JMEDLLM_API_KEY", "wrong")
