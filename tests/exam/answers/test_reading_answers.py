@@ -178,6 +178,15 @@ c以外はすべて誤りである。
 aではなく、bでもなく、cです | aでもbでもなく、cが正解。 | Correct: C | Final: C | Solution: C | Remaining: C
 It's not A. It's C.
 {"answer":"c","options":["a","b","c","d","e"]} | {"wrong_answers": ["a"], "answer": "c"}
+発熱がないので、答えはcです。 | 黄疸がないことから肝癌は否定的で、正解はcとなります。
+禁忌はaであり、正解はcである。 | ∴ c
+私の答えはcですが、aの可能性も否定できません。
+最も考えられるのは、cの膵癌です。ただし、eの可能性も否定できません。
+Given that the patient is not bleeding, the answer is C. | Not sure, but I'd go with C.
+The answer that best fits is C.
+Since there is no contraindication, option C would be the most appropriate choice.
+It would be A if there were a mass, but the answer is C.
+Answer: C\n\nExplanation: C is typical. However, B is used later. If there were a mass, A would be given.
 間違いなくcです。 | cを選ばざるを得ない。 | 正解はcに他なりません。 | cが疑わしい
 """
 
@@ -592,6 +601,11 @@ fragments = st.lists(
     | st.text(max_size=5),
     max_size=12,
 ).map("".join)
+
+
+def test_long_responses_take_no_longer():
+    """Four thousand mentions without a line end between them."""
+    assert outcome("not A. " * 4000 + "The answer is C.", ONE) == "c"
 
 
 @given(fragments | st.text(), st.sampled_from([ONE, TWO, DRUG, NUMBER]), st.booleans())

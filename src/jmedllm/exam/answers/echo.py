@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from jmedllm.exam.answers.texts import fold, key, normalise
+from jmedllm.exam.answers.texts import EDGE, fold, key, normalise
 from jmedllm.exam.question import Question, label
 
 _SENTENCE = re.compile(r"[^。?\n.]+(?:[。?]|\.(?=\s|$)|\.(?=\S)[^。?\n.]*)*")
-_LEFT, _RIGHT = r"[\"'「」“”]*", r"[\"'「」“”。.?!]*"
+_AROUND = f"[{re.escape(EDGE.replace(' ', '').replace(chr(10), ''))}「」]*"
 _SHORTEST = 14
 """Shorter sentences of a question may stand in an answer by chance."""
 
@@ -31,8 +31,7 @@ def without_echo(question: Question, text: str) -> str:
 def _patterns(question: Question) -> Iterator[str]:
     """The choices in their order: behind their labels, and without labels on one line or on several."""
     texts = [
-        r"[\"'「」“”]*" + re.sub(r"(?:\\ )+", r"\\s+", re.escape(key(choice))) + r"[\"'「」“”。.?!]*"
-        for choice in question.choices
+        _AROUND + re.sub(r"(?:\\ )+", r"\\s+", re.escape(key(choice))) + _AROUND for choice in question.choices
     ]
     labelled = [rf"[(\[]?{label(index)}[)\].:、,\s]+{text}" for index, text in enumerate(texts)]
     yield r"(?<![A-Za-z0-9])" + r"[\s,、;/・*|-]*".join(labelled) + r"(?![A-Za-z0-9])"

@@ -22,6 +22,8 @@ dismissed: eliminated, denied, supposed, reported or questioned."""
 _LINE_OPENING = re.compile(
     r"(?:[\s\"'“”‘’「『(\[{【《〈*#>・•●○×→-]|\d{1,3}[.)]\s|選択肢|options?\b|choices?\b)*", re.IGNORECASE
 )
+_WINDOW = 400
+"""Characters before and behind a mention that say what it is worth."""
 _HEADING_END = re.compile(r"[\s:。.*#】\]）)]+$")
 
 
@@ -66,7 +68,7 @@ def stands(question: Question, text: str, runs: Sequence[Run]) -> list[tuple[Run
             found[-1] = (found[-1][0], "dismissed")
             found.append((run, _contrasted(question, places[number - 1], place)))
         else:
-            free = _free(said[: at[number]], run)
+            free = _free(said[max(0, at[number] - 30) : at[number]], run)
             found.append((run, _stand(question, place, free=free, weak=run.items[0].weak)))
     return _exception(question, found, places)
 
@@ -86,7 +88,8 @@ def masked(text: str, runs: Sequence[Run]) -> str:
 
 
 def _sentence_start(text: str, place: int) -> int:
-    return max((end.end() for end in words.SENTENCE_END.finditer(text, 0, place)), default=0)
+    near = max(0, place - _WINDOW)
+    return max((end.end() for end in words.SENTENCE_END.finditer(text, near, place)), default=near)
 
 
 def _place(said: str, at: int) -> _Place:
@@ -94,16 +97,16 @@ def _place(said: str, at: int) -> _Place:
     line_start = said.rfind("\n", 0, at) + 1
     line_end = said.find("\n", at)
     line_end = len(said) if line_end < 0 else line_end
-    opens = bool(_LINE_OPENING.fullmatch(said[line_start:at]))
-    above = said[:line_start].rstrip("\n").split("\n") if opens else [""]
+    opens = at - line_start < _WINDOW and bool(_LINE_OPENING.fullmatch(said[line_start:at]))
+    above = said[max(0, line_start - 8 * _WINDOW) : line_start].rstrip("\n").split("\n") if opens else [""]
     plain = next((n for n, line in enumerate(reversed(above)) if words.MENTION not in line), None)
     below = said[line_end + 1 :].split("\n", 1)[0]
     return _Place(
-        head=said[_sentence_start(said, at) : at],
-        tail=said[at + 1 : end.end() if end else len(said)],
-        line=said[at + 1 : line_end],
+        head=said[max(_sentence_start(said, at), at - _WINDOW) : at],
+        tail=said[at + 1 : min(end.end() if end else len(said), at + _WINDOW)],
+        line=said[at + 1 : min(line_end, at + _WINDOW)],
         opens=opens,
-        heading="" if plain is None else _HEADING_END.sub("", above[-1 - plain]),
+        heading="" if plain is None else _HEADING_END.sub("", above[-1 - plain][-_WINDOW:]),
         near=plain == 0,
         next="" if words.MENTION in below else below,
     )

@@ -72,7 +72,7 @@ ANSWER_IS = _before(
     _JA_ANSWER + "(?:の選択肢|選択肢|番号|肢)?(?:として)?(?:最も)?(?:適切なの|考えられるの|なの|となるの)?[はが]?",
     "(?<![とか])(?:実際は|実際には|正しくは|本当は|正確には)",
     # "Answer choices:" and "Options" announce all of them.
-    _EN_OPENING + _ADJECTIVE + _EN_NOUN + _EN_OF + _EN_IS,
+    _EN_OPENING + _ADJECTIVE + _EN_NOUN + r"(?:\s+that best fits)?" + _EN_OF + _EN_IS,
     _EN_OPENING + _ADJECTIVE + r"(?:answers?|ans)\b(?:\s*\([^()]{0,20}\))?(?:\s+(?:key|letter))?",
     # FILLER has taken the noun: "The best choice: C".
     _EN_OPENING + r"(?:\b(?:correct|right|best|final|chosen|selected|remaining|most|appropriate|suitable)\s*)+",
@@ -88,7 +88,7 @@ ANSWER_IS = _before(
 FIRST_CHOICE_IS = re.compile(r"\bfirst choice(?: is|:)?\s*$", re.IGNORECASE)
 FIRST_OF_TWO_IS = _before("[1-9一二三]つ目は|ひとつ目は|ふたつ目は|もう[1一]つは")
 THEREFORE = _before(
-    "よって|したがって|従って|ゆえに|故に|以上より|以上から|以上により|つまり|すなわち|結局|ので|ため|消去法で|(?<=[るいただすん])が",
+    "よって|したがって|従って|ゆえに|故に|以上より|以上から|以上により|∴|つまり|すなわち|結局|ので|ため|消去法で|(?<=[るいただすん])が",
     r"(?:^|[.\n!;,]\s*)(?:so|thus|hence|therefore|in conclusion|ultimately)",
 )
 # FILLER takes these words too, so that "the answer is therefore" is a mark as well.

@@ -63,10 +63,8 @@ def judge_letters(question: Question, response: str) -> AnswerVerdict:
 
 
 def _is_right(question: Question, reading: Reading) -> bool:
-    if question.number is not None:
-        return reading.number == question.number
-    if not reading.chosen or "every_answer_right" in question.flags:
-        return bool(reading.chosen)
+    if reading.chosen and "every_answer_right" in question.flags:
+        return True
     return any(same_answer(question, reading, gold) for gold in (question.gold, *question.also_right))
 
 
