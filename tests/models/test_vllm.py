@@ -1,7 +1,9 @@
 """The vLLM engine against a stand-in that records how it was called; vLLM itself is not installed here."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,17 +56,52 @@ class Engine:
 @pytest.fixture
 def model(tiny_model: Path) -> VllmModel:
     tokenizer = load_tokenizer(tiny_model)
-    return VllmModel("v", Engine(tokenizer), dict, tokenizer)
+    return VllmModel("v", Engine(tokenizer), dict, tokenizer, context=128)
 
 
-def test_all_prompts_go_in_one_call(model: VllmModel) -> None:
-    requests = [Request(str(i), "Q" * 2, labels=("a", "b", "c"), write=True) for i in range(3)]
-    found = dict(model.answer(requests, Writing(64)))
+def requests_of(n: int) -> list[Request]:
+    return [Request(str(i), "Q" * 2, labels=("a", "b", "c"), write=True) for i in range(n)]
+
+
+def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmModel) -> None:
+    found = dict(model.answer(requests_of(3), Writing(64)))
     assert [found[i].log_probs for i in range(3)] == [(-2.0, -0.5, UNLISTED)] * 3
     assert {found[i].completion.text for i in range(3)} == {"\nfirst line\nsecond line"}
     assert found[0].completion.truncated
-    assert [call["prompts"] for call in model.engine.calls] == [3, 3, 3]
-    assert all("prompt_logprobs" not in call and call["temperature"] == 0.0 for call in model.engine.calls)
+    labels, texts = model.engine.calls
+    assert labels == {"prompts": 3, "temperature": 0.0, "max_tokens": 1, "logprobs": 20}
+    assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64}
+
+
+def test_what_a_chunk_gave_is_out_before_the_next_begins(
+    model: VllmModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jmedllm.models.vllm.CHUNK", 2)
+    answers = model.answer(requests_of(5), Writing(64))
+    assert [next(answers)[0] for _ in range(2)] == [0, 1]
+    assert [call["prompts"] for call in model.engine.calls] == [2, 2]
+    assert [index for index, _ in answers] == [2, 3, 4]
+    assert [call["prompts"] for call in model.engine.calls] == [2, 2, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("too_long", "needed"),
+    [
+        (Request("116A1", "Q" * 8, write=True), "prompt and 121 new tokens need 129 tokens"),
+        (Request("116A1", "Q" * 128, labels=("a",)), "the prompt and a label need 129 tokens"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_named_before_any_work(
+    model: VllmModel, too_long: Request, needed: str
+) -> None:
+    with pytest.raises(InputError, match=f"question 116A1: {needed}, the context of v is 128; use fewer shots"):
+        list(model.answer([Request("1", "Q", write=True), too_long], Writing(121)))
+    assert not model.engine.calls
+
+
+def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
+    assert len(list(model.answer([Request("1", "Q" * 8, write=True)], Writing(120)))) == 1
+    assert len(list(model.answer([Request("1", "Q" * 127, labels=("a",))], Writing(1)))) == 1
 
 
 def test_no_label_listed_is_no_answer(model: VllmModel) -> None:
@@ -76,6 +113,22 @@ def test_a_first_line_that_is_enough_is_not_written_on(model: VllmModel) -> None
     [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], Writing(64, lambda _: True))
     assert response.completion.text == "first line\n"
     assert [call["prompts"] for call in model.engine.calls] == [1]
+
+
+def test_a_first_line_that_is_not_enough_is_written_again_in_full(model: VllmModel) -> None:
+    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], Writing(64, lambda _: False))
+    assert response.completion.text == "\nfirst line\nsecond line"
+    assert [call.get("stop") for call in model.engine.calls] == [["\n"], None]
+
+
+def test_the_context_is_that_of_the_engine(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(model_config=SimpleNamespace(max_model_len=77))
+    vllm = SimpleNamespace(LLM=lambda **_: SimpleNamespace(llm_engine=config), SamplingParams=dict)
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    monkeypatch.setitem(sys.modules, "vllm.lora", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "vllm.lora.request", SimpleNamespace(LoRARequest=tuple))
+    model = open_vllm(tiny_model, "bfloat16")
+    assert (model.context, model.name, model.adapter) == (77, tiny_model.name, None)
 
 
 def test_what_it_cannot_do_is_said(model: VllmModel, tiny_model: Path) -> None:

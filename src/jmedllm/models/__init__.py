@@ -40,17 +40,23 @@ class Completion:
     truncated: bool = False
 
 
+def never(_: Completion) -> bool:
+    """Whether a part of a completion is enough, where only the whole is."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Writing:
     """How completions end.
 
     Attributes:
         max_new_tokens: longest completion.
-        is_final: whether what was written so far is all that is needed; asked at line ends only.
+        is_final: whether what was written so far is all that is needed; asked at line ends only. An engine that
+            cannot be asked on the way stops at the first line end and begins anew, unless it is `never`.
     """
 
     max_new_tokens: int
-    is_final: Callable[[Completion], bool] = lambda _: False
+    is_final: Callable[[Completion], bool] = never
 
 
 @dataclass(frozen=True, slots=True)

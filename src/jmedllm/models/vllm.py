@@ -1,13 +1,13 @@
-"""A model on this machine's GPUs by vLLM, an optional extra: all prompts in one call."""
+"""A model on this machine's GPUs by vLLM, an optional extra: many prompts in one call."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.models import Completion, Request, Response, Writing
+from jmedllm.models import Completion, Request, Response, Writing, never
 from jmedllm.models.encoding import Tokenizer, chat_text, encode_prompts, label_tokens
 from jmedllm.models.labels import from_listed
 from jmedllm.models.loading import load_tokenizer
@@ -19,6 +19,10 @@ TOP_LABELS = 20
 """Most likely next tokens that are read for labels, which is all that vLLM gives by default."""
 
 
+CHUNK = 1000
+"""Requests in one call: enough to keep a GPU busy, and few enough that a kill does not lose much."""
+
+
 @dataclass(frozen=True)
 class VllmModel:
     """A model in vLLM's engine.
@@ -26,6 +30,7 @@ class VllmModel:
     Attributes:
         engine: `vllm.LLM`.
         sampling: `vllm.SamplingParams`.
+        context: most tokens of prompt and continuation together.
         adapter: `vllm.lora.request.LoRARequest`; None without one.
     """
 
@@ -33,6 +38,7 @@ class VllmModel:
     engine: Any
     sampling: Any
     tokenizer: Tokenizer
+    context: int
     adapter: Any = None
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
@@ -40,10 +46,11 @@ class VllmModel:
         return chat_text(self.tokenizer, messages)
 
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
-        """Responses with the index of their request; see `Model`.
+        """Responses with the index of their request, `CHUNK` at a time; see `Model`.
 
         Raises:
-            InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache.
+            InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache; or a
+                request does not fit the context.
         """
         if any(request.choices for request in requests):
             raise InputError(
@@ -51,15 +58,28 @@ class VllmModel:
                 "--engine out"
             )
         prompts = encode_prompts(self.tokenizer, [request.prompt for request in requests])
-        read = [i for i, request in enumerate(requests) if request.labels]
-        labels = dict(
-            zip(read, self._labels([requests[i] for i in read], [prompts[i] for i in read]), strict=True)
-        )
-        write = [i for i, request in enumerate(requests) if request.write]
-        texts = [requests[i].prompt for i in write]
-        written = dict(zip(write, self._write(texts, [prompts[i] for i in write], writing), strict=True))
-        for index in range(len(requests)):
-            yield index, Response(written.get(index), labels.get(index))
+        for request, prompt in zip(requests, prompts, strict=True):
+            self._require_room(request, len(prompt), writing)
+        spelled = {label: label_tokens(self.tokenizer, label) for request in requests for label in request.labels}
+        for start in range(0, len(requests), CHUNK):
+            part = range(start, min(start + CHUNK, len(requests)))
+            read = [i for i in part if requests[i].labels]
+            found = self._labels([requests[i] for i in read], [prompts[i] for i in read], spelled)
+            labels = dict(zip(read, found, strict=True))
+            write = [i for i in part if requests[i].write]
+            texts = self._write([requests[i].prompt for i in write], [prompts[i] for i in write], writing)
+            written = dict(zip(write, texts, strict=True))
+            for index in part:
+                yield index, Response(written.get(index), labels.get(index))
+
+    def _require_room(self, request: Request, prompt: int, writing: Writing) -> None:
+        new = writing.max_new_tokens if request.write else 1
+        if prompt + new > self.context:
+            what = f"prompt and {new} new tokens" if request.write else "the prompt and a label"
+            raise InputError(
+                f"question {request.id}: {what} need {prompt + new} tokens, the context of {self.name} is "
+                f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
+            )
 
     def _generate(self, prompts: Sequence[list[int]], **settings: Any) -> list[Any]:
         # As token ids: the one way from text to ids is ours.
@@ -69,31 +89,40 @@ class VllmModel:
         return [reply.outputs[0] for reply in replies]
 
     def _labels(
-        self, requests: Sequence[Request], prompts: Sequence[list[int]]
+        self, requests: Sequence[Request], prompts: Sequence[list[int]], spelled: Mapping[str, list[int]]
     ) -> Iterator[tuple[float, ...] | None]:
-        for request, output in zip(
-            requests, self._generate(prompts, max_tokens=1, logprobs=TOP_LABELS), strict=True
-        ):
+        outputs = self._generate(prompts, max_tokens=1, logprobs=TOP_LABELS)
+        for request, output in zip(requests, outputs, strict=True):
             top = {token: each.logprob for token, each in output.logprobs[0].items()}
-            spelled = [label_tokens(self.tokenizer, label) for label in request.labels]
-            yield from_listed([[top[token] for token in tokens if token in top] for tokens in spelled])
+            yield from_listed(
+                [[top[token] for token in spelled[label] if token in top] for label in request.labels]
+            )
 
     def _write(self, texts: Sequence[str], prompts: Sequence[list[int]], writing: Writing) -> list[Completion]:
         """Completions; where the first line may be all that is needed, they are stopped behind it, and those of
         which more is needed are written again in full."""
-        first = self._generate(
-            prompts, max_tokens=writing.max_new_tokens, stop=["\n"], include_stop_str_in_output=True
+        if writing.is_final is never:
+            return self._complete(texts, prompts, max_tokens=writing.max_new_tokens)
+        done = self._complete(
+            texts, prompts, max_tokens=writing.max_new_tokens, stop=["\n"], include_stop_str_in_output=True
         )
-        done = [_completion(text, output) for text, output in zip(texts, first, strict=True)]
         again = [
             i
             for i, completion in enumerate(done)
             if completion.text.endswith("\n") and not writing.is_final(completion)
         ]
-        whole = self._generate([prompts[i] for i in again], max_tokens=writing.max_new_tokens)
-        for i, output in zip(again, whole, strict=True):
-            done[i] = _completion(texts[i], output)
+        whole = self._complete(
+            [texts[i] for i in again], [prompts[i] for i in again], max_tokens=writing.max_new_tokens
+        )
+        for i, completion in zip(again, whole, strict=True):
+            done[i] = completion
         return done
+
+    def _complete(self, texts: Sequence[str], prompts: Sequence[list[int]], **settings: Any) -> list[Completion]:
+        return [
+            _completion(text, output)
+            for text, output in zip(texts, self._generate(prompts, **settings), strict=True)
+        ]
 
 
 def _completion(prompt: str, output: Any) -> Completion:
@@ -124,4 +153,5 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
         trust_remote_code=False,
     )
     request = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
-    return VllmModel(name or folder.name, engine, SamplingParams, load_tokenizer(folder), request)
+    context = int(engine.llm_engine.model_config.max_model_len)
+    return VllmModel(name or folder.name, engine, SamplingParams, load_tokenizer(folder), context, request)
