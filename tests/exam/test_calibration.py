@@ -6,6 +6,7 @@ import pytest
 
 from jmedllm.exam.calibration import calibrate
 from jmedllm.exam.question import Question
+from jmedllm.models.labels import UNLISTED
 
 
 def item(gold: int) -> Question:
@@ -28,3 +29,8 @@ def test_calibration(chances, golds, error, brier):
 def test_only_items_with_one_right_choice_count():
     several = Question("q", "own", "en", "?", ("a", "b", "c"), frozenset({0, 1}), select=2)
     assert calibrate([several, item(0)], [(-1.0, -2.0, -3.0), None]) is None
+
+
+def test_a_label_that_a_server_does_not_list_has_no_probability():
+    found = calibrate([item(0), item(1)], [(-1.0, UNLISTED), (math.log(0.5), math.log(0.5))])
+    assert found is not None and found.n == 1

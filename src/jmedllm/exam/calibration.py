@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jmedllm.exam.question import Question
+from jmedllm.models.labels import UNLISTED
 
 BINS = 10
 
@@ -36,10 +37,12 @@ def probabilities(log_probs: Sequence[float]) -> list[float]:
 
 
 def calibrate(questions: Sequence[Question], log_probs: Sequence[tuple[float, ...] | None]) -> Calibration | None:
-    """Calibration of the items that have log-probabilities and one right choice; None if there are none."""
+    """Calibration of the items that have all log-probabilities and one right choice; None if there are none."""
     rows: list[tuple[float, bool, float]] = []
     for question, values in zip(questions, log_probs, strict=True):
         if values is None or len(question.gold) != 1 or len(values) != len(question.choices):
+            continue
+        if UNLISTED in values:  # how likely that label is nobody knows
             continue
         shares = probabilities(values)
         best = max(range(len(shares)), key=lambda index: shares[index])

@@ -14,6 +14,7 @@ from jmedllm.exam.question import Question
 from jmedllm.exam.records import Record
 from jmedllm.exam.tracks import verdict_of
 from jmedllm.files import to_json
+from jmedllm.models.labels import UNLISTED
 from jmedllm.report.collect import Sat
 from jmedllm.report.questions import Papers
 
@@ -86,7 +87,8 @@ def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[
 def _answer(record: Record | None, turns: Sequence[Record]) -> dict[str, Any] | None:
     if record is None:
         return None
-    shares = None if record.log_probs is None else [round(p, 4) for p in probabilities(record.log_probs)]
+    known = record.log_probs is not None and UNLISTED not in record.log_probs
+    shares = [round(p, 4) for p in probabilities(record.log_probs or ())] if known else None
     values = {
         "response": record.response,
         "truncated": record.truncated or None,
