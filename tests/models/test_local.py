@@ -7,27 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from plain import REQUESTS, complete, generated, score, score_alone
 
 from jmedllm.errors import InputError
-from jmedllm.models import Completion, Request, Writing
+from jmedllm.models import Request, Writing
 from jmedllm.models.encoding import encode
-from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import LocalModel, load_model
-from jmedllm.models.probe import longest_tree
+from jmedllm.models.probe import Ways, find_ways
 from jmedllm.models.scratch import Scratch, build
 from jmedllm.models.tree import attention_mask
 from jmedllm.precision import choose_precision
 
 CPU = choose_precision("float32", "cpu")
-REQUESTS = [
-    Request(
-        "1", "### 指示：\n欠乏すると壊血病になるのはどれか。\n### 応答：\n", "1", ("ビタミンA", "ビタミンC", "鉄")
-    ),
-    Request("2", "### Instruction:\nScurvy?\n### Response:\n", "2", ("vitamin C", "vitamin", "iron, zinc", "a")),
-    Request("3", "ビタミンCの欠乏で" * 20, "3", ("壊血病", "脚気")),
-    Request("4", "Q", "4", ("vitamin C" * 9, "b")),
-]
 
 
 @pytest.fixture(scope="module", params=["qwen2", "llama"])
@@ -40,29 +31,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return load_model(folder, CPU)
 
 
-def score(model: LocalModel, requests: list[Request]) -> list[tuple[float, ...]]:
-    found = dict(model.answer(requests, Writing(0)))
-    return [found[index].log_probs for index in range(len(requests))]
-
-
-def complete(model: LocalModel, requests: list[Request], max_new_tokens: int) -> list[Completion]:
-    """Completions that are wanted together with the scores."""
-    wanted = [replace(request, write=True) for request in requests]
-    found = dict(model.answer(wanted, Writing(max_new_tokens)))
-    return [found[index].completion for index in range(len(requests))]
-
-
-def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
-    """Sum of log-probabilities by one plain forward of prompt and choice."""
-    start = len(encode(model.tokenizer, [prompt])[0])
-    [ids] = encode(model.tokenizer, [prompt + choice])
-    with torch.inference_mode():
-        logits = model.network(torch.tensor([ids])).logits[0].float().log_softmax(-1)
-    return sum(logits[i - 1, ids[i]].item() for i in range(start, len(ids)))
-
-
 def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
-    assert model.longest_tree == 512
+    assert model.ways.longest_tree == 512
     for request, scores in zip(REQUESTS, score(model, REQUESTS), strict=True):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert scores == pytest.approx(expected, abs=1e-4)
@@ -77,17 +47,17 @@ def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
 
 @pytest.mark.parametrize("longest", [0, 60])
 def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: LocalModel, longest: int) -> None:
-    plain = replace(model, longest_tree=longest)
+    plain = replace(model, ways=replace(model.ways, longest_tree=longest))
     for trees, alone in zip(score(model, REQUESTS), score(plain, REQUESTS), strict=True):
         assert trees == pytest.approx(alone, abs=1e-4)
 
 
 def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
     config = model.network.config
-    assert longest_tree(model.network, model.tokenizer, CPU.device) == 512
+    assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 512
     config.sliding_window, config.use_sliding_window = 64, True
     try:
-        assert longest_tree(model.network, model.tokenizer, CPU.device) == 64
+        assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 64
     finally:
         config.sliding_window, config.use_sliding_window = None, False
 
@@ -99,7 +69,7 @@ def test_a_network_that_mixes_branches_scores_them_alone(
         return attention_mask(torch.ones_like(seen).tril(), prefix, dtype)
 
     monkeypatch.setattr("jmedllm.models.probe.attention_mask", leaking)
-    assert longest_tree(model.network, model.tokenizer, CPU.device) == 0
+    assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 0
 
 
 def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
@@ -107,15 +77,6 @@ def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
     alone = [complete(model, [request], 24)[0] for request in REQUESTS]
     assert [c.decoded for c in together] == [c.decoded for c in alone]
     assert all(c.decoded == r.prompt + c.text for c, r in zip(together, REQUESTS, strict=True))
-
-
-def generated(model: LocalModel, prompt: str, max_new_tokens: int) -> str:
-    """What transformers' own greedy decoding writes, one prompt at a time."""
-    [ids] = encode(model.tokenizer, [prompt])
-    output = model.network.generate(
-        torch.tensor([ids]), do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=0, eos_token_id=0
-    )
-    return str(model.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
 
 
 LIKE = [
@@ -189,37 +150,10 @@ def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
     config = json.loads((with_habits / "generation_config.json").read_text())
     habits = {"no_repeat_ngram_size": 1, "repetition_penalty": 9.0, "suppress_tokens": list(range(40, 300))}
     (with_habits / "generation_config.json").write_text(json.dumps(config | habits))
-    written = [
-        [c.text for c in complete(load_model(folder, CPU), REQUESTS, 24)] for folder in (plain, with_habits)
-    ]
-    assert written[0] == written[1]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("architecture", ["mpt", "bloom", "gpt2", "gpt_neox", "mistral", "gemma", "phi3"])
-def test_every_architecture_scores_as_alone(architecture: str, dtype: torch.dtype, tiny_model: Path) -> None:
-    """Those that place tokens by distance (ALiBi) cannot take a tree and are scored one by one."""
-    config = AutoConfig.for_model(architecture)
-    sizes = {"vocab_size": 320, "hidden_size": 32, "d_model": 32, "num_hidden_layers": 2, "n_layers": 2,
-             "n_layer": 2, "num_attention_heads": 4, "n_heads": 4, "n_head": 4, "num_key_value_heads": 2,
-             "intermediate_size": 64, "head_dim": 8, "pad_token_id": 0, "eos_token_id": 0,
-             "bos_token_id": None}  # fmt: skip
-    for name, value in sizes.items():
-        if hasattr(config, name):
-            setattr(config, name, value)
-    torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    tokenizer = load_tokenizer(tiny_model)
-    longest = longest_tree(network, tokenizer, CPU.device)
-    assert (longest == 0) == (architecture in ("mpt", "bloom"))
-    scored = LocalModel(architecture, network, tokenizer, CPU.device, 512, longest)
-    for request, scores in zip(REQUESTS, score(scored, REQUESTS), strict=True):
-        expected = [score_alone(scored, request.prompt, choice) for choice in request.choices]
-        rounding = {"abs": 1e-4} if dtype == torch.float32 else {"abs": 0.1, "rel": 0.01}
-        assert scores == pytest.approx(expected, **rounding)
-    if dtype == torch.float32:
-        together = complete(scored, REQUESTS, 8)
-        assert [c.text for c in together] == [generated(scored, request.prompt, 8) for request in REQUESTS]
+    models = [load_model(folder, CPU) for folder in (plain, with_habits)]
+    models += [replace(model, ways=Ways(0, padding=False, joining=False)) for model in models]
+    written = [[c.text for c in complete(model, REQUESTS, 24)] for model in models]
+    assert written[1:] == written[:1] * 3
 
 
 def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:

@@ -18,9 +18,9 @@ from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.encoding import Tokenizer, chat_text, common_length, encode, label_tokens, shared_length
 from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
-from jmedllm.models.probe import context_length, longest_tree
+from jmedllm.models.probe import Ways, context_length, find_ways
 from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
-from jmedllm.models.writing import Start, decode
+from jmedllm.models.writing import Start, decode, generate
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
@@ -96,9 +96,7 @@ class LocalModel:
 
     Attributes:
         context: most tokens of prompt and continuation together.
-        longest_tree: most tokens that the sequences of one question may have in a shared forward pass: 0 if the
-            architecture does not keep the branches of a tree apart (tried out when loading), and not above a
-            sliding attention window. Otherwise each sequence is read alone: the same numbers, more slowly.
+        ways: what may be done at once with the same numbers, tried out when loading.
         batch: most completions that are written side by side.
         ends: tokens that end a completion.
     """
@@ -108,7 +106,7 @@ class LocalModel:
     tokenizer: Tokenizer
     device: torch.device
     context: int
-    longest_tree: int
+    ways: Ways
     batch: int = 32
     ends: frozenset[int] = frozenset()
 
@@ -185,13 +183,13 @@ class LocalModel:
     @torch.inference_mode()
     def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
         """What all sequences begin with, as far as no logits are needed of it."""
-        if not self.longest_tree or not paths:
+        if not self.ways.longest_tree or not paths:
             return _Prefix([], [])
         length = min(common_length(paths[0].ids, path.ids) for path in paths)
         length = min(length, *(len(path.ids) - max(1, len(path.wanted)) for path in paths))
         if (
             length < SHORTEST_PREFIX
-            or length >= self.longest_tree
+            or length >= self.ways.longest_tree
             or len({p.task.request.group for p in paths}) == 1
         ):
             return _Prefix([], [])
@@ -208,48 +206,58 @@ class LocalModel:
     ) -> None:
         """Fill in what the tasks of these groups came to."""
         rows = [_grow(group, len(prefix.ids)) for group in groups]
-        trees = [row for row in rows if len(row.tree) + len(prefix.ids) <= self.longest_tree]
-        chains = [
-            _grow([path], 0)
-            for row in rows
-            if len(row.tree) + len(prefix.ids) > self.longest_tree
-            for path, _ in row.paths
-        ]
+        longest = self.ways.longest_tree - len(prefix.ids)
+        trees = [row for row in rows if len(row.tree) <= longest]
+        chains = [_grow([path], 0) for row in rows if len(row.tree) > longest for path, _ in row.paths]
         starts: list[tuple[_Task, Start]] = []
         for batch in by_budget([len(row.tree) for row in trees], budget):
             starts += self._read([trees[i] for i in batch], prefix, in_branches=True)
-        for batch in by_budget([len(row.tree) for row in chains], budget):
+        for batch in by_budget([len(row.tree) for row in chains], budget if self.ways.padding else 0):
             starts += self._read([chains[i] for i in batch], _Prefix([], []), in_branches=False)
-        with torch.inference_mode():
-            written = decode(self.network, self.tokenizer, self.ends, [start for _, start in starts], writing)
-        for (task, _), completion in zip(starts, written, strict=True):
+        for (task, _), completion in zip(starts, self._write([s for _, s in starts], writing), strict=True):
             task.completion = completion
+
+    @torch.inference_mode()
+    def _write(self, starts: Sequence[Start], writing: Writing) -> list[Completion]:
+        """Completions in the order of `starts`, side by side as far as the network allows."""
+        longest = self.context if self.ways.padding else self.ways.longest_tree - writing.max_new_tokens
+        kept = [start.keys[0] is not None and len(start.prompt) <= longest for start in starts]
+        joined = [i for i, keeps in enumerate(kept) if keeps]
+        rest = [i for i, keeps in enumerate(kept) if not keeps]
+        common = self.network, self.tokenizer, self.ends
+        written = dict(zip(joined, decode(*common, [starts[i] for i in joined], writing), strict=True))
+        for part in [rest] if rest and self.ways.generating else [[i] for i in rest]:
+            written |= zip(part, generate(*common, [starts[i].prompt for i in part], writing), strict=True)
+        return [written[i] for i in range(len(starts))]
 
     @torch.inference_mode()
     def _read(self, rows: Sequence[_Row], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
         """Score the paths of some rows by one forward pass; returns where their completions start.
 
-        Rows without branches take a plain mask, which every architecture understands.
+        Rows without branches take a plain mask, and a row alone none, which every architecture understands.
         """
         offset = len(prefix.ids)
         batch = lay_out([r.tree for r in rows], [r.needed() for r in rows], self.tokenizer.pad_token_id, offset)
-        writes = any(path.task.request.write for row in rows for path, _ in row.paths)
-        cache = prefix.cache(len(rows)) if writes or offset else None
-        if in_branches:
-            mask = attention_mask(batch.seen.to(self.device), offset, self.network.dtype)
-        else:
-            mask = batch.real.long().to(self.device)
-        output = self.network(
-            input_ids=batch.ids.to(self.device),
-            position_ids=batch.positions.to(self.device),
-            attention_mask=mask,
-            logits_to_keep=batch.keep,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+        cache = None
+        inputs: dict[str, Any] = {"input_ids": batch.ids.to(self.device), "use_cache": False}
+        if in_branches or self.ways.padding:
+            writes = self.ways.joining and any(path.task.request.write for row in rows for path, _ in row.paths)
+            cache = prefix.cache(len(rows)) if writes or offset else None
+            if in_branches:
+                mask = attention_mask(batch.seen.to(self.device), offset, self.network.dtype)
+            else:
+                mask = batch.real.long().to(self.device)
+            inputs |= {
+                "position_ids": batch.positions.to(self.device),
+                "attention_mask": mask,
+                "logits_to_keep": batch.keep,
+                "past_key_values": cache,
+                "use_cache": cache is not None,
+            }
+        read = self.network(**inputs).logits[:, -batch.keep :]
         first = batch.ids.shape[1] - batch.keep
         starts = []
-        for index, (row, columns, logits) in enumerate(zip(rows, batch.columns, output.logits, strict=True)):
+        for index, (row, columns, logits) in enumerate(zip(rows, batch.columns, read, strict=True)):
             table = torch.log_softmax(logits.float(), dim=-1)
             for path, nodes in row.paths:
                 places = [columns[node] for node in nodes]
@@ -288,25 +296,29 @@ def load_model(
     quantization: Quantization = "none",
 ) -> LocalModel:
     """Load a model directory for the exam, with or without an adapter."""
+    from transformers import GenerationConfig
+
     tokenizer = load_tokenizer(folder)
     network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
     if adapter is not None:
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
+    ends = _end_tokens(network, tokenizer)
+    network.generation_config = GenerationConfig()  # its other habits of decoding (penalties, bans) are not ours
     return LocalModel(
         name=name or folder.name,
         network=network,
         tokenizer=tokenizer,
         device=precision.device,
         context=context_length(network.config),
-        longest_tree=longest_tree(network, tokenizer, precision.device),
+        ways=find_ways(network, tokenizer, precision.device),
         batch=batch,
-        ends=_end_tokens(network, tokenizer),
+        ends=ends,
     )
 
 
 def _end_tokens(network: Any, tokenizer: Tokenizer) -> frozenset[int]:
-    """What ends a text for this model; its other habits of decoding (penalties, bans) are not ours."""
+    """What ends a text for this model."""
     ends = network.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     return frozenset(end for end in [*ends, tokenizer.eos_token_id] if end is not None)

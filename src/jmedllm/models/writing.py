@@ -17,7 +17,8 @@ class Start:
     Attributes:
         prompt: the prompt's ids.
         first: the first new token.
-        keys: keys and values of the prompt in each layer, as (cache, row of the cache, columns of the prompt).
+        keys: keys and values of the prompt in each layer, as (cache, row of the cache, columns of the prompt);
+            the cache is None if there is none that could be joined with others.
     """
 
     prompt: list[int]
@@ -35,7 +36,7 @@ def decode(
     cut = [False] * len(starts)
     rows = list(range(len(starts)))
     newest = [start.first for start in starts]
-    cache, mask = _gather(starts, writing.max_new_tokens)
+    cache, mask = join(starts, writing.max_new_tokens)
     while True:
         staying = []
         for place, (row, token) in enumerate(zip(rows, newest, strict=True)):
@@ -52,37 +53,16 @@ def decode(
             kept = torch.tensor(staying, device=mask.device)
             cache.batch_select_indices(kept)
             rows, newest, mask = [rows[i] for i in staying], [newest[i] for i in staying], mask[kept]
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
         lengths = [len(starts[row].prompt) + len(written[row]) - 1 for row in rows]
-        output = network(
-            input_ids=torch.tensor(newest, device=mask.device)[:, None],
-            position_ids=torch.tensor(lengths, device=mask.device)[:, None],
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        newest = output.logits[:, -1].argmax(-1).tolist()
+        logits, mask = step(network, newest, lengths, cache, mask)
+        newest = logits.argmax(-1).tolist()
     return [
         completion(tokenizer, start.prompt, ids, truncated=truncated)
         for start, ids, truncated in zip(starts, written, cut, strict=True)
     ]
 
 
-def completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int], *, truncated: bool = False) -> Completion:
-    """Decode new tokens, alone and behind their prompt."""
-    return Completion(
-        text=str(tokenizer.decode(ids, skip_special_tokens=True)),
-        decoded=str(tokenizer.decode(prompt + ids, skip_special_tokens=True)),
-        truncated=truncated,
-    )
-
-
-def _is_final(tokenizer: Tokenizer, prompt: list[int], ids: list[int], writing: Writing) -> bool:
-    """Asked only where the newest token can end a line."""
-    return "\n" in tokenizer.decode(ids[-1:]) and writing.is_final(completion(tokenizer, prompt, ids))
-
-
-def _gather(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
+def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
     """One cache of all prompts, left-padded, with room for `room` more tokens, and its mask [rows, width]."""
     from transformers import Cache
 
@@ -109,3 +89,79 @@ def _gather(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
             pair.append(states)
         layers.append(RoomyLayer(pair[0], pair[1], width))
     return Cache(layers=layers), mask
+
+
+def step(
+    network: Any, tokens: Sequence[int], lengths: Sequence[int], cache: Any, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [rows, vocabulary] behind one more token in each row of a cache, and the mask with these tokens.
+
+    Args:
+        network: reads the tokens.
+        tokens: the newest of each row.
+        lengths: how many tokens of each row come before it.
+        cache: what `join` gave; the tokens are added to it.
+        mask: [rows, width], 0 for padding.
+    """
+    mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+    output = network(
+        input_ids=torch.tensor(tokens, device=mask.device)[:, None],
+        position_ids=torch.tensor(lengths, device=mask.device)[:, None],
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.logits[:, -1], mask
+
+
+def generate(
+    network: Any, tokenizer: Tokenizer, ends: frozenset[int], prompts: Sequence[list[int]], writing: Writing
+) -> list[Completion]:
+    """Completions by transformers' own greedy decoding, with whatever cache the network keeps."""
+    from transformers import StoppingCriteriaList
+
+    def ends_here(prompt: list[int], ids: list[int]) -> bool:
+        return ids[-1] in ends or _is_final(tokenizer, prompt, ids, writing)
+
+    def are_done(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
+        new = zip(prompts, ids[:, width:].tolist(), strict=True)
+        return torch.tensor([ends_here(prompt, row) for prompt, row in new], device=ids.device)
+
+    width = max(map(len, prompts))
+    options = {"max_new_tokens": writing.max_new_tokens, "stopping_criteria": StoppingCriteriaList([are_done])}
+    output = generated(network, prompts, tokenizer.pad_token_id, **options)
+    done = []
+    for prompt, ids in zip(prompts, output[:, width:].tolist(), strict=True):
+        # A row that has ended is written on until all have.
+        lengths = (length for length in range(1, len(ids) + 1) if ends_here(prompt, ids[:length]))
+        length = next(lengths, None)
+        done.append(completion(tokenizer, prompt, ids[:length], truncated=length is None))
+    return done
+
+
+def generated(network: Any, prompts: Sequence[list[int]], pad_id: int, **options: Any) -> Any:
+    """What transformers' own greedy decoding gives for prompts side by side, padded on the left."""
+    width = max(map(len, prompts))
+    rows = [[pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return network.generate(
+        input_ids=torch.tensor(rows, device=network.device),
+        attention_mask=torch.tensor(mask, device=network.device),
+        do_sample=False,
+        pad_token_id=pad_id,
+        **options,
+    )
+
+
+def completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int], *, truncated: bool = False) -> Completion:
+    """Decode new tokens, alone and behind their prompt."""
+    return Completion(
+        text=str(tokenizer.decode(ids, skip_special_tokens=True)),
+        decoded=str(tokenizer.decode(prompt + ids, skip_special_tokens=True)),
+        truncated=truncated,
+    )
+
+
+def _is_final(tokenizer: Tokenizer, prompt: list[int], ids: list[int], writing: Writing) -> bool:
+    """Asked only where the newest token can end a line."""
+    return "\n" in tokenizer.decode(ids[-1:]) and writing.is_final(completion(tokenizer, prompt, ids))

@@ -1,0 +1,48 @@
+"""The plain way of scoring and writing, one sequence at a time, and the model's way beside it."""
+
+from dataclasses import replace
+
+import torch
+
+from jmedllm.models import Completion, Request, Writing
+from jmedllm.models.encoding import encode
+from jmedllm.models.local import LocalModel
+
+REQUESTS = [
+    Request(
+        "1", "### 指示：\n欠乏すると壊血病になるのはどれか。\n### 応答：\n", "1", ("ビタミンA", "ビタミンC", "鉄")
+    ),
+    Request("2", "### Instruction:\nScurvy?\n### Response:\n", "2", ("vitamin C", "vitamin", "iron, zinc", "a")),
+    Request("3", "ビタミンCの欠乏で" * 20, "3", ("壊血病", "脚気")),
+    Request("4", "Q", "4", ("vitamin C" * 9, "b")),
+]
+
+
+def score(model: LocalModel, requests: list[Request]) -> list[tuple[float, ...]]:
+    found = dict(model.answer(requests, Writing(0)))
+    return [found[index].log_probs for index in range(len(requests))]
+
+
+def complete(model: LocalModel, requests: list[Request], max_new_tokens: int) -> list[Completion]:
+    """Completions that are wanted together with the scores."""
+    wanted = [replace(request, write=True) for request in requests]
+    found = dict(model.answer(wanted, Writing(max_new_tokens)))
+    return [found[index].completion for index in range(len(requests))]
+
+
+def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
+    """Sum of log-probabilities by one plain forward of prompt and choice."""
+    start = len(encode(model.tokenizer, [prompt])[0])
+    [ids] = encode(model.tokenizer, [prompt + choice])
+    with torch.inference_mode():
+        logits = model.network(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+    return sum(logits[i - 1, ids[i]].item() for i in range(start, len(ids)))
+
+
+def generated(model: LocalModel, prompt: str, max_new_tokens: int) -> str:
+    """What transformers' own greedy decoding writes, one prompt at a time."""
+    [ids] = encode(model.tokenizer, [prompt])
+    output = model.network.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=0, eos_token_id=0
+    )
+    return str(model.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
