@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "exam_speed")
-    parser.add_argument("--items", type=int, default=150)
+    parser.add_argument("--items", type=int, default=190, help="of which some 155 have one right answer")
     parser.add_argument("--written", type=int, default=32, help="items for the comparison of writing")
     parser.add_argument("--batches", default="1,8,16", help="batch sizes to try lm-eval with")
     options = parser.parse_args()

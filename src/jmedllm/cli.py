@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jmedllm import __version__
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +61,8 @@ def main() -> None:
             typer.echo(message)
             sys.exit(2)
         _fail(message, 2)
-    except MemoryError:
-        _fail(_OUT_OF_MEMORY, 2)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         _fail(_OUT_OF_MEMORY, 2)
     else:
@@ -182,7 +180,7 @@ def exam(
     limit: Annotated[int | None, typer.Option(help="Only the first N items of each paper.")] = None,
     shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
     rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
-    batch: Annotated[int, typer.Option(help="Items answered together; lower it when memory is short.")] = 32,
+    batch: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
     quantization: Annotated[
         Literal["none", "nf4"] | None, typer.Option(help="Hold the base in 4 bits [as the adapter was trained].")
@@ -227,7 +225,7 @@ def exam(
             adapter=adapter, quantization=quantization, revision=revision, download=download,
             engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
-        sittings = examine_served(server, model, sat, output, label=label, concurrency=batch)
+        sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
     else:
         folder = resolve(model, revision=revision, download=download)
         chosen = choose_precision(precision, device)

@@ -12,6 +12,14 @@ class InputError(Exception):
     """
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; on a CPU and on MPS torch says so in the words of a RuntimeError only."""
+    told = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    )
+
+
 MOST_NAMED = 20
 
 

@@ -125,21 +125,60 @@ def test_labels_are_read_at_the_last_position(model: LocalModel) -> None:
         score(model, [Request("1", "Q", "1", labels=("膵",))])
 
 
-def test_running_out_of_memory_halves_what_is_done_at_once(
-    model: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = complete(model, REQUESTS, 8)
+def parts_of(monkeypatch: pytest.MonkeyPatch, *, fitting: int = 99, error: str = "") -> list[int]:
+    """How many questions are answered at once from here on; more than `fitting` raise a RuntimeError."""
     answer, sizes = LocalModel._answer_groups, []
 
-    def small(self: LocalModel, groups: list[object], *rest: object) -> None:
+    def watched(self: LocalModel, groups: list[object], *rest: object) -> None:
         sizes.append(len(groups))
-        if len(groups) > 1:
-            raise torch.OutOfMemoryError
+        if len(groups) > fitting:
+            raise RuntimeError(error)
         answer(self, groups, *rest)
 
-    monkeypatch.setattr(LocalModel, "_answer_groups", small)
+    monkeypatch.setattr(LocalModel, "_answer_groups", watched)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.64 GiB",
+        "MPS backend out of memory (MPS allocated: 17.90 GiB, other allocations: 1.20 MiB)",
+        "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+    ],
+)
+def test_running_out_of_memory_halves_what_is_done_at_once(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    expected = complete(model, REQUESTS, 8)
+    sizes = parts_of(monkeypatch, fitting=1, error=error)
     assert complete(model, REQUESTS, 8) == expected
-    assert sizes == [4, 4, 4, 4, 2, 1, 1, 1, 1]  # 32, 16, 8, 4, 2, 1 at once
+    assert sizes == [4, 2, 1, 1, 1, 1]
+
+
+def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = parts_of(monkeypatch, fitting=1, error="The size of tensor a (3) must match the size of tensor b (4)")
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        complete(model, REQUESTS, 8)
+    assert sizes == [4]
+
+
+@pytest.mark.parametrize(
+    ("free", "batch", "sizes"), [(1 << 34, None, [4]), (1 << 34, 3, [3, 1]), (0, None, [1] * 4)]
+)
+def test_free_memory_and_batch_bound_what_is_done_at_once(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch, free: int, batch: int | None, sizes: list[int]
+) -> None:
+    expected = complete(model, REQUESTS, 8), score(model, REQUESTS)
+    monkeypatch.setattr("jmedllm.models.local.free_memory", lambda device: free)
+    found = parts_of(monkeypatch)
+    bounded = replace(model, batch=batch)
+    assert complete(bounded, REQUESTS, 8) == expected[0]
+    assert found == sizes
+    for some, all_at_once in zip(score(bounded, REQUESTS), expected[1], strict=True):
+        assert some == pytest.approx(all_at_once, abs=1e-4)
 
 
 def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class ExamSettings(Settings):
     max_new_tokens: int = Field(256, ge=1)
     shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
     rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
-    batch: int = Field(32, ge=1, description="items answered together; changes speed, not answers")
+    batch: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
 
     @field_validator("tracks")
     @classmethod
@@ -164,7 +164,7 @@ def examine(
     name: str,
     adapter: Path | None = None,
     quantization: Quantization | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     engine: Engine = "transformers",
 ) -> list[Sitting]:
     """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
@@ -201,7 +201,7 @@ def _open(
     adapter: Path | None,
     quantization: Quantization,
     name: str,
-    batch: int,
+    batch: int | None,
 ) -> Model:
     if engine == "vllm":
         if quantization != "none":

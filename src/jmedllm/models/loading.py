@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, require_adapter, require_model
 from jmedllm.models.libraries import be_quiet, go_offline
@@ -18,9 +18,9 @@ def loading(what: str) -> Iterator[None]:
     """Turn whatever a library raises at files it cannot use into one line."""
     try:
         yield
-    except (InputError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # tokenizers and transformers raise exceptions of many kinds, some of them plain
+        if isinstance(error, InputError) or is_out_of_memory(error):
+            raise
         told = [line.strip() for line in str(error).splitlines() if line.strip()]
         # peft and torch put the reason behind a heading that ends with a colon.
         reason = " ".join(told[:2] if told and told[0].endswith(":") else told[:1])

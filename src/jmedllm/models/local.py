@@ -13,18 +13,22 @@ from typing import Any
 
 import torch
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.encoding import Tokenizer, chat_text, common_length, encode, label_tokens, shared_length
 from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
+from jmedllm.models.memory import free_memory, token_bytes
 from jmedllm.models.probe import Ways, context_length, find_ways
 from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
 from jmedllm.models.writing import Start, decode, generate
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
-"""Padded tokens in one pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+"""Most padded tokens in one pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+
+COMPLETIONS_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
+"""Most completions that are written side by side, where the user sets no other bound."""
 
 SHORTEST_PREFIX = 8
 """A beginning that all questions share is read once from this many tokens on."""
@@ -97,7 +101,7 @@ class LocalModel:
     Attributes:
         context: most tokens of prompt and continuation together.
         ways: what may be done at once with the same numbers, tried out when loading.
-        batch: most completions that are written side by side.
+        batch: most completions that are written side by side; None for what suits the device.
         ends: tokens that end a completion.
     """
 
@@ -107,7 +111,7 @@ class LocalModel:
     device: torch.device
     context: int
     ways: Ways
-    batch: int = 32
+    batch: int | None = None
     ends: frozenset[int] = frozenset()
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
@@ -117,7 +121,7 @@ class LocalModel:
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, longest prompts first; see `Model`.
 
-        Where memory runs out, what is left is done in smaller parts.
+        As much is done at once as free memory holds by arithmetic; where it runs out all the same, half as much.
 
         Raises:
             InputError: a request does not fit the context.
@@ -126,16 +130,20 @@ class LocalModel:
         groups = [list(group) for _, group in groupby(paths, key=lambda path: path.task.request.group)]
         groups.sort(key=lambda group: -max(len(path.ids) for path in group))
         prefix = self._read_prefix(paths)
-        rows, budget = self.batch, TOKENS_PER_FORWARD[self.device.type]
+        memory, most = free_memory(self.device), self.batch or COMPLETIONS_AT_ONCE[self.device.type]
+        token = token_bytes(self.network.config, self.network.dtype)
         while groups:
+            # Half of the memory for passes, an eighth for what they keep and as much again where that is joined.
+            budget = min(memory // 2 // token.reading, TOKENS_PER_FORWARD[self.device.type])
+            longest = max(len(path.ids) for path in groups[0]) + writing.max_new_tokens
+            rows = min(memory // 8 // (longest * token.keeping), most)
             part = groups[: max(1, rows // len({path.task.index for path in groups[0]}))]
             try:
                 self._answer_groups(part, prefix, budget, writing)
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
+            except (MemoryError, RuntimeError) as error:
+                if len(part) == 1 or not is_out_of_memory(error):
                     raise
-                rows, budget = rows // 2, budget // 2
-                torch.cuda.empty_cache()
+                memory, most = memory // 2, len(part) // 2
                 continue
             groups = groups[len(part) :]
             for task in {path.task.index: path.task for group in part for path in group}.values():
@@ -292,7 +300,7 @@ def load_model(
     *,
     adapter: Path | None = None,
     name: str | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     quantization: Quantization = "none",
 ) -> LocalModel:
     """Load a model directory for the exam, with or without an adapter."""
