@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +12,13 @@ from pydantic import Field, model_validator
 
 from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError
-from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
 from jmedllm.training import checkpoint
+from jmedllm.training.batches import Batch, autocast, micro_batches
 from jmedllm.training.loss import require_trainable, summed_loss
+from jmedllm.training.metrics import NAME, Log, Stopwatch, peak_memory
 from jmedllm.training.schedule import learning_rate, rows_of_step
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -106,20 +106,35 @@ def train(
     tokens = resumed.trained_tokens if resumed else 0
     total = settings.total_steps(len(blocks))
     network.train()
-    with _Metrics(folder / "metrics.jsonl", start) as metrics, progress(title, total, start) as advance:
+    with Log(folder / NAME, start) as metrics, progress(title, total, start) as advance:
+        before = metrics.rows[-1]["seconds"] if metrics.rows else 0.0
         for step in range(start, total):
-            began = time.perf_counter()
+            began, waiting = time.perf_counter(), Stopwatch()
             rows = rows_of_step(step, settings.batch, len(blocks), seed)
-            loss, norm, count = _step(network, optimizer, blocks, rows, step, total, settings, precision)
+            batches = waiting.waits(micro_batches(blocks, rows, settings.micro_batch, precision.device))
+            count = int(blocks.trained[rows].sum())
+            loss, norm = _step(network, optimizer, batches, count, step, total, settings, precision)
             tokens += count
-            speed = count / (time.perf_counter() - began)
-            metrics.add(step + 1, loss, norm, optimizer.param_groups[0]["lr"], tokens, speed)
-            advance(1, f"loss {loss:.3f}  {speed:,.0f} tokens/s")
+            seconds = time.perf_counter() - began
+            before += seconds
+            row = {
+                "step": step + 1,
+                "loss": loss,
+                "gradient_norm": norm,
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "trained_tokens": tokens,
+                "tokens_per_second": round(count / seconds, 1),
+                "waiting": round(waiting.seconds / seconds, 5),
+                "peak_memory": peak_memory(precision.device),
+                "seconds": round(before, 3),
+            }
+            metrics.add(row)
+            advance(1, f"loss {loss:.3f}  {count / seconds:,.0f} tokens/s")
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == total:
                 _require_finite(network, step + 1)
                 checkpoint.save(checkpoints, network, optimizer, step + 1, tokens, identity)
     network.eval()
-    return Trained(total, tokens, metrics.last_loss, start)
+    return Trained(total, tokens, metrics.rows[-1]["loss"], start)
 
 
 def _require_finite(network: Any, step: int) -> None:
@@ -145,20 +160,24 @@ def _optimizer(network: Any, settings: Optimization) -> torch.optim.AdamW:
 def _step(
     network: Any,
     optimizer: torch.optim.AdamW,
-    blocks: Blocks,
-    rows: Any,
+    batches: Iterable[Batch],
+    count: int,
     step: int,
     total: int,
     settings: Optimization,
     precision: Precision,
-) -> tuple[float, float, int]:
-    """One optimiser step; returns mean loss, gradient norm before clipping, and trained tokens."""
-    count = int(blocks.trained[rows].sum())
+) -> tuple[float, float]:
+    """One optimiser step; returns mean loss and gradient norm before clipping.
+
+    Args:
+        batches: micro-batches of the step.
+        count: trained tokens among them.
+    """
     loss = 0.0
-    for ids, positions, trained in _micro_batches(blocks, rows, settings.micro_batch, precision.device):
+    for ids, positions, trained in batches:
         if not trained.any():
             continue
-        with _autocast(precision):
+        with autocast(precision):
             part = summed_loss(network, ids, positions, trained) / max(1, count)
         part.backward()
         loss += part.item()
@@ -175,57 +194,4 @@ def _step(
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss, norm, count
-
-
-def _micro_batches(
-    blocks: Blocks, rows: Any, size: int, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        yield (
-            torch.from_numpy(blocks.ids[part]).long().to(device),
-            torch.from_numpy(blocks.positions[part]).long().to(device),
-            torch.from_numpy(blocks.trained[part]).to(device),
-        )
-
-
-def _autocast(precision: Precision) -> AbstractContextManager[Any]:
-    if precision.dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(precision.device.type, precision.dtype)
-
-
-class _Metrics:
-    """`metrics.jsonl`: one line per step; lines after the step a run goes on from are dropped."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        if path.exists():
-            cut_unfinished_line(path)
-        kept = [row for _, row in read_jsonl(path) if row["step"] <= start] if path.exists() else []
-        write_jsonl(path, kept)
-        self.path = path
-        self.last_loss: float = kept[-1]["loss"] if kept else float("nan")
-
-    def __enter__(self) -> "_Metrics":
-        self.handle = self.path.open("a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.handle.close()
-
-    def add(self, step: int, loss: float, norm: float, rate: float, tokens: int, speed: float) -> None:
-        self.last_loss = loss
-        row = {
-            "step": step,
-            "loss": loss,
-            "gradient_norm": norm,
-            "learning_rate": rate,
-            "trained_tokens": tokens,
-            "tokens_per_second": round(speed, 1),
-        }
-        try:
-            self.handle.write(to_json(row) + "\n")
-            self.handle.flush()
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+    return loss, norm
