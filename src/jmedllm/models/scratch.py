@@ -42,13 +42,23 @@ class Scratch(Settings):
 
 def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
     """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
+    build_around(_train_tokenizer(texts, shape.vocabulary), shape, folder, seed)
+
+
+def build_around(tokenizer: Any, shape: Scratch, folder: Path, seed: int) -> None:
+    """Write a model directory for a tokenizer that is there; `seed` draws the weights.
+
+    Args:
+        tokenizer: has an end-of-sequence and a padding token.
+        shape: its `vocabulary` is what a trained tokenizer would have had; the embedding fits this one.
+        folder: where to write it.
+        seed: of the weights.
+    """
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(_config(shape), dtype=torch.float32)
-    save_model(
-        network, _train_tokenizer(texts, shape.vocabulary), folder, {"scratch": repr(shape), "seed": str(seed)}
-    )
+    network = AutoModelForCausalLM.from_config(_config(shape, tokenizer), dtype=torch.float32)
+    save_model(network, tokenizer, folder, {"scratch": repr(shape), "seed": str(seed)})
 
 
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
@@ -73,12 +83,12 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
 
 
-def _config(shape: Scratch) -> Any:
+def _config(shape: Scratch, tokenizer: Any) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.for_model(
         shape.architecture,
-        vocab_size=shape.vocabulary,
+        vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
         intermediate_size=shape.feed_forward,
@@ -86,7 +96,7 @@ def _config(shape: Scratch) -> Any:
         num_key_value_heads=shape.key_value_heads,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )

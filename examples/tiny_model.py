@@ -1,0 +1,34 @@
+"""A tiny model around a real tokenizer, to try a recipe from end to end before the real base is at hand.
+
+python examples/tiny_model.py --tokenizer data/tokenizers/qwen2 --end "<|endoftext|>" --output models/tiny-qwen2
+python examples/tiny_model.py --tokenizer data/tokenizers/llm-jp --architecture llama --output models/tiny-llama
+"""
+
+import argparse
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from jmedllm.models.scratch import Scratch, build_around
+
+
+def main() -> None:
+    """Build it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="directory with a tokenizer.json")
+    parser.add_argument("--end", help="end-of-sequence token, where the directory does not say")
+    parser.add_argument("--architecture", choices=["qwen2", "llama"], default="qwen2")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    given = {"eos_token": options.end} if options.end else {}
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(options.tokenizer, **given)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # 128 wide: the narrowest layers that bitsandbytes holds in 4 bits.
+    shape = Scratch(architecture=options.architecture, hidden_size=128, layers=2, feed_forward=384)
+    build_around(tokenizer, shape, options.output, seed=0)
+    print(f"{options.architecture} model with {len(tokenizer):,} tokens in {options.output}")
+
+
+if __name__ == "__main__":
+    main()
