@@ -17,9 +17,29 @@ from jmedllm.progress import progress
 from jmedllm.settings import Settings
 from jmedllm.training import checkpoint
 from jmedllm.training.batches import Batch, autocast, micro_batches
+from jmedllm.training.best import keep_best, restore_best
+from jmedllm.training.dryrun import (
+    Footprint,
+    require_disk,
+    trained_bytes,
+    try_checkpoint,
+    try_evaluation_batch,
+    try_longest_batch,
+)
+from jmedllm.training.evaluate import Evaluation, measure
 from jmedllm.training.loss import require_trainable, summed_loss
-from jmedllm.training.metrics import NAME, Log, Stopwatch, peak_memory
+from jmedllm.training.metrics import (
+    EVALUATIONS,
+    METRICS,
+    Log,
+    Stopwatch,
+    in_words,
+    nowhere,
+    peak_memory,
+    tensorboard,
+)
 from jmedllm.training.schedule import learning_rate, rows_of_step
+from jmedllm.training.watching import Watch, best, is_exhausted, require_measured
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -38,6 +58,8 @@ class Optimization(Settings):
     clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
     activation_checkpointing: bool = Field(False, description="recompute activations: less memory, a third slower")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    watch: Watch = Watch()
+    tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
 
     @model_validator(mode="after")
     def _one_length(self) -> "Optimization":
@@ -52,16 +74,25 @@ class Optimization(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training run did. `resumed_from` is the step a killed run went on at, 0 for a whole run."""
+    """What a training run did.
+
+    Attributes:
+        steps: optimiser steps done; fewer than asked for where nothing got better.
+        final_loss: of the last step.
+        best_step: the step whose weights the network has now, where the best ones were kept.
+        resumed_from: the step a killed run went on at, 0 for a whole run.
+    """
 
     steps: int
     trained_tokens: int
     final_loss: float
+    best_step: int | None
     resumed_from: int
 
     def summary(self) -> dict[str, Any]:
         """What a run's manifest keeps: the same for a whole and for a resumed run."""
-        return {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
+        told = {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
+        return told if self.best_step is None else told | {"best_step": self.best_step}
 
 
 def train(
@@ -74,6 +105,7 @@ def train(
     seed: int,
     identity: str,
     title: str,
+    evaluation: Evaluation | None = None,
 ) -> Trained:
     """Train the parameters that require a gradient; goes on from the latest checkpoint in `folder`.
 
@@ -85,13 +117,14 @@ def train(
         blocks: packed rows; N may be smaller than the batch, rows then repeat.
         settings: how to train.
         precision: number format of the matrix products; parameters keep theirs.
-        folder: gets `metrics.jsonl` and `checkpoints/`.
+        folder: gets `metrics.jsonl`, `evaluations.jsonl`, `checkpoints/` and `best/`.
         seed: draws the order of rows and dropout.
         identity: hash of everything else that must be the same for a run to go on.
         title: name of the stage in the progress line.
+        evaluation: what is measured on the way; it changes nothing of the training itself.
 
     Raises:
-        InputError: there is nothing to train on, the loss is not finite, or the disk is full.
+        InputError: there is nothing to train on, memory or disk will not do, or the loss is not finite.
     """
     if not blocks.trained.any():
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
@@ -100,41 +133,91 @@ def train(
         _recompute_activations(network)
     optimizer = _optimizer(network, settings)
     torch.manual_seed(seed)
-    checkpoints = folder / "checkpoints"
-    resumed = checkpoint.resume(checkpoints, network, optimizer, identity)
-    start = resumed.step if resumed else 0
-    tokens = resumed.trained_tokens if resumed else 0
-    total = settings.total_steps(len(blocks))
+    resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, identity)
+    start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
+    total, watch = settings.total_steps(len(blocks)), settings.watch
     network.train()
-    with Log(folder / NAME, start) as metrics, progress(title, total, start) as advance:
-        before = metrics.rows[-1]["seconds"] if metrics.rows else 0.0
-        for step in range(start, total):
-            began, waiting = time.perf_counter(), Stopwatch()
+    if not resumed:
+        require_measured(watch, evaluation.measures if evaluation else ())
+        _rehearse(network, optimizer, blocks, settings, precision, folder, evaluation)
+    board = tensorboard(folder / "tensorboard", start) if settings.tensorboard else nowhere()
+    with (
+        board as also,
+        Log(folder / METRICS, start, also) as metrics,
+        Log(folder / EVALUATIONS, start, also) as evaluations,
+        progress(title, total, start) as advance,
+    ):
+        began = time.perf_counter() - (metrics.rows[-1]["seconds"] if metrics.rows else 0.0)
+        for step in range(start, total + 1):  # so many steps are done here
+            if evaluation and (step % watch.every == 0 or step == total) and not evaluations.has(step):
+                measured = measure(network, evaluation, precision, settings.micro_batch)
+                evaluations.add({"step": step, "trained_tokens": tokens} | measured)
+            leading = best(evaluations.rows, watch)
+            is_over = step == total or is_exhausted(evaluations.rows, watch)
+            is_best = leading is not None and leading["step"] == step
+            if step > start and (step % settings.checkpoint_every == 0 or is_over or is_best):
+                _require_finite(network, step)
+                checkpoint.save(folder / "checkpoints", network, optimizer, step, tokens, identity)
+            if is_best:
+                keep_best(folder / "best", network, step)
+            if is_over:
+                break
             rows = rows_of_step(step, settings.batch, len(blocks), seed)
-            batches = waiting.waits(micro_batches(blocks, rows, settings.micro_batch, precision.device))
-            count = int(blocks.trained[rows].sum())
-            loss, norm = _step(network, optimizer, batches, count, step, total, settings, precision)
-            tokens += count
-            seconds = time.perf_counter() - began
-            before += seconds
-            row = {
-                "step": step + 1,
-                "loss": loss,
-                "gradient_norm": norm,
-                "learning_rate": optimizer.param_groups[0]["lr"],
-                "trained_tokens": tokens,
-                "tokens_per_second": round(count / seconds, 1),
-                "waiting": round(waiting.seconds / seconds, 5),
-                "peak_memory": peak_memory(precision.device),
-                "seconds": round(before, 3),
-            }
-            metrics.add(row)
-            advance(1, f"loss {loss:.3f}  {count / seconds:,.0f} tokens/s")
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == total:
-                _require_finite(network, step + 1)
-                checkpoint.save(checkpoints, network, optimizer, step + 1, tokens, identity)
+            measured = _measured_step(network, optimizer, blocks, rows, step, total, settings, precision)
+            tokens += int(blocks.trained[rows].sum())
+            elapsed = round(time.perf_counter() - began, 3)
+            metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
+            advance(1, in_words(metrics.rows[-1], evaluations.rows))
+    if leading is not None:
+        restore_best(folder / "best", network, leading["step"])
     network.eval()
-    return Trained(total, tokens, metrics.rows[-1]["loss"], start)
+    return Trained(step, tokens, metrics.rows[-1]["loss"], leading["step"] if leading else None, start)
+
+
+def _rehearse(
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    blocks: Blocks,
+    settings: Optimization,
+    precision: Precision,
+    folder: Path,
+    evaluation: Evaluation | None,
+) -> None:
+    """Try out what would otherwise fail late; changes neither weights nor random numbers."""
+    try_longest_batch(network, blocks, settings.micro_batch, precision)
+    for texts in evaluation.sets.values() if evaluation else ():
+        try_evaluation_batch(network, texts.blocks, settings.micro_batch, precision)
+    model = trained_bytes(network)
+    written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
+    moments = sum(8 * p.numel() for p in network.parameters() if p.requires_grad)  # not there before step 1
+    # The best weights lie there twice while they are replaced, the stage's model once.
+    require_disk(folder, Footprint(written + moments, model, 3 if settings.watch.best_by else 1))
+
+
+def _measured_step(
+    network: Any,
+    optimizer: torch.optim.AdamW,
+    blocks: Blocks,
+    rows: Any,
+    step: int,
+    total: int,
+    settings: Optimization,
+    precision: Precision,
+) -> dict[str, float]:
+    """One optimiser step, and all that its line in `metrics.jsonl` tells of it alone."""
+    began, waiting = time.perf_counter(), Stopwatch()
+    count = int(blocks.trained[rows].sum())
+    batches = waiting.waits(micro_batches(blocks, rows, settings.micro_batch, precision.device))
+    loss, norm = _step(network, optimizer, batches, count, step, total, settings, precision)
+    seconds = time.perf_counter() - began
+    return {
+        "loss": loss,
+        "gradient_norm": norm,
+        "learning_rate": optimizer.param_groups[0]["lr"],
+        "tokens_per_second": round(count / seconds, 1),
+        "waiting": round(waiting.seconds / seconds, 5),
+        "peak_memory": peak_memory(precision.device),
+    }
 
 
 def _require_finite(network: Any, step: int) -> None:

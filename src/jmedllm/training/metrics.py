@@ -3,7 +3,8 @@
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,12 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
 
-NAME = "metrics.jsonl"
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+
+Row = dict[str, Any]
+
+Add = Callable[[Row], None]
+"""Called with each row of a log."""
 
 T = TypeVar("T")
 
@@ -24,12 +30,12 @@ class Log:
         rows: all that the file holds.
     """
 
-    def __init__(self, path: Path, start: int) -> None:
+    def __init__(self, path: Path, start: int, also: Add) -> None:
         if path.exists():
             cut_unfinished_line(path)
         kept = [row for _, row in read_jsonl(path)] if path.exists() else []
         self.rows = [row for row in kept if row["step"] <= start]
-        self.path = path
+        self.path, self._also = path, also
         write_jsonl(path, self.rows)
         self._handle = path.open("a", encoding="utf-8")
 
@@ -39,7 +45,11 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self._handle.close()
 
-    def add(self, row: dict[str, Any]) -> None:
+    def has(self, step: int) -> bool:
+        """Whether there is a row of this step."""
+        return any(row["step"] == step for row in self.rows)
+
+    def add(self, row: Row) -> None:
         """Append a row, whole and at once.
 
         Raises:
@@ -51,6 +61,7 @@ class Log:
             self._handle.flush()
         except OSError as error:
             raise unwritable(self.path, error) from error
+        self._also(row)
 
 
 class Stopwatch:
@@ -81,33 +92,50 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-class TensorBoard:
-    """The same rows as TensorBoard event files, each number under its own name."""
+@contextmanager
+def tensorboard(folder: Path, start: int) -> Iterator[Add]:
+    """Hand out what writes the numbers of a row as TensorBoard events, those of a section as section/name.
 
-    def __init__(self, folder: Path, start: int) -> None:
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError:
-            raise InputError(
-                "tensorboard: true needs tensorboard; install it with: pip install 'jmedllm[tensorboard]'"
-            ) from None
-        # Steps that a killed run did and this one repeats are hidden behind the later ones.
-        self._writer = SummaryWriter(folder, purge_step=start + 1)
+    Raises:
+        InputError: tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "tensorboard: true needs tensorboard; install it with: pip install 'jmedllm[tensorboard]'"
+        ) from None
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Write all numbers of a row; those of a section as section/name."""
+    def add(row: Row) -> None:
         for name, value in _flat(row):
             if name != "step":
-                self._writer.add_scalar(name, value, row["step"])
+                writer.add_scalar(name, value, row["step"])
 
-    def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()
+    # Steps that a killed run did and this one does again are hidden behind the later ones.
+    with SummaryWriter(str(folder), purge_step=start + 1) as writer:
+        yield add
 
 
-def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+@contextmanager
+def nowhere() -> Iterator[Add]:
+    """Hand out what drops its rows."""
+    yield lambda row: None
+
+
+def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield f"{prefix}{name}", value
+
+
+def in_words(row: Row, evaluations: Sequence[Row]) -> str:
+    """The note of the progress line: what a step came to, and the last evaluation."""
+    parts = [f"loss {row['loss']:.3f}"]
+    if evaluations:
+        bits = evaluations[-1].get("bits_per_byte", {})
+        parts += ["bits/byte " + " ".join(f"{name} {value:.3f}" for name, value in bits.items())] if bits else []
+        parts += [f"{name} {100 * value:.0f} %" for name, value in evaluations[-1].get("exam", {}).items()]
+    parts += [f"{row['tokens_per_second']:,.0f} tokens/s", f"{row['peak_memory'] / 2**30:.1f} GiB"]
+    return "  ".join(parts)

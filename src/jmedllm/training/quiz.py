@@ -1,0 +1,51 @@
+"""A small exam inside the training loop, by likelihood."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jmedllm.exam.prompts.asking import ask
+from jmedllm.exam.question import label
+from jmedllm.exam.sitting import Paper
+from jmedllm.exam.tracks.likelihood import judge
+from jmedllm.models import Request, Writing
+from jmedllm.models.encoding import Tokenizer
+from jmedllm.models.local import LocalModel
+from jmedllm.models.probe import context_length, find_ways
+from jmedllm.precision import Precision
+from jmedllm.training.evaluate import Quiz
+
+_NOTHING_WRITTEN = Writing(1)
+
+
+def make_quiz(papers: Sequence[Paper], tokenizer: Tokenizer, precision: Precision) -> Quiz:
+    """An exam of these papers for a network in training, asked as the exam asks; each paper's accuracy by name.
+
+    Args:
+        papers: of track likelihood.
+    """
+
+    def sit(network: Any) -> dict[str, float]:
+        ways = find_ways(network, tokenizer, precision.device)
+        context = context_length(network.config)
+        model = LocalModel("quiz", network, tokenizer, precision.device, context, ways)
+        return {paper.name: _accuracy(model, paper) for paper in papers}
+
+    return sit
+
+
+def _accuracy(model: LocalModel, paper: Paper) -> float:
+    requests = [
+        Request(
+            id=question.id,
+            prompt=ask(paper.asking, question, model.chat_text),
+            group=question.id,
+            choices=() if paper.by_label else question.choices,
+            labels=tuple(map(label, range(len(question.choices)))) if paper.by_label else (),
+        )
+        for question in paper.questions
+    ]
+    right = sum(
+        judge(paper.questions[index], response.log_probs or (), by_label=paper.by_label).correct
+        for index, response in model.answer(requests, _NOTHING_WRITTEN)
+    )
+    return right / len(requests)

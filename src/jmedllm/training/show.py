@@ -1,0 +1,48 @@
+"""One training example as the model sees it, so that a wrong mask or template is seen before hours are spent."""
+
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from jmedllm.corpus.pack import Blocks
+from jmedllm.models.encoding import Tokenizer
+
+_LONGEST = 400
+"""Tokens of an example that are shown."""
+
+
+def show_example(tokenizer: Tokenizer, blocks: Blocks, title: str, console: Console | None = None) -> None:
+    """Print the first sample of the first row that trains anything: untrained tokens dim, trained ones green
+    and between ⟦ ⟧, special tokens spelled out. Goes to standard error."""
+    rows = [index for index in range(min(len(blocks), 100)) if blocks.trained[index].any()]
+    if rows:
+        text = colored(tokenizer, *first_sample(blocks, rows[0]))
+        head = Text(f"{title}: the first example, ⟦trained⟧ tokens in green", style="bold")
+        (console or Console(stderr=True)).print(head, text, sep="\n", soft_wrap=True)
+
+
+def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:
+    """Ids of the first sample of a row that trains anything, and which of them are trained."""
+    starts = [column for column, position in enumerate(blocks.positions[row]) if position == 0]
+    first_trained = int(blocks.trained[row].argmax())
+    start = max(column for column in starts if column <= first_trained)
+    end = min((column for column in starts if column > first_trained), default=blocks.ids.shape[1])
+    return blocks.ids[row, start:end].tolist(), blocks.trained[row, start:end].tolist()
+
+
+def colored(tokenizer: Tokenizer, ids: list[int], trained: list[bool]) -> Text:
+    """Runs of trained and of untrained tokens, decoded together: one token may be half a character."""
+    text = Text()
+    shown = list(zip(ids, trained, strict=True))[:_LONGEST]
+    for is_trained, run in groupby(shown, key=lambda pair: pair[1]):
+        piece = _decode(tokenizer, [token for token, _ in run])
+        text.append(f"⟦{piece}⟧" if is_trained else piece, style="green" if is_trained else "dim")
+    if len(ids) > _LONGEST:
+        text.append(f" … {len(ids) - _LONGEST:,} more tokens", style="dim italic")
+    return text
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

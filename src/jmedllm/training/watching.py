@@ -1,0 +1,72 @@
+"""What a stage does about its evaluations: keep the best weights, and end when nothing gets better.
+
+All of it follows from the rows of `evaluations.jsonl`, so a resumed run needs no other memory.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from jmedllm.errors import unknown
+from jmedllm.settings import Settings
+
+BITS = "bits_per_byte"
+EXAM = "exam"
+
+Row = Mapping[str, Any]
+"""One line of `evaluations.jsonl`."""
+
+
+class Watch(Settings):
+    """When a stage is evaluated and what follows from it; what is measured stands in the section `evaluate`."""
+
+    every: int = Field(
+        200, ge=1, description="steps between evaluations, besides those before step 1 and at the end"
+    )
+    best_by: list[str] = Field(
+        [], description="keep the weights best in the mean of these, such as [bits_per_byte.ja, bits_per_byte.en]"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="end the stage after so many evaluations without a better one"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Watch":
+        kinds = {name.partition(".")[0] for name in self.best_by}
+        if len(kinds) > 1 or not kinds <= {BITS, EXAM}:
+            raise ValueError(f"best_by names {BITS}.SET or {EXAM}.PAPER, and all of one kind: others have no mean")
+        if self.patience and not self.best_by:
+            raise ValueError("patience needs best_by, which says what is to get better")
+        return self
+
+
+def require_measured(watch: Watch, measured: Collection[str]) -> None:
+    """Check that all that `watch` goes by is measured.
+
+    Raises:
+        InputError: a name is none of `measured`; the nearest are named.
+    """
+    for name in watch.best_by:
+        if name not in measured:
+            raise unknown("measure in best_by", name, measured)
+
+
+def best(rows: Sequence[Row], watch: Watch) -> Row | None:
+    """The best evaluation so far, the first of equal ones; None without any, or without `best_by`."""
+    if not rows or not watch.best_by:
+        return None
+    return max(rows, key=lambda row: _worth(row, watch.best_by))
+
+
+def _worth(row: Row, names: Sequence[str]) -> float:
+    """The larger the better: mean accuracy, or mean bits per byte below 0."""
+    values = [row[kind][name] for kind, _, name in (each.partition(".") for each in names)]
+    mean: float = sum(values) / len(values)
+    return mean if names[0].startswith(EXAM) else -mean
+
+
+def is_exhausted(rows: Sequence[Row], watch: Watch) -> bool:
+    """Whether the last `patience` evaluations were all no better than one before them."""
+    found = best(rows, watch)
+    return bool(watch.patience and found and sum(row["step"] > found["step"] for row in rows) >= watch.patience)
