@@ -73,7 +73,7 @@ def _samples(run: Run, settings: Mpeft, tokenizer: Any) -> list[Sample]:
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_adapter
-    from jmedllm.training.adapter import add_adapter
+    from jmedllm.training.adapter import add_adapter, to_plain
     from jmedllm.training.loop import train
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
@@ -92,7 +92,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "base_fingerprint": fingerprint(base),
         "quantization": settings.adapter.quantization,
     }
-    save_adapter(network, folder / "adapter", origin)
+    save_adapter(to_plain(network), folder / "adapter", origin)
     return {
         "adapter": fingerprint(folder / "adapter"),
         "examples": len(samples),

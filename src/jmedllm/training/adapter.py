@@ -1,28 +1,44 @@
 """The trainable part of stage 2."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
-from jmedllm.errors import unknown
+from jmedllm.errors import InputError, unknown
 from jmedllm.models.folder import Quantization
 from jmedllm.settings import Settings
 
 Preset = Literal["all-linear", "attention", "qkv"]
+Kind = Literal["lora", "rslora", "dora", "pissa"]
 
 _PRESETS = {
     "qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn"),
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn", "dense"),
 }
 
+_TRAINED, _START = "pissa", "pissa-start"
+"""peft's names of the two halves of a PiSSA adapter while it is trained."""
+
+_ITERATIONS = 16
+"""Of the subspace iteration; with as many, the authors of PiSSA found no difference from the exact SVD."""
+
 
 class Adapter(Settings):
-    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) by peft."""
+    """Low-rank adaptation by peft: W + s B A, with B [out, r] and A [r, in] trained and W frozen.
 
+    kind:
+        lora: s = alpha / r, B starts at zero (Hu et al. 2021, arXiv 2106.09685).
+        rslora: s = alpha / sqrt(r), so that a larger rank keeps its pace (Kalajdzievski 2023, arXiv 2312.03732).
+        dora: each row of the sum is scaled to a trained length (Liu et al. 2024, arXiv 2402.09353).
+        pissa: B A starts as the r largest singular components of W (Meng et al. 2024, arXiv 2404.02948).
+    """
+
+    kind: Kind = Field("lora", description="lora, rslora, dora or pissa")
     r: int = Field(16, ge=1, description="rank")
-    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / r")
+    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / r; rslora: by alpha / sqrt(r)")
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: Preset | list[str] = Field("all-linear", description="preset or names of layers")
     quantization: Quantization = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
@@ -32,7 +48,8 @@ def add_adapter(network: Any, settings: Adapter, seed: int) -> Any:
     """Freeze the network and put a fresh adapter on it; `seed` draws its first matrix.
 
     Raises:
-        InputError: a target matches no linear layer; the nearest names are given.
+        InputError: a target matches no linear layer (the nearest names are given), is the output head of a
+            model that shares it with its embedding, or is too small for the rank of PiSSA.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -41,10 +58,72 @@ def add_adapter(network: Any, settings: Adapter, seed: int) -> Any:
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
+        use_rslora=settings.kind == "rslora",
+        use_dora=settings.kind == "dora",
         target_modules=_targets(network, settings.targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(network, config)
+    if settings.kind != "pissa":
+        return get_peft_model(network, config)
+    adapted = get_peft_model(network, config, adapter_name=_TRAINED)
+    _start_at_principal_components(adapted, seed)
+    return adapted
+
+
+def to_plain(adapted: Any) -> Any:
+    """The adapter as one that needs nothing but the original base: what `save_adapter` is to get.
+
+    A PiSSA adapter becomes a LoRA adapter of twice the rank, [B, -B0] [A; A0]; others stay as they are.
+    """
+    if _START in adapted.peft_config:
+        both = [_TRAINED, _START]
+        adapted.base_model.add_weighted_adapter(both, [1.0, 1.0], "default", combination_type="cat")
+        adapted.set_adapter("default")
+        for name in both:
+            adapted.delete_adapter(name)
+    return adapted
+
+
+def _start_at_principal_components(adapted: Any, seed: int) -> None:
+    """Let B A start at the components B0 A0 of W, and take those off by a second, frozen adapter: -B0 A0.
+
+    W + s (B A - B0 A0) is what PiSSA trains. Its authors and peft write W - s B0 A0 into the base instead; in
+    bfloat16 or 4 bits that rounds every weight, and the adapter fits no other copy of the base.
+    """
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.integrations import dequantize_module_weight
+
+    config = deepcopy(adapted.peft_config[_TRAINED])
+    config.lora_dropout = 0.0
+    adapted.add_adapter(_START, config)
+    layers: dict[str, Any] = {name: each for name, each in adapted.named_modules() if isinstance(each, LoraLayer)}
+    for name, layer in layers.items():
+        weight = dequantize_module_weight(layer.get_base_layer()).detach().float()
+        if min(weight.shape) < config.r:
+            raise InputError(f"adapter: r {config.r} is more than the width of {name}; lower r")
+        a, b = principal_components(weight.T if layer.fan_in_fan_out else weight, config.r, seed)
+        root = layer.scaling[_TRAINED] ** 0.5
+        for half, sign in ((_TRAINED, 1), (_START, -1)):
+            layer.lora_A[half].weight.data.copy_(a / root)
+            layer.lora_B[half].weight.data.copy_(sign * b / root)
+    adapted.base_model.set_adapter([_TRAINED, _START])
+    adapted.set_requires_grad(_START, False)
+
+
+def principal_components(weight: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A [rank, in] and B [out, rank], equal in norm, whose product is nearest to `weight` [out, in].
+
+    By subspace iteration (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4), whose random start
+    is drawn on the CPU: a run that goes on elsewhere starts from the same components.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    columns = min(rank + 8, *weight.shape)
+    basis = torch.randn(weight.shape[1], columns, generator=generator).to(weight.device)
+    for _ in range(_ITERATIONS):
+        basis = torch.linalg.qr(weight.T @ (weight @ basis)).Q
+    left, values, right = torch.linalg.svd(weight @ basis, full_matrices=False)
+    root = values[:rank].sqrt()
+    return root[:, None] * (right @ basis.T)[:rank], left[:, :rank] * root
 
 
 def _targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
@@ -61,4 +140,16 @@ def _targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
     for target in targets:
         if target not in present:
             raise unknown("adapter target", target, present)
+    _require_untied_head(network, targets)
     return list(targets)
+
+
+def _require_untied_head(network: Any, targets: Sequence[str]) -> None:
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    shared = head is not None and head.weight is embedding.weight
+    for name, module in network.named_modules():
+        if shared and module is head and name.rpartition(".")[2] in targets:
+            raise InputError(
+                f"adapter target {name!r} shares its weights with the embedding, which a merge would change "
+                "too; leave it out"
+            )
