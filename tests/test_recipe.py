@@ -120,7 +120,7 @@ BROKEN = {
     "key of another section": (
         MINIMAL + "block_sise: 8\n",
         "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, base, prompt, "
-        "corpus, mfpt, mpeft, exam, controls",
+        "corpus, evaluate, mfpt, mpeft, exam, controls",
     ),
     "mistyped nested key": (
         MINIMAL + "  batchs: 3\n",
@@ -217,6 +217,42 @@ BROKEN = {
     "unknown language": (
         MPEFT.replace("[ja]", "[jp]"),
         "mine.yaml:7: mpeft.questions.0.languages.0: input should be 'ja' or 'en', found 'jp'",
+    ),
+    "nothing to measure": (
+        MINIMAL + "evaluate: {limit: 5}\n",
+        "mine.yaml:7: evaluate: give held_out, texts or exam: something to measure",
+    ),
+    "held out of nothing": (
+        EXAM.replace("exam:", "evaluate: {held_out: 0.1}\nexam:") + "  models: [base]\n",
+        "mine.yaml:3: evaluate: held_out needs a corpus section",
+    ),
+    "best by what is not measured": (
+        MINIMAL + "  watch: {best_by: [bits_per_byte.ja]}\n",
+        "mine.yaml:4: mfpt: watch.best_by needs an evaluate section, which says what is measured",
+    ),
+    "best by bits and marks": (
+        MINIMAL + "  watch: {best_by: [bits_per_byte.ja, exam.demo.ja]}\n",
+        "mine.yaml:7: mfpt.watch: best_by names bits_per_byte.SET or exam.PAPER, and all of one kind: "
+        "others have no mean",
+    ),
+    "patience with nothing": (
+        MINIMAL + "  watch: {patience: 3}\n",
+        "mine.yaml:7: mfpt.watch: patience needs best_by, which says what is to get better",
+    ),
+    "weights chosen by the exam": (
+        MINIMAL
+        + "  watch: {best_by: [exam.demo.ja]}\nevaluate: {exam: ['demo:ja']}\n"
+        + "exam: {benchmarks: [demo], models: [mfpt]}\n",
+        "mine.yaml:9: exam: demo also chooses the weights (best_by), which makes its score too good; "
+        "choose by another benchmark, another split or bits per byte",
+    ),
+    "replay of nothing": (
+        MINIMAL.replace("[demo]", "[demo], mixing: {replay: 0.1}"),
+        "mine.yaml:3: corpus.mixing: general and replay go together: which text, and its share of the bytes",
+    ),
+    "weight below nothing": (
+        MINIMAL.replace("[demo]", "[demo], mixing: {weights: {ja: -1}}"),
+        "mine.yaml:3: corpus.mixing: weights are 0 or more",
     ),
     "exam of a stage that is not there": (
         EXAM + "  models: [base, mpeft]\n",
@@ -397,7 +433,7 @@ def sections(settings: type[Settings]) -> set[type[Settings]]:
 def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
-        "Adapter Base Corpus Mfpt Mpeft Prompting QuestionSource Recipe RecipeExam Scratch"
+        "Adapter Base Corpus Evaluate Mfpt Mixing Mpeft Prompting QuestionSource Recipe RecipeExam Scratch Watch"
     )
     for section in found:
         assert section.model_config["extra"] == "forbid"

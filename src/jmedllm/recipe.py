@@ -11,14 +11,16 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_core import ErrorDetails
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known
+from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known, split_language
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.selection import SELECTIONS
 from jmedllm.models.scratch import Scratch
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
 from jmedllm.training.adapter import Adapter
+from jmedllm.training.holding import Evaluate
 from jmedllm.training.loop import Optimization
+from jmedllm.training.mixing import Mixing
 
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -56,6 +58,7 @@ class Corpus(Settings):
 
     inputs: list[str] = Field(min_length=1, description="files, folders, or the built-in corpus demo")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row")
+    mixing: Mixing = Mixing()
 
 
 class Mfpt(Optimization):
@@ -119,6 +122,7 @@ class Recipe(Settings):
     base: Base
     prompt: Prompting = Prompting()
     corpus: Corpus | None = None
+    evaluate: Evaluate | None = None
     mfpt: Mfpt | None = None
     mpeft: Mpeft | None = None
     exam: RecipeExam | None = None
@@ -131,6 +135,20 @@ class Recipe(Settings):
         if mfpt and info.data.get("corpus", ...) is None:
             raise ValueError("needs a corpus section")
         return mfpt
+
+    @field_validator("evaluate")
+    @classmethod
+    def _text_to_hold_out(cls, evaluate: Evaluate | None, info: ValidationInfo) -> Evaluate | None:
+        if evaluate and evaluate.held_out and info.data.get("corpus", ...) is None:
+            raise ValueError("held_out needs a corpus section")
+        return evaluate
+
+    @field_validator("mfpt", "mpeft")
+    @classmethod
+    def _something_to_watch(cls, stage: Optimization | None, info: ValidationInfo) -> Optimization | None:
+        if stage and stage.watch.best_by and info.data.get("evaluate", ...) is None:
+            raise ValueError("watch.best_by needs an evaluate section, which says what is measured")
+        return stage
 
     @field_validator("mpeft")
     @classmethod
@@ -147,11 +165,29 @@ class Recipe(Settings):
                 raise ValueError(f"models names {model}, but there is no {model} section")
         return exam
 
+    @field_validator("exam")
+    @classmethod
+    def _nothing_chosen_by_the_exam(cls, exam: RecipeExam | None, info: ValidationInfo) -> RecipeExam | None:
+        evaluate = info.data.get("evaluate")
+        chosen_by = [name for stage in ("mfpt", "mpeft") for name in _best_by(info.data.get(stage))]
+        if exam and evaluate and evaluate.split == exam.split and any(n.startswith("exam.") for n in chosen_by):
+            for name in {split_language(each)[0] for each in evaluate.exam}:
+                if name in {split_language(each)[0] for each in exam.benchmarks}:
+                    raise ValueError(
+                        f"{name} also chooses the weights (best_by), which makes its score too good; "
+                        "choose by another benchmark, another split or bits per byte"
+                    )
+        return exam
+
     @model_validator(mode="after")
     def _text_for_the_tokenizer(self) -> "Recipe":
         if self.base.scratch and not self.corpus:
             raise ValueError("base.scratch needs a corpus section, for its tokenizer")
         return self
+
+
+def _best_by(stage: Optimization | None) -> list[str]:
+    return stage.watch.best_by if stage else []
 
 
 def load_recipe(path: Path, *, control: str | None = None, seed: int | None = None) -> Recipe:

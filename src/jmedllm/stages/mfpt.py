@@ -6,13 +6,20 @@ from jmedllm.corpus.pack import load_blocks
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
+from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
 from jmedllm.stages.models import base_folder, numerics, shaping
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     corpus = run.made["corpus"]
     settings = shaping(run.recipe.mfpt) if run.recipe.mfpt else None
-    return {"base": corpus["base"], "blocks": corpus["blocks"], "settings": settings, **numerics(run)}
+    return {
+        "base": corpus["base"],
+        "blocks": corpus["blocks"],
+        "settings": settings,
+        **evaluation_inputs(run),
+        **numerics(run),
+    }
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -21,30 +28,49 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
     from jmedllm.training.loop import train
+    from jmedllm.training.show import show_example
 
     settings, base = run.recipe.mfpt, base_folder(run)
     assert settings is not None
     folder = own_folder(run.folder / "mfpt", identity)
+    tokenizer = load_tokenizer(base)
+    blocks = load_blocks(run.folder / "corpus" / "blocks.npz")
+    evaluation = open_evaluation(run, tokenizer, blocks.ids.shape[1])
+    show_example(tokenizer, blocks, "mfpt")
     network = load_network(base, "auto", run.precision.device)
     stored = network.dtype
     # A step at a usual learning rate is lost in bfloat16 weights, so they are trained in float32.
     trained = train(
         network.to(torch.float32),
-        load_blocks(run.folder / "corpus" / "blocks.npz"),
+        blocks,
         settings,
         run.precision,
         folder,
         seed=run.recipe.seed,
         identity=identity,
         title="mfpt",
+        evaluation=evaluation,
     )
     origin = {
         "base": str(base),
         "base_fingerprint": run.made["corpus"]["base"],
         "blocks": run.made["corpus"]["blocks"],
     }
-    save_model(network.to(stored), load_tokenizer(base), folder / "model", origin)
-    return {"model": fingerprint(folder / "model"), "files": files_in(run, "mfpt/model"), **trained.summary()}
+    save_model(network.to(stored), tokenizer, folder / "model", origin)
+    return {
+        "model": fingerprint(folder / "model"),
+        "files": files_in(run, "mfpt/model"),
+        **trained.summary(),
+        **({"evaluated": evaluation.census()} if evaluation else {}),
+        **_epochs(run, trained.steps * settings.batch / len(blocks)),
+    }
+
+
+def _epochs(run: Run, passes: float) -> dict[str, Any]:
+    """How often each part of the corpus was read, where the recipe mixes any."""
+    mixture = run.made["corpus"].get("mixture", {})
+    epochs = {name: round(passes * part["read"] / part["bytes"], 3) for name, part in mixture.items()}
+    return {"epochs": epochs} if epochs else {}
 
 
 def _wanted(recipe: Recipe) -> bool:

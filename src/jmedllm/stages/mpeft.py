@@ -14,6 +14,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.corpus import read_corpus
+from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
 from jmedllm.stages.models import numerics, shaping, tuned_fingerprint, tuned_folder
 
 Pair = tuple[str, str, str]
@@ -51,6 +52,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "examples": hash_text(to_json(pairs(run, settings, chat_text=to_json))),
         "corpus": run.made["corpus"]["blocks"] if settings.replay else None,
         "settings": shaping(settings),
+        **evaluation_inputs(run),
         **numerics(run),
     }
 
@@ -75,6 +77,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.save import save_adapter
     from jmedllm.training.adapter import add_adapter, to_plain
     from jmedllm.training.loop import train
+    from jmedllm.training.show import show_example
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
@@ -82,11 +85,23 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     samples = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
+    evaluation = open_evaluation(run, tokenizer, settings.block_size)
+    show_example(tokenizer, blocks, "mpeft")
     network = load_network(
         base, run.precision.dtype, run.precision.device, quantization=settings.adapter.quantization
     )
     network = add_adapter(network, settings.adapter, seed)
-    trained = train(network, blocks, settings, run.precision, folder, seed=seed, identity=identity, title="mpeft")
+    trained = train(
+        network,
+        blocks,
+        settings,
+        run.precision,
+        folder,
+        seed=seed,
+        identity=identity,
+        title="mpeft",
+        evaluation=evaluation,
+    )
     origin = {
         "base": str(base),
         "base_fingerprint": fingerprint(base),
@@ -98,6 +113,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "examples": len(samples),
         "files": files_in(run, "mpeft/adapter"),
         **trained.summary(),
+        **({"evaluated": evaluation.census()} if evaluation else {}),
     }
 
 

@@ -1,0 +1,92 @@
+"""What the training stages are evaluated on: held-out texts and a small exam, as the recipe asks for."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jmedllm.corpus.read import read_documents
+from jmedllm.errors import InputError
+from jmedllm.exam.examine import ExamSettings, papers
+from jmedllm.exam.sitting import Paper
+from jmedllm.files import hash_text, to_json
+from jmedllm.run import Run
+from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
+from jmedllm.training.holding import Evaluate, chosen
+
+Texts = dict[str, list[str]]
+"""Held-out texts of each set, Japanese first."""
+
+
+def evaluation_inputs(run: Run) -> dict[str, Any]:
+    """All that the evaluations of a stage depend on, as plain values; nothing where there are none."""
+    settings = run.recipe.evaluate
+    if settings is None:
+        return {}
+    sat = [paper.settings() | {"questions": paper.questions_hash()} for paper in _papers(run, settings)]
+    texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
+    return {"evaluate": settings.model_dump() | {"texts": texts, "exam": sat}}
+
+
+def open_evaluation(run: Run, tokenizer: Any, window: int) -> Any:
+    """The evaluation the recipe asks for, with texts in windows of so many tokens; None where it asks for none.
+
+    Raises:
+        InputError: texts or questions are missing, or a text is trained on.
+    """
+    from jmedllm.training.evaluate import Evaluation, text_set
+    from jmedllm.training.quiz import make_quiz
+
+    settings = run.recipe.evaluate
+    if settings is None:
+        return None
+    sets = {
+        name: text_set(tokenizer, name, texts, window) for name, texts in held_out_texts(run, settings).items()
+    }
+    sat = _papers(run, settings)
+    quiz = make_quiz(sat, tokenizer, run.precision) if sat else None
+    return Evaluation(sets, tuple(paper.name for paper in sat), quiz)
+
+
+def held_out_texts(run: Run, settings: Evaluate) -> Texts:
+    """The texts of each set, at most `settings.bytes` of each.
+
+    Raises:
+        InputError: a set is empty, or holds a text that is trained on.
+    """
+    found: Texts = defaultdict(list)
+    for name, document in read_held_out(run.recipe):
+        found[name].append(document.text)
+    trained = {document.text for document in [*read_corpus(run.recipe), *read_general(run.recipe)]}
+    for name, places in settings.texts.items():
+        for document in (each for place in places for each in read_documents(Path(place))):
+            if document.text in trained:
+                raise InputError(
+                    f"evaluate.texts.{name}: {document.id} is in the corpus, too; take it out of one of the two"
+                )
+            if document.text.strip():
+                found[name].append(document.text)
+    for name in settings.texts:
+        if not found[name]:
+            raise InputError(f"evaluate.texts.{name}: holds no text; give files that do")
+    if settings.held_out and not found:
+        raise InputError(f"evaluate.held_out {settings.held_out}: no document fell into it; raise it")
+    return {name: chosen(found[name], settings.bytes) for name in sorted(found, key=_order)}
+
+
+def _order(name: str) -> tuple[int, str]:
+    first: Sequence[str] = ("ja", "en", "general")
+    return (first.index(name) if name in first else len(first), name)
+
+
+def _papers(run: Run, settings: Evaluate) -> list[Paper]:
+    if not settings.exam:
+        return []
+    exam = ExamSettings(
+        benchmarks=settings.exam,
+        tracks=["likelihood"],
+        selection="graded",
+        split=settings.split,
+        limit=settings.limit,
+    )
+    return papers(exam, run.recipe.prompt, run.data)

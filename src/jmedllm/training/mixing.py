@@ -1,0 +1,114 @@
+"""How often each document is read in one pass over the corpus: weights by source and language, and general
+text replayed beside the medical one.
+
+Whole times a document is repeated, and for the rest of its weight it is read once more where its hash falls
+below that rest: a document is read as often wherever it lies, and the same in every run. The mixture is fixed
+before packing, so what a training step sees still follows from its number alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from jmedllm.corpus.read import Document
+from jmedllm.errors import InputError, unknown
+from jmedllm.settings import Settings
+
+GENERAL = "general"
+
+Reading = Callable[[], Iterable[Document]]
+"""Reads documents from the beginning; they may not all fit in memory."""
+
+
+class Mixing(Settings):
+    """The mixture that stage 1 reads; by default every medical document once in each pass."""
+
+    weights: dict[str, float] = Field(
+        {},
+        description="source or language → how often a pass reads its documents; where both are named, the product",
+    )
+    general: list[str] = Field([], description="files or folders of general text, replayed against forgetting")
+    replay: float = Field(0.0, ge=0, lt=1, description="share of the bytes of a pass that are general text")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Mixing":
+        if bool(self.general) != bool(self.replay):
+            raise ValueError("general and replay go together: which text, and its share of the bytes")
+        if any(weight < 0 for weight in self.weights.values()):
+            raise ValueError("weights are 0 or more")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a pass reads of one source.
+
+    Attributes:
+        documents: different documents of the source.
+        bytes: their UTF-8 bytes.
+        read: UTF-8 bytes that a pass reads of them.
+    """
+
+    documents: int
+    bytes: int
+    read: int
+
+    @property
+    def epochs(self) -> float:
+        """How often a pass reads the source."""
+        return self.read / self.bytes
+
+
+def draw(text: str, purpose: str) -> float:
+    """A number from 0 to 1 that follows from the text alone; each purpose has its own."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}\n{text}".encode()).digest()[:8], "big") / 2**64
+
+
+def copies(text: str, times: float) -> int:
+    """How often a pass reads a text that is to be read `times` times on average."""
+    return int(times) + (draw(text, "mixing") < times % 1)
+
+
+def weight(document: Document, weights: Mapping[str, float]) -> float:
+    """The document's weight by source times that by language; 1 where neither is named."""
+    return weights.get(document.source or "", 1.0) * weights.get(document.language or "", 1.0)
+
+
+def mixture(medical: Reading, general: Reading, mixing: Mixing) -> Iterator[tuple[str, Document, int]]:
+    """Each document once, medical ones first, with its part of the mixture and how often one pass reads it.
+
+    A part is a source of the corpus; all general text is one, called general.
+
+    Raises:
+        InputError: a weight names a source or language that no document has, or there is no general text.
+    """
+    known: set[str] = set()
+    size = 0
+    for document in medical():
+        known |= {name for name in (document.source, document.language) if name}
+        times = copies(document.text, weight(document, mixing.weights))
+        size += times * len(document.text.encode())
+        yield document.source or "unnamed", document, times
+    for name in mixing.weights:
+        if name not in known:
+            raise unknown("source or language in weights", name, known)
+    if not mixing.replay:
+        return
+    there = sum(len(document.text.encode()) for document in general())
+    if not there:
+        raise InputError(f"general text {', '.join(mixing.general)}: holds no text; give files that do")
+    share = size * mixing.replay / (1 - mixing.replay) / there
+    for document in general():
+        yield GENERAL, document, copies(document.text, share)
+
+
+def parts(members: Iterable[tuple[str, Document, int]]) -> dict[str, Part]:
+    """What a pass reads of each part of a mixture."""
+    found: dict[str, Part] = {}
+    for name, document, times in members:
+        size = len(document.text.encode())
+        before = found.get(name, Part(0, 0, 0))
+        found[name] = Part(before.documents + 1, before.bytes + size, before.read + times * size)
+    return found
