@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from jmedllm import __version__
 from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.processes import is_first, may_speak
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,9 +63,11 @@ def main() -> None:
             sys.exit(2)
         _fail(message, 2)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        _fail(_OUT_OF_MEMORY, 2)
+        if is_out_of_memory(error):
+            _fail(_OUT_OF_MEMORY, 2)
+        if not may_speak():  # the connection to a process that has failed and said so
+            sys.exit(2)
+        raise
     else:
         if code == _INTERRUPTED:
             _fail("interrupted; the same command goes on from here", _INTERRUPTED)
@@ -72,7 +75,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.secho(f"error: {message}", err=True, fg="red")
+    if may_speak():
+        typer.secho(f"error: {message}", err=True, fg="red")
     sys.exit(code)
 
 
@@ -134,13 +138,15 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
     loaded = load_recipe(recipe, control=control, seed=seed)
     folder = output or Path("runs") / loaded.name
     precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
-    typer.echo(f"{loaded.name} in {folder}: {precision.name} on {precision.device}, {precision.reason}", err=True)
+    if is_first():
+        chosen = f"{precision.name} on {precision.device}, {precision.reason}"
+        typer.echo(f"{loaded.name} in {folder}: {chosen}", err=True)
 
     def tell(stage: str, what: str) -> None:
         typer.secho(f"{stage:<7} {what}", err=True, fg="green" if what.startswith("done") else None)
 
     carry_out(STEPS, Run(loaded, folder, precision, {}), until, tell)
-    if until == "report" and loaded.exam:
+    if is_first() and until == "report" and loaded.exam:
         from jmedllm.report import collect
 
         _print_report(collect([folder]))
@@ -152,12 +158,36 @@ def merge(
     model: Annotated[str, typer.Option(help="Base: directory, or id in the local Hugging Face cache.")],
     adapter: Annotated[Path, typer.Option(help="Adapter trained on that base.")],
     output: Annotated[Path, typer.Option(help="Directory of the merged model.")],
+    text: Annotated[
+        Path | None, typer.Option(help="Text to hold it against the trained model on [built-in].")
+    ] = None,
+    accept_divergence: Annotated[
+        float, typer.Option(help="Largest KL from the trained model, in nats a token.")
+    ] = 0.01,
+    precision: Precision = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Fold an adapter into its base: a plain model directory."""
+    """Fold an adapter into its base: a plain model directory, measured against the model that was trained."""
+    from jmedllm.corpus.read import read_documents
+    from jmedllm.deploy.divergence import TEXTS
+    from jmedllm.deploy.merge import Merging
     from jmedllm.deploy.merge import merge as merge_into
     from jmedllm.models.folder import resolve
+    from jmedllm.precision import choose_precision
+    from jmedllm.settings import from_options
 
-    typer.echo(f"merged model {merge_into(resolve(model), adapter, output)} in {output}")
+    settings = from_options(Merging, accept_divergence=accept_divergence)
+    merged = merge_into(
+        resolve(model),
+        adapter,
+        output,
+        choose_precision(precision, device),
+        texts=TEXTS if text is None else [document.text for document in read_documents(text)],
+        accepted=settings.accept_divergence,
+    )
+    far = merged.divergence
+    typer.echo(f"merged model {merged.fingerprint} in {output}")
+    typer.echo(f"KL from the trained model: {far.nats:.2g} nats a token, over {far.tokens} tokens")
 
 
 @app.command()

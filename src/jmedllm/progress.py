@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jmedllm.processes import is_first
+
 Advance = Callable[[int, str], None]
 """Called with the number of steps done since the last call and a short note to show."""
 
@@ -14,7 +16,13 @@ LOG_SECONDS = 30.0
 
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show `title`, a bar, the note of the last call and the time left; in a log file, a line now and then."""
+    """Show `title`, a bar, the note of the last call and the time left; in a log file, a line now and then.
+
+    Of several processes only the first shows anything.
+    """
+    if not is_first():
+        yield lambda steps, note: None
+        return
     yield from _bar(title, total, done) if sys.stderr.isatty() else _log(title, total, done)
 
 

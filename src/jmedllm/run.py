@@ -10,6 +10,7 @@ from typing import Any
 from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
 from jmedllm.manifest import Manifest, begin_manifest, write_manifest
 from jmedllm.precision import Precision
+from jmedllm.processes import is_first, receive, send, together
 from jmedllm.recipe import Recipe, Stage
 
 
@@ -41,12 +42,15 @@ class Step:
         inputs: all that its result depends on, as plain values; large things by their hash.
         perform: does the work in the run's folder, going on where a killed run stopped; gets the hash of
             the inputs and returns what later stages depend on, as plain values.
+        shared: whether all processes that torchrun started perform it together; what those but the first
+            return is not used. The first performs the other steps, and the rest wait.
     """
 
     stage: Stage
     wanted: Callable[[Recipe], bool]
     inputs: Callable[[Run], dict[str, Any]]
     perform: Callable[[Run, str], dict[str, Any]]
+    shared: bool = False
 
 
 Tell = Callable[[Stage, str], None]
@@ -56,20 +60,34 @@ Tell = Callable[[Stage, str], None]
 def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None:
     """Carry out the steps in order up to and including `until`.
 
-    A step is skipped if the manifest says that it was done on the same inputs. One process at a time.
+    A step is skipped if the manifest says that it was done on the same inputs. One command at a time; of its
+    processes the first decides, and keeps the manifest.
 
     Raises:
-        InputError: another process is at work in the folder, or a step cannot be done.
+        InputError: another command is at work in the folder, or a step cannot be done.
     """
-    with locked(run.folder):
-        manifest = begin_manifest(run.folder)
-        for step in steps:
-            if not step.wanted(run.recipe):
-                tell(step.stage, "not in the recipe")
-            else:
-                _carry_out_one(step, run, manifest, tell)
-            if step.stage == until:
-                break
+    with together():
+        if not is_first():
+            _follow(steps, run)
+            return
+        with locked(run.folder):
+            manifest = begin_manifest(run.folder)
+            for step in steps:
+                if not step.wanted(run.recipe):
+                    tell(step.stage, "not in the recipe")
+                else:
+                    _carry_out_one(step, run, manifest, tell)
+                if step.stage == until:
+                    break
+        send(None)
+
+
+def _follow(steps: Sequence[Step], run: Run) -> None:
+    """Perform the shared steps that the first process calls for."""
+    while (told := receive()) is not None:
+        stage, identity, made = told
+        run.made.update(made)
+        next(step for step in steps if step.stage == stage).perform(run, identity)
 
 
 def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None:
@@ -83,6 +101,8 @@ def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None
         manifest["stages"].pop(step.stage, None)
         write_manifest(run.folder, manifest)
         began = time.monotonic()
+        if step.shared:
+            send((step.stage, identity, run.made))
         made = step.perform(run, identity)
         seconds = round(time.monotonic() - began, 1)
         entry = {
@@ -128,13 +148,13 @@ def files_in(run: Run, place: str) -> list[str]:
 
 
 def own_folder(folder: Path, identity: str) -> Path:
-    """A folder for work on these inputs: emptied if it holds work on other ones.
+    """A folder for work on these inputs: emptied, by the first process, if it holds work on other ones.
 
     Raises:
         InputError: it holds something that is no work of ours, or cannot be written.
     """
     mark = folder / "identity"
-    if not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
+    if is_first() and not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
         with atomic_folder(folder, mark.name) as empty:
             write_atomic(empty / mark.name, identity)
     return folder

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, examine, model_settings, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting, ask
 from jmedllm.exam.records import Record, append_records, read_records
-from jmedllm.exam.sharding import Place, sit_shares
+from jmedllm.exam.sharding import sit_shares
 from jmedllm.files import locked
 from jmedllm.models import Request, Writing
 from jmedllm.models.local import LocalModel, load_model
 from jmedllm.models.scratch import Scratch, build
 from jmedllm.precision import choose_precision
+from jmedllm.processes import Place
 from jmedllm.report import collect
 
 CPU = choose_precision("float32", "cpu")
@@ -344,8 +344,6 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
     exam = own_exam(tmp_path / "exam.jsonl", count=5)
     settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
     sat = papers(settings, Prompting(), Path("unused"))
-    monkeypatch.setattr("jmedllm.exam.sharding._together", nullcontext)
-    monkeypatch.setattr("jmedllm.exam.sharding._wait", lambda: None)
     monkeypatch.setattr("jmedllm.exam.sharding._agree", lambda problem, here: None)
     shaping = model_settings(tiny_model, CPU, name="tiny")
     model = load_model(tiny_model, CPU, name="tiny")

@@ -11,13 +11,14 @@ from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
 from jmedllm.exam.question import LANGUAGES, Language
 from jmedllm.exam.selection import SELECTIONS, select
-from jmedllm.exam.sharding import join_shares, place, remove_empty_shares, sit_shares
+from jmedllm.exam.sharding import join_shares, remove_empty_shares, sit_shares
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
 from jmedllm.models import Model
 from jmedllm.models.folder import Quantization, fingerprint, quantization_of, require_adapter, require_model
 from jmedllm.precision import Precision
+from jmedllm.processes import place
 from jmedllm.settings import Settings
 
 Engine = Literal["transformers", "vllm"]

@@ -4,12 +4,10 @@ Shares are whole questions that nobody has answered yet, so a killed exam goes o
 the joined file is the one that a single process writes.
 """
 
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +16,7 @@ from jmedllm.exam.records import read_finished
 from jmedllm.exam.sitting import Paper, Sitting, adopt, sit
 from jmedllm.files import LOCK, locked
 from jmedllm.models import Model
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which process this is.
-
-    Attributes:
-        rank: number of the process, from 0.
-        local_rank: number among those of its machine, which is the number of its GPU.
-        size: how many there are.
-    """
-
-    rank: int
-    local_rank: int
-    size: int
-
-
-def place() -> Place:
-    """What torchrun says of this process; alone without it."""
-    rank, local_rank, size = (int(os.environ.get(name, d)) for name, d in DEFAULTS.items())
-    return Place(rank, local_rank, size)
-
-
-DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+from jmedllm.processes import Place, together, wait
 
 
 def sit_shares(
@@ -58,11 +33,11 @@ def sit_shares(
         InputError: see `sit`.
     """
     sittings = []
-    with _together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
+    with together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
         for paper in papers:
             if here.rank == 0:
                 join_shares(paper, settings, output)
-            _wait()
+            wait()
             share = _missing(paper, output)[here.rank :: here.size]
             problem = None
             try:
@@ -74,7 +49,7 @@ def sit_shares(
             if here.rank == 0:
                 join_shares(paper, settings, output)
                 sittings.append(sit(paper, settings, load, output))
-            _wait()
+            wait()
         if here.rank == 0:
             remove_empty_shares(output)
     return sittings
@@ -116,23 +91,6 @@ def _missing(paper: Paper, output: Path) -> list[Any]:
     there = read_finished(file) if file.exists() else {}
     waiting = {shown.question.id for shown in paper.showings() if shown.key not in there}
     return [question for question in paper.questions if question.id in waiting]
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
-def _wait() -> None:
-    import torch.distributed as dist
-
-    dist.barrier()
 
 
 def _agree(problem: str | None, here: Place) -> None:
