@@ -31,15 +31,23 @@ def shared() -> Path:
 TEXTS = ("ビタミンCの欠乏で壊血病になる。", "A lack of vitamin C leads to scurvy.")
 
 
-def build_tiny(folder: Path, *, seed: int = 1, architecture: str = "qwen2", context: int = 512) -> Path:
+def build_tiny(
+    folder: Path,
+    *,
+    seed: int = 1,
+    architecture: str = "qwen2",
+    context: int = 512,
+    hidden_size: int = 32,
+    layers: int = 2,
+) -> Path:
     """A real model of some thousand parameters, in a fraction of a second."""
     from jmedllm.models.scratch import Scratch, build
 
     shape = Scratch(
         architecture=architecture,
         vocabulary=320,
-        hidden_size=32,
-        layers=2,
+        hidden_size=hidden_size,
+        layers=layers,
         feed_forward=64,
         context=context,
     )

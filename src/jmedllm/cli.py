@@ -168,8 +168,7 @@ def merge(
     device: Device = "auto",
 ) -> None:
     """Fold an adapter into its base: a plain model directory, measured against the model that was trained."""
-    from jmedllm.corpus.read import read_documents
-    from jmedllm.deploy.divergence import TEXTS
+    from jmedllm.deploy.divergence import TEXTS, read_texts
     from jmedllm.deploy.merge import Merging
     from jmedllm.deploy.merge import merge as merge_into
     from jmedllm.models.folder import resolve
@@ -182,7 +181,7 @@ def merge(
         adapter,
         output,
         choose_precision(precision, device),
-        texts=TEXTS if text is None else [document.text for document in read_documents(text)],
+        texts=TEXTS if text is None else read_texts(text),
         accepted=settings.accept_divergence,
     )
     far = merged.divergence

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from jmedllm.deploy.merge import Merging
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known, split_language
 from jmedllm.exam.prompts.asking import Prompting
@@ -125,6 +126,7 @@ class Recipe(Settings):
     evaluate: Evaluate | None = None
     mfpt: Mfpt | None = None
     mpeft: Mpeft | None = None
+    merge: Merging = Merging()
     exam: RecipeExam | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 

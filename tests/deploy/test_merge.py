@@ -1,5 +1,7 @@
 """A merged model says what base and adapter said together."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +10,18 @@ import torch
 
 from conftest import build_tiny
 from jmedllm.corpus.pack import Sample, pack_examples
+from jmedllm.deploy.divergence import TEXTS, Divergence
 from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
-from jmedllm.models.loading import load_adapter, load_network
+from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
-from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.adapter import Adapter, add_adapter, to_plain
 from jmedllm.training.loop import Optimization, train
 
 CPU = torch.device("cpu")
+FLOAT32 = choose_precision("float32", "cpu")
 IDS = torch.arange(1, 33)[None]
 
 
@@ -26,46 +30,169 @@ def log_probs(network: Any) -> torch.Tensor:
     return network(IDS).logits.float().log_softmax(-1)[0]
 
 
+def adapt(base: Path, folder: Path, **settings: Any) -> Path:
+    """An adapter with every trained number moved a little."""
+    adapter = Adapter(r=4, alpha=8, **settings)
+    network = add_adapter(load_network(base, "auto", CPU, quantization=adapter.quantization), adapter, seed=0)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
+    save_adapter(to_plain(network), folder, origin)
+    return folder
+
+
+def in_shards(base: Path, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """The same model in many files."""
+    load_network(base, dtype, CPU).save_pretrained(folder, max_shard_size="10KB")
+    load_tokenizer(base).save_pretrained(folder)
+    assert len(list(folder.glob("model-*.safetensors"))) > 3
+    return folder
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "pissa"])
+def test_the_merge_is_that_of_peft(tiny_model: Path, tmp_path: Path, kind: Any, quantization: Any) -> None:
+    base = in_shards(tiny_model, tmp_path / "base")
+    adapter = adapt(base, tmp_path / "adapter", kind=kind, quantization=quantization)
+    merged = merge(base, adapter, tmp_path / "merged", FLOAT32)
+    assert merged.divergence.nats < 1e-6 and merged.divergence.tokens == 512
+    network = load_network(base, "auto", CPU, quantization=quantization)
+    if quantization == "nf4":
+        network = network.dequantize().float()
+    by_peft = load_adapter(network, adapter, base).merge_and_unload()
+    ours = load_network(tmp_path / "merged", "auto", CPU)
+    for (name, expected), found in zip(by_peft.named_parameters(), ours.parameters(), strict=True):
+        assert torch.allclose(found, expected, rtol=0, atol=1e-6), name
+
+
 def test_the_merged_model_equals_base_and_adapter(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     base = log_probs(load_network(tiny_model, "auto", CPU))
     together = log_probs(load_adapter(load_network(tiny_model, "auto", CPU), tiny_adapter, tiny_model))
-    assert merge(tiny_model, tiny_adapter, tmp_path / "merged") == fingerprint(tmp_path / "merged")
+    found = merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
+    assert found.fingerprint == fingerprint(tmp_path / "merged")
     merged = log_probs(load_network(tmp_path / "merged", "auto", CPU))
     assert torch.allclose(merged, together, atol=1e-5)
     assert not torch.allclose(merged, base, atol=1e-2)
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (tmp_path / "merged" / file).read_bytes() == (tiny_model / file).read_bytes()
+
+
+def test_a_4_bit_merge_takes_the_layers_beside_the_adapter_from_4_bits_too(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    adapter = adapt(tiny_model, tmp_path / "adapter", targets="qkv", quantization="nf4")
+    merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
+    held = load_network(tiny_model, "auto", CPU, quantization="nf4").dequantize().float()
+    merged = load_network(tmp_path / "merged", "auto", CPU)
+    original = load_network(tiny_model, "auto", CPU)
+    mlp = [network.model.layers[0].mlp.up_proj.weight for network in (merged, held, original)]
+    assert torch.equal(mlp[0], mlp[1]) and not torch.equal(mlp[0], mlp[2])
+    embeddings = [network.model.embed_tokens.weight for network in (merged, original)]
+    assert torch.equal(*embeddings)
 
 
 def test_only_the_same_merge_may_be_in_the_output(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
-    merge(tiny_model, tiny_adapter, tmp_path / "merged")
+    first = merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
     (tmp_path / "merged" / "notes.txt").write_text("mine", encoding="utf-8")
-    merge(tiny_model, tiny_adapter, tmp_path / "merged")
+    assert merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32) == first
     assert (tmp_path / "merged" / "notes.txt").read_text(encoding="utf-8") == "mine"
     (tmp_path / "merged" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="merged is not empty; choose another --output"):
-        merge(tiny_model, tiny_adapter, tmp_path / "merged")
+        merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
     another = build_tiny(tmp_path / "another", seed=3)
     before = fingerprint(another)
     with pytest.raises(InputError, match="another is not empty; choose another --output"):
-        merge(tiny_model, tiny_adapter, another)
+        merge(tiny_model, tiny_adapter, another, FLOAT32)
     assert fingerprint(another) == before
 
 
-def test_merging_keeps_the_format_of_the_base(tiny_adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
-    import json
-
-    network = load_network(tiny_model, torch.bfloat16, CPU)
-    network.save_pretrained(tmp_path / "half")
-    for file in tiny_model.glob("tokenizer*"):
-        (tmp_path / "half" / file.name).write_bytes(file.read_bytes())
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    for file in tiny_adapter.iterdir():
-        (adapter / file.name).write_bytes(file.read_bytes())
-    (adapter / "jmedllm.json").write_text(
-        json.dumps({"base": "half", "base_fingerprint": fingerprint(tmp_path / "half")})
-    )
-    merge(tmp_path / "half", adapter, tmp_path / "merged")
+def test_merging_keeps_the_format_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
+    half = in_shards(tiny_model, tmp_path / "half", torch.bfloat16)
+    adapter = adapt(half, tmp_path / "adapter")
+    merged = merge(half, adapter, tmp_path / "merged", FLOAT32)
     assert load_network(tmp_path / "merged", "auto", CPU).dtype == torch.bfloat16
+    assert 0 < merged.divergence.nats < 1e-4  # the sum is rounded once
+
+
+def test_too_large_a_divergence_refuses_the_merge_and_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    half = in_shards(tiny_model, tmp_path / "half", torch.bfloat16)
+    adapter = adapt(half, tmp_path / "adapter")
+    with pytest.raises(InputError) as error:
+        merge(half, adapter, tmp_path / "merged", FLOAT32, accepted=1e-9)
+    told = str(error.value)
+    assert "differs from the trained one by " in told and "nats a token, more than 1e-09; accept it with" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "half"]
+    accepted = merge(half, adapter, tmp_path / "merged", FLOAT32, accepted=1e-2)
+    assert f"by {accepted.divergence.nats:.2g} nats" in told
+    origin = json.loads((tmp_path / "merged" / "jmedllm.json").read_text(encoding="utf-8"))
+    assert Divergence(**origin["divergence"]) == accepted.divergence
+
+
+def test_a_merge_that_forgets_the_adapter_is_told_by_its_divergence(
+    tiny_model: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "jmedllm.deploy.merge.rewrite", lambda source, target, changes: shutil.copy(source, target)
+    )
+    with pytest.raises(InputError, match=r"nats a token, more than 0\.01"):
+        merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
+
+
+def test_the_text_to_compare_on_can_be_given(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    found = merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32, texts=["脚気"])
+    assert found.divergence.tokens == len(tokenizer("脚気")["input_ids"])
+    with pytest.raises(InputError, match="text to compare the models on is empty; give another --text"):
+        merge(tiny_model, tiny_adapter, tmp_path / "other", FLOAT32, texts=[""])
+    assert all(text == text.strip() and text for text in TEXTS)
+
+
+def damaged(adapter: Path, folder: Path, **config: Any) -> Path:
+    """A copy without origin, so that nothing but its files tells what it is."""
+    shutil.copytree(adapter, folder, ignore=shutil.ignore_patterns("jmedllm.json"))
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | config), encoding="utf-8")
+    return folder
+
+
+# what the adapter's configuration says: message
+STRANGE = [
+    ({"init_lora_weights": "pissa_niter_4"}, "was trained on a base that pissa_niter_4 had changed; convert it"),
+    ({"modules_to_save": ["lm_head"]}, "modules_to_save is nothing a merge knows"),
+    ({"bias": "all"}, "LORA with bias all is nothing a merge knows"),
+    ({"peft_type": "IA3"}, "IA3 with bias none is nothing a merge knows"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), STRANGE)
+def test_an_adapter_that_a_merge_does_not_know_is_refused(
+    tiny_model: Path, tiny_adapter: Path, tmp_path: Path, config: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        merge(tiny_model, damaged(tiny_adapter, tmp_path / "a", **config), tmp_path / "merged", FLOAT32)
+
+
+def test_an_adapter_for_another_base_is_refused(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    wider = build_tiny(tmp_path / "wider", hidden_size=64)
+    with pytest.raises(InputError, match="trained on base"):
+        merge(wider, tiny_adapter, tmp_path / "merged", FLOAT32)
+    nameless = damaged(tiny_adapter, tmp_path / "a")
+    with pytest.raises(InputError, match=r"adapts model.layers.0.mlp.down_proj \[32, 64\], but .* has \[64, 64\]"):
+        merge(wider, nameless, tmp_path / "merged", FLOAT32)
+    shorter = build_tiny(tmp_path / "shorter", layers=1)
+    with pytest.raises(InputError, match=r"adapts model.layers.1.mlp.down_proj .* has no such layer; give"):
+        merge(shorter, nameless, tmp_path / "merged", FLOAT32)
+
+
+def test_a_missing_shard_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    base = in_shards(tiny_model, tmp_path / "base")
+    adapter = adapt(base, tmp_path / "adapter")
+    lost = sorted(base.glob("model-*.safetensors"))[1]
+    lost.unlink()
+    with pytest.raises(InputError, match=f"{lost.name} is missing, though model.safetensors.index.json lists it"):
+        merge(base, adapter, tmp_path / "merged", FLOAT32)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
@@ -79,7 +206,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(architect
         network,
         pack_examples(samples, 32, 0),
         Optimization(steps=30, learning_rate=2e-2, batch=2),
-        choose_precision("float32", "cpu"),
+        FLOAT32,
         tmp_path / "stage",
         seed=0,
         identity="x",
@@ -91,8 +218,8 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(architect
     assert len(learned) == 14 and min(learned) > 1e-3
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": "nf4"}
     save_adapter(network, tmp_path / "adapter", origin)
-    merge(base, tmp_path / "adapter", tmp_path / "merged")
-    merged = log_probs(load_network(tmp_path / "merged", "auto", CPU))
+    merged = merge(base, tmp_path / "adapter", tmp_path / "merged", FLOAT32)
+    assert merged.divergence.nats < 1e-5
     as_trained = log_probs(network.train())  # evaluated on a CPU, bitsandbytes would pack 4-bit weights
-    divergence = (as_trained.exp() * (as_trained - merged)).sum(-1).mean().item()
-    assert divergence < 1e-3
+    found = log_probs(load_network(tmp_path / "merged", "auto", CPU))
+    assert (as_trained.exp() * (as_trained - found)).sum(-1).mean().item() < 1e-5

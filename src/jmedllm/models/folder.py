@@ -71,8 +71,34 @@ def require_model(folder: Path) -> None:
         raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
+    weight_files(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError(f"model {folder}: no tokenizer (tokenizer.json); copy the base model's tokenizer files")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads a model's weights from: the one, or all that the index lists.
+
+    Raises:
+        InputError: one of those listed is missing, or the index is none.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file() or (folder / "model.safetensors").is_file():
+        return sorted(folder.glob("*.safetensors"))
+    listed = read_json(index)
+    if not isinstance(listed, dict) or not isinstance(listed.get("weight_map"), dict):
+        raise InputError(f"{index}: no weight_map; copy the model again")
+    files = [folder / name for name in sorted(set(listed["weight_map"].values()))]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"model {folder}: {file.name} is missing, though {index.name} lists it; copy it too")
+    return files
+
+
+def model_files(folder: Path) -> list[Path]:
+    """All files that belong to a model besides its weights, among them the index of the weights."""
+    files = {file for pattern in _HUB_FILES[1:] for file in folder.glob(pattern) if file.name != ORIGIN}
+    return sorted(files)
 
 
 def fingerprint(folder: Path) -> str:

@@ -17,6 +17,7 @@ def be_quiet() -> None:
 
     logging.set_verbosity_error()
     getLogger("bitsandbytes").setLevel(ERROR)
+    getLogger("accelerate.big_modeling").setLevel(ERROR)
     logging.disable_progress_bar()
     # peft still calls what transformers has renamed; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=r"`is_gradient_checkpointing`", category=FutureWarning)

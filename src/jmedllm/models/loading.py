@@ -78,6 +78,57 @@ def load_network(
     return network if options else network.to(device)
 
 
+def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """Load a model to be run once: its weights stay in their files and are read as each layer is reached.
+
+    A GPU takes as many layers as it has room for.
+
+    Raises:
+        InputError: the directory is no model that can be loaded.
+    """
+    go_offline()
+    from transformers import AutoModelForCausalLM
+
+    require_model(folder)
+    be_quiet()
+    with loading(f"model {folder}"):
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            device_map="auto" if device.type == "cuda" else {"": "disk"},
+        )
+
+
+def layers_in_4_bits(folder: Path) -> frozenset[str]:
+    """Names of the layers that `quantization="nf4"` holds in 4 bits; reads no weights."""
+    go_offline()
+    from transformers import AutoModelForCausalLM
+
+    require_model(folder)
+    with loading(f"model {folder}"):
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, device_map={"": "meta"}, quantization_config=_nf4()
+        )
+    return frozenset(name for name, layer in network.named_modules() if type(layer).__name__ == "Linear4bit")
+
+
+def in_4_bits(weight: torch.Tensor) -> torch.Tensor:
+    """What a weight [out, in] becomes when it is held in 4 bits and written out again."""
+    config = _nf4()
+    import bitsandbytes
+
+    library: Any = bitsandbytes
+    held = library.nn.Params4bit(
+        weight,
+        requires_grad=False,
+        quant_type=config.bnb_4bit_quant_type,
+        compress_statistics=config.bnb_4bit_use_double_quant,
+    ).to(weight.device)
+    return torch.as_tensor(library.functional.dequantize_4bit(held.data, held.quant_state))
+
+
 def _nf4() -> Any:
     from importlib.util import find_spec
 

@@ -10,14 +10,28 @@ from jmedllm.stages.models import tuned_fingerprint, tuned_folder
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return {"model": tuned_fingerprint(run), "adapter": run.made["mpeft"]["adapter"]}
+    return {
+        "model": tuned_fingerprint(run),
+        "adapter": run.made["mpeft"]["adapter"],
+        "precision": run.precision.name,
+    }
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     folder = own_folder(run.folder / "merge", identity)
     rmtree(folder / "model", ignore_errors=True)  # one that has lost a file since
-    merged = merge(tuned_folder(run), run.folder / "mpeft" / "adapter", folder / "model")
-    return {"model": merged, "files": files_in(run, "merge/model")}
+    merged = merge(
+        tuned_folder(run),
+        run.folder / "mpeft" / "adapter",
+        folder / "model",
+        run.precision,
+        accepted=run.recipe.merge.accept_divergence,
+    )
+    return {
+        "model": merged.fingerprint,
+        "divergence": merged.divergence.nats,
+        "files": files_in(run, "merge/model"),
+    }
 
 
 def _wanted(recipe: Recipe) -> bool:

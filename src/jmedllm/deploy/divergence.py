@@ -1,0 +1,117 @@
+"""How far a merged model is from the model that was trained."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.models.encoding import encode
+from jmedllm.models.folder import quantization_of
+from jmedllm.models.loading import load_adapter, load_from_disk, load_network, load_tokenizer
+from jmedllm.precision import Precision
+
+TEXTS = (
+    "68歳の男性。3日前からの発熱と咳嗽を主訴に来院した。体温38.6℃、脈拍104/分、呼吸数24/分。右下肺野に"
+    "coarse cracklesを聴取し、胸部エックス線写真で同部位に浸潤影を認める。市中肺炎と診断し、喀痰のGram染色と"
+    "血液培養を行ったうえで抗菌薬の投与を開始した。",
+    "A 54-year-old woman comes to the clinic because of increasing thirst and frequent urination for two months. "
+    "Her fasting plasma glucose is 162 mg/dL and her hemoglobin A1c is 7.9 %. Metformin is started, and she is "
+    "advised to have her eyes and feet examined every year.",
+    "利尿薬のうちスピロノラクトンはアルドステロン受容体に拮抗し、カリウムの排泄を抑える。腎機能が低下した患者では"
+    "高カリウム血症に注意し、血清カリウム値と心電図を定期的に確認する。",
+    "The rotator cuff consists of four muscles that hold the head of the humerus in its socket. A tear of the "
+    "supraspinatus tendon is felt as pain when the arm is lifted sideways, and is best seen by ultrasound or MRI.",
+)
+"""Medical text in both languages, of our own, that no corpus holds."""
+
+_TOKENS = 512
+"""At most: their predictions over 152k words take 0.3 GB."""
+
+_LENGTH = 256
+"""Tokens of a text that are read."""
+
+_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Mean over `tokens` positions of KL(trained || merged) of the next token, in nats."""
+
+    nats: float
+    tokens: int
+
+    def record(self) -> dict[str, Any]:
+        """For the file beside the model."""
+        return asdict(self)
+
+
+def read_texts(path: Path) -> list[str]:
+    """The paragraphs of a text file: what blank lines part.
+
+    Raises:
+        InputError: the file is missing, or not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; give a text file in UTF-8") from error
+    return [part.strip() for part in text.split("\n\n") if part.strip()]
+
+
+@torch.no_grad()
+def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], precision: Precision) -> Divergence:
+    """Hold a merged model against base and adapter as they were trained, both computing in `precision`.
+
+    One is in memory at a time; the merged one stays on the disk and is read layer by layer.
+
+    Raises:
+        InputError: the texts hold nothing to compare on, or a model cannot be loaded.
+    """
+    tokenizer = load_tokenizer(base)
+    sequences = _cut(encode(tokenizer, texts))
+    if not sequences:
+        raise InputError("merge: the text to compare the models on is empty; give another --text")
+    network = load_network(base, precision.dtype, precision.device, quantization=quantization_of(adapter))
+    trained = list(_logits(load_adapter(network, adapter, base), sequences, precision.device))
+    del network
+    gc.collect()
+    network = load_from_disk(merged, precision.dtype, precision.device)
+    total = sum(
+        _kl(expected, found)
+        for expected, found in zip(trained, _logits(network, sequences, precision.device), strict=True)
+    )
+    tokens = sum(map(len, sequences))
+    return Divergence(round(max(0.0, total / tokens), 9), tokens)  # what is less is rounding
+
+
+def _cut(encoded: Sequence[Sequence[int]]) -> list[list[int]]:
+    room, kept = _TOKENS, []
+    for ids in encoded:
+        if taken := list(ids[: min(room, _LENGTH)]):
+            kept.append(taken)
+            room -= len(taken)
+    return kept
+
+
+def _logits(network: Any, sequences: Sequence[Sequence[int]], device: torch.device) -> Iterator[torch.Tensor]:
+    network.eval()
+    for module in network.modules():
+        if type(module).__name__ == "Linear4bit":
+            # On a CPU bitsandbytes computes otherwise when evaluated than when trained.
+            module.train()
+    for ids in sequences:
+        yield network(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0].float().cpu()
+
+
+def _kl(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Sum of KL over the rows of two [T, V] logits, in double precision a few rows at a time."""
+    total = 0.0
+    for start in range(0, len(expected), _ROWS):
+        p = expected[start : start + _ROWS].double().log_softmax(-1)
+        q = found[start : start + _ROWS].double().log_softmax(-1)
+        total += (p.exp() * (p - q)).sum().item()
+    return total
