@@ -1,69 +1,258 @@
-"""Raw medical text from files."""
+"""Raw medical text from files: text, Markdown, lines of JSON, HTML, PDF, and these compressed."""
 
-from collections.abc import Iterator
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-from jmedllm.errors import InputError
-from jmedllm.files import read_jsonl
+from jmedllm.corpus.decode import decode
+from jmedllm.corpus.html import html_text
+from jmedllm.corpus.pdf import pdf_text
+from jmedllm.errors import InputError, unknown
 
-SUFFIXES = (".jsonl", ".txt", ".md")
+LINES = (".jsonl", ".ndjson")
+KINDS = (*LINES, ".txt", ".md", ".html", ".htm", ".pdf")
+COMPRESSED = (".gz", ".zst")
+
+_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One raw text. `language` is "ja", "en" or None where the source does not say."""
+    """One text. `language` is "ja", "en", "other" or None where nothing says it.
+
+    Attributes:
+        where: file, and line in it, that the text was read from.
+    """
 
     id: str
     text: str
     language: str | None = None
     source: str | None = None
     license: str | None = None
+    title: str | None = None
+    where: str = ""
 
 
-def read_documents(path: Path) -> Iterator[Document]:
-    """Yield the documents of a file (.jsonl with a `text` field, .txt, .md) or of all such files below a folder.
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file, or a line of one, that could not be read, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A file, or a stretch of whole lines of one.
+
+    Attributes:
+        start: first byte.
+        end: byte behind the last; None for a whole file.
+        line: number of the first line, from 1.
+    """
+
+    path: Path
+    start: int = 0
+    end: int | None = None
+    line: int = 1
+
+
+def kind(path: Path) -> str | None:
+    """What a file holds, by its name, as one of `KINDS`; None if it is none of them."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in KINDS else None
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the name says that a file is compressed."""
+    return path.suffix.lower() in COMPRESSED
+
+
+def find_files(inputs: Sequence[Path]) -> list[Path]:
+    """The readable files among the inputs and below their folders: inputs in order, files of a folder by name.
 
     Raises:
-        InputError: nothing readable is there, or a line has no text; names file and line.
+        InputError: an input is missing, or none of its files is of a kind that is read.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
-        if not files:
-            raise InputError(f"corpus {path}: no {', '.join(SUFFIXES)} files below this folder")
-        for file in files:
-            yield from _read_file(file)
-    else:
-        yield from _read_file(path)
+    known = f"{', '.join(KINDS)}, also as {' or '.join(COMPRESSED)}"
+    found: dict[Path, None] = {}
+    for path in inputs:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if kind(file) and file.is_file())
+            if not files:
+                raise InputError(f"corpus {path}: no file below this folder can be read; these can: {known}")
+        elif not path.exists():
+            raise InputError(f"corpus {path}: no such file or folder")
+        elif not kind(path):
+            raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; these can be: {known}")
+        else:
+            files = [path]
+        found |= dict.fromkeys(files)
+    return list(found)
 
 
-def _read_file(path: Path) -> Iterator[Document]:
-    if path.suffix == ".jsonl":
-        yield from _read_lines(path)
-    elif path.suffix in SUFFIXES:
+def read_documents(path: Path, field: str = "text") -> Iterator[Document]:
+    """The documents of a file or of all files below a folder, as they are and without a gap.
+
+    Raises:
+        InputError: nothing readable is there, or something of it cannot be read; names file and line.
+    """
+    for file in find_files([path]):
+        for found in read(Extent(file), field):
+            if isinstance(found, Unread):
+                raise InputError(f"{found.where}: {found.reason}")
+            yield found
+
+
+def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
+    """The documents of a file or a stretch of it; what cannot be read is told, and the rest is read on.
+
+    Args:
+        field: the key that holds the text in lines of JSON.
+    """
+    path = extent.path
+    try:
+        if kind(path) in LINES:
+            for number, raw in numbered_lines(extent):
+                yield _from_line(path, number, raw, field)
+        else:
+            with open_any(path) as handle:
+                yield _from_file(path, handle.read())
+    except InputError as error:
+        yield Unread(str(path), str(error))
+
+
+def open_any(path: Path) -> BinaryIO:
+    """Open a file for its bytes, uncompressed.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        if path.suffix.lower() == ".gz":
+            return cast(BinaryIO, _Checked(gzip.open(path, "rb")))
+        if path.suffix.lower() == ".zst":
+            import zstandard
+
+            return cast(BinaryIO, _Checked(zstandard.open(path, "rb")))
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+
+
+class _Checked:
+    """A decompressed stream that says in one line what is wrong with the file."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __enter__(self) -> "_Checked":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stream.close()
+
+    def read(self, size: int = -1) -> bytes:
+        import zstandard
+
         try:
-            yield Document(id=path.name, text=path.read_text(encoding="utf-8-sig"), source=path.name)
-        except FileNotFoundError:
-            raise InputError(f"corpus {path}: no such file or folder") from None
-        except OSError as error:
-            raise InputError(f"corpus {path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"corpus {path}: not UTF-8: {error.reason}; convert it to UTF-8") from error
-    elif path.exists():
-        raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; use {', '.join(SUFFIXES)}")
+            data: bytes = self.stream.read(size)
+        except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
+            raise InputError(f"is broken: {error}; the rest of it is lost") from None
+        return data
+
+
+def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each line that is not blank.
+
+    Raises:
+        InputError: the file cannot be read, or no further.
+    """
+    with open_any(extent.path) as handle:
+        if extent.start:
+            handle.seek(extent.start)
+        left = None if extent.end is None else extent.end - extent.start
+        rest, number = b"", extent.line
+        while data := handle.read(_BUFFER if left is None else min(_BUFFER, left)):
+            left = None if left is None else left - len(data)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    yield number, line
+                number += 1
+        if rest.strip():
+            yield number, rest
+
+
+def _from_line(path: Path, number: int, raw: bytes, field: str) -> Document | Unread:
+    where = f"{path}:{number}"
+    try:
+        row = json.loads(decode(raw)[0])
+    except InputError as error:
+        return Unread(where, str(error))
+    except json.JSONDecodeError as error:
+        return Unread(where, f"broken JSON: {error.msg}")
+    except RecursionError:
+        return Unread(where, "broken JSON: nested too deeply")
+    if not isinstance(row, dict):
+        return Unread(where, f"expected a JSON object in braces, found {type(row).__name__}")
+    text = row.get(field)
+    if not isinstance(text, str):
+        return Unread(where, f"field {field!r} is no text")
+    return Document(
+        id=f"{path.name}:{number}" if row.get("id") is None else str(row["id"]),
+        text=_whole_characters(text),
+        language=_said(row, "lang") or _said(row, "language"),
+        source=_said(row, "source") or path.name,
+        license=_said(row, "license"),
+        title=_said(row, "title"),
+        where=where,
+    )
+
+
+def _said(row: dict[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    return _whole_characters(str(value)) if value else None
+
+
+def _whole_characters(text: str) -> str:
+    """Without halves of characters, which JSON can escape and UTF-8 cannot write."""
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+
+
+def _from_file(path: Path, raw: bytes) -> Document:
+    title = None
+    if kind(path) == ".pdf":
+        text = pdf_text(raw)
+    elif kind(path) in (".html", ".htm"):
+        text, title = html_text(raw)
     else:
-        raise InputError(f"corpus {path}: no such file or folder")
+        text = decode(raw)[0]
+    return Document(path.name, text, source=path.parent.name or None, title=title or None, where=str(path))
 
 
-def _read_lines(path: Path) -> Iterator[Document]:
-    for number, row in read_jsonl(path):
-        text = row.get("text")
-        if not isinstance(text, str):
-            raise InputError(f"{path}:{number}: field 'text' must be a string; it holds the document")
-        yield Document(
-            id=f"{path.name}:{number}" if row.get("id") is None else str(row["id"]),
-            text=text,
-            language=row.get("lang") or row.get("language"),
-            source=row.get("source"),
-            license=row.get("license"),
-        )
+def require_field(path: Path, field: str) -> None:
+    """Check that the first line of a file that is an object holds its text where it is looked for.
+
+    A wrong field name must not cost a run in which every line is reported.
+
+    Raises:
+        InputError: it has no such field; names the nearest one.
+    """
+    with suppress(json.JSONDecodeError, RecursionError):
+        for number, raw in numbered_lines(Extent(path)):
+            row = json.loads(decode(raw)[0])
+            if isinstance(row, dict) and not isinstance(row.get(field), str):
+                texts = [str(key) for key, value in row.items() if isinstance(value, str)]
+                raise InputError(f"{path}:{number}: {unknown('text field', field, texts)}; choose it with --field")
+            return

@@ -1,0 +1,37 @@
+"""From the text of a file to the text that a model reads."""
+
+import re
+from dataclasses import dataclass
+
+from jmedllm.corpus.boilerplate import BOILERPLATE
+from jmedllm.corpus.characters import normalise
+from jmedllm.corpus.markup import MARKUP
+from jmedllm.corpus.pages import flow
+from jmedllm.corpus.rules import Removed, apply
+
+_SPACES = re.compile(r" +")
+_AROUND_LINES = re.compile(r"[ \t]*\n[ \t]*")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A clean text, and all that was taken out of it."""
+
+    text: str
+    removed: tuple[Removed, ...]
+
+
+def clean(text: str) -> Cleaned:
+    """Clean one document; a pure function, and idempotent for text without page breaks.
+
+    In this order: characters in one form, markup out, pages joined where "\\f" divides the text into pages,
+    boilerplate out; at most one space and one blank line in a row.
+    """
+    removed: list[Removed] = []
+    text = apply(MARKUP, normalise(text), removed)
+    if "\f" in text:
+        text = flow(text, removed)
+    text = _AROUND_LINES.sub("\n", _SPACES.sub(" ", text)).strip()
+    text = _AROUND_LINES.sub("\n", apply(BOILERPLATE, text, removed))
+    return Cleaned(_BLANK_LINES.sub("\n\n", text).strip(), tuple(removed))
