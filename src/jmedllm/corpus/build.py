@@ -1,0 +1,185 @@
+"""From raw files to a clean corpus: read, clean, deduplicate, decontaminate, report.
+
+    files ─ parts ─► read, clean, sign (processes) ─► duplicates (one) ─► leave out, cut (processes) ─► documents
+
+Each part's products are kept until the end, so a killed build goes on where it stopped. Every order is the order
+of the files: the corpus is the same, byte for byte, from any number of processes.
+"""
+
+import pickle
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from jmedllm import __version__
+from jmedllm.corpus.decontaminate import index
+from jmedllm.corpus.dedup import Seen
+from jmedllm.corpus.report import NAME, write_reports
+from jmedllm.corpus.spread import spread
+from jmedllm.corpus.steps import Workshop, finish, places, prepare, signatures
+from jmedllm.corpus.summary import Summary, gather
+from jmedllm.corpus.survey import survey
+from jmedllm.errors import InputError
+from jmedllm.exam.question import Question, question_hash
+from jmedllm.files import (
+    LOCK,
+    atomic_file,
+    atomic_folder,
+    hash_file,
+    hash_text,
+    locked,
+    read_json,
+    require_ours,
+    to_json,
+    write_atomic,
+)
+from jmedllm.progress import progress
+
+_WORK = "parts"
+_MARK = "identity"
+FORMAT = 1
+"""Raised whenever the same input makes another corpus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built.
+
+    Attributes:
+        inputs: files and folders.
+        field: the key that holds the text in lines of JSON.
+        tokenizer: a tokenizer.json to count tokens with; None counts none.
+    """
+
+    inputs: tuple[Path, ...]
+    field: str = "text"
+    tokenizer: Path | None = None
+
+
+def build(order: Order, questions: Iterable[Question], output: Path, processes: int) -> Summary:
+    """Build a corpus in `output`, or go on with the one that a killed build left there.
+
+    `output` gets `documents-NNNNN.jsonl`, `removed.jsonl`, `corpus.md` and, last, `corpus.json`. A corpus that is
+    there already, of the same files, settings and questions, is left as it is.
+
+    Args:
+        questions: exam items that must not be in the corpus.
+        processes: how many work side by side; each holds a part of some megabytes.
+
+    Raises:
+        InputError: see `survey`; or no input holds any text, the output holds something else or cannot be written,
+            or a process died.
+    """
+    require_ours(output, LOCK)
+    with locked(output):
+        surveyed = survey(_sources(order.inputs), order.field)
+        asked = list(questions)
+        identity = _identity(order, surveyed.hashes, asked)
+        finished = read_json(output / NAME) if (output / NAME).is_file() else {}
+        if finished.get("identity") == identity and all((output / name).is_file() for name in finished["files"]):
+            shutil.rmtree(output / _WORK, ignore_errors=True)
+            return Summary(**finished)
+        workshop = Workshop(_workplace(output, identity), order.field, order.tokenizer)
+        numbers = range(len(surveyed.parts))
+        with progress("corpus", 2 * len(numbers)) as advance:
+            jobs = [job for job in enumerate(surveyed.parts) if not workshop.file(job[0], "cleaned.json").exists()]
+            advance(len(numbers) - len(jobs), "")
+            spread(partial(prepare, workshop=workshop), jobs, processes, lambda: advance(1, "read and cleaned"))
+            waiting = [number for number in numbers if not workshop.file(number, "finished.json").exists()]
+            advance(len(numbers) - len(waiting), "")
+            if waiting:
+                _find_duplicates(workshop, numbers)
+                with atomic_file(workshop.leaks) as handle:
+                    pickle.dump(index(asked), handle)
+            spread(partial(finish, workshop=workshop), waiting, processes, lambda: advance(1, "decontaminated"))
+        summary = Summary(
+            identity=identity,
+            version=__version__,
+            inputs=surveyed.hashes,
+            tokenizer=str(order.tokenizer) if order.tokenizer else None,
+            questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in asked).items())),
+            files={},
+            **gather(workshop, numbers),
+        )
+        return _publish(workshop, output, summary)
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files of documents of a corpus that was built whole, in their order.
+
+    Raises:
+        InputError: no whole corpus is there.
+    """
+    if not (folder / NAME).is_file():
+        raise InputError(f"{folder}: no whole corpus is here; build it with: jmedllm corpus build")
+    return [folder / name for name in read_json(folder / NAME)["files"]]
+
+
+def _sources(inputs: Sequence[Path]) -> list[Path]:
+    """The inputs, a corpus that was built before by its shards alone: its reports are no text."""
+    return list(chain.from_iterable(shards(path) if (path / NAME).is_file() else [path] for path in inputs))
+
+
+def _identity(order: Order, hashes: dict[str, str], questions: Sequence[Question]) -> str:
+    tokenizer = hash_file(order.tokenizer) if order.tokenizer else None
+    asked = hash_text("".join(question_hash(question) for question in questions))
+    return hash_text(to_json([FORMAT, __version__, list(hashes.items()), order.field, tokenizer, asked]))
+
+
+def _workplace(output: Path, identity: str) -> Path:
+    """The folder of the parts, emptied of those of another build, whose corpus goes, too."""
+    folder = output / _WORK
+    if not ((folder / _MARK).is_file() and (folder / _MARK).read_text(encoding="utf-8") == identity):
+        if (output / NAME).is_file():
+            stale = read_json(output / NAME)["files"]
+            (output / NAME).unlink()
+            for name in stale:
+                (output / name).unlink(missing_ok=True)
+        with atomic_folder(folder, _MARK) as empty:
+            write_atomic(empty / _MARK, identity)
+    return folder
+
+
+def _find_duplicates(workshop: Workshop, numbers: Iterable[int]) -> None:
+    """Go through all signatures in order; the first of equal documents stays."""
+    seen = Seen()
+    for number in numbers:
+        found: dict[str, Any] = {}
+        named = zip(
+            places(workshop.file(number, "cleaned.jsonl")),
+            signatures(workshop.file(number, "signatures")),
+            strict=True,
+        )
+        for position, (where, signed) in enumerate(named):
+            if duplicate := seen.add(where, signed):
+                found[str(position)] = {"where": where, "of": duplicate.name, "similarity": duplicate.similarity}
+        write_atomic(workshop.file(number, "duplicates.json"), to_json(found) + "\n")
+
+
+def _publish(workshop: Workshop, output: Path, summary: Summary) -> Summary:
+    """Move the documents to their place and write the reports; done again after a kill, it does the rest."""
+    files: dict[str, str] = {}
+    for report in sorted(workshop.folder.glob("*.finished.json")):
+        if read_json(report)["documents"]:
+            made, name = report.with_suffix(".jsonl"), f"documents-{report.name.partition('.')[0]}.jsonl"
+            if made.exists():
+                made.replace(output / name)
+            files[name] = hash_file(output / name)
+    if not files:
+        raise InputError(_nothing(summary))
+    summary = replace(summary, files=files)
+    write_reports(workshop, output, summary)
+    shutil.rmtree(workshop.folder)
+    return summary
+
+
+def _nothing(summary: Summary) -> str:
+    reasons = "".join(f"; {where} {reason}" for where, reason in summary.unread_named[:3])
+    return (
+        f"corpus: no text that can be used is in {len(summary.inputs):,} files{reasons}; give files that hold text"
+    )

@@ -1,0 +1,113 @@
+"""The files that tell of a corpus: corpus.json and corpus.md in numbers, removed.jsonl piece by piece."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from jmedllm.corpus.steps import Workshop
+from jmedllm.corpus.summary import Summary
+from jmedllm.corpus.tally import Amount, Column, Step
+from jmedllm.files import atomic_file, read_json, to_json, write_atomic
+
+NAME = "corpus.json"
+"""Written last: where it is, the corpus is whole."""
+
+STEPS: tuple[Step, ...] = get_args(Step)
+BY: Mapping[str, Column] = {"language": "language", "source": "source", "licence": "license"}
+_TOLD = 10
+_LARGEST = 30
+_EXAMPLE_CHARACTERS = 60
+
+
+def write_reports(workshop: Workshop, output: Path, summary: Summary) -> None:
+    """Write removed.jsonl, corpus.md and corpus.json, each whole or not at all."""
+    with atomic_file(output / "removed.jsonl") as handle:
+        for row in _removed(workshop, summary):
+            handle.write((to_json(row) + "\n").encode())
+    write_atomic(output / "corpus.md", markdown(summary))
+    write_atomic(output / NAME, to_json(asdict(summary), indent=1) + "\n")
+
+
+def _removed(workshop: Workshop, summary: Summary) -> Iterator[dict[str, Any]]:
+    """All that was not read, repeats a document or gives a question away, and examples of what rules removed."""
+    for rule, done in summary.cleaning.items():
+        for where, text in done["examples"]:
+            yield {"step": "clean", "reason": rule, "where": where, "text": text}
+    for path in sorted(workshop.folder.glob("*.cleaned.json")):
+        report = read_json(path)
+        for where, reason in report["unread"]:
+            yield {"step": "read", "reason": reason, "where": where}
+        for where in report["emptied"]:
+            yield {"step": "clean", "reason": "no text is left", "where": where}
+    for path in sorted(workshop.folder.glob("*.duplicates.json")):
+        for each in read_json(path).values():
+            yield {"step": "deduplicate", "reason": "repeats another document"} | each
+    for path in sorted(workshop.folder.glob("*.finished.json")):
+        for each in read_json(path)["leaked"]:
+            yield {"step": "decontaminate", "reason": "gives an exam question away"} | each
+
+
+def markdown(summary: Summary) -> str:
+    """The report for people."""
+    tokens = summary.tokenizer is not None
+    tally = summary.tally
+    unread = [f"- {where}: {reason}" for where, reason in summary.unread_named[:_TOLD]]
+    cleaning = [
+        f"| {rule} | {done['pieces']:,} | {done['characters']:,} | {_example(done['examples'])} |"
+        for rule, done in summary.cleaning.items()
+    ]
+    searched = ", ".join(f"{name} ({count:,})" for name, count in summary.questions.items())
+    leaked = [
+        f"- {name}: {each['items']:,} items in {each['spans']:,} spans" for name, each in summary.leaked.items()
+    ]
+    parts = [
+        ["# Corpus", "", f"{len(summary.inputs):,} files, read by jmedllm {summary.version}."],
+        ["What is left behind each step:", "", *_table("", tally.by(), tokens)],
+        *(
+            [f"## By {heading}", "", *_table(heading, tally.by(column), tokens)]
+            for heading, column in BY.items()
+        ),
+        ["## Not read", "", f"{summary.unread:,} files or lines could not be read.", *unread],
+        ["## Cleaned", "", "| rule | pieces | characters | for example |", "|---|---:|---:|---|", *cleaning],
+        [f"Documents of which nothing was left: {summary.emptied:,}."],
+        ["## Duplicates", "", f"{summary.duplicates['exact']:,} documents repeat an earlier one,"
+         f" {summary.duplicates['near']:,} nearly so; they are left out."],
+        ["## Exam questions", "", f"Searched for: {searched}." if searched else "No benchmark is installed: the"
+         " corpus was searched for no question.", *leaked],
+        ["Places, texts and questions are in removed.jsonl, hashes of all files in corpus.json."],
+    ]  # fmt: skip
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[Step, Amount]], tokens: bool) -> Iterator[str]:
+    """Documents, characters and tokens behind each step, one row for each name."""
+    units = ("documents", "characters", "tokens")[: 2 + tokens]
+    if not heading:
+        yield f"| | {' | '.join(units)} |"
+        yield "|---|" + "---:|" * len(units)
+        for steps in rows.values():
+            for step in STEPS:
+                yield f"| {step} | {' | '.join(_cells(steps.get(step, Amount()), units))} |"
+        return
+    yield f"| {heading} | {' | '.join(f'{unit} {end}' for unit in units for end in ('read', 'kept'))} |"
+    yield "|---|" + "---:|" * (2 * len(units))
+    for (name,), steps in list(rows.items())[:_LARGEST]:
+        first, last = (_cells(steps.get(step, Amount()), units) for step in (STEPS[0], STEPS[-1]))
+        pairs = [cell for both in zip(first, last, strict=True) for cell in both]
+        yield f"| {_plain(name)} | {' | '.join(pairs)} |"
+    if len(rows) > _LARGEST:
+        yield f"| and {len(rows) - _LARGEST:,} more, see corpus.json |" + " |" * (2 * len(units))
+
+
+def _cells(amount: Amount, units: tuple[str, ...]) -> list[str]:
+    return [f"{getattr(amount, unit):,}" for unit in units]
+
+
+def _example(examples: list[list[str]]) -> str:
+    return f"`{_plain(examples[0][1])[:_EXAMPLE_CHARACTERS]}`" if examples else ""
+
+
+def _plain(text: str) -> str:
+    """Fit for a cell of a table."""
+    return " ".join(text.replace("|", "¦").replace("`", "'").split())

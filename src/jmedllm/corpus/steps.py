@@ -1,0 +1,198 @@
+"""What a process does with one part: before duplicates are known, and after.
+
+A part's files lie beside one another, named by its number. Each is written whole or not at all, the report last,
+so that a report says that its step is done and need not be done again.
+"""
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jmedllm.corpus.clean import Cleaned, clean
+from jmedllm.corpus.decontaminate import Leaks, cut, find
+from jmedllm.corpus.dedup import signature
+from jmedllm.corpus.language import language
+from jmedllm.corpus.read import Document, Unread, read
+from jmedllm.corpus.survey import Part
+from jmedllm.corpus.tally import Amount, Tally
+from jmedllm.files import atomic_file, read_json, to_json, write_atomic
+
+EXAMPLES = 5
+"""Pieces of each cleaning rule that a part's report shows."""
+
+EXAMPLE_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where the parts lie, and what all processes need.
+
+    Attributes:
+        field: the key of the text in lines of JSON.
+        tokenizer: a tokenizer.json to count tokens with.
+    """
+
+    folder: Path
+    field: str
+    tokenizer: Path | None
+
+    def file(self, number: int, ending: str) -> Path:
+        """A file of a part."""
+        return self.folder / f"{number:05d}.{ending}"
+
+    @property
+    def leaks(self) -> Path:
+        """The pickled index of the exam questions."""
+        return self.folder / "questions.index"
+
+
+def prepare(job: tuple[int, Part], workshop: Workshop) -> None:
+    """Read and clean a part and sign its documents, in its order."""
+    number, part = job
+    tally, cleaning, unread, emptied = Tally(), _Cleaning(), [], []
+    count = _counter(workshop.tokenizer)
+    with (
+        atomic_file(workshop.file(number, "cleaned.jsonl")) as texts,
+        atomic_file(workshop.file(number, "signatures")) as signatures,
+    ):
+        for found in (each for extent in part for each in read(extent, workshop.field)):
+            if isinstance(found, Unread):
+                unread.append([found.where, found.reason])
+                continue
+            cleaned = clean(found.text)
+            cleaning.add(found, cleaned)
+            tag = language(cleaned.text)
+            tally.add("read", found, tag, Amount(1, len(found.text), count(found.text)))
+            if not cleaned.text:
+                emptied.append(found.where)
+                continue
+            document = replace(found, text=cleaned.text, language=tag, title=clean(found.title or "").text or None)
+            tokens = count(document.text)
+            tally.add("clean", document, tag, Amount(1, len(document.text), tokens))
+            texts.write(_line(row(document) | {"where": document.where, "tokens": tokens}))
+            pickle.dump(signature(document.text), signatures)
+    report = {"counts": tally.rows(), "unread": unread, "emptied": emptied, "cleaning": cleaning.report()}
+    write_atomic(workshop.file(number, "cleaned.json"), to_json(report) + "\n")
+
+
+def finish(number: int, workshop: Workshop) -> None:
+    """Leave out a part's duplicates and cut out exam questions."""
+    duplicates = read_json(workshop.file(number, "duplicates.json"))
+    leaks = _leaks(workshop.leaks)
+    tally, leaked, written = Tally(), [], 0
+    count = _counter(workshop.tokenizer)
+    with atomic_file(workshop.file(number, "finished.jsonl")) as texts:
+        for index, (document, tokens) in enumerate(_cleaned(workshop.file(number, "cleaned.jsonl"))):
+            if str(index) in duplicates:
+                continue
+            tag = document.language or "other"
+            tally.add("deduplicate", document, tag, Amount(1, len(document.text), tokens))
+            hits = find(leaks, document.text, tag)
+            leaked += [
+                {"where": document.where, "benchmark": hit.benchmark, "question": hit.question}
+                | {"text": document.text[hit.start : hit.end]}
+                for hit in hits
+            ]
+            pieces = cut(document.text, hits) if hits else [document.text]
+            for order, piece in enumerate(pieces, 1):
+                kept = replace(document, text=piece, id=f"{document.id}#{order}" if hits else document.id)
+                amount = Amount(1, len(piece), count(piece) if hits else tokens)
+                tally.add("decontaminate", document, tag, amount)
+                texts.write(_line(row(kept)))
+                written += 1
+    report = {"documents": written, "counts": tally.rows(), "leaked": leaked}
+    write_atomic(workshop.file(number, "finished.json"), to_json(report) + "\n")
+
+
+def row(document: Document) -> dict[str, Any]:
+    """A document as a line of the corpus."""
+    return {
+        "id": document.id,
+        "title": document.title or "",
+        "text": document.text,
+        "lang": document.language,
+        "source": document.source,
+        "license": document.license,
+    }
+
+
+def signatures(path: Path) -> Iterator[Any]:
+    """The signatures of a part's documents, in their order."""
+    with path.open("rb") as handle:
+        while handle.peek(1):
+            yield pickle.load(handle)
+
+
+def places(path: Path) -> Iterator[str]:
+    """Where each document of a part was read from."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["where"]
+
+
+def _cleaned(path: Path) -> Iterator[tuple[Document, int]]:
+    """A part's documents, each with its number of tokens."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            value = json.loads(line)
+            yield (
+                Document(
+                    value["id"], value["text"], value["lang"], value["source"], value["license"], value["title"],
+                    value["where"],
+                ),
+                value["tokens"],
+            )  # fmt: skip
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return (to_json(value) + "\n").encode()
+
+
+class _Cleaning:
+    """What the rules took out of a part, with examples."""
+
+    def __init__(self) -> None:
+        self.pieces: Counter[str] = Counter()
+        self.characters: Counter[str] = Counter()
+        self.examples: dict[str, dict[str, str]] = {}
+
+    def add(self, document: Document, cleaned: Cleaned) -> None:
+        for rule, text in cleaned.removed:
+            self.pieces[rule] += 1
+            self.characters[rule] += len(text)
+            shown = self.examples.setdefault(rule, {})
+            if len(shown) < EXAMPLES:
+                shown.setdefault(text[:EXAMPLE_CHARACTERS], document.where)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            rule: {
+                "pieces": self.pieces[rule],
+                "characters": self.characters[rule],
+                "examples": [[where, text] for text, where in self.examples[rule].items()],
+            }
+            for rule in sorted(self.pieces)
+        }
+
+
+@cache
+def _leaks(path: Path) -> Leaks:
+    leaks: Leaks = pickle.loads(path.read_bytes())
+    return leaks
+
+
+@cache
+def _counter(tokenizer: Path | None) -> Callable[[str], int]:
+    """Counts the tokens of a text, without special ones; nothing where there is no tokenizer."""
+    if tokenizer is None:
+        return lambda text: 0
+    from tokenizers import Tokenizer
+
+    loaded = Tokenizer.from_file(str(tokenizer))
+    # The batch call leaves out offsets, which take as long as the ids.
+    return lambda text: len(loaded.encode_batch_fast([text], add_special_tokens=False)[0].ids)
