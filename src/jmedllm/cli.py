@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jmedllm import __version__
+from jmedllm.cli_corpus import corpus_app
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.processes import is_first, may_speak
 
@@ -30,6 +31,7 @@ data_app = typer.Typer(help="Benchmarks on disk: what there is, get it, check it
 app.add_typer(data_app, name="data")
 export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
+app.add_typer(corpus_app, name="corpus")
 
 _OUT_OF_MEMORY = (
     "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"

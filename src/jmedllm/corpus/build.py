@@ -109,6 +109,18 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
         return _publish(workshop, output, summary)
 
 
+def tokenizer_file(folder: Path) -> Path:
+    """The tokenizer.json of a model or tokenizer directory, or the file itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = folder / "tokenizer.json" if folder.is_dir() else folder
+    if not file.is_file():
+        raise InputError(f"tokenizer {folder}: no tokenizer.json is here; give the directory of a model")
+    return file
+
+
 def shards(folder: Path) -> list[Path]:
     """The files of documents of a corpus that was built whole, in their order.
 

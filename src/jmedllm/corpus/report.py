@@ -80,6 +80,25 @@ def markdown(summary: Summary) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
+def in_words(summary: Summary) -> str:
+    """One line a step, for the terminal."""
+    steps = summary.tally.by().get((), {})
+    amounts = [steps.get(step, Amount()) for step in STEPS]
+    tokens = [f", {amount.tokens:,} tokens" if summary.tokenizer else "" for amount in amounts]
+    leaked = sum(each["items"] for each in summary.leaked.values())
+    exams = f"{leaked:,} items of {len(summary.questions)} exams cut out"
+    notes = (
+        f"{len(summary.inputs):,} files, {summary.unread:,} files or lines not read",
+        f"{sum(done['pieces'] for done in summary.cleaning.values()):,} pieces",
+        f"{summary.duplicates['exact']:,} repeated, {summary.duplicates['near']:,} nearly",
+        exams if summary.questions else "no exam is installed, none was searched for",
+    )
+    return "\n".join(
+        f"{step:<14} {amount.documents:>9,} documents {amount.characters:>13,} characters{count}  ({note})"
+        for step, amount, count, note in zip(STEPS, amounts, tokens, notes, strict=True)
+    )
+
+
 def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[Step, Amount]], tokens: bool) -> Iterator[str]:
     """Documents, characters and tokens behind each step, one row for each name."""
     units = ("documents", "characters", "tokens")[: 2 + tokens]
