@@ -1,0 +1,73 @@
+"""A network, rows and a tokenizer small enough to train in a test."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jmedllm.corpus.pack import Blocks, Sample, pack_documents
+from jmedllm.precision import choose_precision
+from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.evaluate import Evaluation, TextSet
+from jmedllm.training.loop import Optimization, Trained, train
+
+CPU = choose_precision("float32", "cpu")
+WORDS = 300
+
+
+def tiny(*, adapter: bool = False, vocabulary: int = 320) -> Any:
+    """A Qwen2-shaped network; with an adapter, one with dropout."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "qwen2",
+        vocab_size=vocabulary,
+        hidden_size=16,
+        num_hidden_layers=2,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+    )
+    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return add_adapter(network, Adapter(r=4, dropout=0.2), seed=1) if adapter else network
+
+
+def rows(n: int = 40, seed: int = 0, size: int = 32) -> Blocks:
+    random = np.random.default_rng(seed)
+    samples = [
+        Sample(f"s{i}", random.integers(1, WORDS, length).tolist(), [False] + [True] * (int(length) - 1))
+        for i, length in enumerate(random.integers(3, 20, n))
+    ]
+    return pack_documents(samples, size, 0)
+
+
+def evaluation(seed: int = 7) -> Evaluation:
+    """Two sets of random rows, one byte a token."""
+    sets = {name: rows(6, seed + number) for number, name in enumerate(("ja", "en"))}
+    return Evaluation({name: TextSet(each, 6, int(each.trained.sum())) for name, each in sets.items()})
+
+
+def fit(folder: Path, network: Any, evaluated: Evaluation | None = None, **changes: Any) -> Trained:
+    settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
+    return train(
+        network,
+        rows(),
+        Optimization(**settings),
+        CPU,
+        folder,
+        seed=3,
+        identity="same",
+        title="test",
+        evaluation=evaluated,
+    )
+
+
+def weights(network: Any) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in network.parameters()]
+
+
+def same(first: Any, second: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))

@@ -1,0 +1,131 @@
+"""Every step is measured, whole lines only, and the example that is shown is the one that is trained."""
+
+import json
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from loops import evaluation, fit, tiny
+from rich.console import Console
+
+from jmedllm.corpus.pack import Sample, pack_examples
+from jmedllm.errors import InputError
+from jmedllm.models.loading import load_tokenizer
+from jmedllm.training.metrics import Log, Stopwatch, in_words, nowhere, peak_memory
+from jmedllm.training.show import show_example
+
+KEYS = [
+    "step",
+    "trained_tokens",
+    "loss",
+    "gradient_norm",
+    "learning_rate",
+    "tokens_per_second",
+    "waiting",
+    "peak_memory",
+    "seconds",
+]
+
+
+def test_every_step_is_measured(tmp_path: Path) -> None:
+    fit(tmp_path, tiny())
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [list(row) for row in rows] == [KEYS] * 6
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    for before, after in pairwise(rows):
+        assert after["trained_tokens"] > before["trained_tokens"] and after["seconds"] >= before["seconds"]
+    for row in rows:
+        assert 0 <= row["waiting"] < 1 and row["tokens_per_second"] > 0
+        assert 2**20 < row["peak_memory"] < 2**40
+
+
+def test_seconds_go_on_where_a_run_is_resumed(tmp_path: Path) -> None:
+    fit(tmp_path, tiny(), steps=4)
+    path = tmp_path / "metrics.jsonl"
+    rows = [json.loads(line) | {"seconds": 1000.0} for line in path.open()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit(tmp_path, tiny(), steps=6)
+    assert [json.loads(line)["seconds"] for line in path.open()][-1] > 1000
+
+
+def test_a_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "torn')
+    seen: list[object] = []
+    with Log(path, 2, seen.append) as log:
+        assert log.has(2) and not log.has(3)
+        log.add({"step": 3, "loss": 1.5})
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.5}\n'
+    assert seen == [{"step": 3, "loss": 1.5}]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with nowhere() as also, Log(tmp_path / "log.jsonl", 0, also) as log:
+        log._handle = Path("/dev/full").open("a")  # noqa: SIM115
+        with pytest.raises(InputError, match="No space left on device"):
+            log.add({"step": 1})
+        log._handle = (tmp_path / "log.jsonl").open("a")
+
+
+def test_waiting_is_the_time_that_items_take_to_come() -> None:
+    def slow() -> object:
+        for item in range(3):
+            time.sleep(0.01)
+            yield item
+
+    watch = Stopwatch()
+    for _ in watch.waits(slow()):
+        time.sleep(0.02)
+    assert 0.03 <= watch.seconds < 0.06
+
+
+def test_memory_of_a_cpu_is_that_of_the_process() -> None:
+    before = peak_memory(torch.device("cpu"))
+    block = torch.ones(2**26 // 4)
+    assert peak_memory(torch.device("cpu")) >= before
+    assert before > 2**26 and block.sum() == 2**24
+
+
+def test_the_note_tells_loss_bits_speed_and_memory() -> None:
+    row = {"loss": 2.3456, "tokens_per_second": 12345.6, "peak_memory": 3 * 2**30}
+    evaluations = [{"bits_per_byte": {"ja": 0.91234, "general": 0.8}, "exam": {"demo.ja": 0.42}}]
+    assert in_words(row, []) == "loss 2.346  12,346 tokens/s  3.0 GiB"
+    assert in_words(row, evaluations) == (
+        "loss 2.346  bits/byte ja 0.912 general 0.800  demo.ja 42 %  12,346 tokens/s  3.0 GiB"
+    )
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(tmp_path, tiny(), evaluation(), steps=3, tensorboard=True, watch={"every": 2})
+    events = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {*KEYS, "bits_per_byte/ja", "bits_per_byte/en"} - {"step"}
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [
+        (r["step"], pytest.approx(r["loss"])) for r in rows
+    ]
+    assert [event.step for event in events.Scalars("bits_per_byte/ja")] == [0, 2, 3]
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    with pytest.raises(InputError, match=r"pip install 'jmedllm\[tensorboard\]'"):
+        fit(tmp_path, tiny(), tensorboard=True)
+
+
+def test_the_example_shows_what_is_trained(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    prompt, answer = (tokenizer(text)["input_ids"] for text in ("ビタミンCの欠乏で", "壊血病になる。"))
+    ids = [*prompt, *answer, tokenizer.eos_token_id]
+    trained = [False] * len(prompt) + [True] * (len(answer) + 1)
+    other = Sample("other", [7, 8, 9], [False, True, True])
+    blocks = pack_examples([Sample("first", ids, trained), other], 64, tokenizer.pad_token_id)
+    console = Console(record=True, width=100, file=(tiny_model.parent / "shown").open("w"), force_terminal=True)
+    show_example(tokenizer, blocks, "mpeft", console)
+    styled = console.export_text(styles=True, clear=False)
+    assert console.export_text().splitlines()[1].rstrip() == ("ビタミンCの欠乏で⟦壊血病になる。<|endoftext|>⟧")
+    assert "\x1b[2mビタミン" in styled and "\x1b[32m⟦壊血病" in styled
