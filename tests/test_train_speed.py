@@ -1,0 +1,54 @@
+"""The benchmark of training runs: our loop and the bare one on a toy, in this process."""
+
+import importlib.util
+import io
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "train_speed.py"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, with its workers called instead of started."""
+    spec = importlib.util.spec_from_file_location("train_speed", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "train_speed", module)  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+
+    def called(python: str, *arguments: str) -> Any:
+        assert python == sys.executable
+        with redirect_stdout(io.StringIO()) as said:
+            module.work(*arguments)
+        return json.loads(said.getvalue().splitlines()[-1])
+
+    monkeypatch.setattr(module, "_worker", called)
+    return module
+
+
+def test_the_toy_is_measured_on_every_text_and_the_table_says_what_was_not(
+    script: ModuleType, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    arguments = ["--steps", "2", "--tiny", "--data", str(shared), "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["train_speed.py", *arguments])
+    script.main()
+    told = json.loads((tmp_path / "train_speed.json").read_text(encoding="utf-8"))
+    rows = {(row["stage"], row["texts"], row["loop"]): row for row in told["rows"]}
+    texts = ("short", "medium", "long")
+    assert set(rows) == {(s, t, loop) for s in (1, 2) for t in texts for loop in ("ours", "bare")}
+    for row in rows.values():
+        assert row["seconds"] > 0 and row["peak"] > 2**20
+        assert 5.5 < row["loss"] < 6.0  # an untrained model knows nothing of 320 tokens: ln 320 = 5.77
+    for name in texts:
+        # Two steps of two rows of 512 tokens; the bare loop does not see where documents begin.
+        assert rows[1, name, "bare"]["trained"] == 2 * 2 * 511
+        assert rows[1, name, "ours"]["read"] == 2 * 2 * 512
+        assert rows[1, name, "ours"]["trained"] < 2 * 2 * 511
+    assert "*not measured*" in capsys.readouterr().out or told["gpu"] == "measured"
