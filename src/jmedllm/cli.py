@@ -290,12 +290,13 @@ def report(
     from jmedllm.files import write_atomic
     from jmedllm.report import collect_records, markdown, questions_of
     from jmedllm.report.page import write_page
+    from jmedllm.report.training import read_training
 
     sat = collect_records(folders)
     sittings = [each.sitting for each in sat]
     if html is not None:
         title = ", ".join(folder.resolve().name for folder in folders)
-        write_page(html, sat, questions_of(sat, data, questions or ()), title)
+        write_page(html, sat, questions_of(sat, data, questions or ()), title, read_training(folders))
     if output is not None:
         write_atomic(output, markdown(sittings))
     _print_report(sittings)

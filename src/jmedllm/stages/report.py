@@ -9,6 +9,7 @@ from jmedllm.manifest import REPORTS
 from jmedllm.recipe import Recipe
 from jmedllm.report import collect_records, markdown, questions_of
 from jmedllm.report.page import write_page
+from jmedllm.report.training import read_training
 from jmedllm.run import Run, Step, versions
 
 
@@ -29,7 +30,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
     names = [split_language(name)[0] for name in recipe.exam.benchmarks]
     own = [Path(name) for name in names if name.endswith(".jsonl")]
-    write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name)
+    training = read_training([run.folder])
+    write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
     return {"files": list(REPORTS)}
 
 

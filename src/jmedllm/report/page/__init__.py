@@ -16,28 +16,33 @@ from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import Sat
 from jmedllm.report.compare import NOTE, Comparison, compare
 from jmedllm.report.page import charts
+from jmedllm.report.page.curves import figures
 from jmedllm.report.page.items import PackedPaper, pack
 from jmedllm.report.page.view import board_lines, groups, matrices
 from jmedllm.report.questions import Papers
 from jmedllm.report.table import build_rows, notes
+from jmedllm.report.training import TrainedStage
 
 _HERE = Path(__file__).parent
 
 
-def write_page(path: Path, sat: Sequence[Sat], papers: Papers, title: str) -> None:
+def write_page(
+    path: Path, sat: Sequence[Sat], papers: Papers, title: str, training: Sequence[TrainedStage] = ()
+) -> None:
     """Write the page.
 
     Args:
         sat: finished sittings with their records.
         papers: the questions they answered, see `questions_of`.
+        training: how the models were trained, as far as that is known.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(sat, papers, title))
+    write_atomic(path, page(sat, papers, title, training))
 
 
-def page(sat: Sequence[Sat], papers: Papers, title: str) -> str:
+def page(sat: Sequence[Sat], papers: Papers, title: str, training: Sequence[TrainedStage] = ()) -> str:
     """The page's HTML."""
     sittings = [each.sitting for each in sat]
     models = list(dict.fromkeys(sitting.model for sitting in sittings))
@@ -79,9 +84,21 @@ def page(sat: Sequence[Sat], papers: Papers, title: str) -> str:
         boards=board_lines(sittings),
         exams=sorted({(board.exam, board.year) for sitting in sittings for board in sitting.official}),
         most_prohibited=MOST_PROHIBITED,
+        training=[_shown(stage) for stage in training],
         papers=packed,
         settings=_embedded({"models": models, "papers": [_about(each) for each in packed]}),
     )
+
+
+def _shown(stage: TrainedStage) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "made": stage.made,
+        "metrics": stage.metrics,
+        "waiting": stage.waiting,
+        "changes": stage.changes(),
+        "figures": figures(stage),
+    }
 
 
 def _about(paper: PackedPaper) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""What a run's training stages measured, read back from their logs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm.files import read_jsonl
+from jmedllm.manifest import read_manifest
+
+STAGES = ("mfpt", "mpeft")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedStage:
+    """One finished training stage.
+
+    Attributes:
+        name: of the stage; with the run's folder where several runs are read.
+        made: what the manifest says it made: steps, trained tokens, census of the held-out sets.
+        metrics: one row per step.
+        evaluations: one row per evaluation, the first before step 1; empty where nothing was evaluated.
+        seconds: from start to end in the process that finished it.
+    """
+
+    name: str
+    made: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    seconds: float
+
+    @property
+    def waiting(self) -> float:
+        """Mean over the steps of the share of time that a step waited for data."""
+        waited: float = sum(row["waiting"] for row in self.metrics)
+        return waited / max(1, len(self.metrics))
+
+    def changes(self) -> dict[str, tuple[float, float]]:
+        """Bits per byte of each held-out set before step 1 and of the weights the stage handed on."""
+        if not self.evaluations:
+            return {}
+        step = self.made.get("best_step", self.made["steps"])
+        first, last = self.evaluations[0], next(row for row in self.evaluations if row["step"] == step)
+        return {name: (first["bits_per_byte"][name], value) for name, value in last["bits_per_byte"].items()}
+
+
+def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
+    """The training stages of those folders that are runs, in their order; nothing of other folders."""
+    runs = [(folder, manifest) for folder in folders if (manifest := read_manifest(folder))]
+    return [
+        TrainedStage(
+            stage if len(runs) == 1 else f"{stage} ({folder.name})",
+            manifest["stages"][stage]["made"],
+            _rows(folder / stage / "metrics.jsonl"),
+            _rows(folder / stage / "evaluations.jsonl"),
+            manifest["stages"][stage]["seconds"],
+        )
+        for folder, manifest in runs
+        for stage in STAGES
+        if stage in manifest["stages"] and (folder / stage / "metrics.jsonl").is_file()
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_jsonl(path)] if path.is_file() else []
