@@ -192,6 +192,4 @@ def _publish(workshop: Workshop, output: Path, summary: Summary) -> Summary:
 
 def _nothing(summary: Summary) -> str:
     reasons = "".join(f"; {where} {reason}" for where, reason in summary.unread_named[:3])
-    return (
-        f"corpus: no text that can be used is in {len(summary.inputs):,} files{reasons}; give files that hold text"
-    )
+    return f"corpus: no usable text in the input{reasons}; give files that hold text"

@@ -163,7 +163,8 @@ class _Checked:
         import zstandard
 
         try:
-            data: bytes = self.stream.read(size)
+            # What stands before a broken place is read: `read` would lose it together with what follows.
+            data: bytes = self.stream.read() if size < 0 else self.stream.read1(size)
         except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
             raise InputError(f"is broken: {error}; the rest of it is lost") from None
         return data
@@ -242,17 +243,17 @@ def _from_file(path: Path, raw: bytes) -> Document:
 
 
 def require_field(path: Path, field: str) -> None:
-    """Check that the first line of a file that is an object holds its text where it is looked for.
+    """Check that the first line of a file, if it is an object, holds its text where it is looked for.
 
     A wrong field name must not cost a run in which every line is reported.
 
     Raises:
         InputError: it has no such field; names the nearest one.
     """
-    with suppress(json.JSONDecodeError, RecursionError):
-        for number, raw in numbered_lines(Extent(path)):
-            row = json.loads(decode(raw)[0])
-            if isinstance(row, dict) and not isinstance(row.get(field), str):
-                texts = [str(key) for key, value in row.items() if isinstance(value, str)]
-                raise InputError(f"{path}:{number}: {unknown('text field', field, texts)}; choose it with --field")
-            return
+    row = None
+    with suppress(InputError, json.JSONDecodeError, RecursionError):  # told, with the file, when it is read
+        number, raw = next(numbered_lines(Extent(path)), (1, b"null"))
+        row = json.loads(decode(raw)[0])
+    if isinstance(row, dict) and not isinstance(row.get(field), str):
+        texts = [key for key, value in row.items() if isinstance(value, str)]
+        raise InputError(f"{path}:{number}: {unknown('text field', field, texts)}; choose it with --field")
