@@ -120,7 +120,7 @@ BROKEN = {
     "key of another section": (
         MINIMAL + "block_sise: 8\n",
         "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, base, prompt, "
-        "corpus, evaluate, mfpt, mpeft, exam, controls",
+        "corpus, evaluate, mfpt, mpeft, merge, exam, controls",
     ),
     "mistyped nested key": (
         MINIMAL + "  batchs: 3\n",
@@ -209,6 +209,11 @@ BROKEN = {
     "unknown benchmark to train on": (
         MPEFT.replace("demo", "medqaa"),
         "mine.yaml:7: mpeft.questions.0: unknown benchmark 'medqaa': did you mean medqa or medqa-5 or medmcqa?",
+    ),
+    "test split to train on": (
+        MPEFT.replace("[ja]", "[ja], split: test"),
+        "mine.yaml:7: mpeft.questions.0.split: a model trained on a test split has seen its exam; train on "
+        "another split",
     ),
     "unknown selection to train on": (
         MPEFT.replace("[ja]", "[ja], selection: grade"),
@@ -433,7 +438,8 @@ def sections(settings: type[Settings]) -> set[type[Settings]]:
 def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
-        "Adapter Base Corpus Evaluate Mfpt Mixing Mpeft Prompting QuestionSource Recipe RecipeExam Scratch Watch"
+        "Adapter Base Corpus Evaluate Merging Mfpt Mixing Mpeft Prompting QuestionSource Recipe RecipeExam "
+        "Scratch Watch"
     )
     for section in found:
         assert section.model_config["extra"] == "forbid"

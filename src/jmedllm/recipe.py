@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -19,10 +19,12 @@ from jmedllm.models.scratch import Scratch
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
 from jmedllm.training.adapter import Adapter
+from jmedllm.training.examples import TooLong
 from jmedllm.training.holding import Evaluate
 from jmedllm.training.loop import Optimization
 from jmedllm.training.mixing import Mixing
 
+Weight = Annotated[float, Field(ge=0)]
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Sat = Literal["base", "mfpt", "mpeft"]
@@ -71,7 +73,7 @@ class QuestionSource(Settings):
 
     benchmark: str = Field(description="a benchmark, or a .jsonl file of your own")
     languages: list[Literal["ja", "en"]] = Field(min_length=1)
-    split: str = "train"
+    split: str = Field("train", description="any but test")
     selection: str = Field("graded", description="which items: all, graded, legacy")
 
     @model_validator(mode="after")
@@ -82,14 +84,29 @@ class QuestionSource(Settings):
                 raise unknown("selection", self.selection, SELECTIONS)
         return self
 
+    @field_validator("split")
+    @classmethod
+    def _never_the_exam(cls, split: str) -> str:
+        if split == "test":
+            raise ValueError("a model trained on a test split has seen its exam; train on another split")
+        return split
+
 
 class Mpeft(Optimization):
     """Stage 2: medical parameter-efficient tuning on questions and instructions."""
 
     questions: list[QuestionSource] = Field([], description="see QuestionSource")
-    instructions: list[str] = Field([], description=".json or .jsonl files of instruction, input, output")
+    instructions: list[str] = Field(
+        [], description=".json or .jsonl files of instruction, input, output, or of messages"
+    )
+    weights: dict[str, Weight] = Field(
+        {}, description="benchmark, file or language → how often each of its examples is there; else once"
+    )
     replay: float = Field(0.0, ge=0, lt=1, description="share of the examples that are corpus documents")
-    block_size: int = Field(2048, ge=8, description="tokens of a packed row; longer examples are an error")
+    source_tokens: int | None = Field(None, ge=1, description="most tokens of a prompt")
+    target_tokens: int | None = Field(None, ge=2, description="most tokens of an answer, EOS included")
+    block_size: int = Field(2048, ge=8, description="tokens of a packed row: most of a prompt with its answer")
+    too_long: TooLong = Field("error", description="skip: leave longer examples out and count them")
     adapter: Adapter = Adapter()
 
     @model_validator(mode="after")

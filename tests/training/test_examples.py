@@ -204,7 +204,7 @@ def test_instructions_of_ones_own(tmp_path: Path, name: str) -> None:
 
 
 FIRST = '{"instruction": "a", "output": "b"}'
-LIST = "expected a JSON list of objects with instruction, input, output"
+LIST = "expected a JSON list of objects with instruction, input, output, or messages"
 # name: (file, its text, message)
 BROKEN = {
     "no output": (

@@ -17,17 +17,28 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     if not texts:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    return [_trim(tokenizer, text, list(ids)) for text, ids in zip(texts, encoded, strict=True)]
+    return [list(ids[_kept(tokenizer, text, list(ids))]) for text, ids in zip(texts, encoded, strict=True)]
 
 
-def _trim(tokenizer: Tokenizer, text: str, ids: list[int]) -> list[int]:
+def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The same ids, and for each the characters of `text` that it stands for: start, and end (exclusive).
+
+    Raises:
+        InputError: the tokenizer cannot tell.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(f"tokenizer {tokenizer.name_or_path}: tells no offsets; give one with a tokenizer.json")
+    encoded = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
+    kept = _kept(tokenizer, text, encoded["input_ids"])
+    return encoded["input_ids"][kept], encoded["offset_mapping"][kept]
+
+
+def _kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> slice:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if bos is not None and ids[:2] == [bos, bos]:
-        ids = ids[1:]
+    start = 1 if bos is not None and ids[:2] == [bos, bos] else 0
     spelled = [eos] if eos is not None and text.endswith(tokenizer.eos_token) else []
-    if eos is not None and ids[-1 - len(spelled) :] == [*spelled, eos]:
-        ids = ids[:-1]
-    return ids
+    added = eos is not None and ids[start:][-1 - len(spelled) :] == [*spelled, eos]
+    return slice(start, len(ids) - added)
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
@@ -58,8 +69,8 @@ def shared_length(alone: list[int], joint: Sequence[list[int]]) -> int:
     return min((common_length(alone, ids) for ids in joint), default=len(alone))
 
 
-def common_length(left: list[int], right: list[int]) -> int:
-    """How many tokens two sequences begin with alike."""
+def common_length(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many tokens, or characters, two sequences begin with alike."""
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return index

@@ -1,46 +1,108 @@
 """Stage mpeft: medical parameter-efficient tuning on questions and instructions."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from jmedllm.corpus.pack import Sample, pack_examples
+from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import load
-from jmedllm.exam.prompts.asking import ChatText, ask, ask_instruction, prepare
-from jmedllm.exam.prompts.render import answer_text
+from jmedllm.exam.prompts.asking import Asking, ChatText, ask, ask_instruction, prepare
+from jmedllm.exam.prompts.render import Instruction, answer_text
+from jmedllm.exam.question import Language
 from jmedllm.exam.selection import select
 from jmedllm.files import hash_text, to_json
+from jmedllm.models.encoding import Tokenizer, chat_text
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.corpus import read_corpus
 from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
 from jmedllm.stages.models import numerics, shaping, tuned_fingerprint, tuned_folder
+from jmedllm.training.conversation import conversation_sample
+from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
+from jmedllm.training.instructions import Conversation, read_instructions
+from jmedllm.training.mixing import copies
 
-Pair = tuple[str, str, str]
-"""Name, prompt and answer of one example."""
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What the model is given and the answer it is to give."""
+
+    name: str
+    prompt: str
+    answer: str
 
 
-def pairs(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Pair]:
-    """All training examples as text: questions first, then instructions, each through the prompt pack.
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Something to learn, as text.
+
+    Attributes:
+        source: the benchmark or file that the recipe names.
+    """
+
+    source: str
+    language: Language
+    content: Pair | Conversation
+
+
+def examples(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Example]:
+    """All of them: questions first, then instructions, each through the prompt pack, conversations as they are.
 
     Raises:
         InputError: questions, instructions or the pack are missing or wrong.
     """
-    from jmedllm.training.instructions import read_instructions
-
     asking = prepare(run.recipe.prompt, run.data)
-    found: list[Pair] = []
+    found: list[Example] = []
     for source in settings.questions:
         for language in source.languages:
             loaded = load(source.benchmark, language, run.data, source.split)
             for question in select(loaded, source.selection):
-                answer = answer_text(question, asking.answer_as)
-                found.append((f"{source.benchmark} {question.id}", ask(asking, question, chat_text), answer))
-    for name in settings.instructions:
-        for item in read_instructions(Path(name)):
-            found.append((item.name, ask_instruction(asking, item, chat_text), item.output))
+                name, prompt = f"{source.benchmark} {question.id}", ask(asking, question, chat_text)
+                pair = Pair(name, prompt, answer_text(question, asking.answer_as))
+                found.append(Example(source.benchmark, language, pair))
+    for file in settings.instructions:
+        for item in read_instructions(Path(file)):
+            found.append(Example(file, item.language, _content(asking, item, chat_text)))
     return found
+
+
+def _content(asking: Asking, item: Instruction | Conversation, chat_text: ChatText) -> Pair | Conversation:
+    if isinstance(item, Conversation):
+        return item
+    return Pair(item.name, ask_instruction(asking, item, chat_text), item.output)
+
+
+def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Example]:
+    """Each example as often as the weight of its source times that of its language says, as `training.mixing`
+    does it: what is not whole is decided by the example's hash.
+
+    Raises:
+        InputError: a weight names a source or language that no example has, or nothing is left.
+    """
+    known = {name for example in found for name in (example.source, example.language)}
+    for name in weights:
+        if name not in known:
+            raise unknown("source or language in weights", name, known)
+    kept = [
+        example
+        for example in found
+        for _ in range(
+            copies(_text(example), weights.get(example.source, 1.0) * weights.get(example.language, 1.0))
+        )
+    ]
+    if not kept:
+        raise InputError("mpeft.weights: leave no example to train on; raise them")
+    return kept
+
+
+def _text(example: Example) -> str:
+    content = example.content
+    return to_json([content.prompt, content.answer] if isinstance(content, Pair) else content.messages)
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -49,7 +111,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     return {
         "model": tuned_fingerprint(run),
         # The chat template belongs to the model, whose fingerprint stands above.
-        "examples": hash_text(to_json(pairs(run, settings, chat_text=to_json))),
+        "examples": hash_text(to_json([asdict(each) for each in examples(run, settings, chat_text=to_json)])),
         "corpus": run.made["corpus"]["blocks"] if settings.replay else None,
         "settings": shaping(settings),
         **evaluation_inputs(run),
@@ -57,19 +119,29 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
 
 
-def _samples(run: Run, settings: Mpeft, tokenizer: Any) -> list[Sample]:
-    """Examples in random order, among them the share of corpus documents that the recipe replays."""
-    from jmedllm.models.encoding import chat_text
-    from jmedllm.training.examples import document_samples, example_sample
-
+def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
+    """Examples in random order, among them the share of corpus documents that the recipe replays; and what
+    the manifest says of them."""
     random = Random(run.recipe.seed)
-    found = pairs(run, settings, lambda messages: chat_text(tokenizer, messages))
-    samples = [example_sample(tokenizer, *pair) for pair in found]
+    found = weighted(examples(run, settings, lambda messages: chat_text(tokenizer, messages)), settings.weights)
+    limits = Limits(settings.source_tokens, settings.target_tokens, settings.block_size)
+    samples = within((_sample(tokenizer, example) for example in found), limits, settings.too_long)
+    made: dict[str, Any] = {"mixture": Counter(f"{example.source} {example.language}" for example in found)}
+    if settings.too_long == "skip":
+        made["skipped"] = len(found) - len(samples)
     if settings.replay:
         wanted = round(len(samples) * settings.replay / (1 - settings.replay))
-        samples += document_samples(tokenizer, random.choices(read_corpus(run.recipe), k=wanted))
+        for document in document_samples(tokenizer, random.choices(read_corpus(run.recipe), k=wanted)):
+            samples += pieces(document, settings.block_size)
     random.shuffle(samples)
-    return samples
+    return samples, {"examples": len(samples), **made}
+
+
+def _sample(tokenizer: Tokenizer, example: Example) -> Sample:
+    content = example.content
+    if isinstance(content, Pair):
+        return example_sample(tokenizer, content.name, content.prompt, content.answer)
+    return conversation_sample(tokenizer, content.name, content.messages)
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -83,7 +155,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     assert settings is not None
     folder = own_folder(run.folder / "mpeft", identity)
     tokenizer = load_tokenizer(base)
-    samples = _samples(run, settings, tokenizer)
+    samples, told = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
     evaluation = open_evaluation(run, tokenizer, settings.block_size)
     show_example(tokenizer, blocks, "mpeft")
@@ -110,7 +182,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     save_adapter(to_plain(network), folder / "adapter", origin)
     return {
         "adapter": fingerprint(folder / "adapter"),
-        "examples": len(samples),
+        **told,
         "files": files_in(run, "mpeft/adapter"),
         **trained.summary(),
         **({"evaluated": evaluation.census()} if evaluation else {}),

@@ -1,9 +1,12 @@
 """Training samples from documents and from prompt-answer pairs, encoded as the exam encodes them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from jmedllm.corpus.pack import Sample
 from jmedllm.corpus.read import Document
+from jmedllm.errors import InputError
 from jmedllm.models.encoding import Tokenizer, encode, encode_continuations
 
 _BATCH = 256
@@ -35,3 +38,62 @@ def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str) ->
         [*shared, *rest, tokenizer.eos_token_id],
         [False] * len(shared) + [True] * (len(rest) + 1),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most tokens of an example; None where there is no limit.
+
+    Attributes:
+        source: tokens that are not trained, which is the prompt.
+        target: tokens that are trained, which is the answer with its EOS.
+        block: both together: an example is never cut.
+    """
+
+    source: int | None
+    target: int | None
+    block: int
+
+    def excess(self, sample: Sample) -> str | None:
+        """What is too long about a sample, in words; None where nothing is."""
+        target = sum(sample.trained)
+        told = (
+            ("prompt", len(sample.ids) - target, "source_tokens", self.source),
+            ("answer", target, "target_tokens", self.target),
+            ("prompt and answer", len(sample.ids), "block_size", self.block),
+        )
+        for what, tokens, setting, most in told:
+            if most is not None and tokens > most:
+                return f"{what} of {tokens:,} tokens, more than {setting} {most:,}"
+        return None
+
+
+TooLong = Literal["error", "skip"]
+
+
+def within(samples: Iterable[Sample], limits: Limits, too_long: TooLong) -> list[Sample]:
+    """The samples within the limits, in their order.
+
+    Raises:
+        InputError: one is not, and `too_long` is "error" (it is named); or none is.
+    """
+    kept, excess = [], ""
+    for sample in samples:
+        found = limits.excess(sample)
+        if found is None:
+            kept.append(sample)
+            continue
+        excess = f"example {sample.name}: {found}"
+        if too_long == "error":
+            raise InputError(f"{excess}; raise it, leave the example out, or set too_long: skip")
+    if excess and not kept:
+        raise InputError(f"{excess}; every example is too long: raise the limits")
+    return kept
+
+
+def pieces(sample: Sample, block_size: int) -> Iterator[Sample]:
+    """A document in parts that fit into a row, as pretraining cuts it: no token is lost."""
+    for start in range(0, len(sample.ids), block_size):
+        part = slice(start, start + block_size)
+        if len(sample.ids[part]) > 1:  # a lone token has nothing before it to follow from
+            yield Sample(sample.name, sample.ids[part], [False, *sample.trained[part][1:]])

@@ -41,7 +41,12 @@ class Instruction:
     @property
     def language(self) -> Language:
         """Japanese if kana or kanji occur in the instruction, else English."""
-        return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", self.instruction) else "en"
+        return language_of(self.instruction)
+
+
+def language_of(text: str) -> Language:
+    """Japanese if kana or kanji occur in `text`, else English."""
+    return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) else "en"
 
 
 def render_instruction(pack: PromptPack, item: Instruction) -> Prompt:

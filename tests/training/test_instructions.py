@@ -1,0 +1,200 @@
+"""Instructions and conversations of one's own: what is learnt of them, in every form of chat template."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from jmedllm.corpus.pack import Sample, pack_examples
+from jmedllm.errors import InputError
+from jmedllm.models.encoding import encode
+from jmedllm.training.conversation import conversation_sample
+from jmedllm.training.instructions import Conversation, read_instructions
+
+EOS = "<|endoftext|>"
+LOOP = "{% for m in messages %}"
+# Forms of template in use, in our own words: name -> (template, markers, what is trained of TALK).
+TEMPLATES = {
+    "marks around every turn": (
+        LOOP + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
+        ["<|im_start|>", "<|im_end|>"],
+        ["壊血病です。<|im_end|>", "Vitamin C.<|im_end|>" + EOS],
+    ),
+    "headers, words stripped": (
+        LOOP + "<|head|>{{ m.role }}<|/head|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}",
+        ["<|head|>", "<|/head|>", "<|eot|>"],
+        ["壊血病です。<|eot|>", "Vitamin C.<|eot|>" + EOS],
+    ),
+    "brackets, EOS after a space": (
+        LOOP + "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        "{% elif m.role == 'assistant' %} {{ m.content }} {{ eos_token }}{% else %}{{ m.content }}\n{% endif %}"
+        "{% endfor %}",
+        [],
+        [" 壊血病です。 " + EOS, " Vitamin C. " + EOS],
+    ),
+    "the next user's mark ends a turn": (
+        LOOP + "<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}",
+        ["<|user|>", "<|assistant|>", "<|system|>"],
+        ["壊血病です。\n", "Vitamin C.\n" + EOS],  # "。\n" and ".\n" are one token each
+    ),
+    "sections of plain text": (
+        LOOP + "### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}",
+        [],
+        ["壊血病です。\n\n", "Vitamin C.\n\n" + EOS],
+    ),
+    "plain words end a turn": (
+        LOOP + "{{ m.role }}: {{ m.content }}\n[END]\n{% endfor %}",
+        [],
+        [" 壊血病です。\n[END]\n", " Vitamin C.\n[END]\n" + EOS],
+    ),
+    "an empty thought before the last answer": (
+        LOOP + "<|im_start|>{{ m.role }}\n{% if loop.last %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}",
+        ["<|im_start|>", "<|im_end|>"],
+        ["壊血病です。<|im_end|>", "Vitamin C.<|im_end|>" + EOS],
+    ),
+}
+TALK = [
+    {"role": "system", "content": "You are 医師."},
+    {"role": "user", "content": "ビタミンCの欠乏は?"},
+    {"role": "assistant", "content": "壊血病です。"},
+    {"role": "user", "content": "壊血病です。 What helps?"},  # the assistant's very words, said by the user
+    {"role": "assistant", "content": "Vitamin C."},
+]
+
+
+def trained_runs(tokenizer: Any, sample: Sample) -> list[str]:
+    runs: list[list[int]] = [[]]
+    for token, wanted in zip(sample.ids, sample.trained, strict=True):
+        if wanted:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+@pytest.fixture(scope="module")
+def qwen2(shared: Path) -> Any:
+    file = shared / "tokenizers" / "qwen2" / "tokenizer.json"
+    return PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=EOS)
+
+
+@pytest.fixture(scope="module")
+def llm_jp(shared: Path) -> Any:
+    return AutoTokenizer.from_pretrained(shared / "tokenizers" / "llm-jp-v2.2")
+
+
+def with_template(tokenizer: Any, template: str | None, markers: list[str]) -> Any:
+    tokenizer.add_special_tokens({"additional_special_tokens": markers})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_assistant_s_turns_are_trained_and_no_others(qwen2: Any, name: str) -> None:
+    template, markers, expected = TEMPLATES[name]
+    tokenizer = with_template(qwen2, template, markers)
+    sample = conversation_sample(tokenizer, "n", TALK)
+    assert trained_runs(tokenizer, sample) == expected
+    [whole] = encode(tokenizer, [tokenizer.apply_chat_template(TALK, tokenize=False)])
+    assert sample.ids[:-1] == whole[: len(sample.ids) - 1]  # the very tokens of the text
+    assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_tokenizer_with_characters_of_several_bytes_is_masked_as_well(llm_jp: Any, name: str) -> None:
+    template, markers, _ = TEMPLATES[name]
+    tokenizer = with_template(llm_jp, template, markers)
+    talk = [{"role": "user", "content": "何?"}, {"role": "assistant", "content": "𠮷野の🩺は咳嗽を聴く"}]
+    sample = conversation_sample(tokenizer, "n", talk)
+    [run] = trained_runs(tokenizer, sample)
+    assert "𠮷野の🩺は咳嗽を聴く" in run and "何" not in run
+    assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
+    assert sample.ids.count(tokenizer.bos_token_id) <= 1
+
+
+WORDS = st.text(st.sampled_from("ab .\n。壊血病ビ𠮷é<|>"), min_size=1, max_size=8).filter(
+    lambda text: text.strip()
+)
+
+
+@given(question=WORDS, first=WORDS, last=WORDS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_said_is_trained_whole(qwen2: Any, question: str, first: str, last: str) -> None:
+    template, markers, _ = TEMPLATES["marks around every turn"]
+    tokenizer = with_template(qwen2, template, markers)
+    talk = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": last},
+    ]
+    sample = conversation_sample(tokenizer, "n", talk)
+    # Where words begin with line feeds, the header's own may share a token with them.
+    runs = [run.lstrip("\n") for run in trained_runs(tokenizer, sample)]
+    wanted = [f"{first}<|im_end|>", f"{last}<|im_end|>{EOS}"]
+    assert runs == [text.lstrip("\n") for text in wanted]
+
+
+# template, what is wrong with it
+REFUSED = [
+    (None, "a conversation, but the model's tokenizer has no chat template; give instruction and output"),
+    ("{{ raise_exception('no system role') }}", "the model's chat template refuses this conversation: no system"),
+    (
+        LOOP + "{{ m.content | upper }}{% endfor %}",
+        "message 5: the model's chat template rewrites the assistant's",
+    ),
+    ("{{ messages[0].content }}", "message 3: the model's chat template rewrites the assistant's words"),
+]
+
+
+@pytest.mark.parametrize(("template", "message"), REFUSED)
+def test_a_template_that_cannot_be_followed_is_refused(tiny_model: Path, template: Any, message: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=f"own.jsonl:3: {message}"):
+        conversation_sample(tokenizer, "own.jsonl:3", TALK)
+
+
+def test_a_conversation_survives_packing(tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = TEMPLATES["sections of plain text"][0]
+    sample = conversation_sample(tokenizer, "n", TALK)
+    blocks = pack_examples([sample, sample], 512, 0)
+    assert tokenizer.decode(blocks.ids[blocks.trained]) == f"壊血病です。Vitamin C.{EOS}" * 2
+
+
+def test_conversations_and_instructions_are_read_from_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    rows = [{"instruction": "Hi", "output": "x"}, {"messages": TALK, "id": 7}, {"messages": TALK[3:]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    items = list(read_instructions(path))
+    assert items[1] == Conversation(f"{path}:2", tuple(TALK))
+    assert [item.language for item in items] == ["en", "ja", "ja"]
+    assert Conversation("n", tuple(TALK[4:])).language == "en"
+
+
+USER, ASSISTANT = ({"role": role, "content": "a"} for role in ("user", "assistant"))
+# what stands under messages, and what is wrong with it
+BROKEN = [
+    ("hello", "field 'messages' must be a list of objects with role and content"),
+    ([], "field 'messages' must be a list of objects with role and content"),
+    (["a"], "field 'messages' must be a list of objects with role and content"),
+    ([USER, {"role": "bot", "content": "a"}], "message 2: role must be one of system, user, assistant"),
+    ([USER, {"role": "assistant"}], "message 2: content must be a text that is not empty"),
+    ([USER, {"role": "assistant", "content": " \n"}], "message 2: content must be a text that is not empty"),
+    ([USER, ASSISTANT, USER], "the last message must be the assistant's; it is what is learnt"),
+]
+
+
+@pytest.mark.parametrize(("messages", "message"), BROKEN)
+def test_a_broken_conversation_is_named(tmp_path: Path, messages: Any, message: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"messages": [USER, ASSISTANT]}) + "\n" + json.dumps({"messages": messages}))
+    with pytest.raises(InputError) as error:
+        list(read_instructions(path))
+    assert str(error.value) == f"{path}:2: {message}"
