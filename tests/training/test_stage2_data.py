@@ -1,0 +1,159 @@
+"""What stage 2 is given: lengths that are never cut in silence, and mixtures that follow from the recipe."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import own_exam
+from jmedllm.corpus.pack import Sample
+from jmedllm.errors import InputError
+from jmedllm.precision import choose_precision
+from jmedllm.recipe import load_recipe
+from jmedllm.run import Run, carry_out
+from jmedllm.stages import STEPS
+from jmedllm.stages.mpeft import Example, Pair, weighted
+from jmedllm.training.examples import Limits, pieces, within
+
+
+def sample(source: int, target: int, name: str = "q1") -> Sample:
+    return Sample(name, [7] * (source + target), [False] * source + [True] * target)
+
+
+# tokens of prompt and answer, limits -> what is too long
+LENGTHS = [
+    ((4, 3), Limits(4, 3, 7), None),
+    ((4, 3), Limits(None, None, 7), None),
+    ((5, 3), Limits(4, 3, 100), "prompt of 5 tokens, more than source_tokens 4"),
+    ((4, 4), Limits(4, 3, 100), "answer of 4 tokens, more than target_tokens 3"),
+    ((4, 4), Limits(4, 4, 7), "prompt and answer of 8 tokens, more than block_size 7"),
+    ((1500, 9), Limits(None, None, 1024), "prompt and answer of 1,509 tokens, more than block_size 1,024"),
+]
+
+
+@pytest.mark.parametrize(("tokens", "limits", "told"), LENGTHS)
+def test_what_is_too_long_is_an_error_that_names_it_or_is_skipped(
+    tokens: tuple[int, int], limits: Limits, told: str | None
+) -> None:
+    short, long = sample(1, 2, "short"), sample(*tokens)
+    if told is None:
+        assert within([short, long], limits, "error") == [short, long]
+        return
+    with pytest.raises(InputError) as error:
+        within([short, long], limits, "error")
+    assert str(error.value) == f"example q1: {told}; raise it, leave the example out, or set too_long: skip"
+    assert within([long, short], limits, "skip") == [short]
+    with pytest.raises(InputError, match="every example is too long: raise the limits"):
+        within([long], limits, "skip")
+
+
+@given(length=st.integers(0, 40), block=st.integers(2, 16))
+def test_a_replayed_document_is_cut_into_rows_without_losing_a_token(length: int, block: int) -> None:
+    document = Sample("d", list(range(length)), [False] + [True] * (length - 1))
+    parts = list(pieces(document, block))
+    assert all(2 <= len(part.ids) <= block and part.trained[0] is False for part in parts)
+    joined = [token for part in parts for token in part.ids]
+    assert joined == list(range(length - (length % block == 1)))  # a lone last token has nothing before it
+
+
+def example(number: int, source: str, language: Any) -> Example:
+    return Example(source, language, Pair(str(number), f"question {number}", "answer"))
+
+
+FOUND = [
+    example(n, source, language)
+    for source in ("medqa", "own.json")
+    for language in ("ja", "en")
+    for n in range(200)
+]
+
+
+def counts(examples: list[Example]) -> dict[tuple[str, str], int]:
+    return dict(Counter((each.source, each.language) for each in examples))
+
+
+def test_weights_say_how_often_an_example_is_there() -> None:
+    assert weighted(FOUND, {}) == FOUND
+    twice = counts(weighted(FOUND, {"ja": 2.0, "own.json": 0.0}))
+    assert twice == {("medqa", "ja"): 400, ("medqa", "en"): 200}
+    part = weighted(FOUND, {"en": 0.3, "medqa": 1.5})
+    assert part == weighted(FOUND, {"en": 0.3, "medqa": 1.5})
+    # Drawn by hash: 200 examples at a share of 0.3 or 0.45 vary by 6.5 or 7 (one standard deviation).
+    assert counts(part)["own.json", "ja"] == 200
+    for place, expected in {("medqa", "ja"): 300, ("medqa", "en"): 90, ("own.json", "en"): 60}.items():
+        assert abs(counts(part)[place] - expected) < 28
+    assert set(map(id, weighted(FOUND, {"en": 0.3}))) <= set(map(id, FOUND))
+
+
+def test_a_weight_that_weighs_nothing_is_an_error() -> None:
+    with pytest.raises(InputError, match="unknown source or language in weights 'medq': did you mean medqa"):
+        weighted(FOUND, {"medq": 2.0})
+    with pytest.raises(InputError, match="leave no example to train on"):
+        weighted(FOUND, {"ja": 0.0, "en": 0.0})
+
+
+RECIPE = """
+name: tiny
+precision: float32
+base: {{path: {base}}}
+prompt: {{pack: plain}}
+mpeft:
+  questions: [{{benchmark: {folder}/exam.jsonl, languages: [ja, en]}}]
+  instructions: [{folder}/own.jsonl]
+  weights: {{{folder}/own.jsonl: 3, en: 0}}
+  target_tokens: 40
+  too_long: {too_long}
+  steps: 2
+  learning_rate: 1e-2
+  batch: 2
+  block_size: 256
+  adapter: {{kind: pissa, r: 4, alpha: 4}}
+"""
+
+
+def write(folder: Path, base: Path, *rows: Any, too_long: str = "skip") -> Path:
+    own_exam(folder / "exam.jsonl", count=4)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "own.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    path = folder / "tiny.yaml"
+    path.write_text(RECIPE.format(folder=folder, base=base, too_long=too_long), encoding="utf-8")
+    return path
+
+
+def made(recipe: Path, folder: Path) -> dict[str, Any]:
+    carry_out(
+        STEPS,
+        Run(load_recipe(recipe), folder, choose_precision("float32", "cpu"), {}),
+        "merge",
+        lambda *_: None,
+    )
+    stages = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    return {stage: entry["made"] for stage, entry in stages.items()}
+
+
+SHORT = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビタミンC"}
+LONG = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビタミンCの欠乏。" * 20}
+TALK = {"messages": [{"role": "user", "content": "壊血病?"}, {"role": "assistant", "content": "ビタミンC"}]}
+
+
+def test_a_run_tells_what_it_mixed_and_skipped_and_how_far_the_merge_is(tiny_model: Path, tmp_path: Path) -> None:
+    found = made(write(tmp_path, tiny_model, SHORT, LONG), tmp_path / "run")
+    assert found["mpeft"]["mixture"] == {f"{tmp_path}/exam.jsonl ja": 4, f"{tmp_path}/own.jsonl ja": 6}
+    assert (found["mpeft"]["examples"], found["mpeft"]["skipped"]) == (7, 3)
+    assert 0 <= found["merge"]["divergence"] < 1e-6
+
+
+def test_too_long_an_example_ends_a_run_that_does_not_skip(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"example .*own.jsonl:2: answer of \d+ tokens, more than target_tokens 40"
+    ):
+        made(write(tmp_path, tiny_model, SHORT, LONG, too_long="error"), tmp_path / "run")
+
+
+def test_a_conversation_needs_a_chat_template(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"own.jsonl:2: a conversation, but .* has no chat template"):
+        made(write(tmp_path, tiny_model, SHORT, TALK), tmp_path / "run")
