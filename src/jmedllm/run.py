@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
+from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, write_manifest
 from jmedllm.precision import Precision
 from jmedllm.processes import is_first, receive, send, together
@@ -113,6 +114,7 @@ def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None
             "made": made,
             "seconds": seconds,
             "versions": versions(),
+            "hardware": hardware(run.precision.device),
         }
         manifest["stages"][step.stage] = entry
         write_manifest(run.folder, manifest)
@@ -125,7 +127,7 @@ def _in_words(made: dict[str, Any]) -> str:
     told = [
         f"{name.replace('_', ' ')} {value:,}"
         if isinstance(value, int)
-        else f"{name.replace('_', ' ')} {value:.3f}"
+        else f"{name.replace('_', ' ')} {value:.4g}"
         for name, value in made.items()
         if isinstance(value, int | float)
     ]

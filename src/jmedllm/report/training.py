@@ -20,14 +20,12 @@ class TrainedStage:
         made: what the manifest says it made: steps, trained tokens, census of the held-out sets.
         metrics: one row per step.
         evaluations: one row per evaluation, the first before step 1; empty where nothing was evaluated.
-        seconds: from start to end in the process that finished it.
     """
 
     name: str
     made: dict[str, Any]
     metrics: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
-    seconds: float
 
     @property
     def waiting(self) -> float:
@@ -53,7 +51,6 @@ def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
             manifest["stages"][stage]["made"],
             _rows(folder / stage / "metrics.jsonl"),
             _rows(folder / stage / "evaluations.jsonl"),
-            manifest["stages"][stage]["seconds"],
         )
         for folder, manifest in runs
         for stage in STAGES

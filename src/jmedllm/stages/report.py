@@ -1,20 +1,31 @@
 """Stage report: the run's scores as Markdown and as a page with every item, with what they can be traced by."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jmedllm.exam.examine import split_language
-from jmedllm.files import write_atomic
-from jmedllm.manifest import REPORTS
+from jmedllm.exam.sitting import Sitting
+from jmedllm.files import hash_text, read_json, to_json, write_atomic
+from jmedllm.manifest import REPORTS, read_manifest
 from jmedllm.recipe import Recipe
 from jmedllm.report import collect_records, markdown, questions_of
+from jmedllm.report.card import model_card
 from jmedllm.report.page import write_page
-from jmedllm.report.training import read_training
+from jmedllm.report.training import TrainedStage, read_training
 from jmedllm.run import Run, Step, versions
+from jmedllm.stages.corpus import read_corpus, read_general
+
+CARD = "MODEL_CARD.md"
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return {"sittings": run.made["exam"]["sittings"], "seed": run.recipe.seed, "versions": versions()}
+    return {
+        "sittings": run.made["exam"]["sittings"],
+        "made": hash_text(to_json(run.made)),
+        "seed": run.recipe.seed,
+        "versions": versions(),
+    }
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -32,7 +43,22 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     own = [Path(name) for name in names if name.endswith(".jsonl")]
     training = read_training([run.folder])
     write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
-    return {"files": list(REPORTS)}
+    card = _write_card(run, [each.sitting for each in sat], training)
+    return {"files": [*REPORTS, *card]}
+
+
+def _write_card(run: Run, sittings: Sequence[Sitting], training: Sequence[TrainedStage]) -> list[str]:
+    """Put a model card beside the final model; a run that trains nothing has none."""
+    manifest = read_manifest(run.folder)
+    if not training or manifest is None:
+        return []
+    place = f"{'merge' if run.recipe.mpeft else 'mfpt'}/{CARD}"
+    documents = [*read_corpus(run.recipe), *read_general(run.recipe)]
+    inputs = [Path(name) / "corpus.json" for name in run.recipe.corpus.inputs] if run.recipe.corpus else []
+    built = [read_json(path) for path in inputs if path.is_file()]
+    card = model_card(run.recipe, manifest["stages"], documents, built, sittings, training)
+    write_atomic(run.folder / place, card)
+    return [place]
 
 
 def _plain(values: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ from jmedllm.report.training import TrainedStage
 MOST_POINTS = 200
 """A longer curve is drawn through means of neighbours: a page of 100,000 steps would be none."""
 
+AMOUNTS = ("Speed", "Peak memory", "Learning rate", "Small exam")
+
 _WIDTH, _HEIGHT = 320.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 8.0, 8.0, 20.0
 
@@ -90,7 +92,9 @@ def _figure(title: str, unit: str, curves: Sequence[Curve]) -> Figure | None:
 
 def _picture(label: str, curves: Sequence[Curve]) -> Markup:
     across = _Axis.around([x for curve in curves for x, _ in curve.points], 4)
-    up = _Axis.around([y for curve in curves for _, y in curve.points], 4)
+    values = [y for curve in curves for _, y in curve.points]
+    # Amounts are read against nothing; of a loss it is the course that is read.
+    up = _Axis.around([0.0, *values] if label.startswith(AMOUNTS) else values, 4)
 
     def x(value: float) -> float:
         return _LEFT + across.share(value) * (_WIDTH - _LEFT - _RIGHT)
