@@ -5,11 +5,13 @@ directories: a disk that every machine sees.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others. The first may build a corpus for hours while they wait; one that has
@@ -75,6 +77,16 @@ def wait() -> None:
         dist.barrier()
 
 
+def as_first_sees(find: Callable[[], T]) -> T:
+    """What the first process finds, for all: others may see a file earlier or later."""
+    if not is_first():
+        found: T = receive()
+        return found
+    found = find()
+    send(found)
+    return found
+
+
 def send(value: Any) -> None:
     """Called by the first process: send the others a plain value."""
     _broadcast([value])
@@ -93,7 +105,7 @@ def _broadcast(box: list[Any]) -> list[Any]:
     return box
 
 
-def total(value: float) -> float:
+def summed(value: float) -> float:
     """The sum of a number over all processes, the same to the bit in each."""
     if place().size == 1:
         return value

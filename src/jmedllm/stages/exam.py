@@ -7,6 +7,7 @@ from jmedllm.exam.examine import examine, model_settings, papers
 from jmedllm.exam.sitting import forget
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
+from jmedllm.processes import is_first, wait
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, own_folder
 from jmedllm.stages.models import folder_of
@@ -33,8 +34,9 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         shaping = model_settings(model, run.precision, name=name)
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "exam" / name, hash_text(to_json(shaping)))
-        for paper in sat:
+        for paper in sat if is_first() else ():
             forget(paper, shaping, folder)
+        wait()
         sat_now = examine(model, sat, run.precision, folder, name=name, batch=settings.batch)
         sittings[name] = hash_text(to_json([asdict(sitting) for sitting in sat_now]))
         files += [f"exam/{name}/{paper.name}.json" for paper in sat]
@@ -45,4 +47,4 @@ def _wanted(recipe: Recipe) -> bool:
     return recipe.exam is not None
 
 
-STEP = Step("exam", _wanted, _inputs, _perform)
+STEP = Step("exam", _wanted, _inputs, _perform, shared=True)

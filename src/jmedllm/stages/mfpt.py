@@ -27,6 +27,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
+    from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
     from jmedllm.training.show import show_example
 
@@ -34,14 +35,13 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     assert settings is not None
     folder = own_folder(run.folder / "mfpt", identity)
     tokenizer = load_tokenizer(base)
-    blocks = load_blocks(run.folder / "corpus" / "blocks.npz")
+    blocks = load_blocks(run.folder / "corpus" / "blocks")
     evaluation = open_evaluation(run, tokenizer, blocks.ids.shape[1])
     show_example(tokenizer, blocks, "mfpt")
-    network = load_network(base, "auto", run.precision.device)
-    stored = network.dtype
     # A step at a usual learning rate is lost in bfloat16 weights, so they are trained in float32.
+    network, gather = shard(lambda device: load_network(base, "auto", device).to(torch.float32), run.precision)
     trained = train(
-        network.to(torch.float32),
+        network,
         blocks,
         settings,
         run.precision,
@@ -51,12 +51,15 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         title="mfpt",
         evaluation=evaluation,
     )
+    whole = gather()
+    if whole is None:
+        return {}
     origin = {
         "base": str(base),
         "base_fingerprint": run.made["corpus"]["base"],
         "blocks": run.made["corpus"]["blocks"],
     }
-    save_model(network.to(stored), tokenizer, folder / "model", origin)
+    save_model(whole.to(whole.config.dtype), tokenizer, folder / "model", origin)
     return {
         "model": fingerprint(folder / "model"),
         "files": files_in(run, "mfpt/model"),
@@ -77,4 +80,4 @@ def _wanted(recipe: Recipe) -> bool:
     return recipe.mfpt is not None
 
 
-STEP = Step("mfpt", _wanted, _inputs, _perform)
+STEP = Step("mfpt", _wanted, _inputs, _perform, shared=True)

@@ -131,7 +131,7 @@ def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Samp
         made["skipped"] = len(found) - len(samples)
     if settings.replay:
         wanted = round(len(samples) * settings.replay / (1 - settings.replay))
-        for document in document_samples(tokenizer, random.choices(read_corpus(run.recipe), k=wanted)):
+        for document in document_samples(tokenizer, random.choices(read_corpus(run), k=wanted)):
             samples += pieces(document, settings.block_size)
     random.shuffle(samples)
     return samples, {"examples": len(samples), **made}
@@ -145,9 +145,12 @@ def _sample(tokenizer: Tokenizer, example: Example) -> Sample:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
+    import torch
+
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_adapter
     from jmedllm.training.adapter import add_adapter, to_plain
+    from jmedllm.training.distributed import replicate, shard
     from jmedllm.training.loop import train
     from jmedllm.training.show import show_example
 
@@ -159,10 +162,13 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
     evaluation = open_evaluation(run, tokenizer, settings.block_size)
     show_example(tokenizer, blocks, "mpeft")
-    network = load_network(
-        base, run.precision.dtype, run.precision.device, quantization=settings.adapter.quantization
-    )
-    network = add_adapter(network, settings.adapter, seed)
+    adapter = settings.adapter
+
+    def load_adapted(device: torch.device) -> Any:
+        network = load_network(base, run.precision.dtype, device, quantization=adapter.quantization)
+        return add_adapter(network, adapter, seed)
+
+    network, gather = (shard if adapter.quantization == "none" else replicate)(load_adapted, run.precision)
     trained = train(
         network,
         blocks,
@@ -174,12 +180,15 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         title="mpeft",
         evaluation=evaluation,
     )
+    whole = gather()
+    if whole is None:
+        return {}
     origin = {
         "base": str(base),
         "base_fingerprint": fingerprint(base),
-        "quantization": settings.adapter.quantization,
+        "quantization": adapter.quantization,
     }
-    save_adapter(to_plain(network), folder / "adapter", origin)
+    save_adapter(to_plain(whole), folder / "adapter", origin)
     return {
         "adapter": fingerprint(folder / "adapter"),
         **told,
@@ -193,4 +202,4 @@ def _wanted(recipe: Recipe) -> bool:
     return recipe.mpeft is not None
 
 
-STEP = Step("mpeft", _wanted, _inputs, _perform)
+STEP = Step("mpeft", _wanted, _inputs, _perform, shared=True)

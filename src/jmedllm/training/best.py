@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
+from jmedllm.files import read_json, to_json, write_atomic
+from jmedllm.processes import as_first_sees, is_first
+from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
-_WEIGHTS, _STATE = "weights.safetensors", "state.json"
+_STATE = "state.json"
 
 
 def keep_best(folder: Path, network: Any, step: int) -> None:
@@ -20,15 +21,20 @@ def keep_best(folder: Path, network: Any, step: int) -> None:
     """
     if kept_step(folder) == step:
         return
-    weights = {name: p.detach().contiguous() for name, p in network.named_parameters() if p.requires_grad}
-    with atomic_folder(folder, _STATE) as temporary:
-        save_file(weights, temporary / _WEIGHTS)
-        write_atomic(temporary / _STATE, to_json({"step": step}))
+    with shared_folder(folder, _STATE) as temporary:
+        write_tensors(_weights(network), temporary)
+        if is_first():
+            write_atomic(temporary / _STATE, to_json({"step": step}))
+
+
+def _weights(network: Any) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
 
 def kept_step(folder: Path) -> int | None:
     """The step whose weights are kept; None where there are none."""
-    return int(read_json(folder / _STATE)["step"]) if (folder / _STATE).is_file() else None
+    file = folder / _STATE
+    return as_first_sees(lambda: int(read_json(file)["step"]) if file.is_file() else None)
 
 
 def restore_best(folder: Path, network: Any, step: int) -> None:
@@ -41,8 +47,7 @@ def restore_best(folder: Path, network: Any, step: int) -> None:
         raise InputError(
             f"{folder}: does not hold the weights of step {step}; remove {folder.parent} and train again"
         )
-    weights = load_file(folder / _WEIGHTS)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(weights[name])
+    weights = _weights(network)
+    kept = read_tensors(folder, weights)
+    for name, weight in weights.items():
+        weight.copy_(kept[name])

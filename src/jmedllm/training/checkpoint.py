@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, read_json, sweep, to_json, write_atomic
+from jmedllm.files import read_json, sweep, to_json, write_atomic
+from jmedllm.processes import as_first_sees, is_first, place
+from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +45,30 @@ def save(
     """
     target = folder / f"step-{step:08d}"
     names = _trainable(network)
-    random = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["random.cuda"] = torch.cuda.get_rng_state()
+    weights = {name: p.detach() for name, p in names.items()}
     state = {"step": step, "trained_tokens": trained_tokens, "identity": identity}
-    with atomic_folder(target, "state.json") as temporary:
-        _save_tensors({name: p.detach() for name, p in names.items()}, temporary / "weights.safetensors")
-        _save_tensors(_moments(names, optimizer) | random, temporary / "optimizer.safetensors")
-        write_atomic(temporary / "state.json", to_json(state))
-    for old in _all(folder):
-        if old != target:
-            shutil.rmtree(old)
-    sweep(folder, _NAME)
+    with shared_folder(target, "state.json") as temporary:
+        write_tensors(weights | _moments(names, optimizer) | _random(), temporary)
+        if is_first():
+            write_atomic(temporary / "state.json", to_json(state))
+    if is_first():
+        for old in _all(folder):
+            if old != target:
+                shutil.rmtree(old)
+        sweep(folder, _NAME)
+
+
+def _random() -> dict[str, torch.Tensor]:
+    """The random generators; several processes draw by the step instead, see `draw_apart`."""
+    if place().size > 1:
+        return {}
+    states = {"random.cpu": torch.get_rng_state()}
+    return states | ({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def _all(folder: Path) -> list[Path]:
     """All whole checkpoints, oldest first."""
     return sorted(path for path in folder.glob("step-*") if re.fullmatch(_NAME, path.name))
-
-
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
 def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
@@ -82,28 +86,30 @@ def _moments(names: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimi
 def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, identity: str) -> Resumed | None:
     """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
 
+    It may have been written by another number of processes.
+
     Raises:
         InputError: the checkpoint was written for other inputs.
     """
-    found = _all(folder)
-    if not found:
+    latest = as_first_sees(lambda: next(reversed(_all(folder)), None))
+    if latest is None:
         return None
-    latest = found[-1]
     state = read_json(latest / "state.json")
     if state["identity"] != identity:
         raise InputError(f"checkpoint {latest}: written for other inputs; choose another --output")
-    weights = load_file(latest / "weights.safetensors")
-    tensors = load_file(latest / "optimizer.safetensors")
+    names = _trainable(network)
+    tensors = read_tensors(latest, names)
     with torch.no_grad():
-        for name, parameter in _trainable(network).items():
-            parameter.copy_(weights[name])
+        for name, parameter in names.items():
+            parameter.copy_(tensors[name])
             prefix = f"{name}."
             optimizer.state[parameter] = {
                 key.removeprefix(prefix): value.to(parameter.device)
                 for key, value in tensors.items()
                 if key.startswith(prefix) and "." not in key.removeprefix(prefix)
             }
-    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cpu" in tensors:
+        torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return Resumed(state["step"], state["trained_tokens"])

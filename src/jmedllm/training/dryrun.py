@@ -13,6 +13,7 @@ import torch
 from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.precision import Precision
+from jmedllm.processes import as_first_sees, is_first
 from jmedllm.training.batches import autocast, evaluating, micro_batches
 from jmedllm.training.loss import summed_loss
 
@@ -91,9 +92,10 @@ def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
     trial = folder / "trial"
     try:
         write(trial)
-        return bytes_below(trial)
+        return as_first_sees(lambda: bytes_below(trial))
     finally:
-        shutil.rmtree(trial, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(trial, ignore_errors=True)
 
 
 def bytes_below(folder: Path) -> int:

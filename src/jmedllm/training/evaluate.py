@@ -21,7 +21,9 @@ from jmedllm.corpus.pack import Blocks, Sample, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.models.encoding import Tokenizer, encode
 from jmedllm.precision import Precision
-from jmedllm.training.batches import autocast, evaluating, micro_batches
+from jmedllm.processes import summed
+from jmedllm.training.batches import autocast, evaluating
+from jmedllm.training.distributed import share_of_step
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.watching import BITS, EXAM
 
@@ -108,11 +110,11 @@ def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batc
     """
     nats = 0.0
     with evaluating(network), autocast(precision):
-        for batch in micro_batches(texts.blocks, np.arange(len(texts.blocks)), micro_batch, precision.device):
+        for batch in share_of_step(texts.blocks, np.arange(len(texts.blocks)), micro_batch, precision.device):
             nats += summed_loss(network, *batch).item()
     if not math.isfinite(nats):
         raise InputError("bits per byte are no longer finite; lower learning_rate or use precision float32")
-    return nats / math.log(2) / texts.bytes
+    return summed(nats) / math.log(2) / texts.bytes
 
 
 def measure(network: Any, evaluation: Evaluation, precision: Precision, micro_batch: int) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from pydantic import Field, model_validator
 from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError
 from jmedllm.precision import Precision
+from jmedllm.processes import is_first, summed
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
 from jmedllm.training import checkpoint
-from jmedllm.training.batches import Batch, autocast, micro_batches
+from jmedllm.training.batches import Batch, autocast
 from jmedllm.training.best import keep_best, restore_best
+from jmedllm.training.distributed import draw_apart, entire, is_finite, is_sharded, share_of_step, sum_gradients
 from jmedllm.training.dryrun import (
     Footprint,
     require_disk,
@@ -128,6 +130,8 @@ def train(
     """
     if not blocks.trained.any():
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
+    if evaluation and evaluation.quiz and is_sharded(network):
+        raise InputError(f"{title}: an exam inside the loop needs one process; leave evaluate.exam out")
     require_trainable(network, precision.device)
     if settings.activation_checkpointing:
         _recompute_activations(network)
@@ -140,7 +144,7 @@ def train(
     if not resumed:
         require_measured(watch, evaluation.measures if evaluation else ())
         _rehearse(network, optimizer, blocks, settings, precision, folder, evaluation)
-    board = tensorboard(folder / "tensorboard", start) if settings.tensorboard else nowhere()
+    board = tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_first() else nowhere()
     with (
         board as also,
         Log(folder / METRICS, start, also) as metrics,
@@ -163,6 +167,7 @@ def train(
             if is_over:
                 break
             rows = rows_of_step(step, settings.batch, len(blocks), seed)
+            draw_apart(seed, step)
             measured = _measured_step(network, optimizer, blocks, rows, step, total, settings, precision)
             tokens += int(blocks.trained[rows].sum())
             elapsed = round(time.perf_counter() - began, 3)
@@ -191,7 +196,8 @@ def _rehearse(
     written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
     moments = sum(8 * p.numel() for p in network.parameters() if p.requires_grad)  # not there before step 1
     # The best weights lie there twice while they are replaced, the stage's model once.
-    require_disk(folder, Footprint(written + moments, model, 3 if settings.watch.best_by else 1))
+    if is_first():
+        require_disk(folder, Footprint(written + moments, model, 3 if settings.watch.best_by else 1))
 
 
 def _measured_step(
@@ -207,7 +213,7 @@ def _measured_step(
     """One optimiser step, and all that its line in `metrics.jsonl` tells of it alone."""
     began, waiting = time.perf_counter(), Stopwatch()
     count = int(blocks.trained[rows].sum())
-    batches = waiting.waits(micro_batches(blocks, rows, settings.micro_batch, precision.device))
+    batches = waiting.waits(share_of_step(blocks, rows, settings.micro_batch, precision.device))
     loss, norm = _step(network, optimizer, batches, count, step, total, settings, precision)
     seconds = time.perf_counter() - began
     return {
@@ -221,7 +227,7 @@ def _measured_step(
 
 
 def _require_finite(network: Any, step: int) -> None:
-    if not all(bool(p.isfinite().all()) for p in network.parameters() if p.requires_grad):
+    if not is_finite(p for p in network.parameters() if p.requires_grad):
         raise InputError(f"weights are no longer finite after step {step}; lower learning_rate")
 
 
@@ -253,21 +259,21 @@ def _step(
     """One optimiser step; returns mean loss and gradient norm before clipping.
 
     Args:
-        batches: micro-batches of the step.
-        count: trained tokens among them.
+        batches: this process's micro-batches of the step.
+        count: trained tokens among those of all processes.
     """
     loss = 0.0
     for ids, positions, trained in batches:
-        if not trained.any():
-            continue
         with autocast(precision):
             part = summed_loss(network, ids, positions, trained) / max(1, count)
         part.backward()
         loss += part.item()
+    loss = summed(loss)
     if not math.isfinite(loss):
         raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip).item()
+    sum_gradients(parameters)
+    norm = entire(torch.nn.utils.clip_grad_norm_(parameters, settings.clip)).item()
     if not math.isfinite(norm):
         raise InputError(
             f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32"

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from jmedllm.errors import InputError
+from jmedllm.training.distributed import in_forward
 
 CHUNK = 256
 """Rows of logits that exist at once. At 152k words a chunk is 0.15 GiB in fp32; larger ones are not faster."""
@@ -25,13 +26,18 @@ def summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, traine
             mask or a cache given beside them would let them see one another.
         trained: [B, T] whether the token is a target.
     """
+    return in_forward(network, _summed_loss, ids, positions, trained)
+
+
+def _summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
     decoder, head = split(network)
     hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False).last_hidden_state
     predicts = trained[:, 1:]
     rows = hidden[:, :-1][predicts]
     targets = ids[:, 1:][predicts]
     total: torch.Tensor = rows.new_zeros((), dtype=torch.float32)
-    for start in range(0, len(targets), CHUNK):
+    # Without a target one empty chunk still leads back through head and decoder, as other processes may need.
+    for start in range(0, max(1, len(targets)), CHUNK):
         part = slice(start, start + CHUNK)
         total = total + checkpoint(_chunk_loss, head, rows[part], targets[part], use_reentrant=False)
     return total
@@ -47,7 +53,6 @@ def split(network: Any) -> tuple[Any, Any]:
     return base.get_decoder(), base.get_output_embeddings()
 
 
-@torch.no_grad()
 def require_trainable(network: Any, device: torch.device) -> None:
     """Try out on a few tokens that this loss is the network's own and that packing keeps samples apart.
 
@@ -55,6 +60,11 @@ def require_trainable(network: Any, device: torch.device) -> None:
         InputError: the architecture does more to its logits than its head (soft-capping, scaling), or lets
             packed samples see one another.
     """
+    in_forward(network, _require_trainable, device)
+
+
+@torch.no_grad()
+def _require_trainable(network: Any, device: torch.device) -> None:
     decoder, head = split(network)
     kind = network.config.model_type
     was_training = network.training

@@ -1,5 +1,6 @@
 """What each step measured, in `metrics.jsonl` and, where it is wanted, for TensorBoard."""
 
+import os
 import resource
 import sys
 import time
@@ -12,6 +13,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
+from jmedllm.processes import as_first_sees, is_first
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 
@@ -26,18 +28,16 @@ T = TypeVar("T")
 class Log:
     """A file of one JSON object per line that a killed run goes on with: lines behind `start` are dropped.
 
+    The first process writes it; all know what it holds.
+
     Attributes:
         rows: all that the file holds.
     """
 
     def __init__(self, path: Path, start: int, also: Add) -> None:
-        if path.exists():
-            cut_unfinished_line(path)
-        kept = [row for _, row in read_jsonl(path)] if path.exists() else []
-        self.rows = [row for row in kept if row["step"] <= start]
+        self.rows = as_first_sees(lambda: _kept(path, start))
         self.path, self._also = path, also
-        write_jsonl(path, self.rows)
-        self._handle = path.open("a", encoding="utf-8")
+        self._handle = (path if is_first() else Path(os.devnull)).open("a", encoding="utf-8")
 
     def __enter__(self) -> "Log":
         return self
@@ -62,6 +62,16 @@ class Log:
         except OSError as error:
             raise unwritable(self.path, error) from error
         self._also(row)
+
+
+def _kept(path: Path, start: int) -> list[Row]:
+    """The rows up to `start`, and the file cut down to them."""
+    if path.exists():
+        cut_unfinished_line(path)
+    found = [row for _, row in read_jsonl(path)] if path.exists() else []
+    rows = [row for row in found if row["step"] <= start]
+    write_jsonl(path, rows)
+    return rows
 
 
 class Stopwatch:

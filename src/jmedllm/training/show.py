@@ -8,6 +8,7 @@ from rich.text import Text
 
 from jmedllm.corpus.pack import Blocks
 from jmedllm.models.encoding import Tokenizer
+from jmedllm.processes import is_first
 
 _LONGEST = 400
 """Tokens of an example that are shown."""
@@ -17,7 +18,7 @@ def show_example(tokenizer: Tokenizer, blocks: Blocks, title: str, console: Cons
     """Print the first sample of the first row that trains anything: untrained tokens dim, trained ones green
     and between ⟦ ⟧, special tokens spelled out. Goes to standard error."""
     rows = [index for index in range(min(len(blocks), 100)) if blocks.trained[index].any()]
-    if rows:
+    if rows and is_first():
         text = colored(tokenizer, *first_sample(blocks, rows[0]))
         head = Text(f"{title}: the first example, ⟦trained⟧ tokens in green", style="bold")
         (console or Console(stderr=True)).print(head, text, sep="\n", soft_wrap=True)

@@ -1,0 +1,201 @@
+"""One network over several processes: each holds a shard of every parameter and reads a share of every step.
+
+Sharding is FSDP's (Zhao et al. 2023, arXiv 2304.11277) in the form of torch's `fully_shard`: the parameters of one
+decoder layer at a time are gathered where they are used and freed again, and each process keeps its shard of
+gradients and optimiser moments. Gradients are summed, not averaged, because the loss of a step is divided by the
+number of trained tokens of all processes. With one process nothing here does anything.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from types import MethodType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jmedllm.corpus.pack import Blocks
+from jmedllm.errors import InputError
+from jmedllm.precision import Precision
+from jmedllm.processes import is_first, place, receive, send, summed
+from jmedllm.training.batches import Batch, micro_batches
+
+T = TypeVar("T")
+
+Load = Callable[[torch.device], Any]
+"""Gives the network to train, on a device."""
+
+Gather = Callable[[], Any | None]
+"""Called by all processes: the plain network as it is now, for the first process; None for the others."""
+
+_FORWARD = "jmedllm_forward"
+
+
+def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
+    """Load a network and spread it over the processes in shards; alone, just load it.
+
+    The first process alone loads it, into host memory, where it stays to be filled again when the network is
+    gathered. The others get its structure, and then all get their shards, one parameter at a time.
+
+    Raises:
+        InputError: see `load`; or the architecture does not say what its layers are.
+    """
+    if place().size == 1:
+        return replicate(load, precision)
+    whole = load(torch.device("cpu")) if is_first() else None
+    network = _structure(whole)
+    _shard_layers(network, precision)
+    _fill(network, whole, precision.device)
+
+    def gather() -> Any | None:
+        with torch.no_grad():
+            targets = dict(whole.named_parameters()) if whole is not None else {}
+            for name, parameter in network.named_parameters():
+                if parameter.requires_grad:
+                    value = entire(parameter)
+                    if name in targets:
+                        targets[name].copy_(value)
+        return whole
+
+    return network, gather
+
+
+def replicate(load: Load, precision: Precision) -> tuple[Any, Gather]:
+    """Load a network whole in every process: for 4-bit weights, which FSDP cannot shard.
+
+    What is trained must be drawn from a seed, so that all begin with the same. It then stays the same, for all
+    processes add up the same gradients.
+    """
+    network = load(precision.device)
+    return network, lambda: network if is_first() else None
+
+
+def _structure(whole: Any | None) -> Any:
+    """The first process's network in all of them, without the values of its parameters."""
+    if whole is None:
+        return receive()
+    empty = {id(p): torch.nn.Parameter(p.to("meta"), p.requires_grad) for p in whole.parameters()}
+    network = deepcopy(whole, empty)
+    send(network)
+    return network
+
+
+def _shard_layers(network: Any, precision: Precision) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    if precision.device.type == "cuda":
+        torch.cuda.set_device(precision.device)
+    mesh = init_device_mesh(precision.device.type, (place().size,))
+    # Weights of layers travel in the format they are multiplied in. Embedding, head and what is handed from layer
+    # to layer keep theirs, as autocast leaves them in a single process.
+    policy = MixedPrecisionPolicy(precision.dtype, torch.float32, cast_forward_inputs=False)
+    for layer in _layers(network):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh)
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            # Otherwise a factor is multiplied in before the sum, which gloo cannot do.
+            module.set_force_sum_reduction_for_comms(True)
+    setattr(network, _FORWARD, MethodType(_call, network))
+    register_fsdp_forward_method(network, _FORWARD)
+
+
+def _layers(network: Any) -> list[torch.nn.Module]:
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    names = set(base._no_split_modules or ())
+    found = [module for module in base.modules() if type(module).__name__ in names]
+    if not found:
+        kind = base.config.model_type
+        raise InputError(f"architecture {kind!r} does not say what its layers are; train it with one process")
+    return found
+
+
+@torch.no_grad()
+def _fill(network: Any, whole: Any | None, device: torch.device) -> None:
+    """Put the parameters' values, which the first process has, into the shards of all."""
+    from torch.distributed.tensor import distribute_tensor
+
+    network._apply(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device))
+    values = dict(whole.named_parameters()) if whole is not None else {}
+    for name, parameter in network.named_parameters():
+        value = values[name].detach().to(device) if values else torch.empty(parameter.shape, device=device)
+        value = value.to(parameter.dtype)
+        parts = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+        parameter.to_local().copy_(parts.to_local())
+
+
+def _call(network: Any, function: Callable[..., T], *arguments: Any) -> T:
+    return function(network, *arguments)
+
+
+def in_forward(network: Any, function: Callable[..., T], *arguments: Any) -> T:
+    """`function(network, *arguments)` as one forward pass of the network, whose parts it may call directly.
+
+    FSDP gathers weights only where it sees a forward pass begin.
+    """
+    forward: Callable[..., T] = getattr(network, _FORWARD, None) or MethodType(_call, network)
+    return forward(function, *arguments)
+
+
+def is_sharded(network: Any) -> bool:
+    """Whether several processes each hold a part of the network."""
+    return hasattr(network, _FORWARD)
+
+
+def share_of_step(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device: torch.device) -> Iterator[Batch]:
+    """This process's micro-batches of a step; micro-batches without a trained token are left out.
+
+    With several processes each gets as many, for each must go forward and backward as often as the others. Where
+    rows run out, one without a trained token stands in.
+    """
+    here = place()
+    if here.size == 1:
+        yield from (batch for batch in micro_batches(blocks, rows, size, device) if batch[2].any())
+        return
+    yield from micro_batches(blocks, rows[here.rank :: here.size], size, device)
+    most, own = (-(-len(rows[rank :: here.size]) // size) for rank in (0, here.rank))
+    for _ in range(most - own):
+        [(ids, positions, trained)] = micro_batches(blocks, rows[:1], 1, device)
+        yield ids, positions, torch.zeros_like(trained)
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Add up over all processes the gradients of parameters that each holds whole; FSDP has summed the others."""
+    if place().size == 1:
+        return
+    import torch.distributed as dist
+    from torch.distributed.tensor import DTensor
+
+    for parameter in parameters:
+        if not isinstance(parameter, DTensor):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+
+
+def entire(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that may be in shards, whole; called by all processes."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all numbers of these tensors are finite, in all processes."""
+    from torch.distributed.tensor import DTensor
+
+    own = (tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors)
+    return summed(sum(not bool(tensor.isfinite().all()) for tensor in own)) == 0
+
+
+def draw_apart(seed: int, step: int) -> None:
+    """Give each process random numbers of its own for a step. Alone, one series of them goes through all steps.
+
+    They follow from the step, so that no checkpoint has to keep them.
+    """
+    here = place()
+    if here.size > 1:
+        torch.manual_seed(int(np.random.SeedSequence([seed, step, here.rank]).generate_state(1)[0]))

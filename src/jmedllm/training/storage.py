@@ -1,0 +1,100 @@
+"""Tensors of a training run on disk, written by any number of processes and read by any other number.
+
+Both ways it is safetensors, which hold numbers and nothing that could be carried out. Several processes write
+through torch.distributed.checkpoint, each its own shards, in its form for safetensors: where each shard belongs
+stands in the files' headers as JSON. Its usual form, with a pickle of metadata, is neither written nor read.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from jmedllm.errors import InputError
+from jmedllm.files import atomic_folder, unwritable
+from jmedllm.processes import is_first, place, receive, send, wait
+
+
+@contextmanager
+def shared_folder(path: Path, mark: str) -> Iterator[Path]:
+    """Hand all processes a temporary folder that takes the place of `path`, whole, once all have ended the block.
+
+    Args:
+        path: the folder to make.
+        mark: a file that the first process writes there; see `atomic_folder`.
+
+    Raises:
+        InputError: see `atomic_folder`.
+    """
+    if is_first():
+        with atomic_folder(path, mark) as temporary:
+            send(temporary)
+            yield temporary
+            wait()
+    else:
+        yield receive()
+        wait()
+    wait()
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write named tensors into a folder; of those in shards each process writes its own.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    if place().size == 1:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "tensors.safetensors")
+        return
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    try:
+        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
+        reason = next(iter(error.failures.values()))[0]
+        raise unwritable(folder, reason) if isinstance(reason, OSError) else reason from error
+
+
+def read_tensors(folder: Path, owners: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Read all tensors of a folder, whoever wrote it.
+
+    Args:
+        folder: as `write_tensors` left it.
+        owners: parameters by name. Their values, and tensors of their shape named after them with one more part
+            behind a dot (moments), come in the same shards and on the same device; all others whole on the CPU.
+
+    Raises:
+        InputError: the files are broken.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    reader = HuggingFaceStorageReader(str(folder))
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        for name, stored in reader.read_metadata().state_dict_metadata.items():
+            assert isinstance(stored, TensorStorageMetadata)
+            owner = owners.get(name, owners.get(name.rpartition(".")[0]))
+            size, dtype = stored.size, stored.properties.dtype
+            if owner is not None and owner.shape == size:
+                tensors[name] = torch.empty_like(owner, dtype=dtype)
+            else:
+                tensors[name] = torch.empty(size, dtype=dtype)
+        with warnings.catch_warnings():
+            # That there is but one process is no news.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            load(tensors, storage_reader=reader, no_dist=place().size == 1)
+    except SafetensorError as error:
+        raise InputError(f"{folder}: cannot be read: {error}") from error
+    except CheckpointException as error:
+        reason = next(iter(error.failures.values()))[0]
+        raise InputError(f"{folder}: cannot be read: {reason}") from error
+    return tensors
