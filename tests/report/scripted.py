@@ -8,6 +8,7 @@ from jmedllm.exam.examine import ExamSettings, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.question import Question, label
 from jmedllm.models import Completion, Response
+from jmedllm.report.training import TrainedStage
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>答えは不明</b>"
 
@@ -62,3 +63,30 @@ def sit_igakuqa(data: Path, output: Path, *, limit: int = 40, rotations: int = 1
         stands_for = {"model": name, "fingerprint": name, "precision": "float32"}
         sit_papers(sat, stands_for, lambda model=model: model, folders[-1])
     return folders
+
+
+def trained(steps: int = 450) -> TrainedStage:
+    """A stage whose loss falls while general text is forgotten; held-out sets have names of others' making."""
+    metrics = [
+        {
+            "step": step,
+            "loss": 3 - 2 * step / steps,
+            "gradient_norm": 1.0,
+            "learning_rate": 1e-4,
+            "tokens_per_second": 5000.0,
+            "waiting": 0.004,
+            "peak_memory": 3 * 2**30,
+        }
+        for step in range(1, steps + 1)
+    ]
+    evaluations = [
+        {
+            "step": step,
+            "bits_per_byte": {"ja": 1 - step / 1000, "<b>general": 0.8 + step / 5000},
+            "exam": {"demo.ja": 0.2 + step / 1000},
+        }
+        for step in range(0, steps + 1, 50)
+    ]
+    census = {name: {"documents": 12, "bytes": 3456} for name in evaluations[0]["bits_per_byte"]}
+    made = {"steps": steps, "trained_tokens": 99_000, "best_step": 400, "evaluated": census}
+    return TrainedStage("mfpt", made, metrics, evaluations)

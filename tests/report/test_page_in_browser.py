@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import HOSTILE, sit_igakuqa
+from scripted import HOSTILE, sit_igakuqa, trained
 
 from jmedllm.report import collect_records, questions_of
 from jmedllm.report.page import write_page
@@ -32,7 +32,7 @@ def browser() -> Iterator[Any]:
 def address(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     sat = collect_records(sit_igakuqa(shared, folder))
-    write_page(folder / "page.html", sat, questions_of(sat, shared), "test")
+    write_page(folder / "page.html", sat, questions_of(sat, shared), "test", [trained()])
     return (folder / "page.html").as_uri()
 
 
@@ -207,3 +207,39 @@ def test_on_paper(opened: Page) -> None:
     opened.page.emulate_media(media="print")
     hidden = {name: opened.page.is_visible(name) for name in ("nav", "#items", "#measure-2", "#licence")}
     assert hidden == {"nav": False, "#items": False, "#measure-2": True, "#licence": True}
+
+
+def test_training_is_drawn(opened: Page) -> None:
+    opened.page.click("nav a[href='#training']")
+    titles = opened.page.locator("#training figcaption b").all_inner_texts()
+    assert titles == [
+        "Loss",
+        "Bits per byte",
+        "Change since the start",
+        "Small exam",
+        "Learning rate",
+        "Gradient norm",
+        "Speed",
+        "Peak memory",
+    ]
+    for box in opened.page.locator("#training svg.curve").all():
+        size = box.bounding_box()
+        assert size is not None and size["width"] > 200 and size["height"] > 80
+    strokes = [
+        opened.page.locator("#training figure >> nth=1")
+        .locator(f".s{n} polyline")
+        .evaluate("e => getComputedStyle(e).stroke")
+        for n in range(2)
+    ]
+    assert strokes[0] != strokes[1] and "none" not in strokes
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_training_fits_the_screen(opened: Page, width: int) -> None:
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_training_on_paper(opened: Page) -> None:
+    opened.page.emulate_media(media="print")
+    assert opened.page.is_visible("#training svg.curve")
