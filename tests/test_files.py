@@ -82,7 +82,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
-from jmedllm.corpus.pack import Blocks, save_blocks
+from jmedllm.corpus.pack import save_blocks
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, write_atomic
 
@@ -100,7 +100,7 @@ def tokenizer(path):
 
 WAYS = {
     "text": lambda path: write_atomic(path, "x" * 5000),
-    "blocks": lambda path: save_blocks(Blocks(numbers, numbers, numbers > 0), path),
+    "blocks/ids.npy": lambda path: save_blocks(zip(numbers, numbers, numbers > 0), 100, path.parent),
     "weights": weights,
     "tokenizer": tokenizer,
 }
@@ -127,7 +127,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> Non
     mend = "; free space or choose another place"
     text, blocks, weights, tokenizer, left = result.stdout.splitlines()
     assert text == f"cannot write DISK/text: File too large{mend}"
-    assert blocks == f"cannot write DISK/blocks: File too large{mend}"
+    assert blocks == f"cannot write DISK/blocks/ids.npy: File too large{mend}"
     assert weights.startswith("cannot write DISK/weights: ") and "os error 27" in weights
     assert tokenizer == f"cannot write DISK/tokenizer: File too large (os error 27){mend}"
     assert left == "['blocks', 'text', 'tokenizer', 'weights']"

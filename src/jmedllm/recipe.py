@@ -60,6 +60,7 @@ class Corpus(Settings):
     """Raw medical text for stage 1."""
 
     inputs: list[str] = Field(min_length=1, description="files, folders, or the built-in corpus demo")
+    field: str = Field("text", description="key of the text in lines of JSON")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row")
     mixing: Mixing = Mixing()
 

@@ -1,6 +1,6 @@
 """Packing loses nothing, mixes nothing, and trains no token that stands at a beginning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmedllm.corpus.pack import Blocks, Sample, load_blocks, pack_documents, pack_examples, save_blocks
+from jmedllm.corpus.pack import (
+    DTYPES,
+    Blocks,
+    Sample,
+    document_rows,
+    example_rows,
+    load_blocks,
+    pack_documents,
+    pack_examples,
+    save_blocks,
+)
 from jmedllm.errors import InputError
-from jmedllm.files import hash_file
 
 PAD = 0
 T, F = True, False
@@ -102,13 +111,13 @@ def test_a_row_by_hand() -> None:
     assert blocks.trained.tolist() == [[F, T, T, F], [F, T, F, F]]
 
 
-@pytest.mark.parametrize("pack", [pack_documents, pack_examples])
-def test_nothing_is_no_rows(tmp_path: Path, pack: object) -> None:
+@pytest.mark.parametrize(("pack", "rows"), [(pack_documents, document_rows), (pack_examples, example_rows)])
+def test_nothing_is_no_rows(tmp_path: Path, pack: object, rows: object) -> None:
     blocks = pack([], 8, PAD)  # type: ignore[operator]
     assert len(blocks) == 0
     assert blocks.ids.shape == blocks.positions.shape == blocks.trained.shape == (0, 8)
-    save_blocks(blocks, tmp_path / "blocks.npz")
-    assert load_blocks(tmp_path / "blocks.npz").ids.shape == (0, 8)
+    save_blocks(rows([], 8, PAD), 8, tmp_path / "blocks")  # type: ignore[operator]
+    assert load_blocks(tmp_path / "blocks").ids.shape == (0, 8)
 
 
 @pytest.mark.parametrize(
@@ -140,25 +149,41 @@ def test_an_example_may_fill_its_row() -> None:
 def test_blocks_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, samples: list[Sample], size: int
 ) -> None:
-    path = tmp_path_factory.mktemp("blocks") / "new" / "blocks.npz"
+    folder = tmp_path_factory.mktemp("blocks") / "new" / "blocks"
     blocks = pack_documents(samples, size, PAD)
-    assert save_blocks(blocks, path) == hash_file(path)
-    loaded = load_blocks(path)
-    for name, dtype in (("ids", np.int32), ("positions", np.int32), ("trained", np.bool_)):
+    save_blocks(document_rows(samples, size, PAD), size, folder)
+    loaded = load_blocks(folder)
+    for name, dtype in DTYPES.items():
         array = getattr(loaded, name)
         assert array.dtype == dtype
         assert np.array_equal(array, getattr(blocks, name))
-    assert [file.name for file in path.parent.iterdir()] == ["blocks.npz"]
+        assert np.array_equal(array, np.load(folder / f"{name}.npy"))  # a plain file to others, too
+    assert sorted(file.name for file in folder.iterdir()) == ["ids.npy", "positions.npy", "trained.npy"]
+
+
+def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    """What is packed does not have to fit in memory: rows are on their way to the disk before the last is made."""
+    taken = []
+
+    def samples() -> Iterator[Sample]:
+        for number in range(3000):
+            taken.append(sum(file.stat().st_size for file in tmp_path.rglob("*")))
+            yield document(str(number), *range(1, 65))
+
+    save_blocks(document_rows(samples(), 64, PAD), 64, tmp_path / "blocks")
+    assert taken[2000] > 100 * 64 * 4
+    assert len(load_blocks(tmp_path / "blocks")) == 3000
 
 
 def test_the_same_blocks_have_the_same_hash(tmp_path: Path) -> None:
-    blocks = pack_documents([document("a", *range(1, 30))], 8, PAD)
-    other = pack_documents([document("a", *range(2, 31))], 8, PAD)
-    hashes = [save_blocks(each, tmp_path / f"{n}.npz") for n, each in enumerate((blocks, blocks, other))]
+    one, other = [document("a", *range(1, 30))], [document("a", *range(2, 31))]
+    hashes = [
+        save_blocks(document_rows(each, 8, PAD), 8, tmp_path / str(n)) for n, each in enumerate((one, one, other))
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
-    with pytest.raises(InputError, match=r"^cannot write .*blocks.npz: .* is not a folder; free space"):
-        save_blocks(pack_documents([], 8, PAD), tmp_path / "file" / "blocks.npz")
+    with pytest.raises(InputError, match=r"^cannot write .*ids.npy: Not a directory; free space"):
+        save_blocks([], 8, tmp_path / "file" / "blocks")

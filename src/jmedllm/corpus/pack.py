@@ -1,14 +1,16 @@
 """Rows of token ids in which texts lie side by side without seeing one another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_file, hash_file
+from jmedllm.files import atomic_file, hash_file, hash_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +43,33 @@ class Blocks:
         return len(self.ids)
 
 
-def pack_documents(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
+Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]
+"""Ids, positions and trained of one row, each [T]."""
+
+
+def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
     """Join samples and cut the stream every `block_size` tokens: no token is lost, and only the last
     row is padded. The part of a sample behind a cut starts anew at position 0."""
-    rows = _Rows(block_size, pad_id)
+    row = _Row(block_size, pad_id)
     for sample in samples:
         start = 0
         while start < len(sample.ids):
-            end = start + rows.room()
-            start += rows.append(sample.ids[start:end], sample.trained[start:end])
-    return rows.close()
+            end = start + row.room
+            row.append(sample.ids[start:end], sample.trained[start:end])
+            start = end
+            if not row.room:
+                yield row.take()
+    if row.length:
+        yield row.take()
 
 
-def pack_examples(samples: Sequence[Sample], block_size: int, pad_id: int) -> Blocks:
+def example_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
     """Lay whole samples into rows in the given order; a sample that does not fit opens the next row.
 
     Raises:
         InputError: a sample is longer than a row or has no trained token; it is named.
     """
-    rows = _Rows(block_size, pad_id)
+    row = _Row(block_size, pad_id)
     for sample in samples:
         if len(sample.ids) > block_size:
             raise InputError(
@@ -68,59 +78,97 @@ def pack_examples(samples: Sequence[Sample], block_size: int, pad_id: int) -> Bl
             )
         if not any(sample.trained[1:]):
             raise InputError(f"example {sample.name}: no token is trained; is its answer empty?")
-        if rows.room() < len(sample.ids):
-            rows.finish_row()
-        rows.append(sample.ids, sample.trained)
-    return rows.close()
+        if row.room < len(sample.ids):
+            yield row.take()
+        row.append(sample.ids, sample.trained)
+    if row.length:
+        yield row.take()
 
 
-class _Rows:
-    """Rows under construction."""
+def pack_documents(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
+    """`document_rows`, all in memory."""
+    return _gather(document_rows(samples, block_size, pad_id), block_size)
+
+
+def pack_examples(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
+    """`example_rows`, all in memory."""
+    return _gather(example_rows(samples, block_size, pad_id), block_size)
+
+
+def _gather(rows: Iterable[Row], block_size: int) -> Blocks:
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    arrays: list[Any] = [
+        np.array(column, dtype=dtype).reshape(-1, block_size)
+        for column, dtype in zip(columns, DTYPES.values(), strict=True)
+    ]
+    return Blocks(*arrays)
+
+
+class _Row:
+    """A row under construction."""
 
     def __init__(self, size: int, pad_id: int) -> None:
         self.size = size
         self.pad_id = pad_id
-        self.done: list[tuple[list[int], list[int], list[bool]]] = []
-        self.row: tuple[list[int], list[int], list[bool]] = ([], [], [])
+        self._clear()
 
+    def _clear(self) -> None:
+        self.length = 0
+        self.ids = np.full(self.size, self.pad_id, np.int32)
+        self.positions = np.zeros(self.size, np.int32)
+        self.trained = np.zeros(self.size, np.bool_)
+
+    @property
     def room(self) -> int:
-        return self.size - len(self.row[0])
+        return self.size - self.length
 
-    def append(self, ids: Sequence[int], trained: Sequence[bool]) -> int:
-        taken = min(len(ids), self.room())
-        self.row[0].extend(ids[:taken])
-        self.row[1].extend(range(taken))
-        self.row[2].extend([False, *trained[1:taken]])
-        if not self.room():
-            self.finish_row()
-        return taken
+    def append(self, ids: Sequence[int], trained: Sequence[bool]) -> None:
+        """Lay tokens, no more than there is room for, behind those that are there; the first is not trained."""
+        start, end = self.length, self.length + len(ids)
+        self.ids[start:end] = ids
+        self.positions[start:end] = np.arange(len(ids))
+        self.trained[start:end] = trained
+        self.trained[start:end][:1] = False
+        self.length = end
 
-    def finish_row(self) -> None:
-        ids, positions, trained = self.row
-        padding = self.room()
-        self.done.append((ids + [self.pad_id] * padding, positions + [0] * padding, trained + [False] * padding))
-        self.row = ([], [], [])
-
-    def close(self) -> Blocks:
-        if self.row[0]:
-            self.finish_row()
-        ids, positions, trained = zip(*self.done, strict=True) if self.done else ((), (), ())
-        shape = (len(self.done), self.size)
-        return Blocks(
-            np.array(ids, dtype=np.int32).reshape(shape),
-            np.array(positions, dtype=np.int32).reshape(shape),
-            np.array(trained, dtype=np.bool_).reshape(shape),
-        )
+    def take(self) -> Row:
+        row = self.ids, self.positions, self.trained
+        self._clear()
+        return row
 
 
-def save_blocks(blocks: Blocks, path: Path) -> str:
-    """Write blocks to one .npz file, atomically; returns its SHA-256."""
-    with atomic_file(path) as handle:
-        np.savez(handle, ids=blocks.ids, positions=blocks.positions, trained=blocks.trained)
-    return hash_file(path)
+DTYPES = {"ids": np.int32, "positions": np.int32, "trained": np.bool_}
 
 
-def load_blocks(path: Path) -> Blocks:
-    """Read what `save_blocks` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Blocks(arrays["ids"], arrays["positions"], arrays["trained"])
+def save_blocks(rows: Iterable[Row], block_size: int, folder: Path) -> str:
+    """Write rows as they come to ids.npy, positions.npy and trained.npy; returns one hash over the three.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written.
+    """
+    paths = [folder / f"{name}.npy" for name in DTYPES]
+    with ExitStack() as stack:
+        handles = [stack.enter_context(atomic_file(path)) for path in paths]
+        count = 0
+        for handle, dtype in zip(handles, DTYPES.values(), strict=True):
+            _write_header(handle, dtype, (0, block_size))
+        for row in rows:
+            for handle, values in zip(handles, row, strict=True):
+                handle.write(values.tobytes())
+            count += 1
+        for handle, dtype in zip(handles, DTYPES.values(), strict=True):
+            handle.seek(0)  # only now is the number of rows known
+            _write_header(handle, dtype, (count, block_size))
+    return hash_text(" ".join(hash_file(path) for path in paths))
+
+
+def _write_header(handle: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
+    """The header of an .npy file. NumPy pads it so that it is as long for any number of rows."""
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(handle, header)
+
+
+def load_blocks(folder: Path) -> Blocks:
+    """What `save_blocks` wrote, mapped into memory: a row is read from disk when it is used."""
+    return Blocks(*(np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in DTYPES))

@@ -16,6 +16,7 @@ from typing import Any
 from jmedllm.corpus.clean import Cleaned, clean
 from jmedllm.corpus.decontaminate import Leaks, cut, find
 from jmedllm.corpus.dedup import signature
+from jmedllm.corpus.documents import as_line, as_row
 from jmedllm.corpus.language import language
 from jmedllm.corpus.read import Document, Unread, read
 from jmedllm.corpus.survey import Part
@@ -74,7 +75,7 @@ def prepare(job: tuple[int, Part], workshop: Workshop) -> None:
             document = replace(found, text=cleaned.text, language=tag, title=clean(found.title or "").text or None)
             tokens = count(document.text)
             tally.add("clean", document, tag, Amount(1, len(document.text), tokens))
-            texts.write(_line(row(document) | {"where": document.where, "tokens": tokens}))
+            texts.write(_line(as_row(document) | {"where": document.where, "tokens": tokens}))
             pickle.dump(signature(document.text), signatures)
     report = {"counts": tally.rows(), "unread": unread, "emptied": emptied, "cleaning": cleaning.report()}
     write_atomic(workshop.file(number, "cleaned.json"), to_json(report) + "\n")
@@ -103,22 +104,10 @@ def finish(number: int, workshop: Workshop) -> None:
                 kept = replace(document, text=piece, id=f"{document.id}#{order}" if hits else document.id)
                 amount = Amount(1, len(piece), count(piece) if hits else tokens)
                 tally.add("decontaminate", document, tag, amount)
-                texts.write(_line(row(kept)))
+                texts.write(as_line(kept))
                 written += 1
     report = {"documents": written, "counts": tally.rows(), "leaked": leaked}
     write_atomic(workshop.file(number, "finished.json"), to_json(report) + "\n")
-
-
-def row(document: Document) -> dict[str, Any]:
-    """A document as a line of the corpus."""
-    return {
-        "id": document.id,
-        "title": document.title or "",
-        "text": document.text,
-        "lang": document.language,
-        "source": document.source,
-        "license": document.license,
-    }
 
 
 def signatures(path: Path) -> Iterator[Any]:

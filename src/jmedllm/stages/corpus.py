@@ -1,20 +1,26 @@
-"""Stage corpus: documents to packed blocks; also builds the base where the recipe wants one from scratch."""
+"""Stage corpus: raw text to clean text to packed blocks; also builds the base that a recipe wants from scratch."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from jmedllm.corpus import demo
-from jmedllm.corpus.pack import pack_documents, save_blocks
-from jmedllm.corpus.read import Document, read_documents
-from jmedllm.errors import InputError
-from jmedllm.files import hash_text
+from jmedllm.corpus.build import FORMAT, Order, build, shards
+from jmedllm.corpus.documents import Documents, as_line, open_documents
+from jmedllm.corpus.pack import document_rows, load_blocks, save_blocks
+from jmedllm.corpus.read import Document
+from jmedllm.corpus.spread import available_processes
+from jmedllm.corpus.survey import survey
+from jmedllm.exam.question import question_hash
+from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import Corpus, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import base_folder
+from jmedllm.stages.questions import exam_questions
 from jmedllm.training.holding import OTHER, is_held_out
 from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
 
@@ -25,27 +31,29 @@ BUILT_IN = {
 """Corpora that come with the package, by the name a recipe gives as input."""
 
 
-def read_corpus(recipe: Recipe) -> list[Document]:
-    """All documents of the recipe's corpus that hold any text and are trained on, in order.
-
-    Raises:
-        InputError: an input is missing or unreadable, or none of them holds text.
-    """
-    return [document for document in _read_all(recipe) if not is_held_out(document.text, held_out_share(recipe))]
+Text = Literal["medical", "general"]
+"""The two texts of a recipe: what is to be learnt, and what is replayed against forgetting."""
 
 
-def read_general(recipe: Recipe) -> list[Document]:
+def read_corpus(run: Run) -> Documents:
+    """The documents of the recipe's corpus that are trained on, clean and in order."""
+    return _trained(run, _documents(run, "medical"))
+
+
+def read_general(run: Run) -> Documents:
     """The general text that stage 1 replays, without what is held out of it."""
-    found = _read(recipe.corpus.mixing.general) if recipe.corpus else []
-    return [document for document in found if not is_held_out(document.text, held_out_share(recipe))]
+    return _trained(run, _documents(run, "general"))
 
 
-def read_held_out(recipe: Recipe) -> list[tuple[str, Document]]:
+def read_held_out(run: Run) -> Iterator[tuple[str, Document]]:
     """What is held out of the corpus, each document with its language, and of the general text."""
-    share = held_out_share(recipe)
-    medical = [(document.language or OTHER, document) for document in _read_all(recipe)]
-    general = [(GENERAL, document) for document in (_read(recipe.corpus.mixing.general) if recipe.corpus else [])]
-    return [each for each in medical + general if is_held_out(each[1].text, share)]
+    share = held_out_share(run.recipe)
+    for document in _documents(run, "medical") if share else ():
+        if is_held_out(document.text, share):
+            yield document.language or OTHER, document
+    for document in _documents(run, "general") if share else ():
+        if is_held_out(document.text, share):
+            yield GENERAL, document
 
 
 def held_out_share(recipe: Recipe) -> float:
@@ -53,65 +61,117 @@ def held_out_share(recipe: Recipe) -> float:
     return recipe.evaluate.held_out if recipe.evaluate else 0.0
 
 
-def _read_all(recipe: Recipe) -> list[Document]:
-    if recipe.corpus is None:
-        return []
-    documents = _read(recipe.corpus.inputs)
-    if not documents:
-        raise InputError(f"corpus {', '.join(recipe.corpus.inputs)}: holds no text; give files that do")
-    return documents
+def _trained(run: Run, documents: Documents) -> Documents:
+    share = held_out_share(run.recipe)
+    return documents.those(lambda document: not is_held_out(document.text, share)) if share else documents
 
 
-def _read(inputs: Sequence[str]) -> list[Document]:
-    found: list[Document] = []
-    for name in inputs:
-        found += BUILT_IN[name]() if name in BUILT_IN else read_documents(Path(name))
-    return [document for document in found if document.text.strip()]
+def _inputs_of(corpus: Corpus | None, text: Text) -> tuple[list[str], list[Path]]:
+    """Names of built-in corpora among a text's inputs, and the files and folders."""
+    inputs = [] if corpus is None else corpus.inputs if text == "medical" else corpus.mixing.general
+    return [name for name in inputs if name in BUILT_IN], [Path(name) for name in inputs if name not in BUILT_IN]
+
+
+def _built_in_file(run: Run, text: Text) -> Path:
+    return run.folder / "corpus" / f"{text}-built-in.jsonl"
+
+
+def _documents(run: Run, text: Text) -> Documents:
+    """All documents of a text that the stage has made."""
+    built_in, paths = _inputs_of(run.recipe.corpus, text)
+    files = [_built_in_file(run, text)] if built_in else []
+    return open_documents([*files, *(shards(run.folder / "corpus" / text) if paths else [])])
+
+
+def _make(run: Run, text: Text) -> dict[str, int]:
+    """Write the documents of a text; returns counts of what was removed from it."""
+    built_in, paths = _inputs_of(run.recipe.corpus, text)
+    if built_in:
+        with atomic_file(_built_in_file(run, text)) as handle:
+            handle.writelines(as_line(document) for name in built_in for document in BUILT_IN[name]())
+    if not paths:
+        return {}
+    order = Order(tuple(paths), _field(run))
+    processes = run.recipe.threads or available_processes()
+    summary = build(order, exam_questions(run), run.folder / "corpus" / text, processes)
+    leaked = sum(each["items"] for each in summary.leaked.values())
+    return {"unread": summary.unread, "duplicates": sum(summary.duplicates.values()), "exam_items_cut_out": leaked}
+
+
+def _field(run: Run) -> str:
+    return run.recipe.corpus.field if run.recipe.corpus else "text"
+
+
+def _hashes(run: Run, text: Text) -> dict[str, Any]:
+    """What the documents of a text depend on."""
+    built_in, paths = _inputs_of(run.recipe.corpus, text)
+    made: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
+    if paths:
+        asked = hash_text("".join(question_hash(question) for question in exam_questions(run)))
+        made |= {"files": survey(paths, _field(run)).hashes, "questions": asked, "format": FORMAT}
+    return made
+
+
+def _files(run: Run) -> list[str]:
+    """The files of documents and blocks that the stage has made."""
+    files = [*_documents(run, "medical").files, *_documents(run, "general").files]
+    return [*(file.relative_to(run.folder).as_posix() for file in files), *files_in(run, "corpus/blocks")]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     recipe = run.recipe
-    texts = hash_text("\n".join(f"{document.id}\t{document.text}" for document in read_corpus(recipe)))
     base = recipe.base.scratch.model_dump() if recipe.base.scratch else fingerprint(base_folder(run))
     block_size = recipe.corpus.block_size if recipe.corpus else None
-    inputs = {"documents": texts, "base": base, "block_size": block_size, "seed": recipe.seed}
+    inputs: dict[str, Any] = {
+        "documents": _hashes(run, "medical"),
+        "base": base,
+        "block_size": block_size,
+        "seed": recipe.seed,
+    }
+    if held_out_share(recipe):
+        inputs |= {"held_out": held_out_share(recipe)}
     if recipe.corpus and recipe.corpus.mixing != Mixing():
-        general = hash_text("\n".join(document.text for document in read_general(recipe)))
-        inputs |= {"mixing": recipe.corpus.mixing.model_dump(), "general": general}
+        inputs |= {"mixing": recipe.corpus.mixing.model_dump(), "general": _hashes(run, "general")}
     return inputs
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.loading import load_tokenizer
-    from jmedllm.models.scratch import build
+    from jmedllm.models.scratch import build as build_model
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)
-    documents = read_corpus(recipe)
+    folder = own_folder(run.folder / "corpus", identity)
+    removed = _make(run, "medical")
+    _make(run, "general")
+    medical, general = read_corpus(run), read_general(run)
     if recipe.base.scratch:
-        build(recipe.base.scratch, (document.text for document in documents), base, recipe.seed)
+        build_model(recipe.base.scratch, (document.text for document in medical), base, recipe.seed)
     tokenizer = load_tokenizer(base)
     mixing = recipe.corpus.mixing if recipe.corpus else Mixing()
-    members = list(mixture(lambda: documents, lambda: read_general(recipe), mixing))
-    documents = [document for _, document, times in members for _ in range(times)]
+    order = array("Q")
+
+    def members() -> Iterator[tuple[str, Document, int]]:
+        for number, member in enumerate(mixture(lambda: medical, lambda: general, mixing)):
+            order.extend([number] * member[2])
+            yield member
+
+    mixed = parts(members())
     # Neighbours in a file are often alike; shuffled, the rows of a step are not.
-    Random(recipe.seed).shuffle(documents)
+    Random(recipe.seed).shuffle(order)
+    both = medical + general
+    samples = document_samples(tokenizer, (both[number] for number in order))
     block_size = recipe.corpus.block_size if recipe.corpus else 0
-    blocks = pack_documents(document_samples(tokenizer, documents), block_size, tokenizer.pad_token_id)
-    file = own_folder(run.folder / "corpus", identity) / "blocks.npz"
+    blocks = save_blocks(document_rows(samples, block_size, tokenizer.pad_token_id), block_size, folder / "blocks")
     return {
         "base": fingerprint(base),
-        "blocks": save_blocks(blocks, file),
-        "documents": len(documents),
-        "tokens": int(blocks.ids.size),
-        **_mixture(members, mixing),
-        "files": ["corpus/blocks.npz", *(files_in(run, "base") if recipe.base.scratch else [])],
+        "blocks": blocks,
+        "documents": len(order),
+        "tokens": int(load_blocks(folder / "blocks").ids.size),
+        **removed,
+        **({} if mixing == Mixing() else {"mixture": {name: asdict(part) for name, part in mixed.items()}}),
+        "files": [*_files(run), *(files_in(run, "base") if recipe.base.scratch else [])],
     }
-
-
-def _mixture(members: Sequence[tuple[str, Document, int]], mixing: Mixing) -> dict[str, Any]:
-    """What one pass reads of each part, where the recipe mixes any."""
-    return {} if mixing == Mixing() else {"mixture": {name: asdict(part) for name, part in parts(members).items()}}
 
 
 STEP = Step("corpus", lambda recipe: recipe.corpus is not None, _inputs, _perform)

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from jmedllm.corpus.clean import clean
 from jmedllm.corpus.read import read_documents
 from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, papers
@@ -55,12 +57,13 @@ def held_out_texts(run: Run, settings: Evaluate) -> Texts:
         InputError: a set is empty, or holds a text that is trained on.
     """
     found: Texts = defaultdict(list)
-    for name, document in read_held_out(run.recipe):
+    for name, document in read_held_out(run):
         found[name].append(document.text)
-    trained = {document.text for document in [*read_corpus(run.recipe), *read_general(run.recipe)]}
+    trained = {hash_text(document.text) for document in chain(read_corpus(run), read_general(run))}
     for name, places in settings.texts.items():
         for document in (each for place in places for each in read_documents(Path(place))):
-            if document.text in trained:
+            # The corpus is clean; what is evaluated is as the user wrote it.
+            if not trained.isdisjoint(map(hash_text, (document.text, clean(document.text).text))):
                 raise InputError(
                     f"evaluate.texts.{name}: {document.id} is in the corpus, too; take it out of one of the two"
                 )

@@ -53,7 +53,7 @@ def _write_card(run: Run, sittings: Sequence[Sitting], training: Sequence[Traine
     if not training or manifest is None:
         return []
     place = f"{'merge' if run.recipe.mpeft else 'mfpt'}/{CARD}"
-    documents = [*read_corpus(run.recipe), *read_general(run.recipe)]
+    documents = [*read_corpus(run), *read_general(run)]
     inputs = [Path(name) / "corpus.json" for name in run.recipe.corpus.inputs] if run.recipe.corpus else []
     built = [read_json(path) for path in inputs if path.is_file()]
     card = model_card(run.recipe, manifest["stages"], documents, built, sittings, training)
