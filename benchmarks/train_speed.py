@@ -346,7 +346,8 @@ def work_ours(job: Job) -> None:
     from jmedllm.corpus.pack import Sample, pack_documents, pack_examples
     from jmedllm.files import read_jsonl
     from jmedllm.precision import choose_precision
-    from jmedllm.training.loop import Optimization, train
+    from jmedllm.training.loop import train
+    from jmedllm.training.optimization import Optimization
 
     network = _network(job)
     samples = [Sample(str(i), s["ids"], s["trained"]) for i, s in enumerate(_samples(job))]

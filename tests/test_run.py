@@ -226,8 +226,8 @@ def test_an_adapter_is_loaded_by_its_folder_alone(tmp_path: Path) -> None:
 def test_settings_that_the_identity_leaves_out_are_recorded(tmp_path: Path) -> None:
     run(write_recipe(tmp_path), tmp_path / "run", until="mfpt")
     stages = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
-    left_out = ("checkpoint_every", "micro_batch", "activation_checkpointing")
-    assert [stages["mfpt"]["recipe"]["mfpt"][name] for name in left_out] == [4, 1, False]
+    left_out = ("checkpoint_every", "micro_batch", "activations")
+    assert [stages["mfpt"]["recipe"]["mfpt"][name] for name in left_out] == [4, 1, "none"]
 
 
 def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:

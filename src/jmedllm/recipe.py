@@ -21,7 +21,7 @@ from jmedllm.settings import Settings, nearest
 from jmedllm.training.adapter import Adapter
 from jmedllm.training.examples import TooLong
 from jmedllm.training.holding import Evaluate
-from jmedllm.training.loop import Optimization
+from jmedllm.training.optimization import Optimization
 from jmedllm.training.mixing import Mixing
 
 Weight = Annotated[float, Field(ge=0)]

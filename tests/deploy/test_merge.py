@@ -18,7 +18,8 @@ from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter, to_plain
-from jmedllm.training.loop import Optimization, train
+from jmedllm.training.loop import train
+from jmedllm.training.optimization import Optimization
 
 CPU = torch.device("cpu")
 FLOAT32 = choose_precision("float32", "cpu")

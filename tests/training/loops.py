@@ -10,7 +10,8 @@ from jmedllm.corpus.pack import Blocks, Sample, pack_documents
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter
 from jmedllm.training.evaluate import Evaluation, TextSet
-from jmedllm.training.loop import Optimization, Trained, train
+from jmedllm.training.loop import Trained, train
+from jmedllm.training.optimization import Optimization
 
 CPU = choose_precision("float32", "cpu")
 WORDS = 300

@@ -15,7 +15,8 @@ from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.training import checkpoint
 from jmedllm.training.adapter import Adapter, add_adapter, principal_components, to_plain
-from jmedllm.training.loop import Optimization, train
+from jmedllm.training.loop import train
+from jmedllm.training.optimization import Optimization
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 33)[None]

@@ -12,7 +12,8 @@ from jmedllm.corpus.pack import Blocks, Sample, pack_documents, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter
-from jmedllm.training.loop import Optimization, train
+from jmedllm.training.loop import train
+from jmedllm.training.optimization import Optimization
 from jmedllm.training.loss import split, summed_loss
 
 CPU = choose_precision("float32", "cpu")
@@ -106,7 +107,7 @@ def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
 def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
     plain, recomputed = tiny(), tiny()
     run(tmp_path / "plain", plain)
-    run(tmp_path / "recomputed", recomputed, activation_checkpointing=True)
+    run(tmp_path / "recomputed", recomputed, activations="recompute")
     for a, b in zip(weights(plain), weights(recomputed), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
 

@@ -6,7 +6,7 @@ from typing import Any
 from jmedllm.models.folder import fingerprint, resolve
 from jmedllm.recipe import Sat
 from jmedllm.run import Run
-from jmedllm.training.loop import Optimization
+from jmedllm.training.optimization import Optimization
 
 
 def base_folder(run: Run) -> Path:
@@ -39,7 +39,7 @@ def shaping(settings: Optimization) -> dict[str, Any]:
     Lowering `micro_batch` when memory ran out must not throw the checkpoints away.
     """
     return settings.model_dump(
-        exclude={"checkpoint_every", "micro_batch", "activation_checkpointing", "tensorboard"}
+        exclude={"checkpoint_every", "micro_batch", "activations", "tensorboard"}
     )
 
 

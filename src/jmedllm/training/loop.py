@@ -5,18 +5,17 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 
 from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError
 from jmedllm.precision import Precision
 from jmedllm.processes import is_first, summed
 from jmedllm.progress import progress
-from jmedllm.settings import Settings
 from jmedllm.training import checkpoint
+from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import Batch, autocast
 from jmedllm.training.best import keep_best, restore_best
 from jmedllm.training.distributed import draw_apart, entire, is_finite, is_sharded, share_of_step, sum_gradients
@@ -40,38 +39,10 @@ from jmedllm.training.metrics import (
     peak_memory,
     tensorboard,
 )
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimizer import build_optimizer
 from jmedllm.training.schedule import learning_rate, rows_of_step
-from jmedllm.training.watching import Watch, best, is_exhausted, require_measured
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Optimization(Settings):
-    """How a stage is trained. Give either `steps` or `epochs`."""
-
-    steps: int | None = Field(None, ge=1, description="optimiser steps")
-    epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
-    learning_rate: float = Field(gt=0, description="peak, reached after the warm-up")
-    batch: int = Field(16, ge=1, description="packed rows per optimiser step")
-    micro_batch: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
-    weight_decay: float = Field(0.0, ge=0, description="on matrices only")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
-    clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
-    activation_checkpointing: bool = Field(False, description="recompute activations: less memory, a third slower")
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-    watch: Watch = Watch()
-    tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
-
-    @model_validator(mode="after")
-    def _one_length(self) -> "Optimization":
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
-        return self
-
-    def total_steps(self, rows: int) -> int:
-        """Optimiser steps over `rows` packed rows; at least one."""
-        return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
+from jmedllm.training.watching import best, is_exhausted, require_measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +104,8 @@ def train(
     if evaluation and evaluation.quiz and is_sharded(network):
         raise InputError(f"{title}: an exam inside the loop needs one process; leave evaluate.exam out")
     require_trainable(network, precision.device)
-    if settings.activation_checkpointing:
-        _recompute_activations(network)
-    optimizer = _optimizer(network, settings)
+    keep_less(network, settings.activations)
+    optimizer = build_optimizer(network, settings)
     torch.manual_seed(seed)
     resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, identity)
     start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
@@ -202,7 +172,7 @@ def _rehearse(
 
 def _measured_step(
     network: Any,
-    optimizer: torch.optim.AdamW,
+    optimizer: torch.optim.Optimizer,
     blocks: Blocks,
     rows: Any,
     step: int,
@@ -231,24 +201,9 @@ def _require_finite(network: Any, step: int) -> None:
         raise InputError(f"weights are no longer finite after step {step}; lower learning_rate")
 
 
-def _recompute_activations(network: Any) -> None:
-    # transformers 5.23 renamed the method and warns at the old name, which 5.17 alone knows.
-    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
-def _optimizer(network: Any, settings: Optimization) -> torch.optim.AdamW:
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-
-
 def _step(
     network: Any,
-    optimizer: torch.optim.AdamW,
+    optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     count: int,
     step: int,

@@ -1,0 +1,125 @@
+"""AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with its moments in float32 or in 8 bits.
+
+In 8 bits (Dettmers et al. 2022, arXiv 2110.02861) each moment is a number of 256 levels, close together near zero,
+times the largest magnitude of its block of 256.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.optim.adamw import adamw
+
+from jmedllm.training.weights import State
+
+EPSILON = 1e-8
+BLOCK = 256
+"""Numbers that share a scale, as bitsandbytes has it built in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a step goes.
+
+    Attributes:
+        rate: learning rate.
+        decay: weight decay, times the learning rate.
+        betas: how much of the first and of the second moment stays at each step.
+    """
+
+    rate: float
+    decay: float
+    betas: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One form of AdamW.
+
+    Attributes:
+        start: the moments of a weight before its first step, and its number of steps.
+        step: changes values and moments in place, by a gradient of the same shape; all in float32.
+    """
+
+    start: Callable[[torch.Tensor], State]
+    step: Callable[[torch.Tensor, torch.Tensor, State, Pace], None]
+
+
+def _start(weight: torch.Tensor) -> State:
+    return {
+        "step": torch.zeros((), device=weight.device),
+        "exp_avg": torch.zeros_like(weight, dtype=torch.float32),
+        "exp_avg_sq": torch.zeros_like(weight, dtype=torch.float32),
+    }
+
+
+def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+    adamw(
+        [values],
+        [gradient],
+        [state["exp_avg"]],
+        [state["exp_avg_sq"]],
+        [],
+        [state["step"]],
+        fused=True,
+        amsgrad=False,
+        beta1=pace.betas[0],
+        beta2=pace.betas[1],
+        lr=pace.rate,
+        weight_decay=pace.decay,
+        eps=EPSILON,
+        maximize=False,
+    )
+
+
+def _start_8bit(weight: torch.Tensor) -> State:
+    blocks = -(-weight.numel() // BLOCK)
+    return {
+        "step": torch.zeros(()),
+        "exp_avg": torch.zeros_like(weight, dtype=torch.uint8),
+        "exp_avg_sq": torch.zeros_like(weight, dtype=torch.uint8),
+        "exp_avg_scale": torch.zeros(blocks, device=weight.device),
+        "exp_avg_sq_scale": torch.zeros(blocks, device=weight.device),
+    }
+
+
+def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+    state["step"] += 1
+    signed, unsigned = _levels(values.device)
+    _bitsandbytes().optimizer_update_8bit_blockwise(
+        "adam",
+        gradient,
+        values,
+        state["exp_avg"],
+        state["exp_avg_sq"],
+        *pace.betas,
+        0.0,
+        0.0,
+        EPSILON,
+        int(state["step"]),
+        pace.rate,
+        signed,
+        unsigned,
+        state["exp_avg_scale"],
+        state["exp_avg_sq_scale"],
+        pace.decay,
+    )
+
+
+def _bitsandbytes() -> Any:
+    import bitsandbytes.functional
+
+    return bitsandbytes.functional
+
+
+@cache
+def _levels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The 256 levels of a moment with a sign and of one without, between -1 and 1."""
+    library = _bitsandbytes()
+    return library.create_dynamic_map(signed=True).to(device), library.create_dynamic_map(signed=False).to(device)
+
+
+IN_32_BITS = Rule(_start, _step)
+IN_8_BITS = Rule(_start_8bit, _step_8bit)

@@ -1,0 +1,43 @@
+"""How a stage is trained: the settings that both stages share."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from jmedllm.settings import Settings
+from jmedllm.training.watching import Watch
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+Weights = Literal["float32", "bfloat16-master", "bfloat16-stochastic"]
+Activations = Literal["none", "recompute", "offload"]
+
+
+class Optimization(Settings):
+    """How a stage is trained. Give either `steps` or `epochs`."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps")
+    epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
+    learning_rate: float = Field(gt=0, description="peak, reached after the warm-up")
+    batch: int = Field(16, ge=1, description="packed rows per optimiser step")
+    micro_batch: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
+    weight_decay: float = Field(0.0, ge=0, description="on matrices only")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
+    clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
+    weight_format: Weights = Field("float32", description="of what is trained; see docs/training/weights.md")
+    optimizer: Literal["adamw", "adamw-8bit"] = Field("adamw", description="8-bit moments need [gpu]")
+    activations: Activations = Field("none", description="recompute or offload them: less memory, a third slower")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    watch: Watch = Watch()
+    tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Optimization":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps over `rows` packed rows; at least one."""
+        return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
