@@ -21,6 +21,11 @@ def test_the_section_is_there_only_where_something_was_trained(html: str) -> Non
     assert 'id="training"' not in page([], {}, "not trained")
 
 
+def test_without_an_exam_the_training_stands_alone(html: str) -> None:
+    assert re.findall(r'<a href="#(.*?)">', html.split("</nav>")[0]) == ["training"]
+    assert re.findall(r'<section id="(.*?)">', html) == ["training"]
+
+
 def test_the_table_tells_the_change_of_the_weights_that_were_kept(html: str) -> None:
     assert "450 steps, 99,000 trained tokens; the weights are those of step 400, the best." in html
     rows = re.findall(

@@ -31,7 +31,7 @@ LIMITS = (
 def model_card(
     recipe: Recipe,
     stages: Mapping[str, Mapping[str, Any]],
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     built: Sequence[Mapping[str, Any]],
     sittings: Sequence[Sitting],
     training: Sequence[TrainedStage],
@@ -79,14 +79,14 @@ def _model(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> list[str]
     return found
 
 
-def _corpus(recipe: Recipe, documents: Sequence[Document], stages: Mapping[str, Mapping[str, Any]]) -> str:
-    if not documents:
-        return "None: the model was tuned on questions and instructions only."
+def _corpus(recipe: Recipe, documents: Iterable[Document], stages: Mapping[str, Mapping[str, Any]]) -> str:
     size, count = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
     for document in documents:
         kind = (document.source or "unnamed", document.language or "unknown", document.license or "**unknown**")
         size[kind] += len(document.text.encode())
         count[kind] += 1
+    if not count:
+        return "None: the model was tuned on questions and instructions only."
     rows = [(*kind, f"{count[kind]:,}", f"{size[kind]:,}") for kind in sorted(size)]
     if len(rows) > 50:
         rows = [*rows[:50], (f"and {len(rows) - 50:,} more sources", "", "", "", "")]

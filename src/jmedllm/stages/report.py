@@ -1,6 +1,7 @@
-"""Stage report: the run's scores as Markdown and as a page with every item, with what they can be traced by."""
+"""Stage report: training and scores of the run as Markdown and as a page with every item, and the model card."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ CARD = "MODEL_CARD.md"
 
 def _inputs(run: Run) -> dict[str, Any]:
     return {
-        "sittings": run.made["exam"]["sittings"],
         "made": hash_text(to_json(run.made)),
         "seed": run.recipe.seed,
         "versions": versions(),
@@ -30,16 +30,15 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     recipe = run.recipe
-    assert recipe.exam is not None
-    sat = collect_records([run.folder])
+    sat = collect_records([run.folder]) if recipe.exam else []
     head = (
         f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
     )
     made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "exam")
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    scores = markdown([each.sitting for each in sat])
+    scores = markdown([each.sitting for each in sat]) if sat else "No exam was sat.\n"
     write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
-    names = [split_language(name)[0] for name in recipe.exam.benchmarks]
+    names = [split_language(name)[0] for name in (recipe.exam.benchmarks if recipe.exam else ())]
     own = [Path(name) for name in names if name.endswith(".jsonl")]
     training = read_training([run.folder])
     write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
@@ -53,9 +52,10 @@ def _write_card(run: Run, sittings: Sequence[Sitting], training: Sequence[Traine
     if not training or manifest is None:
         return []
     place = f"{'merge' if run.recipe.mpeft else 'mfpt'}/{CARD}"
-    documents = [*read_corpus(run), *read_general(run)]
-    inputs = [Path(name) / "corpus.json" for name in run.recipe.corpus.inputs] if run.recipe.corpus else []
-    built = [read_json(path) for path in inputs if path.is_file()]
+    documents = chain(read_corpus(run), read_general(run))
+    inputs = run.recipe.corpus.inputs if run.recipe.corpus else []
+    folders = [*map(Path, inputs), *(run.folder / "corpus" / text for text in ("medical", "general"))]
+    built = [read_json(folder / "corpus.json") for folder in folders if (folder / "corpus.json").is_file()]
     card = model_card(run.recipe, manifest["stages"], documents, built, sittings, training)
     write_atomic(run.folder / place, card)
     return [place]
@@ -66,7 +66,7 @@ def _plain(values: dict[str, Any]) -> str:
 
 
 def _wanted(recipe: Recipe) -> bool:
-    return recipe.exam is not None
+    return bool(recipe.exam or recipe.mfpt or recipe.mpeft)
 
 
 STEP = Step("report", _wanted, _inputs, _perform)
