@@ -63,26 +63,44 @@ def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> It
         yield row.take()
 
 
+OPEN = 64
+"""Rows that wait for a sample to fill them. More gain nothing on exam questions in rows of 512 tokens."""
+
+
 def example_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
-    """Lay whole samples into rows in the given order; a sample that does not fit opens the next row.
+    """Lay whole samples into rows, each where it leaves the least room (best fit, over `OPEN` rows).
 
     Raises:
         InputError: a sample is longer than a row or has no trained token; it is named.
     """
-    row = _Row(block_size, pad_id)
+    rows: list[_Row] = []
     for sample in samples:
-        if len(sample.ids) > block_size:
-            raise InputError(
-                f"example {sample.name}: {len(sample.ids)} tokens are more than block_size {block_size}; "
-                "raise block_size or leave the example out"
-            )
-        if not any(sample.trained[1:]):
-            raise InputError(f"example {sample.name}: no token is trained; is its answer empty?")
-        if row.room < len(sample.ids):
-            yield row.take()
-        row.append(sample.ids, sample.trained)
-    if row.length:
+        _require_usable(sample, block_size)
+        best = min((row for row in rows if row.room >= len(sample.ids)), key=_room, default=None)
+        if best is None:
+            if len(rows) == OPEN:
+                fullest = min(rows, key=_room)
+                rows.remove(fullest)
+                yield fullest.take()
+            best = _Row(block_size, pad_id)
+            rows.append(best)
+        best.append(sample.ids, sample.trained)
+    for row in rows:
         yield row.take()
+
+
+def _room(row: "_Row") -> int:
+    return row.room
+
+
+def _require_usable(sample: Sample, block_size: int) -> None:
+    if len(sample.ids) > block_size:
+        raise InputError(
+            f"example {sample.name}: {len(sample.ids)} tokens are more than block_size {block_size}; "
+            "raise block_size or leave the example out"
+        )
+    if not any(sample.trained[1:]):
+        raise InputError(f"example {sample.name}: no token is trained; is its answer empty?")
 
 
 def pack_documents(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
