@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from conftest import build_tiny
+from jmedllm import cli
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.deploy.divergence import TEXTS, Divergence
-from jmedllm.deploy.merge import merge
+from jmedllm.deploy.merge import ACCEPTED, Merging, merge
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
@@ -148,6 +150,10 @@ def test_the_text_to_compare_on_can_be_given(tiny_model: Path, tiny_adapter: Pat
     with pytest.raises(InputError, match="text to compare the models on is empty; give another --text"):
         merge(tiny_model, tiny_adapter, tmp_path / "other", FLOAT32, texts=[""])
     assert all(text == text.strip() and text for text in TEXTS)
+
+
+def test_the_command_line_accepts_what_a_recipe_does() -> None:
+    assert signature(cli.merge).parameters["accept_divergence"].default == ACCEPTED == Merging().accept_divergence
 
 
 def damaged(adapter: Path, folder: Path, **config: Any) -> Path:
