@@ -136,8 +136,13 @@ def in_forward(network: Any, function: Callable[..., T], *arguments: Any) -> T:
 
     FSDP gathers weights only where it sees a forward pass begin.
     """
-    forward: Callable[..., T] = getattr(network, _FORWARD, None) or MethodType(_call, network)
-    return forward(function, *arguments)
+    if not is_sharded(network):
+        return function(network, *arguments)
+    result: T = getattr(network, _FORWARD)(function, *arguments)
+    if not torch.is_grad_enabled():
+        # Embedding and head wait for a backward pass, gathered; parameters are the shards only without that.
+        network.reshard()
+    return result
 
 
 def is_sharded(network: Any) -> bool:

@@ -1,0 +1,141 @@
+"""What test_distributed.py trains: in its own process, and in several that torchrun starts with this file."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from loops import CPU, evaluation, rows
+from safetensors.torch import save_file
+
+from jmedllm.models.loading import load_network
+from jmedllm.processes import place, together
+from jmedllm.training import checkpoint
+from jmedllm.training.adapter import Adapter, add_adapter, to_plain
+from jmedllm.training.distributed import replicate, shard
+from jmedllm.training.loop import train
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.storage import write_tensors
+
+STEPS, SAVED_EVERY = 4, 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to train. Rows of a step and ranks of adapters are chosen not to fit the number of processes."""
+
+    architecture: str = "qwen2"
+    adapter: Adapter | None = None
+    is_evaluated: bool = False
+    tolerance: float = 1e-5
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "full": Case(settings={"batch": 3, "watch": {"every": 2, "best_by": ["bits_per_byte.ja"]}}, is_evaluated=True),
+    "llama": Case("llama", settings={"batch": 5, "micro_batch": 2, "activations": "recompute"}),
+    "lora": Case(adapter=Adapter(r=2), settings={"batch": 3}),
+    "dora": Case(adapter=Adapter(r=3, kind="dora"), settings={"batch": 2, "activations": "recompute"}),
+    "pissa": Case(adapter=Adapter(r=3, kind="pissa")),
+    "dropout": Case(adapter=Adapter(r=2, dropout=0.3)),
+    "nf4": Case(adapter=Adapter(r=2, quantization="nf4"), tolerance=1e-3),  # it multiplies in bfloat16
+}
+
+
+def build(case: Case, base: Path) -> Any:
+    """A network drawn from a seed; one in 4 bits is that of the model directory `base`."""
+    if case.adapter and case.adapter.quantization == "nf4":
+        return add_adapter(load_network(base, torch.float32, CPU.device, quantization="nf4"), case.adapter, seed=1)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        case.architecture,
+        vocab_size=320,
+        hidden_size=16,
+        num_hidden_layers=2,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=case.architecture == "qwen2",
+    )
+    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return add_adapter(network, case.adapter, seed=1) if case.adapter else network
+
+
+def fit(case: Case, folder: Path) -> None:
+    """Train a case in a folder, go on with what lies there, and write the trained weights to it."""
+    is_whole = case.adapter is not None and case.adapter.quantization == "nf4"
+    network, gather = (replicate if is_whole else shard)(lambda device: build(case, folder.parent / "base"), CPU)
+    settings = {"steps": STEPS, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": SAVED_EVERY} | case.settings
+    train(
+        network,
+        rows(),
+        Optimization(**settings),
+        CPU,
+        folder,
+        seed=3,
+        identity="same",
+        title="test",
+        evaluation=evaluation() if case.is_evaluated else None,
+    )
+    whole = gather()
+    if whole is not None:
+        plain = to_plain(whole) if case.adapter else whole
+        trained = {
+            name: p.detach().clone() for name, p in plain.named_parameters() if "lora" in name or not case.adapter
+        }
+        save_file(trained, folder / "weights.safetensors")
+
+
+class StopError(Exception):
+    """Training ends without a last word."""
+
+
+@contextmanager
+def stopping_after(step: int) -> Iterator[None]:
+    """Stop right after the checkpoint of a step."""
+    save = checkpoint.save
+
+    def save_and_stop(folder: Path, network: Any, optimizer: Any, at: int, *rest: Any) -> None:
+        save(folder, network, optimizer, at, *rest)
+        if at == step:
+            raise StopError
+
+    with patch("jmedllm.training.checkpoint.save", save_and_stop), suppress(StopError):
+        yield
+
+
+@contextmanager
+def killed_in(step: int) -> Iterator[None]:
+    """Kill the last process when the checkpoint of a step is written, but has not taken its place."""
+
+    def write_and_kill(tensors: Any, folder: Path) -> None:
+        write_tensors(tensors, folder)
+        if f"step-{step:08d}" in folder.name and place().rank == place().size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with patch("jmedllm.training.checkpoint.write_tensors", write_and_kill):
+        yield
+
+
+ENDS = {"stopped": stopping_after, "killed": killed_in}
+
+
+def main(root: Path, jobs: list[str]) -> None:
+    """Each job is a folder below `root` and a case, and maybe how it ends before its time: stopped or killed."""
+    with together():
+        for job in jobs:
+            folder, name, *ends = job.split(":")
+            with ENDS[ends[0]](SAVED_EVERY) if ends else nullcontext():
+                fit(CASES[name], root / folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,143 @@
+"""Any number of processes train the same: losses, weights, one another's checkpoints; an error is one line."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed_worker import CASES, main
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from conftest import TEXTS
+from jmedllm.models.scratch import Scratch, build
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+Row = dict[str, Any]
+
+
+def start(*arguments: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """How a launcher ended, and all that it and its processes said on standard error."""
+    said = process.communicate(timeout=240)[1]
+    return process.returncode, said
+
+
+def on_one_machine(processes: int, *arguments: Any) -> tuple[int, str]:
+    return ended(start("--standalone", "--nproc-per-node", processes, *arguments))
+
+
+def on_two_machines(*arguments: Any) -> None:
+    """Two launchers that meet at an address, as on two machines."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    meeting = ("--nnodes", 2, "--nproc-per-node", 1, "--rdzv-backend", "c10d", "--rdzv-endpoint", address)
+    launchers = [start(*meeting, "--rdzv-id", "test", *arguments) for _ in range(2)]
+    for code, said in map(ended, launchers):
+        assert code == 0, said
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cases trained by 1, 2 and 4 processes, and checkpoints handed from one number to another."""
+    root = tmp_path_factory.mktemp("distributed")
+    build(Scratch(vocabulary=320, hidden_size=128, layers=2, feed_forward=128), TEXTS, root / "base", 0)
+    main(root, [*(f"1-{name}:{name}" for name in CASES), "1-then-2:full:stopped"])
+    jobs = [f"2-{name}:{name}" for name in CASES]
+    resumed = ["1-then-2:full", "2-then-2:dropout:stopped", "2-then-2:dropout"]
+    on_two_machines(WORKER, root, *jobs, *resumed, "2-then-4:full:stopped")
+    jobs = ["4-lora:lora", "2-then-4:full", "4-then-1:lora:stopped", "4-killed-then-1:full:killed"]
+    code, said = on_one_machine(4, WORKER, root, *jobs)
+    assert code != 0 and "SIGKILL" in said, said
+    main(root, ["4-then-1:lora", "4-killed-then-1:full"])
+    return root
+
+
+def logged(folder: Path, name: str = "metrics.jsonl") -> list[Row]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+SAME = [
+    *((f"2-{name}", name) for name in CASES if name != "dropout"),
+    ("4-lora", "lora"),
+    ("4-then-1", "lora"),
+    *((name, "full") for name in ("1-then-2", "2-then-4", "4-killed-then-1")),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), SAME)
+def test_losses_and_weights_are_those_of_one_process(root: Path, name: str, case: str) -> None:
+    alone, together, tolerance = root / f"1-{case}", root / name, CASES[case].tolerance
+    for expected, row in zip(logged(alone), logged(together), strict=True):
+        for key in ("step", "trained_tokens", "loss", "gradient_norm", "learning_rate"):
+            assert row[key] == pytest.approx(expected[key], abs=tolerance), (row["step"], key)
+    expected_weights, weights = (load_file(folder / "weights.safetensors") for folder in (alone, together))
+    assert weights.keys() == expected_weights.keys()
+    for key, weight in weights.items():
+        assert (weight - expected_weights[key]).abs().max() < tolerance, key
+
+
+def test_evaluations_are_those_of_one_process(root: Path) -> None:
+    alone, together = (logged(root / name, "evaluations.jsonl") for name in ("1-full", "2-then-4"))
+    assert [row["step"] for row in alone] == [row["step"] for row in together] == [0, 2, 4]
+    for expected, row in zip(alone, together, strict=True):
+        assert row["bits_per_byte"] == pytest.approx(expected["bits_per_byte"], abs=1e-5)
+
+
+def test_dropout_differs_between_processes_and_resumes_to_the_bit(root: Path) -> None:
+    alone, whole, resumed = (
+        load_file(root / name / "weights.safetensors") for name in ("1-dropout", "2-dropout", "2-then-2")
+    )
+    assert all(bool((whole[key] == resumed[key]).all()) for key in whole)
+    assert max((whole[key] - alone[key]).abs().max() for key in whole) > 1e-4
+
+
+def test_checkpoints_are_safetensors_and_json_with_a_shard_of_each_process(root: Path) -> None:
+    [folder] = (root / "4-lora" / "checkpoints").iterdir()
+    shards = sorted(folder.glob("*.safetensors"))
+    assert {file.name for file in folder.iterdir()} == {"state.json", *(file.name for file in shards)}
+    name = "base_model.model.model.layers.0.mlp.down_proj.lora_A.default.weight"
+    rows = [rows_in(shard, name) for shard in shards]
+    assert sorted(rows) == [0, 0, 1, 1], "a matrix of two rows lies in two of four shards"
+
+
+def rows_in(file: Path, name: str) -> int:
+    """Rows of a tensor that a file holds."""
+    with safe_open(file, framework="pt") as handle:
+        return int(handle.get_slice(name).get_shape()[0]) if name in handle.keys() else 0  # noqa: SIM118
+
+
+RECIPE = """
+name: tiny
+precision: float32
+device: cpu
+base: {{path: {folder}/base}}
+prompt: {{pack: plain}}
+corpus: {{inputs: [{folder}/corpus.jsonl], block_size: 32}}
+mfpt: {{steps: 2, learning_rate: {rate}, warmup: 0.0, batch: 4}}
+"""
+
+
+def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "base", tmp_path / "base")
+    rows = [{"id": str(i), "text": f"ビタミン{i}の欠乏で病気が起こる。Lack of vitamin {i}."} for i in range(20)]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "corpus.jsonl").write_text(lines, encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(folder=tmp_path, rate="1e38"), encoding="utf-8")
+    code, said = on_one_machine(2, "-m", "jmedllm", "pretrain", recipe, "--output", tmp_path / "run")
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code != 0 and len(errors) == 1 and "lower learning_rate" in errors[0], said
+    assert said.count("Traceback") == 1, "torchrun's own, none of ours"
+    assert said.count("corpus  done") == 1, "the first process alone tells"
