@@ -1,0 +1,122 @@
+"""Runs of n characters or n words as numbers, so that texts can be compared however they are spelt.
+
+Letters are compared by their compatibility decomposition (NFKD) without case or accents: Ａ and a are one letter,
+ｶﾞ and ガ, too. What is neither letter nor digit only divides words.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.uint64]
+Places = NDArray[np.int64]
+
+_GAP = ord(" ")
+_WITHOUT_SPACES = 0x2E80
+"""From here on lie kana, kanji and the other scripts that put no spaces between words."""
+
+_MARKS = ("Mn", "Cf")
+"""Accents, voicing marks of kana, and characters that are not seen."""
+
+_KNOWN = 0x40000
+"""Beyond lie no letters that a text of medicine would hold."""
+
+_BASE = 0x9E3779B97F4A7C15
+"""2^64 divided by the golden ratio; odd, so that it has an inverse modulo 2^64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The characters or the words of a text, in its order.
+
+    Attributes:
+        numbers: what each is compared by.
+        starts: offset of each in the text.
+        ends: offset behind each.
+    """
+
+    numbers: Numbers
+    starts: Places
+    ends: Places
+
+
+def characters(text: str) -> Units:
+    """The letters and digits of a text, one by one."""
+    letters, origins = _letters(text)
+    kept = letters != _GAP
+    return Units(mixed(letters[kept]), origins[kept], origins[kept] + 1)
+
+
+def words(text: str) -> Units:
+    """The words of a text, those of scripts without spaces left out."""
+    letters, origins = _letters(text)
+    inside = np.zeros(len(letters) + 2, bool)
+    inside[1:-1] = (letters != _GAP) & (letters < _WITHOUT_SPACES)
+    starts = np.flatnonzero(inside[1:] & ~inside[:-1])
+    ends = np.flatnonzero(inside[:-1] & ~inside[1:])
+    return Units(_runs(mixed(letters), starts, ends), origins[starts], origins[ends - 1] + 1)
+
+
+def grams(numbers: Numbers, n: int) -> Numbers:
+    """One number for every n numbers that follow one another; none if there are fewer."""
+    starts = np.arange(max(0, len(numbers) - n + 1))
+    return _runs(numbers, starts, starts + n)
+
+
+def _runs(numbers: Numbers, starts: Places, ends: Places) -> Numbers:
+    """One number for each run numbers[start:end], the same wherever it stands.
+
+    A run is a polynomial in a base b modulo 2^64; those of all runs come from one sum over the whole, divided by
+    b^start (Karp and Rabin 1987).
+    """
+    sums = np.zeros(len(numbers) + 1, np.uint64)
+    np.cumsum(numbers * _powers(_BASE, len(numbers)), out=sums[1:])
+    return mixed((sums[ends] - sums[starts]) * _powers(pow(_BASE, -1, 1 << 64), len(numbers))[starts])
+
+
+def _powers(base: int, count: int) -> Numbers:
+    powers = np.full(count, base, np.uint64)
+    powers[:1] = 1
+    return np.cumprod(powers, out=powers)
+
+
+def mixed(numbers: Numbers) -> Numbers:
+    """Spread numbers over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    mixed = numbers + np.uint64(_BASE)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _letters(text: str) -> tuple[Numbers, Places]:
+    """What a text's characters are compared by, gaps included, and the offset that each comes from."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = np.where(codes < _KNOWN, codes, _GAP)
+    spelling, firsts, counts = _table()
+    counted = counts[codes]
+    origins = np.repeat(np.arange(len(codes)), counted)
+    within = np.arange(len(origins)) - np.repeat(np.cumsum(counted) - counted, counted)
+    return spelling[firsts[codes][origins] + within], origins
+
+
+@cache
+def _table() -> tuple[Numbers, Places, Places]:
+    """The letters of all characters in a row, and for each character where its own begin and how many they are."""
+    spelt = [_spelt(chr(code)) for code in range(_KNOWN)]
+    counts = np.array([len(letters) for letters in spelt])
+    return (
+        np.array([ord(letter) for letters in spelt for letter in letters], np.uint64),
+        np.cumsum(counts) - counts,
+        counts,
+    )
+
+
+def _spelt(character: str) -> str:
+    """The letters and digits that a character stands for, a gap for each sign, nothing for an accent."""
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
+    return "".join(
+        letter if letter.isalnum() else " " for letter in decomposed if unicodedata.category(letter) not in _MARKS
+    )
