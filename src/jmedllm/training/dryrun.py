@@ -76,7 +76,7 @@ def _in_memory(what: str) -> Iterator[None]:
             raise
         raise InputError(
             f"memory runs out on {what}, the largest of this stage; lower micro_batch or block_size, "
-            "or recompute activations"
+            "or set activations: recompute"
         ) from error
 
 
