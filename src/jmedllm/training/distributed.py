@@ -90,7 +90,8 @@ def _shard_layers(network: Any, precision: Precision) -> None:
     mesh = init_device_mesh(precision.device.type, (place().size,))
     # Weights of layers travel in the format they are multiplied in. Embedding, head and what is handed from layer
     # to layer keep theirs, as autocast leaves them in a single process.
-    policy = MixedPrecisionPolicy(precision.dtype, torch.float32, cast_forward_inputs=False)
+    multiplied = None if precision.dtype == torch.float32 else precision.dtype
+    policy = MixedPrecisionPolicy(multiplied, torch.float32, cast_forward_inputs=False)
     for layer in _layers(network):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(network, mesh=mesh)
@@ -188,12 +189,16 @@ def entire(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def is_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether all numbers of these tensors are finite, in all processes."""
+def own(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor that may be in shards; changes to it change the tensor."""
     from torch.distributed.tensor import DTensor
 
-    own = (tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors)
-    return summed(sum(not bool(tensor.isfinite().all()) for tensor in own)) == 0
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def is_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all numbers of these tensors are finite, in all processes."""
+    return summed(sum(not bool(own(tensor).isfinite().all()) for tensor in tensors)) == 0
 
 
 def draw_apart(seed: int, step: int) -> None:
