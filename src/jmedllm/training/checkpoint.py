@@ -11,6 +11,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, sweep, to_json, write_atomic
 from jmedllm.processes import as_first_sees, is_first, place
+from jmedllm.training.optimizer import Optimizer
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
 
@@ -28,7 +29,7 @@ _NAME = r"step-\d{8}"
 def save(
     folder: Path,
     network: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     step: int,
     trained_tokens: int,
     identity: str,
@@ -38,7 +39,7 @@ def save(
     Args:
         folder: directory of all checkpoints of this stage.
         network: its trainable parameters are saved.
-        optimizer: AdamW over exactly these parameters.
+        optimizer: over exactly these parameters.
         step: optimiser steps done.
         trained_tokens: tokens trained so far.
         identity: hash of everything that must be the same when the run goes on.
@@ -48,7 +49,7 @@ def save(
     weights = {name: p.detach() for name, p in names.items()}
     state = {"step": step, "trained_tokens": trained_tokens, "identity": identity}
     with shared_folder(target, "state.json") as temporary:
-        write_tensors(weights | _moments(names, optimizer) | _random(), temporary)
+        write_tensors(weights | optimizer.state() | _random(), temporary)
         if is_first():
             write_atomic(temporary / "state.json", to_json(state))
     if is_first():
@@ -75,15 +76,7 @@ def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def _moments(names: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}.{key}": value
-        for name, parameter in names.items()
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
-def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, identity: str) -> Resumed | None:
+def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> Resumed | None:
     """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
 
     It may have been written by another number of processes.
@@ -102,12 +95,7 @@ def resume(folder: Path, network: Any, optimizer: torch.optim.Optimizer, identit
     with torch.no_grad():
         for name, parameter in names.items():
             parameter.copy_(tensors[name])
-            prefix = f"{name}."
-            optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device)
-                for key, value in tensors.items()
-                if key.startswith(prefix) and "." not in key.removeprefix(prefix)
-            }
+    optimizer.load(tensors)
     if "random.cpu" in tensors:
         torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():

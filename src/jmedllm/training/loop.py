@@ -40,7 +40,7 @@ from jmedllm.training.metrics import (
     tensorboard,
 )
 from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build_optimizer
+from jmedllm.training.optimizer import Optimizer, build
 from jmedllm.training.schedule import learning_rate, rows_of_step
 from jmedllm.training.watching import best, is_exhausted, require_measured
 
@@ -101,11 +101,11 @@ def train(
     """
     if not blocks.trained.any():
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
-    if evaluation and evaluation.quiz and is_sharded(network):
-        raise InputError(f"{title}: an exam inside the loop needs one process; leave evaluate.exam out")
+    if is_sharded(network):
+        _require_shardable(settings, evaluation, title)
     require_trainable(network, precision.device)
     keep_less(network, settings.activations)
-    optimizer = build_optimizer(network, settings)
+    optimizer = build(network, settings)
     torch.manual_seed(seed)
     resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, identity)
     start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
@@ -149,9 +149,21 @@ def train(
     return Trained(step, tokens, metrics.rows[-1]["loss"], leading["step"] if leading else None, start)
 
 
+def _require_shardable(settings: Optimization, evaluation: Evaluation | None, title: str) -> None:
+    if evaluation and evaluation.quiz:
+        raise InputError(f"{title}: an exam inside the loop needs one process; leave evaluate.exam out")
+    if settings.optimizer == "adamw-8bit":
+        raise InputError(f"{title}: optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
+    if settings.weight_format != "float32":
+        raise InputError(
+            f"{title}: several processes gather float32 weights in bfloat16, which saves what "
+            f"{settings.weight_format} would; use weight_format float32"
+        )
+
+
 def _rehearse(
     network: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     blocks: Blocks,
     settings: Optimization,
     precision: Precision,
@@ -164,15 +176,14 @@ def _rehearse(
         try_evaluation_batch(network, texts.blocks, settings.micro_batch, precision)
     model = trained_bytes(network)
     written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
-    moments = sum(8 * p.numel() for p in network.parameters() if p.requires_grad)  # not there before step 1
     # The best weights lie there twice while they are replaced, the stage's model once.
     if is_first():
-        require_disk(folder, Footprint(written + moments, model, 3 if settings.watch.best_by else 1))
+        require_disk(folder, Footprint(written, model, 3 if settings.watch.best_by else 1))
 
 
 def _measured_step(
     network: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     blocks: Blocks,
     rows: Any,
     step: int,
@@ -184,12 +195,13 @@ def _measured_step(
     began, waiting = time.perf_counter(), Stopwatch()
     count = int(blocks.trained[rows].sum())
     batches = waiting.waits(share_of_step(blocks, rows, settings.micro_batch, precision.device))
-    loss, norm = _step(network, optimizer, batches, count, step, total, settings, precision)
+    rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup * total))
+    loss, norm = _step(network, optimizer, batches, count, step, rate, settings.clip, precision)
     seconds = time.perf_counter() - began
     return {
         "loss": loss,
         "gradient_norm": norm,
-        "learning_rate": optimizer.param_groups[0]["lr"],
+        "learning_rate": rate,
         "tokens_per_second": round(count / seconds, 1),
         "waiting": round(waiting.seconds / seconds, 5),
         "peak_memory": peak_memory(precision.device),
@@ -203,12 +215,12 @@ def _require_finite(network: Any, step: int) -> None:
 
 def _step(
     network: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batches: Iterable[Batch],
     count: int,
     step: int,
-    total: int,
-    settings: Optimization,
+    rate: float,
+    clip: float,
     precision: Precision,
 ) -> tuple[float, float]:
     """One optimiser step; returns mean loss and gradient norm before clipping.
@@ -216,6 +228,8 @@ def _step(
     Args:
         batches: this process's micro-batches of the step.
         count: trained tokens among those of all processes.
+        rate: learning rate.
+        clip: largest norm of the gradient.
     """
     loss = 0.0
     for ids, positions, trained in batches:
@@ -226,16 +240,12 @@ def _step(
     loss = summed(loss)
     if not math.isfinite(loss):
         raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    sum_gradients(parameters)
-    norm = entire(torch.nn.utils.clip_grad_norm_(parameters, settings.clip)).item()
+    sum_gradients(optimizer.parameters)
+    norm = entire(torch.nn.utils.clip_grad_norm_(optimizer.parameters, clip)).item()
     if not math.isfinite(norm):
         raise InputError(
             f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32"
         )
-    rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup * total))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.step(rate)
+    optimizer.zero_grad()
     return loss, norm

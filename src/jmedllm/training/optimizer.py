@@ -1,65 +1,88 @@
-"""The optimiser of a stage: one form of AdamW over one way of keeping weights."""
+"""The optimiser as the loop and the checkpoints see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from jmedllm.errors import InputError
 from jmedllm.training.adamw import IN_8_BITS, IN_32_BITS, Pace, Rule
 from jmedllm.training.optimization import Optimization
-from jmedllm.training.weights import KEEPINGS, Keeping
+from jmedllm.training.weights import KEEPINGS, Keeping, State
 
-RULES: Mapping[str, Rule] = {"adamw": IN_32_BITS, "adamw-8bit": IN_8_BITS}
+SMALL = 4096
+"""Parameters with fewer numbers keep moments of 32 bits, as in bitsandbytes: there is nothing to save."""
 
 
-class Optimizer(torch.optim.Optimizer):
-    """Applies a rule to one parameter after another, so that no second copy of them all is ever made.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One trained parameter with all that its steps need.
 
-    Its state is a few tensors for each parameter: all that checkpoints need to know of it.
+    Attributes:
+        state: moments and, in some ways of keeping weights, a copy of the weight; keys have no dot.
     """
 
-    def __init__(
-        self, groups: list[dict[str, Any]], rate: float, betas: tuple[float, float], rule: Rule, keeping: Keeping
-    ) -> None:
-        super().__init__(groups, {"lr": rate, "betas": betas})
-        self.rule, self.keeping = rule, keeping
+    weight: torch.nn.Parameter
+    keeping: Keeping
+    rule: Rule
+    decay: float
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """AdamW over named parameters, whole or in shards; one after another, so no second copy of all is made."""
+
+    parts: Mapping[str, Part]
+    betas: tuple[float, float]
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained. Gradients are added up in float32, whatever the format of the weights."""
+        return [part.weight for part in self.parts.values()]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step of every parameter that has a gradient."""
-        for group in self.param_groups:
-            pace = Pace(group["lr"], group["weight_decay"], group["betas"])
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state |= self.rule.start(parameter) | self.keeping.start(parameter)
-                values = self.keeping.read(parameter, state)
-                self.rule.step(values, parameter.grad.float(), state, pace)
-                self.keeping.write(parameter, values)
+    def step(self, rate: float) -> None:
+        """Change each parameter that has a gradient, at learning rate `rate`."""
+        for part in self.parts.values():
+            if part.weight.grad is not None:
+                values = part.keeping.read(part.weight, part.state)
+                part.rule.step(values, part.weight.grad, part.state, Pace(rate, part.decay, self.betas))
+                part.keeping.write(part.weight, values)
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for part in self.parts.values():
+            part.weight.grad = None
+
+    def state(self) -> State:
+        """All that a checkpoint must hold beside the parameters, as PARAMETER.KEY: the tensors themselves."""
+        return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what `state` gave, from among other tensors."""
+        for name, value in self.state().items():
+            value.copy_(tensors[name])
 
 
-def build_optimizer(network: Any, settings: Optimization) -> Optimizer:
-    """The optimiser of all parameters that require a gradient; weight decay on matrices only.
+def build(network: Any, settings: Optimization) -> Optimizer:
+    """The optimiser of all parameters of a network that require a gradient, before the first step.
 
-    Raises:
-        InputError: it needs a library that is not there.
+    Args:
+        network: its trained parameters have the format that `settings.weight_format` asks for.
+        settings: betas, weight decay, and the forms of moments and weights.
     """
-    if settings.optimizer == "adamw-8bit":
-        _require_bitsandbytes()
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    rule, keeping = RULES[settings.optimizer], KEEPINGS[settings.weight_format]
-    return Optimizer(groups, settings.learning_rate, settings.betas, rule, keeping)
-
-
-def _require_bitsandbytes() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("bitsandbytes") is None:
-        raise InputError("optimizer adamw-8bit needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
+    keeping = KEEPINGS[settings.weight_format]
+    parts = {}
+    for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
+        if weight.dtype != torch.float32:
+            weight.grad_dtype = torch.float32  # else micro-batches add up in bfloat16 and lose what is small
+        # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimisers.
+        is_exempt = weight.numel() < SMALL or id(weight) in embeddings
+        rule = IN_8_BITS if settings.optimizer == "adamw-8bit" and not is_exempt else IN_32_BITS
+        decay = settings.weight_decay if weight.dim() >= 2 else 0.0
+        parts[name] = Part(weight, keeping, rule, decay, rule.start(weight) | keeping.start(weight))
+    return Optimizer(parts, settings.betas)

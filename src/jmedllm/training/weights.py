@@ -1,9 +1,9 @@
 """How trained weights are kept from one step to the next, and how a step reaches them.
 
-A bfloat16 number has 8 significant bits, and a usual step is far smaller than the last of them: rounded to nearest,
-most steps are lost. Two remedies: keep a float32 copy for the steps (Micikevicius et al. 2018, arXiv 1710.03740,
-section 3.1), or round up or down at random, in proportion, so that the mean of the rounded number is the number
-itself (Gupta et al. 2015, arXiv 1502.02551, section 3).
+A bfloat16 number has 8 significant bits, and a usual step is far smaller than the last of them: rounded to
+nearest, most steps are lost. Two remedies: keep a float32 copy for the steps (Micikevicius et al. 2018,
+arXiv 1710.03740, section 3.1), or round up or down at random, in proportion, so that the mean of the rounded
+number is the number itself (Gupta et al. 2015, arXiv 1502.02551).
 """
 
 from collections.abc import Callable, Mapping
