@@ -1,12 +1,16 @@
 """Raw text from files: everything readable is read, everything else is named."""
 
+import gzip
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zstandard
+from pdfs import pdf
 
-from jmedllm.corpus.read import Document, read_documents
+from jmedllm.corpus.read import Document, Extent, Unread, find_files, kind, read, read_documents, require_field
 from jmedllm.errors import InputError
 
 
@@ -19,26 +23,52 @@ def message(path: Path, corpus: Path) -> str:
 
 
 LINES = {
-    '{"text": "壊血病。"}': Document("a.jsonl:1", "壊血病。"),
-    '{"id": "d1", "text": "壊血病。", "lang": "ja", "source": "wiki", "license": "CC BY-SA 4.0"}': Document(
-        "d1", "壊血病。", "ja", "wiki", "CC BY-SA 4.0"
+    '{"text": "壊血病。"}': Document("a.jsonl:1", "壊血病。", source="a.jsonl"),
+    '{"id": "d1", "title": "病", "text": "壊血病。", "lang": "ja", "source": "w", "license": "CC0"}': Document(
+        "d1", "壊血病。", "ja", "w", "CC0", "病"
     ),
-    '{"id": 7, "text": "scurvy", "language": "en"}': Document("7", "scurvy", "en"),
-    '{"id": 0, "text": ""}': Document("0", ""),
-    '{"id": null, "text": "x", "lang": null, "source": null}': Document("a.jsonl:1", "x"),
+    '{"id": 7, "text": "scurvy", "language": "en"}': Document("7", "scurvy", "en", "a.jsonl"),
+    '{"id": 0, "text": ""}': Document("0", "", source="a.jsonl"),
+    '{"id": null, "text": "x", "lang": null, "source": null}': Document("a.jsonl:1", "x", source="a.jsonl"),
+    '{"text": "half a character: \\ud83d."}': Document("a.jsonl:1", "half a character: .", source="a.jsonl"),
 }
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_is_a_document(tmp_path: Path, line: str) -> None:
-    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8")
-    assert list(read_documents(tmp_path / "a.jsonl")) == [LINES[line]]
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932"])
+def test_a_line_is_a_document(tmp_path: Path, line: str, encoding: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(line, encoding=encoding)
+    assert list(read_documents(file)) == [replace(LINES[line], where=f"{file}:1")]
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.md"])
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "A.TXT"])
 def test_a_text_file_is_one_document(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + "# 壊血病\n\nビタミンC\n".encode())
-    assert list(read_documents(tmp_path / name)) == [Document(name, "# 壊血病\n\nビタミンC\n", source=name)]
+    expected = Document(name, "# 壊血病\n\nビタミンC\n", source=tmp_path.name, where=str(tmp_path / name))
+    assert list(read_documents(tmp_path / name)) == [expected]
+
+
+TEXT = "壊血病はビタミンCの欠乏で起こる。"
+PAGE = f"<html><head><title>壊血病</title></head><body><p>{TEXT}</p></body></html>"
+FILES = {
+    "a.txt.gz": (gzip.compress(TEXT.encode("cp932")), TEXT, None),
+    "a.md.zst": (zstandard.compress(TEXT.encode("euc_jp")), TEXT, None),
+    "a.html": (PAGE.encode("cp932"), TEXT, "壊血病"),
+    "a.htm.gz": (gzip.compress(PAGE.encode()), TEXT, "壊血病"),
+    "a.pdf": (pdf([[TEXT]]), TEXT + "\f", None),
+    "a.pdf.zst": (zstandard.compress(pdf([[TEXT]])), TEXT + "\f", None),
+    "a.jsonl.gz": (gzip.compress(json.dumps({"text": TEXT}).encode()), TEXT, None),
+    "a.ndjson.zst": (zstandard.compress(json.dumps({"text": TEXT}).encode()), TEXT, None),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_is_read(tmp_path: Path, name: str) -> None:
+    raw, text, title = FILES[name]
+    (tmp_path / name).write_bytes(raw)
+    [document] = read_documents(tmp_path)
+    assert (document.text, document.title) == (text, title)
 
 
 def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
@@ -50,6 +80,107 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "1"}\n\n{"text": "2"}\n')
     (tmp_path / "picture.png").write_bytes(b"\xff")
     assert [document.text for document in read_documents(tmp_path)] == ["1", "2", "3", "4", "5"]
+    inputs = [tmp_path / "c.md", tmp_path, tmp_path / "a.jsonl"]
+    assert [file.name for file in find_files(inputs)] == ["inner.txt", "a.jsonl", "a.md", "z.txt"]  # each once
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    lines = ['{"text": "1"}', '{"text": "2"', "[3]", '{"text": 4}', "\xff\x00", "", '{"text": "7"}', "[" * 100_000]
+    file.write_bytes("\n".join(lines).encode("latin-1"))
+    found = [
+        each.text if isinstance(each, Document) else (each.where.removeprefix(str(file)), each.reason)
+        for each in read(Extent(file))
+    ]
+    assert found == [
+        "1",
+        (":2", "broken JSON: Expecting ',' delimiter"),
+        (":3", "expected a JSON object in braces, found list"),
+        (":4", "field 'text' is no text"),
+        (":5", "is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8"),
+        "7",
+        (":8", "broken JSON: nested too deeply"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
+def test_a_torn_archive_is_read_as_far_as_it_goes(tmp_path: Path, name: str) -> None:
+    lines = "".join(json.dumps({"text": f"{number} {number**7}"}) + "\n" for number in range(40_000)).encode()
+    raw = gzip.compress(lines) if name.endswith("gz") else zstandard.compress(lines)
+    (tmp_path / name).write_bytes(raw[: len(raw) // 2])
+    *documents, last = read(Extent(tmp_path / name))
+    assert len(documents) > 10_000
+    assert documents[:2] == [
+        Document(f"{name}:{n + 1}", f"{n} {n**7}", source=name, where=f"{tmp_path / name}:{n + 1}") for n in (0, 1)
+    ]
+    assert (
+        isinstance(last, Unread)
+        and last.reason == "is torn: the file ends before its text does; what follows is lost"
+    )
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)])
+def test_archives_behind_one_another_are_one_text(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / name).write_bytes(pack("壊血".encode()) + pack("病".encode()))
+    assert [document.text for document in read_documents(tmp_path)] == ["壊血病"]
+    (tmp_path / name).write_bytes(pack("壊血病".encode())[:-3])
+    assert message(tmp_path, tmp_path).startswith(f"HERE/{name}: is torn: ")
+    (tmp_path / name).write_bytes(b"no archive")
+    assert message(tmp_path, tmp_path).startswith(f"HERE/{name}: is broken: ")
+
+
+def test_a_stretch_of_a_file_is_read_with_its_own_line_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": str(number)}) + "\n" for number in range(5)]
+    file.write_text("".join(lines))
+    start = len("".join(lines[:2]))
+    found = list(read(Extent(file, start, start + len(lines[2] + lines[3]), 3)))
+    assert [(each.where, each.text) for each in found if isinstance(each, Document)] == [
+        (f"{file}:3", "2"),
+        (f"{file}:4", "3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.txt", ".txt"),
+        ("a.b.JSONL.GZ", ".jsonl"),
+        ("a.gz", None),
+        ("a", None),
+        ("a.docx", None),
+        ("a.txt.zip", None),
+    ],
+)
+def test_kinds_are_told_by_name(name: str, expected: str | None) -> None:
+    assert kind(Path(name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "expected"),
+    [
+        ('{"body": "x", "id": 1}', "text", "1: unknown text field 'text': known: body; choose it with --field"),
+        (
+            '{"contents": "x"}',
+            "content",
+            "1: unknown text field 'content': did you mean contents?; choose it with",
+        ),
+        ('\n{"text": ["x"]}', "text", "2: unknown text field 'text': known: ; choose it with --field"),
+    ],
+)
+def test_a_wrong_field_name_ends_it_at_once(tmp_path: Path, content: str, field: str, expected: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(InputError) as error:
+        require_field(tmp_path / "a.jsonl", field)
+    assert str(error.value).startswith(f"{tmp_path / 'a.jsonl'}:{expected}")
+
+
+@pytest.mark.parametrize("content", ["", '{"text": ""}', "broken", "[1]"])
+def test_other_files_are_left_to_be_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    require_field(tmp_path / "a.jsonl", "text")
 
 
 def nothing(path: Path) -> Path:
@@ -75,8 +206,8 @@ def empty_folder(path: Path) -> Path:
 
 
 def other_kind(path: Path) -> Path:
-    (path / "a.pdf").write_bytes(b"%PDF")
-    return path / "a.pdf"
+    (path / "a.docx").write_bytes(b"PK")
+    return path / "a.docx"
 
 
 def no_suffix(path: Path) -> Path:
@@ -84,8 +215,8 @@ def no_suffix(path: Path) -> Path:
     return path / "notes"
 
 
-def shift_jis(path: Path) -> Path:
-    (path / "a.txt").write_bytes("壊血病".encode("shift-jis"))
+def no_encoding(path: Path) -> Path:
+    (path / "a.txt").write_bytes(b"\x00\xff")
     return path
 
 
@@ -104,20 +235,26 @@ def broken_line(path: Path) -> Path:
     return path
 
 
+THESE = ".jsonl, .ndjson, .txt, .md, .html, .htm, .pdf, also as .gz or .zst"
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
         (nothing, "corpus HERE/none: no such file or folder"),
         (nothing_txt, "corpus HERE/none.txt: no such file or folder"),
-        (nothing_jsonl, "HERE/none.jsonl: no such file"),
-        (below_a_file, "corpus HERE/a.md/b.txt: cannot be read: Not a directory"),
-        (empty_folder, "corpus HERE: no .jsonl, .txt, .md files below this folder"),
-        (other_kind, "corpus HERE/a.pdf: cannot read .pdf files; use .jsonl, .txt, .md"),
-        (no_suffix, "corpus HERE/notes: cannot read such files; use .jsonl, .txt, .md"),
-        (shift_jis, "corpus HERE/a.txt: not UTF-8: invalid start byte; convert it to UTF-8"),
-        (no_text, "HERE/a.jsonl:2: field 'text' must be a string; it holds the document"),
-        (text_is_a_list, "HERE/a.jsonl:1: field 'text' must be a string; it holds the document"),
-        (broken_line, "HERE/a.jsonl:2: broken JSON: Expecting ',' delimiter; mend or remove the line"),
+        (nothing_jsonl, "corpus HERE/none.jsonl: no such file or folder"),
+        (below_a_file, "corpus HERE/a.md/b.txt: no such file or folder"),
+        (empty_folder, f"corpus HERE: no file below this folder can be read; these can: {THESE}"),
+        (other_kind, f"corpus HERE/a.docx: cannot read .docx files; these can be: {THESE}"),
+        (no_suffix, f"corpus HERE/notes: cannot read such files; these can be: {THESE}"),
+        (
+            no_encoding,
+            "HERE/a.txt: is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8",
+        ),
+        (no_text, "HERE/a.jsonl:2: field 'text' is no text"),
+        (text_is_a_list, "HERE/a.jsonl:1: field 'text' is no text"),
+        (broken_line, "HERE/a.jsonl:2: broken JSON: Expecting ',' delimiter"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -125,29 +262,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, make: Callable[[Path], Pat
     assert message(tmp_path, make(tmp_path)) == expected
 
 
-# name: (documents, the first one without its text, characters of its text)
+# name: (documents, the first one's source, characters of its text)
 REAL = {
-    "en_medquad.jsonl": (
-        4602,
-        Document("0000001_1-1", "", "en", "abachaa/MedQuAD@577bd37b96c0 CancerGov", "CC BY 4.0"),
-        2695,
-    ),
-    "ja_wikipedia_medical.jsonl": (
-        216,
-        Document(
-            "jaquad-ヒトに由来する生薬",
-            "",
-            "ja",
-            "SkelterLabsInc/JaQuAD@23f5d72cc273 (Wikipedia)",
-            "CC BY-SA 3.0",
-        ),
-        354,
-    ),
-    "ja_laws": (38, Document("323AC0000000068.md", "", source="323AC0000000068.md"), 33220),
+    "en_medquad.jsonl": (4602, "abachaa/MedQuAD@577bd37b96c0 CancerGov", 2695),
+    "ja_wikipedia_medical.jsonl": (216, "SkelterLabsInc/JaQuAD@23f5d72cc273 (Wikipedia)", 354),
+    "ja_laws": (38, "ja_laws", 33220),
 }
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_corpora_are_read(shared: Path, name: str) -> None:
     documents = list(read_documents(shared / "corpus" / name))
-    assert (len(documents), replace(documents[0], text=""), len(documents[0].text)) == REAL[name]
+    assert (len(documents), documents[0].source, len(documents[0].text)) == REAL[name]

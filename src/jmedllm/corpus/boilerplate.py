@@ -48,7 +48,7 @@ _RIGHT_PAGE = rf"{_EDITION}[^．。\n]{{1,40}}?\ \d{{1,4}}\ ?\.\ "
 
 
 def _line(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"^[ \t]*(?:{pattern})[ \t]*\n?", re.MULTILINE | re.IGNORECASE | re.VERBOSE)
+    return re.compile(rf"^[ \t]*(?:{pattern})[ \t]*(?:\n|\Z)", re.MULTILINE | re.IGNORECASE | re.VERBOSE)
 
 
 BOILERPLATE = (

@@ -77,14 +77,15 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
     """
     require_ours(output, LOCK)
     with locked(output):
-        surveyed = survey(_sources(order.inputs), order.field)
+        surveyed = survey(sources(order.inputs), order.field)
         asked = list(questions)
         identity = _identity(order, surveyed.hashes, asked)
         finished = read_json(output / NAME) if (output / NAME).is_file() else {}
         if finished.get("identity") == identity and all((output / name).is_file() for name in finished["files"]):
             shutil.rmtree(output / _WORK, ignore_errors=True)
             return Summary(**finished)
-        workshop = Workshop(_workplace(output, identity), order.field, order.tokenizer)
+        folder = _workplace(output, identity)
+        workshop = Workshop(folder, order.field, order.tokenizer, folder / f"{identity}.index")
         numbers = range(len(surveyed.parts))
         with progress("corpus", 2 * len(numbers)) as advance:
             jobs = [job for job in enumerate(surveyed.parts) if not workshop.file(job[0], "cleaned.json").exists()]
@@ -132,7 +133,7 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in read_json(folder / NAME)["files"]]
 
 
-def _sources(inputs: Sequence[Path]) -> list[Path]:
+def sources(inputs: Sequence[Path]) -> list[Path]:
     """The inputs, a corpus that was built before by its shards alone: its reports are no text."""
     return list(chain.from_iterable(shards(path) if (path / NAME).is_file() else [path] for path in inputs))
 

@@ -14,7 +14,7 @@ _EVIDENCE = 20_000
 
 _KINDS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"[\u3040-\u30ff\u3000-\u3002\u300c-\u300f\u3010\u3011]"), 2.0),  # kana, 、。「」
-    (re.compile(r"[\uff00-\uff5e\u2010-\u2026\u00d7\u2103\u2190-\u2193\u25a0-\u25ef\u2460-\u2473]"), 1.0),
+    (re.compile(r"[\uff00-\uff5e\u00d7\u2103\u2190-\u2193\u25a0-\u25ef\u2460-\u2473]"), 1.0),
     (re.compile(r"[\u4e00-\u9fff]"), 1.0),
     (re.compile(r"(?<=[a-zA-Z])[\u4e00-\u9fff](?=[a-zA-Z ])"), -1.0),  # it’s, misread as it痴
     (re.compile(r"(?<![^\x00-\x7f])[\u00b0-\u00ff\u2013-\u2026](?![^\x00-\x7f])"), 1.5),  # naïve, it’s

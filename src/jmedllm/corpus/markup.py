@@ -20,7 +20,7 @@ def lowered(text: str) -> str:
 
 
 _VALUES = r"(?:\s+[\w:-]+=(?:\"[^\"]*\"|'[^']*'))*\s*/?"
-_TARGET = r"(?:[a-z]+://|mailto:|[./#]|[\w-]+\.(?:md|html?|pdf)\b)(?:[^()\s]|\([^()\s]*\))*(?:\s\"[^\"\n]*\")?"
+_TARGET = r"(?:[a-z]+://|mailto:|[./#]|[\w-]+/|[\w-]+\.\w{2,4}\b)(?:[^()\s]|\([^()\s]*\))*(?:\s\"[^\"\n]*\")?"
 _ADDRESS = r"(?:https?://|ftp://|www\.)[\w\-.~:/?#@!$&'*+,;=%]*[\w\-~/#=]"
 _ENTITY = r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|nbsp|amp|lt|gt|quot|mu|alpha|beta|gamma|deg|plusmn|times|le|ge);"
 _LINK_ONLY = rf"^[ \t]*[-*・][ \t]*\[[^\[\]\n]+\]\({_TARGET}\)(?:[ \t]*[(（]\d+箇所[)）])?[ \t]*(?:\n|$)"

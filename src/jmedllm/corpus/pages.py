@@ -81,7 +81,7 @@ def _is_furniture(line: str, heads: frozenset[str], removed: list[Removed]) -> b
 
 def _paragraphs(lines: Sequence[str]) -> Iterator[str]:
     widths = sorted(width for line in lines if (width := _width(line)))
-    measure = widths[int(0.9 * (len(widths) - 1))] if widths else 0
+    measure = widths[int(0.9 * len(widths))] if widths else 0
     words = Counter(re.findall(r"[A-Za-z]+(?:-[A-Za-z]+)+", "\n".join(lines)))
     paragraph = ""
     for line, following in pairwise([*lines, ""]):

@@ -1,14 +1,13 @@
 """Raw medical text from files: text, Markdown, lines of JSON, HTML, PDF, and these compressed."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
+from jmedllm.corpus.compressed import COMPRESSED, open_any
 from jmedllm.corpus.decode import decode
 from jmedllm.corpus.html import html_text
 from jmedllm.corpus.pdf import pdf_text
@@ -16,7 +15,6 @@ from jmedllm.errors import InputError, unknown
 
 LINES = (".jsonl", ".ndjson")
 KINDS = (*LINES, ".txt", ".md", ".html", ".htm", ".pdf")
-COMPRESSED = (".gz", ".zst")
 
 _BUFFER = 1 << 20
 
@@ -68,11 +66,6 @@ def kind(path: Path) -> str | None:
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes and suffixes[-1] in KINDS else None
-
-
-def is_compressed(path: Path) -> bool:
-    """Whether the name says that a file is compressed."""
-    return path.suffix.lower() in COMPRESSED
 
 
 def find_files(inputs: Sequence[Path]) -> list[Path]:
@@ -127,47 +120,6 @@ def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
                 yield _from_file(path, handle.read())
     except InputError as error:
         yield Unread(str(path), str(error))
-
-
-def open_any(path: Path) -> BinaryIO:
-    """Open a file for its bytes, uncompressed.
-
-    Raises:
-        InputError: it cannot be opened.
-    """
-    try:
-        if path.suffix.lower() == ".gz":
-            return cast(BinaryIO, _Checked(gzip.open(path, "rb")))
-        if path.suffix.lower() == ".zst":
-            import zstandard
-
-            return cast(BinaryIO, _Checked(zstandard.open(path, "rb")))
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from error
-
-
-class _Checked:
-    """A decompressed stream that says in one line what is wrong with the file."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def __enter__(self) -> "_Checked":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stream.close()
-
-    def read(self, size: int = -1) -> bytes:
-        import zstandard
-
-        try:
-            # What stands before a broken place is read: `read` would lose it together with what follows.
-            data: bytes = self.stream.read() if size < 0 else self.stream.read1(size)
-        except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
-            raise InputError(f"is broken: {error}; the rest of it is lost") from None
-        return data
 
 
 def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:

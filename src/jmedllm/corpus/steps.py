@@ -9,7 +9,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,17 @@ class Workshop:
     Attributes:
         field: the key of the text in lines of JSON.
         tokenizer: a tokenizer.json to count tokens with.
+        leaks: the pickled index of the exam questions; other questions lie in another file.
     """
 
     folder: Path
     field: str
     tokenizer: Path | None
+    leaks: Path
 
     def file(self, number: int, ending: str) -> Path:
         """A file of a part."""
         return self.folder / f"{number:05d}.{ending}"
-
-    @property
-    def leaks(self) -> Path:
-        """The pickled index of the exam questions."""
-        return self.folder / "questions.index"
 
 
 def prepare(job: tuple[int, Part], workshop: Workshop) -> None:
@@ -169,13 +166,13 @@ class _Cleaning:
         }
 
 
-@cache
+@lru_cache(maxsize=1)
 def _leaks(path: Path) -> Leaks:
     leaks: Leaks = pickle.loads(path.read_bytes())
     return leaks
 
 
-@cache
+@lru_cache(maxsize=1)
 def _counter(tokenizer: Path | None) -> Callable[[str], int]:
     """Counts the tokens of a text, without special ones; nothing where there is no tokenizer."""
     if tokenizer is None:

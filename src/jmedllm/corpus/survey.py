@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmedllm.corpus.read import LINES, Extent, find_files, is_compressed, kind, require_field
+from jmedllm.corpus.compressed import is_compressed
+from jmedllm.corpus.read import LINES, Extent, find_files, kind, require_field
 from jmedllm.errors import InputError
 
 PART_BYTES = 4 << 20

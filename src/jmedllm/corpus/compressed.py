@@ -1,0 +1,86 @@
+"""Files compressed with gzip or Zstandard, read like any other; a torn one as far as it goes."""
+
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from jmedllm.errors import InputError
+
+COMPRESSED = (".gz", ".zst")
+
+_BUFFER = 1 << 16
+"""Bytes decompressed at a time; what they unfold to is held in memory."""
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the name says that a file is compressed."""
+    return path.suffix.lower() in COMPRESSED
+
+
+def open_any(path: Path) -> BinaryIO:
+    """Open a file for its bytes, uncompressed.
+
+    Raises:
+        InputError: it cannot be opened; while it is read, that it is broken.
+    """
+    try:
+        handle = path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+    suffix = path.suffix.lower()
+    return cast(BinaryIO, _Decompressed(handle, suffix)) if suffix in COMPRESSED else handle
+
+
+class _Decompressed:
+    """A compressed stream that says in one line what is wrong with it.
+
+    What stands before a broken place is read: the libraries' own files would lose it together with what follows,
+    and that of zstandard takes the end of a torn file for the end of the text.
+    """
+
+    def __init__(self, handle: BinaryIO, suffix: str) -> None:
+        self.handle = handle
+        self.new = _new_gzip if suffix == ".gz" else _new_zstd
+        self.decoder = self.new()
+        self.unused = b""
+        self.begun = False
+
+    def __enter__(self) -> "_Decompressed":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.handle.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """At least one byte, but at the end; all of them where no size is given."""
+        if size < 0:
+            return b"".join(iter(self._some, b""))
+        return self._some()
+
+    def _some(self) -> bytes:
+        import zstandard
+
+        while data := self.unused or self.handle.read(_BUFFER):
+            if self.decoder.eof:  # another stream behind the first, as `cat a.gz b.gz` makes them
+                self.decoder = self.new()
+            self.begun = True
+            try:
+                text: bytes = self.decoder.decompress(data)
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise InputError(f"is broken: {error}; what follows is lost") from None
+            self.unused = self.decoder.unused_data
+            if text:
+                return text
+        if self.begun and not self.decoder.eof:
+            raise InputError("is torn: the file ends before its text does; what follows is lost")
+        return b""
+
+
+def _new_gzip() -> Any:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+
+def _new_zstd() -> Any:
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj()

@@ -1,0 +1,277 @@
+"""The whole build: what comes out, the same from any number of processes and after a kill at any moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pdfs import pdf
+
+from jmedllm.corpus import steps, survey
+from jmedllm.corpus.build import Order, build, shards, tokenizer_file
+from jmedllm.corpus.documents import open_documents
+from jmedllm.corpus.summary import Summary
+from jmedllm.errors import InputError
+from jmedllm.exam.question import Question
+
+STEM = "ビタミンCの長期にわたる欠乏によって起こる疾患で、歯肉からの出血を主な症状とするものはどれか。"
+QUESTIONS = [Question("112A1", "igakuqa", "ja", STEM, ("壊血病", "脚気"), frozenset({0}))]
+SENTENCES = [
+    f"第{number}の症例では{number * 37 % 91}日目に解熱し、{number % 7 + 2}週後に退院した。"
+    for number in range(400)
+]
+LEAK = "".join(SENTENCES[200:205]) + STEM + "".join(SENTENCES[205:210])
+
+
+def write(folder: Path) -> Path:
+    """Raw files of every kind, some of them unreadable."""
+    folder.mkdir()
+    rows = [
+        {"id": "a", "text": f"{SENTENCES[0]}（https://x.jp）", "source": "cases", "license": "CC BY 4.0"},
+        {"id": "b", "text": SENTENCES[1], "source": "cases", "license": "CC BY 4.0"},
+        {"id": "again", "text": SENTENCES[1], "source": "cases"},
+        {"id": "leak", "text": LEAK, "title": "ＱＡ"},
+        {"id": "empty", "text": "サイトマップ\n"},
+        {"id": "en", "text": "Scurvy is caused by a lack of vitamin C."},
+    ]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "a.jsonl").write_text("\n".join([*lines, "{torn"]) + "\n", encoding="utf-8")
+    (folder / "b.txt").write_bytes("".join(SENTENCES[10:14]).encode("cp932"))
+    (folder / "c.pdf").write_bytes(pdf([["壊血病は、ビタミンCの欠乏により起こる疾患で", "ある。", "1"]]))
+    (folder / "scan.pdf").write_bytes(pdf([[]]))
+    (folder / "d.html").write_text(f"<title>題</title><nav>ホーム</nav><p>{SENTENCES[20]}</p>", encoding="utf-8")
+    (folder / "many.jsonl").write_text(
+        "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in SENTENCES[30:]), encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("corpus") / "raw")
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "PART_BYTES", 2000)
+    monkeypatch.setattr(survey, "_BUFFER", 500)
+
+
+def build_here(raw: Path, output: Path, processes: int = 1, **more: Any) -> Summary:
+    return build(Order((raw,), **more), QUESTIONS, output, processes)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    summary = build_here(raw, output)
+    documents = {document.id: document for document in open_documents(shards(output))}
+    assert documents["a"].text == SENTENCES[0]
+    assert (documents["a"].language, documents["a"].source, documents["a"].license) == ("ja", "cases", "CC BY 4.0")
+    assert documents["en"].language == "en"
+    assert documents["b.txt"].text == "".join(SENTENCES[10:14])
+    assert documents["c.pdf"].text == "壊血病は、ビタミンCの欠乏により起こる疾患である。"
+    assert (documents["d.html"].text, documents["d.html"].title) == (SENTENCES[20], "題")
+    assert (documents["leak#1"].text, documents["leak#1"].title) == ("".join(SENTENCES[200:205]), "QA")
+    assert documents["leak#2"].text == "".join(SENTENCES[205:210])
+    assert not {"leak", "again", "empty", "scan.pdf"} & set(documents)
+    assert not any(STEM in document.text for document in documents.values())
+
+    counted = {step: amount.documents for step, amount in summary.tally.by()[()].items()}
+    assert counted == {"read": 379, "clean": 378, "deduplicate": 377, "decontaminate": 378}
+    assert (summary.unread, summary.emptied, summary.duplicates) == (2, 1, {"exact": 1, "near": 0})
+    assert summary.leaked == {"igakuqa": {"items": 1, "spans": 1}}
+    by_licence = summary.tally.by("license")
+    assert by_licence["CC BY 4.0",]["decontaminate"].documents == 2
+    assert len(json.loads((output / "corpus.json").read_text(encoding="utf-8"))["inputs"]) == 6
+    assert list(summary.files) == [path.name for path in sorted(output.glob("documents-*.jsonl"))]
+
+
+def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
+    build_here(raw, tmp_path / "out")
+    removed = [
+        json.loads(line) for line in (tmp_path / "out" / "removed.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    for row in removed:
+        row["where"] = row["where"].removeprefix(f"{raw}/")
+    assert {"step": "clean", "reason": "address", "where": "a.jsonl:1", "text": "（https://x.jp）"} in removed
+    assert {"step": "clean", "reason": "no text is left", "where": "a.jsonl:5"} in removed
+    scan = "is a scan: none of its 1 pages has a text layer; run OCR over it first"
+    assert {"step": "read", "reason": scan, "where": "scan.pdf"} in removed
+    [repeated] = [row for row in removed if row["step"] == "deduplicate"]
+    assert (repeated["where"], repeated["of"], repeated["similarity"]) == ("a.jsonl:3", f"{raw}/a.jsonl:2", 1.0)
+    [leak] = [row for row in removed if row["step"] == "decontaminate"]
+    assert (leak["benchmark"], leak["question"], leak["text"]) == ("igakuqa", "112A1", STEM)
+    page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
+    assert f"- {raw}/scan.pdf: {scan}" in page and "- igakuqa: 1 items in 1 spans" in page
+    assert "| cases | 3 | 2 |" in page and "| address | 1 |" in page
+
+
+def test_any_number_of_processes_makes_the_same_corpus(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # other processes do not know of small parts; all must divide alike
+    build_here(raw, tmp_path / "one")
+    build_here(raw, tmp_path / "one again")
+    build_here(raw, tmp_path / "three", processes=3)
+    assert contents(tmp_path / "one") == contents(tmp_path / "one again") == contents(tmp_path / "three")
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_build_goes_on_where_it_was_killed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at each of the files that it writes; what is done is not done again, and the end is the same."""
+    build_here(raw, tmp_path / "whole")
+    output, replaced, kills, read = tmp_path / "out", 0, 0, list[str]()
+    replace, reading = Path.replace, steps.read
+
+    def count_and_die(path: Path, target: Any) -> Any:
+        nonlocal replaced
+        replaced += 1
+        if replaced == kills + 1:
+            raise Killed
+        return replace(path, target)
+
+    def note(extent: Any, field: str) -> Any:
+        read.append(f"{extent.path}:{extent.start}")
+        return reading(extent, field)
+
+    monkeypatch.setattr(Path, "replace", count_and_die)
+    monkeypatch.setattr(steps, "read", note)
+    while kills < 1000:
+        replaced = 0
+        try:
+            build_here(raw, output)
+        except Killed:
+            kills += 1
+        else:
+            break
+    assert 20 < kills < 1000
+    assert contents(output) == contents(tmp_path / "whole")
+    assert len(read) < 3 * len(set(read))
+
+
+def test_nothing_is_done_twice_and_everything_when_it_changes(raw: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = build_here(raw, output)
+    times = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    assert build_here(raw, output) == first
+    assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == times
+    second = build(Order((raw,)), [], output, 1)
+    assert second.leaked == {} and second.identity != first.identity
+    (output / next(iter(second.files))).unlink()
+    assert build(Order((raw,)), [], output, 1) == second and len(shards(output)) == len(second.files)
+
+
+def test_a_corpus_is_an_input_too(raw: Path, tmp_path: Path) -> None:
+    first = build_here(raw, tmp_path / "first")
+    again = build_here(tmp_path / "first", tmp_path / "again")
+    texts = [
+        [(each.id, each.text) for each in open_documents(shards(tmp_path / name))] for name in ("first", "again")
+    ]
+    assert texts[0] == texts[1]
+    assert len(again.inputs) == len(first.files)
+
+
+def test_tokens_are_counted(raw: Path, tmp_path: Path, tiny_model: Path) -> None:
+    summary = build_here(raw, tmp_path / "out", tokenizer=tokenizer_file(tiny_model))
+    amounts = summary.tally.by()[()]
+    assert amounts["read"].tokens > amounts["clean"].tokens > amounts["deduplicate"].tokens > 1000
+    assert "tokens read" in (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"no tokenizer.json is here; give the directory of a model"):
+        tokenizer_file(tmp_path)
+
+
+def occupied(path: Path) -> Path:
+    (path / "mine.txt").write_text("years of work")
+    return path
+
+
+def a_file(path: Path) -> Path:
+    (path / "file").write_text("x")
+    return path / "file" / "out"
+
+
+def read_only(path: Path) -> Path:
+    return Path("/proc/jmedllm")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (occupied, "HERE holds files that jmedllm did not make; choose another --output"),
+        (a_file, "cannot write HERE/file/out: Not a directory; free space or choose another place"),
+        (read_only, "cannot write /proc/jmedllm: No such file or directory; free space or choose another place"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_place_that_cannot_be_used_is_named(
+    raw: Path, tmp_path: Path, output: Callable[[Path], Path], message: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        build_here(raw, output(tmp_path))
+    assert str(error.value).replace(str(tmp_path), "HERE") == message
+
+
+def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "scan.pdf").write_bytes(pdf([[]]))
+    (tmp_path / "raw" / "blank.txt").write_text(" \n")
+    with pytest.raises(InputError) as error:
+        build_here(tmp_path / "raw", tmp_path / "out")
+    assert str(error.value) == (
+        f"corpus: no usable text in the input; {tmp_path}/raw/scan.pdf is a scan: none of its 1 pages has a text "
+        "layer; run OCR over it first; give files that hold text"
+    )
+
+
+def test_a_process_that_dies_is_said(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jmedllm.corpus.build.prepare", _die)
+    with pytest.raises(
+        InputError, match=r"^a process of the corpus died, most likely for lack of memory; lower --pro"
+    ):
+        build_here(raw, tmp_path / "out", processes=2)
+
+
+def _die(*_: object, **__: object) -> None:
+    os._exit(9)
+
+
+def test_kill_9_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real command, killed with its workers at work: the next one goes on, and no process stays behind."""
+    monkeypatch.undo()
+    raw, output = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    for number in range(3):  # parts of 4 MiB that are soon read
+        rows = ({"text": f"{number} {each} {SENTENCES[each % 400]}", "pad": "x" * 3000} for each in range(1500))
+        (raw / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "jmedllm", "corpus", "build", "--input", str(raw), "--output", str(output)]
+    command += ["--processes", "2", "--data", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(output.glob("parts/*.cleaned.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in output.glob("parts/*.cleaned.jsonl")}
+    assert not (output / "corpus.json").exists() and before
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "4,500 documents" in result.stdout
+    build(Order((raw,)), [], tmp_path / "whole", 1)
+    assert contents(output) == contents(tmp_path / "whole")
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

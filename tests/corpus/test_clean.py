@@ -1,0 +1,122 @@
+"""Cleaning: each rule on real lines, and what it must leave alone."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jmedllm.corpus.clean import clean
+from jmedllm.corpus.read import read_documents
+
+FOOTER = (
+    "日本薬局方の医薬品の適否は，その医薬品各条の規定，通則，生薬総則，"
+    "製剤総則及び一般試験法の規定によって判定する．(通則 5 参照)"
+)
+EDITION = "第十八改正日本薬局方"
+BOX = "Jump to the next Clinical Focus box."
+BACK = "Go back to the previous Clinical Focus box."
+REFERENCES = "---\n\n## この法令を参照している法令\n\n*他 245 件の法令から参照されています*"
+RULES = {
+    "a statute's anchor and article": ('<a id="第一条"></a>\n**第一条**\nこの法律は、', "第一条\nこの法律は、"),
+    "an anchor inside a sentence": ('前項の<a id="第二条"></a>\n**第二条**第一項', "前項の\n第二条第一項"),
+    "a link to a statute": ("[介護保険法](./409AC.md#第一条)（平成九年）", "介護保険法（平成九年）"),
+    "a link with brackets in its target": ("see [scurvy](https://x.org/a_(b)) here", "see scurvy here"),
+    "a list of links": ("本文。\n- [水道法](./332AC.md) (1箇所)\n- [老人福祉法](./338AC.md)\n後", "本文。\n後"),
+    "back references": (f"終わり。\n\n{REFERENCES}", "終わり。"),
+    "an image": ("前![図1](img/1.png)後", "前後"),
+    "an address in Japanese": ("詳細はhttps://www.mhlw.go.jp/a?b=1を参照。", "詳細はを参照。"),
+    "an address in brackets": ("厚生労働省（https://www.mhlw.go.jp/）による", "厚生労働省による"),
+    "an address at the end of a sentence": ("Visit www.nutrition.gov.", "Visit ."),
+    "a comment": ("a<!-- not\nshown -->b", "ab"),
+    "tags": ("一行目<br>二行目<span class='x'>。</span>", "一行目\n二行目。"),
+    "exponents in tags": ("10<sup>3</sup>個 H<sub>2</sub>O HbA<sub>1c</sub>", "10³個 H₂O HbA1c"),
+    "entities": ("37&nbsp;&deg;C &lt; 38 &amp; &#12354;", "37 °C < 38 & あ"),
+    "navigation in Japanese": ("ページの先頭へ戻る\n糖尿病とは\n＜前のページ\nサイトマップ", "糖尿病とは"),
+    "navigation in English": ("Skip to main content\nScurvy\nBack to top\nNext", "Scurvy"),
+    "a textbook's navigation": (f"{BOX} {BACK}\nZika", "Zika"),
+    "rights": ("本文。\nCopyright © 2024 病院 All rights reserved.\n© 2020 X\n無断転載を禁じます。", "本文。"),
+    "a left page of the pharmacopoeia": (f"融点 193 ℃ 1134 チペピジン錠{EDITION}{FOOTER}純度", "融点 193 ℃ 純度"),
+    "a right page of the pharmacopoeia": (f"水及び pH {EDITION}硫酸 1803 . {FOOTER}を加え", "水及び pH を加え"),
+    "spaces and blank lines": ("a  b \n\n\n\n c\t", "a b\n\nc"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule(name: str) -> None:
+    text, expected = RULES[name]
+    assert clean(text).text == expected
+
+
+KEPT = [
+    "p < 0.05 and x > 3",
+    "2**3 * 4**5 は計算式",
+    "[Fe(CN)6](4-)",
+    "[1] と (2) は文献番号。",
+    "次のページを参照し、前の記事と比べる。",
+    "The next step is to share the result; read more about it below.",
+    "copyright law in medicine",
+    "- 血圧\n- 脈拍",
+    "# 予防接種法",
+    "1. 目的\n2. 方法",
+    "a < b and <c> is an unknown tag",
+    "A：B、12 頁にわたる。",
+    "HLA-DRB1*04:05 と *TP53* 変異",
+]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_text_is_left_alone(text: str) -> None:
+    assert clean(text) == clean(text).__class__(text, ())
+
+
+def test_what_was_removed_is_told_as_it_stood() -> None:
+    removed = clean('<a id="x"></a>\n本文 [法](./a.md)\nサイトマップ').removed
+    assert [(each.rule, each.text) for each in removed] == [
+        ("anchor", '<a id="x"></a>\n'),
+        ("link", "[法](./a.md)"),
+        ("navigation", "サイトマップ"),
+    ]
+
+
+PIECES = [
+    *(
+        "糖尿病",
+        " ",
+        "\n",
+        "*",
+        "**",
+        "<a id='x'></a>",
+        "[法](./a.md)",
+        "- ",
+        "サイトマップ",
+        "12",
+        "<sup>2</sup>",
+        "\t",
+    ),
+    *("http://x.jp", "(", "）", "．", "---", "next", "&lt;", "<br>", "©", "2020"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_cleaning_ends_and_adds_nothing(text: str) -> None:
+    cleaned = clean(text).text
+    assert cleaned == cleaned.strip()
+    assert "  " not in cleaned and "\n\n\n" not in cleaned
+    assert len(cleaned) <= len(text)
+
+
+def test_statutes_are_rid_of_markup_and_keep_their_words(shared: Path) -> None:
+    before = list(read_documents(shared / "corpus" / "ja_laws"))
+    after = [clean(document.text).text for document in before]
+    assert not any(mark in text for text in after for mark in ("<a ", "](", "**", "http", ".md"))
+    assert sum(text.count("。") for text in after) == sum(document.text.count("。") for document in before)
+    assert sum(map(len, after)) == 1_731_050
+
+
+@pytest.mark.parametrize("name", ["en_openstax_microbiology.jsonl", "ja_pharmacopoeia.jsonl"])
+def test_real_text_is_cleaned_once_for_all(shared: Path, name: str) -> None:
+    for document in list(read_documents(shared / "corpus" / name))[::9]:
+        cleaned = clean(document.text).text
+        assert clean(cleaned).text == cleaned

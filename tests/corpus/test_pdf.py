@@ -1,0 +1,54 @@
+"""PDF: the text layer, page by page, and one line where there is none."""
+
+import pytest
+from pdfs import NAMELESS, pdf
+
+from jmedllm.corpus.clean import clean
+from jmedllm.corpus.pdf import pdf_text
+from jmedllm.errors import InputError
+
+
+def test_pages_end_in_form_feeds() -> None:
+    made = pdf([["糖尿病は、インスリンの", "作用不足で起こる。"], ["Scurvy is a lack of", "vitamin C."]])
+    assert pdf_text(made) == "糖尿病は、インスリンの\n作用不足で起こる。\fScurvy is a lack of\nvitamin C.\f"
+
+
+def test_a_report_of_three_pages_becomes_running_text() -> None:
+    body = [
+        ["本症は、慢性の高血糖を来す疾患である。診断に", "は空腹時血糖値とＨｂＡ１ｃの測定を要する。"],
+        ["治療の基本は食事療法と運動療法であり、目標に", "達しない場合には薬物療法を加える。"],
+        ["合併症には網膜症、腎症及び神経障害があり、い", "ずれも罹病期間と血糖の管理の良否による。"],
+    ]
+    pages = [["糖尿病診療の手引き 2024年版", *lines, f"- {number} -"] for number, lines in enumerate(body, 11)]
+    cleaned = clean(pdf_text(pdf(pages)))
+    assert cleaned.text == "\n".join("".join(lines) for lines in body).replace("ＨｂＡ１ｃ", "HbA1c")
+    assert {each.rule for each in cleaned.removed} == {"running head", "page number"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (pdf([[], [], []]), "is a scan: none of its 3 pages has a text layer; run OCR over it first"),
+        (pdf([["あいう"]], NAMELESS), "has a text layer without character codes; run OCR over it first"),
+        (b"%PDF-1.5 torn", "is a broken PDF: Failed to load document (PDFium: Data format error)."),
+        (b"", "is a broken PDF: Failed to load document (PDFium: Data format error)."),
+    ],
+    ids=["scan", "fonts without codes", "torn", "empty"],
+)
+def test_what_holds_no_text_is_said(raw: bytes, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        pdf_text(raw)
+    assert str(error.value) == message
+
+
+def test_a_locked_file_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pypdfium2
+
+    def refuse(*_: object) -> None:
+        error = pypdfium2.PdfiumError("Failed to load document (PDFium: Incorrect password error).")
+        error.err_code = 4
+        raise error
+
+    monkeypatch.setattr(pypdfium2, "PdfDocument", refuse)
+    with pytest.raises(InputError, match=r"^is locked by a password; save an open copy$"):
+        pdf_text(b"")
