@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from jmedllm import __version__
 from jmedllm.cli_corpus import corpus_app
+from jmedllm.cli_tokens import tokens
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.processes import is_first, may_speak
 
@@ -386,6 +387,9 @@ def score(
         typer.echo(to_json(scored.as_json(), indent=2))
     else:
         print_scored(scored, _console())
+
+
+app.command()(tokens)
 
 
 @data_app.command("list")

@@ -72,6 +72,15 @@ def require_model(folder: Path) -> None:
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
     weight_files(folder)
+    require_tokenizer(folder)
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Check that a directory holds a tokenizer.
+
+    Raises:
+        InputError: its files are missing.
+    """
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError(f"model {folder}: no tokenizer (tokenizer.json); copy the base model's tokenizer files")
 

@@ -9,7 +9,7 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.encoding import Tokenizer
-from jmedllm.models.folder import Quantization, require_adapter, require_model
+from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer
 from jmedllm.models.libraries import be_quiet, go_offline
 
 
@@ -27,23 +27,49 @@ def loading(what: str) -> Iterator[None]:
         raise InputError(f"{what}: cannot be loaded: {reason or type(error).__name__}") from error
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer of a model directory; it always has a padding token afterwards.
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Load a tokenizer from a directory that need not hold a model.
 
     Raises:
-        InputError: the files are missing or broken, or the tokenizer has no EOS token.
+        InputError: the files are missing or broken.
     """
     go_offline()
     from transformers import AutoTokenizer
 
-    require_model(folder)
+    require_tokenizer(folder)
+    be_quiet()
     with loading(f"tokenizer of {folder}"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a model directory; it always has a padding token afterwards.
+
+    Raises:
+        InputError: the files are missing or broken, or the tokenizer has no EOS token or more tokens than the
+            model's embedding has rows.
+    """
+    require_model(folder)
+    tokenizer = read_tokenizer(folder)
+    _require_rows(folder, max(tokenizer.get_vocab().values()) + 1)
     if tokenizer.eos_token_id is None:
         raise InputError(f"model {folder}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _require_rows(folder: Path, tokens: int) -> None:
+    """A tokenizer may have fewer tokens than the embedding has rows, which are often padded, but not more."""
+    from transformers import AutoConfig
+
+    with loading(f"model {folder}"):
+        rows = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().vocab_size
+    if tokens > rows:
+        raise InputError(
+            f"model {folder}: its tokenizer has {tokens:,} tokens, but its embedding only {rows:,} rows "
+            "(vocab_size in config.json); copy the tokenizer that belongs to this model"
+        )
 
 
 def load_network(
