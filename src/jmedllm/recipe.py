@@ -21,8 +21,8 @@ from jmedllm.settings import Settings, nearest
 from jmedllm.training.adapter import Adapter
 from jmedllm.training.examples import TooLong
 from jmedllm.training.holding import Evaluate
-from jmedllm.training.optimization import Optimization
 from jmedllm.training.mixing import Mixing
+from jmedllm.training.optimization import Optimization, clash
 
 Weight = Annotated[float, Field(ge=0)]
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
@@ -116,6 +116,12 @@ class Mpeft(Optimization):
             raise ValueError("give questions or instructions to train on")
         return self
 
+    @model_validator(mode="after")
+    def _adapter_in_float32(self) -> "Mpeft":
+        if self.weight_format != "float32":
+            raise ValueError("weight_format belongs to mfpt: adapters are small and stay in float32; remove it")
+        return self
+
 
 class RecipeExam(ExamSettings):
     """What is sat, and by which models of the run."""
@@ -154,6 +160,13 @@ class Recipe(Settings):
     def _text_to_train_on(cls, mfpt: Mfpt | None, info: ValidationInfo) -> Mfpt | None:
         if mfpt and info.data.get("corpus", ...) is None:
             raise ValueError("needs a corpus section")
+        return mfpt
+
+    @field_validator("mfpt")
+    @classmethod
+    def _one_precision(cls, mfpt: Mfpt | None, info: ValidationInfo) -> Mfpt | None:
+        if mfpt and (reason := clash(mfpt.weight_format, info.data.get("precision", "auto"))):
+            raise ValueError(reason)
         return mfpt
 
     @field_validator("evaluate")

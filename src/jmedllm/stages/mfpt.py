@@ -8,6 +8,7 @@ from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
 from jmedllm.stages.models import base_folder, numerics, shaping
+from jmedllm.training.optimization import require_possible
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -23,23 +24,24 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
-    import torch
-
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
     from jmedllm.training.show import show_example
+    from jmedllm.training.weights import in_format
 
     settings, base = run.recipe.mfpt, base_folder(run)
     assert settings is not None
+    require_possible(settings, run.precision.name)
     folder = own_folder(run.folder / "mfpt", identity)
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
     evaluation = open_evaluation(run, tokenizer, blocks.ids.shape[1])
     show_example(tokenizer, blocks, "mfpt")
-    # A step at a usual learning rate is lost in bfloat16 weights, so they are trained in float32.
-    network, gather = shard(lambda device: load_network(base, "auto", device).to(torch.float32), run.precision)
+    network, gather = shard(
+        lambda device: in_format(load_network(base, "auto", device), settings.weight_format), run.precision
+    )
     trained = train(
         network,
         blocks,

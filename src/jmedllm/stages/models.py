@@ -38,9 +38,7 @@ def shaping(settings: Optimization) -> dict[str, Any]:
     With dropout `micro_batch` also draws other masks.
     Lowering `micro_batch` when memory ran out must not throw the checkpoints away.
     """
-    return settings.model_dump(
-        exclude={"checkpoint_every", "micro_batch", "activations", "tensorboard"}
-    )
+    return settings.model_dump(exclude={"checkpoint_every", "micro_batch", "activations", "tensorboard"})
 
 
 def numerics(run: Run) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from jmedllm.training.conversation import conversation_sample
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import copies
+from jmedllm.training.optimization import require_possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
+    require_possible(settings, run.precision.name)
     folder = own_folder(run.folder / "mpeft", identity)
     tokenizer = load_tokenizer(base)
     samples, told = _samples(run, settings, tokenizer)

@@ -1,9 +1,11 @@
 """How a stage is trained: the settings that both stages share."""
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from jmedllm.errors import InputError
 from jmedllm.settings import Settings
 from jmedllm.training.watching import Watch
 
@@ -41,3 +43,29 @@ class Optimization(Settings):
     def total_steps(self, rows: int) -> int:
         """Optimiser steps over `rows` packed rows; at least one."""
         return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
+
+
+def require_possible(settings: Optimization, precision: str) -> None:
+    """Check before anything is loaded what depends on the machine.
+
+    Args:
+        settings: of one stage.
+        precision: number format of the matrix products, bfloat16 or float32.
+
+    Raises:
+        InputError: a library is missing, or the precision does not go with the format of the weights.
+    """
+    if settings.optimizer == "adamw-8bit" and find_spec("bitsandbytes") is None:
+        raise InputError("optimizer adamw-8bit needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+    if reason := clash(settings.weight_format, precision):
+        raise InputError(reason)
+
+
+def clash(weight_format: Weights, precision: str) -> str | None:
+    """Why weights in this format cannot be multiplied in `precision`, and the mend; None where they can."""
+    if weight_format == "float32" or precision != "float32":
+        return None
+    return (
+        f"weight_format {weight_format} holds bfloat16 weights, which cannot be multiplied in float32; set "
+        "precision: bfloat16 or weight_format: float32"
+    )
