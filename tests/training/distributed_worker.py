@@ -99,13 +99,13 @@ class StopError(Exception):
 
 
 @contextmanager
-def stopping_after(step: int) -> Iterator[None]:
-    """Stop right after the checkpoint of a step."""
+def stopped() -> Iterator[None]:
+    """Stop right after the first checkpoint."""
     save = checkpoint.save
 
     def save_and_stop(folder: Path, network: Any, optimizer: Any, at: int, *rest: Any) -> None:
         save(folder, network, optimizer, at, *rest)
-        if at == step:
+        if at == SAVED_EVERY:
             raise StopError
 
     with patch("jmedllm.training.checkpoint.save", save_and_stop), suppress(StopError):
@@ -113,19 +113,19 @@ def stopping_after(step: int) -> Iterator[None]:
 
 
 @contextmanager
-def killed_in(step: int) -> Iterator[None]:
-    """Kill the last process when the checkpoint of a step is written, but has not taken its place."""
+def killed() -> Iterator[None]:
+    """Kill the last process when the last checkpoint is written, but has not taken its place."""
 
     def write_and_kill(tensors: Any, folder: Path) -> None:
         write_tensors(tensors, folder)
-        if f"step-{step:08d}" in folder.name and place().rank == place().size - 1:
+        if f"step-{STEPS:08d}" in folder.name and place().rank == place().size - 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with patch("jmedllm.training.checkpoint.write_tensors", write_and_kill):
         yield
 
 
-ENDS = {"stopped": stopping_after, "killed": killed_in}
+ENDS = {"stopped": stopped, "killed": killed}
 
 
 def main(root: Path, jobs: list[str]) -> None:
@@ -133,7 +133,7 @@ def main(root: Path, jobs: list[str]) -> None:
     with together():
         for job in jobs:
             folder, name, *ends = job.split(":")
-            with ENDS[ends[0]](SAVED_EVERY) if ends else nullcontext():
+            with ENDS[ends[0]]() if ends else nullcontext():
                 fit(CASES[name], root / folder)
 
 
