@@ -1,0 +1,128 @@
+"""From files to packed blocks: time and memory at 1, 4 and 16 times the size.
+
+    python benchmarks/corpus.py --data ../shared/data --output build/corpus-speed --processes 2
+
+Copies have a fifth of their letters exchanged, so that they are no duplicates. Each size is a process of its own
+with its workers; memory is the sum over them of what no other process shares, looked at ten times a second.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+SIZES = (1, 4, 16)
+_LETTERS = re.compile(r"[a-z\u3041-\u3096\u4e00-\u9fff]")
+
+
+def altered(text: str, copy: int) -> str:
+    """The same text with a fifth of its letters exchanged among themselves: as long, and alike nowhere."""
+    if copy == 0:
+        return text
+    draw = random.Random(f"{copy} {text[:100]} {len(text)}")
+    letters = _LETTERS.findall(text) or ["x"]
+    return "".join(draw.choice(letters) if sign.isalpha() and draw.random() < 0.2 else sign for sign in text)
+
+
+def write_copies(corpus: Path, folder: Path, size: int) -> int:
+    """Write `size` copies of all files; returns their bytes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for copy in range(size):
+        for file in sorted(path for path in corpus.rglob("*") if path.suffix in (".jsonl", ".md")):
+            target = folder / str(copy) / file.relative_to(corpus)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with file.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as output:
+                if file.suffix == ".md":
+                    output.write(altered(lines.read(), copy))
+                    continue
+                for line in lines:
+                    row = json.loads(line)
+                    output.write(json.dumps(row | {"text": altered(row["text"], copy)}, ensure_ascii=False) + "\n")
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def carry_out(raw: Path, data: Path, output: Path, processes: int) -> None:
+    """The corpus stage of a recipe whose base has the tokenizer of Qwen2."""
+    from transformers import PreTrainedTokenizerFast
+
+    from jmedllm.models.scratch import Scratch, build_around
+    from jmedllm.precision import choose_precision
+    from jmedllm.recipe import Recipe
+    from jmedllm.run import Run
+    from jmedllm.run import carry_out as carry
+    from jmedllm.stages import STEPS
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(data / "tokenizers" / "qwen2", eos_token="<|endoftext|>")
+    tokenizer.pad_token = tokenizer.eos_token
+    shape = Scratch(hidden_size=16, layers=1, feed_forward=16, heads=1, key_value_heads=1)
+    build_around(tokenizer, shape, output / "base-model", seed=0)
+    recipe = Recipe.model_validate(
+        {
+            "name": "speed",
+            "data": str(data),
+            "threads": processes,
+            "base": {"path": str(output / "base-model")},
+            "corpus": {"inputs": [str(raw)], "block_size": 2048},
+        }
+    )
+    began = time.perf_counter()
+    run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
+    carry(STEPS, run, "corpus", lambda stage, told: None)
+    made = run.made["corpus"] | {"seconds": time.perf_counter() - began}
+    print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds")}))
+
+
+def measure(arguments: list[str]) -> tuple[dict[str, float], float]:
+    """What a process of this script says, and the most memory in MiB that it and its workers held together."""
+    with subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        watched, peak = psutil.Process(process.pid), 0
+        while process.poll() is None:
+            held = 0
+            for each in [watched, *watched.children(recursive=True)]:
+                try:
+                    held += each.memory_full_info().uss
+                except psutil.Error:
+                    continue
+            peak = max(peak, held)
+            time.sleep(0.1)
+        told = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return json.loads(told.splitlines()[-1]), peak / 2**20
+
+
+def main() -> None:
+    """Measure all sizes, one after another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--output", type=Path, default=Path("build/corpus-speed"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        carry_out(options.only, options.data, options.output, options.processes)
+        return
+    print("| size | megabytes | documents | tokens | seconds | MB/s | peak MiB |\n|---|---|---|---|---|---|---|")
+    for size in SIZES:
+        raw, output = options.output / "raw", options.output / "made"
+        megabytes = write_copies(options.data / "corpus", raw, size) / 1e6
+        shutil.rmtree(output, ignore_errors=True)
+        arguments = ["--only", raw, "--data", options.data, "--output", output, "--processes", options.processes]
+        told, peak = measure(list(map(str, arguments)))
+        print(
+            f"| {size}x | {megabytes:.1f} | {told['documents']:,} | {told['tokens']:,} | {told['seconds']:.1f} "
+            f"| {megabytes / told['seconds']:.2f} | {peak:,.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

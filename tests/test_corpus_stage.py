@@ -1,0 +1,67 @@
+"""The corpus stage of a recipe: files come out clean and without exam questions, the demo as it is."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import own_exam
+from jmedllm.corpus import demo
+from jmedllm.corpus.pack import load_blocks, pack_documents
+from jmedllm.corpus.read import Document
+from jmedllm.errors import InputError
+from jmedllm.precision import choose_precision
+from jmedllm.recipe import Recipe
+from jmedllm.run import Run, carry_out
+from jmedllm.stages import STEPS
+from jmedllm.stages.corpus import read_corpus
+
+
+def run(model: Path, folder: Path, **more: Any) -> Run:
+    recipe = {"name": "t", "data": str(folder), "base": {"path": str(model)}, "threads": 1} | more
+    made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
+    carry_out(STEPS, made, "corpus", lambda stage, told: None)
+    return made
+
+
+def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.training.examples import document_samples
+
+    made = run(tiny_model, tmp_path, corpus={"inputs": ["demo"], "block_size": 256})
+    documents = list(demo.documents())
+    assert list(read_corpus(made)) == documents
+    Random(0).shuffle(documents)
+    tokenizer = load_tokenizer(tiny_model)
+    expected = pack_documents(document_samples(tokenizer, documents), 256, tokenizer.pad_token_id)
+    packed = load_blocks(made.folder / "corpus" / "blocks")
+    for name in ("ids", "positions", "trained"):
+        assert np.array_equal(getattr(packed, name), getattr(expected, name))
+    assert made.made["corpus"]["documents"] == len(documents) == 4576
+
+
+def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
+    stem = "ビタミンCの長期にわたる欠乏によって起こり、歯肉からの出血を主な症状とする疾患はどれか。"
+    exam = own_exam(tmp_path / "exam.jsonl")
+    row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0]) | {"id": "x", "question": stem}
+    exam.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    story = "".join(f"第{n}の症例では{n * 37 % 91}日目に解熱し、{n % 7 + 2}週後に退院した。" for n in range(20))
+    bodies = [
+        "壊血病は<b>ビタミンＣ</b>の欠乏で起こる。",
+        "壊血病はビタミンCの欠乏で起こる。",
+        story + stem + story[::-1],
+    ]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"body": body}) + "\n" for body in bodies))
+    corpus = {"inputs": [str(tmp_path / "text.jsonl")], "field": "body", "block_size": 64}
+    exams = {"benchmarks": [str(exam)], "languages": ["ja"], "models": ["base"]}
+    made = run(tiny_model, tmp_path, corpus=corpus, exam=exams)
+    first, *rest = list(read_corpus(made))
+    assert first == Document("text.jsonl:1", "壊血病はビタミンCの欠乏で起こる。", "ja", "text.jsonl")
+    assert len(rest) == 2 and not any(stem in document.text for document in rest)
+    counts = {name: made.made["corpus"][name] for name in ("unread", "duplicates", "exam_items_cut_out")}
+    assert counts == {"unread": 0, "duplicates": 1, "exam_items_cut_out": 1}
+    with pytest.raises(InputError, match=r"unknown text field 'text': known: body; choose it with"):
+        run(tiny_model, tmp_path, corpus=corpus | {"field": "text"})
