@@ -15,7 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from conftest import TEXTS
+from jmedllm.errors import InputError
 from jmedllm.models.scratch import Scratch, build
+from jmedllm.training.evaluate import Evaluation
+from jmedllm.training.loop import _require_shardable
+from jmedllm.training.optimization import Optimization
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 Row = dict[str, Any]
@@ -141,3 +145,38 @@ def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: P
     assert code != 0 and len(errors) == 1 and "lower learning_rate" in errors[0], said
     assert said.count("Traceback") == 1, "torchrun's own, none of ours"
     assert said.count("corpus  done") == 1, "the first process alone tells"
+
+
+REFUSED = [
+    ({"optimizer": "adamw-8bit"}, None, "use adamw"),
+    ({"weight_format": "bfloat16-master"}, None, "use weight_format float32"),
+    ({}, Evaluation({}, quiz=lambda network: {}), "leave evaluate.exam out"),
+]
+
+
+@pytest.mark.parametrize(("changes", "evaluation", "mend"), REFUSED)
+def test_what_shards_cannot_do_is_refused_with_the_mend(
+    changes: dict[str, Any], evaluation: Evaluation | None, mend: str
+) -> None:
+    settings = Optimization(**{"steps": 1, "learning_rate": 1e-3} | changes)
+    with pytest.raises(InputError, match=mend):
+        _require_shardable(settings, evaluation, "mfpt")
+
+
+def test_the_slurm_script_starts_a_launcher_on_each_machine_that_meets_at_the_first(tmp_path: Path) -> None:
+    for name, does in (("scontrol", "printf 'node1\\nnode2\\n'"), ("srun", 'echo "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "123456",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_NNODES": "2",
+        "SLURM_GPUS_ON_NODE": "8",
+    }
+    environment = os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = [Path(__file__).parents[2] / "examples" / "slurm.sh", "my recipe.yaml"]
+    said = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == [
+        *("torchrun", "--nnodes", "2", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-id", "123456"),
+        *("--rdzv-endpoint", "node1:23456", "-m", "jmedllm", "run", "my", "recipe.yaml"),
+    ]
