@@ -17,7 +17,7 @@ CPU = choose_precision("float32", "cpu")
 WORDS = 300
 
 
-def tiny(*, adapter: bool = False, vocabulary: int = 320) -> Any:
+def tiny(*, adapter: bool = False, vocabulary: int = 320, hidden_size: int = 16, layers: int = 2) -> Any:
     """A Qwen2-shaped network; with an adapter, one with dropout."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -25,8 +25,8 @@ def tiny(*, adapter: bool = False, vocabulary: int = 320) -> Any:
     config = AutoConfig.for_model(
         "qwen2",
         vocab_size=vocabulary,
-        hidden_size=16,
-        num_hidden_layers=2,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
         intermediate_size=32,
         num_attention_heads=2,
         num_key_value_heads=1,

@@ -1,0 +1,275 @@
+"""Each technique that saves memory resumes to the same bits, and is refused where it cannot work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from loops import CPU, fit, rows, same, tiny, weights
+from test_loop import fail_at_call, strip_speed
+
+from jmedllm.errors import InputError
+from jmedllm.recipe import load_recipe
+from jmedllm.training import activations, checkpoint
+from jmedllm.training.batches import micro_batches
+from jmedllm.training.loss import split, summed_loss
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimizer import build
+from jmedllm.training.weights import in_format
+
+FULL: dict[str, dict[str, Any]] = {
+    "master": {"weight_format": "bfloat16-master"},
+    "stochastic": {"weight_format": "bfloat16-stochastic"},
+    "8-bit": {"optimizer": "adamw-8bit"},
+    "8-bit stochastic": {"optimizer": "adamw-8bit", "weight_format": "bfloat16-stochastic", "micro_batch": 2},
+    "recompute": {"activations": "recompute"},
+    "offload": {"activations": "offload", "weight_format": "bfloat16-master"},
+}
+ADAPTER = {name: FULL[name] for name in ("8-bit", "recompute")} | {"offload": {"activations": "offload"}}
+CASES = [("full", name) for name in FULL] + [("adapter", name) for name in ADAPTER]
+
+
+def fresh(stage: str, technique: dict[str, Any]) -> Any:
+    network = tiny(adapter=stage == "adapter")
+    return network if stage == "adapter" else in_format(network, technique.get("weight_format", "float32"))
+
+
+@pytest.mark.parametrize(("stage", "name"), CASES)
+def test_resume_is_exact_to_the_bit(
+    stage: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jmedllm.training.optimizer.SMALL", 0)  # in 8 bits whatever can be
+    technique = FULL[name] if stage == "full" else ADAPTER[name]
+    whole, stopped, resumed = (fresh(stage, technique) for _ in range(3))
+    fit(tmp_path / "whole", whole, **technique)
+    assert not same(whole, fresh(stage, technique))
+    calls = 3 + 1 + 4 * 4 // technique.get("micro_batch", 1) + 1  # checks, dry run, four steps and a part of one
+    split(stopped)[0].register_forward_pre_hook(fail_at_call(calls))
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "stopped", stopped, **technique)
+    assert fit(tmp_path / "stopped", resumed, **technique).resumed_from == 4
+    assert same(whole, resumed)
+    metrics = [(tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("whole", "stopped")]
+    assert [strip_speed(line) for line in metrics[0]] == [strip_speed(line) for line in metrics[1]]
+
+
+@pytest.mark.parametrize("stage", ["full", "adapter"])
+def test_activations_kept_otherwise_change_no_bit(stage: str, tmp_path: Path) -> None:
+    networks = {name: tiny(adapter=stage == "adapter") for name in ("none", "recompute", "offload")}
+    for name, network in networks.items():
+        fit(tmp_path / name, network, activations=name)
+    assert same(networks["none"], networks["recompute"])
+    assert same(networks["none"], networks["offload"])
+
+
+def saved_sizes(network: Any) -> list[int]:
+    """Numbers of all tensors that a forward pass keeps for its backward pass, parameters apart."""
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_floating_point() and tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no other takes its place
+        return tensor
+
+    [batch] = micro_batches(rows(), [0, 1], 2, CPU.device)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = summed_loss(network, *batch)
+    loss.backward()
+    return [tensor.numel() for tensor in kept.values()]
+
+
+def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers, hidden = 6, 2 * 32 * 16
+    plain, recomputed, offloaded = (tiny(layers=layers).train() for _ in range(3))
+    activations.keep_less(recomputed, "recompute")
+    whole, less = sum(saved_sizes(plain)), sum(saved_sizes(recomputed))
+    assert whole > layers * 10 * hidden
+    assert less < layers * hidden + 12 * hidden
+
+    moved: list[int] = []
+
+    class Host(torch.autograd.graph.saved_tensors_hooks):
+        def __init__(self, pin_memory: bool) -> None:
+            assert pin_memory == torch.cuda.is_available()
+            super().__init__(lambda tensor: moved.append(tensor.numel()) or tensor.clone(), lambda tensor: tensor)
+
+    monkeypatch.setattr(activations, "save_on_cpu", Host)
+    activations.keep_less(offloaded, "offload")
+    left = sum(saved_sizes(offloaded))
+    assert [size for size in moved if size > 1] == [hidden] * layers
+    assert left <= less - (layers - 1) * hidden
+    for one, other in zip(plain.parameters(), offloaded.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_the_default_is_the_plain_loop() -> None:
+    settings = Optimization(steps=1, learning_rate=1e-3)
+    assert (settings.weight_format, settings.optimizer, settings.activations) == ("float32", "adamw", "none")
+
+
+# Refusals
+
+RECIPE = """name: mine
+precision: {precision}
+base: {{path: model}}
+corpus: {{inputs: [text.txt]}}
+mfpt:
+  steps: 1
+  learning_rate: 1e-5
+  {mfpt}
+mpeft:
+  instructions: [a.jsonl]
+  steps: 1
+  learning_rate: 1e-4
+  {mpeft}
+"""
+REFUSED = {
+    "bfloat16 weights multiplied in float32": (
+        {"precision": "float32", "mfpt": "weight_format: bfloat16-master"},
+        r"mfpt: weight_format bfloat16-master holds .* cannot be multiplied in float32; set precision: bfloat16",
+    ),
+    "an adapter in bfloat16": (
+        {"mpeft": "weight_format: bfloat16-stochastic"},
+        r"mpeft: weight_format belongs to mfpt: adapters are small and stay in float32; remove it",
+    ),
+    "a technique there is none of": (
+        {"mfpt": "activations: true"},
+        r"mfpt.activations: input should be 'none', 'recompute' or 'offload', found True",
+    ),
+    "a number in quotes": (
+        {"mfpt": "betas: [0.9, '0.95']"},
+        r"mfpt.betas.1: input should be a valid number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_when_the_recipe_is_read(case: str, tmp_path: Path) -> None:
+    changes, message = REFUSED[case]
+    recipe = tmp_path / "mine.yaml"
+    values = {"precision": "auto", "mfpt": "batch: 2", "mpeft": "batch: 2"} | changes
+    recipe.write_text(RECIPE.format(**values), encoding="utf-8")
+    with pytest.raises(InputError, match=message) as told:
+        load_recipe(recipe)
+    assert "\n" not in str(told.value) and str(told.value).startswith(f"{recipe}:")
+
+
+@pytest.mark.parametrize("weight_format", ["bfloat16-master", "bfloat16-stochastic"])
+def test_what_can_work_is_read(weight_format: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    technique = f"weight_format: {weight_format}\n  optimizer: adamw-8bit\n  activations: offload"
+    recipe.write_text(
+        RECIPE.format(precision="bfloat16", mfpt=technique, mpeft="optimizer: adamw-8bit"), encoding="utf-8"
+    )
+    mfpt = load_recipe(recipe).mfpt
+    assert mfpt and (mfpt.weight_format, mfpt.optimizer, mfpt.activations) == (
+        weight_format,
+        "adamw-8bit",
+        "offload",
+    )
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_of_another_recipe_is_one_line(tmp_path: Path) -> None:
+    network = tiny()
+    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3))
+    checkpoint.save(tmp_path, network, optimizer, 1, 10, "one recipe")
+    before = weights(network)
+    with pytest.raises(InputError, match=r"step-00000001: written for other inputs; choose another --output"):
+        checkpoint.resume(tmp_path, network, optimizer, "another recipe")
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(network), strict=True))
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
+    network = tiny()
+    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3))
+    checkpoint.save(tmp_path, network, optimizer, 1, 10, "same")
+    [file] = tmp_path.rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"step-00000001: cannot be read"):
+        checkpoint.resume(tmp_path, network, optimizer, "same")
+
+
+FILLS_UP = """
+import os, resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from loops import fit, tiny
+from jmedllm.errors import InputError
+from jmedllm.training import checkpoint
+
+def save(folder, network, optimizer, step, *rest, whole=checkpoint.save):
+    if step == 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # in the middle of the tensors
+    whole(folder, network, optimizer, step, *rest)
+
+checkpoint.save = save
+try:
+    fit(Path(sys.argv[2]), tiny())
+except InputError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def test_a_disk_that_fills_up_in_a_checkpoint_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", FILLS_UP, here, str(tmp_path / "full")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    [line] = ended.stdout.splitlines()
+    assert "cannot write" in line and "step-00000004" in line and "free space or choose another place" in line
+    assert [path.name for path in (tmp_path / "full" / "checkpoints").iterdir()] == ["step-00000002"]
+    whole, resumed = tiny(), tiny()
+    fit(tmp_path / "whole", whole)
+    assert fit(tmp_path / "full", resumed).resumed_from == 2
+    assert same(whole, resumed)
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+from loops import fit, tiny
+from jmedllm.training.weights import in_format
+folder, chance = Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+networks = in_format(tiny(), "bfloat16-stochastic")
+settings = {"steps": 25, "checkpoint_every": 1, "weight_format": "bfloat16-stochastic"}
+kills = torn = 0
+while True:
+    child = os.fork()
+    if not child:
+        fit(folder, networks, **settings)
+        torch.save([p.detach() for p in networks.parameters()], folder / "last")
+        os._exit(0)
+    time.sleep(chance.uniform(0.05, 0.4) + 0.02 * kills)  # on any machine it gets on at last
+    os.kill(child, signal.SIGKILL)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+    kills += 1
+    torn += any(path.name.startswith(".step-") for path in (folder / "checkpoints").glob(".*"))
+print(kills, torn)
+"""
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = in_format(tiny(), "bfloat16-stochastic")
+    fit(tmp_path / "whole", whole, steps=25, checkpoint_every=1, weight_format="bfloat16-stochastic")
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", KILLED, here, str(tmp_path / "killed"), "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ, timeout=60)
+    kills = int(ended.stdout.split()[0])
+    assert kills > 0
+    last = torch.load(tmp_path / "killed" / "last", weights_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), last, strict=True))
+    metrics = [(tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("whole", "killed")]
+    assert [strip_speed(line) for line in metrics[0]] == [strip_speed(line) for line in metrics[1]]
