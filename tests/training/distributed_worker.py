@@ -15,6 +15,7 @@ from loops import CPU, evaluation, rows
 from safetensors.torch import save_file
 
 from jmedllm.models.loading import load_network
+from jmedllm.precision import Precision, choose_precision
 from jmedllm.processes import place, together
 from jmedllm.training import checkpoint
 from jmedllm.training.adapter import Adapter, add_adapter, to_plain
@@ -23,6 +24,7 @@ from jmedllm.training.loop import train
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.storage import write_tensors
 
+BFLOAT16 = choose_precision("bfloat16", "cpu")
 STEPS, SAVED_EVERY = 4, 2
 
 
@@ -32,6 +34,7 @@ class Case:
 
     architecture: str = "qwen2"
     adapter: Adapter | None = None
+    precision: Precision = CPU
     is_evaluated: bool = False
     tolerance: float = 1e-5
     settings: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +43,7 @@ class Case:
 CASES = {
     "full": Case(settings={"batch": 3, "watch": {"every": 2, "best_by": ["bits_per_byte.ja"]}}, is_evaluated=True),
     "llama": Case("llama", settings={"batch": 5, "micro_batch": 2, "activations": "recompute"}),
+    "bfloat16": Case(precision=BFLOAT16, tolerance=5e-3, is_evaluated=True),
     "lora": Case(adapter=Adapter(r=2), settings={"batch": 3}),
     "dora": Case(adapter=Adapter(r=3, kind="dora"), settings={"batch": 2, "activations": "recompute"}),
     "pissa": Case(adapter=Adapter(r=3, kind="pissa")),
@@ -72,13 +76,15 @@ def build(case: Case, base: Path) -> Any:
 def fit(case: Case, folder: Path) -> None:
     """Train a case in a folder, go on with what lies there, and write the trained weights to it."""
     is_whole = case.adapter is not None and case.adapter.quantization == "nf4"
-    network, gather = (replicate if is_whole else shard)(lambda device: build(case, folder.parent / "base"), CPU)
+    network, gather = (replicate if is_whole else shard)(
+        lambda device: build(case, folder.parent / "base"), case.precision
+    )
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": SAVED_EVERY} | case.settings
     train(
         network,
         rows(),
         Optimization(**settings),
-        CPU,
+        case.precision,
         folder,
         seed=3,
         identity="same",

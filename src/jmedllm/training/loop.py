@@ -103,7 +103,8 @@ def train(
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
     if is_sharded(network):
         _require_shardable(settings, evaluation, title)
-    require_trainable(network, precision.device)
+    with autocast(precision):
+        require_trainable(network, precision.device)
     keep_less(network, settings.activations)
     optimizer = build(network, settings)
     torch.manual_seed(seed)
