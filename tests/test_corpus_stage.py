@@ -48,12 +48,9 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0]) | {"id": "x", "question": stem}
     exam.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    story = "".join(f"第{n}の症例では{n * 37 % 91}日目に解熱し、{n % 7 + 2}週後に退院した。" for n in range(20))
-    bodies = [
-        "壊血病は<b>ビタミンＣ</b>の欠乏で起こる。",
-        "壊血病はビタミンCの欠乏で起こる。",
-        story + stem + story[::-1],
-    ]
+    story = [f"第{n}の症例では{n * 37 % 91}日目に解熱し、{n % 7 + 2}週後に退院した。\n" for n in range(60)]
+    leaking = "".join([*story[:30], stem, "\n", *story[30:]])
+    bodies = ["壊血病は<b>ビタミンＣ</b>の欠乏で起こる。", "壊血病はビタミンCの欠乏で起こる。", leaking]
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"body": body}) + "\n" for body in bodies))
     corpus = {"inputs": [str(tmp_path / "text.jsonl")], "field": "body", "block_size": 64}
     exams = {"benchmarks": [str(exam)], "languages": ["ja"], "models": ["base"]}

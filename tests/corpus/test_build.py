@@ -26,7 +26,8 @@ SENTENCES = [
     f"第{number}の症例では{number * 37 % 91}日目に解熱し、{number % 7 + 2}週後に退院した。"
     for number in range(400)
 ]
-LEAK = "".join(SENTENCES[200:205]) + STEM + "".join(SENTENCES[205:210])
+BEFORE, AFTER = SENTENCES[150:180], SENTENCES[180:210]
+LEAK = "\n".join([*BEFORE, STEM, *AFTER])
 
 
 def write(folder: Path) -> Path:
@@ -81,8 +82,9 @@ def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
     assert documents["b.txt"].text == "".join(SENTENCES[10:14])
     assert documents["c.pdf"].text == "壊血病は、ビタミンCの欠乏により起こる疾患である。"
     assert (documents["d.html"].text, documents["d.html"].title) == (SENTENCES[20], "題")
-    assert (documents["leak#1"].text, documents["leak#1"].title) == ("".join(SENTENCES[200:205]), "QA")
-    assert documents["leak#2"].text == "".join(SENTENCES[205:210])
+    assert documents["leak#1"].title == "QA"
+    assert "\n".join(BEFORE).startswith(documents["leak#1"].text)
+    assert "\n".join(AFTER).endswith(documents["leak#2"].text)
     assert not {"leak", "again", "empty", "scan.pdf"} & set(documents)
     assert not any(STEM in document.text for document in documents.values())
 
@@ -110,7 +112,7 @@ def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
     [repeated] = [row for row in removed if row["step"] == "deduplicate"]
     assert (repeated["where"], repeated["of"], repeated["similarity"]) == ("a.jsonl:3", f"{raw}/a.jsonl:2", 1.0)
     [leak] = [row for row in removed if row["step"] == "decontaminate"]
-    assert (leak["benchmark"], leak["question"], leak["text"]) == ("igakuqa", "112A1", STEM)
+    assert (leak["benchmark"], leak["question"]) == ("igakuqa", "112A1") and leak["text"] in STEM
     page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
     assert f"- {raw}/scan.pdf: {scan}" in page and "- igakuqa: 1 items in 1 spans" in page
     assert "| cases | 3 | 2 |" in page and "| address | 1 |" in page
@@ -231,8 +233,8 @@ def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         build_here(tmp_path / "raw", tmp_path / "out")
     assert str(error.value) == (
-        f"corpus: no usable text in the input; {tmp_path}/raw/scan.pdf is a scan: none of its 1 pages has a text "
-        "layer; run OCR over it first; give files that hold text"
+        f"corpus {tmp_path}/raw: holds no text; give files that do; {tmp_path}/raw/scan.pdf is a scan: "
+        "none of its 1 pages has a text layer; run OCR over it first"
     )
 
 

@@ -107,7 +107,7 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
             files={},
             **gather(workshop, numbers),
         )
-        return _publish(workshop, output, summary)
+        return _publish(workshop, output, order, summary)
 
 
 def tokenizer_file(folder: Path) -> Path:
@@ -174,7 +174,7 @@ def _find_duplicates(workshop: Workshop, numbers: Iterable[int]) -> None:
         write_atomic(workshop.file(number, "duplicates.json"), to_json(found) + "\n")
 
 
-def _publish(workshop: Workshop, output: Path, summary: Summary) -> Summary:
+def _publish(workshop: Workshop, output: Path, order: Order, summary: Summary) -> Summary:
     """Move the documents to their place and write the reports; done again after a kill, it does the rest."""
     files: dict[str, str] = {}
     for report in sorted(workshop.folder.glob("*.finished.json")):
@@ -184,13 +184,13 @@ def _publish(workshop: Workshop, output: Path, summary: Summary) -> Summary:
                 made.replace(output / name)
             files[name] = hash_file(output / name)
     if not files:
-        raise InputError(_nothing(summary))
+        raise InputError(_nothing(order, summary))
     summary = replace(summary, files=files)
     write_reports(workshop, output, summary)
     shutil.rmtree(workshop.folder)
     return summary
 
 
-def _nothing(summary: Summary) -> str:
+def _nothing(order: Order, summary: Summary) -> str:
     reasons = "".join(f"; {where} {reason}" for where, reason in summary.unread_named[:3])
-    return f"corpus: no usable text in the input{reasons}; give files that hold text"
+    return f"corpus {', '.join(map(str, order.inputs))}: holds no text; give files that do{reasons}"
