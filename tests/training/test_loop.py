@@ -13,8 +13,8 @@ from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter
 from jmedllm.training.loop import train
-from jmedllm.training.optimization import Optimization
 from jmedllm.training.loss import split, summed_loss
+from jmedllm.training.optimization import Optimization
 
 CPU = choose_precision("float32", "cpu")
 VOCABULARY = 300
