@@ -22,6 +22,7 @@ from jmedllm.exam.prompts.pack import load_pack
 from jmedllm.exam.prompts.render import answer_text
 from jmedllm.exam.question import Question
 from jmedllm.models.encoding import encode
+from jmedllm.training.conversation import conversation_sample
 from jmedllm.training.examples import document_samples, example_sample
 from jmedllm.training.instructions import read_instructions
 
@@ -240,3 +241,13 @@ def test_a_broken_instruction_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(InputError) as error:
         list(read_instructions(tmp_path / name))
     assert str(error.value) == f"{tmp_path / name}{expected}"
+
+
+@pytest.mark.parametrize("template_begins", ["{{ bos_token }}", ""])
+def test_a_conversation_begins_once_and_ends(small: Any, template_begins: str, monkeypatch: Any) -> None:
+    # The tokenizer adds both ends by itself; many templates write them too.
+    ends = "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    loop = "{% for m in messages %}{{ m.content }}" + ends + "{% endfor %}"
+    monkeypatch.setattr(small, "chat_template", template_begins + loop)
+    told = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab"}]
+    assert conversation_sample(small, "n", told) == Sample("n", [0, 5, 4, 1], [F, F, T, T])
