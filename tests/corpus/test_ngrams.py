@@ -17,10 +17,10 @@ def parts(units: Units, text: str) -> list[str]:
         ("A 45-year-old man's BP", ["A", "45", "year", "old", "man", "s", "BP"]),
         ("Sjo\u0308gren Sjögren", ["Sjo\u0308gren", "Sjögren"]),
         ("hyper\u00adtension\u200b", ["hyper\u00adtension"]),
-        ("症例はpatient１です", ["patient１"]),
+        ("症例はpatient１です", ["症", "例", "は", "patient１", "で", "す"]),
         ("α-blocker 5μg", ["α", "blocker", "5μg"]),
         ("", []),
-        ("日本語だけ。", []),
+        ("日本、語。", ["日", "本", "語"]),
     ],
 )
 def test_words(text: str, expected: list[str]) -> None:

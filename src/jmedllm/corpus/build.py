@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm import __version__
-from jmedllm.corpus.decontaminate import index
 from jmedllm.corpus.dedup import Seen
+from jmedllm.corpus.evidence import index
 from jmedllm.corpus.report import NAME, write_reports
 from jmedllm.corpus.spread import spread
 from jmedllm.corpus.steps import Workshop, finish, places, prepare, signatures

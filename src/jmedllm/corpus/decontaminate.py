@@ -1,23 +1,22 @@
-"""Exam questions in a text: so far only stems that stand in it word for word."""
+"""Exam questions that stand in a text: found by their evidence, and cut out with what lies around them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jmedllm.exam.question import Question
+from jmedllm.corpus.evidence import Leaks, matches
+from jmedllm.corpus.ngrams import divides, words
 
-_HEAD = 30
-"""Characters by which a stem is looked up; shorter stems are too common to be evidence."""
+MARGIN = 200
+"""Characters cut off before and behind a hit: the rest of a paraphrased question, and its answer."""
 
-_SHORTEST = 50
-"""Characters of a piece that is worth keeping."""
-
-Leaks = dict[str, list[tuple[str, str, str]]]
-"""Stem, benchmark and id of the questions that begin with the same characters."""
+SHORTEST = 200
+"""A piece of fewer characters is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A question's text in a document, from `start` to before `end`."""
+    """Where a question stands in a text: from offset `start` to before `end`."""
 
     start: int
     end: int
@@ -25,30 +24,44 @@ class Hit:
     question: str
 
 
-def index(questions: Iterable[Question]) -> Leaks:
-    """Make questions ready to be looked for."""
-    leaks: Leaks = {}
-    for question in questions:
-        if len(question.stem) >= _HEAD:
-            leaks.setdefault(question.stem[:_HEAD], []).append((question.stem, question.benchmark, question.id))
-    return leaks
-
-
-def find(leaks: Leaks, text: str, language: str) -> list[Hit]:
-    """The questions that stand in a text, in its order."""
-    return [
-        Hit(start, start + len(stem), benchmark, question)
-        for start in range(len(text) - _HEAD + 1)
-        for stem, benchmark, question in leaks.get(text[start : start + _HEAD], ())
-        if text.startswith(stem, start)
+def find(leaks: Leaks, text: str) -> list[Hit]:
+    """The questions that stand in a text, in its order; one that is paraphrased may be found in several places."""
+    units = words(text)
+    spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for length, starts, places in matches(leaks, units.numbers):
+        for start, owner in zip(starts.tolist(), leaks.owners[length][places].tolist(), strict=True):
+            spans[owner].append((start, start + length))
+    hits = [
+        Hit(int(units.starts[start]), int(units.ends[end - 1]), *leaks.questions[owner])
+        for owner, found in spans.items()
+        for start, end in _merged(found)
     ]
+    return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.benchmark, hit.question))
 
 
 def cut(text: str, hits: Sequence[Hit]) -> list[str]:
-    """The pieces of a text between the hits that are long enough to be of use."""
-    pieces, end = [], 0
-    for hit in sorted(hits, key=lambda hit: hit.start):
-        pieces.append(text[end : hit.start])
-        end = max(end, hit.end)
-    pieces.append(text[end:])
-    return [piece.strip() for piece in pieces if len(piece.strip()) >= _SHORTEST]
+    """The pieces of a text around the hits that are long enough to be of use; no question is found in them."""
+    removed = _merged(
+        (_outward(text, hit.start - MARGIN, -1), _outward(text, hit.end + MARGIN, 1)) for hit in hits
+    )
+    starts, ends = [0, *(end for _, end in removed)], [*(start for start, _ in removed), len(text)]
+    pieces = (text[start:end].strip() for start, end in zip(starts, ends, strict=True))
+    return [piece for piece in pieces if len(piece) >= SHORTEST]
+
+
+def _outward(text: str, place: int, step: int) -> int:
+    """The next place that cuts no word in two: a part of one is another word, and might make a question's."""
+    while 0 < place < len(text) and not (divides(text[place - 1]) or divides(text[place])):
+        place += step
+    return max(0, min(place, len(text)))
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans that touch or overlap as one, in order."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

@@ -5,6 +5,7 @@ Letters are compared by their compatibility decomposition (NFKD) without case or
 """
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -51,30 +52,39 @@ def characters(text: str) -> Units:
 
 
 def words(text: str) -> Units:
-    """The words of a text, those of scripts without spaces left out."""
+    """The words and numbers of a text; of scripts without spaces every letter is one."""
     letters, origins = _letters(text)
-    inside = np.zeros(len(letters) + 2, bool)
-    inside[1:-1] = (letters != _GAP) & (letters < _WITHOUT_SPACES)
-    starts = np.flatnonzero(inside[1:] & ~inside[:-1])
-    ends = np.flatnonzero(inside[:-1] & ~inside[1:])
-    return Units(_runs(mixed(letters), starts, ends), origins[starts], origins[ends - 1] + 1)
+    # Kinds of letters: 0 divides, 1 makes words, 2 stands alone.
+    kinds = np.zeros(len(letters) + 2, np.int8)
+    kinds[1:-1] = (letters != _GAP).astype(np.int8) + (letters >= _WITHOUT_SPACES)
+    here, before, behind = kinds[1:-1], kinds[:-2], kinds[2:]
+    starts = np.flatnonzero((here == 2) | ((here == 1) & (before != 1)))
+    ends = np.flatnonzero((here == 2) | ((here == 1) & (behind != 1))) + 1
+    return Units(hasher(mixed(letters))(starts, ends), origins[starts], origins[ends - 1] + 1)
 
 
 def grams(numbers: Numbers, n: int) -> Numbers:
     """One number for every n numbers that follow one another; none if there are fewer."""
     starts = np.arange(max(0, len(numbers) - n + 1))
-    return _runs(numbers, starts, starts + n)
+    return hasher(numbers)(starts, starts + n)
 
 
-def _runs(numbers: Numbers, starts: Places, ends: Places) -> Numbers:
-    """One number for each run numbers[start:end], the same wherever it stands.
+def divides(character: str) -> bool:
+    """Whether no word goes on across this character: it is a sign, or a unit of its own."""
+    spelt = _spelt(character)
+    return spelt != "" and (spelt.isspace() or ord(spelt[0]) >= _WITHOUT_SPACES)
+
+
+def hasher(numbers: Numbers) -> Callable[[Places, Places], Numbers]:
+    """A function that gives one number for each run numbers[start:end], the same wherever the run stands.
 
     A run is a polynomial in a base b modulo 2^64; those of all runs come from one sum over the whole, divided by
     b^start (Karp and Rabin 1987).
     """
     sums = np.zeros(len(numbers) + 1, np.uint64)
     np.cumsum(numbers * _powers(_BASE, len(numbers)), out=sums[1:])
-    return mixed((sums[ends] - sums[starts]) * _powers(pow(_BASE, -1, 1 << 64), len(numbers))[starts])
+    inverse = _powers(pow(_BASE, -1, 1 << 64), len(numbers))
+    return lambda starts, ends: mixed((sums[ends] - sums[starts]) * inverse[starts])
 
 
 def _powers(base: int, count: int) -> Numbers:

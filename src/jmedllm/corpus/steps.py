@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.corpus.clean import Cleaned, clean
-from jmedllm.corpus.decontaminate import Leaks, cut, find
+from jmedllm.corpus.decontaminate import cut, find
 from jmedllm.corpus.dedup import signature
 from jmedllm.corpus.documents import as_line, as_row
+from jmedllm.corpus.evidence import Leaks
 from jmedllm.corpus.language import language
 from jmedllm.corpus.read import Document, Unread, read
 from jmedllm.corpus.survey import Part
@@ -90,7 +91,7 @@ def finish(number: int, workshop: Workshop) -> None:
                 continue
             tag = document.language or "other"
             tally.add("deduplicate", document, tag, Amount(1, len(document.text), tokens))
-            hits = find(leaks, document.text, tag)
+            hits = find(leaks, document.text)
             leaked += [
                 {"where": document.where, "benchmark": hit.benchmark, "question": hit.question}
                 | {"text": document.text[hit.start : hit.end]}
