@@ -16,6 +16,7 @@ from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known,
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.selection import SELECTIONS
 from jmedllm.models.scratch import Scratch
+from jmedllm.models.vocabulary import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
 from jmedllm.training.adapter import Adapter
@@ -63,6 +64,7 @@ class Corpus(Settings):
     field: str = Field("text", description="key of the text in lines of JSON")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row")
     mixing: Mixing = Mixing()
+    vocabulary: Vocabulary | None = None
 
 
 class Mfpt(Optimization):
@@ -216,6 +218,12 @@ class Recipe(Settings):
     def _text_for_the_tokenizer(self) -> "Recipe":
         if self.base.scratch and not self.corpus:
             raise ValueError("base.scratch needs a corpus section, for its tokenizer")
+        return self
+
+    @model_validator(mode="after")
+    def _training_for_new_tokens(self) -> "Recipe":
+        if self.corpus and self.corpus.vocabulary and not self.mfpt:
+            raise ValueError("corpus.vocabulary needs an mfpt section, which trains the new tokens")
         return self
 
 

@@ -8,9 +8,8 @@ term of a list.
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,8 @@ from jmedllm.corpus.language import language
 from jmedllm.corpus.read import Document
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.statistics import wilson
-from jmedllm.models.encoding import Tokenizer, encode_continuations
+from jmedllm.models.encoding import Tokenizer, batches, encode_continuations
 from jmedllm.models.pieces import pieces, whole
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ def text_fertility(tokenizers: Mapping[str, Tokenizer], documents: Iterable[Docu
     spelling = {name: _spelling(tokenizer) for name, tokenizer in tokenizers.items()}
     texts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
     counts: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
-    for batch in _batches(text for document in documents if (text := clean(document.text).text)):
+    for batch in batches(text for document in documents if (text := clean(document.text).text)):
         tags = [language(text) for text in batch]
         for tag, text in zip(tags, batch, strict=True):
             texts[tag] += (1, len(text), len(text.encode()))
@@ -96,6 +93,12 @@ def text_fertility(tokenizers: Mapping[str, Tokenizer], documents: Iterable[Docu
         if tag in texts
         for name in tokenizers
     ]
+
+
+def characters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """Characters of all texts together to a token; at least one text that is not empty."""
+    tokens = sum(len(ids) for batch in batches(texts) for ids in _ids(tokenizer, batch))
+    return sum(map(len, texts)) / tokens
 
 
 def term_fertility(tokenizers: Mapping[str, Tokenizer], column: str, terms: Iterable[str]) -> list[TermFertility]:
@@ -203,9 +206,3 @@ def _spelling(tokenizer: Tokenizer) -> np.ndarray:
 def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return ids
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(texts)
-    while batch := list(islice(left, _BATCH)):
-        yield batch

@@ -1,11 +1,23 @@
 """The one way from text to token ids, shared by training and exam so that they can never differ."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from jmedllm.errors import InputError
 
 Tokenizer = Any  # transformers.PreTrainedTokenizerBase; importing it for the annotation would cost seconds
+
+
+BATCH = 256
+"""Texts that are encoded at once: enough for all cores, few enough for the memory."""
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in their order, `BATCH` at a time."""
+    left = iter(texts)
+    while batch := list(islice(left, BATCH)):
+        yield batch
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

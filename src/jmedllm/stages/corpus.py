@@ -19,8 +19,9 @@ from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Corpus, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
-from jmedllm.stages.models import base_folder
+from jmedllm.stages.models import base_folder, start_folder
 from jmedllm.stages.questions import exam_questions
+from jmedllm.stages.vocabulary import extend_base
 from jmedllm.training.holding import OTHER, is_held_out
 from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
 
@@ -113,9 +114,10 @@ def _hashes(run: Run, text: Text) -> dict[str, Any]:
 
 
 def _files(run: Run) -> list[str]:
-    """The files of documents and blocks that the stage has made."""
+    """The files of documents, new tokens and blocks that the stage has made."""
     files = [*_documents(run, "medical").files, *_documents(run, "general").files]
-    return [*(file.relative_to(run.folder).as_posix() for file in files), *files_in(run, "corpus/blocks")]
+    names = [file.relative_to(run.folder).as_posix() for file in files]
+    return [*names, *files_in(run, "corpus/extended"), *files_in(run, "corpus/blocks")]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -130,6 +132,8 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
     if held_out_share(recipe):
         inputs |= {"held_out": held_out_share(recipe)}
+    if recipe.corpus and recipe.corpus.vocabulary:
+        inputs |= {"vocabulary": recipe.corpus.vocabulary.model_dump()}
     if recipe.corpus and recipe.corpus.mixing != Mixing():
         inputs |= {"mixing": recipe.corpus.mixing.model_dump(), "general": _hashes(run, "general")}
     return inputs
@@ -147,7 +151,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     medical, general = read_corpus(run), read_general(run)
     if recipe.base.scratch:
         build_model(recipe.base.scratch, (document.text for document in medical), base, recipe.seed)
-    tokenizer = load_tokenizer(base)
+    extended = extend_base(run, medical)
+    tokenizer = load_tokenizer(start_folder(run))
     mixing = recipe.corpus.mixing if recipe.corpus else Mixing()
     order = array("Q")
 
@@ -164,11 +169,12 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     block_size = recipe.corpus.block_size if recipe.corpus else 0
     blocks = save_blocks(document_rows(samples, block_size, tokenizer.pad_token_id), block_size, folder / "blocks")
     return {
-        "base": fingerprint(base),
+        "base": fingerprint(start_folder(run)),
         "blocks": blocks,
         "documents": len(order),
         "tokens": int(load_blocks(folder / "blocks").ids.size),
         **removed,
+        **extended,
         **({} if mixing == Mixing() else {"mixture": {name: asdict(part) for name, part in mixed.items()}}),
         "files": [*_files(run), *(files_in(run, "base") if recipe.base.scratch else [])],
     }

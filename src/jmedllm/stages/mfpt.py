@@ -7,7 +7,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
-from jmedllm.stages.models import base_folder, numerics, shaping
+from jmedllm.stages.models import numerics, shaping, start_folder
 from jmedllm.training.optimization import require_possible
 
 
@@ -31,7 +31,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.training.show import show_example
     from jmedllm.training.weights import in_format
 
-    settings, base = run.recipe.mfpt, base_folder(run)
+    settings, base = run.recipe.mfpt, start_folder(run)
     assert settings is not None
     require_possible(settings, run.precision.name)
     folder = own_folder(run.folder / "mfpt", identity)

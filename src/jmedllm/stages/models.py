@@ -15,6 +15,12 @@ def base_folder(run: Run) -> Path:
     return run.folder / "base" if base.path is None else resolve(base.path, revision=base.revision)
 
 
+def start_folder(run: Run) -> Path:
+    """What stage 1 starts from: the base, or what the corpus stage has made of it with new tokens."""
+    corpus = run.recipe.corpus
+    return run.folder / "corpus" / "extended" if corpus and corpus.vocabulary else base_folder(run)
+
+
 def tuned_folder(run: Run) -> Path:
     """What stage 2 starts from: the model after stage 1, if the recipe has one."""
     return run.folder / "mfpt" / "model" if run.recipe.mfpt else base_folder(run)

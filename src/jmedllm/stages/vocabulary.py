@@ -1,0 +1,51 @@
+"""New tokens for a recipe's base, as a part of the corpus stage: they are learnt from its documents."""
+
+from random import Random
+from typing import Any
+
+from jmedllm.corpus.documents import Documents
+from jmedllm.corpus.fertility import characters_per_token
+from jmedllm.models.folder import ORIGIN
+from jmedllm.run import Run
+from jmedllm.stages.models import base_folder, start_folder
+
+LEARNT_FROM = 16 << 20
+"""UTF-8 bytes of text that tokens are learnt from at most; a pair that is frequent is so in these."""
+
+
+def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
+    """Write the model with new tokens that stage 1 starts from, where the recipe wants any.
+
+    Returns:
+        What the manifest says of them: their number, and characters per token of the text they were learnt from.
+
+    Raises:
+        InputError: the base cannot be extended, or no token can be learnt from the Japanese documents.
+    """
+    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.vocabulary import extend, size
+
+    settings = run.recipe.corpus.vocabulary if run.recipe.corpus else None
+    if settings is None:
+        return {}
+    base, folder = base_folder(run), start_folder(run)
+    texts = _japanese(documents)
+    if not (folder / ORIGIN).is_file():  # else made by a run that was killed later on
+        extend(base, texts, settings, folder)
+    before, after = load_tokenizer(base), load_tokenizer(folder)
+    return {
+        "tokens_added": size(after) - size(before),
+        "characters_per_token_before": round(characters_per_token(before, texts), 3),
+        "characters_per_token_after": round(characters_per_token(after, texts), 3),
+    }
+
+
+def _japanese(documents: Documents) -> list[str]:
+    """Japanese documents in random order, up to `LEARNT_FROM`; the same for every seed of a recipe."""
+    texts, length = [], 0
+    for number in Random(0).sample(range(len(documents)), len(documents)):
+        document = documents[number]
+        if document.language == "ja" and length < LEARNT_FROM:
+            texts.append(document.text)
+            length += len(document.text.encode())
+    return texts
