@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from loops import CPU, fit, rows, same, tiny, weights
+from safetensors.torch import load_file
 from test_loop import fail_at_call, strip_speed
 
 from jmedllm.errors import InputError
@@ -19,6 +20,7 @@ from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.optimizer import build
 from jmedllm.training.weights import in_format
+from test_run import run, write_recipe
 
 FULL: dict[str, dict[str, Any]] = {
     "master": {"weight_format": "bfloat16-master"},
@@ -173,6 +175,28 @@ def test_what_can_work_is_read(weight_format: str, tmp_path: Path) -> None:
         "adamw-8bit",
         "offload",
     )
+
+
+def test_stage_1_trains_bfloat16_weights_and_hands_on_the_format_of_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats: list[set[torch.dtype]] = []
+
+    def note(network: Any, *rest: Any) -> Any:
+        formats.append({p.dtype for p in network.parameters()})
+        return build(network, *rest)
+
+    monkeypatch.setattr("jmedllm.training.loop.build", note)
+    recipe = write_recipe(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
+    text = text.replace("mfpt: {", "mfpt: {weight_format: bfloat16-stochastic, optimizer: adamw-8bit, ")
+    recipe.write_text(text, encoding="utf-8")
+    assert run(recipe, tmp_path / "run", until="mfpt")["mfpt"] == "done"
+    assert formats == [{torch.bfloat16}]
+    saved = load_file(tmp_path / "run" / "mfpt" / "model" / "model.safetensors")
+    base = load_file(tmp_path / "run" / "base" / "model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    assert all(not torch.equal(saved[name], base[name]) for name in base)
 
 
 # Checkpoints
