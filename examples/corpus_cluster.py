@@ -27,9 +27,10 @@ from datatrove.utils.hashing import HashConfig
 from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
 from jmedllm.corpus.clean import clean
-from jmedllm.corpus.decontaminate import cut, find, index
+from jmedllm.corpus.decontaminate import cut, find
 from jmedllm.corpus.dedup import SHORT, signature
 from jmedllm.corpus.documents import as_line, open_documents
+from jmedllm.corpus.evidence import index
 from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
 from jmedllm.corpus.read import Document, Extent, Unread, find_files, read
@@ -81,10 +82,10 @@ def read_clean(data: Stream, rank: int, world_size: int, *, folder: Path) -> Ite
 
 def decontaminate(data: Stream, rank: int, world_size: int, *, exams: Path) -> Iterator[Carried]:
     """Documents cut around the text of exam questions."""
-    leaks = index(test_questions(exams))
+    leaks = index(list(test_questions(exams)))
     for each in data:
         document: Document = each.metadata["document"]
-        hits = find(leaks, document.text, document.language or "other")
+        hits = find(leaks, document.text)
         for number, piece in enumerate(cut(document.text, hits) if hits else [document.text], 1):
             yield carried(replace(document, text=piece, id=f"{document.id}#{number}" if hits else document.id))
 
