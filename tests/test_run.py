@@ -28,7 +28,7 @@ prompt: {{pack: plain}}
 corpus: {{inputs: [{folder}/corpus.jsonl], block_size: 32}}
 mfpt: {{steps: {steps}, learning_rate: 3e-3, batch: 2, checkpoint_every: 4}}
 mpeft:
-  questions: [{{benchmark: {folder}/exam.jsonl, languages: [ja, en]}}]
+  questions: [{{benchmark: {folder}/train.jsonl, languages: [ja, en]}}]
   instructions: [{folder}/instructions.jsonl]
   replay: 0.2
   block_size: 256
@@ -45,13 +45,29 @@ controls:
 """
 
 
+OTHERS = {
+    "C": "K",
+    "欠": "過",
+    "乏": "剰",
+    "壊": "溶",
+    "血": "結",
+    "脚": "頻",
+    "気": "脈",
+    "痛": "出",
+    "夜": "難",
+    "盲": "聴",
+}
+"""Makes other questions of those of the exam."""
+
+
 def write_recipe(folder: Path, steps: int = 8) -> Path:
     lines = [
         f"第{i}項。ビタミン{i}の欠乏で病気{i}が起こる。Lack of vitamin {i} causes disease {i}." for i in range(20)
     ]
     rows = [json.dumps({"id": str(i), "text": line}, ensure_ascii=False) for i, line in enumerate(lines)]
     (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    own_exam(folder / "exam.jsonl", count=4)
+    exam = own_exam(folder / "exam.jsonl", count=4).read_text(encoding="utf-8")
+    (folder / "train.jsonl").write_text(exam.translate(str.maketrans(OTHERS)), encoding="utf-8")
     task = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビタミンCの欠乏。"}
     (folder / "instructions.jsonl").write_text(json.dumps(task, ensure_ascii=False) + "\n", encoding="utf-8")
     recipe = folder / "tiny.yaml"

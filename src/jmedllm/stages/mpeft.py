@@ -9,11 +9,9 @@ from typing import Any
 
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.benchmarks import load
 from jmedllm.exam.prompts.asking import Asking, ChatText, ask, ask_instruction, prepare
 from jmedllm.exam.prompts.render import Instruction, answer_text
 from jmedllm.exam.question import Language
-from jmedllm.exam.selection import select
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.encoding import Tokenizer, chat_text
 from jmedllm.models.folder import fingerprint
@@ -22,6 +20,7 @@ from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.corpus import read_corpus
 from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
 from jmedllm.stages.models import numerics, shaping, tuned_fingerprint, tuned_folder
+from jmedllm.stages.questions import require_unseen_exam, training_questions
 from jmedllm.training.conversation import conversation_sample
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
@@ -59,13 +58,10 @@ def examples(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Example]:
     """
     asking = prepare(run.recipe.prompt, run.data)
     found: list[Example] = []
-    for source in settings.questions:
-        for language in source.languages:
-            loaded = load(source.benchmark, language, run.data, source.split)
-            for question in select(loaded, source.selection):
-                name, prompt = f"{source.benchmark} {question.id}", ask(asking, question, chat_text)
-                pair = Pair(name, prompt, answer_text(question, asking.answer_as))
-                found.append(Example(source.benchmark, language, pair))
+    for source, question in training_questions(run):
+        name, prompt = f"{source} {question.id}", ask(asking, question, chat_text)
+        pair = Pair(name, prompt, answer_text(question, asking.answer_as))
+        found.append(Example(source, question.language, pair))
     for file in settings.instructions:
         for item in read_instructions(Path(file)):
             found.append(Example(file, item.language, _content(asking, item, chat_text)))
@@ -159,6 +155,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     assert settings is not None
     require_possible(settings, run.precision.name)
     folder = own_folder(run.folder / "mpeft", identity)
+    require_unseen_exam(run)
     tokenizer = load_tokenizer(base)
     samples, told = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)

@@ -1,13 +1,36 @@
-"""The exam items that no text of a run may give away."""
+"""The questions of a run: those it trains on, and the exam items that nothing it trains on may give away."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from jmedllm.corpus.unseen import require_unseen
 from jmedllm.data.installed import installed_tests, test_questions
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.examine import split_language
 from jmedllm.exam.question import Question
+from jmedllm.exam.selection import select
 from jmedllm.run import Run
+
+
+def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
+    """The questions that stage 2 trains on, each with the benchmark or file that the recipe names.
+
+    Raises:
+        InputError: they are missing or wrong.
+    """
+    for source in run.recipe.mpeft.questions if run.recipe.mpeft else ():
+        for language in source.languages:
+            for question in select(load(source.benchmark, language, run.data, source.split), source.selection):
+                yield source.benchmark, question
+
+
+def require_unseen_exam(run: Run) -> None:
+    """Check that stage 2 trains on no exam item.
+
+    Raises:
+        InputError: it does; names each question with its item.
+    """
+    require_unseen((question for _, question in training_questions(run)), list(exam_questions(run)))
 
 
 def exam_questions(run: Run) -> Iterator[Question]:
