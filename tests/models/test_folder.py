@@ -17,7 +17,7 @@ FILES = {
     "generation_config.json": b'{"eos_token_id": 0}',
     "model-00001-of-00002.safetensors": b"first weights",
     "model-00002-of-00002.safetensors": b"second weights",
-    "model.safetensors.index.json": b"{}",
+    "model.safetensors.index.json": b'{"weight_map": {}}',
     "tokenizer.json": b'{"model": {}}',
     "tokenizer_config.json": b'{"eos_token": "<|endoftext|>"}',
     "chat_template.jinja": b"{{ messages }}",
