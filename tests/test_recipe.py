@@ -439,7 +439,7 @@ def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
         "Adapter Base Corpus Evaluate Merging Mfpt Mixing Mpeft Prompting QuestionSource Recipe RecipeExam "
-        "Scratch Watch"
+        "Scratch Vocabulary Watch"
     )
     for section in found:
         assert section.model_config["extra"] == "forbid"
