@@ -20,7 +20,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Corpus, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import base_folder, start_folder
-from jmedllm.stages.questions import exam_questions
+from jmedllm.stages.questions import exam_questions, require_unseen_exam
 from jmedllm.stages.vocabulary import extend_base
 from jmedllm.training.holding import OTHER, is_held_out
 from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
@@ -145,6 +145,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)
+    require_unseen_exam(run)  # told now, and not after days of stage 1
     folder = own_folder(run.folder / "corpus", identity)
     removed = _make(run, "medical")
     _make(run, "general")

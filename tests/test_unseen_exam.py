@@ -1,0 +1,51 @@
+"""A recipe that trains on its exam is refused, before stage 1 and again before stage 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import own_exam
+from jmedllm.errors import InputError
+from jmedllm.precision import choose_precision
+from jmedllm.recipe import load_recipe
+from jmedllm.run import Run
+from jmedllm.stages import corpus, mpeft
+
+
+def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
+    recipe = {
+        "name": "tiny",
+        "data": str(folder / "no-data"),
+        "base": {"path": str(tiny_model)},
+        "corpus": {"inputs": ["demo"], "block_size": 64},
+        "mpeft": {
+            "questions": [{"benchmark": str(train), "languages": ["ja"]}],
+            "steps": 1,
+            "learning_rate": 1e-3,
+            "batch": 1,
+        },
+    }
+    if exam:
+        recipe |= {"exam": {"benchmarks": [str(exam)], "languages": ["ja"], "models": ["base"]}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return Run(load_recipe(folder / "tiny.yaml"), folder / "run", choose_precision("float32", "cpu"), {})
+
+
+@pytest.mark.parametrize("step", [corpus.STEP, mpeft.STEP], ids=["corpus", "mpeft"])
+def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl", count=1)
+    row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])
+    row |= {"id": "copied", "question": row["question"].replace("。", "？"), "choices": row["choices"][::-1]}
+    row["answer"] = ["d"]
+    train = tmp_path / "train.jsonl"
+    train.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="1 of the questions to train on are exam items: train copied is exam q0"):
+        step.perform(tiny(tmp_path, tiny_model, train, exam), "identity")
+    assert not (tmp_path / "run" / "mpeft" / "adapter").exists()
+
+
+def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
+    train = own_exam(tmp_path / "train.jsonl", count=1)
+    corpus.STEP.perform(tiny(tmp_path, tiny_model, train, None), "identity")
