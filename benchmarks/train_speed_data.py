@@ -88,7 +88,8 @@ class Job:
 
 
 def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
-    """Build the model once, and write the samples of one job; returns their mean length and `Job.examples`."""
+    """Build the model once, and write the samples of one job; returns their mean length, the share
+    of their tokens that is trained, and `Job.examples`."""
     from transformers import AutoTokenizer
 
     from jmedllm.corpus.pack import pack_examples
@@ -123,7 +124,8 @@ def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
     asked.samples().write_text("".join(lines), encoding="utf-8")
     packed = len(pack_examples(samples, asked.block, 0)) if asked.stage == 2 else 1
     mean = sum(len(s.ids) for s in samples) / len(samples)
-    return {"mean": mean, "examples": round(len(samples) / packed * asked.rows)}
+    share = sum(sum(s.trained) for s in samples) / sum(len(s.ids) for s in samples)
+    return {"mean": mean, "share": share, "examples": round(len(samples) / packed * asked.rows)}
 
 
 def _texts(data: Path, characters: int) -> Iterator[str]:
@@ -141,12 +143,12 @@ def _texts(data: Path, characters: int) -> Iterator[str]:
 
 
 def _cut(stream: Iterator[int], mean: int, wanted: int, end: int) -> Iterator[Any]:
-    """Documents of `mean` tokens give or take a half, each ending with EOS."""
+    """Documents of `mean` tokens give or take a half, each ending with EOS; the last one is cut."""
     from jmedllm.corpus.pack import Sample
 
     random, taken = Random(0), 0
     while taken < wanted:
-        size = random.randint(mean // 2, mean + mean // 2)
+        size = min(random.randint(mean // 2, mean + mean // 2), wanted - taken)
         yield Sample("", [*islice(stream, size - 1), end], [False] + [True] * (size - 1))
         taken += size
 

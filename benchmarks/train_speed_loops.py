@@ -19,7 +19,7 @@ from train_speed_data import Job, prepare, read_samples
 WARMUP = 3
 """Steps that nobody is timed on: the first ones allocate memory and choose kernels."""
 
-RATE, BETAS, CLIP = 1e-4, (0.9, 0.95), 1.0
+RATE, BETAS, CLIP, SEED = 1e-4, (0.9, 0.95), 1.0, 0
 LORA = {"r": 16, "alpha": 32}
 
 
@@ -81,18 +81,21 @@ def _network(job: Job) -> Any:
     folder, device = Path(job.folder) / "model", torch.device(_device())
     if job.stage == 1:
         return load_network(folder, torch.float32, device)
-    return add_adapter(load_network(folder, torch.bfloat16, device), Adapter.model_validate(LORA), seed=0)
+    return add_adapter(load_network(folder, torch.bfloat16, device), Adapter.model_validate(LORA), seed=SEED)
 
 
 def work_ours(job: Job) -> None:
     """`jmedllm.training.loop.train` on packed rows; the figures are those of its metrics.jsonl."""
     from tempfile import TemporaryDirectory
 
+    import numpy as np
+
     from jmedllm.corpus.pack import Sample, pack_documents, pack_examples
     from jmedllm.files import read_jsonl
     from jmedllm.precision import choose_precision
     from jmedllm.training.loop import train
     from jmedllm.training.optimization import Optimization
+    from jmedllm.training.schedule import rows_of_step
 
     network = _network(job)
     samples = [Sample(str(i), s["ids"], s["trained"]) for i, s in enumerate(read_samples(job))]
@@ -103,13 +106,15 @@ def work_ours(job: Job) -> None:
     precision = choose_precision("bfloat16")
     with TemporaryDirectory() as folder:
         blocks = pack(samples, job.block, 0)
-        train(network, blocks, settings, precision, Path(folder), seed=0, identity="speed", title="speed")
+        train(network, blocks, settings, precision, Path(folder), seed=SEED, identity="speed", title="speed")
         rows = [row for _, row in read_jsonl(Path(folder) / "metrics.jsonl")]
     timed = range(WARMUP, job.steps)
+    lengths = job.block - np.argmax(blocks.positions[:, ::-1] > 0, axis=1)  # padding has position 0
     seconds = [rows[i]["seconds"] - rows[i - 1]["seconds"] for i in timed]
     _tell(
         trained=rows[-1]["trained_tokens"] - rows[WARMUP - 1]["trained_tokens"],
         read=len(seconds) * job.rows * job.block,
+        useful=sum(int(lengths[rows_of_step(i, job.rows, len(blocks), SEED)].sum()) for i in timed),
         seconds=sum(seconds),
         waiting=sum(rows[i]["waiting"] * s for i, s in zip(timed, seconds, strict=True)) / sum(seconds),
         peak=rows[-1]["peak_memory"],
@@ -119,17 +124,19 @@ def work_ours(job: Job) -> None:
 
 
 class Counted:
-    """A collator that notes how many tokens it handed out, and how many of them are trained."""
+    """A collator that notes how many tokens it handed out, how many are no padding, and how many are trained."""
 
     def __init__(self, collate: Any) -> None:
         self.collate = collate
         self.read: list[int] = []
+        self.useful: list[int] = []
         self.trained: list[int] = []
 
     def __call__(self, rows: Any) -> Any:
         """Collate, and count."""
         batch = self.collate(rows)
         self.read.append(batch["input_ids"].numel())
+        self.useful.append(int(batch["attention_mask"].sum()) if "attention_mask" in batch else self.read[-1])
         self.trained.append(int((batch["labels"][:, 1:] != -100).sum()))
         return batch
 
@@ -139,6 +146,7 @@ def _tell_peer(network: Any, counted: Counted, ends: Sequence[float], loss: floa
     _tell(
         trained=sum(counted.trained[timed]),
         read=sum(counted.read[timed]),
+        useful=sum(counted.useful[timed]),
         seconds=ends[-1] - ends[WARMUP - 1],
         peak=_peak(),
         loss=loss,
@@ -183,7 +191,7 @@ def work_bare(job: Job) -> None:
 
     network = _network(job).train()
     rows, size = _plain_rows(job)
-    Random(0).shuffle(rows)
+    Random(SEED).shuffle(rows)
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, weight_decay=0.0, fused=True)
     counted, stream = Counted(_pad), cycle(rows)
@@ -219,7 +227,7 @@ def _arguments(job: Job, size: int) -> dict[str, Any]:
         "logging_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
-        "seed": 0,
+        "seed": SEED,
     }
 
 
