@@ -141,6 +141,13 @@ def test_one_item_in_two_benchmarks_stays_evidence() -> None:
     assert {hit.benchmark for hit in find(index(twice), CASE.stem)} == {"exam-0"}
 
 
+@pytest.mark.parametrize("before", [(1 << 20) - 150, (1 << 20) - 40, 1 << 20, (1 << 20) + 3990])
+def test_a_question_is_found_where_two_windows_meet(before: int) -> None:
+    text = "心" * (before - 1) + " " + lines(CASE) + " " + "肺" * 5000
+    whole = [(hit.start - before, hit.end - before) for hit in find(LEAKS, text)]
+    assert whole == [(hit.start, hit.end) for hit in find(LEAKS, lines(CASE))]
+
+
 def test_without_questions_nothing_is_found() -> None:
     assert find(index([]), CASE.stem) == []
     assert find(index([VAGUE]), VAGUE.stem) == []

@@ -13,6 +13,12 @@ MARGIN = 200
 SHORTEST = 200
 """A piece of fewer characters is not kept."""
 
+_WINDOW = 1 << 20
+"""Characters looked at together, so that a document of any length needs little memory."""
+
+_OVERLAP = 4000
+"""Characters that two windows share: more than any evidence has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -26,16 +32,15 @@ class Hit:
 
 def find(leaks: Leaks, text: str) -> list[Hit]:
     """The questions that stand in a text, in its order; one that is paraphrased may be found in several places."""
-    units = words(text)
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for length, starts, places in matches(leaks, units.numbers):
-        for start, owner in zip(starts.tolist(), leaks.owners[length][places].tolist(), strict=True):
-            spans[owner].append((start, start + length))
-    hits = [
-        Hit(int(units.starts[start]), int(units.ends[end - 1]), *leaks.questions[owner])
-        for owner, found in spans.items()
-        for start, end in _merged(found)
-    ]
+    for window in range(0, len(text), _WINDOW):
+        begin, end = _outward(text, window, -1), _outward(text, window + _WINDOW + _OVERLAP, 1)
+        units = words(text[begin:end])
+        for length, starts, places in matches(leaks, units.numbers):
+            found = zip(units.starts[starts] + begin, units.ends[starts + length - 1] + begin, strict=True)
+            for owner, span in zip(leaks.owners[length][places].tolist(), found, strict=True):
+                spans[owner].append((int(span[0]), int(span[1])))
+    hits = [Hit(*span, *leaks.questions[owner]) for owner, those in spans.items() for span in _merged(those)]
     return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.benchmark, hit.question))
 
 
