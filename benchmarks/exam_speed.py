@@ -2,7 +2,7 @@
 
     python benchmarks/exam_speed.py --data ../shared/data --output build/exam_speed
 
-The same items, prompts and model for all, an untrained Qwen2 shape of 25 M parameters. lm-eval is installed into
+The same items, prompts and model for all, an untrained Qwen2 shape of 37.7 M parameters. lm-eval is installed into
 an environment of its own. Every measurement is a fresh process; "in-engine" leaves out its start and loading.
 The floor is the arithmetic of the tokens that must be read, at the rate of a matrix product measured here.
 """
