@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -73,11 +74,17 @@ def carry_out(raw: Path, data: Path, output: Path, processes: int) -> None:
             "corpus": {"inputs": [str(raw)], "block_size": 2048},
         }
     )
-    began = time.perf_counter()
+    began, before = time.perf_counter(), cpu_seconds()
     run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
     carry(STEPS, run, "corpus", lambda stage, told: None)
-    made = run.made["corpus"] | {"seconds": time.perf_counter() - began}
-    print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds")}))
+    made = run.made["corpus"] | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
+    print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds", "cpu")}))
+
+
+def cpu_seconds() -> float:
+    """What this process and its ended children have used of all cores."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def measure(arguments: list[str]) -> tuple[dict[str, float], float]:
@@ -110,7 +117,9 @@ def main() -> None:
     if options.only:
         carry_out(options.only, options.data, options.output, options.processes)
         return
-    print("| size | megabytes | documents | tokens | seconds | MB/s | peak MiB |\n|---|---|---|---|---|---|---|")
+    print(
+        "| size | megabytes | documents | tokens | seconds | CPU seconds | CPU s/MB | peak MiB |\n|---|---|---|---|---|---|---|---|"
+    )
     for size in SIZES:
         raw, output = options.output / "raw", options.output / "made"
         megabytes = write_copies(options.data / "corpus", raw, size) / 1e6
@@ -118,8 +127,8 @@ def main() -> None:
         arguments = ["--only", raw, "--data", options.data, "--output", output, "--processes", options.processes]
         told, peak = measure(list(map(str, arguments)))
         print(
-            f"| {size}x | {megabytes:.1f} | {told['documents']:,} | {told['tokens']:,} | {told['seconds']:.1f} "
-            f"| {megabytes / told['seconds']:.2f} | {peak:,.0f} |",
+            f"| {size}x | {megabytes:.1f} | {told['documents']:,} | {told['tokens']:,} | {told['seconds']:.0f} "
+            f"| {told['cpu']:.0f} | {told['cpu'] / megabytes:.2f} | {peak:,.0f} |",
             flush=True,
         )
 
