@@ -117,9 +117,8 @@ def main() -> None:
     if options.only:
         carry_out(options.only, options.data, options.output, options.processes)
         return
-    print(
-        "| size | megabytes | documents | tokens | seconds | CPU seconds | CPU s/MB | peak MiB |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| size | megabytes | documents | tokens | seconds | CPU seconds | CPU s/MB | peak MiB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for size in SIZES:
         raw, output = options.output / "raw", options.output / "made"
         megabytes = write_copies(options.data / "corpus", raw, size) / 1e6

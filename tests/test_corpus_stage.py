@@ -10,6 +10,7 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.corpus import demo
+from jmedllm.corpus.build import Order, build
 from jmedllm.corpus.pack import load_blocks, pack_documents
 from jmedllm.corpus.read import Document
 from jmedllm.errors import InputError
@@ -62,3 +63,11 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     assert counts == {"unread": 0, "duplicates": 1, "exam_items_cut_out": 1}
     with pytest.raises(InputError, match=r"unknown text field 'text': known: body; choose it with"):
         run(tiny_model, tmp_path, corpus=corpus | {"field": "text"})
+
+
+def test_a_corpus_that_was_built_is_an_input(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("壊血病はビタミンCの欠乏で起こる。<br>予防は野菜。", encoding="utf-8")
+    build(Order((tmp_path / "a.txt",)), [], tmp_path / "built", 1)
+    made = run(tiny_model, tmp_path, corpus={"inputs": [str(tmp_path / "built")], "block_size": 64})
+    expected = Document("a.txt", "壊血病はビタミンCの欠乏で起こる。\n予防は野菜。", "ja", tmp_path.name)
+    assert list(read_corpus(made)) == [expected]

@@ -134,7 +134,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def sources(inputs: Sequence[Path]) -> list[Path]:
-    """The inputs, a corpus that was built before by its shards alone: its reports are no text."""
+    """What is read of the inputs: of a corpus that was built before only its documents, not its reports."""
     return list(chain.from_iterable(shards(path) if (path / NAME).is_file() else [path] for path in inputs))
 
 
