@@ -13,7 +13,7 @@ from jmedllm.exam.question import Question
 
 SAME = 0.85
 """Similarity from which two questions are one item. Different items of real benchmarks reach 0.78, an item with
-every twentieth word replaced 0.95: docs/decontamination.md."""
+one word in twenty replaced 0.9 and more: docs/decontamination.md."""
 
 
 @dataclass(frozen=True, slots=True)
