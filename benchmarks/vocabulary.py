@@ -1,0 +1,133 @@
+"""What new tokens do to a small model: bits per byte with and without them, before and after stage 1, as a table.
+
+python benchmarks/vocabulary.py --data DIR --output /tmp/vocabulary      goes on where it stopped
+
+DIR holds the project's corpus of real texts. A model from nothing first reads statutes and an English textbook;
+that is the base. Stage 1 then reads Japanese medical text, the same text in the same number of passes, with new
+tokens and without. What is held out is the same, by the hash of the text.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from jmedllm.corpus.clean import clean
+from jmedllm.corpus.documents import as_line
+from jmedllm.corpus.language import language
+from jmedllm.corpus.read import Document, read_documents
+from jmedllm.files import atomic_file
+from jmedllm.precision import choose_precision
+from jmedllm.recipe import Recipe
+from jmedllm.run import Run, carry_out
+from jmedllm.stages import STEPS
+
+SHAPE = {"vocabulary": 4096, "hidden_size": 128, "layers": 3, "feed_forward": 384, "context": 512}
+TRAINING = {"batch": 8, "micro_batch": 8, "checkpoint_every": 100_000, "watch": {"every": 100_000}}
+ADDED = (0, 500)
+SEEDS = (0, 1, 2)
+LENGTH = 1_500
+"""Characters of a document: short ones make a held-out share of many."""
+
+
+def main() -> None:
+    """Run what has not been run yet and print the table."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--data", type=Path, required=True)
+    options.add_argument("--output", type=Path, required=True)
+    given = options.parse_args()
+    texts = _texts(given.data / "corpus", given.output / "texts")
+    base = _run(given.output / "base", 0, base={"scratch": SHAPE}, corpus=[texts["old"]], texts=texts, epochs=1)
+    folder = str(base / "mfpt" / "model")
+    rows = [
+        (added, _run(given.output / f"{added}-{seed}", seed, base={"path": folder}, corpus=[texts["medical"]],
+                     texts=texts, epochs=2, added=added))
+        for added in ADDED for seed in SEEDS
+    ]  # fmt: skip
+    print(_table(rows))
+
+
+def _texts(corpus: Path, folder: Path) -> dict[str, str]:
+    """Files of what the base reads, of what stage 1 reads, and of other text like the base's."""
+    laws = sorted((corpus / "ja_laws").glob("*.md"))
+    english = list(read_documents(corpus / "en_openstax_microbiology.jsonl"))
+    medical = [
+        *read_documents(corpus / "ja_wikipedia_medical.jsonl"),
+        *read_documents(corpus / "ja_case_reports.jsonl"),
+    ]
+    medical += list(read_documents(corpus / "ja_pharmacopoeia.jsonl"))[::12]
+    statutes = [document for law in laws for document in read_documents(law)]
+    parts = {
+        "old": [*statutes[:10], *english[:40]],
+        "medical": medical,
+        "en": english[100:110],
+        "general": statutes[30:34],
+    }
+    for name, documents in parts.items():
+        with atomic_file(folder / f"{name}.jsonl") as handle:
+            handle.writelines(as_line(piece) for piece in _pieces(documents))
+    return {name: str(folder / f"{name}.jsonl") for name in parts}
+
+
+def _pieces(documents: Iterable[Document]) -> Iterable[Document]:
+    for document in documents:
+        text = clean(document.text).text
+        for start in range(0, len(text), LENGTH):
+            piece = text[start : start + LENGTH]
+            yield Document(f"{document.id}.{start}", piece, language(piece), document.source, document.license)
+
+
+def _run(
+    folder: Path, seed: int, *, base: Any, corpus: list[str], texts: dict[str, str], epochs: int, added: int = 0
+) -> Path:
+    recipe = Recipe.model_validate(
+        {
+            "name": folder.name,
+            "seed": seed,
+            "threads": 1,
+            "base": base,
+            "corpus": {"inputs": corpus, "block_size": 256} | ({"vocabulary": {"add": added}} if added else {}),
+            "evaluate": {"held_out": 0.1, "texts": {name: [texts[name]] for name in ("en", "general")}},
+            "mfpt": {"epochs": epochs, "learning_rate": 2e-3, **TRAINING},
+        }
+    )
+    run = Run(recipe, folder, choose_precision("float32", "cpu", 1), {})
+    carry_out(STEPS, run, "mfpt", lambda stage, told: print(f"{folder.name} {stage}: {told}"))
+    return folder
+
+
+def _table(runs: list[tuple[int, Path]]) -> str:
+    head = (
+        "New tokens", "Asked for", "Characters per token", "Trained tokens", "Seconds",
+        *(f"{name} {when}" for name in ("ja", "general", "en") for when in ("before", "after")),
+    )  # fmt: skip
+    lines = [head, ("---:",) * len(head)]
+    for asked in ADDED:
+        folders = [folder for added, folder in runs if added == asked]
+        told = [json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"] for folder in folders]
+        corpus = told[0]["corpus"]["made"]
+        cells = [
+            f"{corpus.get('tokens_added', 0):,}",
+            f"{asked:,}",
+            f"{corpus.get('characters_per_token_after', '')}",
+            f"{told[0]['mfpt']['made']['trained_tokens']:,}",
+            f"{mean(each['mfpt']['seconds'] for each in told):.0f}",
+        ]
+        measured = [_evaluations(folder) for folder in folders]
+        for name in ("ja", "general", "en"):
+            for row in (0, -1):
+                values = [each[row]["bits_per_byte"][name] for each in measured]
+                cells.append(f"{mean(values):.3f} ± {stdev(values):.3f}")
+        lines.append(tuple(cells))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _evaluations(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "mfpt" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+if __name__ == "__main__":
+    main()
