@@ -113,8 +113,8 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> None:
-    lone = Sample("lone", [5] * 33, [False] + [True] * 32)  # the last row holds one token, its first
-    blocks = pack_documents([lone], 32, 0)
+    full = Sample("full", [5] * 32, [False] + [True] * 31)
+    blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
     assert blocks.trained.sum(axis=1).tolist() == [31, 0]
     settings = Optimization(steps=2, learning_rate=1e-3, batch=2, micro_batch=1)
     result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, identity="x", title="test")

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,13 @@ def test_what_is_too_long_is_an_error_that_names_it_or_is_skipped(
 
 
 @given(length=st.integers(0, 40), block=st.integers(2, 16))
-def test_a_replayed_document_is_cut_into_rows_without_losing_a_token(length: int, block: int) -> None:
+def test_each_token_of_a_replayed_document_but_its_first_is_predicted_once(length: int, block: int) -> None:
     document = Sample("d", list(range(length)), [False] + [True] * (length - 1))
     parts = list(pieces(document, block))
-    assert all(2 <= len(part.ids) <= block and part.trained[0] is False for part in parts)
-    joined = [token for part in parts for token in part.ids]
-    assert joined == list(range(length - (length % block == 1)))  # a lone last token has nothing before it
+    assert all(2 <= len(part.ids) <= block for part in parts)
+    targets = [token for part in parts for token, trained in zip(part.ids, part.trained, strict=True) if trained]
+    assert targets == list(range(1, length))
+    assert all(part.ids[0] == before.ids[-1] for before, part in pairwise(parts))
 
 
 def example(number: int, source: str, language: Any) -> Example:

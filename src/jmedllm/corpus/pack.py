@@ -48,15 +48,18 @@ Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 
 
 def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
-    """Join samples and cut the stream every `block_size` tokens: no token is lost, and only the last
-    row is padded. The part of a sample behind a cut starts anew at position 0."""
+    """Join samples and cut the stream every `block_size` (2 or more) tokens: only the last row is padded.
+
+    The part of a sample behind a cut starts anew at position 0 with the token before the cut, so that each
+    token but the sample's first is predicted once: the EOS too, wherever a cut falls.
+    """
     row = _Row(block_size, pad_id)
     for sample in samples:
-        start = 0
-        while start < len(sample.ids):
+        start, end = 0, 0
+        while end < len(sample.ids):
             end = start + row.room
             row.append(sample.ids[start:end], sample.trained[start:end])
-            start = end
+            start = end - 1
             if not row.room:
                 yield row.take()
     if row.length:

@@ -92,8 +92,8 @@ def within(samples: Iterable[Sample], limits: Limits, too_long: TooLong) -> list
 
 
 def pieces(sample: Sample, block_size: int) -> Iterator[Sample]:
-    """A document in parts that fit into a row, as pretraining cuts it: no token is lost."""
-    for start in range(0, len(sample.ids), block_size):
+    """A document in parts that fit into a row, cut as pretraining cuts it: a part begins with the last token
+    of the one before, so that each token but the document's first is predicted once."""
+    for start in range(0, len(sample.ids) - 1, block_size - 1):
         part = slice(start, start + block_size)
-        if len(sample.ids[part]) > 1:  # a lone token has nothing before it to follow from
-            yield Sample(sample.name, sample.ids[part], [False, *sample.trained[part][1:]])
+        yield Sample(sample.name, sample.ids[part], [False, *sample.trained[part][1:]])
