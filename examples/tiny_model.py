@@ -1,7 +1,8 @@
-"""A tiny model around a real tokenizer, to try a recipe from end to end before the real base is at hand.
+r"""A tiny model around a real tokenizer, to try a recipe from end to end before the real base is at hand.
 
 python examples/tiny_model.py --tokenizer data/tokenizers/qwen2 --end "<|endoftext|>" --output models/tiny-qwen2
-python examples/tiny_model.py --tokenizer data/tokenizers/llm-jp-v2.2 --architecture llama --output models/tiny-llama
+python examples/tiny_model.py --tokenizer data/tokenizers/llm-jp-v2.2 --architecture llama \
+    --output models/tiny-llama
 """
 
 import argparse

@@ -1,17 +1,17 @@
 """Exam questions planted in texts are found and cut out; what only sounds like them is not."""
 
-import pickle
 import random
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jmedllm.corpus.decontaminate import MARGIN, SHORTEST, Hit, cut, find
-from jmedllm.corpus.evidence import COMMON, Leaks, index
+from jmedllm.corpus.evidence import COMMON, Leaks, index, load, save
 from jmedllm.corpus.read import read_documents
 from jmedllm.data.installed import test_questions as all_test_questions
 from jmedllm.exam.question import Language, Question
@@ -153,8 +153,17 @@ def test_without_questions_nothing_is_found() -> None:
     assert find(index([VAGUE]), VAGUE.stem) == []
 
 
-def test_the_index_goes_to_other_processes() -> None:
-    assert find(pickle.loads(pickle.dumps(LEAKS)), CASE.stem) == find(LEAKS, CASE.stem)
+def test_evidence_goes_to_other_processes_whole(tmp_path: Path) -> None:
+    for number, asked in enumerate(((), EXAM)):
+        with (tmp_path / f"{number}.npz").open("wb") as handle:
+            save(index(asked), handle)
+        one, other = load(tmp_path / f"{number}.npz"), index(asked)
+        assert one.questions == other.questions
+        assert np.array_equal(one.seeds, other.seeds)
+        assert one.hashes.keys() == other.hashes.keys() == one.owners.keys()
+        for length in one.hashes:
+            assert np.array_equal(one.hashes[length], other.hashes[length])
+            assert np.array_equal(one.owners[length], other.owners[length])
 
 
 WORDS = ["the", "heart", "lung", "was", "not", "with", "fever", "after", "dose", "of", "mild", "renal"]

@@ -1,7 +1,6 @@
 """Repeated documents: the same, nearly the same, and those that only look so."""
 
 import json
-import pickle
 import random
 import subprocess
 import sys
@@ -131,7 +130,6 @@ def test_a_text_longer_than_a_window_is_signed_whole() -> None:
 def test_signatures_are_small_and_the_same_in_another_process() -> None:
     signed = signature(TEXT)
     assert len(signed.exact) + len(signed.least) == 272
-    assert pickle.loads(pickle.dumps(signed)) == signed
     code = f"from jmedllm.corpus.dedup import signature; print(signature({TEXT!r}).least.hex())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == signed.least.hex()

@@ -6,7 +6,6 @@ Each part's products are kept until the end, so a killed build goes on where it 
 of the files: the corpus is the same, byte for byte, from any number of processes.
 """
 
-import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from jmedllm import __version__
 from jmedllm.corpus.dedup import Seen
-from jmedllm.corpus.evidence import index
+from jmedllm.corpus.evidence import index, save
 from jmedllm.corpus.report import NAME, write_reports
 from jmedllm.corpus.spread import spread
 from jmedllm.corpus.steps import Workshop, finish, places, prepare, signatures
@@ -85,7 +84,7 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
             shutil.rmtree(output / _WORK, ignore_errors=True)
             return Summary(**finished)
         folder = _workplace(output, identity)
-        workshop = Workshop(folder, order.field, order.tokenizer, folder / f"{identity}.index")
+        workshop = Workshop(folder, order.field, order.tokenizer, folder / f"{identity}.npz")
         numbers = range(len(surveyed.parts))
         with progress("corpus", 2 * len(numbers)) as advance:
             jobs = [job for job in enumerate(surveyed.parts) if not workshop.file(job[0], "cleaned.json").exists()]
@@ -96,7 +95,7 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
             if waiting:
                 _find_duplicates(workshop, numbers)
                 with atomic_file(workshop.leaks) as handle:
-                    pickle.dump(index(asked), handle)
+                    save(index(asked), handle)
             spread(partial(finish, workshop=workshop), waiting, processes, lambda: advance(1, "decontaminated"))
         summary = Summary(
             identity=identity,

@@ -8,6 +8,8 @@ many questions have in common is evidence of none. The numbers were chosen on re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +64,26 @@ def index(questions: Sequence[Question]) -> Leaks:
         owners={length: owners.astype(np.int32) for length, (_, owners) in sorted(evidence.items())},
     )
     return _without_common(everything, questions)
+
+
+def save(leaks: Leaks, handle: BinaryIO) -> None:
+    """Write evidence as NumPy's .npz, for other processes to load."""
+    arrays: dict[str, Any] = {f"hashes {length}": hashes for length, hashes in leaks.hashes.items()}
+    arrays |= {f"owners {length}": owners for length, owners in leaks.owners.items()}
+    questions = np.array(leaks.questions, np.str_).reshape(-1, 2)
+    np.savez(handle, allow_pickle=False, questions=questions, seeds=leaks.seeds, **arrays)
+
+
+def load(path: Path) -> Leaks:
+    """What `save` wrote."""
+    with np.load(path) as arrays:
+        lengths = [int(name.split()[1]) for name in arrays if name.startswith("hashes ")]
+        return Leaks(
+            questions=tuple((str(benchmark), str(name)) for benchmark, name in arrays["questions"]),
+            seeds=arrays["seeds"],
+            hashes={length: arrays[f"hashes {length}"] for length in lengths},
+            owners={length: arrays[f"owners {length}"] for length in lengths},
+        )
 
 
 def matches(leaks: Leaks, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:

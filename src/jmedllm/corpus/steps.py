@@ -5,7 +5,6 @@ so that a report says that its step is done and need not be done again.
 """
 
 import json
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,9 +14,9 @@ from typing import Any
 
 from jmedllm.corpus.clean import Cleaned, clean
 from jmedllm.corpus.decontaminate import cut, find
-from jmedllm.corpus.dedup import signature
+from jmedllm.corpus.dedup import Signature, signature
 from jmedllm.corpus.documents import as_line, as_row
-from jmedllm.corpus.evidence import Leaks
+from jmedllm.corpus.evidence import Leaks, load
 from jmedllm.corpus.language import language
 from jmedllm.corpus.read import Document, Unread, read
 from jmedllm.corpus.survey import Part
@@ -37,7 +36,7 @@ class Workshop:
     Attributes:
         field: the key of the text in lines of JSON.
         tokenizer: a tokenizer.json to count tokens with.
-        leaks: the pickled index of the exam questions; other questions lie in another file.
+        leaks: the evidence of the exam questions; other questions lie in another file.
     """
 
     folder: Path
@@ -74,7 +73,8 @@ def prepare(job: tuple[int, Part], workshop: Workshop) -> None:
             tokens = count(document.text)
             tally.add("clean", document, tag, Amount(1, len(document.text), tokens))
             texts.write(_line(as_row(document) | {"where": document.where, "tokens": tokens}))
-            pickle.dump(signature(document.text), signatures)
+            signed = signature(document.text)
+            signatures.write(f"{(signed.exact + signed.least).hex()}\n".encode())
     report = {"counts": tally.rows(), "unread": unread, "emptied": emptied, "cleaning": cleaning.report()}
     write_atomic(workshop.file(number, "cleaned.json"), to_json(report) + "\n")
 
@@ -108,11 +108,12 @@ def finish(number: int, workshop: Workshop) -> None:
     write_atomic(workshop.file(number, "finished.json"), to_json(report) + "\n")
 
 
-def signatures(path: Path) -> Iterator[Any]:
+def signatures(path: Path) -> Iterator[Signature]:
     """The signatures of a part's documents, in their order."""
-    with path.open("rb") as handle:
-        while handle.peek(1):
-            yield pickle.load(handle)
+    with path.open(encoding="ascii") as lines:
+        for line in lines:
+            signed = bytes.fromhex(line)
+            yield Signature(signed[:16], signed[16:])
 
 
 def places(path: Path) -> Iterator[str]:
@@ -169,8 +170,7 @@ class _Cleaning:
 
 @lru_cache(maxsize=1)
 def _leaks(path: Path) -> Leaks:
-    leaks: Leaks = pickle.loads(path.read_bytes())
-    return leaks
+    return load(path)
 
 
 @lru_cache(maxsize=1)
