@@ -1,0 +1,75 @@
+"""The command line: parse, call, print. Heavy imports live inside the commands, so that --help is quick."""
+
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from jmedllm import __version__
+from jmedllm.cli.corpus import corpus_app
+from jmedllm.cli.data import data_app
+from jmedllm.cli.exam import exam, export_app, score
+from jmedllm.cli.report import compare, report
+from jmedllm.cli.tokens import tokens
+from jmedllm.cli.training import merge, pretrain, run, tune
+from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.processes import may_speak
+
+app = typer.Typer(
+    help="Adapt an open LLM to medicine, in Japanese and English, and measure honestly whether it worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich would double the time that --help takes
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, pretrain, tune, merge, exam, report, compare, score, tokens):
+    app.command()(command)
+app.add_typer(data_app, name="data")
+app.add_typer(export_app, name="export")
+app.add_typer(corpus_app, name="corpus")
+
+_OUT_OF_MEMORY = (
+    "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"
+)
+
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line and exit code 2."""
+    try:
+        code = app(prog_name="jmedllm", standalone_mode=False)
+    except InputError as error:
+        _fail(str(error), 2)
+    except TyperException as error:
+        message = error.format_message()
+        if message.startswith("Usage:"):  # no command was given, so the help is the answer
+            typer.echo(message)
+            sys.exit(2)
+        _fail(message, 2)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            _fail(_OUT_OF_MEMORY, 2)
+        if not may_speak():  # the connection to a process that has failed and said so
+            sys.exit(2)
+        raise
+    else:
+        if code == _INTERRUPTED:
+            _fail("interrupted; the same command goes on from here", _INTERRUPTED)
+        sys.exit(code)
+
+
+def _fail(message: str, code: int) -> None:
+    if may_speak():
+        typer.secho(f"error: {message}", err=True, fg="red")
+    sys.exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"jmedllm {__version__}")
+        raise typer.Exit

@@ -1,0 +1,184 @@
+"""Commands that ask questions and score answers."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jmedllm.cli.options import (
+    AnswerAs,
+    Benchmarks,
+    Data,
+    Device,
+    Languages,
+    Limit,
+    Precision,
+    PromptPack,
+    Selection,
+    Shots,
+    split,
+)
+from jmedllm.cli.printing import console, print_json, print_report
+from jmedllm.errors import InputError
+
+export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
+
+
+def exam(
+    model: Annotated[str, typer.Option(help="Directory, or id in the local Hugging Face cache.")],
+    benchmark: Benchmarks,
+    output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
+    data: Data = Path("data"),
+    language: Languages = "ja,en",
+    track: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
+    adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
+    selection: Selection = "legacy",
+    prompt: PromptPack = "instruction",
+    answer_as: AnswerAs = "text",
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    shots: Shots = None,
+    limit: Limit = None,
+    shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
+    rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
+    quantization: Annotated[
+        Literal["none", "nf4"] | None, typer.Option(help="Hold the base in 4 bits [as the adapter was trained].")
+    ] = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    engine: Annotated[Literal["transformers", "vllm"], typer.Option(help="What runs it.")] = "transformers",
+    server: Annotated[
+        str | None, typer.Option(help="Ask --model of the OpenAI-compatible server at this URL instead.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Let a model sit benchmarks, one record per item."""
+    from jmedllm.exam.examine import ExamSettings, examine, examine_served, papers, require_known
+    from jmedllm.exam.prompts.asking import Prompting
+    from jmedllm.models.folder import resolve
+    from jmedllm.precision import choose_precision
+    from jmedllm.settings import from_options
+
+    settings = from_options(
+        ExamSettings,
+        benchmarks=split(benchmark),
+        languages=split(language),
+        tracks=split(track),
+        selection=selection,
+        limit=limit,
+        batch=batch,
+        max_new_tokens=max_new_tokens,
+        shuffle=shuffle,
+        rotations=rotations,
+    )
+    require_known(settings)
+    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots)
+    sat = papers(settings, prompting, data)
+    if note := sat[0].asking.pack.note:
+        typer.echo(f"prompt pack {prompt}: {note}", err=True)
+    label = name or Path(model).name
+    if server is not None:
+        _refuse_with_server(
+            adapter=adapter, quantization=quantization, revision=revision, download=download,
+            engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
+        )  # fmt: skip
+        sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
+    else:
+        folder = resolve(model, revision=revision, download=download)
+        chosen = choose_precision(precision, device)
+        if not as_json:
+            typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
+        sittings = examine(
+            folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch=batch,
+            engine=engine,
+        )  # fmt: skip
+    if sittings:  # under torchrun only the first process has them
+        (print_json if as_json else print_report)(sittings)
+
+
+def _refuse_with_server(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"--{name} says how to run a model here, and --server asks one elsewhere; leave one out"
+            )
+
+
+def score(
+    responses: Annotated[list[Path], typer.Option(help=".jsonl files of id and response, one or more.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", hidden=True)] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Benchmark that was answered.")] = None,
+    questions: Annotated[Path | None, typer.Option(help="Or your own .jsonl exam that was answered.")] = None,
+    year: Annotated[int | None, typer.Option(help="Only this year of igakuqa.")] = None,
+    language: Annotated[Literal["ja", "en"], typer.Option(help="Language it was answered in.")] = "ja",
+    track: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
+    selection: Selection = "all",
+    strict_letters: Annotated[
+        bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
+    ] = False,
+    items: Annotated[
+        Path | None, typer.Option(help="Write the first track's verdict on each item to this .jsonl file.")
+    ] = None,
+    data: Data = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score recorded answers without any model."""
+    from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
+    from jmedllm.files import to_json, write_jsonl
+    from jmedllm.report.recorded import print_scored
+
+    answered = [*responses, *(more or ())]
+    if items is not None and items.resolve() in {path.resolve() for path in [*answered, questions] if path}:
+        raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
+    asked = questions_answered(benchmark, questions, language, data, year=year, selection=selection)
+    given = read_responses(answered, [question.id for question in asked])
+    scored = score_responses(asked, given, split(track), strict_letters=strict_letters)
+    if items is not None:
+        write_jsonl(items, item_rows(scored))
+    if as_json:
+        typer.echo(to_json(scored.as_json(), indent=2))
+    else:
+        print_scored(scored, console())
+
+
+@export_app.callback()
+def _export() -> None:
+    # With a callback the one harness keeps its name on the command line.
+    pass
+
+
+@export_app.command("lm-eval")
+def export_lm_eval(
+    benchmark: Benchmarks,
+    output: Annotated[Path, typer.Option(help="Directory of the tasks.")],
+    data: Data = Path("data"),
+    language: Languages = "ja,en",
+    selection: Selection = "legacy",
+    prompt: PromptPack = "instruction",
+    answer_as: AnswerAs = "text",
+    shots: Shots = None,
+    limit: Limit = None,
+) -> None:
+    """Write papers as tasks of lm-eval."""
+    from jmedllm.exam.examine import ExamSettings, papers
+    from jmedllm.exam.export import export_lm_eval as export
+    from jmedllm.exam.prompts.asking import Prompting
+    from jmedllm.settings import from_options
+
+    settings = from_options(
+        ExamSettings,
+        benchmarks=split(benchmark),
+        languages=split(language),
+        tracks=["likelihood"],
+        selection=selection,
+        limit=limit,
+    )
+    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, shots=shots)
+    for task in export(papers(settings, prompting, data), output):
+        left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
+        typer.echo(f"{task.task}: {task.n} items{left_out}")
+    typer.echo(f"run: lm_eval --model hf --model_args pretrained=MODEL --include_path {output} --tasks TASK")

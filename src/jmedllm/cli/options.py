@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Data = Annotated[Path, typer.Option(help="Data directory.", envvar="JMEDLLM_DATA")]
+Precision = Annotated[
+    Literal["auto", "bfloat16", "float32"], typer.Option(help="Number format of the matrix products.")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+Benchmarks = Annotated[
+    str, typer.Option(help="Names or your own .jsonl files, with commas between; NAME:ja for one language.")
+]
+Languages = Annotated[str, typer.Option(help="ja, en or both.")]
+Selection = Annotated[str, typer.Option(help="Which items: all, graded or legacy.")]
+PromptPack = Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")]
+AnswerAs = Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")]
+Shots = Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N items of each paper.")]
+
+
+def split(text: str) -> list[str]:
+    """What stands between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

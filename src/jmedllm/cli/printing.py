@@ -1,0 +1,39 @@
+"""How commands print what they found."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from jmedllm.exam.sitting import Sitting
+
+
+def print_json(sittings: "Sequence[Sitting]") -> None:
+    """All scores as one JSON object."""
+    from dataclasses import asdict
+
+    from jmedllm.files import to_json
+
+    rows = [asdict(score) for sitting in sittings for score in sitting.scores]
+    boards = [asdict(board) for sitting in sittings for board in sitting.official]
+    typer.echo(to_json({"scores": rows, "official": boards}, indent=2))
+
+
+def print_report(sittings: "Sequence[Sitting]") -> None:
+    """All scores as tables."""
+    from jmedllm.report import print_table
+
+    print_table(sittings, console())
+
+
+def console() -> "Console":
+    """Where tables go: the terminal, or whatever its output is piped into."""
+    from rich.console import Console
+
+    found = Console()
+    # Piped output keeps whole rows.
+    return found if found.is_terminal else Console(width=120)

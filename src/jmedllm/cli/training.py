@@ -1,0 +1,115 @@
+"""Commands that train: a whole recipe, one of its stages, the merge."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jmedllm.cli.options import Device, Precision
+from jmedllm.cli.printing import print_report
+from jmedllm.errors import InputError
+from jmedllm.processes import is_first
+
+Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
+RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
+Seed = Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")]
+Control = Annotated[str | None, typer.Option(help="Lay one of the recipe's controls over it.")]
+
+
+def run(
+    recipe: RecipeFile,
+    output: RunFolder = None,
+    until: Annotated[Stage, typer.Option(help="Last stage to carry out.")] = "report",
+    control: Control = None,
+    seed: Seed = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the recipe; load nothing.")] = False,
+) -> None:
+    """Carry out a recipe: corpus, mfpt, mpeft, merge, exam, report."""
+    if check:
+        from jmedllm.recipe import load_recipe
+        from jmedllm.stages import STEPS
+
+        checked = load_recipe(recipe, control=control, seed=seed)
+        wanted = [step.stage for step in STEPS if step.wanted(checked)]
+        typer.echo(f"{recipe}: valid; stages {', '.join(wanted)}")
+        return
+    _carry_out(recipe, output, until, control, seed)
+
+
+def pretrain(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
+    """Stage 1 (MFPT) of a recipe, with the corpus stage it needs."""
+    _require_section(recipe, "mfpt")
+    _carry_out(recipe, output, "mfpt", control, seed)
+
+
+def tune(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
+    """Stage 2 (MPEFT) of a recipe, with the stages it needs."""
+    _require_section(recipe, "mpeft")
+    _carry_out(recipe, output, "mpeft", control, seed)
+
+
+def _require_section(recipe: Path, section: str) -> None:
+    from jmedllm.recipe import load_recipe
+
+    if getattr(load_recipe(recipe), section) is None:
+        raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
+
+
+def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None) -> None:
+    from jmedllm.precision import choose_precision
+    from jmedllm.recipe import load_recipe
+    from jmedllm.run import Run, carry_out
+    from jmedllm.stages import STEPS
+
+    loaded = load_recipe(recipe, control=control, seed=seed)
+    folder = output or Path("runs") / loaded.name
+    precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
+    if is_first():
+        chosen = f"{precision.name} on {precision.device}, {precision.reason}"
+        typer.echo(f"{loaded.name} in {folder}: {chosen}", err=True)
+
+    def tell(stage: str, what: str) -> None:
+        typer.secho(f"{stage:<7} {what}", err=True, fg="green" if what.startswith("done") else None)
+
+    carry_out(STEPS, Run(loaded, folder, precision, {}), until, tell)
+    if is_first() and until == "report" and loaded.exam:
+        from jmedllm.report import collect
+
+        print_report(collect([folder]))
+        typer.echo(f"report: {folder / 'report.html'}, {folder / 'report.md'}", err=True)
+
+
+def merge(
+    model: Annotated[str, typer.Option(help="Base: directory, or id in the local Hugging Face cache.")],
+    adapter: Annotated[Path, typer.Option(help="Adapter trained on that base.")],
+    output: Annotated[Path, typer.Option(help="Directory of the merged model.")],
+    text: Annotated[
+        Path | None, typer.Option(help="Text to hold it against the trained model on [built-in].")
+    ] = None,
+    accept_divergence: Annotated[
+        float, typer.Option(help="Largest KL from the trained model, in nats a token.")
+    ] = 0.01,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Fold an adapter into its base: a plain model directory, measured against the model that was trained."""
+    from jmedllm.deploy.divergence import TEXTS, read_texts
+    from jmedllm.deploy.merge import Merging
+    from jmedllm.deploy.merge import merge as merge_into
+    from jmedllm.models.folder import resolve
+    from jmedllm.precision import choose_precision
+    from jmedllm.settings import from_options
+
+    settings = from_options(Merging, accept_divergence=accept_divergence)
+    merged = merge_into(
+        resolve(model),
+        adapter,
+        output,
+        choose_precision(precision, device),
+        texts=TEXTS if text is None else read_texts(text),
+        accepted=settings.accept_divergence,
+    )
+    far = merged.divergence
+    typer.echo(f"merged model {merged.fingerprint} in {output}")
+    typer.echo(f"KL from the trained model: {far.nats:.2g} nats a token, over {far.tokens} tokens")
