@@ -31,9 +31,10 @@ from jmedllm.corpus.decontaminate import cut, find
 from jmedllm.corpus.dedup import SHORT, signature
 from jmedllm.corpus.documents import as_line, open_documents
 from jmedllm.corpus.evidence import index
+from jmedllm.corpus.inputs import find_files
 from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
-from jmedllm.corpus.read import Document, Extent, Unread, find_files, read
+from jmedllm.corpus.read import Document, Extent, Unread, read
 from jmedllm.data.installed import test_questions
 from jmedllm.files import atomic_file
 

@@ -91,7 +91,7 @@ def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
     counted = {step: amount.documents for step, amount in summary.tally.by()[()].items()}
     assert counted == {"read": 379, "clean": 378, "deduplicate": 377, "decontaminate": 378}
     assert (summary.unread, summary.emptied, summary.duplicates) == (2, 1, {"exact": 1, "near": 0})
-    assert summary.leaked == {"igakuqa": {"items": 1, "spans": 1}}
+    assert summary.leaked == {"igakuqa": {"items": 1, "places": 1}}
     by_licence = summary.tally.by("license")
     assert by_licence["CC BY 4.0",]["decontaminate"].documents == 2
     assert len(json.loads((output / "corpus.json").read_text(encoding="utf-8"))["inputs"]) == 6
@@ -112,10 +112,15 @@ def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
     [repeated] = [row for row in removed if row["step"] == "deduplicate"]
     assert (repeated["where"], repeated["of"], repeated["similarity"]) == ("a.jsonl:3", f"{raw}/a.jsonl:2", 1.0)
     [leak] = [row for row in removed if row["step"] == "decontaminate"]
-    assert (leak["benchmark"], leak["question"]) == ("igakuqa", "112A1") and leak["text"] in STEM
+    [question] = leak["questions"]
+    assert (question["benchmark"], question["question"]) == ("igakuqa", "112A1") and question["text"] in STEM
+    pieces = [each.text for each in open_documents(shards(tmp_path / "out")) if each.id.startswith("leak#")]
+    assert leak["text"].strip().join(pieces) == LEAK  # all that is missing is there to be read
     page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
-    assert f"- {raw}/scan.pdf: {scan}" in page and "- igakuqa: 1 items in 1 spans" in page
-    assert "| cases | 3 | 2 |" in page and "| address | 1 |" in page
+    assert f"- {raw}/scan.pdf: {scan}" in page and "- igakuqa: items 1, places 1" in page
+    assert "| cases | 3 → 3 → 2 → 2 |" in page and "| address | 1 |" in page
+    assert f"- {raw}/a.jsonl:3 repeats {raw}/a.jsonl:2\n" in page
+    assert f"- {raw}/a.jsonl:4 gives away igakuqa 112A1: `{question['text'][:20]}" in page
 
 
 def test_any_number_of_processes_makes_the_same_corpus(
@@ -135,6 +140,7 @@ class Killed(BaseException):
 def test_a_build_goes_on_where_it_was_killed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at each of the files that it writes; what is done is not done again, and the end is the same."""
     build_here(raw, tmp_path / "whole")
+    build(Order((raw,)), [], tmp_path / "out", 1)  # an earlier corpus is no obstacle
     output, replaced, kills, read = tmp_path / "out", 0, 0, list[str]()
     replace, reading = Path.replace, steps.read
 
@@ -186,12 +192,50 @@ def test_a_corpus_is_an_input_too(raw: Path, tmp_path: Path) -> None:
     assert len(again.inputs) == len(first.files)
 
 
+def test_of_a_corpus_below_a_folder_only_its_documents_are_read(raw: Path, tmp_path: Path) -> None:
+    first = build_here(raw, tmp_path / "below" / "first")
+    (tmp_path / "below" / "more.txt").write_text(SENTENCES[0], encoding="utf-8")
+    again = build_here(tmp_path / "below", tmp_path / "again")
+    assert sorted(Path(name).name for name in again.inputs) == [*first.files, "more.txt"]
+
+
+def test_a_build_that_fails_leaves_the_corpus_that_was_there(raw: Path, tmp_path: Path) -> None:
+    build_here(raw, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "scan.pdf").write_bytes(pdf([[]]))
+    with pytest.raises(InputError, match=r"holds no text"):
+        build_here(tmp_path / "scan", tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(("given", "output"), [("out", "out"), (".", "out"), ("out/below", "out")])
+def test_what_is_read_and_what_is_written_lie_apart(
+    raw: Path, tmp_path: Path, given: str, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build_here(raw, Path("out"))
+    (tmp_path / "out" / "below").mkdir()
+    before = contents(tmp_path / "out" / "below")
+    with pytest.raises(InputError) as error:
+        build_here(Path(given), Path(output))
+    assert str(error.value) == (
+        f"--output {output} and the input {given} lie in one another; choose another --output"
+    )
+    assert contents(tmp_path / "out" / "below") == before
+
+
 def test_tokens_are_counted(raw: Path, tmp_path: Path, tiny_model: Path) -> None:
     summary = build_here(raw, tmp_path / "out", tokenizer=tokenizer_file(tiny_model))
     amounts = summary.tally.by()[()]
     assert amounts["read"].tokens > amounts["clean"].tokens > amounts["deduplicate"].tokens > 1000
-    assert "tokens read" in (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
+    assert "| language | documents | characters | tokens |" in (tmp_path / "out" / "corpus.md").read_text(
+        encoding="utf-8"
+    )
     with pytest.raises(InputError, match=r"no tokenizer.json is here; give the directory of a model"):
+        tokenizer_file(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match=r"tokenizer .*tokenizer.json: .*; give the directory of a model"):
         tokenizer_file(tmp_path)
 
 
@@ -212,7 +256,7 @@ def read_only(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (occupied, "HERE holds files that jmedllm did not make; choose another --output"),
+        (occupied, "HERE holds files that are no corpus; choose another --output"),
         (a_file, "cannot write HERE/file/out: Not a directory; free space or choose another place"),
         (read_only, "cannot write /proc/jmedllm: No such file or directory; free space or choose another place"),
     ],

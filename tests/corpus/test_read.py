@@ -10,7 +10,8 @@ import pytest
 import zstandard
 from pdfs import pdf
 
-from jmedllm.corpus.read import Document, Extent, Unread, find_files, kind, read, read_documents, require_field
+from jmedllm.corpus.inputs import find_files, kind
+from jmedllm.corpus.read import Document, Extent, Unread, read, read_documents, require_field
 from jmedllm.errors import InputError
 
 

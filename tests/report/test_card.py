@@ -41,7 +41,7 @@ BUILT = {
     "duplicates": {"exact": 12, "near": 345},
     "emptied": 3,
     "unread": 4,
-    "leaked": {"igakuqa": {"items": 2, "spans": 3}},
+    "leaked": {"igakuqa": {"items": 2, "places": 3}},
     "questions": {"igakuqa ja": 2000},
 }
 

@@ -29,7 +29,6 @@ def tokens(
     """Count how finely tokenizers cut texts and medical terms, by language."""
     from dataclasses import asdict
 
-    from jmedllm.corpus.build import sources
     from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
     from jmedllm.corpus.read import read_documents
     from jmedllm.files import to_json
@@ -41,7 +40,7 @@ def tokens(
         raise InputError("nothing to count: give --text or --terms")
     columns = {} if terms is None else read_terms(terms, column or COLUMNS)
     loaded = {name: read_tokenizer(resolve(name)) for name in tokenizer}
-    documents = (document for path in sources(paths) for document in read_documents(path, field))
+    documents = (document for path in paths for document in read_documents(path, field))
     of_texts = text_fertility(loaded, documents) if paths else []
     of_terms = [row for name, cells in columns.items() for row in term_fertility(loaded, name, cells)]
     if as_json:

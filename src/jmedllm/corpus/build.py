@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from jmedllm import __version__
 from jmedllm.corpus.dedup import Seen
 from jmedllm.corpus.evidence import index, save
-from jmedllm.corpus.report import NAME, write_reports
+from jmedllm.corpus.inputs import DOCUMENTS, NAME
+from jmedllm.corpus.report import write_reports
 from jmedllm.corpus.spread import spread
 from jmedllm.corpus.steps import Workshop, finish, places, prepare, signatures
 from jmedllm.corpus.summary import Summary, gather
@@ -33,7 +33,6 @@ from jmedllm.files import (
     hash_text,
     locked,
     read_json,
-    require_ours,
     to_json,
     write_atomic,
 )
@@ -74,9 +73,10 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
         InputError: see `survey`; or no input holds any text, the output holds something else or cannot be written,
             or a process died.
     """
-    require_ours(output, LOCK)
+    _require_apart(order.inputs, output)
+    surveyed = survey(order.inputs, order.field)
+    _require_ours(output)
     with locked(output):
-        surveyed = survey(sources(order.inputs), order.field)
         asked = list(questions)
         identity = _identity(order, surveyed.hashes, asked)
         finished = read_json(output / NAME) if (output / NAME).is_file() else {}
@@ -113,11 +113,17 @@ def tokenizer_file(folder: Path) -> Path:
     """The tokenizer.json of a model or tokenizer directory, or the file itself.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is broken.
     """
+    from tokenizers import Tokenizer
+
     file = folder / "tokenizer.json" if folder.is_dir() else folder
     if not file.is_file():
         raise InputError(f"tokenizer {folder}: no tokenizer.json is here; give the directory of a model")
+    try:
+        Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers, written in Rust, raises plain exceptions
+        raise InputError(f"tokenizer {file}: {error}; give the directory of a model") from error
     return file
 
 
@@ -132,26 +138,30 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in read_json(folder / NAME)["files"]]
 
 
-def sources(inputs: Sequence[Path]) -> list[Path]:
-    """What is read of the inputs: of a corpus that was built before only its documents, not its reports."""
-    return list(chain.from_iterable(shards(path) if (path / NAME).is_file() else [path] for path in inputs))
-
-
 def _identity(order: Order, hashes: dict[str, str], questions: Sequence[Question]) -> str:
     tokenizer = hash_file(order.tokenizer) if order.tokenizer else None
     asked = hash_text("".join(question_hash(question) for question in questions))
     return hash_text(to_json([FORMAT, __version__, list(hashes.items()), order.field, tokenizer, asked]))
 
 
+def _require_apart(inputs: Sequence[Path], output: Path) -> None:
+    for path in inputs:
+        one, other = path.resolve(), output.resolve()
+        if one == other or one in other.parents or other in one.parents:
+            raise InputError(f"--output {output} and the input {path} lie in one another; choose another --output")
+
+
+def _require_ours(output: Path) -> None:
+    there = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    ours = NAME in there or (output / _WORK / _MARK).is_file()
+    if there - {LOCK} and not ours:
+        raise InputError(f"{output} holds files that are no corpus; choose another --output")
+
+
 def _workplace(output: Path, identity: str) -> Path:
-    """The folder of the parts, emptied of those of another build, whose corpus goes, too."""
+    """The folder of the parts, emptied of those of another build."""
     folder = output / _WORK
     if not ((folder / _MARK).is_file() and (folder / _MARK).read_text(encoding="utf-8") == identity):
-        if (output / NAME).is_file():
-            stale = read_json(output / NAME)["files"]
-            (output / NAME).unlink()
-            for name in stale:
-                (output / name).unlink(missing_ok=True)
         with atomic_folder(folder, _MARK) as empty:
             write_atomic(empty / _MARK, identity)
     return folder
@@ -174,17 +184,26 @@ def _find_duplicates(workshop: Workshop, numbers: Iterable[int]) -> None:
 
 
 def _publish(workshop: Workshop, output: Path, order: Order, summary: Summary) -> Summary:
-    """Move the documents to their place and write the reports; done again after a kill, it does the rest."""
-    files: dict[str, str] = {}
-    for report in sorted(workshop.folder.glob("*.finished.json")):
-        if read_json(report)["documents"]:
-            made, name = report.with_suffix(".jsonl"), f"documents-{report.name.partition('.')[0]}.jsonl"
-            if made.exists():
-                made.replace(output / name)
-            files[name] = hash_file(output / name)
-    if not files:
+    """Put the documents in the place of those of an earlier corpus, and write the reports.
+
+    Done again after a kill, it does the rest.
+    """
+    made = {
+        f"documents-{report.name.partition('.')[0]}.jsonl": report.with_suffix(".jsonl")
+        for report in sorted(workshop.folder.glob("*.finished.json"))
+        if read_json(report)["documents"]
+    }
+    if not made:
+        shutil.rmtree(workshop.folder)
         raise InputError(_nothing(order, summary))
-    summary = replace(summary, files=files)
+    (output / NAME).unlink(missing_ok=True)
+    for stale in output.glob(DOCUMENTS):
+        if stale.name not in made:
+            stale.unlink()
+    for name, path in made.items():
+        if path.exists():
+            path.replace(output / name)
+    summary = replace(summary, files={name: hash_file(output / name) for name in made})
     write_reports(workshop, output, summary)
     shutil.rmtree(workshop.folder)
     return summary

@@ -1,7 +1,7 @@
 """Exam questions that stand in a text: found by their evidence, and cut out with what lies around them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from jmedllm.corpus.evidence import Leaks, matches
@@ -46,12 +46,29 @@ def find(leaks: Leaks, text: str) -> list[Hit]:
 
 def cut(text: str, hits: Sequence[Hit]) -> list[str]:
     """The pieces of a text around the hits that are long enough to be of use; no question is found in them."""
-    removed = _merged(
-        (_outward(text, hit.start - MARGIN, -1), _outward(text, hit.end + MARGIN, 1)) for hit in hits
-    )
-    starts, ends = [0, *(end for _, end in removed)], [*(start for start, _ in removed), len(text)]
-    pieces = (text[start:end].strip() for start, end in zip(starts, ends, strict=True))
-    return [piece for piece in pieces if len(piece) >= SHORTEST]
+    return [text[start:end] for start, end in _pieces(text, hits)]
+
+
+def removed(text: str, hits: Sequence[Hit]) -> Iterator[tuple[str, list[Hit]]]:
+    """What `cut` leaves out, stretch by stretch, each with the hits that stand in it."""
+    pieces = _pieces(text, hits) if hits else [(0, len(text))]
+    starts, ends = [0, *(end for _, end in pieces)], [*(start for start, _ in pieces), len(text)]
+    for start, end in zip(starts, ends, strict=True):
+        if inside := [hit for hit in hits if start <= hit.start < end]:
+            yield text[start:end], inside
+
+
+def _pieces(text: str, hits: Sequence[Hit]) -> list[tuple[int, int]]:
+    around = _merged((_outward(text, hit.start - MARGIN, -1), _outward(text, hit.end + MARGIN, 1)) for hit in hits)
+    starts, ends = [0, *(end for _, end in around)], [*(start for start, _ in around), len(text)]
+    pieces = [_stripped(text, start, end) for start, end in zip(starts, ends, strict=True)]
+    return [(start, end) for start, end in pieces if end - start >= SHORTEST]
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
 
 
 def _outward(text: str, place: int, step: int) -> int:

@@ -1,20 +1,18 @@
 """Raw medical text from files: text, Markdown, lines of JSON, HTML, PDF, and these compressed."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmedllm.corpus.compressed import COMPRESSED, open_any
+from jmedllm.corpus.compressed import open_any
 from jmedllm.corpus.decode import decode
 from jmedllm.corpus.html import html_text
+from jmedllm.corpus.inputs import LINES, find_files, kind
 from jmedllm.corpus.pdf import pdf_text
 from jmedllm.errors import InputError, unknown
-
-LINES = (".jsonl", ".ndjson")
-KINDS = (*LINES, ".txt", ".md", ".html", ".htm", ".pdf")
 
 _BUFFER = 1 << 20
 
@@ -58,37 +56,6 @@ class Extent:
     start: int = 0
     end: int | None = None
     line: int = 1
-
-
-def kind(path: Path) -> str | None:
-    """What a file holds, by its name, as one of `KINDS`; None if it is none of them."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in KINDS else None
-
-
-def find_files(inputs: Sequence[Path]) -> list[Path]:
-    """The readable files among the inputs and below their folders: inputs in order, files of a folder by name.
-
-    Raises:
-        InputError: an input is missing, or none of its files is of a kind that is read.
-    """
-    known = f"{', '.join(KINDS)}, also as {' or '.join(COMPRESSED)}"
-    found: dict[Path, None] = {}
-    for path in inputs:
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if kind(file) and file.is_file())
-            if not files:
-                raise InputError(f"corpus {path}: no file below this folder can be read; these can: {known}")
-        elif not path.exists():
-            raise InputError(f"corpus {path}: no such file or folder")
-        elif not kind(path):
-            raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; these can be: {known}")
-        else:
-            files = [path]
-        found |= dict.fromkeys(files)
-    return list(found)
 
 
 def read_documents(path: Path, field: str = "text") -> Iterator[Document]:

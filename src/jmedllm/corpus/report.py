@@ -5,16 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from jmedllm.corpus.inputs import NAME
 from jmedllm.corpus.steps import Workshop
 from jmedllm.corpus.summary import Summary
 from jmedllm.corpus.tally import Amount, Column, Step
 from jmedllm.files import atomic_file, read_json, to_json, write_atomic
 
-NAME = "corpus.json"
-"""Written last: where it is, the corpus is whole."""
-
 STEPS: tuple[Step, ...] = get_args(Step)
 BY: Mapping[str, Column] = {"language": "language", "source": "source", "licence": "license"}
+ARROW = " → "
 _TOLD = 10
 _LARGEST = 30
 _EXAMPLE_CHARACTERS = 60
@@ -58,12 +57,21 @@ def markdown(summary: Summary) -> str:
         for rule, done in summary.cleaning.items()
     ]
     searched = ", ".join(f"{name} ({count:,})" for name, count in summary.questions.items())
+    repeated = [
+        f"- {where} repeats {of}" + f" to {similarity:.0%}" * (similarity < 1)
+        for where, of, similarity in summary.duplicates_named[:_TOLD]
+    ]
     leaked = [
-        f"- {name}: {each['items']:,} items in {each['spans']:,} spans" for name, each in summary.leaked.items()
+        f"- {name}: items {each['items']:,}, places {each['places']:,}" for name, each in summary.leaked.items()
+    ]
+    given_away = [
+        f"- {where} gives away {question}: `{_short(text)}`"
+        for where, question, text in summary.leaked_named[:_TOLD]
     ]
     parts = [
         ["# Corpus", "", f"{len(summary.inputs):,} files, read by jmedllm {summary.version}."],
         ["What is left behind each step:", "", *_table("", tally.by(), tokens)],
+        [f"In each cell below: {ARROW.join(STEPS)}."],
         *(
             [f"## By {heading}", "", *_table(heading, tally.by(column), tokens)]
             for heading, column in BY.items()
@@ -72,9 +80,9 @@ def markdown(summary: Summary) -> str:
         ["## Cleaned", "", "| rule | pieces | characters | for example |", "|---|---:|---:|---|", *cleaning],
         [f"Documents of which nothing was left: {summary.emptied:,}."],
         ["## Duplicates", "", f"{summary.duplicates['exact']:,} documents repeat an earlier one,"
-         f" {summary.duplicates['near']:,} nearly so; they are left out."],
+         f" {summary.duplicates['near']:,} nearly so; they are left out.", *repeated],
         ["## Exam questions", "", f"Searched for: {searched}." if searched else "No benchmark is installed: the"
-         " corpus was searched for no question.", *leaked],
+         " corpus was searched for no question.", *leaked, *given_away],
         ["Places, texts and questions are in removed.jsonl, hashes of all files in corpus.json."],
     ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -109,14 +117,13 @@ def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[Step, Amount]], 
             for step in STEPS:
                 yield f"| {step} | {' | '.join(_cells(steps.get(step, Amount()), units))} |"
         return
-    yield f"| {heading} | {' | '.join(f'{unit} {end}' for unit in units for end in ('read', 'kept'))} |"
-    yield "|---|" + "---:|" * (2 * len(units))
+    yield f"| {heading} | {' | '.join(units)} |"
+    yield "|---|" + "---:|" * len(units)
     for (name,), steps in list(rows.items())[:_LARGEST]:
-        first, last = (_cells(steps.get(step, Amount()), units) for step in (STEPS[0], STEPS[-1]))
-        pairs = [cell for both in zip(first, last, strict=True) for cell in both]
-        yield f"| {_plain(name)} | {' | '.join(pairs)} |"
+        behind = [_cells(steps.get(step, Amount()), units) for step in STEPS]
+        yield f"| {_plain(name)} | {' | '.join(map(ARROW.join, zip(*behind, strict=True)))} |"
     if len(rows) > _LARGEST:
-        yield f"| and {len(rows) - _LARGEST:,} more, see corpus.json |" + " |" * (2 * len(units))
+        yield f"| and {len(rows) - _LARGEST:,} more, see corpus.json |" + " |" * len(units)
 
 
 def _cells(amount: Amount, units: tuple[str, ...]) -> list[str]:
@@ -124,7 +131,11 @@ def _cells(amount: Amount, units: tuple[str, ...]) -> list[str]:
 
 
 def _example(examples: list[list[str]]) -> str:
-    return f"`{_plain(examples[0][1])[:_EXAMPLE_CHARACTERS]}`" if examples else ""
+    return f"`{_short(examples[0][1])}`" if examples else ""
+
+
+def _short(text: str) -> str:
+    return _plain(text)[:_EXAMPLE_CHARACTERS]
 
 
 def _plain(text: str) -> str:

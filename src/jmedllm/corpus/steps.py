@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.corpus.clean import Cleaned, clean
-from jmedllm.corpus.decontaminate import cut, find
+from jmedllm.corpus.decontaminate import Hit, cut, find, removed
 from jmedllm.corpus.dedup import Signature, signature
 from jmedllm.corpus.documents import as_line, as_row
 from jmedllm.corpus.evidence import Leaks, load
@@ -93,9 +93,8 @@ def finish(number: int, workshop: Workshop) -> None:
             tally.add("deduplicate", document, tag, Amount(1, len(document.text), tokens))
             hits = find(leaks, document.text)
             leaked += [
-                {"where": document.where, "benchmark": hit.benchmark, "question": hit.question}
-                | {"text": document.text[hit.start : hit.end]}
-                for hit in hits
+                {"where": document.where, "text": text, "questions": [_named(document, hit) for hit in inside]}
+                for text, inside in removed(document.text, hits)
             ]
             pieces = cut(document.text, hits) if hits else [document.text]
             for order, piece in enumerate(pieces, 1):
@@ -106,6 +105,12 @@ def finish(number: int, workshop: Workshop) -> None:
                 written += 1
     report = {"documents": written, "counts": tally.rows(), "leaked": leaked}
     write_atomic(workshop.file(number, "finished.json"), to_json(report) + "\n")
+
+
+def _named(document: Document, hit: Hit) -> dict[str, str]:
+    """A hit with the words that gave the question away."""
+    found = document.text[hit.start : hit.end]
+    return {"benchmark": hit.benchmark, "question": hit.question, "text": found}
 
 
 def signatures(path: Path) -> Iterator[Signature]:
@@ -181,5 +186,6 @@ def _counter(tokenizer: Path | None) -> Callable[[str], int]:
     from tokenizers import Tokenizer
 
     loaded = Tokenizer.from_file(str(tokenizer))
+    loaded.no_truncation()
     # The batch call leaves out offsets, which take as long as the ids.
     return lambda text: len(loaded.encode_batch_fast([text], add_special_tokens=False)[0].ids)

@@ -10,7 +10,7 @@ from jmedllm.corpus.tally import Tally
 from jmedllm.files import read_json
 
 EXAMPLES = 20
-"""Pieces of each cleaning rule that are shown."""
+"""Removed pieces of each kind that are shown."""
 
 UNREAD = 1000
 """Unread files and lines that are named; all are counted."""
@@ -34,7 +34,9 @@ class Summary:
         cleaning: for each rule the pieces it took out or changed, their characters, and examples with places.
         emptied: documents of which cleaning left nothing.
         duplicates: documents left out that are the same as an earlier one ("exact") or nearly ("near").
-        leaked: for each benchmark the items that were found and the spans that were cut out for them.
+        duplicates_named: the first of them, each with the document it repeats and their similarity.
+        leaked: for each benchmark the items that were found and the places they were found in.
+        leaked_named: the first places, each with the item and the words that give it away.
     """
 
     identity: str
@@ -49,7 +51,9 @@ class Summary:
     cleaning: dict[str, dict[str, Any]]
     emptied: int
     duplicates: dict[str, int]
+    duplicates_named: list[list[Any]]
     leaked: dict[str, dict[str, int]]
+    leaked_named: list[list[str]]
 
     @property
     def tally(self) -> Tally:
@@ -63,7 +67,8 @@ def gather(workshop: Workshop, numbers: Sequence[int]) -> dict[str, Any]:
     """Sum up the reports of finished parts: all that a Summary says of them."""
     tally, unread, emptied = Tally(), list[list[str]](), 0
     cleaning, items = dict[str, dict[str, Any]](), dict[str, set[str]]()
-    duplicates, spans = Counter({"exact": 0, "near": 0}), Counter[str]()
+    duplicates, places = Counter({"exact": 0, "near": 0}), Counter[str]()
+    repeated, given_away = list[list[Any]](), list[list[str]]()
     for number in numbers:
         first = read_json(workshop.file(number, "cleaned.json"))
         last = read_json(workshop.file(number, "finished.json"))
@@ -77,9 +82,12 @@ def gather(workshop: Workshop, numbers: Sequence[int]) -> dict[str, Any]:
             whole["examples"] = (whole["examples"] + done["examples"])[:EXAMPLES]
         for each in read_json(workshop.file(number, "duplicates.json")).values():
             duplicates["exact" if each["similarity"] == 1 else "near"] += 1
-        for hit in last["leaked"]:
-            spans[hit["benchmark"]] += 1
-            items.setdefault(hit["benchmark"], set()).add(hit["question"])
+            repeated.append([each["where"], each["of"], each["similarity"]])
+        for stretch in last["leaked"]:
+            for hit in stretch["questions"]:
+                places[hit["benchmark"]] += 1
+                items.setdefault(hit["benchmark"], set()).add(hit["question"])
+                given_away.append([stretch["where"], f"{hit['benchmark']} {hit['question']}", hit["text"]])
     return {
         "counts": tally.rows(),
         "unread": len(unread),
@@ -87,5 +95,7 @@ def gather(workshop: Workshop, numbers: Sequence[int]) -> dict[str, Any]:
         "cleaning": dict(sorted(cleaning.items())),
         "emptied": emptied,
         "duplicates": dict(duplicates),
-        "leaked": {name: {"items": len(items[name]), "spans": spans[name]} for name in sorted(items)},
+        "duplicates_named": repeated[:EXAMPLES],
+        "leaked": {name: {"items": len(items[name]), "places": places[name]} for name in sorted(items)},
+        "leaked_named": given_away[:EXAMPLES],
     }

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmedllm.corpus.compressed import is_compressed
-from jmedllm.corpus.read import LINES, Extent, find_files, kind, require_field
+from jmedllm.corpus.inputs import LINES, find_files, kind
+from jmedllm.corpus.read import Extent, require_field
 from jmedllm.errors import InputError
 
 PART_BYTES = 4 << 20

@@ -126,7 +126,7 @@ def _removed(built: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"Left out: {copies['exact']:,} documents that repeat another, {copies['near']:,} nearly so")
         lines.append(f"Emptied by cleaning: {corpus['emptied']:,} documents; not readable: {corpus['unread']:,}")
         lines += [
-            f"Cut out for {name}: {found['spans']:,} passages that give away {found['items']:,} of its items"
+            f"Cut out for {name}: {found['places']:,} passages that give away {found['items']:,} of its items"
             for name, found in corpus["leaked"].items()
         ]
         searched = ", ".join(f"{name} ({count:,} items)" for name, count in corpus["questions"].items())

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Literal
 
 from jmedllm.corpus import demo
-from jmedllm.corpus.build import FORMAT, Order, build, shards, sources
+from jmedllm.corpus.build import FORMAT, Order, build, shards
 from jmedllm.corpus.documents import Documents, as_line, open_documents
 from jmedllm.corpus.pack import document_rows, load_blocks, save_blocks
 from jmedllm.corpus.read import Document
@@ -109,7 +109,7 @@ def _hashes(run: Run, text: Text) -> dict[str, Any]:
     made: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
     if paths:
         asked = hash_text("".join(question_hash(question) for question in exam_questions(run)))
-        made |= {"files": survey(sources(paths), _field(run)).hashes, "questions": asked, "format": FORMAT}
+        made |= {"files": survey(paths, _field(run)).hashes, "questions": asked, "format": FORMAT}
     return made
 
 
