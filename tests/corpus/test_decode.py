@@ -74,6 +74,35 @@ def test_what_is_no_text_is_said(raw: bytes, message: str) -> None:
     assert str(error.value) == message
 
 
+ENGLISH = ("The patient’s blood sugar was high. " * 20).encode()
+BROKEN = {
+    "English, cut in a quote": (ENGLISH[:-20] + b"\xe2\x80", "UTF-8", len(ENGLISH) - 20),
+    "English, a byte overwritten": (ENGLISH.replace(b"\x80", b"Z", 1), "UTF-8", 11),
+    "English, the first quote late": (
+        b"x" * 30_000 + ENGLISH.replace(b"\x80", b"Z", 1),
+        "UTF-8",
+        30_011,
+    ),
+    "ten characters, cut": ("壊血病はビタミンＣ。".encode()[:-1], "UTF-8", 27),
+    "a dozen characters, a byte added": (
+        "壊血病は".encode() + b"\xff" + "欠乏で起こる。".encode(),
+        "UTF-8",
+        12,
+    ),
+    "a whole text, cut": (("壊血病はビタミンＣの欠乏。" * 90).encode()[:-2], "UTF-8", 3507),
+    "Shift-JIS, cut": (("壊血病はビタミンＣの欠乏。" * 9).encode("cp932")[:-1], "Shift-JIS", 232),
+    "EUC-JP, cut": (("壊血病はビタミンＣの欠乏。" * 9).encode("euc_jp")[:-1], "EUC-JP", 232),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_byte_does_not_make_it_another_encoding(name: str) -> None:
+    raw, encoding, offset = BROKEN[name]
+    with pytest.raises(InputError) as error:
+        decode(raw)
+    assert str(error.value) == f"is {encoding} with a broken byte at offset {offset}; mend or replace the file"
+
+
 @given(st.text())
 def test_utf_8_is_never_taken_for_anything_else(text: str) -> None:
     raw = text.encode()
@@ -90,13 +119,25 @@ def test_any_bytes_are_text_or_an_error(raw: bytes) -> None:
     assert "\ufffd" not in text or "\ufffd" in raw.decode(errors="ignore")
 
 
+def real_texts(shared: Path, source: str) -> list[str]:
+    name = {"ja": "ja_pharmacopoeia.jsonl", "en": "en_openstax_microbiology.jsonl"}[source]
+    lines = (shared / "corpus" / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("utf-8", "UTF-8"), ("cp932", "Shift-JIS"), ("euc_jp", "EUC-JP")])
+def test_real_texts_cut_in_mid_character_are_not_misread(shared: Path, encoding: str, named: str) -> None:
+    texts = [text[: text.rindex("．") + 1] for text in real_texts(shared, "ja") if "．" in text[100:]]
+    assert len(texts) > 100
+    for text in texts:
+        with pytest.raises(InputError, match=rf"^is {named} with a broken byte at "):
+            decode(text.encode(encoding, "ignore")[:-1])
+
+
 @pytest.mark.parametrize(("encoding", "source"), [("cp932", "ja"), ("euc_jp", "ja"), ("cp1252", "en")])
 def test_snippets_of_real_text(shared: Path, encoding: str, source: str) -> None:
     """Of 200 snippets of 32 characters from real corpora at most one is misread."""
-    name = {"ja": "ja_pharmacopoeia.jsonl", "en": "en_openstax_microbiology.jsonl"}[source]
-    lines = (shared / "corpus" / name).read_text(encoding="utf-8").splitlines()
-    texts = [json.loads(line)["text"] for line in lines]
-    random, right, count = Random(0), 0, 0
+    texts, random, right, count = real_texts(shared, source), Random(0), 0, 0
     while count < 200:
         text = random.choice(texts)
         start = random.randrange(max(1, len(text) - 32))

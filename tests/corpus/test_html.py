@@ -34,12 +34,36 @@ def test_the_text_of_a_page(name: str) -> None:
 @pytest.mark.parametrize(
     ("declared", "written"),
     [("Shift_JIS", "cp932"), ("x-sjis", "cp932"), ("EUC-JP", "euc_jp"), ("utf-8", "utf-8"), ("utf-8", "cp932"),
-     ("unknown", "euc_jp"), (None, "cp932")],
+     ("unknown", "euc_jp"), (None, "cp932"), ("iso-8859-1", "utf-8"), ("iso-8859-1", "cp932"),
+     ("Shift_JIS", "utf-8"), ("EUC-JP", "utf-8-sig"), ("utf-8", "utf-16"), ("utf-16", "cp932"),
+     ("undefined", "utf-8"), ("undefined", "cp932"), ("idna", "euc_jp"), ("rot13", "cp932"), (None, "iso2022_jp")],
 )  # fmt: skip
-def test_the_declared_encoding_is_tried_first(declared: str | None, written: str) -> None:
-    meta = f'<meta http-equiv="Content-Type" content="text/html; charset={declared}">' if declared else ""
-    page = f"<html><head>{meta}</head><body><p>壊血病はビタミンCの欠乏で起こる。</p></body></html>"
+def test_a_page_is_read_whatever_it_declares(declared: str | None, written: str) -> None:
+    page = f"<html><head>{meta(declared)}</head><body><p>壊血病はビタミンCの欠乏で起こる。</p></body></html>"
     assert html_text(page.encode(written))[0] == "壊血病はビタミンCの欠乏で起こる。"
+
+
+@pytest.mark.parametrize(
+    ("declared", "written"),
+    [("utf-16", "ascii"), ("undefined", "ascii"), ("iso-8859-1", "cp1252"), ("gb18030", "gb18030")],
+)
+def test_a_western_or_chinese_page_is_read_whatever_it_declares(declared: str, written: str) -> None:
+    text = {"ascii": "Scurvy is rare", "cp1252": "It’s a naïve T cell.", "gb18030": "坏血病由缺乏维生素引"}[
+        written
+    ]
+    page = f"<html><head>{meta(declared)}</head><body><p>{text}</p></body></html>"
+    assert html_text(page.encode(written))[0] == text
+
+
+def test_a_broken_byte_of_utf_8_is_said_whatever_the_page_declares() -> None:
+    page = f"<html><head>{meta('iso-8859-1')}</head><body><p>尿糖と血糖を測る。</p></body></html>".encode()
+    with pytest.raises(InputError, match=r"^is UTF-8 with a broken byte at offset 115; mend or replace the file$"):
+        html_text(page.replace("を".encode(), b"\xff"))
+
+
+def meta(charset: str | None) -> str:
+    declared = f'<meta http-equiv="Content-Type" content="text/html; charset={charset}">'
+    return declared if charset else ""
 
 
 @pytest.mark.parametrize("page", ["", "<html><body><nav>ホーム</nav><script>draw()</script></body></html>"])

@@ -6,11 +6,12 @@ from jmedllm.errors import InputError
 
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _JIS_ESCAPE = re.compile(rb"\x1b\$[@B]")
-_LEGACY = ("cp932", "euc_jp", "cp1252")
-"""Shift-JIS as Windows writes it, EUC-JP, and the Western encoding of Windows; the first wins a tie."""
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_NAMES = {"cp932": "Shift-JIS", "euc_jp": "EUC-JP", "cp1252": "Windows-1252", "utf-8": "UTF-8"}
+"""Where two are as likely, the first."""
 
 _EVIDENCE = 20_000
-"""Bytes of a text that are judged: more would not change the verdict."""
+"""Characters of a text that are judged, from the first beyond ASCII: more would not change the verdict."""
 
 _KINDS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"[\u3040-\u30ff\u3000-\u3002\u300c-\u300f\u3010\u3011]"), 2.0),  # kana, 、。「」
@@ -19,7 +20,9 @@ _KINDS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"(?<=[a-zA-Z])[\u4e00-\u9fff](?=[a-zA-Z ])"), -1.0),  # it’s, misread as it痴
     (re.compile(r"(?<![^\x00-\x7f])[\u00b0-\u00ff\u2013-\u2026](?![^\x00-\x7f])"), 1.5),  # naïve, it’s
     (re.compile(r"[\uff61-\uff9f]"), -1.0),  # half-width kana: what every wrong guess is full of
-    (re.compile(r"[\u0080-\u009f\ue000-\uf8ff\ufffd]"), -5.0),
+    (re.compile(r"[\u7e3a\u7e67\u7e5d\u7ab6]|\u00e2\u20ac"), -3.0),  # 縺, 繧, 繝, 窶, â€: UTF-8 misread
+    (re.compile(r"[\u0080-\u009f\ue000-\uf8ff]"), -5.0),
+    (re.compile(r"\ufffd"), -1.0),  # a broken byte
 )
 """What characters beyond ASCII say for an encoding, where they stand; the mean decides."""
 
@@ -28,11 +31,12 @@ def decode(raw: bytes) -> tuple[str, str]:
     """Decode a whole text; returns it and the name of its encoding.
 
     A byte order mark or the escapes of ISO-2022-JP say it all. Valid UTF-8 is UTF-8: no Japanese text in another
-    encoding is. Otherwise each of CP932, EUC-JP and Windows-1252 that reads the bytes without an error is judged
-    by the kind of characters it makes of them. A document is whole or not read: nothing is replaced by U+FFFD.
+    encoding is. Otherwise UTF-8, CP932, EUC-JP and Windows-1252 are judged by the kind of characters that each
+    makes of the bytes, broken ones among them: a broken byte of UTF-8 must not make a text of another encoding. A
+    document is whole or not read: nothing is replaced by U+FFFD.
 
     Raises:
-        InputError: no encoding reads it.
+        InputError: no encoding reads it, or the likeliest reads it but for broken bytes.
     """
     for mark, name in _MARKS:
         if raw.startswith(mark):
@@ -41,20 +45,25 @@ def decode(raw: bytes) -> tuple[str, str]:
         return _strictly(raw, "iso2022_jp_2"), "iso2022_jp"
     try:
         return raw.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        pass
-    found = {name: text for name in _LEGACY if (text := _maybe(raw, name)) is not None}
-    if not found or b"\0" in raw[:_EVIDENCE]:
-        raise InputError("is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8")
-    name = max(found, key=lambda name: _likelihood(found[name][:_EVIDENCE]))
-    return found[name], name
-
-
-def _maybe(raw: bytes, name: str) -> str | None:
+    except UnicodeDecodeError as error:
+        cut = error.reason == "unexpected end of data" and error.start < len(raw) - 1
+    name = "utf-8" if cut else _likeliest(raw)
     try:
-        return raw.decode(name)
-    except UnicodeDecodeError:
-        return None
+        return raw.decode(name), name
+    except UnicodeDecodeError as error:
+        place = f"a broken byte at offset {error.start}"
+        raise InputError(f"is {_NAMES[name]} with {place}; mend or replace the file") from error
+
+
+def _likeliest(raw: bytes) -> str:
+    beyond = _BEYOND_ASCII.search(raw)
+    start = max(0, beyond.start() - 1) if beyond else 0
+    readings = {name: raw.decode(name, "replace") for name in _NAMES}
+    likelihoods = {name: _likelihood(text[start : start + _EVIDENCE]) for name, text in readings.items()}
+    name = max(_NAMES, key=lambda name: (likelihoods[name], "\ufffd" not in readings[name]))
+    if b"\0" in raw[:_EVIDENCE] or ("\ufffd" in readings[name] and likelihoods[name] <= 0):
+        raise InputError("is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8")
+    return name
 
 
 def _strictly(raw: bytes, name: str) -> str:

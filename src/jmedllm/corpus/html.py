@@ -6,6 +6,7 @@ and kept the navigation of short pages, and it brings twelve packages along.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from jmedllm.corpus.decode import decode
@@ -27,6 +28,11 @@ _INLINE = frozenset(
 )  # fmt: skip
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
 _SHIFT_JIS = frozenset(("shift_jis", "shift-jis", "x-sjis", "sjis", "windows-31j", "ms_kanji"))
+_SAYS_NOTHING = frozenset(
+    ("", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252", "cp1252", "utf-16",
+     "utf-16le", "utf-16be", "unicode")
+)  # fmt: skip
+"""What servers and editors declare unasked, or what no page can be that declares it in bytes of ASCII."""
 
 _LINKS = 4
 _LINKED = 0.8
@@ -65,13 +71,20 @@ def html_text(raw: bytes) -> tuple[str, str]:
 
 
 def _decoded(raw: bytes) -> str:
-    """Decode by what the page declares, if that reads it; pages that declare a wrong encoding are common."""
+    """Decode as any text, but other than UTF-8 by what the page declares, if that reads it."""
     declared = _CHARSET.search(raw[:4096])
     name = declared[1].decode("ascii").lower() if declared else ""
-    try:
-        return raw.decode("cp932" if name in _SHIFT_JIS else name or "utf-8")
-    except (UnicodeDecodeError, LookupError):
-        return decode(raw)[0]
+    if name not in _SAYS_NOTHING and not _is_utf_8(raw):
+        with suppress(UnicodeError, LookupError):  # many pages declare a wrong encoding, or none that there is
+            return raw.decode("cp932" if name in _SHIFT_JIS else name)
+    return decode(raw)[0]
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    with suppress(UnicodeDecodeError):
+        raw.decode()
+        return True
+    return False
 
 
 def _is_menu(node: Any) -> bool:
