@@ -10,6 +10,8 @@ CASES = {
     "full-width letters and digits": ("ＨｂＡ１ｃ　６．５％", "HbA1c 6.5%"),
     "half-width kana": ("ﾋﾞﾀﾐﾝとﾊﾟｯﾁ｡", "ビタミンとパッチ。"),
     "full-width signs of formulas": ("Ｓ－１＋ＣＤＤＰ＝Ａ／Ｂ", "S-1+CDDP=A/B"),
+    "comparison signs": ("ｐ＜０．０５、Ａ＞Ｂ", "p<0.05、A>B"),
+    "full-width angle brackets": ("＜Ａ＞群と＜Ｂ＞群、ｐ＜０．０５", "＜A＞群と＜B＞群、p<0.05"),
     "numbers with points, commas and times": ("１，０００　３．５　１０：３０", "1,000 3.5 10:30"),
     "Japanese punctuation": ("（男性），７０歳．何か？～です！", "（男性），70歳．何か？～です！"),
     "radicals from a PDF": ("⼈⼯⾎管", "人工血管"),
@@ -41,7 +43,7 @@ def test_what_means_something_stays(text: str) -> None:
     assert normalise(text) == text
 
 
-WILD = st.one_of(st.characters(), st.sampled_from("ｶﾞﾊﾟか゛\u3099１２．，\u2126e\u0301\r\n\u00ad"))
+WILD = st.one_of(st.characters(), st.sampled_from("ｶﾞﾊﾟか゛\u3099\u0338＜＞１２．，\u2126e\u0301\r\n\u00ad"))
 
 
 @given(st.text(alphabet=WILD))

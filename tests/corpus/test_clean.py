@@ -21,6 +21,7 @@ RULES = {
     "a statute's anchor and article": ('<a id="第一条"></a>\n**第一条**\nこの法律は、', "第一条\nこの法律は、"),
     "an anchor inside a sentence": ('前項の<a id="第二条"></a>\n**第二条**第一項', "前項の\n第二条第一項"),
     "a link to a statute": ("[介護保険法](./409AC.md#第一条)（平成九年）", "介護保険法（平成九年）"),
+    "links to pages and files": ("[a](b/c.html)[d](../e/f)[g](//x.org)[h](#i)[j](k.md#l)[m](n.com/o)", "adghjm"),
     "a link with brackets in its target": ("see [scurvy](https://x.org/a_(b)) here", "see scurvy here"),
     "a list of links": ("本文。\n- [水道法](./332AC.md) (1箇所)\n- [老人福祉法](./338AC.md)\n後", "本文。\n後"),
     "back references": (f"終わり。\n\n{REFERENCES}", "終わり。"),
@@ -30,6 +31,8 @@ RULES = {
     "an address at the end of a sentence": ("Visit www.nutrition.gov.", "Visit ."),
     "a comment": ("a<!-- not\nshown -->b", "ab"),
     "tags": ("一行目<br>二行目<span class='x'>。</span>", "一行目\n二行目。"),
+    "bold and italics of one letter": ("<b>要点</b>、<I>p</I>値<a href='x'>表</a><p>次</p>", "要点、p値表\n次"),
+    "one letter that no tag closes": ("<A>群と<b>太</b>と<B>群、<P>は計画", "<A>群と太と<B>群、<P>は計画"),
     "exponents in tags": ("10<sup>3</sup>個 H<sub>2</sub>O HbA<sub>1c</sub>", "10³個 H₂O HbA1c"),
     "entities": ("37&nbsp;&deg;C &lt; 38 &amp; &#12354;", "37 °C < 38 & あ"),
     "navigation in Japanese": ("ページの先頭へ戻る\n糖尿病とは\n＜前のページ\nサイトマップ", "糖尿病とは"),
@@ -49,6 +52,12 @@ def test_rule(name: str) -> None:
 
 
 KEPT = [
+    "＜A＞群と＜B＞群に分けた",
+    "治療群＜I＞と対照群＜U＞、＜p＞0.05",
+    "<A>群と<B>群に分けた",
+    "[Na+](mmol/L)は140、[Ca](mg/dL)",
+    "[Cl-](mEq/L) 102、[WBC](/μL) 5000",
+    "[CI](0.95)、[dose](0.5mg)、[Fe](.5)",
     "p < 0.05 and x > 3",
     "2**3 * 4**5 は計算式",
     "[Fe(CN)6](4-)",

@@ -19,7 +19,7 @@ _IN_FORM_ALONE = (
     (0xF900, 0xFAD9),  # compatibility ideographs
     (0xFB00, 0xFB06),  # ligatures: ﬁ, ﬂ
 )
-_FULL_WIDTH_SIGNS = "％＋－＝＜＞／＊＆＠＃＄＼＾＿｜"
+_FULL_WIDTH_SIGNS = "％＋－＝／＊＆＠＃＄＼＾＿｜"
 """Full-width forms that are no punctuation of Japanese sentences, as （），．：；！？［］｛｝～ are."""
 
 _SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -53,12 +53,16 @@ _APART = re.compile(r"[^\u2126\u212a\u212b]+")
 """All but the signs of ohm, kelvin and ångström, which even canonical normalisation makes letters."""
 
 _BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[．，：](?=[0-9])")
-_ASCII = str.maketrans("．，：", ".,:")
+_COMPARING = re.compile(r"(＜[^＜＞\n、。，,]+＞)|[＜＞]")
+"""＜ and ＞ where they compare (p＜0.05); as brackets (＜A＞群) they stay, or they would look like tags."""
+
+_ASCII = str.maketrans("．，：＜＞", ".,:<>")
 
 
 def normalise(text: str) -> str:
     """Bring each character into one form. Idempotent; line ends become "\\n", and page breaks ("\\f") stay."""
     text = _BROKEN_WORD.sub("\u2010", text.replace("\r\n", "\n")).translate(_TABLE)
     text = _HALF_WIDTH_KANA.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
+    text = _COMPARING.sub(lambda sign: sign[1] or sign[0].translate(_ASCII), text)
     text = _APART.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
     return _BETWEEN_DIGITS.sub(lambda sign: sign[0].translate(_ASCII), text)
