@@ -127,7 +127,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="tasks at once")
     options = parser.parse_args()
     before = None
-    steps = stages(find_files(options.input), options.data, options.output, options.tasks)
+    try:
+        files = find_files(options.input)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    if not options.data.is_dir():
+        sys.exit(f"error: --data {options.data}: no such folder, so there would be no exam to search for")
+    steps = stages(files, options.data, options.output, options.tasks)
     for number, (pipeline, tasks) in enumerate(steps):
         logs = options.output.with_name(f"{options.output.name}.logs") / str(number)
         before = LocalPipelineExecutor(

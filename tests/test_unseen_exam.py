@@ -1,6 +1,7 @@
 """A recipe that trains on its exam is refused, before stage 1 and again before stage 2."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,28 @@ def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step)
     with pytest.raises(InputError, match="1 of the questions to train on are exam items: train copied is exam q0"):
         step.perform(tiny(tmp_path, tiny_model, train, exam), "identity")
     assert not (tmp_path / "run" / "mpeft" / "adapter").exists()
+
+
+@pytest.mark.parametrize("form", ["instruction", "messages"])
+def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_model: Path, form: str) -> None:
+    exam = own_exam(tmp_path / "exam.jsonl", count=1)
+    question = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])["question"]
+    rows = {
+        "instruction": {"instruction": "次の問いに答えてください。", "input": question, "output": "a"},
+        "messages": {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "a"}]},
+    }
+    file = tmp_path / "instructions.jsonl"
+    file.write_text(json.dumps(rows[form], ensure_ascii=False) + "\n", encoding="utf-8")
+    train = own_exam(tmp_path / "train.jsonl", count=0)
+    run = tiny(tmp_path, tiny_model, train, exam)
+    recipe = run.recipe.model_copy(
+        update={"mpeft": run.recipe.mpeft.model_copy(update={"questions": [], "instructions": [str(file)]})}
+    )
+    with pytest.raises(InputError) as error:
+        corpus.STEP.perform(replace(run, recipe=recipe), "identity")
+    assert str(error.value) == (
+        f"mpeft.instructions: exam items in 1 of them: {file}:1 gives away exam q0; take them out"
+    )
 
 
 def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:

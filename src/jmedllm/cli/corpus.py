@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jmedllm.errors import InputError
+
 corpus_app = typer.Typer(help="Raw medical text: make a clean corpus of it.", no_args_is_help=True)
 
 
@@ -24,8 +26,9 @@ def corpus_build(
     more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", hidden=True)] = None,
     field: Annotated[str, typer.Option(help="Key of the text in lines of JSON.")] = "text",
     data: Annotated[
-        Path, typer.Option(help="Data directory: text of its exams is cut out.", envvar="JMEDLLM_DATA")
-    ] = Path("data"),
+        Path | None,
+        typer.Option(help="Data directory [data]: text of its exams is cut out.", envvar="JMEDLLM_DATA"),
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="Count tokens, too: directory of a model or tokenizer.")
     ] = None,
@@ -37,7 +40,11 @@ def corpus_build(
     from jmedllm.corpus.spread import available_processes
     from jmedllm.data.installed import test_questions
 
+    if data is not None and not data.is_dir():
+        raise InputError(f"--data {data}: no such folder, so there would be no exam to search for")
     order = Order((*inputs, *(more or ())), field, tokenizer_file(tokenizer) if tokenizer else None)
-    summary = build(order, test_questions(data), output, processes or available_processes())
+    summary = build(order, test_questions(data or Path("data")), output, processes or available_processes())
     typer.echo(in_words(summary))
+    if not summary.questions:
+        typer.secho("no exam was searched for: there is none in data/; choose --data", err=True, fg="yellow")
     typer.echo(f"corpus: {output}, report: {output / 'corpus.md'}", err=True)

@@ -1,4 +1,4 @@
-"""Questions to train on that are items of an exam."""
+"""What is to be trained on in stage 2 and stands in an exam."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,15 +34,33 @@ def require_unseen(train: Iterable[Question], exam: Sequence[Question]) -> None:
     seen = list(exam_items(train, exam))
     if not seen:
         return
-    named = "; ".join(
-        f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}"
-        for each in seen[:MOST_NAMED]
-    )
-    more = f" and {len(seen) - MOST_NAMED:,} more" * (len(seen) > MOST_NAMED)
+    named = [
+        f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in seen
+    ]
     raise InputError(
-        f"mpeft.questions: {len(seen):,} of the questions to train on are exam items: {named}{more}; "
+        f"mpeft.questions: {len(seen):,} of the questions to train on are exam items: {_first(named)}; "
         "train on a .jsonl file of your own without them"
     )
+
+
+def require_unseen_in(texts: Iterable[tuple[str, str]], exam: Sequence[Question]) -> None:
+    """Check that no text to train on gives an exam item away, by the measure that a corpus is cleaned by.
+
+    Args:
+        texts: name and text of each.
+
+    Raises:
+        InputError: some do; names each with its item.
+    """
+    leaks = index(exam)
+    found = ((name, find(leaks, text)) for name, text in texts)
+    named = [f"{name} gives away {hits[0].benchmark} {hits[0].question}" for name, hits in found if hits]
+    if named:
+        raise InputError(f"mpeft.instructions: exam items in {len(named):,} of them: {_first(named)}; take them out")
+
+
+def _first(named: Sequence[str]) -> str:
+    return "; ".join(named[:MOST_NAMED]) + f" and {len(named) - MOST_NAMED:,} more" * (len(named) > MOST_NAMED)
 
 
 def exam_items(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Seen]:

@@ -56,6 +56,19 @@ def size(tokenizer: Tokenizer) -> int:
     return max(numbers) + 1
 
 
+def require_extendable(tokenizer: Tokenizer) -> None:
+    """Check that new tokens can be added to a tokenizer.
+
+    Raises:
+        InputError: it is no byte-level BPE.
+    """
+    if scheme(tokenizer) != "byte-level" or type(tokenizer.backend_tokenizer.model).__name__ != "BPE":
+        raise InputError(
+            f"tokenizer {tokenizer.name_or_path}: only a byte-level BPE, as of Qwen2 or Llama 3, can be extended; "
+            "leave corpus.vocabulary out"
+        )
+
+
 def learn(tokenizer: Tokenizer, texts: Iterable[str], count: int) -> list[Merge]:
     """Merges that bring at most `count` new tokens, the most saving first; the same from texts in any order.
 
@@ -64,11 +77,7 @@ def learn(tokenizer: Tokenizer, texts: Iterable[str], count: int) -> list[Merge]
     Raises:
         InputError: the tokenizer is no byte-level BPE, or nothing in the texts can be joined.
     """
-    if scheme(tokenizer) != "byte-level" or type(tokenizer.backend_tokenizer.model).__name__ != "BPE":
-        raise InputError(
-            f"tokenizer {tokenizer.name_or_path}: only a byte-level BPE, as of Qwen2 or Llama 3, can be extended; "
-            "leave corpus.vocabulary out"
-        )
+    require_extendable(tokenizer)
     merges = learn_merges(words(tokenizer, texts), pieces(tokenizer), count)
     if not merges:
         raise InputError(

@@ -21,7 +21,7 @@ from jmedllm.recipe import Corpus, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import base_folder, start_folder
 from jmedllm.stages.questions import exam_questions, require_unseen_exam
-from jmedllm.stages.vocabulary import extend_base
+from jmedllm.stages.vocabulary import extend_base, require_extendable_base
 from jmedllm.training.holding import OTHER, is_held_out
 from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
 
@@ -96,7 +96,12 @@ def _make(run: Run, text: Text) -> dict[str, int]:
     processes = run.recipe.threads or available_processes()
     summary = build(order, exam_questions(run), run.folder / "corpus" / text, processes)
     leaked = sum(each["items"] for each in summary.leaked.values())
-    return {"unread": summary.unread, "duplicates": sum(summary.duplicates.values()), "exam_items_cut_out": leaked}
+    return {
+        "unread": summary.unread,
+        "duplicates": sum(summary.duplicates.values()),
+        "exams_searched_for": len(summary.questions),
+        "exam_items_cut_out": leaked,
+    }
 
 
 def _field(run: Run) -> str:
@@ -146,6 +151,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     recipe, base = run.recipe, base_folder(run)
     require_unseen_exam(run)  # told now, and not after days of stage 1
+    require_extendable_base(run)
     folder = own_folder(run.folder / "corpus", identity)
     removed = _make(run, "medical")
     _make(run, "general")

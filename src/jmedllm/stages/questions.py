@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jmedllm.corpus.unseen import require_unseen
+from jmedllm.corpus.unseen import require_unseen, require_unseen_in
 from jmedllm.data.installed import installed_tests, test_questions
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.examine import split_language
 from jmedllm.exam.question import Question
 from jmedllm.exam.selection import select
 from jmedllm.run import Run
+from jmedllm.training.instructions import read_instructions
 
 
 def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
@@ -24,13 +25,24 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
                 yield source.benchmark, question
 
 
+def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
+    """Name and whole text of each instruction that stage 2 trains on."""
+    for file in run.recipe.mpeft.instructions if run.recipe.mpeft else ():
+        for item in read_instructions(Path(file)):
+            yield item.name, item.text
+
+
 def require_unseen_exam(run: Run) -> None:
     """Check that stage 2 trains on no exam item.
 
     Raises:
-        InputError: it does; names each question with its item.
+        InputError: it does; names each question or instruction with its item.
     """
-    require_unseen((question for _, question in training_questions(run)), list(exam_questions(run)))
+    mpeft, exam = run.recipe.mpeft, list(exam_questions(run))
+    if mpeft and mpeft.questions:
+        require_unseen((question for _, question in training_questions(run)), exam)
+    if mpeft and mpeft.instructions:
+        require_unseen_in(_training_texts(run), exam)
 
 
 def exam_questions(run: Run) -> Iterator[Question]:

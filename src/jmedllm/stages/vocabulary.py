@@ -13,6 +13,19 @@ LEARNT_FROM = 16 << 20
 """UTF-8 bytes of text that tokens are learnt from at most; a pair that is frequent is so in these."""
 
 
+def require_extendable_base(run: Run) -> None:
+    """Check, before a corpus is made for days, that its tokens could be added to the base.
+
+    Raises:
+        InputError: they could not.
+    """
+    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.vocabulary import require_extendable
+
+    if run.recipe.corpus and run.recipe.corpus.vocabulary and not run.recipe.base.scratch:
+        require_extendable(load_tokenizer(base_folder(run)))
+
+
 def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
     """Write the model with new tokens that stage 1 starts from, where the recipe wants any.
 
@@ -45,7 +58,9 @@ def _japanese(documents: Documents) -> list[str]:
     texts, length = [], 0
     for number in Random(0).sample(range(len(documents)), len(documents)):
         document = documents[number]
-        if document.language == "ja" and length < LEARNT_FROM:
+        if document.language == "ja":
             texts.append(document.text)
             length += len(document.text.encode())
+        if length >= LEARNT_FROM:
+            break
     return texts

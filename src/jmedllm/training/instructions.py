@@ -25,6 +25,11 @@ class Conversation:
     messages: tuple[dict[str, str], ...]
 
     @property
+    def text(self) -> str:
+        """All that is said."""
+        return "\n".join(each["content"] for each in self.messages)
+
+    @property
     def language(self) -> Language:
         """Japanese if kana or kanji occur in what the users say, else English."""
         return language_of("\n".join(each["content"] for each in self.messages if each["role"] == "user"))

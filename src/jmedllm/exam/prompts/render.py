@@ -39,6 +39,11 @@ class Instruction:
     output: str
 
     @property
+    def text(self) -> str:
+        """All of it, as it would stand in a text."""
+        return "\n".join([self.instruction, self.input, self.output])
+
+    @property
     def language(self) -> Language:
         """Japanese if kana or kanji occur in the instruction, else English."""
         return language_of(self.instruction)
