@@ -19,18 +19,22 @@ NAMELESS = (
 PRIVATE = b"begincmap\n1 beginbfrange\n<3000> <30ff> <e000>\nendbfrange\nendcmap"
 
 
-def pdf(pages: Sequence[Sequence[str]], font: bytes = PREDEFINED) -> bytes:
-    """A PDF file of pages of lines."""
+SCAN = b"q 500 0 0 800 0 0 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
+"""What shows an image all over a page."""
+
+
+def pdf(pages: Sequence[Sequence[str] | None], font: bytes = PREDEFINED) -> bytes:
+    """A PDF file of pages of lines, or scanned where they are None."""
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", font, stream(PRIVATE)]
     for lines in pages:
         shown = b"".join(
             f"BT /F 10 Tf 1 0 0 1 40 {800 - 14 * number} Tm <{line.encode('utf-16-be').hex()}> Tj ET\n".encode()
-            for number, line in enumerate(lines)
+            for number, line in enumerate(lines or ())
         )
         objects += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 2000 842] /Contents {len(objects) + 2} 0 R "
             "/Resources << /Font << /F 3 0 R >> >> >>".encode(),
-            stream(shown),
+            stream(SCAN if lines is None else shown),
         ]
     kids = " ".join(f"{number} 0 R" for number in range(5, len(objects) + 1, 2))
     objects[1] = f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode()

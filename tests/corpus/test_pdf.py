@@ -10,7 +10,23 @@ from jmedllm.errors import InputError
 
 def test_pages_end_in_form_feeds() -> None:
     made = pdf([["糖尿病は、インスリンの", "作用不足で起こる。"], ["Scurvy is a lack of", "vitamin C."]])
-    assert pdf_text(made) == "糖尿病は、インスリンの\n作用不足で起こる。\fScurvy is a lack of\nvitamin C.\f"
+    assert pdf_text(made) == (
+        "糖尿病は、インスリンの\n作用不足で起こる。\fScurvy is a lack of\nvitamin C.\f",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pages", "gap"),
+    [
+        ([["壊血病"], *[None] * 9], "9 of 10 pages hold no text (scanned?); run OCR over the file first"),
+        ([["壊血病"], [], None], "1 of 3 pages hold no text (scanned?); run OCR over the file first"),
+        ([["壊血病"], []], None),
+    ],
+    ids=["scans behind a title page", "a scan and a blank page", "a blank page"],
+)
+def test_pages_without_text_are_told_beside_the_others(pages: list[list[str] | None], gap: str | None) -> None:
+    assert pdf_text(pdf(pages)) == ("壊血病" + "\f" * len(pages), gap)
 
 
 def test_a_report_of_three_pages_becomes_running_text() -> None:
@@ -20,7 +36,7 @@ def test_a_report_of_three_pages_becomes_running_text() -> None:
         ["合併症には網膜症、腎症及び神経障害があり、い", "ずれも罹病期間と血糖の管理の良否による。"],
     ]
     pages = [["糖尿病診療の手引き 2024年版", *lines, f"- {number} -"] for number, lines in enumerate(body, 11)]
-    cleaned = clean(pdf_text(pdf(pages)))
+    cleaned = clean(pdf_text(pdf(pages))[0])
     assert cleaned.text == "\n".join("".join(lines) for lines in body).replace("ＨｂＡ１ｃ", "HbA1c")
     assert {each.rule for each in cleaned.removed} == {"running head", "page number"}
 

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 from pdfs import pdf
 
+from jmedllm.corpus.compressed import open_any
 from jmedllm.corpus.inputs import find_files, kind
 from jmedllm.corpus.read import Document, Extent, Unread, read, read_documents, require_field
 from jmedllm.errors import InputError
@@ -32,6 +33,7 @@ LINES = {
     '{"id": 0, "text": ""}': Document("0", "", source="a.jsonl"),
     '{"id": null, "text": "x", "lang": null, "source": null}': Document("a.jsonl:1", "x", source="a.jsonl"),
     '{"text": "half a character: \\ud83d."}': Document("a.jsonl:1", "half a character: .", source="a.jsonl"),
+    '{"text": "x", "id": "7\\ud83d"}': Document("7", "x", source="a.jsonl"),
 }
 
 
@@ -88,6 +90,7 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     lines = ['{"text": "1"}', '{"text": "2"', "[3]", '{"text": 4}', "\xff\x00", "", '{"text": "7"}', "[" * 100_000]
+    lines.append('{"text": "9", "count": ' + "9" * 4301 + "}")
     file.write_bytes("\n".join(lines).encode("latin-1"))
     found = [
         each.text if isinstance(each, Document) else (each.where.removeprefix(str(file)), each.reason)
@@ -101,7 +104,26 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> Non
         (":5", "is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8"),
         "7",
         (":8", "broken JSON: nested too deeply"),
+        (":9", "broken JSON: a number of too many digits"),
     ]
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_lines_in_utf_16_are_said_once(tmp_path: Path, name: str, order: str) -> None:
+    file, lines = tmp_path / name, ("\ufeff" + '{"text": "壊血病。"}\n' * 3).encode(order)
+    file.write_bytes(gzip.compress(lines) if name.endswith("gz") else lines)
+    assert list(read(Extent(file))) == [Unread(str(file), "is UTF-16; convert it to UTF-8")]
+    assert list(read(Extent(file, lines.index(b"\n") + 1))) == []
+
+
+def test_a_pdf_that_is_scanned_in_part_is_read_and_told(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf([[TEXT], None]))
+    document, gap = read(Extent(tmp_path / "a.pdf"))
+    assert isinstance(document, Document) and document.text == f"{TEXT}\f\f"
+    assert gap == Unread(
+        str(tmp_path / "a.pdf"), "1 of 2 pages hold no text (scanned?); run OCR over the file first"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
@@ -127,9 +149,21 @@ def test_archives_behind_one_another_are_one_text(
     (tmp_path / name).write_bytes(pack("壊血".encode()) + pack("病".encode()))
     assert [document.text for document in read_documents(tmp_path)] == ["壊血病"]
     (tmp_path / name).write_bytes(pack("壊血病".encode())[:-3])
-    assert message(tmp_path, tmp_path).startswith(f"HERE/{name}: is torn: ")
+    torn = f"HERE/{name}: is torn: the file ends before its text does; nothing of it is read"
+    assert message(tmp_path, tmp_path) == torn
     (tmp_path / name).write_bytes(b"no archive")
     assert message(tmp_path, tmp_path).startswith(f"HERE/{name}: is broken: ")
+    assert message(tmp_path, tmp_path).endswith("; nothing of it is read")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)])
+def test_an_archive_gives_as_many_bytes_as_asked_for(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / name).write_bytes(pack(b"scurvy") + pack(b" is rare"))
+    with open_any(tmp_path / name) as handle:
+        found = [handle.read(size) for size in (2, 0, 9, -1, -1, 5)]
+    assert found == [b"sc", b"", b"urvy", b" is rare", b"", b""]
 
 
 def test_a_stretch_of_a_file_is_read_with_its_own_line_numbers(tmp_path: Path) -> None:
@@ -178,7 +212,7 @@ def test_a_wrong_field_name_ends_it_at_once(tmp_path: Path, content: str, field:
     assert str(error.value).startswith(f"{tmp_path / 'a.jsonl'}:{expected}")
 
 
-@pytest.mark.parametrize("content", ["", '{"text": ""}', "broken", "[1]"])
+@pytest.mark.parametrize("content", ["", '{"text": ""}', "broken", "[1]", "9" * 4301])
 def test_other_files_are_left_to_be_read(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.jsonl").write_text(content)
     require_field(tmp_path / "a.jsonl", "text")

@@ -1,6 +1,7 @@
 """Files compressed with gzip or Zstandard, read like any other; a torn one as far as it goes."""
 
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -44,6 +45,7 @@ class _Decompressed:
         self.decoder = self.new()
         self.unused = b""
         self.begun = False
+        self.text = BytesIO()
 
     def __enter__(self) -> "_Decompressed":
         return self
@@ -52,12 +54,14 @@ class _Decompressed:
         self.handle.close()
 
     def read(self, size: int = -1) -> bytes:
-        """At least one byte, but at the end; all of them where no size is given."""
+        """As many bytes or fewer, none only at the end; all of them where no size is given."""
         if size < 0:
-            return b"".join(iter(self._some, b""))
-        return self._some()
+            return b"".join((self.text.read(), *iter(lambda: self._some("nothing of it is read"), b"")))
+        if size and self.text.tell() == len(self.text.getbuffer()):
+            self.text = BytesIO(self._some("what follows is lost"))
+        return self.text.read(size)
 
-    def _some(self) -> bytes:
+    def _some(self, lost: str) -> bytes:
         import zstandard
 
         while data := self.unused or self.handle.read(_BUFFER):
@@ -67,12 +71,12 @@ class _Decompressed:
             try:
                 text: bytes = self.decoder.decompress(data)
             except (zlib.error, zstandard.ZstdError) as error:
-                raise InputError(f"is broken: {error}; what follows is lost") from None
+                raise InputError(f"is broken: {error}; {lost}") from None
             self.unused = self.decoder.unused_data
             if text:
                 return text
         if self.begun and not self.decoder.eof:
-            raise InputError("is torn: the file ends before its text does; what follows is lost")
+            raise InputError(f"is torn: the file ends before its text does; {lost}")
         return b""
 
 

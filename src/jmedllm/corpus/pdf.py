@@ -16,8 +16,8 @@ _UNREADABLE = 0.2
 """Share of characters without a meaning from which a text layer is of no use: its fonts name no characters."""
 
 
-def pdf_text(raw: bytes) -> str:
-    """The text of all pages, each ended by "\\f"; lines as they stand on the page.
+def pdf_text(raw: bytes) -> tuple[str, str | None]:
+    """The text of all pages, each ended by "\\f", lines as they stand on the page; and what is missing, if so.
 
     Raises:
         InputError: the file is broken or needs a password; no page holds text, as in a scan; or the text layer
@@ -28,6 +28,7 @@ def pdf_text(raw: bytes) -> str:
     try:
         with pypdfium2.PdfDocument(raw) as document:
             pages = [_page_text(document, number) for number in range(len(document))]
+            scans = sum(not page.strip() and _has_image(document, number) for number, page in enumerate(pages))
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == _PASSWORD:
             raise InputError("is locked by a password; save an open copy") from None
@@ -38,7 +39,8 @@ def pdf_text(raw: bytes) -> str:
         raise InputError(f"is a scan: none of its {len(pages)} pages has a text layer; run OCR over it first")
     if len(_MEANINGLESS.findall(text)) > _UNREADABLE * count:
         raise InputError("has a text layer without character codes; run OCR over it first")
-    return text
+    gap = f"{scans} of {len(pages)} pages hold no text (scanned?); run OCR over the file first"
+    return text, gap if scans else None
 
 
 def _page_text(document: Any, number: int) -> str:
@@ -50,3 +52,13 @@ def _page_text(document: Any, number: int) -> str:
         layer.close()
         page.close()
     return text.replace("\r\n", "\n").replace(_LINE_HYPHEN, "-\n")
+
+
+def _has_image(document: Any, number: int) -> bool:
+    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
+
+    page = document[number]
+    try:
+        return any(True for _ in page.get_objects(filter=[FPDF_PAGEOBJ_IMAGE]))
+    finally:
+        page.close()

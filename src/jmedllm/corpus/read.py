@@ -1,6 +1,7 @@
 """Raw medical text from files: text, Markdown, lines of JSON, HTML, PDF, and these compressed."""
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A file, or a line of one, that could not be read, and why."""
+    """A file, or a line or pages of one, that could not be read, and why."""
 
     where: str
     reason: str
@@ -84,7 +85,7 @@ def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
                 yield _from_line(path, number, raw, field)
         else:
             with open_any(path) as handle:
-                yield _from_file(path, handle.read())
+                yield from _from_file(path, handle.read())
     except InputError as error:
         yield Unread(str(path), str(error))
 
@@ -93,8 +94,12 @@ def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each line that is not blank.
 
     Raises:
-        InputError: the file cannot be read, or no further.
+        InputError: the file cannot be read, or no further; of a file in UTF-16 its first stretch says so.
     """
+    if _is_utf_16(extent.path):
+        if extent.start:
+            return
+        raise InputError("is UTF-16; convert it to UTF-8")
     with open_any(extent.path) as handle:
         if extent.start:
             handle.seek(extent.start)
@@ -111,23 +116,24 @@ def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:
             yield number, rest
 
 
+def _is_utf_16(path: Path) -> bool:
+    with open_any(path) as handle:
+        return handle.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+
+
 def _from_line(path: Path, number: int, raw: bytes, field: str) -> Document | Unread:
     where = f"{path}:{number}"
     try:
-        row = json.loads(decode(raw)[0])
+        row = _parsed(raw)
     except InputError as error:
         return Unread(where, str(error))
-    except json.JSONDecodeError as error:
-        return Unread(where, f"broken JSON: {error.msg}")
-    except RecursionError:
-        return Unread(where, "broken JSON: nested too deeply")
     if not isinstance(row, dict):
         return Unread(where, f"expected a JSON object in braces, found {type(row).__name__}")
     text = row.get(field)
     if not isinstance(text, str):
         return Unread(where, f"field {field!r} is no text")
     return Document(
-        id=f"{path.name}:{number}" if row.get("id") is None else str(row["id"]),
+        id=f"{path.name}:{number}" if row.get("id") is None else _whole_characters(str(row["id"])),
         text=_whole_characters(text),
         language=_said(row, "lang") or _said(row, "language"),
         source=_said(row, "source") or path.name,
@@ -135,6 +141,23 @@ def _from_line(path: Path, number: int, raw: bytes, field: str) -> Document | Un
         title=_said(row, "title"),
         where=where,
     )
+
+
+def _parsed(raw: bytes) -> Any:
+    """The value of a line of JSON.
+
+    Raises:
+        InputError: it is broken, or in no encoding that is known.
+    """
+    text = decode(raw)[0]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"broken JSON: {error.msg}") from None
+    except RecursionError:
+        raise InputError("broken JSON: nested too deeply") from None
+    except ValueError:
+        raise InputError("broken JSON: a number of too many digits") from None
 
 
 def _said(row: dict[str, Any], key: str) -> str | None:
@@ -150,15 +173,17 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
-def _from_file(path: Path, raw: bytes) -> Document:
-    title = None
+def _from_file(path: Path, raw: bytes) -> Iterator[Document | Unread]:
+    title = gap = None
     if kind(path) == ".pdf":
-        text = pdf_text(raw)
+        text, gap = pdf_text(raw)
     elif kind(path) in (".html", ".htm"):
         text, title = html_text(raw)
     else:
         text = decode(raw)[0]
-    return Document(path.name, text, source=path.parent.name or None, title=title or None, where=str(path))
+    yield Document(path.name, text, source=path.parent.name or None, title=title or None, where=str(path))
+    if gap:
+        yield Unread(str(path), gap)
 
 
 def require_field(path: Path, field: str) -> None:
@@ -170,9 +195,9 @@ def require_field(path: Path, field: str) -> None:
         InputError: it has no such field; names the nearest one.
     """
     row = None
-    with suppress(InputError, json.JSONDecodeError, RecursionError):  # told, with the file, when it is read
+    with suppress(InputError):  # told, with the file, when it is read
         number, raw = next(numbered_lines(Extent(path)), (1, b"null"))
-        row = json.loads(decode(raw)[0])
+        row = _parsed(raw)
     if isinstance(row, dict) and not isinstance(row.get(field), str):
         texts = [key for key, value in row.items() if isinstance(value, str)]
         raise InputError(f"{path}:{number}: {unknown('text field', field, texts)}; choose it with --field")
