@@ -13,6 +13,7 @@ from jmedllm.models.encoding import encode
 from jmedllm.models.folder import quantization_of
 from jmedllm.models.loading import load_adapter, load_from_disk, load_network, load_tokenizer
 from jmedllm.precision import Precision
+from jmedllm.training.batches import without_dropout
 
 TEXTS = (
     "68歳の男性。3日前からの発熱と咳嗽を主訴に来院した。体温38.6℃、脈拍104/分、呼吸数24/分。右下肺野に"
@@ -98,11 +99,7 @@ def _cut(encoded: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def _logits(network: Any, sequences: Sequence[Sequence[int]], device: torch.device) -> Iterator[torch.Tensor]:
-    network.eval()
-    for module in network.modules():
-        if type(module).__name__ == "Linear4bit":
-            # On a CPU bitsandbytes computes otherwise when evaluated than when trained.
-            module.train()
+    without_dropout(network)
     for ids in sequences:
         yield network(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0].float().cpu()
 

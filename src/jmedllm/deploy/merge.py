@@ -97,8 +97,8 @@ def merge(
         found = divergence(base, adapter, temporary, texts, precision)
         if not found.nats <= accepted:
             raise InputError(
-                f"merge: the merged model differs from the trained one by {found.nats:.2g} nats a token, more "
-                f"than {accepted:g}; accept it with --accept-divergence (merge.accept_divergence in a recipe)"
+                f"merge: the merged model differs from the trained one by {found.nats} nats a token, more "
+                f"than {accepted}; accept it with --accept-divergence (merge.accept_divergence in a recipe)"
             )
         merged = fingerprint(temporary)
         whole = origin | {"divergence": found.record(), "fingerprint": merged}

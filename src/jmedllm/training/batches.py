@@ -33,15 +33,21 @@ def autocast(precision: Precision) -> AbstractContextManager[Any]:
     return torch.autocast(precision.device.type, precision.dtype)
 
 
+def without_dropout(network: Any) -> None:
+    """Let the network evaluate, and compute as it does when trained, only without dropout."""
+    network.eval()
+    for module in network.modules():
+        # Evaluated 4-bit weights are packed on a CPU: they round otherwise and have no backward. peft's layers
+        # around them have the same class name, and `train()` would reach the dropout within.
+        if type(module).__module__.startswith("bitsandbytes."):
+            module.training = True
+
+
 @contextmanager
 def evaluating(network: Any) -> Iterator[None]:
     """The network without dropout and gradients for a while; no random number of the training is used up."""
     was_training = network.training
-    network.eval()
-    for module in network.modules():
-        if type(module).__name__ == "Linear4bit":
-            # On a CPU bitsandbytes packs weights when first evaluated, and packed ones have no backward.
-            module.train()
+    without_dropout(network)
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         try:
             with torch.no_grad():

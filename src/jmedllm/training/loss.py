@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from jmedllm.errors import InputError
+from jmedllm.training.batches import without_dropout
 from jmedllm.training.distributed import in_forward
 
 CHUNK = 256
@@ -68,11 +69,7 @@ def _require_trainable(network: Any, device: torch.device) -> None:
     decoder, head = split(network)
     kind = network.config.model_type
     was_training = network.training
-    network.eval()
-    for module in network.modules():
-        if type(module).__name__ == "Linear4bit":
-            # On a CPU bitsandbytes packs weights when first evaluated, and packed ones have no backward.
-            module.train()
+    without_dropout(network)
     alone = torch.arange(1, 9, device=device)[None]
     expected = network(input_ids=alone, use_cache=False).logits.float()
     pair = torch.cat([alone.flip(1), alone], dim=1)
