@@ -34,6 +34,14 @@ RULES = {
     "bold and italics of one letter": ("<b>要点</b>、<I>p</I>値<a href='x'>表</a><p>次</p>", "要点、p値表\n次"),
     "one letter that no tag closes": ("<A>群と<b>太</b>と<B>群、<P>は計画", "<A>群と太と<B>群、<P>は計画"),
     "exponents in tags": ("10<sup>3</sup>個 H<sub>2</sub>O HbA<sub>1c</sub>", "10³個 H₂O HbA1c"),
+    "exponents with signs": ("10<sup> 3 </sup>A 10<sup>–3</sup> 10<sup>&minus;4</sup>", "10³ A 10⁻³ 10⁻⁴"),
+    "exponents with none": ("10<sup>6.5</sup> 10<sup>5〜6</sup> 2<sup>-1.5</sup>", "10^6.5 10^(5〜6) 2^-1.5"),
+    "exponents of letters": ("x<sup>a</sup>、e<sup>-kt</sup>、(1+r)<sup>t</sup>y", "x^a、e^(-kt)、(1+r)^(t)y"),
+    "no exponents": ("1<sup>st</sup> p<sup>*</sup> <sup>99m</sup>Tc 群<sup>注1</sup>", "1st p* 99mTc 群注1"),
+    "raised numbers of notes": ("text<sup>1,2</sup> IL-6<sup>1,2</sup>", "text1,2 IL-6^(1,2)"),
+    "markup within markup": ("a <sup><b>3</b></sup> &amp;lt; 10&lt;sup&gt;5&lt;/sup&gt;", "a ³ < 10⁵"),
+    "entities by name": ("5&ndash;6 &Delta;T &minus;1 &copyx; R&D;", "5–6 ΔT −1 &copyx; R&D;"),
+    "characters out of entities": ("&#xFF21;&ensp;&ensp;b&#13;&#10;c", "A b\nc"),
     "entities": ("37&nbsp;&deg;C &lt; 38 &amp; &#12354;", "37 °C < 38 & あ"),
     "navigation in Japanese": ("ページの先頭へ戻る\n糖尿病とは\n＜前のページ\nサイトマップ", "糖尿病とは"),
     "navigation in English": ("Skip to main content\nScurvy\nBack to top\nNext", "Scurvy"),
@@ -52,6 +60,7 @@ def test_rule(name: str) -> None:
 
 
 KEPT = [
+    "Q&A; と &unknown; は文字参照でない",
     "＜A＞群と＜B＞群に分けた",
     "治療群＜I＞と対照群＜U＞、＜p＞0.05",
     "<A>群と<B>群に分けた",
@@ -103,6 +112,7 @@ PIECES = [
         "<sup>2</sup>",
         "\t",
     ),
+    *("&amp;", "<b>", "</b>", "&#xFF21;", " *", "* ", "6.5"),
     *("http://x.jp", "(", "）", "．", "---", "next", "&lt;", "<br>", "©", "2020"),
 ]
 
@@ -114,6 +124,7 @@ def test_cleaning_ends_and_adds_nothing(text: str) -> None:
     assert cleaned == cleaned.strip()
     assert "  " not in cleaned and "\n\n\n" not in cleaned
     assert len(cleaned) <= len(text)
+    assert clean(cleaned).text == cleaned
 
 
 def test_statutes_are_rid_of_markup_and_keep_their_words(shared: Path) -> None:

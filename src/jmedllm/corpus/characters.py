@@ -53,7 +53,7 @@ _APART = re.compile(r"[^\u2126\u212a\u212b]+")
 """All but the signs of ohm, kelvin and ångström, which even canonical normalisation makes letters."""
 
 _BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[．，：](?=[0-9])")
-_COMPARING = re.compile(r"(＜[^＜＞\n、。，,]+＞)|[＜＞]")
+_COMPARING = re.compile(r"[＜＞](?:(?<=＜)[^＜＞\n、。，,]+＞)?")
 """＜ and ＞ where they compare (p＜0.05); as brackets (＜A＞群) they stay, or they would look like tags."""
 
 _ASCII = str.maketrans("．，：＜＞", ".,:<>")
@@ -63,6 +63,6 @@ def normalise(text: str) -> str:
     """Bring each character into one form. Idempotent; line ends become "\\n", and page breaks ("\\f") stay."""
     text = _BROKEN_WORD.sub("\u2010", text.replace("\r\n", "\n")).translate(_TABLE)
     text = _HALF_WIDTH_KANA.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
-    text = _COMPARING.sub(lambda sign: sign[1] or sign[0].translate(_ASCII), text)
+    text = _COMPARING.sub(lambda sign: sign[0] if sign[0][1:] else sign[0].translate(_ASCII), text)
     text = _APART.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
     return _BETWEEN_DIGITS.sub(lambda sign: sign[0].translate(_ASCII), text)

@@ -2,21 +2,58 @@
 
 import html
 import re
+from html.entities import html5
 
 from jmedllm.corpus.rules import Rule
 
-_RAISED = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
-_LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+_RAISED = str.maketrans("0123456789+-–−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿ")
+_LOWERED = str.maketrans("0123456789+-–−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
+_BASE = re.compile(r"[0-9A-Za-zα-ωΑ-Ω)\]）］]")
+_NO_EXPONENT = re.compile(r"st|nd|rd|th|o|tm|[^0-9A-Za-zα-ωΑ-Ω]*", re.IGNORECASE)
+_NOTES = re.compile(r"\d[\d,\s–-]*")
+_ONE_TERM = re.compile(r"[-–−+]?(?:\d+(?:\.\d+)?|[A-Za-zα-ωΑ-Ω])")
 
 
 def raised(text: str) -> str:
-    """Superscript signs for an exponent or a charge (10³, Ca²⁺), so that 10³ never becomes 103."""
-    return text.translate(_RAISED) if all(ord(sign) in _RAISED for sign in text) else text
+    """Superscript signs for an exponent or a charge (10³, Ca²⁺), so that 10³ never becomes 103.
+
+    Text without such signs keeps its tags: the rule below, which sees what stands before, makes 10^6.5 of it.
+    """
+    return _in_signs(text, _RAISED) or f"<sup>{html.escape(text, quote=False)}</sup>"
 
 
 def lowered(text: str) -> str:
     """Subscript signs for the numbers of a formula (H₂O); words stay as they are (HbA1c)."""
-    return text.translate(_LOWERED) if all(ord(sign) in _LOWERED for sign in text) else text
+    return _in_signs(text, _LOWERED) or text
+
+
+def _in_signs(text: str, signs: dict[int, int]) -> str:
+    """The text in these signs; empty if one is lacking."""
+    inner, space = _apart(text)
+    return inner.translate(signs) + space if all(ord(sign) in signs for sign in inner) else ""
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """The text on one line, and the space behind it."""
+    return " ".join(text.split()), text[len(text.rstrip()) :]
+
+
+def _exponent(match: re.Match[str]) -> str:
+    text = html.unescape(match[1])
+    if signs := _in_signs(text, _RAISED):
+        return signs
+    start, end = match.span()
+    before, after = match.string[max(start - 1, 0) : start], match.string[end : end + 1]
+    inner, space = _apart(text)
+    is_note = before.isalpha() and _NOTES.fullmatch(inner)
+    if is_note or not _BASE.match(before) or _NO_EXPONENT.fullmatch(inner):
+        return text
+    alone = space or not (after.isascii() and after.isalnum())
+    return f"^{inner}{space}" if alone and _ONE_TERM.fullmatch(inner) else f"^({inner}){space}"
+
+
+def _entity(match: re.Match[str]) -> str:
+    return html.unescape(match[0]) if match[0][1] == "#" or match[0][1:] in html5 else match[0]
 
 
 _VALUES = r"(?:\s+[\w:-]+=(?:\"[^\"]*\"|'[^']*'))*\s*/?"
@@ -28,7 +65,7 @@ _TARGET = rf"(?:(?:[a-z]+:)?//|mailto:|\.\.?/|#|{_FILE})(?:[^()\s]|\([^()\s]*\))
 """What only an address looks like: a bracket behind a bracket may hold a unit, [Na+](mmol/L), or a value."""
 
 _ADDRESS = r"(?:https?://|ftp://|www\.)[\w\-.~:/?#@!$&'*+,;=%]*[\w\-~/#=]"
-_ENTITY = r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|nbsp|amp|lt|gt|quot|mu|alpha|beta|gamma|deg|plusmn|times|le|ge);"
+_ENTITY = r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]\w{1,31});"
 _LINK_ONLY = rf"^[ \t]*[-*・][ \t]*\[[^\[\]\n]+\]\({_TARGET}\)(?:[ \t]*[(（]\d+箇所[)）])?[ \t]*(?:\n|$)"
 
 
@@ -48,11 +85,15 @@ MARKUP = (
     Rule("link", re.compile(rf"\[([^\[\]\n]+)\]\({_TARGET}\)"), r"\1"),
     Rule("address", re.compile(rf"[(（<＜]\s*{_ADDRESS}\s*[)）>＞]", re.ASCII)),
     Rule("address", re.compile(_ADDRESS, re.ASCII)),
-    Rule("exponent", re.compile(r"<sup>([^<>\n]*)</sup>", re.IGNORECASE), lambda match: raised(match[1])),
-    Rule("exponent", re.compile(r"<sub>([^<>\n]*)</sub>", re.IGNORECASE), lambda match: lowered(match[1])),
+    Rule("exponent", re.compile(r"<sup>([^<>]*)</sup>", re.IGNORECASE), _exponent),
+    Rule(
+        "exponent",
+        re.compile(r"<sub>([^<>]*)</sub>", re.IGNORECASE),
+        lambda index: lowered(html.unescape(index[1])),
+    ),
     Rule("tag", _tag("p", "br|div|li|tr|h[1-6]|hr|table|ul|ol"), "\n"),
     Rule("tag", _tag("abiu", "em|strong|span|font|small|td|th|center")),
     Rule("emphasis", re.compile(r"\*\*(?=[^\s*])([^*\n]+)(?<=\S)\*\*"), r"\1"),
-    Rule("emphasis", re.compile(r"^\*(?=[^\s*])([^*\n]+)(?<=\S)\*$", re.MULTILINE), r"\1"),
-    Rule("entity", re.compile(_ENTITY), lambda match: html.unescape(match[0]).replace("\xa0", " ")),
+    Rule("emphasis", re.compile(r"^([ \t]*)\*(?=[^\s*])([^*\n]+)(?<=\S)\*(?=[ \t]*$)", re.MULTILINE), r"\1\2"),
+    Rule("entity", re.compile(_ENTITY), _entity),
 )

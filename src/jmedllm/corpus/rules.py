@@ -28,8 +28,10 @@ def apply(rules: Iterable[Rule], text: str, removed: list[Removed]) -> str:
         kept = rule.put
 
         def take(match: re.Match[str], name: str = rule.name, kept: str | Callable[..., str] = kept) -> str:
-            removed.append(Removed(name, match[0]))
-            return match.expand(kept) if isinstance(kept, str) else kept(match)
+            put = match.expand(kept) if isinstance(kept, str) else kept(match)
+            if put != match[0]:
+                removed.append(Removed(name, match[0]))
+            return put
 
         text = rule.pattern.sub(take, text)
     return text
