@@ -47,6 +47,10 @@ RULES = {
     "navigation in English": ("Skip to main content\nScurvy\nBack to top\nNext", "Scurvy"),
     "a textbook's navigation": (f"{BOX} {BACK}\nZika", "Zika"),
     "rights": ("本文。\nCopyright © 2024 病院 All rights reserved.\n© 2020 X\n無断転載を禁じます。", "本文。"),
+    "holders of rights": (
+        "本文。\n(c) 2019-2020 A Press Inc.\n(C) 2020 内科学会\n©2020 X\n© Elsevier 2019.\nCopyright (c) 2020 Y",
+        "本文。",
+    ),
     "a left page of the pharmacopoeia": (f"融点 193 ℃ 1134 チペピジン錠{EDITION}{FOOTER}純度", "融点 193 ℃ 純度"),
     "a right page of the pharmacopoeia": (f"水及び pH {EDITION}硫酸 1803 . {FOOTER}を加え", "水及び pH を加え"),
     "spaces and blank lines": ("a  b \n\n\n\n c\t", "a b\n\nc"),
@@ -60,6 +64,10 @@ def test_rule(name: str) -> None:
 
 
 KEPT = [
+    "(c) Administer 1000 mL saline over 1 h.",
+    "(c) 3年生存率は2010年に 50%\n(c) 生理食塩液 1000 mL を投与",
+    "(c) 2000 mL of saline\n(c) 2010年の生存率は大学病院で 50%\n(c) 2019 patients of the university were seen.",
+    "© Administer 1000 mL saline over 1 h.\n© 生理食塩液 2000 mL を投与\n© 2000 mL\n© The 2015 trial showed it.",
     "Q&A; と &unknown; は文字参照でない",
     "＜A＞群と＜B＞群に分けた",
     "治療群＜I＞と対照群＜U＞、＜p＞0.05",

@@ -37,6 +37,30 @@ JOINED = {
         "Some researchers treat the infection found by Whole-\nGenome sequencing as the cause of the disease.",
         "Some researchers treat the infection found by Whole-Genome sequencing as the cause of the disease.",
     ),
+    "a name with a number": (
+        "The patients had high serum levels of IL-\n6 and of other cytokines over the last days.",
+        "The patients had high serum levels of IL-6 and of other cytokines over the last days.",
+    ),
+    "a name with a Greek letter": (
+        "The patients had higher serum levels of TNF-\nα and of other cytokines over the last days.",
+        "The patients had higher serum levels of TNF-α and of other cytokines over the last days.",
+    ),
+    "an abbreviation before a hyphen": (
+        "The patients had lower counts of peripheral T-\ncell subsets over the last days in the clinic.",
+        "The patients had lower counts of peripheral T-cell subsets over the last days in the clinic.",
+    ),
+    "a number before a hyphen": (
+        "Some of the patients were given the drugs 5-\nFU and leucovorin over the last days in hospital.",
+        "Some of the patients were given the drugs 5-FU and leucovorin over the last days in hospital.",
+    ),
+    "a Greek letter before a hyphen": (
+        "Some of the patients were given infusions of β-\nlactam antibiotics over the last days of it.",
+        "Some of the patients were given infusions of β-lactam antibiotics over the last days of it.",
+    ),
+    "a dash": (
+        "Some of the patients were given antibiotics -\nand got well over the last days in hospital.",
+        "Some of the patients were given antibiotics - and got well over the last days in hospital.",
+    ),
     "a heading stays apart": (
         "壊血病\nビタミンCの欠乏により出血傾向を来す疾患であり、新鮮な野菜\nを摂取することで予防できる。",
         "壊血病\nビタミンCの欠乏により出血傾向を来す疾患であり、新鮮な野菜を摂取することで予防できる。",

@@ -32,10 +32,22 @@ _NAVIGATION = r"""
 | cookie\ (?:policy|settings) | accept\ (?:all\ )?cookies
 | (?:(?:jump|go\ back)\ to\ the\ (?:next|previous)\ .{1,40}?\ box\.\s?){1,2}
 """
-_RIGHTS = r"""
-.{0,60}(?:all\ rights\ reserved|無断(?:転載|複製|複写|引用)(?:を|・|は|の)?.{0,20}(?:禁|断)).{0,60} |
-(?:copyright|©|\(c\))\ .{0,80}\d{4}.{0,60} | (?:copyright\ )?(?:©|\(c\))\ ?\d{4}.{0,80}
+_YEAR = r"(?:(?:19|20)\d\d[-–,]\ ?)?(?:19|20)\d\d(?!\d|\ ?(?:[mkµμ]?[lgu]\b|iu\b|meq|[年例人名%]))"
+"""A year or two, and no quantity: © 2020, but 2000 mL."""
+
+_HOLDER = (
+    r"(?-i:[A-Z]|[^\x00-\x7f]).{0,60}"
+    r"(?:\b(?:inc|ltd|llc|corp|gmbh|company|press|publish\w+|university|society|association|foundation)"
+    r"|学会|協会|大学|会社|法人|病院|出版|センター)\.?"
+)
+_RIGHTS = rf"""
+.{{0,60}}(?:all\ rights\ reserved|無断(?:転載|複製|複写|引用)(?:を|・|は|の)?.{{0,20}}(?:禁|断)).{{0,60}}
+| copyright\ .{{0,80}}\d{{4}}.{{0,60}}
+| ©\ ?{_YEAR}.{{0,80}} | ©\ [^\d\n]{{1,80}}{_YEAR}(?:[.,;].{{0,60}})?
+| \(c\)\ ?{_YEAR}[,.]?\ {_HOLDER}
 """
+"""(c) and ©, which word processors make of it, are the third item of a list more often than a sign of rights."""
+
 _RULE = r"[-*_=~・]{3,}"
 _ORIGIN = r"(?:generated|downloaded|retrieved|printed|exported)\ (?:from|by|on)\ .{1,60}"
 _FOOTER = (

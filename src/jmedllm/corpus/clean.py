@@ -13,7 +13,7 @@ _SPACES = re.compile(r" +")
 _AROUND_LINES = re.compile(r"[ \t]*\n[ \t]*")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LAYERS = 8
-"""Depth to which markup within markup (&amp;lt;) is taken out; without an end, &amp;amp;amp;... would take hours."""
+"""Depth to which markup within markup (&amp;lt;) is taken out; without an end, &amp;amp;... could take hours."""
 
 
 @dataclass(frozen=True, slots=True)

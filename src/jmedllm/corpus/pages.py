@@ -22,7 +22,7 @@ _OPENS_ITEM = re.compile(
     r"\s{2,}|[•・●○■◆◇□※▶→]|[-–*]\s|[(（]?[0-9]{1,3}[.)．）](?![0-9])|[①-⑳]|[【〔■]|第[0-9一二三四五六七八九十百]+[章節条編]"
 )
 _WIDE = re.compile(r"[\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6]")
-_HYPHENATED = re.compile(r"([A-Za-z]+)[-‐]$")
+_HYPHENATED = re.compile(r"([0-9A-Za-zα-ωΑ-Ω]+)[-‐]$")
 _SPACED_OUT = re.compile(r"(?<![^\s])(?:[\u3041-\u30ff\u4e00-\u9fff] ){3,}[\u3041-\u30ff\u4e00-\u9fff](?![^\s])")
 _SLACK = 4
 """Columns by which lines of one paragraph differ: Japanese lines must not begin with 。 or end with 「."""
@@ -97,7 +97,7 @@ def _goes_on(line: str, following: str, measure: int) -> bool:
     """Whether a line ends only because the page does: the first word of the next would not have fitted in."""
     if not line or not following or measure < _NARROWEST or _OPENS_ITEM.match(following):
         return False
-    if _HYPHENATED.search(line) and following[0].isalpha():
+    if (broken := _HYPHENATED.search(line)) and broken[1].isalpha() and following[0].isalpha():
         return True
     first = following[:1] if _WIDE.match(following) else following.split(maxsplit=1)[0]
     return _width(line) + 1 + _width(first) > measure - _SLACK
@@ -106,10 +106,11 @@ def _goes_on(line: str, following: str, measure: int) -> bool:
 def _open_end(paragraph: str, following: str, words: Counter[str]) -> str:
     """The paragraph so that the next line can be put behind it."""
     if broken := _HYPHENATED.search(paragraph):
-        rest = re.match(r"[A-Za-z]*", following)
-        compound = f"{broken[1]}-{rest[0] if rest else ''}"
-        # A word that the document hyphenates elsewhere, too, keeps its hyphen: well-known, but microbiology.
-        keeps = compound in words or following[0].isupper()
+        rest = re.match(r"[a-z][A-Za-z]*", following.lstrip())
+        # Only a word is ever broken, and not IL-6, T-cell or β-lactam; one that the document hyphenates elsewhere,
+        # too, keeps its hyphen: well-known, but microbiology.
+        is_word = broken[1].isascii() and broken[1].isalpha() and not broken[1].isupper()
+        keeps = not (rest and is_word) or f"{broken[1]}-{rest[0]}" in words
         return paragraph[:-1] + "-" * keeps
     apart = not _WIDE.match(paragraph[-1]) and not _WIDE.match(following.lstrip())
     return paragraph + " " * apart
