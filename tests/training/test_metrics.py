@@ -1,6 +1,7 @@
 """Every step is measured, whole lines only, and the example that is shown is the one that is trained."""
 
 import json
+import os
 import sys
 import time
 from itertools import pairwise
@@ -14,7 +15,8 @@ from rich.console import Console
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.models.loading import load_tokenizer
-from jmedllm.training.metrics import Log, Stopwatch, in_words, nowhere, peak_memory
+from jmedllm.training.loss import split
+from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
 from jmedllm.training.show import show_example
 
 KEYS = [
@@ -62,13 +64,24 @@ def test_a_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
     assert seen == [{"step": 3, "loss": 1.5}]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    with nowhere() as also, Log(tmp_path / "log.jsonl", 0, also) as log:
-        log._handle = Path("/dev/full").open("a")  # noqa: SIM115
-        with pytest.raises(InputError, match="No space left on device"):
-            log.add({"step": 1})
-        log._handle = (tmp_path / "log.jsonl").open("a")
+@pytest.mark.skipif(not Path("/dev/full").exists() or not Path("/proc/self/fd").exists(), reason="only on Linux")
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl", "tensorboard/events"])
+def test_a_disk_that_fills_up_in_the_middle_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    pytest.importorskip("tensorboard")
+
+    def fill(*_: object) -> None:
+        for descriptor in Path("/proc/self/fd").iterdir():
+            if os.path.realpath(descriptor).startswith(f"{tmp_path}/{name}"):
+                with Path("/dev/full").open("wb") as full:
+                    os.dup2(full.fileno(), int(descriptor.name))
+
+    network = tiny()
+    split(network)[0].register_forward_pre_hook(fill)
+    with pytest.raises(InputError, match=f"cannot write {tmp_path}/{name}.*: No space left on device; free space"):
+        fit(tmp_path, network, evaluation(), tensorboard=True)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_waiting_is_the_time_that_items_take_to_come() -> None:
@@ -112,7 +125,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_tensorboard_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(InputError, match=r"pip install 'jmedllm\[tensorboard\]'"):
         fit(tmp_path, tiny(), tensorboard=True)
 

@@ -5,7 +5,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,14 +37,14 @@ class Log:
 
     def __init__(self, path: Path, start: int, also: Add) -> None:
         self.rows = as_first_sees(lambda: _kept(path, start))
-        self.path, self._also = path, also
-        self._handle = (path if is_first() else Path(os.devnull)).open("a", encoding="utf-8")
+        self._also = also
+        self._file = _Growing(path if is_first() else Path(os.devnull))
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._handle.close()
+        self._file.close()
 
     def has(self, step: int) -> bool:
         """Whether there is a row of this step."""
@@ -56,12 +57,35 @@ class Log:
             InputError: the disk is full.
         """
         self.rows.append(row)
-        try:
-            self._handle.write(to_json(row) + "\n")
-            self._handle.flush()
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+        self._file.add(f"{to_json(row)}\n".encode())
         self._also(row)
+
+
+class _Growing:
+    """A file that grows by whole pieces; an `InputError` says that it cannot."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._written():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: closing the file would try again to write what a full disk did not take.
+            self._handle = path.open("ab", buffering=0)
+
+    def add(self, piece: bytes) -> None:
+        with self._written():
+            while piece:
+                piece = piece[self._handle.write(piece) :]
+
+    def close(self) -> None:
+        with self._written():
+            self._handle.close()
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self._path, error) from error
 
 
 def _kept(path: Path, start: int) -> list[Row]:
@@ -106,23 +130,33 @@ def peak_memory(device: torch.device) -> int:
 def tensorboard(folder: Path, start: int) -> Iterator[Add]:
     """Hand out what writes the numbers of a row as TensorBoard events, those of a section as section/name.
 
+    TensorBoard's own writer writes in a thread, which tells of a full disk late and in its own words.
+
     Raises:
-        InputError: tensorboard is not installed.
+        InputError: tensorboard is not installed, or the disk is full.
     """
     try:
-        from torch.utils.tensorboard.writer import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
     except ImportError:
         raise InputError(
             "tensorboard: true needs tensorboard; install it with: pip install 'jmedllm[tensorboard]'"
         ) from None
 
-    def add(row: Row) -> None:
-        for name, value in _flat(row):
-            if name != "step":
-                writer.add_scalar(name, value, row["step"])
+    def write(**event: Any) -> None:
+        record = BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **event).SerializeToString())
+        file.add(record.getvalue())
 
-    # Steps that a killed run did and this one does again are hidden behind the later ones.
-    with SummaryWriter(str(folder), purge_step=start + 1) as writer:
+    def add(row: Row) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in _flat(row) if name != "step"]
+        write(step=row["step"], summary=Summary(value=values))
+
+    with closing(_Growing(folder / f"events.out.tfevents.{time.time_ns()}")) as file:
+        write(file_version="brain.Event:2")
+        # Steps that a killed run did and this one does again are hidden behind the later ones.
+        write(step=start + 1, session_log=SessionLog(status=SessionLog.START))
         yield add
 
 
