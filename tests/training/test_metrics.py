@@ -15,8 +15,10 @@ from rich.console import Console
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.models.loading import load_tokenizer
+from jmedllm.training import loop
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
+from jmedllm.training.schedule import rows_of_step
 from jmedllm.training.show import show_example
 
 KEYS = [
@@ -94,6 +96,27 @@ def test_waiting_is_the_time_that_items_take_to_come() -> None:
     for _ in watch.waits(slow()):
         time.sleep(0.02)
     assert 0.03 <= watch.seconds < 0.06
+
+
+def test_choosing_the_rows_is_waiting_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: int) -> object:
+        time.sleep(0.3)
+        return rows_of_step(*arguments)
+
+    monkeypatch.setattr(loop, "rows_of_step", slow)
+    fit(tmp_path, tiny(), steps=2)
+    last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()][-1]
+    assert last["waiting"] > 0.5
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only on Linux")
+def test_peak_memory_is_that_of_the_stage(tmp_path: Path) -> None:
+    block = torch.ones(2**28 // 4)
+    before = peak_memory(torch.device("cpu"))
+    del block
+    fit(tmp_path, tiny(), steps=2)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert max(row["peak_memory"] for row in rows) < before - 2**27
 
 
 def test_memory_of_a_cpu_is_that_of_the_process() -> None:

@@ -34,6 +34,7 @@ from jmedllm.training.metrics import (
     METRICS,
     Log,
     Stopwatch,
+    forget_peak_memory,
     in_words,
     nowhere,
     peak_memory,
@@ -105,6 +106,7 @@ def train(
         _require_shardable(settings, evaluation, title)
     with autocast(precision):
         require_trainable(network, precision.device)
+    forget_peak_memory(precision.device)
     keep_less(network, settings.activations)
     optimizer = build(network, settings)
     torch.manual_seed(seed)
@@ -137,10 +139,9 @@ def train(
                 keep_best(folder / "best", network, step)
             if is_over:
                 break
-            rows = rows_of_step(step, settings.batch, len(blocks), seed)
             draw_apart(seed, step)
-            measured = _measured_step(network, optimizer, blocks, rows, step, total, settings, precision)
-            tokens += int(blocks.trained[rows].sum())
+            count, measured = _measured_step(network, optimizer, blocks, step, total, settings, precision, seed)
+            tokens += count
             elapsed = round(time.perf_counter() - began, 3)
             metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
             advance(1, in_words(metrics.rows[-1], evaluations.rows))
@@ -186,25 +187,27 @@ def _measured_step(
     network: Any,
     optimizer: Optimizer,
     blocks: Blocks,
-    rows: Any,
     step: int,
     total: int,
     settings: Optimization,
     precision: Precision,
-) -> dict[str, float]:
-    """One optimiser step, and all that its line in `metrics.jsonl` tells of it alone."""
-    began, waiting = time.perf_counter(), Stopwatch()
-    count = int(blocks.trained[rows].sum())
-    batches = waiting.waits(share_of_step(blocks, rows, settings.micro_batch, precision.device))
+    seed: int,
+) -> tuple[int, dict[str, float]]:
+    """One optimiser step: its trained tokens, and all that its line in `metrics.jsonl` tells of it alone."""
+    began, watch = time.perf_counter(), Stopwatch()
+    with watch.waiting():
+        rows = rows_of_step(step, settings.batch, len(blocks), seed)
+        count = int(blocks.trained[rows].sum())
+    batches = watch.waits(share_of_step(blocks, rows, settings.micro_batch, precision.device))
     rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup * total))
     loss, norm = _step(network, optimizer, batches, count, step, rate, settings.clip, precision)
     seconds = time.perf_counter() - began
-    return {
+    return count, {
         "loss": loss,
         "gradient_norm": norm,
         "learning_rate": rate,
         "tokens_per_second": round(count / seconds, 1),
-        "waiting": round(waiting.seconds / seconds, 5),
+        "waiting": round(watch.seconds / seconds, 5),
         "peak_memory": peak_memory(precision.device),
     }
 

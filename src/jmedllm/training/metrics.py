@@ -1,12 +1,14 @@
 """What each step measured, in `metrics.jsonl` and, where it is wanted, for TensorBoard."""
 
 import os
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,29 +101,50 @@ def _kept(path: Path, start: int) -> list[Row]:
 
 
 class Stopwatch:
-    """Seconds spent waiting for what an iterator hands out."""
+    """Seconds spent waiting for data."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Add up the time that the block takes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
 
     def waits(self, items: Iterable[T]) -> Iterator[T]:
         """The same items, with the time that each took to come added up."""
         source = iter(items)
         while True:
-            began = time.perf_counter()
-            try:
-                item = next(source)
-            except StopIteration:
+            with self.waiting():
+                item = list(islice(source, 1))
+            if not item:
                 return
-            finally:
-                self.seconds += time.perf_counter() - began
-            yield item
+            yield item[0]
+
+
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew; on a CPU only Linux can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            _FORGET.write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes in use at once so far: tensors on a GPU, else all of this process."""
+    """Most bytes in use at once since they were last forgotten: tensors on a GPU, else all of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # ru_maxrss of a process that another has started, such as torchrun, begins at what that one used.
+    if _STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="utf-8"))):
+        return int(found[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -2,6 +2,7 @@
 so a resumed run needs no other cursor."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,5 +32,6 @@ def rows_of_step(step: int, batch: int, available: int, seed: int) -> npt.NDArra
     return np.array([epochs[int(i // available)][i % available] for i in wanted], dtype=np.int64)
 
 
+@lru_cache(maxsize=2)  # a step may cross from one epoch to the next
 def _permutation(epoch: int, available: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(available)
