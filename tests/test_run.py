@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.errors import InputError
+from jmedllm.models.folder import fingerprint
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
@@ -151,6 +153,39 @@ def test_a_model_taken_off_the_recipe_leaves_the_report(tmp_path: Path) -> None:
     report = (folder / "report.md").read_text(encoding="utf-8")
     assert "| mpeft | exam | ja |" in report and "| base | exam |" not in report
     assert {sitting.model for sitting in collect([folder])} == {"mpeft"}
+
+
+def test_a_stage_taken_off_the_recipe_leaves_card_and_page(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run(recipe, folder)
+    both = (folder / "merge" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| mfpt |" in both and "<h3>mfpt</h3>" in (folder / "report.html").read_text(encoding="utf-8")
+    text = re.sub("mfpt: .*\n", "", recipe.read_text(encoding="utf-8"))
+    recipe.write_text(text.replace("selection: all", "selection: all\n  models: [base, mpeft]"), encoding="utf-8")
+    (folder / "mpeft").rename(tmp_path / "earlier")
+    run(recipe, folder)
+    card = (folder / "merge" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| mpeft |" in card and "mfpt" not in card
+    assert "<h3>mfpt</h3>" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_card_follows_what_leaves_the_model_as_it_is(tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run(recipe, folder)
+    cards = [folder / "merge" / name for name in ("MODEL_CARD.md", "model/README.md")]
+    assert "MIT" not in cards[0].read_text(encoding="utf-8")
+    made = manifest(folder)["merge"]["model"]
+    corpus = tmp_path / "corpus.jsonl"
+    licensed = corpus.read_text(encoding="utf-8").replace('"}', '", "license": "MIT"}')
+    corpus.write_text(licensed, encoding="utf-8")
+    text = recipe.read_text(encoding="utf-8").replace("name: tiny", "name: renamed")
+    recipe.write_text(text + "merge: {accept_divergence: 0.02}\n", encoding="utf-8")
+    told = run(recipe, folder)
+    assert (told["mfpt"], told["merge"], told["report"]) == ("unchanged", "unchanged", "done")
+    for card in (each.read_text(encoding="utf-8") for each in cards):
+        assert card.startswith("# renamed\n") and "| MIT |" in card and "accept_divergence: 0.02" in card
+    assert fingerprint(folder / "merge" / "model") == made
+    assert run(recipe, folder)["report"] == "unchanged"
 
 
 def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:

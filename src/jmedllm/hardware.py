@@ -6,13 +6,20 @@ from pathlib import Path
 
 import torch
 
+from jmedllm.processes import place
+
 
 def hardware(device: torch.device) -> str:
-    """The device with its memory, such as "2 CPU cores (Intel Xeon ...), 16 GiB" or "NVIDIA H200, 140 GiB"."""
+    """The devices of all processes with the memory of each, such as "16 × NVIDIA H200, 140 GiB"; of CPUs those of
+    this machine, such as "2 CPU cores (Intel Xeon ...), 16 GiB"."""
+    processes = place().size
     if device.type == "cuda":
-        return (
-            f"{torch.cuda.get_device_name(device)}, {_gib(torch.cuda.get_device_properties(device).total_memory)}"
-        )
+        name, memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
+        return f"{f'{processes} × ' if processes > 1 else ''}{name}, {_gib(memory)}"
+    return f"{processes} processes on machines of {_cpu()}" if processes > 1 else _cpu()
+
+
+def _cpu() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} CPU cores ({_processor()}), {_gib(memory)}"

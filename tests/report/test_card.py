@@ -1,16 +1,25 @@
 """The model card says all that a reader must know, from what the run wrote down itself."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from jmedllm.corpus.read import Document
 from jmedllm.exam.examine import ExamSettings, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.sitting import Sitting
+from jmedllm.exam.statistics import paired
+from jmedllm.hardware import hardware
 from jmedllm.recipe import Recipe
-from jmedllm.report.card import model_card, recipe_hash
+from jmedllm.report.card import Findings, model_card, recipe_hash
+from jmedllm.report.compare import Comparison
 from jmedllm.report.training import TrainedStage
 
 RECIPE = Recipe.model_validate(
@@ -45,7 +54,7 @@ BUILT = {
     "questions": {"igakuqa ja": 2000},
 }
 
-EVALUATED = {"ja": {"documents": 9, "bytes": 8000}, "general": {"documents": 7, "bytes": 6000}}
+EVALUATED = {"ja": {"documents": 9, "bytes": 8000}, "general": {"documents": 7, "bytes": 60_000}}
 EVALUATIONS = [
     {"step": 0, "bits_per_byte": {"ja": 1.0, "general": 0.8}},
     {"step": 5, "bits_per_byte": {"ja": 0.75, "general": 0.84}},
@@ -53,14 +62,16 @@ EVALUATIONS = [
 ]
 
 
-def stage(name: str, evaluations: list[dict[str, object]]) -> TrainedStage:
-    made = {"steps": 10, "trained_tokens": 12345, "final_loss": 1.25, "best_step": 5, "evaluated": EVALUATED}
-    return TrainedStage(name, made, [{"step": 10, "seconds": 5400.0, "waiting": 0.0}], evaluations)
+def stage(name: str, evaluations: list[dict[str, Any]], best: int | None = 5) -> TrainedStage:
+    made = {"steps": 10, "trained_tokens": 12345, "final_loss": 1.25, "evaluated": EVALUATED}
+    made |= {} if best is None else {"best_step": best}
+    rows = [{"step": 10, "seconds": 5400.0, "waiting": 0.0}]
+    return TrainedStage(name, made, rows, evaluations, date(2026, 11, 21))
 
 
 def entry(rate: float, made: dict[str, object]) -> dict[str, object]:
     return {
-        "inputs": {"settings": {"learning_rate": rate}},
+        "inputs": {"settings": {"learning_rate": rate}, "model": "feed0"},
         "made": made,
         "hardware": "NVIDIA H200, 140 GiB",
         "versions": {"jmedllm": "0.1", "torch": "2.13.0"},
@@ -70,9 +81,15 @@ def entry(rate: float, made: dict[str, object]) -> dict[str, object]:
 STAGES = {
     "corpus": entry(0, {"base": "feed0"}),
     "mfpt": entry(5e-5, {"model": "feed1", "epochs": {"journal | A": 1.5}}),
-    "mpeft": entry(1e-4, {"adapter": "feed2", "examples": 1234}),
-    "merge": entry(0, {"model": "feed3"}),
+    "mpeft": entry(1e-4, {"adapter": "feed2", "examples": 1234, "skipped": 56}),
+    "merge": entry(0, {"model": "feed3", "divergence": 0.000123}),
 }
+TRAINING = [stage("mfpt", EVALUATIONS), stage("mpeft", EVALUATIONS, best=None)]
+FOUND = Findings(RECIPE, STAGES, TRAINING, DOCUMENTS)
+
+
+def changed(recipe: Mapping[str, Any]) -> Recipe:
+    return Recipe.model_validate(RECIPE.model_dump(exclude_none=True) | recipe)
 
 
 class Silent:
@@ -100,29 +117,44 @@ def sittings(tmp_path_factory: pytest.TempPathFactory) -> list[Sitting]:
 
 @pytest.fixture(scope="module")
 def card(sittings: list[Sitting]) -> str:
-    training = [stage("mfpt", EVALUATIONS), stage("mpeft", EVALUATIONS)]
-    return model_card(RECIPE, STAGES, DOCUMENTS, [BUILT], sittings, training)
+    right = [True] * 30 + [False] * 10, [True] * 38 + [False] * 2
+    found = replace(
+        FOUND,
+        held_out={"ja": 2, "general": 1},
+        built={"medical text": BUILT, "general text": BUILT | {"leaked": {}}},
+        parameters=7_615_616_512,
+        sittings=sittings,
+        compared=[Comparison("models", "demo", "likelihood", "base ja", "mpeft ja", paired(*right))],
+    )
+    return model_card(found)
 
 
 TOLD = [
     "**It is not a medical device**",
-    "- Base: org/base\n- Revision: abc123\n",
+    "- Base: org/base, revision abc123\n",
     "- Fingerprint of the model (merge): `feed3`",
+    "- Parameters: 7,615,616,512\n- Trained until: 2026-11-21\n",
+    "- Merge: 0.00012 nats a token from the model as it was trained",
     "| journal \\| A | ja | CC-BY-4.0 | 1 | 90 |",
     "| journal \\| A | en | CC-BY-4.0 | 1 | 6 |",
     "| unnamed | unknown | **unknown** | 1 | 4 |",
-    "Held out of training: 5.0% of the documents.",
-    "- journal | A: read 1.5 times in stage 1",
-    "- Left out: 12 documents that repeat another, 345 nearly so",
-    "- Cut out for igakuqa: 3 passages that give away 2 of its items",
-    "- Searched for: igakuqa ja (2,000 items)",
+    "Held out of training: 3 of 6 documents, 50.0% (ja 2, general 1).",
+    "Read in stage 1: journal | A 1.5 times.",
+    "| medical text | 12 | 345 | 3 | 4 |\n| general text | 12 | 345 | 3 | 4 |",
+    "- Cut out of the medical text for igakuqa: 3 places that tell 2 of its items",
+    "- Searched for in the medical text and the general text: igakuqa ja (2,000 items)",
     "- own.jsonl (ja; split train), licence: **unknown**",
-    "- Examples: 1,234",
-    "| mfpt | 10, weights of step 5 | 12,345 | 5e-05 | 1.2500 | 1.50 | NVIDIA H200, 140 GiB |",
+    "- Examples: 1,234; left out as too long: 56\n- Before training all were held against every exam item",
+    "| mfpt | 10 | step 5, the best by bits_per_byte.ja | 12,345 | 5e-05 | 1.2500 | 1.50 | NVIDIA H200, 140 GiB |",
+    "| mpeft | 10 | step 10, the last | 12,345 |",
+    "- Adapter: lora, rank 16, alpha 32, dropout 0, on all-linear; its base was not quantised while",
     f"- Recipe hash: `{recipe_hash(RECIPE)}`",
-    "| mfpt | ja | 9 | 8,000 | 1.0000 | 0.7500 | -25.00 % |",
-    "| mfpt | general | 7 | 6,000 | 0.8000 | 0.8400 | +5.00 % |",
+    "| mfpt | ja | 9 | 8,000 | 1.0000 | 0.7500 | -25.00 %, too small to judge |",
+    "| mfpt | general | 7 | 60,000 | 0.8000 | 0.8400 | +5.00 % |",
+    "| base to final | general | 7 | 60,000 | 0.8000 | 0.9000 | +12.50 % |",
     "A rise on general text is forgetting.",
+    "| demo | likelihood | base ja → mpeft ja | 40 | +20.0 | ",
+    " | 0.008 | 0.008 |",
     "- The model writes fluent text that is wrong",
 ]
 
@@ -135,8 +167,8 @@ def test_the_card_tells(card: str, part: str) -> None:
 def test_scores_stand_with_n_interval_floor_and_ceiling(card: str, sittings: list[Sitting]) -> None:
     [score] = [s for s in sittings[0].scores if s.metric == "accuracy"]
     assert (
-        f"| mpeft | demo | ja | likelihood accuracy | 143 | {100 * score.value:.1f}~ | {100 * score.low:.1f} to "
-        f"{100 * score.high:.1f} | 20.0 | 100.0 |"
+        f"| demo | ja | likelihood accuracy | 143 | 20.0 | 100.0 | {100 * score.value:.1f}~ "
+        f"({100 * score.low:.1f} to {100 * score.high:.1f}) |"
     ) in card
 
 
@@ -145,22 +177,74 @@ def test_the_recipe_in_the_card_is_the_recipe(card: str) -> None:
     assert Recipe.model_validate(yaml.safe_load(text)) == RECIPE
 
 
-def test_what_is_not_known_is_said(sittings: list[Sitting]) -> None:
-    plain = RECIPE.model_copy(update={"evaluate": None, "corpus": None, "mfpt": None})
-    card = model_card(plain, {"mpeft": STAGES["mpeft"]}, [], [], [], [stage("mpeft", [])])
-    assert "None: the model was tuned on questions and instructions only." in card
-    assert "What was removed before is not known" in card
-    assert "Not measured: the recipe has no `evaluate` section with texts." in card
-    assert "## Exam\n\nNot sat." in card
+SCRATCH = {"base": {"scratch": {"layers": 1}}}
+BARE = replace(
+    FOUND,
+    recipe=RECIPE.model_copy(update={"evaluate": None, "corpus": None, "mfpt": None}),
+    stages={"mpeft": STAGES["mpeft"]},
+    training=[stage("mpeft", [], best=None)],
+    documents=[],
+)
+ONLY_JAPANESE = [{"step": step, "bits_per_byte": {"ja": 1.0}} for step in (0, 5)]
+FEW = {"general": {"documents": 1, "bytes": 144}}
+MANY = [Document(str(n), "text", "en", f"file{n:03d}.txt", ("MIT", None)[n % 2]) for n in range(80)]
+
+CASES = {
+    "no corpus": (BARE, "None: the model was tuned on questions and instructions only."),
+    "its base is known": (BARE, "revision abc123\n- Fingerprint of the base: `feed0`\n"),
+    "cleaned by others": (BARE, "What was removed before is not known"),
+    "nothing held out": (BARE, "Not measured: the recipe has no `evaluate` section with texts."),
+    "no exam": (BARE, "## Exam\n\nNot sat."),
+    "a base from nothing": (
+        replace(FOUND, recipe=changed(SCRATCH)),
+        "built from nothing: architecture qwen2, vocab",
+    ),
+    "no general text": (
+        replace(FOUND, training=[stage("mfpt", ONLY_JAPANESE)]),
+        "**No general text was held out**: forgetting is not known.",
+    ),
+    "little general text": (
+        replace(FOUND, training=[replace(TRAINING[0], made=TRAINING[0].made | {"evaluated": EVALUATED | FEW})]),
+        "**Less than 10,000 bytes of general text were held out**: forgetting is not known.",
+    ),
+    "other windows": (
+        replace(FOUND, recipe=changed({"corpus": {"inputs": ["corpus"], "block_size": 512}})),
+        "from the base to the final model: stage 1 read the texts in windows of 512 tokens, stage 2 of 2,048.",
+    ),
+    "a stage in vain": (
+        replace(FOUND, training=[stage("mfpt", EVALUATIONS, best=0)]),
+        "- **Stage mfpt improved nothing: the weights of step 0 were handed on.**",
+    ),
+    "small sources keep their licence": (
+        replace(FOUND, documents=MANY),
+        "| smaller sources: 30 | en | **unknown** | 30 | 120 |\n| smaller sources: 30 | en | MIT | 30 | 120 |",
+    ),
+}
 
 
-def test_without_general_text_forgetting_is_not_known() -> None:
-    evaluations = [{"step": step, "bits_per_byte": {"ja": 1.0}} for step in (0, 5)]
-    card = model_card(RECIPE, STAGES, DOCUMENTS, [], [], [stage("mfpt", evaluations)])
-    assert "**No general text was held out**: forgetting is not known." in card
+@pytest.mark.parametrize("name", CASES)
+def test_the_card_of_another_run_tells(name: str) -> None:
+    found, part = CASES[name]
+    assert part in model_card(found)
 
 
-def test_many_sources_stay_a_table() -> None:
-    documents = [Document(str(n), "text", "en", f"file{n:03d}.txt", None) for n in range(80)]
-    card = model_card(RECIPE, STAGES, documents, [], [], [stage("mfpt", [])])
-    assert "file049.txt" in card and "file050.txt" not in card and "| and 30 more sources |" in card
+def test_what_is_not_known_is_not_told() -> None:
+    card = model_card(FOUND)
+    assert not [word for word in ("Held out of training", "Parameters", "Scratch(") if word in card]
+    assert "base to final" not in model_card(CASES["other windows"][0])
+
+
+DEVICES = [
+    ("cuda", "1", "NVIDIA H200, 140 GiB"),
+    ("cuda", "16", "16 × NVIDIA H200, 140 GiB"),
+    ("cpu", "2", "2 processes on machines of "),
+]
+
+
+@pytest.mark.parametrize(("device", "processes", "told"), DEVICES)
+def test_all_devices_are_counted(monkeypatch: pytest.MonkeyPatch, device: str, processes: str, told: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    memory = SimpleNamespace(total_memory=140 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert hardware(torch.device(device)).startswith(told)

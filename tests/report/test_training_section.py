@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from scripted import trained
 
+from jmedllm.manifest import FORMAT, write_manifest
 from jmedllm.report.page import page
 from jmedllm.report.page.curves import MOST_POINTS, figures, thinned
 from jmedllm.report.training import read_training
@@ -70,11 +72,29 @@ def test_a_stage_without_evaluations_shows_the_rest() -> None:
     assert "held-out text</th>" not in page([], {}, "bare", [bare])
 
 
+def test_a_stage_in_vain_is_told_at_its_first_curve() -> None:
+    vain = replace(trained(), made=trained().made | {"best_step": 0})
+    told = "Stage mfpt improved nothing: the weights of step 0 were handed on"
+    assert told in figures(vain)[0].unit and told in page([], {}, "vain", [vain])
+    assert figures(trained())[0].unit == "nats per trained token"
+
+
 def test_points_lie_in_the_picture() -> None:
     for figure in figures(trained()):
         for path in re.findall(r'points="(.*?)"', figure.picture):
             for x, y in (map(float, point.split(",")) for point in path.split()):
                 assert 44 <= x <= 312 and 8 <= y <= 130
+
+
+def test_a_stage_that_the_recipe_has_lost_is_not_read(tmp_path: Path) -> None:
+    for stage in ("mfpt", "mpeft"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
+    done = {"mfpt": {"made": {}}, "mpeft": {"made": {}}}
+    reported = {"report": {"recipe": {"mfpt": None, "mpeft": {"steps": 1}}}}
+    for stages, expected in ((done, ["mfpt", "mpeft"]), (done | reported, ["mpeft"])):
+        write_manifest(tmp_path, {"format": FORMAT, "stages": stages})
+        assert [stage.name for stage in read_training([tmp_path])] == expected
 
 
 def test_other_folders_have_no_training(tmp_path: object) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from jmedllm.files import read_jsonl
-from jmedllm.manifest import read_manifest
+from jmedllm.manifest import Manifest, read_manifest
 
 STAGES = ("mfpt", "mpeft")
 
@@ -20,12 +21,14 @@ class TrainedStage:
         made: what the manifest says it made: steps, trained tokens, census of the held-out sets.
         metrics: one row per step.
         evaluations: one row per evaluation, the first before step 1; empty where nothing was evaluated.
+        ended: day of its last step; None where that is not known.
     """
 
     name: str
     made: dict[str, Any]
     metrics: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
+    ended: date | None = None
 
     @property
     def waiting(self) -> float:
@@ -33,12 +36,24 @@ class TrainedStage:
         waited: float = sum(row["waiting"] for row in self.metrics)
         return waited / max(1, len(self.metrics))
 
+    @property
+    def handed_on(self) -> int:
+        """The step whose weights the stage handed on."""
+        step: int = self.made.get("best_step", self.made["steps"])
+        return step
+
+    @property
+    def failure(self) -> str:
+        """That the stage made nothing better, in words; empty where it did, or where that was not measured."""
+        if self.handed_on:
+            return ""
+        return f"Stage {self.name} improved nothing: the weights of step 0 were handed on."
+
     def changes(self) -> dict[str, tuple[float, float]]:
         """Bits per byte of each held-out set before step 1 and of the weights the stage handed on."""
         if not self.evaluations:
             return {}
-        step = self.made.get("best_step", self.made["steps"])
-        first, last = self.evaluations[0], next(row for row in self.evaluations if row["step"] == step)
+        first, last = self.evaluations[0], next(row for row in self.evaluations if row["step"] == self.handed_on)
         return {name: (first["bits_per_byte"][name], value) for name, value in last["bits_per_byte"].items()}
 
 
@@ -51,11 +66,18 @@ def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
             manifest["stages"][stage]["made"],
             _rows(folder / stage / "metrics.jsonl"),
             _rows(folder / stage / "evaluations.jsonl"),
+            datetime.fromtimestamp((folder / stage / "metrics.jsonl").stat().st_mtime, UTC).date(),
         )
         for folder, manifest in runs
         for stage in STAGES
-        if stage in manifest["stages"] and (folder / stage / "metrics.jsonl").is_file()
+        if _has(manifest, stage) and (folder / stage / "metrics.jsonl").is_file()
     ]
+
+
+def _has(manifest: Manifest, stage: str) -> bool:
+    """Whether a stage is done and the recipe last reported on has it: what an earlier recipe has trained stays."""
+    recipe = manifest["stages"].get("report", {}).get("recipe", {})
+    return stage in manifest["stages"] and recipe.get(stage, ...) is not None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -1,31 +1,46 @@
 """Stage report: training and scores of the run as Markdown and as a page with every item, and the model card."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from jmedllm.deploy.shards import tensors_in
 from jmedllm.exam.examine import split_language
-from jmedllm.exam.sitting import Sitting
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import REPORTS, read_manifest
+from jmedllm.models.folder import weight_files
 from jmedllm.recipe import Recipe
-from jmedllm.report import collect_records, markdown, questions_of
-from jmedllm.report.card import model_card
+from jmedllm.recipe import Sat as Model
+from jmedllm.report import Sat, collect_records, markdown, questions_of
+from jmedllm.report.card import Findings, model_card
+from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
 from jmedllm.run import Run, Step, versions
-from jmedllm.stages.corpus import read_corpus, read_general
+from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
+from jmedllm.stages.models import folder_of
 
-CARD = "MODEL_CARD.md"
+CARDS = ("MODEL_CARD.md", "model/README.md")
+"""Beside the final model, and in its folder, which is what people copy."""
 
 
 def _inputs(run: Run) -> dict[str, Any]:
+    # Not what the stages made alone: licences, hardware and hours change without it.
     return {
-        "made": hash_text(to_json(run.made)),
-        "seed": run.recipe.seed,
+        "recipe": hash_text(to_json(run.recipe.model_dump())),
+        "stages": hash_text(to_json(_stages(run))),
+        "built": hash_text(to_json(_built(run))),
         "versions": versions(),
     }
+
+
+def _stages(run: Run) -> dict[str, Any]:
+    """The manifest's entries of the recipe's stages: those of an earlier recipe may lie beside them."""
+    manifest = read_manifest(run.folder) or {"stages": {}}
+    return {stage: entry for stage, entry in manifest["stages"].items() if stage in run.made}
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -34,31 +49,64 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     head = (
         f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
     )
+    training = [stage for stage in read_training([run.folder]) if stage.name in run.made]
     made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "exam")
+    made += "".join(f"- **{stage.failure}**\n" for stage in training if stage.failure)
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     scores = markdown([each.sitting for each in sat]) if sat else "No exam was sat.\n"
     write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
     names = [split_language(name)[0] for name in (recipe.exam.benchmarks if recipe.exam else ())]
     own = [Path(name) for name in names if name.endswith(".jsonl")]
-    training = read_training([run.folder])
     write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
-    card = _write_card(run, [each.sitting for each in sat], training)
-    return {"files": [*REPORTS, *card]}
+    cards = _write_cards(run, sat, training) if training else []
+    return {"files": [*REPORTS, *cards]}
 
 
-def _write_card(run: Run, sittings: Sequence[Sitting], training: Sequence[TrainedStage]) -> list[str]:
-    """Put a model card beside the final model; a run that trains nothing has none."""
-    manifest = read_manifest(run.folder)
-    if not training or manifest is None:
-        return []
-    place = f"{'merge' if run.recipe.mpeft else 'mfpt'}/{CARD}"
-    documents = chain(read_corpus(run), read_general(run))
-    inputs = run.recipe.corpus.inputs if run.recipe.corpus else []
-    folders = [*map(Path, inputs), *(run.folder / "corpus" / text for text in ("medical", "general"))]
-    built = [read_json(folder / "corpus.json") for folder in folders if (folder / "corpus.json").is_file()]
-    card = model_card(run.recipe, manifest["stages"], documents, built, sittings, training)
-    write_atomic(run.folder / place, card)
-    return [place]
+def _write_cards(run: Run, sat: Sequence[Sat], training: Sequence[TrainedStage]) -> list[str]:
+    """Put the model card beside the final model and into it; neither is part of its fingerprint."""
+    final: Model = "mpeft" if run.recipe.mpeft else "mfpt"
+    folder = folder_of(run, final)
+    card = model_card(
+        Findings(
+            recipe=run.recipe,
+            stages=_stages(run),
+            training=training,
+            documents=chain(read_corpus(run), read_general(run)),
+            held_out=Counter(name for name, _ in read_held_out(run)),
+            built=_built(run),
+            parameters=_parameters(folder),
+            sittings=[each.sitting for each in sat],
+            compared=_compared(sat, final),
+        )
+    )
+    places = [folder.parent / name for name in CARDS]
+    for place in places:
+        write_atomic(place, card)
+    return [place.relative_to(run.folder).as_posix() for place in places]
+
+
+def _parameters(folder: Path) -> int:
+    """How many numbers a model consists of; one that two of its parts share counts once."""
+    return sum(prod(each["shape"]) for file in weight_files(folder) for each in tensors_in(file).values())
+
+
+def _built(run: Run) -> dict[str, Any]:
+    """What is known of how each text of the corpus was cleaned: by the user before, and by the run."""
+    corpus = run.recipe.corpus
+    if corpus is None:
+        return {}
+    folders = {f"input {name}": Path(name) for name in (*corpus.inputs, *corpus.mixing.general)}
+    folders |= {f"{text} text": run.folder / "corpus" / text for text in get_args(Text)}
+    return {
+        name: read_json(folder / "corpus.json")
+        for name, folder in folders.items()
+        if (folder / "corpus.json").is_file()
+    }
+
+
+def _compared(sat: Sequence[Sat], final: str) -> list[Comparison]:
+    both = [each for each in sat if each.sitting.model in ("base", final)]
+    return [each for each in compare(both) if each.kind == "models"]
 
 
 def _plain(values: dict[str, Any]) -> str:

@@ -44,7 +44,8 @@ def figures(stage: TrainedStage) -> list[Figure]:
 
 
 def _curves(stage: TrainedStage) -> Iterator[tuple[str, str, list[Curve]]]:
-    yield "Loss", "nats per trained token", [_of(stage, "loss", "loss")]
+    # Said at the curve that every stage has.
+    yield "Loss", f"nats per trained token. {stage.failure}".rstrip(". "), [_of(stage, "loss", "loss")]
     bits = _evaluated(stage, "bits_per_byte")
     yield "Bits per byte", "on held-out text", bits
     yield (
