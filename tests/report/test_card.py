@@ -192,7 +192,7 @@ MANY = [Document(str(n), "text", "en", f"file{n:03d}.txt", ("MIT", None)[n % 2])
 CASES = {
     "no corpus": (BARE, "None: the model was tuned on questions and instructions only."),
     "its base is known": (BARE, "revision abc123\n- Fingerprint of the base: `feed0`\n"),
-    "cleaned by others": (BARE, "What was removed before is not known"),
+    "cleaned by others": (FOUND, "What was removed before is not known"),
     "nothing held out": (BARE, "Not measured: the recipe has no `evaluate` section with texts."),
     "no exam": (BARE, "## Exam\n\nNot sat."),
     "a base from nothing": (
@@ -231,6 +231,7 @@ def test_the_card_of_another_run_tells(name: str) -> None:
 def test_what_is_not_known_is_not_told() -> None:
     card = model_card(FOUND)
     assert not [word for word in ("Held out of training", "Parameters", "Scratch(") if word in card]
+    assert "What was removed" not in model_card(BARE)
     assert "base to final" not in model_card(CASES["other windows"][0])
 
 

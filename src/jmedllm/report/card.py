@@ -71,7 +71,7 @@ def model_card(found: Findings) -> str:
     parts = [
         f"# {recipe.name}\n\n{WARNING}",
         f"## Model\n\n{_list(_model(found))}",
-        f"## Corpus\n\n{_corpus(found)}\n\n{_removed(found.built)}",
+        f"## Corpus\n\n{_corpus(found)}",
         f"## Questions and instructions\n\n{_examples(recipe, stages)}",
         f"## Training\n\n{_training(recipe, stages, found.training)}",
         f"## Forgetting\n\n{_forgetting(recipe, found.training)}",
@@ -134,7 +134,8 @@ def _corpus(found: Findings) -> str:
         amounts = [f"{sum(counts[kind] for kind in alike):,}" for counts in (count, size)]
         rows.append((f"smaller sources: {len(alike):,}", language, licence, *amounts))
     table = _table(("Source", "Language", "Licence", "Documents", "UTF-8 bytes"), rows)
-    return "\n\n".join([table, *_held_out(found.held_out, count.total()), *_epochs(found.stages)])
+    more = [*_held_out(found.held_out, count.total()), *_epochs(found.stages), _removed(found.built)]
+    return "\n\n".join([table, *more])
 
 
 def _held_out(held_out: Mapping[str, int], trained: int) -> list[str]:
