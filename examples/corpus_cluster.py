@@ -7,6 +7,7 @@ tasks, keeps note of those that are done, and finds near-duplicates over all of 
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
 from jmedllm.corpus.read import Document, Extent, Unread, read
 from jmedllm.data.installed import test_questions
+from jmedllm.errors import InputError
 from jmedllm.files import atomic_file
 
 Stream = Iterable[Carried]

@@ -3,14 +3,17 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from conftest import own_exam
 from jmedllm.errors import InputError
@@ -103,21 +106,74 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     assert run(recipe, folder) == unchanged
     assert (folder / "report.md").read_text(encoding="utf-8").startswith("# tiny\n\nBase from scratch, seed 0")
 
+    # What was trained is not thrown away for a change.
+    with pytest.raises(InputError) as error:
+        run(recipe, folder, control="other-rate")
+    assert str(error.value) == (
+        f"{folder}/mpeft was trained on other inputs (settings.learning_rate 0.001 → 0.002); "
+        "choose another --output, or remove this folder to train anew"
+    )
+    assert run(recipe, folder) == unchanged
+
     # A change late in the way redoes what comes after it, and nothing before.
+    shutil.rmtree(folder / "mpeft")
     late = run(recipe, folder, control="other-rate")
     assert late == all_of | {"corpus": "unchanged", "mfpt": "unchanged"}
     assert manifest(folder)["mpeft"]["adapter"] != first["mpeft"]["adapter"]
     # Back again, the same inputs give the same weights.
+    shutil.rmtree(folder / "mpeft")
     run(recipe, folder)
     assert manifest(folder) == first
 
     # A change in the corpus redoes everything.
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(corpus.read_text(encoding="utf-8").replace("第3項", "第三項"), encoding="utf-8")
-    assert run(recipe, folder) == all_of
+    with pytest.raises(InputError, match=r"run/mfpt was trained on other inputs \(base, blocks\); choose another"):
+        run(recipe, folder)
+    for stage in ("mfpt", "mpeft"):
+        shutil.rmtree(folder / stage)
+    assert run(recipe, folder) == all_of | {"corpus": "unchanged"}
     # A product that has gone missing is made again.
     (folder / "report.md").unlink()
     assert run(recipe, folder) == unchanged | {"report": "done"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mpeft": {"instructions": ["none.jsonl"]}}, "none.jsonl: no such file"),
+        ({"mpeft": {"adapter": {"targets": ["q_prj"]}}}, "unknown adapter target 'q_prj': did you mean q_proj"),
+        ({"mpeft": {"source_tokens": 1}}, "tokens, more than source_tokens 1; raise it"),
+        ({"mpeft": {"weights": {"fr": 2.0}}}, "unknown source or language in weights 'fr'"),
+        ({"mpeft": {"watch": {"best_by": ["bits_per_byte.jp"]}}}, "unknown measure in best_by 'bits_per_byte.jp'"),
+        ({"mfpt": {"weight_format": "bfloat16-master"}}, "set precision: bfloat16"),
+        ({"exam": {"benchmarks": ["none.jsonl"]}}, "none.jsonl: no such file"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "-".join(next(iter(value.values()))),
+)
+def test_what_a_late_stage_cannot_do_is_told_before_the_first(
+    tmp_path: Path, tiny_model: Path, changes: dict[str, Any], told: str
+) -> None:
+    values = yaml.safe_load(write_recipe(tmp_path).read_text(encoding="utf-8"))
+    values |= {"base": {"path": str(tiny_model)}, "evaluate": {"held_out": 0.2}, "controls": {"broken": changes}}
+    values["precision"] = "auto" if "mfpt" in changes else "float32"
+    (tmp_path / "late.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(told)):
+        run(tmp_path / "late.yaml", tmp_path / "run", control="broken")
+    assert not (tmp_path / "run" / "corpus").exists()
+
+
+def test_a_disk_too_small_for_the_merge_is_told_before_stage_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(tmp_path)
+    run(recipe, tmp_path / "run", until="mfpt")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=90_000))
+    with pytest.raises(
+        InputError, match=r"the merged model, as large as its base, needs 0\.\d\d MiB more on disk"
+    ):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "mpeft" / "checkpoints").exists()
 
 
 def test_a_product_that_a_killed_stage_replaced_is_made_again(
@@ -244,8 +300,10 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "large disk").mkdir()
     folder.mkdir()
     (folder / "mfpt").symlink_to(tmp_path / "large disk")
-    for seed in (0, 1):
-        run(recipe, folder, until="mfpt", seed=seed)
+    run(recipe, folder, until="mfpt")
+    shutil.rmtree(tmp_path / "large disk" / "model")
+    shutil.rmtree(tmp_path / "large disk" / "checkpoints")
+    run(recipe, folder, until="mfpt", seed=1)
     assert (folder / "mfpt").is_symlink()
     assert (tmp_path / "large disk" / "model" / "model.safetensors").is_file()
 

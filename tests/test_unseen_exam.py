@@ -64,9 +64,7 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     )
     with pytest.raises(InputError) as error:
         corpus.STEP.perform(replace(run, recipe=recipe), "identity")
-    assert str(error.value) == (
-        f"mpeft.instructions: exam items in 1 of them: {file}:1 gives away exam q0; take them out"
-    )
+    assert str(error.value) == (f"mpeft.instructions: exam items in 1: {file}:1 gives away exam q0; take them out")
 
 
 def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:

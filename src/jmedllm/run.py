@@ -1,5 +1,6 @@
 """The run directory: which stage was done on which inputs, and what it made."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, write_manifest
@@ -43,6 +45,9 @@ class Step:
         inputs: all that its result depends on, as plain values; large things by their hash.
         perform: does the work in the run's folder, going on where a killed run stopped; gets the hash of
             the inputs and returns what later stages depend on, as plain values.
+        check: raises an InputError for whatever can be known to go wrong before any stage is begun.
+        keeps: patterns of what in the stage's folder took days to make: if it was made on other inputs, the stage
+            is refused instead of done anew in its place.
         shared: whether all processes that torchrun started perform it together; what those but the first
             return is not used. The first performs the other steps, and the rest wait.
     """
@@ -51,8 +56,12 @@ class Step:
     wanted: Callable[[Recipe], bool]
     inputs: Callable[[Run], dict[str, Any]]
     perform: Callable[[Run, str], dict[str, Any]]
+    check: Callable[[Run], None] = lambda run: None
+    keeps: tuple[str, ...] = ()
     shared: bool = False
 
+
+_MARK = "identity"
 
 Tell = Callable[[Stage, str], None]
 """Called with a stage and what happened to it, in words for the user."""
@@ -73,13 +82,16 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
             return
         with locked(run.folder):
             manifest = begin_manifest(run.folder)
-            for step in steps:
-                if not step.wanted(run.recipe):
-                    tell(step.stage, "not in the recipe")
-                else:
+            last = next(number for number, step in enumerate(steps) if step.stage == until)
+            wanted = [step for step in steps[: last + 1] if step.wanted(run.recipe)]
+            for step in wanted:
+                if step.stage not in manifest["stages"]:
+                    step.check(run)
+            for step in steps[: last + 1]:
+                if step in wanted:
                     _carry_out_one(step, run, manifest, tell)
-                if step.stage == until:
-                    break
+                else:
+                    tell(step.stage, "not in the recipe")
         send(None)
 
 
@@ -98,8 +110,11 @@ def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None
     if entry and entry["identity"] == identity and _whole(run.folder, entry["made"]):
         tell(step.stage, "unchanged")
     else:
+        if step.keeps:
+            _require_same_work(step, run.folder, identity, inputs, manifest)
         # From here on the old product may be gone; a kill must not leave it in the manifest.
         manifest["stages"].pop(step.stage, None)
+        manifest.setdefault("begun", {})[step.stage] = inputs
         write_manifest(run.folder, manifest)
         began = time.monotonic()
         if step.shared:
@@ -117,9 +132,40 @@ def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None
             "hardware": hardware(run.precision.device),
         }
         manifest["stages"][step.stage] = entry
+        del manifest["begun"][step.stage]
         write_manifest(run.folder, manifest)
         tell(step.stage, f"done in {seconds:.0f} s{_in_words(made)}")
     run.made[step.stage] = entry["made"]
+
+
+def _require_same_work(
+    step: Step, folder: Path, identity: str, inputs: dict[str, Any], manifest: Manifest
+) -> None:
+    """Refuse to put new work in the place of what took long and was made on other inputs."""
+    work = folder / step.stage
+    if _identity_of(work) == identity or not any(any(work.glob(pattern)) for pattern in step.keeps):
+        return
+    entry = manifest["stages"].get(step.stage)
+    old = entry["inputs"] if entry else manifest.get("begun", {}).get(step.stage, {})
+    new = json.loads(to_json(inputs))  # as the manifest tells it
+    differing = ", ".join(_differing(old, new)[:MOST_NAMED]) or "no longer known which"
+    raise InputError(
+        f"{work} was trained on other inputs ({differing}); "
+        "choose another --output, or remove this folder to train anew"
+    )
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], place: str = "") -> list[str]:
+    """Dotted names of the values that differ; short ones are shown."""
+    found = []
+    for name in old | new:
+        one, other = old.get(name), new.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _differing(one, other, f"{place}{name}.")
+        elif one != other:
+            told = f"{one} → {other}"
+            found.append(f"{place}{name}" + f" {told}" * (len(told) < 30))
+    return found
 
 
 def _in_words(made: dict[str, Any]) -> str:
@@ -155,8 +201,12 @@ def own_folder(folder: Path, identity: str) -> Path:
     Raises:
         InputError: it holds something that is no work of ours, or cannot be written.
     """
-    mark = folder / "identity"
-    if is_first() and not (mark.is_file() and mark.read_text(encoding="utf-8") == identity):
-        with atomic_folder(folder, mark.name) as empty:
-            write_atomic(empty / mark.name, identity)
+    if is_first() and _identity_of(folder) != identity:
+        with atomic_folder(folder, _MARK) as empty:
+            write_atomic(empty / _MARK, identity)
     return folder
+
+
+def _identity_of(folder: Path) -> str | None:
+    mark = folder / _MARK
+    return mark.read_text(encoding="utf-8") if mark.is_file() else None

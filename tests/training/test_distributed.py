@@ -17,9 +17,7 @@ from safetensors.torch import load_file
 from conftest import TEXTS
 from jmedllm.errors import InputError
 from jmedllm.models.scratch import Scratch, build
-from jmedllm.training.evaluate import Evaluation
-from jmedllm.training.loop import _require_shardable
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimization import Optimization, require_shardable
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 Row = dict[str, Any]
@@ -148,19 +146,17 @@ def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: P
 
 
 REFUSED = [
-    ({"optimizer": "adamw-8bit"}, None, "use adamw"),
-    ({"weight_format": "bfloat16-master"}, None, "use weight_format float32"),
-    ({}, Evaluation({}, quiz=lambda network: {}), "leave evaluate.exam out"),
+    ({"optimizer": "adamw-8bit"}, False, "use adamw"),
+    ({"weight_format": "bfloat16-master"}, False, "use weight_format float32"),
+    ({}, True, "leave evaluate.exam out"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "evaluation", "mend"), REFUSED)
-def test_what_shards_cannot_do_is_refused_with_the_mend(
-    changes: dict[str, Any], evaluation: Evaluation | None, mend: str
-) -> None:
+@pytest.mark.parametrize(("changes", "exam", "mend"), REFUSED)
+def test_what_shards_cannot_do_is_refused_with_the_mend(changes: dict[str, Any], exam: bool, mend: str) -> None:
     settings = Optimization(**{"steps": 1, "learning_rate": 1e-3} | changes)
     with pytest.raises(InputError, match=mend):
-        _require_shardable(settings, evaluation, "mfpt")
+        require_shardable(settings, exam=exam)
 
 
 def test_the_slurm_script_starts_a_launcher_on_each_machine_that_meets_at_the_first(tmp_path: Path) -> None:

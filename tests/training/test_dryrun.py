@@ -88,7 +88,7 @@ def test_a_disk_too_small_for_the_stage_is_one_line_before_step_1(
 ) -> None:
     monkeypatch.setattr(dryrun.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(
-        InputError, match=r"needs 0\.\d\d MiB more on disk \(two checkpoints of .*, 0\.10 MiB are free"
+        InputError, match=r"the stage \(two checkpoints of .*\) needs 0\.\d\d MiB more on disk, 0\.10 MiB are free"
     ):
         fit(tmp_path, tiny())
     assert not (tmp_path / "metrics.jsonl").exists()

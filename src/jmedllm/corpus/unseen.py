@@ -56,7 +56,7 @@ def require_unseen_in(texts: Iterable[tuple[str, str]], exam: Sequence[Question]
     found = ((name, find(leaks, text)) for name, text in texts)
     named = [f"{name} gives away {hits[0].benchmark} {hits[0].question}" for name, hits in found if hits]
     if named:
-        raise InputError(f"mpeft.instructions: exam items in {len(named):,} of them: {_first(named)}; take them out")
+        raise InputError(f"mpeft.instructions: exam items in {len(named):,}: {_first(named)}; take them out")
 
 
 def _first(named: Sequence[str]) -> str:

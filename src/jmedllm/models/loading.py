@@ -104,6 +104,24 @@ def load_network(
     return network if options else network.to(device)
 
 
+def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
+    """The network of a model directory without its weights.
+
+    Raises:
+        InputError: the directory is no model that can be loaded.
+    """
+    go_offline()
+    from transformers import AutoModelForCausalLM
+
+    require_model(folder)
+    be_quiet()
+    options = {"quantization_config": _nf4()} if quantization == "nf4" else {}
+    with loading(f"model {folder}"):
+        return AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, device_map={"": "meta"}, **options
+        )
+
+
 def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     """Load a model to be run once: its weights stay in their files and are read as each layer is reached.
 
@@ -129,14 +147,7 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device) -> An
 
 def layers_in_4_bits(folder: Path) -> frozenset[str]:
     """Names of the layers that `quantization="nf4"` holds in 4 bits; reads no weights."""
-    go_offline()
-    from transformers import AutoModelForCausalLM
-
-    require_model(folder)
-    with loading(f"model {folder}"):
-        network = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, device_map={"": "meta"}, quantization_config=_nf4()
-        )
+    network = load_structure(folder, quantization="nf4")
     return frozenset(name for name, layer in network.named_modules() if type(layer).__name__ == "Linear4bit")
 
 

@@ -10,11 +10,14 @@ from jmedllm.corpus.clean import clean
 from jmedllm.corpus.read import read_documents
 from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, papers
+from jmedllm.exam.question import LANGUAGES
 from jmedllm.exam.sitting import Paper
 from jmedllm.files import hash_text, to_json
 from jmedllm.run import Run
 from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
-from jmedllm.training.holding import Evaluate, chosen
+from jmedllm.training.holding import OTHER, Evaluate, chosen
+from jmedllm.training.mixing import GENERAL
+from jmedllm.training.watching import BITS, EXAM, Watch, require_measured
 
 Texts = dict[str, list[str]]
 """Held-out texts of each set, Japanese first."""
@@ -28,6 +31,20 @@ def evaluation_inputs(run: Run) -> dict[str, Any]:
     sat = [paper.settings() | {"questions": paper.questions_hash()} for paper in _papers(run, settings)]
     texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
     return {"evaluate": settings.model_dump() | {"texts": texts, "exam": sat}}
+
+
+def require_measurable(run: Run, watch: Watch) -> None:
+    """Check, before a corpus is made, that what the best weights are chosen by can be measured.
+
+    Raises:
+        InputError: a name in `watch.best_by` is none of the recipe's sets or exams.
+    """
+    settings = run.recipe.evaluate
+    if settings is None:
+        return
+    sets = {*settings.texts, *((*LANGUAGES, OTHER, GENERAL) if settings.held_out else ())}
+    papers = [paper.name for paper in _papers(run, settings)]
+    require_measured(watch, [*(f"{BITS}.{name}" for name in sets), *(f"{EXAM}.{name}" for name in papers)])
 
 
 def open_evaluation(run: Run, tokenizer: Any, window: int) -> Any:

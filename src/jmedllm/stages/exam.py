@@ -43,8 +43,13 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     return {"sittings": sittings, "files": files}
 
 
+def _check(run: Run) -> None:
+    if run.recipe.exam:
+        papers(run.recipe.exam, run.recipe.prompt, run.data)
+
+
 def _wanted(recipe: Recipe) -> bool:
     return recipe.exam is not None
 
 
-STEP = Step("exam", _wanted, _inputs, _perform, shared=True)
+STEP = Step("exam", _wanted, _inputs, _perform, _check, shared=True)

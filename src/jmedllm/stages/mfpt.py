@@ -6,9 +6,8 @@ from jmedllm.corpus.pack import load_blocks
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
-from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
-from jmedllm.stages.models import numerics, shaping, start_folder
-from jmedllm.training.optimization import require_possible
+from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation, require_measurable
+from jmedllm.stages.models import numerics, require_trainable_here, shaping, start_folder
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -23,6 +22,13 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
 
 
+def _check(run: Run) -> None:
+    settings = run.recipe.mfpt
+    assert settings is not None
+    require_trainable_here(run, settings)
+    require_measurable(run, settings.watch)
+
+
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
@@ -33,7 +39,6 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     settings, base = run.recipe.mfpt, start_folder(run)
     assert settings is not None
-    require_possible(settings, run.precision.name)
     folder = own_folder(run.folder / "mfpt", identity)
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
@@ -82,4 +87,4 @@ def _wanted(recipe: Recipe) -> bool:
     return recipe.mfpt is not None
 
 
-STEP = Step("mfpt", _wanted, _inputs, _perform, shared=True)
+STEP = Step("mfpt", _wanted, _inputs, _perform, _check, keeps=("checkpoints/step-*", "model"), shared=True)

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.models.folder import fingerprint, resolve
+from jmedllm.processes import place
 from jmedllm.recipe import Sat
 from jmedllm.run import Run
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimization import Optimization, require_possible, require_shardable
 
 
 def base_folder(run: Run) -> Path:
@@ -36,6 +37,17 @@ def folder_of(run: Run, sat: Sat) -> Path:
 def tuned_fingerprint(run: Run) -> str:
     """Fingerprint of what stage 2 starts from."""
     return run.made["mfpt"]["model"] if run.recipe.mfpt else fingerprint(base_folder(run))
+
+
+def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = True) -> None:
+    """Check that this machine and this number of processes can train as a stage asks.
+
+    Raises:
+        InputError: they cannot.
+    """
+    require_possible(settings, run.precision.name)
+    if sharded and place().size > 1:
+        require_shardable(settings, exam=bool(run.recipe.evaluate and run.recipe.evaluate.exam))
 
 
 def shaping(settings: Optimization) -> dict[str, Any]:

@@ -18,14 +18,20 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.corpus import read_corpus
-from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation
-from jmedllm.stages.models import numerics, shaping, tuned_fingerprint, tuned_folder
+from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation, require_measurable
+from jmedllm.stages.models import (
+    base_folder,
+    numerics,
+    require_trainable_here,
+    shaping,
+    tuned_fingerprint,
+    tuned_folder,
+)
 from jmedllm.stages.questions import require_unseen_exam, training_questions
 from jmedllm.training.conversation import conversation_sample
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import copies
-from jmedllm.training.optimization import require_possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +122,37 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
 
 
+def _check(run: Run) -> None:
+    from jmedllm.models.loading import load_structure, load_tokenizer
+    from jmedllm.training.adapter import require_targets
+
+    settings = run.recipe.mpeft
+    assert settings is not None
+    require_trainable_here(run, settings, sharded=settings.adapter.quantization == "none")
+    require_measurable(run, settings.watch)
+    if not run.recipe.corpus:  # else the corpus stage looks before it begins
+        require_unseen_exam(run)
+    if run.recipe.base.scratch:
+        weighted(examples(run, settings, to_json), settings.weights)
+    else:
+        _fitting(run, settings, load_tokenizer(base_folder(run)))
+        require_targets(
+            load_structure(base_folder(run), quantization=settings.adapter.quantization), settings.adapter
+        )
+
+
+def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], list[Example]]:
+    """The examples that are not too long, as token ids, and all there are."""
+    found = weighted(examples(run, settings, lambda messages: chat_text(tokenizer, messages)), settings.weights)
+    limits = Limits(settings.source_tokens, settings.target_tokens, settings.block_size)
+    return within((_sample(tokenizer, example) for example in found), limits, settings.too_long), found
+
+
 def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
     """Examples in random order, among them the share of corpus documents that the recipe replays; and what
     the manifest says of them."""
     random = Random(run.recipe.seed)
-    found = weighted(examples(run, settings, lambda messages: chat_text(tokenizer, messages)), settings.weights)
-    limits = Limits(settings.source_tokens, settings.target_tokens, settings.block_size)
-    samples = within((_sample(tokenizer, example) for example in found), limits, settings.too_long)
+    samples, found = _fitting(run, settings, tokenizer)
     made: dict[str, Any] = {"mixture": Counter(f"{example.source} {example.language}" for example in found)}
     if settings.too_long == "skip":
         made["skipped"] = len(found) - len(samples)
@@ -148,14 +178,15 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.save import save_adapter
     from jmedllm.training.adapter import add_adapter, to_plain
     from jmedllm.training.distributed import replicate, shard
+    from jmedllm.training.dryrun import bytes_below, require_free
     from jmedllm.training.loop import train
     from jmedllm.training.show import show_example
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
-    require_possible(settings, run.precision.name)
     folder = own_folder(run.folder / "mpeft", identity)
     require_unseen_exam(run)
+    require_free(run.folder, bytes_below(base), "the merged model, as large as its base,")
     tokenizer = load_tokenizer(base)
     samples, told = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
@@ -201,4 +232,4 @@ def _wanted(recipe: Recipe) -> bool:
     return recipe.mpeft is not None
 
 
-STEP = Step("mpeft", _wanted, _inputs, _perform, shared=True)
+STEP = Step("mpeft", _wanted, _inputs, _perform, _check, keeps=("checkpoints/step-*", "adapter"), shared=True)

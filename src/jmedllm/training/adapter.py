@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -40,7 +40,9 @@ class Adapter(Settings):
     r: int = Field(16, ge=1, description="rank")
     alpha: int = Field(32, ge=1, description="the update is scaled by alpha / r; rslora: by alpha / sqrt(r)")
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: Preset | list[str] = Field("all-linear", description="preset or names of layers")
+    targets: Preset | Annotated[list[str], Field(min_length=1)] = Field(
+        "all-linear", description="preset or names of layers"
+    )
     quantization: Quantization = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
 
 
@@ -126,6 +128,15 @@ def principal_components(weight: torch.Tensor, rank: int, seed: int) -> tuple[to
     return root[:, None] * (right @ basis.T)[:rank], left[:, :rank] * root
 
 
+def require_targets(network: Any, settings: Adapter) -> None:
+    """Check that the adapter's targets are there; the network's weights may be missing.
+
+    Raises:
+        InputError: see `add_adapter`.
+    """
+    _targets(network, settings.targets)
+
+
 def _targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
     if targets == "all-linear":
         return "all-linear"
@@ -139,17 +150,22 @@ def _targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
         return chosen
     for target in targets:
         if target not in present:
-            raise unknown("adapter target", target, present)
+            raise unknown("adapter target", target, present - _tied_head(network))
     _require_untied_head(network, targets)
     return list(targets)
 
 
 def _require_untied_head(network: Any, targets: Sequence[str]) -> None:
+    for name in _tied_head(network) & set(targets):
+        raise InputError(
+            f"adapter target {name!r} shares its weights with the embedding, which a merge would change "
+            "too; leave it out"
+        )
+
+
+def _tied_head(network: Any) -> set[str]:
+    """Name of the output head, if it shares its weights with the embedding."""
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
-    shared = head is not None and head.weight is embedding.weight
-    for name, module in network.named_modules():
-        if shared and module is head and name.rpartition(".")[2] in targets:
-            raise InputError(
-                f"adapter target {name!r} shares its weights with the embedding, which a merge would change "
-                "too; leave it out"
-            )
+    if head is None or head.weight is not embedding.weight:
+        return set()
+    return {name.rpartition(".")[2] for name, module in network.named_modules() if module is head}

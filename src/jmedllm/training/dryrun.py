@@ -114,12 +114,24 @@ def require_disk(folder: Path, needed: Footprint) -> None:
     Raises:
         InputError: too little is free; with the numbers.
     """
-    there, free = bytes_below(folder), shutil.disk_usage(folder).free
-    if needed.total - there > free:
+    checkpoints, models = (
+        f"two checkpoints of {_gib(needed.checkpoint)}",
+        f"{needed.copies_of_model} times {_gib(needed.model)}",
+    )
+    require_free(folder, needed.total - bytes_below(folder), f"the stage ({checkpoints}, {models} of weights)")
+
+
+def require_free(folder: Path, size: int, what: str) -> None:
+    """Check that the disk of a folder has room for `size` bytes of `what`.
+
+    Raises:
+        InputError: it has not; with the numbers.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
         raise InputError(
-            f"{folder}: the stage needs {_gib(needed.total - there)} more on disk (two checkpoints of "
-            f"{_gib(needed.checkpoint)}, {needed.copies_of_model} times {_gib(needed.model)} of weights), "
-            f"{_gib(free)} are free; free space or choose another --output"
+            f"{folder}: {what} needs {_gib(size)} more on disk, {_gib(free)} are free; free space or choose "
+            "another --output"
         )
 
 

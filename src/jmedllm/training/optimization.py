@@ -61,6 +61,27 @@ def require_possible(settings: Optimization, precision: str) -> None:
         raise InputError(reason)
 
 
+def require_shardable(settings: Optimization, *, exam: bool) -> None:
+    """Check what several processes cannot do with weights in shards.
+
+    Args:
+        settings: of one stage.
+        exam: whether the stage is evaluated by an exam.
+
+    Raises:
+        InputError: one of these is asked for.
+    """
+    if exam:
+        raise InputError("an exam inside the loop needs one process; leave evaluate.exam out")
+    if settings.optimizer == "adamw-8bit":
+        raise InputError("optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
+    if settings.weight_format != "float32":
+        raise InputError(
+            "several processes gather float32 weights in bfloat16, which saves what "
+            f"{settings.weight_format} would; use weight_format float32"
+        )
+
+
 def clash(weight_format: Weights, precision: str) -> str | None:
     """Why weights in this format cannot be multiplied in `precision`, and the mend; None where they can."""
     if weight_format == "float32" or precision != "float32":
