@@ -194,7 +194,7 @@ CASES = {
     "its base is known": (BARE, "revision abc123\n- Fingerprint of the base: `feed0`\n"),
     "cleaned by others": (FOUND, "What was removed before is not known"),
     "nothing held out": (BARE, "Not measured: the recipe has no `evaluate` section with texts."),
-    "no exam": (BARE, "## Exam\n\nNot sat."),
+    "no exam": (BARE, "## Exam\n\nNot sat.\n\n## Limits"),
     "a base from nothing": (
         replace(FOUND, recipe=changed(SCRATCH)),
         "built from nothing: architecture qwen2, vocab",

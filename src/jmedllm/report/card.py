@@ -75,7 +75,7 @@ def model_card(found: Findings) -> str:
         f"## Questions and instructions\n\n{_examples(recipe, stages)}",
         f"## Training\n\n{_training(recipe, stages, found.training)}",
         f"## Forgetting\n\n{_forgetting(recipe, found.training)}",
-        f"## Exam\n\n{_exam(found.sittings)}\n\n{_gain(found.compared)}",
+        f"## Exam\n\n{_exam(found.sittings, found.compared)}",
         f"## Limits\n\n{_list(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",
     ]
@@ -307,7 +307,7 @@ def _joined(recipe: Recipe, training: Sequence[TrainedStage]) -> tuple[list[_Cha
     return rows, []
 
 
-def _exam(sittings: Sequence[Sitting]) -> str:
+def _exam(sittings: Sequence[Sitting], compared: Sequence[Comparison]) -> str:
     rows = [row for row in build_rows(sittings) if not row.published]
     if not rows:
         return "Not sat."
@@ -320,6 +320,7 @@ def _exam(sittings: Sequence[Sitting]) -> str:
     return (
         f"{_table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: what no skill earns on these items; "
         "ceiling: what the right answer earns. ~: the interval reaches down to the floor, so no skill is shown."
+        f"\n\n{_gain(compared)}"
     )
 
 
@@ -336,7 +337,7 @@ def _score(row: Row) -> str:
 def _gain(compared: Sequence[Comparison]) -> str:
     """The final model against the base, item by item."""
     if not compared:
-        return "The final model was not compared with its base: they did not sit one paper both."
+        return "The final model was not compared with its base: there is no paper that both sat."
     adjusted = holm([each.paired.p for each in compared])
     rows = [
         (
