@@ -149,6 +149,28 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_is_on_the_disk_before_it_is_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    replaced: list[set[int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def move(path: Path, target: Path) -> Path:
+        replaced.append({each.stat().st_ino for each in (path, *path.rglob("*"))} - set(synced))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", move)
+    with atomic_folder(tmp_path / "model", "mark") as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below" / "numbers").write_bytes(bytes(5000))
+        (temporary / "mark").touch()
+    assert replaced == [set()] and synced[-1] == tmp_path.stat().st_ino
+
+
 def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     thesis = tmp_path / "home" / "thesis.txt"
     thesis.parent.mkdir()

@@ -203,6 +203,8 @@ def hash_file(path: Path) -> str:
 def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
     """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
 
+    It then outlasts a power cut, so that older work may be removed.
+
     Args:
         path: the folder to make.
         mark: a file that the block writes. A folder at `path` that lacks it is not ours and stays.
@@ -217,9 +219,12 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for written in (*temporary.rglob("*"), temporary):
+            _sync(written)
         if path.exists():
             path.replace(_neighbour(path, "old"))
         temporary.replace(path)
+        _sync(path.parent)
     except Exception as error:
         # tokenizers, written in Rust, raises plain exceptions that end so.
         if isinstance(error, OSError | SafetensorError) or "(os error " in str(error):
@@ -227,3 +232,14 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
         raise
     finally:
         sweep(path.parent, re.escape(path.name))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network disks can sync files only
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,11 +1,15 @@
 """The promises of the training loop, on a model small enough to check them to the last digit."""
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from jmedllm.corpus.pack import Blocks, Sample, pack_documents, pack_examples
@@ -152,6 +156,55 @@ def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
         assert torch.equal(a, b)
     metrics = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "stopped")]
     assert [strip_speed(line) for line in metrics[0]] == [strip_speed(line) for line in metrics[1]]
+
+
+# How a checkpoint is broken: what the error says of it
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "half a file": (
+        lambda step: os.truncate(step / "tensors.safetensors", 5000),
+        "step-00000004/tensors.safetensors: cannot be read: ",
+    ),
+    "no tensors": (
+        lambda step: (step / "tensors.safetensors").unlink(),
+        "step-00000004: lacks model.embed_tokens",
+    ),
+    "other tensors": (
+        lambda step: save_file({"model.embed_tokens.weight": torch.zeros(2, 2)}, step / "tensors.safetensors"),
+        "step-00000004: lacks model.embed_tokens",
+    ),
+    "half a tensor": (
+        lambda step: save_file(
+            {"model.norm.weight": torch.zeros(8)},
+            step / "tensors.safetensors",
+            {"DCP_SHARDING_INFO": '{"model.norm.weight": {"saved_offsets": [8]}}'},
+        ),
+        "step-00000004: lacks a part of model.norm.weight",
+    ),
+    "no state": (lambda step: (step / "state.json").unlink(), "step-00000004/state.json: no such file"),
+    "an empty state": (
+        lambda step: os.truncate(step / "state.json", 0),
+        "step-00000004/state.json:1: broken JSON",
+    ),
+    "a strange state": (
+        lambda step: (step / "state.json").write_text("[]"),
+        "step-00000004/state.json: lacks step",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_with_its_mend(tmp_path: Path, damage: str) -> None:
+    run(tmp_path, tiny(), steps=4)
+    step = tmp_path / "checkpoints" / "step-00000004"
+    harm, message = DAMAGES[damage]
+    harm(step)
+    with pytest.raises(InputError) as error:
+        run(tmp_path, tiny())
+    told = str(error.value)
+    assert message in told and told.startswith("checkpoint is damaged: ") and "\n" not in told
+    assert told.endswith(f"; remove {step}: the run goes on from the one before it, or else from the start")
+    shutil.rmtree(step)
+    assert run(tmp_path, tiny()).resumed_from == 0
 
 
 def fail_at_call(number: int) -> Any:

@@ -15,7 +15,7 @@ from rich.console import Console
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.models.loading import load_tokenizer
-from jmedllm.training import loop
+from jmedllm.training import checkpoint, loop
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
 from jmedllm.training.schedule import rows_of_step
@@ -84,6 +84,28 @@ def test_a_disk_that_fills_up_in_the_middle_is_one_line(
     with pytest.raises(InputError, match=f"cannot write {tmp_path}/{name}.*: No space left on device; free space"):
         fit(tmp_path, network, evaluation(), tensorboard=True)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_checkpoint_is_never_ahead_of_its_logs_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    save, fsync = checkpoint.save, os.fsync
+
+    def noted(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        synced[found.st_ino] = found.st_size
+        fsync(descriptor)
+
+    def check(folder: Path, *arguments: object) -> None:
+        if folder.name == "checkpoints":
+            logs = [(tmp_path / name).stat() for name in ("metrics.jsonl", "evaluations.jsonl")]
+            assert [synced[log.st_ino] for log in logs] == [log.st_size for log in logs]
+        save(folder, *arguments)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(checkpoint, "save", check)
+    fit(tmp_path, tiny(), evaluation())
 
 
 def test_waiting_is_the_time_that_items_take_to_come() -> None:

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,16 +84,19 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> R
     It may have been written by another number of processes.
 
     Raises:
-        InputError: the checkpoint was written for other inputs.
+        InputError: the checkpoint was written for other inputs, or is damaged.
     """
     latest = as_first_sees(lambda: next(reversed(_all(folder)), None))
     if latest is None:
         return None
-    state = read_json(latest / "state.json")
+    with _mended_by_removing(latest):
+        state = _state(latest / "state.json")
     if state["identity"] != identity:
         raise InputError(f"checkpoint {latest}: written for other inputs; choose another --output")
     names = _trainable(network)
-    tensors = read_tensors(latest, names)
+    with _mended_by_removing(latest):
+        tensors = read_tensors(latest, names)
+        _require_all(names | optimizer.state(), tensors, latest)
     with torch.no_grad():
         for name, parameter in names.items():
             parameter.copy_(tensors[name])
@@ -101,3 +106,29 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> R
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return Resumed(state["step"], state["trained_tokens"])
+
+
+@contextmanager
+def _mended_by_removing(latest: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        told = str(error).partition("; ")[0]
+        raise InputError(
+            f"checkpoint is damaged: {told}; remove {latest}: the run goes on from the one before it, or else "
+            "from the start"
+        ) from error
+
+
+def _state(file: Path) -> dict[str, Any]:
+    state = read_json(file)
+    for key in ("step", "trained_tokens", "identity"):
+        if not isinstance(state, dict) or key not in state:
+            raise InputError(f"{file}: lacks {key}")
+    return dict(state)
+
+
+def _require_all(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], latest: Path) -> None:
+    for name, tensor in wanted.items():
+        if name not in found or found[name].shape != tensor.shape:
+            raise InputError(f"{latest}: lacks {name}")

@@ -62,6 +62,15 @@ class Log:
         self._file.add(f"{to_json(row)}\n".encode())
         self._also(row)
 
+    def sync(self) -> None:
+        """Let all rows outlast a power cut, as the checkpoint does that goes on behind them.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        if is_first():
+            self._file.sync()
+
 
 class _Growing:
     """A file that grows by whole pieces; an `InputError` says that it cannot."""
@@ -77,6 +86,10 @@ class _Growing:
         with self._written():
             while piece:
                 piece = piece[self._handle.write(piece) :]
+
+    def sync(self) -> None:
+        with self._written():
+            os.fsync(self._handle.fileno())
 
     def close(self) -> None:
         with self._written():

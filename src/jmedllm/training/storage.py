@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from jmedllm.errors import InputError
@@ -77,6 +77,8 @@ def read_tensors(folder: Path, owners: Mapping[str, torch.Tensor]) -> dict[str, 
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
 
+    for file in sorted(folder.glob("*.safetensors")):
+        _require_whole(file)
     reader = HuggingFaceStorageReader(str(folder))
     tensors: dict[str, torch.Tensor] = {}
     try:
@@ -84,6 +86,8 @@ def read_tensors(folder: Path, owners: Mapping[str, torch.Tensor]) -> dict[str, 
             assert isinstance(stored, TensorStorageMetadata)
             owner = owners.get(name, owners.get(name.rpartition(".")[0]))
             size, dtype = stored.size, stored.properties.dtype
+            if sum(chunk.sizes.numel() for chunk in stored.chunks) != size.numel():
+                raise InputError(f"{folder}: lacks a part of {name}")
             if owner is not None and owner.shape == size:
                 tensors[name] = torch.empty_like(owner, dtype=dtype)
             else:
@@ -92,9 +96,15 @@ def read_tensors(folder: Path, owners: Mapping[str, torch.Tensor]) -> dict[str, 
             # That there is but one process is no news.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             load(tensors, storage_reader=reader, no_dist=place().size == 1)
-    except SafetensorError as error:
-        raise InputError(f"{folder}: cannot be read: {error}") from error
     except CheckpointException as error:
         reason = next(iter(error.failures.values()))[0]
         raise InputError(f"{folder}: cannot be read: {reason}") from error
     return tensors
+
+
+def _require_whole(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
