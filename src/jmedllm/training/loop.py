@@ -40,7 +40,7 @@ from jmedllm.training.metrics import (
     peak_memory,
     tensorboard,
 )
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimization import Optimization, require_shardable
 from jmedllm.training.optimizer import Optimizer, build
 from jmedllm.training.schedule import learning_rate, rows_of_step
 from jmedllm.training.watching import best, is_exhausted, require_measured
@@ -103,7 +103,7 @@ def train(
     if not blocks.trained.any():
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
     if is_sharded(network):
-        _require_shardable(settings, evaluation, title)
+        require_shardable(settings, exam=bool(evaluation and evaluation.quiz))
     with autocast(precision):
         require_trainable(network, precision.device)
     forget_peak_memory(precision.device)
@@ -151,18 +151,6 @@ def train(
         restore_best(folder / "best", network, leading["step"])
     network.eval()
     return Trained(step, tokens, metrics.rows[-1]["loss"], leading["step"] if leading else None, start)
-
-
-def _require_shardable(settings: Optimization, evaluation: Evaluation | None, title: str) -> None:
-    if evaluation and evaluation.quiz:
-        raise InputError(f"{title}: an exam inside the loop needs one process; leave evaluate.exam out")
-    if settings.optimizer == "adamw-8bit":
-        raise InputError(f"{title}: optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
-    if settings.weight_format != "float32":
-        raise InputError(
-            f"{title}: several processes gather float32 weights in bfloat16, which saves what "
-            f"{settings.weight_format} would; use weight_format float32"
-        )
 
 
 def _rehearse(
