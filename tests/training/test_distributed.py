@@ -168,11 +168,13 @@ def test_the_slurm_script_starts_a_launcher_on_each_machine_that_meets_at_the_fi
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_NNODES": "2",
         "SLURM_GPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "64",
     }
     environment = os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = [Path(__file__).parents[2] / "examples" / "slurm.sh", "my recipe.yaml"]
     said = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.split() == [
+        "--cpus-per-task=64",  # since SLURM 22.05 srun does not take it over from sbatch
         *("torchrun", "--nnodes", "2", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-id", "123456"),
         *("--rdzv-endpoint", "node1:23456", "-m", "jmedllm", "run", "my", "recipe.yaml"),
     ]

@@ -108,8 +108,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "evaluations.jsonl").open()]
 
 
-WORSE = {"learning_rate": 0.02, "steps": 12, "warmup": 0.0}
-BY_BOTH = {"every": 1, "best_by": ["bits_per_byte.ja", "bits_per_byte.en"], "patience": 3}
+WORSE = {"learning_rate": 0.02, "steps": 20, "warmup": 0.0}
+"""Random rows get better around step 7 and then worse."""
+BY_BOTH = {"every": 1, "best_by": ["bits_per_byte.ja", "bits_per_byte.en"], "patience": 7}
 
 
 def test_a_stage_that_gets_no_better_ends_early_with_its_best_weights(tmp_path: Path) -> None:
@@ -118,7 +119,8 @@ def test_a_stage_that_gets_no_better_ends_early_with_its_best_weights(tmp_path: 
     rows = read(tmp_path)
     means = [sum(row["bits_per_byte"].values()) / 2 for row in rows]
     assert result.best_step == means.index(min(means))
-    assert result.steps == rows[-1]["step"] == result.best_step + 3 < 12
+    assert result.steps == rows[-1]["step"] == result.best_step + 7 < 20
+    assert result.best_step > 0
     now = [bits_per_byte(network, each, CPU, 1) for each in evaluated.sets.values()]
     assert now == list(rows[result.best_step]["bits_per_byte"].values())
     assert result.summary()["best_step"] == result.best_step
