@@ -86,6 +86,7 @@ def examine(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
             subprocess.run([*command, "--output", str(folder / "run")], check=True, stdout=subprocess.DEVNULL)
             shutil.copytree(folder / "run" / "exam", folder / "copy", dirs_exist_ok=True)
             (folder / "copy").rename(kept)
+            shutil.rmtree(folder / "run" / "mpeft")  # a run throws away no training of its own accord
         before = {"base": ("without", "none"), "mfpt": ("with stage 1", "none")}
         for sat in collect_records([kept]):
             cell = before.get(sat.sitting.model, (first, second))

@@ -67,14 +67,17 @@ def carried(document: Document) -> Carried:
     return Carried(text=document.text, id=document.id, metadata={"document": document})
 
 
-def read_and_clean(data: Stream, rank: int, world_size: int, *, files: Sequence[Path]) -> Iterator[Carried]:
+def read_and_clean(
+    data: Stream, rank: int, world_size: int, *, files: Sequence[tuple[Path, str]]
+) -> Iterator[Carried]:
     """Every so-manieth file, cleaned; what cannot be read is printed to the task's log."""
-    for file in files[rank::world_size]:
-        for found in read(Extent(file)):
+    for file, name in files[rank::world_size]:
+        for found in read(Extent(file, name=name)):
             if isinstance(found, Unread):
                 print(f"{found.where}: {found.reason}")
             elif text := clean(found.text).text:
-                yield carried(replace(found, text=text, language=language(text)))
+                title = clean(found.title or "").text or None
+                yield carried(replace(found, text=text, language=language(text), title=title))
 
 
 def read_clean(data: Stream, rank: int, world_size: int, *, folder: Path) -> Iterator[Carried]:
@@ -102,7 +105,7 @@ def write(data: Stream, rank: int, world_size: int, *, folder: Path) -> Iterator
 
 
 def stages(
-    files: Sequence[Path], exams: Path, output: Path, tasks: int
+    files: Sequence[tuple[Path, str]], exams: Path, output: Path, tasks: int
 ) -> list[tuple[list[Callable[..., Any]], int]]:
     """The steps of each stage, and its number of tasks; a stage needs all tasks of the one before."""
     work = output.with_name(f"{output.name}.work")
@@ -130,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     before = None
     try:
-        files = find_files(options.input)
+        files = list(find_files(options.input).items())
     except InputError as error:
         sys.exit(f"error: {error}")
     if not options.data.is_dir():

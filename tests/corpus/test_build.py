@@ -79,13 +79,13 @@ def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
     assert documents["a"].text == SENTENCES[0]
     assert (documents["a"].language, documents["a"].source, documents["a"].license) == ("ja", "cases", "CC BY 4.0")
     assert documents["en"].language == "en"
-    assert documents["b.txt"].text == "".join(SENTENCES[10:14])
-    assert documents["c.pdf"].text == "壊血病は、ビタミンCの欠乏により起こる疾患である。"
-    assert (documents["d.html"].text, documents["d.html"].title) == (SENTENCES[20], "題")
+    assert documents["raw/b.txt"].text == "".join(SENTENCES[10:14])
+    assert documents["raw/c.pdf"].text == "壊血病は、ビタミンCの欠乏により起こる疾患である。"
+    assert (documents["raw/d.html"].text, documents["raw/d.html"].title) == (SENTENCES[20], "題")
     assert documents["leak#1"].title == "QA"
     assert "\n".join(BEFORE).startswith(documents["leak#1"].text)
     assert "\n".join(AFTER).endswith(documents["leak#2"].text)
-    assert not {"leak", "again", "empty", "scan.pdf"} & set(documents)
+    assert not {"leak", "again", "empty", "raw/scan.pdf"} & set(documents)
     assert not any(STEM in document.text for document in documents.values())
 
     counted = {step: amount.documents for step, amount in summary.tally.by()[()].items()}

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,17 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"\xff")
     assert [document.text for document in read_documents(tmp_path)] == ["1", "2", "3", "4", "5"]
     inputs = [tmp_path / "c.md", tmp_path, tmp_path / "a.jsonl"]
-    assert [file.name for file in find_files(inputs)] == ["inner.txt", "a.jsonl", "a.md", "z.txt"]  # each once
+    here = tmp_path.name
+    names = ["c.md/inner.txt", f"{here}/a.jsonl", f"{here}/b/a.md", f"{here}/b/deep/z.txt"]
+    assert list(find_files(inputs).values()) == names  # each once
+
+
+def test_a_name_that_is_no_utf_8_is_spelled(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode("診療.txt".encode("cp932"))
+    file.write_text("壊血病", encoding="utf-8")
+    [found] = read_documents(tmp_path)
+    assert found.id == f"{tmp_path.name}/\\x90f\\x97\\xc3.txt"
+    assert found.where == f"{tmp_path}/\\x90f\\x97\\xc3.txt"
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which files are read: those of a kind that holds text, and of a corpus that was built only its documents."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,14 +25,22 @@ def kind(path: Path) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in KINDS else None
 
 
-def find_files(inputs: Sequence[Path]) -> list[Path]:
-    """The readable files among the inputs and below their folders: inputs in order, files of a folder by name.
+def spelled(path: Path | str) -> str:
+    """A path as text; names in another encoding than UTF-8, as old archives leave them, get \\x.. for a byte."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def find_files(inputs: Sequence[Path]) -> dict[Path, str]:
+    """The readable files among the inputs and below their folders, each with its name for documents' ids.
+
+    Inputs are in order, files of a folder by name. A name begins with that of the input, and is the same wherever
+    that lies.
 
     Raises:
         InputError: an input is missing, or none of its files is of a kind that is read.
     """
     known = f"{', '.join(KINDS)}, also as {' or '.join(COMPRESSED)}"
-    found: dict[Path, None] = {}
+    found: dict[Path, str] = {}
     for path in inputs:
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if _is_text(file))
@@ -43,8 +52,9 @@ def find_files(inputs: Sequence[Path]) -> list[Path]:
             raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; these can be: {known}")
         else:
             files = [path]
-        found |= dict.fromkeys(files)
-    return list(found)
+        root = path.resolve().name
+        found |= {file: spelled(root / file.relative_to(path)) for file in files if file not in found}
+    return found
 
 
 def _is_text(file: Path) -> bool:

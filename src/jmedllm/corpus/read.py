@@ -11,7 +11,7 @@ from typing import Any
 from jmedllm.corpus.compressed import open_any
 from jmedllm.corpus.decode import decode
 from jmedllm.corpus.html import html_text
-from jmedllm.corpus.inputs import LINES, find_files, kind
+from jmedllm.corpus.inputs import LINES, find_files, kind, spelled
 from jmedllm.corpus.pdf import pdf_text
 from jmedllm.errors import InputError, unknown
 
@@ -51,12 +51,14 @@ class Extent:
         start: first byte.
         end: byte behind the last; None for a whole file.
         line: number of the first line, from 1.
+        name: what documents' ids begin with that have none of their own; the file's name if empty.
     """
 
     path: Path
     start: int = 0
     end: int | None = None
     line: int = 1
+    name: str = ""
 
 
 def read_documents(path: Path, field: str = "text") -> Iterator[Document]:
@@ -65,8 +67,8 @@ def read_documents(path: Path, field: str = "text") -> Iterator[Document]:
     Raises:
         InputError: nothing readable is there, or something of it cannot be read; names file and line.
     """
-    for file in find_files([path]):
-        for found in read(Extent(file), field):
+    for file, name in find_files([path]).items():
+        for found in read(Extent(file, name=name), field):
             if isinstance(found, Unread):
                 raise InputError(f"{found.where}: {found.reason}")
             yield found
@@ -78,16 +80,16 @@ def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
     Args:
         field: the key that holds the text in lines of JSON.
     """
-    path = extent.path
+    path, name = extent.path, extent.name or spelled(extent.path.name)
     try:
         if kind(path) in LINES:
             for number, raw in numbered_lines(extent):
-                yield _from_line(path, number, raw, field)
+                yield _from_line(path, name, number, raw, field)
         else:
             with open_any(path) as handle:
-                yield from _from_file(path, handle.read())
+                yield from _from_file(path, name, handle.read())
     except InputError as error:
-        yield Unread(str(path), str(error))
+        yield Unread(spelled(path), str(error))
 
 
 def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:
@@ -121,8 +123,8 @@ def _is_utf_16(path: Path) -> bool:
         return handle.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
 
 
-def _from_line(path: Path, number: int, raw: bytes, field: str) -> Document | Unread:
-    where = f"{path}:{number}"
+def _from_line(path: Path, name: str, number: int, raw: bytes, field: str) -> Document | Unread:
+    where = f"{spelled(path)}:{number}"
     try:
         row = _parsed(raw)
     except InputError as error:
@@ -133,10 +135,10 @@ def _from_line(path: Path, number: int, raw: bytes, field: str) -> Document | Un
     if not isinstance(text, str):
         return Unread(where, f"field {field!r} is no text")
     return Document(
-        id=f"{path.name}:{number}" if row.get("id") is None else _whole_characters(str(row["id"])),
+        id=f"{name}:{number}" if row.get("id") is None else _whole_characters(str(row["id"])),
         text=_whole_characters(text),
         language=_said(row, "lang") or _said(row, "language"),
-        source=_said(row, "source") or path.name,
+        source=_said(row, "source") or spelled(path.name),
         license=_said(row, "license"),
         title=_said(row, "title"),
         where=where,
@@ -173,7 +175,7 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
-def _from_file(path: Path, raw: bytes) -> Iterator[Document | Unread]:
+def _from_file(path: Path, name: str, raw: bytes) -> Iterator[Document | Unread]:
     title = gap = None
     if kind(path) == ".pdf":
         text, gap = pdf_text(raw)
@@ -181,9 +183,10 @@ def _from_file(path: Path, raw: bytes) -> Iterator[Document | Unread]:
         text, title = html_text(raw)
     else:
         text = decode(raw)[0]
-    yield Document(path.name, text, source=path.parent.name or None, title=title or None, where=str(path))
+    where = spelled(path)
+    yield Document(name, text, source=spelled(path.parent.name) or None, title=title or None, where=where)
     if gap:
-        yield Unread(str(path), gap)
+        yield Unread(where, gap)
 
 
 def require_field(path: Path, field: str) -> None:

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmedllm.corpus.compressed import is_compressed
-from jmedllm.corpus.inputs import LINES, find_files, kind
+from jmedllm.corpus.inputs import LINES, find_files, kind, spelled
 from jmedllm.corpus.read import Extent, require_field
 from jmedllm.errors import InputError
 
@@ -45,14 +45,14 @@ def survey(inputs: Sequence[Path], field: str) -> Survey:
     """
     hashes: dict[str, str] = {}
     extents: list[tuple[Extent, int]] = []
-    for path in find_files(inputs):
+    for path, name in find_files(inputs).items():
         if kind(path) in LINES:
             require_field(path, field)
         try:
-            hashes[str(path)], found = _survey_file(path)
+            hashes[spelled(path)], found = _survey_file(path)
         except OSError as error:
             raise InputError(f"corpus {path}: cannot be read: {error.strerror}") from error
-        extents += found
+        extents += [(replace(extent, name=name), size) for extent, size in found]
     return Survey(hashes, tuple(_grouped(extents)))
 
 
