@@ -142,7 +142,7 @@ BROKEN = {
     "key that is a number": (MINIMAL + "1: 2\n", "mine.yaml: 1: keys should be strings, found 1"),
     "wrong type": (
         MINIMAL + "seed: one\n",
-        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write it as a number, without quotes",
+        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write a number",
     ),
     "yes is not a step": (
         MINIMAL.replace("steps: 10", "steps: yes"),
@@ -156,6 +156,10 @@ BROKEN = {
         MINIMAL.replace("5e-5", '"5e-5"'),
         "mine.yaml:6: mfpt.learning_rate: input should be a valid number, found '5e-5'; write it as a number, "
         "without quotes",
+    ),
+    "learning rate in words": (
+        MINIMAL.replace("5e-5", "fast"),
+        "mine.yaml:6: mfpt.learning_rate: input should be a valid number, found 'fast'; write a number",
     ),
     "negative learning rate": (
         MINIMAL.replace("5e-5", "-5e-5"),
@@ -293,8 +297,7 @@ BROKEN = {
     ),
     "two errors": (
         MINIMAL + "seed: one\ndata: 3\n",
-        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write it as a number, without quotes "
-        "(and 1 more)",
+        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write a number (and 1 more)",
     ),
     "broken YAML": ("name: [mine\nbase: {}\n", "mine.yaml:2: broken YAML: expected ',' or ']', but got ':'"),
     "tab": (

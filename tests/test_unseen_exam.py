@@ -52,8 +52,10 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     exam = own_exam(tmp_path / "exam.jsonl", count=1)
     question = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])["question"]
     rows = {
-        "instruction": {"instruction": "次の問いに答えてください。", "input": question, "output": "a"},
-        "messages": {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "a"}]},
+        "instruction": {"instruction": "次の問いに答えてください。", "input": question, "output": "壊血病"},
+        "messages": {
+            "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "壊血病"}]
+        },
     }
     file = tmp_path / "instructions.jsonl"
     file.write_text(json.dumps(rows[form], ensure_ascii=False) + "\n", encoding="utf-8")
@@ -64,7 +66,7 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     )
     with pytest.raises(InputError) as error:
         corpus.STEP.perform(replace(run, recipe=recipe), "identity")
-    assert str(error.value) == (f"mpeft.instructions: exam items in 1: {file}:1 gives away exam q0; take them out")
+    assert str(error.value) == (f"mpeft.instructions: exam items in 1: {file}:1 holds exam q0; take them out")
 
 
 def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:

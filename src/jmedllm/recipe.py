@@ -15,6 +15,7 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known, split_language
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.selection import SELECTIONS
+from jmedllm.files import hash_text, to_json
 from jmedllm.models.scratch import Scratch
 from jmedllm.models.vocabulary import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
@@ -231,6 +232,11 @@ def _best_by(stage: Optimization | None) -> list[str]:
     return stage.watch.best_by if stage else []
 
 
+def recipe_hash(recipe: Recipe) -> str:
+    """Hash over all values of a recipe, defaults included."""
+    return hash_text(to_json(recipe.model_dump()))
+
+
 def load_recipe(path: Path, *, control: str | None = None, seed: int | None = None) -> Recipe:
     """Read and check a recipe.
 
@@ -359,7 +365,15 @@ def _problem(error: ErrorDetails) -> str:
         return f"should be a section of `key: value` lines{found}"
     mend = ""
     if kind in ("float_type", "int_type") and isinstance(value, str):
-        mend = "; write it as a number, without quotes"
+        mend = "; write it as a number, without quotes" if _is_number(value) else "; write a number"
     elif kind == "list_type" and isinstance(value, str):
         mend = f"; write [{value}]"
     return f"{message[0].lower()}{message[1:]}{found}{mend}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

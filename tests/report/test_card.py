@@ -17,8 +17,8 @@ from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import paired
 from jmedllm.hardware import hardware
-from jmedllm.recipe import Recipe
-from jmedllm.report.card import Findings, model_card, recipe_hash
+from jmedllm.recipe import Recipe, recipe_hash
+from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison
 from jmedllm.report.training import TrainedStage
 

@@ -1,0 +1,106 @@
+"""What a model was trained on: the corpus, and the examples of stage 2."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jmedllm.corpus.read import Document
+from jmedllm.data.catalogue import SOURCES
+from jmedllm.recipe import Recipe
+from jmedllm.report.card.markdown import bullets, table
+
+_MOST_SOURCES = 20
+"""Rows for single sources; the rest are summed up by language and licence, so that every licence is named."""
+
+
+def corpus(
+    documents: Iterable[Document],
+    held_out: Mapping[str, int],
+    built: Mapping[str, Mapping[str, Any]],
+    stages: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """What was read, by source and licence, and what was removed from it; see `Findings`."""
+    size, count = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
+    for document in documents:
+        kind = (document.source or "unnamed", document.language or "unknown", document.license or "**unknown**")
+        size[kind] += len(document.text.encode())
+        count[kind] += 1
+    if not count:
+        return "None: the model was tuned on questions and instructions only."
+    shown = set(sorted(size, key=lambda kind: (-size[kind], kind))[:_MOST_SOURCES])
+    rows: list[tuple[str, ...]] = [(*kind, f"{count[kind]:,}", f"{size[kind]:,}") for kind in sorted(shown)]
+    rest = sorted(size.keys() - shown)
+    for language, licence in sorted({kind[1:] for kind in rest}):
+        alike = [kind for kind in rest if kind[1:] == (language, licence)]
+        amounts = [f"{sum(counts[kind] for kind in alike):,}" for counts in (count, size)]
+        rows.append((f"smaller sources: {len(alike):,}", language, licence, *amounts))
+    read = table(("Source", "Language", "Licence", "Documents", "UTF-8 bytes"), rows)
+    return "\n\n".join([read, *_held_out(held_out, count.total()), *_epochs(stages), _removed(built)])
+
+
+def _held_out(held_out: Mapping[str, int], trained: int) -> list[str]:
+    held = sum(held_out.values())
+    if not held:
+        return []
+    every = held + trained
+    return [f"Held out of training: {held:,} of {every:,} documents, {held / every:.1%} ({_counts(held_out)})."]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _epochs(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    epochs = stages.get("mfpt", {}).get("made", {}).get("epochs", {})
+    most_read = sorted(epochs.items(), key=lambda item: -item[1])[:_MOST_SOURCES]
+    told = ", ".join(f"{name} {times:g} times" for name, times in most_read)
+    more = f" and {len(epochs) - len(most_read):,} others less often" if len(epochs) > len(most_read) else ""
+    return [f"Read in stage 1: {told}{more}."] if told else []
+
+
+def _removed(built: Mapping[str, Mapping[str, Any]]) -> str:
+    if not built:
+        return "What was removed before is not known: the inputs were not made by `jmedllm corpus build`."
+    rows = [
+        (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["unread"])))
+        for name, text in built.items()
+    ]
+    lines = [
+        f"Cut out of the {name} for {exam}: {leak['places']:,} places that tell {leak['items']:,} of its items"
+        for name, text in built.items()
+        for exam, leak in text["leaked"].items()
+    ]
+    searched: dict[str, list[str]] = {}
+    for name, text in built.items():
+        exams = ", ".join(f"{exam} ({count:,} items)" for exam, count in text["questions"].items())
+        searched.setdefault(exams or "no exam; leaks were not looked for", []).append(name)
+    lines += [f"Searched for in the {' and the '.join(names)}: {exams}" for exams, names in searched.items()]
+    head = ("Documents left out of the", "Repeat another", "Nearly so", "Emptied by cleaning", "Not readable")
+    return f"{table(head, rows)}\n\n{bullets(lines)}"
+
+
+def _repeats(text: Mapping[str, Any]) -> tuple[int, int]:
+    return text["duplicates"]["exact"], text["duplicates"]["near"]
+
+
+def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """What stage 2 was trained on."""
+    if recipe.mpeft is None:
+        return "None: the model has no stage 2."
+    made = stages["mpeft"]["made"]
+    lines = [
+        f"{source.benchmark} ({', '.join(source.languages)}; split {source.split}), "
+        f"licence: {_licence(source.benchmark)}"
+        for source in recipe.mpeft.questions
+    ]
+    lines += [f"Instructions {name}, licence: **unknown**" for name in recipe.mpeft.instructions]
+    skipped = f"; left out as too long: {made['skipped']:,}" if "skipped" in made else ""
+    lines.append(f"Examples: {made['examples']:,}{skipped}")
+    lines.append("Before training all were held against every exam item then on the disk: none is among them")
+    return bullets(lines)
+
+
+def _licence(benchmark: str) -> str:
+    if benchmark.startswith("demo"):
+        return "Apache-2.0"
+    return SOURCES[benchmark].licence if benchmark in SOURCES else "**unknown**"

@@ -1,0 +1,118 @@
+"""How a model was trained, and what it forgot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jmedllm.recipe import Recipe, recipe_hash
+from jmedllm.report.card.markdown import bullets, table
+from jmedllm.report.training import TrainedStage
+from jmedllm.training.adapter import Adapter
+
+SMALL = 10_000
+"""Bytes of held-out text below which a change in bits per byte is not judged: a few sentences decide it."""
+
+
+def stages_trained(
+    recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], training: Sequence[TrainedStage]
+) -> str:
+    """A row for each stage, and what all have in common."""
+    rows = [_trained(recipe, stages[stage.name], stage) for stage in training]
+    head = ("Stage", "Steps", "Weights handed on", "Trained tokens", "Learning rate", "Loss of the last step")
+    versions = ", ".join(f"{name} {number}" for name, number in stages[training[-1].name]["versions"].items())
+    lines = [f"**{stage.failure}**" for stage in training if stage.failure]
+    if recipe.mpeft:
+        lines.append(_adapter(recipe.mpeft.adapter))
+    lines += [f"Recipe hash: `{recipe_hash(recipe)}`", f"Seed: {recipe.seed}", f"Made with {versions}"]
+    return f"{table((*head, 'Hours', 'Hardware'), rows)}\n\n{bullets(lines)}"
+
+
+def _adapter(adapter: Adapter) -> str:
+    targets = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
+    base = "not quantised" if adapter.quantization == "none" else f"quantised to {adapter.quantization}"
+    return (
+        f"Adapter: {adapter.kind}, rank {adapter.r}, alpha {adapter.alpha}, dropout {adapter.dropout:g}, on "
+        f"{targets}; its base was {base} while it was trained"
+    )
+
+
+def _trained(recipe: Recipe, entry: Mapping[str, Any], stage: TrainedStage) -> tuple[str, ...]:
+    settings = recipe.mfpt if stage.name == "mfpt" else recipe.mpeft
+    chosen_by = ", ".join(settings.watch.best_by) if settings else ""
+    made = stage.made
+    return (
+        stage.name,
+        f"{made['steps']:,}",
+        f"step {stage.handed_on:,}, {f'the best by {chosen_by}' if 'best_step' in made else 'the last'}",
+        f"{made['trained_tokens']:,}",
+        f"{entry['inputs']['settings']['learning_rate']:g}",
+        f"{made['final_loss']:.4f}",
+        f"{stage.metrics[-1]['seconds'] / 3600:.2f}",
+        entry.get("hardware", "not recorded"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Bits per byte of a held-out set before and after."""
+
+    stage: str
+    name: str
+    documents: int
+    bytes: int
+    before: float
+    after: float
+
+    @property
+    def is_small(self) -> bool:
+        return self.bytes < SMALL
+
+    def cells(self) -> tuple[str, ...]:
+        change = f"{100 * (self.after / self.before - 1):+.2f} %{', too small to judge' if self.is_small else ''}"
+        amounts = f"{self.documents:,}", f"{self.bytes:,}"
+        return (self.stage, self.name, *amounts, f"{self.before:.4f}", f"{self.after:.4f}", change)
+
+
+def forgetting(recipe: Recipe, training: Sequence[TrainedStage]) -> str:
+    """Bits per byte of held-out texts, before and after."""
+    changes = [change for stage in training for change in _changes(stage)]
+    if not changes:
+        return "Not measured: the recipe has no `evaluate` section with texts."
+    joined, apart = _joined(recipe, training)
+    head = ("Stage", "Held-out text", "Texts", "UTF-8 bytes", "Bits per byte before", "After", "Change")
+    changed = table(head, [change.cells() for change in (*changes, *joined)])
+    return "\n\n".join([changed, *apart, _verdict([change for change in changes if change.name == "general"])])
+
+
+def _verdict(general: Sequence[_Change]) -> str:
+    if not general:
+        return "**No general text was held out**: forgetting is not known."
+    if all(change.is_small for change in general):
+        return f"**Less than {SMALL:,} bytes of general text were held out**: forgetting is not known."
+    return "A rise on general text is forgetting."
+
+
+def _changes(stage: TrainedStage) -> list[_Change]:
+    census = stage.made.get("evaluated", {})
+    return [
+        _Change(stage.name, name, census[name]["documents"], census[name]["bytes"], before, after)
+        for name, (before, after) in stage.changes().items()
+    ]
+
+
+def _joined(recipe: Recipe, training: Sequence[TrainedStage]) -> tuple[list[_Change], list[str]]:
+    """Of each set the way from the base to the final model; or why the stages cannot be joined."""
+    measured = [{change.name: change for change in _changes(stage)} for stage in training]
+    if len(training) < 2 or not all(measured) or not recipe.corpus or not recipe.mpeft:
+        return [], []
+    windows = recipe.corpus.block_size, recipe.mpeft.block_size
+    if windows[0] != windows[1]:
+        reason = "stage 1 read the texts in windows of {:,} tokens, stage 2 of {:,}".format(*windows)
+        return [], [f"No row leads from the base to the final model: {reason}."]
+    first, last = measured
+    rows = [
+        _Change("base to final", name, old.documents, old.bytes, old.before, last[name].after)
+        for name, old in first.items()
+        if name in last and (old.documents, old.bytes) == (last[name].documents, last[name].bytes)
+    ]
+    return rows, []
