@@ -48,7 +48,7 @@ def test_the_toy_is_measured_on_every_text_and_the_table_says_what_was_not(
         assert rows[1, name, "bare"]["trained"] == 2 * 2 * 511
         assert rows[1, name, "ours"]["read"] == 2 * 2 * 512
         assert rows[1, name, "ours"]["trained"] < 2 * 2 * 511
-        assert rows[1, name, "ours"]["useful"] == rows[1, name, "ours"]["read"]
+        assert 0 <= rows[1, name, "ours"]["read"] - rows[1, name, "ours"]["useful"] < 512  # the last row's padding
         for loop in ("ours", "bare"):
             tuned = rows[2, name, loop]
             assert tuned["trained"] < tuned["useful"] <= tuned["read"]  # prompts are not trained
