@@ -1,0 +1,127 @@
+"""The machine that is planned for: a known GPU by name, or any by its memory."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from jmedllm.errors import InputError, unknown
+
+GIB = 2**30
+
+_UNITS = {"m": 2**20, "g": GIB, "t": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mgt])(?:i?b)?", re.IGNORECASE)
+_MANY = re.compile(r"(\d+)\s*x\s*(\S+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A device.
+
+    Attributes:
+        memory: bytes.
+        rates: what its time is reckoned from; None for one that is given by its memory alone.
+    """
+
+    name: str
+    memory: int
+    rates: "Rates | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a GPU does in a second at best.
+
+    Attributes:
+        flops: dense bfloat16 products.
+        bandwidth: bytes of its memory.
+        link: bytes from the host or to it.
+    """
+
+    flops: float
+    bandwidth: float
+    link: float
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """All that a run has at hand.
+
+    Attributes:
+        gpus: in each node.
+        ram: bytes of host memory of a node.
+    """
+
+    gpu: Gpu
+    gpus: int
+    nodes: int
+    ram: int
+
+    @property
+    def processes(self) -> int:
+        """One for each GPU."""
+        return self.gpus * self.nodes
+
+
+def read_size(text: str, what: str) -> int:
+    """Bytes from "24GiB", "24 GB" or "24G", which are all 24 × 2^30, as memory is sold.
+
+    Args:
+        what: the option, for messages.
+
+    Raises:
+        InputError: it is no such size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        mend = f"write {text.strip()}GiB" if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else "write it as 24GiB"
+        raise InputError(f"{what} {text!r} is no size of memory; {mend}")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def read_gpu(text: str, what: str = "--gpu") -> Gpu:
+    """A known GPU by its name, in any case and with or without signs, or any by its memory.
+
+    Raises:
+        InputError: the name is not known; the nearest are named.
+    """
+    if text.strip()[:1].isdigit():
+        memory = read_size(text, what)
+        return Gpu(f"a GPU of {memory / GIB:g} GiB", memory)
+    known = _known()
+    name = next((each for each in known if _plain(each) == _plain(text)), None)
+    if name is None:
+        raise unknown(f"GPU in {what}", text, known)
+    return known[name]
+
+
+def read_gpus(text: str) -> tuple[Gpu, int]:
+    """A GPU and how many from "8xh100", "2x24GiB".
+
+    Raises:
+        InputError: it is written otherwise, or the GPU is not known.
+    """
+    found = _MANY.fullmatch(text.strip())
+    if not found or not int(found[1]):
+        raise InputError(f"--gpus {text!r} should be a number and a GPU, such as 8xh100 or 2x24GiB")
+    return read_gpu(found[2], "--gpus"), int(found[1])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("nvidia").removeprefix("geforce")
+
+
+@cache
+def _known() -> dict[str, Gpu]:
+    rows: dict[str, dict[str, Any]] = yaml.safe_load(
+        files("jmedllm.planning").joinpath("gpus.yaml").read_text(encoding="utf-8")
+    )
+    return {
+        name: Gpu(
+            name, row["memory"] * 2**20, Rates(row["tflops"] * 1e12, row["bandwidth"] * 1e9, row["link"] * 1e9)
+        )
+        for name, row in rows.items()
+    }

@@ -1,0 +1,130 @@
+"""The sizes of a model, counted on its structure: from its config alone, without weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jmedllm.errors import InputError
+from jmedllm.files import read_json
+from jmedllm.models.folder import resolve
+from jmedllm.models.libraries import be_quiet, go_offline
+
+_NEEDED = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What memory and time are reckoned from. Counts are of parameters.
+
+    Attributes:
+        layers: number of decoder layers.
+        hidden: width of what is handed from layer to layer.
+        inner: width inside the feed-forward part.
+        queries: width of all heads together.
+        keys: width of all keys together, and of all values.
+        vocabulary: rows of the embedding.
+        embedding: of the input embedding.
+        head: of the output head; 0 where it shares the embedding's.
+        linear: of the linear layers in all decoder layers, without biases: what 4 bits can hold.
+        matrices: [out, in] of each of these, by name within its layer, of one layer.
+        largest_layer: of the largest decoder layer.
+        total: all.
+    """
+
+    layers: int
+    hidden: int
+    inner: int
+    queries: int
+    keys: int
+    vocabulary: int
+    embedding: int
+    head: int
+    linear: int
+    matrices: Mapping[str, tuple[int, int]]
+    largest_layer: int
+    total: int
+
+
+def shape_of(values: Mapping[str, Any], name: str) -> Shape:
+    """Count the parameters of a model with this config.
+
+    Args:
+        values: what its config.json holds.
+        name: of the model, for messages.
+
+    Raises:
+        InputError: the config lacks a size, or is of no architecture that transformers knows.
+    """
+    go_offline()
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from jmedllm.models.loading import loading
+
+    text = values.get("text_config", values)
+    missing = [key for key in _NEEDED if key not in text and key not in values]
+    if missing:
+        raise InputError(f"config of {name}: lacks {', '.join(missing)}; take the config.json of a causal model")
+    be_quiet()
+    with loading(f"config of {name}"), torch.device("meta"):
+        config = AutoConfig.for_model(**values)
+        network: Any = AutoModelForCausalLM.from_config(config)
+    layers = _decoder_layers(network)
+    embedding, head = network.get_input_embeddings(), network.get_output_embeddings()
+    sizes = config.get_text_config()
+    matrices = {
+        n: (m.out_features, m.in_features) for n, m in layers[0].named_modules() if hasattr(m, "in_features")
+    }
+    width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
+    return Shape(
+        layers=len(layers),
+        hidden=sizes.hidden_size,
+        inner=max(out for out, _ in matrices.values()) if matrices else 4 * sizes.hidden_size,
+        queries=sizes.num_attention_heads * width,
+        keys=(getattr(sizes, "num_key_value_heads", None) or sizes.num_attention_heads) * width,
+        vocabulary=embedding.weight.shape[0],
+        embedding=embedding.weight.numel(),
+        head=0 if head.weight is embedding.weight else head.weight.numel(),
+        linear=sum(m.weight.numel() for layer in layers for m in layer.modules() if hasattr(m, "in_features")),
+        matrices=matrices,
+        largest_layer=max(sum(p.numel() for p in layer.parameters()) for layer in layers),
+        total=sum(p.numel() for p in network.parameters()),
+    )
+
+
+def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
+    """What the config.json of a base holds: of a directory or the local cache, else of a base that recipes name.
+
+    Raises:
+        InputError: nothing is known of the base.
+    """
+    if path in _known() and not Path(path).is_dir():
+        try:
+            folder = resolve(path, revision=revision)
+        except InputError:
+            return dict(_known()[path])
+    else:
+        folder = resolve(path, revision=revision)
+    values: dict[str, Any] = read_json(folder / "config.json")
+    return values
+
+
+def _decoder_layers(network: Any) -> list[Any]:
+    """The longest list of equal blocks in a network."""
+    from torch.nn import ModuleList
+
+    lists = [list(module) for module in network.modules() if isinstance(module, ModuleList)]
+    return max(lists, key=len)
+
+
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    known: dict[str, dict[str, Any]] = yaml.safe_load(
+        files("jmedllm.planning").joinpath("models.yaml").read_text(encoding="utf-8")
+    )
+    return known

@@ -1,0 +1,65 @@
+"""Sizes of memory and GPUs as people write them."""
+
+import pytest
+
+from jmedllm.errors import InputError
+from jmedllm.planning.machine import GIB, read_gpu, read_gpus, read_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("24GiB", 24), ("24 GB", 24), ("24G", 24), ("24g", 24), ("0.5TiB", 512), ("1.5 gib", 1.5), ("512M", 0.5)],
+)
+def test_a_size_is_understood(text: str, size: float) -> None:
+    assert read_size(text, "--ram") == size * GIB
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("24", "--ram '24' is no size of memory; write 24GiB"),
+        ("much", "--ram 'much' is no size of memory; write it as 24GiB"),
+        ("-3G", "--ram '-3G' is no size of memory; write it as 24GiB"),
+        ("", "--ram '' is no size of memory; write it as 24GiB"),
+    ],
+)
+def test_what_is_no_size_is_refused(text: str, told: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_size(text, "--ram")
+    assert str(error.value) == told
+
+
+@pytest.mark.parametrize("text", ["rtx4090", "RTX 4090", "rtx-4090", "NVIDIA GeForce RTX 4090"])
+def test_a_gpu_is_known_however_it_is_written(text: str) -> None:
+    gpu = read_gpu(text)
+    assert gpu.name == "rtx4090"
+    assert 23.9 < gpu.memory / GIB < 24
+    assert gpu.rates is not None and gpu.rates.flops == 165e12
+
+
+def test_a_gpu_may_be_given_by_its_memory() -> None:
+    gpu = read_gpu("24GiB")
+    assert (gpu.name, gpu.memory, gpu.rates) == ("a GPU of 24 GiB", 24 * GIB, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rtx409", "unknown GPU in --gpu 'rtx409': did you mean rtx4090"),
+        ("24", "--gpu '24' is no size of memory; write 24GiB"),
+    ],
+)
+def test_an_unknown_gpu_is_answered_with_the_nearest(text: str, told: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_gpu(text)
+    assert str(error.value).startswith(told)
+
+
+def test_several_gpus() -> None:
+    gpu, count = read_gpus("8xh100")
+    assert (gpu.name, count) == ("h100", 8)
+    gpu, count = read_gpus("2 x 24GiB")
+    assert (gpu.memory, count) == (24 * GIB, 2)
+    for text in ("h100", "0xh100", "x8"):
+        with pytest.raises(InputError, match=r"should be a number and a GPU, such as 8xh100 or 2x24GiB"):
+            read_gpus(text)

@@ -1,0 +1,71 @@
+"""Sizes from a config alone are those of the real model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jmedllm.errors import InputError
+from jmedllm.planning.shape import config_of, shape_of
+
+SMALL = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 320}
+GATED = SMALL | {"intermediate_size": 96, "num_key_value_heads": 2}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "qwen2": GATED | {"tie_word_embeddings": True},
+    "qwen3": GATED | {"head_dim": 32, "tie_word_embeddings": False},
+    "llama": GATED | {"tie_word_embeddings": False},
+    "mistral": GATED | {"tie_word_embeddings": False},
+    "gemma": GATED | {"head_dim": 16},
+    "gpt_neox": SMALL | {"intermediate_size": 128},
+}
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_every_parameter_is_counted(architecture: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = {"model_type": architecture} | CONFIGS[architecture]
+    shape = shape_of(values, "small")
+    network: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
+    assert shape.total == sum(p.numel() for p in network.parameters())
+    layers = [p for name, p in network.named_parameters() if ".layers." in name]
+    assert shape.linear == sum(p.numel() for p in layers if p.ndim == 2)
+    assert shape.linear == shape.layers * sum(out * into for out, into in shape.matrices.values())
+    assert shape.largest_layer * 3 == sum(p.numel() for p in layers)
+    tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+    assert (shape.embedding, shape.head) == (320 * 64, 0 if tied else 320 * 64)
+    assert (shape.layers, shape.hidden, shape.vocabulary) == (3, 64, 320)
+    with torch.no_grad():
+        attention = next(m for n, m in network.named_modules() if n.endswith(("q_proj", "query_key_value")))
+        assert attention.weight.shape[0] == shape.queries + (2 * shape.keys if architecture == "gpt_neox" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("Qwen/Qwen2-7B-Instruct", 7.616),
+        ("cyberagent/open-calm-7b", 6.872),
+        ("meta-llama/Llama-2-70b-hf", 68.977),
+        ("tokyotech-llm/Swallow-70b-instruct-hf", 69.160),
+        ("meta-llama/Meta-Llama-3-70B", 70.554),
+    ],
+)
+def test_the_recipes_bases_are_known_before_they_are_downloaded(name: str, billions: float) -> None:
+    assert round(shape_of(config_of(name), name).total / 1e9, 3) == billions
+
+
+def test_a_config_without_a_size_is_refused() -> None:
+    values = {"model_type": "qwen2"} | {k: v for k, v in GATED.items() if k not in ("hidden_size", "vocab_size")}
+    with pytest.raises(InputError) as error:
+        shape_of(values, "mine")
+    assert str(error.value) == (
+        "config of mine: lacks hidden_size, vocab_size; take the config.json of a causal model"
+    )
+
+
+def test_a_config_on_disk_is_read(tiny_model: Path) -> None:
+    shape = shape_of(config_of(str(tiny_model)), "tiny")
+    stored = load_file(tiny_model / "model.safetensors")
+    assert shape.total == sum(tensor.numel() for tensor in stored.values())
