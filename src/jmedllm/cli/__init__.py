@@ -10,6 +10,7 @@ from jmedllm import __version__
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
 from jmedllm.cli.exam import exam, export_app, score
+from jmedllm.cli.plan import plan
 from jmedllm.cli.report import compare, report
 from jmedllm.cli.tokens import tokens
 from jmedllm.cli.training import merge, pretrain, run, tune
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, pretrain, tune, merge, exam, report, compare, score, tokens):
+for command in (plan, run, pretrain, tune, merge, exam, report, compare, score, tokens):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(export_app, name="export")

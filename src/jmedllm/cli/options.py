@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
+Control = Annotated[str | None, typer.Option(help="Lay one of the recipe's controls over it.")]
 Data = Annotated[Path, typer.Option(help="Data directory.", envvar="JMEDLLM_DATA")]
 Precision = Annotated[
     Literal["auto", "bfloat16", "float32"], typer.Option(help="Number format of the matrix products.")

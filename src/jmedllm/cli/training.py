@@ -5,16 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from jmedllm.cli.options import Device, Precision
+from jmedllm.cli.options import Control, Device, Precision, RecipeFile
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
 from jmedllm.processes import is_first
 
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")]
-Control = Annotated[str | None, typer.Option(help="Lay one of the recipe's controls over it.")]
 
 
 def run(

@@ -7,12 +7,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.models.folder import resolve
 from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.loading import loading
 
 _NEEDED = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
@@ -23,35 +25,27 @@ class Shape:
 
     Attributes:
         layers: number of decoder layers.
-        hidden: width of what is handed from layer to layer.
-        inner: width inside the feed-forward part.
         queries: width of all heads together.
-        keys: width of all keys together, and of all values.
-        vocabulary: rows of the embedding.
         embedding: of the input embedding.
         head: of the output head; 0 where it shares the embedding's.
         linear: of the linear layers in all decoder layers, without biases: what 4 bits can hold.
-        matrices: [out, in] of each of these, by name within its layer, of one layer.
+        largest_matrix: of the largest of these.
         largest_layer: of the largest decoder layer.
         total: all.
     """
 
     layers: int
-    hidden: int
-    inner: int
     queries: int
-    keys: int
-    vocabulary: int
     embedding: int
     head: int
     linear: int
-    matrices: Mapping[str, tuple[int, int]]
+    largest_matrix: int
     largest_layer: int
     total: int
 
 
-def shape_of(values: Mapping[str, Any], name: str) -> Shape:
-    """Count the parameters of a model with this config.
+def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
+    """The network of a config, on the device "meta": parameters with sizes and without contents.
 
     Args:
         values: what its config.json holds.
@@ -61,10 +55,7 @@ def shape_of(values: Mapping[str, Any], name: str) -> Shape:
         InputError: the config lacks a size, or is of no architecture that transformers knows.
     """
     go_offline()
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
-
-    from jmedllm.models.loading import loading
 
     text = values.get("text_config", values)
     missing = [key for key in _NEEDED if key not in text and key not in values]
@@ -72,26 +63,23 @@ def shape_of(values: Mapping[str, Any], name: str) -> Shape:
         raise InputError(f"config of {name}: lacks {', '.join(missing)}; take the config.json of a causal model")
     be_quiet()
     with loading(f"config of {name}"), torch.device("meta"):
-        config = AutoConfig.for_model(**values)
-        network: Any = AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=dtype)
+
+
+def shape_of(network: Any) -> Shape:
+    """Count the parameters of a causal model, with or without contents."""
     layers = _decoder_layers(network)
     embedding, head = network.get_input_embeddings(), network.get_output_embeddings()
-    sizes = config.get_text_config()
-    matrices = {
-        n: (m.out_features, m.in_features) for n, m in layers[0].named_modules() if hasattr(m, "in_features")
-    }
+    sizes = network.config.get_text_config()
     width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
+    linear = [m.weight.numel() for layer in layers for m in layer.modules() if hasattr(m, "in_features")]
     return Shape(
         layers=len(layers),
-        hidden=sizes.hidden_size,
-        inner=max(out for out, _ in matrices.values()) if matrices else 4 * sizes.hidden_size,
         queries=sizes.num_attention_heads * width,
-        keys=(getattr(sizes, "num_key_value_heads", None) or sizes.num_attention_heads) * width,
-        vocabulary=embedding.weight.shape[0],
         embedding=embedding.weight.numel(),
         head=0 if head.weight is embedding.weight else head.weight.numel(),
-        linear=sum(m.weight.numel() for layer in layers for m in layer.modules() if hasattr(m, "in_features")),
-        matrices=matrices,
+        linear=sum(linear),
+        largest_matrix=max(linear),
         largest_layer=max(sum(p.numel() for p in layer.parameters()) for layer in layers),
         total=sum(p.numel() for p in network.parameters()),
     )

@@ -34,8 +34,11 @@ def _summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, train
     decoder, head = split(network)
     hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False).last_hidden_state
     predicts = trained[:, 1:]
-    rows = hidden[:, :-1][predicts]
-    targets = ids[:, 1:][predicts]
+    return chunked_loss(head, hidden[:, :-1][predicts], ids[:, 1:][predicts])
+
+
+def chunked_loss(head: torch.nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum of -log p(target) by hidden states [N, H] that predict targets [N], `CHUNK` at a time."""
     total: torch.Tensor = rows.new_zeros((), dtype=torch.float32)
     # Without a target one empty chunk still leads back through head and decoder, as other processes may need.
     for start in range(0, max(1, len(targets)), CHUNK):

@@ -1,0 +1,40 @@
+"""The command `jmedllm plan`."""
+
+from typing import Annotated
+
+import typer
+
+from jmedllm.cli.options import Control, RecipeFile
+from jmedllm.cli.printing import console
+from jmedllm.errors import InputError
+
+
+def plan(
+    recipe: RecipeFile,
+    gpu: Annotated[str | None, typer.Option(help="A GPU by name or memory: rtx4090, 24GiB.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="Several in each node: 8xh100, 2x24GiB.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    ram: Annotated[str | None, typer.Option(help="Host memory of each machine [that of this one].")] = None,
+    control: Control = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Say what fits a machine and how long it takes, from the base's config alone."""
+    import psutil
+
+    from jmedllm.files import to_json
+    from jmedllm.planning.machine import Machine, read_gpu, read_gpus, read_size
+    from jmedllm.planning.plan import as_json as values_of
+    from jmedllm.planning.plan import plan as plan_recipe
+    from jmedllm.planning.show import print_plan
+    from jmedllm.recipe import load_recipe
+
+    if (gpu is None) == (gpus is None):
+        raise InputError("give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100")
+    device, count = read_gpus(gpus) if gpus else (read_gpu(gpu or ""), 1)
+    memory = read_size(ram, "--ram") if ram else psutil.virtual_memory().total
+    machine = Machine(device, count, nodes, memory)
+    found = plan_recipe(load_recipe(recipe, control=control), machine)
+    if as_json:
+        typer.echo(to_json(values_of(found, machine), indent=2))
+    else:
+        print_plan(found, machine, console())

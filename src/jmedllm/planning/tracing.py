@@ -1,0 +1,156 @@
+"""Memory of a training step, from the step itself: it is run on tensors that have sizes but no contents.
+
+So what a model keeps for its backward pass is not guessed from formulas: every architecture, number format and
+adapter is counted as the training loop would make it.
+"""
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from jmedllm.precision import Precision
+from jmedllm.training.activations import keep_less
+from jmedllm.training.batches import autocast
+from jmedllm.training.loss import chunked_loss, split
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimizer import build
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step holds, in bytes.
+
+    Attributes:
+        frozen: weights that are not trained, and buffers.
+        trained: weights that are.
+        gradients: of all trained weights.
+        state: moments, and copies of weights in another format.
+        held: what waits between the forward and the backward pass.
+        working: the most that lies beside all of the above, what is held included.
+    """
+
+    frozen: int
+    trained: int
+    gradients: int
+    state: int
+    held: int
+    working: int
+
+
+def trace_step(network: Any, settings: Optimization, precision: Precision, block_size: int) -> Step:
+    """`measure_step` without contents.
+
+    Args:
+        network: what is trained, adapter included, on the device "meta"; it is of no use afterwards.
+        settings: of the stage.
+        precision: its device is not used: the sizes are those of the operations of a CPU.
+        block_size: tokens of a row.
+    """
+    mode = FakeTensorMode()
+    _give_sizes(network, mode)
+    with mode:
+        return measure_step(network, settings, precision, block_size)
+
+
+def measure_step(network: Any, settings: Optimization, precision: Precision, block_size: int) -> Step:
+    """Run one micro-batch of a stage, all of whose tokens are trained, and count the bytes of its tensors.
+
+    Args:
+        network: what is trained, adapter included, with contents or without.
+    """
+    with _Live() as live:
+        network.train()
+        parameters = list(network.parameters())
+        for tensor in (*parameters, *network.buffers()):
+            live.note(tensor)
+        weights = live.now
+        state = sum(tensor.nbytes for tensor in build(network, settings).state().values())
+        trained = [p for p in parameters if p.requires_grad]
+        keep_less(network, settings.activations)
+        for parameter in trained:
+            # What stays of a gradient is counted by its size; here it goes as soon as it is there.
+            parameter.register_post_accumulate_grad_hook(_drop)
+        before = live.begin()
+        ids = torch.zeros(settings.micro_batch, block_size, dtype=torch.long)
+        # Two samples in a row: a row of one needs no mask to keep samples apart.
+        positions = (torch.arange(block_size) % (block_size // 2)).expand(settings.micro_batch, -1)
+        decoder, head = split(network)
+        with autocast(precision):
+            hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)[0]
+            rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
+            loss = chunked_loss(head, rows, ids[:, 1:].reshape(-1))
+            del hidden, rows
+        held = live.now - before
+        loss.backward()
+    bytes_trained = sum(p.nbytes for p in trained)
+    return Step(
+        frozen=weights - bytes_trained,
+        trained=bytes_trained,
+        gradients=4 * sum(p.numel() for p in trained),
+        state=state,
+        held=held,
+        working=live.peak - before,
+    )
+
+
+def _give_sizes(network: Any, mode: FakeTensorMode) -> None:
+    """Put tensors that count as a CPU's in the place of those on "meta", shared ones shared."""
+    made: dict[int, Any] = {}
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in made:
+                fake = FakeTensor(mode, parameter.data, torch.device("cpu"))
+                made[id(parameter)] = parameter, torch.nn.Parameter(fake, parameter.requires_grad)
+            if parameter is not None:
+                module._parameters[name] = made[id(parameter)][1]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = FakeTensor(mode, buffer, torch.device("cpu"))
+
+
+def _drop(parameter: torch.Tensor) -> None:
+    parameter.grad = None
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive.
+
+    Attributes:
+        now: bytes.
+        peak: the most since `begin`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def begin(self) -> int:
+        """Let the peak begin at what is alive now."""
+        self.peak = self.now
+        return self.now
+
+    def note(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, once, until it is gone."""
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self.now += self._sizes[key]
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._gone, key)
+
+    def _gone(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.note(tensor)
+        return made
