@@ -65,6 +65,15 @@ def test_a_config_without_a_size_is_refused() -> None:
     )
 
 
+def test_a_base_that_nothing_is_known_of_is_refused() -> None:
+    with pytest.raises(InputError) as error:
+        config_of("some/unknown-7b")
+    assert str(error.value) == (
+        "base some/unknown-7b: its config.json is not on this machine; put it into a folder and give that as "
+        "base.path"
+    )
+
+
 def test_a_config_on_disk_is_read(tiny_model: Path) -> None:
     shape = shape_of(structure(config_of(str(tiny_model)), "tiny", torch.float32))
     stored = load_file(tiny_model / "model.safetensors")

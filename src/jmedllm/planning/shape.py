@@ -91,13 +91,14 @@ def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
     Raises:
         InputError: nothing is known of the base.
     """
-    if path in _known() and not Path(path).is_dir():
-        try:
-            folder = resolve(path, revision=revision)
-        except InputError:
+    try:
+        folder = Path(path) if Path(path).is_dir() else resolve(path, revision=revision)
+    except InputError:
+        if path in _known():
             return dict(_known()[path])
-    else:
-        folder = resolve(path, revision=revision)
+        raise InputError(
+            f"base {path}: its config.json is not on this machine; put it into a folder and give that as base.path"
+        ) from None
     values: dict[str, Any] = read_json(folder / "config.json")
     return values
 
