@@ -1,10 +1,10 @@
 """Cross-entropy without ever holding all logits."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 
 from jmedllm.errors import InputError
 from jmedllm.training.batches import without_dropout
@@ -17,8 +17,8 @@ CHUNK = 256
 def summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
     """Sum over trained tokens of -log p(token | what stands before it in its sample), in nats.
 
-    Only hidden states that predict a trained token go through the head, `CHUNK` at a time, and their
-    logits are computed again in the backward pass.
+    Only hidden states that predict a trained token go through the head, `CHUNK` at a time; their gradients are
+    taken at once, so that no logits wait for the backward pass. It can be led back through once.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one.
@@ -39,15 +39,49 @@ def _summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, train
 
 def chunked_loss(head: torch.nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Sum of -log p(target) by hidden states [N, H] that predict targets [N], `CHUNK` at a time."""
-    total: torch.Tensor = rows.new_zeros((), dtype=torch.float32)
-    # Without a target one empty chunk still leads back through head and decoder, as other processes may need.
-    for start in range(0, max(1, len(targets)), CHUNK):
-        part = slice(start, start + CHUNK)
-        total = total + checkpoint(_chunk_loss, head, rows[part], targets[part], use_reentrant=False)
+    if not torch.is_grad_enabled():
+        return torch.stack([_loss_of(head, *part) for part in _chunks(rows, targets)]).sum()
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    total: torch.Tensor = _ChunkedLoss.apply(head, targets, rows, *trained)  # type: ignore[no-untyped-call]
     return total
 
 
-def _chunk_loss(head: torch.nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+class _ChunkedLoss(torch.autograd.Function):
+    """Takes the gradients of each chunk as soon as its logits are there, so that these are made but once.
+
+    Measured beside computing them again in the backward pass: docs/training/loss-and-accumulation.md.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, head: torch.nn.Module, targets: torch.Tensor, rows: torch.Tensor, *trained: torch.Tensor
+    ) -> torch.Tensor:
+        total = rows.new_zeros((), dtype=torch.float32)
+        of_rows, of_trained = [], [torch.zeros_like(each) for each in trained]
+        for part, wanted in _chunks(rows, targets):
+            with torch.enable_grad():
+                part = part.detach().requires_grad_()
+                loss = _loss_of(head, part, wanted)
+                first, *others = torch.autograd.grad(loss, [part, *trained])
+            of_rows.append(first)
+            for added, other in zip(of_trained, others, strict=True):
+                added += other
+            total += loss.detach()
+        ctx.save_for_backward(torch.cat(of_rows), *of_trained)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, None, *(each.mul_(gradients[0]) for each in ctx.saved_tensors)
+
+
+def _chunks(rows: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    # Without a target one empty chunk still leads back through head and decoder, as other processes may need.
+    for start in range(0, max(1, len(rows)), CHUNK):
+        yield rows[start : start + CHUNK], targets[start : start + CHUNK]
+
+
+def _loss_of(head: torch.nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return cross_entropy(head(rows).float(), targets, reduction="sum")
 
 
