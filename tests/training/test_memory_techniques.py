@@ -16,7 +16,7 @@ from jmedllm.errors import InputError
 from jmedllm.recipe import load_recipe
 from jmedllm.training import activations, checkpoint
 from jmedllm.training.batches import micro_batches
-from jmedllm.training.loss import split, summed_loss
+from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.optimizer import build
 from jmedllm.training.weights import in_format
@@ -68,7 +68,7 @@ def test_activations_kept_otherwise_change_no_bit(stage: str, tmp_path: Path) ->
 
 
 def saved_sizes(network: Any) -> list[int]:
-    """Numbers of all tensors that a forward pass keeps for its backward pass, parameters apart."""
+    """Numbers of all tensors that a forward pass of the layers keeps for its backward pass, parameters apart."""
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -77,10 +77,12 @@ def saved_sizes(network: Any) -> list[int]:
             kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no other takes its place
         return tensor
 
-    [batch] = micro_batches(rows(), [0, 1], 2, CPU.device)
+    [(ids, positions, trained)] = micro_batches(rows(), [0, 1], 2, CPU.device)
+    decoder, head = split(network)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = summed_loss(network, *batch)
-    loss.backward()
+        hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+    predicts = trained[:, 1:]
+    chunked_loss(head, hidden[:, :-1][predicts], ids[:, 1:][predicts]).backward()
     return [tensor.numel() for tensor in kept.values()]
 
 
