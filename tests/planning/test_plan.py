@@ -137,6 +137,12 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
     assert not {"optimizer: adamw-8bit", "weight_format: bfloat16-stochastic"} & set(settings_of(four))
 
 
+def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
+    [first, second] = plan(recipe(tmp_path, precision="float32"), on(1))
+    assert "weight_format: bfloat16-stochastic" not in settings_of(first)
+    assert "weight_format: bfloat16-stochastic" not in settings_of(second)
+
+
 def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
     [first, second] = plan(recipe(tmp_path), on(80 * GIB))
     best, worst = first.planned.hours(on(GIB), first.planned.tokens or 0) or (0, 0)

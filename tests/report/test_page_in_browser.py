@@ -178,7 +178,7 @@ def test_by_keyboard(opened: Page) -> None:
 def test_the_other_language_is_a_click_away(opened: Page) -> None:
     opened.choose(language="ja")
     opened.page.click("#detail .chips a")
-    opened.page.wait_for_function("document.querySelector('#detail h3').innerText.includes('en')")
+    opened.page.wait_for_selector("#detail h3:has-text('igakuqa en')")
     assert opened.item() == "112A1 igakuqa en"
 
 

@@ -14,7 +14,7 @@ from jmedllm.planning.tracing import Step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.training.adapter import Adapter, add_adapter
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimization import Optimization, clash, require_shardable
 from jmedllm.training.weights import KEEPINGS
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -145,18 +145,25 @@ def plan(recipe: Recipe, machine: Machine) -> list[Advice]:
     precision = Precision(torch.device("cpu"), dtype, "planned for")
     base = Base(recipe.base.path, values, precision)
     return [
-        _advise(settings, machine, partial(_plan_stage, stage=stage, block_size=size, base=base, machine=machine))
+        _advise(
+            settings,
+            machine,
+            precision.name,
+            partial(_plan_stage, stage=stage, block_size=size, base=base, machine=machine),
+        )
         for stage, settings, size in stages
     ]
 
 
-def _advise(settings: Optimization, machine: Machine, planned: Callable[[Optimization], StagePlan]) -> Advice:
+def _advise(
+    settings: Optimization, machine: Machine, precision: str, planned: Callable[[Optimization], StagePlan]
+) -> Advice:
     first = latest = planned(settings)
     changes: list[Change] = []
     for change in _CHANGES:
         if latest.fits(machine):
             break
-        if (changed := _changed(settings, change.values, machine)) is None:
+        if (changed := _changed(settings, change.values, machine, precision)) is None:
             continue
         tried = planned(changed)
         if tried.gpu < latest.gpu:
@@ -165,19 +172,30 @@ def _advise(settings: Optimization, machine: Machine, planned: Callable[[Optimiz
     return Advice(first, tuple(changes), latest)
 
 
-def _changed(settings: Optimization, values: dict[str, Any], machine: Machine) -> Optimization | None:
-    """The settings with a change; None where it is made already or does not go with them."""
-    if "adapter" in values:
-        if not isinstance(settings, Mpeft) or settings.adapter.quantization == "nf4":
+def _changed(
+    settings: Optimization, values: dict[str, Any], machine: Machine, precision: str
+) -> Optimization | None:
+    """The settings with a change; None where it is made already, or a run would refuse it."""
+    if isinstance(settings, Mpeft):
+        if "weight_format" in values:
             return None
-        return settings.model_copy(update={"adapter": settings.adapter.model_copy(update=values["adapter"])})
-    if "weight_format" in values and (isinstance(settings, Mpeft) or machine.processes > 1):
+        if "adapter" in values:
+            values = {"adapter": settings.adapter.model_copy(update=values["adapter"])}
+    elif "adapter" in values:
         return None
-    if "optimizer" in values and machine.processes > 1:
+    changed = settings.model_copy(update=values)
+    if changed == settings or clash(changed.weight_format, precision):
         return None
-    if all(getattr(settings, name) == value for name, value in values.items()):
-        return None
-    return settings.model_copy(update=values)
+    if machine.processes > 1 and not _is_quantized(changed):
+        try:
+            require_shardable(changed, exam=False)
+        except InputError:
+            return None
+    return changed
+
+
+def _is_quantized(settings: Optimization) -> bool:
+    return isinstance(settings, Mpeft) and settings.adapter.quantization == "nf4"
 
 
 def _plan_stage(settings: Optimization, *, stage: str, block_size: int, base: Base, machine: Machine) -> StagePlan:
@@ -215,7 +233,7 @@ def _on_gpu(
     dtype: torch.dtype,
     machine: Machine,
 ) -> Iterator[Part]:
-    quantized = adapter is not None and adapter.quantization == "nf4"
+    quantized = _is_quantized(settings)
     share = 1 if quantized else machine.processes
     if adapter:
         frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
@@ -247,7 +265,7 @@ def _elsewhere(
     step: Step, shape: Shape, settings: Optimization, adapter: Adapter | None, machine: Machine
 ) -> Iterator[Part]:
     stored = 2 * shape.total
-    quantized = adapter is not None and adapter.quantization == "nf4"
+    quantized = _is_quantized(settings)
     if machine.processes > 1 and not quantized:
         yield Part("the whole model, in the first process", host=stored if adapter else 4 * shape.total)
     elif not quantized:

@@ -26,13 +26,9 @@ def print_plan(found: Sequence[Advice], machine: Machine, console: Console) -> N
             console.print(Text(f"With {told}:", style="bold"))
             _print_stage(each.changed, machine, console)
         if not each.changed.fits(machine):
-            least = max(each.changed.gpu, 0)
+            least = f"a GPU of {_gib(each.changed.gpu)} and {_gib(each.changed.host)} on the host"
             console.print(
-                Text(
-                    f"It does not fit with any setting there is: the smallest GPU would have {_gib(least)}, the "
-                    f"host {_gib(each.changed.host)}",
-                    style="red",
-                )
+                Text(f"It does not fit with any setting there is: the smallest machine has {least}", style="red")
             )
     console.print()
     console.print(
