@@ -120,9 +120,11 @@ class Mpeft(Optimization):
         return self
 
     @model_validator(mode="after")
-    def _adapter_in_float32(self) -> "Mpeft":
+    def _adapter_is_small(self) -> "Mpeft":
         if self.weight_format != "float32":
             raise ValueError("weight_format belongs to mfpt: adapters are small and stay in float32; remove it")
+        if self.offload != "none" or self.step_in_backward:
+            raise ValueError("offload and step_in_backward belong to mfpt: adapters are small; remove them")
         return self
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from jmedllm.corpus.pack import Blocks, Sample, pack_documents
-from jmedllm.precision import choose_precision
+from jmedllm.precision import Precision, choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter
 from jmedllm.training.evaluate import Evaluation, TextSet
 from jmedllm.training.loop import Trained, train
@@ -17,7 +17,9 @@ CPU = choose_precision("float32", "cpu")
 WORDS = 300
 
 
-def tiny(*, adapter: bool = False, vocabulary: int = 320, hidden_size: int = 16, layers: int = 2) -> Any:
+def tiny(
+    *, adapter: bool = False, vocabulary: int = 320, hidden_size: int = 16, layers: int = 2, tied: bool = True
+) -> Any:
     """A Qwen2-shaped network; with an adapter, one with dropout."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -30,7 +32,7 @@ def tiny(*, adapter: bool = False, vocabulary: int = 320, hidden_size: int = 16,
         intermediate_size=32,
         num_attention_heads=2,
         num_key_value_heads=1,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
     )
     network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return add_adapter(network, Adapter(r=4, dropout=0.2), seed=1) if adapter else network
@@ -51,13 +53,15 @@ def evaluation(seed: int = 7) -> Evaluation:
     return Evaluation({name: TextSet(each, 6, int(each.trained.sum())) for name, each in sets.items()})
 
 
-def fit(folder: Path, network: Any, evaluated: Evaluation | None = None, **changes: Any) -> Trained:
+def fit(
+    folder: Path, network: Any, evaluated: Evaluation | None = None, *, precision: Precision = CPU, **changes: Any
+) -> Trained:
     settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
     return train(
         network,
         rows(),
         Optimization(**settings),
-        CPU,
+        precision,
         folder,
         seed=3,
         identity="same",

@@ -159,23 +159,24 @@ def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
 
 
 # How a checkpoint is broken: what the error says of it
+TENSORS = "tensors-00000.safetensors"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a file": (
-        lambda step: os.truncate(step / "tensors.safetensors", 5000),
-        "step-00000004/tensors.safetensors: cannot be read: ",
+        lambda step: os.truncate(step / TENSORS, 5000),
+        "step-00000004/tensors-00000.safetensors: cannot be read: ",
     ),
     "no tensors": (
-        lambda step: (step / "tensors.safetensors").unlink(),
+        lambda step: (step / TENSORS).unlink(),
         "step-00000004: lacks model.embed_tokens",
     ),
     "other tensors": (
-        lambda step: save_file({"model.embed_tokens.weight": torch.zeros(2, 2)}, step / "tensors.safetensors"),
+        lambda step: save_file({"model.embed_tokens.weight": torch.zeros(2, 2)}, step / TENSORS),
         "step-00000004: lacks model.embed_tokens",
     ),
     "half a tensor": (
         lambda step: save_file(
             {"model.norm.weight": torch.zeros(8)},
-            step / "tensors.safetensors",
+            step / TENSORS,
             {"DCP_SHARDING_INFO": '{"model.norm.weight": {"saved_offsets": [8]}}'},
         ),
         "step-00000004: lacks a part of model.norm.weight",

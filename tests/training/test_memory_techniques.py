@@ -206,7 +206,7 @@ def test_stage_1_trains_bfloat16_weights_and_hands_on_the_format_of_the_base(
 
 def test_a_checkpoint_of_another_recipe_is_one_line(tmp_path: Path) -> None:
     network = tiny()
-    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3))
+    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3), torch.device("cpu"))
     checkpoint.save(tmp_path, network, optimizer, 1, 10, "one recipe")
     before = weights(network)
     with pytest.raises(InputError, match=r"step-00000001: written for other inputs; choose another --output"):

@@ -21,6 +21,7 @@ from jmedllm.training.schedule import learning_rate, rows_of_step
 from jmedllm.training.weights import in_format, round_stochastically
 
 BF16 = choose_precision("bfloat16", "cpu")
+CPU = torch.device("cpu")
 RATE = 1e-5
 
 
@@ -51,7 +52,7 @@ def test_the_mean_of_many_roundings_is_the_number(value: float) -> None:
 
 
 def test_parts_are_rounded_apart_from_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmedllm.training.weights._PART", 7)
+    monkeypatch.setattr("jmedllm.training.weights.PART", 7)
     torch.manual_seed(0)
     rounded = round_stochastically(torch.full((10, 5), 1.0 + 2**-8))  # half of the way
     assert rounded.shape == (10, 5) and 0.2 < (rounded > 1).float().mean() < 0.8
@@ -65,9 +66,10 @@ def one_step_of_a_layer(weight_format: str) -> tuple[torch.Tensor, torch.Tensor]
     with torch.no_grad():
         layer.weight.normal_(0, 0.02)
     before = layer.weight.detach().clone()
-    optimizer = build(layer, Optimization(steps=1, learning_rate=RATE, weight_format=weight_format))
+    optimizer = build(layer, Optimization(steps=1, learning_rate=RATE, weight_format=weight_format), CPU)
     layer.weight.grad = torch.randn(before.shape)
-    optimizer.step(RATE)
+    optimizer.begin(RATE)
+    optimizer.step()
     return before, layer.weight.detach()
 
 
@@ -113,7 +115,9 @@ def reference_steps(network: Any, settings: Optimization) -> list[torch.Tensor]:
                 parameter.grad = None
         torch.nn.utils.clip_grad_norm_(copies, settings.clip)
         for group in theirs.param_groups:
-            group["lr"] = learning_rate(step, settings.steps, settings.learning_rate, 1)
+            group["lr"] = learning_rate(
+                step, settings.steps, settings.learning_rate, round(settings.warmup * settings.steps)
+            )
         theirs.step()
         with torch.no_grad():
             for parameter, copy in zip(trained, copies, strict=True):
@@ -121,33 +125,45 @@ def reference_steps(network: Any, settings: Optimization) -> list[torch.Tensor]:
     return copies
 
 
-@pytest.mark.parametrize("weight_format", ["float32", "bfloat16-master"])
-def test_training_is_that_of_torch_on_float32_copies(weight_format: Any, tmp_path: Path) -> None:
+MASTER = {"weight_format": "bfloat16-master"}
+WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "float32 weights": (True, {}),
+    "copies beside them": (False, MASTER),
+    "copies on the host": (False, MASTER | {"offload": "optimizer"}),
+    "copies on the host, head tied": (True, MASTER | {"offload": "optimizer"}),
+    "weights on the host too": (False, MASTER | {"offload": "weights", "activations": "recompute"}),
+}
+"""Whether the head is the embedding, and settings."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -> None:
+    tied, changes = WAYS[way]
     settings = Optimization(
-        steps=6,
+        steps=50,
         learning_rate=1e-3,
         batch=6,
         micro_batch=2,
         clip=0.5,
         weight_decay=0.1,
         warmup=0.2,
-        weight_format=weight_format,
+        **changes,
     )
-    ours, theirs = (in_format(tiny(), weight_format) for _ in range(2))
+    start, ours, theirs = (in_format(tiny(tied=tied), settings.weight_format) for _ in range(3))
     train(ours, rows(), settings, BF16, tmp_path, seed=3, identity="x", title="test")
     reference_steps(theirs, settings)
-    assert not same(ours, in_format(tiny(), weight_format))
+    assert not same(ours, start)
     assert same(ours, theirs)
 
 
 def test_micro_batches_of_bfloat16_weights_add_up_in_float32() -> None:
     network = in_format(tiny(), "bfloat16-stochastic")
-    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic"))
+    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic"), CPU)
     blocks = rows()
     for batch in micro_batches(blocks, np.arange(4), 1, BF16.device):
         summed_loss(network, *batch).backward()
-    assert {p.grad.dtype for p in optimizer.parameters} == {torch.float32}
-    assert {p.dtype for p in optimizer.parameters} == {torch.bfloat16}
+    assert {part.weight.grad.dtype for part in optimizer.parts.values()} == {torch.float32}
+    assert {part.weight.dtype for part in optimizer.parts.values()} == {torch.bfloat16}
 
 
 def wide() -> torch.nn.Module:
@@ -162,7 +178,7 @@ def test_8_bit_steps_are_those_of_bitsandbytes() -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
     ours, theirs = wide(), wide()
     settings = Optimization(steps=1, learning_rate=1e-3, weight_decay=0.1, optimizer="adamw-8bit")
-    mine = build(ours, settings)
+    mine = build(ours, settings, CPU)
     layers = [theirs[1].weight, theirs[2].weight]
     reference = bitsandbytes.optim.AdamW8bit(layers, lr=1e-3, betas=settings.betas, weight_decay=0.1)
     for step in range(5):
@@ -170,14 +186,15 @@ def test_8_bit_steps_are_those_of_bitsandbytes() -> None:
             torch.manual_seed(step)
             for parameter in network.parameters():
                 parameter.grad = torch.randn(parameter.shape)
-        mine.step(1e-3)
+        mine.begin(1e-3)
+        mine.step()
         reference.step()
     assert torch.equal(ours[1].weight, theirs[1].weight) and torch.equal(ours[2].weight, theirs[2].weight)
 
 
 def test_embeddings_and_small_parameters_keep_moments_of_32_bits() -> None:
     pytest.importorskip("bitsandbytes")
-    state = build(wide(), Optimization(steps=1, learning_rate=1e-3, optimizer="adamw-8bit")).state()
+    state = build(wide(), Optimization(steps=1, learning_rate=1e-3, optimizer="adamw-8bit"), CPU).state()
     formats = {
         name.removesuffix(".exp_avg"): value.dtype for name, value in state.items() if name.endswith(".exp_avg")
     }
@@ -201,7 +218,7 @@ BYTES = {
 def test_a_parameter_takes_as_many_bytes_as_the_docs_say(weight_format: Any, optimizer: Any) -> None:
     layer = in_format(torch.nn.Linear(512, 512, bias=False), weight_format)
     settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
-    kept = [layer.weight, *build(layer, settings).state().values()]
+    kept = [layer.weight, *build(layer, settings, CPU).state().values()]
     found = sum(tensor.numel() * tensor.element_size() for tensor in kept) / layer.weight.numel()
     assert found == pytest.approx(BYTES[weight_format, optimizer], abs=0.04)  # scales of blocks: 8 bytes in 256
 
@@ -214,15 +231,17 @@ def test_all_that_steps_depend_on_is_in_the_state(weight_format: Any, optimizer:
         torch.manual_seed(number)
         for parameter in network.parameters():
             parameter.grad = torch.randn(parameter.shape)
-        optimizer.step(1e-3)
+        optimizer.begin(1e-3)
+        optimizer.step()
 
     first, second = (in_format(wide(), weight_format) for _ in range(2))
-    whole, resumed = build(first, settings), build(second, settings)
+    whole, resumed = build(first, settings, CPU), build(second, settings, CPU)
     step(first, whole, 0)
     with torch.no_grad():
         for one, other in zip(first.parameters(), second.parameters(), strict=True):
             other.copy_(one)
-    resumed.load({name: value.clone() for name, value in whole.state().items()})
+        for name, value in resumed.state().items():
+            value.copy_(whole.state()[name])
     for number in (1, 2):
         step(first, whole, number)
         step(second, resumed, number)
@@ -232,9 +251,10 @@ def test_all_that_steps_depend_on_is_in_the_state(weight_format: Any, optimizer:
 def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
     network = wide()
     before = weights(network)
-    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3, weight_decay=0.5))
+    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3, weight_decay=0.5), CPU)
     network[1].weight.grad = torch.ones_like(network[1].weight)
-    optimizer.step(1e-3)
+    optimizer.begin(1e-3)
+    optimizer.step()
     moved = [not torch.equal(a, b) for a, b in zip(before, weights(network), strict=True)]
     assert moved == [False, True, False, False, False, False, False]
 

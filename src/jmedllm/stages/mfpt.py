@@ -30,6 +30,8 @@ def _check(run: Run) -> None:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
+    import torch
+
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
     from jmedllm.training.distributed import shard
@@ -44,9 +46,12 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     blocks = load_blocks(run.folder / "corpus" / "blocks")
     evaluation = open_evaluation(run, tokenizer, blocks.ids.shape[1])
     show_example(tokenizer, blocks, "mfpt")
-    network, gather = shard(
-        lambda device: in_format(load_network(base, "auto", device), settings.weight_format), run.precision
-    )
+
+    def load(device: torch.device) -> Any:
+        home = torch.device("cpu") if settings.offload == "weights" else device
+        return in_format(load_network(base, "auto", home), settings.weight_format)
+
+    network, gather = shard(load, run.precision)
     trained = train(
         network,
         blocks,

@@ -1,5 +1,6 @@
-"""AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with its moments in float32 or in 8 bits.
+"""AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with its moments in float32, in bfloat16 or in 8 bits.
 
+In bfloat16 they are rounded up or down at random, in proportion: rounded to nearest, a slow moment never changes.
 In 8 bits (Dettmers et al. 2022, arXiv 2110.02861) each moment is a number of 256 levels, close together near zero,
 times the largest magnitude of its block of 256.
 """
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from jmedllm.training.weights import State
+from jmedllm.training.weights import PART, State, round_stochastically
 
 EPSILON = 1e-8
 BLOCK = 256
@@ -74,6 +75,25 @@ def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace
     )
 
 
+def _start_bf16(weight: torch.Tensor) -> State:
+    return {
+        "step": torch.zeros((), device=weight.device),
+        "exp_avg": torch.zeros_like(weight, dtype=torch.bfloat16),
+        "exp_avg_sq": torch.zeros_like(weight, dtype=torch.bfloat16),
+    }
+
+
+def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+    kept = state["exp_avg"], state["exp_avg_sq"]
+    split = (each.view(-1).split(PART) for each in (values, gradient, *kept))
+    for value, slope, *moments in zip(*split, strict=True):
+        first, second = (moment.float() for moment in moments)
+        _step(value, slope, {"step": state["step"].clone(), "exp_avg": first, "exp_avg_sq": second}, pace)
+        for moment, exact in zip(moments, (first, second), strict=True):
+            moment.copy_(round_stochastically(exact))
+    state["step"] += 1
+
+
 def _start_8bit(weight: torch.Tensor) -> State:
     blocks = -(-weight.numel() // BLOCK)
     return {
@@ -122,4 +142,5 @@ def _levels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 IN_32_BITS = Rule(_start, _step)
+IN_16_BITS = Rule(_start_bf16, _step_bf16)
 IN_8_BITS = Rule(_start_8bit, _step_8bit)

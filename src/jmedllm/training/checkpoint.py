@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, sweep, to_json, write_atomic
 from jmedllm.processes import as_first_sees, is_first, place
-from jmedllm.training.optimizer import Optimizer
+from jmedllm.training.stepping import Optimizer
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
 
@@ -47,11 +47,9 @@ def save(
         identity: hash of everything that must be the same when the run goes on.
     """
     target = folder / f"step-{step:08d}"
-    names = _trainable(network)
-    weights = {name: p.detach() for name, p in names.items()}
     state = {"step": step, "trained_tokens": trained_tokens, "identity": identity}
     with shared_folder(target, "state.json") as temporary:
-        write_tensors(weights | optimizer.state() | _random(), temporary)
+        write_tensors(_trained(network) | optimizer.state() | _random(), temporary)
         if is_first():
             write_atomic(temporary / "state.json", to_json(state))
     if is_first():
@@ -74,8 +72,8 @@ def _all(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if re.fullmatch(_NAME, path.name))
 
 
-def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+def _trained(network: Any) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
 
 def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> Resumed | None:
@@ -93,18 +91,12 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> R
         state = _state(latest / "state.json")
     if state["identity"] != identity:
         raise InputError(f"checkpoint {latest}: written for other inputs; choose another --output")
-    names = _trainable(network)
     with _mended_by_removing(latest):
-        tensors = read_tensors(latest, names)
-        _require_all(names | optimizer.state(), tensors, latest)
-    with torch.no_grad():
-        for name, parameter in names.items():
-            parameter.copy_(tensors[name])
-    optimizer.load(tensors)
-    if "random.cpu" in tensors:
-        torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+        random = read_tensors(latest, _trained(network) | optimizer.state())
+    if "random.cpu" in random:
+        torch.set_rng_state(random["random.cpu"])
+    if "random.cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["random.cuda"])
     return Resumed(state["step"], state["trained_tokens"])
 
 
@@ -126,9 +118,3 @@ def _state(file: Path) -> dict[str, Any]:
         if not isinstance(state, dict) or key not in state:
             raise InputError(f"{file}: lacks {key}")
     return dict(state)
-
-
-def _require_all(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], latest: Path) -> None:
-    for name, tensor in wanted.items():
-        if name not in found or found[name].shape != tensor.shape:
-            raise InputError(f"{latest}: lacks {name}")

@@ -168,7 +168,7 @@ def share_of_step(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device
         yield ids, positions, torch.zeros_like(trained)
 
 
-def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
     """Add up over all processes the gradients of parameters that each holds whole; FSDP has summed the others."""
     if place().size == 1:
         return

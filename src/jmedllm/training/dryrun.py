@@ -39,19 +39,18 @@ class Footprint:
 
 
 def try_longest_batch(network: Any, blocks: Blocks, micro_batch: int, precision: Precision) -> None:
-    """Forward and backward of the micro-batch with the most trained tokens; gradients are dropped again and
-    no random number is used up, so that training is the same to the bit.
+    """Forward and backward of the micro-batch with the most trained tokens; no random number is used up, so that
+    training is the same to the bit once its gradients are dropped.
 
     Raises:
         InputError: memory runs out.
     """
     rows = np.sort(np.argsort(-blocks.trained.sum(axis=1), kind="stable")[:micro_batch])
     devices = [precision.device] if precision.device.type == "cuda" else []
-    with _in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens"):
-        with torch.random.fork_rng(devices), autocast(precision):
-            [batch] = micro_batches(blocks, rows, len(rows), precision.device)
-            summed_loss(network, *batch).backward()
-        network.zero_grad(set_to_none=True)
+    told = _in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens")
+    with told, torch.random.fork_rng(devices), autocast(precision):
+        [batch] = micro_batches(blocks, rows, len(rows), precision.device)
+        summed_loss(network, *batch).backward()
 
 
 def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch: int, precision: Precision) -> None:

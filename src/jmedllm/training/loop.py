@@ -18,7 +18,7 @@ from jmedllm.training import checkpoint
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import Batch, autocast
 from jmedllm.training.best import keep_best, restore_best
-from jmedllm.training.distributed import draw_apart, entire, is_finite, is_sharded, share_of_step, sum_gradients
+from jmedllm.training.distributed import draw_apart, is_finite, is_sharded, share_of_step
 from jmedllm.training.dryrun import (
     Footprint,
     require_disk,
@@ -41,8 +41,10 @@ from jmedllm.training.metrics import (
     tensorboard,
 )
 from jmedllm.training.optimization import Optimization, require_shardable
-from jmedllm.training.optimizer import Optimizer, build
+from jmedllm.training.optimizer import build
 from jmedllm.training.schedule import learning_rate, rows_of_step
+from jmedllm.training.stepping import Optimizer
+from jmedllm.training.streaming import stream_layers
 from jmedllm.training.watching import best, is_exhausted, require_measured
 
 
@@ -87,7 +89,7 @@ def train(
     micro-batches: four of one row equal one of four.
 
     Args:
-        network: model on `precision.device`.
+        network: model on `precision.device`; on the CPU for `offload: weights`.
         blocks: packed rows; N may be smaller than the batch, rows then repeat.
         settings: how to train.
         precision: number format of the matrix products; parameters keep theirs.
@@ -104,11 +106,13 @@ def train(
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
     if is_sharded(network):
         require_shardable(settings, exam=bool(evaluation and evaluation.quiz))
+    if settings.offload == "weights":
+        stream_layers(network, precision.device)
     with autocast(precision):
         require_trainable(network, precision.device)
     forget_peak_memory(precision.device)
     keep_less(network, settings.activations)
-    optimizer = build(network, settings)
+    optimizer = build(network, settings, precision.device)
     torch.manual_seed(seed)
     resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, identity)
     start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
@@ -164,6 +168,7 @@ def _rehearse(
 ) -> None:
     """Try out what would otherwise fail late; changes neither weights nor random numbers."""
     try_longest_batch(network, blocks, settings.micro_batch, precision)
+    optimizer.zero_grad()
     for texts in evaluation.sets.values() if evaluation else ():
         try_evaluation_batch(network, texts.blocks, settings.micro_batch, precision)
     model = trained_bytes(network)
@@ -214,7 +219,7 @@ def _step(
     count: int,
     step: int,
     rate: float,
-    clip: float,
+    clip: float | None,
     precision: Precision,
 ) -> tuple[float, float]:
     """One optimiser step; returns mean loss and gradient norm before clipping.
@@ -223,9 +228,10 @@ def _step(
         batches: this process's micro-batches of the step.
         count: trained tokens among those of all processes.
         rate: learning rate.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; None for any.
     """
     loss = 0.0
+    optimizer.begin(rate)
     for ids, positions, trained in batches:
         with autocast(precision):
             part = summed_loss(network, ids, positions, trained) / max(1, count)
@@ -234,12 +240,11 @@ def _step(
     loss = summed(loss)
     if not math.isfinite(loss):
         raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
-    sum_gradients(optimizer.parameters)
-    norm = entire(torch.nn.utils.clip_grad_norm_(optimizer.parameters, clip)).item()
+    norm = optimizer.clip(clip)
     if not math.isfinite(norm):
         raise InputError(
             f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32"
         )
-    optimizer.step(rate)
+    optimizer.step()
     optimizer.zero_grad()
     return loss, norm

@@ -57,7 +57,8 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any, head: torch.nn.Module, targets: torch.Tensor, rows: torch.Tensor, *trained: torch.Tensor
     ) -> torch.Tensor:
         total = rows.new_zeros((), dtype=torch.float32)
-        of_rows, of_trained = [], [torch.zeros_like(each) for each in trained]
+        # In float32: added up in bfloat16, the chunks of a long row would lose what is small.
+        of_rows, of_trained = [], [torch.zeros_like(each, dtype=torch.float32) for each in trained]
         for part, wanted in _chunks(rows, targets):
             with torch.enable_grad():
                 part = part.detach().requires_grad_()

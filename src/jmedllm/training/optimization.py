@@ -13,6 +13,8 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 Weights = Literal["float32", "bfloat16-master", "bfloat16-stochastic"]
 Activations = Literal["none", "recompute", "offload"]
+Offload = Literal["none", "optimizer", "weights"]
+Moments = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 
 
 class Optimization(Settings):
@@ -26,10 +28,12 @@ class Optimization(Settings):
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
     weight_decay: float = Field(0.0, ge=0, description="on matrices only")
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
-    clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
+    clip: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
     weight_format: Weights = Field("float32", description="of what is trained; see docs/training/weights.md")
-    optimizer: Literal["adamw", "adamw-8bit"] = Field("adamw", description="8-bit moments need [gpu]")
+    optimizer: Moments = Field("adamw", description="moments in fewer bits; 8-bit ones need [gpu]")
     activations: Activations = Field("none", description="recompute or offload them: less memory, a third slower")
+    offload: Offload = Field("none", description="what waits and is stepped in host memory; see docs/training")
+    step_in_backward: bool = Field(False, description="step each weight as its gradient comes; keeps none")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     watch: Watch = Watch()
     tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
@@ -40,9 +44,37 @@ class Optimization(Settings):
             raise ValueError("give either steps or epochs")
         return self
 
+    @model_validator(mode="after")
+    def _possible_together(self) -> "Optimization":
+        if reason := _contradiction(self):
+            raise ValueError(reason)
+        return self
+
     def total_steps(self, rows: int) -> int:
         """Optimiser steps over `rows` packed rows; at least one."""
         return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
+
+
+def _contradiction(settings: Optimization) -> str | None:
+    if settings.offload != "none" and settings.weight_format != "bfloat16-master":
+        return "offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master"
+    if settings.offload == "weights" and settings.activations == "none":
+        return (
+            "offload: weights fetches a layer again for its backward pass, which computes it again too; set "
+            "activations: recompute"
+        )
+    if not settings.step_in_backward:
+        return None
+    if settings.offload != "none":
+        return "step_in_backward steps where the weights are; set offload: none"
+    if settings.clip is not None:
+        return "step_in_backward uses up each gradient before the norm of all is known; set clip: null"
+    if settings.micro_batch < settings.batch:
+        return (
+            "step_in_backward uses up each gradient at once and cannot add up micro-batches; set micro_batch to "
+            f"{settings.batch}, as batch, or lower batch"
+        )
+    return None
 
 
 def require_possible(settings: Optimization, precision: str) -> None:
@@ -75,6 +107,8 @@ def require_shardable(settings: Optimization, *, exam: bool) -> None:
         raise InputError("an exam inside the loop needs one process; leave evaluate.exam out")
     if settings.optimizer == "adamw-8bit":
         raise InputError("optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
+    if settings.offload != "none" or settings.step_in_backward:
+        raise InputError("offload and step_in_backward need one process; several share the optimizer's state")
     if settings.weight_format != "float32":
         raise InputError(
             "several processes gather float32 weights in bfloat16, which saves what "

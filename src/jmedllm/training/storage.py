@@ -18,6 +18,9 @@ from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, unwritable
 from jmedllm.processes import is_first, place, receive, send, wait
 
+_FILE = 2**30
+"""Most bytes in a file, if no tensor alone has more."""
+
 
 @contextmanager
 def shared_folder(path: Path, mark: str) -> Iterator[Path]:
@@ -48,7 +51,8 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
         InputError: the disk is full.
     """
     if place().size == 1:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "tensors.safetensors")
+        for number, part in enumerate(_parts(tensors)):
+            save_file(part, folder / f"tensors-{number:05d}.safetensors")
         return
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
@@ -61,16 +65,29 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
         raise unwritable(folder, reason) if isinstance(reason, OSError) else reason from error
 
 
-def read_tensors(folder: Path, owners: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Read all tensors of a folder, whoever wrote it.
+def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """The tensors, as many at a time as one file takes: each is copied to the host, if it is not there."""
+    part: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if part and sum(each.nbytes for each in part.values()) + tensor.nbytes > _FILE:
+            yield part
+            part = {}
+        part[name] = tensor.contiguous()
+    yield part
+
+
+def read_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Read all tensors of a folder, whoever wrote it, those of known names into the given tensors.
 
     Args:
         folder: as `write_tensors` left it.
-        owners: parameters by name. Their values, and tensors of their shape named after them with one more part
-            behind a dot (moments), come in the same shards and on the same device; all others whole on the CPU.
+        into: tensors by name, whole or in shards; none of them is changed where one is missing.
+
+    Returns:
+        All others, whole, on the CPU.
 
     Raises:
-        InputError: the files are broken.
+        InputError: the files are broken, or lack a tensor.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -80,26 +97,28 @@ def read_tensors(folder: Path, owners: Mapping[str, torch.Tensor]) -> dict[str, 
     for file in sorted(folder.glob("*.safetensors")):
         _require_whole(file)
     reader = HuggingFaceStorageReader(str(folder))
-    tensors: dict[str, torch.Tensor] = {}
+    others: dict[str, torch.Tensor] = {}
+    missing = dict(into)
     try:
         for name, stored in reader.read_metadata().state_dict_metadata.items():
             assert isinstance(stored, TensorStorageMetadata)
-            owner = owners.get(name, owners.get(name.rpartition(".")[0]))
-            size, dtype = stored.size, stored.properties.dtype
-            if sum(chunk.sizes.numel() for chunk in stored.chunks) != size.numel():
+            if sum(chunk.sizes.numel() for chunk in stored.chunks) != stored.size.numel():
                 raise InputError(f"{folder}: lacks a part of {name}")
-            if owner is not None and owner.shape == size:
-                tensors[name] = torch.empty_like(owner, dtype=dtype)
-            else:
-                tensors[name] = torch.empty(size, dtype=dtype)
+            if name not in into:
+                others[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
+            elif into[name].shape == stored.size:
+                del missing[name]
+        for name in missing:
+            raise InputError(f"{folder}: lacks {name}")
         with warnings.catch_warnings():
             # That there is but one process is no news.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            load(tensors, storage_reader=reader, no_dist=place().size == 1)
+            wanted = {name: tensor.detach() for name, tensor in into.items()} | others
+            load(wanted, storage_reader=reader, no_dist=place().size == 1)
     except CheckpointException as error:
         reason = next(iter(error.failures.values()))[0]
         raise InputError(f"{folder}: cannot be read: {reason}") from error
-    return tensors
+    return others
 
 
 def _require_whole(file: Path) -> None:

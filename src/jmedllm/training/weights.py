@@ -15,8 +15,10 @@ from jmedllm.training.optimization import Weights
 
 State = dict[str, torch.Tensor]
 
-_MASTER = "master"
-_PART = 2**24
+MASTER = "master"
+"""Key of a float32 copy among what is kept beside a weight."""
+
+PART = 2**24
 """Numbers that are rounded at once; their random numbers take four bytes each."""
 
 
@@ -45,7 +47,7 @@ def round_stochastically(values: torch.Tensor) -> torch.Tensor:
     bits carries into them as often as the other 16 bits say.
     """
     rounded = torch.empty(values.shape, dtype=torch.bfloat16, device=values.device)
-    parts = zip(values.reshape(-1).split(_PART), rounded.view(-1).split(_PART), strict=True)
+    parts = zip(values.reshape(-1).split(PART), rounded.view(-1).split(PART), strict=True)
     for part, into in parts:
         bits = part.view(torch.int32)
         carried = (bits + torch.randint_like(bits, 2**16)) & -(2**16)
@@ -62,8 +64,8 @@ KEEPINGS: Mapping[Weights, Keeping] = {
     ),
     "bfloat16-master": Keeping(
         torch.bfloat16,
-        start=lambda weight: {_MASTER: weight.detach().float()},
-        read=lambda weight, state: state[_MASTER],
+        start=lambda weight: {MASTER: weight.detach().float()},
+        read=lambda weight, state: state[MASTER],
         write=lambda weight, values: weight.copy_(values),
     ),
     "bfloat16-stochastic": Keeping(

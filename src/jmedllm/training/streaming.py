@@ -1,0 +1,121 @@
+"""Decoder layers whose weights wait in host memory and are on the GPU only while they are used.
+
+A layer is fetched one ahead of its turn, forwards as backwards, so that at most three are there at once: the one
+that computes, the next, and what is left of the one before. Embedding, last norm and head stay on the GPU.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A layer's weights on the device, and what to wait for before they are used; None without a GPU."""
+
+    weights: list[torch.Tensor]
+    arrived: Any | None
+
+
+class _Layers:
+    """The layers of a network, by number, and those of them that are on the device or on their way."""
+
+    def __init__(self, layers: Sequence[torch.nn.Module], device: torch.device) -> None:
+        self._device = device
+        self._is_cuda = device.type == "cuda"
+        self._stream: Any = torch.cuda.Stream(device) if self._is_cuda else None
+        self._parameters = [list(layer.parameters()) for layer in layers]
+        if self._is_cuda:
+            for parameter in (p for own in self._parameters for p in own):
+                parameter.data = parameter.data.pin_memory()
+        self._at_home = [[p.data for p in own] for own in self._parameters]
+        self._fetched: dict[int, _Fetched] = {}
+        self._in_use: int | None = None
+        for number, layer in enumerate(layers):
+            # Not of the layer itself: whether its hooks run when it is computed again is transformers' affair.
+            for module in layer.modules():
+                if module._parameters:
+                    module.register_forward_pre_hook(lambda *_, number=number: self._use(number))
+            layer.register_forward_hook(lambda *_, number=number: self._leave(number))
+            for parameter, home in zip(self._parameters[number], self._at_home[number], strict=True):
+                parameter.register_post_accumulate_grad_hook(lambda p, home=home: _send_home(p, home))
+
+    def _use(self, number: int) -> None:
+        """Let a layer compute with weights on the device, and send for the next one."""
+        if self._in_use == number:
+            return
+        self._in_use = number
+        self._fetch(number)
+        here = self._fetched.pop(number)
+        if here.arrived is not None:
+            torch.cuda.current_stream(self._device).wait_event(here.arrived)
+        for parameter, weight in zip(self._parameters[number], here.weights, strict=True):
+            parameter.data = weight
+        self._fetch(number - 1 if _is_in_backward() else number + 1)
+
+    def _fetch(self, number: int) -> None:
+        if number in self._fetched or not 0 <= number < len(self._parameters):
+            return
+        # Made on the stream that computes: when they are dropped, it alone may use their room again.
+        weights = [torch.empty_like(home, device=self._device) for home in self._at_home[number]]
+        if self._is_cuda:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with self._on_stream():
+            for weight, home in zip(weights, self._at_home[number], strict=True):
+                weight.copy_(home, non_blocking=True)
+        self._fetched[number] = _Fetched(weights, self._stream.record_event() if self._is_cuda else None)
+
+    def _leave(self, number: int) -> None:
+        """Drop what a forward pass has used. In a backward pass the layer is computed again and its weights are
+        needed until their gradients are there."""
+        if not _is_in_backward():
+            self._in_use = None
+            for parameter, home in zip(self._parameters[number], self._at_home[number], strict=True):
+                _send_home(parameter, home)
+
+    def begin(self) -> None:
+        """Fetch all layers anew: since the last pass, their weights may have changed."""
+        self._fetched.clear()
+        self._in_use = None
+
+    def _on_stream(self) -> AbstractContextManager[Any]:
+        return torch.cuda.stream(self._stream) if self._is_cuda else nullcontext()
+
+
+def stream_layers(network: Any, device: torch.device) -> None:
+    """Leave the weights of the decoder layers in host memory, pinned where there is a GPU, and let each layer
+    fetch its own when it computes; put all else on `device`.
+
+    Between two passes every layer's parameters are those on the host; changes to them are seen by the next pass.
+
+    Args:
+        network: a Hugging Face causal model on the CPU; its layers are computed again in the backward pass.
+    """
+    layers = decoder_layers(network)
+    held = {id(tensor) for layer in layers for tensor in layer.parameters()}
+    for module in network.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in held:
+                parameter.data = parameter.data.to(device)
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else buffer.to(device)
+    streamed = _Layers(layers, device)
+    network.get_decoder().register_forward_pre_hook(lambda *_: streamed.begin())
+
+
+def decoder_layers(network: Any) -> list[torch.nn.Module]:
+    """The decoder layers of a causal model: the longest list of modules in it."""
+    lists = [list(module) for module in network.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len)
+
+
+def _send_home(parameter: torch.nn.Parameter, home: torch.Tensor) -> None:
+    parameter.data = home
+
+
+def _is_in_backward() -> bool:
+    # torch's own checkpointing asks the same way; there is no public name for it.
+    return torch._C._current_graph_task_id() != -1

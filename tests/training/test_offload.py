@@ -1,0 +1,254 @@
+"""Gradients, steps and weights in host memory, and steps made during the backward pass."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from loops import fit, rows, same, tiny
+
+from jmedllm.errors import InputError
+from jmedllm.files import read_jsonl
+from jmedllm.precision import choose_precision
+from jmedllm.training import ring, streaming
+from jmedllm.training.activations import keep_less
+from jmedllm.training.batches import micro_batches
+from jmedllm.training.loss import summed_loss
+from jmedllm.training.metrics import METRICS
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimizer import build
+from jmedllm.training.ring import Ring
+from jmedllm.training.weights import in_format
+
+BF16 = choose_precision("bfloat16", "cpu")
+CPU = torch.device("cpu")
+
+HOST = {"weight_format": "bfloat16-master", "offload": "optimizer"}
+STREAMED = HOST | {"offload": "weights", "activations": "recompute"}
+AT_ONCE = {"weight_format": "bfloat16-stochastic", "step_in_backward": True, "clip": None, "micro_batch": 4}
+
+
+def settings_of(**changes: Any) -> Optimization:
+    return Optimization(steps=1, learning_rate=1e-3, **changes)
+
+
+# The ring
+
+
+def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "SLOT", 64)
+    source = torch.arange(1000, dtype=torch.float32)
+    there, back = torch.zeros(1000), torch.zeros(10, 100, dtype=torch.bfloat16)
+    way = Ring(CPU)
+    starts: list[int] = []
+
+    def arrived(start: int, part: torch.Tensor) -> None:
+        starts.append(start)
+        there[start : start + len(part)] = part
+
+    way.down(source.view(10, 100), arrived)
+    way.wait()
+    assert torch.equal(there, source) and starts == list(range(0, 1000, 16))
+    way.up(source, back)
+    way.wait()
+    assert torch.equal(back.view(-1), source.bfloat16())
+
+
+def test_what_goes_wrong_on_the_host_is_raised_and_the_slot_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "SLOTS", 1)
+    way = Ring(CPU)
+
+    def fail(start: int, part: torch.Tensor) -> None:
+        raise MemoryError("the host is full")
+
+    way.down(torch.ones(4), fail)
+    with pytest.raises(MemoryError, match="the host is full"):
+        way.wait()
+    found: list[torch.Tensor] = []
+    way.down(torch.ones(4), lambda start, part: found.append(part.clone()))
+    way.wait()
+    assert torch.equal(found[0], torch.ones(4))
+
+
+# Gradients on the host
+
+
+def test_no_gradient_stays_on_the_device_and_what_the_host_keeps_is_float32() -> None:
+    network = in_format(tiny(tied=False), "bfloat16-master")
+    optimizer = build(network, settings_of(**HOST), CPU)
+    for batch in micro_batches(rows(), torch.arange(4).numpy(), 2, CPU):
+        summed_loss(network, *batch).backward()
+        assert all(p.grad is None for p in network.parameters())
+    optimizer.clip(None)
+    assert {part.holder.grad.dtype for part in optimizer.parts.values()} == {torch.float32}
+    kept = {key.rpartition(".")[2]: value.dtype for key, value in optimizer.state().items()}
+    assert kept == dict.fromkeys(("step", "exp_avg", "exp_avg_sq", "master"), torch.float32)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw-bf16", "adamw-8bit"])
+def test_smaller_moments_on_the_host_train_too(optimizer: str, tmp_path: Path) -> None:
+    if optimizer == "adamw-8bit":
+        pytest.importorskip("bitsandbytes")
+    exact, smaller = (in_format(tiny(hidden_size=64, tied=False), "bfloat16-master") for _ in range(2))
+    changes = HOST | {"steps": 20, "learning_rate": 3e-3}
+    reference = fit(tmp_path / "a", exact, precision=BF16, **changes).final_loss
+    found = fit(tmp_path / "b", smaller, precision=BF16, **changes, optimizer=optimizer).final_loss
+    assert not same(exact, smaller) and found == pytest.approx(reference, rel=0.02)
+
+
+def test_moments_in_bfloat16_keep_the_mean_of_what_is_rounded() -> None:
+    """Rounded to nearest, a second moment of 1 that gradients of zero take a thousandth off stays 1 for ever."""
+    layer = torch.nn.Linear(128, 128, bias=False)
+    optimizer = build(layer, settings_of(optimizer="adamw-bf16", betas=(0.9, 0.999)), CPU)
+    moment = optimizer.state()["weight.exp_avg_sq"]
+    moment.fill_(1.0)
+    torch.manual_seed(0)
+    for _ in range(100):
+        layer.weight.grad = torch.zeros_like(layer.weight)
+        optimizer.begin(0.0)
+        optimizer.step()
+    assert moment.dtype == torch.bfloat16 and moment.float().mean().item() == pytest.approx(0.999**100, abs=0.002)
+
+
+# Layers that are fetched
+
+
+def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> None:
+    network = in_format(tiny(layers=6, tied=False), "bfloat16-master")
+    at_home = {p.data_ptr() for p in network.parameters()}
+    layers = streaming.decoder_layers(network)
+    held: list[int] = []
+    made: list[torch.Tensor] = []
+
+    keep_less(network.train(), "recompute")
+    streaming.stream_layers(network, CPU)
+    for layer in layers:
+        layer.self_attn.register_forward_pre_hook(
+            lambda *_: held.append(sum(each.mlp.up_proj.weight.data_ptr() not in at_home for each in layers))
+        )
+        layer.mlp.up_proj.weight.register_post_accumulate_grad_hook(lambda p: made.append(p.grad))
+    batch = next(micro_batches(rows(), torch.arange(2).numpy(), 2, CPU))
+    summed_loss(network, *batch).backward()
+    # One computes, and when the next begins, forwards or backwards, all of the one before is home again.
+    assert held == [1] * 12 and len(made) == 6
+    assert {p.data_ptr() for p in network.parameters()} == at_home
+
+
+def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> None:
+    """Evaluated between steps, the network gives what one that never streams gives."""
+    streamed, plain = (in_format(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
+    fit(tmp_path / "a", streamed, precision=BF16, **STREAMED, micro_batch=2)
+    fit(tmp_path / "b", plain, precision=BF16, **HOST, activations="recompute", micro_batch=2)
+    assert same(streamed, plain)
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        assert torch.equal(streamed(ids).logits, plain(ids).logits)
+
+
+# Steps in the backward pass
+
+
+@pytest.mark.parametrize("weight_format", ["float32", "bfloat16-master"])
+def test_steps_in_the_backward_pass_are_the_steps_after_it(weight_format: str, tmp_path: Path) -> None:
+    at_once, after = (in_format(tiny(), weight_format) for _ in range(2))
+    changes = AT_ONCE | {"weight_format": weight_format, "steps": 10}
+    one = fit(tmp_path / "a", at_once, precision=BF16, **changes)
+    other = fit(tmp_path / "b", after, precision=BF16, **changes | {"step_in_backward": False})
+    assert same(at_once, after) and one.final_loss == other.final_loss
+    first, second = ([row["gradient_norm"] for _, row in read_jsonl(tmp_path / run / METRICS)] for run in "ab")
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_no_two_gradients_exist_at_once() -> None:
+    network = in_format(tiny(), "bfloat16-stochastic")
+    most = 0
+
+    def count(_: torch.Tensor) -> None:
+        nonlocal most
+        most = max(most, sum(p.grad is not None for p in network.parameters()))
+
+    for parameter in network.parameters():
+        parameter.register_post_accumulate_grad_hook(count)
+    optimizer = build(network, settings_of(**AT_ONCE, batch=4), CPU)
+    before = [p.detach().clone() for p in network.parameters()]
+    batch = next(micro_batches(rows(), torch.arange(4).numpy(), 4, CPU))
+    summed_loss(network, *batch).backward()  # of no step: nothing moves
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    optimizer.begin(1e-2)
+    summed_loss(network, *batch).backward()
+    assert most == 1 and not all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+# Going on after a kill
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [HOST, HOST | {"optimizer": "adamw-bf16"}, STREAMED, AT_ONCE],
+    ids=["on the host", "with moments in bfloat16", "streamed", "in the backward pass"],
+)
+def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, Any], tmp_path: Path) -> None:
+    def fresh() -> Any:
+        return in_format(tiny(tied=False), changes["weight_format"])
+
+    whole, killed, resumed = fresh(), fresh(), fresh()
+    fit(tmp_path / "whole", whole, precision=BF16, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jmedllm.training.loop.learning_rate", _until(5))
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "killed", killed, precision=BF16, **changes)
+    shutil.copytree(tmp_path / "killed", tmp_path / "resumed")
+    trained = fit(tmp_path / "resumed", resumed, precision=BF16, **changes)
+    assert trained.resumed_from == 4 and same(whole, resumed)
+    logs = [(tmp_path / run / "metrics.jsonl").read_text().count("\n") for run in ("whole", "resumed")]
+    assert logs == [6, 6]
+
+
+def _until(step: int) -> Any:
+    from jmedllm.training.schedule import learning_rate
+
+    def rate(at: int, *rest: Any) -> float:
+        if at == step:
+            raise KeyboardInterrupt
+        return learning_rate(at, *rest)
+
+    return rate
+
+
+# Refusals
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "offload of float32 weights": (
+        {"offload": "optimizer"},
+        "offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master",
+    ),
+    "streaming that keeps activations": (
+        {"offload": "weights", "weight_format": "bfloat16-master"},
+        "offload: weights fetches a layer again .* set activations: recompute",
+    ),
+    "clipping what is used up": ({"step_in_backward": True}, "before the norm of all is known; set clip: null"),
+    "adding up what is used up": (
+        {"step_in_backward": True, "clip": None, "batch": 8},
+        "cannot add up micro-batches; set micro_batch to 8, as batch, or lower batch",
+    ),
+    "steps in two places": (
+        AT_ONCE | {"batch": 4, "offload": "optimizer", "weight_format": "bfloat16-master"},
+        "step_in_backward steps where the weights are; set offload: none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_settings_that_contradict_one_another_are_refused(case: str) -> None:
+    changes, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        settings_of(**changes)
+
+
+def test_several_processes_are_refused() -> None:
+    from jmedllm.training.optimization import require_shardable
+
+    for changes in (HOST, AT_ONCE | {"batch": 4, "weight_format": "float32"}):
+        with pytest.raises(InputError, match="offload and step_in_backward need one process"):
+            require_shardable(settings_of(**changes), exam=False)
