@@ -1,6 +1,7 @@
 """Gradients, steps and weights in host memory, and steps made during the backward pass."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> N
     ids = torch.arange(1, 9)[None]
     with torch.no_grad():
         assert torch.equal(streamed(ids).logits, plain(ids).logits)
+
+
+@pytest.mark.parametrize("size", [2**12, 2**16])
+def test_pinned_blocks_hold_the_same_weights_without_overlap(size: int) -> None:
+    network, plain = (in_format(tiny(tied=False), "bfloat16-master") for _ in range(2))
+    parameters = list(network.parameters())
+    streaming._pin(parameters, size, pinned=False)
+    assert same(network, plain)
+    places = sorted((p.data_ptr(), p.data_ptr() + p.nbytes) for p in parameters)
+    assert all(end <= start for (_, end), (start, _) in pairwise(places))
+    blocks = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in parameters}
+    assert sum(blocks.values()) <= sum(p.nbytes for p in parameters) * 1.5 + size
 
 
 # Steps in the backward pass

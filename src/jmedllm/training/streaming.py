@@ -11,6 +11,11 @@ from typing import Any
 
 import torch
 
+BLOCK = 2**30
+"""torch rounds what it pins up to the next power of two, which would nearly double a matrix of 130 MiB alone."""
+
+_ALIGNED = 512
+
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
@@ -29,8 +34,7 @@ class _Layers:
         self._stream: Any = torch.cuda.Stream(device) if self._is_cuda else None
         self._parameters = [list(layer.parameters()) for layer in layers]
         if self._is_cuda:
-            for parameter in (p for own in self._parameters for p in own):
-                parameter.data = parameter.data.pin_memory()
+            _pin([p for own in self._parameters for p in own])
         self._at_home = [[p.data for p in own] for own in self._parameters]
         self._fetched: dict[int, _Fetched] = {}
         self._in_use: int | None = None
@@ -110,6 +114,19 @@ def decoder_layers(network: Any) -> list[torch.nn.Module]:
     """The decoder layers of a causal model: the longest list of modules in it."""
     lists = [list(module) for module in network.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len)
+
+
+def _pin(parameters: Sequence[torch.nn.Parameter], size: int = BLOCK, pinned: bool = True) -> None:
+    """Move parameters on the host into blocks of so many bytes of pinned memory, or of a larger parameter's."""
+    block = torch.empty(0, dtype=torch.uint8)
+    for parameter in parameters:
+        needed = -(-parameter.nbytes // _ALIGNED) * _ALIGNED
+        if len(block) < needed:
+            block = torch.empty(max(size, needed), dtype=torch.uint8, pin_memory=pinned)
+        place = block[: parameter.nbytes].view(parameter.dtype).view(parameter.shape)
+        block = block[needed:]
+        place.copy_(parameter.data)
+        parameter.data = place
 
 
 def _send_home(parameter: torch.nn.Parameter, home: torch.Tensor) -> None:
