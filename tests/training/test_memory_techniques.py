@@ -201,6 +201,24 @@ def test_stage_1_trains_bfloat16_weights_and_hands_on_the_format_of_the_base(
     assert all(not torch.equal(saved[name], base[name]) for name in base)
 
 
+def test_stage_1_in_host_memory_hands_on_the_same_model(tmp_path: Path) -> None:
+    def trained(name: str, settings: str) -> bytes:
+        folder = tmp_path / name
+        folder.mkdir()
+        recipe = write_recipe(folder)
+        text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
+        text = text.replace(
+            "mfpt: {", f"mfpt: {{weight_format: bfloat16-master, activations: recompute, {settings}"
+        )
+        recipe.write_text(text, encoding="utf-8")
+        assert run(recipe, folder / "run", until="mfpt")["mfpt"] == "done"
+        return (folder / "run" / "mfpt" / "model" / "model.safetensors").read_bytes()
+
+    plain = trained("plain", "")
+    assert trained("steps", "offload: optimizer, ") == plain
+    assert trained("weights", "offload: weights, ") == plain
+
+
 # Checkpoints
 
 

@@ -15,7 +15,7 @@ from jmedllm.training.stepping import Optimizer, Part
 from jmedllm.training.weights import KEEPINGS, MASTER
 
 SMALL = 4096
-"""Parameters with fewer numbers keep moments of 32 bits, as in bitsandbytes: there is nothing to save."""
+"""Parameters with fewer numbers get no moments of 8 bits, as in bitsandbytes: there is nothing to save."""
 
 _RULES: Mapping[Moments, Rule] = {"adamw": IN_32_BITS, "adamw-bf16": IN_16_BITS, "adamw-8bit": IN_8_BITS}
 
@@ -48,9 +48,10 @@ def parts_of(network: Any, settings: Optimization) -> dict[str, Part]:
     keeping = KEEPINGS[settings.weight_format]
     parts = {}
     for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
+        rule = _RULES[settings.optimizer]
         # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimisers.
-        is_exempt = weight.numel() < SMALL or id(weight) in embeddings
-        rule = IN_32_BITS if is_exempt else _RULES[settings.optimizer]
+        if rule is IN_8_BITS and (weight.numel() < SMALL or id(weight) in embeddings):
+            rule = IN_32_BITS
         decay = settings.weight_decay if weight.dim() >= 2 else 0.0
         home = weight if settings.offload == "none" else weight.detach().cpu()
         state = rule.start(home) | keeping.start(home)
