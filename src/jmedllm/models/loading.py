@@ -1,7 +1,9 @@
 """Tokenizers, weights and adapters from model directories; whatever is wrong with them is one line."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from ctypes import CDLL
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,9 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer
 from jmedllm.models.libraries import be_quiet, go_offline
+
+_M_MMAP_THRESHOLD = -3
+"""glibc's number of the size from which on a piece of memory is one of its own."""
 
 
 @contextmanager
@@ -97,11 +102,30 @@ def load_network(
     require_model(folder)
     be_quiet()
     options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
-    with loading(f"model {folder}"):
+    is_packed_here = bool(options) and device.type == "cpu"
+    with loading(f"model {folder}"), _without_holes() if is_packed_here else nullcontext():
         network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
         )
     return network if options else network.to(device)
+
+
+@contextmanager
+def _without_holes() -> Iterator[None]:
+    """Have every large piece of host memory given back when it is freed, where the C library is glibc.
+
+    glibc keeps freed pieces of up to 32 MiB in its heap. Packing weights on a CPU leaves small results between
+    large copies, so the heap can grow by all the copies together: as much as the whole model in 16 bits, and more.
+    """
+    change = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if change is None:
+        yield
+        return
+    change(_M_MMAP_THRESHOLD, 2**17)
+    try:
+        yield
+    finally:
+        change(_M_MMAP_THRESHOLD, 2**25)  # where glibc's own adjustment ends
 
 
 def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
