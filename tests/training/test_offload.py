@@ -218,6 +218,18 @@ def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, Any], tmp_p
     assert logs == [6, 6]
 
 
+def test_a_run_goes_on_where_more_lies_on_the_host(tmp_path: Path) -> None:
+    whole, begun, moved = (in_format(tiny(tied=False), "bfloat16-master") for _ in range(3))
+    plain: dict[str, Any] = {"weight_format": "bfloat16-master", "precision": BF16}
+    fit(tmp_path / "whole", whole, **plain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jmedllm.training.loop.learning_rate", _until(3))
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "begun", begun, **plain)
+    assert fit(tmp_path / "begun", moved, precision=BF16, **STREAMED).resumed_from == 2
+    assert same(whole, moved)
+
+
 def _until(step: int) -> Any:
     from jmedllm.training.schedule import learning_rate
 

@@ -50,13 +50,16 @@ def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = 
         require_shardable(settings, exam=bool(run.recipe.evaluate and run.recipe.evaluate.exam))
 
 
+_UNSHAPING = {"checkpoint_every", "micro_batch", "activations", "offload", "step_in_backward", "tensorboard"}
+
+
 def shaping(settings: Optimization) -> dict[str, Any]:
     """The settings that shape what is trained; the others change speed, memory and rounding.
 
     With dropout `micro_batch` also draws other masks.
     Lowering `micro_batch` when memory ran out must not throw the checkpoints away.
     """
-    return settings.model_dump(exclude={"checkpoint_every", "micro_batch", "activations", "tensorboard"})
+    return settings.model_dump(exclude=_UNSHAPING)
 
 
 def numerics(run: Run) -> dict[str, Any]:
