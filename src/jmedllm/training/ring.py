@@ -42,21 +42,22 @@ class Ring:
 
         The source must not be changed until `wait` has returned; it is kept until then.
         """
+        flat = source.detach().reshape(-1)
         self._after_the_device()
-        for start, part, slot in self._parts(source):
+        for start, part, slot, view in self._parts(flat):
             with self._on_stream():
-                slot[1].copy_(part, non_blocking=True)
-            self._hand_on(slot[0], partial(arrived, start, slot[1]), source)
+                view.copy_(part, non_blocking=True)
+            self._hand_on(slot, partial(arrived, start, view), flat)
 
     def up(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Copy a host tensor, rounded to the format of `target`, to the device; returns before all has arrived."""
+        values, flat = source.view(-1), target.detach().view(-1)
         self._after_the_device()
-        values = source.view(-1)
-        for start, part, slot in self._parts(target):
-            slot[1].copy_(values[start : start + part.numel()])
+        for start, part, slot, view in self._parts(flat):
+            view.copy_(values[start : start + len(part)])
             with self._on_stream():
-                part.copy_(slot[1], non_blocking=True)
-            self._hand_on(slot[0], lambda: None, source)
+                part.copy_(view, non_blocking=True)
+            self._hand_on(slot, lambda: None, flat)
 
     def wait(self) -> None:
         """Wait for all that is under way; raises what `arrived` has raised."""
@@ -66,16 +67,13 @@ class Ring:
         if self._is_cuda:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
-    def _parts(
-        self, tensor: torch.Tensor
-    ) -> Iterator[tuple[int, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
-        """Parts of a flat tensor, where each begins, and for each a free slot with a view of the part's format."""
-        flat = tensor.detach().reshape(-1)
+    def _parts(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Where each part begins, the part, a free slot, and as much of the slot in the part's format."""
         numbers = SLOT // flat.element_size()
-        for start in range(0, flat.numel(), numbers):
+        for start in range(0, len(flat), numbers):
             part = flat[start : start + numbers]
             slot = self._take()
-            yield start, part, (slot, slot[: part.nbytes].view(part.dtype))
+            yield start, part, slot, slot[: part.nbytes].view(part.dtype)
 
     def _take(self) -> torch.Tensor:
         if self._unmade and self._free.empty():
@@ -83,8 +81,8 @@ class Ring:
             return torch.empty(SLOT, dtype=torch.uint8, pin_memory=self._is_cuda)
         return self._free.get()
 
-    def _hand_on(self, slot: torch.Tensor, finish: Callable[[], None], source: torch.Tensor) -> None:
-        """Let the thread wait for the copy, finish, and give the slot back; the source lives till then."""
+    def _hand_on(self, slot: torch.Tensor, finish: Callable[[], None], device: torch.Tensor) -> None:
+        """Let the thread wait for the copy, finish, and give the slot back; the device's end lives till then."""
         event = self._stream.record_event() if self._is_cuda else None
 
         def arrive(_: torch.Tensor) -> None:
@@ -95,7 +93,7 @@ class Ring:
             finally:
                 self._free.put(slot)
 
-        self._under_way.append(self._thread.submit(arrive, source))
+        self._under_way.append(self._thread.submit(arrive, device))
 
     def _after_the_device(self) -> None:
         if self._is_cuda:
