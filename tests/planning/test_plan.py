@@ -2,24 +2,30 @@
 
 import json
 import sys
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from jmedllm.cli import main
 from jmedllm.errors import InputError
+from jmedllm.planning.hours import Work
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
-from jmedllm.planning.plan import NF4, Advice, plan
+from jmedllm.planning.needs import NF4, Base, Part, StagePlan, plan_stage
+from jmedllm.planning.plan import Advice, base_of, options_of, plan, stages_of
 from jmedllm.planning.shape import structure
 from jmedllm.planning.tracing import measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe
 from jmedllm.training.adapter import Adapter, add_adapter
 from jmedllm.training.optimization import Optimization
-from jmedllm.training.weights import in_format
+from jmedllm.training.optimizer import build
+from jmedllm.training.weights import KEEPINGS, in_format
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 1000}
 GATED = SMALL | {"intermediate_size": 256, "num_key_value_heads": 2, "tie_word_embeddings": False}
@@ -37,6 +43,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "recomputed": {"activations": "recompute"},
     "master copies": {"activations": "recompute", "weight_format": "bfloat16-master"},
     "8 bits": {"activations": "recompute", "optimizer": "adamw-8bit"},
+    "sent away": {"activations": "recompute", "weight_format": "bfloat16-master", "offload": "optimizer"},
+    "in backward": {
+        "activations": "recompute",
+        "weight_format": "bfloat16-stochastic",
+        "step_in_backward": True,
+        "clip": None,
+        "batch": 2,
+    },
 }
 
 
@@ -58,7 +72,7 @@ def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, n
     measured = measure_step(in_format(real(architecture), settings.weight_format), settings, BFLOAT16, 256)
     network = in_format(structure(config(architecture), "small", torch.float32), settings.weight_format)
     planned = trace_step(network, settings, BFLOAT16, 256)
-    for exact in ("frozen", "trained", "gradients", "state"):
+    for exact in ("frozen", "trained", "numbers", "inputs"):
         assert getattr(planned, exact) == getattr(measured, exact)
     assert planned.held == pytest.approx(measured.held, rel=0.1)
     assert planned.working == pytest.approx(measured.working, rel=0.1)
@@ -71,7 +85,7 @@ def test_an_adapter_without_contents_is_as_large_as_a_real_one(kind: Any) -> Non
     with torch.device("meta"):
         network = add_adapter(structure(config("llama"), "small", torch.bfloat16), adapter, 0)
     planned = trace_step(network, settings, BFLOAT16, 128)
-    assert (planned.frozen, planned.trained, planned.state) == (measured.frozen, measured.trained, measured.state)
+    assert (planned.frozen, planned.trained) == (measured.frozen, measured.trained)
     assert planned.working == pytest.approx(measured.working, rel=0.1)
 
 
@@ -88,11 +102,12 @@ def test_weights_in_4_bits_are_as_large_as_bitsandbytes_makes_them() -> None:
 
 
 def recipe(folder: Path, **changes: Any) -> Recipe:
-    (folder / "base").mkdir(exist_ok=True)
-    (folder / "base" / "config.json").write_text(json.dumps(config("llama")), encoding="utf-8")
+    base = folder.parent / "base"  # the same for all tests: what is traced once is not traced again
+    base.mkdir(exist_ok=True)
+    (base / "config.json").write_text(json.dumps(config("llama")), encoding="utf-8")
     values = {
         "name": "small",
-        "base": {"path": str(folder / "base")},
+        "base": {"path": str(base)},
         "corpus": {"inputs": ["demo"], "block_size": 128},
         "mfpt": {"steps": 100, "learning_rate": 1e-3, "batch": 4, "micro_batch": 4},
         "mpeft": {
@@ -114,6 +129,24 @@ def settings_of(advice: Advice) -> list[str]:
     return [change.setting for change in advice.changes]
 
 
+def part(planned: StagePlan, name: str) -> Part:
+    [found] = [each for each in planned.parts if each.name.startswith(name)]
+    return found
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama", "mistral", "gemma"])
+def test_weights_and_state_are_told_to_the_byte(architecture: str) -> None:
+    base = Base("small", json.dumps(config(architecture)), torch.bfloat16)
+    for weight_format, optimizer in product(KEEPINGS, ("adamw", "adamw-bf16", "adamw-8bit")):
+        settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
+        planned = plan_stage("mfpt", settings, 128, base, on(GIB))
+        network = in_format(real(architecture), weight_format)
+        state = build(network, settings, torch.device("cpu")).state()
+        assert part(planned, "weights").gpu == sum(p.nbytes for p in network.parameters())
+        assert part(planned, "gradients").gpu == sum(4 * p.numel() for p in network.parameters())
+        assert part(planned, "optimizer").gpu == sum(tensor.nbytes for tensor in state.values())
+
+
 def test_what_does_not_fit_is_told_what_to_change_in_order_of_cost(tmp_path: Path) -> None:
     [first, second] = plan(recipe(tmp_path), on(80 * GIB))
     assert (first.planned.stage, second.planned.stage) == ("mfpt", "mpeft")
@@ -121,38 +154,143 @@ def test_what_does_not_fit_is_told_what_to_change_in_order_of_cost(tmp_path: Pat
     assert first.planned.tokens == 100 * 4 * 128 and second.planned.tokens is None
     [tight, _] = plan(recipe(tmp_path), on(first.planned.gpu - 1))
     assert settings_of(tight) == ["activations: recompute"]
-    assert tight.changed.fits(on(first.planned.gpu - 1))
+    assert tight.chosen and tight.chosen.planned.fits(on(first.planned.gpu - 1))
+
+
+def test_ways_are_tried_in_order_and_each_is_a_whole_set_of_changes(tmp_path: Path) -> None:
+    wanted = recipe(tmp_path)
+    stage = stages_of(wanted)[0]
+    told = [[each.setting for each in o.changes] for o in options_of(stage, base_of(wanted), on(GIB))]
+    lean = ["activations: recompute", "micro_batch: 1"]
+    assert told[:3] == [[], lean[:1], lean]
+    away = ["weight_format: bfloat16-master", "offload: optimizer"]
+    assert [*lean, *away] in told
+    assert told.index([*lean, *away]) < told.index([*lean, "optimizer: adamw-bf16", *away])
+    # Neither of two ways carries what only the other needs.
+    assert not any({"weight_format: bfloat16-stochastic", "offload: optimizer"} <= set(each) for each in told)
+    assert told[-1][-1].startswith("step_in_backward: true")
+
+
+def test_what_the_recipe_has_already_is_not_advised_and_not_taken_back(tmp_path: Path) -> None:
+    training = {"steps": 1, "learning_rate": 1e-3, "activations": "offload", "optimizer": "adamw-8bit"}
+    wanted = recipe(tmp_path, mfpt=training)
+    for option in options_of(stages_of(wanted)[0], base_of(wanted), on(GIB)):
+        told = {change.setting for change in option.changes}
+        assert option.settings.activations == "offload" and option.settings.optimizer == "adamw-8bit"
+        assert not {"activations: recompute", "optimizer: adamw-bf16", "optimizer: adamw-8bit"} & told
+
+
+def test_where_nothing_fits_the_smallest_machine_is_told(tmp_path: Path) -> None:
     [never, _] = plan(recipe(tmp_path), on(1))
-    assert settings_of(never)[:3] == ["activations: recompute", "micro_batch: 1", "optimizer: adamw-8bit"]
-    assert "adapter.quantization: nf4" not in settings_of(never)
-    assert not never.changed.fits(on(1))
+    assert never.chosen is None and never.changes == ()
+    assert never.smallest is not None
+    told = [change.setting for change in never.smallest.changes]
+    assert "offload: weights" in told and "adapter: {quantization: nf4}" not in told
+    enough = Machine(on(never.smallest.planned.gpu).gpu, 1, 1, never.smallest.planned.host)
+    [exactly, _] = plan(recipe(tmp_path), enough)
+    assert exactly.chosen is not None and exactly.chosen.planned.gpu <= never.smallest.planned.gpu
+    [host, _] = plan(recipe(tmp_path), replace(on(80 * GIB), ram=GIB))
+    assert host.chosen is None, "the host is too small for Python alone"
+
+
+def test_on_a_cpu_gpu_and_host_are_one_memory(tmp_path: Path) -> None:
+    shared = replace(on(64 * GIB), is_shared=True)
+    [first, _] = plan(recipe(tmp_path), shared)
+    both = first.planned.gpu + first.planned.host
+    assert first.planned.fits(replace(shared, ram=both)) and not first.planned.fits(replace(shared, ram=both - 1))
+    assert not [each for each in first.planned.parts if each.name.startswith("CUDA")]
 
 
 def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -> None:
     [one, _], [four, _] = plan(recipe(tmp_path), on(1)), plan(recipe(tmp_path), on(1, 4))
     held = {part.name: part.gpu for part in one.planned.parts}
-    for part in four.planned.parts:
-        if part.name.startswith(("weights", "gradients", "optimizer")):
-            assert part.gpu == held[part.name] // 4
-    assert not {"optimizer: adamw-8bit", "weight_format: bfloat16-stochastic"} & set(settings_of(four))
+    for each in four.planned.parts:
+        if each.name.startswith(("weights", "gradients", "optimizer")):
+            assert each.gpu == held[each.name] // 4
+    wanted = recipe(tmp_path)
+    told = {c.setting for o in options_of(stages_of(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
+    assert told == {
+        "activations: recompute",
+        "activations: offload",
+        "micro_batch: 1",
+        "optimizer: adamw-bf16",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "told"),
+    [
+        ({"optimizer": "adamw-8bit"}, 2, "optimizer adamw-8bit packs numbers in blocks that no shard fits"),
+        ({"weight_format": "bfloat16-master", "offload": "optimizer"}, 2, "offload and step_in_backward need one"),
+        ({"optimizer": "adamw-8bit"}, 1, None),
+    ],
+)
+def test_a_recipe_that_a_run_would_refuse_is_said_so(
+    tmp_path: Path, changes: dict[str, Any], processes: int, told: str | None
+) -> None:
+    training = {"steps": 1, "learning_rate": 1e-3} | changes
+    [first, _] = plan(recipe(tmp_path, mfpt=training), on(80 * GIB, processes))
+    assert first.refusal is None if told is None else told in str(first.refusal)
+    assert (first.chosen is not None and first.chosen.changes == ()) == (told is None)
 
 
 def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
-    [first, second] = plan(recipe(tmp_path, precision="float32"), on(1))
-    assert "weight_format: bfloat16-stochastic" not in settings_of(first)
-    assert "weight_format: bfloat16-stochastic" not in settings_of(second)
+    wanted = recipe(tmp_path, precision="float32")
+    for stage in stages_of(wanted):
+        told = {c.setting for o in options_of(stage, base_of(wanted), on(1)) for c in o.changes}
+        assert not [each for each in told if each.startswith(("weight_format", "offload"))]
 
 
 def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
     [first, second] = plan(recipe(tmp_path), on(80 * GIB))
     best, worst = first.planned.hours(on(GIB), first.planned.tokens or 0) or (0, 0)
     assert worst == pytest.approx(2 * best)
-    assert best == pytest.approx(51_200 * first.planned.flops / 1e12 / 0.5 / 3600)
+    assert best == pytest.approx(51_200 * first.planned.work.flops / 1e12 / 0.5 / 3600)
     network = structure(config("llama"), "small", torch.float32)
     parameters = sum(p.numel() for p in network.parameters()) - 1000 * 128  # the embedding is no product
-    assert first.planned.flops == pytest.approx(6 * parameters, rel=0.2)
-    assert second.planned.flops < first.planned.flops
+    assert first.planned.work.flops == pytest.approx(6 * parameters, rel=0.2)
+    assert second.planned.work.flops < first.planned.work.flops
     assert first.planned.hours(Machine(Gpu("a GPU of 1 GiB", GIB), 1, 1, GIB), 1) is None
+
+
+def test_what_passes_the_link_takes_time() -> None:
+    numbers, machine = 1_000, on(GIB)  # 1e12 products, a link of 1e10 bytes a second
+    work = Work(flops=0, pass_tokens=100, step_tokens=200, pass_bytes=2 * numbers, step_bytes=2 * numbers)
+    best, worst = work.hours(machine, 1_000) or (0, 0)
+    assert worst * 3600 == pytest.approx((10 * 2_000 + 5 * 2_000) / 0.5e10)
+    assert best * 3600 == pytest.approx((10 * 2_000 + 5 * 2_000) / 0.9e10)
+    stepping = Work(flops=0, pass_tokens=100, step_tokens=200, host_bytes=30 * numbers)
+    assert [each * 3600 for each in stepping.hours(machine, 1_000) or ()] == pytest.approx(
+        [5 * 30_000 / 150e9, 5 * 30_000 / 20e9]
+    )
+
+
+def test_an_offloaded_step_moves_two_bytes_a_parameter_each_way_and_touches_thirty(tmp_path: Path) -> None:
+    base = base_of(recipe(tmp_path))
+    numbers = 2 * 1000 * 128 + 3 * (128 * 128 * 3 + 3 * 128 * 256 + 2 * 128) + 128
+    settings = Optimization(
+        steps=1, learning_rate=1.0, weight_format="bfloat16-master", offload="optimizer", activations="recompute"
+    )
+    work = plan_stage("mfpt", settings, 128, base, on(GIB)).work
+    assert (work.pass_bytes, work.step_bytes) == (2 * numbers, 2 * numbers)
+    assert work.host_bytes == pytest.approx(30 * numbers, rel=1e-3)
+    fewer = settings.model_copy(update={"optimizer": "adamw-bf16"})
+    assert plan_stage("mfpt", fewer, 128, base, on(GIB)).work.host_bytes == pytest.approx(22 * numbers, rel=0.2)
+    away = plan_stage("mfpt", settings.model_copy(update={"offload": "weights"}), 128, base, on(GIB)).work
+    layers = numbers - 2 * 1000 * 128 - 128
+    assert (away.pass_bytes, away.step_bytes) == (2 * numbers + 4 * layers, 2 * (numbers - layers))
+
+
+def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
+    blocks = tmp_path / "run" / "corpus" / "blocks"
+    wanted = recipe(tmp_path, mfpt={"epochs": 2, "learning_rate": 1e-3, "batch": 4})
+    assert plan(wanted, on(GIB), tmp_path / "run")[0].planned.steps is None
+    blocks.mkdir(parents=True)
+    np.save(blocks / "ids.npy", np.zeros((10, 128), np.int32))
+    planned = plan(wanted, on(GIB), tmp_path / "run")[0].planned
+    assert (planned.steps, planned.tokens) == (5, 5 * 4 * 128)
+    np.save(blocks / "ids.npy", np.zeros((10, 64), np.int32))
+    assert plan(wanted, on(GIB), tmp_path / "run")[0].planned.steps is None, "they are of another recipe"
 
 
 @pytest.mark.parametrize(
@@ -183,10 +321,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         return int(ended.value.code or 0), *capsys.readouterr()
 
     code, shown, _ = said("--gpu", "rtx4090")
-    assert code == 0 and "51,200 tokens" in shown and shown.count("fits") == 2
+    assert code == 0 and "100 steps, 51,200 tokens" in shown and shown.count("fits") == 2
+    assert shown.count("smallest machine: ") == 2
     told = json.loads(said("--gpus", "2xh100", "--json")[1])
     assert [each["stage"] for each in told["stages"]] == ["mfpt", "mpeft"]
     assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_written"]["gpu"] > 0
+    assert told["stages"][0]["smallest"]["gpu"] <= told["stages"][0]["as_written"]["gpu"]
     choose = "give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100"
     assert said() == (2, "", f"error: {choose}\n")
     assert said("--gpu", "24") == (2, "", "error: --gpu '24' is no size of memory; write 24GiB\n")

@@ -1,5 +1,6 @@
 """The command `jmedllm plan`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,10 @@ def plan(
     gpus: Annotated[str | None, typer.Option(help="Several in each node: 8xh100, 2x24GiB.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     ram: Annotated[str | None, typer.Option(help="Host memory of each machine [that of this one].")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Run directory; its packed blocks say how many tokens there are [runs/NAME]."),
+    ] = None,
     control: Control = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
@@ -22,9 +27,11 @@ def plan(
     import psutil
 
     from jmedllm.files import to_json
+    from jmedllm.planning.exam import plan_exam
     from jmedllm.planning.machine import Machine, read_gpu, read_gpus, read_size
-    from jmedllm.planning.plan import as_json as values_of
+    from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe
+    from jmedllm.planning.show import as_json as values_of
     from jmedllm.planning.show import print_plan
     from jmedllm.recipe import load_recipe
 
@@ -33,8 +40,10 @@ def plan(
     device, count = read_gpus(gpus) if gpus else (read_gpu(gpu or ""), 1)
     memory = read_size(ram, "--ram") if ram else psutil.virtual_memory().total
     machine = Machine(device, count, nodes, memory)
-    found = plan_recipe(load_recipe(recipe, control=control), machine)
+    loaded = load_recipe(recipe, control=control)
+    found = plan_recipe(loaded, machine, output or Path("runs") / loaded.name)
+    exam = plan_exam(loaded, base_of(loaded), machine)
     if as_json:
-        typer.echo(to_json(values_of(found, machine), indent=2))
+        typer.echo(to_json(values_of(found, exam, machine), indent=2))
     else:
-        print_plan(found, machine, console())
+        print_plan(found, exam, machine, console())

@@ -1,14 +1,18 @@
 """The machine that is planned for: a known GPU by name, or any by its memory."""
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import psutil
+import torch
 import yaml
 
 from jmedllm.errors import InputError, unknown
+from jmedllm.processes import place
 
 GIB = 2**30
 
@@ -53,17 +57,31 @@ class Machine:
     Attributes:
         gpus: in each node.
         ram: bytes of host memory of a node.
+        is_shared: whether the device has no memory but the host's: a CPU, or Apple's GPUs.
     """
 
     gpu: Gpu
     gpus: int
     nodes: int
     ram: int
+    is_shared: bool = False
 
     @property
     def processes(self) -> int:
         """One for each GPU."""
         return self.gpus * self.nodes
+
+
+def this_machine(device: torch.device) -> Machine:
+    """What this run has: the memory that is built in, not what happens to be free, so that plans stay the same."""
+    ram, processes = psutil.virtual_memory().total, place().size
+    here = min(processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
+    nodes = processes // here
+    if device.type != "cuda":
+        return Machine(Gpu(f"this machine's {device.type.upper()}", ram), here, nodes, ram, is_shared=True)
+    found = torch.cuda.get_device_properties(device)
+    rates = next((gpu.rates for name, gpu in _known().items() if _plain(name) == _plain(found.name)), None)
+    return Machine(Gpu(found.name, found.total_memory, rates), here, nodes, ram)
 
 
 def read_size(text: str, what: str) -> int:
@@ -125,3 +143,8 @@ def _known() -> dict[str, Gpu]:
         )
         for name, row in rows.items()
     }
+
+
+def gib(size: float) -> str:
+    """Bytes as people read them."""
+    return f"{size / GIB:,.1f} GiB"

@@ -15,6 +15,7 @@ from jmedllm.files import read_json
 from jmedllm.models.folder import resolve
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading
+from jmedllm.training.streaming import decoder_layers
 
 _NEEDED = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
@@ -31,6 +32,7 @@ class Shape:
         linear: of the linear layers in all decoder layers, without biases: what 4 bits can hold.
         largest_matrix: of the largest of these.
         largest_layer: of the largest decoder layer.
+        in_layers: of all decoder layers.
         total: all.
     """
 
@@ -41,6 +43,7 @@ class Shape:
     linear: int
     largest_matrix: int
     largest_layer: int
+    in_layers: int
     total: int
 
 
@@ -68,11 +71,12 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
 
 def shape_of(network: Any) -> Shape:
     """Count the parameters of a causal model, with or without contents."""
-    layers = _decoder_layers(network)
+    layers: list[Any] = decoder_layers(network)
     embedding, head = network.get_input_embeddings(), network.get_output_embeddings()
     sizes = network.config.get_text_config()
     width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
     linear = [m.weight.numel() for layer in layers for m in layer.modules() if hasattr(m, "in_features")]
+    sizes_of_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     return Shape(
         layers=len(layers),
         queries=sizes.num_attention_heads * width,
@@ -80,7 +84,8 @@ def shape_of(network: Any) -> Shape:
         head=0 if head.weight is embedding.weight else head.weight.numel(),
         linear=sum(linear),
         largest_matrix=max(linear),
-        largest_layer=max(sum(p.numel() for p in layer.parameters()) for layer in layers),
+        largest_layer=max(sizes_of_layers),
+        in_layers=sum(sizes_of_layers),
         total=sum(p.numel() for p in network.parameters()),
     )
 
@@ -101,14 +106,6 @@ def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
         ) from None
     values: dict[str, Any] = read_json(folder / "config.json")
     return values
-
-
-def _decoder_layers(network: Any) -> list[Any]:
-    """The longest list of equal blocks in a network."""
-    from torch.nn import ModuleList
-
-    lists = [list(module) for module in network.modules() if isinstance(module, ModuleList)]
-    return max(lists, key=len)
 
 
 @cache

@@ -1,70 +1,201 @@
-"""A plan on the terminal."""
+"""A plan on the terminal, and as plain values."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jmedllm.planning.machine import GIB, Machine
-from jmedllm.planning.plan import Advice, StagePlan
+from jmedllm.planning.exam import ExamAdvice, ExamPlan
+from jmedllm.planning.machine import GIB, Machine, gib
+from jmedllm.planning.needs import Needs, StagePlan
+from jmedllm.planning.plan import Advice, Option
+from jmedllm.planning.ways import Way
+
+SMALLEST_SHOWN = GIB // 20
+"""Smaller components go into the sum alone."""
+
+_UNITS = (("hours", 1.0), ("minutes", 1 / 60), ("seconds", 1 / 3600))
+
+FOOTNOTE = (
+    "Sizes are counted on the recipe's own step, run without contents; hours take a quarter to a half of the "
+    "GPU's rated speed, and assumed speeds of link and host. Nothing has been measured on a GPU yet: docs/plan.md."
+)
 
 
-def print_plan(found: Sequence[Advice], machine: Machine, console: Console) -> None:
-    """Each stage as the recipe has it, and as it would fit."""
+def print_plan(found: Sequence[Advice], exam: ExamAdvice | None, machine: Machine, console: Console) -> None:
+    """Each stage as the recipe has it, or as it would fit, and the smallest machine for it."""
     many = f"{machine.gpus} × " * (machine.gpus > 1) + machine.gpu.name
     nodes = f"{machine.nodes} nodes of {many}" if machine.nodes > 1 else many
-    console.print(f"{nodes}: {_gib(machine.gpu.memory)} each, {_gib(machine.ram)} of host memory a node")
-    for each in found:
+    each, node = (" each", " a node") if machine.processes > 1 else ("", "")
+    console.print(f"{nodes}: {gib(machine.gpu.memory)}{each}, {gib(machine.ram)} of host memory{node}")
+    for advice in found:
         console.print()
-        _print_stage(each.planned, machine, console)
-        if each.planned.fits(machine):
-            continue
-        if each.changes:
-            told = "; ".join(f"{change.setting} ({change.cost})" for change in each.changes)
-            console.print(Text(f"With {told}:", style="bold"))
-            _print_stage(each.changed, machine, console)
-        if not each.changed.fits(machine):
-            least = f"a GPU of {_gib(each.changed.gpu)} and {_gib(each.changed.host)} on the host"
-            console.print(
-                Text(f"It does not fit with any setting there is: the smallest machine has {least}", style="red")
-            )
+        _print_advice(advice, machine, console)
+    if exam:
+        console.print()
+        _print_exam(exam, machine, console)
     console.print()
-    console.print(
-        Text(
-            "Sizes: counted on the recipe's own step, run without contents; CUDA's share is assumed. Hours: if a "
-            "quarter to a half of the rated speed is reached. Neither has been measured on a GPU yet.",
-            style="dim",
-        )
-    )
+    console.print(Text(FOOTNOTE, style="dim"))
 
 
-def _print_stage(planned: StagePlan, machine: Machine, console: Console) -> None:
+def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
+    written = advice.planned
+    as_it_is = advice.chosen is not None and not advice.chosen.changes
+    if not as_it_is:
+        needs = f"needs {_sizes(written, machine)}"
+        told = f"a run refuses this: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
+        console.print(Text(f"{written.stage} as written {told}", style="red"))
+    if advice.chosen and not as_it_is:
+        console.print(f"It fits with these lines in section {written.stage}:")
+        _print_changes(advice.chosen.changes, console)
+    if advice.chosen is None and advice.smallest:
+        console.print(Text("Nothing makes it fit. What needs the least GPU memory:", style="red"))
+        _print_changes(advice.smallest.changes, console)
+    shown = advice.chosen or advice.smallest
+    if shown:
+        _print_needs(written.stage, shown.planned, machine, console)
+        console.print(Text(_work(shown.planned, machine), style="dim"))
+    console.print(Text(f"smallest machine: {_smallest(advice.smallest, machine)}", style="dim"))
+
+
+def _print_changes(changes: Way, console: Console) -> None:
+    width = max((len(change.setting) for change in changes), default=0)
+    for change in changes:
+        console.print(Text(f"  {change.setting:<{width}}  # {change.cost}"))
+
+
+def _print_exam(exam: ExamAdvice, machine: Machine, console: Console) -> None:
+    shown, title = exam.planned, "exam, one model at a time"
+    if not shown.fits(machine):
+        console.print(Text(f"exam does not fit: needs {_sizes(shown, machine)}", style="red"))
+        if exam.in_4_bits:
+            console.print("It sits the merged model unquantised. With run --until mpeft, then exam --adapter:")
+            shown, title = exam.in_4_bits, "exam, in 4 bits"
+    if shown.fits(machine) or exam.in_4_bits:
+        _print_needs(title, shown, machine, console)
+    console.print(Text(_sittings(shown, machine), style="dim"))
+    console.print(Text(f"smallest machine: {_sizes(exam.least, machine)}", style="dim"))
+
+
+def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(planned.stage, min_width=44)
-    for name in ("each GPU", "host", "disk"):
-        table.add_column(name, justify="right")
-    for part in planned.parts:
-        table.add_row(part.name, *(_gib(size) if size else "" for size in (part.gpu, part.host, part.disk)))
+    table.add_column(title, min_width=40)
+    for name in ("each GPU" if machine.processes > 1 else "GPU", "host", "disk"):
+        table.add_column(name, justify="right", min_width=9)
+    for part in needs.parts:
+        sizes = part.gpu, part.host, part.disk
+        if max(sizes) >= SMALLEST_SHOWN:
+            table.add_row(part.name, *(gib(size) if size >= SMALLEST_SHOWN else "" for size in sizes))
     table.add_section()
-    style = "green" if planned.fits(machine) else "red"
-    table.add_row(
-        Text("fits" if planned.fits(machine) else "does not fit", style=style),
-        *(_gib(size) for size in (planned.gpu, planned.host, planned.disk)),
-    )
+    fits = needs.fits(machine)
+    told = Text("fits" if fits else "does not fit", style="green" if fits else "red")
+    table.add_row(told, *(gib(size) if size else "" for size in (needs.gpu, needs.host, needs.disk)))
     console.print(table)
-    console.print(Text(_work(planned, machine), style="dim"))
 
 
 def _work(planned: StagePlan, machine: Machine) -> str:
-    tokens, unit = (planned.tokens, "") if planned.tokens else (1_000_000, " a million")
-    hours = planned.hours(machine, tokens)
-    read = f"{planned.tokens:,} tokens" if planned.tokens else "tokens: not known before the data are packed"
+    tokens, unit = (planned.tokens, "") if planned.tokens else (1_000_000, " a million tokens")
+    read = (
+        f"{planned.steps:,} steps, {planned.tokens:,} tokens"
+        if planned.steps
+        else "steps: not known before packing"
+    )
+    return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}"
+
+
+def _sittings(planned: ExamPlan, machine: Machine) -> str:
+    counted = [paper for paper in planned.papers if paper.items is not None]
+    items = sum(paper.items or 0 for paper in counted)
+    told = [f"{planned.models} models × {items:,} items"]
+    if lacking := [paper.name for paper in planned.papers if paper.items is None]:
+        told.append(f"without {', '.join(lacking)}, whose items nobody has counted")
+    if guessed := [paper.name for paper in counted if not paper.is_there]:
+        told.append(f"{', '.join(guessed)} not on disk: lengths assumed")
+    told.append(f"{planned.read:,} tokens read, at most {planned.written:,} written")
+    return f"{'; '.join(told)}; {_hours(planned.hours(machine), machine)}"
+
+
+def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
+    if machine.gpu.rates is None:
+        return f"hours: not known for {machine.gpu.name}, name a GPU"
     if hours is None:
-        return f"{read}; hours: not known for {machine.gpu.name}, name a GPU"
-    return f"{read}; {hours[0]:,.2g} to {hours[1]:,.2g} hours{unit}"
+        return "hours: none, it does not fit"
+    unit, size = next((each for each in _UNITS if hours[1] >= each[1]), _UNITS[-1])
+    told = " to ".join(f"{each / size:,.0f}" if each >= 10 * size else f"{each / size:,.2g}" for each in hours)
+    return f"{told} {unit}"
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIB:,.1f} GiB"
+def _smallest(option: Option | None, machine: Machine) -> str:
+    if option is None:
+        return "none; a run refuses every way there is on so many GPUs"
+    told = ", ".join(change.setting for change in option.changes) or "as written"
+    return f"{_sizes(option.planned, machine)} ({told})"
+
+
+def _sizes(needs: Needs, machine: Machine) -> str:
+    if machine.is_shared:
+        return f"{gib(needs.gpu * machine.gpus + needs.host)} of memory"
+    return f"{gib(needs.gpu)} on {'each' if machine.processes > 1 else 'the'} GPU, {gib(needs.host)} on the host"
+
+
+def as_json(found: Sequence[Advice], exam: ExamAdvice | None, machine: Machine) -> dict[str, Any]:
+    """All of a plan as plain values: bytes, steps, tokens and hours."""
+    return {
+        "machine": asdict(machine),
+        "stages": [
+            {
+                "stage": each.planned.stage,
+                "fits": each.planned.fits(machine) and each.refusal is None,
+                "refusal": each.refusal,
+                "as_written": _stage_values(each.planned, machine),
+                "fits_changed": each.chosen is not None,
+                "changes": [change.setting for change in each.changes],
+                "changed": _stage_values(each.chosen.planned, machine) if each.chosen else None,
+                "smallest": _smallest_values(each.smallest),
+            }
+            for each in found
+        ],
+        "exam": _exam_values(exam, machine) if exam else None,
+    }
+
+
+def _values(needs: Needs) -> dict[str, Any]:
+    sizes = {"gpu": needs.gpu, "host": needs.host, "disk": needs.disk}
+    return {"parts": [asdict(part) for part in needs.parts]} | sizes
+
+
+def _stage_values(planned: StagePlan, machine: Machine) -> dict[str, Any]:
+    return _values(planned) | {
+        "steps": planned.steps,
+        "tokens": planned.tokens,
+        "hours": planned.hours(machine, planned.tokens) if planned.tokens else None,
+        "hours_a_million_tokens": planned.hours(machine, 1_000_000),
+    }
+
+
+def _smallest_values(option: Option | None) -> dict[str, Any] | None:
+    if option is None:
+        return None
+    changes = [change.setting for change in option.changes]
+    return {"gpu": option.planned.gpu, "host": option.planned.host, "changes": changes}
+
+
+def _exam_values(exam: ExamAdvice, machine: Machine) -> dict[str, Any]:
+    return {
+        name: None
+        if planned is None
+        else _values(planned)
+        | {
+            "fits": planned.fits(machine),
+            "models": planned.models,
+            "papers": [asdict(paper) for paper in planned.papers],
+            "tokens_read": planned.read,
+            "tokens_written_at_most": planned.written,
+            "hours": planned.hours(machine),
+        }
+        for name, planned in (("as_run", exam.planned), ("in_4_bits", exam.in_4_bits))
+    } | {"smallest": {"gpu": exam.least.gpu, "host": exam.least.host}}

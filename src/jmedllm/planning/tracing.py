@@ -5,6 +5,7 @@ adapter is counted as the training loop would make it.
 """
 
 import weakref
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,9 @@ from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import autocast
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build
+from jmedllm.training.optimizer import build, parts_of
+from jmedllm.training.stepping import Part
+from jmedllm.training.streaming import decoder_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +31,28 @@ class Step:
     Attributes:
         frozen: weights that are not trained, and buffers.
         trained: weights that are.
-        gradients: of all trained weights.
-        state: moments, and copies of weights in another format.
-        held: what waits between the forward and the backward pass.
-        working: the most that lies beside all of the above, what is held included.
+        numbers: of these, counted as parameters.
+        held: what waits between the forward and the backward pass, the head's gradient included.
+        inputs: of that, the inputs of the decoder layers, where these are computed again.
+        working: the most that lies beside all of the above, gradients and optimiser; what is held is in it.
     """
 
     frozen: int
     trained: int
-    gradients: int
-    state: int
+    numbers: int
     held: int
+    inputs: int
     working: int
+
+
+def state_bytes(network: Any, settings: Optimization) -> int:
+    """Bytes of moments, and of copies of weights in another format, wherever they lie.
+
+    Args:
+        network: what is trained, adapter included, with contents or without.
+    """
+    parts = parts_of(network, _at_home(settings)).values()
+    return sum(tensor.nbytes for part in parts for tensor in part.state.values())
 
 
 def trace_step(network: Any, settings: Optimization, precision: Precision, block_size: int) -> Step:
@@ -69,33 +82,66 @@ def measure_step(network: Any, settings: Optimization, precision: Precision, blo
         for tensor in (*parameters, *network.buffers()):
             live.note(tensor)
         weights = live.now
-        state = sum(tensor.nbytes for tensor in build(network, settings).state().values())
         trained = [p for p in parameters if p.requires_grad]
-        keep_less(network, settings.activations)
-        for parameter in trained:
+        parts = build(network, _at_home(settings), torch.device("cpu")).parts.values()
+        if settings.offload != "none":
+            _send_as_computed(network)
+        for part in parts:
             # What stays of a gradient is counted by its size; here it goes as soon as it is there.
-            parameter.register_post_accumulate_grad_hook(_drop)
+            use = _step if settings.step_in_backward else _drop
+            part.weight.register_post_accumulate_grad_hook(lambda _, part=part, use=use: use(part))
+        keep_less(network, settings.activations)
         before = live.begin()
         ids = torch.zeros(settings.micro_batch, block_size, dtype=torch.long)
         # Two samples in a row: a row of one needs no mask to keep samples apart.
         positions = (torch.arange(block_size) % (block_size // 2)).expand(settings.micro_batch, -1)
         decoder, head = split(network)
+        embedding = decoder.get_input_embeddings()
         with autocast(precision):
             hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)[0]
+            # Layers hand on what the embedding gives them, in its format, whatever they compute in.
+            inputs = len(decoder_layers(network)) * hidden.numel() * embedding.weight.itemsize
             rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
             loss = chunked_loss(head, rows, ids[:, 1:].reshape(-1))
             del hidden, rows
         held = live.now - before
         loss.backward()
+        del loss
+        if settings.offload == "none":
+            _step(max(parts, key=lambda part: part.weight.numel()))
     bytes_trained = sum(p.nbytes for p in trained)
     return Step(
         frozen=weights - bytes_trained,
         trained=bytes_trained,
-        gradients=4 * sum(p.numel() for p in trained),
-        state=state,
+        numbers=sum(p.numel() for p in trained),
         held=held,
+        inputs=0 if settings.activations == "none" else inputs,
         working=live.peak - before,
     )
+
+
+def _at_home(settings: Optimization) -> Optimization:
+    """The settings of an optimiser that has all that it keeps beside the weights, and no hooks."""
+    return settings.model_copy(update={"offload": "none", "step_in_backward": False})
+
+
+def _send_as_computed(network: Any) -> None:
+    """Let gradients that leave for the host have the formats that `optimizer.build` gives them."""
+    uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
+    for parameter in network.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32 and uses[id(parameter)] == 1:
+            parameter.grad_dtype = None
+
+
+def _drop(part: Part) -> None:
+    part.weight.grad = None
+
+
+@torch.no_grad()
+def _step(part: Part) -> None:
+    """What a step holds for a moment; its rule of AdamW works in place."""
+    part.keeping.write(part.weight, part.keeping.read(part.weight, part.state))
+    part.weight.grad = None
 
 
 def _give_sizes(network: Any, mode: FakeTensorMode) -> None:
@@ -111,10 +157,6 @@ def _give_sizes(network: Any, mode: FakeTensorMode) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = FakeTensor(mode, buffer, torch.device("cpu"))
-
-
-def _drop(parameter: torch.Tensor) -> None:
-    parameter.grad = None
 
 
 class _Live(TorchDispatchMode):

@@ -1,0 +1,87 @@
+"""How long a stage takes: arithmetic over rated speeds, and assumptions of how much of them is reached."""
+
+from dataclasses import dataclass
+
+from jmedllm.planning.machine import Machine
+from jmedllm.planning.shape import Shape
+from jmedllm.training.optimization import Optimization
+
+REACHED = (0.25, 0.5)
+"""Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured."""
+
+LINK_REACHED = (0.5, 0.9)
+"""Share of the rated link that is assumed to be reached. Not measured."""
+
+MEMORY_REACHED = (0.3, 0.8)
+"""Share of a GPU's rated memory bandwidth that writing is assumed to reach. Not measured."""
+
+HOST_BANDWIDTH = (20e9, 150e9)
+"""Bytes a second that a host's step is assumed to read and write, from two channels to a server. Not measured."""
+
+Hours = tuple[float, float]
+"""At best and at worst."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a stage does, by tokens.
+
+    Attributes:
+        flops: of a token, forward and backward.
+        pass_tokens: of a micro-batch, of one process.
+        step_tokens: of an optimiser step, of all processes.
+        pass_bytes: over the link to the host and back, for a micro-batch.
+        step_bytes: over the link, for a step.
+        host_bytes: that the host reads and writes in a step.
+    """
+
+    flops: float
+    pass_tokens: int
+    step_tokens: int
+    pass_bytes: int = 0
+    step_bytes: int = 0
+    host_bytes: int = 0
+
+    def hours(self, machine: Machine, tokens: int) -> Hours | None:
+        """Hours that so many tokens take; None where the GPU's speed is not known.
+
+        At best the link works while the GPU computes, and new weights leave while the host makes the others; its
+        step waits for all gradients, whose norm it needs. At worst all waits for all.
+        """
+        rates = machine.gpu.rates
+        if rates is None:
+            return None
+        passes = tokens / self.pass_tokens / machine.processes
+        steps = tokens / self.step_tokens
+        found = [
+            (
+                tokens * self.flops / (rates.flops * reached * machine.processes),
+                passes * self.pass_bytes / (rates.link * link),
+                steps * self.host_bytes / host,
+                steps * self.step_bytes / (rates.link * link),
+            )
+            for reached, link, host in zip(REACHED, LINK_REACHED, HOST_BANDWIDTH, strict=True)
+        ]
+        worst, (computing, leaving, stepping, coming) = sum(found[0]), found[1]
+        return (max(computing, leaving) + max(stepping, coming)) / 3600, worst / 3600
+
+
+def flops(shape: Shape, settings: Optimization, block_size: int, adapter: int | None) -> float:
+    """Of a token, forward and backward (Kaplan et al. 2020, arXiv 2001.08361, with attention over half a row).
+
+    Args:
+        shape: of the model.
+        settings: whether activations are computed again.
+        block_size: tokens that see one another.
+        adapter: parameters that are trained; None for all.
+    """
+    products = shape.linear + (shape.head or shape.embedding)
+    attention = shape.layers * shape.queries * block_size / 2
+    again = 1 if settings.activations != "none" else 0
+    weights = products * 2 * (3 + again) if adapter is None else products * 2 * (2 + again) + adapter * 6
+    return weights + attention * 4 * (3 + again)
+
+
+def reading_flops(shape: Shape, length: int) -> float:
+    """Of a token that is read in a text of so many; the head sees few of them and is left out."""
+    return 2 * shape.linear + 4 * shape.layers * shape.queries * length / 2

@@ -1,0 +1,347 @@
+"""What a training stage needs of a machine, by component."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.planning.hours import Hours, Work, flops
+from jmedllm.planning.machine import GIB, Machine, gib
+from jmedllm.planning.shape import Shape, shape_of, structure
+from jmedllm.planning.tracing import Step, state_bytes, trace_step
+from jmedllm.planning.ways import is_quantized
+from jmedllm.precision import Precision
+from jmedllm.recipe import Mpeft
+from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.ring import SLOT, SLOTS
+from jmedllm.training.weights import KEEPINGS
+
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in 4 bits: half a byte, a byte for each block of 64, four for each 256 of these."""
+
+CONTEXT = int(0.7 * GIB)
+"""What CUDA, its libraries and an allocator hold that hands out whole blocks. Assumed, not measured."""
+
+LIBRARIES = 2 * GIB
+"""Host memory of a process before it has a model, with CUDA's libraries. Assumed, not measured."""
+
+WITHOUT_CUDA = GIB // 2
+"""The same on a CPU, measured on Linux."""
+
+STREAMED = 3
+"""Layers that are on the GPU at once where their weights wait in host memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of one component, on each GPU, on the host and on disk."""
+
+    name: str
+    gpu: int = 0
+    host: int = 0
+    disk: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Components that are there at once."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def gpu(self) -> int:
+        """Bytes on each GPU."""
+        return sum(part.gpu for part in self.parts)
+
+    @property
+    def host(self) -> int:
+        """Bytes of host memory of a node."""
+        return sum(part.host for part in self.parts)
+
+    @property
+    def disk(self) -> int:
+        """Bytes on disk."""
+        return sum(part.disk for part in self.parts)
+
+    def fits(self, machine: Machine) -> bool:
+        """Whether GPU and host have room."""
+        if machine.is_shared:
+            return self.gpu * machine.gpus + self.host <= machine.ram
+        return self.gpu <= machine.gpu.memory and self.host <= machine.ram
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan(Needs):
+    """What a training stage needs.
+
+    Attributes:
+        steps: of the optimiser; None where that depends on data that is yet to be packed.
+        tokens: that are read by all GPUs together in these steps.
+    """
+
+    stage: str
+    work: Work
+    steps: int | None
+    tokens: int | None
+
+    def hours(self, machine: Machine, tokens: int) -> Hours | None:
+        """Hours that so many tokens take, at best and at worst; None where the GPU's speed is not known."""
+        return self.work.hours(machine, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is trained: a model by its config.json, as text, and the number format of its products."""
+
+    name: str
+    config: str
+    dtype: torch.dtype
+
+    @property
+    def precision(self) -> Precision:
+        """As the loop has it."""
+        return Precision(torch.device("cpu"), self.dtype, "planned for")
+
+
+def plan_stage(
+    stage: str, settings: Optimization, block_size: int, base: Base, machine: Machine, rows: int | None = None
+) -> StagePlan:
+    """What a training stage needs of each GPU, of the host and of the disk.
+
+    Args:
+        stage: its name.
+        settings: of the stage.
+        block_size: tokens of a row.
+        base: what is trained.
+        machine: how many processes share the work.
+        rows: packed rows of the data; None where they are not known yet.
+    """
+    adapter = settings.adapter if isinstance(settings, Mpeft) else None
+    dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
+    shape = _shape(base)
+    step = _step(base, _key(adapter), block_size, _traced(settings))
+    state = _state(base, _key(adapter), _stated(settings))
+    parts = [
+        *_on_gpu(step, state, shape, settings, adapter, dtype, machine),
+        *_on_host(step, state, shape, settings, adapter, machine),
+        *_on_disk(step, state, shape, settings, adapter),
+    ]
+    steps = settings.steps if rows is None else settings.total_steps(rows)
+    return StagePlan(
+        _joined(parts),
+        stage,
+        _work(step, state, shape, settings, block_size, step.numbers if adapter else None),
+        steps,
+        steps * settings.batch * block_size if steps else None,
+    )
+
+
+def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """One part of each name, without those that hold nothing."""
+    found: dict[str, Part] = {}
+    for part in parts:
+        one = found.get(part.name, Part(part.name))
+        found[part.name] = Part(part.name, one.gpu + part.gpu, one.host + part.host, one.disk + part.disk)
+    return tuple(part for part in found.values() if part.gpu or part.host or part.disk)
+
+
+def require_host_memory(settings: Optimization, base: Base, ram: int) -> None:
+    """Check, before anything is loaded, that what a stage lays into host memory has room there.
+
+    Args:
+        settings: of stage 1.
+        base: what is trained.
+        ram: bytes of host memory.
+
+    Raises:
+        InputError: it has not; with the numbers.
+    """
+    if settings.offload == "none":
+        return
+    shape, wanted = _shape(base), []
+    for optimizer in (settings.optimizer, "adamw-bf16", "adamw-8bit"):
+        tried = settings.model_copy(update={"optimizer": optimizer})
+        parts = _offloaded(shape.total, _state(base, None, _stated(tried)), shape, tried)
+        wanted.append((optimizer, list(parts)))
+    sizes = [sum(part.host for part in parts) for _, parts in wanted]
+    if sizes[0] <= ram:
+        return
+    told = ", ".join(f"{part.name} {gib(part.host)}" for part in wanted[0][1])
+    smaller = next((f"set optimizer: {wanted[i][0]} ({gib(sizes[i])})" for i in (1, 2) if sizes[i] <= ram), None)
+    raise InputError(
+        f"offload: {settings.offload} needs {gib(sizes[0])} of host memory ({told}), this machine has {gib(ram)}; "
+        + (f"{smaller} or take a machine with more" if smaller else "take a machine with more")
+    )
+
+
+@cache
+def _shape(base: Base) -> Shape:
+    return shape_of(structure(json.loads(base.config), base.name, base.dtype))
+
+
+def _key(adapter: Adapter | None) -> str | None:
+    """The adapter without PiSSA's start, which is computed from the weights' contents, and its base whole."""
+    if adapter is None:
+        return None
+    kind = "lora" if adapter.kind == "pissa" else adapter.kind
+    return adapter.model_copy(update={"kind": kind, "quantization": "none"}).model_dump_json()
+
+
+def _traced(settings: Optimization) -> str:
+    """All of a stage's settings that a step's own memory depends on; the others as they are by default."""
+    values = settings.model_dump(include={"weight_format", "micro_batch", "step_in_backward"}) | {
+        "activations": "none" if settings.activations == "none" else "recompute",
+        "offload": "none" if settings.offload == "none" else "optimizer",
+    }
+    return _plain(settings, values)
+
+
+def _stated(settings: Optimization) -> str:
+    """All of a stage's settings that its optimiser's state depends on."""
+    return _plain(settings, settings.model_dump(include={"weight_format", "optimizer"}))
+
+
+def _plain(settings: Optimization, values: dict[str, Any]) -> str:
+    whole = {"steps": 1, "learning_rate": 1.0, "clip": None, "batch": settings.micro_batch} | values
+    return Optimization.model_validate({"micro_batch": settings.micro_batch} | whole).model_dump_json()
+
+
+def _network(base: Base, adapter: str | None, settings: Optimization) -> Any:
+    dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
+    network = structure(json.loads(base.config), base.name, dtype)
+    if adapter is None:
+        return network
+    with torch.device("meta"):
+        kept = KEEPINGS[settings.weight_format].dtype
+        return add_adapter(network, Adapter.model_validate_json(adapter), 0, kept)
+
+
+@cache
+def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> Step:
+    wanted = Optimization.model_validate_json(settings)
+    return trace_step(_network(base, adapter, wanted), wanted, base.precision, block_size)
+
+
+@cache
+def _state(base: Base, adapter: str | None, settings: str) -> int:
+    wanted = Optimization.model_validate_json(settings)
+    return state_bytes(_network(base, adapter, wanted), wanted)
+
+
+def _on_gpu(
+    step: Step,
+    state: int,
+    shape: Shape,
+    settings: Optimization,
+    adapter: Adapter | None,
+    dtype: torch.dtype,
+    machine: Machine,
+) -> Iterator[Part]:
+    quantized = is_quantized(settings)
+    share = 1 if quantized else machine.processes
+    if adapter:
+        frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
+        yield Part("base, 4 bits" if quantized else f"base, {_named(dtype)}", frozen // share)
+        halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
+        yield Part(f"adapter, {settings.weight_format}", halves * step.trained // share)
+    elif settings.offload == "weights":
+        beside = shape.total - shape.in_layers
+        yield Part("embedding, head and last norm", dtype.itemsize * beside)
+        yield Part("layers on the GPU at once", dtype.itemsize * STREAMED * shape.largest_layer)
+    else:
+        yield Part(f"weights, {settings.weight_format}", step.trained // share)
+    if settings.offload == "none":
+        yield Part("gradients", 0 if settings.step_in_backward else 4 * step.numbers // share)
+        yield Part(f"optimizer, {settings.optimizer}", state // share)
+    else:
+        yield Part("gradients on their way", _ring(step.numbers))
+    if share > 1:
+        whole = 4 if not adapter else dtype.itemsize
+        beside = 2 * shape.largest_layer * 2 + (shape.embedding + shape.head) * whole * (1 if adapter else 2)
+        yield Part("two layers, embedding and head, whole", beside)
+    away = step.inputs if settings.activations == "offload" else 0
+    yield Part("kept for the backward pass", step.held - away)
+    working = step.working - step.held
+    if quantized:
+        working += 2 * shape.largest_matrix  # unpacked for its product
+    if share > 1 and dtype == torch.float32:
+        working -= min(working, 2 * shape.linear)  # layers arrive in bfloat16 and go again: no casts of them stay
+    yield Part("at work: activations, logits, casts", working)
+    yield Part("CUDA and its allocator (assumed)", 0 if machine.is_shared else CONTEXT)
+
+
+def _on_host(
+    step: Step, state: int, shape: Shape, settings: Optimization, adapter: Adapter | None, machine: Machine
+) -> Iterator[Part]:
+    if settings.offload != "none":
+        yield from _offloaded(step.numbers, state, shape, settings)
+    if settings.activations == "offload":
+        yield Part("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
+    if machine.processes > 1 and not is_quantized(settings):
+        yield Part("the whole model, in the first process", host=(2 if adapter else 4) * shape.total)
+    elif not adapter and not machine.is_shared and settings.offload != "weights":
+        yield Part("the model, while it is written at last", host=2 * shape.total)
+    libraries = WITHOUT_CUDA if machine.is_shared else LIBRARIES
+    yield Part("Python and its libraries (assumed)", host=libraries * machine.gpus)
+
+
+def _offloaded(numbers: int, state: int, shape: Shape, settings: Optimization) -> Iterator[Part]:
+    """What `offload` lays into host memory."""
+    copies = 4 * numbers
+    yield Part("weights, float32", host=copies)
+    yield Part("gradients, float32", host=copies)
+    yield Part(f"moments, {settings.optimizer}", host=state - copies)
+    if settings.offload == "weights":
+        yield Part("layers, bfloat16", host=2 * shape.in_layers)
+    yield Part("gradients on their way", host=_ring(numbers))
+
+
+def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
+    """Bytes of all layers' inputs in host memory; torch rounds what is pinned up to powers of two."""
+    one = inputs // shape.layers
+    return inputs if machine.is_shared else shape.layers * (1 << (one - 1).bit_length())
+
+
+def _ring(numbers: int) -> int:
+    return min(SLOT * SLOTS, 2 * numbers)
+
+
+def _on_disk(
+    step: Step, state: int, shape: Shape, settings: Optimization, adapter: Adapter | None
+) -> Iterator[Part]:
+    yield Part("two checkpoints", disk=2 * (step.trained + state))
+    if settings.watch.best_by:
+        yield Part("the best weights, twice", disk=2 * step.trained)
+    name, beside = ("adapter and merged model", step.trained) if adapter else ("the model", 0)
+    yield Part(name, disk=2 * shape.total + beside)
+
+
+def _work(
+    step: Step, state: int, shape: Shape, settings: Optimization, block_size: int, adapter: int | None
+) -> Work:
+    """What is computed, what passes the link, and what the host's step touches.
+
+    That step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes a
+    parameter with moments in float32.
+    """
+    sent = 2 * step.numbers if settings.offload != "none" else 0
+    fetched, staying = (2 * 2 * shape.in_layers, 2 * shape.in_layers) if settings.offload == "weights" else (0, 0)
+    kept = 2 * step.inputs if settings.activations == "offload" else 0
+    return Work(
+        flops=flops(shape, settings, block_size, adapter),
+        pass_tokens=settings.micro_batch * block_size,
+        step_tokens=settings.batch * block_size,
+        pass_bytes=sent + fetched + kept,
+        # New weights of layers that wait on the host stay there.
+        step_bytes=max(0, sent - staying),
+        host_bytes=2 * state + (4 + 2) * step.numbers if sent else 0,
+    )
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

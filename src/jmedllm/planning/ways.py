@@ -1,0 +1,147 @@
+"""Ways of making a stage need less memory, in the order of what they cost."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from jmedllm.errors import InputError
+from jmedllm.planning.machine import Machine
+from jmedllm.recipe import Mpeft
+from jmedllm.training.optimization import Optimization, clash, require_shardable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """A setting that needs less memory.
+
+    Attributes:
+        setting: as a recipe writes it.
+        cost: in words.
+        values: what it sets, by key; of a section within, only what changes.
+    """
+
+    setting: str
+    cost: str
+    values: dict[str, Any]
+
+
+Way = tuple[Change, ...]
+"""Changes that are made together; all others stay as the recipe has them."""
+
+RECOMPUTE = Change("activations: recompute", "about a third of the time", {"activations": "recompute"})
+ON_HOST = Change("activations: offload", "copies to the host and back", {"activations": "offload"})
+ONE_ROW = Change("micro_batch: 1", "time, where passes become small", {"micro_batch": 1})
+BF16 = Change("optimizer: adamw-bf16", "moments rounded to bfloat16", {"optimizer": "adamw-bf16"})
+EIGHT_BITS = Change("optimizer: adamw-8bit", "moments rounded to 8 bits", {"optimizer": "adamw-8bit"})
+STOCHASTIC = Change(
+    "weight_format: bfloat16-stochastic",
+    "what is trained, rounded to bfloat16",
+    {"weight_format": "bfloat16-stochastic"},
+)
+MASTER = Change(
+    "weight_format: bfloat16-master", "nothing: steps stay in float32", {"weight_format": "bfloat16-master"}
+)
+OPTIMIZER_AWAY = Change("offload: optimizer", "gradients pass the link; the CPU steps", {"offload": "optimizer"})
+WEIGHTS_AWAY = Change("offload: weights", "weights pass the link too, twice a pass", {"offload": "weights"})
+IN_BACKWARD = Change(
+    "step_in_backward: true, clip: null, batch: 1, micro_batch: 1",
+    "changes the training: no accumulation, no clipping",
+    {"step_in_backward": True, "clip": None, "batch": 1, "micro_batch": 1},
+)
+NF4 = Change("adapter: {quantization: nf4}", "the base rounded to 4 bits", {"adapter": {"quantization": "nf4"}})
+
+_LEAN = (RECOMPUTE, ONE_ROW)
+_MOMENTS: tuple[Way, ...] = ((), (BF16,), (EIGHT_BITS,))
+
+MFPT: tuple[Way, ...] = (
+    (RECOMPUTE,),
+    _LEAN,
+    (*_LEAN, BF16),
+    (*_LEAN, EIGHT_BITS),
+    (*_LEAN, EIGHT_BITS, STOCHASTIC),
+    (ON_HOST, ONE_ROW, BF16),  # where shards refuse what is above
+    (ON_HOST, ONE_ROW, EIGHT_BITS, STOCHASTIC),
+    *((*kept, *moments, MASTER, OPTIMIZER_AWAY) for kept in (_LEAN, (ON_HOST, ONE_ROW)) for moments in _MOMENTS),
+    *((*kept, *moments, MASTER, WEIGHTS_AWAY) for kept in (_LEAN, (ON_HOST, ONE_ROW)) for moments in _MOMENTS),
+    (RECOMPUTE, EIGHT_BITS, STOCHASTIC, IN_BACKWARD),
+)
+MPEFT: tuple[Way, ...] = (
+    (RECOMPUTE,),
+    _LEAN,
+    (*_LEAN, EIGHT_BITS),
+    (*_LEAN, EIGHT_BITS, STOCHASTIC),
+    (*_LEAN, EIGHT_BITS, NF4),
+    (*_LEAN, EIGHT_BITS, STOCHASTIC, NF4),
+    (ON_HOST, ONE_ROW, EIGHT_BITS, STOCHASTIC, NF4),
+)
+
+_SAVING = {
+    "activations": ("none", "recompute", "offload"),
+    "optimizer": ("adamw", "adamw-bf16", "adamw-8bit"),
+    "offload": ("none", "optimizer", "weights"),
+}
+"""Values of a setting, those that need less memory last."""
+
+
+def ways_of(settings: Optimization) -> tuple[Way, ...]:
+    """All ways there are for a stage."""
+    return MPEFT if isinstance(settings, Mpeft) else MFPT
+
+
+def changed(settings: Optimization, way: Way) -> tuple[Optimization, Way] | None:
+    """The settings with a way's changes, and those changes that were not made yet.
+
+    None where the settings would then contradict one another, or nothing has changed.
+    """
+    new = tuple(change for change in way if not _is_made(settings, change))
+    values: dict[str, Any] = settings.model_dump()
+    for change in new:
+        values = _laid_over(values, change.values)
+    try:
+        return (type(settings).model_validate(values), new) if new else None
+    except ValidationError:
+        return None
+
+
+def refusal(settings: Optimization, precision: str, machine: Machine, *, exam: bool) -> str | None:
+    """Why a run on this machine would not begin, whatever its memory; None where it would.
+
+    Args:
+        settings: of a stage.
+        precision: number format of the matrix products.
+        machine: of several processes, some can do less.
+        exam: whether the stage is evaluated by an exam.
+    """
+    if reason := clash(settings.weight_format, precision):
+        return reason
+    if machine.processes > 1 and not is_quantized(settings):
+        try:
+            require_shardable(settings, exam=exam)
+        except InputError as error:
+            return str(error)
+    return None
+
+
+def is_quantized(settings: Optimization) -> bool:
+    """Whether the base is held in 4 bits."""
+    return isinstance(settings, Mpeft) and settings.adapter.quantization == "nf4"
+
+
+def _is_made(settings: Optimization, change: Change) -> bool:
+    """Whether the settings have a change already, or one that saves more."""
+    return all(_has(getattr(settings, key), value, key) for key, value in change.values.items())
+
+
+def _has(found: Any, wanted: Any, key: str) -> bool:
+    if key in _SAVING:
+        return _SAVING[key].index(found) >= _SAVING[key].index(wanted)
+    if isinstance(wanted, dict):
+        return all(getattr(found, name) == value for name, value in wanted.items())
+    return bool(found == wanted)
+
+
+def _laid_over(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return values | {
+        key: _laid_over(values[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+    }
