@@ -1,0 +1,81 @@
+"""The exam's own model on random questions, beside the least that its arithmetic takes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_meter import cap, device, forget_peaks, now, peaks
+from gpu_models import config, random_network, word_tokenizer
+from gpu_sizes import Questions, Sizes
+
+from jmedllm.models import Request, Writing
+from jmedllm.models.local import LocalModel
+from jmedllm.models.memory import token_bytes
+from jmedllm.models.probe import context_length, find_ways
+from jmedllm.planning.shape import shape_of
+
+
+def sit(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """Score the choices of questions, and continue prompts: seconds, FLOPs and bytes that this takes at least."""
+    cap(None)
+    place, asked = device(), sizes.questions
+    network = random_network(config(sizes.models["base"]), place, place).eval().requires_grad_(False)
+    tokenizer = word_tokenizer(network.config.vocab_size)
+    ways = find_ways(network, tokenizer, place)
+    model = LocalModel(name, network, tokenizer, place, context_length(network.config), ways)
+    scored, written = requests(asked, network.config.vocab_size)
+    answered(model, scored[:8], 1)  # what is first does not count
+    answered(model, written[:8], 2)
+    forget_peaks()
+    scoring = answered(model, scored, 1)
+    scoring_peak = peaks()["gpu"]
+    writing = answered(model, written, asked.new)
+    measured = {
+        **peaks(),
+        "scoring_gpu": scoring_peak,
+        "scoring_seconds": scoring,
+        "questions_per_second": asked.count / scoring,
+        "writing_seconds": writing,
+        "written_tokens_per_second": asked.written * asked.new / writing,
+        "longest_tree": ways.longest_tree,
+    }
+    yield {"measured": measured | least(network, asked)}
+
+
+def requests(asked: Questions, vocabulary: int) -> tuple[list[Request], list[Request]]:
+    """Random questions with choices to score, and random prompts to continue."""
+    random = np.random.default_rng(0)
+
+    def words(count: int) -> str:
+        return "".join(f" w{i}" for i in random.integers(1, vocabulary, count))
+
+    scored = [
+        Request(str(i), words(asked.prompt), str(i), tuple(words(asked.choice) for _ in range(asked.choices)))
+        for i in range(asked.count)
+    ]
+    return scored, [Request(str(i), words(asked.prompt), str(i), write=True) for i in range(asked.written)]
+
+
+def answered(model: LocalModel, asked: list[Request], new: int) -> float:
+    """Seconds that all answers take."""
+    began = now()
+    for _ in model.answer(asked, Writing(new)):
+        pass
+    return now() - began
+
+
+def least(network: Any, asked: Questions) -> dict[str, float]:
+    """Products of what is read once, and for each written token all weights and the keys and values so far."""
+    shape = shape_of(network)
+    head = shape.head or shape.embedding
+    inner = asked.choices * (asked.choice - 1)  # a choice's last token is predicted and never read
+    read, predicting = asked.count * (asked.prompt + inner), asked.count * (1 + inner)
+    lengths = range(asked.prompt, asked.prompt + asked.new - 1)  # a text's last token is not read either
+    kept = token_bytes(network.config, network.dtype).keeping
+    return {
+        "scoring_flops": 2 * (shape.linear * read + head * predicting),
+        "writing_flops": 2 * asked.written * (shape.linear * asked.prompt + head),
+        "writing_bytes": len(lengths) * (shape.linear + head) * torch.bfloat16.itemsize
+        + asked.written * kept * sum(lengths),
+    }

@@ -1,0 +1,146 @@
+"""Other ways to train the same models on the same rows, where their packages are installed.
+
+They may lie in a folder on PYTHONPATH, if it is called site-packages: all else datasets tries to pickle.
+What is missing is named, and the part then says that it was not brought.
+"""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_meter import cap, device, forget_peaks, now, peaks
+from gpu_models import config, random_network, random_nf4_network, word_tokenizer
+from gpu_sizes import TRAININGS, Sizes
+from gpu_training import RATE, WARMUP, packed, speed
+
+from jmedllm.errors import InputError
+from jmedllm.training.activations import keep_less
+from jmedllm.training.batches import micro_batches
+
+
+def require(*packages: str) -> None:
+    """Check that packages are installed.
+
+    Raises:
+        InputError: some are not; they are named.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"not brought: {' and '.join(missing)} not installed here")
+
+
+def train_by_trl(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """The part "qlora" by TRL's SFTTrainer, with liger-kernel's kernels where there is a GPU.
+
+    Raises:
+        InputError: the packages are not installed.
+    """
+    on_gpu = torch.cuda.is_available()
+    require("trl", "datasets", "bitsandbytes", *(["liger_kernel"] if on_gpu else []))
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    part = TRAININGS["qlora"]
+    cap(part.cap)
+    network = random_nf4_network(config(sizes.models[part.model]), device())
+    rows, block, lora = sizes.rows_of(part), sizes.block[part.stage], part.settings["adapter"]
+    blocks = packed(sizes, part.stage, rows, network.config.vocab_size)
+    marks: list[float] = []
+
+    class Ends(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(now())
+
+    trainer = SFTTrainer(
+        network,
+        SFTConfig(
+            output_dir="build/peer",
+            max_steps=1 + sizes.steps,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=rows,
+            learning_rate=RATE,
+            max_length=block,
+            packing=True,
+            packing_strategy="bfd_split",
+            gradient_checkpointing=True,
+            bf16=True,
+            use_cpu=not on_gpu,
+            use_liger_kernel=on_gpu,
+            dataloader_pin_memory=on_gpu,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list([{"input_ids": ids} for ids in _documents(blocks, 2 + sizes.steps)]),
+        processing_class=word_tokenizer(network.config.vocab_size),
+        peft_config=LoraConfig(
+            r=lora["r"], lora_alpha=lora["alpha"], target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+    )
+    trainer.add_callback(Ends())
+    forget_peaks()
+    trainer.train()
+    seconds = [end - start for start, end in pairwise(marks)]
+    yield {"measured": {**peaks(), **speed(blocks, seconds)}}
+
+
+def _documents(blocks: Any, times: int) -> Iterator[list[int]]:
+    """The documents in the rows, so often, as lists of ids."""
+    for _ in range(times):
+        for ids, positions in zip(blocks.ids, blocks.positions, strict=True):
+            starts = [int(i) for i in (positions == 0).nonzero()[0]]
+            for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+                yield ids[start:end].tolist()
+
+
+def train_with_paged_moments(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """The part "cpu-master" with bitsandbytes' paged AdamW in 8 bits instead: bfloat16 weights and gradients.
+
+    Its steps round to nearest and lose most of what is small. Weights and gradients alone are more than 24 GiB, so
+    nothing is capped; the moments are in memory that CUDA may move to the host and on a larger GPU does not have
+    to, which is in this peer's favour.
+
+    Raises:
+        InputError: bitsandbytes is not installed, or the moments are more than the GPU has free.
+    """
+    require("bitsandbytes")
+    import bitsandbytes
+
+    part = TRAININGS["cpu-master"]
+    cap(None)
+    network = random_network(config(sizes.models[part.model]), device(), device())
+    _require_room(2.1 * sum(p.numel() for p in network.parameters()))
+    blocks = packed(sizes, part.stage, sizes.rows_of(part), network.config.vocab_size)
+    keep_less(network, "recompute")
+    network.train()
+    forget_peaks()
+    optimizer = bitsandbytes.optim.PagedAdamW8bit(network.parameters(), lr=RATE)
+
+    def step(rows: int) -> None:
+        for ids, positions, _ in micro_batches(blocks, np.arange(rows), 1, device()):
+            output = network(input_ids=ids, position_ids=positions, labels=ids, use_cache=False)
+            (output.loss / rows).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step(min(WARMUP, len(blocks)))
+    seconds = []
+    for _ in range(sizes.steps):
+        began = now()
+        step(len(blocks))
+        seconds.append(now() - began)
+    moments = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    yield {"measured": {**peaks(), **speed(blocks, seconds), "paged": sum(value.nbytes for value in moments)}}
+
+
+def _require_room(wanted: float) -> None:
+    """More managed memory than a GPU has free can hang it."""
+    if torch.cuda.is_available() and wanted > torch.cuda.mem_get_info()[0]:
+        raise InputError("not run: the paged moments are more than this GPU has free")

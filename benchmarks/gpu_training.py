@@ -1,0 +1,142 @@
+"""Stages that are trained for a few steps, by the functions of the training loop itself."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_meter import cap, device, forget_peaks, now, peaks
+from gpu_models import config, random_network, random_nf4_network
+from gpu_sizes import TRAININGS, Sizes, Training
+
+from jmedllm.corpus.pack import Blocks, Sample, pack_documents
+from jmedllm.files import to_json
+from jmedllm.planning.hours import flops
+from jmedllm.planning.machine import this_machine
+from jmedllm.planning.needs import Base, plan_stage
+from jmedllm.planning.shape import shape_of, structure
+from jmedllm.precision import Precision
+from jmedllm.recipe import Mfpt, Mpeft
+from jmedllm.training import loop
+from jmedllm.training.activations import keep_less
+from jmedllm.training.adapter import add_adapter
+from jmedllm.training.batches import micro_batches
+from jmedllm.training.optimizer import build
+from jmedllm.training.streaming import stream_layers
+
+WARMUP = 2
+"""Rows of the step that nobody is timed on: it allocates memory and chooses kernels."""
+
+RATE = 1e-5
+
+
+def train(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """Some steps of a stage: first settings, peaks and speed, then what the plan says.
+
+    Raises:
+        InputError: the stage cannot be trained here.
+        ImportError: bitsandbytes is needed and not installed.
+    """
+    part = TRAININGS[name]
+    cap(part.cap)
+    began = now()
+    network = network_of(part, sizes)
+    built = now() - began
+    forget_peaks()
+    step, rows = stepping(network, settings_of(part, sizes)), sizes.rows_of(part)
+    blocks = packed(sizes, part.stage, rows, network.config.vocab_size)
+    step(blocks, range(min(WARMUP, rows)))
+    seconds = []
+    for _ in range(sizes.steps):
+        began = now()
+        step(blocks, range(rows))
+        seconds.append(now() - began)
+    measured = {**peaks(), **speed(blocks, seconds), "seconds_built": built}
+    needed = flops_of_token(network, part, sizes)
+    measured |= {"flops_of_token": needed, "flops": needed * measured["tokens_per_second"]}
+    settings = {**part.settings, "block": sizes.block[part.stage], "rows": rows, "cap": part.cap}
+    yield {"settings": settings, "measured": measured}
+    yield {"predicted": planned(part, sizes)}
+
+
+def speed(blocks: Blocks, seconds: Sequence[float]) -> dict[str, Any]:
+    """Tokens a second over steps that each read all of `blocks`."""
+    mean, trained = sum(seconds) / len(seconds), int(blocks.trained.sum())
+    return {
+        "seconds": list(seconds),
+        "tokens_per_second": blocks.ids.size / mean,
+        "trained_tokens_per_second": trained / mean,
+    }
+
+
+def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
+    """Full rows of random documents that do not see one another; every token but a document's first is trained."""
+    random, length = np.random.default_rng(0), sizes.document
+    samples = (
+        Sample(str(i), random.integers(0, vocabulary, length).tolist(), [True] * length)
+        for i in range(-(-rows * sizes.block[stage] // length))
+    )
+    blocks = pack_documents(samples, sizes.block[stage], 0)
+    return Blocks(blocks.ids[:rows], blocks.positions[:rows], blocks.trained[:rows])
+
+
+def settings_of(part: Training, sizes: Sizes) -> Mfpt | Mpeft:
+    """The settings of the stage as a recipe gives them."""
+    common = {"steps": sizes.steps, "learning_rate": RATE, "batch": sizes.rows_of(part), **part.settings}
+    if part.stage == "mfpt":
+        return Mfpt.model_validate(common)
+    return Mpeft.model_validate({"instructions": ["none.json"], "block_size": sizes.block["mpeft"], **common})
+
+
+def network_of(part: Training, sizes: Sizes) -> Any:
+    """What the part trains, with random weights."""
+    values, place, settings = config(sizes.models[part.model]), device(), settings_of(part, sizes)
+    if isinstance(settings, Mpeft):
+        quantized = settings.adapter.quantization == "nf4"
+        base = random_nf4_network(values, place) if quantized else random_network(values, place, place)
+        return add_adapter(base, settings.adapter, seed=0)
+    return random_network(values, place, torch.device("cpu") if settings.offload == "weights" else place)
+
+
+def stepping(network: Any, settings: Mfpt | Mpeft) -> Callable[[Blocks, Sequence[int]], None]:
+    """Make ready what `training.loop.train` makes ready, and hand out one of its steps over given rows."""
+    precision = Precision(device(), torch.bfloat16, "asked for")
+    if settings.offload == "weights":
+        stream_layers(network, precision.device)
+    keep_less(network, settings.activations)
+    optimizer = build(network, settings, precision.device)
+    network.train()
+
+    def step(blocks: Blocks, rows: Sequence[int]) -> None:
+        chosen = np.array(rows)
+        batches = micro_batches(blocks, chosen, settings.micro_batch, precision.device)
+        count = int(blocks.trained[chosen].sum())
+        loop._step(network, optimizer, batches, count, 0, RATE, settings.clip, precision)
+
+    return step
+
+
+def flops_of_token(network: Any, part: Training, sizes: Sizes) -> float:
+    """What a token must cost, forward and backward: nothing computed twice, attention within documents alone."""
+    shape = shape_of(structure(config(sizes.models[part.model]), part.title, torch.bfloat16))
+    once = settings_of(part, sizes).model_copy(update={"activations": "none"})
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return flops(shape, once, sizes.document, trained if part.stage == "mpeft" else None)
+
+
+def planned(part: Training, sizes: Sizes) -> dict[str, Any]:
+    """What `jmedllm plan` says of the same steps on this machine: peak bytes, and seconds of a step.
+
+    The stage's last act, to write its model, is not run here and left out.
+    """
+    machine, settings, block = this_machine(device()), settings_of(part, sizes), sizes.block[part.stage]
+    base = Base(part.title, to_json(config(sizes.models[part.model])), torch.bfloat16)
+    told = plan_stage(part.stage, settings, block, base, machine)
+    parts = [each for each in told.parts if "written" not in each.name]
+    hours = told.hours(machine, settings.batch * block)
+    return {
+        "gpu": sum(each.gpu for each in parts),
+        "host": sum(each.host for each in parts),
+        "seconds": [3600 * each for each in hours] if hours else None,
+        "parts": [{"name": each.name, "gpu": each.gpu, "host": each.host} for each in parts],
+    }

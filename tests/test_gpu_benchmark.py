@@ -1,0 +1,314 @@
+"""The benchmark of a GPU: its dry mode, its table, and what it says where something is missing."""
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+Start = Callable[[str, str, Path, float], str | None]
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script by its name."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def gpu(scripts: Callable[[str], ModuleType]) -> ModuleType:
+    return scripts("gpu")
+
+
+@pytest.fixture(scope="module")
+def dry(scripts: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the dry mode writes, with every part done in this process."""
+    gpu, parts = scripts("gpu"), scripts("gpu_parts")
+    output = tmp_path_factory.mktemp("gpu")
+
+    def start(name: str, size: str, file: Path, seconds: float) -> None:
+        file.write_text("".join(json.dumps(told) + "\n" for told in parts.work(name, size)), encoding="utf-8")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "start", start)
+        gpu.main(["run", "--small", "--output", str(output)])
+    [file] = output.iterdir()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d-\S+-small\.json", file.name)
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return result
+
+
+TRAININGS = ("full", "cpu-master", "streaming", "lora", "qlora", "qlora-70b", "full-recompute", "full-8bit")
+FIGURES = ("host", "tokens_per_second", "trained_tokens_per_second", "seconds_built", "flops")
+
+
+def test_the_dry_mode_runs_every_part(dry: dict[str, Any]) -> None:
+    assert set(dry["parts"]) == {"ceilings", *TRAININGS, "exam", "peer-trl", "peer-paged"}
+    for name, part in dry["parts"].items():
+        if name != "peer-trl":
+            assert "failed" not in part, part
+    assert dry["size"] == "small" and dry["versions"]["torch"] == torch.__version__
+    assert set(dry) >= {"date", "device", "hardware", "driver", "commit", "rated"}
+    ceilings = dry["parts"]["ceilings"]["measured"]
+    assert all(ceilings[name] > 0 for name in ("flops", "copy", "up", "down", "host_copy"))
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_part_tells_speed_memory_and_plan(name: str, dry: dict[str, Any]) -> None:
+    part = dry["parts"][name]
+    measured = part["measured"]
+    assert all(measured[figure] > 0 for figure in FIGURES)
+    assert measured["trained_tokens_per_second"] < measured["tokens_per_second"]
+    assert measured["host"] > 100 * 2**20
+    assert part["predicted"]["gpu"] > 2**20 and part["predicted"]["host"] > 0
+    assert part["mfu"]["of_measured"] > 0 and part["plan_over_measured"]["host"] > 0
+    assert (measured["allocated"] is None) == (not torch.cuda.is_available())
+
+
+# base: layers 2 × (2 × 128² + 2 × 128 × 64 + 3 × 128 × 256), head 128 × 640, attention 2 × 128 wide.
+LINEAR, HEAD = 2 * 147_456, 81_920
+ATTENTION = 2 * 128 * 48 / 2 * 4 * 3  # over half a document of 48
+ADAPTER = 2 * 16 * (2 * 256 + 2 * 192 + 3 * 384)  # r × (in + out) of each matrix
+
+
+@pytest.mark.parametrize(
+    ("name", "flops"),
+    [
+        ("full", 6 * (LINEAR + HEAD) + ATTENTION),
+        ("full-recompute", 6 * (LINEAR + HEAD) + ATTENTION),  # what is computed again is no use
+        ("streaming", 6 * (LINEAR + HEAD) + ATTENTION),
+        ("qlora", 4 * (LINEAR + HEAD) + 6 * ADAPTER + ATTENTION),
+    ],
+)
+def test_utilisation_counts_what_must_be_computed_once(name: str, flops: float, dry: dict[str, Any]) -> None:
+    measured = dry["parts"][name]["measured"]
+    assert measured["flops_of_token"] == flops
+    assert measured["flops"] == pytest.approx(flops * measured["tokens_per_second"])
+
+
+def test_the_exams_floor_is_its_products_and_what_it_must_read(dry: dict[str, Any]) -> None:
+    part = dry["parts"]["exam"]
+    measured, ceilings = part["measured"], dry["parts"]["ceilings"]["measured"]
+    # 4 questions of 24 tokens with 3 choices of 4, the last token of which is only predicted.
+    assert measured["scoring_flops"] == 2 * (LINEAR * 4 * (24 + 9) + HEAD * 4 * (1 + 9))
+    # 3 texts of 6 tokens: the first comes from the prompt's pass, the last is not read.
+    assert measured["writing_flops"] == 2 * 3 * (LINEAR * 24 + HEAD)
+    keys_and_values = 2 * 2 * 64 * 2  # both, of two layers, 64 wide, two bytes
+    assert measured["writing_bytes"] == 5 * (LINEAR + HEAD) * 2 + 3 * keys_and_values * (24 + 25 + 26 + 27 + 28)
+    floor = measured["scoring_flops"] / ceilings["flops"]
+    assert part["over_floor"]["scoring"] == pytest.approx(measured["scoring_seconds"] / floor)
+    assert part["over_floor"]["scoring"] > 1 and part["over_floor"]["writing"] > 1
+    assert measured["longest_tree"] > 0  # the exam's short ways were taken
+
+
+def test_the_peers_are_measured_or_named_as_missing(dry: dict[str, Any]) -> None:
+    paged = dry["parts"]["peer-paged"]["measured"]
+    assert paged["trained_tokens_per_second"] > 0 and paged["paged"] > 2**19
+    trl = dry["parts"]["peer-trl"]
+    assert trl.get("failed", "").startswith("not brought: trl") or trl["measured"]["trained_tokens_per_second"] > 0
+
+
+def test_documents_fill_their_rows(scripts: Callable[[str], ModuleType]) -> None:
+    sizes = scripts("gpu_sizes")
+    blocks = scripts("gpu_training").packed(sizes.SMALL, "mfpt", 3, 640)
+    assert blocks.ids.shape == (3, 128) and blocks.ids.max() < 640
+    # Documents of 48: a cut one goes on in the next row with the token before the cut.
+    assert [np.flatnonzero(row == 0).tolist() for row in blocks.positions] == [
+        [0, 48, 96],
+        [0, 17, 65, 113],
+        [0, 34, 82],
+    ]
+    assert np.array_equal(blocks.trained, blocks.positions > 0)
+    real = scripts("gpu_training").packed(sizes.REAL, "mfpt", 2, 9)
+    assert real.ids.shape == (2, 4096) and real.trained.sum() == 2 * (4096 - 4)
+
+
+def test_a_network_in_4_bits_holds_its_layers_so_and_is_never_whole_in_bfloat16(
+    scripts: Callable[[str], ModuleType],
+) -> None:
+    models = scripts("gpu_models")
+    network = models.random_nf4_network(scripts("gpu_sizes").SMALL.models["base"], torch.device("cpu"))
+    rounded = [p for p in network.parameters() if p.dtype == torch.uint8]
+    assert sum(p.nbytes for p in rounded) == LINEAR // 2
+    assert network.lm_head.weight.dtype == torch.bfloat16
+    assert not any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
+    assert 0.1 < network(input_ids=torch.arange(9)[None]).logits.float().std() < 1
+
+
+def test_a_part_runs_in_a_process_of_its_own(gpu: ModuleType) -> None:
+    told = gpu.measure("ceilings", "small", 60)
+    assert told["measured"]["flops"] > 0 and "failed" not in told and told["took"] > 0
+
+
+def test_what_a_part_told_before_it_ended_is_kept(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(name: str, size: str, file: Path, seconds: float) -> str:
+        file.write_text('{"measured": {"host": 1}}\n{"predicted": {"g', encoding="utf-8")
+        return "stopped after 9 s"
+
+    monkeypatch.setattr(gpu, "start", start)
+    told = gpu.measure("full", "small", 9)
+    assert told["measured"] == {"host": 1} and told["failed"] == "stopped after 9 s" and "predicted" not in told
+
+
+def test_a_process_that_breaks_or_is_too_slow_says_so_in_a_line(gpu: ModuleType, tmp_path: Path) -> None:
+    assert gpu.start("none", "small", tmp_path / "told", 0.05) == "stopped after 0 s"
+    assert gpu.start("none", "small", tmp_path / "told", 60) == "KeyError: 'none'"
+
+
+CEILINGS = {"machine": {"device": "Some GPU", "rated": None}, "measured": {"flops": 1e12, "copy": 1e12}}
+
+
+def stubbed(told: dict[str, dict[str, Any]]) -> Start:
+    def start(name: str, size: str, file: Path, seconds: float) -> str | None:
+        file.write_text(json.dumps(CEILINGS if name == "ceilings" else told[name]) + "\n", encoding="utf-8")
+        return None
+
+    return start
+
+
+def test_a_later_call_adds_its_parts_to_the_day(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "start", stubbed({"lora": {"measured": {"flops": 5e11}}, "exam": {"failed": "why"}}))
+    for name in ("lora", "exam"):
+        file = gpu.run([name], "real", tmp_path)
+    assert file.name.endswith("-some-gpu.json")
+    parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
+    assert parts["lora"]["mfu"] == {"of_measured": 0.5, "of_rated": None}
+    assert parts["exam"]["failed"] == "why" and parts["ceilings"]["measured"]["copy"] == 1e12
+
+
+def test_where_the_time_of_a_call_is_used_up_the_rest_is_left_out(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "start", stubbed({}))
+    monkeypatch.setattr(gpu, "REAL", replace(gpu.REAL, seconds=10))
+    file = gpu.run(["full", "exam"], "real", tmp_path)
+    parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
+    assert {parts[name]["failed"] for name in ("full", "exam")} == {"not run: the 10 s of this call were used up"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "fulll"], "unknown part 'fulll'; known: ceilings, full, "),
+        pytest.param(
+            ["run", "full"],
+            "no CUDA device is visible; run this on a GPU, or try it out with --small",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there"),
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_a_line(
+    arguments: list[str], said: str, gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        gpu.main([*arguments, "--output", str(tmp_path)])
+    assert refused.value.code == 2
+    assert capsys.readouterr().err.startswith(said)
+    assert not list(tmp_path.iterdir())
+
+
+GIB = 2**30
+
+
+def trained(rate: float, gpu: float, **more: Any) -> dict[str, Any]:
+    figures = {"trained_tokens_per_second": rate, "gpu": int(gpu * GIB), "allocated": int(gpu * GIB) - GIB}
+    return {
+        "measured": {**figures, "host": 3 * GIB},
+        "mfu": {"of_measured": 0.6, "of_rated": 0.5},
+        "plan_over_measured": {"gpu": 1.04, "host": 0.7, "seconds": None},
+        **more,
+    }
+
+
+MADE_UP = {
+    "date": "2030-01-02",
+    "device": "Some GPU",
+    "size": "real",
+    "parts": {
+        "ceilings": {
+            "measured": {"flops": 7.88e14, "copy": 4.3e12, "up": 5.5e10, "down": 5.4e10, "host_copy": 2.1e11}
+        },
+        "full": trained(10_000, 105),
+        "cpu-master": trained(8_400, 24.5),
+        "streaming": {"failed": "stopped after 150 s"},
+        "qlora": trained(9_000, 7.9),
+        "qlora-70b": trained(900, 46.1, mfu={"of_measured": 0.4, "of_rated": None}),
+        "exam": {
+            "measured": {"questions_per_second": 111.4, "written_tokens_per_second": 7654.3},
+            "over_floor": {"scoring": 1.31, "writing": 6.04},
+        },
+        "peer-trl": {"failed": "not brought: trl not installed here"},
+        "full-recompute": trained(8_000, 80),
+    },
+}
+
+LINES = [
+    "| dense bfloat16 products |  | 788 TFLOP/s |",
+    "| copies: GPU; to it, from it; host |  | 4,300; 55, 54; 210 GB/s |",
+    "| (a) 7B, all parameters, all on the GPU: trained tokens a second | 45 % of the rated products | "
+    "10,000, 50.0% of the rated products |",
+    "on the host: trained tokens a second | 0.85 of (a) | **8,400, 50.0% of the rated products: missed** |",
+    "| 24.0 GiB | **24.5 (23.5); 3.0 GiB: missed** |",
+    "fetched from the host: trained tokens a second |  | *not measured*: stopped after 150 s |",
+    "| (d) 7B, LoRA: trained tokens a second |  | *not measured* |",
+    "| more than TRL with liger-kernel | 9,000, 50.0% of the rated products; the aim *not measured* |",
+    "| 8 GiB | 7.9 (6.9); 3.0 GiB |",
+    "| (e) 70B, QLoRA: trained tokens a second |  | 900, 40.0% of the measured products |",
+    "| 46 GiB | **46.1 (45.1); 3.0 GiB: missed** |",
+    "| 0.9 to 1.1; 0.9 to 1.1; 0.8 to 1.2 | 1.04; **0.70: missed**; *not measured* |",
+    "| exam at 7B: choices of 5 scored, over the floor |  | 111 a second, 1.31 |",
+    "| exam at 7B: texts written, over the floor |  | 7,654 tokens a second, 6.04 |",
+    "| TRL with liger-kernel on the QLoRA of (d) |  | *not measured*: not brought: trl not installed here |",
+    "| -25.0 GiB, 1.25x |",  # recomputation: 80 beside 105 GiB, 8,000 beside 10,000 tokens a second
+    "| moments in 8 bits | -10.9 GiB | 1.00x |",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_table_shows_figures_beside_what_was_aimed_for(
+    line: str, scripts: Callable[[str], ModuleType]
+) -> None:
+    table = scripts("gpu_table")
+    page = table.draw(f"above\n{table.BEGIN}\nold\n{table.END}\nbelow\n", [MADE_UP])
+    assert line in page
+    assert "Some GPU, 2030-01-02" in page
+    assert page.startswith("above\n") and page.endswith("\nbelow\n") and "old" not in page
+
+
+def test_without_results_nothing_is_claimed(scripts: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    table = scripts("gpu_table")
+    (tmp_path / "a.json").write_text(json.dumps({"size": "small", "device": "CPU", "parts": {}}), encoding="utf-8")
+    page = table.draw(f"{table.BEGIN}{table.END}", table.newest(tmp_path))
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
+    heads = [row for row in rows if row.startswith(("| what ", "| technique "))]
+    assert len(heads) == 2 and len(rows) > 30
+    assert all(row.endswith("| *not measured* |") for row in rows if row not in heads)
+
+
+def test_of_a_device_the_newest_results_are_shown(scripts: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    for day in ("2030-01-02", "2029-12-31"):
+        result = {"size": "real", "device": "B", "date": day}
+        (tmp_path / f"{day}-b.json").write_text(json.dumps(result), encoding="utf-8")
+    other = {"size": "real", "device": "A", "date": "2028-01-01"}
+    (tmp_path / "2028-01-01-a.json").write_text(json.dumps(other), encoding="utf-8")
+    found = scripts("gpu_table").newest(tmp_path)
+    assert [(each["device"], each["date"]) for each in found] == [("A", "2028-01-01"), ("B", "2030-01-02")]
+
+
+def test_the_readme_has_the_table_of_the_results(gpu: ModuleType) -> None:
+    page = gpu.README.read_text(encoding="utf-8")
+    assert page == gpu.draw(page, gpu.newest(gpu.RESULTS)), "draw it anew: python benchmarks/gpu.py table"
