@@ -1,6 +1,8 @@
 """Gradients, steps and weights in host memory, and steps made during the backward pass."""
 
+import gc
 import shutil
+import weakref
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,23 @@ def test_no_gradient_stays_on_the_device_and_what_the_host_keeps_is_float32() ->
     assert {part.holder.grad.dtype for part in optimizer.parts.values()} == {torch.float32}
     kept = {key.rpartition(".")[2]: value.dtype for key, value in optimizer.state().items()}
     assert kept == dict.fromkeys(("step", "exp_avg", "exp_avg_sq", "master"), torch.float32)
+
+
+@pytest.mark.parametrize("changes", [HOST, STREAMED, AT_ONCE], ids=["host", "streamed", "at once"])
+def test_what_a_trained_network_keeps_alive_is_its_weights(changes: dict[str, Any], tmp_path: Path) -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    def note(*arguments: Any) -> Any:
+        optimizer = build(*arguments)
+        kept.append(weakref.ref(optimizer))
+        return optimizer
+
+    network = in_format(tiny(tied=False), changes["weight_format"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jmedllm.training.loop.build", note)
+        fit(tmp_path, network, precision=BF16, **changes)
+    gc.collect()
+    assert [each() for each in kept] == [None]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw-bf16", "adamw-8bit"])

@@ -5,6 +5,7 @@ made before the other gradients are known: they cannot be clipped by the norm of
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 
@@ -18,9 +19,9 @@ class StepInBackward(Optimizer):
         super().__init__(parts, betas)
         self._norms: list[torch.Tensor] = []
         for part in parts.values():
-            part.weight.register_post_accumulate_grad_hook(lambda _, part=part: self._use(part))
+            self._at_each_gradient(part, partial(self._use, part))
 
-    def _use(self, part: Part) -> None:
+    def _use(self, part: Part, _: torch.Tensor) -> None:
         if self._rate is not None and part.weight.grad is not None:
             self._norms.append(torch.linalg.vector_norm(part.weight.grad))
             part.step(self._pace(part))

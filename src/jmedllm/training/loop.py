@@ -151,6 +151,7 @@ def train(
             elapsed = round(time.perf_counter() - began, 3)
             metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
             advance(1, in_words(metrics.rows[-1], evaluations.rows))
+    optimizer.close()
     if leading is not None:
         restore_best(folder / "best", network, leading["step"])
     network.eval()

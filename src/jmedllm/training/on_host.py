@@ -7,6 +7,7 @@ bit: what is added up, clipped and stepped are the same numbers in the same orde
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -27,11 +28,9 @@ class OnHost(Optimizer):
         super().__init__(sending, betas)
         for part in self.parts.values():
             gradient = torch.empty_like(part.holder)
-            part.weight.register_post_accumulate_grad_hook(
-                lambda _, part=part, gradient=gradient: self._send(part, gradient)
-            )
+            self._at_each_gradient(part, partial(self._send, part, gradient))
 
-    def _send(self, part: Part, gradient: torch.Tensor) -> None:
+    def _send(self, part: Part, gradient: torch.Tensor, _: torch.Tensor) -> None:
         """Put a gradient that has just been made into the host's, or add it to what is there."""
         made, part.weight.grad = part.weight.grad, None
         assert made is not None

@@ -1,10 +1,11 @@
 """The optimiser as the loop and the checkpoints see it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from jmedllm.training.adamw import Pace, Rule
 from jmedllm.training.distributed import entire, sum_gradients
@@ -46,6 +47,7 @@ class Optimizer:
         self.parts = parts
         self._betas = betas
         self._rate: float | None = None
+        self._hooks: list[RemovableHandle] = []
 
     def begin(self, rate: float) -> None:
         """Let the backward passes of a step at learning rate `rate` begin."""
@@ -73,6 +75,15 @@ class Optimizer:
     def state(self) -> State:
         """All that a checkpoint must hold beside the parameters, as PARAMETER.KEY: the tensors themselves."""
         return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state.items()}
+
+    def _at_each_gradient(self, part: Part, act: Callable[[torch.Tensor], None]) -> None:
+        """Call `act` in each backward pass as soon as the weight's gradient is whole."""
+        self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
+
+    def close(self) -> None:
+        """Let go of the network, which would keep moments and copies alive; no step comes after."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _pace(self, part: Part) -> Pace:
         assert self._rate is not None, "begin comes first"
