@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from jmedllm.training.weights import PART, State, round_stochastically
+from jmedllm.training.weights import State, draw_noise, in_parts, round_part
 
 EPSILON = 1e-8
 BLOCK = 256
@@ -84,13 +84,14 @@ def _start_bf16(weight: torch.Tensor) -> State:
 
 
 def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
-    kept = state["exp_avg"], state["exp_avg_sq"]
-    split = (each.view(-1).split(PART) for each in (values, gradient, *kept))
-    for value, slope, *moments in zip(*split, strict=True):
-        first, second = (moment.float() for moment in moments)
-        _step(value, slope, {"step": state["step"].clone(), "exp_avg": first, "exp_avg_sq": second}, pace)
-        for moment, exact in zip(moments, (first, second), strict=True):
-            moment.copy_(round_stochastically(exact))
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    noises = draw_noise(first), draw_noise(second)
+    for value, slope, *moments in in_parts(values, gradient, first, second):
+        exact = [moment.float() for moment in moments]
+        step = state["step"].clone()
+        _step(value, slope, {"step": step, "exp_avg": exact[0], "exp_avg_sq": exact[1]}, pace)
+        for moment, number, noise in zip(moments, exact, noises, strict=True):
+            moment.copy_(round_part(number, noise))
     state["step"] += 1
 
 
@@ -108,24 +109,29 @@ def _start_8bit(weight: torch.Tensor) -> State:
 def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
     state["step"] += 1
     signed, unsigned = _levels(values.device)
-    _bitsandbytes().optimizer_update_8bit_blockwise(
-        "adam",
-        gradient,
-        values,
-        state["exp_avg"],
-        state["exp_avg_sq"],
-        *pace.betas,
-        0.0,
-        0.0,
-        EPSILON,
-        int(state["step"]),
-        pace.rate,
-        signed,
-        unsigned,
-        state["exp_avg_scale"],
-        state["exp_avg_sq_scale"],
-        pace.decay,
-    )
+    start = 0
+    # In parts: on a CPU bitsandbytes unpacks all that it is given, which takes 20 bytes a number.
+    for value, slope, first, second in in_parts(values, gradient, state["exp_avg"], state["exp_avg_sq"]):
+        blocks = slice(start // BLOCK, -(-(start + len(value)) // BLOCK))
+        _bitsandbytes().optimizer_update_8bit_blockwise(
+            "adam",
+            slope,
+            value,
+            first,
+            second,
+            *pace.betas,
+            0.0,
+            0.0,
+            EPSILON,
+            int(state["step"]),
+            pace.rate,
+            signed,
+            unsigned,
+            state["exp_avg_scale"][blocks],
+            state["exp_avg_sq_scale"][blocks],
+            pace.decay,
+        )
+        start += len(value)
 
 
 def _bitsandbytes() -> Any:

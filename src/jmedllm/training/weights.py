@@ -6,7 +6,7 @@ arXiv 1710.03740, section 3.1), or round up or down at random, in proportion, so
 number is the number itself (Gupta et al. 2015, arXiv 1502.02551).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +18,13 @@ State = dict[str, torch.Tensor]
 MASTER = "master"
 """Key of a float32 copy among what is kept beside a weight."""
 
-PART = 2**24
-"""Numbers that are rounded at once; their random numbers take four bytes each."""
+_PART = {"cpu": 2**18, "cuda": 2**24}
+"""Numbers that are handled at once: on a CPU as many as its caches hold, see docs/training/offload.md; a GPU wants
+few launches."""
+
+PERIOD = 2**16
+"""After so many numbers of a tensor the noise that they are rounded by comes again. A CPU draws a random number in
+more time than three steps of AdamW take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +44,42 @@ class Keeping:
     write: Callable[[torch.Tensor, torch.Tensor], object]
 
 
-def round_stochastically(values: torch.Tensor) -> torch.Tensor:
+def part_size(device: torch.device) -> int:
+    """Numbers of a tensor on `device` that are handled at once."""
+    return _PART.get(device.type, _PART["cuda"])
+
+
+def in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Flat parts of tensors of one shape, as many numbers at a time as suit the device."""
+    size = part_size(tensors[0].device)
+    return zip(*(each.view(-1).split(size) for each in tensors), strict=True)
+
+
+def draw_noise(tensor: torch.Tensor) -> torch.Tensor:
+    """What the parts of a tensor are rounded by: integers below 2**16 from torch's generator of the device."""
+    drawn = torch.randint(2**16, (PERIOD,), dtype=torch.int32, device=tensor.device)
+    longest = min(tensor.numel(), part_size(tensor.device))
+    return drawn.repeat(-(-longest // PERIOD))
+
+
+def round_part(values: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Round float32 values to one of their two bfloat16 neighbours, to each with the probability that makes the
-    mean of the result the value itself. Draws from torch's generator of the device.
+    mean of the result the value itself.
 
     A bfloat16 number is the first 16 bits of a float32 one, so adding a uniform random number below 2**16 to the
     bits carries into them as often as the other 16 bits say.
     """
+    bits = values.view(torch.int32) + noise[: len(values)]
+    bits &= -(2**16)
+    return bits.view(torch.float32).bfloat16()
+
+
+def round_stochastically(values: torch.Tensor) -> torch.Tensor:
+    """A tensor with each number rounded as in `round_part`."""
     rounded = torch.empty(values.shape, dtype=torch.bfloat16, device=values.device)
-    parts = zip(values.reshape(-1).split(PART), rounded.view(-1).split(PART), strict=True)
-    for part, into in parts:
-        bits = part.view(torch.int32)
-        carried = (bits + torch.randint_like(bits, 2**16)) & -(2**16)
-        into.copy_(carried.view(torch.float32))
+    noise = draw_noise(values)
+    for part, into in in_parts(values, rounded):
+        into.copy_(round_part(part, noise))
     return rounded
 
 
