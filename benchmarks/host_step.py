@@ -1,0 +1,62 @@
+"""What AdamW's step costs the host: nanoseconds of one thread for a number, beside torch's own on float32.
+
+python benchmarks/host_step.py
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from jmedllm.training.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Pace, Rule
+from jmedllm.training.weights import in_parts
+
+NUMBERS = 2**25
+ROUNDS = 3
+
+
+def main() -> None:
+    """Print a line for each form of moments, and for adding up gradients."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    values, gradient = torch.randn(2, NUMBERS // 4096, 4096)
+    sent = torch.randn(NUMBERS).bfloat16()
+    copy = torch.nn.Parameter(values.clone())
+    copy.grad = gradient.clone()
+    theirs = torch.optim.AdamW([copy], fused=True)
+    costs = {
+        "torch.optim.AdamW, fused, float32": _cost(theirs.step),
+        "adamw": _cost(_stepping(IN_32_BITS, values, gradient)),
+        "adamw-bf16": _cost(_stepping(IN_16_BITS, values, gradient)),
+        "adamw-8bit": _cost(_stepping(IN_8_BITS, values, gradient)),
+        "a bfloat16 gradient added to float32, as torch does it": _cost(lambda: values.view(-1).add_(sent)),
+        "the same, as offload does it": _cost(lambda: _add(values.view(-1), sent)),
+    }
+    first = next(iter(costs.values()))
+    for name, cost in costs.items():
+        print(f"{name:56} {cost:6.2f} ns  {cost / first:5.2f}x")
+
+
+def _stepping(rule: Rule, values: torch.Tensor, gradient: torch.Tensor) -> Callable[[], None]:
+    state, pace = rule.start(values), Pace(1e-5, 0.1, (0.9, 0.95))
+    return lambda: rule.step(values, gradient, state, pace)
+
+
+def _add(into: torch.Tensor, values: torch.Tensor) -> None:
+    for part, added in in_parts(into, values):
+        part.add_(added.float())
+
+
+def _cost(act: Callable[[], object]) -> float:
+    """The least of some rounds, in processor time: others may be at work on the machine."""
+    act()
+    costs = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        act()
+        costs.append(time.process_time() - began)
+    return min(costs) / NUMBERS * 1e9
+
+
+if __name__ == "__main__":
+    main()
