@@ -112,6 +112,7 @@ class Mpeft(Optimization):
     block_size: int = Field(2048, ge=8, description="tokens of a packed row: most of a prompt with its answer")
     too_long: TooLong = Field("error", description="skip: leave longer examples out and count them")
     adapter: Adapter = Adapter()
+    embedding: Literal["device", "host"] = Field("device", description="where the input embedding's weights are")
 
     @model_validator(mode="after")
     def _some_data(self) -> "Mpeft":
@@ -121,8 +122,6 @@ class Mpeft(Optimization):
 
     @model_validator(mode="after")
     def _adapter_is_small(self) -> "Mpeft":
-        if self.weight_format != "float32":
-            raise ValueError("weight_format belongs to mfpt: adapters are small and stay in float32; remove it")
         if self.offload != "none" or self.step_in_backward:
             raise ValueError("offload and step_in_backward belong to mfpt: adapters are small; remove them")
         return self
@@ -167,12 +166,12 @@ class Recipe(Settings):
             raise ValueError("needs a corpus section")
         return mfpt
 
-    @field_validator("mfpt")
+    @field_validator("mfpt", "mpeft")
     @classmethod
-    def _one_precision(cls, mfpt: Mfpt | None, info: ValidationInfo) -> Mfpt | None:
-        if mfpt and (reason := clash(mfpt.weight_format, info.data.get("precision", "auto"))):
+    def _one_precision(cls, stage: Optimization | None, info: ValidationInfo) -> Optimization | None:
+        if stage and (reason := clash(stage.weight_format, info.data.get("precision", "auto"))):
             raise ValueError(reason)
-        return mfpt
+        return stage
 
     @field_validator("evaluate")
     @classmethod

@@ -19,7 +19,8 @@ from jmedllm.precision import Precision, choose_precision
 from jmedllm.processes import place, together
 from jmedllm.training import checkpoint
 from jmedllm.training.adapter import Adapter, add_adapter, to_plain
-from jmedllm.training.distributed import replicate, shard
+from jmedllm.training.distributed import own, shard
+from jmedllm.training.embedding import keep_embedding_on_host
 from jmedllm.training.loop import train
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.storage import write_tensors
@@ -38,6 +39,7 @@ class Case:
     is_evaluated: bool = False
     tolerance: float = 1e-5
     settings: dict[str, Any] = field(default_factory=dict)
+    embedding: str = "device"
 
 
 CASES = {
@@ -48,7 +50,13 @@ CASES = {
     "dora": Case(adapter=Adapter(r=3, kind="dora"), settings={"batch": 2, "activations": "recompute"}),
     "pissa": Case(adapter=Adapter(r=3, kind="pissa")),
     "dropout": Case(adapter=Adapter(r=2, dropout=0.3)),
-    "nf4": Case(adapter=Adapter(r=2, quantization="nf4"), tolerance=1e-3),  # it multiplies in bfloat16
+    "nf4": Case(adapter=Adapter(r=3, quantization="nf4"), settings={"batch": 3}),
+    "host": Case("llama", adapter=Adapter(r=2), embedding="host"),
+    "nf4-dora": Case(  # 4-bit layers multiply in bfloat16
+        adapter=Adapter(r=2, kind="dora", quantization="nf4"),
+        settings={"activations": "recompute"},
+        tolerance=1e-3,
+    ),
 }
 
 
@@ -70,15 +78,17 @@ def build(case: Case, base: Path) -> Any:
         tie_word_embeddings=case.architecture == "qwen2",
     )
     network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return add_adapter(network, case.adapter, seed=1) if case.adapter else network
+    if case.adapter:
+        network = add_adapter(network, case.adapter, seed=1)
+    return keep_embedding_on_host(network) if case.embedding == "host" else network
 
 
 def fit(case: Case, folder: Path) -> None:
     """Train a case in a folder, go on with what lies there, and write the trained weights to it."""
-    is_whole = case.adapter is not None and case.adapter.quantization == "nf4"
-    network, gather = (replicate if is_whole else shard)(
-        lambda device: build(case, folder.parent / "base"), case.precision
-    )
+    network, gather = shard(lambda device: build(case, folder.parent / "base"), case.precision)
+    folder.mkdir(exist_ok=True)
+    held = sum(own(p).nbytes for p in network.parameters())
+    (folder / f"held.{place().rank}").write_text(str(held))
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": SAVED_EVERY} | case.settings
     train(
         network,

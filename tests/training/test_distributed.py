@@ -55,9 +55,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases trained by 1, 2 and 4 processes, and checkpoints handed from one number to another."""
     root = tmp_path_factory.mktemp("distributed")
     build(Scratch(vocabulary=320, hidden_size=128, layers=2, feed_forward=128), TEXTS, root / "base", 0)
-    main(root, [*(f"1-{name}:{name}" for name in CASES), "1-then-2:full:stopped"])
+    main(root, [*(f"1-{name}:{name}" for name in CASES), "1-then-2:full:stopped", "nf4-then-2:nf4:stopped"])
     jobs = [f"2-{name}:{name}" for name in CASES]
-    resumed = ["1-then-2:full", "2-then-2:dropout:stopped", "2-then-2:dropout"]
+    resumed = ["1-then-2:full", "nf4-then-2:nf4", "2-then-2:dropout:stopped", "2-then-2:dropout"]
     on_two_machines(WORKER, root, *jobs, *resumed, "2-then-4:full:stopped")
     code, said = on_one_machine(4, WORKER, root, "2-then-4:full", "4-killed-then-1:lora:killed")
     assert code != 0 and "SIGKILL" in said, said
@@ -73,6 +73,7 @@ def logged(folder: Path, name: str = "metrics.jsonl") -> list[Row]:
 SAME = [
     *((f"2-{name}", name) for name in CASES if name != "dropout"),
     ("1-then-2", "full"),
+    ("nf4-then-2", "nf4"),
     ("2-then-4", "full"),
     ("4-killed-then-1", "lora"),
 ]
@@ -88,6 +89,14 @@ def test_losses_and_weights_are_those_of_one_process(root: Path, name: str, case
     assert weights.keys() == expected_weights.keys()
     for key, weight in weights.items():
         assert (weight - expected_weights[key]).abs().max() < tolerance, key
+
+
+@pytest.mark.parametrize("case", ["full", "nf4"])
+def test_each_process_holds_its_share_of_the_parameters(root: Path, case: str) -> None:
+    [whole], shares = (
+        [int(file.read_text()) for file in sorted((root / f"{n}-{case}").glob("held.*"))] for n in (1, 2)
+    )
+    assert sum(shares) == whole and max(shares) / whole == pytest.approx(0.5, abs=0.02)
 
 
 def test_evaluations_are_those_of_one_process(root: Path) -> None:

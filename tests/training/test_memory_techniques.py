@@ -138,9 +138,9 @@ REFUSED = {
         {"precision": "float32", "mfpt": "weight_format: bfloat16-master"},
         r"mfpt: weight_format bfloat16-master holds .* cannot be multiplied in float32; set precision: bfloat16",
     ),
-    "an adapter in bfloat16": (
-        {"mpeft": "weight_format: bfloat16-stochastic"},
-        r"mpeft: weight_format belongs to mfpt: adapters are small and stay in float32; remove it",
+    "an adapter in bfloat16 multiplied in float32": (
+        {"precision": "float32", "mpeft": "weight_format: bfloat16-stochastic"},
+        r"mpeft: weight_format bfloat16-stochastic holds .* cannot be multiplied in float32; set precision",
     ),
     "a technique there is none of": (
         {"mfpt": "activations: true"},

@@ -50,7 +50,15 @@ def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = 
         require_shardable(settings, exam=bool(run.recipe.evaluate and run.recipe.evaluate.exam))
 
 
-_UNSHAPING = {"checkpoint_every", "micro_batch", "activations", "offload", "step_in_backward", "tensorboard"}
+_UNSHAPING = {
+    "checkpoint_every",
+    "micro_batch",
+    "activations",
+    "offload",
+    "step_in_backward",
+    "embedding",
+    "tensorboard",
+}
 
 
 def shaping(settings: Optimization) -> dict[str, Any]:

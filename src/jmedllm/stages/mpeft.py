@@ -125,10 +125,11 @@ def _inputs(run: Run) -> dict[str, Any]:
 def _check(run: Run) -> None:
     from jmedllm.models.loading import load_structure, load_tokenizer
     from jmedllm.training.adapter import require_targets
+    from jmedllm.training.embedding import require_own_embedding
 
     settings = run.recipe.mpeft
     assert settings is not None
-    require_trainable_here(run, settings, sharded=settings.adapter.quantization == "none")
+    require_trainable_here(run, settings)
     require_measurable(run, settings.watch)
     if not run.recipe.corpus:  # else the corpus stage looks before it begins
         require_unseen_exam(run)
@@ -136,9 +137,10 @@ def _check(run: Run) -> None:
         weighted(examples(run, settings, to_json), settings.weights)
     else:
         _fitting(run, settings, load_tokenizer(base_folder(run)))
-        require_targets(
-            load_structure(base_folder(run), quantization=settings.adapter.quantization), settings.adapter
-        )
+        network = load_structure(base_folder(run), quantization=settings.adapter.quantization)
+        require_targets(network, settings.adapter)
+        if settings.embedding == "host":
+            require_own_embedding(network)
 
 
 def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], list[Example]]:
@@ -177,10 +179,12 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_adapter
     from jmedllm.training.adapter import add_adapter, to_plain
-    from jmedllm.training.distributed import replicate, shard
+    from jmedllm.training.distributed import shard
     from jmedllm.training.dryrun import bytes_below, require_free
+    from jmedllm.training.embedding import keep_embedding_on_host
     from jmedllm.training.loop import train
     from jmedllm.training.show import show_example
+    from jmedllm.training.weights import KEEPINGS
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
@@ -196,9 +200,10 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     def load_adapted(device: torch.device) -> Any:
         network = load_network(base, run.precision.dtype, device, quantization=adapter.quantization)
-        return add_adapter(network, adapter, seed)
+        adapted = add_adapter(network, adapter, seed, KEEPINGS[settings.weight_format].dtype)
+        return keep_embedding_on_host(adapted) if settings.embedding == "host" else adapted
 
-    network, gather = (shard if adapter.quantization == "none" else replicate)(load_adapted, run.precision)
+    network, gather = shard(load_adapted, run.precision)
     trained = train(
         network,
         blocks,

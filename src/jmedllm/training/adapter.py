@@ -46,8 +46,14 @@ class Adapter(Settings):
     quantization: Quantization = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
 
 
-def add_adapter(network: Any, settings: Adapter, seed: int) -> Any:
-    """Freeze the network and put a fresh adapter on it; `seed` draws its first matrix.
+def add_adapter(network: Any, settings: Adapter, seed: int, dtype: torch.dtype = torch.float32) -> Any:
+    """Freeze the network and put a fresh adapter on it.
+
+    Args:
+        network: keeps its own number format.
+        settings: of the adapter.
+        seed: draws its first matrix.
+        dtype: number format of the adapter, which is drawn in float32 and then rounded.
 
     Raises:
         InputError: a target matches no linear layer (the nearest names are given), is the output head of a
@@ -65,25 +71,45 @@ def add_adapter(network: Any, settings: Adapter, seed: int) -> Any:
         target_modules=_targets(network, settings.targets),
         task_type="CAUSAL_LM",
     )
-    if settings.kind != "pissa":
-        return get_peft_model(network, config)
-    adapted = get_peft_model(network, config, adapter_name=_TRAINED)
-    _start_at_principal_components(adapted, seed)
+    is_pissa = settings.kind == "pissa"
+    adapted = get_peft_model(network, config, adapter_name=_TRAINED if is_pissa else "default")
+    if is_pissa:
+        _start_at_principal_components(adapted, seed)
+    return _in(dtype, adapted)
+
+
+def _in(dtype: torch.dtype, adapted: Any) -> Any:
+    """The network with its adapter in a number format, both halves of PiSSA alike, so that they cancel out."""
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(dtype)
     return adapted
 
 
 def to_plain(adapted: Any) -> Any:
     """The adapter as one that needs nothing but the original base: what `save_adapter` is to get.
 
-    A PiSSA adapter becomes a LoRA adapter of twice the rank, [B, -B0] [A; A0]; others stay as they are.
+    A PiSSA adapter becomes a LoRA adapter of twice the rank, [B, -B0] [s A; s A0]; others stay as they are.
     """
     if _START in adapted.peft_config:
         both = [_TRAINED, _START]
         adapted.base_model.add_weighted_adapter(both, [1.0, 1.0], "default", combination_type="cat")
+        # peft has put it together in the base's format, whose rounding of s A outweighs what the halves differ by.
+        for layer in _adapted_layers(adapted).values():
+            a, b = ([matrix[half].weight.data.float() for half in both] for matrix in (layer.lora_A, layer.lora_B))
+            layer.lora_A["default"].weight.data = torch.cat(a) * layer.scaling[_TRAINED]
+            layer.lora_B["default"].weight.data = torch.cat(b, dim=1)
         adapted.set_adapter("default")
         for name in both:
             adapted.delete_adapter(name)
     return adapted
+
+
+def _adapted_layers(adapted: Any) -> dict[str, Any]:
+    """The layers that have an adapter, by name."""
+    from peft.tuners.lora import LoraLayer
+
+    return {name: each for name, each in adapted.named_modules() if isinstance(each, LoraLayer)}
 
 
 def _start_at_principal_components(adapted: Any, seed: int) -> None:
@@ -92,14 +118,12 @@ def _start_at_principal_components(adapted: Any, seed: int) -> None:
     W + s (B A - B0 A0) is what PiSSA trains. Its authors and peft write W - s B0 A0 into the base instead; in
     bfloat16 or 4 bits that rounds every weight, and the adapter fits no other copy of the base.
     """
-    from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import dequantize_module_weight
 
     config = deepcopy(adapted.peft_config[_TRAINED])
     config.lora_dropout = 0.0
     adapted.add_adapter(_START, config)
-    layers: dict[str, Any] = {name: each for name, each in adapted.named_modules() if isinstance(each, LoraLayer)}
-    for name, layer in layers.items():
+    for name, layer in _adapted_layers(adapted).items():
         weight = dequantize_module_weight(layer.get_base_layer()).detach().float()
         if min(weight.shape) < config.r:
             raise InputError(f"adapter: r {config.r} is more than the width of {name}; lower r")

@@ -20,6 +20,7 @@ from jmedllm.errors import InputError
 from jmedllm.precision import Precision
 from jmedllm.processes import is_first, place, receive, send, summed
 from jmedllm.training.batches import Batch, micro_batches
+from jmedllm.training.embedding import HostEmbedding
 
 T = TypeVar("T")
 
@@ -42,7 +43,8 @@ def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
         InputError: see `load`; or the architecture does not say what its layers are.
     """
     if place().size == 1:
-        return replicate(load, precision)
+        network = load(precision.device)
+        return network, lambda: network
     whole = load(torch.device("cpu")) if is_first() else None
     network = _structure(whole)
     _shard_layers(network, precision)
@@ -61,21 +63,12 @@ def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
     return network, gather
 
 
-def replicate(load: Load, precision: Precision) -> tuple[Any, Gather]:
-    """Load a network whole in every process: for 4-bit weights, which FSDP cannot shard.
-
-    What is trained must be drawn from a seed, so that all begin with the same. It then stays the same, for all
-    processes add up the same gradients.
-    """
-    network = load(precision.device)
-    return network, lambda: network if is_first() else None
-
-
 def _structure(whole: Any | None) -> Any:
     """The first process's network in all of them, without the values of its parameters."""
     if whole is None:
         return receive()
-    empty = {id(p): torch.nn.Parameter(p.to("meta"), p.requires_grad) for p in whole.parameters()}
+    # Detached, weights in 4 bits are plain bytes: what they mean stands in their layer too, which all get whole.
+    empty = {id(p): torch.nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in whole.parameters()}
     network = deepcopy(whole, empty)
     send(network)
     return network
@@ -94,7 +87,7 @@ def _shard_layers(network: Any, precision: Precision) -> None:
     policy = MixedPrecisionPolicy(multiplied, torch.float32, cast_forward_inputs=False)
     for layer in _layers(network):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(network, mesh=mesh)
+    fully_shard(network, mesh=mesh, ignored_params={each.weight for each in _on_host(network)})
     for module in network.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -114,18 +107,34 @@ def _layers(network: Any) -> list[torch.nn.Module]:
     return found
 
 
+def _on_host(network: Any) -> list[HostEmbedding]:
+    """Embeddings that each process holds whole, in host memory."""
+    return [module for module in network.modules() if isinstance(module, HostEmbedding)]
+
+
 @torch.no_grad()
 def _fill(network: Any, whole: Any | None, device: torch.device) -> None:
     """Put the parameters' values, which the first process has, into the shards of all."""
-    from torch.distributed.tensor import distribute_tensor
+    import torch.distributed as dist
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
     network._apply(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device))
+    for module in network.modules():
+        if getattr(module, "quant_state", None) is not None:
+            module.quant_state.to(device)
+    for module in _on_host(network):
+        module.cpu()
     values = dict(whole.named_parameters()) if whole is not None else {}
     for name, parameter in network.named_parameters():
-        value = values[name].detach().to(device) if values else torch.empty(parameter.shape, device=device)
+        home = device if isinstance(parameter, DTensor) else parameter.device
+        value = values[name].detach().to(home) if values else torch.empty(parameter.shape, device=home)
         value = value.to(parameter.dtype)
-        parts = distribute_tensor(value, parameter.device_mesh, parameter.placements)
-        parameter.to_local().copy_(parts.to_local())
+        if isinstance(parameter, DTensor):
+            parts = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+            parameter.to_local().copy_(parts.to_local())
+        else:
+            dist.broadcast(value, 0)
+            parameter.copy_(value)
 
 
 def _call(network: Any, function: Callable[..., T], *arguments: Any) -> T:
