@@ -13,7 +13,7 @@ from jmedllm.planning.hours import Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape, shape_of, structure
 from jmedllm.planning.tracing import Step, state_bytes, trace_step
-from jmedllm.planning.ways import is_quantized
+from jmedllm.planning.ways import has_embedding_on_host, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft
 from jmedllm.training.adapter import Adapter, add_adapter
@@ -32,6 +32,8 @@ LIBRARIES = 2 * GIB
 
 WITHOUT_CUDA = GIB // 2
 """The same on a CPU, measured on Linux."""
+
+PYTHON = "Python and its libraries (assumed)"
 
 STREAMED = 3
 """Layers that are on the GPU at once where their weights wait in host memory."""
@@ -123,7 +125,7 @@ def plan_stage(
     """
     adapter = settings.adapter if isinstance(settings, Mpeft) else None
     dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
-    shape = _shape(base)
+    shape = shape_of_base(base)
     step = _step(base, _key(adapter), block_size, _traced(settings))
     state = _state(base, _key(adapter), _stated(settings))
     parts = [
@@ -163,7 +165,7 @@ def require_host_memory(settings: Optimization, base: Base, ram: int) -> None:
     """
     if settings.offload == "none":
         return
-    shape, wanted = _shape(base), []
+    shape, wanted = shape_of_base(base), []
     for optimizer in (settings.optimizer, "adamw-bf16", "adamw-8bit"):
         tried = settings.model_copy(update={"optimizer": optimizer})
         parts = _offloaded(shape.total, _state(base, None, _stated(tried)), shape, tried)
@@ -180,7 +182,8 @@ def require_host_memory(settings: Optimization, base: Base, ram: int) -> None:
 
 
 @cache
-def _shape(base: Base) -> Shape:
+def shape_of_base(base: Base) -> Shape:
+    """The sizes of what is trained."""
     return shape_of(structure(json.loads(base.config), base.name, base.dtype))
 
 
@@ -243,10 +246,11 @@ def _on_gpu(
     machine: Machine,
 ) -> Iterator[Part]:
     quantized = is_quantized(settings)
-    share = 1 if quantized else machine.processes
+    share = machine.processes
     if adapter:
         frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
-        yield Part("base, 4 bits" if quantized else f"base, {_named(dtype)}", frozen // share)
+        away = dtype.itemsize * shape.embedding if has_embedding_on_host(settings) else 0
+        yield Part("base, 4 bits" if quantized else f"base, {_named(dtype)}", (frozen - away) // share)
         halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
         yield Part(f"adapter, {settings.weight_format}", halves * step.trained // share)
     elif settings.offload == "weights":
@@ -259,11 +263,9 @@ def _on_gpu(
         yield Part("gradients", 0 if settings.step_in_backward else 4 * step.numbers // share)
         yield Part(f"optimizer, {settings.optimizer}", state // share)
     else:
-        yield Part("gradients on their way", _ring(step.numbers))
+        yield Part("gradients on their way", _ring(shape))
     if share > 1:
-        whole = 4 if not adapter else dtype.itemsize
-        beside = 2 * shape.largest_layer * 2 + (shape.embedding + shape.head) * whole * (1 if adapter else 2)
-        yield Part("two layers, embedding and head, whole", beside)
+        yield Part("two layers, embedding and head, whole", _gathered(shape, settings, adapter, dtype))
     away = step.inputs if settings.activations == "offload" else 0
     yield Part("kept for the backward pass", step.held - away)
     working = step.working - step.held
@@ -275,19 +277,32 @@ def _on_gpu(
     yield Part("CUDA and its allocator (assumed)", 0 if machine.is_shared else CONTEXT)
 
 
+def _gathered(shape: Shape, settings: Optimization, adapter: Adapter | None, dtype: torch.dtype) -> int:
+    """What each GPU has whole of weights in shards: two layers as they travel, the rest with any gradients."""
+    layers = int(2 * shape.largest_layer * (NF4 if is_quantized(settings) else 2))
+    if adapter is None:
+        return layers + 2 * 4 * (shape.embedding + shape.head)
+    return layers + dtype.itemsize * (shape.head + (0 if has_embedding_on_host(settings) else shape.embedding))
+
+
 def _on_host(
     step: Step, state: int, shape: Shape, settings: Optimization, adapter: Adapter | None, machine: Machine
 ) -> Iterator[Part]:
-    if settings.offload != "none":
-        yield from _offloaded(step.numbers, state, shape, settings)
+    away = tuple(_offloaded(step.numbers, state, shape, settings)) if settings.offload != "none" else ()
+    yield from away
     if settings.activations == "offload":
         yield Part("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
-    if machine.processes > 1 and not is_quantized(settings):
-        yield Part("the whole model, in the first process", host=(2 if adapter else 4) * shape.total)
-    elif not adapter and not machine.is_shared and settings.offload != "weights":
-        yield Part("the model, while it is written at last", host=2 * shape.total)
-    libraries = WITHOUT_CUDA if machine.is_shared else LIBRARIES
-    yield Part("Python and its libraries (assumed)", host=libraries * machine.gpus)
+    if has_embedding_on_host(settings):
+        yield Part("embedding", host=2 * shape.embedding * machine.gpus)
+    if machine.processes > 1:
+        packed = shape.linear * (2 - NF4) if is_quantized(settings) else 0
+        whole = 2 * shape.total - int(packed) if adapter else 4 * shape.total
+        yield Part("the whole model, in the first process", host=whole)
+    elif not adapter and not machine.is_shared:
+        # By then what `offload` holds is free again.
+        written = max(0, 2 * shape.total - sum(part.host for part in away))
+        yield Part("the model, while it is written in the end", host=written)
+    yield Part(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
 def _offloaded(numbers: int, state: int, shape: Shape, settings: Optimization) -> Iterator[Part]:
@@ -298,7 +313,7 @@ def _offloaded(numbers: int, state: int, shape: Shape, settings: Optimization) -
     yield Part(f"moments, {settings.optimizer}", host=state - copies)
     if settings.offload == "weights":
         yield Part("layers, bfloat16", host=2 * shape.in_layers)
-    yield Part("gradients on their way", host=_ring(numbers))
+    yield Part("gradients on their way", host=_ring(shape))
 
 
 def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
@@ -307,8 +322,9 @@ def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
     return inputs if machine.is_shared else shape.layers * (1 << (one - 1).bit_length())
 
 
-def _ring(numbers: int) -> int:
-    return min(SLOT * SLOTS, 2 * numbers)
+def _ring(shape: Shape) -> int:
+    """Of gradients on their way to the host, on either side: all slots, as far as the largest gradient fills one."""
+    return SLOTS * min(SLOT, 4 * max(shape.embedding, shape.head, shape.largest_matrix))
 
 
 def _on_disk(

@@ -10,7 +10,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.planning.machine import Machine
-from jmedllm.planning.needs import Base, StagePlan, plan_stage
+from jmedllm.planning.needs import Base, StagePlan, plan_stage, shape_of_base
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.ways import Way, changed, refusal, ways_of
 from jmedllm.recipe import Recipe
@@ -117,7 +117,7 @@ def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
     first = plan_stage(stage.name, stage.settings, stage.block_size, base, machine, stage.rows)
     return Advice(
         first,
-        refusal(stage.settings, base.precision.name, machine, exam=stage.exam),
+        _refusal(stage, stage.settings, base, machine),
         next((option for option in options if option.planned.fits(machine)), None),
         min(options, key=lambda option: _size(option.planned, machine), default=None),
     )
@@ -130,9 +130,13 @@ def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[O
         if found := changed(stage.settings, way):
             tried.setdefault(found[1], found[0])
     for changes, settings in tried.items():
-        if refusal(settings, base.precision.name, machine, exam=stage.exam) is None:
+        if _refusal(stage, settings, base, machine) is None:
             planned = plan_stage(stage.name, settings, stage.block_size, base, machine, stage.rows)
             yield Option(changes, settings, planned)
+
+
+def _refusal(stage: TrainingStage, settings: Optimization, base: Base, machine: Machine) -> str | None:
+    return refusal(settings, base.precision.name, shape_of_base(base), machine, exam=stage.exam)
 
 
 def _size(planned: StagePlan, machine: Machine) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from jmedllm.errors import InputError
 from jmedllm.planning.machine import Machine
+from jmedllm.planning.shape import Shape
 from jmedllm.recipe import Mpeft
 from jmedllm.training.optimization import Optimization, clash, require_shardable
 
@@ -49,6 +50,7 @@ IN_BACKWARD = Change(
     "changes the training: no accumulation, no clipping",
     {"step_in_backward": True, "clip": None, "batch": 1, "micro_batch": 1},
 )
+EMBEDDING = Change("embedding: host", "the CPU gathers its rows", {"embedding": "host"})
 NF4 = Change("adapter: {quantization: nf4}", "the base rounded to 4 bits", {"adapter": {"quantization": "nf4"}})
 
 _LEAN = (RECOMPUTE, ONE_ROW)
@@ -66,8 +68,7 @@ MFPT: tuple[Way, ...] = (
     *((*kept, *moments, MASTER, WEIGHTS_AWAY) for kept in (_LEAN, (ON_HOST, ONE_ROW)) for moments in _MOMENTS),
     (RECOMPUTE, EIGHT_BITS, STOCHASTIC, IN_BACKWARD),
 )
-MPEFT: tuple[Way, ...] = (
-    (RECOMPUTE,),
+_ADAPTERS: tuple[Way, ...] = (
     _LEAN,
     (*_LEAN, EIGHT_BITS),
     (*_LEAN, EIGHT_BITS, STOCHASTIC),
@@ -75,6 +76,7 @@ MPEFT: tuple[Way, ...] = (
     (*_LEAN, EIGHT_BITS, STOCHASTIC, NF4),
     (ON_HOST, ONE_ROW, EIGHT_BITS, STOCHASTIC, NF4),
 )
+MPEFT: tuple[Way, ...] = ((RECOMPUTE,), *((*way, *last) for way in _ADAPTERS for last in ((), (EMBEDDING,))))
 
 _SAVING = {
     "activations": ("none", "recompute", "offload"),
@@ -104,18 +106,21 @@ def changed(settings: Optimization, way: Way) -> tuple[Optimization, Way] | None
         return None
 
 
-def refusal(settings: Optimization, precision: str, machine: Machine, *, exam: bool) -> str | None:
+def refusal(settings: Optimization, precision: str, shape: Shape, machine: Machine, *, exam: bool) -> str | None:
     """Why a run on this machine would not begin, whatever its memory; None where it would.
 
     Args:
         settings: of a stage.
         precision: number format of the matrix products.
+        shape: of the base.
         machine: of several processes, some can do less.
         exam: whether the stage is evaluated by an exam.
     """
     if reason := clash(settings.weight_format, precision):
         return reason
-    if machine.processes > 1 and not is_quantized(settings):
+    if has_embedding_on_host(settings) and not shape.head:
+        return "the base's embedding shares its weights with the output head; set embedding: device"
+    if machine.processes > 1:
         try:
             require_shardable(settings, exam=exam)
         except InputError as error:
@@ -126,6 +131,11 @@ def refusal(settings: Optimization, precision: str, machine: Machine, *, exam: b
 def is_quantized(settings: Optimization) -> bool:
     """Whether the base is held in 4 bits."""
     return isinstance(settings, Mpeft) and settings.adapter.quantization == "nf4"
+
+
+def has_embedding_on_host(settings: Optimization) -> bool:
+    """Whether the input embedding waits in host memory."""
+    return isinstance(settings, Mpeft) and settings.embedding == "host"
 
 
 def _is_made(settings: Optimization, change: Change) -> bool:

@@ -1,0 +1,73 @@
+"""Trains a random model for two steps and prints the bytes that this took beside those that were planned.
+
+Run as a process of its own, so that its peak is that of the training: host_peak.py OFFLOAD OPTIMIZER FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jmedllm.corpus.pack import Blocks
+from jmedllm.planning.machine import this_machine
+from jmedllm.planning.needs import Base, plan_stage
+from jmedllm.precision import Precision
+from jmedllm.training.loop import train
+from jmedllm.training.metrics import forget_peak_memory, peak_memory
+from jmedllm.training.optimization import Optimization
+from jmedllm.training.weights import in_format
+
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "num_hidden_layers": 14,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "intermediate_size": 1536,
+    "vocab_size": 2000,
+    "tie_word_embeddings": False,
+}
+CPU = torch.device("cpu")
+
+
+def settings_of(offload: str, optimizer: str) -> Optimization:
+    return Optimization.model_validate(
+        {
+            "steps": 2,
+            "learning_rate": 1e-4,
+            "batch": 2,
+            "weight_format": "float32" if offload == "none" else "bfloat16-master",
+            "activations": "recompute",
+            "offload": offload,
+            "optimizer": optimizer,
+        }
+    )
+
+
+def main(offload: str, optimizer: str, folder: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def run(shape: dict[str, Any], into: Path) -> None:
+        network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.bfloat16)
+        network = in_format(network, settings.weight_format)
+        train(network, blocks, settings, precision, into, seed=0, identity="-", title="tested")
+
+    settings, precision = settings_of(offload, optimizer), Precision(CPU, torch.bfloat16, "tested")
+    base = Base("small", json.dumps(SHAPE), torch.bfloat16)
+    planned = plan_stage("mfpt", settings, 128, base, this_machine(CPU))
+    ids = np.random.default_rng(0).integers(0, 2000, (4, 128)).astype(np.int32)
+    blocks = Blocks(ids, np.tile(np.arange(128, dtype=np.int32), (4, 1)), np.ones((4, 128), np.bool_))
+    run(SHAPE | {"hidden_size": 256, "num_hidden_layers": 1}, Path(folder) / "small")  # loads all libraries
+    forget_peak_memory(CPU)
+    before = peak_memory(CPU)
+    run(SHAPE, Path(folder) / "large")
+    parts = [part for part in planned.parts if not part.name.startswith("Python")]
+    told = {"measured": peak_memory(CPU) - before, "planned": sum(part.gpu + part.host for part in parts)}
+    sys.stdout.write(json.dumps(told | {part.name: part.gpu + part.host for part in parts}) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,73 @@
+"""Host memory of a stage: as much as is told, and refused before anything is loaded where there is too little."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.planning.machine import GIB
+from jmedllm.planning.needs import Base, require_host_memory
+from jmedllm.planning.shape import config_of
+from jmedllm.training.optimization import Optimization
+
+PEAK = Path(__file__).parent / "host_peak.py"
+AWAY = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}
+
+
+@pytest.mark.parametrize(("offload", "optimizer"), [("optimizer", "adamw"), ("weights", "adamw-8bit")])
+def test_an_offloaded_training_takes_the_host_memory_that_is_planned(
+    tmp_path: Path, offload: str, optimizer: str
+) -> None:
+    # Freed memory goes back to the system at once: what libraries leave behind is no part of the plan.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        [sys.executable, str(PEAK), offload, optimizer, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["weights, float32"] == told["gradients, float32"] == 4 * 44_268_032
+    assert told["measured"] == pytest.approx(told["planned"], rel=0.1)
+
+
+def base(name: str = "Qwen/Qwen2-7B-Instruct") -> Base:
+    return Base(name, json.dumps(config_of(name)), torch.bfloat16)
+
+
+def settings(**changes: Any) -> Optimization:
+    return Optimization.model_validate({"steps": 1, "learning_rate": 1e-5} | AWAY | changes)
+
+
+def test_a_host_that_is_large_enough_is_taken() -> None:
+    require_host_memory(settings(), base(), 128 * GIB)
+    require_host_memory(settings(offload="none", weight_format="float32"), base(), GIB)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ram", "told"),
+    [
+        (
+            {},
+            100,
+            "offload: optimizer needs 114.0 GiB of host memory (weights, float32 28.4 GiB, gradients, float32 "
+            "28.4 GiB, moments, adamw 56.7 GiB, gradients on their way 0.5 GiB), this machine has 100.0 GiB; set "
+            "optimizer: adamw-bf16 (85.6 GiB) or take a machine with more",
+        ),
+        ({}, 80, "set optimizer: adamw-8bit (74.7 GiB) or take a machine with more"),
+        ({"offload": "weights"}, 64, "this machine has 64.0 GiB; take a machine with more"),
+        ({"optimizer": "adamw-8bit"}, 64, "this machine has 64.0 GiB; take a machine with more"),
+    ],
+    ids=["100 GiB", "80 GiB", "weights", "8 bits are too many"],
+)
+def test_too_small_a_host_is_told_with_numbers_and_the_mend(changes: dict[str, Any], ram: int, told: str) -> None:
+    with pytest.raises(InputError) as error:
+        require_host_memory(settings(**changes), base(), ram * GIB)
+    assert told in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,109 @@
+"""What the exam needs, by the arithmetic that the exam itself works by."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.conftest import own_exam
+
+from jmedllm.planning.exam import ASSUMED, CHARACTERS, plan_exam
+from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
+from jmedllm.planning.plan import base_of
+from jmedllm.recipe import Recipe, load_recipe
+
+MACHINE = Machine(Gpu("toy", 24 * GIB, Rates(1e14, 1e12, 3e10)), 1, 1, 64 * GIB)
+QWEN2 = 7_615_616_512
+
+
+def recipe(**exam: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "small",
+            "data": "nowhere",
+            "base": {"path": "Qwen/Qwen2-7B-Instruct"},
+            "exam": {"benchmarks": ["igakuqa:ja"], "models": ["base"], "tracks": ["legacy", "likelihood"]} | exam,
+        }
+    )
+
+
+def planned(wanted: Recipe, machine: Machine = MACHINE) -> Any:
+    found = plan_exam(wanted, base_of(wanted), machine)
+    assert found is not None
+    return found
+
+
+def test_weights_are_those_that_the_stage_loads() -> None:
+    found = planned(recipe())
+    assert {part.name: part.gpu for part in found.planned.parts}["weights, bfloat16"] == 2 * QWEN2
+    assert found.planned.fits(MACHINE) and found.in_4_bits is None
+    whole = planned(recipe().model_copy(update={"precision": "float32"}))
+    assert {part.name: part.gpu for part in whole.planned.parts}["weights, float32"] == 4 * QWEN2
+    assert not whole.planned.fits(MACHINE) and whole.planned.hours(MACHINE) is None
+    small = replace(MACHINE, gpu=Gpu("small", found.least.gpu))
+    assert found.least.fits(small) and not found.least.fits(replace(small, gpu=Gpu("less", found.least.gpu - 1)))
+
+
+def test_a_recipe_in_4_bits_is_planned_as_the_run_sits_it_and_as_it_could_be() -> None:
+    wanted = load_recipe(Path(__file__).parents[2] / "recipes" / "jmedlora-70b.yaml")
+    found = planned(wanted, replace(MACHINE, gpu=Gpu("toy", 48 * GIB, None)))
+    assert found.planned.gpu > 128 * GIB, "the merged model is sat unquantised"
+    assert found.in_4_bits is not None and found.in_4_bits.gpu < 48 * GIB
+
+
+def test_passes_and_answers_take_what_the_exam_would() -> None:
+    """Half of the memory that is free for passes, an eighth for keys and values."""
+    found = planned(recipe()).planned
+    free = 24 * GIB - 2 * QWEN2 - int(0.7 * GIB)
+    keeping = 2 * 2 * 28 * 4 * 128
+    reading = 2 * (8 * 3584 + 3 * 18944 + 152064) + keeping
+    assert f"passes over {free // 2 // reading:,} tokens" in [part.name for part in found.parts]
+    assert found.at_once == free // 8 // ((ASSUMED + 256) * keeping)
+    assert planned(recipe(batch=4)).planned.at_once == 4
+
+
+def test_what_is_not_on_disk_is_counted_by_the_catalogue_or_said_to_be_unknown() -> None:
+    found = planned(recipe(benchmarks=["igakuqa", "medmcqa:en", "medmcqa:ja"])).planned
+    assert {paper.name: paper.items for paper in found.papers} == {
+        "igakuqa.ja": 2000,
+        "igakuqa.en": 2000,
+        "medmcqa.en": 4183,
+        "medmcqa.ja": None,
+    }
+    assert not any(paper.is_there for paper in found.papers)
+    assert found.read == (2000 + 2000 + 4183) * ASSUMED
+    assert planned(recipe(limit=50, rotations=5)).planned.papers[0].items == 250
+
+
+def test_what_is_on_disk_is_read(tmp_path: Path) -> None:
+    file = own_exam(tmp_path / "ward.jsonl", 6)
+    found = planned(recipe(benchmarks=[str(file)], selection="all")).planned
+    assert {paper.name: (paper.items, paper.is_there) for paper in found.papers} == {
+        "ward.ja": (6, True),
+        "ward.en": (6, True),
+    }
+    [first, _] = found.papers
+    stems = [json.loads(line)["question"] for line in file.read_text(encoding="utf-8").splitlines()][:6]
+    assert first.longest > max(map(len, stems)) / CHARACTERS["ja"]
+    assert first.read <= first.longest < 200
+
+
+def test_hours_go_from_reading_alone_to_every_answer_at_its_longest() -> None:
+    silent, writing = planned(recipe(tracks=["likelihood"])).planned, planned(recipe()).planned
+    assert silent.written == 0 and writing.written == 2000 * 256
+    quick, slow = silent.hours(MACHINE), writing.hours(MACHINE)
+    assert quick and quick[1] == pytest.approx(2 * quick[0])
+    assert slow and slow[0] == pytest.approx(quick[0], rel=0.1)
+    rounds = -(-2000 // writing.at_once)
+    bytes_read = 256 * rounds * (2 * QWEN2 + writing.at_once * (ASSUMED + 256) * 2 * 2 * 28 * 4 * 128)
+    assert slow[1] * 3600 == pytest.approx(2 * slow[0] * 3600 + bytes_read / 0.3e12)
+    halves = writing.hours(replace(MACHINE, gpus=2))
+    assert halves and halves[1] == pytest.approx(slow[1] / 2)
+
+
+def test_recipes_that_come_with_jmedllm_have_an_exam_that_can_be_planned() -> None:
+    for file in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")):
+        if yaml.safe_load(file.read_text(encoding="utf-8"))["base"].get("path"):
+            assert planned(load_recipe(file)).planned.papers
