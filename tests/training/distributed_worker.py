@@ -87,7 +87,7 @@ def fit(case: Case, folder: Path) -> None:
     """Train a case in a folder, go on with what lies there, and write the trained weights to it."""
     network, gather = shard(lambda device: build(case, folder.parent / "base"), case.precision)
     folder.mkdir(exist_ok=True)
-    held = sum(own(p).nbytes for p in network.parameters())
+    held = sum(own(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
     (folder / f"held.{place().rank}").write_text(str(held))
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": SAVED_EVERY} | case.settings
     train(

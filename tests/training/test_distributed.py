@@ -92,11 +92,11 @@ def test_losses_and_weights_are_those_of_one_process(root: Path, name: str, case
 
 
 @pytest.mark.parametrize("case", ["full", "nf4"])
-def test_each_process_holds_its_share_of_the_parameters(root: Path, case: str) -> None:
+def test_each_process_holds_its_share_of_the_layers(root: Path, case: str) -> None:
     [whole], shares = (
         [int(file.read_text()) for file in sorted((root / f"{n}-{case}").glob("held.*"))] for n in (1, 2)
     )
-    assert sum(shares) == whole and max(shares) / whole == pytest.approx(0.5, abs=0.02)
+    assert sum(shares) == whole and max(shares) / whole == pytest.approx(0.5, abs=0.03)
 
 
 def test_evaluations_are_those_of_one_process(root: Path) -> None:

@@ -6,6 +6,7 @@ gradients and optimiser moments. Gradients are summed, not averaged, because the
 number of trained tokens of all processes. With one process nothing here does anything.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from types import MethodType
@@ -77,6 +78,7 @@ def _structure(whole: Any | None) -> Any:
 def _shard_layers(network: Any, precision: Precision) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+    from torch.distributed.tensor import DTensor
 
     if precision.device.type == "cuda":
         torch.cuda.set_device(precision.device)
@@ -87,7 +89,13 @@ def _shard_layers(network: Any, precision: Precision) -> None:
     policy = MixedPrecisionPolicy(multiplied, torch.float32, cast_forward_inputs=False)
     for layer in _layers(network):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(network, mesh=mesh, ignored_params={each.weight for each in _on_host(network)})
+    # A frozen embedding or head has no gradient to share, and FSDP would gather it for all of a step: whole alone
+    # it takes less than beside a shard. One that is both is left to FSDP, which knows of parameters used twice.
+    uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
+    frozen = {
+        p for p in network.parameters() if not (p.requires_grad or isinstance(p, DTensor)) and uses[id(p)] == 1
+    }
+    fully_shard(network, mesh=mesh, ignored_params=frozen)
     for module in network.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -107,11 +115,6 @@ def _layers(network: Any) -> list[torch.nn.Module]:
     return found
 
 
-def _on_host(network: Any) -> list[HostEmbedding]:
-    """Embeddings that each process holds whole, in host memory."""
-    return [module for module in network.modules() if isinstance(module, HostEmbedding)]
-
-
 @torch.no_grad()
 def _fill(network: Any, whole: Any | None, device: torch.device) -> None:
     """Put the parameters' values, which the first process has, into the shards of all."""
@@ -122,8 +125,8 @@ def _fill(network: Any, whole: Any | None, device: torch.device) -> None:
     for module in network.modules():
         if getattr(module, "quant_state", None) is not None:
             module.quant_state.to(device)
-    for module in _on_host(network):
-        module.cpu()
+        if isinstance(module, HostEmbedding):
+            module.cpu()
     values = dict(whole.named_parameters()) if whole is not None else {}
     for name, parameter in network.named_parameters():
         home = device if isinstance(parameter, DTensor) else parameter.device
