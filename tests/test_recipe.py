@@ -119,8 +119,8 @@ BROKEN = {
     ),
     "key of another section": (
         MINIMAL + "block_sise: 8\n",
-        "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, base, prompt, "
-        "corpus, evaluate, mfpt, mpeft, merge, exam, controls",
+        "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, memory, base, "
+        "prompt, corpus, evaluate, mfpt, mpeft, merge, exam, controls",
     ),
     "mistyped nested key": (
         MINIMAL + "  batchs: 3\n",

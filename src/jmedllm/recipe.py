@@ -148,6 +148,9 @@ class Recipe(Settings):
     precision: PrecisionName = "auto"
     device: DeviceName = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core")
+    memory: Literal["as-written", "auto"] = Field(
+        "as-written", description="auto: train in the first way that fits this machine, see docs/plan.md"
+    )
     base: Base
     prompt: Prompting = Prompting()
     corpus: Corpus | None = None
@@ -220,6 +223,14 @@ class Recipe(Settings):
     def _text_for_the_tokenizer(self) -> "Recipe":
         if self.base.scratch and not self.corpus:
             raise ValueError("base.scratch needs a corpus section, for its tokenizer")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_plan_from(self) -> "Recipe":
+        if self.memory == "auto" and self.base.scratch:
+            raise ValueError(
+                "memory: auto plans from the config of a base, and base.scratch has none; leave it out"
+            )
         return self
 
     @model_validator(mode="after")

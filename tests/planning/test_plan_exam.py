@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.conftest import own_exam
 
+from conftest import own_exam
 from jmedllm.planning.exam import ASSUMED, CHARACTERS, plan_exam
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.plan import base_of

@@ -55,6 +55,7 @@ def _require_section(recipe: Path, section: str) -> None:
 
 
 def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None) -> None:
+    from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import load_recipe
     from jmedllm.run import Run, carry_out
@@ -70,7 +71,8 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
     def tell(stage: str, what: str) -> None:
         typer.secho(f"{stage:<7} {what}", err=True, fg="green" if what.startswith("done") else None)
 
-    carry_out(STEPS, Run(loaded, folder, precision, {}), until, tell)
+    fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
+    carry_out(STEPS, Run(fitted, folder, precision, {}), until, tell)
     if is_first() and until == "report" and loaded.exam:
         from jmedllm.report import collect
 

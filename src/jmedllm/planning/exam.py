@@ -20,7 +20,7 @@ from jmedllm.models.local import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.planning.hours import MEMORY_REACHED, REACHED, Hours, reading_flops
 from jmedllm.planning.machine import Machine
-from jmedllm.planning.needs import CONTEXT, LIBRARIES, NF4, PYTHON, WITHOUT_CUDA, Base, Needs, Part
+from jmedllm.planning.needs import CONTEXT, CUDA, LIBRARIES, NF4, PYTHON, WITHOUT_CUDA, Base, Needs, Part
 from jmedllm.planning.shape import Shape, shape_of, structure
 from jmedllm.recipe import Recipe
 
@@ -179,7 +179,7 @@ def _least(
     if machine.is_shared:
         yield Part(PYTHON, host=WITHOUT_CUDA * machine.gpus)
     else:
-        yield Part("CUDA and its allocator (assumed)", CONTEXT)
+        yield Part(CUDA, CONTEXT)
         yield Part(PYTHON, host=LIBRARIES * machine.gpus)
 
 

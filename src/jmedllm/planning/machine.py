@@ -147,4 +147,4 @@ def _known() -> dict[str, Gpu]:
 
 def gib(size: float) -> str:
     """Bytes as people read them."""
-    return f"{size / GIB:,.1f} GiB"
+    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 or not size else f"{size / 2**20:,.1f} MiB"

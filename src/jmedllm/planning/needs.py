@@ -33,6 +33,7 @@ LIBRARIES = 2 * GIB
 WITHOUT_CUDA = GIB // 2
 """The same on a CPU, measured on Linux."""
 
+CUDA = "CUDA and its allocator (assumed)"
 PYTHON = "Python and its libraries (assumed)"
 
 STREAMED = 3
@@ -274,7 +275,7 @@ def _on_gpu(
     if share > 1 and dtype == torch.float32:
         working -= min(working, 2 * shape.linear)  # layers arrive in bfloat16 and go again: no casts of them stay
     yield Part("at work: activations, logits, casts", working)
-    yield Part("CUDA and its allocator (assumed)", 0 if machine.is_shared else CONTEXT)
+    yield Part(CUDA, 0 if machine.is_shared else CONTEXT)
 
 
 def _gathered(shape: Shape, settings: Optimization, adapter: Adapter | None, dtype: torch.dtype) -> int:
@@ -323,7 +324,7 @@ def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
 
 
 def _ring(shape: Shape) -> int:
-    """Of gradients on their way to the host, on either side: all slots, as far as the largest gradient fills one."""
+    """Of gradients on their way to the host, on either side: all slots, as far as the largest fills them."""
     return SLOTS * min(SLOT, 4 * max(shape.embedding, shape.head, shape.largest_matrix))
 
 

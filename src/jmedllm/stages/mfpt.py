@@ -27,6 +27,12 @@ def _check(run: Run) -> None:
     assert settings is not None
     require_trainable_here(run, settings)
     require_measurable(run, settings.watch)
+    if settings.offload != "none" and run.recipe.base.path:
+        from jmedllm.planning.machine import this_machine
+        from jmedllm.planning.needs import require_host_memory
+        from jmedllm.planning.plan import base_of
+
+        require_host_memory(settings, base_of(run.recipe), this_machine(run.precision.device).ram)
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -34,6 +40,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_model
+    from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
     from jmedllm.training.show import show_example
@@ -63,6 +70,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         title="mfpt",
         evaluation=evaluation,
     )
+    memory = memory_of(run.recipe, run.folder, "mfpt", run.precision.device)
     whole = gather()
     if whole is None:
         return {}
@@ -76,6 +84,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "model": fingerprint(folder / "model"),
         "files": files_in(run, "mfpt/model"),
         **trained.summary(),
+        **memory,
         **({"evaluated": evaluation.census()} if evaluation else {}),
         **_epochs(run, trained.steps * settings.batch / len(blocks)),
     }

@@ -178,6 +178,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     from jmedllm.models.loading import load_network, load_tokenizer
     from jmedllm.models.save import save_adapter
+    from jmedllm.planning.auto import memory_of
     from jmedllm.training.adapter import add_adapter, to_plain
     from jmedllm.training.distributed import shard
     from jmedllm.training.dryrun import bytes_below, require_free
@@ -215,6 +216,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         title="mpeft",
         evaluation=evaluation,
     )
+    memory = memory_of(run.recipe, run.folder, "mpeft", run.precision.device)
     whole = gather()
     if whole is None:
         return {}
@@ -229,6 +231,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         **told,
         "files": files_in(run, "mpeft/adapter"),
         **trained.summary(),
+        **memory,
         **({"evaluated": evaluation.census()} if evaluation else {}),
     }
 

@@ -143,12 +143,11 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` begin anew; on a CPU only Linux can."""
+    """Let `peak_memory` begin anew, on the device and on the host; of the host's only Linux can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):
-            _FORGET.write_text("5", encoding="ascii")
+    with suppress(OSError):
+        _FORGET.write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int:

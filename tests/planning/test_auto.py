@@ -1,0 +1,180 @@
+"""`memory: auto` trains in the first way that fits, tells it, keeps it, and writes down what it came to."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from jmedllm.cli import main
+from jmedllm.errors import InputError
+from jmedllm.planning import auto
+from jmedllm.planning.machine import GIB, Gpu, Machine, this_machine
+from jmedllm.planning.plan import base_of, options_of, stages_of
+from jmedllm.precision import choose_precision
+from jmedllm.recipe import Recipe
+
+CPU = choose_precision("float32", "cpu")
+BF16 = choose_precision("bfloat16", "cpu")
+
+
+def recipe(base: Path, **changes: Any) -> Recipe:
+    values = {
+        "name": "fitted",
+        "memory": "auto",
+        "precision": "float32",
+        "device": "cpu",
+        "base": {"path": str(base)},
+        "corpus": {"inputs": ["demo"], "block_size": 64},
+        "mfpt": {"steps": 2, "learning_rate": 1e-3, "batch": 4, "micro_batch": 4},
+    }
+    return Recipe.model_validate(values | changes)
+
+
+def gpu(memory: int, ram: int = 64 * GIB) -> Machine:
+    return Machine(Gpu("toy", memory), 1, 1, ram)
+
+
+def between(wanted: Recipe, *settings: str) -> Machine:
+    """A machine on which exactly these changes are the first to fit."""
+    sizes = {
+        tuple(change.setting for change in option.changes): option.planned
+        for option in options_of(stages_of(wanted)[0], replace(base_of(wanted), dtype=torch.float32), gpu(1))
+    }
+    return gpu(sizes[settings].gpu, sizes[settings].host)
+
+
+def fit(
+    monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folder: Path
+) -> tuple[Recipe, list[str]]:
+    told: list[str] = []
+    monkeypatch.setattr(auto, "this_machine", lambda device: machine)
+    return auto.fit(wanted, CPU, folder, "report", told.append), told
+
+
+def test_a_recipe_that_does_not_ask_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
+    wanted = recipe(tiny_model, memory="as-written")
+    assert auto.fit(wanted, CPU, tmp_path, "report", pytest.fail) is wanted
+    assert auto.memory_of(wanted, tmp_path, "mfpt", CPU.device) == {} and not list(tmp_path.iterdir())
+
+
+def test_the_first_way_that_fits_is_taken_told_and_kept(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = recipe(tiny_model)
+    small = between(wanted, "activations: recompute", "micro_batch: 1")
+    fitted, [told] = fit(monkeypatch, small, wanted, tmp_path)
+    assert fitted.mfpt and wanted.mfpt
+    assert (fitted.mfpt.activations, fitted.mfpt.micro_batch, fitted.mfpt.batch) == ("recompute", 1, 4)
+    assert fitted.mfpt == wanted.mfpt.model_copy(update={"activations": "recompute", "micro_batch": 1})
+    assert told.startswith("mfpt    memory: activations: recompute, micro_batch: 1 (") and "\n" not in told
+    again, _ = fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
+    assert again.mfpt == fitted.mfpt, "what was chosen stays, wherever the run goes on"
+    longer = wanted.model_copy(update={"mfpt": wanted.mfpt.model_copy(update={"steps": 3})})
+    other, _ = fit(monkeypatch, gpu(80 * GIB), longer, tmp_path)
+    assert other.mfpt == longer.mfpt, "other settings are chosen for anew"
+
+
+def test_stages_behind_the_last_one_are_not_chosen_for(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "this_machine", lambda device: gpu(1))
+    wanted = recipe(tiny_model)
+    assert auto.fit(wanted, CPU, tmp_path, "corpus", pytest.fail) == wanted
+
+
+@pytest.mark.parametrize(
+    ("machine", "told"),
+    [
+        (
+            gpu(2**20),
+            "toy with 1.0 MiB and 64.0 GiB on the host; the smallest machine has 0.7 GiB",
+        ),
+        (
+            gpu(80 * GIB, GIB),
+            "toy with 80.0 GiB and 1.0 GiB on the host; the smallest machine has 0.7 GiB",
+        ),
+    ],
+    ids=["GPU", "host"],
+)
+def test_where_nothing_fits_it_is_told_before_anything_is_loaded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine, told: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        fit(monkeypatch, machine, recipe(tiny_model), tmp_path)
+    assert str(error.value).startswith(f"memory: auto: mfpt does not fit {told}") and not list(tmp_path.iterdir())
+
+
+def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 8000}
+    (tmp_path / "base").mkdir()
+    config = json.dumps({"model_type": "llama", "intermediate_size": 1536} | shape)
+    (tmp_path / "base" / "config.json").write_text(config, encoding="utf-8")
+    wanted = recipe(tmp_path / "base", precision="bfloat16")
+    *_, last = [option.planned for option in options_of(stages_of(wanted)[0], base_of(wanted), gpu(1))]
+    monkeypatch.setattr(auto, "this_machine", lambda device: gpu(last.gpu, last.host))
+    with pytest.raises(InputError, match=r"step_in_backward: true.* would, but changes the training"):
+        auto.fit(wanted, BF16, tmp_path, "report", pytest.fail)
+
+
+def test_scratch_is_refused(tiny_model: Path) -> None:
+    values = recipe(tiny_model).model_dump() | {"base": {"scratch": {}}}
+    with pytest.raises(ValueError, match=r"base.scratch has none; leave it out"):
+        Recipe.model_validate(values)
+
+
+def test_this_machine_is_counted_whole() -> None:
+    found = this_machine(torch.device("cpu"))
+    assert found.is_shared and found.gpu.memory == found.ram > GIB // 2
+    assert (found.gpus, found.nodes) == (1, 1)
+
+
+def test_a_run_is_fitted_and_writes_planned_beside_measured(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    wanted, file, folder = recipe(base), tmp_path / "recipe.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(wanted.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    machine = between(wanted, "activations: recompute")
+
+    def run() -> tuple[int, str]:
+        command = ["jmedllm", "run", str(file), "--output", str(folder), "--until", "mfpt"]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    monkeypatch.setattr(auto, "this_machine", lambda device: machine)
+    code, told = run()
+    assert code == 0 and "mfpt    memory: activations: recompute (" in told
+    entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]["mfpt"]
+    memory = entry["made"]["memory"]
+    assert entry["recipe"]["mfpt"]["activations"] == "recompute" and entry["recipe"]["memory"] == "auto"
+    assert memory["changes"] == ["activations: recompute"]
+    assert memory["measured"]["gpu"] == 0 and memory["measured"]["host"] > 2**26
+    assert memory["planned"]["host"] > 0 and memory["machine"].startswith("toy")
+    monkeypatch.setattr(auto, "this_machine", lambda device: gpu(80 * GIB))
+    code, told = run()
+    assert code == 0 and "mfpt    unchanged" in told and "memory: activations: recompute (" in told
+
+
+def test_too_small_a_host_for_what_is_written_is_told_before_the_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {"steps": 2, "learning_rate": 1e-3, "weight_format": "bfloat16-master", "offload": "optimizer"}
+    wanted = recipe(tiny_model, precision="bfloat16", memory="as-written", mfpt=training)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(wanted.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    monkeypatch.setattr("jmedllm.planning.machine.psutil.virtual_memory", lambda: type("_", (), {"total": 2**16}))
+    monkeypatch.setattr(sys, "argv", ["jmedllm", "run", str(file), "--output", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "error: offload: optimizer needs " in told
+    assert not (tmp_path / "run" / "mfpt").exists()
