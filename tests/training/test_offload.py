@@ -13,6 +13,7 @@ from loops import fit, rows, same, tiny
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_jsonl
+from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import choose_precision
 from jmedllm.training import ring, streaming
 from jmedllm.training.activations import keep_less
@@ -137,7 +138,7 @@ def test_moments_in_bfloat16_keep_the_mean_of_what_is_rounded() -> None:
 def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> None:
     network = in_format(tiny(layers=6, tied=False), "bfloat16-master")
     at_home = {p.data_ptr() for p in network.parameters()}
-    layers = streaming.decoder_layers(network)
+    layers = decoder_layers(network)
     held: list[int] = []
     made: list[torch.Tensor] = []
 

@@ -13,9 +13,9 @@ import yaml
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.models.folder import resolve
+from jmedllm.models.layers import decoder_layers
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading
-from jmedllm.training.streaming import decoder_layers
 
 _NEEDED = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 

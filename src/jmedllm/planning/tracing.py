@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import autocast
@@ -21,7 +22,6 @@ from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.optimizer import build, parts_of
 from jmedllm.training.stepping import Part
-from jmedllm.training.streaming import decoder_layers
 
 
 @dataclass(frozen=True, slots=True)

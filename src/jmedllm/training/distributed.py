@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from jmedllm.corpus.pack import Blocks
-from jmedllm.errors import InputError
+from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.processes import is_first, place, receive, send, summed
 from jmedllm.training.batches import Batch, micro_batches
@@ -87,7 +87,7 @@ def _shard_layers(network: Any, precision: Precision) -> None:
     # to layer keep theirs, as autocast leaves them in a single process.
     multiplied = None if precision.dtype == torch.float32 else precision.dtype
     policy = MixedPrecisionPolicy(multiplied, torch.float32, cast_forward_inputs=False)
-    for layer in _layers(network):
+    for layer in decoder_layers(network):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # A frozen embedding or head has no gradient to share, and FSDP would gather it for all of a step: whole alone
     # it takes less than beside a shard. One that is both is left to FSDP, which knows of parameters used twice.
@@ -103,16 +103,6 @@ def _shard_layers(network: Any, precision: Precision) -> None:
             module.set_force_sum_reduction_for_comms(True)
     setattr(network, _FORWARD, MethodType(_call, network))
     register_fsdp_forward_method(network, _FORWARD)
-
-
-def _layers(network: Any) -> list[torch.nn.Module]:
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
-    names = set(base._no_split_modules or ())
-    found = [module for module in base.modules() if type(module).__name__ in names]
-    if not found:
-        kind = base.config.model_type
-        raise InputError(f"architecture {kind!r} does not say what its layers are; train it with one process")
-    return found
 
 
 @torch.no_grad()
@@ -178,20 +168,6 @@ def share_of_step(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device
     for _ in range(most - own):
         [(ids, positions, trained)] = micro_batches(blocks, rows[:1], 1, device)
         yield ids, positions, torch.zeros_like(trained)
-
-
-def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
-    """Add up over all processes the gradients of parameters that each holds whole; FSDP has summed the others."""
-    if place().size == 1:
-        return
-    import torch.distributed as dist
-    from torch.distributed.tensor import DTensor
-
-    for parameter in parameters:
-        if not isinstance(parameter, DTensor):
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
 
 
 def entire(tensor: torch.Tensor) -> torch.Tensor:

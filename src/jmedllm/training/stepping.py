@@ -8,7 +8,7 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from jmedllm.training.adamw import Pace, Rule
-from jmedllm.training.distributed import entire, sum_gradients
+from jmedllm.training.distributed import entire
 from jmedllm.training.weights import Keeping, State
 
 
@@ -56,7 +56,6 @@ class Optimizer:
     def clip(self, largest: float | None) -> float:
         """Norm of the whole gradient, which is scaled down to `largest` where it is longer; None: never."""
         holders = [part.holder for part in self.parts.values()]
-        sum_gradients(holders)
         norm = torch.nn.utils.clip_grad_norm_(holders, math.inf if largest is None else largest)
         return float(entire(norm).item())
 

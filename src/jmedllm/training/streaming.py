@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from jmedllm.models.layers import decoder_layers
+
 BLOCK = 2**30
 """torch rounds what it pins up to the next power of two, which would nearly double a matrix of 130 MiB alone."""
 
@@ -108,12 +110,6 @@ def stream_layers(network: Any, device: torch.device) -> None:
             module._buffers[name] = None if buffer is None else buffer.to(device)
     streamed = _Layers(layers, device)
     network.get_decoder().register_forward_pre_hook(lambda *_: streamed.begin())
-
-
-def decoder_layers(network: Any) -> list[torch.nn.Module]:
-    """The decoder layers of a causal model: the longest list of modules in it."""
-    lists = [list(module) for module in network.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len)
 
 
 def _pin(parameters: Sequence[torch.nn.Parameter], size: int = BLOCK, pinned: bool = True) -> None:
