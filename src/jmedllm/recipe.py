@@ -16,6 +16,7 @@ from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known,
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.selection import SELECTIONS
 from jmedllm.files import hash_text, to_json
+from jmedllm.models.folder import Quantization
 from jmedllm.models.scratch import Scratch
 from jmedllm.models.vocabulary import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
@@ -131,6 +132,7 @@ class RecipeExam(ExamSettings):
     """What is sat, and by which models of the run."""
 
     models: list[Sat] = Field(["base", "mfpt", "mpeft"], min_length=1)
+    quantization: Quantization = Field("none", description="nf4: models sit in 4 bits, mpeft as it was trained")
 
     @model_validator(mode="after")
     def _known(self) -> "RecipeExam":

@@ -19,6 +19,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_adapter, load_network, load_structure
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
+from jmedllm.report import collect
 from jmedllm.training.adapter import Adapter, add_adapter, to_plain
 from jmedllm.training.batches import autocast, micro_batches
 from jmedllm.training.embedding import HostEmbedding, keep_embedding_on_host, require_own_embedding
@@ -147,6 +148,22 @@ def test_a_recipe_trains_one_and_merges_it(tmp_path: Path) -> None:
     recipe.write_text(text.replace("\nmpeft:", "\nmpeft:\n  weight_format: bfloat16-stochastic"), encoding="utf-8")
     assert run(recipe, tmp_path / "run", until="merge")["merge"] == "done"
     assert manifest(tmp_path / "run")["merge"]["divergence"] < 1e-3
+
+
+def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    recipe = write_recipe(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
+    text = text.replace("\nexam:", "\nexam:\n  quantization: nf4")
+    text = text.replace("hidden_size: 32", "hidden_size: 128").replace("feed_forward: 64", "feed_forward: 128")
+    recipe.write_text(text, encoding="utf-8")
+    folder = tmp_path / "run"
+    run(recipe, folder)
+    held = {each.model: each.settings for each in collect([folder])}
+    assert {settings["quantization"] for settings in held.values()} == {"nf4"}
+    assert held["mpeft"]["fingerprint"] == held["mfpt"]["fingerprint"]  # the base of the adapter, not the merged
+    assert [name for name, settings in held.items() if "adapter_fingerprint" in settings] == ["mpeft"]
+    assert run(recipe, folder)["exam"] == "unchanged"
 
 
 # The embedding on the host

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from ctypes import CDLL
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,13 +191,20 @@ def in_4_bits(weight: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(library.functional.dequantize_4bit(held.data, held.quant_state))
 
 
-def _nf4() -> Any:
-    from importlib.util import find_spec
+def require_4_bits() -> None:
+    """Check that weights can be held in 4 bits.
 
-    from transformers import BitsAndBytesConfig
-
+    Raises:
+        InputError: bitsandbytes is missing.
+    """
     if find_spec("bitsandbytes") is None:
         raise InputError("quantization nf4 needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+
+
+def _nf4() -> Any:
+    from transformers import BitsAndBytesConfig
+
+    require_4_bits()
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

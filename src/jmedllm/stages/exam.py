@@ -1,6 +1,7 @@
 """Stage exam: the models of the run sit the same papers."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from jmedllm.exam.examine import examine, model_settings, papers
@@ -8,9 +9,9 @@ from jmedllm.exam.sitting import forget
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.processes import is_first, wait
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import Recipe, Sat
 from jmedllm.run import Run, Step, own_folder
-from jmedllm.stages.models import folder_of
+from jmedllm.stages.models import folder_of, tuned_folder
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -18,10 +19,28 @@ def _inputs(run: Run) -> dict[str, Any]:
     assert settings is not None
     sat = papers(settings, run.recipe.prompt, run.data)
     return {
-        "models": {sat: fingerprint(folder_of(run, sat)) for sat in settings.models},
+        "models": {sat: _fingerprint(run, sat) for sat in settings.models},
         "papers": [paper.settings() | {"questions": paper.questions_hash()} for paper in sat],
         "precision": run.precision.name,
+        **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
+
+
+def _parts(run: Run, name: Sat) -> tuple[Path, Path | None]:
+    """The directory of the model that sits under this name, and the adapter on it.
+
+    In 4 bits merged weights would be rounded once more than those that were trained, so none are merged.
+    """
+    settings = run.recipe.exam
+    assert settings is not None
+    if name == "mpeft" and settings.quantization != "none":
+        return tuned_folder(run), run.folder / "mpeft" / "adapter"
+    return folder_of(run, name), None
+
+
+def _fingerprint(run: Run, name: Sat) -> str:
+    model, adapter = _parts(run, name)
+    return fingerprint(model) if adapter is None else f"{fingerprint(model)} {fingerprint(adapter)}"
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -30,21 +49,35 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     sat = papers(settings, run.recipe.prompt, run.data)
     sittings, files = {}, []
     for name in settings.models:
-        model = folder_of(run, name)
-        shaping = model_settings(model, run.precision, name=name)
+        model, adapter = _parts(run, name)
+        held = settings.quantization
+        shaping = model_settings(model, run.precision, name=name, adapter=adapter, quantization=held)
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "exam" / name, hash_text(to_json(shaping)))
         for paper in sat if is_first() else ():
             forget(paper, shaping, folder)
         wait()
-        sat_now = examine(model, sat, run.precision, folder, name=name, batch=settings.batch)
+        sat_now = examine(
+            model,
+            sat,
+            run.precision,
+            folder,
+            name=name,
+            adapter=adapter,
+            quantization=held,
+            batch=settings.batch,
+        )
         sittings[name] = hash_text(to_json([asdict(sitting) for sitting in sat_now]))
         files += [f"exam/{name}/{paper.name}.json" for paper in sat]
     return {"sittings": sittings, "files": files}
 
 
 def _check(run: Run) -> None:
+    from jmedllm.models.loading import require_4_bits
+
     if run.recipe.exam:
+        if run.recipe.exam.quantization != "none":
+            require_4_bits()
         papers(run.recipe.exam, run.recipe.prompt, run.data)
 
 
