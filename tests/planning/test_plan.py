@@ -16,10 +16,10 @@ from jmedllm.cli import main
 from jmedllm.errors import InputError
 from jmedllm.planning.hours import Work
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
-from jmedllm.planning.needs import NF4, Base, Part, StagePlan, plan_stage
+from jmedllm.planning.needs import FEW, NF4, Base, Part, StagePlan, plan_stage
 from jmedllm.planning.plan import Advice, base_of, options_of, plan, stages_of
-from jmedllm.planning.shape import structure
-from jmedllm.planning.tracing import measure_step, trace_step
+from jmedllm.planning.shape import keep_layers, structure
+from jmedllm.planning.tracing import Step, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe
 from jmedllm.training.adapter import Adapter, add_adapter
@@ -76,6 +76,26 @@ def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, n
         assert getattr(planned, exact) == getattr(measured, exact)
     assert planned.held == pytest.approx(measured.held, rel=0.1)
     assert planned.working == pytest.approx(measured.working, rel=0.1)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("stage", ["mfpt", "mfpt, nothing recomputed", "mpeft"])
+def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage: str) -> None:
+    deep = config(architecture) | {"num_hidden_layers": 10}
+    kept = "none" if "nothing" in stage else "recompute"
+    settings = Optimization(steps=1, learning_rate=1e-3, activations=kept)
+
+    def traced(layers: int) -> Step:
+        network = structure(deep, "small", torch.bfloat16 if stage == "mpeft" else torch.float32)
+        keep_layers(network, layers)
+        if stage == "mpeft":
+            with torch.device("meta"):
+                network = add_adapter(network, Adapter(r=64, alpha=8), 0)
+        return trace_step(network, settings, BFLOAT16, 64)
+
+    told, whole = extrapolate(traced(FEW), traced(2 * FEW), 10 / FEW), traced(10)
+    assert told.working == pytest.approx(whole.working, rel=1e-3)
+    assert replace(told, forward=0, backward=0) == replace(whole, forward=0, backward=0)
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
@@ -244,8 +264,8 @@ def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
 def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
     [first, second] = plan(recipe(tmp_path), on(80 * GIB))
     best, worst = first.planned.hours(on(GIB), first.planned.tokens or 0) or (0, 0)
-    assert worst == pytest.approx(2 * best)
-    assert best == pytest.approx(51_200 * first.planned.work.flops / 1e12 / 0.5 / 3600)
+    assert worst == pytest.approx(0.7 / 0.25 * best)
+    assert best == pytest.approx(51_200 * first.planned.work.flops / 1e12 / 0.7 / 3600)
     network = structure(config("llama"), "small", torch.float32)
     parameters = sum(p.numel() for p in network.parameters()) - 1000 * 128  # the embedding is no product
     assert first.planned.work.flops == pytest.approx(6 * parameters, rel=0.2)

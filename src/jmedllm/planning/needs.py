@@ -11,8 +11,8 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.planning.hours import Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
-from jmedllm.planning.shape import Shape, shape_of, structure
-from jmedllm.planning.tracing import Step, state_bytes, trace_step
+from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
+from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
 from jmedllm.planning.ways import has_embedding_on_host, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft
@@ -35,6 +35,9 @@ WITHOUT_CUDA = GIB // 2
 
 CUDA = "CUDA and its allocator (assumed)"
 PYTHON = "Python and its libraries (assumed)"
+
+FEW = 2
+"""Layers of a model that is traced in the place of a deeper one, and of one with twice as many."""
 
 STREAMED = 3
 """Layers that are on the GPU at once where their weights wait in host memory."""
@@ -215,9 +218,11 @@ def _plain(settings: Optimization, values: dict[str, Any]) -> str:
     return Optimization.model_validate({"micro_batch": settings.micro_batch} | whole).model_dump_json()
 
 
-def _network(base: Base, adapter: str | None, settings: Optimization) -> Any:
+def _network(base: Base, adapter: str | None, settings: Optimization, layers: int) -> Any:
+    """The network as it is trained, on "meta", with its first layers alone."""
     dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
     network = structure(json.loads(base.config), base.name, dtype)
+    keep_layers(network, layers)
     if adapter is None:
         return network
     with torch.device("meta"):
@@ -228,13 +233,27 @@ def _network(base: Base, adapter: str | None, settings: Optimization) -> Any:
 @cache
 def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> Step:
     wanted = Optimization.model_validate_json(settings)
-    return trace_step(_network(base, adapter, wanted), wanted, base.precision, block_size)
+
+    def traced(layers: int) -> Step:
+        return trace_step(_network(base, adapter, wanted, layers), wanted, base.precision, block_size)
+
+    few, *twice = map(traced, _depths(base))
+    return extrapolate(few, twice[0], shape_of_base(base).layers / FEW) if twice else few
 
 
 @cache
 def _state(base: Base, adapter: str | None, settings: str) -> int:
     wanted = Optimization.model_validate_json(settings)
-    return state_bytes(_network(base, adapter, wanted), wanted)
+    few, *twice = (state_bytes(_network(base, adapter, wanted, layers), wanted) for layers in _depths(base))
+    return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
+
+
+def _depths(base: Base) -> tuple[int, ...]:
+    """How many layers to look at: a few and twice as many, or all where that is no more or they differ in size."""
+    shape = shape_of_base(base)
+    if shape.layers <= 2 * FEW or shape.in_layers != shape.layers * shape.largest_layer:
+        return (shape.layers,)
+    return FEW, 2 * FEW
 
 
 def _on_gpu(

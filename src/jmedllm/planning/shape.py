@@ -90,6 +90,11 @@ def shape_of(network: Any) -> Shape:
     )
 
 
+def keep_layers(network: Any, count: int) -> None:
+    """Leave the first decoder layers of a causal model alone in it."""
+    del max((m for m in network.modules() if isinstance(m, torch.nn.ModuleList)), key=len)[count:]
+
+
 def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
     """What the config.json of a base holds: of a directory or the local cache, else of a base that recipes name.
 

@@ -21,7 +21,7 @@ SMALLEST_SHOWN = GIB // 20
 _UNITS = (("hours", 1.0), ("minutes", 1 / 60), ("seconds", 1 / 3600))
 
 FOOTNOTE = (
-    "Sizes are counted on the recipe's own step, run without contents; hours take a quarter to a half of the "
+    "Sizes are counted on the recipe's own step, run without contents; hours take a quarter to 0.7 of the "
     "GPU's rated speed, and assumed speeds of link and host. Nothing has been measured on a GPU yet: docs/plan.md."
 )
 
@@ -116,7 +116,8 @@ def _sittings(planned: ExamPlan, machine: Machine) -> str:
     if guessed := [paper.name for paper in counted if not paper.is_there]:
         told.append(f"{', '.join(guessed)} not on disk: lengths assumed")
     told.append(f"{planned.read:,} tokens read, at most {planned.written:,} written")
-    return f"{'; '.join(told)}; {_hours(planned.hours(machine), machine)}"
+    beside = ", loading not counted" if planned.hours(machine) else ""
+    return f"{'; '.join(told)}; {_hours(planned.hours(machine), machine)}{beside}"
 
 
 def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:

@@ -6,7 +6,7 @@ adapter is counted as the training loop would make it.
 
 import weakref
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -34,7 +34,9 @@ class Step:
         numbers: of these, counted as parameters.
         held: what waits between the forward and the backward pass, the head's gradient included.
         inputs: of that, the inputs of the decoder layers, where these are computed again.
-        working: the most that lies beside all of the above, gradients and optimiser; what is held is in it.
+        forward: the most that lies beside weights, gradients and optimiser until the loss is known, what is held
+            included.
+        backward: the same from then on.
     """
 
     frozen: int
@@ -42,7 +44,13 @@ class Step:
     numbers: int
     held: int
     inputs: int
-    working: int
+    forward: int
+    backward: int
+
+    @property
+    def working(self) -> int:
+        """The most that lies beside weights, gradients and optimiser at any time."""
+        return max(self.forward, self.backward)
 
 
 def state_bytes(network: Any, settings: Optimization) -> int:
@@ -104,7 +112,8 @@ def measure_step(network: Any, settings: Optimization, precision: Precision, blo
             rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
             loss = chunked_loss(head, rows, ids[:, 1:].reshape(-1))
             del hidden, rows
-        held = live.now - before
+        held, forward = live.now - before, live.peak - before
+        live.begin()
         loss.backward()
         del loss
         if settings.offload == "none":
@@ -116,7 +125,8 @@ def measure_step(network: Any, settings: Optimization, precision: Precision, blo
         numbers=sum(p.numel() for p in trained),
         held=held,
         inputs=0 if settings.activations == "none" else inputs,
-        working=live.peak - before,
+        forward=forward,
+        backward=live.peak - before,
     )
 
 
@@ -139,9 +149,21 @@ def _drop(part: Part) -> None:
 
 @torch.no_grad()
 def _step(part: Part) -> None:
-    """What a step holds for a moment; its rule of AdamW works in place."""
-    part.keeping.write(part.weight, part.keeping.read(part.weight, part.state))
+    """What a step holds for a moment: values in float32, and what they are rounded to; AdamW works in place."""
+    values = part.keeping.read(part.weight, part.state)
+    if values is not part.weight and all(values is not kept for kept in part.state.values()):
+        torch.empty_like(part.weight)
     part.weight.grad = None
+
+
+def extrapolate(few: Step, twice: Step, times: float) -> Step:
+    """A step of a model with `times` as many layers as the first of two, the second of which has twice as many.
+
+    All layers being of one size, each figure grows by the same with each layer. What is at work does so before the
+    loss is known and behind it, at one pace each: autocast keeps its copies of weights only until then.
+    """
+    pairs = zip(astuple(few), astuple(twice), strict=True)
+    return Step(*(round(one + (other - one) * (times - 1)) for one, other in pairs))
 
 
 def _give_sizes(network: Any, mode: FakeTensorMode) -> None:
