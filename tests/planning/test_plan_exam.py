@@ -11,6 +11,7 @@ import yaml
 from conftest import own_exam
 from jmedllm.planning.exam import ASSUMED, CHARACTERS, plan_exam
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
+from jmedllm.planning.needs import NF4
 from jmedllm.planning.plan import base_of
 from jmedllm.recipe import Recipe, load_recipe
 
@@ -35,22 +36,40 @@ def planned(wanted: Recipe, machine: Machine = MACHINE) -> Any:
     return found
 
 
+def size(found: Any, name: str) -> int:
+    [part] = [part for part in found.parts if part.name == name]
+    return int(part.gpu)
+
+
 def test_weights_are_those_that_the_stage_loads() -> None:
     found = planned(recipe())
-    assert {part.name: part.gpu for part in found.planned.parts}["weights, bfloat16"] == 2 * QWEN2
-    assert found.planned.fits(MACHINE) and found.in_4_bits is None
+    assert size(found.planned, "weights, bfloat16") == 2 * QWEN2
+    assert found.planned.fits(MACHINE)
     whole = planned(recipe().model_copy(update={"precision": "float32"}))
-    assert {part.name: part.gpu for part in whole.planned.parts}["weights, float32"] == 4 * QWEN2
+    assert size(whole.planned, "weights, float32") == 4 * QWEN2
     assert not whole.planned.fits(MACHINE) and whole.planned.hours(MACHINE) is None
     small = replace(MACHINE, gpu=Gpu("small", found.least.gpu))
     assert found.least.fits(small) and not found.least.fits(replace(small, gpu=Gpu("less", found.least.gpu - 1)))
 
 
-def test_a_recipe_in_4_bits_is_planned_as_the_run_sits_it_and_as_it_could_be() -> None:
+def test_a_model_in_4_bits_has_its_adapter_beside_it() -> None:
     wanted = load_recipe(Path(__file__).parents[2] / "recipes" / "jmedlora-70b.yaml")
-    found = planned(wanted, replace(MACHINE, gpu=Gpu("toy", 48 * GIB, None)))
-    assert found.planned.gpu > 128 * GIB, "the merged model is sat unquantised"
-    assert found.in_4_bits is not None and found.in_4_bits.gpu < 48 * GIB
+    assert wanted.exam and wanted.mpeft
+    machine = replace(MACHINE, gpu=Gpu("toy", 48 * GIB, None))
+    whole = planned(
+        wanted.model_copy(update={"exam": wanted.exam.model_copy(update={"quantization": "none"})}), machine
+    )
+    assert whole.planned.gpu > 128 * GIB and not whole.planned.fits(machine)
+    packed = planned(
+        wanted.model_copy(update={"exam": wanted.exam.model_copy(update={"quantization": "nf4"})}), machine
+    )
+    assert packed.in_4_bits is None and packed.planned == whole.in_4_bits and packed.planned.fits(machine)
+    linear = 80 * (2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 28672 * 8192)
+    rest = 2 * 32000 * 8192 + (2 * 80 + 1) * 8192
+    assert size(packed.planned, "weights, 4 bits") == pytest.approx(2 * rest + NF4 * linear, rel=1e-6)
+    sides = 2 * 2 * 8192 + 2 * (1024 + 8192) + 3 * (28672 + 8192)
+    assert size(packed.planned, "adapter") == 4 * 64 * 80 * sides
+    assert packed.least.gpu == whole.least.gpu < packed.planned.gpu
 
 
 def test_passes_and_answers_take_what_the_exam_would() -> None:

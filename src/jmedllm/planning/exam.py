@@ -20,7 +20,18 @@ from jmedllm.models.local import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.planning.hours import MEMORY_REACHED, REACHED, Hours, reading_flops
 from jmedllm.planning.machine import Machine
-from jmedllm.planning.needs import CONTEXT, CUDA, LIBRARIES, NF4, PYTHON, WITHOUT_CUDA, Base, Needs, Part
+from jmedllm.planning.needs import (
+    CONTEXT,
+    CUDA,
+    LIBRARIES,
+    NF4,
+    PYTHON,
+    WITHOUT_CUDA,
+    Base,
+    Needs,
+    Part,
+    adapter_numbers,
+)
 from jmedllm.planning.shape import Shape, shape_of, structure
 from jmedllm.recipe import Recipe
 
@@ -103,11 +114,11 @@ class ExamPlan(Needs):
 
 @dataclass(frozen=True, slots=True)
 class ExamAdvice:
-    """The exam as `jmedllm run` sits it.
+    """The exam as the recipe has it.
 
     Attributes:
-        in_4_bits: as `jmedllm exam --adapter` sits it, where the adapter was trained on a base in 4 bits.
-        least: what the smallest machine has that it fits; as `planned`, with one item at a time.
+        in_4_bits: with `quantization: nf4`; None where the recipe has that.
+        least: of these, what the smallest machine takes; one item at a time.
     """
 
     planned: ExamPlan
@@ -118,8 +129,8 @@ class ExamAdvice:
 def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None:
     """Plan the exam of a recipe; None where it has none.
 
-    The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of the same
-    shape, none of them in 4 bits.
+    The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape; in
+    4 bits the adapter lies beside its base.
 
     Raises:
         InputError: the prompt pack or a benchmark is wrong.
@@ -130,24 +141,34 @@ def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None
     shape, token = shape_of(network), token_bytes(network.config, base.dtype)
     sat = tuple(_papers(recipe))
     whole = base.dtype.itemsize * shape.total
-    packed = whole - int(shape.linear * (base.dtype.itemsize - NF4))
-    is_quantized = bool(recipe.mpeft and recipe.mpeft.adapter.quantization == "nf4")
-    named = f"weights, {base.precision.name}"
+    packed = [Part("weights, 4 bits", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
+    if recipe.mpeft and "mpeft" in recipe.exam.models:
+        packed.append(Part("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
+    ways = (
+        [packed]
+        if recipe.exam.quantization == "nf4"
+        else [[Part(f"weights, {base.precision.name}", whole)], packed]
+    )
+    first, *other = (_plan(recipe, machine, shape, token, sat, weights) for weights in ways)
     return ExamAdvice(
-        _plan(recipe, machine, shape, token, sat, Part(named, whole)),
-        _plan(recipe, machine, shape, token, sat, Part("weights, 4 bits", packed)) if is_quantized else None,
-        Needs(tuple(_least(machine, token, sat, recipe, Part(named, whole)))),
+        first, other[0] if other else None, Needs(tuple(_least(machine, token, sat, recipe, packed)))
     )
 
 
 def _plan(
-    recipe: Recipe, machine: Machine, shape: Shape, token: TokenBytes, sat: tuple[PaperPlan, ...], weights: Part
+    recipe: Recipe,
+    machine: Machine,
+    shape: Shape,
+    token: TokenBytes,
+    sat: tuple[PaperPlan, ...],
+    weights: Sequence[Part],
 ) -> ExamPlan:
     """As `models.local` divides the memory that the weights leave free."""
     assert recipe.exam is not None
     kind = "cpu" if machine.is_shared else "cuda"
     longest = _longest(sat, recipe)
-    free = machine.gpu.memory - weights.gpu - (0 if machine.is_shared else CONTEXT)
+    held = sum(part.gpu for part in weights)
+    free = machine.gpu.memory - held - (0 if machine.is_shared else CONTEXT)
     tokens = min(free // 2 // token.reading, TOKENS_PER_FORWARD[kind])
     at_once = min(free // 8 // (longest * token.keeping), recipe.exam.batch or COMPLETIONS_AT_ONCE[kind])
     parts = tuple(_least(machine, token, sat, recipe, weights))
@@ -165,16 +186,16 @@ def _plan(
         recipe.exam.max_new_tokens,
         max(0, at_once) if tokens >= longest else 0,
         reading_flops(shape, longest),
-        weights.gpu + max(0, at_once) * longest * token.keeping,
+        held + max(0, at_once) * longest * token.keeping,
     )
 
 
 def _least(
-    machine: Machine, token: TokenBytes, sat: Sequence[PaperPlan], recipe: Recipe, weights: Part
+    machine: Machine, token: TokenBytes, sat: Sequence[PaperPlan], recipe: Recipe, weights: Sequence[Part]
 ) -> Iterator[Part]:
     """With one item at a time: below that the exam does not go."""
     longest = _longest(sat, recipe)
-    yield weights
+    yield from weights
     yield Part("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
     if machine.is_shared:
         yield Part(PYTHON, host=WITHOUT_CUDA * machine.gpus)

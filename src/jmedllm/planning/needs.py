@@ -248,6 +248,19 @@ def _state(base: Base, adapter: str | None, settings: str) -> int:
     return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
 
 
+def adapter_numbers(base: Base, adapter: Adapter) -> int:
+    """Parameters of an adapter."""
+    return _numbers(base, _key(adapter))
+
+
+@cache
+def _numbers(base: Base, adapter: str | None) -> int:
+    plain = Optimization(steps=1, learning_rate=1.0)
+    networks = (_network(base, adapter, plain, layers) for layers in _depths(base))
+    few, *twice = (sum(int(p.numel()) for p in each.parameters() if p.requires_grad) for each in networks)
+    return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
+
+
 def _depths(base: Base) -> tuple[int, ...]:
     """How many layers to look at: a few and twice as many, or all where that is no more or they differ in size."""
     shape = shape_of_base(base)

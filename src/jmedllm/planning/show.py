@@ -69,16 +69,16 @@ def _print_changes(changes: Way, console: Console) -> None:
 
 
 def _print_exam(exam: ExamAdvice, machine: Machine, console: Console) -> None:
-    shown, title = exam.planned, "exam, one model at a time"
+    shown = exam.planned
     if not shown.fits(machine):
-        console.print(Text(f"exam does not fit: needs {_sizes(shown, machine)}", style="red"))
-        if exam.in_4_bits:
-            console.print("It sits the merged model unquantised. With run --until mpeft, then exam --adapter:")
-            shown, title = exam.in_4_bits, "exam, in 4 bits"
-    if shown.fits(machine) or exam.in_4_bits:
-        _print_needs(title, shown, machine, console)
+        console.print(Text(f"exam as written does not fit: needs {_sizes(shown, machine)}", style="red"))
+        if exam.in_4_bits and exam.in_4_bits.fits(machine):
+            console.print("It fits with this line in section exam:")
+            console.print(Text("  quantization: nf4  # models rounded to 4 bits, mpeft as it was trained"))
+            shown = exam.in_4_bits
+    _print_needs("exam, one model at a time", shown, machine, console)
     console.print(Text(_sittings(shown, machine), style="dim"))
-    console.print(Text(f"smallest machine: {_sizes(exam.least, machine)}", style="dim"))
+    console.print(Text(f"smallest machine: {_sizes(exam.least, machine)} (quantization: nf4)", style="dim"))
 
 
 def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
@@ -198,5 +198,5 @@ def _exam_values(exam: ExamAdvice, machine: Machine) -> dict[str, Any]:
             "tokens_written_at_most": planned.written,
             "hours": planned.hours(machine),
         }
-        for name, planned in (("as_run", exam.planned), ("in_4_bits", exam.in_4_bits))
+        for name, planned in (("as_written", exam.planned), ("in_4_bits", exam.in_4_bits))
     } | {"smallest": {"gpu": exam.least.gpu, "host": exam.least.host}}
