@@ -58,7 +58,8 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
         asked = hash_text(to_json([stage.settings.model_dump(), stage.block_size]))
         if choices.get(stage.name, {}).get("asked") != asked:
             choices[stage.name] = _choose(stage, base, machine, precision) | {"asked": asked}
-        tell(_in_words(stage.name, choices[stage.name]))
+        if is_first():
+            tell(_in_words(stage.name, choices[stage.name]))
         chosen[stage.name] = type(stage.settings).model_validate(choices[stage.name]["settings"])
     if is_first():
         write_atomic(folder / NAME, to_json(choices, indent=2) + "\n")

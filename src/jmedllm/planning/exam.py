@@ -129,8 +129,8 @@ class ExamAdvice:
 def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None:
     """Plan the exam of a recipe; None where it has none.
 
-    The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape; in
-    4 bits the adapter lies beside its base.
+    The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape.
+    In 4 bits the adapter lies beside its base.
 
     Raises:
         InputError: the prompt pack or a benchmark is wrong.
