@@ -3,7 +3,7 @@
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.planning.machine import GIB, read_gpu, read_gpus, read_size
+from jmedllm.planning.machine import GIB, Rates, read_gpu, read_gpus, read_size
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,17 @@ def test_a_gpu_is_known_however_it_is_written(text: str) -> None:
 def test_a_gpu_may_be_given_by_its_memory() -> None:
     gpu = read_gpu("24GiB")
     assert (gpu.name, gpu.memory, gpu.rates) == ("a GPU of 24 GiB", 24 * GIB, None)
+
+
+def test_the_rates_of_an_unknown_gpu_may_be_given_too() -> None:
+    gpu, count = read_gpus("2x24GiB,165,1008,32")
+    assert (gpu.memory, gpu.rates, count) == (24 * GIB, Rates(165e12, 1008e9, 32e9), 2)
+
+
+@pytest.mark.parametrize("text", ["24GiB,165", "24GiB,165,1008,fast", "24GiB,165,1008,0", "24GiB,1,2,3,4"])
+def test_rates_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="behind the memory give three numbers or none"):
+        read_gpu(text)
 
 
 @pytest.mark.parametrize(

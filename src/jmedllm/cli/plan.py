@@ -12,7 +12,10 @@ from jmedllm.errors import InputError
 
 def plan(
     recipe: RecipeFile,
-    gpu: Annotated[str | None, typer.Option(help="A GPU by name or memory: rtx4090, 24GiB.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="A GPU by name or numbers: rtx4090, 24GiB, or 24GiB,165,1008,32 with its rates."),
+    ] = None,
     gpus: Annotated[str | None, typer.Option(help="Several in each node: 8xh100, 2x24GiB.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     ram: Annotated[str | None, typer.Option(help="Host memory of each machine [that of this one].")] = None,

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -101,19 +102,35 @@ def read_size(text: str, what: str) -> int:
 
 
 def read_gpu(text: str, what: str = "--gpu") -> Gpu:
-    """A known GPU by its name, in any case and with or without signs, or any by its memory.
+    """A known GPU by its name, in any case and with or without signs, or any by its memory. To that its rates may
+    be added, dense bfloat16 TFLOP/s, GB/s of its memory and GB/s of its link: "24GiB,165,1008,32".
 
     Raises:
-        InputError: the name is not known; the nearest are named.
+        InputError: the name is not known; the nearest are named. Or a number is missing or is none.
     """
     if text.strip()[:1].isdigit():
-        memory = read_size(text, what)
-        return Gpu(f"a GPU of {memory / GIB:g} GiB", memory)
+        size, *rates = text.split(",")
+        memory = read_size(size, what)
+        return Gpu(f"a GPU of {memory / GIB:g} GiB", memory, _rates(rates, text, what) if rates else None)
     known = _known()
     name = next((each for each in known if _plain(each) == _plain(text)), None)
     if name is None:
         raise unknown(f"GPU in {what}", text, known)
     return known[name]
+
+
+def _rates(given: Sequence[str], text: str, what: str) -> Rates:
+    try:
+        flops, bandwidth, link = (float(each) for each in given)
+        is_sound = min(flops, bandwidth, link) > 0
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise InputError(
+            f"{what} {text!r}: behind the memory give three numbers or none: TFLOP/s, GB/s of its memory and GB/s "
+            "of its link, as in 24GiB,165,1008,32"
+        )
+    return Rates(flops * 1e12, bandwidth * 1e9, link * 1e9)
 
 
 def read_gpus(text: str) -> tuple[Gpu, int]:

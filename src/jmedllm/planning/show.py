@@ -122,7 +122,7 @@ def _sittings(planned: ExamPlan, machine: Machine) -> str:
 
 def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
     if machine.gpu.rates is None:
-        return f"hours: not known for {machine.gpu.name}, name a GPU"
+        return f"hours: not known for {machine.gpu.name}, name a GPU or give its rates"
     if hours is None:
         return "hours: none, it does not fit"
     unit, size = next((each for each in _UNITS if hours[1] >= each[1]), _UNITS[-1])

@@ -41,7 +41,7 @@ STOCHASTIC = Change(
     {"weight_format": "bfloat16-stochastic"},
 )
 MASTER = Change(
-    "weight_format: bfloat16-master", "nothing: steps stay in float32", {"weight_format": "bfloat16-master"}
+    "weight_format: bfloat16-master", "no precision: steps stay in float32", {"weight_format": "bfloat16-master"}
 )
 OPTIMIZER_AWAY = Change("offload: optimizer", "gradients pass the link; the CPU steps", {"offload": "optimizer"})
 WEIGHTS_AWAY = Change("offload: weights", "weights pass the link too, twice a pass", {"offload": "weights"})

@@ -65,8 +65,8 @@ class _ChunkedLoss(torch.autograd.Function):
                 loss = _loss_of(head, part, wanted)
                 first, *others = torch.autograd.grad(loss, [part, *trained])
             of_rows.append(first)
-            for added, other in zip(of_trained, others, strict=True):
-                added += other
+            for added in of_trained:
+                added += others.pop(0)  # gone before the next chunk's are made: they are as large as the head
             total += loss.detach()
         ctx.save_for_backward(torch.cat(of_rows), *of_trained)
         return total
