@@ -7,7 +7,7 @@ times the largest magnitude of its block of 256.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -48,11 +48,11 @@ class Rule:
     step: Callable[[torch.Tensor, torch.Tensor, State, Pace], None]
 
 
-def _start(weight: torch.Tensor) -> State:
+def _start(weight: torch.Tensor, dtype: torch.dtype = torch.float32) -> State:
     return {
         "step": torch.zeros((), device=weight.device),
-        "exp_avg": torch.zeros_like(weight, dtype=torch.float32),
-        "exp_avg_sq": torch.zeros_like(weight, dtype=torch.float32),
+        "exp_avg": torch.zeros_like(weight, dtype=dtype),
+        "exp_avg_sq": torch.zeros_like(weight, dtype=dtype),
     }
 
 
@@ -73,14 +73,6 @@ def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace
         eps=EPSILON,
         maximize=False,
     )
-
-
-def _start_bf16(weight: torch.Tensor) -> State:
-    return {
-        "step": torch.zeros((), device=weight.device),
-        "exp_avg": torch.zeros_like(weight, dtype=torch.bfloat16),
-        "exp_avg_sq": torch.zeros_like(weight, dtype=torch.bfloat16),
-    }
 
 
 def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
@@ -148,5 +140,5 @@ def _levels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 IN_32_BITS = Rule(_start, _step)
-IN_16_BITS = Rule(_start_bf16, _step_bf16)
+IN_16_BITS = Rule(partial(_start, dtype=torch.bfloat16), _step_bf16)
 IN_8_BITS = Rule(_start_8bit, _step_8bit)
