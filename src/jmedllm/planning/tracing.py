@@ -5,7 +5,6 @@ adapter is counted as the training loop would make it.
 """
 
 import weakref
-from collections import Counter
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import autocast
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build, parts_of
+from jmedllm.training.optimizer import build, choose_gradient_formats, parts_of
 from jmedllm.training.stepping import Part
 
 
@@ -92,8 +91,7 @@ def measure_step(network: Any, settings: Optimization, precision: Precision, blo
         weights = live.now
         trained = [p for p in parameters if p.requires_grad]
         parts = build(network, _at_home(settings), torch.device("cpu")).parts.values()
-        if settings.offload != "none":
-            _send_as_computed(network)
+        choose_gradient_formats(network, settings)
         for part in parts:
             # What stays of a gradient is counted by its size; here it goes as soon as it is there.
             use = _step if settings.step_in_backward else _drop
@@ -133,14 +131,6 @@ def measure_step(network: Any, settings: Optimization, precision: Precision, blo
 def _at_home(settings: Optimization) -> Optimization:
     """The settings of an optimiser that has all that it keeps beside the weights, and no hooks."""
     return settings.model_copy(update={"offload": "none", "step_in_backward": False})
-
-
-def _send_as_computed(network: Any) -> None:
-    """Let gradients that leave for the host have the formats that `optimizer.build` gives them."""
-    uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
-    for parameter in network.parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32 and uses[id(parameter)] == 1:
-            parameter.grad_dtype = None
 
 
 def _drop(part: Part) -> None:

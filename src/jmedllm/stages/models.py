@@ -55,7 +55,6 @@ _UNSHAPING = {
     "micro_batch",
     "activations",
     "offload",
-    "step_in_backward",
     "embedding",
     "tensorboard",
 }

@@ -44,8 +44,8 @@ class OnHost(Optimizer):
             if is_first:
                 into.copy_(values)
                 return
-            for part, added in in_parts(into, values):
-                part.add_(added.float())  # torch adds two formats in five times the time
+            for sums, added in in_parts(into, values):
+                sums.add_(added.float())  # torch adds two formats in five times the time
 
         self._ring.down(made, arrived)
 
@@ -64,6 +64,11 @@ class OnHost(Optimizer):
         """See `Optimizer.step`; the next forward pass waits for the weights that are still on their way."""
         super().step()
         self._ring.wait()
+
+    def close(self) -> None:
+        """See `Optimizer.close`; frees the slots too."""
+        super().close()
+        self._ring.close()
 
     def zero_grad(self) -> None:
         """Drop all gradients, those on their way too; the room for them stays."""

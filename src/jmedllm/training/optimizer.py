@@ -29,16 +29,23 @@ def build(network: Any, settings: Optimization, device: torch.device) -> Optimiz
         device: where the network computes.
     """
     parts = parts_of(network, settings)
-    uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
-    for part in parts.values():
-        if part.weight.dtype != torch.float32:
-            # Micro-batches that add up in bfloat16 lose what is small. Those that add up on the host leave as
-            # they were computed, where only one use of a weight contributes.
-            is_sent = settings.offload != "none" and uses[id(part.weight)] == 1
-            part.weight.grad_dtype = None if is_sent else torch.float32
+    choose_gradient_formats(network, settings)
     if settings.offload != "none":
         return OnHost(parts, settings.betas, Ring(device))
     return (StepInBackward if settings.step_in_backward else Optimizer)(parts, settings.betas)
+
+
+def choose_gradient_formats(network: Any, settings: Optimization) -> None:
+    """Let gradients of bfloat16 weights come in float32, or as they are computed where they leave for the host.
+
+    Micro-batches that add up in bfloat16 lose what is small; those that leave add up on the host. Of a weight that
+    is used twice both contributions meet before they leave.
+    """
+    uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
+    for parameter in network.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            leaves = settings.offload != "none" and uses[id(parameter)] == 1
+            parameter.grad_dtype = None if leaves else torch.float32
 
 
 def parts_of(network: Any, settings: Optimization) -> dict[str, Part]:

@@ -67,6 +67,12 @@ class Ring:
         if self._is_cuda:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
+    def close(self) -> None:
+        """Free slots and thread; nothing passes afterwards."""
+        self.wait()
+        self._thread.shutdown()
+        self._free = SimpleQueue()
+
     def _parts(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Where each part begins, the part, a free slot, and as much of the slot in the part's format."""
         numbers = SLOT // flat.element_size()

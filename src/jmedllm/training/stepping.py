@@ -80,9 +80,10 @@ class Optimizer:
         self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
 
     def close(self) -> None:
-        """Let go of the network, which would keep moments and copies alive; no step comes after."""
+        """Free moments, copies and gradients, whoever still holds network or optimiser; no step comes after."""
         for hook in self._hooks:
             hook.remove()
+        self.parts = {}
 
     def _pace(self, part: Part) -> Pace:
         assert self._rate is not None, "begin comes first"

@@ -84,6 +84,8 @@ class _Layers:
 
     def begin(self) -> None:
         """Fetch all layers anew: since the last pass, their weights may have changed."""
+        if self._is_cuda:  # what is under way must arrive before its room is given away
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._fetched.clear()
         self._in_use = None
 
