@@ -75,6 +75,34 @@ def test_too_little_memory_is_one_line_before_step_1(tmp_path: Path, call: int, 
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        (
+            "_measured_step",
+            {},
+            "memory runs out on step 1; lower micro_batch: the run goes on from its last checkpoint",
+        ),
+        ("build", {}, "memory runs out on what the optimizer keeps; `jmedllm plan` says what fits"),
+        (
+            "stream_layers",
+            {"offload": "weights", "weight_format": "bfloat16-master", "activations": "recompute"},
+            "memory runs out on the layers' weights in pinned host memory; `jmedllm plan` says what fits",
+        ),
+    ],
+)
+def test_too_little_memory_for_what_is_kept_is_one_line(
+    name: str, changes: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OOM
+
+    monkeypatch.setattr(f"jmedllm.training.loop.{name}", fail)
+    with pytest.raises(InputError) as error:
+        fit(tmp_path, tiny(), **changes)
+    assert str(error.value) == told
+
+
 def test_another_failure_keeps_its_traceback(tmp_path: Path) -> None:
     network = tiny()
     split(network)[0].register_forward_pre_hook(fails(4, RuntimeError("shapes do not fit")))

@@ -47,7 +47,7 @@ def try_longest_batch(network: Any, blocks: Blocks, micro_batch: int, precision:
     """
     rows = np.sort(np.argsort(-blocks.trained.sum(axis=1), kind="stable")[:micro_batch])
     devices = [precision.device] if precision.device.type == "cuda" else []
-    told = _in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens")
+    told = in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
     with told, torch.random.fork_rng(devices), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch).backward()
@@ -60,23 +60,28 @@ def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch: int, precisi
         InputError: memory runs out.
     """
     rows = np.arange(min(micro_batch, len(blocks)))
-    told = _in_memory(f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens")
+    told = in_memory(f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
     with told, evaluating(network), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch)
 
 
+_LARGEST = "the largest of this stage; lower micro_batch or block_size, or set activations: recompute"
+
+
 @contextmanager
-def _in_memory(what: str) -> Iterator[None]:
+def in_memory(what: str) -> Iterator[None]:
+    """Say in one line that memory runs out on `what`, which ends with the mend.
+
+    Raises:
+        InputError: it does.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(
-            f"memory runs out on {what}, the largest of this stage; lower micro_batch or block_size, "
-            "or set activations: recompute"
-        ) from error
+        raise InputError(f"memory runs out on {what}") from error
 
 
 def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:

@@ -21,6 +21,7 @@ from jmedllm.training.best import keep_best, restore_best
 from jmedllm.training.distributed import draw_apart, is_finite, is_sharded, share_of_step
 from jmedllm.training.dryrun import (
     Footprint,
+    in_memory,
     require_disk,
     trained_bytes,
     try_checkpoint,
@@ -107,12 +108,14 @@ def train(
     if is_sharded(network):
         require_shardable(settings, exam=bool(evaluation and evaluation.quiz))
     if settings.offload == "weights":
-        stream_layers(network, precision.device)
+        with in_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
+            stream_layers(network, precision.device)
     with autocast(precision):
         require_trainable(network, precision.device)
     forget_peak_memory(precision.device)
     keep_less(network, settings.activations)
-    optimizer = build(network, settings, precision.device)
+    with in_memory("what the optimizer keeps; `jmedllm plan` says what fits"):
+        optimizer = build(network, settings, precision.device)
     torch.manual_seed(seed)
     resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, identity)
     start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
@@ -146,7 +149,10 @@ def train(
             if is_over:
                 break
             draw_apart(seed, step)
-            count, measured = _measured_step(network, optimizer, blocks, step, total, settings, precision, seed)
+            with in_memory(f"step {step + 1}; lower micro_batch: the run goes on from its last checkpoint"):
+                count, measured = _measured_step(
+                    network, optimizer, blocks, step, total, settings, precision, seed
+                )
             tokens += count
             elapsed = round(time.perf_counter() - began, 3)
             metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
