@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from jmedllm import processes
 from jmedllm.cli import main
 from jmedllm.errors import InputError
 from jmedllm.planning import auto
@@ -78,6 +79,44 @@ def test_the_first_way_that_fits_is_taken_told_and_kept(
     longer = wanted.model_copy(update={"mfpt": wanted.mfpt.model_copy(update={"steps": 3})})
     other, _ = fit(monkeypatch, gpu(80 * GIB), longer, tmp_path)
     assert other.mfpt == longer.mfpt, "other settings are chosen for anew"
+
+
+def test_settings_that_shape_nothing_are_no_reason_to_choose_anew(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = recipe(tiny_model)
+    first, _ = fit(monkeypatch, between(wanted, "activations: recompute"), wanted, tmp_path)
+    beside = {"checkpoint_every": 7, "tensorboard": True, "watch": {"every": 3}}
+    changed = Recipe.model_validate(wanted.model_dump() | {"mfpt": wanted.model_dump()["mfpt"] | beside})
+    again, _ = fit(monkeypatch, gpu(80 * GIB), changed, tmp_path)
+    assert first.mfpt and again.mfpt and again.mfpt.activations == "recompute"
+    assert changed.mfpt and again.mfpt == changed.mfpt.model_copy(update={"activations": "recompute"})
+
+
+def test_of_several_processes_the_first_chooses(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, sent = recipe(tiny_model), []
+    monkeypatch.setattr(processes, "send", sent.append)
+    first, _ = fit(monkeypatch, between(wanted, "activations: recompute"), wanted, tmp_path / "one")
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "receive", sent.pop)
+    other, told = fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path / "other")
+    assert other == first != wanted and told == [] and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("junk", ["3", "[]", '{"mfpt": 3}', '{"mfpt": {"asked": "x"}}', "settings"])
+def test_a_file_of_choices_that_is_none_is_told(
+    junk: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = recipe(tiny_model)
+    if junk == "settings":
+        fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
+        junk = (tmp_path / "memory.json").read_text(encoding="utf-8").replace('"adamw"', '"sgd"')
+    (tmp_path / "memory.json").write_text(junk, encoding="utf-8")
+    with pytest.raises(InputError, match=r"memory.json is no file of jmedllm's; remove it, or choose another"):
+        fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
 
 
 def test_stages_behind_the_last_one_are_not_chosen_for(

@@ -8,7 +8,7 @@ import typer
 from jmedllm.cli.options import Control, Device, Precision, RecipeFile
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
-from jmedllm.processes import is_first
+from jmedllm.processes import is_first, together
 
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
@@ -71,8 +71,9 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
     def tell(stage: str, what: str) -> None:
         typer.secho(f"{stage:<7} {what}", err=True, fg="green" if what.startswith("done") else None)
 
-    fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
-    carry_out(STEPS, Run(fitted, folder, precision, {}), until, tell)
+    with together():
+        fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
+        carry_out(STEPS, Run(fitted, folder, precision, {}), until, tell)
     if is_first() and until == "report" and loaded.exam:
         from jmedllm.report import collect
 

@@ -1,12 +1,13 @@
 """`memory: auto`: the first way of training that fits this machine, chosen once for a run and then kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
@@ -15,7 +16,7 @@ from jmedllm.planning.needs import CUDA, Base
 from jmedllm.planning.plan import Option, TrainingStage, base_of, options_of, stages_of
 from jmedllm.planning.ways import IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
-from jmedllm.processes import is_first
+from jmedllm.processes import as_first_sees, is_first
 from jmedllm.recipe import STAGES, Recipe, Stage
 from jmedllm.training.metrics import peak_memory
 from jmedllm.training.optimization import Optimization, require_possible
@@ -23,9 +24,34 @@ from jmedllm.training.optimization import Optimization, require_possible
 NAME = "memory.json"
 """In the run directory: what was chosen, by stage."""
 
-Choice = dict[str, Any]
-"""As JSON. asked: hash of the settings as written; settings: what is trained with; changes; machine; planned:
-bytes of tensors on each GPU, and of the host."""
+BESIDE = {"checkpoint_every", "watch", "tensorboard"}
+"""Settings that shape neither memory nor training: others of these are no reason to choose anew."""
+
+
+class Sizes(BaseModel, frozen=True, strict=True):
+    """Bytes of tensors on each GPU, and of the host."""
+
+    gpu: int
+    host: int
+
+
+class Choice(BaseModel, frozen=True, strict=True):
+    """What was chosen for a stage.
+
+    Attributes:
+        asked: hash of the settings as written.
+        settings: what is trained with.
+        changes: of the settings, as a recipe writes them.
+        machine: what it was chosen for, in words.
+        planned: what it needs there.
+    """
+
+    asked: str
+    settings: dict[str, Any]
+    changes: list[str]
+    machine: str
+    planned: Sizes
+
 
 Tell = Callable[[str], None]
 """Called with a line for the user."""
@@ -35,7 +61,7 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
     """The recipe with each training stage as it fits this machine, or as it is where it does not ask for that.
 
     What was chosen before for the same settings stays, on whatever machine the run goes on. Nothing is chosen that
-    changes the batch or the clipping.
+    changes the batch or the clipping. Of several processes, which must be together, the first chooses for all.
 
     Args:
         recipe: asks for it by `memory: auto`.
@@ -49,21 +75,12 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
     """
     if recipe.memory != "auto":
         return recipe
-    machine = this_machine(precision.device)
-    base = replace(base_of(recipe), dtype=precision.dtype)
-    choices, chosen = _read(folder), {}
-    for stage in stages_of(recipe):
-        if STAGES.index(stage.name) > STAGES.index(until):
-            continue
-        asked = hash_text(to_json([stage.settings.model_dump(), stage.block_size]))
-        if choices.get(stage.name, {}).get("asked") != asked:
-            choices[stage.name] = _choose(stage, base, machine, precision) | {"asked": asked}
-        if is_first():
-            tell(_in_words(stage.name, choices[stage.name]))
-        chosen[stage.name] = type(stage.settings).model_validate(choices[stage.name]["settings"])
+    stages = [each for each in stages_of(recipe) if STAGES.index(each.name) <= STAGES.index(until)]
+    choices = as_first_sees(lambda: _choices(recipe, stages, precision, folder))
     if is_first():
-        write_atomic(folder / NAME, to_json(choices, indent=2) + "\n")
-    return recipe.model_copy(update=chosen)
+        for stage in stages:
+            tell(_in_words(stage.name, choices[stage.name]))
+    return recipe.model_copy(update={stage.name: _as_chosen(stage, choices[stage.name]) for stage in stages})
 
 
 def memory_of(recipe: Recipe, folder: Path, stage: Stage, device: torch.device) -> dict[str, Any]:
@@ -76,16 +93,41 @@ def memory_of(recipe: Recipe, folder: Path, stage: Stage, device: torch.device) 
     choice = _read(folder)[stage]
     on_gpu = peak_memory(device) if device.type == "cuda" else 0
     measured = {"gpu": on_gpu, "host": peak_memory(torch.device("cpu"))}
-    return {"memory": {key: choice[key] for key in ("changes", "machine", "planned")} | {"measured": measured}}
+    return {"memory": choice.model_dump(include={"changes", "machine", "planned"}) | {"measured": measured}}
 
 
-def _choose(stage: TrainingStage, base: Base, machine: Machine, precision: Precision) -> Choice:
+def _choices(
+    recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path
+) -> dict[str, Choice]:
+    """What was chosen before where that still holds, else what is chosen now; written down."""
+    machine = this_machine(precision.device)
+    base = replace(base_of(recipe), dtype=precision.dtype)
+    choices = _read(folder)
+    for stage in stages:
+        asked = hash_text(to_json([stage.settings.model_dump(exclude=BESIDE), stage.block_size]))
+        if stage.name not in choices or choices[stage.name].asked != asked:
+            choices[stage.name] = _as_choice(_choose(stage, base, machine, precision), machine, asked)
+        try:
+            _as_chosen(stage, choices[stage.name])
+        except ValidationError as error:
+            raise _no_choices(folder) from error
+    written = {name: choice.model_dump() for name, choice in choices.items()}
+    write_atomic(folder / NAME, to_json(written, indent=2) + "\n")
+    return choices
+
+
+def _as_chosen(stage: TrainingStage, choice: Choice) -> Optimization:
+    beside = stage.settings.model_dump(mode="json", include=BESIDE)
+    return type(stage.settings).model_validate(choice.settings | beside)
+
+
+def _choose(stage: TrainingStage, base: Base, machine: Machine, precision: Precision) -> Option:
     dearer: list[Option] = []
     for option in options_of(stage, base, machine):
         if not _is_possible(option.settings, precision):
             continue
         if option.planned.fits(machine) and IN_BACKWARD not in option.changes:
-            return _as_choice(option, machine)
+            return option
         dearer.append(option)
     raise InputError(_nothing_fits(stage, dearer, machine))
 
@@ -99,18 +141,19 @@ def _is_possible(settings: Optimization, precision: Precision) -> bool:
     return not is_quantized(settings) or find_spec("bitsandbytes") is not None
 
 
-def _as_choice(option: Option, machine: Machine) -> Choice:
+def _as_choice(option: Option, machine: Machine, asked: str) -> Choice:
     planned = option.planned
     tensors = sum(part.gpu for part in planned.parts if part.name != CUDA)
-    sizes = {"gpu": tensors, "host": planned.host}
+    sizes = Sizes(gpu=tensors, host=planned.host)
     if machine.is_shared:
-        sizes = {"gpu": 0, "host": planned.gpu + planned.host}
-    return {
-        "settings": option.settings.model_dump(mode="json"),
-        "changes": [change.setting for change in option.changes],
-        "machine": f"{machine.gpu.name}, {gib(machine.gpu.memory)}; host {gib(machine.ram)}",
-        "planned": sizes,
-    }
+        sizes = Sizes(gpu=0, host=planned.gpu + planned.host)
+    return Choice(
+        asked=asked,
+        settings=option.settings.model_dump(mode="json"),
+        changes=[change.setting for change in option.changes],
+        machine=f"{machine.gpu.name}, {gib(machine.gpu.memory)}; host {gib(machine.ram)}",
+        planned=sizes,
+    )
 
 
 def _nothing_fits(stage: TrainingStage, options: list[Option], machine: Machine) -> str:
@@ -127,16 +170,20 @@ def _nothing_fits(stage: TrainingStage, options: list[Option], machine: Machine)
 
 
 def _in_words(stage: str, choice: Choice) -> str:
-    changes = ", ".join(choice["changes"]) or "as written"
-    planned = choice["planned"]
-    gpu = f"{gib(planned['gpu'])} on the GPU, " if planned["gpu"] else ""
-    sizes = f"{gpu}{gib(planned['host'])} on the host"
-    return f"{stage:<7} memory: {changes} ({sizes}, as planned for {choice['machine']})"
+    changes = ", ".join(choice.changes) or "as written"
+    gpu = f"{gib(choice.planned.gpu)} on the GPU, " if choice.planned.gpu else ""
+    sizes = f"{gpu}{gib(choice.planned.host)} on the host"
+    return f"{stage:<7} memory: {changes} ({sizes}, as planned for {choice.machine})"
 
 
 def _read(folder: Path) -> dict[str, Choice]:
     file = folder / NAME
-    found: dict[str, Choice] = read_json(file) if file.is_file() else {}
-    if not isinstance(found, dict) or not all("asked" in each for each in found.values()):
-        raise InputError(f"{file} is no file of jmedllm's; choose another --output")
-    return found
+    found = read_json(file) if file.is_file() else {}
+    try:
+        return TypeAdapter(dict[str, Choice]).validate_python(found)
+    except ValidationError as error:
+        raise _no_choices(folder) from error
+
+
+def _no_choices(folder: Path) -> InputError:
+    return InputError(f"{folder / NAME} is no file of jmedllm's; remove it, or choose another --output")
