@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.planning.machine import GIB
-from jmedllm.planning.needs import Base, require_host_memory
+from jmedllm.planning.machine import GIB, Gpu, Machine
+from jmedllm.planning.needs import Base, plan_stage, require_host_memory
 from jmedllm.planning.shape import config_of
 from jmedllm.training.optimization import Optimization
 
@@ -46,9 +46,24 @@ def settings(**changes: Any) -> Optimization:
     return Optimization.model_validate({"steps": 1, "learning_rate": 1e-5} | AWAY | changes)
 
 
+def host(ram: int, *, is_shared: bool = False) -> Machine:
+    return Machine(Gpu("toy", 24 * GIB), 1, 1, ram, is_shared=is_shared)
+
+
 def test_a_host_that_is_large_enough_is_taken() -> None:
-    require_host_memory(settings(), base(), 128 * GIB)
-    require_host_memory(settings(offload="none", weight_format="float32"), base(), GIB)
+    require_host_memory(settings(), 128, base(), host(128 * GIB))
+    require_host_memory(settings(offload="none", weight_format="float32"), 128, base(), host(GIB))
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("activations", ["recompute", "offload"])
+def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_shared: bool) -> None:
+    wanted = settings(activations=activations, optimizer="adamw-8bit")
+    planned = plan_stage("mfpt", wanted, 128, base(), host(0, is_shared=is_shared))
+    size = planned.host + is_shared * planned.gpu
+    require_host_memory(wanted, 128, base(), host(size, is_shared=is_shared))
+    with pytest.raises(InputError, match=r"Python and its libraries \(assumed\)"):
+        require_host_memory(wanted, 128, base(), host(size - 1, is_shared=is_shared))
 
 
 @pytest.mark.parametrize(
@@ -57,11 +72,12 @@ def test_a_host_that_is_large_enough_is_taken() -> None:
         (
             {},
             100,
-            "offload: optimizer needs 114.0 GiB of host memory (weights, float32 28.4 GiB, gradients, float32 "
-            "28.4 GiB, moments, adamw 56.7 GiB, gradients on their way 0.5 GiB), this machine has 100.0 GiB; set "
-            "optimizer: adamw-bf16 (85.6 GiB) or take a machine with more",
+            "offload: optimizer needs 116.0 GiB of host memory (gradients on their way 0.5 GiB, weights, float32 "
+            "28.4 GiB, gradients, float32 28.4 GiB, moments, adamw 56.7 GiB, Python and its libraries (assumed) "
+            "2.0 GiB), this machine has 100.0 GiB; set optimizer: adamw-bf16 (87.6 GiB) or take a machine with "
+            "more",
         ),
-        ({}, 80, "set optimizer: adamw-8bit (74.7 GiB) or take a machine with more"),
+        ({}, 80, "set optimizer: adamw-8bit (76.7 GiB) or take a machine with more"),
         ({"offload": "weights"}, 64, "this machine has 64.0 GiB; take a machine with more"),
         ({"optimizer": "adamw-8bit"}, 64, "this machine has 64.0 GiB; take a machine with more"),
     ],
@@ -69,5 +85,5 @@ def test_a_host_that_is_large_enough_is_taken() -> None:
 )
 def test_too_small_a_host_is_told_with_numbers_and_the_mend(changes: dict[str, Any], ram: int, told: str) -> None:
     with pytest.raises(InputError) as error:
-        require_host_memory(settings(**changes), base(), ram * GIB)
+        require_host_memory(settings(**changes), 128, base(), host(ram * GIB))
     assert told in str(error.value) and "\n" not in str(error.value)

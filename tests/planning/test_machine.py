@@ -1,9 +1,14 @@
 """Sizes of memory and GPUs as people write them."""
 
+from pathlib import Path
+
+import psutil
 import pytest
+import torch
 
 from jmedllm.errors import InputError
-from jmedllm.planning.machine import GIB, Rates, read_gpu, read_gpus, read_size
+from jmedllm.planning import machine
+from jmedllm.planning.machine import GIB, Rates, host_memory, read_gpu, read_gpus, read_size, this_machine
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,8 @@ def test_a_size_is_understood(text: str, size: float) -> None:
         ("24", "--ram '24' is no size of memory; write 24GiB"),
         ("much", "--ram 'much' is no size of memory; write it as 24GiB"),
         ("-3G", "--ram '-3G' is no size of memory; write it as 24GiB"),
+        ("0GiB", "--ram '0GiB' is no size of memory; write it as 24GiB"),
+        ("0", "--ram '0' is no size of memory; write it as 24GiB"),
         ("", "--ram '' is no size of memory; write it as 24GiB"),
     ],
 )
@@ -47,7 +54,10 @@ def test_the_rates_of_an_unknown_gpu_may_be_given_too() -> None:
     assert (gpu.memory, gpu.rates, count) == (24 * GIB, Rates(165e12, 1008e9, 32e9), 2)
 
 
-@pytest.mark.parametrize("text", ["24GiB,165", "24GiB,165,1008,fast", "24GiB,165,1008,0", "24GiB,1,2,3,4"])
+@pytest.mark.parametrize(
+    "text",
+    ["24GiB,165", "24GiB,165,1008,fast", "24GiB,165,1008,0", "24GiB,1,2,3,4", "24GiB,nan,1,1", "24GiB,1,inf,1"],
+)
 def test_rates_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="behind the memory give three numbers or none"):
         read_gpu(text)
@@ -74,3 +84,24 @@ def test_several_gpus() -> None:
     for text in ("h100", "0xh100", "x8"):
         with pytest.raises(InputError, match=r"should be a number and a GPU, such as 8xh100 or 2x24GiB"):
             read_gpus(text)
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [
+        ({"v2": "1048576\n"}, 2**20),
+        ({"v1": "2097152\n"}, 2**21),
+        ({"v2": "max\n"}, None),
+        ({"v1": str(2**63 - 4096)}, None),
+        ({}, None),
+    ],
+    ids=["version 2", "version 1", "max", "no limit", "no control groups"],
+)
+def test_a_container_has_the_memory_that_it_may_have(
+    told: dict[str, str], size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "LIMITS", (tmp_path / "v2", tmp_path / "v1"))
+    for name, text in told.items():
+        (tmp_path / name).write_text(text, encoding="ascii")
+    wanted = psutil.virtual_memory().total if size is None else size
+    assert host_memory() == this_machine(torch.device("cpu")).ram == wanted

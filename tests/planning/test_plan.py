@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from jmedllm.cli import main
 from jmedllm.errors import InputError
@@ -19,9 +21,10 @@ from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import FEW, NF4, Base, Part, StagePlan, plan_stage
 from jmedllm.planning.plan import Advice, base_of, options_of, plan, stages_of
 from jmedllm.planning.shape import keep_layers, structure
+from jmedllm.planning.show import print_plan
 from jmedllm.planning.tracing import Step, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.training.adapter import Adapter, add_adapter
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.optimizer import build
@@ -254,6 +257,18 @@ def test_a_recipe_that_a_run_would_refuse_is_said_so(
     assert (first.chosen is not None and first.chosen.changes == ()) == (told is None)
 
 
+def test_where_a_run_refuses_every_way_the_reason_is_told(tmp_path: Path) -> None:
+    mpeft = recipe(tmp_path).model_dump()["mpeft"] | {"embedding": "host"}
+    wanted = recipe(tmp_path, mfpt=None, mpeft=mpeft)
+    (tmp_path / "tied").mkdir()
+    (tmp_path / "tied" / "config.json").write_text(json.dumps(config("qwen2")), encoding="utf-8")
+    wanted = Recipe.model_validate(wanted.model_dump() | {"base": {"path": str(tmp_path / "tied")}})
+    screen = Console(file=StringIO(), width=200)
+    print_plan(plan(wanted, on(80 * GIB)), None, on(80 * GIB), screen)
+    told = "the base's embedding shares its weights with the output head; set embedding: device"
+    assert f"smallest machine: none, a run refuses every way there is: {told}\n" in screen.file.getvalue()
+
+
 def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
     wanted = recipe(tmp_path, precision="float32")
     for stage in stages_of(wanted):
@@ -275,14 +290,41 @@ def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
 
 def test_what_passes_the_link_takes_time() -> None:
     numbers, machine = 1_000, on(GIB)  # 1e12 products, a link of 1e10 bytes a second
-    work = Work(flops=0, pass_tokens=100, step_tokens=200, pass_bytes=2 * numbers, step_bytes=2 * numbers)
+    work = Work(flops=0, row_tokens=100, batch=2, micro_batch=1, pass_bytes=2 * numbers, step_bytes=2 * numbers)
     best, worst = work.hours(machine, 1_000) or (0, 0)
     assert worst * 3600 == pytest.approx((10 * 2_000 + 5 * 2_000) / 0.5e10)
     assert best * 3600 == pytest.approx((10 * 2_000 + 5 * 2_000) / 0.9e10)
-    stepping = Work(flops=0, pass_tokens=100, step_tokens=200, host_bytes=30 * numbers)
+    stepping = Work(flops=0, row_tokens=100, batch=2, micro_batch=1, host_bytes=30 * numbers)
     assert [each * 3600 for each in stepping.hours(machine, 1_000) or ()] == pytest.approx(
         [5 * 30_000 / 150e9, 5 * 30_000 / 20e9]
     )
+
+
+@pytest.mark.parametrize(("gpus", "rows", "passes"), [(1, 8, 3), (2, 4, 2), (3, 3, 1), (8, 1, 1), (16, 1, 1)])
+def test_several_gpus_are_as_fast_as_the_one_with_most_rows(gpus: int, rows: int, passes: int) -> None:
+    computing = Work(flops=1e6, row_tokens=100, batch=8, micro_batch=3)
+    assert (computing.hours(on(GIB, gpus), 800) or (0,))[0] * 3600 == pytest.approx(rows * 1e8 / 0.7e12)
+    sending = Work(flops=0, row_tokens=100, batch=8, micro_batch=3, pass_bytes=10**6)
+    assert (sending.hours(on(GIB, gpus), 800) or (0,))[0] * 3600 == pytest.approx(passes * 1e6 / 0.9e10)
+
+
+def test_a_host_steps_as_fast_as_its_memory_or_its_cores_let_it(tmp_path: Path) -> None:
+    base = base_of(recipe(tmp_path))
+    fixed = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}
+    found = {}
+    for optimizer in ("adamw", "adamw-bf16", "adamw-8bit"):
+        settings = Optimization.model_validate({"steps": 1, "learning_rate": 1.0, "optimizer": optimizer} | fixed)
+        found[optimizer] = plan_stage("mfpt", settings, 128, base, on(GIB)).work
+    embedding, numbers = 1000 * 128, found["adamw"].pass_bytes // 2
+    assert found["adamw"].host_seconds == pytest.approx(1.17e-9 * numbers)
+    assert found["adamw-bf16"].host_seconds == pytest.approx(1.87e-9 * numbers)
+    in_8_bits = found["adamw-8bit"]
+    assert in_8_bits.host_seconds == pytest.approx(27e-9 * (numbers - embedding) + 1.17e-9 * embedding)
+    stepping = replace(in_8_bits, flops=0, pass_bytes=0, step_bytes=0)
+    for cores, (most, least) in {None: (64, 8), 4: (4, 4)}.items():
+        hours = stepping.hours(replace(on(GIB), cores=cores), in_8_bits.row_tokens * in_8_bits.batch) or ()
+        seconds = in_8_bits.host_seconds
+        assert [each * 3600 for each in hours] == pytest.approx([seconds / most, seconds / least])
 
 
 def test_an_offloaded_step_moves_two_bytes_a_parameter_each_way_and_touches_thirty(tmp_path: Path) -> None:
@@ -311,6 +353,13 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     assert (planned.steps, planned.tokens) == (5, 5 * 4 * 128)
     np.save(blocks / "ids.npy", np.zeros((10, 64), np.int32))
     assert plan(wanted, on(GIB), tmp_path / "run")[0].planned.steps is None, "they are of another recipe"
+    whole = (blocks / "ids.npy").read_bytes()
+    for junk in (b"", b"junk", whole[:-1]):
+        (blocks / "ids.npy").write_bytes(junk)
+        with pytest.raises(
+            InputError, match=r"blocks/ids.npy: holds no packed blocks: .*; remove .*corpus and pack"
+        ):
+            stages_of(wanted, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -330,6 +379,37 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path, changes: dict[str, An
     assert str(error.value) == told
 
 
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        (
+            GATED | {"model_type": "qwen2", "hidden_size": 1023, "num_attention_heads": 8},
+            "Attempting to broadcast",
+        ),
+        (GATED | {"model_type": "mixtral", "num_local_experts": 4}, "Expected inputs of BF16 type"),
+    ],
+    ids=["sizes that do not go together", "experts in float32"],
+)
+def test_a_step_that_cannot_be_traced_is_told_in_a_line(
+    shape: dict[str, Any], reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = Base("mine", json.dumps(shape), torch.bfloat16)
+    with pytest.raises(
+        InputError, match=rf"config of mine: its training step cannot be traced: {reason}"
+    ) as error:
+        plan_stage("mfpt", Optimization(steps=1, learning_rate=1.0), 128, base, on(GIB))
+    assert "\n" not in str(error.value) and "Traceback" not in capfd.readouterr().err
+
+
+def test_experts_are_no_linear_layers_and_the_rows_say_so() -> None:
+    dense, experts = GATED | {"model_type": "llama"}, GATED | {"model_type": "mixtral", "num_local_experts": 8}
+    training = {"epochs": 1, "learning_rate": 1e-3, "adapter": {"quantization": "nf4"}}
+    settings = Mpeft.model_validate({"questions": [{"benchmark": "demo", "languages": ["ja"]}]} | training)
+    for shape, told in ((dense, "base, 4 bits"), (experts, "base, linear layers in 4 bits")):
+        base = Base("mine", json.dumps(shape | {"vocab_size": 64}), torch.bfloat16)
+        assert plan_stage("mpeft", settings, 128, base, on(GIB)).parts[0].name == told
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe(tmp_path).model_dump(mode="json", exclude_none=True)), encoding="utf-8")
@@ -347,6 +427,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert [each["stage"] for each in told["stages"]] == ["mfpt", "mpeft"]
     assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_written"]["gpu"] > 0
     assert told["stages"][0]["smallest"]["gpu"] <= told["stages"][0]["as_written"]["gpu"]
+    waiting = said("--gpus", "16xh100")[1]
+    assert "a batch has 4 rows: 12 of 16 GPUs only wait" in waiting.replace("\n", " ")
     choose = "give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100"
     assert said() == (2, "", f"error: {choose}\n")
     assert said("--gpu", "24") == (2, "", "error: --gpu '24' is no size of memory; write 24GiB\n")

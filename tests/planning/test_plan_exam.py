@@ -2,17 +2,20 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from conftest import own_exam
-from jmedllm.planning.exam import ASSUMED, CHARACTERS, plan_exam
+from jmedllm.planning.exam import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_exam
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
 from jmedllm.planning.plan import base_of
+from jmedllm.planning.show import print_plan
 from jmedllm.recipe import Recipe, load_recipe
 
 MACHINE = Machine(Gpu("toy", 24 * GIB, Rates(1e14, 1e12, 3e10)), 1, 1, 64 * GIB)
@@ -72,6 +75,14 @@ def test_a_model_in_4_bits_has_its_adapter_beside_it() -> None:
     assert packed.least.gpu == whole.least.gpu < packed.planned.gpu
 
 
+@pytest.mark.parametrize(("quantization", "told"), [("none", " (quantization: nf4)"), ("nf4", "")])
+def test_the_smallest_machine_names_the_line_that_the_recipe_lacks(quantization: str, told: str) -> None:
+    found, screen = planned(recipe(quantization=quantization)), StringIO()
+    print_plan([], found, MACHINE, Console(file=screen, width=200))
+    [line] = [each for each in screen.getvalue().splitlines() if each.startswith("smallest machine")]
+    assert line.rstrip().endswith(f"on the host{told}")
+
+
 def test_passes_and_answers_take_what_the_exam_would() -> None:
     """Half of the memory that is free for passes, an eighth for keys and values."""
     found = planned(recipe()).planned
@@ -79,7 +90,7 @@ def test_passes_and_answers_take_what_the_exam_would() -> None:
     keeping = 2 * 2 * 28 * 4 * 128
     reading = 2 * (8 * 3584 + 3 * 18944 + 152064) + keeping
     assert f"passes over {free // 2 // reading:,} tokens" in [part.name for part in found.parts]
-    assert found.at_once == free // 8 // ((ASSUMED + 256) * keeping)
+    assert found.at_once == free // 8 // ((ASSUMED_LONGEST + 256) * keeping)
     assert planned(recipe(batch=4)).planned.at_once == 4
 
 
@@ -116,7 +127,7 @@ def test_hours_go_from_reading_alone_to_every_answer_at_its_longest() -> None:
     assert quick and quick[1] == pytest.approx(2.8 * quick[0])
     assert slow and slow[0] == pytest.approx(quick[0], rel=0.1)
     rounds = -(-2000 // writing.at_once)
-    bytes_read = 256 * rounds * (2 * QWEN2 + writing.at_once * (ASSUMED + 256) * 2 * 2 * 28 * 4 * 128)
+    bytes_read = 256 * rounds * (2 * QWEN2 + writing.at_once * (ASSUMED_LONGEST + 256) * 2 * 2 * 28 * 4 * 128)
     assert slow[1] * 3600 == pytest.approx(2.8 * slow[0] * 3600 + bytes_read / 0.3e12)
     halves = writing.hours(replace(MACHINE, gpus=2))
     assert halves and halves[1] == pytest.approx(slow[1] / 2)

@@ -1,5 +1,6 @@
 """Sizes from a config alone are those of the real model."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,33 @@ def test_a_config_without_a_size_is_refused() -> None:
     assert str(error.value) == (
         "config of mine: lacks hidden_size, vocab_size; take the config.json of a causal model"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"num_hidden_layers": 0},
+            "config of mine: num_hidden_layers is 0, no number above 0; take the config.json",
+        ),
+        (
+            {"hidden_size": "wide"},
+            "config of mine: hidden_size is 'wide', no number above 0; take the config.json",
+        ),
+        ({"model_type": "gpt2"}, "architecture 'gpt2' has no linear layers in its decoder layers; choose a base"),
+    ],
+)
+def test_a_model_that_cannot_be_counted_is_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError) as error:
+        shape_of(structure({"model_type": "qwen2"} | GATED | changes, "mine", torch.float32))
+    assert str(error.value).startswith(told)
+
+
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    (tmp_path / "base" / "config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match=r"config.json: holds no JSON object; take the config.json of a causal"):
+        config_of(str(tmp_path / "base"))
 
 
 def test_a_base_that_nothing_is_known_of_is_refused() -> None:

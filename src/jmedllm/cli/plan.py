@@ -27,11 +27,11 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say what fits a machine and how long it takes, from the base's config alone."""
-    import psutil
+    import os
 
     from jmedllm.files import to_json
     from jmedllm.planning.exam import plan_exam
-    from jmedllm.planning.machine import Machine, read_gpu, read_gpus, read_size
+    from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_gpus, read_size
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe
     from jmedllm.planning.show import as_json as values_of
@@ -41,8 +41,9 @@ def plan(
     if (gpu is None) == (gpus is None):
         raise InputError("give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100")
     device, count = read_gpus(gpus) if gpus else (read_gpu(gpu or ""), 1)
-    memory = read_size(ram, "--ram") if ram else psutil.virtual_memory().total
-    machine = Machine(device, count, nodes, memory)
+    # Without --ram the host is this machine.
+    memory, cores = (read_size(ram, "--ram"), None) if ram else (host_memory(), os.cpu_count())
+    machine = Machine(device, count, nodes, memory, cores=cores)
     loaded = load_recipe(recipe, control=control)
     found = plan_recipe(loaded, machine, output or Path("runs") / loaded.name)
     exam = plan_exam(loaded, base_of(loaded), machine)

@@ -31,6 +31,7 @@ from jmedllm.planning.needs import (
     Needs,
     Part,
     adapter_numbers,
+    in_4_bits,
 )
 from jmedllm.planning.shape import Shape, shape_of, structure
 from jmedllm.recipe import Recipe
@@ -40,7 +41,10 @@ CHARACTERS = {"ja": 1.3, "en": 4.0}
 IgakuQA, MedQA and JMMLU."""
 
 ASSUMED = 250
-"""Tokens of an item whose files are not there."""
+"""Tokens of an item whose files are not there, on average."""
+
+ASSUMED_LONGEST = 1_000
+"""Tokens of the longest of them."""
 
 SAMPLED = 100
 """Items of a paper whose length is looked at."""
@@ -141,7 +145,7 @@ def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None
     shape, token = shape_of(network), token_bytes(network.config, base.dtype)
     sat = tuple(_papers(recipe))
     whole = base.dtype.itemsize * shape.total
-    packed = [Part("weights, 4 bits", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
+    packed = [Part(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
     if recipe.mpeft and "mpeft" in recipe.exam.models:
         packed.append(Part("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
     ways = (
@@ -224,7 +228,7 @@ def _papers(recipe: Recipe) -> Iterator[PaperPlan]:
             except InputError:
                 items = BENCHMARKS[name].census.get((language, settings.split)) if name in BENCHMARKS else None
                 told = f"{Path(name).stem}.{language}"
-                yield PaperPlan(told, _limited(items, recipe), ASSUMED, ASSUMED, writes, is_there=False)
+                yield PaperPlan(told, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
             else:
                 yield replace(_looked_at(paper, language, tokenizer), writes=writes)
 

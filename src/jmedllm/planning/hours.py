@@ -1,10 +1,12 @@
 """How long a stage takes: arithmetic over rated speeds, and assumptions of how much of them is reached."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.optimization import Moments, Optimization
 
 REACHED = (0.25, 0.7)
 """Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured; rates that
@@ -19,6 +21,12 @@ MEMORY_REACHED = (0.3, 0.8)
 HOST_BANDWIDTH = (20e9, 150e9)
 """Bytes a second that a host's step is assumed to read and write, from two channels to a server. Not measured."""
 
+HOST_CORES = (8, 64)
+"""Cores of a host that nothing is known of, at worst and at best. Assumed."""
+
+HOST_STEP: Mapping[Moments, float] = {"adamw": 1.17e-9, "adamw-bf16": 1.87e-9, "adamw-8bit": 27e-9}
+"""Seconds of one thread for a number of a host's step, measured by benchmarks/host_step.py on one machine."""
+
 Hours = tuple[float, float]
 """At best and at worst."""
 
@@ -29,42 +37,49 @@ class Work:
 
     Attributes:
         flops: of a token, forward and backward.
-        pass_tokens: of a micro-batch, of one process.
-        step_tokens: of an optimiser step, of all processes.
+        row_tokens: of a row.
+        batch: rows of an optimiser step, of all processes.
+        micro_batch: most rows of a pass, of one process.
         pass_bytes: over the link to the host and back, for a micro-batch.
         step_bytes: over the link, for a step.
         host_bytes: that the host reads and writes in a step.
+        host_seconds: that its step would take on one core, were memory no bound.
     """
 
     flops: float
-    pass_tokens: int
-    step_tokens: int
+    row_tokens: int
+    batch: int
+    micro_batch: int
     pass_bytes: int = 0
     step_bytes: int = 0
     host_bytes: int = 0
+    host_seconds: float = 0.0
 
     def hours(self, machine: Machine, tokens: int) -> Hours | None:
         """Hours that so many tokens take; None where the GPU's speed is not known.
 
+        A step takes as long as the processes that have most of its rows; those that have none only wait.
         At best the link works while the GPU computes, and new weights leave while the host makes the others; its
         step waits for all gradients, whose norm it needs. At worst all waits for all.
         """
         rates = machine.gpu.rates
         if rates is None:
             return None
-        passes = tokens / self.pass_tokens / machine.processes
-        steps = tokens / self.step_tokens
+        steps = tokens / (self.batch * self.row_tokens)
+        rows = ceil(self.batch / machine.processes)
+        passes = ceil(rows / self.micro_batch)
+        cores = HOST_CORES if machine.cores is None else (machine.cores, machine.cores)
         found = [
             (
-                tokens * self.flops / (rates.flops * reached * machine.processes),
+                rows * self.row_tokens * self.flops / (rates.flops * reached),
                 passes * self.pass_bytes / (rates.link * link),
-                steps * self.host_bytes / host,
-                steps * self.step_bytes / (rates.link * link),
+                max(self.host_bytes / host, self.host_seconds / threads),
+                self.step_bytes / (rates.link * link),
             )
-            for reached, link, host in zip(REACHED, LINK_REACHED, HOST_BANDWIDTH, strict=True)
+            for reached, link, host, threads in zip(REACHED, LINK_REACHED, HOST_BANDWIDTH, cores, strict=True)
         ]
         worst, (computing, leaving, stepping, coming) = sum(found[0]), found[1]
-        return (max(computing, leaving) + max(stepping, coming)) / 3600, worst / 3600
+        return (max(computing, leaving) + max(stepping, coming)) * steps / 3600, worst * steps / 3600
 
 
 def flops(shape: Shape, settings: Optimization, block_size: int, adapter: int | None) -> float:

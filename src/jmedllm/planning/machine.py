@@ -1,11 +1,13 @@
 """The machine that is planned for: a known GPU by name, or any by its memory."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +18,9 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.processes import place
 
 GIB = 2**30
+
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux tells how much memory a container may have: control groups of version 2 and 1."""
 
 _UNITS = {"m": 2**20, "g": GIB, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mgt])(?:i?b)?", re.IGNORECASE)
@@ -59,6 +64,7 @@ class Machine:
         gpus: in each node.
         ram: bytes of host memory of a node.
         is_shared: whether the device has no memory but the host's: a CPU, or Apple's GPUs.
+        cores: of a node's CPU; None where they are not known.
     """
 
     gpu: Gpu
@@ -66,6 +72,7 @@ class Machine:
     nodes: int
     ram: int
     is_shared: bool = False
+    cores: int | None = None
 
     @property
     def processes(self) -> int:
@@ -75,14 +82,21 @@ class Machine:
 
 def this_machine(device: torch.device) -> Machine:
     """What this run has: the memory that is built in, not what happens to be free, so that plans stay the same."""
-    ram, processes = psutil.virtual_memory().total, place().size
+    ram, processes, cores = host_memory(), place().size, os.cpu_count()
     here = min(processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     nodes = processes // here
     if device.type != "cuda":
-        return Machine(Gpu(f"this machine's {device.type.upper()}", ram), here, nodes, ram, is_shared=True)
+        gpu = Gpu(f"this machine's {device.type.upper()}", ram)
+        return Machine(gpu, here, nodes, ram, is_shared=True, cores=cores)
     found = torch.cuda.get_device_properties(device)
     rates = next((gpu.rates for name, gpu in _known().items() if _plain(name) == _plain(found.name)), None)
-    return Machine(Gpu(found.name, found.total_memory, rates), here, nodes, ram)
+    return Machine(Gpu(found.name, found.total_memory, rates), here, nodes, ram, cores=cores)
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory, or of a container's share of it where that is less."""
+    told = [file.read_text(encoding="ascii").strip() for file in LIMITS if file.is_file()]
+    return min([psutil.virtual_memory().total, *(int(limit) for limit in told if limit.isdigit())])
 
 
 def read_size(text: str, what: str) -> int:
@@ -92,13 +106,15 @@ def read_size(text: str, what: str) -> int:
         what: the option, for messages.
 
     Raises:
-        InputError: it is no such size.
+        InputError: it is no such size, or none at all.
     """
     found = _SIZE.fullmatch(text.strip())
-    if not found:
-        mend = f"write {text.strip()}GiB" if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else "write it as 24GiB"
+    size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    if not size:
+        bare = re.fullmatch(r"\d+(\.\d+)?", text.strip()) and float(text) > 0
+        mend = f"write {text.strip()}GiB" if bare else "write it as 24GiB"
         raise InputError(f"{what} {text!r} is no size of memory; {mend}")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    return size
 
 
 def read_gpu(text: str, what: str = "--gpu") -> Gpu:
@@ -122,7 +138,7 @@ def read_gpu(text: str, what: str = "--gpu") -> Gpu:
 def _rates(given: Sequence[str], text: str, what: str) -> Rates:
     try:
         flops, bandwidth, link = (float(each) for each in given)
-        is_sound = min(flops, bandwidth, link) > 0
+        is_sound = all(math.isfinite(each) and each > 0 for each in (flops, bandwidth, link))
     except ValueError:
         is_sound = False
     if not is_sound:

@@ -1,15 +1,17 @@
 """What a training stage needs of a machine, by component."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 
-from jmedllm.errors import InputError
-from jmedllm.planning.hours import Hours, Work, flops
+from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.planning.hours import HOST_STEP, Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
@@ -126,12 +128,16 @@ def plan_stage(
         base: what is trained.
         machine: how many processes share the work.
         rows: packed rows of the data; None where they are not known yet.
+
+    Raises:
+        InputError: the base's config is of no model that can be trained like this.
     """
     adapter = settings.adapter if isinstance(settings, Mpeft) else None
     dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
     shape = shape_of_base(base)
-    step = _step(base, _key(adapter), block_size, _traced(settings))
-    state = _state(base, _key(adapter), _stated(settings))
+    with _tracing(base):
+        step = _step(base, _key(adapter), block_size, _traced(settings))
+        state = _state(base, _key(adapter), _stated(settings))
     parts = [
         *_on_gpu(step, state, shape, settings, adapter, dtype, machine),
         *_on_host(step, state, shape, settings, adapter, machine),
@@ -147,6 +153,25 @@ def plan_stage(
     )
 
 
+@contextmanager
+def _tracing(base: Base) -> Iterator[None]:
+    """Turn whatever torch and transformers raise at sizes that do not go together into one line."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # which tells of each error with its traceback
+    was_silent, log.disabled = log.disabled, True
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError) or is_out_of_memory(error):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        raise InputError(
+            f"config of {base.name}: its training step cannot be traced: {reason}; mend its sizes, set another "
+            "weight_format, or choose another base"
+        ) from error
+    finally:
+        log.disabled = was_silent
+
+
 def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
     """One part of each name, without those that hold nothing."""
     found: dict[str, Part] = {}
@@ -156,32 +181,39 @@ def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(part for part in found.values() if part.gpu or part.host or part.disk)
 
 
-def require_host_memory(settings: Optimization, base: Base, ram: int) -> None:
-    """Check, before anything is loaded, that what a stage lays into host memory has room there.
+def require_host_memory(settings: Optimization, block_size: int, base: Base, machine: Machine) -> None:
+    """Check, before anything is loaded, that there is as much host memory as a stage with `offload` needs.
 
     Args:
         settings: of stage 1.
+        block_size: tokens of a row.
         base: what is trained.
-        ram: bytes of host memory.
+        machine: where; on a CPU the host's memory holds all.
 
     Raises:
         InputError: it has not; with the numbers.
     """
     if settings.offload == "none":
         return
-    shape, wanted = shape_of_base(base), []
-    for optimizer in (settings.optimizer, "adamw-bf16", "adamw-8bit"):
+
+    def needed(optimizer: str) -> list[tuple[str, int]]:
         tried = settings.model_copy(update={"optimizer": optimizer})
-        parts = _offloaded(shape.total, _state(base, None, _stated(tried)), shape, tried)
-        wanted.append((optimizer, list(parts)))
-    sizes = [sum(part.host for part in parts) for _, parts in wanted]
-    if sizes[0] <= ram:
+        parts = plan_stage("mfpt", tried, block_size, base, machine).parts
+        shared = machine.gpus if machine.is_shared else 0
+        return [(part.name, size) for part in parts if (size := part.host + shared * part.gpu)]
+
+    def total(optimizer: str) -> int:
+        return sum(size for _, size in needed(optimizer))
+
+    if total(settings.optimizer) <= machine.ram:
         return
-    told = ", ".join(f"{part.name} {gib(part.host)}" for part in wanted[0][1])
-    smaller = next((f"set optimizer: {wanted[i][0]} ({gib(sizes[i])})" for i in (1, 2) if sizes[i] <= ram), None)
+    told = ", ".join(f"{name} {gib(size)}" for name, size in needed(settings.optimizer))
+    wanted, there = gib(total(settings.optimizer)), gib(machine.ram)
+    smaller = next((each for each in ("adamw-bf16", "adamw-8bit") if total(each) <= machine.ram), None)
+    mend = f"set optimizer: {smaller} ({gib(total(smaller))}) or " if smaller else ""
     raise InputError(
-        f"offload: {settings.offload} needs {gib(sizes[0])} of host memory ({told}), this machine has {gib(ram)}; "
-        + (f"{smaller} or take a machine with more" if smaller else "take a machine with more")
+        f"offload: {settings.offload} needs {wanted} of host memory ({told}), this machine has {there}; "
+        f"{mend}take a machine with more"
     )
 
 
@@ -283,7 +315,8 @@ def _on_gpu(
     if adapter:
         frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
         away = dtype.itemsize * shape.embedding if has_embedding_on_host(settings) else 0
-        yield Part("base, 4 bits" if quantized else f"base, {_named(dtype)}", (frozen - away) // share)
+        kept = in_4_bits(shape) if quantized else _named(dtype)
+        yield Part(f"base, {kept}", (frozen - away) // share)
         halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
         yield Part(f"adapter, {settings.weight_format}", halves * step.trained // share)
     elif settings.offload == "weights":
@@ -308,6 +341,11 @@ def _on_gpu(
         working -= min(working, 2 * shape.linear)  # layers arrive in bfloat16 and go again: no casts of them stay
     yield Part("at work: activations, logits, casts", working)
     yield Part(CUDA, 0 if machine.is_shared else CONTEXT)
+
+
+def in_4_bits(shape: Shape) -> str:
+    """How a model in 4 bits is told of: experts are in no linear layer, and may be most of it."""
+    return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
 
 
 def _gathered(shape: Shape, settings: Optimization, adapter: Adapter | None, dtype: torch.dtype) -> int:
@@ -383,13 +421,21 @@ def _work(
     kept = 2 * step.inputs if settings.activations == "offload" else 0
     return Work(
         flops=flops(shape, settings, block_size, adapter),
-        pass_tokens=settings.micro_batch * block_size,
-        step_tokens=settings.batch * block_size,
+        row_tokens=block_size,
+        batch=settings.batch,
+        micro_batch=settings.micro_batch,
         pass_bytes=sent + fetched + kept,
         # New weights of layers that wait on the host stay there.
         step_bytes=max(0, sent - staying),
         host_bytes=2 * state + (4 + 2) * step.numbers if sent else 0,
+        host_seconds=_on_one_core(step.numbers, shape, settings) if sent else 0.0,
     )
+
+
+def _on_one_core(numbers: int, shape: Shape, settings: Optimization) -> float:
+    """Seconds of the host's step; embeddings keep moments in float32 where the others have 8 bits."""
+    plain = shape.embedding if settings.optimizer == "adamw-8bit" else 0
+    return (numbers - plain) * HOST_STEP[settings.optimizer] + plain * HOST_STEP["adamw"]
 
 
 def _named(dtype: torch.dtype) -> str:

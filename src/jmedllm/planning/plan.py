@@ -100,7 +100,11 @@ def base_of(recipe: Recipe) -> Base:
 
 
 def stages_of(recipe: Recipe, folder: Path | None = None) -> list[TrainingStage]:
-    """The training stages of a recipe in their order."""
+    """The training stages of a recipe in their order.
+
+    Raises:
+        InputError: the packed blocks cannot be read.
+    """
     exam = bool(recipe.evaluate and recipe.evaluate.exam)
     found = []
     if recipe.mfpt and recipe.corpus:
@@ -145,8 +149,15 @@ def _size(planned: StagePlan, machine: Machine) -> tuple[int, int]:
 
 def _packed_rows(folder: Path | None, block_size: int) -> int | None:
     """Rows that the corpus stage has packed already; None where it has not, or of another size."""
-    file = folder / "corpus" / "blocks" / "ids.npy" if folder else None
-    if file is None or not file.is_file():
+    if folder is None:
         return None
-    rows, size = np.load(file, mmap_mode="r").shape
+    file = folder / "corpus" / "blocks" / "ids.npy"
+    if not file.is_file():
+        return None
+    try:
+        rows, size = np.load(file, mmap_mode="r").shape
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{file}: holds no packed blocks: {error}; remove {folder / 'corpus'} and pack them again"
+        ) from error
     return int(rows) if size == block_size else None

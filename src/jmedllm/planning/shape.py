@@ -17,7 +17,7 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading
 
-_NEEDED = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +55,40 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
         name: of the model, for messages.
 
     Raises:
-        InputError: the config lacks a size, or is of no architecture that transformers knows.
+        InputError: the config lacks a size or has one that cannot be, or is of no architecture that transformers
+            knows.
     """
     go_offline()
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    text = values.get("text_config", values)
-    missing = [key for key in _NEEDED if key not in text and key not in values]
-    if missing:
-        raise InputError(f"config of {name}: lacks {', '.join(missing)}; take the config.json of a causal model")
+    text = values.get("text_config")
+    told = {**values, **text} if isinstance(text, Mapping) else values
+    mend = "take the config.json of a causal model"
+    if missing := [key for key in ("model_type", *_SIZES) if key not in told]:
+        raise InputError(f"config of {name}: lacks {', '.join(missing)}; {mend}")
+    if wrong := [key for key in _SIZES if not (isinstance(told[key], int) and told[key] > 0)]:
+        raise InputError(f"config of {name}: {wrong[0]} is {told[wrong[0]]!r}, no number above 0; {mend}")
     be_quiet()
     with loading(f"config of {name}"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=dtype)
 
 
 def shape_of(network: Any) -> Shape:
-    """Count the parameters of a causal model, with or without contents."""
+    """Count the parameters of a causal model, with or without contents.
+
+    Raises:
+        InputError: its decoder layers cannot be found, or hold no linear layer.
+    """
     layers: list[Any] = decoder_layers(network)
     embedding, head = network.get_input_embeddings(), network.get_output_embeddings()
     sizes = network.config.get_text_config()
     width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
     linear = [m.weight.numel() for layer in layers for m in layer.modules() if hasattr(m, "in_features")]
+    if not linear:
+        raise InputError(
+            f"architecture {network.config.model_type!r} has no linear layers in its decoder layers; choose a "
+            "base of the Llama or Qwen family"
+        )
     sizes_of_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     return Shape(
         layers=len(layers),
@@ -99,7 +112,7 @@ def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
     """What the config.json of a base holds: of a directory or the local cache, else of a base that recipes name.
 
     Raises:
-        InputError: nothing is known of the base.
+        InputError: nothing is known of the base, or the file holds something else.
     """
     try:
         folder = Path(path) if Path(path).is_dir() else resolve(path, revision=revision)
@@ -109,7 +122,10 @@ def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
         raise InputError(
             f"base {path}: its config.json is not on this machine; put it into a folder and give that as base.path"
         ) from None
-    values: dict[str, Any] = read_json(folder / "config.json")
+    file = folder / "config.json"
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: holds no JSON object; take the config.json of a causal model")
     return values
 
 

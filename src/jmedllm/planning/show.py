@@ -59,7 +59,7 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     if shown:
         _print_needs(written.stage, shown.planned, machine, console)
         console.print(Text(_work(shown.planned, machine), style="dim"))
-    console.print(Text(f"smallest machine: {_smallest(advice.smallest, machine)}", style="dim"))
+    console.print(Text(f"smallest machine: {_smallest(advice, machine)}", style="dim"))
 
 
 def _print_changes(changes: Way, console: Console) -> None:
@@ -78,7 +78,8 @@ def _print_exam(exam: ExamAdvice, machine: Machine, console: Console) -> None:
             shown = exam.in_4_bits
     _print_needs("exam, one model at a time", shown, machine, console)
     console.print(Text(_sittings(shown, machine), style="dim"))
-    console.print(Text(f"smallest machine: {_sizes(exam.least, machine)} (quantization: nf4)", style="dim"))
+    way = " (quantization: nf4)" if exam.in_4_bits else ""
+    console.print(Text(f"smallest machine: {_sizes(exam.least, machine)}{way}", style="dim"))
 
 
 def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
@@ -104,7 +105,9 @@ def _work(planned: StagePlan, machine: Machine) -> str:
         if planned.steps
         else "steps: not known before packing"
     )
-    return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}"
+    rows, many = planned.work.batch, machine.processes
+    idle = f"; a batch has {rows} rows: {many - rows} of {many} GPUs only wait" * (many > rows)
+    return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}{idle}"
 
 
 def _sittings(planned: ExamPlan, machine: Machine) -> str:
@@ -130,9 +133,10 @@ def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
     return f"{told} {unit}"
 
 
-def _smallest(option: Option | None, machine: Machine) -> str:
+def _smallest(advice: Advice, machine: Machine) -> str:
+    option = advice.smallest
     if option is None:
-        return "none; a run refuses every way there is on so many GPUs"
+        return f"none, a run refuses every way there is: {advice.refusal}"
     told = ", ".join(change.setting for change in option.changes) or "as written"
     return f"{_sizes(option.planned, machine)} ({told})"
 

@@ -27,12 +27,13 @@ def _check(run: Run) -> None:
     assert settings is not None
     require_trainable_here(run, settings)
     require_measurable(run, settings.watch)
-    if settings.offload != "none" and run.recipe.base.path:
+    if settings.offload != "none" and run.recipe.base.path and run.recipe.corpus:
         from jmedllm.planning.machine import this_machine
         from jmedllm.planning.needs import require_host_memory
         from jmedllm.planning.plan import base_of
 
-        require_host_memory(settings, base_of(run.recipe), this_machine(run.precision.device).ram)
+        machine = this_machine(run.precision.device)
+        require_host_memory(settings, run.recipe.corpus.block_size, base_of(run.recipe), machine)
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
