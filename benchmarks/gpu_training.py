@@ -11,9 +11,10 @@ from gpu_sizes import TRAININGS, Sizes, Training
 
 from jmedllm.corpus.pack import Blocks, Sample, pack_documents
 from jmedllm.files import to_json
+from jmedllm.planning.counts import Base
 from jmedllm.planning.hours import flops
 from jmedllm.planning.machine import this_machine
-from jmedllm.planning.needs import Base, plan_stage
+from jmedllm.planning.needs import plan_stage
 from jmedllm.planning.shape import shape_of, structure
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mfpt, Mpeft

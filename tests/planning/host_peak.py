@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from jmedllm.corpus.pack import Blocks
+from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import this_machine
-from jmedllm.planning.needs import Base, plan_stage
+from jmedllm.planning.needs import plan_stage
 from jmedllm.precision import Precision
 from jmedllm.training.loop import train
 from jmedllm.training.metrics import forget_peak_memory, peak_memory

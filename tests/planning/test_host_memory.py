@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from jmedllm.errors import InputError
+from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import GIB, Gpu, Machine
-from jmedllm.planning.needs import Base, plan_stage, require_host_memory
+from jmedllm.planning.needs import plan_stage, require_host_memory
 from jmedllm.planning.shape import config_of
 from jmedllm.training.optimization import Optimization
 

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from jmedllm.cli import main
 from jmedllm.errors import InputError
+from jmedllm.planning.counts import FEW, Base
 from jmedllm.planning.hours import Work
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
-from jmedllm.planning.needs import FEW, NF4, Base, Part, StagePlan, plan_stage
+from jmedllm.planning.needs import NF4, Part, StagePlan, plan_stage
 from jmedllm.planning.plan import Advice, base_of, options_of, plan, stages_of
 from jmedllm.planning.shape import keep_layers, structure
 from jmedllm.planning.show import print_plan

@@ -11,8 +11,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
+from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import Machine, gib, this_machine
-from jmedllm.planning.needs import CUDA, Base
+from jmedllm.planning.needs import CUDA
 from jmedllm.planning.plan import Option, TrainingStage, base_of, options_of, stages_of
 from jmedllm.planning.ways import IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision

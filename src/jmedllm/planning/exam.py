@@ -18,6 +18,7 @@ from jmedllm.models.folder import resolve
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.memory import TokenBytes, token_bytes
+from jmedllm.planning.counts import Base, adapter_numbers
 from jmedllm.planning.hours import MEMORY_REACHED, REACHED, Hours, reading_flops
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import (
@@ -27,10 +28,8 @@ from jmedllm.planning.needs import (
     NF4,
     PYTHON,
     WITHOUT_CUDA,
-    Base,
     Needs,
     Part,
-    adapter_numbers,
     in_4_bits,
 )
 from jmedllm.planning.shape import Shape, shape_of, structure

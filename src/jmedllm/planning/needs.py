@@ -1,24 +1,19 @@
 """What a training stage needs of a machine, by component."""
 
-import json
-import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 
-from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.errors import InputError
+from jmedllm.planning.counts import Base, shape_of_base, state_of, step_of
 from jmedllm.planning.hours import HOST_STEP, Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
-from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
-from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
+from jmedllm.planning.shape import Shape
+from jmedllm.planning.tracing import Step
 from jmedllm.planning.ways import has_embedding_on_host, is_quantized
-from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft
-from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.adapter import Adapter
 from jmedllm.training.optimization import Optimization
 from jmedllm.training.ring import SLOT, SLOTS
 from jmedllm.training.weights import KEEPINGS
@@ -37,9 +32,6 @@ WITHOUT_CUDA = GIB // 2
 
 CUDA = "CUDA and its allocator (assumed)"
 PYTHON = "Python and its libraries (assumed)"
-
-FEW = 2
-"""Layers of a model that is traced in the place of a deeper one, and of one with twice as many."""
 
 STREAMED = 3
 """Layers that are on the GPU at once where their weights wait in host memory."""
@@ -102,20 +94,6 @@ class StagePlan(Needs):
         return self.work.hours(machine, tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What is trained: a model by its config.json, as text, and the number format of its products."""
-
-    name: str
-    config: str
-    dtype: torch.dtype
-
-    @property
-    def precision(self) -> Precision:
-        """As the loop has it."""
-        return Precision(torch.device("cpu"), self.dtype, "planned for")
-
-
 def plan_stage(
     stage: str, settings: Optimization, block_size: int, base: Base, machine: Machine, rows: int | None = None
 ) -> StagePlan:
@@ -135,9 +113,7 @@ def plan_stage(
     adapter = settings.adapter if isinstance(settings, Mpeft) else None
     dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
     shape = shape_of_base(base)
-    with _tracing(base):
-        step = _step(base, _key(adapter), block_size, _traced(settings))
-        state = _state(base, _key(adapter), _stated(settings))
+    step, state = step_of(base, settings, block_size), state_of(base, settings)
     parts = [
         *_on_gpu(step, state, shape, settings, adapter, dtype, machine),
         *_on_host(step, state, shape, settings, adapter, machine),
@@ -151,25 +127,6 @@ def plan_stage(
         steps,
         steps * settings.batch * block_size if steps else None,
     )
-
-
-@contextmanager
-def _tracing(base: Base) -> Iterator[None]:
-    """Turn whatever torch and transformers raise at sizes that do not go together into one line."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # which tells of each error with its traceback
-    was_silent, log.disabled = log.disabled, True
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, InputError) or is_out_of_memory(error):
-            raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        raise InputError(
-            f"config of {base.name}: its training step cannot be traced: {reason}; mend its sizes, set another "
-            "weight_format, or choose another base"
-        ) from error
-    finally:
-        log.disabled = was_silent
 
 
 def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
@@ -215,90 +172,6 @@ def require_host_memory(settings: Optimization, block_size: int, base: Base, mac
         f"offload: {settings.offload} needs {wanted} of host memory ({told}), this machine has {there}; "
         f"{mend}take a machine with more"
     )
-
-
-@cache
-def shape_of_base(base: Base) -> Shape:
-    """The sizes of what is trained."""
-    return shape_of(structure(json.loads(base.config), base.name, base.dtype))
-
-
-def _key(adapter: Adapter | None) -> str | None:
-    """The adapter without PiSSA's start, which is computed from the weights' contents, and its base whole."""
-    if adapter is None:
-        return None
-    kind = "lora" if adapter.kind == "pissa" else adapter.kind
-    return adapter.model_copy(update={"kind": kind, "quantization": "none"}).model_dump_json()
-
-
-def _traced(settings: Optimization) -> str:
-    """All of a stage's settings that a step's own memory depends on; the others as they are by default."""
-    values = settings.model_dump(include={"weight_format", "micro_batch", "step_in_backward"}) | {
-        "activations": "none" if settings.activations == "none" else "recompute",
-        "offload": "none" if settings.offload == "none" else "optimizer",
-    }
-    return _plain(settings, values)
-
-
-def _stated(settings: Optimization) -> str:
-    """All of a stage's settings that its optimiser's state depends on."""
-    return _plain(settings, settings.model_dump(include={"weight_format", "optimizer"}))
-
-
-def _plain(settings: Optimization, values: dict[str, Any]) -> str:
-    whole = {"steps": 1, "learning_rate": 1.0, "clip": None, "batch": settings.micro_batch} | values
-    return Optimization.model_validate({"micro_batch": settings.micro_batch} | whole).model_dump_json()
-
-
-def _network(base: Base, adapter: str | None, settings: Optimization, layers: int) -> Any:
-    """The network as it is trained, on "meta", with its first layers alone."""
-    dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
-    network = structure(json.loads(base.config), base.name, dtype)
-    keep_layers(network, layers)
-    if adapter is None:
-        return network
-    with torch.device("meta"):
-        kept = KEEPINGS[settings.weight_format].dtype
-        return add_adapter(network, Adapter.model_validate_json(adapter), 0, kept)
-
-
-@cache
-def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> Step:
-    wanted = Optimization.model_validate_json(settings)
-
-    def traced(layers: int) -> Step:
-        return trace_step(_network(base, adapter, wanted, layers), wanted, base.precision, block_size)
-
-    few, *twice = map(traced, _depths(base))
-    return extrapolate(few, twice[0], shape_of_base(base).layers / FEW) if twice else few
-
-
-@cache
-def _state(base: Base, adapter: str | None, settings: str) -> int:
-    wanted = Optimization.model_validate_json(settings)
-    few, *twice = (state_bytes(_network(base, adapter, wanted, layers), wanted) for layers in _depths(base))
-    return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
-
-
-def adapter_numbers(base: Base, adapter: Adapter) -> int:
-    """Parameters of an adapter."""
-    return _numbers(base, _key(adapter))
-
-
-@cache
-def _numbers(base: Base, adapter: str | None) -> int:
-    plain = Optimization(steps=1, learning_rate=1.0)
-    networks = (_network(base, adapter, plain, layers) for layers in _depths(base))
-    few, *twice = (sum(int(p.numel()) for p in each.parameters() if p.requires_grad) for each in networks)
-    return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
-
-
-def _depths(base: Base) -> tuple[int, ...]:
-    """How many layers to look at: a few and twice as many, or all where that is no more or they differ in size."""
-    shape = shape_of_base(base)
-    if shape.layers <= 2 * FEW or shape.in_layers != shape.layers * shape.largest_layer:
-        return (shape.layers,)
-    return FEW, 2 * FEW
 
 
 def _on_gpu(

@@ -9,8 +9,9 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
+from jmedllm.planning.counts import Base, shape_of_base
 from jmedllm.planning.machine import Machine
-from jmedllm.planning.needs import Base, StagePlan, plan_stage, shape_of_base
+from jmedllm.planning.needs import StagePlan, plan_stage
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.ways import Way, changed, refusal, ways_of
 from jmedllm.recipe import Recipe
