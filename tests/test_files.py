@@ -253,12 +253,47 @@ BROKEN_LINES = {
     "latin-1": (
         b'{"a": 1}\n{"a": 1}\n{"a": "\xe9"}\n{"a": 1}\n',
         3,
-        "not UTF-8: invalid continuation byte; convert the file to UTF-8",
+        "not UTF-8: invalid continuation byte; convert the file to UTF-8: iconv -f ENCODING -t UTF-8 rows.jsonl",
     ),
     "shift-jis": (
         b'{"a": 1}\n' * 5000 + '{"a": "壊血病"}\n'.encode("shift-jis"),
         5001,
-        "not UTF-8: invalid start byte; convert the file to UTF-8",
+        "not UTF-8: it looks like Shift_JIS; convert the file to UTF-8: iconv -f CP932 -t UTF-8 rows.jsonl",
+    ),
+    "euc-jp": (
+        b'{"a": 1}\n' + '{"a": "壊血病"}\n'.encode("euc-jp"),
+        2,
+        "not UTF-8: it looks like EUC-JP; convert the file to UTF-8: iconv -f EUC-JP -t UTF-8 rows.jsonl",
+    ),
+    "utf-16": (
+        '{"a": "壊血病"}\n'.encode("utf-16"),
+        1,
+        "not UTF-8: it looks like UTF-16; convert the file to UTF-8: iconv -f UTF-16 -t UTF-8 rows.jsonl",
+    ),
+    "utf-16 without its mark": (
+        '{"a": "scurvy"}\n'.encode("utf-16-le"),
+        1,
+        "not UTF-8: it looks like UTF-16; convert the file to UTF-8: iconv -f UTF-16 -t UTF-8 rows.jsonl",
+    ),
+    "key twice": (
+        '{"answer": ["a"]}\n{"answer": ["b"], "x": 1, "answer": ["a"]}\n'.encode(),
+        2,
+        'key "answer" is given twice in one object; mend or remove the line',
+    ),
+    "key twice, once escaped, below a list": (
+        rb'{"a": [{"key": 1, "x": {"key": 1}}, {"k": 1, "\u006b": "k"}]}',
+        1,
+        r'key "\u006b" is given twice in one object; mend or remove the line',
+    ),
+    "long number": (
+        b'{"a": 1}\n{"a": ' + b"1" * 6000 + b"}\n",
+        2,
+        "a number of thousands of digits; mend or remove the line",
+    ),
+    "deep": (
+        b'{"a": 1}\n{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        2,
+        "broken JSON: nested too deeply; mend or remove the line",
     ),
     "half a character": (
         rb'{"a": "\uD83D"}',
@@ -296,9 +331,12 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[P
     [
         (b'{\n"a" 1\n}', ":2: broken JSON: "),
         (b"", ":1: broken JSON: Expecting value; mend or remove the line"),
-        (b'"\xff"', ": cannot be read: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"),
+        (b'{\n"a":\n"\xff"}', ":3: not UTF-8: invalid start byte; convert the file to UTF-8: iconv "),
+        (b'[{"a": 1},\n{"a": 1,\n"a": "a"}]', ':3: key "a" is given twice in one object; mend or remove the line'),
+        (b'{"a": "1",\n"b":\n' + b"1" * 6000 + b"}", ":3: a number of thousands of digits; mend or remove"),
+        (b'{"a":\n"\\ud83d"}', ":2: \\ud83d is half a character; mend or remove the line"),
     ],
-    ids=["colon", "empty", "bytes"],
+    ids=["colon", "empty", "bytes", "key twice", "long number", "half a character"],
 )
 def test_a_broken_json_file_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "a.json"

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from safetensors import SafetensorError
 
 from jmedllm.errors import InputError
+from jmedllm.parsing import decode_utf8, parse_json
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -123,14 +124,21 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def read_json(path: Path) -> Any:
     """Read one JSON file; a missing or broken one is an `InputError`."""
+    return parse_json(decode_utf8(read_bytes(path), path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: broken JSON: {error.msg}; mend or remove the line") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -138,6 +146,18 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises:
         InputError: the file is missing or unreadable, or a line is not a JSON object.
+    """
+    for number, row in try_jsonl(path):
+        if isinstance(row, InputError):
+            raise row
+        yield number, row
+
+
+def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
+    """Yield (line number from 1, object) for each non-empty line; in place of a broken one, what is wrong.
+
+    Raises:
+        InputError: the file is missing or unreadable.
     """
     try:
         handle = path.open("rb")
@@ -149,25 +169,17 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         # Decoded line by line: text mode decodes ahead and could not name the line that is not UTF-8.
         for number, raw in enumerate(handle, 1):
             try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}:{number}: not UTF-8: {error.reason}; convert the file to UTF-8"
-                ) from error
-            if line.strip():
-                yield number, _object(path, number, line)
+                line = decode_utf8(raw, path, number)
+                row = _object(path, number, line) if line.strip() else None
+            except InputError as error:
+                yield number, error
+                continue
+            if row is not None:
+                yield number, row
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-        if "\\ud" in line.lower():
-            to_json(value).encode()
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{number}: broken JSON: {error.msg}; mend or remove the line") from error
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):04x}"
-        raise InputError(f"{path}:{number}: {half} is half a character; mend or remove the line") from error
+    value = parse_json(line.rstrip(), path, number)
     if not isinstance(value, dict):
         raise InputError(f"{path}:{number}: expected a JSON object in braces, found {type(value).__name__}")
     return value

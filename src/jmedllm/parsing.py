@@ -1,0 +1,132 @@
+"""Text and JSON as users give them: what cannot be read is said with its file and line."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+
+_ENCODINGS = (("EUC-JP", "euc_jp", "EUC-JP"), ("Shift_JIS", "cp932", "CP932"))
+"""What Japanese text may be in besides UTF-8: name, Python's codec, the name that iconv knows. EUC-JP goes first:
+most of its bytes are half-width katakana in Shift_JIS, while Shift_JIS is hardly ever EUC-JP."""
+
+_JAPANESE = re.compile("[\u3040-\u30ff]|[\u4e00-\u9fff]{2}")
+"""In no text of another encoding: a single accented letter may well read as one kanji."""
+
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|-?[0-9]+', re.DOTALL)
+"""Parts of JSON text that matter for finding a place in it."""
+
+
+def decode_utf8(raw: bytes, path: Path, number: int = 1) -> str:
+    """Text of one line, or of a whole file, without a byte order mark at the start of the file.
+
+    Args:
+        raw: the bytes.
+        path: the file, for messages.
+        number: line of the file that `raw` begins with, from 1.
+
+    Raises:
+        InputError: it is not UTF-8; the line and the encoding it seems to be in are named.
+    """
+    if (number == 1 and raw.startswith(_BYTE_ORDER_MARKS)) or b"\0" in raw:
+        raise _not_utf8(path, number, "it looks like UTF-16", "UTF-16")
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        line = number + raw.count(b"\n", 0, error.start)
+        for name, codec, known in _ENCODINGS:
+            if _is_in(codec, raw):
+                raise _not_utf8(path, line, f"it looks like {name}", known) from None
+        raise _not_utf8(path, line, error.reason, "ENCODING") from None
+
+
+def _is_in(codec: str, raw: bytes) -> bool:
+    try:
+        return bool(_JAPANESE.search(raw.decode(codec)))
+    except UnicodeDecodeError:
+        return False
+
+
+def _not_utf8(path: Path, line: int, what: str, encoding: str) -> InputError:
+    return InputError(
+        f"{path}:{line}: not UTF-8: {what}; convert the file to UTF-8: iconv -f {encoding} -t UTF-8 {path.name}"
+    )
+
+
+class _KeyTwice(ValueError):
+    """A JSON object has a key twice."""
+
+
+def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    members = list(pairs)
+    found = dict(members)
+    if len(found) != len(members):
+        raise _KeyTwice
+    return found
+
+
+def parse_json(text: str, path: Path, number: int = 1) -> Any:
+    """The value that a JSON text stands for.
+
+    Args:
+        text: one line, or a whole file.
+        path: the file, for messages.
+        number: line of the file that `text` begins with, from 1.
+
+    Raises:
+        InputError: the text is not JSON, an object has a key twice, a number has thousands of digits, the nesting
+            is too deep, or half a character is escaped. File and line are named.
+    """
+    try:
+        return _checked(json.loads(text, object_pairs_hook=_distinct), text)
+    except json.JSONDecodeError as error:
+        line, problem = number + error.lineno - 1, f"broken JSON: {error.msg}"
+    except RecursionError:
+        line, problem = number, "broken JSON: nested too deeply"
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        line, problem = number + _line_of(text, half), f"{half} is half a character"
+    except _KeyTwice:
+        key, place = next(_repeated_keys(text))
+        line, problem = number + text.count("\n", 0, place), f"key {key} is given twice in one object"
+    except ValueError:  # Python converts no more digits than this
+        place = _long_number(text)
+        line, problem = number + text.count("\n", 0, place), "a number of thousands of digits"
+    raise InputError(f"{path}:{line}: {problem}; mend or remove the line")
+
+
+def _checked(value: Any, text: str) -> Any:
+    """The value, once it is known that its texts can be written as UTF-8."""
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _line_of(text: str, half: str) -> int:
+    return text.count("\n", 0, max(text.lower().find(half), 0))
+
+
+def _repeated_keys(text: str) -> Iterator[tuple[str, int]]:
+    """Keys that their object has already, as they are written, and where."""
+    keys: list[set[str] | None] = []
+    for match in _TOKENS.finditer(text):
+        token = match[0]
+        if token in "{[":
+            keys.append(set() if token == "{" else None)
+        elif token in "}]":
+            keys.pop()
+        elif token[0] == '"' and keys and keys[-1] is not None and text[match.end() :].lstrip()[:1] == ":":
+            name = json.loads(token)
+            if name in keys[-1]:
+                yield token, match.start()
+            keys[-1].add(name)
+
+
+def _long_number(text: str) -> int:
+    most = sys.get_int_max_str_digits()
+    return next((m.start() for m in _TOKENS.finditer(text) if m[0][0] not in '"{}[]' and len(m[0]) > most), 0)
