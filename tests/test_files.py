@@ -276,7 +276,7 @@ BROKEN_LINES = {
         "not UTF-8: it looks like UTF-16; convert the file to UTF-8: iconv -f UTF-16 -t UTF-8 rows.jsonl",
     ),
     "key twice": (
-        '{"answer": ["a"]}\n{"answer": ["b"], "x": 1, "answer": ["a"]}\n'.encode(),
+        b'{"answer": ["a"]}\n{"answer": ["b"], "x": 1, "answer": ["a"]}\n',
         2,
         'key "answer" is given twice in one object; mend or remove the line',
     ),

@@ -13,12 +13,11 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import load as load_questions
-from jmedllm.exam.examine import ExamSettings, model_settings, require_known, sit_papers
+from jmedllm.exam.examine import ExamSettings, judgeable, model_settings, require_known, sit_papers
 from jmedllm.exam.prompts.asking import Prompting, prepare
 from jmedllm.exam.question import Question
-from jmedllm.exam.selection import select
+from jmedllm.exam.selection import default_selection, select
 from jmedllm.exam.sitting import Paper, Sitting
-from jmedllm.exam.tracks import TRACKS
 from jmedllm.models import Model
 from jmedllm.models.folder import Quantization, quantization_of
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
@@ -36,14 +35,22 @@ class Opened:
 
 
 def load(
-    benchmark: str, language: str, *, data: str | Path = "data", selection: str = "legacy", split: str = "test"
+    benchmark: str, language: str, *, data: str | Path = "data", selection: str | None = None, split: str = "test"
 ) -> list[Question]:
     """Questions of a benchmark, or of your own .jsonl exam, in one language.
+
+    Args:
+        benchmark: name, or path of a file.
+        language: "ja" or "en".
+        data: data directory.
+        selection: all, graded (the default for a file) or legacy (the default for a benchmark).
+        split: which part of the benchmark.
 
     Raises:
         InputError: a name is unknown, or the files are missing or wrong.
     """
-    return select(load_questions(benchmark, language, Path(data), split), selection)
+    questions = load_questions(benchmark, language, Path(data), split)
+    return select(questions, selection or default_selection(benchmark))
 
 
 def open_model(
@@ -102,12 +109,12 @@ def sit(
         )
     exam = from_options(ExamSettings, benchmarks=[questions[0].benchmark], tracks=list(tracks), **settings)
     require_known(exam.model_copy(update={"benchmarks": []}))
-    judged = tuple(q for q in questions if any(TRACKS[track].applies(q) for track in exam.tracks))
-    if not judged:
+    judged = judgeable(questions, exam.tracks)
+    if not judged.questions:
         raise InputError(f"{', '.join(exam.tracks)} can judge none of these questions; choose another track")
     paper = Paper(
-        judged,
-        len(judged),
+        judged.questions,
+        len(judged.questions),
         prepare(from_options(Prompting, pack=prompt, **asked), Path(data)),
         tuple(exam.tracks),
         selection="given",
@@ -115,6 +122,7 @@ def sit(
         max_new_tokens=exam.max_new_tokens,
         shuffle=exam.shuffle,
         rotations=exam.rotations,
+        left_out=judged.left_out,
     )
     return sit_papers([paper], opened.settings, lambda: opened.model, Path(output))[0]
 

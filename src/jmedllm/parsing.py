@@ -58,7 +58,7 @@ def _not_utf8(path: Path, line: int, what: str, encoding: str) -> InputError:
     )
 
 
-class _KeyTwice(ValueError):
+class _RepeatedKeyError(ValueError):
     """A JSON object has a key twice."""
 
 
@@ -66,7 +66,7 @@ def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     members = list(pairs)
     found = dict(members)
     if len(found) != len(members):
-        raise _KeyTwice
+        raise _RepeatedKeyError
     return found
 
 
@@ -91,7 +91,7 @@ def parse_json(text: str, path: Path, number: int = 1) -> Any:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
         line, problem = number + _line_of(text, half), f"{half} is half a character"
-    except _KeyTwice:
+    except _RepeatedKeyError:
         key, place = next(_repeated_keys(text))
         line, problem = number + text.count("\n", 0, place), f"key {key} is given twice in one object"
     except ValueError:  # Python converts no more digits than this

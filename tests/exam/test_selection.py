@@ -8,7 +8,7 @@ import pytest
 from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import load
 from jmedllm.exam.question import Question
-from jmedllm.exam.selection import select
+from jmedllm.exam.selection import default_selection, select, select_counted
 
 PLAIN = Question("q", "igakuqa", "ja", "どれか。", tuple("甲乙丙丁戊"), frozenset({0}))
 IMAGE = replace(PLAIN, flags=frozenset({"image"}))
@@ -79,3 +79,40 @@ def test_legacy_needs_subjects():
         "mmlu in 'ja': the selection legacy needs subjects, which these files do not name; choose all or "
         "graded, or another language"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "selection", "left_out"),
+    [
+        ("igakuqa", "graded", {"with a picture": 529, "taken out of grading (0 points)": 7}),
+        (
+            "igakuqa",
+            "legacy",
+            {
+                "with a picture": 529,
+                "answered by a number": 12,
+                "longer than 1,024 characters": 5,
+                "without exactly five choices": 4,
+            },
+        ),
+        (
+            "jmmlu",
+            "legacy",
+            {"in other subjects than the published five": 1170, "longer than 1,024 characters": 4},
+        ),
+        ("jmmlu", "all", {}),
+    ],
+)
+def test_what_is_left_out_is_counted_by_reason(
+    shared: Path, name: str, selection: str, left_out: dict[str, int]
+) -> None:
+    found = select_counted(load(name, "ja", shared), selection)
+    assert found.left_out == left_out
+
+
+def test_the_default_is_the_published_selection_for_published_benchmarks_only() -> None:
+    assert [default_selection(name) for name in ("mmlu", "ward.jsonl", "exams/igakuqa.csv")] == [
+        "legacy",
+        "graded",
+        "graded",
+    ]

@@ -18,7 +18,7 @@ from jmedllm.cli.options import (
     Shots,
     split,
 )
-from jmedllm.cli.printing import console, print_json, print_report
+from jmedllm.cli.printing import console, print_accounts, print_json, print_report
 from jmedllm.errors import InputError
 
 export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def exam(
     track: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
     adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
     name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
-    selection: Selection = "legacy",
+    selection: Selection = None,
     prompt: PromptPack = "instruction",
     answer_as: AnswerAs = "text",
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
@@ -78,6 +78,7 @@ def exam(
     require_known(settings)
     prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots)
     sat = papers(settings, prompting, data)
+    print_accounts(sat)
     if note := sat[0].asking.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
     label = name or Path(model).name
@@ -116,7 +117,7 @@ def score(
     year: Annotated[int | None, typer.Option(help="Only this year of igakuqa.")] = None,
     language: Annotated[Literal["ja", "en"], typer.Option(help="Language it was answered in.")] = "ja",
     track: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
-    selection: Selection = "all",
+    selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "all",
     strict_letters: Annotated[
         bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
     ] = False,
@@ -157,7 +158,7 @@ def export_lm_eval(
     output: Annotated[Path, typer.Option(help="Directory of the tasks.")],
     data: Data = Path("data"),
     language: Languages = "ja,en",
-    selection: Selection = "legacy",
+    selection: Selection = None,
     prompt: PromptPack = "instruction",
     answer_as: AnswerAs = "text",
     shots: Shots = None,
@@ -178,7 +179,9 @@ def export_lm_eval(
         limit=limit,
     )
     prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, shots=shots)
-    for task in export(papers(settings, prompting, data), output):
+    sat = papers(settings, prompting, data)
+    print_accounts(sat)
+    for task in export(sat, output):
         left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
         typer.echo(f"{task.task}: {task.n} items{left_out}")
     typer.echo(f"run: lm_eval --model hf --model_args pretrained=MODEL --include_path {output} --tasks TASK")

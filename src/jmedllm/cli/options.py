@@ -16,7 +16,10 @@ Benchmarks = Annotated[
     str, typer.Option(help="Names or your own .jsonl files, with commas between; NAME:ja for one language.")
 ]
 Languages = Annotated[str, typer.Option(help="ja, en or both.")]
-Selection = Annotated[str, typer.Option(help="Which items: all, graded or legacy.")]
+Selection = Annotated[
+    str | None,
+    typer.Option(help="Which items: all, graded [for your own files] or legacy [for benchmarks]."),
+]
 PromptPack = Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")]
 AnswerAs = Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")]
 Shots = Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")]

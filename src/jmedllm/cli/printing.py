@@ -9,18 +9,31 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jmedllm.exam.sitting import Sitting
+    from jmedllm.exam.sitting import Paper, Sitting
 
 
 def print_json(sittings: "Sequence[Sitting]") -> None:
-    """All scores as one JSON object."""
+    """All scores as one JSON object, and what was left out of each paper."""
     from dataclasses import asdict
 
     from jmedllm.files import to_json
 
     rows = [asdict(score) for sitting in sittings for score in sitting.scores]
     boards = [asdict(board) for sitting in sittings for board in sitting.official]
-    typer.echo(to_json({"scores": rows, "official": boards}, indent=2))
+    papers = [
+        {name: sitting.settings[name] for name in ("benchmark", "language", "selection")}
+        | {name: getattr(sitting, name) for name in ("selected", "asked", "left_out", "notes")}
+        for sitting in sittings
+    ]
+    typer.echo(to_json({"scores": rows, "official": boards, "papers": papers}, indent=2))
+
+
+def print_accounts(papers: "Sequence[Paper]") -> None:
+    """Say, before anything is asked, which items are left out and why, and how the questions were read."""
+    from jmedllm.report.accounts import accounts
+
+    for line in accounts(papers):
+        typer.echo(line, err=True)
 
 
 def print_report(sittings: "Sequence[Sitting]") -> None:

@@ -1,6 +1,6 @@
 """An exam: benchmarks in languages, sat by one model directory."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,9 +8,10 @@ from pydantic import Field, field_validator
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
+from jmedllm.exam.gold import has_answer
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
-from jmedllm.exam.question import LANGUAGES, Language
-from jmedllm.exam.selection import SELECTIONS, select
+from jmedllm.exam.question import LANGUAGES, Language, Question
+from jmedllm.exam.selection import NO_ANSWER, SELECTIONS, Selected, default_selection, keep, select_counted
 from jmedllm.exam.sharding import join_shares, remove_empty_shares, sit_shares
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
@@ -32,7 +33,9 @@ class ExamSettings(Settings):
     )
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
     tracks: list[str] = Field(["answer", "likelihood"], min_length=1)
-    selection: str = Field("legacy", description="which items: all, graded, legacy (the published ones)")
+    selection: str | None = Field(
+        None, description="which items: all, graded (the default for your own files), legacy (for benchmarks)"
+    )
     split: str = "test"
     limit: int | None = Field(None, ge=1, description="only the first N items of each paper")
     max_new_tokens: int = Field(256, ge=1)
@@ -67,7 +70,7 @@ def require_known(settings: ExamSettings) -> None:
     for name in settings.tracks:
         if name not in TRACKS:
             raise unknown("track", name, TRACKS)
-    if settings.selection not in SELECTIONS:
+    if settings.selection is not None and settings.selection not in SELECTIONS:
         raise unknown("selection", settings.selection, SELECTIONS)
 
 
@@ -113,24 +116,38 @@ def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:
 
 
 def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language, data: Path) -> Paper:
-    questions = select(load(name, language, data, settings.split), settings.selection)
-    judged = [q for q in questions if any(TRACKS[track].applies(q) for track in settings.tracks)]
-    if not judged:
+    selection = settings.selection or default_selection(name)
+    selected = select_counted(load(name, language, data, settings.split), selection)
+    judged = judgeable(selected.questions, settings.tracks)
+    left_out = selected.left_out | judged.left_out
+    if not judged.questions:
         raise InputError(
-            f"benchmark {name} in {language}: selection {settings.selection} leaves no item that "
+            f"benchmark {name} in {language}: selection {selection} leaves no item that "
             f"{', '.join(settings.tracks)} can judge; choose another selection"
         )
     return Paper(
-        tuple(judged[: settings.limit]),
-        len(judged),
+        judged.questions[: settings.limit],
+        len(judged.questions),
         asking,
         tuple(settings.tracks),
-        settings.selection,
+        selection,
         settings.split,
         settings.max_new_tokens,
         settings.shuffle,
         settings.rotations,
+        left_out,
     )
+
+
+def judgeable(questions: Iterable[Question], tracks: Sequence[str]) -> Selected:
+    """The questions that at least one of the tracks can judge, and how many others there are."""
+
+    def unjudged(question: Question) -> str | None:
+        if any(TRACKS[track].applies(question) for track in tracks):
+            return None
+        return f"that {', '.join(tracks)} cannot judge" if has_answer(question) else NO_ANSWER
+
+    return keep(questions, unjudged)
 
 
 def model_settings(

@@ -35,6 +35,8 @@ class Paper:
         tracks: names from `TRACKS`.
         selection: name of the step that chose the questions, before any limit.
         max_new_tokens: length at which a completion is cut off.
+        left_out: how many items the selection left out, by reason; a limit does not count.
+        notes: what else reports must say of how the questions were read.
     """
 
     questions: tuple[Question, ...]
@@ -46,6 +48,8 @@ class Paper:
     max_new_tokens: int = 256
     shuffle: int | None = None
     rotations: int = 1
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def by_label(self) -> bool:
@@ -108,6 +112,8 @@ class Sitting:
         trace: hashes of the questions with their gold and of the records, and the version that judged them.
         people: the first track beside the human examinees, by difficulty and subject.
         readings: for each track that reads free answers, how many were read in which way, commonest first.
+        left_out: how many items the selection left out, by reason.
+        notes: what else reports must say of how the questions were read.
     """
 
     settings: dict[str, Any]
@@ -120,6 +126,8 @@ class Sitting:
     trace: dict[str, str]
     people: tuple[Group, ...] = ()
     readings: dict[str, dict[str, int]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -139,6 +147,7 @@ def read_sitting(summary_file: Path) -> Sitting | None:
         "calibration": calibration and Calibration(**_frozen(calibration)),
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
         "people": tuple(Group(**row) for row in summary["people"]),
+        "notes": tuple(summary["notes"]),
     }
     return Sitting(**{**summary, **parts})
 
@@ -351,7 +360,8 @@ def _summarise(
         "jmedllm": read_json(summary_file)["trace"]["jmedllm"],
     }
     before = read_sitting(summary_file)
-    if before is not None and before.trace == trace and before.selected == paper.selected:
+    accounted = (paper.selected, paper.left_out, paper.notes)
+    if before is not None and before.trace == trace and _accounted(before) == accounted:
         return before
     verdicts = {
         name: {
@@ -382,6 +392,12 @@ def _summarise(
             for name in ("answer", "official")
             if first.get(name)
         },
+        left_out=paper.left_out,
+        notes=paper.notes,
     )
     write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
     return sitting
+
+
+def _accounted(sitting: Sitting) -> tuple[int, dict[str, int], tuple[str, ...]]:
+    return sitting.selected, sitting.left_out, sitting.notes

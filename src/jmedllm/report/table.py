@@ -13,6 +13,7 @@ from rich.text import Text
 from jmedllm.exam.question import Language
 from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import Score
+from jmedllm.report.accounts import accounts
 from jmedllm.report.details import detail_markdown, details, print_detail
 from jmedllm.report.published import METRIC, TRACK, PublishedScore, published_scores, source
 
@@ -110,7 +111,7 @@ def markdown(sittings: Sequence[Sitting]) -> str:
         said.append(_CONTAMINATED_NOTE.capitalize())
     if any(row.published for row in rows):
         said.append(f"Published: {_published_note()}")
-    said += _asked_otherwise(sittings)
+    said += [*_asked_otherwise(sittings), *accounts(sittings)]
     scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in said)
     more = "".join(f"{detail_markdown(detail)}\n" for detail in details(sittings))
     return f"## Scores\n\n{scores}\n\n{more}## Trace\n\n{_trace(sittings)}\n"
@@ -218,7 +219,7 @@ def notes(sittings: Sequence[Sitting], rows: Sequence[Row]) -> list[str]:
         found.append(f"* {_CONTAMINATED_NOTE}")
     if any(row.published for row in rows):
         found.append(f"published: {_published_note()}")
-    return [*found, *_asked_otherwise(sittings)]
+    return [*found, *_asked_otherwise(sittings), *accounts(sittings)]
 
 
 def _published_note() -> str:

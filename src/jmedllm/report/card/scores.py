@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import holm
+from jmedllm.report.accounts import accounts
 from jmedllm.report.card.markdown import table
 from jmedllm.report.compare import Comparison
 from jmedllm.report.table import Row, build_rows
@@ -20,10 +21,11 @@ def scores(sittings: Sequence[Sitting], compared: Sequence[Comparison]) -> str:
         papers.setdefault(_paper(row), {})[row.model] = _score(row)
     head = ("Benchmark", "Language", "Measure", "n", "Floor", "Ceiling", *models)
     lines = [(*paper, *(scores.get(name, "–") for name in models)) for paper, scores in papers.items()]
+    accounted = "".join(f"\n\n{line}" for line in accounts(sittings))
     return (
         f"{table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: what no skill earns on these items; "
         "ceiling: what the right answer earns. ~: the interval reaches down to the floor, so no skill is shown."
-        f"\n\n{_gain(compared)}"
+        f"{accounted}\n\n{_gain(compared)}"
     )
 
 
