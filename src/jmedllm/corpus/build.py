@@ -40,7 +40,7 @@ from jmedllm.progress import progress
 
 _WORK = "parts"
 _MARK = "identity"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same input makes another corpus."""
 
 

@@ -8,9 +8,10 @@ from jmedllm.corpus.rules import Rule
 
 _RAISED = str.maketrans("0123456789+-–−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿ")
 _LOWERED = str.maketrans("0123456789+-–−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
+_NUMBER = re.compile(r"[0-9)\]）］]")
 _BASE = re.compile(r"[0-9A-Za-zα-ωΑ-Ω)\]）］]")
 _NO_EXPONENT = re.compile(r"st|nd|rd|th|o|tm|[^0-9A-Za-zα-ωΑ-Ω]*", re.IGNORECASE)
-_NOTES = re.compile(r"\d[\d,\s–-]*")
+_NOTES = re.compile(r"[*†‡§¶#]?[(（\[]?\d[\d,，、\s–-]*[)）\]]?")
 _ONE_TERM = re.compile(r"[-–−+]?(?:\d+(?:\.\d+)?|[A-Za-zα-ωΑ-Ω])")
 
 
@@ -45,8 +46,11 @@ def _exponent(match: re.Match[str]) -> str:
     start, end = match.span()
     before, after = match.string[max(start - 1, 0) : start], match.string[end : end + 1]
     inner, space = _apart(text)
-    is_note = before.isalpha() and _NOTES.fullmatch(inner)
-    if is_note or not _BASE.match(before) or _NO_EXPONENT.fullmatch(inner):
+    if inner in ("o", "O") and after in ("C", "F"):
+        return "°"
+    if _NOTES.fullmatch(inner) and not _NUMBER.match(before):
+        return text.translate(_RAISED)  # commas have no raised form; the digits must not join a word or a unit
+    if not _BASE.match(before) or _NO_EXPONENT.fullmatch(inner):
         return text
     alone = space or not (after.isascii() and after.isalnum())
     return f"^{inner}{space}" if alone and _ONE_TERM.fullmatch(inner) else f"^({inner}){space}"

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from jmedllm.corpus.superscripts import marked_text
 from jmedllm.errors import InputError
 
 _PASSWORD = 4
@@ -47,7 +48,7 @@ def _page_text(document: Any, number: int) -> str:
     page = document[number]
     layer = page.get_textpage()
     try:
-        text: str = layer.get_text_range()
+        text = marked_text(layer)
     finally:
         layer.close()
         page.close()
