@@ -163,6 +163,20 @@ def test_what_a_late_stage_cannot_do_is_told_before_the_first(
     assert not (tmp_path / "run" / "corpus").exists()
 
 
+def test_a_base_that_cannot_be_trained_packed_is_refused_before_the_first_stage(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "gpt-oss")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    values = {"model_type": "gpt_oss", "vocab_size": 320, "head_dim": 8, "num_local_experts": 4} | sizes
+    (base / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    recipe = yaml.safe_load(write_recipe(tmp_path).read_text(encoding="utf-8")) | {"base": {"path": str(base)}}
+    (tmp_path / "packed.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    with pytest.raises(InputError, match="architecture 'gpt_oss' lets packed samples see one another"):
+        run(tmp_path / "packed.yaml", tmp_path / "run")
+    assert not (tmp_path / "run" / "corpus").exists()
+
+
 def test_a_disk_too_small_for_the_merge_is_told_before_stage_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

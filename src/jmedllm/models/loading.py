@@ -67,15 +67,25 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def _require_rows(folder: Path, tokens: int) -> None:
     """A tokenizer may have fewer tokens than the embedding has rows, which are often padded, but not more."""
-    from transformers import AutoConfig
-
-    with loading(f"model {folder}"):
-        rows = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().vocab_size
+    rows = read_config(folder).get_text_config().vocab_size
     if tokens > rows:
         raise InputError(
             f"model {folder}: its tokenizer has {tokens:,} tokens, but its embedding only {rows:,} rows "
             "(vocab_size in config.json); copy the tokenizer that belongs to this model"
         )
+
+
+def read_config(folder: Path) -> Any:
+    """Configuration of a model directory, as transformers reads it.
+
+    Raises:
+        InputError: the file is missing or broken, or of an architecture that transformers does not know.
+    """
+    go_offline()
+    from transformers import AutoConfig
+
+    with loading(f"model {folder}"):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_network(

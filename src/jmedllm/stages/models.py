@@ -40,7 +40,7 @@ def tuned_fingerprint(run: Run) -> str:
 
 
 def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = True) -> None:
-    """Check that this machine and this number of processes can train as a stage asks.
+    """Check that the base can be trained, and that this machine and these processes can train as a stage asks.
 
     Raises:
         InputError: they cannot.
@@ -48,6 +48,11 @@ def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = 
     require_possible(settings, run.precision.name)
     if sharded and place().size > 1:
         require_shardable(settings, exam=bool(run.recipe.evaluate and run.recipe.evaluate.exam))
+    if run.recipe.base.path is not None:
+        from jmedllm.models.loading import read_config
+        from jmedllm.training.trainable import require_trainable
+
+        require_trainable(read_config(base_folder(run)), run.precision.device)
 
 
 _UNSHAPING = {

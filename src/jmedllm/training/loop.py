@@ -29,7 +29,7 @@ from jmedllm.training.dryrun import (
     try_longest_batch,
 )
 from jmedllm.training.evaluate import Evaluation, measure
-from jmedllm.training.loss import require_trainable, summed_loss
+from jmedllm.training.loss import summed_loss
 from jmedllm.training.metrics import (
     EVALUATIONS,
     METRICS,
@@ -46,6 +46,7 @@ from jmedllm.training.optimizer import build
 from jmedllm.training.schedule import learning_rate, rows_of_step
 from jmedllm.training.stepping import Optimizer
 from jmedllm.training.streaming import stream_layers
+from jmedllm.training.trainable import require_trainable
 from jmedllm.training.watching import best, is_exhausted, require_measured
 
 
@@ -110,8 +111,7 @@ def train(
     if settings.offload == "weights":
         with in_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
             stream_layers(network, precision.device)
-    with autocast(precision):
-        require_trainable(network, precision.device)
+    require_trainable(network.config, precision.device)
     forget_peak_memory(precision.device)
     keep_less(network, settings.activations)
     with in_memory("what the optimizer keeps; `jmedllm plan` says what fits"):

@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from jmedllm.errors import InputError
-from jmedllm.training.batches import without_dropout
 from jmedllm.training.distributed import in_forward
 
 CHUNK = 256
@@ -90,38 +88,3 @@ def split(network: Any) -> tuple[Any, Any]:
     """Decoder and output head of a causal model, with or without an adapter around it."""
     base = network.get_base_model() if hasattr(network, "get_base_model") else network
     return base.get_decoder(), base.get_output_embeddings()
-
-
-def require_trainable(network: Any, device: torch.device) -> None:
-    """Try out on a few tokens that this loss is the network's own and that packing keeps samples apart.
-
-    Raises:
-        InputError: the architecture does more to its logits than its head (soft-capping, scaling), or lets
-            packed samples see one another.
-    """
-    in_forward(network, _require_trainable, device)
-
-
-@torch.no_grad()
-def _require_trainable(network: Any, device: torch.device) -> None:
-    decoder, head = split(network)
-    kind = network.config.model_type
-    was_training = network.training
-    without_dropout(network)
-    alone = torch.arange(1, 9, device=device)[None]
-    expected = network(input_ids=alone, use_cache=False).logits.float()
-    pair = torch.cat([alone.flip(1), alone], dim=1)
-    positions = torch.arange(8, device=device).repeat(2)[None]
-    packed = decoder(input_ids=pair, position_ids=positions, use_cache=False).last_hidden_state[:, 8:]
-    plain = decoder(input_ids=alone, use_cache=False).last_hidden_state
-    network.train(was_training)
-    if not torch.allclose(head(plain).float(), expected, rtol=1e-3, atol=1e-3):
-        raise InputError(
-            f"architecture {kind!r} changes its logits after the head (soft-capping or scaling), which "
-            "training does not support; choose a base of the Llama or Qwen family"
-        )
-    # Wide enough for bfloat16's rounding; samples that see one another differ by whole units.
-    if not torch.allclose(packed.float(), plain.float(), rtol=0.05, atol=0.05):
-        raise InputError(
-            f"architecture {kind!r} lets packed samples see one another; choose a base of the Llama or Qwen family"
-        )
