@@ -7,6 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jmedllm import __version__
+from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
 from jmedllm.cli.exam import exam, export_app, score
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (plan, run, pretrain, tune, merge, exam, report, compare, score, tokens):
+for command in (plan, run, pretrain, tune, merge, convert, exam, report, compare, score, tokens):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(export_app, name="export")
