@@ -173,3 +173,15 @@ def test_golden_numbers(shared: Path, name, language, n, ceiling, floor, lower, 
     for row in published_scores(name, language):
         assert (row.floor, row.ceiling) == pytest.approx((gestalt.floor, gestalt.ceiling), abs=1e-6)
     assert round(sum(v.gestalt for v in of_upper) / n, 3) == upper
+
+
+@pytest.mark.parametrize("response", ["", ".", " .. "])
+def test_what_the_protocol_counts_without_an_answer_says_so(response):
+    """The nearest choice to an empty text is the shortest, or the first of equally near ones."""
+    counted = legacy.judge(show(question(gold=(0,)))[0], response)
+    missed = legacy.judge(show(question(gold=(4,)))[0], response)
+    assert (counted.correct, missed.correct) == (True, False)
+    assert (counted.answered, counted.how) == (False, legacy.NO_TEXT_RIGHT)
+    assert (missed.answered, missed.how) == (False, legacy.NO_TEXT_WRONG)
+    assert {score.no_answer for score in legacy.scores([question()] * 2, [counted, missed])} == {2}
+    assert legacy.judge(show(question())[0], "膵癌").how == "most similar"

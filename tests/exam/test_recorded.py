@@ -1,15 +1,18 @@
 """Recorded answers scored without a model: in any order, with what is missing, and every bad file."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from jmedllm.errors import InputError
 from jmedllm.exam.question import label
 from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
+from jmedllm.report.recorded import print_scored
 
 EXAM = [
     {"id": "1", "language": "ja", "question": "壊血病は", "choices": ["鉄", "ビタミンC", "亜鉛"], "answer": ["b"]},
@@ -115,3 +118,15 @@ def test_gold_fed_back_is_all_right_and_nothing_is_all_wrong(shared: Path, name:
     assert as_letters.correct == as_letters.n and as_text.correct == as_text.n - blank
     [empty] = score_responses(asked, {}, ["answer"]).scores
     assert (empty.correct, empty.no_answer) == (0, len(asked))
+
+
+def test_reasons_and_what_the_protocol_counts_are_told(exam: Path, tmp_path: Path) -> None:
+    questions = questions_answered(None, exam, "ja", tmp_path)
+    scored = score_responses(questions, {"1": ".", "2": "a", "3": "不明な点がある"}, ["legacy", "answer"])
+    [first, *_] = item_rows(scored)
+    assert first["how"].startswith("no answer")
+    text = io.StringIO()
+    print_scored(scored, Console(file=text, width=200))
+    told = " ".join(text.getvalue().split())
+    assert "too few 1" in told and "Too few: named fewer choices than the question asks for." in told
+    assert "no answer: no number 1" in told and "Empty: nothing was written" in told

@@ -1,6 +1,6 @@
 """Models that answer by a script, and what they sat, for tests of reports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jmedllm.exam.benchmarks import load
@@ -45,11 +45,19 @@ SCRIPTS: dict[str, Callable[[Question], str]] = {
 }
 
 
-def sit_igakuqa(data: Path, output: Path, *, limit: int = 40, rotations: int = 1) -> list[Path]:
-    """Let three scripted models sit the beginning of IgakuQA in both languages."""
+def sit_igakuqa(
+    data: Path,
+    output: Path,
+    *,
+    limit: int = 40,
+    rotations: int = 1,
+    tracks: Sequence[str] = ("answer", "likelihood", "official"),
+    scripts: Mapping[str, Callable[[Question], str]] = SCRIPTS,
+) -> list[Path]:
+    """Let scripted models sit the beginning of IgakuQA in both languages."""
     settings = ExamSettings(
         benchmarks=["igakuqa"],
-        tracks=["answer", "likelihood", "official"],
+        tracks=list(tracks),
         selection="all",
         limit=limit,
         rotations=rotations,
@@ -57,7 +65,7 @@ def sit_igakuqa(data: Path, output: Path, *, limit: int = 40, rotations: int = 1
     sat = papers(settings, Prompting(answer_as="letter"), data)
     questions = {question.id: question for question in load("igakuqa", "ja", data)}
     folders = []
-    for number, (name, script) in enumerate(SCRIPTS.items()):
+    for number, (name, script) in enumerate(scripts.items()):
         folders.append(output / str(number))
         model = Scripted(name, questions, script)
         stands_for = {"model": name, "fingerprint": name, "precision": "float32"}

@@ -10,6 +10,7 @@ import pytest
 from scripted import HOSTILE, SCRIPTS, sit_igakuqa
 
 from jmedllm.errors import InputError
+from jmedllm.exam.tracks.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
 from jmedllm.report import collect_records, questions_of
 from jmedllm.report.page import page
 from jmedllm.report.page.items import pack
@@ -46,6 +47,15 @@ def test_every_item_with_every_answer_is_packed(sat, shared: Path) -> None:
     assert sum(knows["probabilities"]) == pytest.approx(1, abs=1e-3)
     # The first showing is as printed; the second begins with b.
     assert "order" not in knows and [turn["order"][0] for turn in knows["turns"]] == [1]
+
+
+def test_an_empty_response_that_the_protocol_counts_is_marked(shared: Path, tmp_path: Path) -> None:
+    folders = sit_igakuqa(shared, tmp_path, limit=20, tracks=["legacy"], scripts={"silent": lambda question: "."})
+    sat = collect_records(folders)
+    items = json.loads(gzip.decompress(base64.b64decode(pack(sat, questions_of(sat, shared))[0].packed)))
+    verdicts = [item["answers"][0]["verdicts"]["legacy"] for item in items]
+    assert {(v["answered"], v["how"]) for v in verdicts if v["correct"]} == {(False, NO_TEXT_RIGHT)}
+    assert {(v["answered"], v["how"]) for v in verdicts if not v["correct"]} == {(False, NO_TEXT_WRONG)}
 
 
 def test_the_page_is_the_same_for_the_same_results(sat, shared: Path, html: str) -> None:

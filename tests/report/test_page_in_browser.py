@@ -126,6 +126,21 @@ def test_an_item_tells_all(opened: Page) -> None:
     assert opened.page.locator("#detail pre").all_inner_texts() == ["b", "b", "c"]
 
 
+def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
+    browser: Any, shared: Path, tmp_path: Path
+) -> None:
+    silent = sit_igakuqa(shared, tmp_path, tracks=["legacy"], scripts={"silent": lambda question: ""})
+    sat = collect_records(silent)
+    write_page(tmp_path / "page.html", sat, questions_of(sat, shared), "test", [])
+    opened = Page(browser, (tmp_path / "page.html").as_uri())
+    assert opened.choose(outcome="right") == "0 of 80 items"
+    assert not opened.choose(outcome="counted").startswith("0 ")
+    verdict = opened.page.inner_text("#detail .verdicts")
+    assert "○ no answer, counted right" in verdict and "✓" not in verdict
+    assert opened.page.locator("#detail .picked").count() == 0
+    assert opened.problems == []
+
+
 def test_what_a_model_wrote_stays_text(opened: Page) -> None:
     opened.choose(model="hostile <b>", outcome="none", language="ja")
     assert opened.page.locator("#detail pre").first.inner_text() == HOSTILE

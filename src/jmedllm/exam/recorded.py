@@ -14,7 +14,7 @@ from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Language, Question, label
 from jmedllm.exam.selection import select
 from jmedllm.exam.statistics import Score
-from jmedllm.exam.tracks import TRACKS, Given, Verdict, legacy
+from jmedllm.exam.tracks import TRACKS, Given, ReadVerdict, legacy
 from jmedllm.exam.tracks.answer import AnswerVerdict, judge_letters
 from jmedllm.exam.tracks.official import Board, award, boards, exam_of, exam_of_year
 
@@ -35,7 +35,7 @@ class Scored:
     questions: tuple[Question, ...]
     scores: tuple[Score, ...]
     official: tuple[Board, ...]
-    verdicts: Mapping[str, Mapping[str, Verdict]]
+    verdicts: Mapping[str, Mapping[str, ReadVerdict]]
     missing: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def score_responses(
         raise InputError("--strict-letters reads answers for the tracks answer and official; legacy reads none")
     answer_as = _form(questions, responses)
     scores: list[Score] = []
-    verdicts: dict[str, dict[str, Verdict]] = {}
+    verdicts: dict[str, dict[str, ReadVerdict]] = {}
     official: list[Board] = []
     for name in dict.fromkeys(tracks):
         if name not in TRACKS:
@@ -174,8 +174,7 @@ def item_rows(scored: Scored) -> list[dict[str, Any]]:
     return [{"id": name, **_item(verdict)} for name, verdict in verdicts.items()]
 
 
-def _item(verdict: Verdict) -> dict[str, Any]:
+def _item(verdict: ReadVerdict) -> dict[str, Any]:
     number = verdict.number if isinstance(verdict, AnswerVerdict) else None
-    how = verdict.how if isinstance(verdict, AnswerVerdict) else "most similar"
     chosen = [label(index) for index in verdict.chosen]
-    return {"chosen": number if number is not None else chosen, "correct": verdict.correct, "how": how}
+    return {"chosen": number if number is not None else chosen, "correct": verdict.correct, "how": verdict.how}

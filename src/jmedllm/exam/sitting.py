@@ -16,7 +16,7 @@ from jmedllm.exam.question import Question, label, question_hash
 from jmedllm.exam.records import Record, append_records, read_records, write_records
 from jmedllm.exam.rotations import Rotations, turned
 from jmedllm.exam.statistics import Score
-from jmedllm.exam.tracks import TRACKS, Given, judge, legacy, verdict_of
+from jmedllm.exam.tracks import READ_FROM_TEXT, TRACKS, Given, judge, legacy, verdict_of
 from jmedllm.exam.tracks.official import Board, boards
 from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
 from jmedllm.models import Completion, Model, Request, Response, Writing
@@ -111,7 +111,7 @@ class Sitting:
         rotations: for each track what turning the choices does, where there are several showings.
         trace: hashes of the questions with their gold and of the records, and the version that judged them.
         people: the first track beside the human examinees, by difficulty and subject.
-        readings: for each track that reads free answers, how many were read in which way, commonest first.
+        readings: for each track that reads responses, how many were read in which way, commonest first.
         left_out: how many items the selection left out, by reason.
         notes: what else reports must say of how the questions were read.
     """
@@ -389,7 +389,7 @@ def _summarise(
         people=tuple(beside_people(paper.tracks[0], paper.questions, verdicts[paper.tracks[0]])),
         readings={
             name: dict(Counter(verdict.how for verdict in first[name]).most_common())
-            for name in ("answer", "official")
+            for name in READ_FROM_TEXT
             if first.get(name)
         },
         left_out=paper.left_out,

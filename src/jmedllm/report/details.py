@@ -1,6 +1,6 @@
 """What sittings tell besides their scores, as small tables: the ministry's verdict, rotations, calibration."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jmedllm.exam.answers import NO_ANSWER
 from jmedllm.exam.people import Group
 from jmedllm.exam.rotations import Rotations
 from jmedllm.exam.sitting import Sitting
@@ -29,7 +30,7 @@ class Detail:
 def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
     """All that there is to tell, in the order of the sittings."""
     if read := tuple(
-        (_who(sitting), track, f"{sum(ways.values()):,}", ", ".join(f"{how} {n:,}" for how, n in ways.items()))
+        (_who(sitting), track, f"{sum(ways.values()):,}", told_ways(ways))
         for sitting in sittings
         for track, ways in sitting.readings.items()
     ):
@@ -37,7 +38,8 @@ def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
             "How answers were read",
             ("model", "track", "n", "how"),
             read,
-            "Commonest first; where there is no answer, why. None is ever made up.",
+            "Commonest first; where there is no answer, why. None is ever made up. "
+            + meanings(how for sitting in sittings for ways in sitting.readings.values() for how in ways),
         )
     if boards := [(_who(sitting), board) for sitting in sittings for board in sitting.official]:
         yield board_detail(boards)
@@ -74,6 +76,16 @@ def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
             "From the choices' probabilities, items with one right choice. Expected error in points: how far "
             "confidence is from the share right. Brier: 0 is perfect, guessing among five gives 0.8.",
         )
+
+
+def told_ways(ways: Mapping[str, int]) -> str:
+    """How many responses were read in which way, and how many hold no answer for which reason."""
+    return ", ".join(f"{'no answer: ' if how in NO_ANSWER else ''}{how} {n:,}" for how, n in ways.items())
+
+
+def meanings(ways: Iterable[str]) -> str:
+    """What those of `ways` that are reasons for no answer mean, one sentence each."""
+    return " ".join(f"{how.capitalize()}: {NO_ANSWER[how]}." for how in dict.fromkeys(ways) if how in NO_ANSWER)
 
 
 def board_detail(boards: Sequence[tuple[str, Board]]) -> Detail:

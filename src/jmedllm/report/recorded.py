@@ -8,8 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jmedllm.exam.recorded import Scored
-from jmedllm.exam.tracks.answer import AnswerVerdict
-from jmedllm.report.details import board_detail, print_detail
+from jmedllm.report.details import board_detail, meanings, print_detail, told_ways
 
 MISSING_SHOWN = 10
 
@@ -32,10 +31,9 @@ def print_scored(scored: Scored, console: Console) -> None:
         console.print()
         print_detail(board_detail([("recorded", board) for board in scored.official]), console)
     for name, verdicts in scored.verdicts.items():
-        ways = Counter(verdict.how for verdict in verdicts.values() if isinstance(verdict, AnswerVerdict))
-        if ways:
-            told = ", ".join(f"{how} {count:,}" for how, count in ways.most_common())
-            console.print(Text(f"Track {name}, how answers were read: {told}.", style="dim"))
+        ways = dict(Counter(verdict.how for verdict in verdicts.values()).most_common())
+        told = f"Track {name}, how answers were read: {told_ways(ways)}. {meanings(ways)}"
+        console.print(Text(told.rstrip(), style="dim"))
     if scored.missing:
         shown = ", ".join(scored.missing[:MISSING_SHOWN])
         more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""

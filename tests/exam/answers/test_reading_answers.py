@@ -120,12 +120,12 @@ I cannot answer that. | I'm sorry, but I can't provide medical advice. → refus
 As an AI, I am unable to help. | There is no correct answer. | I don't know. → refused
 回答は差し控えさせていただきます。 | 写真(a)とCT(b)がないため、正確な答えを提供できません。 → refused
 I cannot determine whether the answer is A. | unknown → refused
-Answer | Answer: | 答え： | The answer is | 答えは次の通りです。 | An interesting case. → too few
-A 62-year-old man has pain. | a disease of the pancreas | F | z → too few
-C is incorrect. | Cは誤りです。 | Not C. | not C | Exclude A, B. | AとBは除外。 | AとBは除外できる → too few
-Eliminated: A, B, D | 除外した選択肢：A、B | 不正解：A → too few
-C is not correct | 正解はCではない。 | Cではありません。 | We can rule out A and B. → too few
-膵癌は否定的である。 | Incorrect answer: C | ビタミンC | hepatitis B | 37°C → too few
+Answer | Answer: | 答え： | The answer is | 答えは次の通りです。 | An interesting case. → no choice
+A 62-year-old man has pain. | a disease of the pancreas | F | z → no choice
+C is incorrect. | Cは誤りです。 | Not C. | not C | Exclude A, B. | AとBは除外。 | AとBは除外できる → no choice
+Eliminated: A, B, D | 除外した選択肢：A、B | 不正解：A → no choice
+C is not correct | 正解はCではない。 | Cではありません。 | We can rule out A and B. → no choice
+膵癌は否定的である。 | Incorrect answer: C | ビタミンC | hepatitis B | 37°C → no choice
 A,C | AとC | a, c, e | 胃癌、膵癌 | The answer is A and C. | 胃癌と膵癌。肝癌。 | 正解はA、Cです。 → too many
 ac | {"answer": ["a", "c"]} → too many
 A or C | AかC | 答えはAまたはCです。 | The answer is either A or C. | C. 胃癌 → ambiguous
@@ -370,17 +370,19 @@ def test_counts_that_are_right_too():
     [
         pytest.param(("肺", "肺癌", "胃"), "肺癌", "b", id="the longest"),
         pytest.param(("肺", "肺癌", "胃"), "答えは肺癌です", "b", id="the longest in a sentence"),
-        pytest.param(("肺", "心", "胃"), "答えは肺癌です", "too few", id="part of a word is no choice"),
+        pytest.param(("肺", "心", "胃"), "答えは肺癌です", "no choice", id="part of a word is no choice"),
         pytest.param(("A, B", "A", "B, C"), "a, b", "a", id="a comma of its own"),
         pytest.param(("AとC", "Aのみ", "Bのみ"), "答えはAとCです", "a", id="letters of its own"),
         pytest.param(("BB Bb", "Bb Bb", "bb bb"), "Bb Bb", "b", id="case tells them apart"),
         pytest.param(("BB Bb", "Bb Bb", "cc"), "bb bb", "ambiguous", id="unless it does not"),
         pytest.param(("4.6", "4.61", "46"), "The answer is 4.61.", "b", id="numbers"),
-        pytest.param(("4", "6", "46"), "The answer is 4.6", "too few", id="part of a number is no choice"),
+        pytest.param(("4", "6", "46"), "The answer is 4.6", "no choice", id="part of a number is no choice"),
         pytest.param(("20%", "5%", "2%"), "2％", "c", id="width"),
         pytest.param(("Co2", "ab", "Fe"), "ab", "b", id="a text of letters"),
         pytest.param(("①", "②", "③"), "②", "b", id="circled numbers"),
-        pytest.param(("2回", "3回", "1回"), "答えは3番です", "too few", id="an ordinal where choices have digits"),
+        pytest.param(
+            ("2回", "3回", "1回"), "答えは3番です", "no choice", id="an ordinal where choices have digits"
+        ),
         pytest.param(("X", "X", "Y"), "X", "a", id="the first of equal texts"),
         pytest.param(("X", "X", "Y"), "B. X", "b", id="a label before one of equal texts"),
         pytest.param(("E. coli", "S. aureus", "P. acnes"), "The answer is E. coli.", "a", id="a letter in a name"),
@@ -406,15 +408,15 @@ SENTENCES = ("食事の提供を拒絶する。", "わいせつな行為をす�
 @pytest.mark.parametrize(
     ("choices", "response", "expected"),
     [
-        pytest.param(DRUGS, "The answer is warfarin-associated bleeding.", "too few", id="part of a compound"),
-        pytest.param(DRUGS, "The patient is on aspirin.", "too few", id="a drug taken before"),
-        pytest.param(("Yes", "No", "Maybe"), "There is no indication.", "too few", id="a word of the prose"),
-        pytest.param(("Yes", "No", "Maybe"), "No idea", "too few", id="a word of a phrase"),
+        pytest.param(DRUGS, "The answer is warfarin-associated bleeding.", "no choice", id="part of a compound"),
+        pytest.param(DRUGS, "The patient is on aspirin.", "no choice", id="a drug taken before"),
+        pytest.param(("Yes", "No", "Maybe"), "There is no indication.", "no choice", id="a word of the prose"),
+        pytest.param(("Yes", "No", "Maybe"), "No idea", "no choice", id="a word of a phrase"),
         pytest.param(("Yes", "No", "Maybe"), "No answer", "refused", id="a word of a refusal"),
         pytest.param(("Yes", "No", "Maybe"), "No, it is not.", "b", id="a word that is the answer"),
-        pytest.param(("A", "B", "None"), "None of these", "too few", id="another one's words"),
-        pytest.param(("1 and 2", "2 and 3", "1 and 3"), "1, 2 and 3", "too few", id="the end of a list"),
-        pytest.param(("5 mg", "10 mg", "15 mg"), "5 to 10 mg", "too few", id="the end of a range"),
+        pytest.param(("A", "B", "None"), "None of these", "no choice", id="another one's words"),
+        pytest.param(("1 and 2", "2 and 3", "1 and 3"), "1, 2 and 3", "no choice", id="the end of a list"),
+        pytest.param(("5 mg", "10 mg", "15 mg"), "5 to 10 mg", "no choice", id="the end of a range"),
         pytest.param(("1", "2", "3", "4"), "c. 4", "ambiguous", id="the label of another number"),
         pytest.param(("1", "2", "3", "4"), "c. 3", "c", id="the label of this number"),
         pytest.param(("3", "2", "1"), "答え：3", "a", id="a text that is a number"),
@@ -449,8 +451,8 @@ def test_texts_in_prose(choices, response, expected):
         ("A is true, B is true, C is false, D is true, E is true.", "c"),
         ("a ×\nb ×\nc ○\nd ×\ne ×", "c"),  # four cannot be wrong, so that ○ marks the answer
         ("正解：c\n不正解：a,b,d,e", "c"),
-        ("aは正しい。", "too few"),
-        ("A is correct.", "too few"),
+        ("aは正しい。", "no choice"),
+        ("A is correct.", "no choice"),
         ("aは誤り。bは誤り。", "ambiguous"),
     ],
 )
@@ -461,16 +463,16 @@ def test_verdicts_where_the_question_asks_for_what_is_wrong(response, expected):
 def test_what_repeats_the_question_is_no_answer():
     stem = "The patient takes warfarin for years. Which drug is most appropriate now?"
     item = question(DRUGS, stem=stem)
-    assert outcome(stem, item) == "too few"
+    assert outcome(stem, item) == "no choice"
     assert outcome(stem + "\nC", item) == "c"
     listed = "\n".join(f"{label(i)}. {drug}" for i, drug in enumerate(DRUGS))
-    assert outcome(f"{stem}\n{listed}", item) == "too few"
+    assert outcome(f"{stem}\n{listed}", item) == "no choice"
     assert outcome(f"{stem}\n{listed}\nAnswer: C", item) == "c"
 
 
 def test_what_is_wrong_is_the_answer_where_the_question_asks_for_it():
     assert outcome("誤っているのはCです。", question(stem="誤っているのはどれか。")) == "c"
-    assert outcome("誤っているのはCです。", ONE) == "too few"
+    assert outcome("誤っているのはCです。", ONE) == "no choice"
 
 
 @pytest.mark.parametrize(
@@ -537,10 +539,10 @@ def test_how(response, how):
         ("answer: ②. 0.59\n\nodds ratio = 0.6", "0.59"),
         ("900と230です。", "ambiguous"),
         ("答えは900または1130です。", "ambiguous"),
-        ("①②③", "too few"),
+        ("①②③", "no number"),
         ("計算できません。2つの値が必要です。", "refused"),
-        ("The patient weighs 50 kg.", "too few"),
-        ("答え：−1130", "too few"),
+        ("The patient weighs 50 kg.", "no number"),
+        ("答え：−1130", "no number"),
         ("答え：7.3。いや、7.2が正しい。", "7.2"),
         ("答えは7.4ではなく7.2です", "7.2"),
         ("The answer is not 7.4 but 7.2.", "7.2"),
@@ -554,7 +556,7 @@ def test_how(response, how):
         ("pHは7.20です", "7.2"),
         ("50kgの患者では 22.6 kcal/kg × 50 kg = 1130 kcal", "1130"),
         ("不明です", "refused"),
-        ("計算する。", "too few"),
+        ("計算する。", "no number"),
         ("", "empty"),
     ],
 )

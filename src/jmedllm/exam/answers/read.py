@@ -102,13 +102,13 @@ def _number(question: Question, text: str, truncated: bool) -> Reading:
         return reading
     if refuses(text):
         return nothing("refused")
-    return nothing("truncated") if truncated else reading or nothing("too few")
+    return nothing("truncated") if truncated else reading or nothing("no number")
 
 
 def _choices(question: Question, text: str, truncated: bool, answer_as: AnswerForm) -> Reading:
     text = without_echo(question, text)
     if not text.strip(_AROUND):
-        return nothing("truncated" if truncated else "too few")
+        return nothing("truncated" if truncated else "no choice")
     reading = _decided(question, text, answer_as, truncated=truncated)
     if reading:
         return nothing("truncated") if truncated and _may_go_on(question, text, reading) else reading
@@ -328,7 +328,7 @@ def _guessed(question: Question, text: str, stood: Sequence[tuple[Run, Stand]], 
     # In a long text a mention may be anything.
     named = named if len(text) < _SHORT else []
     if not named:
-        return nothing("too few")
+        return nothing("no choice")
     reading = _reading(question, named, "mentioned label", "mentioned text")
     return nothing("ambiguous") if reading.how == "too many" else reading
 

@@ -1,12 +1,21 @@
 """What a response was taken to mean."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from jmedllm.exam.question import Question
 
-NO_ANSWER = ("empty", "refused", "truncated", "ambiguous", "too many", "too few")
-"""Why a response is no answer. "too few" includes a text that names no choice, or no number, at all."""
+NO_ANSWER: Mapping[str, str] = {
+    "empty": "nothing was written, or nothing outside the reasoning",
+    "refused": "declined to answer and stated no choice",
+    "truncated": "cut off at the token limit before an answer was stated",
+    "no choice": "named no choice as the answer",
+    "no number": "gave no number as the answer",
+    "ambiguous": "named several and did not decide between them",
+    "too many": "named more choices than the question asks for",
+    "too few": "named fewer choices than the question asks for",
+}
+"""Why a response is no answer: the word that records keep, and what it means, as terminal and page print it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +25,7 @@ class Reading:
     Attributes:
         chosen: indices of choices; empty for no answer and for numeric items.
         number: canonical decimal, for numeric items.
-        how: how it was read; for no answer one of `NO_ANSWER`. "text" in it: choices were named by their texts.
+        how: how it was read; for no answer a key of `NO_ANSWER`. "text" in it: choices were named by their texts.
     """
 
     chosen: frozenset[int]

@@ -46,6 +46,10 @@ class Verdict(Protocol):
         ...
 
 
+ReadVerdict = answer.AnswerVerdict | legacy.LegacyVerdict
+"""What tracks make of what a model wrote; it says `how` it was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """One way of turning answers into scores.
@@ -89,6 +93,10 @@ TRACKS: Mapping[str, Track] = {
     ),
     "official": Track("response", official.applies, _judge_official, answer.AnswerVerdict, official.scores),
 }
+
+
+READ_FROM_TEXT = tuple(name for name, track in TRACKS.items() if track.needs == "response")
+"""Tracks that read what a model wrote; their verdicts say `how`."""
 
 
 def judge(tracks: Sequence[str], given: Given) -> dict[str, dict[str, Any]]:

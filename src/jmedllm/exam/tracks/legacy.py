@@ -15,6 +15,10 @@ from jmedllm.exam.order import Shown, show
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score, score, share
 
+NO_TEXT_RIGHT = "no answer, yet counted right by the protocol"
+NO_TEXT_WRONG = "no answer"
+"""An empty or dotted response is compared like any other, so that some of them earn the point."""
+
 _MARKERS = ("### 応答：\n", "### Answer:", "### Response:")
 
 
@@ -44,6 +48,18 @@ class LegacyVerdict:
     def correct(self) -> bool:
         """The published tables give the gestalt match."""
         return self.gestalt
+
+    @property
+    def answered(self) -> bool:
+        """Whether there was text to compare; without it the protocol still picks the choice nearest to none."""
+        return bool(_clean(self.response))
+
+    @property
+    def how(self) -> str:
+        """How the choices were picked; said of those that the protocol picked without an answer."""
+        if self.answered:
+            return "most similar"
+        return NO_TEXT_RIGHT if self.correct else NO_TEXT_WRONG
 
 
 def applies(question: Question) -> bool:
@@ -154,7 +170,7 @@ def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> 
             right=list(map(right, verdicts)),
             floor=share(list(map(right, low))),
             ceiling=share(list(map(right, high))),
-            no_answer=sum(not verdict.response for verdict in verdicts),
+            no_answer=sum(not verdict.answered for verdict in verdicts),
         )
 
     return [one("exact_match", lambda verdict: verdict.exact), one("gestalt_match", lambda v: v.gestalt)]

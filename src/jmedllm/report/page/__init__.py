@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jmedllm import __version__
+from jmedllm.exam.answers import NO_ANSWER
 from jmedllm.exam.people import Group
 from jmedllm.exam.tracks.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
@@ -86,7 +87,13 @@ def page(sat: Sequence[Sat], papers: Papers, title: str, training: Sequence[Trai
         most_prohibited=MOST_PROHIBITED,
         training=[_shown(stage) for stage in training],
         papers=packed,
-        settings=_embedded({"models": models, "papers": [_about(each) for each in packed]}),
+        settings=_embedded(
+            {
+                "models": models,
+                "papers": [_about(each) for each in packed],
+                "reasons": {name: f"no answer: {meaning}" for name, meaning in NO_ANSWER.items()},
+            }
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from jmedllm.exam.calibration import probabilities
 from jmedllm.exam.question import Question
 from jmedllm.exam.records import Record
 from jmedllm.exam.tracks import verdict_of
+from jmedllm.exam.tracks.legacy import LegacyVerdict
 from jmedllm.files import to_json
 from jmedllm.models.labels import UNLISTED
 from jmedllm.report.collect import Sat
@@ -103,8 +104,14 @@ def _answer(record: Record | None, turns: Sequence[Record]) -> dict[str, Any] | 
 
 
 def _verdicts(record: Record) -> dict[str, dict[str, Any]]:
-    """Each track's verdict with its main metric's outcome as "correct"."""
-    return {
-        track: values | {"correct": bool(verdict_of(track, values).correct)}
-        for track, values in record.verdicts.items()
-    }
+    """Each track's verdict with its main metric's outcome as "correct".
+
+    An empty response that the published protocol picked a choice for is marked `"answered": False`.
+    """
+    found = {}
+    for track, values in record.verdicts.items():
+        verdict = verdict_of(track, values)
+        found[track] = values | {"correct": bool(verdict.correct)}
+        if isinstance(verdict, LegacyVerdict) and not verdict.answered:
+            found[track] |= {"answered": False, "how": verdict.how}
+    return found

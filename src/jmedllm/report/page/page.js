@@ -7,6 +7,7 @@
   const FILTERS = ["q", "benchmark", "language", "subject", "track", "model", "outcome"];
   const OUTCOMES = {
     "": "any", right: "right", wrong: "wrong", none: "no answer",
+    counted: "no answer, yet counted right",
     disagree: "models disagree", prohibited: "prohibited choice picked",
   };
   const entries = []; // {paper, item, key, text}
@@ -48,9 +49,11 @@
   const series = (model) => `s${settings.models.indexOf(model) % 8}`;
   const goldOf = (item) => item.number ?? ([item.gold ?? [], ...(item.also ?? [])].map(letters).join(" or ") || "–");
 
+  // The published protocol compares an empty response too, and some of these earn the point: that is not right.
+  const stated = (verdict) => verdict.answered !== false && (verdict.chosen.length || verdict.number != null);
   const outcomeOf = (verdict) =>
-    verdict.correct ? "right" : verdict.chosen.length || verdict.number != null ? "wrong" : "none";
-  const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"] };
+    verdict.answered === false ? (verdict.correct ? "counted" : "none") : verdict.correct ? "right" : stated(verdict) ? "wrong" : "none";
+  const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"], counted: ["○", "no answer, counted right"] };
   const verdictsOf = (entry, track, model) =>
     entry.item.answers
       .filter((answer, index) => answer && (!model || entry.paper.models[index] === model))
@@ -203,7 +206,8 @@
       if (item.examinees) row.append(share(item.examinees[index], ""));
       for (const { answer, model } of sat) {
         const probability = answer.probabilities?.[index];
-        const picked = (answer.verdicts[track]?.chosen ?? []).includes(index);
+        const verdict = answer.verdicts[track];
+        const picked = Boolean(verdict && stated(verdict)) && verdict.chosen.includes(index);
         row.append(share(probability === undefined ? undefined : 100 * probability, series(model), picked));
       }
       return row;
@@ -212,20 +216,20 @@
   };
 
   const toldOf = (verdict) => {
-    const { chosen, number, correct, response, ...rest } = verdict;
+    const { chosen, number, correct, response, answered, ...rest } = verdict;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
-      .map(([name, value]) => (name === "how" ? value : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))
+      .map(([name, value]) => (name === "how" ? (settings.reasons[value] ?? value) : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))
       .join(" · ");
   };
 
   const modelPart = (answer, model) => {
     const rows = Object.entries(answer.verdicts).map(([track, verdict]) => {
       const outcome = outcomeOf(verdict);
-      const stated = verdict.number ?? letters(verdict.chosen);
+      const said = stated(verdict) ? (verdict.number ?? letters(verdict.chosen)) : "–";
       return make(
         "tr", {}, make("th", { scope: "row" }, track), make("td", { class: outcome }, `${SIGNS[outcome][0]} ${SIGNS[outcome][1]}`),
-        make("td", {}, stated || "–"), make("td", { class: "muted" }, toldOf(verdict)),
+        make("td", {}, said), make("td", { class: "muted" }, toldOf(verdict)),
       );
     });
     const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "verdicts" }, make("tbody", {}, ...rows))];
@@ -235,7 +239,7 @@
       if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
     }
     for (const turn of answer.turns ?? []) {
-      const said = Object.entries(turn.verdicts).map(([track, verdict]) => `${track} ${verdict.number ?? (letters(verdict.chosen) || "–")} ${SIGNS[outcomeOf(verdict)][0]}`);
+      const said = Object.entries(turn.verdicts).map(([track, verdict]) => `${track} ${stated(verdict) ? (verdict.number ?? letters(verdict.chosen)) : "–"} ${SIGNS[outcomeOf(verdict)][0]}`);
       parts.push(make("p", { class: "muted" }, `turned, shown as ${letters(turn.order)}: ${said.join(" · ")}`));
     }
     return parts;
