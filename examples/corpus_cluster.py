@@ -32,10 +32,10 @@ from jmedllm.corpus.decontaminate import cut, find
 from jmedllm.corpus.dedup import SHORT, signature
 from jmedllm.corpus.documents import as_line, open_documents
 from jmedllm.corpus.evidence import index
-from jmedllm.corpus.inputs import find_files
+from jmedllm.corpus.inputs import Unread, find_files
 from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
-from jmedllm.corpus.read import Document, Extent, Unread, read
+from jmedllm.corpus.read import Document, Extent, read
 from jmedllm.data.installed import test_questions
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_file
@@ -133,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     before = None
     try:
-        files = list(find_files(options.input).items())
+        files = list(find_files(options.input).files.items())
     except InputError as error:
         sys.exit(f"error: {error}")
     if not options.data.is_dir():

@@ -16,6 +16,7 @@ from pdfs import pdf
 from jmedllm.corpus import steps, survey
 from jmedllm.corpus.build import Order, build, shards, tokenizer_file
 from jmedllm.corpus.documents import open_documents
+from jmedllm.corpus.report import in_words
 from jmedllm.corpus.summary import Summary
 from jmedllm.errors import InputError
 from jmedllm.exam.question import Question
@@ -121,6 +122,35 @@ def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
     assert "| cases | 3 → 3 → 2 → 2 |" in page and "| address | 1 |" in page
     assert f"- {raw}/a.jsonl:3 repeats {raw}/a.jsonl:2\n" in page
     assert f"- {raw}/a.jsonl:4 gives away igakuqa 112A1: `{question['text'][:20]}" in page
+
+
+def test_files_that_are_not_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.txt").write_text(SENTENCES[0], encoding="utf-8")
+    (raw / "locked.txt").write_text("x", encoding="utf-8")
+    for name in ("b.csv", "c.csv", "d.docx"):
+        (raw / name).write_text("x", encoding="utf-8")
+    opened = Path.open
+
+    def refuse(path: Path, *more: Any, **named: Any) -> Any:
+        if path.name == "locked.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *more, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    summary = build_here(raw, tmp_path / "out")
+    monkeypatch.undo()
+    table = ".csv: is a table; export the column of its text to .jsonl"
+    assert summary.skipped[table] == 2 and sum(summary.skipped.values()) == 4
+    said = in_words(summary)
+    assert "not read               4 files, named in corpus.md:" in said and f"2 × {table}" in said
+    page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
+    removed = (tmp_path / "out" / "removed.jsonl").read_text(encoding="utf-8")
+    for name in ("b.csv", "c.csv", "d.docx", "locked.txt"):
+        assert f"- {raw}/{name}: " in page and f"{raw}/{name}" in removed
+    (raw / "e.csv").touch()
+    assert sum(build_here(raw, tmp_path / "out").skipped.values()) == 4  # one more, and the locked one is read
 
 
 def test_any_number_of_processes_makes_the_same_corpus(

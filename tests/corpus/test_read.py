@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 from pdfs import pdf
 
 from jmedllm.corpus.compressed import open_any
-from jmedllm.corpus.inputs import find_files, kind
-from jmedllm.corpus.read import Document, Extent, Unread, read, read_documents, require_field
+from jmedllm.corpus.inputs import Unread, find_files, kind
+from jmedllm.corpus.read import Document, Extent, read, read_documents, require_field
+from jmedllm.corpus.survey import survey
 from jmedllm.errors import InputError
 
 
@@ -87,7 +89,69 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
     inputs = [tmp_path / "c.md", tmp_path, tmp_path / "a.jsonl"]
     here = tmp_path.name
     names = ["c.md/inner.txt", f"{here}/a.jsonl", f"{here}/b/a.md", f"{here}/b/deep/z.txt"]
-    assert list(find_files(inputs).values()) == names  # each once
+    assert list(find_files(inputs).files.values()) == names  # each once
+
+
+def test_every_file_that_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("a.csv", "deep/b.DOCX", "deep/er/c.jpg", "notes", "d.tar.gz", "e.csv.gz", ".DS_Store", "f.json"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("empty.txt", "empty.jsonl", "built/corpus.json", "built/removed.jsonl", "built/corpus.md"):
+        (tmp_path / name).touch()
+    (tmp_path / "built" / "documents-00000.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "good.txt").write_text("x")
+    (tmp_path / "lost.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "round").symlink_to(tmp_path)
+    (tmp_path / "same.txt").symlink_to(tmp_path / "good.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    found = find_files([tmp_path])
+    here = f"{tmp_path.name}/"
+    assert [name.removeprefix(here) for name in found.files.values()] == [
+        "built/documents-00000.jsonl", "good.txt", "same.txt",
+    ]  # fmt: skip
+    beside = "belongs to the corpus beside it, of which only the documents are read"
+    table = "is a table; export the column of its text to .jsonl"
+    other = "is of a kind that is not read; export its text to .txt, .md, .html, .pdf or .jsonl"
+    assert {each.where.removeprefix(f"{tmp_path}/"): each.reason for each in found.unread} == {
+        ".DS_Store": other,
+        "a.csv": table,
+        "built/corpus.json": beside,
+        "built/corpus.md": beside,
+        "built/removed.jsonl": beside,
+        "d.tar.gz": "is an archive; unpack it",
+        "deep/b.DOCX": "is a document of another program; save it as .pdf or .html",
+        "deep/er/c.jpg": "is an image; run OCR over it if it shows text",
+        "e.csv.gz": table,
+        "empty.jsonl": "is empty",
+        "empty.txt": "is empty",
+        "f.json": "is data of a layout of its own; export its text to .jsonl",
+        "lost.txt": "is a link to nothing",
+        "notes": other,
+        "pipe.txt": "is no regular file",
+        "round": "is a link to a folder; give the folder as an input of its own",
+    }
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_files([tmp_path]).unread == (Unread(f"{tmp_path}/locked", "cannot be read: Permission denied"),)
+
+
+@pytest.mark.parametrize("content", ["", " \n\n"])
+def test_a_file_of_no_lines_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    [part] = survey([tmp_path / "a.jsonl"], "text").parts
+    assert list(read(part[0])) == [Unread(str(tmp_path / "a.jsonl"), "holds no line")]
 
 
 def test_a_name_that_is_no_utf_8_is_spelled(tmp_path: Path) -> None:

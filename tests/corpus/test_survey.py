@@ -27,7 +27,7 @@ def test_every_line_lies_in_one_part(
         surveyed = survey([file], "text")
     found = [each for parts in surveyed.parts for extent in parts for each in read(extent)]
     whole = list(read(Extent(file)))
-    assert found == whole and len(found) == len(lengths)
+    assert found == whole and len(found) == max(1, len(lengths))  # an empty file is named
     assert surveyed.hashes == {str(file): hash_file(file)}
 
 

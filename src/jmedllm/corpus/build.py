@@ -9,7 +9,7 @@ of the files: the corpus is the same, byte for byte, from any number of processe
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 from jmedllm import __version__
 from jmedllm.corpus.dedup import Seen
 from jmedllm.corpus.evidence import index, save
-from jmedllm.corpus.inputs import DOCUMENTS, NAME
+from jmedllm.corpus.inputs import DOCUMENTS, NAME, Unread, ending
 from jmedllm.corpus.report import write_reports
 from jmedllm.corpus.spread import spread
 from jmedllm.corpus.steps import Workshop, finish, places, prepare, signatures
 from jmedllm.corpus.summary import Summary, gather
-from jmedllm.corpus.survey import survey
+from jmedllm.corpus.survey import Survey, survey
 from jmedllm.errors import InputError
 from jmedllm.exam.question import Question, question_hash
 from jmedllm.files import (
@@ -78,7 +78,7 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
     _require_ours(output)
     with locked(output):
         asked = list(questions)
-        identity = _identity(order, surveyed.hashes, asked)
+        identity = _identity(order, surveyed, asked)
         finished = read_json(output / NAME) if (output / NAME).is_file() else {}
         if finished.get("identity") == identity and all((output / name).is_file() for name in finished["files"]):
             shutil.rmtree(output / _WORK, ignore_errors=True)
@@ -104,9 +104,12 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
             tokenizer=str(order.tokenizer) if order.tokenizer else None,
             questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in asked).items())),
             files={},
+            skipped=dict(
+                sorted(Counter(f"{ending(each.where)}: {each.reason}" for each in surveyed.unread).items())
+            ),
             **gather(workshop, numbers),
         )
-        return _publish(workshop, output, order, summary)
+        return _publish(workshop, output, order, summary, surveyed.unread)
 
 
 def tokenizer_file(folder: Path) -> Path:
@@ -138,10 +141,11 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in read_json(folder / NAME)["files"]]
 
 
-def _identity(order: Order, hashes: dict[str, str], questions: Sequence[Question]) -> str:
+def _identity(order: Order, surveyed: Survey, questions: Sequence[Question]) -> str:
     tokenizer = hash_file(order.tokenizer) if order.tokenizer else None
     asked = hash_text("".join(question_hash(question) for question in questions))
-    return hash_text(to_json([FORMAT, __version__, list(hashes.items()), order.field, tokenizer, asked]))
+    files = [list(surveyed.hashes.items()), [astuple(each) for each in surveyed.unread]]
+    return hash_text(to_json([FORMAT, __version__, files, order.field, tokenizer, asked]))
 
 
 def _require_apart(inputs: Sequence[Path], output: Path) -> None:
@@ -183,7 +187,9 @@ def _find_duplicates(workshop: Workshop, numbers: Iterable[int]) -> None:
         write_atomic(workshop.file(number, "duplicates.json"), to_json(found) + "\n")
 
 
-def _publish(workshop: Workshop, output: Path, order: Order, summary: Summary) -> Summary:
+def _publish(
+    workshop: Workshop, output: Path, order: Order, summary: Summary, skipped: Sequence[Unread]
+) -> Summary:
     """Put the documents in the place of those of an earlier corpus, and write the reports.
 
     Done again after a kill, it does the rest.
@@ -195,7 +201,7 @@ def _publish(workshop: Workshop, output: Path, order: Order, summary: Summary) -
     }
     if not made:
         shutil.rmtree(workshop.folder)
-        raise InputError(_nothing(order, summary))
+        raise InputError(_nothing(order, summary, skipped))
     (output / NAME).unlink(missing_ok=True)
     for stale in output.glob(DOCUMENTS):
         if stale.name not in made:
@@ -204,11 +210,12 @@ def _publish(workshop: Workshop, output: Path, order: Order, summary: Summary) -
         if path.exists():
             path.replace(output / name)
     summary = replace(summary, files={name: hash_file(output / name) for name in made})
-    write_reports(workshop, output, summary)
+    write_reports(workshop, output, summary, skipped)
     shutil.rmtree(workshop.folder)
     return summary
 
 
-def _nothing(order: Order, summary: Summary) -> str:
-    reasons = "".join(f"; {where} {reason}" for where, reason in summary.unread_named[:3])
+def _nothing(order: Order, summary: Summary, skipped: Sequence[Unread]) -> str:
+    named = [*summary.unread_named, *map(astuple, skipped)]
+    reasons = "".join(f"; {where} {reason}" for where, reason in named[:3])
     return f"corpus {', '.join(map(str, order.inputs))}: holds no text; give files that do{reasons}"

@@ -11,7 +11,7 @@ from typing import Any
 from jmedllm.corpus.compressed import open_any
 from jmedllm.corpus.decode import decode
 from jmedllm.corpus.html import html_text
-from jmedllm.corpus.inputs import LINES, find_files, kind, spelled
+from jmedllm.corpus.inputs import LINES, Unread, find_files, kind, spelled
 from jmedllm.corpus.pdf import pdf_text
 from jmedllm.errors import InputError, unknown
 
@@ -33,14 +33,6 @@ class Document:
     license: str | None = None
     title: str | None = None
     where: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A file, or a line or pages of one, that could not be read, and why."""
-
-    where: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +59,7 @@ def read_documents(path: Path, field: str = "text") -> Iterator[Document]:
     Raises:
         InputError: nothing readable is there, or something of it cannot be read; names file and line.
     """
-    for file, name in find_files([path]).items():
+    for file, name in find_files([path]).files.items():
         for found in read(Extent(file, name=name), field):
             if isinstance(found, Unread):
                 raise InputError(f"{found.where}: {found.reason}")
@@ -83,8 +75,12 @@ def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
     path, name = extent.path, extent.name or spelled(extent.path.name)
     try:
         if kind(path) in LINES:
+            empty = extent.line == 1
             for number, raw in numbered_lines(extent):
+                empty = False
                 yield _from_line(path, name, number, raw, field)
+            if empty and not extent.start and extent.end in (None, path.stat().st_size):
+                yield Unread(spelled(path), "holds no line")
         else:
             with open_any(path) as handle:
                 yield from _from_file(path, name, handle.read())

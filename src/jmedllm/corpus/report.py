@@ -1,11 +1,12 @@
 """The files that tell of a corpus: corpus.json and corpus.md in numbers, removed.jsonl piece by piece."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
-from jmedllm.corpus.inputs import NAME
+from jmedllm.corpus.inputs import NAME, Unread
 from jmedllm.corpus.steps import Workshop
 from jmedllm.corpus.summary import Summary
 from jmedllm.corpus.tally import Amount, Column, Step
@@ -19,13 +20,22 @@ _LARGEST = 30
 _EXAMPLE_CHARACTERS = 60
 
 
-def write_reports(workshop: Workshop, output: Path, summary: Summary) -> None:
-    """Write removed.jsonl, corpus.md and corpus.json, each whole or not at all."""
+def write_reports(workshop: Workshop, output: Path, summary: Summary, skipped: Sequence[Unread]) -> None:
+    """Write removed.jsonl, corpus.md and corpus.json, each whole or not at all.
+
+    Args:
+        skipped: files below the inputs that were not read.
+    """
     with atomic_file(output / "removed.jsonl") as handle:
-        for row in _removed(workshop, summary):
+        for row in chain(_not_read(skipped), _removed(workshop, summary)):
             handle.write((to_json(row) + "\n").encode())
-    write_atomic(output / "corpus.md", markdown(summary))
+    write_atomic(output / "corpus.md", markdown(summary, skipped))
     write_atomic(output / NAME, to_json(asdict(summary), indent=1) + "\n")
+
+
+def _not_read(skipped: Sequence[Unread]) -> Iterator[dict[str, Any]]:
+    for each in skipped:
+        yield {"step": "read", "reason": each.reason, "where": each.where}
 
 
 def _removed(workshop: Workshop, summary: Summary) -> Iterator[dict[str, Any]]:
@@ -47,8 +57,10 @@ def _removed(workshop: Workshop, summary: Summary) -> Iterator[dict[str, Any]]:
             yield {"step": "decontaminate", "reason": "gives an exam question away"} | each
 
 
-def markdown(summary: Summary) -> str:
+def markdown(summary: Summary, skipped: Sequence[Unread]) -> str:
     """The report for people."""
+    kinds = [f"- {count:,} × {what}" for what, count in summary.skipped.items()]
+    names = [f"- {each.where}: {each.reason}" for each in skipped]
     tokens = summary.tokenizer is not None
     tally = summary.tally
     unread = [f"- {where}: {reason}" for where, reason in summary.unread_named[:_TOLD]]
@@ -76,7 +88,9 @@ def markdown(summary: Summary) -> str:
             [f"## By {heading}", "", *_table(heading, tally.by(column), tokens)]
             for heading, column in BY.items()
         ),
-        ["## Not read", "", f"{summary.unread:,} files or lines could not be read.", *unread],
+        ["## Not read", "", f"{sum(summary.skipped.values()):,} files below the inputs were not read.", *kinds],
+        *([names] if names else []),
+        [f"{summary.unread:,} files or lines could not be read.", *unread],
         ["## Cleaned", "", "| rule | pieces | characters | for example |", "|---|---:|---:|---|", *cleaning],
         [f"Documents of which nothing was left: {summary.emptied:,}."],
         ["## Duplicates", "", f"{summary.duplicates['exact']:,} documents repeat an earlier one,"
@@ -101,10 +115,18 @@ def in_words(summary: Summary) -> str:
         f"{summary.duplicates['exact']:,} repeated, {summary.duplicates['near']:,} nearly",
         exams if summary.questions else "no exam is installed, none was searched for",
     )
-    return "\n".join(
+    lines = [
         f"{step:<14} {amount.documents:>9,} documents {amount.characters:>13,} characters{count}  ({note})"
         for step, amount, count, note in zip(STEPS, amounts, tokens, notes, strict=True)
-    )
+    ]
+    return "\n".join((*lines, *not_read(summary)))
+
+
+def not_read(summary: Summary) -> Iterator[str]:
+    """What was left out before anything was read, by kind, for the terminal."""
+    if summary.skipped:
+        yield f"not read       {sum(summary.skipped.values()):>9,} files, named in corpus.md:"
+        yield from (f"{'':<14} {count:>9,} × {what}" for what, count in summary.skipped.items())
 
 
 def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[Step, Amount]], tokens: bool) -> Iterator[str]:

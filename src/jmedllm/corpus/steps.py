@@ -17,8 +17,9 @@ from jmedllm.corpus.decontaminate import Hit, cut, find, removed
 from jmedllm.corpus.dedup import Signature, signature
 from jmedllm.corpus.documents import as_line, as_row
 from jmedllm.corpus.evidence import Leaks, load
+from jmedllm.corpus.inputs import Unread
 from jmedllm.corpus.language import language
-from jmedllm.corpus.read import Document, Unread, read
+from jmedllm.corpus.read import Document, read
 from jmedllm.corpus.survey import Part
 from jmedllm.corpus.tally import Amount, Tally
 from jmedllm.files import atomic_file, read_json, to_json, write_atomic

@@ -29,7 +29,8 @@ class Summary:
         files: SHA-256 of each file of documents, in order.
         counts: for each step what came out of it, in rows of step, source, language, licence, documents,
             characters, tokens.
-        unread: how many files or lines could not be read.
+        skipped: how many files below the inputs were not read, by ending and reason.
+        unread: how many files, or lines of them, were read in vain.
         unread_named: the first of them, each with the reason.
         cleaning: for each rule the pieces it took out or changed, their characters, and examples with places.
         emptied: documents of which cleaning left nothing.
@@ -46,6 +47,7 @@ class Summary:
     questions: dict[str, int]
     files: dict[str, str]
     counts: list[list[Any]]
+    skipped: dict[str, int]
     unread: int
     unread_named: list[list[str]]
     cleaning: dict[str, dict[str, Any]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmedllm.corpus.compressed import is_compressed
-from jmedllm.corpus.inputs import LINES, find_files, kind, spelled
+from jmedllm.corpus.inputs import LINES, Unread, find_files, kind, spelled
 from jmedllm.corpus.read import Extent, require_field
 from jmedllm.errors import InputError
 
@@ -27,33 +27,41 @@ class Survey:
     """The input, whole.
 
     Attributes:
-        hashes: SHA-256 of every file, by its path as given.
+        hashes: SHA-256 of every file that is read, by its path as given.
+        unread: all other files that were met, each with the reason.
         parts: all of the input in order. They follow from the files alone, so that any number of processes makes
             the same corpus.
     """
 
     hashes: dict[str, str]
     parts: tuple[Part, ...]
+    unread: tuple[Unread, ...]
 
 
 def survey(inputs: Sequence[Path], field: str) -> Survey:
     """Read all files once.
 
     Raises:
-        InputError: an input is missing or of no kind that is read, or the first line of a file of JSON lines has
-            no text in `field`.
+        InputError: an input is missing, cannot be read or is of no kind that is read; or the first line of a file
+            of JSON lines has no text in `field`.
     """
     hashes: dict[str, str] = {}
     extents: list[tuple[Extent, int]] = []
-    for path, name in find_files(inputs).items():
+    found = find_files(inputs)
+    unread = list(found.unread)
+    for path, name in found.files.items():
+        try:
+            hashed, parts = _survey_file(path)
+        except OSError as error:
+            if path in inputs:
+                raise InputError(f"corpus {path}: cannot be read: {error.strerror}") from error
+            unread.append(Unread(spelled(path), f"cannot be read: {error.strerror}"))
+            continue
         if kind(path) in LINES:
             require_field(path, field)
-        try:
-            hashes[spelled(path)], found = _survey_file(path)
-        except OSError as error:
-            raise InputError(f"corpus {path}: cannot be read: {error.strerror}") from error
-        extents += [(replace(extent, name=name), size) for extent, size in found]
-    return Survey(hashes, tuple(_grouped(extents)))
+        hashes[spelled(path)] = hashed
+        extents += [(replace(extent, name=name), size) for extent, size in parts]
+    return Survey(hashes, tuple(_grouped(extents)), tuple(unread))
 
 
 def _survey_file(path: Path) -> tuple[str, list[tuple[Extent, int]]]:
@@ -75,7 +83,7 @@ def _survey_file(path: Path) -> tuple[str, list[tuple[Extent, int]]]:
             offset += len(data)
     if not divided:
         found = [(Extent(path), offset * (_COMPRESSION if is_compressed(path) else 1))]
-    elif offset > start:
+    elif offset > start or not offset:
         found.append((Extent(path, start, offset, line), offset - start))
     return digest.hexdigest(), found
 

@@ -98,6 +98,7 @@ def _make(run: Run, text: Text) -> dict[str, int]:
     leaked = sum(each["items"] for each in summary.leaked.values())
     return {
         "unread": summary.unread,
+        "files_not_read": sum(summary.skipped.values()),
         "duplicates": sum(summary.duplicates.values()),
         "exams_searched_for": len(summary.questions),
         "exam_items_cut_out": leaked,
