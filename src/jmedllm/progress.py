@@ -1,14 +1,23 @@
-"""One progress line for long work, on standard error so that results can be piped."""
+"""What is said while work goes on, on standard error so that results can be piped."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from jmedllm.processes import is_first
 
 Advance = Callable[[int, str], None]
 """Called with the number of steps done since the last call and a short note to show."""
+
+@cache
+def notice(line: str) -> None:
+    """Print a line on standard error that the user should know of, once; of several processes only the first."""
+    if is_first():
+        sys.stderr.write(f"note: {line}\n")
+        sys.stderr.flush()
+
 
 LOG_SECONDS = 30.0
 """Between two lines where there is no terminal to draw a bar on."""

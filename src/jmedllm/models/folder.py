@@ -1,6 +1,7 @@
 """A model as files: where it lies, what it is called by content, whether it is whole."""
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, hash_text, read_json, to_json
 from jmedllm.models.libraries import go_offline
+from jmedllm.progress import notice
 
 Quantization = Literal["none", "nf4"]
 
@@ -29,6 +31,11 @@ _IDENTITY = (
     "chat_template.jinja",
 )
 """Files beside the weights that change what a model reads or answers."""
+
+_OF_MODELS_ONLY = ("config.json", "generation_config.json")
+
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
+"""What peft writes, and what transformers applies by itself to a model that lies in the same directory."""
 
 
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
@@ -68,11 +75,63 @@ def require_model(folder: Path) -> None:
         InputError: config, safetensors weights or tokenizer are missing.
     """
     if not (folder / "config.json").is_file():
+        if adapter_files(folder):
+            raise InputError(f"model {folder}: holds an adapter only; give its base as the model, this as --adapter")
         raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
-    if not list(folder.glob("*.safetensors")):
+    if not {*folder.glob("*.safetensors")} - {*adapter_files(folder)}:
         raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
     weight_files(folder)
+    _require_usual_files(folder)
     require_tokenizer(folder)
+
+
+def _require_usual_files(folder: Path) -> None:
+    """Check that transformers reads the weights from the files that we take for them.
+
+    Raises:
+        InputError: the configuration, or a checkpoint of many processes, sends it to other files.
+    """
+    if list(folder.glob("shard-[0-9]*-model-[0-9]*-of-[0-9]*.safetensors")):
+        raise InputError(f"model {folder}: holds a distributed checkpoint (shard-*); save it as a plain model first")
+    config = read_json(folder / "config.json")
+    if isinstance(config, dict) and (named := config.get("transformers_weights")):
+        raise InputError(
+            f"model {folder}: config.json takes the weights from {named} (transformers_weights); rename that file "
+            "to model.safetensors and remove the key"
+        )
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The files of a PEFT adapter in a directory."""
+    return sorted(file for pattern in _ADAPTER_FILES for file in folder.glob(pattern))
+
+
+def require_unambiguous(folder: Path, *, adapter: Path | None = None, ignore_adapter: bool = False) -> None:
+    """Check that a directory holds a model alone, or that the user has said what becomes of the adapter in it.
+
+    Args:
+        folder: the model directory; of an adapter alone nothing is said here.
+        adapter: the adapter that is applied, in this directory or another one.
+        ignore_adapter: the weights alone count; an adapter that lies there is named on standard error.
+
+    Raises:
+        InputError: adapter files lie beside the model and nothing was said of them, or both things were.
+    """
+    found = adapter_files(folder) if (folder / "config.json").is_file() else []
+    if not found:
+        return
+    names = ", ".join(file.name for file in found)
+    if adapter is not None:
+        if ignore_adapter and adapter.resolve() == folder.resolve():
+            raise InputError(f"--adapter applies the adapter in {folder}, --ignore-adapter does not; leave one out")
+        return
+    if not ignore_adapter:
+        raise InputError(
+            f"model {folder}: holds a whole model and an adapter's files ({names}); apply the adapter with "
+            f"--adapter {folder}, leave it out with --ignore-adapter (base.ignore_adapter in a recipe), or move "
+            "its files elsewhere"
+        )
+    notice(f"model {folder}: the adapter beside it ({names}) is ignored")
 
 
 def require_tokenizer(folder: Path) -> None:
@@ -92,8 +151,10 @@ def weight_files(folder: Path) -> list[Path]:
         InputError: one of those listed is missing, or the index is none.
     """
     index = folder / "model.safetensors.index.json"
-    if not index.is_file() or (folder / "model.safetensors").is_file():
-        return sorted(folder.glob("*.safetensors"))
+    if (whole := folder / "model.safetensors").is_file():
+        return [whole]
+    if not index.is_file():
+        return sorted({*folder.glob("*.safetensors")} - {*adapter_files(folder)})
     listed = read_json(index)
     if not isinstance(listed, dict) or not isinstance(listed.get("weight_map"), dict):
         raise InputError(f"{index}: no weight_map; copy the model again")
@@ -107,18 +168,29 @@ def weight_files(folder: Path) -> list[Path]:
 def model_files(folder: Path) -> list[Path]:
     """All files that belong to a model besides its weights, among them the index of the weights."""
     files = {file for pattern in _HUB_FILES[1:] for file in folder.glob(pattern) if file.name != ORIGIN}
-    return sorted(files)
+    return sorted(files - {*adapter_files(folder)})
 
 
 def fingerprint(folder: Path) -> str:
     """16 hex digits over the bytes of config, tokenizer, chat template and every weight file.
 
     Reads all weights once (about a second per gigabyte): two models share a fingerprint only if they
-    would answer alike.
+    would answer alike. An adapter beside a model is no part of it.
     """
+    files = {*(folder / name for name in _IDENTITY), *folder.glob("*.safetensors")}
+    return _fingerprint(files - {*adapter_files(folder)} if (folder / "config.json").is_file() else files)
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """The same of an adapter and the tokenizer with it; in the directory of a model, of the adapter's own files."""
+    if not (folder / "config.json").is_file():
+        return fingerprint(folder)
+    return _fingerprint(adapter_files(folder))
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    files = [folder / name for name in _IDENTITY if (folder / name).is_file()]
-    for path in sorted([*files, *folder.glob("*.safetensors")]):
+    for path in sorted(file for file in files if file.is_file()):
         status = path.stat()
         digest.update(f"{path.name} {_hash_once(path, status.st_size, status.st_mtime_ns)}\n".encode())
     return digest.hexdigest()[:16]
@@ -149,8 +221,8 @@ def require_adapter(adapter: Path, base: Path) -> None:
         raise InputError(f"adapter {adapter}: no adapter_config.json; is this a PEFT adapter directory?")
     if not (adapter / "adapter_model.safetensors").is_file():
         raise InputError(f"adapter {adapter}: no adapter_model.safetensors")
-    if (adapter / ORIGIN).is_file():
-        origin: dict[str, Any] = read_json(adapter / ORIGIN)
+    origin: dict[str, Any] = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else None
+    if origin is not None and "fingerprint" not in origin:  # else it is a model's, in the same directory
         actual = fingerprint(base)
         if origin.get("base_fingerprint") != actual:
             raise InputError(

@@ -14,9 +14,16 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer
 from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.tensors import require_tensors
 
 _M_MMAP_THRESHOLD = -3
 """glibc's number of the size from which on a piece of memory is one of its own."""
+
+_NO_ADAPTER = {"subfolder": "no-adapter"}
+"""Where transformers looks for an adapter to apply by itself; the model's directory would be the default."""
+
+
+_STRUCTURE: dict[str, Any] = {"device_map": {"": "meta"}}
 
 
 @contextmanager
@@ -107,18 +114,38 @@ def load_network(
     Raises:
         InputError: the directory is no model that can be loaded.
     """
+    options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
+    is_packed_here = bool(options) and device.type == "cpu"
+    with _without_holes() if is_packed_here else nullcontext():
+        network = _load(folder, dtype=dtype, **options)
+    return network if options else network.to(device)
+
+
+def _load(folder: Path, **options: Any) -> Any:
+    """The network of a model directory with its weights alone: an adapter beside them is not applied.
+
+    Raises:
+        InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
+    """
     go_offline()
     from transformers import AutoModelForCausalLM
 
     require_model(folder)
     be_quiet()
-    options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
-    is_packed_here = bool(options) and device.type == "cpu"
-    with loading(f"model {folder}"), _without_holes() if is_packed_here else nullcontext():
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+    if "device_map" in options and options != _STRUCTURE:
+        _load(folder, **_STRUCTURE)  # shapes are not compared where weights are packed or stay on the disk
+    with loading(f"model {folder}"):
+        network, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            adapter_kwargs=_NO_ADAPTER,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with the others
+            **options,
         )
-    return network if options else network.to(device)
+        require_tensors(f"model {folder}", network, found)
+    return network
 
 
 @contextmanager
@@ -140,21 +167,13 @@ def _without_holes() -> Iterator[None]:
 
 
 def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
-    """The network of a model directory without its weights.
+    """The network of a model directory without its weights; of their files only the headers are read.
 
     Raises:
-        InputError: the directory is no model that can be loaded.
+        InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
     """
-    go_offline()
-    from transformers import AutoModelForCausalLM
-
-    require_model(folder)
-    be_quiet()
     options = {"quantization_config": _nf4()} if quantization == "nf4" else {}
-    with loading(f"model {folder}"):
-        return AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, device_map={"": "meta"}, **options
-        )
+    return _load(folder, **_STRUCTURE, **options)
 
 
 def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
@@ -163,21 +182,9 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device) -> An
     A GPU takes as many layers as it has room for.
 
     Raises:
-        InputError: the directory is no model that can be loaded.
+        InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
     """
-    go_offline()
-    from transformers import AutoModelForCausalLM
-
-    require_model(folder)
-    be_quiet()
-    with loading(f"model {folder}"):
-        return AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            device_map="auto" if device.type == "cuda" else {"": "disk"},
-        )
+    return _load(folder, dtype=dtype, device_map="auto" if device.type == "cuda" else {"": "disk"})
 
 
 def layers_in_4_bits(folder: Path) -> frozenset[str]:
