@@ -57,6 +57,7 @@ def open_model(
     folder: str | Path,
     *,
     adapter: str | Path | None = None,
+    ignore_adapter: bool = False,
     name: str | None = None,
     quantization: Quantization | None = None,
     precision: PrecisionName = "auto",
@@ -72,7 +73,9 @@ def open_model(
     path, beside = Path(folder), None if adapter is None else Path(adapter)
     chosen = choose_precision(precision, device)
     held = quantization or (quantization_of(beside) if beside else "none")
-    settings = model_settings(path, chosen, name=name or path.name, adapter=beside, quantization=held)
+    settings = model_settings(
+        path, chosen, name=name or path.name, adapter=beside, ignore_adapter=ignore_adapter, quantization=held
+    )
     return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings)
 
 

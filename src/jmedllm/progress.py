@@ -11,6 +11,7 @@ from jmedllm.processes import is_first
 Advance = Callable[[int, str], None]
 """Called with the number of steps done since the last call and a short note to show."""
 
+
 @cache
 def notice(line: str) -> None:
     """Print a line on standard error that the user should know of, once; of several processes only the first."""

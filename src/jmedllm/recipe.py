@@ -50,6 +50,7 @@ class Base(Settings):
 
     path: str | None = Field(None, description="directory, or id in the local Hugging Face cache")
     revision: str | None = None
+    ignore_adapter: bool = Field(False, description="use the weights alone where an adapter lies beside them")
     scratch: Scratch | None = None
 
     @model_validator(mode="after")

@@ -239,3 +239,22 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
         assert torch.equal(log_probs(network), as_trained)
     found = log_probs(load_network(tmp_path / "merged", "auto", CPU))
     assert (as_trained.exp() * (as_trained - found)).sum(-1).mean().item() < 1e-5
+
+
+def test_a_merge_leaves_adapter_files_behind(
+    tiny_model: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = shutil.copytree(tiny_model, tmp_path / "both")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(tiny_adapter / name, both / name)
+    for number, adapter in enumerate((tiny_adapter, both)):
+        merge(both, adapter, tmp_path / f"merged{number}", FLOAT32)
+        merged = log_probs(load_network(tmp_path / f"merged{number}", "auto", CPU))
+        together = log_probs(load_adapter(load_network(tiny_model, "auto", CPU), tiny_adapter, tiny_model))
+        assert torch.allclose(merged, together, atol=1e-5)
+        assert not list((tmp_path / f"merged{number}").glob("adapter_*"))
+    # Were they copied all the same, the check of what was written would see it.
+    monkeypatch.setattr("jmedllm.deploy.merge.model_files", lambda folder: sorted(folder.glob("*.json")))
+    with pytest.raises(InputError, match="holds a whole model and an adapter's files"):
+        merge(both, tiny_adapter, tmp_path / "third", FLOAT32)
+    assert not (tmp_path / "third").exists()

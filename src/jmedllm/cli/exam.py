@@ -10,6 +10,7 @@ from jmedllm.cli.options import (
     Benchmarks,
     Data,
     Device,
+    IgnoreAdapter,
     Languages,
     Limit,
     Precision,
@@ -32,6 +33,7 @@ def exam(
     language: Languages = "ja,en",
     track: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
     adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
+    ignore_adapter: IgnoreAdapter = False,
     name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
     selection: Selection = None,
     prompt: PromptPack = "instruction",
@@ -84,7 +86,8 @@ def exam(
     label = name or Path(model).name
     if server is not None:
         _refuse_with_server(
-            adapter=adapter, quantization=quantization, revision=revision, download=download,
+            adapter=adapter, ignore_adapter=ignore_adapter, quantization=quantization,
+            revision=revision, download=download,
             engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
         sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
@@ -95,7 +98,7 @@ def exam(
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
         sittings = examine(
             folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch=batch,
-            engine=engine,
+            engine=engine, ignore_adapter=ignore_adapter,
         )  # fmt: skip
     if sittings:  # under torchrun only the first process has them
         (print_json if as_json else print_report)(sittings)

@@ -12,6 +12,9 @@ Precision = Annotated[
     Literal["auto", "bfloat16", "float32"], typer.Option(help="Number format of the matrix products.")
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+IgnoreAdapter = Annotated[
+    bool, typer.Option("--ignore-adapter", help="Use the weights alone where an adapter lies beside them.")
+]
 Benchmarks = Annotated[
     str, typer.Option(help="Names or your own .jsonl files, with commas between; NAME:ja for one language.")
 ]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jmedllm.cli.options import IgnoreAdapter
 from jmedllm.errors import InputError
 
 COLUMNS = ["ja_label", "en_label"]
@@ -24,6 +25,7 @@ def tokens(
         list[str] | None, typer.Option(help=f"Its columns of terms [{' and '.join(COLUMNS)}].")
     ] = None,
     field: Annotated[str, typer.Option(help="Key of the text in lines of JSON.")] = "text",
+    ignore_adapter: IgnoreAdapter = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Count how finely tokenizers cut texts and medical terms, by language."""
@@ -32,14 +34,17 @@ def tokens(
     from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
     from jmedllm.corpus.read import read_documents
     from jmedllm.files import to_json
-    from jmedllm.models.folder import resolve
+    from jmedllm.models.folder import require_unambiguous, resolve
     from jmedllm.models.loading import read_tokenizer
 
     paths = [*(text or ()), *(more or ())]
     if not paths and terms is None:
         raise InputError("nothing to count: give --text or --terms")
     columns = {} if terms is None else read_terms(terms, column or COLUMNS)
-    loaded = {name: read_tokenizer(resolve(name)) for name in tokenizer}
+    loaded = {}
+    for name in tokenizer:
+        require_unambiguous(folder := resolve(name), ignore_adapter=ignore_adapter)
+        loaded[name] = read_tokenizer(folder)
     documents = (document for path in paths for document in read_documents(path, field))
     of_texts = text_fertility(loaded, documents) if paths else []
     of_terms = [row for name, cells in columns.items() for row in term_fertility(loaded, name, cells)]

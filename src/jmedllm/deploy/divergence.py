@@ -10,7 +10,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models.encoding import encode
-from jmedllm.models.folder import quantization_of
+from jmedllm.models.folder import quantization_of, require_unambiguous
 from jmedllm.models.loading import load_adapter, load_from_disk, load_network, load_tokenizer
 from jmedllm.precision import Precision
 from jmedllm.training.batches import without_dropout
@@ -67,11 +67,14 @@ def read_texts(path: Path) -> list[str]:
 def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], precision: Precision) -> Divergence:
     """Hold a merged model against base and adapter as they were trained, both computing in `precision`.
 
-    One is in memory at a time; the merged one stays on the disk and is read layer by layer.
+    One is in memory at a time; the merged one stays on the disk and is read layer by layer. It is loaded from its
+    own directory alone, the other from base and adapter by peft, so that neither hides what the other does.
 
     Raises:
-        InputError: the texts hold nothing to compare on, or a model cannot be loaded.
+        InputError: the texts hold nothing to compare on, a model cannot be loaded, or adapter files lie beside the
+            merged weights, which transformers would add to them once more.
     """
+    require_unambiguous(merged)
     tokenizer = load_tokenizer(base)
     sequences = _cut(encode(tokenizer, texts))
     if not sequences:

@@ -16,11 +16,13 @@ from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, is_vacant, read_json, to_json, write_atomic
 from jmedllm.models.folder import (
     ORIGIN,
+    adapter_fingerprint,
     fingerprint,
     model_files,
     quantization_of,
     require_adapter,
     require_model,
+    require_unambiguous,
     weight_files,
 )
 from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_tokenizer
@@ -79,9 +81,10 @@ def merge(
     if output.resolve() in (base.resolve(), adapter.resolve()):
         raise InputError(f"merge: {output} is an input; choose another --output")
     require_model(base)
+    require_unambiguous(base, adapter=adapter)
     load_tokenizer(base)
     require_adapter(adapter, base)
-    origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": fingerprint(adapter)}
+    origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": adapter_fingerprint(adapter)}
     if before := _same_merge(output, origin):
         return before
     if not is_vacant(output):

@@ -17,7 +17,15 @@ from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
 from jmedllm.models import Model
-from jmedllm.models.folder import Quantization, fingerprint, quantization_of, require_adapter, require_model
+from jmedllm.models.folder import (
+    Quantization,
+    adapter_fingerprint,
+    fingerprint,
+    quantization_of,
+    require_adapter,
+    require_model,
+    require_unambiguous,
+)
 from jmedllm.precision import Precision
 from jmedllm.processes import place
 from jmedllm.settings import Settings
@@ -156,20 +164,22 @@ def model_settings(
     *,
     name: str,
     adapter: Path | None = None,
+    ignore_adapter: bool = False,
     quantization: Quantization = "none",
 ) -> dict[str, Any]:
     """All of a model that shapes its answers: name, content, precision.
 
     Raises:
-        InputError: model and adapter are unusable.
+        InputError: model and adapter are unusable, or an adapter lies beside the model and nothing is said of it.
     """
     require_model(folder)
+    require_unambiguous(folder, adapter=adapter, ignore_adapter=ignore_adapter)
     settings = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
     if quantization != "none":
         settings["quantization"] = quantization
     if adapter is not None:
         require_adapter(adapter, folder)
-        settings["adapter_fingerprint"] = fingerprint(adapter)
+        settings["adapter_fingerprint"] = adapter_fingerprint(adapter)
     return settings
 
 
@@ -181,6 +191,7 @@ def examine(
     *,
     name: str,
     adapter: Path | None = None,
+    ignore_adapter: bool = False,
     quantization: Quantization | None = None,
     batch: int | None = None,
     engine: Engine = "transformers",
@@ -195,7 +206,9 @@ def examine(
         InputError: see `sit`; or model and adapter are unusable.
     """
     held = quantization or (quantization_of(adapter) if adapter else "none")
-    settings = model_settings(folder, precision, name=name, adapter=adapter, quantization=held)
+    settings = model_settings(
+        folder, precision, name=name, adapter=adapter, ignore_adapter=ignore_adapter, quantization=held
+    )
     if engine != "transformers":
         settings["engine"] = engine  # its rounding is another
     model: Model | None = None

@@ -76,7 +76,7 @@ def require_model(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         if adapter_files(folder):
-            raise InputError(f"model {folder}: holds an adapter only; give its base as the model, this as --adapter")
+            raise InputError(f"model {folder}: holds an adapter only; give its base as the model, it as --adapter")
         raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
     if not {*folder.glob("*.safetensors")} - {*adapter_files(folder)}:
         raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
@@ -92,7 +92,7 @@ def _require_usual_files(folder: Path) -> None:
         InputError: the configuration, or a checkpoint of many processes, sends it to other files.
     """
     if list(folder.glob("shard-[0-9]*-model-[0-9]*-of-[0-9]*.safetensors")):
-        raise InputError(f"model {folder}: holds a distributed checkpoint (shard-*); save it as a plain model first")
+        raise InputError(f"model {folder}: holds a distributed checkpoint (shard-*); save it as a plain model")
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and (named := config.get("transformers_weights")):
         raise InputError(
@@ -123,7 +123,9 @@ def require_unambiguous(folder: Path, *, adapter: Path | None = None, ignore_ada
     names = ", ".join(file.name for file in found)
     if adapter is not None:
         if ignore_adapter and adapter.resolve() == folder.resolve():
-            raise InputError(f"--adapter applies the adapter in {folder}, --ignore-adapter does not; leave one out")
+            raise InputError(f"--adapter applies the adapter in {folder}, --ignore-adapter not; leave one out")
+        if adapter.resolve() != folder.resolve():
+            notice(f"model {folder}: the adapter beside it ({names}) is not applied, but {adapter}")
         return
     if not ignore_adapter:
         raise InputError(
@@ -182,7 +184,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """The same of an adapter and the tokenizer with it; in the directory of a model, of the adapter's own files."""
+    """The same of an adapter and the tokenizer with it; in a model's directory, of the adapter's own files."""
     if not (folder / "config.json").is_file():
         return fingerprint(folder)
     return _fingerprint(adapter_files(folder))
@@ -221,7 +223,7 @@ def require_adapter(adapter: Path, base: Path) -> None:
         raise InputError(f"adapter {adapter}: no adapter_config.json; is this a PEFT adapter directory?")
     if not (adapter / "adapter_model.safetensors").is_file():
         raise InputError(f"adapter {adapter}: no adapter_model.safetensors")
-    origin: dict[str, Any] = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else None
+    origin: dict[str, Any] | None = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else None
     if origin is not None and "fingerprint" not in origin:  # else it is a model's, in the same directory
         actual = fingerprint(base)
         if origin.get("base_fingerprint") != actual:

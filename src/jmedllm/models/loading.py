@@ -135,7 +135,7 @@ def _load(folder: Path, **options: Any) -> Any:
     if "device_map" in options and options != _STRUCTURE:
         _load(folder, **_STRUCTURE)  # shapes are not compared where weights are packed or stay on the disk
     with loading(f"model {folder}"):
-        network, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             use_safetensors=True,
             trust_remote_code=False,
@@ -144,8 +144,8 @@ def _load(folder: Path, **options: Any) -> Any:
             ignore_mismatched_sizes=True,  # told below, with the others
             **options,
         )
-        require_tensors(f"model {folder}", network, found)
-    return network
+        require_tensors(f"model {folder}", *loaded)
+    return loaded[0]
 
 
 @contextmanager

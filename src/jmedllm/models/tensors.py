@@ -1,4 +1,4 @@
-"""Whether the tensors in a model's files are those that its class has: transformers fills gaps with random numbers."""
+"""Whether the tensors in a model's files are those of its class; transformers fills gaps with random numbers."""
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
@@ -19,7 +19,7 @@ def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
     Args:
         what: was loaded, for the message.
         network: as it was loaded, with or without contents.
-        found: `missing_keys`, `unexpected_keys` and `mismatched_keys` (name, shape in the files, shape in the class).
+        found: `missing_keys`, `unexpected_keys` and `mismatched_keys` (name, shape found, shape wanted).
 
     Raises:
         InputError: some are missing, unknown, or of another shape; the first are named, and the nearest ones.
@@ -71,7 +71,7 @@ def _nearest(missing: list[str], known: list[str]) -> str:
     """What may have been meant by a missing name: the one known that ends most like it, else the most alike."""
     for name in missing:
         parts = name.split(".")
-        for start in range(1, len(parts) - 2):
+        for start in range(max(1, len(parts) - 1)):
             end = "." + ".".join(parts[start:])
             if ends := [each for each in known if f".{each}".endswith(end)]:
                 return f" (for {name} there is {ends[0]})"

@@ -94,10 +94,12 @@ def base_of(recipe: Recipe) -> Base:
     Raises:
         InputError: the base is built from nothing, or its config is not known.
     """
-    if recipe.base.path is None:
+    base = recipe.base
+    if base.path is None:
         raise InputError("base.scratch is built from its corpus and small; there is nothing to plan")
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
-    return Base(recipe.base.path, to_json(config_of(recipe.base.path, recipe.base.revision)), dtype)
+    values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
+    return Base(base.path, to_json(values), dtype)
 
 
 def stages_of(recipe: Recipe, folder: Path | None = None) -> list[TrainingStage]:

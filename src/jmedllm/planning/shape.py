@@ -12,7 +12,7 @@ import yaml
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
-from jmedllm.models.folder import resolve
+from jmedllm.models.folder import require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading
@@ -108,11 +108,11 @@ def keep_layers(network: Any, count: int) -> None:
     del max((m for m in network.modules() if isinstance(m, torch.nn.ModuleList)), key=len)[count:]
 
 
-def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
+def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = False) -> dict[str, Any]:
     """What the config.json of a base holds: of a directory or the local cache, else of a base that recipes name.
 
     Raises:
-        InputError: nothing is known of the base, or the file holds something else.
+        InputError: nothing is known of the base, the file holds something else, or an adapter lies beside it.
     """
     try:
         folder = Path(path) if Path(path).is_dir() else resolve(path, revision=revision)
@@ -122,6 +122,7 @@ def config_of(path: str, revision: str | None = None) -> dict[str, Any]:
         raise InputError(
             f"base {path}: its config.json is not on this machine; put it into a folder and give that as base.path"
         ) from None
+    require_unambiguous(folder, ignore_adapter=ignore_adapter)
     file = folder / "config.json"
     values = read_json(file)
     if not isinstance(values, dict):

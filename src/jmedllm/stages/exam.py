@@ -11,7 +11,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.processes import is_first, wait
 from jmedllm.recipe import Recipe, Sat
 from jmedllm.run import Run, Step, own_folder
-from jmedllm.stages.models import folder_of, tuned_folder
+from jmedllm.stages.models import base_folder, folder_of, require_usable_base, tuned_folder
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -51,7 +51,10 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     for name in settings.models:
         model, adapter = _parts(run, name)
         held = settings.quantization
-        shaping = model_settings(model, run.precision, name=name, adapter=adapter, quantization=held)
+        ignore = run.recipe.base.ignore_adapter and model == base_folder(run)
+        shaping = model_settings(
+            model, run.precision, name=name, adapter=adapter, ignore_adapter=ignore, quantization=held
+        )
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "exam" / name, hash_text(to_json(shaping)))
         for paper in sat if is_first() else ():
@@ -64,6 +67,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
             folder,
             name=name,
             adapter=adapter,
+            ignore_adapter=ignore,
             quantization=held,
             batch=settings.batch,
         )
@@ -79,6 +83,7 @@ def _check(run: Run) -> None:
         if run.recipe.exam.quantization != "none":
             require_4_bits()
         papers(run.recipe.exam, run.recipe.prompt, run.data)
+        require_usable_base(run)
 
 
 def _wanted(recipe: Recipe) -> bool:

@@ -7,7 +7,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation, require_measurable
-from jmedllm.stages.models import numerics, require_trainable_here, shaping, start_folder
+from jmedllm.stages.models import numerics, require_trainable_here, require_usable_base, shaping, start_folder
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def _check(run: Run) -> None:
     settings = run.recipe.mfpt
     assert settings is not None
     require_trainable_here(run, settings)
+    require_usable_base(run)
     require_measurable(run, settings.watch)
     if settings.offload != "none" and run.recipe.base.path and run.recipe.corpus:
         from jmedllm.planning.machine import this_machine

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jmedllm.models.folder import fingerprint, resolve
+from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
 from jmedllm.processes import place
 from jmedllm.recipe import Sat
 from jmedllm.run import Run
@@ -13,7 +13,24 @@ from jmedllm.training.optimization import Optimization, require_possible, requir
 def base_folder(run: Run) -> Path:
     """The model to adapt; one from scratch is built by the corpus stage."""
     base = run.recipe.base
-    return run.folder / "base" if base.path is None else resolve(base.path, revision=base.revision)
+    if base.path is None:
+        return run.folder / "base"
+    folder = resolve(base.path, revision=base.revision)
+    require_unambiguous(folder, ignore_adapter=base.ignore_adapter)
+    return folder
+
+
+def require_usable_base(run: Run) -> None:
+    """Check that the base can be loaded: its tokenizer, and its tensors by the headers of their files.
+
+    Raises:
+        InputError: it cannot.
+    """
+    from jmedllm.models.loading import load_structure, load_tokenizer
+
+    if run.recipe.base.path is not None:
+        load_tokenizer(base_folder(run))
+        load_structure(base_folder(run))
 
 
 def start_folder(run: Run) -> Path:
@@ -24,7 +41,11 @@ def start_folder(run: Run) -> Path:
 
 def tuned_folder(run: Run) -> Path:
     """What stage 2 starts from: the model after stage 1, if the recipe has one."""
-    return run.folder / "mfpt" / "model" if run.recipe.mfpt else base_folder(run)
+    if not run.recipe.mfpt:
+        return base_folder(run)
+    folder = run.folder / "mfpt" / "model"
+    require_unambiguous(folder)
+    return folder
 
 
 def folder_of(run: Run, sat: Sat) -> Path:

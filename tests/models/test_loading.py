@@ -1,0 +1,193 @@
+"""What is loaded is what lies in the files, all of it and nothing else."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from jmedllm.errors import InputError
+from jmedllm.exam.examine import model_settings
+from jmedllm.models.folder import adapter_fingerprint, fingerprint, require_unambiguous
+from jmedllm.models.loading import load_from_disk, load_network, load_structure
+from jmedllm.planning.shape import config_of
+from jmedllm.precision import choose_precision
+
+CPU = torch.device("cpu")
+Tensors = dict[str, torch.Tensor]
+
+WAYS: dict[str, Callable[[Path], object]] = {
+    "network": lambda folder: load_network(folder, "auto", CPU),
+    "structure": load_structure,
+    "4 bits": lambda folder: load_network(folder, "auto", CPU, quantization="nf4"),
+    "from disk": lambda folder: load_from_disk(folder, torch.float32, CPU),
+}
+
+
+def changed(model: Path, folder: Path, change: Callable[[Tensors], Tensors], config: dict[str, Any]) -> Path:
+    """A copy of a model with other tensors or another configuration."""
+    shutil.copytree(model, folder)
+    tensors = change(load_file(model / "model.safetensors"))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(values | config), encoding="utf-8")
+    return folder
+
+
+def renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name.replace(old, new, 1): value for name, value in tensors.items()}
+
+
+def same(tensors: Tensors) -> Tensors:
+    return tensors
+
+
+# how the files differ from the class: the tensors, the configuration, what the message holds
+WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
+    "another prefix": (
+        renamed("model.", "transformer."),
+        {},
+        "model.embed_tokens.weight, model.layers.0.input_layernorm.weight and 24 more are missing (for "
+        "model.embed_tokens.weight there is transformer.embed_tokens.weight); transformer.embed_tokens.weight",
+    ),
+    "prefix of a wrapper": (
+        renamed("", "module."),
+        {},
+        "(for model.embed_tokens.weight there is module.model.embed",
+    ),
+    "prefix of a trainer": (
+        renamed("model.", "_orig_mod.model."),
+        {},
+        "there is _orig_mod.model.embed_tok",
+    ),
+    "a layer is renamed": (
+        renamed("mlp.up_proj", "mlp.w3"),
+        {},
+        "model.layers.0.mlp.up_proj.weight, model.layers.1.mlp.up_proj.weight are missing (for "
+        "model.layers.0.mlp.up_proj.weight there is model.layers.0.mlp.w3.weight); model.layers.0.mlp.w3.weight",
+    ),
+    "one is left out": (
+        lambda tensors: {name: value for name, value in tensors.items() if "1.mlp.up_proj" not in name},
+        {},
+        "model.layers.1.mlp.up_proj.weight is missing; copy",
+    ),
+    "too few layers": (
+        same,
+        {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3},
+        "model.layers.2.mlp.gate_proj.weight and 9 more are missing; copy",
+    ),
+    "too many layers": (
+        same,
+        {"num_hidden_layers": 1, "layer_types": ["full_attention"]},
+        "model.layers.1.mlp.gate_proj.weight and 9 more are not in Qwen2ForCausalLM",
+    ),
+    "a head that is not tied": (same, {"tie_word_embeddings": False}, "lm_head.weight is missing; copy"),
+    "another shape": (
+        same,
+        {"intermediate_size": 48},
+        "model.layers.0.mlp.down_proj.weight is [32, 64], not [32, 48]",
+    ),
+    "another class": (
+        same,
+        {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+        "model.layers.0.self_attn.v_proj.bias and 3 more are not in LlamaForCausalLM",
+    ),
+    "a head for scores": (
+        lambda tensors: tensors | {"score.weight": torch.ones(2, 32)},
+        {},
+        "score.weight is not in Qwen2ForCausalLM",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_tensors_that_are_not_those_of_the_class_are_refused(tiny_model: Path, tmp_path: Path, case: str) -> None:
+    change, config, expected = WRONG[case]
+    folder = changed(tiny_model, tmp_path / "model", change, config)
+    told = set()
+    for load in WAYS.values():
+        with pytest.raises(InputError) as error:
+            load(folder)
+        told.add(str(error.value))
+    assert len(told) == 1
+    line = told.pop()
+    assert line.startswith(f"model {folder}: its tensors are not those of ") and expected in line
+    assert "\n" not in line
+
+
+# what a class computes by itself, or finds under the name of its inner model
+RIGHT: dict[str, Callable[[Tensors], Tensors]] = {
+    "a rotation of older files": lambda tensors: tensors | {"model.rotary_emb.inv_freq": torch.ones(4)},
+    "one in each layer": lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)},
+    "saved from the inner model": renamed("model.", ""),
+    "a tied head in the files": lambda tensors: (
+        tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 0}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_what_a_class_does_not_need_is_no_error(tiny_model: Path, tmp_path: Path, case: str) -> None:
+    folder = changed(tiny_model, tmp_path / "model", RIGHT[case], {})
+    loaded, original = load_network(folder, "auto", CPU), load_network(tiny_model, "auto", CPU)
+    for (name, found), expected in zip(loaded.named_parameters(), original.parameters(), strict=True):
+        assert torch.equal(found, expected), name
+    load_structure(folder)
+
+
+@pytest.fixture
+def both(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> Path:
+    """A whole model with an adapter's files beside it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "both")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(tiny_adapter / name, folder / name)
+    return folder
+
+
+def test_an_adapter_beside_a_model_is_never_applied_in_silence(both: Path, tiny_model: Path) -> None:
+    for load in (WAYS["network"], WAYS["from disk"]):
+        ids = torch.arange(1, 33)[None]
+        with torch.no_grad():
+            assert torch.equal(load(both)(ids).logits, load(tiny_model)(ids).logits)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "names", [["adapter_config.json"], ["adapter_model.safetensors"], ["adapter_config.json", "adapter_model.bin"]]
+)
+def test_a_model_with_adapter_files_beside_it_is_refused(
+    tiny_model: Path, tmp_path: Path, names: list[str]
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    for name in names:
+        (folder / name).write_bytes(b"{}")
+    with pytest.raises(InputError) as error:
+        require_unambiguous(folder)
+    assert str(error.value) == (
+        f"model {folder}: holds a whole model and an adapter's files ({', '.join(names)}); apply the "
+        f"adapter with --adapter {folder}, leave it out with --ignore-adapter (base.ignore_adapter in a recipe), "
+        "or move its files elsewhere"
+    )
+    for refusing in (
+        lambda: model_settings(folder, choose_precision("float32", "cpu"), name="x"),
+        lambda: config_of(str(folder)),
+    ):
+        with pytest.raises(InputError, match="holds a whole model and an adapter's files"):
+            refusing()
+
+
+def test_what_becomes_of_the_adapter_can_be_said(
+    both: Path, tiny_model: Path, tiny_adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precision = choose_precision("float32", "cpu")
+    alone = model_settings(tiny_model, precision, name="x")
+    assert model_settings(both, precision, name="x", ignore_adapter=True) == alone
+    assert f"note: model {both}: the adapter beside it (adapter_config.json, adap" in capsys.readouterr().err
+    applied = model_settings(both, precision, name="x", adapter=both)
+    assert applied == alone | {"adapter_fingerprint": adapter_fingerprint(tiny_adapter)}
+    with pytest.raises(InputError, match="--ignore-adapter not; leave one out"):
+        require_unambiguous(both, adapter=both, ignore_adapter=True)
+    assert fingerprint(both) == fingerprint(tiny_model)
