@@ -12,6 +12,9 @@ from pydantic_core import ErrorDetails
 
 from jmedllm.deploy.merge import Merging
 from jmedllm.errors import InputError, unknown
+from jmedllm.exam.benchmarks import own
+from jmedllm.exam.benchmarks.columns import require_fields
+from jmedllm.exam.benchmarks.tables import is_table
 from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known, split_language
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.selection import SELECTIONS
@@ -77,15 +80,25 @@ class Mfpt(Optimization):
 class QuestionSource(Settings):
     """Questions to train on."""
 
-    benchmark: str = Field(description="a benchmark, or a .jsonl file of your own")
+    benchmark: str = Field(description="a benchmark, or a file of your own")
     languages: list[Literal["ja", "en"]] = Field(min_length=1)
     split: str = Field("train", description="any but test")
     selection: str = Field("graded", description="which items: all, graded, legacy")
+    map: dict[str, str] = Field({}, description="our fields → columns of your own file, see docs/questions.md")
+    skip_invalid: bool = Field(False, description="leave wrong rows of your own file out and count them")
+
+    @property
+    def reading(self) -> own.Reading:
+        """How a file of the user's own is read."""
+        return own.Reading(tuple(self.map.items()), self.skip_invalid)
 
     @model_validator(mode="after")
     def _known(self) -> "QuestionSource":
         with _told_in_place():
             require_benchmark(self.benchmark)
+            require_fields(self.map, own.MAP_FIELDS)
+            if self.reading != own.PLAIN and not is_table(self.benchmark):
+                raise InputError("map and skip_invalid belong to a file of your own; leave them out")
             if self.selection not in SELECTIONS:
                 raise unknown("selection", self.selection, SELECTIONS)
         return self

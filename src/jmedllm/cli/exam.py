@@ -13,10 +13,13 @@ from jmedllm.cli.options import (
     IgnoreAdapter,
     Languages,
     Limit,
+    Map,
     Precision,
     PromptPack,
     Selection,
     Shots,
+    SkipInvalid,
+    question_map,
     split,
 )
 from jmedllm.cli.printing import console, print_accounts, print_json, print_report
@@ -41,6 +44,8 @@ def exam(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     shots: Shots = None,
     limit: Limit = None,
+    columns: Map = None,
+    skip_invalid: SkipInvalid = False,
     shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
     rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
     batch: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
@@ -68,6 +73,8 @@ def exam(
     settings = from_options(
         ExamSettings,
         benchmarks=split(benchmark),
+        map=question_map(columns),
+        skip_invalid=skip_invalid,
         languages=split(language),
         tracks=split(track),
         selection=selection,
@@ -166,6 +173,8 @@ def export_lm_eval(
     answer_as: AnswerAs = "text",
     shots: Shots = None,
     limit: Limit = None,
+    columns: Map = None,
+    skip_invalid: SkipInvalid = False,
 ) -> None:
     """Write papers as tasks of lm-eval."""
     from jmedllm.exam.examine import ExamSettings, papers
@@ -176,6 +185,8 @@ def export_lm_eval(
     settings = from_options(
         ExamSettings,
         benchmarks=split(benchmark),
+        map=question_map(columns),
+        skip_invalid=skip_invalid,
         languages=split(language),
         tracks=["likelihood"],
         selection=selection,

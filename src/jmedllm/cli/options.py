@@ -16,7 +16,7 @@ IgnoreAdapter = Annotated[
     bool, typer.Option("--ignore-adapter", help="Use the weights alone where an adapter lies beside them.")
 ]
 Benchmarks = Annotated[
-    str, typer.Option(help="Names or your own .jsonl files, with commas between; NAME:ja for one language.")
+    str, typer.Option(help="Names or your own files, with commas between; NAME:ja for one language.")
 ]
 Languages = Annotated[str, typer.Option(help="ja, en or both.")]
 Selection = Annotated[
@@ -26,7 +26,22 @@ Selection = Annotated[
 PromptPack = Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")]
 AnswerAs = Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")]
 Shots = Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")]
+Map = Annotated[
+    str | None,
+    typer.Option("--map", help="Columns of your own files, such as question=stem,choices=A:E,answer=key."),
+]
+SkipInvalid = Annotated[
+    bool, typer.Option("--skip-invalid", help="Leave rows that are wrong out, and list them [they are an error].")
+]
 Limit = Annotated[int | None, typer.Option(help="Only the first N items of each paper.")]
+
+
+def question_map(text: str | None) -> dict[str, str]:
+    """The mapping behind --map."""
+    from jmedllm.exam.benchmarks.columns import parse_map
+    from jmedllm.exam.benchmarks.own import MAP_FIELDS
+
+    return parse_map(text, MAP_FIELDS)
 
 
 def split(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """An exam: benchmarks in languages, sat by one model directory."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,10 +8,12 @@ from pydantic import Field, field_validator
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
+from jmedllm.exam.benchmarks.columns import require_fields
+from jmedllm.exam.benchmarks.tables import is_table, kinds
 from jmedllm.exam.gold import has_answer
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
 from jmedllm.exam.question import LANGUAGES, Language, Question
-from jmedllm.exam.selection import NO_ANSWER, SELECTIONS, Selected, default_selection, keep, select_counted
+from jmedllm.exam.selection import NO_ANSWER, SELECTIONS, WRONG, Selected, default_selection, keep, select_counted
 from jmedllm.exam.sharding import join_shares, remove_empty_shares, sit_shares
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
@@ -37,8 +39,10 @@ class ExamSettings(Settings):
     """What is sat and how it is judged."""
 
     benchmarks: list[str] = Field(
-        min_length=1, description="benchmarks or .jsonl files of your own; NAME:ja for one language of it"
+        min_length=1, description="benchmarks or files of your own; NAME:ja for one language of it"
     )
+    map: dict[str, str] = Field({}, description="our fields → columns of your own files, see docs/questions.md")
+    skip_invalid: bool = Field(False, description="leave wrong rows of your own files out and count them")
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
     tracks: list[str] = Field(["answer", "likelihood"], min_length=1)
     selection: str | None = Field(
@@ -57,12 +61,19 @@ class ExamSettings(Settings):
         # The same tracks in another order, or one named twice, are the same exam.
         return sorted(set(tracks), key=lambda name: ([*TRACKS, name].index(name), name))
 
+    @property
+    def reading(self) -> own.Reading:
+        """How files of the user's own are read."""
+        return own.Reading(tuple(self.map.items()), self.skip_invalid)
+
 
 def require_benchmark(name: str) -> None:
-    """Check that `name` is a registered benchmark or a .jsonl file's path; else name the nearest."""
-    if name.endswith(".jsonl"):
+    """Check that `name` is a registered benchmark or the path of a user's own questions; else name the nearest."""
+    if is_table(name):
         if Path(name).stem in BENCHMARKS:
             raise InputError(f"{name}: is named like the benchmark {Path(name).stem}; rename your file")
+    elif Path(name).suffix and Path(name).exists():
+        raise InputError(f"{name}: questions of your own are read from {kinds()}; save it as one of these")
     elif name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
 
@@ -78,6 +89,9 @@ def require_known(settings: ExamSettings) -> None:
     for name in settings.tracks:
         if name not in TRACKS:
             raise unknown("track", name, TRACKS)
+    require_fields(settings.map, own.MAP_FIELDS)
+    if settings.map and not any(is_table(split_language(name)[0]) for name in settings.benchmarks):
+        raise InputError("map names columns of a file of your own, and only benchmarks are named; leave it out")
     if settings.selection is not None and settings.selection not in SELECTIONS:
         raise unknown("selection", settings.selection, SELECTIONS)
 
@@ -93,7 +107,7 @@ def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Pap
     found = [
         _paper(settings, asking, name, language, data)
         for name, own_languages in map(split_language, settings.benchmarks)
-        for language in _languages(name, own_languages or settings.languages)
+        for language in _languages(name, own_languages or settings.languages, settings.reading)
     ]
     names = [paper.name for paper in found]
     for name in names:
@@ -109,13 +123,9 @@ def split_language(benchmark: str) -> tuple[str, tuple[Language, ...]]:
     return (name, languages) if languages else (benchmark, ())
 
 
-def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:
+def _languages(name: str, wanted: Sequence[Language], reading: own.Reading) -> list[Language]:
     """Languages of one benchmark that are wanted; asking for none it has is an error."""
-    spoken: Collection[Language]
-    if name.endswith(".jsonl"):
-        spoken = {question.language for question in own.read_all(Path(name))}
-    else:
-        spoken = BENCHMARKS[name].languages
+    spoken = own.read_exam(Path(name), reading).languages if is_table(name) else BENCHMARKS[name].languages
     languages = [language for language in wanted if language in spoken]
     if not languages:
         has = f"it has {', '.join(spoken)}" if spoken else "it holds no question"
@@ -125,9 +135,13 @@ def _languages(name: str, wanted: Sequence[Language]) -> list[Language]:
 
 def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language, data: Path) -> Paper:
     selection = settings.selection or default_selection(name)
-    selected = select_counted(load(name, language, data, settings.split), selection)
+    reading = settings.reading if is_table(name) else own.PLAIN
+    selected = select_counted(load(name, language, data, settings.split, reading), selection)
+    exam = own.read_exam(Path(name), reading) if is_table(name) else None
     judged = judgeable(selected.questions, settings.tracks)
     left_out = selected.left_out | judged.left_out
+    if exam and exam.skipped and len(exam.languages) == 1:  # else nobody knows of which language they are
+        left_out[WRONG] = len(exam.skipped)
     if not judged.questions:
         raise InputError(
             f"benchmark {name} in {language}: selection {selection} leaves no item that "
@@ -144,6 +158,8 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
         settings.shuffle,
         settings.rotations,
         left_out,
+        exam.notes if exam else (),
+        reading,
     )
 
 

@@ -62,6 +62,11 @@ def question_hash(question: Question) -> str:
     return hash_text(to_json(values | {"also_right": [sorted(answer) for answer in question.also_right]}))
 
 
+def language_of(text: str) -> Language:
+    """Japanese if kana or kanji occur in `text`, else English."""
+    return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) else "en"
+
+
 def label(index: int) -> str:
     """Letter of the choice at `index`: 0 is "a"."""
     return chr(ord("a") + index)

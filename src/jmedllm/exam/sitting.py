@@ -8,6 +8,7 @@ from typing import Any
 
 from jmedllm import __version__
 from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks import own
 from jmedllm.exam.calibration import Calibration, calibrate
 from jmedllm.exam.order import Shown, show
 from jmedllm.exam.people import Group, beside_people
@@ -37,6 +38,7 @@ class Paper:
         max_new_tokens: length at which a completion is cut off.
         left_out: how many items the selection left out, by reason; a limit does not count.
         notes: what else reports must say of how the questions were read.
+        reading: how a user's own file was read.
     """
 
     questions: tuple[Question, ...]
@@ -50,6 +52,7 @@ class Paper:
     rotations: int = 1
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reading: own.Reading = own.PLAIN
 
     @property
     def by_label(self) -> bool:
@@ -94,6 +97,7 @@ class Paper:
             "shuffle": self.shuffle,
             "rotations": self.rotations,
             "decoding": "greedy",
+            **self.reading.settings(),
         }
 
 

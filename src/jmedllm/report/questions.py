@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import BENCHMARKS, load
+from jmedllm.exam.benchmarks.own import Reading
 from jmedllm.exam.question import Question, question_hash
 from jmedllm.report.collect import Sat
 
@@ -31,7 +32,8 @@ def questions_of(sat: Sequence[Sat], data: Path, own: Sequence[Path] = ()) -> Pa
             split = each.sitting.settings["split"]
             # A sitting from Python is given its questions and does not know of which split they are.
             split = "test" if split == "given" else split
-            loaded = load(files.get(benchmark, benchmark), language, data, split)
+            reading = Reading.of(each.sitting.settings)
+            loaded = load(files.get(benchmark, benchmark), language, data, split, reading)
             found[each.paper] = {question.id: question for question in loaded}
         _require_same(each, found[each.paper])
     return {paper: _answered(paper, questions, sat) for paper, questions in found.items()}

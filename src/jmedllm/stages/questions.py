@@ -6,6 +6,7 @@ from pathlib import Path
 from jmedllm.corpus.unseen import require_unseen, require_unseen_in
 from jmedllm.data.installed import installed_tests, test_questions
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
+from jmedllm.exam.benchmarks.tables import is_table
 from jmedllm.exam.examine import split_language
 from jmedllm.exam.question import Question
 from jmedllm.exam.selection import select
@@ -21,7 +22,8 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
     """
     for source in run.recipe.mpeft.questions if run.recipe.mpeft else ():
         for language in source.languages:
-            for question in select(load(source.benchmark, language, run.data, source.split), source.selection):
+            loaded = load(source.benchmark, language, run.data, source.split, source.reading)
+            for question in select(loaded, source.selection):
                 yield source.benchmark, question
 
 
@@ -57,8 +59,8 @@ def exam_questions(run: Run) -> Iterator[Question]:
     exam, known = run.recipe.exam, set(installed_tests(run.data))
     for entry in exam.benchmarks:
         name, chosen = split_language(entry)
-        if name.endswith(".jsonl"):
-            yield from own.read_all(Path(name))
+        if is_table(name):
+            yield from own.read_all(Path(name), exam.reading)
             continue
         for language in BENCHMARKS[name].languages:
             if language in (chosen or exam.languages) and (name, language) not in known:

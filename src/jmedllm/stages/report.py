@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jmedllm.deploy.shards import tensors_in
+from jmedllm.exam.benchmarks.tables import is_table
 from jmedllm.exam.examine import split_language
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import REPORTS, read_manifest
@@ -56,7 +57,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     scores = markdown([each.sitting for each in sat]) if sat else "No exam was sat.\n"
     write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
     names = [split_language(name)[0] for name in (recipe.exam.benchmarks if recipe.exam else ())]
-    own = [Path(name) for name in names if name.endswith(".jsonl")]
+    own = [Path(name) for name in names if is_table(name)]
     write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
     cards = _write_cards(run, sat, training) if training else []
     return {"files": [*REPORTS, *cards]}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.exam.prompts.render import Instruction, language_of
-from jmedllm.exam.question import Language
+from jmedllm.exam.prompts.render import Instruction
+from jmedllm.exam.question import Language, language_of
 from jmedllm.files import read_json, read_jsonl
 
 _ROLES = ("system", "user", "assistant")

@@ -73,7 +73,7 @@ def test_languages_are_kept_apart(exam, tmp_path: Path):
     [
         ({**PLAIN, "chioces": []}, "unknown key 'chioces': did you mean choices?"),
         (WITHOUT, 'field "answer": expected a list of letters such as ["c"], found nothing'),
-        ({**PLAIN, "answer": "c"}, 'field "answer": expected a list of letters such as ["c"], found "c"'),
+        ({**PLAIN, "answer": True}, 'field "answer": expected a list of letters such as ["c"], found true'),
         (
             {**PLAIN, "answer": ["d"]},
             'field "answer": expected letters from a to c, one for each of 3 choices, found ["d"]',

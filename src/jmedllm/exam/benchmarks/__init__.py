@@ -6,6 +6,7 @@ from pathlib import Path
 from jmedllm.errors import InputError, unknown
 from jmedllm.exam.benchmarks import demo, igakuqa, jmmlu, medmcqa, medqa, mmlu, own, yakugakuqa
 from jmedllm.exam.benchmarks.benchmark import Benchmark
+from jmedllm.exam.benchmarks.tables import is_table
 from jmedllm.exam.question import LANGUAGES, Question
 
 __all__ = ["BENCHMARKS", "Benchmark", "load"]
@@ -26,13 +27,16 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 
 
-def load(name: str, language: str, data: Path, split: str = "test") -> list[Question]:
+def load(
+    name: str, language: str, data: Path, split: str = "test", reading: own.Reading = own.PLAIN
+) -> list[Question]:
     """Load all questions of one language and split, without any selection.
 
     Args:
-        name: a registered benchmark, or the path of a user's own exam, which ends in ".jsonl" and is one
+        name: a registered benchmark, or the path of a user's own questions (see `tables.is_table`), which are one
             split by whatever name.
         data: the data directory, laid out as `jmedllm data get` does.
+        reading: how a user's own file is read.
 
     Raises:
         InputError: there is no such benchmark, language or split; the files are not on disk (the message
@@ -41,8 +45,8 @@ def load(name: str, language: str, data: Path, split: str = "test") -> list[Ques
     spoken = next((known for known in LANGUAGES if known == language), None)
     if spoken is None:
         raise unknown("language", language, LANGUAGES)
-    if name.endswith(".jsonl"):
-        return own.read(Path(name), spoken)
+    if is_table(name):
+        return own.read(Path(name), spoken, reading)
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
     benchmark = BENCHMARKS[name]

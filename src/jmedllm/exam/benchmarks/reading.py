@@ -17,18 +17,27 @@ SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record of a data file and the place where it begins (line from 1)."""
+    """One record of a data file and the place where it begins.
+
+    Attributes:
+        number: of the line, from 1; or of whatever `unit` names.
+        unit: "entry" or "row" where the file has no lines that mean anything.
+    """
 
     path: Path
     number: int
     record: Mapping[str, Any]
+    unit: str = ""
+
+    @property
+    def place(self) -> str:
+        """The record's place, to begin a complaint with."""
+        return f"{self.path}: {self.unit} {self.number}" if self.unit else f"{self.path}:{self.number}"
 
     def wrong(self, field: str, wanted: str) -> InputError:
         """Build the error for a field that does not hold what is wanted."""
-        found = json.dumps(self.record[field], ensure_ascii=False) if field in self.record else "nothing"
-        if len(found) > SHOWN:
-            found = found[:SHOWN] + "..."
-        return InputError(f'{self.path}:{self.number}: field "{field}": expected {wanted}, found {found}')
+        found = shown(self.record[field]) if field in self.record else "nothing"
+        return InputError(f'{self.place}: field "{field}": expected {wanted}, found {found}')
 
     def text(self, field: str, *, may_be_empty: bool = False) -> str:
         """Text of a field, exactly as it stands."""
@@ -69,6 +78,15 @@ class Line:
         if index >= count:
             raise self.wrong(field, f"letters from a to {label(count - 1)}, one for each of {count} choices")
         return index
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value, to be quoted in a complaint."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def lines(path: Path) -> Iterator[Line]:

@@ -1,13 +1,12 @@
 """From a question to what the model reads, as raw text or as chat turns, and to the answer it should give."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.errors import InputError
 from jmedllm.exam.prompts.pack import PromptPack
 from jmedllm.exam.prompts.template import AnswerForm, fill, fill_instruction, reads
-from jmedllm.exam.question import Language, Question, label
+from jmedllm.exam.question import Language, Question, label, language_of
 from jmedllm.files import hash_text, to_json
 
 
@@ -47,11 +46,6 @@ class Instruction:
     def language(self) -> Language:
         """Japanese if kana or kanji occur in the instruction, else English."""
         return language_of(self.instruction)
-
-
-def language_of(text: str) -> Language:
-    """Japanese if kana or kanji occur in `text`, else English."""
-    return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) else "en"
 
 
 def render_instruction(pack: PromptPack, item: Instruction) -> Prompt:

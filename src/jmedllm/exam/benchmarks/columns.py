@@ -1,0 +1,170 @@
+"""Which columns of a user's file hold what: a mapping such as `question=stem,choices=A:E,answer=key`."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jmedllm.errors import InputError, unknown
+
+Map = Mapping[str, str]
+"""Our field to the column, or columns, of the file."""
+
+QUESTION_NAMES: Mapping[str, tuple[str, ...]] = {
+    "id": ("qid", "question_id", "problem_id", "sample_id", "item_id", "uid", "uuid", "_id", "idx", "number",
+           "no", "問題番号", "番号"),
+    "question": ("query", "prompt", "input", "stem", "problem", "problem_text", "question_text", "question_stem",
+                 "text", "instruction", "ques", "q", "sent1", "問題", "問題文", "設問"),
+    "choices": ("options", "option", "opts", "choice", "candidates", "answer_choices", "answer_options", "answers",
+                "alternatives", "endings", "選択肢"),
+    "answer": ("answer_idx", "answer_index", "answer_key", "answerkey", "correct", "correct_answer",
+               "correct_answers", "correct_option", "correct_choice", "correct_idx", "correct_index", "gold",
+               "gold_label", "gold_answer", "label", "target", "cop", "key", "gt", "ground_truth",
+               "final_decision", "解答", "正解", "正答", "回答"),
+    "language": ("lang",),
+    "select": ("num_choices_to_select", "num_answers", "n_answers"),
+    "points": ("point", "score", "marks"),
+    "subject": ("subject_name", "category", "topic", "topic_name", "meta_info", "科目"),
+    "image": ("has_image", "requires_image", "has_images"),
+}  # fmt: skip
+"""What others call our fields, commonest first."""
+
+RESPONSE_NAMES: Mapping[str, tuple[str, ...]] = {
+    "id": ("qid", "question_id", "sample_id", "item_id", "uid", "uuid", "_id", "doc_id", "custom_id", "idx",
+           "問題番号"),
+    "response": ("response_text", "output", "completion", "text", "generated_text", "generation", "model_output",
+                 "model_response", "model_answer", "pred", "predicted", "predicted_answer", "answer", "resps",
+                 "raw_response", "reply", "回答"),
+}  # fmt: skip
+
+_SERIES = re.compile(r"(?P<stem>.*?)[ _-]?(?P<mark>[a-j]|[0-9])", re.IGNORECASE)
+"""A column that holds one choice: opa, A, option_b, choice0, 選択肢1."""
+
+
+def parse_map(text: str | None, fields: Iterable[str]) -> dict[str, str]:
+    """The mapping that an option gives, as `field=column` with commas between.
+
+    Raises:
+        InputError: it is not of this form, or names a field that there is not.
+    """
+    found: dict[str, str] = {}
+    for part in (text or "").split(",") if text else ():
+        field, equals, column = (each.strip() for each in part.partition("="))
+        if not equals or not field or not column:
+            raise InputError(f"--map {part!r}: write field=column, such as question=stem,choices=A:E,answer=key")
+        if field in found:
+            raise InputError(f"--map: {field} is given twice; choose one")
+        found[field] = column
+    require_fields(found, fields)
+    return found
+
+
+def require_fields(mapping: Map, fields: Iterable[str]) -> None:
+    """Check that a mapping names fields that there are.
+
+    Raises:
+        InputError: one is unknown; the nearest are named.
+    """
+    known = tuple(fields)
+    for field in mapping:
+        if field not in known:
+            raise unknown("field in map", field, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a field's value is.
+
+    Attributes:
+        columns: names; several give a list of values.
+        constant: stands for every record, where there are no columns.
+    """
+
+    columns: tuple[str, ...] = ()
+    constant: Any = None
+    several: bool = False
+
+    def value(self, record: Mapping[str, Any]) -> Any:
+        """The field's value in a record; None where it has none."""
+        if self.several:
+            return [_at(record, column) for column in self.columns]
+        return _at(record, self.columns[0]) if self.columns else self.constant
+
+
+def _at(record: Mapping[str, Any], column: str) -> Any:
+    if column in record:
+        return record[column]
+    value: Any = record
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def resolve(field: str, written: str, columns: Sequence[str], constants: Iterable[str] = ()) -> Source:
+    """Where the value of a field is: `name`, `first:last` (in the order of the file), `one+two`, `outer.inner`,
+    one of the constants, or a list of them (`yes|no`).
+
+    Raises:
+        InputError: there is no such column; the nearest are named.
+    """
+    if _is_column(written, columns):
+        return Source((written,))
+    if written in constants:
+        return Source(constant=written)
+    if "|" in written:
+        return Source(constant=[each.strip() for each in written.split("|")])
+    first, colon, last = written.partition(":")
+    if colon and first in columns and last in columns:
+        begin, end = columns.index(first), columns.index(last)
+        if begin >= end:
+            raise InputError(f"map {field}={written}: column {last} is not behind {first} in the file")
+        return Source(tuple(columns[begin : end + 1]), several=True)
+    parts = [part.strip() for part in re.split(r"[+:]", written)]
+    for part in parts:
+        if not _is_column(part, columns):
+            raise InputError(f"map {field}={written}: {unknown('column', part, columns)}")
+    return Source(tuple(parts), several=True)
+
+
+def _is_column(name: str, columns: Sequence[str]) -> bool:
+    return name in columns or ("." in name and name.partition(".")[0] in columns)
+
+
+def suggest(columns: Sequence[str], fields: Iterable[str], names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """A mapping that these columns seem to call for; fields that are there by our name are not in it."""
+    lower = {column.lower().replace(" ", "_"): column for column in reversed(columns)}
+    found: dict[str, str] = {}
+    for field in fields:
+        if field in columns or field not in names:
+            continue
+        column = next((lower[name] for name in names[field] if name in lower), None)
+        if field == "choices" and (series := _series(columns)):
+            column = series
+        if column is not None and column not in found.values():
+            found[field] = column
+    return found
+
+
+def _series(columns: Sequence[str]) -> str | None:
+    """Columns that hold one choice each, as a range."""
+    series: dict[str, list[tuple[int, str]]] = {}
+    for place, column in enumerate(columns):
+        match = _SERIES.fullmatch(column)
+        if match:
+            series.setdefault(match["stem"].lower(), []).append((place, column))
+    best = max(series.values(), key=len, default=[])
+    if len(best) < 2:
+        return None
+    together = best[-1][0] - best[0][0] == len(best) - 1
+    return f"{best[0][1]}:{best[-1][1]}" if together else "+".join(column for _, column in best)
+
+
+def as_option(mapping: Map) -> str:
+    """A mapping as it is written behind --map."""
+    return ",".join(f"{field}={column}" for field, column in mapping.items())
+
+
+def foreign(name: str, names: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Our field that others call `name`."""
+    lower = name.lower().replace(" ", "_")
+    return next((field for field, others in names.items() if lower in others), None)
