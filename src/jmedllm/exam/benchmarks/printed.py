@@ -21,9 +21,10 @@ _KINDS: tuple[tuple[str, Callable[[str], int]], ...] = (
 _CIRCLED = "[①-⑳⓪-⓿⑴-⒇Ⓐ-ⓩ㋐-㋙㊀-㊉❶-❿]"
 
 _LABELLED = re.compile(
-    rf"\s*(?:(?P<circled>{_CIRCLED})(?:[.．、:：)）]|(?!\s*[のはがをにでとへもや、,，・~〜～]))"
+    rf"\s*(?:(?P<circled>{_CIRCLED})(?:[.．:：)）]|(?!\s*[のはがをにでとへもや、,，・~〜～]))"
     r"|[(\[（［〔【〈<]\s*(?P<inside>[^\W_]{1,4})\s*[)\]）］〕】〉>][.．。、:：]?"
-    r"|(?P<before>[^\W_]{1,4})\s*(?:[)）\]］][.．:：]?|[.．。:：](?![0-9０-９])|\u3000|\t|\s[-–—]\s))\s*(?P<text>.*\S)\s*",
+    r"|(?P<before>[^\W_]{1,4})\s*(?:[)）\]］][.．:：]?|[.．。:：](?![0-9０-９])|\u3000|\t|\s[-–—]\s))"
+    r"\s*(?P<text>.*\S)\s*",
     re.DOTALL,
 )
 """A label and the choice behind it. A space alone makes no label ("A 型"), nor does a decimal point or a ratio; and
