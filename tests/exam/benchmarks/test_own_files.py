@@ -215,8 +215,7 @@ def test_any_of_several_answers_is_right(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
-        ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; say which: "
-                 "--map answer_form=index0 or answer_form=index1"),
+        ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; say which: --map answer_form=in"),
         ((0, 1, 2, 3, 0), "t.jsonl: answers are indices from 1 in "),
         (("a", "d"), 't.jsonl:2: field "answer": expected letters from a to c, one for each of 3 choices, found "d"'),
         ((0, 2, 7), 't.jsonl:3: field "answer": expected a number from 0 to 2, since the file\'s answers are'),

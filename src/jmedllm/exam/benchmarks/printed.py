@@ -27,7 +27,7 @@ _LABELLED = re.compile(
     r"\s*(?P<text>.*\S)\s*",
     re.DOTALL,
 )
-"""A label and the choice behind it. A space alone makes no label ("A 型"), nor does a decimal point or a ratio; and
+"""A label and the choice behind it. A space alone makes no label ("A 型"), nor does a decimal point or a ratio;
 "①の反応" speaks of a ① that the question shows."""
 
 
