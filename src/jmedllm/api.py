@@ -13,12 +13,21 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import load as load_questions
-from jmedllm.exam.examine import ExamSettings, judgeable, model_settings, require_known, sit_papers
+from jmedllm.exam.examine import (
+    ExamSettings,
+    chat_template,
+    judgeable,
+    model_settings,
+    require_known,
+    sit_papers,
+)
 from jmedllm.exam.prompts.asking import Prompting, prepare
 from jmedllm.exam.question import Question
 from jmedllm.exam.selection import default_selection, select
 from jmedllm.exam.sitting import Paper, Sitting
+from jmedllm.files import to_json
 from jmedllm.models import Model
+from jmedllm.models.chat import ChatText
 from jmedllm.models.folder import Quantization, quantization_of
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
 from jmedllm.settings import from_options
@@ -28,10 +37,16 @@ __all__ = ["Opened", "Sitting", "load", "open_model", "sit"]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model with all that stands for it in records: name, fingerprint, precision."""
+    """A model with all that stands for it in records: name, fingerprint, precision.
+
+    Attributes:
+        folder: the model directory, whose chat template questions by chat go through; None for a model that is
+            given chat turns as JSON, as a server is.
+    """
 
     model: Model
     settings: dict[str, Any]
+    folder: Path | None = None
 
 
 def load(
@@ -76,7 +91,7 @@ def open_model(
     settings = model_settings(
         path, chosen, name=name or path.name, adapter=beside, ignore_adapter=ignore_adapter, quantization=held
     )
-    return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings)
+    return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings, path)
 
 
 def sit(
@@ -96,7 +111,7 @@ def sit(
         questions: at least one.
         output: directory of the records.
         tracks: names from `jmedllm.exam.tracks.TRACKS`.
-        prompt: prompt pack; `answer_as`, `chat` and `shots` as in a recipe's prompt section.
+        prompt: prompt pack; the other settings as in a recipe's prompt section.
         data: data directory, for the published prompts.
         settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`; or of the prompt.
 
@@ -105,7 +120,7 @@ def sit(
             `jmedllm.exam.sitting.sit`.
     """
     _require_paper(questions)
-    asked = {name: settings.pop(name) for name in ("answer_as", "chat", "shots") if name in settings}
+    asked = {name: settings.pop(name) for name in Prompting.model_fields if name in settings and name != "pack"}
     if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations"}:
         raise InputError(
             f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice"
@@ -127,7 +142,12 @@ def sit(
         rotations=exam.rotations,
         left_out=judged.left_out,
     )
-    return sit_papers([paper], opened.settings, lambda: opened.model, Path(output))[0]
+    chat_text: ChatText = to_json
+    template = chat_template([paper], opened.folder, Path(output)) if opened.folder else None
+    described = opened.settings
+    if template is not None:
+        chat_text, described = template.prompt, described | template.settings()
+    return sit_papers([paper], described, lambda: opened.model, Path(output), chat_text)[0]
 
 
 def _require_paper(questions: Sequence[Question]) -> None:

@@ -1,5 +1,6 @@
 """The manifest of a run directory: which stage was done on which inputs, and what it made."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def begin_manifest(folder: Path) -> Manifest:
-    """The manifest of a run directory, an empty one for a new run.
+    """The manifest of a run directory, with the day on which it was begun; for a new run, today's.
 
     Raises:
         InputError: a file of the user's lies where the run would write.
@@ -39,7 +40,7 @@ def begin_manifest(folder: Path) -> Manifest:
     for name in (NAME, *REPORTS):
         if found is None and (folder / name).exists():
             raise InputError(f"{folder / name} is no file of jmedllm's; choose another --output")
-    return found or {"format": FORMAT, "stages": {}}
+    return {"format": FORMAT, "date": date.today().isoformat(), "stages": {}} | (found or {})
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

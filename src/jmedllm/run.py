@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import MOST_NAMED, InputError
+from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, write_manifest
@@ -23,12 +24,23 @@ class Run:
 
     Attributes:
         made: what the stages so far have made, as each stage reported it.
+        date: the day on which the run was begun, as YYYY-MM-DD: today's for chat templates, also where it goes on
+            on another day. Empty until it is carried out.
+        shows_example: whether the text of the first training example is printed.
     """
 
     recipe: Recipe
     folder: Path
     precision: Precision
     made: dict[Stage, dict[str, Any]]
+    date: str = ""
+    shows_example: bool = False
+
+    @property
+    def prompting(self) -> Prompting:
+        """How questions are put to the models, with the day that chat templates read."""
+        prompt = self.recipe.prompt
+        return prompt.model_copy(update={"date": prompt.date or self.date or None})
 
     @property
     def data(self) -> Path:
@@ -82,6 +94,8 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
             return
         with locked(run.folder):
             manifest = begin_manifest(run.folder)
+            run = replace(run, date=manifest["date"])
+            send(run.date)
             last = next(number for number, step in enumerate(steps) if step.stage == until)
             wanted = [step for step in steps[: last + 1] if step.wanted(run.recipe)]
             for step in wanted:
@@ -97,6 +111,7 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
 
 def _follow(steps: Sequence[Step], run: Run) -> None:
     """Perform the shared steps that the first process calls for."""
+    run = replace(run, date=receive())
     while (told := receive()) is not None:
         stage, identity, made = told
         run.made.update(made)

@@ -14,7 +14,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from jmedllm.errors import InputError
-from jmedllm.models.encoding import chat_text, encode, encode_continuations
+from jmedllm.models.chat import ChatTemplate
+from jmedllm.models.encoding import encode, encode_continuations
 
 VOCABULARY = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4, "x": 5}
 
@@ -192,7 +193,7 @@ def test_chat_is_put_by_the_models_own_template() -> None:
         "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    text = chat_text(tokenizer, MESSAGES)
+    text = ChatTemplate(tokenizer).prompt(MESSAGES)
     assert text == "<s>[user]壊血病？[assistant]"
     assert encode(tokenizer, [text])[0].count(tokenizer.bos_token_id) == 1
 
@@ -201,4 +202,4 @@ def test_chat_without_a_template_is_an_input_error() -> None:
     tokenizer = small()
     tokenizer.name_or_path = "org/model"
     with pytest.raises(InputError, match=r"^tokenizer org/model has no chat template; ask without chat$"):
-        chat_text(tokenizer, MESSAGES)
+        ChatTemplate(tokenizer).prompt(MESSAGES)

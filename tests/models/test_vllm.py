@@ -10,15 +10,15 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.models import Request, Writing
-from jmedllm.models.encoding import label_tokens
 from jmedllm.models.labels import UNLISTED
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.vllm import VllmModel, open_vllm
+from jmedllm.models.writing import ends_of
 
 
 @dataclass
 class Output:
-    text: str
+    token_ids: list[int]
     finish_reason: str = "stop"
     logprobs: Any = None
 
@@ -43,20 +43,24 @@ class Engine:
     def generate(self, prompts: list[dict[str, Any]], sampling: dict[str, Any], **_: Any) -> list[Reply]:
         self.calls.append(sampling | {"prompts": len(prompts)})
         if "logprobs" in sampling:
-            tokens = {label: label_tokens(self.tokenizer, label)[0] for label in "ab"}
-            listed = {tokens["b"]: Logprob(-0.5), tokens["a"]: Logprob(-2.0), 1: Logprob(-4.0)}
-            return [Reply([Output("b", logprobs=[listed])]) for _ in prompts]
-        whole = "\nfirst line\nsecond line"
+            a, b = (self.written(label)[0] for label in "ab")
+            listed = {b: Logprob(-0.5), a: Logprob(-2.0), 1: Logprob(-4.0)}
+            return [Reply([Output([b], logprobs=[listed])]) for _ in prompts]
         if "stop" not in sampling:
+            whole = self.written("\nfirst line\nsecond line")
             return [Reply([Output(whole, "length")]) for _ in prompts]
         blank = len(prompts[0]["prompt_token_ids"]) % 2 == 0
-        return [Reply([Output("\n" if blank else "first line\n")]) for _ in prompts]
+        return [Reply([Output(self.written("\n" if blank else "first line\n"))]) for _ in prompts]
+
+    def written(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
 
 @pytest.fixture
 def model(tiny_model: Path) -> VllmModel:
     tokenizer = load_tokenizer(tiny_model)
-    return VllmModel("v", Engine(tokenizer), dict, tokenizer, context=128)
+    return VllmModel("v", Engine(tokenizer), dict, tokenizer, context=128, ends=ends_of(tokenizer))
 
 
 def requests_of(n: int) -> list[Request]:
@@ -70,7 +74,7 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
     assert found[0].completion.truncated
     labels, texts = model.engine.calls
     assert labels == {"prompts": 3, "temperature": 0.0, "max_tokens": 1, "logprobs": 20}
-    assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64}
+    assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64, "stop_token_ids": [0]}
 
 
 def test_what_a_chunk_gave_is_out_before_the_next_begins(

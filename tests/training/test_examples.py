@@ -21,8 +21,9 @@ from jmedllm.exam.prompts.asking import Asking, ask, ask_instruction
 from jmedllm.exam.prompts.pack import load_pack
 from jmedllm.exam.prompts.render import answer_text
 from jmedllm.exam.question import Question
+from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.encoding import encode
-from jmedllm.training.conversation import conversation_sample
+from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import document_samples, example_sample
 from jmedllm.training.instructions import read_instructions
 
@@ -250,4 +251,4 @@ def test_a_conversation_begins_once_and_ends(small: Any, template_begins: str, m
     loop = "{% for m in messages %}{{ m.content }}" + ends + "{% endfor %}"
     monkeypatch.setattr(small, "chat_template", template_begins + loop)
     told = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab"}]
-    assert conversation_sample(small, "n", told) == Sample("n", [0, 5, 4, 1], [F, F, T, T])
+    assert conversation_samples(ChatTemplate(small), "n", told) == [Sample("n", [0, 5, 4, 1], [F, F, T, T])]

@@ -11,21 +11,29 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
+from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.encoding import encode
-from jmedllm.training.conversation import conversation_sample
+from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.instructions import Conversation, read_instructions
 
 EOS = "<|endoftext|>"
 LOOP = "{% for m in messages %}"
+ASK = "{% if add_generation_prompt %}"
 # Forms of template in use, in our own words: name -> (template, markers, what is trained of TALK).
 TEMPLATES = {
     "marks around every turn": (
-        LOOP + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
+        LOOP
+        + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        + ASK
+        + "<|im_start|>assistant\n{% endif %}",
         ["<|im_start|>", "<|im_end|>"],
         ["壊血病です。<|im_end|>", "Vitamin C.<|im_end|>" + EOS],
     ),
     "headers, words stripped": (
-        LOOP + "<|head|>{{ m.role }}<|/head|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}",
+        LOOP
+        + "<|head|>{{ m.role }}<|/head|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}"
+        + ASK
+        + "<|head|>assistant<|/head|>\n\n{% endif %}",
         ["<|head|>", "<|/head|>", "<|eot|>"],
         ["壊血病です。<|eot|>", "Vitamin C.<|eot|>" + EOS],
     ),
@@ -37,25 +45,27 @@ TEMPLATES = {
         [" 壊血病です。 " + EOS, " Vitamin C. " + EOS],
     ),
     "the next user's mark ends a turn": (
-        LOOP + "<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}",
+        LOOP + "<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}" + ASK + "<|assistant|>\n{% endif %}",
         ["<|user|>", "<|assistant|>", "<|system|>"],
         ["壊血病です。\n", "Vitamin C.\n" + EOS],  # "。\n" and ".\n" are one token each
     ),
     "sections of plain text": (
-        LOOP + "### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}",
+        LOOP + "### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}" + ASK + "### assistant:\n{% endif %}",
         [],
         ["壊血病です。\n\n", "Vitamin C.\n\n" + EOS],
     ),
     "plain words end a turn": (
-        LOOP + "{{ m.role }}: {{ m.content }}\n[END]\n{% endfor %}",
+        LOOP + "{{ m.role }}: {{ m.content }}\n[END]\n{% endfor %}" + ASK + "assistant: {% endif %}",
         [],
         [" 壊血病です。\n[END]\n", " Vitamin C.\n[END]\n" + EOS],
     ),
     "an empty thought before the last answer": (
-        LOOP + "<|im_start|>{{ m.role }}\n{% if loop.last %}<think>\n\n</think>\n\n{% endif %}"
-        "{{ m.content }}<|im_end|>\n{% endfor %}",
+        LOOP + "<|im_start|>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}<think>\n\n</think>\n\n"
+        "{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+        + ASK
+        + "<|im_start|>assistant\n<think>\n\n</think>\n\n{% endif %}",
         ["<|im_start|>", "<|im_end|>"],
-        ["壊血病です。<|im_end|>", "Vitamin C.<|im_end|>" + EOS],
+        ["壊血病です。<|im_end|>" + EOS, "Vitamin C.<|im_end|>" + EOS],  # each behind its own empty thought
     ),
 }
 TALK = [
@@ -98,11 +108,14 @@ def with_template(tokenizer: Any, template: str | None, markers: list[str]) -> A
 def test_the_assistant_s_turns_are_trained_and_no_others(qwen2: Any, name: str) -> None:
     template, markers, expected = TEMPLATES[name]
     tokenizer = with_template(qwen2, template, markers)
-    sample = conversation_sample(tokenizer, "n", TALK)
-    assert trained_runs(tokenizer, sample) == expected
-    [whole] = encode(tokenizer, [tokenizer.apply_chat_template(TALK, tokenize=False)])
-    assert sample.ids[:-1] == whole[: len(sample.ids) - 1]  # the very tokens of the text
-    assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
+    samples = conversation_samples(ChatTemplate(tokenizer), "n", TALK)
+    assert [run for sample in samples for run in trained_runs(tokenizer, sample)] == expected
+    for sample, talk in zip(
+        samples, [TALK[: 3 + 2 * (place + 2 > len(samples))] for place in range(2)], strict=False
+    ):
+        [whole] = encode(tokenizer, [tokenizer.apply_chat_template(talk, tokenize=False)])
+        assert sample.ids[:-1] == whole[: len(sample.ids) - 1]  # the very tokens of the text
+        assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -110,7 +123,7 @@ def test_a_tokenizer_with_characters_of_several_bytes_is_masked_as_well(llm_jp: 
     template, markers, _ = TEMPLATES[name]
     tokenizer = with_template(llm_jp, template, markers)
     talk = [{"role": "user", "content": "何?"}, {"role": "assistant", "content": "𠮷野の🩺は咳嗽を聴く"}]
-    sample = conversation_sample(tokenizer, "n", talk)
+    [sample] = conversation_samples(ChatTemplate(tokenizer), "n", talk)
     [run] = trained_runs(tokenizer, sample)
     assert "𠮷野の🩺は咳嗽を聴く" in run and "何" not in run
     assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
@@ -133,7 +146,7 @@ def test_whatever_is_said_is_trained_whole(qwen2: Any, question: str, first: str
         {"role": "user", "content": question},
         {"role": "assistant", "content": last},
     ]
-    sample = conversation_sample(tokenizer, "n", talk)
+    [sample] = conversation_samples(ChatTemplate(tokenizer), "n", talk)
     # Where words begin with line feeds, the header's own may share a token with them.
     runs = [run.lstrip("\n") for run in trained_runs(tokenizer, sample)]
     wanted = [f"{first}<|im_end|>", f"{last}<|im_end|>{EOS}"]
@@ -157,13 +170,13 @@ def test_a_template_that_cannot_be_followed_is_refused(tiny_model: Path, templat
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = template
     with pytest.raises(InputError, match=f"own.jsonl:3: {message}"):
-        conversation_sample(tokenizer, "own.jsonl:3", TALK)
+        conversation_samples(ChatTemplate(tokenizer), "own.jsonl:3", TALK)
 
 
 def test_a_conversation_survives_packing(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = TEMPLATES["sections of plain text"][0]
-    sample = conversation_sample(tokenizer, "n", TALK)
+    [sample] = conversation_samples(ChatTemplate(tokenizer), "n", TALK)
     blocks = pack_examples([sample, sample], 512, 0)
     assert tokenizer.decode(blocks.ids[blocks.trained]) == f"壊血病です。Vitamin C.{EOS}" * 2
 
@@ -198,3 +211,54 @@ def test_a_broken_conversation_is_named(tmp_path: Path, messages: Any, message: 
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
     assert str(error.value) == f"{path}:2: {message}"
+
+
+# What a template writes before an answer in training or in an evaluation, but not in both.
+THOUGHT = "<think>\n\n</think>\n\n"
+OPEN = "{% if m.role == 'assistant' and loop.last %}" + THOUGHT + "{% endif %}"
+MARKED = "<|im_start|>{{ m.role }}\n" + OPEN + "{{ m.content }}<|im_end|>\n{% endfor %}"
+PLAIN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+SWITCH = "{% if enable_thinking is defined and not enable_thinking %}" + THOUGHT + "{% endif %}"
+ASKED = ASK + "<|im_start|>assistant\n"
+SYSTEM = "{% if add_generation_prompt %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+DIFFERENT = {
+    "an empty thought only in training": (
+        LOOP + MARKED + ASKED + "{% endif %}",
+        r"<|im_start|>assistant\n<think>\n\n</think>\n\n' in training, "
+        r"'>user\n…<|im_end|>\n<|im_start|>assistant\n' in an evaluation",
+    ),
+    "an empty thought only in the evaluation": (LOOP + PLAIN + ASKED + THOUGHT + "{% endif %}", "<think>"),
+    "an opened thought only in the evaluation": (LOOP + PLAIN + ASKED + "<think>\n{% endif %}", "<think>"),
+    "a system line only in the evaluation": (SYSTEM + LOOP + PLAIN + ASKED + "{% endif %}", "Be brief."),
+    "no header in the evaluation": (LOOP + PLAIN, "assistant"),
+    "a channel only in training": (
+        LOOP + "<|im_start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>"
+        "{{ m.content }}<|im_end|>{% endfor %}" + ASK + "<|im_start|>assistant{% endif %}",
+        "<|channel|>final<|message|>",
+    ),
+}
+SECRET = [{"role": "user", "content": "田中太郎の病名は?"}, {"role": "assistant", "content": "壊血病。"}]
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_training_behind_another_text_than_the_evaluation_s_is_refused(tiny_model: Path, case: str) -> None:
+    template, shown = DIFFERENT[case]
+    tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
+    with pytest.raises(InputError) as error:
+        conversation_samples(ChatTemplate(tokenizer), "own.jsonl:3", SECRET)
+    told = str(error.value)
+    assert told.startswith("own.jsonl:3: message 2: the chat template writes another text") and shown in told
+    assert "chat_template_kwargs" in told and "\n" not in told
+    assert "田中" not in told and "壊血病" not in told
+
+
+def test_a_variable_of_the_template_makes_both_agree(tiny_model: Path) -> None:
+    template = LOOP + MARKED + ASKED + SWITCH + "{% endif %}"
+    tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
+    chat = ChatTemplate(tokenizer, {"enable_thinking": False})
+    for talk in (SECRET, TALK):  # in TALK the template drops the thought of the earlier answer
+        samples = conversation_samples(chat, "n", talk)
+        turns = [place for place, message in enumerate(talk) if message["role"] == "assistant"]
+        for sample, index in zip(samples, turns, strict=True):
+            [prompt] = encode(tokenizer, [chat.prompt(talk[:index])])
+            assert sample.ids[: len(prompt)] == prompt and sample.trained.index(True) == len(prompt)

@@ -183,7 +183,7 @@ def test_the_example_shows_what_is_trained(tiny_model: Path) -> None:
     other = Sample("other", [7, 8, 9], [False, True, True])
     blocks = pack_examples([Sample("first", ids, trained), other], 64, tokenizer.pad_token_id)
     console = Console(record=True, width=100, file=(tiny_model.parent / "shown").open("w"), force_terminal=True)
-    show_example(tokenizer, blocks, "mpeft", console)
+    show_example(tokenizer, blocks, "mpeft", console, text=True)
     styled = console.export_text(styles=True, clear=False)
     assert console.export_text().splitlines()[1].rstrip() == ("ビタミンCの欠乏で⟦壊血病になる。<|endoftext|>⟧")
     assert "\x1b[2mビタミン" in styled and "\x1b[32m⟦壊血病" in styled

@@ -1,7 +1,8 @@
 """Commands that ask questions and score answers."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -42,6 +43,12 @@ def exam(
     prompt: PromptPack = "instruction",
     answer_as: AnswerAs = "text",
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    chat_template_kwargs: Annotated[
+        str | None, typer.Option(help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD that the chat template reads as today's [the first day].")
+    ] = None,
     shots: Shots = None,
     limit: Limit = None,
     columns: Map = None,
@@ -85,7 +92,12 @@ def exam(
         rotations=rotations,
     )
     require_known(settings)
-    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots)
+    prompting = from_options(
+        Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
+        chat_template_kwargs=_json_option("chat-template-kwargs", chat_template_kwargs),
+    )  # fmt: skip
+    if (prompting.chat_template_kwargs or date) and not chat:
+        raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
     sat = papers(settings, prompting, data)
     print_accounts(sat)
     if note := sat[0].asking.pack.note:
@@ -94,7 +106,7 @@ def exam(
     if server is not None:
         _refuse_with_server(
             adapter=adapter, ignore_adapter=ignore_adapter, quantization=quantization,
-            revision=revision, download=download,
+            revision=revision, download=download, date=date,
             engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
         sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
@@ -109,6 +121,16 @@ def exam(
         )  # fmt: skip
     if sittings:  # under torchrun only the first process has them
         (print_json if as_json else print_report)(sittings)
+
+
+def _json_option(name: str, text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise InputError(f"--{name} {text!r}: broken JSON: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise InputError(f'--{name} {text!r}: must be a JSON object, such as {{"enable_thinking": false}}')
+    return value
 
 
 def _refuse_with_server(**given: object) -> None:

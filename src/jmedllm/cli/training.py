@@ -13,6 +13,9 @@ from jmedllm.processes import is_first, together
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")]
+ShowExample = Annotated[
+    bool, typer.Option("--show-example", help="Print the text of the first training example to standard error.")
+]
 
 
 def run(
@@ -22,6 +25,7 @@ def run(
     control: Control = None,
     seed: Seed = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the recipe; load nothing.")] = False,
+    show_example: ShowExample = False,
 ) -> None:
     """Carry out a recipe: corpus, mfpt, mpeft, merge, exam, report."""
     if check:
@@ -32,19 +36,31 @@ def run(
         wanted = [step.stage for step in STEPS if step.wanted(checked)]
         typer.echo(f"{recipe}: valid; stages {', '.join(wanted)}")
         return
-    _carry_out(recipe, output, until, control, seed)
+    _carry_out(recipe, output, until, control, seed, show_example)
 
 
-def pretrain(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
+def pretrain(
+    recipe: RecipeFile,
+    output: RunFolder = None,
+    control: Control = None,
+    seed: Seed = None,
+    show_example: ShowExample = False,
+) -> None:
     """Stage 1 (MFPT) of a recipe, with the corpus stage it needs."""
     _require_section(recipe, "mfpt")
-    _carry_out(recipe, output, "mfpt", control, seed)
+    _carry_out(recipe, output, "mfpt", control, seed, show_example)
 
 
-def tune(recipe: RecipeFile, output: RunFolder = None, control: Control = None, seed: Seed = None) -> None:
+def tune(
+    recipe: RecipeFile,
+    output: RunFolder = None,
+    control: Control = None,
+    seed: Seed = None,
+    show_example: ShowExample = False,
+) -> None:
     """Stage 2 (MPEFT) of a recipe, with the stages it needs."""
     _require_section(recipe, "mpeft")
-    _carry_out(recipe, output, "mpeft", control, seed)
+    _carry_out(recipe, output, "mpeft", control, seed, show_example)
 
 
 def _require_section(recipe: Path, section: str) -> None:
@@ -54,7 +70,9 @@ def _require_section(recipe: Path, section: str) -> None:
         raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
 
 
-def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None) -> None:
+def _carry_out(
+    recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None, show_example: bool
+) -> None:
     from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import load_recipe
@@ -73,7 +91,7 @@ def _carry_out(recipe: Path, output: Path | None, until: Stage, control: str | N
 
     with together():
         fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
-        carry_out(STEPS, Run(fitted, folder, precision, {}), until, tell)
+        carry_out(STEPS, Run(fitted, folder, precision, {}, shows_example=show_example), until, tell)
     if is_first() and until == "report" and loaded.exam:
         from jmedllm.report import collect
 

@@ -1,6 +1,7 @@
 """An exam: benchmarks in languages, sat by one model directory."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +15,12 @@ from jmedllm.exam.gold import has_answer
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
 from jmedllm.exam.question import LANGUAGES, Language, Question
 from jmedllm.exam.selection import NO_ANSWER, SELECTIONS, WRONG, Selected, default_selection, keep, select_counted
-from jmedllm.exam.sharding import join_shares, remove_empty_shares, sit_shares
-from jmedllm.exam.sitting import Paper, Sitting, sit
+from jmedllm.exam.sharding import join_shares, remove_empty_shares, shares, sit_shares
+from jmedllm.exam.sitting import Paper, Sitting, date_begun, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
 from jmedllm.models import Model
+from jmedllm.models.chat import ChatTemplate, ChatText, no_template
 from jmedllm.models.folder import (
     Quantization,
     adapter_fingerprint,
@@ -29,7 +31,7 @@ from jmedllm.models.folder import (
     require_unambiguous,
 )
 from jmedllm.precision import Precision
-from jmedllm.processes import place
+from jmedllm.processes import as_first_sees, place, together
 from jmedllm.settings import Settings
 
 Engine = Literal["transformers", "vllm"]
@@ -199,6 +201,27 @@ def model_settings(
     return settings
 
 
+def chat_template(papers: Sequence[Paper], folder: Path, output: Path) -> ChatTemplate | None:
+    """The chat template of a model directory as the papers use it; None where they do not.
+
+    A template that reads the date takes the one that the papers name, else that of the records in `output`, else
+    today's: all prompts of an exam hold the same. Of several processes, which must be together, the first decides.
+
+    Raises:
+        InputError: there is no template, or it does not read a variable that the papers set.
+    """
+    from jmedllm.models.loading import load_tokenizer
+
+    asking = papers[0].asking
+    if not asking.chat:
+        return None
+    template = asking.template(load_tokenizer(folder))
+    if template.date is None and template.reads_date:
+        begun = as_first_sees(lambda: date_begun(papers, [output, *shares(output)]) or template.today())
+        template = replace(template, date=begun)
+    return template
+
+
 def examine(
     folder: Path,
     papers: Sequence[Paper],
@@ -236,9 +259,13 @@ def examine(
         return model
 
     here = place()
-    if here.size > 1:
-        return sit_shares(papers, settings, load_once, output, here)
-    return sit_papers(papers, settings, load_once, output)
+    with together():
+        template = chat_template(papers, folder, output)
+        chat_text: ChatText = template.prompt if template else no_template
+        settings |= template.settings() if template else {}
+        if here.size > 1:
+            return sit_shares(papers, settings, load_once, output, here, chat_text)
+        return sit_papers(papers, settings, load_once, output, chat_text)
 
 
 def _open(
@@ -280,17 +307,22 @@ def examine_served(
     model = connect(url, name, chat=papers[0].asking.chat, concurrency=concurrency)
     # What is served cannot be hashed: its name stands for it. A server that moves is still the same.
     settings = {"model": label, "fingerprint": f"served {name}", "precision": "the server's"}
-    return sit_papers(papers, settings, lambda: model, output)
+    return sit_papers(papers, settings, lambda: model, output, model.chat_text)
 
 
 def sit_papers(
-    papers: Sequence[Paper], settings: dict[str, Any], load: Callable[[], Model], output: Path
+    papers: Sequence[Paper],
+    settings: dict[str, Any],
+    load: Callable[[], Model],
+    output: Path,
+    chat_text: ChatText = no_template,
 ) -> list[Sitting]:
     """Let whatever `load` gives sit the papers; records go to `output`, one process at a time.
 
     Args:
         settings: all of the model that shapes its answers, at least its name as "model" and its "fingerprint".
         load: gives the model; called again for each paper that has items missing.
+        chat_text: the model's chat template, where the papers are asked by chat.
 
     Raises:
         InputError: see `sit`.
@@ -299,4 +331,4 @@ def sit_papers(
         for paper in papers:
             join_shares(paper, settings, output)
         remove_empty_shares(output)
-        return [sit(paper, settings, load, output) for paper in papers]
+        return [sit(paper, settings, load, output, chat_text) for paper in papers]

@@ -16,7 +16,7 @@ class Record:
 
     Attributes:
         id: the question's id; "116A1~2" where its choices were turned by two places.
-        prompt_hash: hash of the prompt's text, or of its chat turns before the model's own template.
+        prompt_hash: hash of the text that the model was given; of the chat turns, where a server renders them.
         question_hash: hash of the question with its gold, which the verdicts depend on.
         order: index of the printed choice at each place, as it was asked.
         response: what the model wrote; None where no track asked for it.

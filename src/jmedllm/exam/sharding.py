@@ -16,11 +16,17 @@ from jmedllm.exam.records import read_finished
 from jmedllm.exam.sitting import Paper, Sitting, adopt, sit
 from jmedllm.files import LOCK, locked
 from jmedllm.models import Model
+from jmedllm.models.chat import ChatText, no_template
 from jmedllm.processes import Place, together, wait
 
 
 def sit_shares(
-    papers: Sequence[Paper], settings: dict[str, Any], load: Callable[[], Model], output: Path, here: Place
+    papers: Sequence[Paper],
+    settings: dict[str, Any],
+    load: Callable[[], Model],
+    output: Path,
+    here: Place,
+    chat_text: ChatText = no_template,
 ) -> list[Sitting]:
     """Sit the papers together with the other processes; only the first one returns sittings.
 
@@ -28,6 +34,7 @@ def sit_shares(
         settings: all of the model that shapes its answers.
         load: gives the model.
         output: gets the records, on a disk that all processes see.
+        chat_text: see `sit`.
 
     Raises:
         InputError: see `sit`.
@@ -42,13 +49,14 @@ def sit_shares(
             problem = None
             try:
                 if share:
-                    sit(replace(paper, questions=tuple(share)), settings, load, output / _folder(here.rank))
+                    part = replace(paper, questions=tuple(share))
+                    sit(part, settings, load, output / _folder(here.rank), chat_text)
             except InputError as error:
                 problem = str(error)
             _agree(problem, here)
             if here.rank == 0:
                 join_shares(paper, settings, output)
-                sittings.append(sit(paper, settings, load, output))
+                sittings.append(sit(paper, settings, load, output, chat_text))
             wait()
         if here.rank == 0:
             remove_empty_shares(output)
@@ -67,13 +75,18 @@ def is_share(folder: Path) -> bool:
     return folder.name.removeprefix(_FOLDER).isdigit() and folder.name.startswith(_FOLDER)
 
 
+def shares(output: Path) -> list[Path]:
+    """The folders of shares in the folder of an exam."""
+    return sorted(filter(is_share, output.glob(f"{_FOLDER}*")))
+
+
 def join_shares(paper: Paper, settings: dict[str, Any], output: Path) -> None:
     """Take over what the processes of a killed exam, or those of this one, left of a paper, and remove it.
 
     Raises:
         InputError: it was sat under other settings.
     """
-    for folder in sorted(filter(is_share, output.glob(f"{_FOLDER}*"))):
+    for folder in shares(output):
         adopt(paper, settings, folder, output)
         for file in folder.glob(f"{paper.name}.json*"):
             file.unlink()
@@ -81,7 +94,7 @@ def join_shares(paper: Paper, settings: dict[str, Any], output: Path) -> None:
 
 def remove_empty_shares(output: Path) -> None:
     """Remove what is left of shares that were joined."""
-    for folder in filter(is_share, output.glob(f"{_FOLDER}*")):
+    for folder in shares(output):
         if {file.name for file in folder.iterdir()} <= {LOCK}:
             shutil.rmtree(folder)
 

@@ -1,7 +1,7 @@
 """A model sits one benchmark in one language: prompts out, answers in, one record per item."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jmedllm.exam.tracks import READ_FROM_TEXT, TRACKS, Given, judge, legacy, ve
 from jmedllm.exam.tracks.official import Board, boards
 from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
 from jmedllm.models import Completion, Model, Request, Response, Writing
+from jmedllm.models.chat import ChatText, no_template
 from jmedllm.progress import progress
 
 
@@ -93,6 +94,7 @@ class Paper:
             "answer_as": self.asking.answer_as,
             "shots": len(self.asking.shots_in(language)),
             "chat": self.asking.chat,
+            **({"chat_template_kwargs": dict(self.asking.variables)} if self.asking.variables else {}),
             "max_new_tokens": self.max_new_tokens,
             "shuffle": self.shuffle,
             "rotations": self.rotations,
@@ -166,6 +168,7 @@ def sit(
     model_settings: dict[str, Any],
     load: Callable[[], Model],
     folder: Path,
+    chat_text: ChatText = no_template,
 ) -> Sitting:
     """Sit a paper, going on from the records in `folder`; the model is loaded only if items are missing.
 
@@ -174,6 +177,7 @@ def sit(
         model_settings: name, fingerprint, precision: all that shapes the answers besides the paper.
         load: gives the model.
         folder: gets PAPER.jsonl (records, in the order of the questions) and PAPER.json (settings, scores).
+        chat_text: the model's chat template, where the paper is asked by chat.
 
     Raises:
         InputError: `folder` holds the paper sat under other settings or files of the user's, an item cannot
@@ -185,14 +189,15 @@ def sit(
         _require_same(summary_file, begun, settings)
     records = read_records(records_file)
     showings = paper.showings()
-    stale = {shown.key for shown in showings if _is_stale(paper, shown, records)}
+    prompts = {shown.key: ask(paper.asking, shown.permuted, chat_text) for shown in showings}
+    stale = {shown.key for shown in showings if _is_stale(shown, prompts[shown.key], records)}
     if stale:
         # Items that changed since they were answered; they must not stand beside their new answer.
         write_records(records_file, (record for name, record in records.items() if name not in stale))
         records = read_records(records_file)
     missing = [shown for shown in showings if shown.key not in records]
     if missing:
-        for number, record in enumerate(_answer(paper, missing, load())):
+        for number, record in enumerate(_answer(paper, missing, prompts, load())):
             if number == 0:  # not before there is something to keep
                 _begin(summary_file, settings)
             append_records(records_file, [record])
@@ -202,14 +207,14 @@ def sit(
     return _summarise(paper, settings, records, records_file, summary_file)
 
 
-def _is_stale(paper: Paper, shown: Shown, records: dict[str, Record]) -> bool:
+def _is_stale(shown: Shown, prompt: str, records: dict[str, Record]) -> bool:
     record = records.get(shown.key)
-    return record is not None and (record.prompt_hash, record.question_hash) != _hashes(paper, shown)
+    return record is not None and (record.prompt_hash, record.question_hash) != _hashes(shown, prompt)
 
 
-def _hashes(paper: Paper, shown: Shown) -> tuple[str, str]:
-    """Hashes of the prompt, as text or as chat turns, and of the question with its gold."""
-    return hash_text(ask(paper.asking, shown.permuted, chat_text=to_json)), question_hash(shown.question)
+def _hashes(shown: Shown, prompt: str) -> tuple[str, str]:
+    """Hashes of the prompt as the model is given it, and of the question with its gold."""
+    return hash_text(prompt), question_hash(shown.question)
 
 
 def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
@@ -255,6 +260,12 @@ def adopt(paper: Paper, model_settings: dict[str, Any], share: Path, folder: Pat
         append_records(ours_file, [record for name, record in theirs.items() if name not in ours])
 
 
+def date_begun(papers: Sequence[Paper], folders: Iterable[Path]) -> str | None:
+    """The day in the prompts of papers that were begun; None where none of them was, or none has it."""
+    begun = (_begun(*_files(paper, folder)) for folder in folders for paper in papers)
+    return next((settings["date"] for settings in begun if settings and "date" in settings), None)
+
+
 def _begin(summary_file: Path, settings: dict[str, Any]) -> None:
     """Say under which settings the records to come are sat."""
     summary = {"settings": settings, "trace": {"jmedllm": __version__}}
@@ -291,23 +302,23 @@ def _require_same(summary_file: Path, before: dict[str, Any], settings: dict[str
         raise InputError(f"{summary_file}: sat with other settings ({changes}); choose another --output")
 
 
-def _answer(paper: Paper, missing: Sequence[Shown], model: Model) -> Iterator[Record]:
+def _answer(paper: Paper, missing: Sequence[Shown], prompts: dict[str, str], model: Model) -> Iterator[Record]:
     """Records of the missing items as the model gives its answers."""
-    requests = [_request(paper, shown, model) for shown in missing]
+    requests = [_request(paper, shown, prompts[shown.key]) for shown in missing]
     whole = len(paper.showings())
     with progress(f"{model.name} {paper.name}", whole, whole - len(missing)) as advance:
         for index, response in model.answer(requests, paper.writing()):
-            yield _record(paper, missing[index], response)
+            yield _record(paper, missing[index], requests[index].prompt, response)
             advance(1, "")
 
 
-def _request(paper: Paper, shown: Shown, model: Model) -> Request:
+def _request(paper: Paper, shown: Shown, prompt: str) -> Request:
     question = shown.permuted
     needs = {TRACKS[name].needs for name in paper.tracks if TRACKS[name].applies(question)}
     scored = "log_probs" in needs
     return Request(
         id=shown.key,
-        prompt=ask(paper.asking, question, model.chat_text),
+        prompt=prompt,
         group=question.id,
         choices=question.choices if scored and not paper.by_label else (),
         labels=tuple(map(label, range(len(question.choices)))) if scored and paper.by_label else (),
@@ -325,7 +336,7 @@ def _to_read(asking: Asking, completion: Completion) -> str:
     return completion.decoded if whole else legacy.after_marker(completion.text)
 
 
-def _record(paper: Paper, shown: Shown, response: Response) -> Record:
+def _record(paper: Paper, shown: Shown, prompt: str, response: Response) -> Record:
     completion = response.completion
     given = Given(
         shown=shown,
@@ -337,7 +348,7 @@ def _record(paper: Paper, shown: Shown, response: Response) -> Record:
     )
     return Record(
         shown.key,
-        *_hashes(paper, shown),
+        *_hashes(shown, prompt),
         order=shown.order,
         response=given.text,
         truncated=given.truncated,

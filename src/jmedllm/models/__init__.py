@@ -80,10 +80,6 @@ class Model(Protocol):
         """Short name for reports."""
         ...
 
-    def chat_text(self, messages: list[dict[str, str]]) -> str:
-        """The text that makes this model answer `messages`, by its own chat template."""
-        ...
-
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, in any order, as they come."""
         ...

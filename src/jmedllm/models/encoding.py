@@ -1,6 +1,7 @@
 """The one way from text to token ids, shared by training and exam so that they can never differ."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -89,25 +90,47 @@ def common_length(left: Sequence[object], right: Sequence[object]) -> int:
     return min(len(left), len(right))
 
 
-def label_tokens(tokenizer: Tokenizer, label: str) -> list[int]:
-    """Tokens that may spell a label at the head of an answer: alone and behind a space.
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """How labels continue a prompt.
 
-    Raises:
-        InputError: the tokenizer spells it with several tokens, of which one position cannot tell.
+    Attributes:
+        prompt: ids behind which the labels are read.
+        labels: for each label the sequences of ids that spell it there; none begins with another.
+        is_next_token: whether `prompt` is the whole prompt and each sequence one token.
     """
-    spelled = tokenizer([label, f" {label}"], add_special_tokens=False)["input_ids"]
-    single = sorted({ids[0] for ids in spelled if len(ids) == 1})
-    if not single:
-        raise InputError(f"label {label!r} is more than one token for this tokenizer; ask for answers as text")
-    return single
+
+    prompt: list[int]
+    labels: list[list[tuple[int, ...]]]
+    is_next_token: bool
 
 
-def chat_text(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
-    """The text that makes a chat model answer `messages`, by its own template.
+def label_texts(prompt: str, labels: Sequence[str]) -> list[str]:
+    """The texts that `spelled` compares: the prompt, then the prompt with each spelling of each label, which are
+    the label alone and behind a space."""
+    prompt = prompt.rstrip(" ")
+    return [prompt, *(f"{prompt}{space}{label}" for label in labels for space in ("", " "))]
 
-    Raises:
-        InputError: the tokenizer has no chat template.
+
+def spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
+    """How a tokenizer spells labels behind a prompt, from the ids of `label_texts`.
+
+    In context, since a tokenizer may spell a label otherwise alone: one of SentencePiece puts a space before every
+    text. Where each label alone is one token behind the prompt, these tokens are read there, with those behind a
+    space if they are one token for each label, too. Else the labels are read as texts, by all tokens of both
+    spellings, behind what all of them leave of the prompt's tokens: the prompt's last one may merge with a label.
     """
-    if not tokenizer.chat_template:
-        raise InputError(f"tokenizer {tokenizer.name_or_path} has no chat template; ask without chat")
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    prompt, joint = encoded[0], encoded[1:]
+    forms = [joint[place::2] for place in range(2)]
+    alone, spaced = (all(ids[:-1] == prompt for ids in form) for form in forms)
+    shared = len(prompt) if alone else shared_length(prompt, joint)
+    used = forms if spaced or not alone else forms[:1]
+    rests = [{tuple(form[place][shared:]) for form in used} for place in range(len(labels))]
+    return Spelled(prompt[:shared], [_apart(each) for each in rests], is_next_token=alone)
+
+
+def _apart(sequences: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Those that do not begin with another: its probability holds theirs."""
+    return sorted(
+        ids for ids in sequences if not any(ids != other and ids[: len(other)] == other for other in sequences)
+    )

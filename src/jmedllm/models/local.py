@@ -5,6 +5,7 @@ the first token of the completion are read from the same logits, and the complet
 and values. What all questions begin with (the prompt pack's words, solved examples) is read once.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,13 +16,14 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models import Completion, Request, Response, Writing
-from jmedllm.models.encoding import Tokenizer, chat_text, common_length, encode, label_tokens, shared_length
+from jmedllm.models.encoding import Tokenizer, common_length, encode, label_texts, shared_length, spelled
 from jmedllm.models.folder import Quantization
+from jmedllm.models.labels import log_sum
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
 from jmedllm.models.memory import free_memory, token_bytes
 from jmedllm.models.probe import Ways, context_length, find_ways
 from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
-from jmedllm.models.writing import Start, decode, generate
+from jmedllm.models.writing import NOTHING, Ends, Start, decode, ends_of, generate
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
@@ -36,17 +38,22 @@ SHORTEST_PREFIX = 8
 
 @dataclass(slots=True)
 class _Task:
-    """A request and what it came to."""
+    """A request and what it came to.
+
+    Attributes:
+        next_tokens: tokens behind the prompt that spell each label; empty where labels are read as texts.
+        scores: log-probability of each choice, or of each spelling of each label.
+    """
 
     index: int
     request: Request
-    labels: list[list[int]]
-    scores: dict[str, float] = field(default_factory=dict)
+    next_tokens: list[list[int]]
+    scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     completion: Completion | None = None
 
     def response(self) -> Response:
         names = self.request.choices or self.request.labels
-        return Response(self.completion, tuple(self.scores[name] for name in names) if names else None)
+        return Response(self.completion, tuple(log_sum(self.scores[name]) for name in names) if names else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,8 @@ class _Path:
 
     Attributes:
         ids: what is fed; a choice's last token is only predicted.
-        choice: the choice that it ends with; None for the bare prompt.
-        wanted: the choice's tokens, of which all but the last are the end of `ids`.
+        choice: the choice, or the label, that it ends with; None for the bare prompt.
+        wanted: its tokens, of which all but the last are the end of `ids`.
     """
 
     task: _Task
@@ -102,7 +109,7 @@ class LocalModel:
         context: most tokens of prompt and continuation together.
         ways: what may be done at once with the same numbers, tried out when loading.
         batch: most completions that are written side by side; None for what suits the device.
-        ends: tokens that end a completion.
+        ends: what ends a completion.
     """
 
     name: str
@@ -112,11 +119,7 @@ class LocalModel:
     context: int
     ways: Ways
     batch: int | None = None
-    ends: frozenset[int] = frozenset()
-
-    def chat_text(self, messages: list[dict[str, str]]) -> str:
-        """The text that makes this model answer `messages`, by its own chat template."""
-        return chat_text(self.tokenizer, messages)
+    ends: Ends = NOTHING
 
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, longest prompts first; see `Model`.
@@ -154,22 +157,24 @@ class LocalModel:
         places: dict[str, int] = {}
         for request in requests:
             # Behind a lone space no word was ever trained, so nothing is written there.
-            for text in (request.prompt, request.prompt.rstrip(" "), *_wholes(request)):
+            for text in (request.prompt, *label_texts(request.prompt, request.labels), *_wholes(request)):
                 places.setdefault(text, len(places))
         ids = encode(self.tokenizer, list(places))
-        labels = {name: label_tokens(self.tokenizer, name) for request in requests for name in request.labels}
         found = []
         for index, request in enumerate(requests):
-            task = _Task(index, request, [labels[name] for name in request.labels])
+            texts = label_texts(request.prompt, request.labels)
+            labels = spelled([ids[places[text]] for text in texts], request.labels)
+            tokens = [[ids[0] for ids in each] for each in labels.labels] if labels.is_next_token else []
+            task = _Task(index, request, tokens)
             alone, prompt = ids[places[request.prompt]], ids[places[request.prompt.rstrip(" ")]]
             wholes = {
                 choice: ids[places[text]] for choice, text in zip(request.choices, _wholes(request), strict=True)
             }
             # Where a tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
             shared = shared_length(alone, list(wholes.values()))
-            if not prompt or not shared or any(len(whole) == shared for whole in wholes.values()):
+            if not prompt or not labels.prompt or not shared or any(len(w) == shared for w in wholes.values()):
                 raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
-            if request.write or request.labels:
+            if request.write or tokens:
                 found.append(_Path(task, prompt, None, []))
                 self._require_room(
                     request,
@@ -179,6 +184,10 @@ class LocalModel:
             for choice, whole in wholes.items():
                 found.append(_Path(task, whole[:-1], choice, whole[shared:]))
                 self._require_room(request, len(whole), "prompt and longest choice")
+            for name, sequences in zip(request.labels, labels.labels, strict=True) if not tokens else ():
+                for rest in map(list, sequences):
+                    found.append(_Path(task, labels.prompt + rest[:-1], name, rest))
+                    self._require_room(request, len(labels.prompt) + len(rest), "the prompt and a label")
         return found
 
     def _require_room(self, request: Request, needed: int, what: str) -> None:
@@ -271,11 +280,11 @@ class LocalModel:
                 places = [columns[node] for node in nodes]
                 if path.choice is not None:
                     steps = [place - first for place in places[-len(path.wanted) :]]
-                    path.task.scores[path.choice] = table[steps, path.wanted].double().sum().item()
+                    path.task.scores[path.choice].append(table[steps, path.wanted].double().sum().item())
                     continue
                 last = table[places[-1] - first]
-                for label, tokens in zip(path.task.request.labels, path.task.labels, strict=True):
-                    path.task.scores[label] = last[tokens].double().logsumexp(-1).item()
+                for tokens, label in zip(path.task.next_tokens, path.task.request.labels, strict=False):
+                    path.task.scores[label] = [last[tokens].double().logsumexp(-1).item()]
                 if path.task.request.write:
                     columns_of_prompt = [*range(offset), *(offset + place for place in places)]
                     starts.append(
@@ -311,7 +320,7 @@ def load_model(
     if adapter is not None:
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
-    ends = _end_tokens(network, tokenizer)
+    ends = _ends(network, tokenizer)
     network.generation_config = GenerationConfig()  # its other habits of decoding (penalties, bans) are not ours
     return LocalModel(
         name=name or folder.name,
@@ -325,8 +334,7 @@ def load_model(
     )
 
 
-def _end_tokens(network: Any, tokenizer: Tokenizer) -> frozenset[int]:
-    """What ends a text for this model."""
-    ends = network.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends]
-    return frozenset(end for end in [*ends, tokenizer.eos_token_id] if end is not None)
+def _ends(network: Any, tokenizer: Tokenizer) -> Ends:
+    """What ends a text for this model: its own habit, EOS, and the end of a turn in its chat template."""
+    own = network.generation_config.eos_token_id
+    return ends_of(tokenizer, own if isinstance(own, list) else [own])

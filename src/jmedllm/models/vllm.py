@@ -1,16 +1,17 @@
 """A model on this machine's GPUs by vLLM, an optional extra: many prompts in one call."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.models import Completion, Request, Response, Writing, never
-from jmedllm.models.encoding import Tokenizer, chat_text, encode_prompts, label_tokens
+from jmedllm.models.encoding import Tokenizer, encode, encode_prompts, label_texts, spelled
 from jmedllm.models.labels import from_listed
 from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.writing import NOTHING, Ends, completion, ends_of
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 """vLLM reports its use to its makers unless it is told not to."""
@@ -32,6 +33,7 @@ class VllmModel:
         sampling: `vllm.SamplingParams`.
         context: most tokens of prompt and continuation together.
         adapter: `vllm.lora.request.LoRARequest`; None without one.
+        ends: what ends a completion, besides what vLLM knows of the model.
     """
 
     name: str
@@ -40,17 +42,14 @@ class VllmModel:
     tokenizer: Tokenizer
     context: int
     adapter: Any = None
-
-    def chat_text(self, messages: list[dict[str, str]]) -> str:
-        """The text that makes this model answer `messages`, by its own chat template."""
-        return chat_text(self.tokenizer, messages)
+    ends: Ends = NOTHING
 
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, `CHUNK` at a time; see `Model`.
 
         Raises:
-            InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache; or a
-                request does not fit the context.
+            InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache; a label
+                is not one token behind its prompt; or a request does not fit the context.
         """
         if any(request.choices for request in requests):
             raise InputError(
@@ -60,14 +59,14 @@ class VllmModel:
         prompts = encode_prompts(self.tokenizer, [request.prompt for request in requests])
         for request, prompt in zip(requests, prompts, strict=True):
             self._require_room(request, len(prompt), writing)
-        spelled = {label: label_tokens(self.tokenizer, label) for request in requests for label in request.labels}
+        spellings = [self._spell(request) for request in requests]
         for start in range(0, len(requests), CHUNK):
             part = range(start, min(start + CHUNK, len(requests)))
             read = [i for i in part if requests[i].labels]
-            found = self._labels([requests[i] for i in read], [prompts[i] for i in read], spelled)
+            found = self._labels([prompts[i] for i in read], [spellings[i] for i in read])
             labels = dict(zip(read, found, strict=True))
             write = [i for i in part if requests[i].write]
-            texts = self._write([requests[i].prompt for i in write], [prompts[i] for i in write], writing)
+            texts = self._write([prompts[i] for i in write], writing)
             written = dict(zip(write, texts, strict=True))
             for index in part:
                 yield index, Response(written.get(index), labels.get(index))
@@ -81,6 +80,18 @@ class VllmModel:
                 f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
             )
 
+    def _spell(self, request: Request) -> list[list[int]]:
+        """The tokens that spell each label behind the prompt."""
+        if not request.labels:
+            return []
+        found = spelled(encode(self.tokenizer, label_texts(request.prompt, request.labels)), request.labels)
+        if not found.is_next_token:
+            raise InputError(
+                f"question {request.id}: a label is not one token behind this prompt, and vLLM tells of one "
+                "position only; end the prompt with a line feed, or leave --engine out"
+            )
+        return [[ids[0] for ids in each] for each in found.labels]
+
     def _generate(self, prompts: Sequence[list[int]], **settings: Any) -> list[Any]:
         # As token ids: the one way from text to ids is ours.
         given = [{"prompt_token_ids": ids} for ids in prompts]
@@ -89,44 +100,43 @@ class VllmModel:
         return [reply.outputs[0] for reply in replies]
 
     def _labels(
-        self, requests: Sequence[Request], prompts: Sequence[list[int]], spelled: Mapping[str, list[int]]
+        self, prompts: Sequence[list[int]], spellings: Sequence[list[list[int]]]
     ) -> Iterator[tuple[float, ...] | None]:
         outputs = self._generate(prompts, max_tokens=1, logprobs=TOP_LABELS)
-        for request, output in zip(requests, outputs, strict=True):
+        for labels, output in zip(spellings, outputs, strict=True):
             top = {token: each.logprob for token, each in output.logprobs[0].items()}
-            yield from_listed(
-                [[top[token] for token in spelled[label] if token in top] for label in request.labels]
-            )
+            yield from_listed([[top[token] for token in tokens if token in top] for tokens in labels])
 
-    def _write(self, texts: Sequence[str], prompts: Sequence[list[int]], writing: Writing) -> list[Completion]:
+    def _write(self, prompts: Sequence[list[int]], writing: Writing) -> list[Completion]:
         """Completions; where the first line may be all that is needed, they are stopped behind it, and those of
         which more is needed are written again in full."""
+        limit = writing.max_new_tokens
         if writing.is_final is never:
-            return self._complete(texts, prompts, max_tokens=writing.max_new_tokens)
-        done = self._complete(
-            texts, prompts, max_tokens=writing.max_new_tokens, stop=["\n"], include_stop_str_in_output=True
-        )
-        again = [
-            i
-            for i, completion in enumerate(done)
-            if completion.text.endswith("\n") and not writing.is_final(completion)
-        ]
-        whole = self._complete(
-            [texts[i] for i in again], [prompts[i] for i in again], max_tokens=writing.max_new_tokens
-        )
-        for i, completion in zip(again, whole, strict=True):
-            done[i] = completion
+            return self._complete(prompts, limit)
+        done = self._complete(prompts, limit, one_line=True)
+        again = [i for i, first in enumerate(done) if first.text.endswith("\n") and not writing.is_final(first)]
+        whole = self._complete([prompts[i] for i in again], limit)
+        for i, written in zip(again, whole, strict=True):
+            done[i] = written
         return done
 
-    def _complete(self, texts: Sequence[str], prompts: Sequence[list[int]], **settings: Any) -> list[Completion]:
-        return [
-            _completion(text, output)
-            for text, output in zip(texts, self._generate(prompts, **settings), strict=True)
-        ]
+    def _complete(self, prompts: Sequence[list[int]], limit: int, *, one_line: bool = False) -> list[Completion]:
+        """Completions that stop at an end, at the limit or, if wanted, behind their first line."""
+        stops = ["\n"] * one_line + [self.ends.text] * bool(self.ends.text)
+        outputs = self._generate(
+            prompts,
+            max_tokens=limit,
+            stop_token_ids=sorted(self.ends.tokens),
+            **({"stop": stops} if stops else {}),
+        )
+        return [self._completion(*each, one_line) for each in zip(prompts, outputs, strict=True)]
 
-
-def _completion(prompt: str, output: Any) -> Completion:
-    return Completion(output.text, prompt + output.text, truncated=output.finish_reason == "length")
+    def _completion(self, prompt: list[int], output: Any, one_line: bool) -> Completion:
+        """From the ids, as a model here is read: vLLM's own text may hide what ended it, or hold it."""
+        cut = output.finish_reason == "length"
+        whole = completion(self.tokenizer, self.ends, prompt, list(output.token_ids), truncated=cut)
+        beyond = whole.text.partition("\n")[2] if one_line else ""  # the last token may hold more than a line feed
+        return replace(whole, text=whole.text.removesuffix(beyond), decoded=whole.decoded.removesuffix(beyond))
 
 
 def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: str | None = None) -> VllmModel:
@@ -154,4 +164,5 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
     )
     request = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
     context = int(engine.llm_engine.model_config.max_model_len)
-    return VllmModel(name or folder.name, engine, SamplingParams, load_tokenizer(folder), context, request)
+    tokenizer = load_tokenizer(folder)
+    return VllmModel(name or folder.name, engine, SamplingParams, tokenizer, context, request, ends_of(tokenizer))

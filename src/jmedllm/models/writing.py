@@ -1,13 +1,53 @@
 """Greedy writing of many completions side by side; a row that has ended leaves the batch at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import torch
 
 from jmedllm.models import Completion, Writing
+from jmedllm.models.chat import ChatTemplate, turn_end
 from jmedllm.models.encoding import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What ends a completion; none of it is part of the text.
+
+    Attributes:
+        tokens: each of them ends it.
+        text: ends it too, where the chat template ends a turn with plain text instead of a token; may be empty.
+    """
+
+    tokens: frozenset[int] = field(default_factory=frozenset)
+    text: str = ""
+
+    def reached(self, tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
+        """Whether the newest token ends a completion."""
+        if ids[-1] in self.tokens:
+            return True
+        return bool(self.text) and self.text in tokenizer.decode(ids[-len(self.text.encode()) :])
+
+    def without(self, ids: Sequence[int]) -> list[int]:
+        """New tokens without those that end them."""
+        return list(takewhile(lambda token: token not in self.tokens, ids))
+
+    def before(self, text: str) -> str:
+        """A completion's text without the end that is plain text."""
+        return text.partition(self.text)[0] if self.text else text
+
+
+NOTHING = Ends()
+"""Ends nothing."""
+
+
+def ends_of(tokenizer: Tokenizer, others: Iterable[int | None] = ()) -> Ends:
+    """What ends a completion: EOS, `others`, and what the chat template writes behind a turn of the assistant."""
+    turn = turn_end(ChatTemplate(tokenizer))
+    tokens = (tokenizer.eos_token_id, turn.token, *others)
+    return Ends(frozenset(token for token in tokens if token is not None), turn.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +67,9 @@ class Start:
 
 
 def decode(
-    network: Any, tokenizer: Tokenizer, ends: frozenset[int], starts: Sequence[Start], writing: Writing
+    network: Any, tokenizer: Tokenizer, ends: Ends, starts: Sequence[Start], writing: Writing
 ) -> list[Completion]:
-    """Completions in the order of `starts`; they stop at an end token, at the limit, or when final."""
+    """Completions in the order of `starts`; they stop at an end, at the limit, or when final."""
     if not starts:
         return []
     written: list[list[int]] = [[] for _ in starts]
@@ -41,7 +81,7 @@ def decode(
         staying = []
         for place, (row, token) in enumerate(zip(rows, newest, strict=True)):
             written[row].append(token)
-            if token in ends or _is_final(tokenizer, starts[row].prompt, written[row], writing):
+            if _is_over(tokenizer, ends, starts[row].prompt, written[row], writing):
                 continue
             if len(written[row]) < writing.max_new_tokens:
                 staying.append(place)
@@ -57,7 +97,7 @@ def decode(
         logits, mask = step(network, newest, lengths, cache, mask)
         newest = logits.argmax(-1).tolist()
     return [
-        completion(tokenizer, start.prompt, ids, truncated=truncated)
+        completion(tokenizer, ends, start.prompt, ids, truncated=truncated)
         for start, ids, truncated in zip(starts, written, cut, strict=True)
     ]
 
@@ -115,13 +155,13 @@ def step(
 
 
 def generate(
-    network: Any, tokenizer: Tokenizer, ends: frozenset[int], prompts: Sequence[list[int]], writing: Writing
+    network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], writing: Writing
 ) -> list[Completion]:
     """Completions by transformers' own greedy decoding, with whatever cache the network keeps."""
     from transformers import StoppingCriteriaList
 
     def ends_here(prompt: list[int], ids: list[int]) -> bool:
-        return ids[-1] in ends or _is_final(tokenizer, prompt, ids, writing)
+        return _is_over(tokenizer, ends, prompt, ids, writing)
 
     def are_done(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
         new = zip(prompts, ids[:, width:].tolist(), strict=True)
@@ -135,7 +175,7 @@ def generate(
         # A row that has ended is written on until all have.
         lengths = (length for length in range(1, len(ids) + 1) if ends_here(prompt, ids[:length]))
         length = next(lengths, None)
-        done.append(completion(tokenizer, prompt, ids[:length], truncated=length is None))
+        done.append(completion(tokenizer, ends, prompt, ids[:length], truncated=length is None))
     return done
 
 
@@ -153,15 +193,21 @@ def generated(network: Any, prompts: Sequence[list[int]], pad_id: int, **options
     )
 
 
-def completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int], *, truncated: bool = False) -> Completion:
-    """Decode new tokens, alone and behind their prompt."""
+def completion(
+    tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: Sequence[int], *, truncated: bool = False
+) -> Completion:
+    """Decode new tokens, alone and behind their prompt, without what ends them."""
+    ids = ends.without(ids)
     return Completion(
-        text=str(tokenizer.decode(ids, skip_special_tokens=True)),
+        text=ends.before(str(tokenizer.decode(ids, skip_special_tokens=True))),
         decoded=str(tokenizer.decode(prompt + ids, skip_special_tokens=True)),
         truncated=truncated,
     )
 
 
-def _is_final(tokenizer: Tokenizer, prompt: list[int], ids: list[int], writing: Writing) -> bool:
-    """Asked only where the newest token can end a line."""
-    return "\n" in tokenizer.decode(ids[-1:]) and writing.is_final(completion(tokenizer, prompt, ids))
+def _is_over(tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], writing: Writing) -> bool:
+    """Whether a completion ends with its newest token; whether it is final is asked only where that can end a
+    line."""
+    if ends.reached(tokenizer, ids):
+        return True
+    return "\n" in tokenizer.decode(ids[-1:]) and writing.is_final(completion(tokenizer, ends, prompt, ids))

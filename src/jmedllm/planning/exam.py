@@ -13,7 +13,7 @@ from jmedllm.exam.prompts.asking import ask
 from jmedllm.exam.question import Language
 from jmedllm.exam.sitting import Paper
 from jmedllm.exam.tracks import TRACKS
-from jmedllm.models.encoding import Tokenizer, chat_text, encode
+from jmedllm.models.encoding import Tokenizer, encode
 from jmedllm.models.folder import resolve
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
@@ -243,9 +243,9 @@ def _looked_at(paper: Paper, language: Language, tokenizer: Tokenizer | None) ->
     showings = paper.showings()
     some = showings[:: max(1, len(showings) // SAMPLED)]
     scored = not paper.by_label and any(TRACKS[name].needs == "log_probs" for name in paper.tracks)
+    chat_text = paper.asking.template(tokenizer).prompt if tokenizer and paper.asking.chat else _spoken
     texts = [
-        ask(paper.asking, shown.permuted, lambda turns: _spoken(turns, tokenizer))
-        + ("".join(shown.permuted.choices) if scored else "")
+        ask(paper.asking, shown.permuted, chat_text) + ("".join(shown.permuted.choices) if scored else "")
         for shown in some
     ]
     sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
@@ -253,8 +253,9 @@ def _looked_at(paper: Paper, language: Language, tokenizer: Tokenizer | None) ->
     return PaperPlan(paper.name, len(showings), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
 
 
-def _spoken(turns: list[dict[str, str]], tokenizer: Tokenizer | None) -> str:
-    return chat_text(tokenizer, turns) if tokenizer else "\n".join(turn["content"] for turn in turns)
+def _spoken(turns: list[dict[str, str]]) -> str:
+    """Nearly as long as what the chat template makes of them, where that is not there."""
+    return "\n".join(turn["content"] for turn in turns)
 
 
 def _tokenizer(recipe: Recipe) -> Tokenizer | None:

@@ -30,7 +30,8 @@ def evaluation_inputs(run: Run) -> dict[str, Any]:
         return {}
     sat = [paper.settings() | {"questions": paper.questions_hash()} for paper in _papers(run, settings)]
     texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
-    return {"evaluate": settings.model_dump() | {"texts": texts, "exam": sat}}
+    dated = {"date": run.prompting.date} if sat and run.prompting.chat else {}
+    return {"evaluate": settings.model_dump() | {"texts": texts, "exam": sat} | dated}
 
 
 def require_measurable(run: Run, watch: Watch) -> None:
@@ -109,4 +110,4 @@ def _papers(run: Run, settings: Evaluate) -> list[Paper]:
         split=settings.split,
         limit=settings.limit,
     )
-    return papers(exam, run.recipe.prompt, run.data)
+    return papers(exam, run.prompting, run.data)

@@ -1,11 +1,12 @@
 """Stage exam: the models of the run sit the same papers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jmedllm.exam.examine import examine, model_settings, papers
-from jmedllm.exam.sitting import forget
+from jmedllm.exam.examine import chat_template, examine, model_settings, papers
+from jmedllm.exam.sitting import Paper, forget
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.processes import is_first, wait
@@ -17,9 +18,11 @@ from jmedllm.stages.models import base_folder, folder_of, require_usable_base, t
 def _inputs(run: Run) -> dict[str, Any]:
     settings = run.recipe.exam
     assert settings is not None
-    sat = papers(settings, run.recipe.prompt, run.data)
+    sat = papers(settings, run.prompting, run.data)
+    templates = {name: _chat(run, sat, name) for name in settings.models} if run.prompting.chat else {}
     return {
         "models": {sat: _fingerprint(run, sat) for sat in settings.models},
+        **({"templates": templates} if templates else {}),
         "papers": [paper.settings() | {"questions": paper.questions_hash()} for paper in sat],
         "precision": run.precision.name,
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
@@ -43,10 +46,16 @@ def _fingerprint(run: Run, name: Sat) -> str:
     return fingerprint(model) if adapter is None else f"{fingerprint(model)} {fingerprint(adapter)}"
 
 
+def _chat(run: Run, sat: Sequence[Paper], name: Sat) -> dict[str, Any]:
+    """What of a model's chat template shapes its prompts; nothing where they do not go through it."""
+    template = chat_template(sat, _parts(run, name)[0], run.folder / "exam" / name)
+    return template.settings() if template else {}
+
+
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     settings = run.recipe.exam
     assert settings is not None
-    sat = papers(settings, run.recipe.prompt, run.data)
+    sat = papers(settings, run.prompting, run.data)
     sittings, files = {}, []
     for name in settings.models:
         model, adapter = _parts(run, name)
@@ -55,6 +64,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         shaping = model_settings(
             model, run.precision, name=name, adapter=adapter, ignore_adapter=ignore, quantization=held
         )
+        shaping |= _chat(run, sat, name)
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "exam" / name, hash_text(to_json(shaping)))
         for paper in sat if is_first() else ():
@@ -82,7 +92,7 @@ def _check(run: Run) -> None:
     if run.recipe.exam:
         if run.recipe.exam.quantization != "none":
             require_4_bits()
-        papers(run.recipe.exam, run.recipe.prompt, run.data)
+        papers(run.recipe.exam, run.prompting, run.data)
         require_usable_base(run)
 
 

@@ -54,7 +54,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
     evaluation = open_evaluation(run, tokenizer, blocks.ids.shape[1])
-    show_example(tokenizer, blocks, "mfpt")
+    show_example(tokenizer, blocks, "mfpt", text=run.shows_example)
 
     def load(device: torch.device) -> Any:
         home = torch.device("cpu") if settings.offload == "weights" else device

@@ -9,11 +9,12 @@ from typing import Any
 
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.prompts.asking import Asking, ChatText, ask, ask_instruction, prepare
+from jmedllm.exam.prompts.asking import Asking, ask, ask_instruction, prepare
 from jmedllm.exam.prompts.render import Instruction, answer_text
 from jmedllm.exam.question import Language
 from jmedllm.files import hash_text, to_json
-from jmedllm.models.encoding import Tokenizer, chat_text
+from jmedllm.models.chat import ChatTemplate, ChatText, no_template, turn_end
+from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Mpeft, Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
@@ -28,7 +29,7 @@ from jmedllm.stages.models import (
     tuned_folder,
 )
 from jmedllm.stages.questions import require_unseen_exam, training_questions
-from jmedllm.training.conversation import conversation_sample
+from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import copies
@@ -62,7 +63,7 @@ def examples(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Example]:
     Raises:
         InputError: questions, instructions or the pack are missing or wrong.
     """
-    asking = prepare(run.recipe.prompt, run.data)
+    asking = prepare(run.prompting, run.data)
     found: list[Example] = []
     for source, question in training_questions(run):
         name, prompt = f"{source} {question.id}", ask(asking, question, chat_text)
@@ -111,15 +112,30 @@ def _text(example: Example) -> str:
 def _inputs(run: Run) -> dict[str, Any]:
     settings = run.recipe.mpeft
     assert settings is not None
+    found = examples(run, settings, chat_text=to_json)
     return {
         "model": tuned_fingerprint(run),
-        # The chat template belongs to the model, whose fingerprint stands above.
-        "examples": hash_text(to_json([asdict(each) for each in examples(run, settings, chat_text=to_json)])),
+        # As turns: the text that a chat template makes of them follows from its settings.
+        "examples": hash_text(to_json([asdict(each) for each in found])),
+        **_template_settings(run, found),
         "corpus": run.made["corpus"]["blocks"] if settings.replay else None,
         "settings": shaping(settings),
         **evaluation_inputs(run),
         **numerics(run),
     }
+
+
+def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
+    """What of the chat template shapes the examples; nothing where none goes through it."""
+    from jmedllm.models.loading import load_tokenizer
+
+    if not (run.prompting.chat or any(isinstance(each.content, Conversation) for each in found)):
+        return {}
+    return {"template": _template(run, load_tokenizer(tuned_folder(run))).settings()}
+
+
+def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
+    return ChatTemplate(tokenizer, run.prompting.chat_template_kwargs, run.prompting.date)
 
 
 def _check(run: Run) -> None:
@@ -143,21 +159,26 @@ def _check(run: Run) -> None:
             require_own_embedding(network)
 
 
-def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], list[Example]]:
-    """The examples that are not too long, as token ids, and all there are."""
-    found = weighted(examples(run, settings, lambda messages: chat_text(tokenizer, messages)), settings.weights)
+def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
+    """The examples that are not too long, as token ids; and what the manifest says of them."""
+    template = _template(run, tokenizer)
+    if template.variables:
+        template.require_variables()
+    chat = run.prompting.chat
+    closing = turn_end(template).text if chat else ""
+    found = weighted(examples(run, settings, template.prompt if chat else no_template), settings.weights)
+    encoded = [sample for example in found for sample in _encoded(template, example, closing)]
     limits = Limits(settings.source_tokens, settings.target_tokens, settings.block_size)
-    return within((_sample(tokenizer, example) for example in found), limits, settings.too_long), found
+    kept = within(encoded, limits, settings.too_long)
+    skipped = {"skipped": len(encoded) - len(kept)} if settings.too_long == "skip" else {}
+    return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **skipped}
 
 
 def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
     """Examples in random order, among them the share of corpus documents that the recipe replays; and what
     the manifest says of them."""
     random = Random(run.recipe.seed)
-    samples, found = _fitting(run, settings, tokenizer)
-    made: dict[str, Any] = {"mixture": Counter(f"{example.source} {example.language}" for example in found)}
-    if settings.too_long == "skip":
-        made["skipped"] = len(found) - len(samples)
+    samples, made = _fitting(run, settings, tokenizer)
     if settings.replay:
         wanted = round(len(samples) * settings.replay / (1 - settings.replay))
         for document in document_samples(tokenizer, random.choices(read_corpus(run), k=wanted)):
@@ -166,11 +187,11 @@ def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Samp
     return samples, {"examples": len(samples), **made}
 
 
-def _sample(tokenizer: Tokenizer, example: Example) -> Sample:
+def _encoded(template: ChatTemplate, example: Example, closing: str) -> list[Sample]:
     content = example.content
     if isinstance(content, Pair):
-        return example_sample(tokenizer, content.name, content.prompt, content.answer)
-    return conversation_sample(tokenizer, content.name, content.messages)
+        return [example_sample(template.tokenizer, content.name, content.prompt, content.answer, closing)]
+    return conversation_samples(template, content.name, content.messages)
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
@@ -196,7 +217,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     samples, told = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
     evaluation = open_evaluation(run, tokenizer, settings.block_size)
-    show_example(tokenizer, blocks, "mpeft")
+    show_example(tokenizer, blocks, "mpeft", text=run.shows_example)
     adapter = settings.adapter
 
     def load_adapted(device: torch.device) -> Any:

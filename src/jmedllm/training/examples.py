@@ -30,14 +30,16 @@ def _document_batch(tokenizer: Tokenizer, documents: Sequence[Document]) -> Iter
             yield Sample(document.id, [*ids, tokenizer.eos_token_id], [False] + [True] * len(ids))
 
 
-def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str) -> Sample:
-    """A prompt with its answer and EOS; only answer and EOS are trained."""
-    shared, [rest] = encode_continuations(tokenizer, prompt, [answer])
-    return Sample(
-        name,
-        [*shared, *rest, tokenizer.eos_token_id],
-        [False] * len(shared) + [True] * (len(rest) + 1),
-    )
+def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, closing: str = "") -> Sample:
+    """A prompt with its answer and how that ends; only answer and end are trained.
+
+    Args:
+        closing: what the chat template writes behind an answer, where the prompt goes through it; EOS follows, if
+            it is not that.
+    """
+    shared, [rest] = encode_continuations(tokenizer, prompt, [answer + closing])
+    end = [tokenizer.eos_token_id] if not closing or rest[-1:] != [tokenizer.eos_token_id] else []
+    return Sample(name, [*shared, *rest, *end], [False] * len(shared) + [True] * len([*rest, *end]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from jmedllm.exam.question import label
 from jmedllm.exam.sitting import Paper
 from jmedllm.exam.tracks.likelihood import judge
 from jmedllm.models import Request, Writing
+from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.local import LocalModel
 from jmedllm.models.probe import context_length, find_ways
@@ -22,22 +23,27 @@ def make_quiz(papers: Sequence[Paper], tokenizer: Tokenizer, precision: Precisio
 
     Args:
         papers: of track likelihood.
+
+    Raises:
+        InputError: they are asked by chat, and the tokenizer has no template for that.
     """
+    asking = papers[0].asking
+    chat_text = asking.template(tokenizer).prompt if asking.chat else no_template
 
     def sit(network: Any) -> dict[str, float]:
         ways = find_ways(network, tokenizer, precision.device)
         context = context_length(network.config)
         model = LocalModel("quiz", network, tokenizer, precision.device, context, ways)
-        return {paper.name: _accuracy(model, paper) for paper in papers}
+        return {paper.name: _accuracy(model, paper, chat_text) for paper in papers}
 
     return sit
 
 
-def _accuracy(model: LocalModel, paper: Paper) -> float:
+def _accuracy(model: LocalModel, paper: Paper, chat_text: ChatText) -> float:
     requests = [
         Request(
             id=question.id,
-            prompt=ask(paper.asking, question, model.chat_text),
+            prompt=ask(paper.asking, question, chat_text),
             group=question.id,
             choices=() if paper.by_label else question.choices,
             labels=tuple(map(label, range(len(question.choices)))) if paper.by_label else (),

@@ -13,15 +13,39 @@ from jmedllm.processes import is_first
 _LONGEST = 400
 """Tokens of an example that are shown."""
 
+_MOST_RUNS = 8
+"""Runs of a mask that are told."""
 
-def show_example(tokenizer: Tokenizer, blocks: Blocks, title: str, console: Console | None = None) -> None:
-    """Print the first sample of the first row that trains anything: untrained tokens dim, trained ones green
-    and between ⟦ ⟧, special tokens spelled out. Goes to standard error."""
+
+def show_example(
+    tokenizer: Tokenizer, blocks: Blocks, title: str, console: Console | None = None, *, text: bool = False
+) -> None:
+    """Print to standard error which tokens are trained in the first sample of the first row that trains anything.
+
+    Args:
+        tokenizer: of the model.
+        blocks: packed rows.
+        title: name of the stage.
+        console: prints elsewhere.
+        text: whether the sample's text is printed, too, which logs may keep: untrained tokens dim, trained ones
+            green and between ⟦ ⟧, special tokens spelled out.
+    """
     rows = [index for index in range(min(len(blocks), 100)) if blocks.trained[index].any()]
-    if rows and is_first():
-        text = colored(tokenizer, *first_sample(blocks, rows[0]))
-        head = Text(f"{title}: the first example, ⟦trained⟧ tokens in green", style="bold")
-        (console or Console(stderr=True)).print(head, text, sep="\n", soft_wrap=True)
+    if not rows or not is_first():
+        return
+    ids, trained = first_sample(blocks, rows[0])
+    shown = console or Console(stderr=True)
+    shown.print(Text(f"{title}: the first example: {mask_in_words(trained)}", style="bold"), soft_wrap=True)
+    if text:
+        shown.print(colored(tokenizer, ids, trained), soft_wrap=True)
+
+
+def mask_in_words(trained: list[bool]) -> str:
+    """How many tokens there are, how many of them are trained, and in which order."""
+    runs = [(len(list(run)), is_trained) for is_trained, run in groupby(trained)]
+    told = [f"{length:,} {'trained' if is_trained else 'not'}" for length, is_trained in runs[:_MOST_RUNS]]
+    more = [f"{len(runs) - _MOST_RUNS} runs more"] * (len(runs) > _MOST_RUNS)
+    return f"{len(trained):,} tokens, {sum(trained):,} trained ({', '.join([*told, *more])})"
 
 
 def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:

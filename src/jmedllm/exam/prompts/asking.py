@@ -1,10 +1,12 @@
 """One way of putting questions, fixed once and used alike by stage 2 and by the exam."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from jmedllm.exam.benchmarks import own
 from jmedllm.exam.prompts.pack import PromptPack, load_pack
@@ -19,10 +21,10 @@ from jmedllm.exam.prompts.render import (
 )
 from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Language, Question
+from jmedllm.files import to_json
+from jmedllm.models.chat import ChatTemplate, ChatText
+from jmedllm.models.encoding import Tokenizer
 from jmedllm.settings import Settings
-
-ChatText = Callable[[list[dict[str, str]]], str]
-"""A model's chat template: turns in, the text that makes the model answer out."""
 
 
 class Prompting(Settings):
@@ -31,7 +33,36 @@ class Prompting(Settings):
     pack: str = Field("instruction", description="built-in pack, folder of ja.j2 and en.j2, or published file")
     answer_as: AnswerForm = Field("text", description="text or letter of the choice")
     chat: bool = Field(False, description="go through the model's own chat template")
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="variables of the chat template → value, such as {enable_thinking: false}"
+    )
+    date: str | None = Field(
+        None, description="YYYY-MM-DD that chat templates read as today's [the day on which the run began]"
+    )
     shots: str | None = Field(None, description=".jsonl file of solved examples shown before each question")
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            to_json(values)
+        except TypeError:
+            raise ValueError(
+                "holds a value that is no JSON; put dates in quotes"
+            ) from None
+        return values
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _day(cls, value: object) -> object:
+        if isinstance(value, date):  # as YAML reads it
+            value = value.isoformat()
+        if isinstance(value, str):
+            try:
+                return date.fromisoformat(value).isoformat()
+            except ValueError:
+                raise ValueError(f"{value} is no date; write it as YYYY-MM-DD") from None
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +72,26 @@ class Asking:
     Attributes:
         shots: solved examples; each prompt shows those of its own language.
         chat: whether the prompt goes through the model's chat template.
+        variables: values for variables of the chat template.
+        date: the day that the chat template reads as today's, as YYYY-MM-DD; None for the day of the run.
     """
 
     pack: PromptPack
     answer_as: AnswerForm = "text"
     shots: tuple[Question, ...] = ()
     chat: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    date: str | None = None
+
+    def template(self, tokenizer: Tokenizer) -> ChatTemplate:
+        """A tokenizer's chat template, as it is used here.
+
+        Raises:
+            InputError: there is none, or it does not read one of the variables.
+        """
+        template = ChatTemplate(tokenizer, self.variables, self.date)
+        template.require_variables()
+        return template
 
     def shots_in(self, language: Language) -> tuple[Question, ...]:
         """The solved examples shown to questions in `language`."""
@@ -82,4 +127,11 @@ def prepare(prompting: Prompting, data: Path) -> Asking:
     shots: list[Question] = []
     if prompting.shots is not None:
         shots = own.read_all(Path(prompting.shots))
-    return Asking(load_pack(prompting.pack, data), prompting.answer_as, tuple(shots), prompting.chat)
+    return Asking(
+        load_pack(prompting.pack, data),
+        prompting.answer_as,
+        tuple(shots),
+        prompting.chat,
+        prompting.chat_template_kwargs,
+        prompting.date,
+    )
