@@ -115,7 +115,7 @@ BROKEN = {
     "unknown key": (MINIMAL + "sed: 1\n", "mine.yaml:7: sed: unknown key; did you mean seed?"),
     "unlike any key": (
         MINIMAL + "prompt: {wxyz: 1}\n",
-        "mine.yaml:7: prompt.wxyz: unknown key; known: pack, answer_as, chat, shots",
+        "mine.yaml:7: prompt.wxyz: unknown key; known: pack, answer_as, chat, chat_template_kwargs, date, shots",
     ),
     "key of another section": (
         MINIMAL + "block_sise: 8\n",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from itertools import pairwise
@@ -19,7 +20,7 @@ from jmedllm.training import checkpoint, loop
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
 from jmedllm.training.schedule import rows_of_step
-from jmedllm.training.show import show_example
+from jmedllm.training.show import mask_in_words, show_example
 
 KEYS = [
     "step",
@@ -175,15 +176,31 @@ def test_tensorboard_that_is_not_installed_is_one_line(tmp_path: Path, monkeypat
         fit(tmp_path, tiny(), tensorboard=True)
 
 
-def test_the_example_shows_what_is_trained(tiny_model: Path) -> None:
+def shown(tiny_model: Path, folder: Path, text: bool = False) -> Console:
+    """What is printed of an example with a prompt and an answer."""
     tokenizer = load_tokenizer(tiny_model)
     prompt, answer = (tokenizer(text)["input_ids"] for text in ("ビタミンCの欠乏で", "壊血病になる。"))
     ids = [*prompt, *answer, tokenizer.eos_token_id]
     trained = [False] * len(prompt) + [True] * (len(answer) + 1)
     other = Sample("other", [7, 8, 9], [False, True, True])
     blocks = pack_examples([Sample("first", ids, trained), other], 64, tokenizer.pad_token_id)
-    console = Console(record=True, width=100, file=(tiny_model.parent / "shown").open("w"), force_terminal=True)
-    show_example(tokenizer, blocks, "mpeft", console, text=True)
+    console = Console(record=True, width=100, file=(folder / "shown").open("w"), force_terminal=True)
+    show_example(tokenizer, blocks, "mpeft", console, text=text)
+    return console
+
+
+def test_the_example_shows_what_is_trained(tiny_model: Path, tmp_path: Path) -> None:
+    console = shown(tiny_model, tmp_path, text=True)
     styled = console.export_text(styles=True, clear=False)
     assert console.export_text().splitlines()[1].rstrip() == ("ビタミンCの欠乏で⟦壊血病になる。<|endoftext|>⟧")
     assert "\x1b[2mビタミン" in styled and "\x1b[32m⟦壊血病" in styled
+
+
+def test_the_text_of_an_example_stays_out_of_logs(tiny_model: Path, tmp_path: Path) -> None:
+    told = shown(tiny_model, tmp_path).export_text()
+    assert re.fullmatch(r"mpeft: the first example: (\d+) tokens, (\d+) trained \(\d+ not, \2 trained\)\n", told)
+
+
+def test_a_mask_of_many_turns_is_told_in_short() -> None:
+    told = mask_in_words([False, False, True] * 9)
+    assert told.startswith("27 tokens, 9 trained (2 not, 1 trained, 2 not") and told.endswith("10 runs more)")

@@ -1,7 +1,9 @@
 """What stage 2 is given: lengths that are never cut in silence, and mixtures that follow from the recipe."""
 
 import json
+import shutil
 from collections import Counter
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ from hypothesis import strategies as st
 from conftest import own_exam
 from jmedllm.corpus.pack import Sample
 from jmedllm.errors import InputError
+from jmedllm.files import hash_text
+from jmedllm.manifest import FORMAT
+from jmedllm.models.loading import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
-from jmedllm.run import Run, carry_out
+from jmedllm.run import Run, Step, carry_out
 from jmedllm.stages import STEPS
-from jmedllm.stages.mpeft import Example, Pair, weighted
+from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
 from jmedllm.training.examples import Limits, pieces, within
 
 
@@ -98,6 +103,8 @@ def test_a_weight_that_weighs_nothing_is_an_error() -> None:
         weighted(FOUND, {"ja": 0.0, "en": 0.0})
 
 
+CPU = choose_precision("float32", "cpu")
+
 RECIPE = """
 name: tiny
 precision: float32
@@ -159,3 +166,37 @@ def test_too_long_an_example_ends_a_run_that_does_not_skip(tiny_model: Path, tmp
 def test_a_conversation_needs_a_chat_template(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"own.jsonl:2: a conversation, but .* has no chat template"):
         made(write(tmp_path, tiny_model, SHORT, TALK), tmp_path / "run")
+
+
+CHATML = (
+    "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_a_run_by_chat_ends_turns_and_keeps_its_day(tiny_model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    (base / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    recipe = write(tmp_path, base, SHORT, TALK)
+    text = recipe.read_text(encoding="utf-8").replace("{pack: plain}", "{pack: plain, chat: true}")
+    recipe.write_text(text, encoding="utf-8")
+    run = Run(load_recipe(recipe), tmp_path / "run", CPU, {}, date="2024-02-03")
+    assert run.recipe.mpeft is not None
+    samples, _ = _fitting(run, run.recipe.mpeft, load_tokenizer(base))
+    texts = [load_tokenizer(base).decode(sample.ids) for sample in samples]
+    assert all(text.startswith("2024-02-03<|user|>") for text in texts)
+    assert all(text.endswith("<|end|><|endoftext|>") for text in texts)
+    assert _inputs(run)["template"] == {"chat_template": hash_text(CHATML), "date": "2024-02-03"}
+
+
+def test_a_run_that_goes_on_behind_midnight_keeps_its_day(tiny_model: Path, tmp_path: Path) -> None:
+    begun = {"format": FORMAT, "date": "2024-02-03", "stages": {}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(begun), encoding="utf-8")
+    loaded = load_recipe(write(tmp_path, tiny_model, SHORT))
+    days = []
+    step = Step("corpus", lambda _: True, lambda _: {}, lambda run, _: days.append(run.prompting.date) or {})
+    carry_out([step], Run(loaded, tmp_path / "run", CPU, {}), "corpus", lambda *_: None)
+    carry_out([step], Run(loaded, tmp_path / "new", CPU, {}), "corpus", lambda *_: None)
+    assert days == ["2024-02-03", date.today().isoformat()]

@@ -47,9 +47,7 @@ class Prompting(Settings):
         try:
             to_json(values)
         except TypeError:
-            raise ValueError(
-                "holds a value that is no JSON; put dates in quotes"
-            ) from None
+            raise ValueError("holds a value that is no JSON; put dates in quotes") from None
         return values
 
     @field_validator("date", mode="before")
