@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from jmedllm.errors import InputError, unknown
+from jmedllm.exam.begun import date_begun
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.benchmarks.columns import require_fields
 from jmedllm.exam.benchmarks.tables import is_table, kinds
@@ -16,7 +17,7 @@ from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
 from jmedllm.exam.question import LANGUAGES, Language, Question
 from jmedllm.exam.selection import NO_ANSWER, SELECTIONS, WRONG, Selected, default_selection, keep, select_counted
 from jmedllm.exam.sharding import join_shares, remove_empty_shares, shares, sit_shares
-from jmedllm.exam.sitting import Paper, Sitting, date_begun, sit
+from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
 from jmedllm.models import Model
@@ -217,7 +218,8 @@ def chat_template(papers: Sequence[Paper], folder: Path, output: Path) -> ChatTe
         return None
     template = asking.template(load_tokenizer(folder))
     if template.date is None and template.reads_date:
-        begun = as_first_sees(lambda: date_begun(papers, [output, *shares(output)]) or template.today())
+        names = [paper.name for paper in papers]
+        begun = as_first_sees(lambda: date_begun(names, [output, *shares(output)]) or template.today())
         template = replace(template, date=begun)
     return template
 

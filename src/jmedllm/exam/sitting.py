@@ -1,13 +1,12 @@
 """A model sits one benchmark in one language: prompts out, answers in, one record per item."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jmedllm import __version__
-from jmedllm.errors import InputError
+from jmedllm.exam.begun import begin, begun_settings, files_of, require_same
 from jmedllm.exam.benchmarks import own
 from jmedllm.exam.calibration import Calibration, calibrate
 from jmedllm.exam.order import Shown, show
@@ -183,10 +182,10 @@ def sit(
         InputError: `folder` holds the paper sat under other settings or files of the user's, an item cannot
             be asked, or the folder cannot be written.
     """
-    records_file, summary_file = _files(paper, folder)
+    records_file, summary_file = files_of(paper.name, folder)
     settings = model_settings | paper.settings()
-    if begun := _begun(records_file, summary_file):
-        _require_same(summary_file, begun, settings)
+    if begun := begun_settings(records_file, summary_file):
+        require_same(summary_file, begun, settings)
     records = read_records(records_file)
     showings = paper.showings()
     prompts = {shown.key: ask(paper.asking, shown.permuted, chat_text) for shown in showings}
@@ -199,7 +198,7 @@ def sit(
     if missing:
         for number, record in enumerate(_answer(paper, missing, prompts, load())):
             if number == 0:  # not before there is something to keep
-                _begin(summary_file, settings)
+                begin(summary_file, settings)
             append_records(records_file, [record])
             records[record.id] = record
     if list(records) != (order := _order(paper, records)):
@@ -223,19 +222,14 @@ def _order(paper: Paper, records: dict[str, Record]) -> list[str]:
     return [*wanted, *(name for name in records if name not in wanted)]
 
 
-def _files(paper: Paper, folder: Path) -> tuple[Path, Path]:
-    """Where a paper's records and its summary lie."""
-    return folder / f"{paper.name}.jsonl", folder / f"{paper.name}.json"
-
-
 def forget(paper: Paper, model_settings: dict[str, Any], folder: Path) -> None:
     """Remove the records of a paper that was sat under other settings.
 
     Raises:
         InputError: the files are not ours.
     """
-    records_file, summary_file = _files(paper, folder)
-    begun = _begun(records_file, summary_file)
+    records_file, summary_file = files_of(paper.name, folder)
+    begun = begun_settings(records_file, summary_file)
     if begun is not None and begun != model_settings | paper.settings():
         records_file.unlink()
         summary_file.unlink()
@@ -248,58 +242,16 @@ def adopt(paper: Paper, model_settings: dict[str, Any], share: Path, folder: Pat
         InputError: `folder` or `share` holds the paper sat under other settings, or files of the user's.
     """
     settings = model_settings | paper.settings()
-    files = [_files(paper, each) for each in (share, folder)]
+    files = [files_of(paper.name, each) for each in (share, folder)]
     for records_file, summary_file in files:
-        if (begun := _begun(records_file, summary_file)) is not None:
-            _require_same(summary_file, begun, settings)
+        if (begun := begun_settings(records_file, summary_file)) is not None:
+            require_same(summary_file, begun, settings)
     (theirs_file, _), (ours_file, summary_file) = files
     theirs, ours = read_records(theirs_file), read_records(ours_file)
     if theirs:
         if not summary_file.exists():
-            _begin(summary_file, settings)
+            begin(summary_file, settings)
         append_records(ours_file, [record for name, record in theirs.items() if name not in ours])
-
-
-def date_begun(papers: Sequence[Paper], folders: Iterable[Path]) -> str | None:
-    """The day in the prompts of papers that were begun; None where none of them was, or none has it."""
-    begun = (_begun(*_files(paper, folder)) for folder in folders for paper in papers)
-    return next((settings["date"] for settings in begun if settings and "date" in settings), None)
-
-
-def _begin(summary_file: Path, settings: dict[str, Any]) -> None:
-    """Say under which settings the records to come are sat."""
-    summary = {"settings": settings, "trace": {"jmedllm": __version__}}
-    write_atomic(summary_file, to_json(summary, indent=2) + "\n")
-
-
-def _begun(records_file: Path, summary_file: Path) -> dict[str, Any] | None:
-    """Settings under which the records there were begun; None where there are none.
-
-    Raises:
-        InputError: there are such files, and they are not ours.
-    """
-    summary = read_json(summary_file) if summary_file.exists() else None
-    if summary_file.exists() and not _is_ours(summary):
-        raise InputError(f"{summary_file}: is no summary of an exam; choose another --output")
-    if not records_file.exists():
-        return None
-    if summary is None:
-        raise InputError(f"{records_file}: has no {summary_file.name} beside it; choose another --output")
-    return dict(summary["settings"])
-
-
-def _is_ours(summary: Any) -> bool:
-    if not isinstance(summary, dict):
-        return False
-    parts = {"settings": "fingerprint", "trace": "jmedllm"}
-    return all(isinstance(summary.get(part), dict) and key in summary[part] for part, key in parts.items())
-
-
-def _require_same(summary_file: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
-    differing = [key for key in before | settings if before.get(key) != settings.get(key)]
-    if differing:
-        changes = ", ".join(f"{key} {before.get(key)!r} is now {settings.get(key)!r}" for key in differing)
-        raise InputError(f"{summary_file}: sat with other settings ({changes}); choose another --output")
 
 
 def _answer(paper: Paper, missing: Sequence[Shown], prompts: dict[str, str], model: Model) -> Iterator[Record]:
