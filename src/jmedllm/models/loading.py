@@ -14,6 +14,7 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer
 from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.roundtrip import require_round_trip
 from jmedllm.models.tensors import require_tensors
 
 _M_MMAP_THRESHOLD = -3
@@ -44,7 +45,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """Load a tokenizer from a directory that need not hold a model.
 
     Raises:
-        InputError: the files are missing or broken.
+        InputError: the files are missing or broken, or the tokenizer loses some of a text.
     """
     go_offline()
     from transformers import AutoTokenizer
@@ -52,7 +53,9 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     require_tokenizer(folder)
     be_quiet()
     with loading(f"tokenizer of {folder}"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        require_round_trip(tokenizer, f"tokenizer of {folder}")
+    return tokenizer
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
