@@ -11,6 +11,8 @@ import pytest
 
 from conftest import build_tiny, own_exam
 from jmedllm.cli import main
+from jmedllm.data.catalogue import SOURCES
+from jmedllm.files import hash_file
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -210,6 +212,27 @@ def test_no_command_shows_the_help_and_an_interrupt_is_one_line(cli: Cli, monkey
 
     monkeypatch.setattr("jmedllm.data.check.check", interrupted)
     assert cli("data", "check", "igakuqa") == (130, "", "error: interrupted; the same command goes on from here\n")
+
+
+def test_what_no_checksum_pins_is_not_verified(cli: Cli, tmp_path: Path) -> None:
+    mirror, data = tmp_path / "mirror", tmp_path / "data"
+    row = '{"sample_id": 1, "question": "q", "options": ["a", "b", "c", "d"], "answer_idx": "A"}\n'
+    for file in SOURCES["jmedbench"].files:
+        (mirror / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / file.path).write_text(row, encoding="utf-8")
+    get = ("data", "get", "jmedbench", "--data", data, "--mirror", mirror)
+    code, output, errors = cli(*get)
+    assert (code, output, data.exists()) == (1, "", False)
+    assert errors == (
+        "jmedbench: not verified: no checksum is known of 12 files; nothing was fetched; "
+        "--allow-unverified fetches them all the same\n"
+    )
+    code, output, errors = cli(*get, "--allow-unverified")
+    assert (code, output) == (0, f"jmedbench: 12 files fetched, 0 already there, not verified, in {data}\n")
+    assert errors.count("not verified: ") == 12 and hash_file(data / SOURCES["jmedbench"].files[0].path) in errors
+    code, output, errors = cli("data", "list")
+    assert code == 0 and "12, not verified: no checksum is known" in output
+    assert "checksums are not known" not in output
 
 
 def test_help_names_every_command() -> None:

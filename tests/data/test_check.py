@@ -52,8 +52,8 @@ def test_nothing_to_hold_it_against(tmp_path: Path):
     path.parent.mkdir(parents=True)
     path.write_text('{"sample_id": 1, "question": "q", "options": ["a", "b"], "answer_idx": 0}\n')
     rows = {row.what: row for row in check("jmedbench", tmp_path)}
-    assert rows["jmedbench/medmcqa_jp/test.jsonl"].verdict == "unknown"
-    assert rows["medmcqa ja test"].verdict == "unknown"
+    assert rows["jmedbench/medmcqa_jp/test.jsonl"].verdict == "not verified"
+    assert rows["medmcqa ja test"].verdict == "not verified"
     assert rows["medmcqa ja test"].found == "1 items"
     assert rows["medqa ja test"].verdict == "wrong"
 

@@ -262,6 +262,24 @@ def test_upstream_templates_that_are_none(upstream: Path):
     assert files(upstream / "data") == []
 
 
+JUNK = {
+    "junk of 28 bytes": b"<html>not what it was</html>",
+    "no file of lines": b"[1, 2]\n",
+    "nothing": b"",
+    "one good line, then junk": b'{"question": "?"}\njunk\n',
+}
+
+
+@pytest.mark.parametrize("content", JUNK.values(), ids=JUNK)
+def test_junk_is_not_kept_where_no_checksum_is_known(tmp_path: Path, content: bytes):
+    for file in SOURCES["jmedbench"].files:
+        (tmp_path / "mirror" / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mirror" / file.path).write_bytes(content)
+    with pytest.raises(InputError, match=r"^jmedbench/usmleqa_jp/train.jsonl from file:\S+ (does not|is empty)"):
+        fetch.get("jmedbench", tmp_path / "data", mirror=str(tmp_path / "mirror"))
+    assert files(tmp_path / "data") == []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_full_disk(shared: Path, tmp_path: Path):
     with pytest.raises(OSError, match="No space left"):

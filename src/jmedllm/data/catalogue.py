@@ -48,6 +48,11 @@ class Source:
     files: tuple[File, ...]
     note: str = ""
 
+    @property
+    def unpinned(self) -> list[str]:
+        """Paths of the files whose checksum is not known, so that no copy of them can be verified."""
+        return [file.path for file in self.files if file.sha256 is None]
+
 
 def _checksums(name: str) -> list[tuple[str, str]]:
     """(path, hash) of each file of a source, from `checksums/NAME.sha256`."""
@@ -189,7 +194,7 @@ SOURCES: Mapping[str, Source] = {
             upstream="huggingface.co/datasets/Coldog2333/JMedBench",
             revision=JMEDBENCH,
             files=_jmedbench(),
-            note="no checksums: we have never held these files; the revision alone pins them",
+            note="we have never held these files: no copy of them can be verified",
         ),
         Source(
             name="yakugakuqa",

@@ -11,8 +11,8 @@ from jmedllm.exam.benchmarks import BENCHMARKS, load
 from jmedllm.exam.question import Language
 from jmedllm.files import hash_file
 
-Verdict = Literal["ok", "wrong", "missing", "unknown"]
-"""`unknown`: it is there, but the catalogue knows no checksum or count to hold it against."""
+Verdict = Literal["ok", "wrong", "missing", "not verified"]
+"""`not verified`: it is there, but the catalogue knows no checksum or count to hold it against."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _file(file: File, path: Path) -> Row:
     if not path.is_file():
         return Row(file.path, expected, "no such file", "missing")
     found = hash_file(path)
-    verdict: Verdict = "unknown" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
+    verdict: Verdict = "not verified" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
     return Row(file.path, expected, f"sha256 {found}", verdict)
 
 
@@ -62,5 +62,5 @@ def _items(name: str, language: str, split: str, count: int | None, data: Path) 
         found = len(load(name, language, data, split))
     except InputError as error:
         return Row(what, expected, str(error), "wrong")
-    verdict: Verdict = "unknown" if count is None else "ok" if found == count else "wrong"
+    verdict: Verdict = "not verified" if count is None else "ok" if found == count else "wrong"
     return Row(what, expected, f"{found} items", verdict)

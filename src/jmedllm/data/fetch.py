@@ -13,17 +13,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jmedllm.data.catalogue import File, Source, find
 from jmedllm.data.transport import download
 from jmedllm.errors import InputError
-from jmedllm.files import hash_file
+from jmedllm.files import hash_file, read_jsonl
 
 SCHEMES = ("http", "https", "file")
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file of the source that is now on disk; `new` is False where it was right already."""
+    """A file of the source that is now on disk.
+
+    Attributes:
+        new: whether it was fetched; otherwise it was there already.
+        sha256: of its bytes.
+        verified: whether the catalogue knows its checksum, which is this one.
+    """
 
     path: Path
     new: bool
+    sha256: str
+    verified: bool
 
 
 def get(name: str, data: Path, mirror: str | None = None, revision: str | None = None) -> list[Fetched]:
@@ -31,7 +39,8 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
 
     A file that is there with the right checksum is kept and not fetched. Nothing half-written or wrong is
     left under a file's name: bytes go to a temporary neighbour and move in place once they are verified.
-    A file without a known checksum is kept when it is there, unless a `revision` is asked for.
+    A file without a known checksum is kept when it is there, unless a `revision` is asked for; of such a file only
+    its form is checked.
 
     Args:
         mirror: folder, or http, https or file address, that holds the same relative paths; None: upstream.
@@ -53,7 +62,7 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
             new = revision is not None or not _is_right(file, path)
             if new:
                 _fetch(file, path, url, from_upstream=mirror is None)
-            fetched.append(Fetched(path, new))
+            fetched.append(Fetched(path, new, hash_file(path), file.sha256 is not None))
     return fetched
 
 
@@ -89,6 +98,20 @@ def _address(source: Source, file: File, mirror: str | None, revision: str | Non
     return file.url if revision is None else file.url.replace(source.revision, quote(revision, safe=""))
 
 
+def _require_lines(file: File, path: Path, url: str) -> None:
+    try:
+        empty = next(iter(read_jsonl(path)), None) is None
+        for _ in read_jsonl(path):
+            pass
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}:")
+        raise InputError(
+            f"{file.path} from {url} does not hold JSON lines: line {reason}; use another --mirror"
+        ) from None
+    if empty:
+        raise InputError(f"{file.path} from {url} is empty; use another --mirror")
+
+
 def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -102,6 +125,8 @@ def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
                 f"{file.path} from {url} is not the file we know: "
                 f"expected sha256 {file.sha256}, found {found}; use another --mirror"
             )
+        if file.sha256 is None and file.path.endswith(".jsonl"):
+            _require_lines(file, temporary, url)
         temporary.replace(path)
     except OSError as error:
         raise InputError(

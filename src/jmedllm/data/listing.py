@@ -28,12 +28,16 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     for benchmark, items in _items(source).items():
         yield "items", f"{benchmark}: {', '.join(items)}"
     known = [file.sha256 for file in source.files if file.sha256]
-    checksums = f"checksum over theirs {hash_text(' '.join(known))}" if known else "checksums are not known"
+    checksums = (
+        f"checksum over theirs {hash_text(' '.join(known))}" if known else "not verified: no checksum is known"
+    )
     yield "files", f"{len(source.files)}, {checksums}"
     yield "licence", source.licence
     yield "from", f"{source.upstream} @ {source.revision}"
     if any(file.url is None for file in source.files):
         yield "note", "needs --mirror: no address with these very bytes is known to us"
+    if source.unpinned:
+        yield "note", "needs --allow-unverified"
     if source.note:
         yield "note", source.note
 
