@@ -149,6 +149,24 @@ def test_where_nothing_fits_it_is_told_before_anything_is_loaded(
     assert str(error.value).startswith(f"memory: auto: mfpt does not fit {told}") and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("precision", [CPU, BF16], ids=["float32", "bfloat16"])
+def test_a_run_on_a_cpu_names_the_smallest_machine_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    """On a machine without a GPU or bitsandbytes a run named 89.5 GiB of GPU memory; the README's table says 7.7."""
+    wanted = load_recipe(Path(__file__).parents[2] / "recipes" / "jmedllm-v1.yaml")
+    laptop = Machine(Gpu("this machine's CPU", 16 * GIB), 1, 1, 16 * GIB, is_shared=True)
+    monkeypatch.setattr(auto, "this_machine", lambda device: laptop)
+    with pytest.raises(InputError) as error:
+        auto.fit(wanted, precision, tmp_path, "report", pytest.fail)
+    planned = plan(wanted, Machine(Gpu("a GPU", 24 * GIB), 1, 1, 128 * GIB))[0].smallest
+    assert planned is not None
+    told = f"{gib(planned.planned.gpu)} on the GPU, {gib(planned.planned.host)} on the host"
+    said = str(error.value)
+    assert said.startswith("memory: auto: mfpt does not fit this machine's CPU with 16.0 GiB: it needs at least ")
+    assert said.endswith(f"; the smallest machine has {told}, see jmedllm plan") and told.startswith("7.7 GiB")
+
+
 def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = {"hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 8000}
     (tmp_path / "base").mkdir()

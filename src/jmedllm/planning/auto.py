@@ -12,9 +12,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.planning.counts import Base
-from jmedllm.planning.machine import Machine, gib, this_machine
+from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
-from jmedllm.planning.plan import Option, TrainingStage, base_of, options_of, stages_of
+from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest, stages_of
+from jmedllm.planning.show import sizes
 from jmedllm.planning.ways import IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.processes import as_first_sees, is_first
@@ -102,12 +103,13 @@ def _choices(
 ) -> dict[str, Choice]:
     """What was chosen before where that still holds, else what is chosen now; written down."""
     machine = this_machine(precision.device)
-    base = replace(base_of(recipe), dtype=precision.dtype)
+    planned = base_of(recipe)
+    base = replace(planned, dtype=precision.dtype)
     choices = _read(folder)
     for stage in stages:
         asked = hash_text(to_json([stage.settings.model_dump(exclude=BESIDE), stage.block_size]))
         if stage.name not in choices or choices[stage.name].asked != asked:
-            choices[stage.name] = _as_choice(_choose(stage, base, machine, precision), machine, asked)
+            choices[stage.name] = _as_choice(_choose(stage, base, planned, machine, precision), machine, asked)
         try:
             _as_chosen(stage, choices[stage.name])
         except ValidationError as error:
@@ -122,7 +124,9 @@ def _as_chosen(stage: TrainingStage, choice: Choice) -> Optimization:
     return type(stage.settings).model_validate(choice.settings | beside)
 
 
-def _choose(stage: TrainingStage, base: Base, machine: Machine, precision: Precision) -> Option:
+def _choose(
+    stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision
+) -> Option:
     dearer: list[Option] = []
     for option in options_of(stage, base, machine):
         if not _is_possible(option.settings, precision):
@@ -130,7 +134,7 @@ def _choose(stage: TrainingStage, base: Base, machine: Machine, precision: Preci
         if option.planned.fits(machine) and IN_BACKWARD not in option.changes:
             return option
         dearer.append(option)
-    raise InputError(_nothing_fits(stage, dearer, machine))
+    raise InputError(_nothing_fits(stage, dearer, planned, machine))
 
 
 def _is_possible(settings: Optimization, precision: Precision) -> bool:
@@ -157,17 +161,21 @@ def _as_choice(option: Option, machine: Machine, asked: str) -> Choice:
     )
 
 
-def _nothing_fits(stage: TrainingStage, options: list[Option], machine: Machine) -> str:
+def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machine: Machine) -> str:
     told = f"memory: auto: {stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}"
     told += "" if machine.is_shared else f" and {gib(machine.ram)} on the host"
-    if not options:
+    least = smallest(options, machine)
+    if least is None:
         return f"{told}: no way of training is possible here; see jmedllm plan"
-    least = min(options, key=lambda option: (option.planned.gpu, option.planned.host)).planned
-    smallest = f"the smallest machine has {gib(least.gpu)} on the GPU and {gib(least.host)} on the host"
     for option in options:
         if option.planned.fits(machine):
             return f"{told}; {IN_BACKWARD.setting} would, but {IN_BACKWARD.cost}: write it down if you want that"
-    return f"{told}; {smallest}"
+    if machine.is_shared:
+        told += f": it needs at least {sizes(least.planned, machine)}"
+    # The same count as that of `jmedllm plan`: libraries that are missing here make no machine larger.
+    gpus = Machine(Gpu("a GPU", 0), 1, 1, 0) if machine.is_shared else machine
+    planned = advise(stage, base, gpus).smallest or least
+    return f"{told}; the smallest machine has {sizes(planned.planned, gpus)}, see jmedllm plan"
 
 
 def _in_words(stage: str, choice: Choice) -> str:

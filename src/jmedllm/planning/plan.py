@@ -1,6 +1,6 @@
 """The plan of a recipe: each training stage as it is written, what would make it fit, and the smallest machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,8 +126,13 @@ def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
         first,
         _refusal(stage, stage.settings, base, machine),
         next((option for option in options if option.planned.fits(machine)), None),
-        min(options, key=lambda option: _size(option.planned, machine), default=None),
+        smallest(options, machine),
     )
+
+
+def smallest(options: Iterable[Option], machine: Machine) -> Option | None:
+    """Of some ways the one that needs the least: GPU memory first, or all memory where both are one."""
+    return min(options, key=lambda option: _size(option.planned, machine), default=None)
 
 
 def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[Option]:

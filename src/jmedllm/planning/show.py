@@ -46,7 +46,7 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     written = advice.planned
     as_it_is = advice.chosen is not None and not advice.chosen.changes
     if not as_it_is:
-        needs = f"needs {_sizes(written, machine)}"
+        needs = f"needs {sizes(written, machine)}"
         told = f"a run refuses this: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
         console.print(Text(f"{written.stage} as written {told}", style="red"))
     if advice.chosen and not as_it_is:
@@ -71,7 +71,7 @@ def _print_changes(changes: Way, console: Console) -> None:
 def _print_exam(exam: ExamAdvice, machine: Machine, console: Console) -> None:
     shown = exam.planned
     if not shown.fits(machine):
-        console.print(Text(f"exam as written does not fit: needs {_sizes(shown, machine)}", style="red"))
+        console.print(Text(f"exam as written does not fit: needs {sizes(shown, machine)}", style="red"))
         if exam.in_4_bits and exam.in_4_bits.fits(machine):
             console.print("It fits with this line in section exam:")
             console.print(Text("  quantization: nf4  # models rounded to 4 bits, mpeft as it was trained"))
@@ -79,7 +79,7 @@ def _print_exam(exam: ExamAdvice, machine: Machine, console: Console) -> None:
     _print_needs("exam, one model at a time", shown, machine, console)
     console.print(Text(_sittings(shown, machine), style="dim"))
     way = " (quantization: nf4)" if exam.in_4_bits else ""
-    console.print(Text(f"smallest machine: {_sizes(exam.least, machine)}{way}", style="dim"))
+    console.print(Text(f"smallest machine: {sizes(exam.least, machine)}{way}", style="dim"))
 
 
 def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
@@ -138,10 +138,11 @@ def _smallest(advice: Advice, machine: Machine) -> str:
     if option is None:
         return f"none, a run refuses every way there is: {advice.refusal}"
     told = ", ".join(change.setting for change in option.changes) or "as written"
-    return f"{_sizes(option.planned, machine)} ({told})"
+    return f"{sizes(option.planned, machine)} ({told})"
 
 
-def _sizes(needs: Needs, machine: Machine) -> str:
+def sizes(needs: Needs, machine: Machine) -> str:
+    """What is needed of each GPU and of the host, or of the memory that both share."""
     if machine.is_shared:
         return f"{gib(needs.gpu * machine.gpus + needs.host)} of memory"
     return f"{gib(needs.gpu)} on {'each' if machine.processes > 1 else 'the'} GPU, {gib(needs.host)} on the host"
