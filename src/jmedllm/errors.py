@@ -12,6 +12,24 @@ class InputError(Exception):
     """
 
 
+OPTIONAL = {
+    "bitsandbytes": "bitsandbytes>=0.45",
+    "gguf": "gguf>=0.17",
+    "openai": "openai>=2",
+    "tensorboard": "tensorboard>=2.18",
+    "vllm": "vllm>=0.11",
+}
+"""Packages that only some features need, as pip is told of them."""
+
+
+def not_installed(feature: str, package: str) -> InputError:
+    """Build the error for a package of `OPTIONAL` that a feature needs and that is not there.
+
+    It names the package itself: extras can be installed from a checkout only.
+    """
+    return InputError(f"{feature} needs {package}; install it with: pip install '{OPTIONAL[package]}'")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; on a CPU and on MPS torch says so in the words of a RuntimeError only."""
     told = ("out of memory", "can't allocate memory")

@@ -151,7 +151,7 @@ def test_a_disk_without_room_is_known_before_anything_is_written(
 def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, _ = file_of(tmp_path, TOKENIZERS["digits alone"])
     monkeypatch.setattr("jmedllm.models.gguf.find_spec", lambda _: None)
-    with pytest.raises(InputError, match="convert needs the package gguf; install it with: pip install 'gguf"):
+    with pytest.raises(InputError, match="convert needs gguf; install it with: pip install 'gguf"):
         convert(file, tmp_path / "out")
 
 

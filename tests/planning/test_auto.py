@@ -15,10 +15,10 @@ from jmedllm import processes
 from jmedllm.cli import main
 from jmedllm.errors import InputError
 from jmedllm.planning import auto
-from jmedllm.planning.machine import GIB, Gpu, Machine, this_machine
-from jmedllm.planning.plan import base_of, options_of, stages_of
-from jmedllm.precision import choose_precision
-from jmedllm.recipe import Recipe
+from jmedllm.planning.machine import GIB, Gpu, Machine, gib, this_machine
+from jmedllm.planning.plan import base_of, options_of, plan, stages_of
+from jmedllm.precision import Precision, choose_precision
+from jmedllm.recipe import Recipe, load_recipe
 
 CPU = choose_precision("float32", "cpu")
 BF16 = choose_precision("bfloat16", "cpu")
@@ -153,7 +153,7 @@ def test_where_nothing_fits_it_is_told_before_anything_is_loaded(
 def test_a_run_on_a_cpu_names_the_smallest_machine_of_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    """On a machine without a GPU or bitsandbytes a run named 89.5 GiB of GPU memory; the README's table says 7.7."""
+    """Without bitsandbytes a run named 89.5 GiB of GPU memory; the table of the README says 7.7."""
     wanted = load_recipe(Path(__file__).parents[2] / "recipes" / "jmedllm-v1.yaml")
     laptop = Machine(Gpu("this machine's CPU", 16 * GIB), 1, 1, 16 * GIB, is_shared=True)
     monkeypatch.setattr(auto, "this_machine", lambda device: laptop)

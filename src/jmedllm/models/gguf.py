@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, not_installed
 
 _MAGIC = b"GGUF"
 
@@ -49,7 +49,7 @@ def require_gguf() -> None:
         InputError: the package gguf is missing.
     """
     if find_spec("gguf") is None:
-        raise InputError("convert needs the package gguf; install it with: pip install 'gguf>=0.17'")
+        raise not_installed("convert", "gguf")
 
 
 def read_gguf(path: Path) -> Gguf:

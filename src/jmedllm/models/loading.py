@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.errors import InputError, is_out_of_memory, not_installed
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer
 from jmedllm.models.libraries import be_quiet, go_offline
@@ -218,7 +218,7 @@ def require_4_bits() -> None:
         InputError: bitsandbytes is missing.
     """
     if find_spec("bitsandbytes") is None:
-        raise InputError("quantization nf4 needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+        raise not_installed("quantization nf4", "bitsandbytes")
 
 
 def _nf4() -> Any:

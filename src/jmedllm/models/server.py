@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, TypeVar
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
 from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.labels import from_listed
@@ -210,9 +210,7 @@ def connect(url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s:
     try:
         from openai import OpenAI
     except ImportError:
-        raise InputError(
-            "servers need the openai package; install it with: pip install 'jmedllm[openai]'"
-        ) from None
+        raise not_installed("--server", "openai") from None
     key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
     if key is None:
         raise InputError(f"no key for {url}: set {KEYS[0]} (any text, where the server wants none)")

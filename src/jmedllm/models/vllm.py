@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, not_installed
 from jmedllm.models import Completion, Request, Response, Writing, never
 from jmedllm.models.encoding import Tokenizer, encode, encode_prompts, label_texts, spelled
 from jmedllm.models.labels import from_listed
@@ -150,7 +150,7 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
     except ImportError:
-        raise InputError("--engine vllm needs vLLM; install it with: pip install 'jmedllm[vllm]'") from None
+        raise not_installed("--engine vllm", "vllm") from None
     import torch
 
     engine = LLM(

@@ -124,9 +124,7 @@ def _as_chosen(stage: TrainingStage, choice: Choice) -> Optimization:
     return type(stage.settings).model_validate(choice.settings | beside)
 
 
-def _choose(
-    stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision
-) -> Option:
+def _choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision) -> Option:
     dearer: list[Option] = []
     for option in options_of(stage, base, machine):
         if not _is_possible(option.settings, precision):

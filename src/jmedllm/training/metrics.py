@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from jmedllm.errors import InputError
+from jmedllm.errors import not_installed
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
 from jmedllm.processes import as_first_sees, is_first
 
@@ -175,9 +175,7 @@ def tensorboard(folder: Path, start: int) -> Iterator[Add]:
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
     except ImportError:
-        raise InputError(
-            "tensorboard: true needs tensorboard; install it with: pip install 'jmedllm[tensorboard]'"
-        ) from None
+        raise not_installed("tensorboard: true", "tensorboard") from None
 
     def write(**event: Any) -> None:
         record = BytesIO()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, not_installed
 from jmedllm.settings import Settings
 from jmedllm.training.watching import Watch
 
@@ -88,7 +88,7 @@ def require_possible(settings: Optimization, precision: str) -> None:
         InputError: a library is missing, or the precision does not go with the format of the weights.
     """
     if settings.optimizer == "adamw-8bit" and find_spec("bitsandbytes") is None:
-        raise InputError("optimizer adamw-8bit needs bitsandbytes; install it with: pip install 'jmedllm[gpu]'")
+        raise not_installed("optimizer adamw-8bit", "bitsandbytes")
     if reason := clash(settings.weight_format, precision):
         raise InputError(reason)
 
