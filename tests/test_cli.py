@@ -139,7 +139,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     torn.write_text('{"id": "q0", "response": "c"}\n' + "\n" * 15 + '{"id": "q1", "respo\n', encoding="utf-8")
     both = tmp_path / "both.jsonl"
     both.write_text('{"id": "q0", "problem_id": "q1", "response": "c"}\n', encoding="utf-8")
-    scored = ("score", "--questions", good)
+    scored = ("score", "--questions", good, "--language", "ja")
     served = ("--server", "http://127.0.0.1:1/v1")
     cases: list[tuple[tuple[object, ...], str]] = [
         (exam(tmp_path / "nowhere", good), "nowhere': no such directory"),
@@ -253,6 +253,8 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
         "score",
         "--questions",
         exam,
+        "--language",
+        "ja",
         "--responses",
         responses,
         "--items",
@@ -269,7 +271,9 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
         ("legacy", "gestalt_match", 3, 2),
     ]
     assert [json.loads(line)["chosen"] for line in items.open(encoding="utf-8")] == [["c"], [], []]
-    code, output, errors = cli("score", "--questions", exam, "--responses", tmp_path / "none.jsonl")
+    code, output, errors = cli(
+        "score", "--questions", exam, "--language", "en", "--responses", tmp_path / "none.jsonl"
+    )
     assert (code, output, errors) == (2, "", f"error: {tmp_path}/none.jsonl: no such file\n")
 
     assert cli(*exam_of(tiny_model, tmp_path))[0] == 0

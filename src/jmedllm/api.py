@@ -13,14 +13,8 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import load as load_questions
-from jmedllm.exam.examine import (
-    ExamSettings,
-    chat_template,
-    judgeable,
-    model_settings,
-    require_known,
-    sit_papers,
-)
+from jmedllm.exam.examine import ExamSettings, chat_template, model_settings, require_known, sit_papers
+from jmedllm.exam.judgeable import judgeable
 from jmedllm.exam.prompts.asking import Prompting, prepare
 from jmedllm.exam.question import Question
 from jmedllm.exam.selection import default_selection, select

@@ -10,8 +10,17 @@ import pytest
 from rich.console import Console
 
 from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks.columns import parse_map
 from jmedllm.exam.question import label
-from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
+from jmedllm.exam.recorded import (
+    exam_answered,
+    item_rows,
+    questions_answered,
+    read_responses,
+    score_recorded,
+    score_responses,
+)
+from jmedllm.exam.responses import RESPONSE_FIELDS, Responses, read_recorded
 from jmedllm.report.recorded import print_scored
 
 EXAM = [
@@ -130,3 +139,79 @@ def test_reasons_and_what_the_protocol_counts_are_told(exam: Path, tmp_path: Pat
     told = " ".join(text.getvalue().split())
     assert "too few 1" in told and "Too few: named fewer choices than the question asks for." in told
     assert "no answer: no number 1" in told and "Empty: nothing was written" in told
+
+
+ROWS = [{"id": "1", "response": "b"}, {"id": "2", "response": None}, {"id": "9", "response": "a"}]
+
+
+def test_all_bad_rows_are_named_at_once_and_can_be_skipped(exam: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [*ROWS, ROWS[0]])
+    with pytest.raises(InputError) as error:
+        read_responses([path], ["1", "2", "3"])
+    assert str(error.value).split("\n") == [
+        "3 rows are wrong; mend them, or leave them out with --skip-invalid:",
+        f'{path}:2: field "response": expected a text, found null',
+        f"{path}:3: unknown question '9': known: 1, 2, 3",
+        f"{path}:4: question 1 was answered in {path}:1; remove one",
+    ]
+    given = read_recorded([path], ["1", "2", "3"], skip_invalid=True)
+    assert given == Responses({"1": "b"}, (f"{path}:2", f"{path}:3", f"{path}:4"))
+    scored = score_recorded(exam_answered(None, exam, None, tmp_path), given, ["answer"])
+    assert (scored.skipped, scored.missing, scored.scores[0].n) == (given.skipped, ("2", "3"), 3)
+    text = io.StringIO()
+    print_scored(scored, Console(file=text, width=300))
+    assert "3 rows of responses left out as wrong: " in text.getvalue()
+    bad = write(tmp_path / "bad.jsonl", ROWS[1:])
+    with pytest.raises(InputError, match=r"holds no response; .* every row is wrong, the first one: .*:1: field"):
+        read_recorded([bad], ["1", "2", "3"], skip_invalid=True)
+
+
+RESPONSES = {
+    "our names": ("r.csv", "id,response\n1,b\n", None),
+    "byte order mark and CRLF": ("r.csv", "\ufeffid,response\r\n1,b\r\n", None),
+    "list": ("r.json", '[{"problem_id": "1", "prediction": "b"}]', None),
+    "mapping": ("r.jsonl", '{"qid": 1, "response": "x", "out": {"text": "b"}}', "id=qid,response=out.text"),
+    "mapping over our own name": ("r.tsv", "problem_id\tqid\toutput\n7\t1\tb\n", "id=qid,response=output"),
+}
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_responses_are_read_from_the_files_that_others_write(tmp_path: Path, name: str) -> None:
+    file, content, columns = RESPONSES[name]
+    (tmp_path / file).write_text(content, encoding="utf-8", newline="")
+    assert read_recorded([tmp_path / file], ["1"], parse_map(columns, RESPONSE_FIELDS)).by_id == {"1": "b"}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"id": "1", "response_text": "b"}, '"response_text" is called "response" here', ),
+        ({"id": "1", "generated_text": "b"}, "with --map-responses response=generated_text"),
+        ({"qid": "1", "output": "b"}, "with --map-responses id=qid,response=output"),
+    ],
+)  # fmt: skip
+def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_responses([write(tmp_path / "r.jsonl", [row, row])], ["1"])
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_language_is_needed_only_where_there_are_two(exam: Path, tmp_path: Path) -> None:
+    english = [{"id": "1", "question": "Which?", "choices": ["iron", "zinc"], "answer": ["b"]}]
+    [question] = questions_answered(None, write(tmp_path / "en.jsonl", english), None, tmp_path)
+    assert question.language == "en"
+    assert len(questions_answered(None, exam, None, tmp_path)) == 3
+    both = write(tmp_path / "both.jsonl", [*EXAM, {**english[0], "language": "en"}])
+    with pytest.raises(InputError, match="has questions in ja and en; choose with --language"):
+        questions_answered(None, both, None, tmp_path)
+
+
+def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:
+    rows = [*EXAM, {**EXAM[0], "id": "4", "image": True}, {**EXAM[0], "id": "5", "answer": []}]
+    asked = exam_answered(None, write(tmp_path / "mine.jsonl", rows), None, tmp_path, selection="graded")
+    scored = score_recorded(asked, Responses({"1": "b"}, ()), ["legacy"])
+    counted = {"with a picture": 1, "without a right answer": 1, "that legacy cannot judge": 1}
+    assert scored.as_json()["left_out"] == counted
+    text = io.StringIO()
+    print_scored(scored, Console(file=text, width=300))
+    assert "questions, selection graded: 2 of 5 items. Left out: 1 with a picture; 1 without" in text.getvalue()

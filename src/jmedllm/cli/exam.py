@@ -142,12 +142,19 @@ def _refuse_with_server(**given: object) -> None:
 
 
 def score(
-    responses: Annotated[list[Path], typer.Option(help=".jsonl files of id and response, one or more.")],
+    responses: Annotated[list[Path], typer.Option(help="Files of id and response, one or more.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", hidden=True)] = None,
     benchmark: Annotated[str | None, typer.Option(help="Benchmark that was answered.")] = None,
-    questions: Annotated[Path | None, typer.Option(help="Or your own .jsonl exam that was answered.")] = None,
+    questions: Annotated[Path | None, typer.Option(help="Or your own questions that were answered.")] = None,
     year: Annotated[int | None, typer.Option(help="Only this year of igakuqa.")] = None,
-    language: Annotated[Literal["ja", "en"], typer.Option(help="Language it was answered in.")] = "ja",
+    columns: Map = None,
+    columns_of_responses: Annotated[
+        str | None, typer.Option("--map-responses", help="Columns of the responses: id=qid,response=output.")
+    ] = None,
+    skip_invalid: SkipInvalid = False,
+    language: Annotated[
+        Literal["ja", "en"] | None, typer.Option(help="Language it was answered in [the only one; else ja].")
+    ] = None,
     track: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
     selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "all",
     strict_letters: Annotated[
@@ -160,16 +167,25 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score recorded answers without any model."""
-    from jmedllm.exam.recorded import item_rows, questions_answered, read_responses, score_responses
+    from jmedllm.exam.benchmarks.columns import parse_map
+    from jmedllm.exam.benchmarks.own import Reading
+    from jmedllm.exam.recorded import exam_answered, item_rows, score_recorded
+    from jmedllm.exam.responses import RESPONSE_FIELDS, read_recorded
     from jmedllm.files import to_json, write_jsonl
     from jmedllm.report.recorded import print_scored
 
     answered = [*responses, *(more or ())]
     if items is not None and items.resolve() in {path.resolve() for path in [*answered, questions] if path}:
         raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
-    asked = questions_answered(benchmark, questions, language, data, year=year, selection=selection)
-    given = read_responses(answered, [question.id for question in asked])
-    scored = score_responses(asked, given, split(track), strict_letters=strict_letters)
+    reading = Reading(tuple(question_map(columns).items()), skip_invalid and questions is not None)
+    asked = exam_answered(benchmark, questions, language, data, year=year, selection=selection, reading=reading)
+    given = read_recorded(
+        answered,
+        [question.id for question in asked.questions],
+        parse_map(columns_of_responses, RESPONSE_FIELDS),
+        skip_invalid=skip_invalid,
+    )
+    scored = score_recorded(asked, given, split(track), strict_letters=strict_letters)
     if items is not None:
         write_jsonl(items, item_rows(scored))
     if as_json:

@@ -1,6 +1,6 @@
 """An exam: benchmarks in languages, sat by one model directory."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,10 @@ from jmedllm.exam.begun import date_begun
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
 from jmedllm.exam.benchmarks.columns import require_fields
 from jmedllm.exam.benchmarks.tables import is_table, kinds
-from jmedllm.exam.gold import has_answer
+from jmedllm.exam.judgeable import judgeable
 from jmedllm.exam.prompts.asking import Asking, Prompting, prepare
-from jmedllm.exam.question import LANGUAGES, Language, Question
-from jmedllm.exam.selection import NO_ANSWER, SELECTIONS, WRONG, Selected, default_selection, keep, select_counted
+from jmedllm.exam.question import LANGUAGES, Language
+from jmedllm.exam.selection import SELECTIONS, WRONG, default_selection, select_counted
 from jmedllm.exam.sharding import join_shares, remove_empty_shares, shares, sit_shares
 from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
@@ -164,17 +164,6 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
         exam.notes if exam else (),
         reading,
     )
-
-
-def judgeable(questions: Iterable[Question], tracks: Sequence[str]) -> Selected:
-    """The questions that at least one of the tracks can judge, and how many others there are."""
-
-    def unjudged(question: Question) -> str | None:
-        if any(TRACKS[track].applies(question) for track in tracks):
-            return None
-        return f"that {', '.join(tracks)} cannot judge" if has_answer(question) else NO_ANSWER
-
-    return keep(questions, unjudged)
 
 
 def model_settings(

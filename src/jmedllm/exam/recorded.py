@@ -1,26 +1,35 @@
 """Answers that somebody else recorded, scored without any model."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.benchmarks import load
-from jmedllm.exam.benchmarks.reading import Line, lines
+from jmedllm.exam.benchmarks import BENCHMARKS, load, own
+from jmedllm.exam.benchmarks.tables import is_table, kinds
+from jmedllm.exam.judgeable import judgeable
 from jmedllm.exam.order import show
 from jmedllm.exam.prompts.template import AnswerForm
-from jmedllm.exam.question import Language, Question, label
-from jmedllm.exam.selection import select
+from jmedllm.exam.question import LANGUAGES, Language, Question, label
+from jmedllm.exam.responses import Responses, read_responses
+from jmedllm.exam.selection import WRONG, select_counted
 from jmedllm.exam.statistics import Score
 from jmedllm.exam.tracks import TRACKS, Given, ReadVerdict, legacy
 from jmedllm.exam.tracks.answer import AnswerVerdict, judge_letters
 from jmedllm.exam.tracks.official import Board, award, boards, exam_of, exam_of_year
 
-_LETTERS = re.compile(r"\s*[a-zA-Z](\s*,\s*[a-zA-Z])*\s*")
+__all__ = [
+    "exam_answered",
+    "item_rows",
+    "questions_answered",
+    "read_responses",
+    "score_recorded",
+    "score_responses",
+]
 
-ID_KEYS, RESPONSE_KEYS = ("id", "problem_id"), ("response", "prediction")
+_LETTERS = re.compile(r"\s*[a-zA-Z](\s*,\s*[a-zA-Z])*\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,10 @@ class Scored:
     Attributes:
         verdicts: by track and question id.
         missing: ids of questions without a response; they count as no answer.
+        skipped: places of rows that were left out as wrong.
+        selection: name of the step that chose the questions.
+        left_out: how many items were left out, by reason.
+        notes: what else there is to say of how the questions were read.
     """
 
     questions: tuple[Question, ...]
@@ -37,72 +50,111 @@ class Scored:
     official: tuple[Board, ...]
     verdicts: Mapping[str, Mapping[str, ReadVerdict]]
     missing: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    selection: str = "all"
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: the scores, and the board of each year."""
+        """Plain values: the scores, the board of each year, and what is not in them."""
         return {
             "scores": [asdict(score) for score in self.scores],
             "official": [asdict(board) for board in self.official],
             "missing": list(self.missing),
+            "skipped": list(self.skipped),
+            "selection": self.selection,
+            "left_out": self.left_out,
+            "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What responses are about.
+
+    Attributes:
+        selection: name of the step that chose the questions.
+        left_out: how many items it left out, by reason.
+        notes: what else there is to say of how the questions were read.
+    """
+
+    questions: tuple[Question, ...]
+    selection: str
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def exam_answered(
+    benchmark: str | None,
+    file: Path | None,
+    language: Language | None,
+    data: Path,
+    *,
+    year: int | None = None,
+    selection: str = "all",
+    reading: own.Reading = own.PLAIN,
+) -> Answered:
+    """The questions of a benchmark, or of a user's own file, that responses are about.
+
+    Args:
+        benchmark: a registered one; or None.
+        file: the user's own questions; or None.
+        language: None for the only one there is; of a benchmark that has both, Japanese.
+        data: data directory.
+        year: of IgakuQA.
+        selection: which items.
+        reading: how the user's own file is read.
+
+    Raises:
+        InputError: not exactly one of benchmark and file is given, they cannot be read, or a file has both
+            languages and none is chosen.
+    """
+    if (benchmark is None) == (file is None):
+        raise InputError("give either --benchmark or --questions")
+    if year is not None and benchmark != "igakuqa":
+        raise InputError("--year goes with --benchmark igakuqa only; leave it out")
+    left_out: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    if file is not None:
+        if not is_table(str(file)):
+            raise InputError(f"--questions {file}: questions of your own are read from {kinds()}")
+        exam = own.read_exam(file, reading)
+        if language is None and len(exam.languages) > 1:
+            raise InputError(f"{file}: has questions in {' and '.join(exam.languages)}; choose with --language")
+        language, notes = language or next(iter(exam.languages), "ja"), exam.notes
+        left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
+    elif reading != own.PLAIN:
+        raise InputError("--map goes with --questions, a file of your own; leave it out")
+    elif language is None and benchmark is not None and benchmark in BENCHMARKS:
+        language, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
+        notes = (f"{benchmark} in {language}; choose another language with --language.",) if others else ()
+    selected = select_counted(load(benchmark or str(file), language or "ja", data, reading=reading), selection)
+    questions = selected.questions
+    if year is not None:
+        questions = tuple(question for question in questions if exam_of(question) == exam_of_year(year))
+    return Answered(questions, selection, selected.left_out | left_out, notes)
 
 
 def questions_answered(
     benchmark: str | None,
     file: Path | None,
-    language: Language,
+    language: Language | None,
     data: Path,
     *,
     year: int | None = None,
     selection: str = "all",
 ) -> list[Question]:
-    """The questions of a benchmark, or of a user's own exam, that responses are about.
-
-    Raises:
-        InputError: not exactly one of benchmark and file is given, or they cannot be read.
-    """
-    if (benchmark is None) == (file is None):
-        raise InputError("give either --benchmark or --questions")
-    if file is not None and file.suffix != ".jsonl":
-        raise InputError(f"--questions {file}: an exam of your own is a .jsonl file")
-    if year is not None and benchmark != "igakuqa":
-        raise InputError("--year goes with --benchmark igakuqa only; leave it out")
-    questions = select(load(benchmark or str(file), language, data), selection)
-    if year is not None:
-        questions = [question for question in questions if exam_of(question) == exam_of_year(year)]
-    return questions
+    """The questions of `exam_answered`."""
+    return list(exam_answered(benchmark, file, language, data, year=year, selection=selection).questions)
 
 
-def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str]:
-    """Responses by question id, from JSONL files in any order.
-
-    Raises:
-        InputError: a line is broken, or its id is unknown or was given before (names the line); or there is none.
-    """
-    ids = set(known)
-    responses: dict[str, str] = {}
-    places: dict[str, str] = {}
-    for path in files:
-        for line in lines(path):
-            name = line.text(_key(line, ID_KEYS))
-            if name not in ids:
-                raise InputError(f"{path}:{line.number}: {unknown('question', name, ids)}")
-            if name in places:
-                raise InputError(
-                    f"{path}:{line.number}: question {name} was answered in {places[name]}; remove one"
-                )
-            places[name] = f"{path}:{line.number}"
-            responses[name] = line.text(_key(line, RESPONSE_KEYS), may_be_empty=True)
-    if not responses:
-        raise InputError(f"{', '.join(map(str, files))}: holds no response; check that it is the right file")
-    return responses
-
-
-def _key(line: Line, names: Sequence[str]) -> str:
-    there = [name for name in names if name in line.record]
-    if len(there) > 1:
-        raise InputError(f"{line.path}:{line.number}: has both {there[0]} and {there[1]}; remove one")
-    return there[0] if there else names[0]
+def score_recorded(
+    asked: Answered, given: Responses, tracks: Sequence[str], *, strict_letters: bool = False
+) -> Scored:
+    """Score recorded responses and account for every item, see `score_responses`."""
+    scored = score_responses(asked.questions, given.by_id, tracks, strict_letters=strict_letters)
+    left_out = asked.left_out | judgeable(asked.questions, tracks).left_out
+    return replace(scored, skipped=given.skipped, selection=asked.selection, left_out=left_out, notes=asked.notes)
 
 
 def score_responses(

@@ -8,9 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from jmedllm.exam.recorded import Scored
+from jmedllm.exam.selection import account
 from jmedllm.report.details import board_detail, meanings, print_detail, told_ways
 
 MISSING_SHOWN = 10
+
+
+def _unjudged(scored: Scored) -> int:
+    """How many of the questions no track has judged."""
+    return len({q.id for q in scored.questions} - {name for each in scored.verdicts.values() for name in each})
 
 
 def print_scored(scored: Scored, console: Console) -> None:
@@ -34,6 +40,16 @@ def print_scored(scored: Scored, console: Console) -> None:
         ways = dict(Counter(verdict.how for verdict in verdicts.values()).most_common())
         told = f"Track {name}, how answers were read: {told_ways(ways)}. {meanings(ways)}"
         console.print(Text(told.rstrip(), style="dim"))
+    if scored.left_out:
+        told = account("questions", scored.selection, len(scored.questions) - _unjudged(scored), scored.left_out)
+        console.print(Text(told, style="dim"))
+    for note in scored.notes:
+        console.print(Text(note, style="dim"))
+    if scored.skipped:
+        shown = ", ".join(scored.skipped[:MISSING_SHOWN])
+        more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
+        rows = f"{len(scored.skipped):,} rows of responses left out as wrong: {shown}{more}."
+        console.print(Text(rows, style="yellow"))
     if scored.missing:
         shown = ", ".join(scored.missing[:MISSING_SHOWN])
         more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""

@@ -215,9 +215,9 @@ def test_any_of_several_answers_is_right(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
-        ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; say which: --map answer_form=in"),
+        ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; say which: --map "),
         ((0, 1, 2, 3, 0), "t.jsonl: answers are indices from 1 in "),
-        (("a", "d"), 't.jsonl:2: field "answer": expected letters from a to c, one for each of 3 choices, found "d"'),
+        (("a", "d"), 't.jsonl:2: field "answer": expected letters from a to c, one for each of 3 choices'),
         ((0, 2, 7), 't.jsonl:3: field "answer": expected a number from 0 to 2, since the file\'s answers are'),
     ],
     ids=["from 0 or 1", "from 0 and 1", "no such letter", "no such index"],

@@ -26,7 +26,7 @@ from jmedllm.exam.benchmarks.columns import (
 from jmedllm.exam.benchmarks.drafts import FIELDS, Draft, Layout, draft
 from jmedllm.exam.benchmarks.golds import FORM_WORDS, FORMS, Form, Golds, decide, readings
 from jmedllm.exam.benchmarks.reading import Line
-from jmedllm.exam.benchmarks.tables import Row, records
+from jmedllm.exam.benchmarks.tables import JSON_KINDS, Row, records
 from jmedllm.exam.question import LANGUAGES, Language, Question, label, language_of
 
 ANSWER_FORM = "answer_form"
@@ -35,7 +35,6 @@ MAP_FIELDS = (*FIELDS, ANSWER_FORM)
 
 SKIP = "mend them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
 
-_JSON = (".jsonl", ".ndjson", ".json")
 _NEEDED = ("question", "choices", "answer")
 _MOSTLY = 0.9
 """Where so many questions of a file are Japanese, one without kana or kanji is taken for Japanese, too."""
@@ -191,7 +190,7 @@ def _layout(path: Path, rows: Sequence[Row], mapping: Mapping[str, str]) -> tupl
     """
     lines = [row for row in rows if isinstance(row, Line)]
     columns = list(dict.fromkeys(key for line in lines for key in line.record))
-    strict = not mapping and path.suffix.lower() in _JSON
+    strict = not mapping and path.suffix.lower() in JSON_KINDS
     sources: dict[str, Source] = {}
     for field in FIELDS:
         if lines and field in mapping:

@@ -12,6 +12,8 @@ from jmedllm.exam.benchmarks.reading import Line
 from jmedllm.files import read_bytes, try_jsonl
 from jmedllm.parsing import decode_utf8, parse_json
 
+JSON_KINDS = (".jsonl", ".ndjson", ".json")
+
 Row = Line | InputError
 """A record, or what is wrong with the row that should hold it."""
 
