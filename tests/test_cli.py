@@ -287,3 +287,29 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
     code, output, _ = cli("export", "lm-eval", "--benchmark", exam, "--output", tmp_path / "tasks")
     assert code == 0 and "jmedllm_mine_ja: 3 items" in output
     assert (tmp_path / "tasks" / "jmedllm_mine_en.yaml").is_file()
+
+
+def test_what_is_left_out_is_said_on_the_terminal_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    table = (
+        "qid,stem,A,B,key,pic\n1,Which?,a. iron,b. zinc,B,\n2,Which?,a. iron,b. zinc,A,yes\n3,Which?,a. x,,A,\n"
+    )
+    (tmp_path / "ward.csv").write_text(table, encoding="utf-8")
+    columns = ("--map", "id=qid,question=stem,choices=A:B,answer=key,image=pic", "--skip-invalid")
+    call = ("exam", "--model", tiny_model, "--benchmark", tmp_path / "ward.csv", "--output", tmp_path / "out")
+    call = (*call, *columns, "--track", "likelihood", "--device", "cpu", "--precision", "float32")
+    code, output, errors = cli(*call, "--json")
+    account = (
+        "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong "
+        "(--skip-invalid)."
+    )
+    read = "ward.csv: labels in front of the choices taken off in 2 of 2 questions"
+    assert code == 0 and account in errors and read in errors
+    [paper] = json.loads(output)["papers"]
+    assert (paper["selected"], paper["asked"]) == (1, 1) and list(paper["left_out"].values()) == [1, 1]
+    summary = json.loads((tmp_path / "out" / "ward.en.json").read_text(encoding="utf-8"))
+    assert summary["left_out"] == paper["left_out"] and summary["notes"] == paper["notes"]
+    assert summary["settings"]["map"]["choices"] == "A:B" and summary["settings"]["skip_invalid"] is True
+    page = tmp_path / "page.html"
+    code, output, _ = cli("report", tmp_path / "out", "--questions", tmp_path / "ward.csv", "--html", page)
+    assert code == 0 and account in " ".join(output.split())
+    assert account in page.read_text(encoding="utf-8") and read in page.read_text(encoding="utf-8")

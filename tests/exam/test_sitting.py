@@ -176,7 +176,7 @@ def test_the_version_that_answered_stays(
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     first = sit(tiny_model, exam, tmp_path / "out", limit=3)
-    monkeypatch.setattr("jmedllm.exam.sitting.__version__", "99")
+    monkeypatch.setattr("jmedllm.exam.begun.__version__", "99")
     assert sit(tiny_model, exam, tmp_path / "out", limit=2)[0].trace["jmedllm"] == first[0].trace["jmedllm"]
 
 
