@@ -45,6 +45,24 @@ def test_exam_prints_scores_as_json(cli: Cli, tiny_model: Path, tmp_path: Path) 
     assert (ja["floor"], ja["ceiling"]) == (0.25, 1.0)
 
 
+def test_a_chat_template_that_is_not_used_is_said_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    chatty = Path(shutil.copytree(tiny_model, tmp_path / "chatty"))
+    template = "{% for message in messages %}[{{ message.content }}]{% endfor %}"
+    (chatty / "chat_template.jinja").write_text(template, encoding="utf-8")
+    told = "chatty has a chat template and is asked without it; --chat asks it as its users do"
+    code, output, errors = cli(*exam_of(chatty, tmp_path, "--limit", 1))
+    assert code == 0 and errors.count(told) == 1
+    assert " ".join(output.split()).count(told) == 1  # in the report, for both papers once
+    summary = json.loads((tmp_path / "out" / "exam.ja.json").read_text(encoding="utf-8"))
+    assert told in summary["notes"]
+    shutil.rmtree(tmp_path / "out")
+    code, output, errors = cli(*exam_of(chatty, tmp_path, "--limit", 1, "--chat"))
+    assert code == 0 and "chat template" not in output + errors
+    shutil.rmtree(tmp_path / "out")
+    code, output, errors = cli(*exam_of(tiny_model, tmp_path, "--limit", 1))
+    assert code == 0 and "chat template" not in output + errors
+
+
 def test_exam_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     code, first, _ = cli(*exam_of(tiny_model, tmp_path, "--limit", 3, "--track", "legacy"))
     assert code == 0 and "exam ja" in first and "gestalt_match" in first

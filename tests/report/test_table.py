@@ -10,6 +10,7 @@ from jmedllm.exam.sitting import Sitting
 from jmedllm.exam.statistics import Score, wilson
 from jmedllm.report import build_rows, markdown, print_table
 from jmedllm.report.published import published_scores
+from jmedllm.report.table import notes
 
 
 def score(benchmark, language, track, metric, n, correct, floor, ceiling) -> Score:
@@ -124,6 +125,20 @@ def test_contaminated_scores_are_marked():
     assert "79.3*      published" in console.file.getvalue()
     assert "* contaminated: the model was trained" in console.file.getvalue()
     assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(sat)
+
+
+def test_published_rows_stand_only_beside_scores_of_the_same_measure():
+    """A score by another track or metric next to 52.5 would be compared with it, and cannot be."""
+    likelihood = sitting("m", score("igakuqa", "ja", "likelihood", "accuracy", 1450, 400, 0.2, 1.0))
+    exact = sitting("m", score("medqa", "en", "legacy", "exact_match", 1273, 100, 0.0, 1.0))
+    legacy = sitting("m", score("igakuqa", "en", "legacy", "gestalt_match", 1450, 400, 0.16, 0.93))
+    assert not any(row.published for row in build_rows([likelihood, exact]))
+    for text in (markdown([likelihood, exact]), "".join(notes([exact], build_rows([exact])))):
+        assert "ublished" not in text
+    rows = build_rows([likelihood, exact, legacy])
+    assert {(row.benchmark, row.language, row.measure) for row in rows if row.published} == {
+        ("igakuqa", "en", "legacy gestalt_match")
+    }
 
 
 def test_what_was_asked_otherwise_than_published_is_said():

@@ -71,7 +71,7 @@ def exam(
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Let a model sit benchmarks, one record per item."""
-    from jmedllm.exam.examine import ExamSettings, examine, examine_served, papers, require_known
+    from jmedllm.exam.examine import ExamSettings, examine, examine_served, papers, require_known, unused_template
     from jmedllm.exam.prompts.asking import Prompting
     from jmedllm.models.folder import resolve
     from jmedllm.precision import choose_precision
@@ -113,6 +113,8 @@ def exam(
     else:
         folder = resolve(model, revision=revision, download=download)
         chosen = choose_precision(precision, device)
+        if unused := unused_template(sat, folder, label):
+            typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
         sittings = examine(

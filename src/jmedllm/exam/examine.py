@@ -26,6 +26,7 @@ from jmedllm.models.folder import (
     Quantization,
     adapter_fingerprint,
     fingerprint,
+    has_chat_template,
     quantization_of,
     require_adapter,
     require_model,
@@ -213,6 +214,13 @@ def chat_template(papers: Sequence[Paper], folder: Path, output: Path) -> ChatTe
     return template
 
 
+def unused_template(papers: Sequence[Paper], folder: Path, name: str) -> str | None:
+    """What must be said of a model with a chat template that is asked without it; None where nothing must."""
+    if papers[0].asking.chat or not has_chat_template(folder):
+        return None
+    return f"{name} has a chat template and is asked without it; --chat asks it as its users do"
+
+
 def examine(
     folder: Path,
     papers: Sequence[Paper],
@@ -239,6 +247,8 @@ def examine(
     settings = model_settings(
         folder, precision, name=name, adapter=adapter, ignore_adapter=ignore_adapter, quantization=held
     )
+    if note := unused_template(papers, folder, name):
+        papers = [replace(paper, notes=(*paper.notes, note)) for paper in papers]
     if engine != "transformers":
         settings["engine"] = engine  # its rounding is another
     model: Model | None = None

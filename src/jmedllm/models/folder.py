@@ -38,6 +38,15 @@ _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
 """What peft writes, and what transformers applies by itself to a model that lies in the same directory."""
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer files of a model directory hold a chat template."""
+    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    config = folder / "tokenizer_config.json"
+    values = read_json(config) if config.is_file() else {}
+    return isinstance(values, dict) and bool(values.get("chat_template"))
+
+
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
     """Directory of a model given as a directory or as an id in the Hugging Face cache.
 

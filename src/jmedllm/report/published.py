@@ -34,7 +34,10 @@ class PublishedScore:
 
 
 def published_scores(benchmark: str, language: Language) -> list[PublishedScore]:
-    """All published scores on one benchmark in one language, best first; none for most benchmarks."""
+    """All published scores on one benchmark in one language, best first; none for most benchmarks.
+
+    They may stand only beside scores by `TRACK` and `METRIC`.
+    """
     content = _content()
     bounds = {(s["benchmark"], s["language"]): (s["floor"], s["ceiling"]) for s in content["sets"]}
     floor, ceiling = bounds.get((benchmark, language), (None, None))

@@ -64,13 +64,14 @@ class Row:
 
 
 def build_rows(sittings: Sequence[Sitting]) -> list[Row]:
-    """Rows for our sittings, and for all that is published on the same benchmarks.
+    """Rows for our sittings, and for what is published on the same benchmarks by the same track and metric.
 
     Rows that may be compared stand together, ours in the order given and then the published ones, best first.
     """
     ours = [_our_row(sitting.model, score) for sitting in sittings for score in sitting.scores]
     sets = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
-    published = [_published_row(score) for sat in sets for score in published_scores(*sat)]
+    beside = dict.fromkeys((row.benchmark, row.language) for row in ours if row.measure == f"{TRACK} {METRIC}")
+    published = [_published_row(score) for sat in beside for score in published_scores(*sat)]
     rows = [*ours, *published]
     measures = list(dict.fromkeys((row.track, row.metric) for row in rows))
     return sorted(
@@ -234,7 +235,8 @@ def _asked_otherwise(sittings: Sequence[Sitting]) -> list[str]:
     differing: dict[str, list[str]] = {}
     for sitting in sittings:
         benchmark, language = sitting.settings["benchmark"], sitting.settings["language"]
-        if published_scores(benchmark, language) and (ways := _ways(sitting)):
+        measured = any((score.track, score.metric) == (TRACK, METRIC) for score in sitting.scores)
+        if measured and published_scores(benchmark, language) and (ways := _ways(sitting)):
             differing.setdefault(", ".join(ways), []).append(f"{sitting.model} {benchmark} {language}")
     return [
         f"Asked otherwise than the published rows: {'; '.join(names)} ({ways})."
