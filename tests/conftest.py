@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def build_tiny(
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen2 model directory; do not write to it."""
     return build_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Callable[[str], Path]:
+    """Gives the directory of a tiny model by the name of its class in transformers; do not write to it."""
+    from tiny_classes import build_class
+
+    root = tmp_path_factory.mktemp("classes")
+
+    def found(name: str) -> Path:
+        folder = root / name
+        return folder if folder.is_dir() else build_class(name, tiny_model, folder)
+
+    return found
 
 
 @pytest.fixture(scope="session")

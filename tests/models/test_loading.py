@@ -24,7 +24,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "network": lambda folder: load_network(folder, "auto", CPU),
     "structure": load_structure,
     "4 bits": lambda folder: load_network(folder, "auto", CPU, quantization="nf4"),
-    "from disk": lambda folder: load_from_disk(folder, torch.float32, CPU),
+    "from disk": lambda folder: load_from_disk(folder, torch.float32, CPU, folder.parent),
 }
 
 

@@ -24,15 +24,20 @@ def run(
     until: Annotated[Stage, typer.Option(help="Last stage to carry out.")] = "report",
     control: Control = None,
     seed: Seed = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check the recipe; load nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the recipe, and the base's files; load no weights.")
+    ] = False,
     show_example: ShowExample = False,
 ) -> None:
     """Carry out a recipe: corpus, mfpt, mpeft, merge, exam, report."""
     if check:
         from jmedllm.recipe import load_recipe
         from jmedllm.stages import STEPS
+        from jmedllm.stages.models import check_base
 
         checked = load_recipe(recipe, control=control, seed=seed)
+        if not check_base(checked):
+            typer.echo(f"{recipe}: base {checked.base.path} is not on this machine and was not checked", err=True)
         wanted = [step.stage for step in STEPS if step.wanted(checked)]
         typer.echo(f"{recipe}: valid; stages {', '.join(wanted)}")
         return

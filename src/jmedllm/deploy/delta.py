@@ -1,8 +1,8 @@
 """What an adapter does to each weight of its base, read from the adapter's files without loading the base."""
 
-from collections.abc import Mapping
+import re
+from collections import Counter
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -11,78 +11,149 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.models.loading import loading
+from jmedllm.training.adapter import adapted_layers
 
-_PREFIX = "base_model.model."
-_PARTS = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
-_UNKNOWN = ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication", "lora_bias", "use_qalora")
+_UNKNOWN = ("modules_to_save", "layer_replication", "lora_bias", "use_qalora", "trainable_token_indices")
 """Settings of peft that change what is added, which is not done here."""
 _CHANGED_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 """Initialisations by which peft changes the base itself."""
 
 
+_LEAST_SHARE = 0.01
+"""Of all weights: what is less is not told as left frozen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """The update of one weight [out, in].
+    """The update of one weight [out, in], or of the weights of all experts of a layer [experts, out, in].
 
     Attributes:
-        a: [r, in].
-        b: [out, r].
+        a: [..., r, in].
+        b: [..., out, r].
         scale: of the product B A.
         magnitude: [out], the length of each row of the sum, for DoRA; else None.
-        transposed: the base stores the weight as [in, out].
+        transposed: the network keeps the weight as [..., in, out].
     """
 
     a: torch.Tensor
     b: torch.Tensor
     scale: float
-    magnitude: torch.Tensor | None
-    transposed: bool
+    magnitude: torch.Tensor | None = None
+    transposed: bool = False
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Of the weight as the base stores it."""
-        rows, columns = len(self.b), self.a.shape[1]
-        return (columns, rows) if self.transposed else (rows, columns)
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight as the network keeps it."""
+        rows, columns = self.b.shape[-2], self.a.shape[-1]
+        return (*self.a.shape[:-2], *((columns, rows) if self.transposed else (rows, columns)))
 
     def add_to(self, weight: torch.Tensor) -> torch.Tensor:
-        """Weight plus update in float32: W + s B A, and for DoRA its rows scaled to their magnitude."""
-        product = (self.b.to(weight.device) @ self.a.to(weight.device)) * self.scale
-        total = (weight.T if self.transposed else weight) + product
+        """Weight plus update, summed in float32 and rounded once: W + s B A, and for DoRA its rows scaled to their
+        magnitude. Of experts one is summed at a time.
+        """
+        if weight.dim() == 2:
+            return self._sum(weight, self.a, self.b).to(weight.dtype)
+        for expert, a, b in zip(whole := weight.clone(), self.a, self.b, strict=True):
+            expert.copy_(self._sum(expert, a, b))
+        return whole
+
+    def _sum(self, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        product = (b.to(weight.device).float() @ a.to(weight.device).float()) * self.scale
+        total = (weight.T if self.transposed else weight).float() + product
         if self.magnitude is not None:
             total *= (self.magnitude.to(total.device) / torch.linalg.norm(total, dim=1))[:, None]
         return total.T if self.transposed else total
 
 
-def read_deltas(adapter: Path) -> dict[str, Delta]:
-    """The update of each layer that a LoRA, rsLoRA or DoRA adapter adapts, by the layer's name.
+def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
+    """The update of each parameter that a LoRA, rsLoRA or DoRA adapter adapts, by the parameter's name.
+
+    Args:
+        adapter: PEFT directory.
+        network: structure of the base, from `load_structure`; the adapter is put on it.
 
     Raises:
-        InputError: the adapter is of another kind, or its files are broken.
+        InputError: the adapter is of another kind, its files are broken, or it does not fit the network.
     """
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    config = read_json(adapter / "adapter_config.json")
-    _require_known(adapter, config)
-    with loading(f"adapter {adapter}"):
+    _require_known(adapter, read_json(adapter / "adapter_config.json"))
+    with loading(f"adapter {adapter} on its base"):
+        config = PeftConfig.from_pretrained(str(adapter))
+        config.base_model_name_or_path = None  # else peft warns that this base lies elsewhere
+        adapted: Any = get_peft_model(network, config, autocast_adapter_dtype=False)
         tensors = load_file(adapter / "adapter_model.safetensors")
-    layers: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        part = next((part for part in _PARTS if name.endswith(f".{part}")), None)
-        if part is None or not name.startswith(_PREFIX):
-            raise InputError(f"adapter {adapter}: {name} is nothing a merge knows; sit it with exam --adapter")
-        layer = name.removeprefix(_PREFIX).removesuffix(f".{part}")
-        layers.setdefault(layer, {})[part] = tensor.float()
-    rank, alpha = config["r"], config["lora_alpha"]
-    scale = alpha / sqrt(rank) if config.get("use_rslora") else alpha / rank
-    transposed = bool(config.get("fan_in_fan_out"))
-    return {layer: _delta(adapter, layer, parts, scale, transposed) for layer, parts in layers.items()}
+    for name, wanted in get_peft_model_state_dict(adapted).items():
+        if name in tensors and tensors[name].shape != wanted.shape:
+            raise InputError(
+                f"adapter {adapter}: {name} is {list(tensors[name].shape)}, but on this base it would be "
+                f"{list(wanted.shape)}; give the base it was trained on"
+            )
+    for layer in adapted_layers(adapted).values():
+        for part in layer.adapter_layer_names:
+            getattr(layer, part).to_empty(device="cpu")
+    with loading(f"adapter {adapter} on its base"):
+        found: Any = set_peft_model_state_dict(adapted, {name: tensor.float() for name, tensor in tensors.items()})
+    if found.unexpected_keys:
+        raise InputError(
+            f"adapter {adapter}: {found.unexpected_keys[0]} is for a layer that this base does not have or that "
+            "the adapter's config does not name; give the base it was trained on"
+        )
+    if missing := [name for name in found.missing_keys if ".lora_" in name]:
+        raise InputError(f"adapter {adapter}: {missing[0]} is missing, though its config names it; copy it again")
+    return deltas_on(adapted)
 
 
-def _delta(adapter: Path, layer: str, parts: Mapping[str, torch.Tensor], scale: float, transposed: bool) -> Delta:
-    for part in _PARTS[:2]:
-        if part not in parts:
-            raise InputError(f"adapter {adapter}: {layer} has no {part}; save the adapter again")
-    return Delta(parts[_PARTS[0]], parts[_PARTS[1]], scale, parts.get(_PARTS[2]), transposed)
+def deltas_on(adapted: Any) -> dict[str, Delta]:
+    """The updates that a network has adapters for, by the parameter's name; the weights of either may be missing.
+
+    Raises:
+        InputError: something else than a linear layer or the experts of a layer is adapted.
+    """
+    found: dict[str, Delta] = {}
+    for name, layer in adapted_layers(adapted.get_base_model()).items():
+        if not layer.lora_A or any(each.weight.dim() != 2 for each in layer.lora_A.values()):
+            raise InputError(f"adapter target {name}: only linear layers and experts can be merged; leave it out")
+        # Where several parameters of a module are adapted, peft wraps one layer into another.
+        parts = [name.replace(".base_layer", ""), getattr(layer, "parameter_name", "weight")]
+        found |= {".".join(parts): _delta(layer, adapter) for adapter in layer.lora_A}
+    return found
+
+
+def left_frozen(adapted: Any) -> dict[str, float]:
+    """Share of all weights in the matrices that an adapter left as they are, embeddings and head apart.
+
+    Returns:
+        By name, with * for the number of a layer, of towers beside the decoder as one; the largest first, only
+        those with 1 % or more.
+    """
+    base = adapted.get_base_model()
+    changed, head = deltas_on(adapted), base.get_output_embeddings()
+    decoder = {id(parameter) for parameter in base.get_decoder().parameters()}
+    sizes = Counter[str]()
+    for name, module in base.named_modules():
+        is_known = module is head or isinstance(module, torch.nn.Embedding) or ".lora_" in name
+        for kind, parameter in [] if is_known else module.named_parameters(recurse=False):
+            whole = f"{name}.{kind}".replace(".base_layer", "")
+            if parameter.dim() > 1 and whole not in changed:
+                pattern = re.sub(r"\.\d+\.", ".*.", whole.removesuffix(".weight"))
+                beside = ".".join(whole.split(".")[:2])
+                sizes[pattern if id(parameter) in decoder else beside] += parameter.numel()
+    total = sum(each.numel() for name, each in base.named_parameters() if ".lora_" not in name)
+    return {name: size / total for name, size in sizes.most_common() if size >= _LEAST_SHARE * total}
+
+
+def _delta(layer: Any, adapter: str) -> Delta:
+    a, b = layer.lora_A[adapter].weight.detach(), layer.lora_B[adapter].weight.detach()
+    scale: float = layer.scaling[adapter]
+    if hasattr(layer, "parameter_name") and layer.get_param().dim() == 3:
+        # All experts in two matrices: [experts * r, in], and [out, r * experts] with the experts side by side.
+        a, b = a.unflatten(0, (layer.num_experts, -1)), b.unflatten(1, (-1, layer.num_experts)).permute(2, 0, 1)
+        return Delta(a, b, scale, transposed=getattr(layer.get_base_layer(), "is_transposed", False))
+    lengths = layer.lora_magnitude_vector
+    magnitude = lengths[adapter].weight.detach().float() if adapter in lengths else None
+    return Delta(a, b, scale, magnitude, transposed=bool(layer.fan_in_fan_out))
 
 
 def _require_known(adapter: Path, config: dict[str, Any]) -> None:

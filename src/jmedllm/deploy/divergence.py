@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -67,8 +68,9 @@ def read_texts(path: Path) -> list[str]:
 def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], precision: Precision) -> Divergence:
     """Hold a merged model against base and adapter as they were trained, both computing in `precision`.
 
-    One is in memory at a time; the merged one stays on the disk and is read layer by layer. It is loaded from its
-    own directory alone, the other from base and adapter by peft, so that neither hides what the other does.
+    One is in memory at a time; after a 4-bit base the merged one, four times as large, stays on the disk and is
+    read layer by layer. It is loaded from its own directory alone, the other from base and adapter by peft, so
+    that neither hides what the other does.
 
     Raises:
         InputError: the texts hold nothing to compare on, a model cannot be loaded, or adapter files lie beside the
@@ -79,15 +81,20 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     sequences = _cut(encode(tokenizer, texts))
     if not sequences:
         raise InputError("merge: the text to compare the models on is empty; give another --text")
-    network = load_network(base, precision.dtype, precision.device, quantization=quantization_of(adapter))
+    quantization = quantization_of(adapter)
+    network = load_network(base, precision.dtype, precision.device, quantization=quantization)
     trained = list(_logits(load_adapter(network, adapter, base), sequences, precision.device))
     del network
     gc.collect()
-    network = load_from_disk(merged, precision.dtype, precision.device)
-    total = sum(
-        _kl(expected, found)
-        for expected, found in zip(trained, _logits(network, sequences, precision.device), strict=True)
-    )
+    with TemporaryDirectory(prefix=".offload-", dir=merged.parent) as offload:
+        if quantization == "none":
+            network = load_network(merged, precision.dtype, precision.device)
+        else:
+            network = load_from_disk(merged, precision.dtype, precision.device, Path(offload))
+        total = sum(
+            _kl(expected, found)
+            for expected, found in zip(trained, _logits(network, sequences, precision.device), strict=True)
+        )
     tokens = sum(map(len, sequences))
     return Divergence(round(max(0.0, total / tokens), 9), tokens)  # what is less is rounding
 

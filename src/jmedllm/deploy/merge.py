@@ -1,17 +1,17 @@
 """An adapter folded into its base: a plain model directory that transformers loads by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from shutil import copyfile
 
 import torch
 from pydantic import Field
 
-from jmedllm.deploy.delta import Delta, read_deltas
+from jmedllm.deploy.delta import read_deltas
 from jmedllm.deploy.divergence import TEXTS, Divergence, divergence
-from jmedllm.deploy.shards import Change, rewrite, tensors_in
+from jmedllm.deploy.fold import file_changes, layout, stored_tensors
+from jmedllm.deploy.shards import Change, rewrite
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, is_vacant, read_json, to_json, write_atomic
 from jmedllm.models.folder import (
@@ -25,7 +25,8 @@ from jmedllm.models.folder import (
     require_unambiguous,
     weight_files,
 )
-from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_tokenizer
+from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_structure, load_tokenizer
+from jmedllm.models.quantized import require_plain_base
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
@@ -82,6 +83,7 @@ def merge(
         raise InputError(f"merge: {output} is an input; choose another --output")
     require_model(base)
     require_unambiguous(base, adapter=adapter)
+    require_plain_base(base)
     load_tokenizer(base)
     require_adapter(adapter, base)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": adapter_fingerprint(adapter)}
@@ -123,32 +125,20 @@ def _changes(base: Path, adapter: Path, precision: Precision) -> dict[str, Chang
     """What happens to the tensors of the base, by the names they have in its files.
 
     Raises:
-        InputError: the adapter adapts a layer that the base does not have, or not in this shape.
+        InputError: the adapter adapts a layer that the base does not have, not in this shape, or not in a format
+            that it can be added to.
     """
-    deltas = read_deltas(adapter)
-    rounded = layers_in_4_bits(base) if quantization_of(adapter) == "nf4" else frozenset()
-    shapes = {name: tuple(entry["shape"]) for f in weight_files(base) for name, entry in tensors_in(f).items()}
-    changes: dict[str, Change] = {}
-    for layer in sorted(deltas.keys() | rounded):
-        name = _stored_name(layer, shapes)
-        delta = deltas.get(layer)
-        if name is None or (delta is not None and shapes[name] != delta.shape):
-            there = "no such layer" if name is None else f"{list(shapes[name])} there"
-            of = "" if delta is None else f" {list(delta.shape)}"
-            raise InputError(
-                f"adapter {adapter}: adapts {layer}{of}, but {base} has {there}; give the base it was trained on"
-            )
-        changes[name] = partial(_changed, delta=delta, rounded=layer in rounded, precision=precision)
-    return changes
+    network = load_structure(base)
+    where = layout(base, network, stored_tensors(base))
+    deltas = read_deltas(adapter, network)
+    layers = layers_in_4_bits(base) if quantization_of(adapter) == "nf4" else frozenset()
+    rounded = {f"{layer}.weight" for layer in layers}
+    where.require({name: delta.shape for name, delta in deltas.items()})
 
+    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
+        weight = weight.to(precision.device)
+        if name in rounded:
+            weight = in_4_bits(weight.to(precision.dtype)).float()
+        return deltas[name].add_to(weight) if name in deltas else weight
 
-def _stored_name(layer: str, stored: Mapping[str, object]) -> str | None:
-    """Name of a layer's weight in the files; some leave the first part of the layer's name out."""
-    names = (f"{layer}.weight", f"{layer.partition('.')[2]}.weight")
-    return next((name for name in names if name in stored), None)
-
-
-def _changed(weight: torch.Tensor, delta: Delta | None, rounded: bool, precision: Precision) -> torch.Tensor:
-    weight = weight.to(precision.device)
-    weight = (in_4_bits(weight.to(precision.dtype)) if rounded else weight).float()
-    return weight if delta is None else delta.add_to(weight)
+    return file_changes(where, deltas.keys() | rounded, change)

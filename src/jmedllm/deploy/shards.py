@@ -10,7 +10,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.models.loading import loading
 
-FORMATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Number formats that an adapter can be added to, as safetensors names them."""
 
 Change = Callable[[torch.Tensor], torch.Tensor]

@@ -1,7 +1,8 @@
 """Tokenizers, weights and adapters from model directories; whatever is wrong with them is one line."""
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from ctypes import CDLL
 from importlib.util import find_spec
@@ -11,8 +12,9 @@ from typing import Any, Literal
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory, not_installed
+from jmedllm.models.conversion import conversions
 from jmedllm.models.encoding import Tokenizer
-from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer
+from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.roundtrip import require_round_trip
 from jmedllm.models.tensors import require_tensors
@@ -98,6 +100,27 @@ def read_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
+def class_for(kind: str) -> Any:
+    """What transformers loads a kind of model by: as a language model where it can, else as one that sees pictures
+    too.
+
+    Args:
+        kind: `model_type` in config.json.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto import modeling_auto
+
+    only_sees = (
+        kind in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        and kind not in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    )
+    return AutoModelForImageTextToText if only_sees else AutoModelForCausalLM
+
+
+def _class_of(folder: Path) -> Any:
+    return class_for(read_config(folder).model_type)
+
+
 def load_network(
     folder: Path,
     dtype: torch.dtype | Literal["auto"],
@@ -131,14 +154,12 @@ def _load(folder: Path, **options: Any) -> Any:
         InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
     """
     go_offline()
-    from transformers import AutoModelForCausalLM
-
     require_model(folder)
     be_quiet()
     if "device_map" in options and options != _STRUCTURE:
         _load(folder, **_STRUCTURE)  # shapes are not compared where weights are packed or stay on the disk
     with loading(f"model {folder}"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _class_of(folder).from_pretrained(
             folder,
             use_safetensors=True,
             trust_remote_code=False,
@@ -147,8 +168,32 @@ def _load(folder: Path, **options: Any) -> Any:
             ignore_mismatched_sizes=True,  # told below, with the others
             **options,
         )
-        require_tensors(f"model {folder}", *loaded)
-    return loaded[0]
+        network, found = loaded
+        if found["unexpected_keys"]:
+            found |= {"unexpected_keys": _unknown_to_whole(folder, found["unexpected_keys"])}
+        require_tensors(f"model {folder}", network, found)
+    return network
+
+
+def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[str]:
+    """Those of the unexpected tensors of a language model that are not of the vision-language model either whose
+    files they come from, if they do."""
+    from safetensors import safe_open
+    from transformers import AutoModelForImageTextToText
+    from transformers.models.auto import modeling_auto
+
+    config = read_config(folder)
+    if config.model_type not in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return unexpected
+    stored: set[str] = set()
+    for file in weight_files(folder):
+        with safe_open(file, "pt") as opened:
+            stored |= {*opened.keys()}
+    with torch.device("meta"):
+        whole = AutoModelForImageTextToText.from_config(config)
+    known = {name for conversion in conversions(whole, stored) for name in conversion.names}
+    ignored = whole._keys_to_ignore_on_load_unexpected or ()
+    return {name for name in stored - known if not any(re.search(pattern, name) for pattern in ignored)}
 
 
 @contextmanager
@@ -179,15 +224,23 @@ def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
     return _load(folder, **_STRUCTURE, **options)
 
 
-def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offload: Path) -> Any:
     """Load a model to be run once: its weights stay in their files and are read as each layer is reached.
 
     A GPU takes as many layers as it has room for.
 
+    Args:
+        folder: the model directory.
+        dtype: format to compute in.
+        device: where to compute.
+        offload: directory for the weights that the network holds otherwise than their files, such as those of
+            experts; needed as long as the network is.
+
     Raises:
         InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
     """
-    return _load(folder, dtype=dtype, device_map="auto" if device.type == "cuda" else {"": "disk"})
+    device_map = "auto" if device.type == "cuda" else {"": "disk"}
+    return _load(folder, dtype=dtype, device_map=device_map, offload_folder=offload)
 
 
 def layers_in_4_bits(folder: Path) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Models and adapters as directories, written whole or not at all."""
 
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
@@ -8,19 +9,44 @@ from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import ORIGIN, fingerprint
 from jmedllm.models.libraries import be_quiet
 
+_PROCESSOR = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.json",
+)
+"""Files by which a vision-language model reads pictures."""
 
-def save_model(network: Any, tokenizer: Tokenizer, folder: Path, origin: dict[str, str]) -> None:
+
+def save_model(
+    network: Any, tokenizer: Tokenizer, folder: Path, origin: dict[str, str], base: Path | None = None
+) -> None:
     """Write a plain model directory: safetensors, config, tokenizer; `origin` says what it was made from.
 
     The model's own fingerprint is written beside it, so that one that was damaged later is known.
+
+    Args:
+        network: a model of transformers.
+        tokenizer: the one that belongs to it.
+        folder: where to write it.
+        origin: what it was made from.
+        base: the model it was trained from; its processor is kept where both are of the same kind.
     """
     be_quiet()
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         _drop_runtime_keys(temporary / "tokenizer_config.json")
+        if base is not None and _kind(base) == _kind(temporary):
+            for name in _PROCESSOR:
+                if (base / name).is_file():
+                    copyfile(base / name, temporary / name)
         whole = origin | {"fingerprint": fingerprint(temporary)}
         write_atomic(temporary / ORIGIN, to_json(whole, indent=2) + "\n")
+
+
+def _kind(folder: Path) -> object:
+    return read_json(folder / "config.json").get("model_type")
 
 
 def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:

@@ -47,7 +47,7 @@ def extend(base: Path, texts: Iterable[str], settings: Vocabulary, folder: Path)
     extended, joined = extend_tokenizer(tokenizer, learn(tokenizer, texts, settings.add))
     network = load_network(base, "auto", torch.device("cpu"))
     extend_network(network, joined, size(tokenizer))
-    save_model(network, extended, folder, {"base": str(base), "base_fingerprint": fingerprint(base)})
+    save_model(network, extended, folder, {"base": str(base), "base_fingerprint": fingerprint(base)}, base)
 
 
 def size(tokenizer: Tokenizer) -> int:

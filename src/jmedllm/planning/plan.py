@@ -1,5 +1,6 @@
 """The plan of a recipe: each training stage as it is written, what would make it fit, and the smallest machine."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
+from jmedllm.models.quantized import require_plain_weights
 from jmedllm.planning.counts import Base, shape_of_base
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import StagePlan, plan_stage
@@ -79,12 +81,13 @@ def plan(recipe: Recipe, machine: Machine, folder: Path | None = None) -> list[A
         folder: the run directory.
 
     Raises:
-        InputError: the base is built from nothing, its config is not known or lacks a size, or the recipe trains
-            nothing.
+        InputError: the base is built from nothing, its config is not known or lacks a size, its weights are
+            quantized, or the recipe trains nothing.
     """
     base, stages = base_of(recipe), stages_of(recipe, folder)
     if not stages:
         raise InputError("the recipe trains nothing: it has no mfpt and no mpeft section")
+    require_plain_weights(json.loads(base.config), base.name)
     return [advise(stage, base, machine) for stage in stages]
 
 

@@ -15,7 +15,7 @@ from jmedllm.files import read_json
 from jmedllm.models.folder import require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.loading import loading
+from jmedllm.models.loading import class_for, loading
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
@@ -59,7 +59,7 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
             knows.
     """
     go_offline()
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     text = values.get("text_config")
     told = {**values, **text} if isinstance(text, Mapping) else values
@@ -70,7 +70,7 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
         raise InputError(f"config of {name}: {wrong[0]} is {told[wrong[0]]!r}, no number above 0; {mend}")
     be_quiet()
     with loading(f"config of {name}"), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=dtype)
+        return class_for(str(values.get("model_type"))).from_config(AutoConfig.for_model(**values), dtype=dtype)
 
 
 def shape_of(network: Any) -> Shape:

@@ -7,7 +7,14 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.recipe import Recipe
 from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation, require_measurable
-from jmedllm.stages.models import numerics, require_trainable_here, require_usable_base, shaping, start_folder
+from jmedllm.stages.models import (
+    base_folder,
+    numerics,
+    require_trainable_here,
+    require_usable_base,
+    shaping,
+    start_folder,
+)
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -28,6 +35,10 @@ def _check(run: Run) -> None:
     require_trainable_here(run, settings)
     require_usable_base(run)
     require_measurable(run, settings.watch)
+    if run.recipe.base.path:
+        from jmedllm.deploy.preflight import require_loadable, tell_left_out
+
+        tell_left_out(require_loadable(base_folder(run)), "mfpt")
     if settings.offload != "none" and run.recipe.base.path and run.recipe.corpus:
         from jmedllm.planning.machine import this_machine
         from jmedllm.planning.needs import require_host_memory
@@ -81,7 +92,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "base_fingerprint": run.made["corpus"]["base"],
         "blocks": run.made["corpus"]["blocks"],
     }
-    save_model(whole.to(whole.config.dtype), tokenizer, folder / "model", origin)
+    save_model(whole.to(whole.config.dtype), tokenizer, folder / "model", origin, base)
     return {
         "model": fingerprint(folder / "model"),
         "files": files_in(run, "mfpt/model"),

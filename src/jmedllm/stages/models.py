@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
+from jmedllm.errors import InputError
+from jmedllm.models.folder import fingerprint, require_model, require_unambiguous, resolve
+from jmedllm.models.quantized import require_plain_base
 from jmedllm.processes import place
-from jmedllm.recipe import Sat
+from jmedllm.recipe import Recipe, Sat
 from jmedllm.run import Run
 from jmedllm.training.optimization import Optimization, require_possible, require_shardable
 
@@ -73,7 +75,35 @@ def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = 
         from jmedllm.models.loading import read_config
         from jmedllm.training.trainable import require_trainable
 
+        require_plain_base(base_folder(run))
         require_trainable(read_config(base_folder(run)), run.precision.device)
+
+
+def check_base(recipe: Recipe) -> bool:
+    """Check what can be known of the base to train without loading its weights, where it is on this machine.
+
+    Returns:
+        Whether it is.
+
+    Raises:
+        InputError: its weights are quantized, or it could not be written again once trained.
+    """
+    if recipe.base.path is None or not (recipe.mfpt or recipe.mpeft):
+        return True
+    try:
+        base = resolve(recipe.base.path, revision=recipe.base.revision)
+    except InputError:
+        return False
+    require_model(base)
+    require_plain_base(base)
+    from jmedllm.deploy.preflight import require_loadable, require_mergeable, tell_frozen, tell_left_out
+
+    if recipe.mfpt:
+        tell_left_out(require_loadable(base), "mfpt")
+    if recipe.mpeft:
+        is_rewritten = recipe.mfpt is not None
+        tell_frozen(require_mergeable(base, recipe.mpeft.adapter, is_rewritten=is_rewritten), "mpeft")
+    return True
 
 
 _UNSHAPING = {

@@ -139,8 +139,8 @@ def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
 
 
 def _check(run: Run) -> None:
+    from jmedllm.deploy.preflight import require_mergeable, tell_frozen
     from jmedllm.models.loading import load_structure, load_tokenizer
-    from jmedllm.training.adapter import require_targets
     from jmedllm.training.embedding import require_own_embedding
 
     settings = run.recipe.mpeft
@@ -154,9 +154,11 @@ def _check(run: Run) -> None:
     else:
         _fitting(run, settings, load_tokenizer(base_folder(run)))
         network = load_structure(base_folder(run), quantization=settings.adapter.quantization)
-        require_targets(network, settings.adapter)
         if settings.embedding == "host":
             require_own_embedding(network)
+        is_rewritten = run.recipe.mfpt is not None
+        frozen = require_mergeable(base_folder(run), settings.adapter, is_rewritten=is_rewritten)
+        tell_frozen(frozen, "mpeft")
 
 
 def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
@@ -197,10 +199,11 @@ def _encoded(template: ChatTemplate, example: Example, closing: str) -> list[Sam
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     import torch
 
-    from jmedllm.models.loading import load_network, load_tokenizer
+    from jmedllm.deploy.delta import left_frozen
+    from jmedllm.models.loading import load_network, load_structure, load_tokenizer
     from jmedllm.models.save import save_adapter
     from jmedllm.planning.auto import memory_of
-    from jmedllm.training.adapter import add_adapter, to_plain
+    from jmedllm.training.adapter import add_adapter, add_structure, to_plain
     from jmedllm.training.distributed import shard
     from jmedllm.training.dryrun import bytes_below, require_free
     from jmedllm.training.embedding import keep_embedding_on_host
@@ -247,8 +250,10 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         "quantization": adapter.quantization,
     }
     save_adapter(to_plain(whole), folder / "adapter", origin)
+    frozen = left_frozen(add_structure(load_structure(base), adapter))
     return {
         "adapter": fingerprint(folder / "adapter"),
+        **({"left_frozen": frozen} if frozen else {}),
         **told,
         "files": files_in(run, "mpeft/adapter"),
         **trained.summary(),

@@ -1,23 +1,17 @@
 """The trainable part of stage 2."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
-from jmedllm.errors import InputError, unknown
+from jmedllm.errors import InputError
 from jmedllm.models.folder import Quantization
 from jmedllm.settings import Settings
+from jmedllm.training.targets import Preset, chosen, outside
 
-Preset = Literal["all-linear", "attention", "qkv"]
 Kind = Literal["lora", "rslora", "dora", "pissa"]
-
-_PRESETS = {
-    "qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn"),
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn", "dense"),
-}
 
 _TRAINED, _START = "pissa", "pissa-start"
 """peft's names of the two halves of a PiSSA adapter while it is trained."""
@@ -57,25 +51,60 @@ def add_adapter(network: Any, settings: Adapter, seed: int, dtype: torch.dtype =
 
     Raises:
         InputError: a target matches no linear layer (the nearest names are given), is the output head of a
-            model that shares it with its embedding, or is too small for the rank of PiSSA.
+            model that shares it with its embedding, is too small for the rank of PiSSA, or is a layer's experts,
+            which this kind of adapter cannot be put on.
+    """
+    torch.manual_seed(seed)
+    adapted = add_structure(network, settings)
+    if settings.kind == "pissa":
+        _start_at_principal_components(adapted, seed)
+    return _in(dtype, adapted)
+
+
+def add_structure(network: Any, settings: Adapter) -> Any:
+    """Put the layers of an adapter on a network whose weights may be missing; PiSSA's do not start at them yet.
+
+    Raises:
+        InputError: see `add_adapter`.
     """
     from peft import LoraConfig, get_peft_model
 
-    torch.manual_seed(seed)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.kind == "rslora",
         use_dora=settings.kind == "dora",
-        target_modules=_targets(network, settings.targets),
+        target_modules=chosen(network, settings.targets),
+        exclude_modules=outside(network) or None,
         task_type="CAUSAL_LM",
     )
     is_pissa = settings.kind == "pissa"
-    adapted = get_peft_model(network, config, adapter_name=_TRAINED if is_pissa else "default")
+    try:
+        adapted = get_peft_model(network, config, adapter_name=_TRAINED if is_pissa else "default")
+    except ValueError as error:
+        told = str(error).splitlines()[0]
+        is_of_experts = "ParamWrapper" in told  # peft's class for experts, and all that it says of them
+        why = f"kind {settings.kind}, dropout {settings.dropout:g}: not for experts: {_WAY_OUT}"
+        raise InputError(f"adapter: {why if is_of_experts else told}") from error
     if is_pissa:
-        _start_at_principal_components(adapted, seed)
-    return _in(dtype, adapted)
+        _require_room(adapted, settings.r)
+    return adapted
+
+
+_WAY_OUT = (
+    "this architecture keeps the experts of a layer in one parameter: choose kind lora or rslora without dropout, "
+    "or name other targets (attention)"
+)
+
+
+def _require_room(adapted: Any, rank: int) -> None:
+    """Check that each adapted layer is a matrix with as many components as the rank asks for."""
+    for name, layer in adapted_layers(adapted).items():
+        if hasattr(layer, "parameter_name"):
+            raise InputError(f"adapter: kind pissa cannot start at the experts {name}: {_WAY_OUT}")
+        if min(layer.in_features, layer.out_features) < rank:
+            raise InputError(f"adapter: r {rank} is more than the width of {name}; lower r")
 
 
 def _in(dtype: torch.dtype, adapted: Any) -> Any:
@@ -95,7 +124,7 @@ def to_plain(adapted: Any) -> Any:
         both = [_TRAINED, _START]
         adapted.base_model.add_weighted_adapter(both, [1.0, 1.0], "default", combination_type="cat")
         # peft has put it together in the base's format, whose rounding of s A outweighs what the halves differ by.
-        for layer in _adapted_layers(adapted).values():
+        for layer in adapted_layers(adapted).values():
             a, b = ([matrix[half].weight.data.float() for half in both] for matrix in (layer.lora_A, layer.lora_B))
             layer.lora_A["default"].weight.data = torch.cat(a) * layer.scaling[_TRAINED]
             layer.lora_B["default"].weight.data = torch.cat(b, dim=1)
@@ -105,7 +134,7 @@ def to_plain(adapted: Any) -> Any:
     return adapted
 
 
-def _adapted_layers(adapted: Any) -> dict[str, Any]:
+def adapted_layers(adapted: Any) -> dict[str, Any]:
     """The layers that have an adapter, by name."""
     from peft.tuners.lora import LoraLayer
 
@@ -123,10 +152,8 @@ def _start_at_principal_components(adapted: Any, seed: int) -> None:
     config = deepcopy(adapted.peft_config[_TRAINED])
     config.lora_dropout = 0.0
     adapted.add_adapter(_START, config)
-    for name, layer in _adapted_layers(adapted).items():
+    for layer in adapted_layers(adapted).values():
         weight = dequantize_module_weight(layer.get_base_layer()).detach().float()
-        if min(weight.shape) < config.r:
-            raise InputError(f"adapter: r {config.r} is more than the width of {name}; lower r")
         a, b = principal_components(weight.T if layer.fan_in_fan_out else weight, config.r, seed)
         root = layer.scaling[_TRAINED] ** 0.5
         for half, sign in ((_TRAINED, 1), (_START, -1)):
@@ -150,46 +177,3 @@ def principal_components(weight: torch.Tensor, rank: int, seed: int) -> tuple[to
     left, values, right = torch.linalg.svd(weight @ basis, full_matrices=False)
     root = values[:rank].sqrt()
     return root[:, None] * (right @ basis.T)[:rank], left[:, :rank] * root
-
-
-def require_targets(network: Any, settings: Adapter) -> None:
-    """Check that the adapter's targets are there; the network's weights may be missing.
-
-    Raises:
-        InputError: see `add_adapter`.
-    """
-    _targets(network, settings.targets)
-
-
-def _targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
-    if targets == "all-linear":
-        return "all-linear"
-    present = {
-        name.rpartition(".")[2] for name, module in network.named_modules() if hasattr(module, "in_features")
-    } | {"c_attn"} & {name.rpartition(".")[2] for name, _ in network.named_modules()}
-    if isinstance(targets, str):
-        chosen = [name for name in _PRESETS[targets] if name in present]
-        if not chosen:
-            raise unknown("adapter target preset for this architecture", targets, present)
-        return chosen
-    for target in targets:
-        if target not in present:
-            raise unknown("adapter target", target, present - _tied_head(network))
-    _require_untied_head(network, targets)
-    return list(targets)
-
-
-def _require_untied_head(network: Any, targets: Sequence[str]) -> None:
-    for name in _tied_head(network) & set(targets):
-        raise InputError(
-            f"adapter target {name!r} shares its weights with the embedding, which a merge would change "
-            "too; leave it out"
-        )
-
-
-def _tied_head(network: Any) -> set[str]:
-    """Name of the output head, if it shares its weights with the embedding."""
-    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
-    if head is None or head.weight is not embedding.weight:
-        return set()
-    return {name.rpartition(".")[2] for name, module in network.named_modules() if module is head}

@@ -1,0 +1,76 @@
+"""What a merge or a later load would refuse, found before anything is trained."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jmedllm.deploy.delta import deltas_on, left_frozen
+from jmedllm.deploy.fold import layout, stored_tensors, tensors_to_write
+from jmedllm.errors import MOST_NAMED, InputError
+from jmedllm.models.loading import load_structure
+from jmedllm.training.adapter import Adapter, add_structure
+
+
+def require_loadable(base: Path) -> dict[str, int]:
+    """Check that what stage 1 is going to write of a base loads again with every weight.
+
+    Returns:
+        How many tensors of the base's files its class does not use, so that they would not be written, by the
+        first parts of their names: the vision tower of a base that is trained as a language model.
+
+    Raises:
+        InputError: the base cannot be loaded, or a parameter would be missing from the files.
+    """
+    network = load_structure(base)
+    written = layout(base, network, tensors_to_write(network, base))
+    tied = getattr(network, "all_tied_weights_keys", None) or {}
+    for name, parameter in network.named_parameters():
+        found = written.made.get(name, (None, None))[0]
+        if found != tuple(parameter.shape) and name not in tied:
+            raise InputError(
+                f"model {base}: transformers would not write {name} so that it loads again; choose another base"
+            )
+    stored = stored_tensors(base)
+    used = {name for _, conversion in layout(base, network, stored).made.values() for name in conversion.names}
+    return dict(Counter(".".join(name.split(".")[:2]) for name in stored if name not in used))
+
+
+def require_mergeable(base: Path, adapter: Adapter, *, is_rewritten: bool) -> dict[str, float]:
+    """Check that an adapter can be put on a base and folded into its files.
+
+    Args:
+        base: the model directory.
+        adapter: what is going to be trained.
+        is_rewritten: whether stage 1 writes the base anew before the adapter is trained.
+
+    Returns:
+        The share of all weights that the adapter leaves frozen, see `left_frozen`.
+
+    Raises:
+        InputError: the base cannot be loaded, the adapter cannot be put on it, or a merge would refuse it.
+    """
+    network = load_structure(base)
+    stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
+    where = layout(base, network, stored)
+    adapted: Any = add_structure(network, adapter)
+    where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
+    return left_frozen(adapted)
+
+
+def tell_left_out(counts: Mapping[str, int], title: str) -> None:
+    """Say on standard error what a stage does not write of its base."""
+    if counts:
+        told = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:MOST_NAMED])
+        sys.stderr.write(
+            f"{title}: trains and writes the language model alone; {sum(counts.values())} tensors of the base's "
+            f"files are not kept: {told}\n"
+        )
+
+
+def tell_frozen(shares: Mapping[str, float], title: str) -> None:
+    """Say on standard error what an adapter leaves frozen, where it is 1 % of the weights or more."""
+    if shares:
+        told = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])
+        sys.stderr.write(f"{title}: the adapter leaves frozen {told} of all weights\n")

@@ -1,0 +1,168 @@
+"""What merge, or a later load, would refuse is refused before anything is trained."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from jmedllm.cli import app
+from jmedllm.deploy.merge import merge
+from jmedllm.deploy.preflight import require_loadable, require_mergeable
+from jmedllm.errors import InputError
+from jmedllm.models.loading import load_network, load_tokenizer
+from jmedllm.models.save import save_model
+from jmedllm.precision import choose_precision
+from jmedllm.training.adapter import Adapter
+from tiny_classes import CLASSES
+
+ModelOf = Callable[[str], Path]
+FLOAT32 = choose_precision("float32", "cpu")
+
+RECIPE = """
+name: early
+precision: float32
+threads: 1
+base: {{path: {base}}}
+prompt: {{pack: plain}}
+mpeft:
+  questions: [{{benchmark: demo, languages: [ja]}}]
+  steps: 2
+  learning_rate: 1e-3
+  batch: 4
+  block_size: 256
+  adapter: {{r: 4, alpha: 8, targets: {targets}, kind: {kind}}}
+"""
+
+
+def recipe_for(base: Path, folder: Path, targets: str = "all-linear", kind: str = "lora") -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(base=base, targets=targets, kind=kind), encoding="utf-8")
+    return path
+
+
+def run(*words: str | Path) -> str:
+    """What a command says: the line it refuses with, or its output."""
+    found = CliRunner().invoke(app, [str(word) for word in words])
+    assert found.exit_code == 0 or isinstance(found.exception, InputError), found.exception
+    return f"refused: {found.exception}" if found.exception else found.output
+
+
+def copy_of(base: Path, folder: Path, **config: Any) -> Path:
+    shutil.copytree(base, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | config), encoding="utf-8")
+    return folder
+
+
+def in_fp8(base: Path, folder: Path, **config: Any) -> Path:
+    """As published FP8 checkpoints are: projections in 8 bits, each with a scale where the config says so."""
+    copy_of(base, folder, **config)
+    stored: dict[str, torch.Tensor] = {}
+    for name, weight in load_file(base / "model.safetensors").items():
+        stored[name] = weight
+        if "proj" in name and weight.dim() == 2:
+            scale = weight.abs().max() / 448
+            stored[name] = (weight / scale).to(torch.float8_e4m3fn)
+            if config:
+                stored[f"{name}_scale_inv"] = scale.reshape(1, 1)
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+FP8 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+# what config.json says: the method that is named
+QUANTIZED: list[tuple[dict[str, Any], str]] = [
+    ({"quantization_config": FP8}, "fp8"),
+    ({"quantization_config": {"quant_method": "mxfp4"}}, "mxfp4"),
+    ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+    ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
+    (
+        {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
+        "compressed-tensors",
+    ),
+    ({"quantization_config": {"load_in_4bit": True}}, "bitsandbytes"),  # as early ones are
+    ({"compression_config": {"format": "float-quantized"}}, "compression_config"),
+    ({"text_config": {"quantization_config": {"quant_method": "fbgemm_fp8"}}}, "fbgemm_fp8"),
+]
+
+
+@pytest.mark.parametrize(("config", "method"), QUANTIZED)
+def test_a_quantized_base_is_refused_before_anything(
+    config: dict[str, Any], method: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = copy_of(tiny_model, tmp_path / "base", **config)
+    recipe = recipe_for(base, tmp_path)
+    for words in (
+        ("run", recipe, "--check"),
+        ("plan", recipe, "--gpu", "24GiB"),
+        ("tune", recipe, "--output", tmp_path / "run"),
+    ):
+        told = run(*words)
+        assert told.startswith("refused: base ")
+        assert f"stored quantized ({method}), which nothing can be merged into; " in told
+    with pytest.raises(InputError, match="stored quantized"):
+        merge(base, tmp_path, tmp_path / "merged", FLOAT32)
+
+
+def test_weights_in_8_bits_are_refused_though_no_config_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    base = in_fp8(tiny_model, tmp_path / "base")
+    with pytest.raises(InputError, match=r"proj.weight is stored as F8_E4M3, which nothing can be added to; give"):
+        require_mergeable(base, Adapter(r=4), is_rewritten=False)
+
+
+@pytest.mark.parametrize("kind", ["dora", "pissa"])
+def test_a_kind_of_adapter_that_no_experts_take_is_refused(kind: str, model_of: ModelOf, tmp_path: Path) -> None:
+    base = model_of("Qwen3MoeForCausalLM")
+    told = run("run", recipe_for(base, tmp_path, kind=kind), "--check")
+    assert told.startswith("refused: adapter: kind ") and "experts" in told
+    assert "choose kind lora or rslora without dropout, or name other targets (attention)" in told
+    assert "valid" in run("run", recipe_for(base, tmp_path, "attention", kind), "--check")
+
+
+def test_a_target_that_shares_its_weights_with_another_layer_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    base = copy_of(tiny_model, tmp_path / "base", tie_word_embeddings=True)
+    with pytest.raises(InputError, match="shares its weights"):
+        require_mergeable(base, Adapter(r=4, targets=["lm_head"]), is_rewritten=False)
+
+
+# class: what an adapter on all linear layers leaves frozen, and what stage 1 would leave out
+LEFT: dict[str, tuple[set[str], dict[str, int]]] = {
+    "LlamaForCausalLM": (set(), {}),
+    "GptOssForCausalLM": (
+        {f"model.layers.*.mlp.experts.{name}" for name in ("gate_up_proj", "down_proj", "gate_up_proj_bias")},
+        {},
+    ),
+    "Gemma3ForConditionalGeneration": ({"model.vision_tower", "model.multi_modal_projector"}, {}),
+    "Qwen3_5ForConditionalGeneration": (set(), {"model.visual": 21}),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_frozen_and_left_out_is_counted(name: str, model_of: ModelOf) -> None:
+    frozen, left_out = LEFT[name]
+    found = require_mergeable(model_of(name), Adapter(r=4), is_rewritten=True)
+    assert found.keys() == frozen and all(0.01 <= share < 1 for share in found.values())
+    assert require_loadable(model_of(name)) == left_out
+
+
+def test_what_is_left_frozen_is_said(model_of: ModelOf, tmp_path: Path) -> None:
+    told = run("run", recipe_for(model_of("GptOssForCausalLM"), tmp_path), "--check")
+    assert "mpeft: the adapter leaves frozen model.layers.*.mlp.experts.gate_up_proj 4" in told
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_stage_1_writes_loads_again(name: str, model_of: ModelOf, tmp_path: Path) -> None:
+    base = model_of(name)
+    require_loadable(base)
+    network = load_network(base, "auto", torch.device("cpu"))
+    save_model(network, load_tokenizer(base), tmp_path / "model", {}, base)
+    again = load_network(tmp_path / "model", "auto", torch.device("cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    is_whole = type(network).__name__ == name
+    assert (tmp_path / "model" / "preprocessor_config.json").is_file() == is_whole
