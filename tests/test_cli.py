@@ -318,7 +318,7 @@ def test_what_is_left_out_is_said_on_the_terminal_and_recorded(cli: Cli, tiny_mo
     code, output, errors = cli(*call, "--json")
     account = (
         "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong "
-        "(--skip-invalid)."
+        "(skip_invalid)."
     )
     read = "ward.csv: labels in front of the choices taken off in 2 of 2 questions"
     assert code == 0 and account in errors and read in errors

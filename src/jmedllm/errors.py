@@ -16,6 +16,7 @@ OPTIONAL = {
     "bitsandbytes": "bitsandbytes>=0.45",
     "gguf": "gguf>=0.17",
     "openai": "openai>=2",
+    "pyarrow": "pyarrow>=17",
     "tensorboard": "tensorboard>=2.18",
     "vllm": "vllm>=0.11",
 }

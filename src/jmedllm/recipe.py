@@ -27,6 +27,7 @@ from jmedllm.settings import Settings, nearest
 from jmedllm.training.adapter import Adapter
 from jmedllm.training.examples import TooLong
 from jmedllm.training.holding import Evaluate
+from jmedllm.training.instructions import INSTRUCTION_FIELDS
 from jmedllm.training.mixing import Mixing
 from jmedllm.training.optimization import Optimization, clash
 
@@ -116,8 +117,10 @@ class Mpeft(Optimization):
 
     questions: list[QuestionSource] = Field([], description="see QuestionSource")
     instructions: list[str] = Field(
-        [], description=".json or .jsonl files of instruction, input, output, or of messages"
+        [], description="files of instruction, input, output, or of messages, or of ShareGPT's conversations"
     )
+    map: dict[str, str] = Field({}, description="our fields → columns of the instructions' files")
+    skip_invalid: bool = Field(False, description="leave wrong rows of the instructions' files out and count them")
     weights: dict[str, Weight] = Field(
         {}, description="benchmark, file or language → how often each of its examples is there; else once"
     )
@@ -128,6 +131,18 @@ class Mpeft(Optimization):
     too_long: TooLong = Field("error", description="skip: leave longer examples out and count them")
     adapter: Adapter = Adapter()
     embedding: Literal["device", "host"] = Field("device", description="where the input embedding's weights are")
+
+    @property
+    def reading(self) -> own.Reading:
+        """How the files of instructions are read."""
+        return own.Reading(tuple(self.map.items()), self.skip_invalid)
+
+    @field_validator("map")
+    @classmethod
+    def _known_fields(cls, columns: dict[str, str]) -> dict[str, str]:
+        with _told_in_place():
+            require_fields(columns, INSTRUCTION_FIELDS)
+        return columns
 
     @model_validator(mode="after")
     def _some_data(self) -> "Mpeft":

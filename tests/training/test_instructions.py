@@ -11,10 +11,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks.own import Reading
+from jmedllm.exam.prompts.render import Instruction
 from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.encoding import encode
 from jmedllm.training.conversation import conversation_samples
-from jmedllm.training.instructions import Conversation, read_instructions
+from jmedllm.training.instructions import Conversation, read_instruction_file, read_instructions
 
 EOS = "<|endoftext|>"
 LOOP = "{% for m in messages %}"
@@ -211,6 +213,95 @@ def test_a_broken_conversation_is_named(tmp_path: Path, messages: Any, message: 
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
     assert str(error.value) == f"{path}:2: {message}"
+
+
+SHAREGPT = [{"from": "human", "value": "何?"}, {"from": "gpt", "value": "壊血病。"}]
+SAID = ({"role": "user", "content": "何?"}, {"role": "assistant", "content": "壊血病。"})
+SYSTEM_TURN = {"role": "system", "content": "Be brief."}
+SHARED: dict[str, tuple[dict[str, Any], tuple[dict[str, str], ...]]] = {
+    "human and gpt": ({"conversations": SHAREGPT}, SAID),
+    "its own system turn": (
+        {"conversations": [{"from": "system", "value": "Be brief."}, *SHAREGPT]},
+        (SYSTEM_TURN, *SAID),
+    ),
+    "a system field": ({"conversations": SHAREGPT, "system": "Be brief."}, (SYSTEM_TURN, *SAID)),
+    "an empty system field": ({"conversations": SHAREGPT, "system": ""}, SAID),
+    "user and assistant": (
+        {"conversations": [{"from": "user", "value": "何?"}, {"from": "assistant", "value": "壊血病。"}]},
+        SAID,
+    ),
+    "role and content": ({"conversations": list(SAID)}, SAID),
+    "from and value under messages": ({"messages": SHAREGPT}, SAID),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_conversations_of_sharegpt_are_read(tmp_path: Path, case: str) -> None:
+    row, expected = SHARED[case]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    assert list(read_instructions(path)) == [Conversation(f"{path}: entry 1", expected)]
+
+
+BROKEN_SHAREGPT = [
+    ({"conversations": [*SHAREGPT, {"from": "function_call", "value": "f()"}]}, "message 3: from must be one of"),
+    ({"conversations": [*SHAREGPT, SHAREGPT[0]]}, "the last message must be the assistant's"),
+    ({"conversations": [SHAREGPT[0], {"from": "gpt", "value": None}]}, "message 2: value must be a text"),
+    ({"conversations": "hello"}, "field 'conversations' must be a list of objects with from and value"),
+    ({"conversations": SHAREGPT, "messages": list(SAID)}, "has both messages and conversations; remove one"),
+    ({"conversations": [{"from": "system", "value": "x"}, *SHAREGPT], "system": "y"}, "field 'system' must be"),
+]
+
+
+@pytest.mark.parametrize(("row", "told"), BROKEN_SHAREGPT)
+def test_a_broken_conversation_of_sharegpt_is_named(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"conversations": SHAREGPT}) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        list(read_instructions(path))
+    assert f"{path}:2: {told}" in str(error.value)
+
+
+def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    rows: list[dict[str, Any]] = [{"instruction": "Hi", "output": "x"}, {"instruction": "Hi"}, {"messages": []}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        list(read_instructions(path))
+    told = str(error.value).split("\n")
+    assert told[0].startswith("3 rows are wrong; ") and "skip_invalid: true in a recipe" in told[0]
+    assert [line.split(": ")[0] for line in told[1:]] == [f"{path}:{number}" for number in (2, 3, 4)]
+    found = read_instruction_file(path, Reading(skip_invalid=True))
+    assert (len(found.items), found.skipped) == (1, 3)
+
+
+MAPPED: dict[str, tuple[str, str, dict[str, str]]] = {
+    "CSV": ("own.csv", "q,a\n何?,壊血病。\n", {"instruction": "q", "output": "a"}),
+    "JSON Lines": ("own.jsonl", '{"q": "何?", "a": {"t": "壊血病。"}}', {"instruction": "q", "output": "a.t"}),
+}
+
+
+@pytest.mark.parametrize("case", MAPPED)
+def test_instructions_are_read_by_a_mapping(tmp_path: Path, case: str) -> None:
+    file, content, columns = MAPPED[case]
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    [item] = read_instructions(tmp_path / file, Reading(tuple(columns.items())))
+    assert isinstance(item, Instruction) and (item.instruction, item.output) == ("何?", "壊血病。")
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"prompt": "a", "response": "b"}, "map: {instruction: prompt,output: response} in mpeft"),
+        ({"dialogue": []}, '"dialogue" is called "messages" here'),
+    ],
+)
+def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        list(read_instructions(path))
+    assert told in str(error.value) and "\n" not in str(error.value)
 
 
 # What a template writes before an answer in training or in an evaluation, but not in both.

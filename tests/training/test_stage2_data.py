@@ -163,6 +163,31 @@ def test_too_long_an_example_ends_a_run_that_does_not_skip(tiny_model: Path, tmp
         made(write(tmp_path, tiny_model, SHORT, LONG, too_long="error"), tmp_path / "run")
 
 
+def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = write(tmp_path, tiny_model, {"q": "説明せよ。", "a": "ビタミンC"}, {"q": "説明せよ。"})
+    table = "stem,A,B,key,pic\n壊血病は,鉄,ビタミンC,B,\n脚気は,鉄,亜鉛,A,yes\n夜盲症は,鉄,,A,\n"
+    (tmp_path / "ward.csv").write_text(table, encoding="utf-8")
+    columns = "map: {question: stem, choices: 'A:B', answer: key, image: pic}, skip_invalid: true"
+    text = recipe.read_text(encoding="utf-8")
+    text = text.replace("exam.jsonl, languages: [ja, en]", f"ward.csv, languages: [ja], {columns}")
+    text = text.replace(f"{tmp_path}/own.jsonl: 3, en: 0", "ja: 1")
+    text += "  map: {instruction: q, output: a}\n  skip_invalid: true\n"
+    recipe.write_text(text, encoding="utf-8")
+    run = Run(load_recipe(recipe), tmp_path / "run", CPU, {})
+    assert run.recipe.mpeft is not None
+    samples, told = _fitting(run, run.recipe.mpeft, load_tokenizer(tiny_model))
+    assert len(samples) == 2 and told["left_out"] == {
+        f"{tmp_path}/ward.csv ja": {"with a picture": 1},
+        f"{tmp_path}/ward.csv": {"in rows that are wrong (skip_invalid)": 1},
+        f"{tmp_path}/own.jsonl": {"in rows that are wrong (skip_invalid)": 1},
+    }
+    recipe.write_text(text.replace("{instruction: q", "{instrction: q"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"mpeft.map: unknown field in map 'instrction': did you mean"):
+        load_recipe(recipe)
+
+
 def test_a_conversation_needs_a_chat_template(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"own.jsonl:2: a conversation, but .* has no chat template"):
         made(write(tmp_path, tiny_model, SHORT, TALK), tmp_path / "run")

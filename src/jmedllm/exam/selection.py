@@ -23,7 +23,7 @@ Reason = str
 PICTURE = "with a picture"
 NO_POINTS = "taken out of grading (0 points)"
 NO_ANSWER = "without a right answer"
-WRONG = "in rows that are wrong (--skip-invalid)"
+WRONG = "in rows that are wrong (skip_invalid)"
 
 
 def _all(question: Question) -> Reason | None:

@@ -28,7 +28,7 @@ from jmedllm.stages.models import (
     tuned_fingerprint,
     tuned_folder,
 )
-from jmedllm.stages.questions import require_unseen_exam, training_questions
+from jmedllm.stages.questions import left_out_of_training, require_unseen_exam, training_questions
 from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
@@ -70,7 +70,7 @@ def examples(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Example]:
         pair = Pair(name, prompt, answer_text(question, asking.answer_as))
         found.append(Example(source, question.language, pair))
     for file in settings.instructions:
-        for item in read_instructions(Path(file)):
+        for item in read_instructions(Path(file), settings.reading):
             found.append(Example(file, item.language, _content(asking, item, chat_text)))
     return found
 
@@ -173,7 +173,8 @@ def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Samp
     limits = Limits(settings.source_tokens, settings.target_tokens, settings.block_size)
     kept = within(encoded, limits, settings.too_long)
     skipped = {"skipped": len(encoded) - len(kept)} if settings.too_long == "skip" else {}
-    return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **skipped}
+    left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
+    return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **skipped, **left_out}
 
 
 def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:

@@ -6,12 +6,13 @@ from pathlib import Path
 from jmedllm.corpus.unseen import require_unseen, require_unseen_in
 from jmedllm.data.installed import installed_tests, test_questions
 from jmedllm.exam.benchmarks import BENCHMARKS, load, own
+from jmedllm.exam.benchmarks.own import PLAIN
 from jmedllm.exam.benchmarks.tables import is_table
 from jmedllm.exam.examine import split_language
 from jmedllm.exam.question import Question
-from jmedllm.exam.selection import select
+from jmedllm.exam.selection import WRONG, select, select_counted
 from jmedllm.run import Run
-from jmedllm.training.instructions import read_instructions
+from jmedllm.training.instructions import read_instruction_file, read_instructions
 
 
 def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
@@ -29,9 +30,27 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
 
 def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
     """Name and whole text of each instruction that stage 2 trains on."""
-    for file in run.recipe.mpeft.instructions if run.recipe.mpeft else ():
-        for item in read_instructions(Path(file)):
+    mpeft = run.recipe.mpeft
+    for file in mpeft.instructions if mpeft else ():
+        for item in read_instructions(Path(file), mpeft.reading if mpeft else PLAIN):
             yield item.name, item.text
+
+
+def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
+    """By source, how many questions and instructions stage 2 leaves out, by reason; none where all are trained."""
+    mpeft = run.recipe.mpeft
+    found: dict[str, dict[str, int]] = {}
+    for source in mpeft.questions if mpeft else ():
+        for language in source.languages:
+            loaded = load(source.benchmark, language, run.data, source.split, source.reading)
+            found[f"{source.benchmark} {language}"] = select_counted(loaded, source.selection).left_out
+        if is_table(source.benchmark):
+            wrong = len(own.read_exam(Path(source.benchmark), source.reading).skipped)
+            found[source.benchmark] = {WRONG: wrong} if wrong else {}
+    for file in mpeft.instructions if mpeft else ():
+        wrong = read_instruction_file(Path(file), mpeft.reading if mpeft else PLAIN).skipped
+        found[file] = {WRONG: wrong} if wrong else {}
+    return {name: left_out for name, left_out in found.items() if left_out}
 
 
 def require_unseen_exam(run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, not_installed
 from jmedllm.exam.benchmarks.reading import Line
 from jmedllm.files import read_bytes, try_jsonl
 from jmedllm.parsing import decode_utf8, parse_json
@@ -137,7 +137,7 @@ def _parquet(path: Path, header: bool) -> Iterator[Row]:
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError:
-        raise InputError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from None
+        raise not_installed(f"{path}: Parquet", "pyarrow") from None
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

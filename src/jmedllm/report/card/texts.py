@@ -96,6 +96,9 @@ def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
     lines += [f"Instructions {name}, licence: **unknown**" for name in recipe.mpeft.instructions]
     skipped = f"; left out as too long: {made['skipped']:,}" if "skipped" in made else ""
     lines.append(f"Examples: {made['examples']:,}{skipped}")
+    for name, left_out in made.get("left_out", {}).items():
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        lines.append(f"Left out of {name}: {reasons}")
     lines.append("Before training all were held against every exam item then on the disk: none is among them")
     return bullets(lines)
 
