@@ -117,6 +117,14 @@ BROKEN = {
         MINIMAL + "prompt: {wxyz: 1}\n",
         "mine.yaml:7: prompt.wxyz: unknown key; known: pack, answer_as, chat, chat_template_kwargs, date, shots",
     ),
+    "variables of a template that is not used": (
+        MINIMAL + "prompt: {chat_template_kwargs: {enable_thinking: false}}\n",
+        "mine.yaml: prompt.chat_template_kwargs and prompt.date shape the chat template; set prompt.chat: true",
+    ),
+    "no date": (
+        MINIMAL + "prompt: {chat: true, date: 29.11.2026}\n",
+        "mine.yaml:7: prompt.date: 29.11.2026 is no date; write it as YYYY-MM-DD",
+    ),
     "key of another section": (
         MINIMAL + "block_sise: 8\n",
         "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, memory, base, "

@@ -136,6 +136,8 @@ def sit(
         rotations=exam.rotations,
         left_out=judged.left_out,
     )
+    if opened.folder is None and (paper.asking.variables or paper.asking.date):
+        raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")
     chat_text: ChatText = to_json
     template = chat_template([paper], opened.folder, Path(output)) if opened.folder else None
     described = opened.settings

@@ -257,6 +257,15 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _a_template_to_shape(self) -> "Recipe":
+        shapes = bool(self.prompt.chat_template_kwargs or self.prompt.date)
+        if shapes and not self.prompt.chat and not (self.mpeft and self.mpeft.instructions):
+            raise ValueError(
+                "prompt.chat_template_kwargs and prompt.date shape the chat template; set prompt.chat: true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_plan_from(self) -> "Recipe":
         if self.memory == "auto" and self.base.scratch:
             raise ValueError(

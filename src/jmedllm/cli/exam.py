@@ -107,6 +107,7 @@ def exam(
         _refuse_with_server(
             adapter=adapter, ignore_adapter=ignore_adapter, quantization=quantization,
             revision=revision, download=download, date=date,
+            chat_template_kwargs=chat_template_kwargs,
             engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
         sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
@@ -139,7 +140,8 @@ def _refuse_with_server(**given: object) -> None:
     for name, value in given.items():
         if value:
             raise InputError(
-                f"--{name} says how to run a model here, and --server asks one elsewhere; leave one out"
+                f"--{name.replace('_', '-')} says how to run a model here, and --server asks one elsewhere; "
+                "leave one out"
             )
 
 

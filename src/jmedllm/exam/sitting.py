@@ -93,7 +93,6 @@ class Paper:
             "answer_as": self.asking.answer_as,
             "shots": len(self.asking.shots_in(language)),
             "chat": self.asking.chat,
-            **({"chat_template_kwargs": dict(self.asking.variables)} if self.asking.variables else {}),
             "max_new_tokens": self.max_new_tokens,
             "shuffle": self.shuffle,
             "rotations": self.rotations,

@@ -37,6 +37,12 @@ RESERVED = {
 }  # fmt: skip
 """Variables that transformers or this package sets."""
 
+_JINJA = {
+    "and", "break", "continue", "elif", "else", "endfor", "endgeneration", "endif", "endmacro", "endset", "false",
+    "False", "for", "generation", "if", "in", "is", "loop", "macro", "none", "None", "not", "or", "set", "true",
+    "True",
+}  # fmt: skip
+
 _STAND_IN = "\ue000"
 """A private character: no template writes it."""
 
@@ -212,14 +218,14 @@ def _clock(date: str) -> dict[str, str]:
 
 
 def _words(source: str) -> set[str]:
-    """All names in a template; its variables are among them."""
+    """All names in a template, besides jinja's own words; its variables are among them."""
     from jinja2 import Environment, TemplateSyntaxError
 
     try:
         tokens = list(Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True).lex(source))
     except TemplateSyntaxError as error:
         raise InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}") from error
-    return {value for _, kind, value in tokens if kind == "name"}
+    return {value for _, kind, value in tokens if kind == "name"} - _JINJA
 
 
 def _first_line(error: Exception) -> str:

@@ -30,8 +30,8 @@ def evaluation_inputs(run: Run) -> dict[str, Any]:
         return {}
     sat = [paper.settings() | {"questions": paper.questions_hash()} for paper in _papers(run, settings)]
     texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
-    dated = {"date": run.prompting.date} if sat and run.prompting.chat else {}
-    return {"evaluate": settings.model_dump() | {"texts": texts, "exam": sat} | dated}
+    chat = run.prompting.model_dump(include={"date", "chat_template_kwargs"}) if run.prompting.chat else {}
+    return {"evaluate": settings.model_dump() | {"texts": texts, "exam": sat} | (chat if sat else {})}
 
 
 def require_measurable(run: Run, watch: Watch) -> None:
