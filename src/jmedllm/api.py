@@ -46,7 +46,7 @@ class Opened:
 def load(
     benchmark: str, language: str, *, data: str | Path = "data", selection: str | None = None, split: str = "test"
 ) -> list[Question]:
-    """Questions of a benchmark, or of your own .jsonl exam, in one language.
+    """Questions of a benchmark, or of your own file, in one language.
 
     Args:
         benchmark: name, or path of a file.

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from safetensors import SafetensorError
 
 from jmedllm.errors import InputError
-from jmedllm.parsing import decode_utf8, parse_json
+from jmedllm.parsing import EncodingError, decode_utf8, parse_json
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -157,7 +157,7 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
     """Yield (line number from 1, object) for each non-empty line; in place of a broken one, what is wrong.
 
     Raises:
-        InputError: the file is missing or unreadable.
+        InputError: the file is missing or unreadable, or in another encoding than UTF-8.
     """
     try:
         handle = path.open("rb")
@@ -171,6 +171,8 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
             try:
                 line = decode_utf8(raw, path, number)
                 row = _object(path, number, line) if line.strip() else None
+            except EncodingError:
+                raise
             except InputError as error:
                 yield number, error
                 continue

@@ -22,6 +22,10 @@ _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|-?[0-9]+', re.DOTALL)
 """Parts of JSON text that matter for finding a place in it."""
 
 
+class EncodingError(InputError):
+    """A file is in another encoding, which is known: no line of it can be read."""
+
+
 def decode_utf8(raw: bytes, path: Path, number: int = 1) -> str:
     """Text of one line, or of a whole file, without a byte order mark at the start of the file.
 
@@ -31,18 +35,19 @@ def decode_utf8(raw: bytes, path: Path, number: int = 1) -> str:
         number: line of the file that `raw` begins with, from 1.
 
     Raises:
-        InputError: it is not UTF-8; the line and the encoding it seems to be in are named.
+        EncodingError: it is in another encoding, which is named with the line.
+        InputError: it is not UTF-8; the line is named.
     """
     if (number == 1 and raw.startswith(_BYTE_ORDER_MARKS)) or b"\0" in raw:
-        raise _not_utf8(path, number, "it looks like UTF-16", "UTF-16")
+        raise EncodingError(_not_utf8(path, number, "it looks like UTF-16", "UTF-16"))
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         line = number + raw.count(b"\n", 0, error.start)
         for name, codec, known in _ENCODINGS:
             if _is_in(codec, raw):
-                raise _not_utf8(path, line, f"it looks like {name}", known) from None
-        raise _not_utf8(path, line, error.reason, "ENCODING") from None
+                raise EncodingError(_not_utf8(path, line, f"it looks like {name}", known)) from None
+        raise InputError(_not_utf8(path, line, error.reason, "ENCODING")) from None
 
 
 def _is_in(codec: str, raw: bytes) -> bool:
@@ -52,10 +57,9 @@ def _is_in(codec: str, raw: bytes) -> bool:
         return False
 
 
-def _not_utf8(path: Path, line: int, what: str, encoding: str) -> InputError:
-    return InputError(
-        f"{path}:{line}: not UTF-8: {what}; convert the file to UTF-8: iconv -f {encoding} -t UTF-8 {path.name}"
-    )
+def _not_utf8(path: Path, line: int, what: str, encoding: str) -> str:
+    convert = f"iconv -f {encoding} -t UTF-8 {path.name}"
+    return f"{path}:{line}: not UTF-8: {what}; convert the file to UTF-8: {convert}"
 
 
 class _RepeatedKeyError(ValueError):

@@ -15,7 +15,7 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Also write Markdown to this file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write one page with every item to this file.")] = None,
     data: Data = Path("data"),
-    questions: Annotated[list[Path] | None, typer.Option(help="Your own .jsonl exam that was sat.")] = None,
+    questions: Annotated[list[Path] | None, typer.Option(help="Your own questions that were evaluated.")] = None,
 ) -> None:
     """Print the scores of finished exams beside the published ones."""
     from jmedllm.files import write_atomic

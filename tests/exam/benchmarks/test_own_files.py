@@ -1,6 +1,7 @@
 """Questions of one's own as people keep them: formats, columns, labels, forms of answers, what is refused."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +365,17 @@ def test_real_files(shared: Path, file: str, columns: str, counts: tuple[int, in
         pytest.skip(f"no {file}")
     exam = read(shared / file, columns, skip=True)
     assert (len(exam.questions), len(exam.skipped)) == counts and told in exam.notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "utf-16"])
+def test_a_file_in_another_encoding_is_one_line(tmp_path: Path, encoding: str) -> None:
+    row = json.dumps(ROW, ensure_ascii=False) + "\n"
+    message = problem(write(tmp_path / "t.jsonl", (row * 3).encode(encoding)), skip=True)
+    assert "t.jsonl:1: not UTF-8: it looks like" in message and "\n" not in message
+
+
+def test_parquet_without_its_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert problem(tmp_path / "t.parquet").endswith(
+        "t.parquet: Parquet needs pyarrow; install it with: pip install 'pyarrow>=17'"
+    )
