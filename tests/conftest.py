@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # Models this small lose time on threads; set before torch is imported, and passed on to subprocesses.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SETTING = "JMEDLLM_SHARED_DATA"
 DEFAULT = Path(__file__).parents[2] / "shared" / "data"

@@ -38,7 +38,7 @@ def same(left: dict[str, Record], right: dict[str, Record]) -> bool:
     assert list(left) == list(right)
     for a, b in zip(left.values(), right.values(), strict=True):
         assert (a.id, a.prompt_hash, a.response, a.verdicts) == (b.id, b.prompt_hash, b.response, b.verdicts)
-        assert a.log_probs == pytest.approx(b.log_probs, abs=1e-4)
+        assert a.log_probs == pytest.approx(b.log_probs, rel=1e-5, abs=1e-4)
     return True
 
 
@@ -277,7 +277,7 @@ def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None
         [(_, given)] = model.answer([Request("1", prompt, "1", choices=tuple(texts[0][:2]))], Writing(1))
         record = records[shown.key]
         assert record.log_probs is not None and given.log_probs is not None
-        assert record.log_probs[:2] == pytest.approx(given.log_probs, abs=1e-4)
+        assert record.log_probs[:2] == pytest.approx(given.log_probs, rel=1e-5, abs=1e-4)
     assert all(record.log_probs and chosen == [max(range(4), key=record.log_probs.__getitem__)]
                for record, chosen in verdicts)  # fmt: skip
     plain, _ = sit(tiny_model, exam, tmp_path / "shuffled", shuffle=1)

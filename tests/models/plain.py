@@ -8,6 +8,15 @@ from jmedllm.models import Completion, Request, Writing
 from jmedllm.models.encoding import encode
 from jmedllm.models.local import LocalModel
 
+_EPSILON = torch.finfo(torch.float32).eps
+LIKE_PLAIN = {"rel": 512 * _EPSILON, "abs": 512 * _EPSILON * 8}
+"""How far sums of float32 log-probabilities may differ when the same numbers are added in another order.
+
+Relative to the sum, whose rounding grows with its tokens, and to logits of about 8, the size of those here: 6e-5
+and 5e-4. The most seen with three widths of vectors is 1.2e-4 of 5.6 (qwen3_next, whose recurrence carries
+rounding from token to token). A token that reads another than it should is off by more than 0.1.
+"""
+
 REQUESTS = [
     Request(
         "1", "### 指示：\n欠乏すると壊血病になるのはどれか。\n### 応答：\n", "1", ("ビタミンA", "ビタミンC", "鉄")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from plain import REQUESTS, complete, generated, score, score_alone
+from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from jmedllm.models import Request
@@ -14,6 +14,7 @@ from jmedllm.models.encoding import encode
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import LocalModel
 from jmedllm.models.probe import find_ways
+from jmedllm.models.writing import Ends
 from jmedllm.models.writing import generated as generated_ids
 
 SIZES = {
@@ -124,7 +125,7 @@ def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -
     network.generation_config = GenerationConfig()
     device = torch.device("cpu")
     ways = find_ways(network, tokenizer, device)
-    return LocalModel(name, network, tokenizer, device, 512, ways, ends=frozenset({0}))
+    return LocalModel(name, network, tokenizer, device, 512, ways, ends=Ends(frozenset({0})))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -138,7 +139,7 @@ def test_every_architecture_gives_its_own_numbers_and_text(
     reading = "trees" if ways.longest_tree else "rows" if ways.padding else "alone"
     assert (reading, "joined" if ways.joining else "generated" if ways.generating else "alone") == way
     requests = [*REQUESTS[:3], SHORT]
-    rounding = {"abs": 1e-4} if dtype == torch.float32 else {"rel": 0.03}
+    rounding = LIKE_PLAIN if dtype == torch.float32 else {"rel": 0.03}
     for request, scores in zip(requests, score(model, requests), strict=True):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert scores == pytest.approx(expected, **rounding)
@@ -149,16 +150,17 @@ def test_every_architecture_gives_its_own_numbers_and_text(
 
 def test_what_recurrent_networks_write_ends_row_by_row(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("lfm2", ARCHITECTURES["lfm2"][1], torch.float32, load_tokenizer(tiny_model))
-    model = replace(model, ends=frozenset())
+    model = replace(model, ends=Ends())
     whole = complete(model, REQUESTS, 24)
     assert all(completion.truncated for completion in whole)
 
     [prompt] = encode(model.tokenizer, [REQUESTS[0].prompt])
     fifth = int(generated_ids(model.network, [prompt], 0, max_new_tokens=5)[0, -1])
-    ended = complete(replace(model, ends=frozenset({fifth})), REQUESTS, 24)
+    ended = complete(replace(model, ends=Ends(frozenset({fifth}))), REQUESTS, 24)
     assert not ended[0].truncated
 
-    monkeypatch.setattr("jmedllm.models.writing._is_final", lambda _, prompt, ids, __: len(ids) > len(prompt) % 9)
+    ends_early = "jmedllm.models.writing._is_over"
+    monkeypatch.setattr(ends_early, lambda *given: len(given[3]) > len(given[2]) % 9)  # ids, prompt
     final = complete(model, REQUESTS, 24)
     assert not any(completion.truncated for completion in final)
     assert len({len(completion.text) for completion in final}) > 1

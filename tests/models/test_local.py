@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain import REQUESTS, complete, generated, score, score_alone
+from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 
 from jmedllm.errors import InputError
 from jmedllm.models import Request, Writing
@@ -36,7 +36,7 @@ def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
     assert model.ways.longest_tree == 512
     for request, scores in zip(REQUESTS, score(model, REQUESTS), strict=True):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
-        assert scores == pytest.approx(expected, abs=1e-4)
+        assert scores == pytest.approx(expected, **LIKE_PLAIN)
 
 
 def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
@@ -50,7 +50,7 @@ def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
 def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: LocalModel, longest: int) -> None:
     plain = replace(model, ways=replace(model.ways, longest_tree=longest))
     for trees, alone in zip(score(model, REQUESTS), score(plain, REQUESTS), strict=True):
-        assert trees == pytest.approx(alone, abs=1e-4)
+        assert trees == pytest.approx(alone, **LIKE_PLAIN)
 
 
 def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
@@ -95,7 +95,7 @@ def test_scores_and_completions_come_from_one_reading(model: LocalModel, request
     both = dict(model.answer([replace(request, write=True) for request in requests], Writing(16)))
     for index, request in enumerate(requests):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
-        assert both[index].log_probs == pytest.approx(expected, abs=1e-4)
+        assert both[index].log_probs == pytest.approx(expected, **LIKE_PLAIN)
         assert both[index].completion.text == generated(model, request.prompt, 16)
         assert both[index].completion.truncated
 
@@ -177,7 +177,7 @@ def test_free_memory_and_batch_bound_what_is_done_at_once(
     assert complete(bounded, REQUESTS, 8) == expected[0]
     assert found == sizes
     for some, all_at_once in zip(score(bounded, REQUESTS), expected[1], strict=True):
-        assert some == pytest.approx(all_at_once, abs=1e-4)
+        assert some == pytest.approx(all_at_once, **LIKE_PLAIN)
 
 
 def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:

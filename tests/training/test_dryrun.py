@@ -61,10 +61,10 @@ OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     ("call", "message"),
     [
         (
-            4,
+            1,
             "memory runs out on a micro-batch of 1 rows of 32 tokens, the largest of this stage; lower",
         ),
-        (5, "memory runs out on an evaluation batch of 1 rows of 32 tokens"),
+        (2, "memory runs out on an evaluation batch of 1 rows of 32 tokens"),
     ],
 )
 def test_too_little_memory_is_one_line_before_step_1(tmp_path: Path, call: int, message: str) -> None:
@@ -105,7 +105,7 @@ def test_too_little_memory_for_what_is_kept_is_one_line(
 
 def test_another_failure_keeps_its_traceback(tmp_path: Path) -> None:
     network = tiny()
-    split(network)[0].register_forward_pre_hook(fails(4, RuntimeError("shapes do not fit")))
+    split(network)[0].register_forward_pre_hook(fails(1, RuntimeError("shapes do not fit")))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         fit(tmp_path, network)
 
