@@ -107,7 +107,7 @@ def sit(
         tracks: names from `jmedllm.exam.tracks.TRACKS`.
         prompt: prompt pack; the other settings as in a recipe's prompt section.
         data: data directory, for the published prompts.
-        settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`; or of the prompt.
+        settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`, `skip_invalid`; or of the prompt.
 
     Raises:
         InputError: a setting is wrong, the questions are not of one paper, no track can judge one of them, or see
@@ -115,7 +115,7 @@ def sit(
     """
     _require_paper(questions)
     asked = {name: settings.pop(name) for name in Prompting.model_fields if name in settings and name != "pack"}
-    if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations"}:
+    if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid"}:
         raise InputError(
             f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice"
         )
@@ -135,6 +135,7 @@ def sit(
         shuffle=exam.shuffle,
         rotations=exam.rotations,
         left_out=judged.left_out,
+        skip_invalid=exam.skip_invalid,
     )
     if opened.folder is None and (paper.asking.variables or paper.asking.date):
         raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")

@@ -215,3 +215,46 @@ def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:
     text = io.StringIO()
     print_scored(scored, Console(file=text, width=300))
     assert "questions, selection graded: 2 of 5 items. Left out: 1 with a picture; 1 without" in text.getvalue()
+
+
+CUT = "まず設問を整理する。答えはaだろう。次に"
+
+
+@pytest.mark.parametrize(
+    ("row", "how"),
+    [
+        ({"response": CUT}, "stated label"),
+        ({"response": CUT, "finish_reason": None, "thought_open": False, "reasoning": None}, "stated label"),
+        ({"response": CUT, "finish_reason": "length", "thought_open": True}, "truncated"),
+        ({"response": CUT, "thought_open": True}, "truncated"),
+        ({"response": CUT + "</think>b", "finish_reason": "stop", "thought_open": True}, "label"),
+        ({"response": "<think>" + CUT, "finish_reason": "length"}, "truncated"),
+        ({"response": "", "reasoning": CUT, "finish_reason": "length"}, "truncated"),
+        ({"response": None, "reasoning_content": CUT, "finish_reason": "MAX_TOKENS"}, "truncated"),
+        ({"response": "b", "reasoning": CUT, "finish_reason": "stop", "thought_open": True}, "label"),
+        ({"response": "患者は黄疸があり", "finish_reason": "length"}, "truncated"),
+        ({"response": "<vendor_think>x</vendor_think>b"}, "unknown marker"),
+    ],
+)
+def test_what_else_a_server_gives_of_a_reply(exam: Path, tmp_path: Path, row: dict[str, Any], how: str) -> None:
+    given = read_recorded([write(tmp_path / "r.jsonl", [{"id": "1", **row}])], ["1"])
+    scored = score_recorded(exam_answered(None, exam, None, tmp_path), given, ["answer"])
+    assert item_rows(scored)[0]["how"] == how
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (
+            {"finish_reason": "lenght"},
+            'r.jsonl:1: field "finish_reason": expected null or one of .*found "lenght"',
+        ),
+        ({"finish_reason": 3}, 'r.jsonl:1: field "finish_reason": expected a text, found 3'),
+        ({"thought_open": "yes"}, 'r.jsonl:1: field "thought_open": expected true or false, found "yes"'),
+        ({"reasoning": ["x"]}, r'r.jsonl:1: field "reasoning": expected a text, found \["x"\]'),
+        ({"response": None}, 'r.jsonl:1: field "response": expected a text, found null'),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        read_responses([write(tmp_path / "r.jsonl", [{"id": "1", "response": "b", **row}])], ["1"])

@@ -31,7 +31,11 @@ Map = Annotated[
     typer.Option("--map", help="Columns of your own files, such as question=stem,choices=A:E,answer=key."),
 ]
 SkipInvalid = Annotated[
-    bool, typer.Option("--skip-invalid", help="Leave rows that are wrong out, and list them [they are an error].")
+    bool,
+    typer.Option(
+        "--skip-invalid",
+        help="Leave wrong rows out and count items that cannot be asked as no answer [they are errors].",
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only the first N items of each paper.")]
 

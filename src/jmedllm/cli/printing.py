@@ -22,7 +22,7 @@ def print_json(sittings: "Sequence[Sitting]") -> None:
     boards = [asdict(board) for sitting in sittings for board in sitting.official]
     papers = [
         {name: sitting.settings[name] for name in ("benchmark", "language", "selection")}
-        | {name: getattr(sitting, name) for name in ("selected", "asked", "left_out", "notes")}
+        | {name: getattr(sitting, name) for name in ("selected", "asked", "left_out", "notes", "failures")}
         for sitting in sittings
     ]
     typer.echo(to_json({"scores": rows, "official": boards, "papers": papers}, indent=2))

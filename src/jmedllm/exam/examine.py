@@ -46,7 +46,9 @@ class ExamSettings(Settings):
         min_length=1, description="benchmarks or files of your own; NAME:ja for one language of it"
     )
     map: dict[str, str] = Field({}, description="our fields → columns of your own files, see docs/questions.md")
-    skip_invalid: bool = Field(False, description="leave wrong rows of your own files out and count them")
+    skip_invalid: bool = Field(
+        False, description="leave wrong rows of your own files out, count items that cannot be asked as no answer"
+    )
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
     tracks: list[str] = Field(["answer", "likelihood"], min_length=1)
     selection: str | None = Field(
@@ -164,6 +166,7 @@ def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language
         left_out,
         exam.notes if exam else (),
         reading,
+        skip_invalid=settings.skip_invalid,
     )
 
 

@@ -13,7 +13,7 @@ from jmedllm.exam.judgeable import judgeable
 from jmedllm.exam.order import show
 from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import LANGUAGES, Language, Question, label
-from jmedllm.exam.responses import Responses, read_responses
+from jmedllm.exam.responses import Delivery, Responses, read_responses
 from jmedllm.exam.selection import WRONG, select_counted
 from jmedllm.exam.statistics import Score
 from jmedllm.exam.tracks import TRACKS, Given, ReadVerdict, legacy
@@ -152,7 +152,9 @@ def score_recorded(
     asked: Answered, given: Responses, tracks: Sequence[str], *, strict_letters: bool = False
 ) -> Scored:
     """Score recorded responses and account for every item, see `score_responses`."""
-    scored = score_responses(asked.questions, given.by_id, tracks, strict_letters=strict_letters)
+    scored = score_responses(
+        asked.questions, given.by_id, tracks, strict_letters=strict_letters, deliveries=given.deliveries
+    )
     left_out = asked.left_out | judgeable(asked.questions, tracks).left_out
     return replace(scored, skipped=given.skipped, selection=asked.selection, left_out=left_out, notes=asked.notes)
 
@@ -163,6 +165,7 @@ def score_responses(
     tracks: Sequence[str],
     *,
     strict_letters: bool = False,
+    deliveries: Mapping[str, Delivery] | None = None,
 ) -> Scored:
     """Score recorded responses.
 
@@ -172,6 +175,7 @@ def score_responses(
         tracks: names from `TRACKS` that read responses.
         strict_letters: read answers by the plain comma split of the published table of candidates, and count
             the prohibited choices as it does.
+        deliveries: what else is known of responses, by question id.
 
     Raises:
         InputError: no track is named, one needs a model, or one can judge none of the questions.
@@ -180,7 +184,7 @@ def score_responses(
         raise InputError("name at least one track: answer, legacy or official")
     if strict_letters and set(tracks) == {"legacy"}:
         raise InputError("--strict-letters reads answers for the tracks answer and official; legacy reads none")
-    answer_as = _form(questions, responses)
+    answer_as, told = _form(questions, responses), deliveries or {}
     scores: list[Score] = []
     verdicts: dict[str, dict[str, ReadVerdict]] = {}
     official: list[Board] = []
@@ -193,7 +197,11 @@ def score_responses(
         if not judged:
             raise InputError(f"track {name} can judge none of these questions; choose another track")
         found = [
-            _judge(name, question, responses.get(question.id, ""), answer_as, strict_letters)
+            _judge_strictly(name, question, responses.get(question.id, ""))
+            if strict_letters and name != "legacy"
+            else _judge(
+                name, question, responses.get(question.id, ""), answer_as, told.get(question.id, Delivery())
+            )
             for question in judged
         ]
         scores += TRACKS[name].scores(judged, found)
@@ -211,12 +219,21 @@ def _form(questions: Sequence[Question], responses: Mapping[str, str]) -> Answer
     return "letter" if 2 * letters > len(written) else "text"
 
 
-def _judge(track: str, question: Question, response: str, answer_as: AnswerForm, strict_letters: bool) -> Any:
-    if strict_letters and track != "legacy":
-        verdict = judge_letters(question, response)
-        return award(question, verdict) if track == "official" else verdict
+def _judge_strictly(track: str, question: Question, response: str) -> AnswerVerdict:
+    verdict = judge_letters(question, response)
+    return award(question, verdict) if track == "official" else verdict
+
+
+def _judge(track: str, question: Question, response: str, answer_as: AnswerForm, delivery: Delivery) -> Any:
     return TRACKS[track].judge(
-        Given(show(question)[0], response, legacy.extract_response(response), answer_as=answer_as)
+        Given(
+            show(question)[0],
+            response,
+            legacy.extract_response(response),
+            truncated=delivery.truncated,
+            answer_as=answer_as,
+            thought_open=delivery.thought_open,
+        )
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.exam.order import TURN_MARK
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
+from jmedllm.models import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,9 @@ class Record:
         order: index of the printed choice at each place, as it was asked.
         response: what the model wrote; None where no track asked for it.
         truncated: whether the token limit ended the response.
+        thought_open: whether the prompt had opened a thought; None where a server does not tell.
+        reasoning: the thought, where a server gives it apart from the response.
+        failure: why there is no response at all: "too long" or "rejected".
         log_probs: natural log-probability of each printed choice; None where no track asked for them.
         verdicts: for each track that applies to the item, its verdict.
     """
@@ -31,6 +35,9 @@ class Record:
     order: tuple[int, ...] = ()
     response: str | None = None
     truncated: bool = False
+    thought_open: bool | None = False
+    reasoning: str | None = None
+    failure: Failure | None = None
     log_probs: tuple[float, ...] | None = None
     verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -1,19 +1,36 @@
 """Responses that somebody else recorded, from files of the kinds that `tables` reads."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jmedllm.errors import InputError, rows_wrong, unknown
 from jmedllm.exam.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
 from jmedllm.exam.benchmarks.reading import Line
 from jmedllm.exam.benchmarks.tables import JSON_KINDS, Row, records
+from jmedllm.models.replies import COMPLETE, CUT, is_cut
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
 """Our names of each field."""
 
 RESPONSE_FIELDS = tuple(KEYS)
 """What a mapping of responses may name."""
+
+REASONING = ("reasoning", "reasoning_content")
+"""Names of a thought that stands apart from the response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What is known of a response besides its text.
+
+    Attributes:
+        truncated: whether it was cut off before it was whole.
+        thought_open: whether it begins inside a thought that the prompt had opened.
+    """
+
+    truncated: bool = False
+    thought_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +40,12 @@ class Responses:
     Attributes:
         by_id: raw text by question id.
         skipped: places of rows that were left out as wrong.
+        deliveries: what else the rows tell of responses, by question id; only where it is not the usual.
     """
 
     by_id: dict[str, str]
     skipped: tuple[str, ...]
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
 
 
 def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str]:
@@ -38,6 +57,8 @@ def read_recorded(
     files: Sequence[Path], known: Iterable[str], columns: Map | None = None, *, skip_invalid: bool = False
 ) -> Responses:
     """Responses by question id, from files of any kind that `tables` reads, their rows in any order.
+
+    A row may also have `finish_reason`, `thought_open` and `reasoning`, as a server gives them.
 
     Args:
         files: one or more.
@@ -52,6 +73,7 @@ def read_recorded(
     ids = set(known)
     require_fields(columns or {}, RESPONSE_FIELDS)
     responses: dict[str, str] = {}
+    deliveries: dict[str, Delivery] = {}
     places: dict[str, str] = {}
     problems: list[tuple[str, InputError]] = []
     for path in files:
@@ -62,7 +84,10 @@ def read_recorded(
                 name = _name(row, ids)
                 if name in places:
                     raise InputError(f"{row.place}: question {name} was answered in {places[name]}; remove one")
-                responses[name] = row.text(_key(row, KEYS["response"]), may_be_empty=True)
+                text, delivery = _response(row)
+                responses[name] = text
+                if delivery != Delivery():
+                    deliveries[name] = delivery
                 places[name] = row.place
             except InputError as error:
                 problems.append((row.place if isinstance(row, Line) else str(row).partition(": ")[0], error))
@@ -73,7 +98,40 @@ def read_recorded(
         raise InputError(
             f"{', '.join(map(str, files))}: holds no response; check that it is the right file{first}"
         )
-    return Responses(responses, tuple(place for place, _ in problems))
+    return Responses(responses, tuple(place for place, _ in problems), deliveries)
+
+
+def _response(line: Line) -> tuple[str, Delivery]:
+    """A row's response, and what it tells of it."""
+    reasoning = ""
+    for key in REASONING:
+        if line.record.get(key) is not None:
+            reasoning = line.text(key, may_be_empty=True) or reasoning
+    response = _key(line, KEYS["response"])
+    # Servers leave the response null where there is nothing but the thought.
+    alone = bool(reasoning) and response in line.record and line.record[response] is None
+    text = "" if alone else line.text(response, may_be_empty=True)
+    # A thought that stands apart is not in the response, whoever opened it.
+    return text, Delivery(is_cut(_finish_reason(line)), _thought_open(line) and not reasoning)
+
+
+def _finish_reason(line: Line) -> str | None:
+    if line.record.get("finish_reason") in (None, ""):
+        return None
+    reason = line.text("finish_reason").lower()
+    if reason not in COMPLETE | CUT:
+        raise line.wrong("finish_reason", f"null or one of {', '.join(sorted(COMPLETE | CUT))}")
+    return reason
+
+
+def _thought_open(line: Line) -> bool:
+    value = line.record.get("thought_open")
+    if value is None or value == "":
+        return False
+    # Files without types, such as CSV, have it as a word.
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return line.boolean("thought_open")
 
 
 def _rows(path: Path, columns: Map) -> Iterator[Row]:

@@ -39,6 +39,7 @@ class Paper:
         left_out: how many items the selection left out, by reason; a limit does not count.
         notes: what else reports must say of how the questions were read.
         reading: how a user's own file was read.
+        skip_invalid: whether an item that cannot be asked counts as no answer instead of ending the evaluation.
     """
 
     questions: tuple[Question, ...]
@@ -53,6 +54,7 @@ class Paper:
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reading: own.Reading = own.PLAIN
+    skip_invalid: bool = False
 
     @property
     def by_label(self) -> bool:
@@ -66,8 +68,12 @@ class Paper:
     def writing(self) -> Writing:
         """How responses end: where only track legacy reads them, its first line is enough."""
         if any(TRACKS[name].needs == "response" and name != "legacy" for name in self.tracks):
-            return Writing(self.max_new_tokens)
-        return Writing(self.max_new_tokens, lambda completion: legacy.is_final(_to_read(self.asking, completion)))
+            return Writing(self.max_new_tokens, skip_invalid=self.skip_invalid)
+        return Writing(
+            self.max_new_tokens,
+            lambda completion: legacy.is_final(_to_read(self.asking, completion)),
+            self.skip_invalid,
+        )
 
     @property
     def name(self) -> str:
@@ -118,6 +124,7 @@ class Sitting:
         readings: for each track that reads responses, how many were read in which way, commonest first.
         left_out: how many items the selection left out, by reason.
         notes: what else reports must say of how the questions were read.
+        failures: ids of items that got no response at all, by the reason; they count as no answer.
     """
 
     settings: dict[str, Any]
@@ -132,6 +139,7 @@ class Sitting:
     readings: dict[str, dict[str, int]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    failures: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -152,6 +160,7 @@ def read_sitting(summary_file: Path) -> Sitting | None:
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
         "people": tuple(Group(**row) for row in summary["people"]),
         "notes": tuple(summary["notes"]),
+        "failures": _frozen(summary["failures"]),
     }
     return Sitting(**{**summary, **parts})
 
@@ -284,7 +293,9 @@ def _to_read(asking: Asking, completion: Completion) -> str:
     prompt may hold marks of its own, so only what the model wrote is read.
     """
     whole = asking.pack.published and not asking.chat and not asking.shots
-    return completion.decoded if whole else legacy.after_marker(completion.text)
+    if whole:
+        return completion.decoded
+    return legacy.after_marker(completion.text if completion.plain is None else completion.plain)
 
 
 def _record(paper: Paper, shown: Shown, prompt: str, response: Response) -> Record:
@@ -296,6 +307,9 @@ def _record(paper: Paper, shown: Shown, prompt: str, response: Response) -> Reco
         truncated=completion is not None and completion.truncated,
         log_probs=_as_printed(shown, response.log_probs),
         answer_as=paper.asking.answer_as,
+        thought_open=completion.thought_open if completion else False,
+        thoughts=completion.thoughts if completion else (),
+        failure=response.failure,
     )
     return Record(
         shown.key,
@@ -303,6 +317,9 @@ def _record(paper: Paper, shown: Shown, prompt: str, response: Response) -> Reco
         order=shown.order,
         response=given.text,
         truncated=given.truncated,
+        thought_open=given.thought_open,
+        reasoning=completion.reasoning if completion else None,
+        failure=given.failure,
         log_probs=given.log_probs,
         verdicts=judge(paper.tracks, given),
     )
@@ -360,9 +377,19 @@ def _summarise(
         },
         left_out=paper.left_out,
         notes=paper.notes,
+        failures=_failures(paper, records),
     )
     write_atomic(summary_file, to_json(asdict(sitting), indent=2) + "\n")
     return sitting
+
+
+def _failures(paper: Paper, records: dict[str, Record]) -> dict[str, tuple[str, ...]]:
+    """Ids of the items that got no response in one of their showings, by the reason."""
+    found: dict[str, dict[str, None]] = {}
+    for shown in paper.showings():
+        if failure := records[shown.key].failure:
+            found.setdefault(failure, {})[shown.question.id] = None
+    return {failure: tuple(ids) for failure, ids in found.items()}
 
 
 def _accounted(sitting: Sitting) -> tuple[int, dict[str, int], tuple[str, ...]]:

@@ -54,14 +54,6 @@ def _kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> slice:
     return slice(start, len(ids) - added)
 
 
-def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """Encode prompts that a model is to continue, without the spaces they end with.
-
-    Tokenizers put the space at the head of the next word: behind a lone space no word was ever trained.
-    """
-    return encode(tokenizer, [prompt.rstrip(" ") for prompt in prompts])
-
-
 def encode_continuations(
     tokenizer: Tokenizer, prompt: str, continuations: Sequence[str]
 ) -> tuple[list[int], list[list[int]]]:

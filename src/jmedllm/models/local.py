@@ -7,7 +7,7 @@ and values. What all questions begin with (the prompt pack's words, solved examp
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
-from jmedllm.models import Completion, Request, Response, Writing
+from jmedllm.models import Completion, Request, Response, Writing, does_not_fit
 from jmedllm.models.encoding import Tokenizer, common_length, encode, label_texts, shared_length, spelled
 from jmedllm.models.folder import Quantization
 from jmedllm.models.labels import log_sum
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
 from jmedllm.models.memory import free_memory, token_bytes
 from jmedllm.models.probe import Ways, context_length, find_ways
+from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
 from jmedllm.models.writing import NOTHING, Ends, Start, decode, ends_of, generate
 from jmedllm.precision import Precision
@@ -110,6 +111,7 @@ class LocalModel:
         ways: what may be done at once with the same numbers, tried out when loading.
         batch: most completions that are written side by side; None for what suits the device.
         ends: what ends a completion.
+        thoughts: markers of thoughts that only this model's template has.
     """
 
     name: str
@@ -120,6 +122,7 @@ class LocalModel:
     ways: Ways
     batch: int | None = None
     ends: Ends = NOTHING
+    thoughts: tuple[Thought, ...] = ()
 
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, longest prompts first; see `Model`.
@@ -127,9 +130,14 @@ class LocalModel:
         As much is done at once as free memory holds by arithmetic; where it runs out all the same, half as much.
 
         Raises:
-            InputError: a request does not fit the context.
+            InputError: a request does not fit the context, and `writing` does not skip it.
         """
-        paths = self._encode(requests, writing)
+        paths, too_long = self._encode(requests, writing)
+        if too_long and not writing.skip_invalid:
+            raise does_not_fit(too_long.values())
+        paths = [path for path in paths if path.task.index not in too_long]
+        for index in too_long:
+            yield index, Response(failure="too long")
         groups = [list(group) for _, group in groupby(paths, key=lambda path: path.task.request.group)]
         groups.sort(key=lambda group: -max(len(path.ids) for path in group))
         prefix = self._read_prefix(paths)
@@ -152,21 +160,27 @@ class LocalModel:
             for task in {path.task.index: path.task for group in part for path in group}.values():
                 yield task.index, task.response()
 
-    def _encode(self, requests: Sequence[Request], writing: Writing) -> list[_Path]:
-        """All sequences that have to be read, by one call of the tokenizer."""
+    def _encode(self, requests: Sequence[Request], writing: Writing) -> tuple[list[_Path], dict[int, str]]:
+        """All sequences that have to be read, by one call of the tokenizer; and by index why some do not fit."""
         places: dict[str, int] = {}
         for request in requests:
-            # Behind a lone space no word was ever trained, so nothing is written there.
             for text in (request.prompt, *label_texts(request.prompt, request.labels), *_wholes(request)):
                 places.setdefault(text, len(places))
         ids = encode(self.tokenizer, list(places))
         found = []
+        too_long: dict[int, str] = {}
+
+        def require_room(needed: int, what: str) -> None:
+            if needed > self.context:
+                limit = f"the context of {self.name} is {self.context}"
+                too_long.setdefault(index, f"question {request.id}: {what} need {needed} tokens, {limit}")
+
         for index, request in enumerate(requests):
             texts = label_texts(request.prompt, request.labels)
             labels = spelled([ids[places[text]] for text in texts], request.labels)
             tokens = [[ids[0] for ids in each] for each in labels.labels] if labels.is_next_token else []
             task = _Task(index, request, tokens)
-            alone, prompt = ids[places[request.prompt]], ids[places[request.prompt.rstrip(" ")]]
+            alone, prompt = ids[places[request.prompt]], ids[places[request.text]]
             wholes = {
                 choice: ids[places[text]] for choice, text in zip(request.choices, _wholes(request), strict=True)
             }
@@ -176,26 +190,18 @@ class LocalModel:
                 raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
             if request.write or tokens:
                 found.append(_Path(task, prompt, None, []))
-                self._require_room(
-                    request,
+                require_room(
                     len(prompt) + (writing.max_new_tokens if request.write else 0),
                     f"prompt and {writing.max_new_tokens} new tokens" if request.write else "the prompt",
                 )
             for choice, whole in wholes.items():
                 found.append(_Path(task, whole[:-1], choice, whole[shared:]))
-                self._require_room(request, len(whole), "prompt and longest choice")
+                require_room(len(whole), "prompt and longest choice")
             for name, sequences in zip(request.labels, labels.labels, strict=True) if not tokens else ():
                 for rest in map(list, sequences):
                     found.append(_Path(task, labels.prompt + rest[:-1], name, rest))
-                    self._require_room(request, len(labels.prompt) + len(rest), "the prompt and a label")
-        return found
-
-    def _require_room(self, request: Request, needed: int, what: str) -> None:
-        if needed > self.context:
-            raise InputError(
-                f"question {request.id}: {what} need {needed} tokens, the context of {self.name} is "
-                f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
-            )
+                    require_room(len(labels.prompt) + len(rest), "the prompt and a label")
+        return found, too_long
 
     @torch.inference_mode()
     def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
@@ -232,7 +238,11 @@ class LocalModel:
         for batch in by_budget([len(row.tree) for row in chains], budget if self.ways.padding else 0):
             starts += self._read([chains[i] for i in batch], _Prefix([], []), in_branches=False)
         for (task, _), completion in zip(starts, self._write([s for _, s in starts], writing), strict=True):
-            task.completion = completion
+            task.completion = replace(
+                completion,
+                thought_open=leaves_thought_open(task.request.text, self.thoughts),
+                thoughts=self.thoughts,
+            )
 
     @torch.inference_mode()
     def _write(self, starts: Sequence[Start], writing: Writing) -> list[Completion]:
@@ -331,6 +341,7 @@ def load_model(
         ways=find_ways(network, tokenizer, precision.device),
         batch=batch,
         ends=ends,
+        thoughts=thoughts_of_template(tokenizer.chat_template),
     )
 
 

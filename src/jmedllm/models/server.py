@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
 from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.labels import from_listed
+from jmedllm.models.replies import is_cut, is_too_long, reasoning_of, top_tokens
+from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 
 KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
 """Environment variables in which a key is looked for, in this order."""
@@ -34,6 +37,9 @@ NOBODY_THERE = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol"}
 
 TOP_CHAT, TOP_TEXT = 20, 5
 """Most likely tokens that a server is asked for; more is refused by some."""
+
+REFUSALS = (400, 413, 422)
+"""A server's answers to one request that it finds wrong, whatever it says to others."""
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 """What reading an answer raises that is no JSON, or not the JSON that was asked for."""
@@ -65,6 +71,9 @@ class ServerModel:
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses as they come; see `Model`. When one fails for good, those under way are still handed out.
 
+        A prompt that the server finds too long is a `Failure`, and so is one that it refuses for another reason
+        where `writing` skips those.
+
         Raises:
             InputError: choices' texts are to be scored, which no server does; nobody is there; or a request fails
                 for good.
@@ -75,13 +84,14 @@ class ServerModel:
                 "track likelihood out"
             )
         self._meet()
+        template = self._template() if self.chat and any(request.write for request in requests) else None
         waiting = iter(enumerate(requests))
         running: dict[Future[Response], int] = {}
         failure: BaseException | None = None
         with ThreadPoolExecutor(self.concurrency) as pool:
             while True:
                 while failure is None and len(running) < self.concurrency and (each := next(waiting, None)):
-                    running[pool.submit(self._ask, each[1], writing)] = each[0]
+                    running[pool.submit(self._ask, each[1], writing, template)] = each[0]
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -107,15 +117,34 @@ class ServerModel:
             f"server {self.client.base_url}: cannot be reached: {absence}; start it or mend its address"
         ) from absence
 
-    def _ask(self, request: Request, writing: Writing) -> Response:
+    def _template(self) -> str | None:
+        """The chat template that llama.cpp's server shows; None where a server shows none."""
+        from openai import OpenAIError
+
+        client = self.client.with_options(max_retries=0, timeout=CHECK_TIMEOUT_S)
+        root = str(self.client.base_url).rstrip("/").removesuffix("/v1")
+        try:
+            shown = client.get(f"{root}/props", cast_to=object)
+        except (OpenAIError, *UNREADABLE):
+            return None
+        template = shown.get("chat_template") if isinstance(shown, dict) else None
+        return template if isinstance(template, str) else None
+
+    def _ask(self, request: Request, writing: Writing, template: str | None) -> Response:
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
         try:
-            completion = _until_readable(lambda: self._write(request, writing)) if request.write else None
-            log_probs = _until_readable(lambda: self._read_labels(request)) if request.labels else None
+            write, read = partial(self._write, request, writing, template), partial(self._read_labels, request)
+            completion = _until_readable(write) if request.write else None
+            log_probs = _until_readable(read) if request.labels else None
         except APIStatusError as error:
+            if is_too_long(error.status_code, str(error.message), error.code):
+                return Response(failure="too long")
+            if writing.skip_invalid and error.status_code in REFUSALS:
+                return Response(failure="rejected")
+            way_out = "; count such items as no answer with --skip-invalid" * (error.status_code in REFUSALS)
             raise InputError(
-                f"question {request.id}: server says {error.status_code}: {_reason(error)}"
+                f"question {request.id}: server says {error.status_code}: {_reason(error)}{way_out}"
             ) from error
         except APIConnectionError as error:
             raise InputError(
@@ -129,17 +158,29 @@ class ServerModel:
             ) from error
         return Response(completion, log_probs)
 
-    def _write(self, request: Request, writing: Writing) -> Completion:
+    def _write(self, request: Request, writing: Writing, template: str | None) -> Completion:
         limit = {"max_tokens": writing.max_new_tokens, "temperature": 0.0}
-        if self.chat:
-            reply = self.client.chat.completions.create(
-                model=self.name, messages=json.loads(request.prompt), **limit
-            ).choices[0]
-            text = reply.message.content or ""
-        else:
-            reply = self.client.completions.create(model=self.name, prompt=request.prompt, **limit).choices[0]
-            text = reply.text
-        return Completion(str(text), request.prompt + text, truncated=reply.finish_reason == "length")
+        if not self.chat:
+            choice = self.client.completions.create(model=self.name, prompt=request.text, **limit).choices[0]
+            return Completion(
+                str(choice.text),
+                request.text + choice.text,
+                truncated=is_cut(choice.finish_reason),
+                thought_open=leaves_thought_open(request.text),
+            )
+        messages = json.loads(request.prompt)
+        choice = self.client.chat.completions.create(model=self.name, messages=messages, **limit).choices[0]
+        reasoning, thoughts = reasoning_of(choice.message.to_dict(warnings=False)), thoughts_of_template(template)
+        text = str(choice.message.content or "")
+        return Completion(
+            text,
+            request.prompt + text,
+            truncated=is_cut(choice.finish_reason),
+            # What the server gives apart is not in the text, whoever opened it.
+            thought_open=False if reasoning else _opens_thought(template, messages, thoughts),
+            thoughts=thoughts,
+            reasoning=reasoning,
+        )
 
     def _read_labels(self, request: Request) -> tuple[float, ...] | None:
         top = self._top_tokens(request)
@@ -159,14 +200,29 @@ class ServerModel:
                 temperature=0.0,
                 logprobs=True,
                 top_logprobs=TOP_CHAT,
-            ).choices[0]
-            content = reply.logprobs.content if reply.logprobs else None
-            return [(each.token, each.logprob) for each in content[0].top_logprobs] if content else []
-        reply = self.client.completions.create(
-            model=self.name, prompt=request.prompt, max_tokens=1, temperature=0.0, logprobs=TOP_TEXT
-        ).choices[0]
-        listed = reply.logprobs.top_logprobs if reply.logprobs else None
-        return list(listed[0].items()) if listed and listed[0] else []
+            )
+        else:
+            reply = self.client.completions.create(
+                model=self.name, prompt=request.text, max_tokens=1, temperature=0.0, logprobs=TOP_TEXT
+            )
+        whole = reply.to_dict(warnings=False)
+        return top_tokens(whole["choices"][0], whole)
+
+
+def _opens_thought(
+    template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]
+) -> bool | None:
+    """Whether the server's template opens a thought for these turns; None where it cannot be known."""
+    if template is None:
+        return None
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        rendered = render_jinja_template([messages], chat_template=template, add_generation_prompt=True)
+    except (TemplateError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # it wants what only the server has
+    return leaves_thought_open(rendered[0][0], thoughts)
 
 
 def _absence(client: Any) -> BaseException | None:

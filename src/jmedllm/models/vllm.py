@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, not_installed
-from jmedllm.models import Completion, Request, Response, Writing, never
-from jmedllm.models.encoding import Tokenizer, encode, encode_prompts, label_texts, spelled
+from jmedllm.models import Completion, Request, Response, Writing, does_not_fit, never
+from jmedllm.models.encoding import Tokenizer, encode, label_texts, spelled
 from jmedllm.models.labels import from_listed
 from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.writing import NOTHING, Ends, completion, ends_of
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
@@ -34,6 +35,7 @@ class VllmModel:
         context: most tokens of prompt and continuation together.
         adapter: `vllm.lora.request.LoRARequest`; None without one.
         ends: what ends a completion, besides what vLLM knows of the model.
+        thoughts: markers of thoughts that only this model's template has.
     """
 
     name: str
@@ -43,6 +45,7 @@ class VllmModel:
     context: int
     adapter: Any = None
     ends: Ends = NOTHING
+    thoughts: tuple[Thought, ...] = ()
 
     def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, `CHUNK` at a time; see `Model`.
@@ -56,29 +59,43 @@ class VllmModel:
                 "vLLM gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
                 "--engine out"
             )
-        prompts = encode_prompts(self.tokenizer, [request.prompt for request in requests])
-        for request, prompt in zip(requests, prompts, strict=True):
-            self._require_room(request, len(prompt), writing)
+        prompts = encode(self.tokenizer, [request.text for request in requests])
+        too_long = {
+            index: why
+            for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True))
+            if (why := self._no_room(request, len(prompt), writing))
+        }
+        if too_long and not writing.skip_invalid:
+            raise does_not_fit(too_long.values())
+        for index in too_long:
+            yield index, Response(failure="too long")
         spellings = [self._spell(request) for request in requests]
         for start in range(0, len(requests), CHUNK):
-            part = range(start, min(start + CHUNK, len(requests)))
+            part = [i for i in range(start, min(start + CHUNK, len(requests))) if i not in too_long]
             read = [i for i in part if requests[i].labels]
             found = self._labels([prompts[i] for i in read], [spellings[i] for i in read])
             labels = dict(zip(read, found, strict=True))
             write = [i for i in part if requests[i].write]
             texts = self._write([prompts[i] for i in write], writing)
-            written = dict(zip(write, texts, strict=True))
+            written = {
+                i: replace(
+                    text,
+                    thought_open=leaves_thought_open(requests[i].text, self.thoughts),
+                    thoughts=self.thoughts,
+                )
+                for i, text in zip(write, texts, strict=True)
+            }
             for index in part:
                 yield index, Response(written.get(index), labels.get(index))
 
-    def _require_room(self, request: Request, prompt: int, writing: Writing) -> None:
+    def _no_room(self, request: Request, prompt: int, writing: Writing) -> str:
+        """Why a request does not fit the context; empty if it does."""
         new = writing.max_new_tokens if request.write else 1
-        if prompt + new > self.context:
-            what = f"prompt and {new} new tokens" if request.write else "the prompt and a label"
-            raise InputError(
-                f"question {request.id}: {what} need {prompt + new} tokens, the context of {self.name} is "
-                f"{self.context}; use fewer shots, a shorter prompt pack or leave the item out"
-            )
+        if prompt + new <= self.context:
+            return ""
+        what = f"prompt and {new} new tokens" if request.write else "the prompt and a label"
+        limit = f"the context of {self.name} is {self.context}"
+        return f"question {request.id}: {what} need {prompt + new} tokens, {limit}"
 
     def _spell(self, request: Request) -> list[list[int]]:
         """The tokens that spell each label behind the prompt."""
@@ -136,7 +153,12 @@ class VllmModel:
         cut = output.finish_reason == "length"
         whole = completion(self.tokenizer, self.ends, prompt, list(output.token_ids), truncated=cut)
         beyond = whole.text.partition("\n")[2] if one_line else ""  # the last token may hold more than a line feed
-        return replace(whole, text=whole.text.removesuffix(beyond), decoded=whole.decoded.removesuffix(beyond))
+        return replace(
+            whole,
+            text=whole.text.removesuffix(beyond),
+            decoded=whole.decoded.removesuffix(beyond),
+            plain=whole.plain and whole.plain.removesuffix(beyond),
+        )
 
 
 def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: str | None = None) -> VllmModel:
@@ -165,4 +187,7 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
     request = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
     context = int(engine.llm_engine.model_config.max_model_len)
     tokenizer = load_tokenizer(folder)
-    return VllmModel(name or folder.name, engine, SamplingParams, tokenizer, context, request, ends_of(tokenizer))
+    return VllmModel(
+        name or folder.name, engine, SamplingParams, tokenizer, context, request, ends_of(tokenizer),
+        thoughts_of_template(tokenizer.chat_template),
+    )  # fmt: skip

@@ -198,11 +198,14 @@ def completion(
 ) -> Completion:
     """Decode new tokens, alone and behind their prompt, without what ends them."""
     ids = ends.without(ids)
-    return Completion(
-        text=ends.before(str(tokenizer.decode(ids, skip_special_tokens=True))),
-        decoded=str(tokenizer.decode(prompt + ids, skip_special_tokens=True)),
-        truncated=truncated,
-    )
+    plain = ends.before(str(tokenizer.decode(ids, skip_special_tokens=True)))
+    # The borders of thoughts and channels are special tokens in some models: without them a thought cannot be told
+    # from the answer. BOS, EOS and the like say nothing.
+    silent = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    spoken = [token for token in ids if token not in silent]
+    text = ends.before(str(tokenizer.decode(spoken, skip_special_tokens=False)))
+    whole = str(tokenizer.decode(prompt + ids, skip_special_tokens=True))
+    return Completion(text, whole, truncated, plain=None if plain == text else plain)
 
 
 def _is_over(tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], writing: Writing) -> bool:

@@ -1,6 +1,6 @@
 """What became of every item of a benchmark, for all who report on it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from jmedllm.exam.selection import account
 from jmedllm.exam.sitting import Paper, Sitting
@@ -15,4 +15,22 @@ def accounts(evaluated: Iterable[Paper | Sitting]) -> list[str]:
             name = f"{settings['benchmark']} {settings['language']}"
             found[account(name, settings["selection"], each.selected, each.left_out)] = None
         found |= dict.fromkeys(each.notes)
+        if isinstance(each, Sitting):
+            found |= dict.fromkeys(_failures(each))
     return list(found)
+
+
+SHOWN = 10
+"""So many items are named; the summary file names all."""
+
+WHY = {"too long": "too long for the model's context", "rejected": "refused by the server"}
+
+
+def _failures(sitting: Sitting) -> Iterator[str]:
+    """Which items got no response."""
+    for failure, ids in sitting.failures.items():
+        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+        yield (
+            f"{sitting.model}, {sitting.settings['benchmark']} {sitting.settings['language']}: {len(ids):,} of "
+            f"{sitting.asked:,} items count as no answer, {WHY[failure]}: {', '.join(ids[:SHOWN])}{more}."
+        )

@@ -97,7 +97,7 @@ def _differing(template: ChatTemplate, name: str, messages: Messages, index: int
     """The texts before message `index` as the whole conversation has them and as an evaluation does, around the
     first character that differs; None where they are the same.
 
-    Spaces at their end are no difference: no prompt is given to a model with them, see `encode_prompts`. What the
+    Spaces at their end are no difference: no prompt is given to a model with them, see `Request.text`. What the
     assistant says before anybody asked, no evaluation asks for.
     """
     if all(message["role"] != "user" for message in messages[:index]):

@@ -331,7 +331,7 @@ def test_a_cut_response(response, expected):
     "response", ["<think>Aは違う", "<|channel|>analysis<|message|>答え：C", "analysisThe answer is C"]
 )
 def test_reasoning_without_an_end_is_no_answer(response):
-    assert outcome(response, ONE) == "empty"
+    assert outcome(response, ONE) == "truncated"
 
 
 def test_a_cut_text_that_may_go_on_is_no_answer():

@@ -1,7 +1,10 @@
 """What belongs to the answer: without the reasoning before it, the tokens around it and the turns after it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jmedllm.models.thoughts import UNKNOWN, Thought, borders
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,38 +13,33 @@ class Cleaned:
 
     Attributes:
         text: what was said to the reader.
-        thinking: the response ends inside its reasoning.
+        thinking: the response ends inside a thought.
+        unsure: thought and answer cannot be told apart. Where the borders are of a kind that nobody has published
+            `text` is empty; where they were lost it is what may be the answer, if it is one from end to end.
     """
 
     text: str
     thinking: bool
+    unsure: bool = False
 
 
-# Openings and ends of reasoning, as the families of models write them; the last two are MedGemma's and Kimi's.
-_THINK_OPEN = re.compile(
-    r"<(?:think|thinking|thought|reasoning|reflection|scratchpad)>|<\|begin_of_thought\|>|<\|START_THINKING\|>"
-    r"|\[THINK\]|<unused94>(?:thought)?|◁think▷",
-    re.IGNORECASE,
-)
-_THINK_CLOSE = re.compile(
-    r"</(?:think|thinking|thought|reasoning|reflection|scratchpad)>|<\|end_of_thought\|>|<\|END_THINKING\|>"
-    r"|\[/THINK\]|<unused95>|◁/think▷",
-    re.IGNORECASE,
-)
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
-# What is left of the Harmony channels where special tokens were dropped in decoding.
+# What is left of channels and thoughts where special tokens were dropped in decoding.
 _BARE_CHANNELS = re.compile(r"\A\s*(?:assistant)?analysis(?=[\s\S]*assistantfinal)[\s\S]*assistantfinal")
 _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?analysis(?=[A-Z])")
+_BARE_THOUGHT = re.compile(r"\A\s*thought\n")
+_FIRST_SENTENCE = re.compile(r"\A\s*[^\n]*?(?:。|[!?！？]|(?<=\w\w)\.(?=\s)|(?=\n)|\Z)")
 
 _TURN_END = re.compile(
-    r"<\|(?:im_end|eot_id|eom_id|end|end_of_text|endoftext|return|END_RESPONSE|END_OF_TURN_TOKEN|user|system)\|>"
-    r"|<\|(?:im_start|start|start_header_id)\|>\s*(?:user|system)"
+    r"<\|(?:im_end|eot_id|eom_id|end|end_of_text|endoftext|return|END_RESPONSE|END_TEXT|END_OF_TURN_TOKEN|user|system"
+    r"|end_message|end_of_solution)\|>"
+    r"|<\|(?:im_start|start|start_header_id)\|>\s*(?:user|system)|<turn\|>|<\|turn>\s*(?:user|system)"
+    r"|<\|close\|>(?:response|message)<\|sep\|>|\[\|endofturn\|\]"
     r"|</s>|<eos>|<end_of_turn>|<start_of_turn>\s*user|<[｜|]end▁of▁sentence[｜|]>|<[｜|]User[｜|]>|\[INST\]"
 )
 _TURN_START = re.compile(
-    r"(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>)\s*(?:assistant|model)(?:\s*<\|end_header_id\|>)?"
+    r"(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|turn>|<\|start_header_id\|>)\s*(?:assistant|model)(?:\s*<\|end_header_id\|>)?"
 )
-_TOKEN = re.compile(r"<[|｜][\w▁/]+[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|\[/?INST\]|<(?:start|end)_of_turn>")
+_TOKEN = re.compile(r"<[|｜][\w▁/:]+[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|\[/?INST\]|<(?:start|end)_of_turn>")
 
 # Models that were not tuned to stop go on with a question of their own.
 _NEXT_QUESTION = re.compile(
@@ -52,41 +50,77 @@ _NEXT_QUESTION = re.compile(
 _SECTION = re.compile(r"^[ \t]*#+[ \t]*(?:応答|Response)[ \t]*[:：]?", re.MULTILINE)
 
 
-def clean(response: str) -> Cleaned:
-    """Cut out of `response` what its author meant to be read."""
-    text, thinking = _after_channels(response)
-    if not thinking:
-        text, thinking = _after_reasoning(text)
-    text = _TURN_START.sub("", text)
+def clean(
+    response: str, *, truncated: bool = False, thought_open: bool | None = False, thoughts: Sequence[Thought] = ()
+) -> Cleaned:
+    """Cut out of `response` what its author meant to be read.
+
+    Args:
+        truncated: the model was cut off at its token limit.
+        thought_open: whether the prompt had opened a thought; None where nobody knows.
+        thoughts: borders of thoughts besides the published ones, from the model's template.
+    """
+    spoken, thinking, marked = _outside_thoughts(response, bool(thought_open), thoughts)
+    if UNKNOWN.search(spoken):
+        return Cleaned("", thinking, unsure=True)
+    unsure = False
+    if not marked:
+        spoken, thinking, unsure = _without_markers(spoken, thinking)
+        if thought_open is None and truncated:
+            # All of it may be thought; only what begins with its answer is not.
+            spoken = _first_sentence(spoken)
+    text = _TURN_START.sub("", spoken)
     text = _until(_TURN_END, text)
     text = _TOKEN.sub("", text)
     text = _until(_NEXT_QUESTION, text)
-    return Cleaned(_until(_SECTION, text).strip(), thinking)
+    return Cleaned(_until(_SECTION, text).strip(), thinking, unsure)
 
 
-def _after_channels(text: str) -> tuple[str, bool]:
-    channels = list(_CHANNEL.finditer(text))
-    if not channels:
-        if bare := _BARE_CHANNELS.match(text):
-            return text[bare.end() :], False
-        return ("", True) if _BARE_ANALYSIS.match(text) else (text, False)
-    final = [channel for channel in channels if channel[1] == "final"]
-    if final:
-        return text[final[-1].end() :], False
-    return text[: channels[0].start()], True
+def _outside_thoughts(text: str, is_open: bool, thoughts: Sequence[Thought]) -> tuple[str, bool, bool]:
+    """The last part of a text outside thoughts that says something.
+
+    Where an answer is followed by a thought and that by nothing, it is the answer.
+
+    Returns:
+        The part, whether the text ends inside a thought, and whether it has any marker of one.
+    """
+    said, start, thought, inside = [""], 0, None, is_open
+    closed = False
+    for border in borders(text, thoughts):
+        nested = border.thought is not None and border.thought.nested and border.thought != thought
+        if border.kind == "closing" and nested:  # the end of a thought within the thought
+            continue
+        if not inside:
+            said.append(text[start : border.start])
+        if border.kind == "answer" or (border.kind == "closing" and not inside and not closed):
+            said = [""]  # all before it was thought that the prompt had opened, or another channel
+        if border.kind == "opening":
+            thought = thought if inside else border.thought
+            inside = True
+        else:
+            inside, closed, start = False, True, border.end
+    marked = closed or (inside and not is_open) or start > 0
+    if not inside:
+        said.append(text[start:])
+    return next((part for part in reversed(said) if part.strip()), ""), inside, marked
 
 
-def _after_reasoning(text: str) -> tuple[str, bool]:
-    """What follows the last end of reasoning; before reasoning that never ends, what stands before it."""
-    closed = list(_THINK_CLOSE.finditer(text))
-    if closed:
-        before, text = text[: closed[-1].start()], text[closed[-1].end() :]
-        # An answer, then reasoning, then nothing: the answer stands before the reasoning.
-        opened = _THINK_OPEN.search(before)
-        if not text.strip() and opened:
-            return before[: opened.start()], False
-    opened = _THINK_OPEN.search(text)
-    return (text[: opened.start()], True) if opened else (text, False)
+def _without_markers(text: str, thinking: bool) -> tuple[str, bool, bool]:
+    """What a text says whose markers were dropped in decoding, whether it ends inside a thought, and whether that
+    is unsure, as far as the words of the markers tell."""
+    if channels := _BARE_CHANNELS.match(text):
+        return text[channels.end() :], thinking, False
+    if _BARE_ANALYSIS.match(text):
+        return "", True, False
+    if _BARE_THOUGHT.match(text):
+        # Where the thought ended is lost: of all lines only the last can be the answer.
+        return text.rstrip().rpartition("\n")[2], thinking, True
+    return text, thinking, False
+
+
+def _first_sentence(text: str) -> str:
+    found = _FIRST_SENTENCE.match(text)
+    return found[0] if found else ""
 
 
 def _until(mark: re.Pattern[str], text: str) -> str:

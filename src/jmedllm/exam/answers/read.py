@@ -26,6 +26,7 @@ from jmedllm.exam.answers.structured import as_marks, json_field, structured
 from jmedllm.exam.answers.texts import EDGE, PAIRS, exact_texts, fold, key, normalise, same_texts
 from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Question, letter_index
+from jmedllm.models.thoughts import Thought
 
 _AROUND = EDGE + "・•●○>-" + "".join(PAIRS) + "".join(PAIRS.values())
 _MARK = re.compile(
@@ -64,15 +65,27 @@ _LINE_LABEL = re.compile(r"^[\s*\-•・(]*([A-Za-z])[.):]", re.MULTILINE)
 
 
 def read_answer(
-    question: Question, response: str, *, truncated: bool = False, answer_as: AnswerForm = "text"
+    question: Question,
+    response: str,
+    *,
+    truncated: bool = False,
+    answer_as: AnswerForm = "text",
+    thought_open: bool | None = False,
+    thoughts: Sequence[Thought] = (),
 ) -> Reading:
     """Read a free response.
 
     Args:
         truncated: the model was cut off at its token limit.
         answer_as: what the prompt asked for. It matters only where a choice's text is another one's letter.
+        thought_open: whether the prompt had opened a thought; None where nobody knows.
+        thoughts: borders of thoughts besides the published ones, from the model's template.
     """
-    cleaned = clean(response)
+    cleaned = clean(response, truncated=truncated, thought_open=thought_open, thoughts=thoughts)
+    if cleaned.unsure:
+        whole = None if truncated else _whole(question, cleaned.text, answer_as, "label", "choice text")
+        return whole or nothing("truncated" if truncated or cleaned.thinking else "unknown marker")
+    truncated = truncated or cleaned.thinking
     if not normalise(cleaned.text).strip(_AROUND):
         return nothing("truncated" if truncated else "empty")
     if question.number is not None or not question.choices:

@@ -8,12 +8,15 @@ from jmedllm.exam.question import Question
 NO_ANSWER: Mapping[str, str] = {
     "empty": "nothing was written, or nothing outside the reasoning",
     "refused": "declined to answer and stated no choice",
-    "truncated": "cut off at the token limit before an answer was stated",
+    "truncated": "cut off, at the token limit or inside its thought, before an answer was stated",
     "no choice": "named no choice as the answer",
     "no number": "gave no number as the answer",
     "ambiguous": "named several and did not decide between them",
     "too many": "named more choices than the question asks for",
     "too few": "named fewer choices than the question asks for",
+    "unknown marker": "marks its thought in a way that is not known, so thought and answer cannot be told apart",
+    "too long": "not asked: the prompt does not fit the model's context",
+    "rejected": "not asked: the server refuses this prompt",
 }
 """Why a response is no answer: the word that records keep, and what it means, as terminal and page print it."""
 

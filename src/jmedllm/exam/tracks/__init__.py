@@ -9,6 +9,8 @@ from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Question
 from jmedllm.exam.statistics import Score
 from jmedllm.exam.tracks import answer, legacy, likelihood, official
+from jmedllm.models import Failure
+from jmedllm.models.thoughts import Thought
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class Given:
         truncated: whether the token limit ended the text.
         log_probs: natural log-probability of each printed choice.
         answer_as: what the prompt asked for; with "letter" the log-probabilities are of the labels.
+        thought_open: whether the prompt had opened a thought; None where nobody knows.
+        thoughts: markers of thoughts that only the model's template has.
+        failure: why there is no response at all.
     """
 
     shown: Shown
@@ -30,6 +35,9 @@ class Given:
     truncated: bool = False
     log_probs: tuple[float, ...] | None = None
     answer_as: AnswerForm = "text"
+    thought_open: bool | None = False
+    thoughts: tuple[Thought, ...] = ()
+    failure: Failure | None = None
 
 
 class Verdict(Protocol):
@@ -70,7 +78,16 @@ class Track:
 
 
 def _judge_answer(given: Given) -> answer.AnswerVerdict:
-    return answer.judge(given.shown, given.text or "", given.answer_as, truncated=given.truncated)
+    if given.failure is not None:
+        return answer.AnswerVerdict((), None, given.failure, False)
+    return answer.judge(
+        given.shown,
+        given.text or "",
+        given.answer_as,
+        truncated=given.truncated,
+        thought_open=given.thought_open,
+        thoughts=given.thoughts,
+    )
 
 
 def _judge_official(given: Given) -> answer.AnswerVerdict:

@@ -9,6 +9,7 @@ from jmedllm.exam.order import Shown
 from jmedllm.exam.prompts.template import AnswerForm
 from jmedllm.exam.question import Question, canonical_number
 from jmedllm.exam.statistics import Score, score
+from jmedllm.models.thoughts import Thought
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,26 @@ def applies(question: Question) -> bool:
 
 
 def judge(
-    shown: Shown, response: str, answer_as: AnswerForm = "text", *, truncated: bool = False
+    shown: Shown,
+    response: str,
+    answer_as: AnswerForm = "text",
+    *,
+    truncated: bool = False,
+    thought_open: bool | None = False,
+    thoughts: Sequence[Thought] = (),
 ) -> AnswerVerdict:
-    """Judge all that a model wrote; what it was asked for decides where a text is also another choice's letter."""
-    reading = read_answer(shown.permuted, response, truncated=truncated, answer_as=answer_as)
+    """Judge all that a model wrote; what it was asked for decides where a text is also another choice's letter.
+
+    The others are those of `read_answer`.
+    """
+    reading = read_answer(
+        shown.permuted,
+        response,
+        truncated=truncated,
+        answer_as=answer_as,
+        thought_open=thought_open,
+        thoughts=thoughts,
+    )
     return AnswerVerdict(
         shown.printed(sorted(reading.chosen)), reading.number, reading.how, _is_right(shown.permuted, reading)
     )

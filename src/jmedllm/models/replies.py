@@ -1,0 +1,67 @@
+"""What OpenAI-compatible servers say, each in its own words: vLLM, llama.cpp, SGLang, TGI, OpenAI and others."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+COMPLETE = {
+    "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_calls", "tool_use", "function_call"
+}  # fmt: skip
+CUT = {
+    "length", "max_tokens", "max_new_tokens", "max_output_tokens", "model_length", "content_filter", "safety",
+    "abort",
+}  # fmt: skip
+"""Why a reply ended: by itself, or before it was whole."""
+
+_TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|size|window|limit)|max_model_len|maximum (?:model|input|prompt|sequence) length"
+    r"|(?:prompt|input|message|request)s?`? (?:is|are) too (?:long|large)|too many (?:input )?tokens"
+    r"|reduce the length|string too long|context the overflows"
+    r"|tokens?`? \+ `?max_new_tokens|must have less than \d+ tokens|token count\b.{0,40}\bexceed|tokens exceed",
+    re.IGNORECASE,
+)
+
+
+def is_cut(finish_reason: str | None) -> bool:
+    """Whether a reply ended before it was whole; not where the server does not say why it ended."""
+    return finish_reason is not None and finish_reason.lower() not in COMPLETE
+
+
+def is_too_long(status: int, message: str, code: object = None) -> bool:
+    """Whether a server refused a request because it does not fit the model's context."""
+    if status == 413:
+        return True
+    return status in (400, 422) and (code in _TOO_LONG_CODES or _TOO_LONG.search(message) is not None)
+
+
+def reasoning_of(message: Mapping[str, Any]) -> str | None:
+    """The thought that a server gives apart from a message's text; None where it gives none."""
+    found = next((message[name] for name in ("reasoning_content", "reasoning") if message.get(name)), None)
+    return found if isinstance(found, str) else None
+
+
+def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The likeliest first tokens with their natural log-probabilities; empty where the server gives none.
+
+    Args:
+        choice: the first of `choices`.
+        reply: the whole reply.
+    """
+    logprobs = choice.get("logprobs") or {}
+    # Chat's form, which llama.cpp gives for text too, or llama.cpp's own.
+    content = logprobs.get("content") or reply.get("completion_probabilities")
+    if content:
+        first = content[0]
+        listed = first.get("top_logprobs") or first.get("top_probs") or first.get("probs") or []
+        return [_token(each) for each in listed]
+    listed = logprobs.get("top_logprobs")
+    return list(listed[0].items()) if listed and listed[0] else []
+
+
+def _token(listed: Mapping[str, Any]) -> tuple[str, float]:
+    token = listed["token"] if "token" in listed else listed["tok_str"]
+    if "logprob" in listed:
+        return token, float(listed["logprob"])
+    return token, math.log(listed["prob"]) if listed["prob"] > 0 else -math.inf

@@ -1,0 +1,174 @@
+"""How models mark what they think before they answer, and whether a prompt leaves such a thought open."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Markers around a thought.
+
+    Attributes:
+        opening: what begins the thought.
+        closing: what ends it.
+        nested: whether it only stands inside other thoughts, so that its end is not theirs.
+    """
+
+    opening: str
+    closing: str
+    nested: bool = False
+
+
+def _tag(name: str, *, nested: bool = False) -> Thought:
+    return Thought(f"<{name}>", f"</{name}>", nested)
+
+
+PUBLISHED: tuple[Thought, ...] = (
+    _tag("think"),  # DeepSeek, Qwen, GLM, Hunyuan, Phi-4, Nemotron, Granite 3.3 and 4, EXAONE 4, Olmo 3, SmolLM3
+    _tag("thinking"),
+    _tag("thought"),  # EXAONE Deep
+    _tag("thoughts"),
+    _tag("reasoning"),
+    _tag("analysis"),
+    _tag("scratchpad"),
+    _tag("reflection", nested=True),  # Reflection
+    _tag("seed:think"),  # Seed-OSS
+    _tag("seed:cot_budget_reflect", nested=True),
+    _tag("mm:think"),  # MiniMax M3
+    _tag("longcat_think"),  # LongCat
+    Thought("[THINK]", "[/THINK]"),  # Magistral, Mistral
+    Thought("◁think▷", "◁/think▷"),  # Kimi
+    Thought("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
+    Thought("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere Command
+    Thought("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThinker
+    Thought("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    Thought("<|think:start|>", "<|think:end|>"),  # Solar
+    Thought("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"),  # PLaMo 3
+    Thought("<|content_thinking|>", "<|content_text|>"),  # Inkling
+    Thought("<unused94>", "<unused95>"),  # MedGemma
+    Thought("[unused16]", "[unused17]"),  # openPangu
+    Thought("<|channel>thought", "<channel|>"),  # Gemma 4
+    Thought("Here is my thought process:", "Here is my response:"),  # Granite 3.2
+    Thought("Here's my thought process:", "Here's my response:"),
+)
+"""Markers that makers of models have published, with the models that write them."""
+
+ANSWERS = ("<|open|>response<|sep|>", "<|START_RESPONSE|>", "<|START_TEXT|>", "<|begin_of_solution|>")
+"""Markers behind which the answer begins, whatever stood before."""
+
+CHANNELS = {"analysis": "opening", "commentary": "opening", "final": "answer"}
+"""Channels of the Harmony format (gpt-oss): what is said in each."""
+
+_WORDS = (
+    r"think|thought|reasoning|reflect|ponder|scratchpad|monologue|deliberat|ruminat|chain[_-]of"
+    r"|(?<![a-z])cot(?![a-z])"
+)
+_NAME = rf"[\w:.-]{{0,40}}(?:{_WORDS})[\w:.-]{{0,40}}"
+UNKNOWN = re.compile(
+    r"(?=<[\w/|]|[\[◁])"
+    rf"(?:(?i:</?{_NAME}>|<\|/?{_NAME}(?:\|>|>)|<{_NAME}\|>|◁[^◁▷\n]{{1,40}}▷|<unused\d+>|\[unused\d+\])"
+    r"|<\|?channel\|?>\s*\w*|<\|(?:open|close)\|>(?!(?:response|message)<)\w+"
+    r"|\[/?[A-Z_]{0,20}(?:THINK|THOUGHT|REASON)[A-Z_]{0,20}\])"
+)
+"""What looks like the border of a thought or a channel and is none of those above."""
+
+_HARMONY = re.compile(r"<\|channel\|>\s*(?P<channel>\w+)(?:[^<\n]|<\|constrain\|>)*<\|message\|>")
+_CUT_HEADER = re.compile(r"<\|channel\|>\s*\w*\Z|<\|channel>(?:t(?:h(?:o(?:u(?:gh?)?)?)?)?)?\Z")
+"""The head of a channel that a cut left unfinished: nothing was said behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """A marker found in a text: where it lies, and which it is."""
+
+    start: int
+    end: int
+    kind: Literal["opening", "closing", "answer"]
+    thought: Thought | None = None
+
+
+@cache
+def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, Border]]:
+    """All markers in one expression, and what each is, by its folded text."""
+    kinds = {each.opening.casefold(): Border(0, 0, "opening", each) for each in thoughts}
+    kinds |= {each.closing.casefold(): Border(0, 0, "closing", each) for each in thoughts}
+    kinds |= {each.casefold(): Border(0, 0, "answer") for each in ANSWERS}
+    return re.compile(rf"{_HARMONY.pattern}|{_CUT_HEADER.pattern}|(?i:{_any_of(kinds)})"), kinds
+
+
+def _any_of(texts: Collection[str]) -> str:
+    """An expression for any of these texts, the longest first, that tries what they begin with alike only once."""
+    rests: dict[str, list[str]] = {}
+    for text in texts:
+        if text:
+            rests.setdefault(text[0], []).append(text[1:])
+    either = "|".join(re.escape(first) + _any_of(rest) for first, rest in rests.items())
+    return f"(?:{either}){'?' if '' in texts else ''}" if either else ""
+
+
+def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
+    """The markers in `text`, in their order.
+
+    Args:
+        more: markers besides the published ones, see `thoughts_of_template`.
+    """
+    pattern, kinds = _pattern((*PUBLISHED, *more))
+    for found in pattern.finditer(text):
+        start, end = found.span()
+        if known := kinds.get(found[0].casefold()):
+            # Words that anybody may say are a marker at the head only.
+            if known.kind == "opening" and found[0][0].isalpha() and text[:start].strip():
+                continue
+            yield Border(start, end, known.kind, known.thought)
+        elif found["channel"] is None:
+            yield Border(start, end, "opening")
+        elif (kind := CHANNELS.get(found["channel"])) is not None:
+            yield Border(start, end, "answer" if kind == "answer" else "opening")
+
+
+def leaves_thought_open(prompt: str, more: Sequence[Thought] = ()) -> bool:
+    """Whether `prompt`, as the model's template wrote it, ends inside a thought: what follows it is thought.
+
+    Only a marker at the very end counts, so that a prompt that speaks of such markers opens none.
+    """
+    text = prompt.rstrip()
+    last = list(borders(text, more))[-1:]
+    if last and last[0].end == len(text):
+        return last[0].kind == "opening"
+    # A template's own marker that nobody has published.
+    return any(found.end() == len(text) and not _CLOSES.search(found[0]) for found in UNKNOWN.finditer(text))
+
+
+def thoughts_of_template(template: object) -> tuple[Thought, ...]:
+    """Markers that only a chat template spells: pairs that look like the borders of a thought.
+
+    Args:
+        template: the Jinja text; None where the tokenizer has none; one for each use in some.
+    """
+    if isinstance(template, dict):
+        return thoughts_of_template("\n".join(map(str, template.values())))
+    if not isinstance(template, str):
+        return ()
+    published = {each.opening.casefold() for each in PUBLISHED}
+    found = {each[0] for each in UNKNOWN.finditer(template)}
+    return tuple(
+        Thought(opening, closing)
+        for opening in sorted(found)
+        if opening.casefold() not in published and not _CLOSES.search(opening)
+        for closing in sorted(found & _closings(opening))
+    )
+
+
+_CLOSES = re.compile(r"\A[<\[◁]\|?/|\A<[^|].*\|>\Z|(?<![a-z])(?:end|close|suffix|stop)(?![a-z])", re.IGNORECASE)
+"""What the markers that end a thought have in them."""
+
+
+def _closings(opening: str) -> set[str]:
+    """How the end of a thought may be spelled that begins with `opening`."""
+    words = (("begin", "end"), ("start", "end"), ("open", "close"), ("prefix", "suffix"))
+    spelled = {opening.replace(a, b) for a, b in words} | {opening.replace(a.upper(), b.upper()) for a, b in words}
+    spelled |= {re.sub(r"\A([<\[◁]\|?)", r"\1/", opening), re.sub(r"\A<\|(.*[^|])>\Z", r"<\1|>", opening)}
+    return spelled - {opening}
