@@ -21,3 +21,7 @@ def be_quiet() -> None:
     logging.disable_progress_bar()
     # peft still calls what transformers has renamed; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=r"`is_gradient_checkpointing`", category=FutureWarning)
+    # peft looks for the layers of a pattern among modules alone, and misses the experts that it does apply it to;
+    # that GPT-2's layers are transposed it finds out by itself.
+    warnings.filterwarnings("ignore", message=r"The following (rank|alpha)_pattern keys", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", message=r"fan_in_fan_out is set to False", category=UserWarning)

@@ -108,13 +108,23 @@ def class_for(kind: str) -> Any:
         kind: `model_type` in config.json.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.models.auto import modeling_auto
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    only_sees = (
-        kind in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        and kind not in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    )
-    return AutoModelForImageTextToText if only_sees else AutoModelForCausalLM
+    is_known = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not _sees(kind)
+    return AutoModelForCausalLM if is_known else AutoModelForImageTextToText
+
+
+def _sees(kind: str) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    return kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+
+def whole_class_of(folder: Path) -> Any:
+    """What transformers loads all of a model by: with its vision tower where it has one."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if _sees(read_config(folder).model_type) else AutoModelForCausalLM
 
 
 def _class_of(folder: Path) -> Any:
@@ -179,18 +189,16 @@ def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[s
     """Those of the unexpected tensors of a language model that are not of the vision-language model either whose
     files they come from, if they do."""
     from safetensors import safe_open
-    from transformers import AutoModelForImageTextToText
-    from transformers.models.auto import modeling_auto
 
     config = read_config(folder)
-    if config.model_type not in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    if not _sees(config.model_type):
         return unexpected
     stored: set[str] = set()
     for file in weight_files(folder):
         with safe_open(file, "pt") as opened:
             stored |= {*opened.keys()}
     with torch.device("meta"):
-        whole = AutoModelForImageTextToText.from_config(config)
+        whole = whole_class_of(folder).from_config(config)
     known = {name for conversion in conversions(whole, stored) for name in conversion.names}
     ignored = whole._keys_to_ignore_on_load_unexpected or ()
     return {name for name in stored - known if not any(re.search(pattern, name) for pattern in ignored)}
