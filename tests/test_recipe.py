@@ -46,6 +46,7 @@ def test_the_recipes_of_the_readme_are_there() -> None:
         "jmedlora-70b",
         "jmedlora-7b",
         "medswallow-70b",
+        "real",
     ]
 
 
@@ -61,7 +62,8 @@ def test_our_recipes_load_with_every_control(path: Path) -> None:
 def test_our_recipes_name_splits_that_exist(path: Path) -> None:
     recipe = load_recipe(path)
     named = [(s.benchmark, language, s.split) for s in recipe.mpeft.questions for language in s.languages]
-    named += [(name, language, recipe.exam.split) for name in recipe.exam.benchmarks for language in ("ja",)]
+    exam = recipe.exam
+    named += [(name, language, exam.split) for name in exam.benchmarks for language in exam.languages]
     for benchmark, language, split in named:
         assert split in BENCHMARKS[benchmark].splits(language), (benchmark, language, split)
 

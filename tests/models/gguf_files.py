@@ -69,7 +69,7 @@ def write(path: Path, model: Any, tokenizer: dict[str, Any], **more: Any) -> Pat
     """
     config = model.config
     name = config.model_type
-    writer = GGUFWriter(str(path), name)
+    writer = GGUFWriter(str(path), more.pop("architecture", name))
     facts: dict[str, Any] = {
         f"{name}.context_length": config.max_position_embeddings,
         f"{name}.embedding_length": config.hidden_size,

