@@ -11,7 +11,7 @@ from small_tokenizers import byte_level, sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jmedllm.models import Request
-from jmedllm.models.encoding import Spelled, encode, label_texts, spelled
+from jmedllm.models.encoding import Spelled, encode, spell_labels
 from jmedllm.models.local import LocalModel, load_model
 from jmedllm.precision import choose_precision
 
@@ -53,7 +53,8 @@ SPELLED = [
 
 
 def behind(tokenizer: Any, prompt: str) -> Spelled:
-    return spelled(encode(tokenizer, label_texts(prompt, LABELS)), LABELS)
+    [found] = spell_labels(tokenizer, [(prompt, LABELS)])
+    return found
 
 
 @pytest.mark.parametrize(("name", "prompt", "expected", "is_next"), SPELLED)
@@ -64,10 +65,9 @@ def test_a_label_is_spelled_in_context(
     found = behind(tokenizer, prompt)
     tokens = [tokenizer.convert_ids_to_tokens(list(ids)) for ids in found.labels[1]]
     assert (sorted(tokens), found.is_next_token) == (sorted(expected), is_next)
-    texts = label_texts(prompt, LABELS)
-    joined = [found.prompt + list(ids) for each in found.labels for ids in each]
-    assert all(ids in encode(tokenizer, texts) for ids in joined)
-    assert is_next == (found.prompt == encode(tokenizer, texts)[0])
+    [alone, *whole] = encode(tokenizer, [prompt.rstrip(" ") + end for end in ("", "b", " b")])
+    assert all(found.prompt + list(ids) in whole for ids in found.labels[1])
+    assert is_next == (found.prompt == alone)
 
 
 @pytest.mark.parametrize("prompt", ["### 応答：\n", "Answer: (", "答え：", "Q"])

@@ -1,7 +1,7 @@
 """The vLLM engine against a stand-in that records how it was called; vLLM itself is not installed here."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from jmedllm.models import Request, Writing
 from jmedllm.models.labels import UNLISTED
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.vllm import VllmModel, open_vllm
-from jmedllm.models.writing import ends_of
+from jmedllm.models.writing import Ends, ends_of
 
 
 @dataclass
@@ -106,6 +106,19 @@ def test_a_prompt_that_does_not_fit_is_named_before_any_work(
 def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
     assert len(list(model.answer([Request("1", "Q" * 8, write=True)], Writing(120)))) == 1
     assert len(list(model.answer([Request("1", "Q" * 127, labels=("a",))], Writing(1)))) == 1
+
+
+def test_what_ends_a_turn_is_cut_by_its_id(model: VllmModel) -> None:
+    whole = model.engine.written("\nfirst line\nsecond line")
+    ended = replace(model, ends=Ends(frozenset({whole[-1]})))
+    [(_, response)] = ended.answer([Request("1", "Q", write=True)], Writing(64))
+    assert response.completion.text == model.tokenizer.decode(whole[: whole.index(whole[-1])])
+    assert model.engine.calls[-1]["stop_token_ids"] == [whole[-1]]
+
+
+def test_a_label_of_several_tokens_is_refused(model: VllmModel) -> None:
+    with pytest.raises(InputError, match="question 1: a label is not one token behind this prompt"):
+        list(model.answer([Request("1", "Q\n", labels=("膵",))], Writing(1)))
 
 
 def test_no_label_listed_is_no_answer(model: VllmModel) -> None:

@@ -97,15 +97,28 @@ class Spelled:
     is_next_token: bool
 
 
-def label_texts(prompt: str, labels: Sequence[str]) -> list[str]:
-    """The texts that `spelled` compares: the prompt, then the prompt with each spelling of each label, which are
-    the label alone and behind a space."""
+def spell_labels(tokenizer: Tokenizer, asked: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Spelled]:
+    """How labels continue each prompt, in the order of the pairs of prompt and labels."""
+    for start in range(0, len(asked), _PROMPTS):
+        part = asked[start : start + _PROMPTS]
+        texts = [_label_texts(*each) for each in part]
+        ids = iter(encode(tokenizer, [text for each in texts for text in each]))
+        for each, (_, labels) in zip(texts, part, strict=True):
+            yield _spelled([next(ids) for _ in each], labels)
+
+
+_PROMPTS = 64
+"""Prompts whose labels are spelled at once: each is encoded twice for every label."""
+
+
+def _label_texts(prompt: str, labels: Sequence[str]) -> list[str]:
+    """The prompt, then the prompt with each spelling of each label: the label alone and behind a space."""
     prompt = prompt.rstrip(" ")
     return [prompt, *(f"{prompt}{space}{label}" for label in labels for space in ("", " "))]
 
 
-def spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
-    """How a tokenizer spells labels behind a prompt, from the ids of `label_texts`.
+def _spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
+    """How a tokenizer spells labels behind a prompt, from the ids of `_label_texts`.
 
     In context, since a tokenizer may spell a label otherwise alone: one of SentencePiece puts a space before every
     text. Where each label alone is one token behind the prompt, these tokens are read there, with those behind a

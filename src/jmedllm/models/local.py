@@ -16,7 +16,7 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models import Completion, Request, Response, Writing, does_not_fit
-from jmedllm.models.encoding import Tokenizer, common_length, encode, label_texts, shared_length, spelled
+from jmedllm.models.encoding import Tokenizer, common_length, encode, shared_length, spell_labels
 from jmedllm.models.folder import Quantization
 from jmedllm.models.labels import log_sum
 from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
@@ -161,12 +161,14 @@ class LocalModel:
                 yield task.index, task.response()
 
     def _encode(self, requests: Sequence[Request], writing: Writing) -> tuple[list[_Path], dict[int, str]]:
-        """All sequences that have to be read, by one call of the tokenizer; and by index why some do not fit."""
+        """All sequences that have to be read, by one call of the tokenizer and a few more for labels; and by index
+        why some do not fit."""
         places: dict[str, int] = {}
         for request in requests:
-            for text in (request.prompt, *label_texts(request.prompt, request.labels), *_wholes(request)):
+            for text in (request.prompt, request.text, *_wholes(request)):
                 places.setdefault(text, len(places))
         ids = encode(self.tokenizer, list(places))
+        spelled = spell_labels(self.tokenizer, [(request.prompt, request.labels) for request in requests])
         found = []
         too_long: dict[int, str] = {}
 
@@ -175,9 +177,7 @@ class LocalModel:
                 limit = f"the context of {self.name} is {self.context}"
                 too_long.setdefault(index, f"question {request.id}: {what} need {needed} tokens, {limit}")
 
-        for index, request in enumerate(requests):
-            texts = label_texts(request.prompt, request.labels)
-            labels = spelled([ids[places[text]] for text in texts], request.labels)
+        for index, (request, labels) in enumerate(zip(requests, spelled, strict=True)):
             tokens = [[ids[0] for ids in each] for each in labels.labels] if labels.is_next_token else []
             task = _Task(index, request, tokens)
             alone, prompt = ids[places[request.prompt]], ids[places[request.text]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jmedllm.errors import InputError, not_installed
 from jmedllm.models import Completion, Request, Response, Writing, does_not_fit, never
-from jmedllm.models.encoding import Tokenizer, encode, label_texts, spelled
+from jmedllm.models.encoding import Spelled, Tokenizer, encode, spell_labels
 from jmedllm.models.labels import from_listed
 from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
@@ -67,9 +67,11 @@ class VllmModel:
         }
         if too_long and not writing.skip_invalid:
             raise does_not_fit(too_long.values())
+        asked = [(request.prompt, request.labels) for request in requests]
+        spelled = spell_labels(self.tokenizer, asked)
+        spellings = [_tokens(request, each) for request, each in zip(requests, spelled, strict=True)]
         for index in too_long:
             yield index, Response(failure="too long")
-        spellings = [self._spell(request) for request in requests]
         for start in range(0, len(requests), CHUNK):
             part = [i for i in range(start, min(start + CHUNK, len(requests))) if i not in too_long]
             read = [i for i in part if requests[i].labels]
@@ -96,18 +98,6 @@ class VllmModel:
         what = f"prompt and {new} new tokens" if request.write else "the prompt and a label"
         limit = f"the context of {self.name} is {self.context}"
         return f"question {request.id}: {what} need {prompt + new} tokens, {limit}"
-
-    def _spell(self, request: Request) -> list[list[int]]:
-        """The tokens that spell each label behind the prompt."""
-        if not request.labels:
-            return []
-        found = spelled(encode(self.tokenizer, label_texts(request.prompt, request.labels)), request.labels)
-        if not found.is_next_token:
-            raise InputError(
-                f"question {request.id}: a label is not one token behind this prompt, and vLLM tells of one "
-                "position only; end the prompt with a line feed, or leave --engine out"
-            )
-        return [[ids[0] for ids in each] for each in found.labels]
 
     def _generate(self, prompts: Sequence[list[int]], **settings: Any) -> list[Any]:
         # As token ids: the one way from text to ids is ours.
@@ -159,6 +149,16 @@ class VllmModel:
             decoded=whole.decoded.removesuffix(beyond),
             plain=whole.plain and whole.plain.removesuffix(beyond),
         )
+
+
+def _tokens(request: Request, spelled: Spelled) -> list[list[int]]:
+    """The tokens that spell each label behind the prompt."""
+    if not spelled.is_next_token:
+        raise InputError(
+            f"question {request.id}: a label is not one token behind this prompt, and vLLM tells of one position "
+            "only; end the prompt with a line feed, or leave --engine out"
+        )
+    return [[ids[0] for ids in each] for each in spelled.labels]
 
 
 def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: str | None = None) -> VllmModel:
