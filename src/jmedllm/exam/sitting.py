@@ -12,6 +12,7 @@ from jmedllm.exam.calibration import Calibration, calibrate
 from jmedllm.exam.order import Shown, show
 from jmedllm.exam.people import Group, beside_people
 from jmedllm.exam.prompts.asking import Asking, ask
+from jmedllm.exam.prompts.numbering import shows_numbers
 from jmedllm.exam.question import Question, label, question_hash
 from jmedllm.exam.records import Record, append_records, read_records, write_records
 from jmedllm.exam.rotations import Rotations, turned
@@ -310,6 +311,7 @@ def _record(paper: Paper, shown: Shown, prompt: str, response: Response) -> Reco
         thought_open=completion.thought_open if completion else False,
         thoughts=completion.thoughts if completion else (),
         failure=response.failure,
+        numbered=shows_numbers(ask(paper.asking, shown.permuted, _plain_turns), shown.permuted.choices),
     )
     return Record(
         shown.key,
@@ -323,6 +325,10 @@ def _record(paper: Paper, shown: Shown, prompt: str, response: Response) -> Reco
         log_probs=given.log_probs,
         verdicts=judge(paper.tracks, given),
     )
+
+
+def _plain_turns(turns: list[dict[str, str]]) -> str:
+    return "\n".join(turn["content"] for turn in turns)
 
 
 def _as_printed(shown: Shown, values: tuple[float, ...] | None) -> tuple[float, ...] | None:

@@ -44,7 +44,7 @@ _TOKEN = re.compile(r"<[|｜][\w▁/:]+[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|\[/?I
 # Models that were not tuned to stop go on with a question of their own.
 _NEXT_QUESTION = re.compile(
     r"^[ \t]*(?:#+[ \t]*(?:指示|入力|質問|問題|Instruction|Input|Question)[ \t]*[:：]?"
-    r"|(?:問題|質問|Question)[ \t]*\d*[ \t]*[:：])",
+    r"|(?:次の)?(?:問題|質問|Question)[ \t]*\d*[ \t]*[:：])",
     re.MULTILINE,
 )
 _SECTION = re.compile(r"^[ \t]*#+[ \t]*(?:応答|Response)[ \t]*[:：]?", re.MULTILINE)

@@ -17,7 +17,8 @@ _NUMBER = re.compile(
     r"(?<![A-Za-z0-9^_.])(?<!\d[,.])(?<![-−–])(?<![A-Za-z]-)(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)"
 )
 _NOT_THIS = re.compile(
-    r"[\d,.]+\s*[^\s\d。、,.]{0,8}?(?:では|で|じゃ)なく(?:て)?、?|\bnot\s+[\d,.]+\s*[^\s\d]{0,8}\s*,?\s*but\b",
+    r"(?<![\d,.])[\d,.]++\s*+[^\s\d。、,.]{0,8}?(?:では|で|じゃ)なく(?:て)?、?"
+    r"|\bnot\s+[\d,.]++\s*[^\s\d]{0,8}\s*,?\s*but\b",
     re.IGNORECASE,
 )
 _TIME_BEFORE = re.compile(r"(?:1日|一日|24時間|1回)(?:あたり|当たり|に|で|量は?)?\s*(?=約?\d)")
@@ -32,10 +33,12 @@ _SAID = re.compile(
     r"[\d,.]*\d\s*[^\s\d。、,()]{0,8})"
     r"[^\d]{0,12}$"
 )
+_SENTENCE_TAIL, _BEHIND, _MARKS = 80, 400, 20
+"""Characters at the end of a sentence, and behind a mark, that may hold the number; the last marks that count."""
 _UNIT_BEFORE = re.compile(r"(?:/|\bper|人口|あたり|毎)\s*$")
 _ROUNDING = re.compile(
     r"[(（][^()（）]*(?:小数|四捨五入|切り捨て|切り上げ|rounded|rounding|decimal|nearest)[^()（）]*[)）]|小数(?:点以下)?(?:第\s*\d+\s*位|点)"
-    r"|\d+\s*decimal places?"
+    r"|(?<!\d)\d{1,2}\s?decimal places?"
 )
 _MARK = re.compile(
     r"(?:答え?|回答|解答|正解|正答|結論)\s*(?:は|として|:|=|→|\n)"
@@ -67,15 +70,15 @@ def read_number(question: Question, text: str) -> Reading | None:
     if len(_numbers(text)) == 2:
         text = _SPACED.sub(r"\1\2", text)
     for mark, how in ((_MARK, "stated number"), (_THEREFORE, "stated number")):
-        for found in reversed(list(mark.finditer(text))):
-            if reading := _first(_statement(text[found.end() :]), how):
+        for found in list(mark.finditer(text))[: -_MARKS - 1 : -1]:
+            if reading := _first(_statement(text[found.end() : found.end() + _BEHIND]), how):
                 return reading
     # A number alone on a line is the answer, what else stands there explains it.
-    alone = [line for line in text.split("\n") if _LEAD.match(_ASIDE.sub("", line))]
-    said = [_ASIDE.sub("", line) for line in alone] or [
+    plain = [_ASIDE.sub("", line) for line in text.split("\n")]
+    said = [line for line in plain if len(line) <= _SENTENCE_TAIL and _LEAD.match(line)] or [
         line if slots else _RESULT.split(line)[-1]
         for line in _SENTENCE_OR_LINE.split(text)
-        if _SAID.search(line.rstrip(" .。"))
+        if _SAID.search(line.rstrip(" .。")[-_SENTENCE_TAIL:])
     ]
     return _first("\n".join(said), "number")
 

@@ -23,6 +23,7 @@ _EN = (
     r"\b(?:do not|don't|did not|does not|doesn't) (?:know|have (?:enough|access|sufficient)|provide enough)",
     r"\b(?:insufficient|not enough|lacks?|without (?:more|additional|further)|more|additional)"
     r" (?:\w+ )?(?:information|context|details)",
+    r"\b(?:isn't|is not|aren't|are not|wasn't|not) (?:enough|sufficient)\b",
     r"\bno (?:correct|right|appropriate|suitable|image|answer)\b",
     r"\bnone of the (?:options|choices|answers|above options)",
     r"\bnot (?:sure|certain|clear|specific enough|provided|given)\b|\b(?:is|are) (?:missing|unknown|unclear)\b",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jmedllm.exam.answers import words
+from jmedllm.exam.answers.marks import behind_mark
 from jmedllm.exam.answers.mentions import Run
 from jmedllm.exam.answers.reading import fits
 from jmedllm.exam.question import Question
@@ -20,10 +21,13 @@ Stand = Literal["concluded", "likeliest", "affirmed", "dismissed", "mentioned"]
 dismissed: eliminated, denied, supposed, reported or questioned."""
 
 _LINE_OPENING = re.compile(
-    r"(?:[\s\"'“”‘’「『(\[{【《〈*#>・•●○×→-]|\d{1,3}[.)]\s|選択肢|options?\b|choices?\b)*", re.IGNORECASE
+    r"(?:[\s\"'“”‘’「『(\[{【《〈*#>・•●○×→|-]|\d{1,3}[.)]\s|選択肢|options?\b|choices?\b)*", re.IGNORECASE
 )
 _WINDOW = 400
 """Characters before and behind a mention that say what it is worth."""
+_NOT = re.compile(r"\bnot\s*\Z", re.IGNORECASE)
+_BEHIND_SIGN = re.compile(r"[○◯〇✓✔✅⭕◎×✗✘❌✕][\s、,(「\[]*\Z")
+"""In a table on one line: "(a) × (b) ○"."""
 _HEADING_END = re.compile(r"[\s:。.*#】\]）)]+$")
 
 
@@ -39,6 +43,10 @@ class _Place:
     """Its line from behind it."""
     opens: bool
     """Nothing but bullets stands before it in its line."""
+    corrects: bool
+    """Its sentence takes back what was said before."""
+    begins: bool
+    """Nothing but bullets stands before it in its sentence."""
     heading: str
     """For those that open a line: the last line above without any mention."""
     near: bool
@@ -47,14 +55,20 @@ class _Place:
     """The line below, unless that begins with a mention."""
 
 
+FIRST, OUTRIGHT, LAST = 10, 5, 40
+"""Of more mentions than these are judged: the first, the last of those behind a mark, and the last."""
+
+
 def stands(question: Question, text: str, runs: Sequence[Run]) -> list[tuple[Run, Stand]]:
-    """What `text` says about each of `runs`, all its mentions in order."""
+    """What `text` says about each of `runs`, all its mentions in order; about a part of them, if they are many."""
     said = masked(text, runs)
     at = [place for place, char in enumerate(said) if char == words.MENTION]
-    taken_back = max((found.end() for found in words.CORRECTION.finditer(said)), default=0)
-    places = [_place(said, start) for start in at]
+    corrections = [found.end() for found in words.CORRECTION.finditer(said)]
+    taken_back = max(corrections, default=0)
+    places: list[_Place] = []
     found: list[tuple[Run, Stand]] = []
-    for number, (run, place) in enumerate(zip(runs, places, strict=True)):
+    for number in _judged(said, at):
+        run, place = runs[number], _place(said, at[number], corrections)
         between = said[at[number - 1] + 1 : at[number]] if number else ""
         behind = said[at[number] + 1 : at[number + 1]] if number + 1 < len(runs) else None
         if (
@@ -63,19 +77,30 @@ def stands(question: Question, text: str, runs: Sequence[Run]) -> list[tuple[Run
             or (behind and words.RANGE.fullmatch(behind))
         ):
             found.append((run, "dismissed"))
-        elif number and words.CONTRAST.fullmatch(between):
+        elif places and words.CONTRAST.fullmatch(between):
             # "The answer is not A but C": what stands before A speaks of C.
             found[-1] = (found[-1][0], "dismissed")
-            found.append((run, _contrasted(question, places[number - 1], place)))
+            found.append((run, _contrasted(question, places[-1], place)))
         else:
             free = _free(said[max(0, at[number] - 30) : at[number]], run)
             found.append((run, _stand(question, place, free=free, weak=run.items[0].weak)))
+        places.append(place)
     return _exception(question, found, places)
 
 
-def may_conclude(text: str) -> bool:
-    """Whether a conclusion may follow `text`: nothing denies or doubts it."""
-    head = text[_sentence_start(text, len(text)) :]
+def _judged(said: str, at: Sequence[int]) -> Sequence[int]:
+    """Which of the mentions `at` these places are judged."""
+    count = len(at)
+    if count <= FIRST + LAST:
+        return range(count)
+    between = range(FIRST, count - LAST)
+    outright = [n for n in between if behind_mark(said, at[n])]
+    return [*range(FIRST), *outright[-OUTRIGHT:], *range(count - LAST, count)]
+
+
+def may_conclude(text: str, place: int) -> bool:
+    """Whether a conclusion may stand at `place` of `text`: nothing before it denies or doubts it."""
+    head = text[_sentence_start(text, place) : place]
     return not _denied_before(head) and not _unable(head)
 
 
@@ -92,7 +117,9 @@ def _sentence_start(text: str, place: int) -> int:
     return max((end.end() for end in words.SENTENCE_END.finditer(text, near, place)), default=near)
 
 
-def _place(said: str, at: int) -> _Place:
+def _place(said: str, at: int, corrections: Sequence[int]) -> _Place:
+    corrected = max((place for place in corrections if place <= at), default=0)
+    start = max(_sentence_start(said, at), corrected)
     end = words.SENTENCE_END.search(said, at + 1)
     line_start = said.rfind("\n", 0, at) + 1
     line_end = said.find("\n", at)
@@ -102,10 +129,12 @@ def _place(said: str, at: int) -> _Place:
     plain = next((n for n, line in enumerate(reversed(above)) if words.MENTION not in line), None)
     below = said[line_end + 1 :].split("\n", 1)[0]
     return _Place(
-        head=said[max(_sentence_start(said, at), at - _WINDOW) : at],
+        head=said[max(start, at - _WINDOW) : at],
         tail=said[at + 1 : min(end.end() if end else len(said), at + _WINDOW)],
-        line=said[at + 1 : min(line_end, at + _WINDOW)],
+        line=words.AFFIRMED_TWICE.sub("", said[at + 1 : min(line_end, at + _WINDOW)]),
         opens=opens,
+        corrects=start == corrected > 0,
+        begins=opens or bool(_LINE_OPENING.fullmatch(said[start:at]) or _BEHIND_SIGN.search(said[start:at])),
         heading="" if plain is None else _HEADING_END.sub("", above[-1 - plain][-_WINDOW:]),
         near=plain == 0,
         next="" if words.MENTION in below else below,
@@ -113,7 +142,7 @@ def _place(said: str, at: int) -> _Place:
 
 
 def _contrasted(question: Question, before: _Place, place: _Place) -> Stand:
-    head = words.FILLER.sub("", re.sub(r"(?i)\bnot\s*$", "", words.FILLER.sub("", before.head)))
+    head = words.FILLER.cut(_NOT.sub("", words.FILLER.cut(before.head)))
     if _denied_before(head) or _denied_behind(place.tail):
         return "dismissed"
     if words.ASSERTED.match(place.tail):
@@ -122,9 +151,9 @@ def _contrasted(question: Question, before: _Place, place: _Place) -> Stand:
 
 
 def _stand(question: Question, place: _Place, *, free: bool, weak: bool) -> Stand:
-    if place.opens and not weak and (verdict := _verdict(question, place)):
+    if place.begins and not weak and (verdict := _verdict(question, place)):
         return verdict
-    head = words.FILLER.sub("", place.head)
+    head = words.FILLER.cut(place.head)
     negative = words.NEGATIVE_STEM.search(question.stem)
     if words.WRONG_IS.search(head):
         # Where the question asks for what is wrong, this is the answer.
@@ -137,7 +166,7 @@ def _stand(question: Question, place: _Place, *, free: bool, weak: bool) -> Stan
         return "dismissed"
     if place.opens and _denied_before(place.heading):
         return "dismissed"
-    if not head and words.BARE.fullmatch(place.tail):
+    if not head and (words.BARE.fullmatch(place.tail) or (place.corrects and words.ASSERTED.match(place.tail))):
         return "concluded"
     if place.opens and place.near and (announced := _announced(place.heading)):
         return announced
@@ -153,7 +182,7 @@ def _announced(heading: str) -> Stand | None:
     if heading.startswith(("→", "⇒", "->", "=>")):
         # A verdict on what stands above.
         return None
-    head = words.FILLER.sub("", heading)
+    head = words.FILLER.cut(heading)
     if _denied_before(heading):
         return None
     return (
@@ -197,7 +226,7 @@ def _truth(place: _Place) -> bool | None:
     if words.NOT_THE_ANSWER.match(place.line) or words.IS_FALSE.match(place.line):
         return False
     if words.IS_TRUE.match(place.line):
-        return not _denied_behind(place.tail)
+        return not _denied_behind(place.tail.lstrip("?"))
     sign = words.SIGN_BEFORE.search(place.head)
     return bool(sign["yes"]) if sign else None
 
@@ -236,7 +265,7 @@ def _unable(head: str) -> bool:
 
 def _denied_behind(tail: str) -> bool:
     """Whether the words behind a mention deny, doubt or suppose what they say about it."""
-    if tail.endswith("?") or words.WRONGLY.match(tail):
+    if words.AFFIRMED_TWICE.sub("", tail).endswith("?") or words.WRONGLY.match(tail):
         return True
     end = tail.find(words.MENTION)
     if end >= 0:

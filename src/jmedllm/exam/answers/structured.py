@@ -8,7 +8,7 @@ _FIELD = re.compile(
     r"(?:[_ ]?(?:choices?|letters?|options?|idx|index|labels?|text|keys?))?"
     r"|(?:final|correct|selected|predicted|best|my)[_ ]?(?:choices?|options?|labels?|letters?)"
     r"|(?:最終)?(?:答え|回答|解答|正解))|choices?|options?|labels?|letters?|選択肢)[\"']\s*:\s*"
-    r"(?P<value>\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|\[[^\]]*\]?|[^\s,}\]\"']+)",
+    r"(?P<value>\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|\[[^\]]*\]?|[^\s,{}\[\]\"']+)",
     re.IGNORECASE,
 )
 _BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}?|\\fbox\{([^{}]*)\}")
@@ -26,7 +26,7 @@ def structured(text: str) -> tuple[tuple[str, list[str]], ...]:
 
 
 def _denied(text: str, box: re.Match[str]) -> bool:
-    return bool(_NOT.search(text, 0, box.start()) or _IS_WRONG.match(text, box.end()))
+    return bool(_NOT.search(text, max(0, box.start() - 20), box.start()) or _IS_WRONG.match(text, box.end()))
 
 
 def as_marks(text: str) -> str:

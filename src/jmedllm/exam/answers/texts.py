@@ -10,9 +10,25 @@ from jmedllm.exam.question import Question
 EDGE = " \n\"'“”‘’`*_.。,、;:!?#"
 """What may stand around an answer without being part of it, besides brackets."""
 
-PAIRS = {"「": "」", "『": "』", "(": ")", "[": "]", "{": "}", "《": "》", "〈": "〉", "【": "】"}
+PAIRS = {
+    "「": "」",
+    "『": "』",
+    "(": ")",
+    "[": "]",
+    "{": "}",
+    "《": "》",
+    "〈": "〉",
+    "【": "】",
+    "〔": "〕",
+    "≪": "≫",
+    "⟨": "⟩",
+    "<": ">",
+    "«": "»",
+}
 
-_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad]")
+_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0e\ufe0f]")
+_NUMBER_OF_ONE = re.compile(r"[①-⑨](?=\s?[A-Za-zＡ-Ｚａ-ｚ](?![A-Za-zＡ-Ｚａ-ｚ0-9]))")
+"""In front of a label: "①b ②d"."""
 _SPACES = re.compile(r"[^\S\n]+")
 _BREAKS = re.compile(r" ?\n[ \n]*")
 _EMPHASIS = re.compile(r"\*\*|__|`|\$")
@@ -21,12 +37,14 @@ _LATEX_BRACKET = re.compile(r"\\[()\[\]]")
 _SEPARATOR = re.compile(
     r"[\s\"'“”‘’.。「」]*(?:,|、|;|/|・|\n|と|および|及び|ならびに|\band\b|&)[\s\"'“”‘’「」]*(?:and\b\s*)?"
 )
+_NUMBER_UNIT = re.compile(r"(?P<number>\d[\d,]*(?:\.\d+)?)\s?(?P<unit>[^\s\d]{0,12})")
+_UNIT_WORDS = {"percent": "%", "パーセント": "%"}
 _BULLET = re.compile(r"^(?:[-*•・●○]|\d{1,2}[.)])\s+", re.MULTILINE)
 
 
 def normalise(text: str) -> str:
     """One width, one kind of space, no emphasis; lines stay lines."""
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", _NUMBER_OF_ONE.sub(" ", text)))
     text = _LATEX_BRACKET.sub("", _LATEX_TEXT.sub(r"\1", text))
     return _BREAKS.sub("\n", _SPACES.sub(" ", _EMPHASIS.sub("", text))).strip()
 
@@ -85,6 +103,18 @@ def _by(question: Question, text: str, forms: tuple[Callable[[str], str], ...]) 
             if found:
                 return found
     return frozenset()
+
+
+def same_numbers(question: Question, text: str) -> frozenset[int]:
+    """The choice that `text` gives the number of, where all choices are numbers with one unit: "30" for "30%"."""
+    choices = [_NUMBER_UNIT.fullmatch(key(choice)) for choice in question.choices]
+    said = _NUMBER_UNIT.fullmatch(key(text))
+    if said is None or None in choices:
+        return frozenset()
+    units = {_UNIT_WORDS.get(choice["unit"], choice["unit"]) for choice in choices if choice}
+    if len(units) != 1 or _UNIT_WORDS.get(said["unit"], said["unit"]) not in {"", *units}:
+        return frozenset()
+    return frozenset(i for i, choice in enumerate(choices) if choice and choice["number"] == said["number"])
 
 
 def _joined(text: str, form: Callable[[str], str]) -> str:

@@ -27,6 +27,7 @@ class Given:
         thought_open: whether the prompt had opened a thought; None where nobody knows.
         thoughts: markers of thoughts that only the model's template has.
         failure: why there is no response at all.
+        numbered: whether the prompt numbered the choices; None where nobody knows.
     """
 
     shown: Shown
@@ -38,6 +39,7 @@ class Given:
     thought_open: bool | None = False
     thoughts: tuple[Thought, ...] = ()
     failure: Failure | None = None
+    numbered: bool | None = None
 
 
 class Verdict(Protocol):
@@ -87,6 +89,7 @@ def _judge_answer(given: Given) -> answer.AnswerVerdict:
         truncated=given.truncated,
         thought_open=given.thought_open,
         thoughts=given.thoughts,
+        numbered=given.numbered,
     )
 
 

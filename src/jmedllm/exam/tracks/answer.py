@@ -46,6 +46,7 @@ def judge(
     truncated: bool = False,
     thought_open: bool | None = False,
     thoughts: Sequence[Thought] = (),
+    numbered: bool | None = None,
 ) -> AnswerVerdict:
     """Judge all that a model wrote; what it was asked for decides where a text is also another choice's letter.
 
@@ -58,6 +59,7 @@ def judge(
         answer_as=answer_as,
         thought_open=thought_open,
         thoughts=thoughts,
+        numbered=numbered,
     )
     return AnswerVerdict(
         shown.printed(sorted(reading.chosen)), reading.number, reading.how, _is_right(shown.permuted, reading)

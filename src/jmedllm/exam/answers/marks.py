@@ -1,0 +1,67 @@
+"""Lines that name an answer outright: "【回答】x", "〔答〕x", "答.x", "解答欄：x", "Sol: x", "[ANSWER] x".
+
+All of them are rewritten into one, so that what follows knows a single mark.
+"""
+
+import re
+
+MARK = "答え: "
+
+_OPEN = r"[【〔《〈≪⟨<\[({「『«‹]"
+_CLOSE = r"[】〕》〉≫⟩>\])}」』»›]"
+_NUMBER_OF_SEVERAL = r"(?:\s?(?:その)?(?:[1-9]|一|二|三)(?!\d))?"
+_JA = (
+    r"(?:(?:私の|最終的?な?|正しい|本問の|問題の)?"
+    r"(?:答え?|こたえ|解答|御?回答|正答|正解|アンサー|最終判断|結論)"
+    r"(?:の?(?:選択肢|番号|記号|組み?合わ?せ)|肢|欄|者)?)"
+)
+_EN = (
+    r"(?:(?:so|thus|hence|therefore|the|my|your|our)[ ,]+)*"
+    r"(?:(?:final|correct|right|best|most likely|most appropriate|selected|chosen|predicted|suggested"
+    r"|single)[ _-])*"
+    r"(?:answer|ans|solution|sol|soln|response|reply|choice|option|pick|verdict|selection|prediction|conclusion"
+    r"|result|output|diagnosis|assistant|correct|final)"
+    r"(?:[ _-](?:choice|option|letter|key|index))?"
+)
+_EN_NUMBERED = r"(?:answer|ans|solution|sol)[ #]{1,2}[1-9](?!\d)"
+_NOUN = rf"(?:{_JA}{_NUMBER_OF_SEVERAL}|{_EN_NUMBERED}|{_EN})"
+# "解" alone is a word of many others ("解説", "溶解"), "Final" of a sentence: they need a colon.
+_SHORT = r"(?:解|診断|最終)(?=\s?[:=])"
+_BEFORE = r"(?:^[\s>*•・●○#\-→|]*+(?:\d{1,2}[.)]\s)?|(?<=[。、])\s?|(?<=[.!?;] ))"
+# A space alone will do in front of a label that ends the line.
+_SIGN = (
+    r"(?: (?=\W?(?:[A-Za-z]|\d)(?:\W?\s?(?:\n|\Z)|[.):]))"
+    r"|\s?(?::|=|→|⇒|=>|->|[.](?=\s?\(?[A-Za-z0-9](?![A-Za-z0-9]))|[-–—](?=\s?\W?[A-Za-z0-9](?![A-Za-z0-9])))\s?)"
+)
+_ASKED = re.compile(r"^Q\s?[:.][^\n]*\nA\s?[:.]\s*", re.IGNORECASE | re.MULTILINE)
+_MARKED = re.compile(
+    rf"{_BEFORE}(?:"
+    rf"{_OPEN}{{1,2}}\s?(?:{_NOUN}|解|診断)\s?:?{_CLOSE}{{1,2}}(?:{_SIGN})?"
+    rf"|(?:{_NOUN}|{_SHORT}){_SIGN}|(?:答|ans|soln?)\.\s?"
+    rf")\s*",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+ANNOUNCES = re.compile(
+    rf"{re.escape(MARK.strip())}\s*|(?:\A|(?<=[\s、。,.#*>【(]))(?:最終)?(?:答え?|回答|解答|正解|正答)(?:番号)?(?:は、?|\n)\s*"
+    # No other word may stand before these, or it is the "wrong answer" or the "second choice".
+    r"|(?:\A|(?<=[\n、。,.#*>【(])|(?<=[,.:] )|\b(?:so|therefore|thus) )(?:(?:the|my) )?"
+    r"(?:(?:final|correct|best|right|most appropriate) )*(?:answer|option|choice|ans)(?: choice)?(?:s|\(s\))?"
+    r"(?: (?:is|are)(?: option| choice)?\b|\s*[:=-]|\n)[\s:]*"
+    r"|boxed:\s*",
+    re.IGNORECASE,
+)
+"""What an answer may follow that ends the reply: a mark, or a sentence that goes on with it."""
+
+
+_BEHIND_MARK = re.compile(re.escape(MARK.strip()) + r"[\s\"'(「【\[*]*\Z")
+
+
+def behind_mark(text: str, place: int) -> bool:
+    """Whether what stands at `place` follows a mark directly."""
+    return _BEHIND_MARK.search(text, max(0, place - 12), place) is not None
+
+
+def with_one_mark(text: str) -> str:
+    """A normalised text in which each such mark is `MARK`, at the beginning of a line."""
+    return _MARKED.sub("\n" + MARK, _ASKED.sub("\n" + MARK, text)).lstrip("\n")
