@@ -21,8 +21,9 @@ from jmedllm.exam.selection import default_selection, select
 from jmedllm.exam.sitting import Paper, Sitting
 from jmedllm.files import to_json
 from jmedllm.models import Model
+from jmedllm.models.adapters import quantization_of
 from jmedllm.models.chat import ChatText
-from jmedllm.models.folder import Quantization, quantization_of
+from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
 from jmedllm.settings import from_options
 
@@ -36,11 +37,13 @@ class Opened:
     Attributes:
         folder: the model directory, whose chat template questions by chat go through; None for a model that is
             given chat turns as JSON, as a server is.
+        adapter: the adapter on it, which may bring a chat template of its own.
     """
 
     model: Model
     settings: dict[str, Any]
     folder: Path | None = None
+    adapter: Path | None = None
 
 
 def load(
@@ -85,7 +88,7 @@ def open_model(
     settings = model_settings(
         path, chosen, name=name or path.name, adapter=beside, ignore_adapter=ignore_adapter, quantization=held
     )
-    return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings, path)
+    return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings, path, beside)
 
 
 def sit(
@@ -140,7 +143,7 @@ def sit(
     if opened.folder is None and (paper.asking.variables or paper.asking.date):
         raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")
     chat_text: ChatText = to_json
-    template = chat_template([paper], opened.folder, Path(output)) if opened.folder else None
+    template = chat_template([paper], opened.folder, Path(output), opened.adapter) if opened.folder else None
     described = opened.settings
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.models.folder import ORIGIN, fingerprint, require_adapter, require_model, resolve
+from jmedllm.models.adapters import require_adapter
+from jmedllm.models.folder import ORIGIN, fingerprint, require_model, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

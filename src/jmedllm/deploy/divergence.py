@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError
+from jmedllm.models.adapters import quantization_of
 from jmedllm.models.encoding import encode
-from jmedllm.models.folder import quantization_of, require_unambiguous
+from jmedllm.models.folder import require_unambiguous
 from jmedllm.models.loading import load_adapter, load_from_disk, load_network, load_tokenizer
 from jmedllm.precision import Precision
 from jmedllm.training.batches import without_dropout
@@ -77,7 +78,7 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
             merged weights, which transformers would add to them once more.
     """
     require_unambiguous(merged)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, adapter)
     sequences = _cut(encode(tokenizer, texts))
     if not sequences:
         raise InputError("merge: the text to compare the models on is empty; give another --text")

@@ -14,18 +14,26 @@ from jmedllm.deploy.fold import file_changes, layout, stored_tensors
 from jmedllm.deploy.shards import Change, rewrite
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, is_vacant, read_json, to_json, write_atomic
+from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.folder import (
     ORIGIN,
+    TOKENIZER_FILES,
     adapter_fingerprint,
     fingerprint,
+    has_tokenizer,
     model_files,
-    quantization_of,
-    require_adapter,
     require_model,
     require_unambiguous,
     weight_files,
 )
-from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_structure, load_tokenizer
+from jmedllm.models.loading import (
+    adapter_tokenizer_differences,
+    in_4_bits,
+    layers_in_4_bits,
+    load_adapter,
+    load_structure,
+    load_tokenizer,
+)
 from jmedllm.models.quantized import require_plain_base
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
@@ -84,17 +92,20 @@ def merge(
     require_model(base)
     require_unambiguous(base, adapter=adapter)
     require_plain_base(base)
-    load_tokenizer(base)
     require_adapter(adapter, base)
+    load_tokenizer(base, adapter)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": adapter_fingerprint(adapter)}
     if before := _same_merge(output, origin):
         return before
     if not is_vacant(output):
         raise InputError(f"merge: {output} is not empty; choose another --output")
     changes = _changes(base, adapter, precision)
+    load_adapter(load_structure(base), adapter, base)  # its tensors are those it promises
     with atomic_folder(output, ORIGIN) as temporary:
         for file in model_files(base):
             copyfile(file, temporary / file.name)
+        if adapter_tokenizer_differences(adapter, base):
+            _replace_tokenizer(adapter, temporary)
         with progress("merge", len(weight_files(base))) as advance:
             for file in weight_files(base):
                 rewrite(file, temporary / file.name, changes)
@@ -109,6 +120,15 @@ def merge(
         whole = origin | {"divergence": found.record(), "fingerprint": merged}
         write_atomic(temporary / ORIGIN, to_json(whole, indent=2) + "\n")
     return Merged(merged, found)
+
+
+def _replace_tokenizer(adapter: Path, merged: Path) -> None:
+    """Put the tokenizer, or the chat template, that an adapter brings in the place of the base's."""
+    brought = [name for name in TOKENIZER_FILES if (adapter / name).is_file()]
+    for name in TOKENIZER_FILES if has_tokenizer(adapter) else brought:
+        (merged / name).unlink(missing_ok=True)
+    for name in brought:
+        copyfile(adapter / name, merged / name)
 
 
 def _same_merge(output: Path, origin: dict[str, str]) -> Merged | None:

@@ -21,14 +21,13 @@ from jmedllm.exam.sitting import Paper, Sitting, sit
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.files import locked
 from jmedllm.models import Model
+from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.chat import ChatTemplate, ChatText, no_template
 from jmedllm.models.folder import (
     Quantization,
     adapter_fingerprint,
     fingerprint,
     has_chat_template,
-    quantization_of,
-    require_adapter,
     require_model,
     require_unambiguous,
 )
@@ -184,6 +183,8 @@ def model_settings(
     Raises:
         InputError: model and adapter are unusable, or an adapter lies beside the model and nothing is said of it.
     """
+    from jmedllm.models.loading import adapter_tokenizer_differences
+
     require_model(folder)
     require_unambiguous(folder, adapter=adapter, ignore_adapter=ignore_adapter)
     settings = {"model": name, "fingerprint": fingerprint(folder), "precision": precision.name}
@@ -192,11 +193,15 @@ def model_settings(
     if adapter is not None:
         require_adapter(adapter, folder)
         settings["adapter_fingerprint"] = adapter_fingerprint(adapter)
+        if differing := adapter_tokenizer_differences(adapter, folder):
+            settings["adapter_tokenizer"] = ", ".join(differing)
     return settings
 
 
-def chat_template(papers: Sequence[Paper], folder: Path, output: Path) -> ChatTemplate | None:
-    """The chat template of a model directory as the papers use it; None where they do not.
+def chat_template(
+    papers: Sequence[Paper], folder: Path, output: Path, adapter: Path | None = None
+) -> ChatTemplate | None:
+    """The chat template of a model directory, or of the adapter on it, as the papers use it; None if they do not.
 
     A template that reads the date takes the one that the papers name, else that of the records in `output`, else
     today's: all prompts of an exam hold the same. Of several processes, which must be together, the first decides.
@@ -209,7 +214,7 @@ def chat_template(papers: Sequence[Paper], folder: Path, output: Path) -> ChatTe
     asking = papers[0].asking
     if not asking.chat:
         return None
-    template = asking.template(load_tokenizer(folder))
+    template = asking.template(load_tokenizer(folder, adapter))
     if template.date is None and template.reads_date:
         names = [paper.name for paper in papers]
         begun = as_first_sees(lambda: date_begun(names, [output, *shares(output)]) or template.today())
@@ -264,7 +269,7 @@ def examine(
 
     here = place()
     with together():
-        template = chat_template(papers, folder, output)
+        template = chat_template(papers, folder, output, adapter)
         chat_text: ChatText = template.prompt if template else no_template
         settings |= template.settings() if template else {}
         if here.size > 1:

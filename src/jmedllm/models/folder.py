@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, hash_text, read_json, to_json
@@ -17,10 +17,8 @@ ORIGIN = "jmedllm.json"
 """File beside the models and adapters we write: what they were made from."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
-_IDENTITY = (
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
+
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -30,9 +28,10 @@ _IDENTITY = (
     "merges.txt",
     "chat_template.jinja",
 )
-"""Files beside the weights that change what a model reads or answers."""
+"""Files that say how text becomes tokens, the chat template among them."""
 
-_OF_MODELS_ONLY = ("config.json", "generation_config.json")
+_IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TOKENIZER_FILES)
+"""Files beside the weights that change what a model reads or answers."""
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
 """What peft writes, and what transformers applies by itself to a model that lies in the same directory."""
@@ -151,8 +150,13 @@ def require_tokenizer(folder: Path) -> None:
     Raises:
         InputError: its files are missing.
     """
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not has_tokenizer(folder):
         raise InputError(f"model {folder}: no tokenizer (tokenizer.json); copy the base model's tokenizer files")
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a directory holds a tokenizer, and not only settings of one."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -214,29 +218,3 @@ def _hash_once(path: Path, size: int, modified: int) -> str:
         # Where the base lay on this machine is no part of the adapter.
         return hash_text(to_json({k: v for k, v in read_json(path).items() if k != "base_model_name_or_path"}))
     return hash_file(path)
-
-
-def quantization_of(adapter: Path) -> Quantization:
-    """How the base was quantised when the adapter was trained on it, as far as the adapter says."""
-    origin = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else {}
-    return "nf4" if origin.get("quantization") == "nf4" else "none"
-
-
-def require_adapter(adapter: Path, base: Path) -> None:
-    """Check that `adapter` is a PEFT directory and, where it says so, was trained on `base`.
-
-    Raises:
-        InputError: it is no adapter, or its origin names another base.
-    """
-    if not (adapter / "adapter_config.json").is_file():
-        raise InputError(f"adapter {adapter}: no adapter_config.json; is this a PEFT adapter directory?")
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise InputError(f"adapter {adapter}: no adapter_model.safetensors")
-    origin: dict[str, Any] | None = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else None
-    if origin is not None and "fingerprint" not in origin:  # else it is a model's, in the same directory
-        actual = fingerprint(base)
-        if origin.get("base_fingerprint") != actual:
-            raise InputError(
-                f"adapter {adapter}: trained on base {origin.get('base_fingerprint')} ({origin.get('base')}), "
-                f"but {base} is {actual}; give the base it was trained on"
-            )

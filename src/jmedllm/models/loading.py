@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Collection, Iterator
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from ctypes import CDLL
 from importlib.util import find_spec
@@ -12,12 +13,24 @@ from typing import Any, Literal
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory, not_installed
+from jmedllm.files import read_json
+from jmedllm.models.adapters import (
+    WEIGHTS,
+    brings_tokenizer,
+    changes_nothing,
+    differences,
+    embedding_rows,
+    header,
+    require_adapter,
+    stored_twice,
+)
 from jmedllm.models.conversion import conversions
 from jmedllm.models.encoding import Tokenizer
-from jmedllm.models.folder import Quantization, require_adapter, require_model, require_tokenizer, weight_files
+from jmedllm.models.folder import Quantization, has_tokenizer, require_model, require_tokenizer, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.roundtrip import require_round_trip
-from jmedllm.models.tensors import require_tensors
+from jmedllm.models.tensors import require_no_difference, require_tensors
+from jmedllm.progress import notice
 
 _M_MMAP_THRESHOLD = -3
 """glibc's number of the size from which on a piece of memory is one of its own."""
@@ -40,6 +53,8 @@ def loading(what: str) -> Iterator[None]:
         told = [line.strip() for line in str(error).splitlines() if line.strip()]
         # peft and torch put the reason behind a heading that ends with a colon.
         reason = " ".join(told[:2] if told and told[0].endswith(":") else told[:1])
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
         raise InputError(f"{what}: cannot be loaded: {reason or type(error).__name__}") from error
 
 
@@ -60,16 +75,35 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, adapter: Path | None = None) -> Tokenizer:
     """Load the tokenizer of a model directory; it always has a padding token afterwards.
+
+    Args:
+        folder: the model directory.
+        adapter: where an adapter brings a tokenizer or a chat template that differs from the model's, its own is
+            given, which is said on standard error.
 
     Raises:
         InputError: the files are missing or broken, or the tokenizer has no EOS token or more tokens than the
-            model's embedding has rows.
+            embedding has rows.
     """
     require_model(folder)
     tokenizer = read_tokenizer(folder)
-    _require_rows(folder, max(tokenizer.get_vocab().values()) + 1)
+    # A tokenizer may have fewer tokens than the embedding has rows, which are often padded, but not more.
+    rows = read_config(folder).get_text_config().vocab_size
+    if adapter is not None and brings_tokenizer(adapter, folder):
+        own = _adapter_tokenizer(adapter, folder)
+        if differing := differences(own, tokenizer):
+            notice(f"adapter {adapter}: its own tokenizer is used, which differs by {', '.join(differing)}")
+            tokenizer = own
+            rows = max([rows, *embedding_rows(adapter).values()])
+            _require_rows_of_adapter(adapter, own, rows)
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if tokens > rows:
+        raise InputError(
+            f"model {tokenizer.name_or_path}: its tokenizer has {tokens:,} tokens, but its embedding only "
+            f"{rows:,} rows (vocab_size in config.json); copy the tokenizer that belongs to this model"
+        )
     if tokenizer.eos_token_id is None:
         raise InputError(f"model {folder}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -77,14 +111,37 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _require_rows(folder: Path, tokens: int) -> None:
-    """A tokenizer may have fewer tokens than the embedding has rows, which are often padded, but not more."""
-    rows = read_config(folder).get_text_config().vocab_size
+def _require_rows_of_adapter(adapter: Path, tokenizer: Tokenizer, rows: int) -> None:
+    tokens = max(tokenizer.get_vocab().values()) + 1
     if tokens > rows:
         raise InputError(
-            f"model {folder}: its tokenizer has {tokens:,} tokens, but its embedding only {rows:,} rows "
-            "(vocab_size in config.json); copy the tokenizer that belongs to this model"
+            f"adapter {adapter}: its tokenizer has {tokens:,} tokens, but there are only {rows:,} rows of "
+            "embedding, and it brings none; save the adapter with its embedding, or take its tokenizer files away"
         )
+
+
+def adapter_tokenizer_differences(adapter: Path, folder: Path) -> list[str]:
+    """In what the tokenizer that `load_tokenizer` gives with an adapter differs from the model's own.
+
+    Raises:
+        InputError: one of them is broken.
+    """
+    if not brings_tokenizer(adapter, folder):
+        return []
+    return differences(_adapter_tokenizer(adapter, folder), read_tokenizer(folder))
+
+
+def _adapter_tokenizer(adapter: Path, folder: Path) -> Tokenizer:
+    """What an adapter brings: a tokenizer, or a chat template alone, which belongs to the model's tokenizer."""
+    if has_tokenizer(adapter):
+        return read_tokenizer(adapter)
+    tokenizer = read_tokenizer(folder)
+    template, config = adapter / "chat_template.jinja", adapter / "tokenizer_config.json"
+    if template.is_file():
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    elif config.is_file():
+        tokenizer.chat_template = read_json(config).get("chat_template", tokenizer.chat_template)
+    return tokenizer
 
 
 def read_config(folder: Path) -> Any:
@@ -295,13 +352,37 @@ def _nf4() -> Any:
 
 
 def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
-    """Put a PEFT adapter trained on `base` onto its network.
+    """Put a PEFT adapter trained on `base` onto its network, with or without contents.
+
+    An embedding that has grown with the adapter's own tokens grows here, too.
 
     Raises:
-        InputError: the adapter is none, or belongs to another base.
+        InputError: the adapter is none, belongs to another base, or its tensors are not those that its
+            configuration promises.
     """
     from peft import PeftModel
 
     require_adapter(adapter, base)
-    with loading(f"adapter {adapter} on {base}"):
-        return PeftModel.from_pretrained(network, str(adapter))
+    what = f"adapter {adapter}"
+    with loading(f"{what} on {base}"):
+        _resize(network, embedding_rows(adapter))
+        mapping = getattr(network, "_checkpoint_conversion_mapping", None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peft only warns of is told below
+            adapted = PeftModel.from_pretrained(network, str(adapter))
+            found = adapted.load_adapter(str(adapter), adapted.active_adapter, key_mapping=mapping)
+        missing, unknown = ([name.replace(".default", "") for name in names] for names in found)
+        stored = header(adapter / WEIGHTS)
+        unknown = [name for name in unknown if not stored_twice(name, stored)]
+        require_no_difference(what, "its adapter_config.json", missing, unknown, [])
+    if changes_nothing(adapter):
+        notice(f"{what}: changes nothing: its scale, or one factor of every product, is zero")
+    return adapted
+
+
+def _resize(network: Any, rows: Mapping[str, int]) -> None:
+    """Give the embedding of a network as many rows as an adapter has for it."""
+    layers = (network.get_input_embeddings(), network.get_output_embeddings())
+    wanted = {rows[name] for name, module in network.named_modules() if name in rows and module in layers}
+    if wanted and max(wanted) != layers[0].weight.shape[0]:
+        network.resize_token_embeddings(max(wanted), mean_resizing=False)

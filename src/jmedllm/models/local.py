@@ -325,7 +325,7 @@ def load_model(
     """Load a model directory for the exam, with or without an adapter."""
     from transformers import GenerationConfig
 
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, adapter)
     network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
     if adapter is not None:
         network = load_adapter(network, adapter, folder)

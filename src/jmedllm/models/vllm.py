@@ -10,7 +10,7 @@ from jmedllm.errors import InputError, not_installed
 from jmedllm.models import Completion, Request, Response, Writing, does_not_fit, never
 from jmedllm.models.encoding import Spelled, Tokenizer, encode, spell_labels
 from jmedllm.models.labels import from_listed
-from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.loading import load_structure, load_tokenizer
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.writing import NOTHING, Ends, completion, ends_of
 
@@ -175,6 +175,7 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
         raise not_installed("--engine vllm", "vllm") from None
     import torch
 
+    load_structure(folder)  # vLLM does not look whether all tensors are there
     engine = LLM(
         model=str(folder),
         dtype=dtype,
@@ -186,7 +187,7 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
     )
     request = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
     context = int(engine.llm_engine.model_config.max_model_len)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, adapter)
     return VllmModel(
         name or folder.name, engine, SamplingParams, tokenizer, context, request, ends_of(tokenizer),
         thoughts_of_template(tokenizer.chat_template),

@@ -48,7 +48,8 @@ def _fingerprint(run: Run, name: Sat) -> str:
 
 def _chat(run: Run, sat: Sequence[Paper], name: Sat) -> dict[str, Any]:
     """What of a model's chat template shapes its prompts; nothing where they do not go through it."""
-    template = chat_template(sat, _parts(run, name)[0], run.folder / "exam" / name)
+    model, adapter = _parts(run, name)
+    template = chat_template(sat, model, run.folder / "exam" / name, adapter)
     return template.settings() if template else {}
 
 
