@@ -114,7 +114,7 @@ def exam(
     else:
         folder = resolve(model, revision=revision, download=download)
         chosen = choose_precision(precision, device)
-        if unused := unused_template(sat, folder, label):
+        if unused := unused_template(sat, folder, label, adapter):
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)

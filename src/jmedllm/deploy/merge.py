@@ -30,7 +30,6 @@ from jmedllm.models.loading import (
     adapter_tokenizer_differences,
     in_4_bits,
     layers_in_4_bits,
-    load_adapter,
     load_structure,
     load_tokenizer,
 )
@@ -100,7 +99,6 @@ def merge(
     if not is_vacant(output):
         raise InputError(f"merge: {output} is not empty; choose another --output")
     changes = _changes(base, adapter, precision)
-    load_adapter(load_structure(base), adapter, base)  # its tensors are those it promises
     with atomic_folder(output, ORIGIN) as temporary:
         for file in model_files(base):
             copyfile(file, temporary / file.name)

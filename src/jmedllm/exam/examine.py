@@ -222,9 +222,13 @@ def chat_template(
     return template
 
 
-def unused_template(papers: Sequence[Paper], folder: Path, name: str) -> str | None:
-    """What must be said of a model with a chat template that is asked without it; None where nothing must."""
-    if papers[0].asking.chat or not has_chat_template(folder):
+def unused_template(papers: Sequence[Paper], folder: Path, name: str, adapter: Path | None = None) -> str | None:
+    """What must be said of a model with a chat template that is asked without it; None where nothing must.
+
+    Args:
+        adapter: on the model; it may bring the template.
+    """
+    if papers[0].asking.chat or not any(has_chat_template(each) for each in (folder, adapter) if each):
         return None
     return f"{name} has a chat template and is asked without it; --chat asks it as its users do"
 
@@ -255,7 +259,7 @@ def examine(
     settings = model_settings(
         folder, precision, name=name, adapter=adapter, ignore_adapter=ignore_adapter, quantization=held
     )
-    if note := unused_template(papers, folder, name):
+    if note := unused_template(papers, folder, name, adapter):
         papers = [replace(paper, notes=(*paper.notes, note)) for paper in papers]
     if engine != "transformers":
         settings["engine"] = engine  # its rounding is another
