@@ -190,7 +190,7 @@ def test_an_adapter_for_another_base_is_refused(tiny_model: Path, tiny_adapter: 
     wider = build_tiny(tmp_path / "wider", hidden_size=64)
     with pytest.raises(InputError, match="trained on base"):
         merge(wider, tiny_adapter, tmp_path / "merged", FLOAT32)
-    nameless = damaged(tiny_adapter, tmp_path / "a")
+    nameless = damaged(tiny_adapter, tmp_path / "a", base_model_name_or_path=None)
     with pytest.raises(
         InputError, match=r"layers.0.self_attn.q_proj.lora_A.weight is \[4, 32\], but .* be \[4, 64\]"
     ):

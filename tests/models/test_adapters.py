@@ -239,7 +239,7 @@ def test_a_merged_model_has_the_template_of_its_adapter(tiny_model: Path, tmp_pa
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_merge_that_would_drop_new_tokens_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter, _ = with_tokenizer(tiny_model, tmp_path / "adapter", "rows")
-    with pytest.raises(InputError, match="weight is nothing a merge knows"):
+    with pytest.raises(InputError, match="weight, a tensor of its own beside the updates"):
         merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
 
 

@@ -84,6 +84,11 @@ def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
         config.base_model_name_or_path = None  # else peft warns that this base lies elsewhere
         adapted: Any = get_peft_model(network, config, autocast_adapter_dtype=False)
         tensors = load_file(adapter / "adapter_model.safetensors")
+    if whole := sorted(name for name in tensors if ".lora_" not in name):
+        raise InputError(
+            f"adapter {adapter}: brings {whole[0]}, a tensor of its own beside the updates, which a merge does "
+            "not write; evaluate it with exam --adapter"
+        )
     for name, wanted in get_peft_model_state_dict(adapted).items():
         if name in tensors and tensors[name].shape != wanted.shape:
             raise InputError(
