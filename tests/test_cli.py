@@ -320,7 +320,7 @@ def test_what_is_left_out_is_said_on_the_terminal_and_recorded(cli: Cli, tiny_mo
         "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong "
         "(skip_invalid)."
     )
-    read = "ward.csv: labels in front of the choices taken off in 2 of 2 questions"
+    read = "ward.csv: labels in front of the choices taken off: 2 of 2 questions"
     assert code == 0 and account in errors and read in errors
     [paper] = json.loads(output)["papers"]
     assert (paper["selected"], paper["asked"]) == (1, 1) and list(paper["left_out"].values()) == [1, 1]

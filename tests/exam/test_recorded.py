@@ -160,7 +160,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(exam: Path, tmp_path:
     assert (scored.skipped, scored.missing, scored.scores[0].n) == (given.skipped, ("2", "3"), 3)
     text = io.StringIO()
     print_scored(scored, Console(file=text, width=300))
-    assert "3 rows of responses left out as wrong: " in text.getvalue()
+    assert "Rows of responses left out as wrong: 3 (" in text.getvalue()
     bad = write(tmp_path / "bad.jsonl", ROWS[1:])
     with pytest.raises(InputError, match=r"holds no response; .* every row is wrong, the first one: .*:1: field"):
         read_recorded([bad], ["1", "2", "3"], skip_invalid=True)

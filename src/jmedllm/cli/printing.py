@@ -30,9 +30,10 @@ def print_json(sittings: "Sequence[Sitting]") -> None:
 
 def print_accounts(papers: "Sequence[Paper]") -> None:
     """Say, before anything is asked, which items are left out and why, and how the questions were read."""
+    from jmedllm.processes import may_speak
     from jmedllm.report.accounts import accounts
 
-    for line in accounts(papers):
+    for line in accounts(papers) if may_speak() else ():
         typer.echo(line, err=True)
 
 

@@ -48,7 +48,7 @@ def print_scored(scored: Scored, console: Console) -> None:
     if scored.skipped:
         shown = ", ".join(scored.skipped[:MISSING_SHOWN])
         more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
-        rows = f"{len(scored.skipped):,} rows of responses left out as wrong: {shown}{more}."
+        rows = f"Rows of responses left out as wrong: {len(scored.skipped):,} ({shown}{more})."
         console.print(Text(rows, style="yellow"))
     if scored.missing:
         shown = ", ".join(scored.missing[:MISSING_SHOWN])

@@ -291,7 +291,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(tmp_path: Path) -> No
     assert told[-1] == "and 12 more"
     exam = read(path, skip=True)
     assert len(exam.questions) == 31 and exam.skipped[-2:] == (f"{path}:61", f"{path}:62")
-    assert "32 of 63 rows left out as wrong: 2, 4, 6," in exam.notes[0] and "and 12 more" in exam.notes[0]
+    assert "left out as wrong: 32 of 63 rows (2, 4, 6," in exam.notes[0] and "and 12 more" in exam.notes[0]
     assert "every row is wrong" in problem(lines(tmp_path / "u.jsonl", {"id": "1"}, {"id": "2"}), skip=True)
 
 
@@ -335,7 +335,7 @@ def test_an_empty_question_is_kept_with_its_choices_and_counted(tmp_path: Path) 
     exam = read(lines(tmp_path / "t.jsonl", ROW | {"question": ""}))
     assert (exam.questions[0].stem, exam.notes) == (
         "",
-        ("t.jsonl: 1 questions have no text above their choices.",),
+        ("t.jsonl: without a text above the choices: 1.",),
     )
     path = lines(tmp_path / "u.jsonl", ROW | {"question": "", "choices": [], "answer": "7"})
     assert 'field "question": expected a text, found ""' in problem(path)
@@ -348,7 +348,7 @@ def test_an_empty_question_is_kept_with_its_choices_and_counted(tmp_path: Path) 
         ("medqa/5_options/test.jsonl", "choices=options", (1273, 0), "texts of choices"),
         ("medqa/5_options/test.jsonl", "choices=options,answer=answer_idx", (1273, 0), "not read: answer"),
         ("mmlu/test/anatomy_test.csv", "choices=choice0:choice3", (135, 0), "indices from 0"),
-        ("jmmlu/anatomy.csv", "question=#1,choices=#2:#5,answer=#6", (132, 0), "no id"),
+        ("jmmlu/anatomy.csv", "question=#1,choices=#2:#5,answer=#6", (132, 0), "without an id"),
         (
             "jmle2026/jmle2026_dataset.json",
             "id=question_id,question=question_text,choices=question_text,select=num_choices_to_select,"

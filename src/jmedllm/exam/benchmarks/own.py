@@ -337,11 +337,11 @@ def _notes(kept: Sequence[Draft], form: Form, questions: Sequence[Question]) -> 
     if form != "letter":
         found.append(f"answers read as {FORM_WORDS[form]}")
     if count := sum(each.id is None for each in kept):
-        found.append(f"{count:,} questions have no id and are called by the number of their row")
+        found.append(f"without an id, called by the number of their row: {count:,}")
     if count := sum(each.relabelled for each in kept):
-        found.append(f"labels in front of the choices taken off in {count:,} of {len(kept):,} questions")
+        found.append(f"labels in front of the choices taken off: {count:,} of {len(kept):,} questions")
     if count := sum(not each.stem.strip() for each in kept):
-        found.append(f"{count:,} questions have no text above their choices")
+        found.append(f"without a text above the choices: {count:,}")
     guessed = Counter(q.language for each, q in zip(kept, questions, strict=True) if each.language is None)
     if guessed:
         counts = ", ".join(f"{count:,} {language}" for language, count in sorted(guessed.items()))
@@ -352,7 +352,7 @@ def _notes(kept: Sequence[Draft], form: Form, questions: Sequence[Question]) -> 
 def _skipped_note(path: Path, skipped: Sequence[str], rows: int) -> str:
     places = [place.removeprefix(str(path)).strip(": ") for place in skipped[:MOST_NAMED]]
     more = f" and {len(skipped) - MOST_NAMED:,} more" if len(skipped) > MOST_NAMED else ""
-    return f"{len(skipped):,} of {rows:,} rows left out as wrong: {', '.join(places)}{more}"
+    return f"left out as wrong: {len(skipped):,} of {rows:,} rows ({', '.join(places)}{more})"
 
 
 def _of(path: Path, notes: Sequence[str]) -> tuple[str, ...]:
