@@ -31,11 +31,17 @@ def write_atomic(path: Path, text: str) -> None:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
 
+    A device such as /dev/stdout or /dev/null is written straight: nothing may take its place.
+
     Raises:
         InputError: the disk is full or the place cannot be written; nothing of it stays.
     """
     temporary = _neighbour(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            with path.open("wb") as handle:
+                yield handle
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as handle:
             yield handle
@@ -167,7 +173,7 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with handle:
         # Decoded line by line: text mode decodes ahead and could not name the line that is not UTF-8.
-        for number, raw in enumerate(handle, 1):
+        for number, raw in enumerate(_lines(handle, path), 1):
             try:
                 line = decode_utf8(raw, path, number)
                 row = _object(path, number, line) if line.strip() else None
@@ -178,6 +184,13 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
                 continue
             if row is not None:
                 yield number, row
+
+
+def _lines(handle: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        yield from handle
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -208,9 +221,16 @@ def hash_text(text: str) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Whole SHA-256 of a file's bytes, read in blocks."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Whole SHA-256 of a file's bytes, read in blocks.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @contextmanager

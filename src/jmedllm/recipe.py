@@ -352,6 +352,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:  # YAML reads 2020-13-45 as a date
         raise InputError(f"{path}: broken YAML: {error}; put the value in quotes") from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)

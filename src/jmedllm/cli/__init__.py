@@ -1,6 +1,8 @@
 """The command line: parse, call, print. Heavy imports live inside the commands, so that --help is quick."""
 
+import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -36,12 +38,18 @@ _OUT_OF_MEMORY = (
     "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"
 )
 
+_LOOP = "Symlink loop"
+"""How `Path.resolve` says so before Python 3.13."""
+
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
 
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
     try:
         code = app(prog_name="jmedllm", standalone_mode=False)
     except InputError as error:
@@ -52,7 +60,14 @@ def main() -> None:
             typer.echo(message)
             sys.exit(2)
         _fail(message, 2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # Such as a name that is too long, which may come up wherever a path is first looked at.
+        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}; give another path", 2)
     except (MemoryError, RuntimeError) as error:
+        if str(error).startswith(_LOOP):
+            _fail(f"{error}; give another path", 2)
         if is_out_of_memory(error):
             _fail(_OUT_OF_MEMORY, 2)
         if not may_speak():  # the connection to a process that has failed and said so

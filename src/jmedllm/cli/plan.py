@@ -40,6 +40,8 @@ def plan(
 
     if (gpu is None) == (gpus is None):
         raise InputError("give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100")
+    if output is not None and output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: is no run directory; leave it out, or give the one of the run")
     device, count = read_gpus(gpus) if gpus else (read_gpu(gpu or ""), 1)
     # Without --ram the host is this machine.
     memory, cores = (read_size(ram, "--ram"), None) if ram else (host_memory(), os.cpu_count())

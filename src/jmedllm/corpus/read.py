@@ -86,6 +86,8 @@ def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
                 yield from _from_file(path, name, handle.read())
     except InputError as error:
         yield Unread(spelled(path), str(error))
+    except OSError as error:
+        yield Unread(spelled(path), f"cannot be read: {error.strerror}")
 
 
 def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:
@@ -194,7 +196,7 @@ def require_field(path: Path, field: str) -> None:
         InputError: it has no such field; names the nearest one.
     """
     row = None
-    with suppress(InputError):  # told, with the file, when it is read
+    with suppress(InputError, OSError):  # told, with the file, when it is read
         number, raw = next(numbered_lines(Extent(path)), (1, b"null"))
         row = _parsed(raw)
     if isinstance(row, dict) and not isinstance(row.get(field), str):

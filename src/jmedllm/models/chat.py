@@ -7,11 +7,14 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.files import hash_text
 from jmedllm.models.encoding import Tokenizer
+
+if TYPE_CHECKING:
+    from jinja2 import TemplateSyntaxError
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -46,7 +49,7 @@ _JINJA = {
 _STAND_IN = "\ue000"
 """A private character: no template writes it."""
 
-_REFUSALS = (TypeError, ValueError, LookupError, AttributeError)
+_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What a template raises, besides jinja's own errors, at messages that it was not made for."""
 
 
@@ -140,7 +143,7 @@ class ChatTemplate:
         ))  # fmt: skip
 
     def _render(self, messages: Messages, *, answer: bool) -> str:
-        from jinja2 import TemplateError
+        from jinja2 import TemplateError, TemplateSyntaxError
 
         source, variables = self.source, dict(self.variables)
         if self.date is not None and self.reads_date:
@@ -155,6 +158,8 @@ class ChatTemplate:
                     **variables,
                 )
             )
+        except TemplateSyntaxError as error:
+            raise _broken(error) from error
         except (TemplateError, *_REFUSALS) as error:
             raise InputError(
                 f"the model's chat template refuses this conversation: {_first_line(error)}"
@@ -224,8 +229,12 @@ def _words(source: str) -> set[str]:
     try:
         tokens = list(Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True).lex(source))
     except TemplateSyntaxError as error:
-        raise InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}") from error
+        raise _broken(error) from error
     return {value for _, kind, value in tokens if kind == "name"} - _JINJA
+
+
+def _broken(error: "TemplateSyntaxError") -> InputError:
+    return InputError(f"the model's chat template is broken: line {error.lineno}: {error.message}")
 
 
 def _first_line(error: Exception) -> str:

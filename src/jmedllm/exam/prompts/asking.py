@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from jmedllm.errors import InputError
 from jmedllm.exam.benchmarks import own
 from jmedllm.exam.prompts.pack import PromptPack, load_pack
 from jmedllm.exam.prompts.render import (
@@ -125,6 +126,8 @@ def prepare(prompting: Prompting, data: Path) -> Asking:
     shots: list[Question] = []
     if prompting.shots is not None:
         shots = own.read_all(Path(prompting.shots))
+        if not shots:
+            raise InputError(f"shots {prompting.shots}: holds no solved example; leave it out to ask without any")
     return Asking(
         load_pack(prompting.pack, data),
         prompting.answer_as,
