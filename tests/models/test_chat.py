@@ -176,7 +176,7 @@ def test_a_variable_that_changes_nothing_is_refused(
 
 # broken templates, and what is said of them
 BROKEN = [
-    ("{% if %}", "the model's chat template refuses this conversation: Expected an expression"),
+    ("{% if %}", "the model's chat template is broken: line 1: Expected an expression"),
     ("{{ messages[0].content + 1 }}", "the model's chat template refuses this conversation: "),
     ("{{ raise_exception('no users') }}", "the model's chat template refuses this conversation: no users"),
     ({"tool_use": "x"}, "tokenizer .*: This model has multiple chat templates"),
