@@ -139,3 +139,20 @@ def test_experts_that_peft_was_told_to_adapt_are_merged(
     found = merge(base, save(network, base, tmp_path / "adapter"), tmp_path / "merged", FLOAT32, texts=TEXTS)
     assert found.divergence.nats < 1e-6
     assert torch.allclose(logits(by_transformers(tmp_path / "merged")), trained, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("free", [0, 1 << 40], ids=["from the disk", "in memory"])
+def test_a_4_bit_adapter_on_a_base_with_experts_is_merged(
+    free: int, model_of: ModelOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jmedllm.deploy.divergence.free_memory", lambda device: free)
+    base = model_of("Qwen3MoeForCausalLM")
+    network = load_network(base, torch.float32, CPU, quantization="nf4")
+    network = add_adapter(network, Adapter(r=4, alpha=8, quantization="nf4"), seed=0)
+    network.train()
+    train(network)
+    origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": "nf4"}
+    save_adapter(to_plain(network), tmp_path / "adapter", origin)
+    found = merge(base, tmp_path / "adapter", tmp_path / "merged", FLOAT32)
+    assert 0 < found.divergence.nats < 1e-3  # 4-bit layers compute in bfloat16
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "merged"]

@@ -12,8 +12,9 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.models.adapters import quantization_of
 from jmedllm.models.encoding import encode
-from jmedllm.models.folder import require_unambiguous
+from jmedllm.models.folder import require_unambiguous, weight_files
 from jmedllm.models.loading import load_adapter, load_from_disk, load_network, load_tokenizer
+from jmedllm.models.memory import free_memory
 from jmedllm.precision import Precision
 from jmedllm.training.batches import without_dropout
 
@@ -69,9 +70,9 @@ def read_texts(path: Path) -> list[str]:
 def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], precision: Precision) -> Divergence:
     """Hold a merged model against base and adapter as they were trained, both computing in `precision`.
 
-    One is in memory at a time; after a 4-bit base the merged one, four times as large, stays on the disk and is
-    read layer by layer. It is loaded from its own directory alone, the other from base and adapter by peft, so
-    that neither hides what the other does.
+    One is in memory at a time; after a 4-bit base the merged one, four times as large, is read from the disk layer
+    by layer where memory has no room for it. It is loaded from its own directory alone, the other from base and
+    adapter by peft, so that neither hides what the other does.
 
     Raises:
         InputError: the texts hold nothing to compare on, a model cannot be loaded, or adapter files lie beside the
@@ -88,7 +89,9 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     del network
     gc.collect()
     with TemporaryDirectory(prefix=".offload-", dir=merged.parent) as offload:
-        if quantization == "none":
+        # Without 4 bits it takes what its base has just taken; after them four times as much, and there may be no
+        # room for it. Not every architecture can be read from the disk: some reach for weights of other layers.
+        if quantization == "none" or _fits(merged, precision.device):
             network = load_network(merged, precision.dtype, precision.device)
         else:
             network = load_from_disk(merged, precision.dtype, precision.device, Path(offload))
@@ -98,6 +101,11 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
         )
     tokens = sum(map(len, sequences))
     return Divergence(round(max(0.0, total / tokens), 9), tokens)  # what is less is rounding
+
+
+def _fits(folder: Path, device: torch.device) -> bool:
+    """Whether a model has room, also in a number format twice as wide as that of its files."""
+    return free_memory(device) > 2 * sum(file.stat().st_size for file in weight_files(folder))
 
 
 def _cut(encoded: Sequence[Sequence[int]]) -> list[list[int]]:
