@@ -73,9 +73,9 @@ _NUMBER = re.compile(
 """A number as the label of a choice."""
 _DIGIT = re.compile(r"\d")
 _STEP = re.compile(r"[.)]\s?(?!\Z|\n)")
-MOST = 200
-"""Places that may be mentions, of which so many are looked at: the first 40, and the last."""
-_FIRST = 40
+MOST = 150
+"""Places that may be mentions, of which so many are looked at: the first 30, and the last."""
+_FIRST, _ANNOUNCED = 30, 4
 _FARTHEST = 60
 """Characters between two mentions that may belong together."""
 _CONNECTED = re.compile(
@@ -247,24 +247,24 @@ def _script(char: str) -> str:
 
 def _labels(question: Question, text: str, starts: dict[int, Item], numbered: bool | None) -> Iterator[Item]:
     count = len(question.choices)
-    for found in _ends(list(_LETTER.finditer(text))):
+    for found in _ends(text, _LETTER):
         index = letter_index(found[0])
         behind = _text_behind(text, found.end(), starts)
         own = behind is not None and index < count and _same(question, index, behind.index)
         if index < count and _is_label(text, found.start(), own_text=own):
             yield Item(found.start(), found.end(), index, by_text=False)
     if question.select > 1:
-        for found in _ends(list(_LETTERS.finditer(text))):
+        for found in _ends(text, _LETTERS):
             indices = [letter_index(letter) for letter in found[0]]
             if len(set(indices)) == len(indices) == question.select and max(indices) < count:
                 for place, index in enumerate(indices, found.start()):
                     yield Item(place, place + 1, index, by_text=False)
     if numbers_name_choices(question, numbered):
-        for found in _ends(list(_ORDINAL.finditer(text))):
+        for found in _ends(text, _ORDINAL):
             if (index := int(found[1] or found[2] or found[3]) - 1) < count:
                 yield Item(found.start(), found.end(), index, by_text=False)
     if numbered:
-        for found in _ends(list(_NUMBER.finditer(text))):
+        for found in _ends(text, _NUMBER):
             index = int(found[0]) - 1
             behind = _text_behind(text, found.end(), starts)
             if index < count and (behind is not None or not _is_step(text, found.end())):
@@ -277,9 +277,14 @@ def _is_step(text: str, end: int) -> bool:
     return bool(_STEP.match(text, end)) and not any(verdict.match(text, end) for verdict in verdicts)
 
 
-def _ends(found: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The first and the last places; what a text holds between so many is a repetition."""
-    return found if len(found) <= MOST else found[:_FIRST] + found[_FIRST - MOST :]
+def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+    """The first and last places, and those between that a mark announces; the rest of so many is repetition."""
+    found = list(pattern.finditer(text))
+    if len(found) <= MOST:
+        return found
+    last = len(found) - MOST + _FIRST
+    announced = [each for each in found[_FIRST:last] if behind_mark(text, each.start())]
+    return found[:_FIRST] + announced[-_ANNOUNCED:] + found[last:]
 
 
 def _text_behind(text: str, end: int, starts: dict[int, Item]) -> Item | None:

@@ -55,7 +55,7 @@ class _Place:
     """The line below, unless that begins with a mention."""
 
 
-FIRST, OUTRIGHT, LAST = 10, 5, 40
+FIRST, OUTRIGHT, LAST = 8, 4, 30
 """Of more mentions than these are judged: the first, the last of those behind a mark, and the last."""
 
 
