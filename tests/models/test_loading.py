@@ -123,6 +123,7 @@ def test_tensors_that_are_not_those_of_the_class_are_refused(tiny_model: Path, t
 RIGHT: dict[str, Callable[[Tensors], Tensors]] = {
     "a rotation of older files": lambda tensors: tensors | {"model.rotary_emb.inv_freq": torch.ones(4)},
     "one in each layer": lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)},
+    "a constant of older GPT-2 files": lambda tensors: tensors | {"h.0.attn.masked_bias": torch.tensor(-1e4)},
     "saved from the inner model": renamed("model.", ""),
     "a tied head in the files": lambda tensors: (
         tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 0}

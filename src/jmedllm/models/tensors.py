@@ -9,6 +9,9 @@ from jmedllm.errors import InputError
 _NAMED = 3
 """Tensors of each kind that a message names."""
 
+_FORMER = {"masked_bias"}
+"""Constants that classes of older versions stored, and that today's neither hold nor declare."""
+
 
 def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
     """Check what transformers says of the tensors it has met while loading.
@@ -25,7 +28,7 @@ def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
         InputError: some are missing, unknown, or of another shape; the first are named, and the nearest ones.
     """
     computed = {name for name, _ in network.named_buffers()} - {*network.state_dict()}
-    last = {name.rpartition(".")[2] for name in computed}
+    last = {name.rpartition(".")[2] for name in computed} | _FORMER
     unknown = [name for name in found["unexpected_keys"] if name.rpartition(".")[2] not in last]
     require_no_difference(what, type(network).__name__, found["missing_keys"], unknown, found["mismatched_keys"])
 
