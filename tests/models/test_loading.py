@@ -1,6 +1,7 @@
 """What is loaded is what lies in the files, all of it and nothing else."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from conftest import own_exam
 from jmedllm.errors import InputError
 from jmedllm.exam.examine import model_settings
 from jmedllm.models.folder import adapter_fingerprint, fingerprint, require_unambiguous
 from jmedllm.models.loading import load_from_disk, load_network, load_structure
 from jmedllm.planning.shape import config_of
 from jmedllm.precision import choose_precision
+from jmedllm.recipe import Recipe
+from jmedllm.stages.models import check_base
 
 CPU = torch.device("cpu")
 Tensors = dict[str, torch.Tensor]
@@ -192,3 +196,20 @@ def test_what_becomes_of_the_adapter_can_be_said(
     with pytest.raises(InputError, match="--ignore-adapter not; leave one out"):
         require_unambiguous(both, adapter=both, ignore_adapter=True)
     assert fingerprint(both) == fingerprint(tiny_model)
+
+
+@pytest.mark.parametrize("case", ["one is left out", "an adapter beside it"])
+def test_a_recipe_that_only_evaluates_is_checked_without_loading(
+    tiny_model: Path, both: Path, tmp_path: Path, case: str
+) -> None:
+    if case in WRONG:
+        change, config, expected = WRONG[case]
+        folder = changed(tiny_model, tmp_path / "model", change, config)
+    else:
+        folder, expected = both, "holds a whole model and an adapter's files"
+    exam = own_exam(tmp_path / "exam.jsonl")
+    values = {"name": "x", "exam": {"benchmarks": [str(exam)], "models": ["base"]}}
+    with pytest.raises(InputError, match=re.escape(expected)):
+        check_base(Recipe.model_validate(values | {"base": {"path": str(folder)}}))
+    assert check_base(Recipe.model_validate(values | {"base": {"path": str(tiny_model)}}))
+    assert check_base(Recipe.model_validate(values | {"base": {"path": str(both), "ignore_adapter": True}}))

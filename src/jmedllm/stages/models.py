@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.models.folder import fingerprint, require_model, require_unambiguous, resolve
+from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
 from jmedllm.models.quantized import require_plain_base
 from jmedllm.processes import place
 from jmedllm.recipe import Recipe, Sat
@@ -80,21 +80,28 @@ def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = 
 
 
 def check_base(recipe: Recipe) -> bool:
-    """Check what can be known of the base to train without loading its weights, where it is on this machine.
+    """Check what can be known of the base without loading its weights, where it is on this machine.
 
     Returns:
         Whether it is.
 
     Raises:
-        InputError: its weights are quantized, or it could not be written again once trained.
+        InputError: it cannot be used, an adapter lies beside it, or, where it is to be trained, its weights are
+            quantized or could not be written again.
     """
-    if recipe.base.path is None or not (recipe.mfpt or recipe.mpeft):
+    if recipe.base.path is None:
         return True
     try:
         base = resolve(recipe.base.path, revision=recipe.base.revision)
     except InputError:
         return False
-    require_model(base)
+    require_unambiguous(base, ignore_adapter=recipe.base.ignore_adapter)
+    from jmedllm.models.loading import load_structure, load_tokenizer
+
+    load_tokenizer(base)
+    if not (recipe.mfpt or recipe.mpeft):
+        load_structure(base)
+        return True
     require_plain_base(base)
     from jmedllm.deploy.preflight import require_loadable, require_mergeable, tell_frozen, tell_left_out
 
