@@ -108,7 +108,7 @@ REFUSED = {
     "cut in the metadata": (2_000, "truncated or damaged GGUF file"),
     "cut in the last tensor": (-64, "truncated or damaged GGUF file"),
     "another architecture": (
-        {"general__architecture": "rwkv6"},
+        {"architecture": "rwkv6"},
         "does not read the architecture 'rwkv6' from GGUF",
     ),
     "an adapter": ({"general__type": "adapter"}, "holds a GGUF adapter, not a model"),
