@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from jmedllm.cli import main
 from jmedllm.exam.benchmarks import load
 from jmedllm.models import Request, Writing
 from jmedllm.models.convert import CONVERTER, convert
@@ -170,8 +171,13 @@ def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path) ->
     assert made[0]["mpeft"]["made"] == made[1]["mpeft"]["made"]
 
 
-def test_its_plan_names_its_training(tuned: Path) -> None:
-    recipe = tuned.parent / "real.yaml"
-    command = [sys.executable, "-m", "jmedllm", "plan", recipe, "--gpu", "24GiB", "--json"]
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def test_its_plan_names_its_training(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(tuned.parent / "real.yaml")
+    monkeypatch.setattr(sys, "argv", ["jmedllm", "plan", recipe, "--gpu", "24GiB", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = json.loads(capsys.readouterr().out)
+    assert not ended.value.code
     assert [stage["stage"] for stage in told["stages"]] == ["mpeft"] and told["stages"][0]["fits"]
