@@ -17,20 +17,28 @@ from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.records import read_records
+from jmedllm.files import to_json
 from jmedllm.models import Request, Writing
 from jmedllm.models.labels import UNLISTED
+from jmedllm.models.replies import is_too_long
 from jmedllm.models.server import connect
+from jmedllm.report.accounts import accounts
 
 KEY = "secret"
 REQUESTS = [Request(f"q{i}", f"question {i}\n", f"q{i}", write=True) for i in range(6)]
 
 
 class Server(ThreadingHTTPServer):
-    """Echoes prompts; `faults` are how the next requests fail, in turn."""
+    """Echoes prompts; `faults` are how the next requests fail, in turn; `refusals` are by words of the prompt."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.faults: list[str] = []
+        self.refusals: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.props: dict[str, Any] = {}
+        self.message: dict[str, Any] = {}
+        self.chat_shaped = False
+        self.finish = ""
         self.answered: Counter[str] = Counter()
         self.top = [("c", -0.5), (" c", -2.0), ("a", -3.0)]
         self.lock = threading.Lock()
@@ -58,6 +66,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.at_work -= 1
         if self.headers["Authorization"] != f"Bearer {KEY}":
             return self.reply(401, {"error": {"message": "wrong key"}})
+        for words, (code, error) in self.server.refusals.items():
+            if words in json.dumps(body, ensure_ascii=False):
+                return self.reply(code, error)
         if fault == "cut":
             return self.connection.close()
         if fault == "garbage":
@@ -83,15 +94,21 @@ class Handler(BaseHTTPRequestHandler):
             self.server.answered[prompt] += 1
         top = self.server.top
         text = "c" if body["max_tokens"] == 1 else f"echo of {prompt}"
-        end = "length" if "5" in prompt else "stop"
+        end = self.server.finish or ("length" if "5" in prompt else "stop")
         logprobs: dict[str, Any] | None = None
-        if chat and body.get("logprobs"):
+        if (chat or self.server.chat_shaped) and body.get("logprobs"):
             listed = [{"token": token, "logprob": value, "bytes": None} for token, value in top]
             logprobs = {"content": [{**listed[0], "top_logprobs": listed}], "refusal": None}
         elif body.get("logprobs"):
             logprobs = {"top_logprobs": [dict(top)], "tokens": ["c"], "token_logprobs": [-0.5], "text_offset": [0]}
-        message = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        message: dict[str, Any] = {"text": text}
+        if chat:
+            message = {"message": {"role": "assistant", "content": text, **self.server.message}}
         return {"index": 0, "finish_reason": end, "logprobs": logprobs, **message}
+
+    def do_GET(self) -> None:
+        found = self.path == "/props" and self.server.props
+        self.reply(200 if found else 404, self.server.props if found else {})
 
     def reply(self, code: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self.send(code, json.dumps(body).encode(), headers)
@@ -290,3 +307,143 @@ def test_a_sitting_goes_on_where_the_server_died(
     sit()
     assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) == 7
     assert sorted(server.answered.values()) == [1] * 7
+
+
+def test_text_is_sent_as_a_model_here_reads_it(server: Server) -> None:
+    [(_, response)] = connect(server.url, "m", chat=False).answer(
+        [Request("q", "Which? Answer:  ", labels=("a", "c"), write=True)], Writing(8)
+    )
+    assert response.completion is not None and response.completion.text == "echo of Which? Answer:"
+    assert set(server.answered) == {"Which? Answer:"}
+
+
+def test_llama_cpp_gives_text_the_probabilities_of_a_chat(server: Server) -> None:
+    server.chat_shaped = True
+    [(_, response)] = connect(server.url, "m", chat=False).answer(
+        [Request("q", "Q", labels=("a", "b", "c"))], Writing(1)
+    )
+    assert response.log_probs == pytest.approx((-3.0, UNLISTED, -0.298587), abs=1e-6)
+
+
+TOO_LONG = {
+    "vLLM": "This model's maximum context length is 2048 tokens. However, you requested 3120 tokens (2864 in the "
+    "messages, 256 in the completion). Please reduce the length of the messages or completion.",
+    "vLLM today": "You passed 2864 input tokens and requested 256 output tokens. However, the model's context "
+    "length is only 2048 tokens, resulting in a maximum input length of 1792 tokens.",
+    "vLLM, prompt alone": "The prompt (total length 25938) is too long to fit into the model (context length "
+    "4096). Make sure that `max_model_len` is no smaller than the number of text tokens.",
+    "llama.cpp": "request (1501 tokens) exceeds the available context size (1024 tokens), try increasing it",
+    "SGLang": "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+    "SGLang, with output": "Requested token count exceeds the model's maximum context length of 4096 tokens.",
+    "TGI": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 and 256",
+    "TGI, prompt alone": "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000",
+    "Gemini": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048575).",
+    "Anthropic": "prompt is too long: 210000 tokens > 200000 maximum",
+    "Mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    "Ollama": "the input length exceeds the context length",
+}
+
+
+@pytest.mark.parametrize("message", [pytest.param(text, id=name) for name, text in TOO_LONG.items()])
+def test_every_server_s_too_long(message: str) -> None:
+    assert is_too_long(400, message) and is_too_long(422, message)
+    assert not is_too_long(500, message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "System role not supported",
+        "max_tokens must be at least 1, got -1",
+        "The model `m` does not exist.",
+        "Requested 20 logprobs; the maximum is 5",
+    ],
+)
+def test_another_refusal_is_not_too_long(message: str) -> None:
+    assert not is_too_long(400, message)
+    assert is_too_long(400, message, "context_length_exceeded") and is_too_long(413, message)
+
+
+def sit_refused(server: Server, folder: Path, chat: bool, **settings: Any) -> Any:
+    exam = own_exam(folder / "exam.jsonl")
+    asked = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["answer"], selection="all", **settings)
+    sat = papers(asked, Prompting(answer_as="letter", chat=chat), Path("unused"))
+    described = {"model": "m", "fingerprint": "served m"}
+    words = sat[0].questions[2].stem
+    return words, lambda: sit_papers(
+        sat, described, lambda: connect(server.url, "m", chat=chat), folder / "out", to_json
+    )[0]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_one_item_too_long_is_no_answer_and_the_rest_is_asked(server: Server, tmp_path: Path, chat: bool) -> None:
+    words, sit = sit_refused(server, tmp_path, chat)
+    server.refusals = {words: (400, {"error": {"message": TOO_LONG["vLLM"], "code": 400}})}
+    sitting = sit()
+    [score] = sitting.scores
+    # Two of the seven questions have the same stem.
+    assert score.n == 7 and sitting.failures == {"too long": ("q2", "q5")}
+    assert sitting.readings["answer"]["too long"] == 2 and score.no_answer >= 2
+    [told] = accounts([sitting])
+    assert told.startswith("m, exam ja: 2 of 7 items count as no answer, too long for the model's context: ")
+    server.refusals = {}
+    answered = server.answered.copy()
+    assert sit() == sitting and server.answered == answered
+
+
+@pytest.mark.parametrize("code", [400, 422])
+def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(
+    server: Server, tmp_path: Path, code: int
+) -> None:
+    refusals = {"error": {"message": "roles must alternate"}}
+    words, sit = sit_refused(server, tmp_path, False)
+    server.refusals = {words: (code, refusals)}
+    with pytest.raises(InputError, match=f"server says {code}: .*alternate.*; count such items .* --skip-invalid"):
+        sit()
+    _, sit = sit_refused(server, tmp_path, False, skip_invalid=True)
+    sitting = sit()
+    assert list(sitting.failures) == ["rejected"] and sitting.readings["answer"]["rejected"] == 2
+
+
+THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("props", "message", "thought_open", "reasoning"),
+    [
+        ({}, {}, None, None),
+        ({"chat_template": THINKS}, {}, True, None),
+        ({"chat_template": THINKS.replace("<think>", "")}, {}, False, None),
+        ({"chat_template": "{{ raise_exception('no') }}"}, {}, None, None),
+        ({"chat_template": THINKS}, {"reasoning_content": "so b"}, False, "so b"),
+        ({}, {"reasoning": "so b", "content": None}, False, "so b"),
+    ],
+)
+def test_whether_a_served_prompt_opened_a_thought(
+    server: Server,
+    props: dict[str, Any],
+    message: dict[str, Any],
+    thought_open: bool | None,
+    reasoning: str | None,
+) -> None:
+    server.props, server.message = props, message
+    turns = to_json([{"role": "user", "content": "Q"}])
+    [(_, response)] = connect(server.url, "m", chat=True).answer([Request("q", turns, write=True)], Writing(8))
+    assert response.completion is not None
+    assert (response.completion.thought_open, response.completion.reasoning) == (thought_open, reasoning)
+
+
+CUT = [
+    "まず設問を整理する。出血傾向があるので、答えはeだろう。次に",
+    "Okay, so the question is about beriberi. The answer is A. Let me check",
+    "<think>\n答えはbだろう。次に各選択肢を",
+]
+
+
+@pytest.mark.parametrize("text", CUT)
+def test_a_served_reply_cut_inside_a_thought_is_truncated(server: Server, tmp_path: Path, text: str) -> None:
+    _, sit = sit_refused(server, tmp_path, True)
+    server.message = {"content": text}
+    server.finish = "length"
+    assert sit().readings["answer"] == {"truncated": 7}

@@ -43,14 +43,23 @@ def date_begun(papers: Iterable[str], folders: Iterable[Path]) -> str | None:
     return next((settings["date"] for settings in found if settings and settings.get("date")), None)
 
 
+FREE = {"skip_invalid"}
+"""What may change on the way: it lets items be left, and changes no answer."""
+
+
+def differing_settings(before: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """Names of the settings that shape answers and are no longer the same."""
+    names = [name for name in before | settings if name not in FREE]
+    return [name for name in names if before.get(name) != settings.get(name)]
+
+
 def require_same(summary_file: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
     """Check that a paper goes on under the settings that it was begun under.
 
     Raises:
         InputError: it does not; names those that differ.
     """
-    differing = [key for key in before | settings if before.get(key) != settings.get(key)]
-    if differing:
+    if differing := differing_settings(before, settings):
         changes = ", ".join(f"{key} {before.get(key)!r} is now {settings.get(key)!r}" for key in differing)
         raise InputError(f"{summary_file}: sat with other settings ({changes}); choose another --output")
 

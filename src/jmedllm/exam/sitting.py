@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jmedllm.exam.begun import begin, begun_settings, files_of, require_same
+from jmedllm.exam.begun import begin, begun_settings, differing_settings, files_of, require_same
 from jmedllm.exam.benchmarks import own
 from jmedllm.exam.calibration import Calibration, calibrate
 from jmedllm.exam.order import Shown, show
@@ -239,7 +239,7 @@ def forget(paper: Paper, model_settings: dict[str, Any], folder: Path) -> None:
     """
     records_file, summary_file = files_of(paper.name, folder)
     begun = begun_settings(records_file, summary_file)
-    if begun is not None and begun != model_settings | paper.settings():
+    if begun is not None and differing_settings(begun, model_settings | paper.settings()):
         records_file.unlink()
         summary_file.unlink()
 
