@@ -1,11 +1,13 @@
 """A tokenizer gives text back as it was, or is refused with what it loses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from jmedllm.errors import InputError
 from jmedllm.models.loading import read_tokenizer
@@ -122,3 +124,17 @@ def test_another_form_of_the_same_text_is_said(
 def test_real_tokenizers_lose_nothing(shared: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     read_tokenizer(shared / "tokenizers" / name)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizer", "GPT2Tokenizer"])
+def test_a_class_that_encodes_otherwise_gives_way_to_the_file(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    folder = shutil.copytree(shared / "tokenizers" / "llm-jp-v2.2", tmp_path / "t")
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"tokenizer_class": named}))
+    found = read_tokenizer(folder)
+    assert f"class {named} encodes text differently from tokenizer.json, which is used" in capsys.readouterr().err
+    text = "68歳の男性。HbA1c 7.9 %, 脈拍104/分"
+    plain = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert found(text)["input_ids"] == plain.encode(text).ids

@@ -28,7 +28,7 @@ from jmedllm.models.conversion import conversions
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, has_tokenizer, require_model, require_tokenizer, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.roundtrip import require_round_trip
+from jmedllm.models.roundtrip import encodes_otherwise, require_round_trip
 from jmedllm.models.tensors import require_no_difference, require_tensors
 from jmedllm.progress import notice
 
@@ -61,16 +61,25 @@ def loading(what: str) -> Iterator[None]:
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Load a tokenizer from a directory that need not hold a model.
 
+    Where the class that the folder names encodes text differently from its tokenizer.json, that file is used as it
+    stands, which is said on standard error: some classes of transformers 5 bring rules of their own.
+
     Raises:
         InputError: the files are missing or broken, or the tokenizer loses some of a text.
     """
     go_offline()
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     require_tokenizer(folder)
     be_quiet()
     with loading(f"tokenizer of {folder}"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (folder / "tokenizer.json").is_file() and encodes_otherwise(tokenizer, folder / "tokenizer.json"):
+            named = type(tokenizer).__name__
+            notice(
+                f"tokenizer of {folder}: class {named} encodes text differently from tokenizer.json, which is used"
+            )
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         require_round_trip(tokenizer, f"tokenizer of {folder}")
     return tokenizer
 
