@@ -1,5 +1,6 @@
 """The items of a paper as a task of lm-eval (EleutherAI's evaluation harness), so that others can sit the same."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
     """Write TASK.yaml and TASK.jsonl for each paper; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
 
     Prompts are written out, so that what lm-eval asks is what we ask to the last character. The choices are their
-    texts, or their letters where the paper asks for letters.
+    texts, or their letters where the paper asks for letters; see `parted` for what stands before them.
 
     Raises:
         InputError: prompts go through a chat template, no item can be asked there, or `output` is unwritable.
@@ -52,13 +53,29 @@ def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
     return exported
 
 
+_AFTER_LETTERS = re.compile(r"(?<=[^\W\d_])[\W\d_]*\s\Z")
+
+
+def parted(prompt: str) -> tuple[str, str]:
+    """A prompt, and those of its last characters that lm-eval is to count with each choice.
+
+    lm-eval moves white space at the end of a prompt into the choice, and cuts the joint tokens by the length of
+    the prompt without it. Where a tokenizer makes one token of ":" and a line feed, as Qwen's does, that cut is
+    wrong: the model never sees the line feed. So such a prompt is cut behind its last letter, where tokens end in
+    all but a few tokenizers. The rest is then part of each choice and adds the same to the log-likelihood of all.
+    """
+    found = _AFTER_LETTERS.search(prompt)
+    return (prompt[: found.start()], found[0]) if found else (prompt, "")
+
+
 def _row(paper: Paper, index: int) -> dict[str, Any]:
     question = paper.questions[index]
+    prompt, rest = parted(ask(paper.asking, question, chat_text=str))
     letters = [label(place) for place in range(len(question.choices))]
     return {
         "id": question.id,
-        "prompt": ask(paper.asking, question, chat_text=str),
-        "choices": letters if paper.by_label else list(question.choices),
+        "prompt": prompt,
+        "choices": [rest + choice for choice in (letters if paper.by_label else question.choices)],
         "gold": next(iter(question.gold)),
     }
 

@@ -1,0 +1,36 @@
+"""Tasks for lm-eval: cut where tokens end, so that it sees the same tokens as we do."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from jmedllm.exam.export import parted
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rest"),
+    [
+        ("### 応答：\n", "：\n"),
+        ("Which?\n### Response:\n", ":\n"),
+        ("答え： ", "： "),
+        ("Answer:", ""),
+        ("答え：b\n\n答え", ""),
+        ("Answer\n", "\n"),
+        ("1)\n", ""),
+        ("体温は37\n", "37\n"),
+    ],
+)
+def test_a_prompt_that_ends_in_white_space_is_cut_behind_its_last_letter(prompt: str, rest: str) -> None:
+    assert parted(prompt) == (prompt.removesuffix(rest), rest)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llm-jp-v2.2"])
+@pytest.mark.parametrize("prompt", ["診断はどれか。\n\n### 応答：\n", "Which?\n\n### Response:\n", "答え： "])
+def test_real_tokenizers_end_a_token_there(shared: Path, name: str, prompt: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
+    head, rest = parted(prompt)
+    alone = tokenizer(head, add_special_tokens=False)["input_ids"]
+    for choice in ("胃癌", "(b) Vitamin C", "37"):
+        joint = tokenizer(head + rest + choice, add_special_tokens=False)["input_ids"]
+        assert joint[: len(alone)] == alone
