@@ -23,7 +23,7 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "cp932", "euc_jp", "iso2022_jp_2", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp932", "euc_jp", "iso2022_jp_2", "utf-16", "utf-32"])
 @pytest.mark.parametrize("name", SHORT)
 def test_short_japanese_is_read(name: str, encoding: str) -> None:
     if encoding in ("euc_jp", "iso2022_jp_2") and name in ("numbered", "half-width kana"):

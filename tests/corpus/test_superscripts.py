@@ -32,6 +32,7 @@ UNITS = {
     "BMI 31 kg/m^{2}.^{12} Next": "BMI 31 kg/m².¹² Next",
     "log_{10} 5": "log₁₀ 5",
     "報告がある^{1)}。": "報告がある¹⁾。",
+    "10^{6.5}個": "10^6.5個",
 }
 
 
@@ -46,7 +47,6 @@ def test_units_and_exponents_keep_their_meaning(style: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("10^{6.5}個", "10^6.5個"),
         ("HbA_{1c}は6.5%", "HbA1cは6.5%"),
         ("^{99m}Tcを5 mCi", "99mTcを5 mCi"),
         ("the 1^{st} and 2^{nd} day", "the 1st and 2nd day"),

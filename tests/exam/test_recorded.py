@@ -20,7 +20,7 @@ from jmedllm.exam.recorded import (
     score_recorded,
     score_responses,
 )
-from jmedllm.exam.responses import RESPONSE_FIELDS, Responses, read_recorded
+from jmedllm.exam.responses import RESPONSE_FIELDS, Delivery, Responses, read_recorded
 from jmedllm.report.recorded import print_scored
 
 EXAM = [
@@ -171,8 +171,20 @@ RESPONSES = {
     "byte order mark and CRLF": ("r.csv", "\ufeffid,response\r\n1,b\r\n", None),
     "list": ("r.json", '[{"problem_id": "1", "prediction": "b"}]', None),
     "mapping": ("r.jsonl", '{"qid": 1, "response": "x", "out": {"text": "b"}}', "id=qid,response=out.text"),
+    "a batch of OpenAI's": (
+        "r.jsonl",
+        '{"custom_id": "1", "response": {"body": {"choices": [{"message": {"content": "b"}}]}}}',
+        "id=custom_id,response=response.body.choices.0.message.content",
+    ),
+    "samples of lm-eval": ("r.jsonl", '{"doc_id": 1, "resps": [["b"]]}', "id=doc_id,response=resps"),
     "mapping over our own name": ("r.tsv", "problem_id\tqid\toutput\n7\t1\tb\n", "id=qid,response=output"),
 }
+
+
+def test_what_else_is_known_of_a_response_is_mapped_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [{"id": "1", "response": "b", "end": ["length"], "open": True}])
+    columns = parse_map("finish_reason=end,thought_open=open", RESPONSE_FIELDS)
+    assert read_recorded([path], ["1"], columns).deliveries == {"1": Delivery(truncated=True, thought_open=True)}
 
 
 @pytest.mark.parametrize("name", RESPONSES)
@@ -232,6 +244,10 @@ CUT = "まず設問を整理する。答えはaだろう。次に"
         ({"response": "", "reasoning": CUT, "finish_reason": "length"}, "truncated"),
         ({"response": None, "reasoning_content": CUT, "finish_reason": "MAX_TOKENS"}, "truncated"),
         ({"response": "b", "reasoning": CUT, "finish_reason": "stop", "thought_open": True}, "label"),
+        ({"response": "", "thinking": CUT, "done_reason": "length"}, "truncated"),
+        ({"response": "患者は黄疸があり", "finishReason": "MAX_TOKENS"}, "truncated"),
+        ({"response": "患者は黄疸があり", "stop_reason": "max_tokens"}, "truncated"),
+        ({"response": "b", "finish_reason": "stop", "stop_reason": "</s>"}, "label"),
         ({"response": "患者は黄疸があり", "finish_reason": "length"}, "truncated"),
         ({"response": "<vendor_think>x</vendor_think>b"}, "unknown marker"),
     ],

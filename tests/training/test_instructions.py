@@ -275,6 +275,41 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
     assert (len(found.items), found.skipped) == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"instruction": "a", "output": "b", "system": "Be brief."}, "field 'system': an instruction cannot have"),
+        ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "field 'history': an instruction cannot"),
+        ({"instruction": "a", "messages": list(SAID)}, "has both instruction and messages; remove one"),
+        (
+            {"messages": [USER, {**ASSISTANT, "reasoning_content": "x"}]},
+            "message 2: reasoning_content is not learnt",
+        ),
+        ({"messages": [USER, {**ASSISTANT, "tool_calls": [{}]}]}, "message 2: tool_calls is not learnt"),
+        ({"messages": [USER, {**ASSISTANT, "weight": 0}, USER, ASSISTANT]}, "message 2: weight is 0"),
+        ({"messages": [USER, {**ASSISTANT, "train": False}, USER, ASSISTANT]}, "message 2: train is False"),
+    ],
+)
+def test_what_would_change_what_is_learnt_is_not_dropped(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        list(read_instructions(path))
+    assert f"{path}:1: {told}" in str(error.value)
+
+
+def test_other_keys_are_noted_and_those_that_are_empty_are_not(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "a", "output": "b", "system": "", "history": [], "label": 3, "source": "x"},
+        {"messages": [{**USER, "weight": 0}, {**ASSISTANT, "weight": 1}], "system": "Be brief.", "label": 4},
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = read_instruction_file(path)
+    assert found.notes == ("own.jsonl: not read: label (rows: 2), source (rows: 1).",)
+    assert found.items[1] == Conversation(f"{path}:2", (SYSTEM_TURN, USER, ASSISTANT))
+
+
 MAPPED: dict[str, tuple[str, str, dict[str, str]]] = {
     "CSV": ("own.csv", "q,a\n何?,壊血病。\n", {"instruction": "q", "output": "a"}),
     "JSON Lines": ("own.jsonl", '{"q": "何?", "a": {"t": "壊血病。"}}', {"instruction": "q", "output": "a.t"}),

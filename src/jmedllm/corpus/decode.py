@@ -6,7 +6,13 @@ from contextlib import suppress
 from jmedllm.corpus.windows import WINDOWS
 from jmedllm.errors import InputError
 
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),  # before UTF-16, whose mark it begins with
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 _JIS_ESCAPE = re.compile(rb"\x1b(?:\$(?:[@AB]|\([CDOPQ])|\(I)")
 _JIS = ((b"\x1b(I", "iso2022_jp_ext"), (b"\x1b$(Q", "iso2022_jp_2004"), (b"\x1b$(O", "iso2022_jp_3"))
 """Escapes that only one of Python's codecs of ISO-2022-JP knows; the first: half-width kana."""

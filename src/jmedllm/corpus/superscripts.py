@@ -18,7 +18,7 @@ _SIGNS = r"+\-\u2010-\u2015\u2212"
 _SUSPECTS = re.compile(rf"[A-Za-z]?[{_SIGNS}(]*[0-9][0-9{_SIGNS}.,()*]*[A-Za-z]{{0,2}}|[{_SIGNS}](?![A-Za-z])")
 """What changes the meaning of a text where it, or a part of it, is raised or lowered."""
 
-_DIGITS = re.compile(rf"[0-9{_SIGNS}()]+")
+_DIGITS = re.compile(rf"[0-9{_SIGNS}()]+(?:[.,][0-9]+)*")
 _DRAWN = re.compile(rf"(?<=[^\W_])[0-9{_SIGNS}]*[0-9]", re.ASCII)
 
 _JAPANESE = re.compile(r"[\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff]")

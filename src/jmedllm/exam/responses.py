@@ -11,13 +11,18 @@ from jmedllm.exam.benchmarks.tables import JSON_KINDS, Row, records
 from jmedllm.models.replies import COMPLETE, CUT, is_cut
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
-"""Our names of each field."""
+"""Our names of each field that every row has."""
 
-RESPONSE_FIELDS = tuple(KEYS)
-"""What a mapping of responses may name."""
-
-REASONING = ("reasoning", "reasoning_content")
+REASONING = ("reasoning", "reasoning_content", "thinking")
 """Names of a thought that stands apart from the response."""
+
+FINISH = ("finish_reason", "finishReason", "done_reason", "stop_reason", "stopReason")
+"""Names of why a response ended; vLLM has the string that ended it as `stop_reason` beside `finish_reason`."""
+
+_NAMES = KEYS | {FINISH[0]: FINISH, REASONING[0]: REASONING}
+
+RESPONSE_FIELDS = (*KEYS, FINISH[0], REASONING[0], "thought_open")
+"""What a mapping of responses may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +121,12 @@ def _response(line: Line) -> tuple[str, Delivery]:
 
 
 def _finish_reason(line: Line) -> str | None:
-    if line.record.get("finish_reason") in (None, ""):
+    key = next((name for name in FINISH if name in line.record), FINISH[0])
+    if line.record.get(key) in (None, ""):
         return None
-    reason = line.text("finish_reason").lower()
+    reason = line.text(key).lower()
     if reason not in COMPLETE | CUT:
-        raise line.wrong("finish_reason", f"null or one of {', '.join(sorted(COMPLETE | CUT))}")
+        raise line.wrong(key, f"null or one of {', '.join(sorted(COMPLETE | CUT))}")
     return reason
 
 
@@ -142,24 +148,27 @@ def _rows(path: Path, columns: Map) -> Iterator[Row]:
     """
     rows = list(records(path))
     names = list(dict.fromkeys(key for row in rows if isinstance(row, Line) for key in row.record))
-    without = [each for each in RESPONSE_FIELDS if each not in columns and not {*KEYS[each]} & {*names}]
+    without = [each for each in KEYS if each not in columns and not {*KEYS[each]} & {*names}]
     if found := suggest(names, without, RESPONSE_NAMES):
         called = ", ".join(f'"{column}" is called "{each}" here' for each, column in found.items())
         option = as_option({**columns, **found})
         raise InputError(f"{path}: {called}; rename it, or read the file with --map-responses {option}")
     sources = {each: resolve(each, column, names) for each, column in columns.items()} if names else {}
+    replaced = {name for each in sources for name in _NAMES.get(each, ())}
     loose = bool(columns) or path.suffix.lower() not in JSON_KINDS
     for row in rows:
         if isinstance(row, InputError):
             yield row
             continue
-        ours = {key: value for key, value in row.record.items() if not any(key in KEYS[each] for each in sources)}
+        ours = {key: value for key, value in row.record.items() if key not in replaced}
         ours |= {each: source.value(row.record) for each, source in sources.items()}
         yield replace(row, record={key: _loose(value) for key, value in ours.items()} if loose else ours)
 
 
 def _loose(value: object) -> object:
-    """A number as a text: outside our own format nobody can be asked for quotes."""
+    """A number as a text, and a list of one as that one: outside our own format nobody can be asked for quotes."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return str(int(value)) if value == value and float(value).is_integer() else str(value)

@@ -16,7 +16,9 @@ CUT = {
 
 _TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
 _TOO_LONG = re.compile(
-    r"context[ _](?:length|size|window|limit)|max_model_len|maximum (?:model|input|prompt|sequence) length"
+    r"context[ _](?:length|size|window|limit)|max_(?:model|seq|input)_len"
+    r"|maximum (?:model|input|prompt|sequence) length"
+    r"|input length limit|max_tokens must be at least 1, got -"
     r"|(?:prompt|input|message|request)s?`? (?:is|are) too (?:long|large)|too many (?:input )?tokens"
     r"|reduce the length|string too long|context the overflows"
     r"|tokens?`? \+ `?max_new_tokens|must have less than \d+ tokens|token count\b.{0,40}\bexceed|tokens exceed",
@@ -33,7 +35,8 @@ def is_too_long(status: int, message: str, code: object = None) -> bool:
     """Whether a server refused a request because it does not fit the model's context."""
     if status == 413:
         return True
-    return status in (400, 422) and (code in _TOO_LONG_CODES or _TOO_LONG.search(message) is not None)
+    # Older llama.cpp says so with 500.
+    return status in (400, 422, 500) and (code in _TOO_LONG_CODES or _TOO_LONG.search(message) is not None)
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str | None:

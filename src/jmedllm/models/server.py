@@ -138,7 +138,7 @@ class ServerModel:
             completion = _until_readable(write) if request.write else None
             log_probs = _until_readable(read) if request.labels else None
         except APIStatusError as error:
-            if is_too_long(error.status_code, str(error.message), error.code):
+            if is_too_long(error.status_code, _said(error), error.code):
                 return Response(failure="too long")
             if writing.skip_invalid and error.status_code in REFUSALS:
                 return Response(failure="rejected")
@@ -246,8 +246,14 @@ def _until_readable(ask: Callable[[], Answer]) -> Answer:
     return ask()
 
 
+def _said(error: Any) -> str:
+    """The server's message; its whole answer where that has another form than OpenAI's, as TGI's has."""
+    bare = str(error.message) == f"Error code: {error.status_code}"
+    return f"{error.message} - {error.response.text}" if bare else str(error.message)
+
+
 def _reason(error: Any) -> str:
-    return str(error.message).splitlines()[0][:200]
+    return _said(error).splitlines()[0][:200]
 
 
 def connect(url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s: float = TIMEOUT_S) -> ServerModel:

@@ -1,5 +1,6 @@
 """Stage mpeft: medical parameter-efficient tuning on questions and instructions."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +29,12 @@ from jmedllm.stages.models import (
     tuned_fingerprint,
     tuned_folder,
 )
-from jmedllm.stages.questions import left_out_of_training, require_unseen_exam, training_questions
+from jmedllm.stages.questions import (
+    left_out_of_training,
+    notes_on_training,
+    require_unseen_exam,
+    training_questions,
+)
 from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
@@ -147,6 +153,8 @@ def _check(run: Run) -> None:
     assert settings is not None
     require_trainable_here(run, settings)
     require_measurable(run, settings.watch)
+    for note in notes_on_training(run):
+        sys.stderr.write(f"mpeft: {note}\n")
     if not run.recipe.corpus:  # else the corpus stage looks before it begins
         require_unseen_exam(run)
     if run.recipe.base.scratch:

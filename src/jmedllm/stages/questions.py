@@ -53,6 +53,17 @@ def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
     return {name: left_out for name, left_out in found.items() if left_out}
 
 
+def notes_on_training(run: Run) -> tuple[str, ...]:
+    """How the user's own files that stage 2 trains on were read."""
+    mpeft = run.recipe.mpeft
+    if mpeft is None:
+        return ()
+    tables = [source for source in mpeft.questions if is_table(source.benchmark)]
+    exams = [own.read_exam(Path(source.benchmark), source.reading).notes for source in tables]
+    files = [read_instruction_file(Path(file), mpeft.reading).notes for file in mpeft.instructions]
+    return tuple(note for notes in (*exams, *files) for note in notes)
+
+
 def require_unseen_exam(run: Run) -> None:
     """Check that stage 2 trains on no exam item.
 

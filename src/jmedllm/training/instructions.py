@@ -1,11 +1,12 @@
 """Instruction data: what to do, on what, and the wanted output; or a whole conversation."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError, rows_wrong
+from jmedllm.errors import MOST_NAMED, InputError, rows_wrong
 from jmedllm.exam.benchmarks.columns import as_option, require_fields, resolve, suggest
 from jmedllm.exam.benchmarks.own import PLAIN, SKIP, Reading
 from jmedllm.exam.benchmarks.reading import Line
@@ -17,9 +18,19 @@ INSTRUCTION_FIELDS = ("instruction", "input", "output", "messages")
 """What a mapping of instructions may name."""
 
 INSTRUCTION_NAMES: Mapping[str, tuple[str, ...]] = {
-    "instruction": ("prompt", "question", "query", "task", "user", "problem"),
+    "instruction": ("prompt", "question", "query", "task", "user", "problem", "inputs"),
     "input": ("context",),
-    "output": ("response", "completion", "answer", "target", "assistant", "answers", "chosen", "solution"),
+    "output": (
+        "response",
+        "completion",
+        "answer",
+        "target",
+        "assistant",
+        "answers",
+        "chosen",
+        "solution",
+        "targets",
+    ),
     "messages": ("conversation", "dialog", "dialogue", "turns", "chat"),
 }
 """What others call our fields, commonest first."""
@@ -27,6 +38,16 @@ INSTRUCTION_NAMES: Mapping[str, tuple[str, ...]] = {
 _SHAREGPT = "conversations"
 _KEYS = (("role", "content"), ("from", "value"))
 """How a message says who speaks and what: OpenAI's way and ShareGPT's."""
+
+_SYSTEM, _HISTORY = "system", "history"
+_READ = {*INSTRUCTION_FIELDS, _SHAREGPT, _SYSTEM, _HISTORY}
+"""Keys of a record that are read or, where they hold something, refused."""
+
+_UNTRAINED = ("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call")
+"""Keys of a message with what its content lacks."""
+
+_WEIGHTS = ("weight", "train", "trainable", "loss")
+"""Keys of a message that say, where they are 0 or false, that it is not to be learnt."""
 
 _ROLES = ("system", "user", "assistant")
 _SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user"} | dict.fromkeys(
@@ -62,10 +83,12 @@ class Instructions:
 
     Attributes:
         skipped: how many rows were left out as wrong.
+        notes: what a user must know of how the rest was read.
     """
 
     items: tuple[Instruction | Conversation, ...]
     skipped: int
+    notes: tuple[str, ...] = ()
 
 
 def read_instructions(path: Path, reading: Reading = PLAIN) -> Iterator[Instruction | Conversation]:
@@ -77,14 +100,16 @@ def read_instruction_file(path: Path, reading: Reading = PLAIN) -> Instructions:
     """Read a file of any kind that `tables` reads.
 
     A record has `instruction`, `output` and, if there is something to work on, `input`; or `messages`, a list of
-    `role` and `content`; or `conversations`, ShareGPT's list of `from` and `value`.
+    `role` and `content`; or `conversations`, ShareGPT's list of `from` and `value`. Beside a list, `system` is its
+    first message. What would change what is learnt and cannot be followed is an error; other keys are noted.
 
     Raises:
         InputError: the file is missing, or rows are wrong and are not to be skipped: all are named, up to 20.
     """
     items: list[Instruction | Conversation] = []
     problems: list[InputError] = []
-    for row in _rows(path, dict(reading.map)):
+    rows = _rows(path, dict(reading.map))
+    for row in rows:
         try:
             if isinstance(row, InputError):
                 raise row
@@ -95,7 +120,23 @@ def read_instruction_file(path: Path, reading: Reading = PLAIN) -> Instructions:
         raise rows_wrong(problems, SKIP)
     if problems and not items:
         raise InputError(f"{path}: every row is wrong; the first one: {problems[0]}")
-    return Instructions(tuple(items), len(problems))
+    return Instructions(tuple(items), len(problems), _notes(path, rows, reading))
+
+
+def _notes(path: Path, rows: Sequence[Row], reading: Reading) -> tuple[str, ...]:
+    """Which keys hold something that is not read, and in how many rows."""
+    read = _READ | {
+        source.partition(".")[0] for column in dict(reading.map).values() for source in column.split("+")
+    }
+    unread = Counter(
+        key
+        for row in rows
+        if isinstance(row, Line)
+        for key, value in row.record.items()
+        if key not in read and value not in (None, "", [])
+    )
+    named = ", ".join(f"{key} (rows: {count:,})" for key, count in list(unread.items())[:MOST_NAMED])
+    return (f"{path.name}: not read: {named}.",) if unread else ()
 
 
 def _rows(path: Path, mapping: Mapping[str, str]) -> list[Row]:
@@ -126,14 +167,21 @@ def _rows(path: Path, mapping: Mapping[str, str]) -> list[Row]:
 
 def _item(row: Line) -> Instruction | Conversation:
     told = [key for key in ("messages", _SHAREGPT) if row.record.get(key) is not None]
+    if told and row.record.get("instruction"):
+        told.insert(0, "instruction")
     if len(told) > 1:
-        raise InputError(f"{row.place}: has both messages and {_SHAREGPT}; remove one")
+        raise InputError(f"{row.place}: has both {told[0]} and {told[1]}; remove one")
     if told or "messages" in row.record:
         return _conversation(row, told[0] if told else "messages")
     return _instruction(row.place, row.record)
 
 
 def _instruction(place: str, row: Mapping[str, Any]) -> Instruction:
+    for key, what in ((_SYSTEM, "a system message"), (_HISTORY, "earlier turns")):
+        if row.get(key):
+            raise InputError(
+                f"{place}: field '{key}': an instruction cannot have {what}; give the turns as messages"
+            )
     for key in ("instruction", "output"):
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise InputError(f"{place}: field '{key}' must be a text that is not empty")
@@ -157,12 +205,30 @@ def _conversation(row: Line, field: str) -> Conversation:
             raise InputError(f"{place}: message {number}: {role_key} must be one of {', '.join(roles)}")
         if not isinstance(content, str) or not content.strip():
             raise InputError(f"{place}: message {number}: {content_key} must be a text that is not empty")
+        if roles[role] == "assistant":
+            _require_plain(f"{place}: message {number}", message)
         turns.append({"role": roles[role], "content": content})
-    if field == _SHAREGPT:
-        turns = [*_system(row, turns), *turns]
+    turns = [*_system(row, turns), *turns]
     if turns[-1]["role"] != "assistant":
         raise InputError(f"{place}: the last message must be the assistant's; it is what is learnt")
     return Conversation(place, tuple(turns))
+
+
+def _require_plain(place: str, message: Mapping[str, Any]) -> None:
+    """Check that a message of the assistant says nothing beside its content that changes what is learnt.
+
+    Raises:
+        InputError: it does; names the key.
+    """
+    for key in _UNTRAINED:
+        if message.get(key):
+            raise InputError(f"{place}: {key} is not learnt; write it into the content, or remove it")
+    for key in _WEIGHTS:
+        if message.get(key) in (0, False):
+            raise InputError(
+                f"{place}: {key} is {message[key]}, and all that the assistant says is learnt; end the "
+                f"conversation before this message, or remove {key}"
+            )
 
 
 def _keys(messages: Any) -> tuple[str, str]:
@@ -172,8 +238,8 @@ def _keys(messages: Any) -> tuple[str, str]:
 
 
 def _system(row: Line, turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The system message that ShareGPT's records may have beside the conversation."""
-    system = row.record.get("system")
+    """The system message that a record may have beside the conversation."""
+    system = row.record.get(_SYSTEM)
     if system is None or system == "":
         return []
     if not isinstance(system, str) or turns[0]["role"] == "system":

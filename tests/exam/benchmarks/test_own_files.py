@@ -72,6 +72,7 @@ def test_parquet_is_read_by_its_columns(tmp_path: Path) -> None:
         ("7", ("iron", "zinc"), {1}, None),
         ("8", (), set(), "7.2"),
     ]
+    assert "without choices, answered by a number: 1" in exam.notes[0]
     assert "cannot be read as Parquet" in problem(write(tmp_path / "u.parquet", TABLE))
     assert problem(tmp_path / "none.parquet").endswith("none.parquet: no such file")
 
@@ -113,6 +114,8 @@ CHOICES = {
     "numbers": (["1. 鉄", "2. 銅"], "2"),
     "kana": (["(ア) 鉄", "(イ) 銅"], "イ"),
     "a text": (["鉄", "銅"], "銅"),
+    "a label and its text": (["鉄", "銅"], "B. 銅"),
+    "a label and its text, both printed": (["A) 鉄", "B) 銅"], "B) 銅"),
     "bracketed letter": (["鉄", "銅"], "(B)"),
     "numbers as choices": ([5, 10], "b"),
     "a gap at the end": (["鉄", "銅", None, ""], "b"),
@@ -173,6 +176,7 @@ def test_choices_below_the_question(tmp_path: Path) -> None:
         ("a\u3000鉄", "b\u3000銅は\n二行", "c\u300024時間"),
     )
     assert split_choices("求めよ。\n0　0\n1　1\n2　2")[1] == ()
+    assert split_choices("どれか。\n1 鉄\n2　銅")[1] == ("1\u3000鉄", "2\u3000銅")
     row = {"text": text, "answer": ["c"]}
     (question,) = read(lines(tmp_path / "t.jsonl", row), "question=text,choices=text").questions
     assert (question.choices[2], set(question.gold)) == ("24時間", {2})
@@ -239,6 +243,11 @@ NAMES = {
         '"cop" is called "answer" here',
         "choices=opa:opd,answer=cop",
     ),
+    "capitals": (
+        {"Question": "x", "Options": ["x", "y"], "Answer": "A"},
+        '"Question" is called "question" here',
+        "question=Question,choices=Options,answer=Answer",
+    ),
     "letters": ({"A": "x", "B": "y", "answer": "A"}, "unknown key 'A'", "choices=A:B"),
     "numbered": (
         {"choice0": "x", "choice1": "y", "answer": "A"},
@@ -252,7 +261,7 @@ NAMES = {
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
 def test_names_of_other_data_sets_are_answered_with_ours(tmp_path: Path, name: str, ending: str) -> None:
     row, told, columns = NAMES[name]
-    record = {"id": "1", "question": "Which?", **row}
+    record = {"id": "1", **({} if "Question" in row else {"question": "Which?"}), **row}
     path = tmp_path / f"t.{ending}"
     if ending == "jsonl":
         lines(path, record)

@@ -96,13 +96,16 @@ def _at(record: Mapping[str, Any], column: str) -> Any:
         return record[column]
     value: Any = record
     for part in column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
 def resolve(field: str, written: str, columns: Sequence[str], constants: Iterable[str] = ()) -> Source:
-    """Where the value of a field is: `name`, `first:last` (in the order of the file), `one+two`, `outer.inner`,
-    one of the constants, or a list of them (`yes|no`).
+    """Where the value of a field is: `name`, `first:last` (in the order of the file), `one+two`, `outer.inner`
+    (of a list its place from 0), one of the constants, or a list of them (`yes|no`).
 
     Raises:
         InputError: there is no such column; the nearest are named.
@@ -137,7 +140,7 @@ def suggest(columns: Sequence[str], fields: Iterable[str], names: Mapping[str, t
     for field in fields:
         if field in columns or field not in names:
             continue
-        column = next((lower[name] for name in names[field] if name in lower), None)
+        column = next((lower[name] for name in (field, *names[field]) if name in lower), None)
         if field == "choices" and (series := _series(columns)):
             column = series
         if column is not None and column not in found.values():
@@ -167,4 +170,4 @@ def as_option(mapping: Map) -> str:
 def foreign(name: str, names: Mapping[str, tuple[str, ...]]) -> str | None:
     """Our field that others call `name`."""
     lower = name.lower().replace(" ", "_")
-    return next((field for field, others in names.items() if lower in others), None)
+    return next((field for field, others in names.items() if lower in (field, *others)), None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from jmedllm.errors import InputError
+from jmedllm.exam.benchmarks.printed import labelled
 from jmedllm.exam.question import label
 
 Form = Literal["letter", "index0", "index1", "text"]
@@ -113,6 +114,8 @@ def _one(form: Form, asked: Asked, answer: Any) -> frozenset[int] | None:
 
 
 def _places(form: Form, asked: Asked, part: str) -> list[int] | None:
+    if form in ("letter", "text") and (place := _label_and_text(asked, part)) is not None:
+        return [place]
     if form == "text":
         same = [index for index, choice in enumerate(asked.choices) if plain(choice) == plain(part)]
         return same if len(same) == 1 else None
@@ -121,6 +124,15 @@ def _places(form: Form, asked: Asked, part: str) -> list[int] | None:
     numbers = [int(each) if re.fullmatch("[0-9]{1,3}", each) else -1 for each in _split(plain(part))]
     places = [number - (form == "index1") for number in numbers]
     return places if places and all(0 <= place < len(asked.choices) for place in places) else None
+
+
+def _label_and_text(asked: Asked, part: str) -> int | None:
+    """The choice that is named by its label and its text, as "B. Vitamin C"."""
+    found = labelled(part)
+    if found is None or found.label not in asked.labels:
+        return None
+    place = asked.labels.index(found.label)
+    return place if plain(asked.choices[place]) == plain(found.text) else None
 
 
 def _split(text: str) -> list[str]:

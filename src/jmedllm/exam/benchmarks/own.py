@@ -342,6 +342,8 @@ def _notes(kept: Sequence[Draft], form: Form, questions: Sequence[Question]) -> 
         found.append(f"labels in front of the choices taken off: {count:,} of {len(kept):,} questions")
     if count := sum(not each.stem.strip() for each in kept):
         found.append(f"without a text above the choices: {count:,}")
+    if count := sum(not each.asked.choices for each in kept):
+        found.append(f"without choices, answered by a number: {count:,}")
     guessed = Counter(q.language for each, q in zip(kept, questions, strict=True) if each.language is None)
     if guessed:
         counts = ", ".join(f"{count:,} {language}" for language, count in sorted(guessed.items()))

@@ -84,9 +84,10 @@ _FIRST_OF_LINE = re.compile(
     rf"\s*(?:{_CIRCLED}"
     r"|[(\[（［〔【〈]\s*[^\W_]{1,2}\s*[)\]）］〕】〉]"
     r"|[^\W_]{1,2}\s*(?:[)）\]］]|[.．:：](?![0-9０-９]))"
-    rf"|[A-Za-zＡ-Ｚａ-ｚ{_KATAKANA}][ \u3000\t]).*\S"
+    rf"|(?:[A-Za-zＡ-Ｚａ-ｚ{_KATAKANA}]|[0-9０-９]{{1,2}}(?=.*[^\W\d]))[ \u3000\t]).*\S"
 )
-"""Below a question a letter and a space are a label, too."""
+"""Below a question a letter and a space are a label, too, and so are a number and a space before words; numbers
+alone are digits to be marked."""
 
 
 def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
@@ -100,7 +101,7 @@ def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
         chosen = starts[begin:]
         bounds = zip(chosen, [*chosen[1:], len(lines)], strict=True)
         choices = tuple("\n".join(lines[start:end]).strip() for start, end in bounds)
-        with_tabs = tuple(re.sub(r"^(\s*\S)[ \u3000]", "\\1\u3000", choice) for choice in choices)
+        with_tabs = tuple(re.sub(r"^(\s*[^\W_]{1,2})[ \u3000]", "\\1\u3000", choice) for choice in choices)
         if chosen[0] > 0 and _in_order(with_tabs):
             return "\n".join(lines[: chosen[0]]).strip(), with_tabs
     return text, ()
