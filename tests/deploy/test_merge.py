@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from conftest import build_tiny
 from jmedllm import cli
@@ -146,6 +147,15 @@ def test_a_merge_that_forgets_the_adapter_is_told_by_its_divergence(
     )
     with pytest.raises(InputError, match=r"nats a token, more than 0\.01"):
         merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
+
+
+def test_an_adapter_of_nan_is_not_merged_with_a_divergence_of_0(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = adapt(tiny_model, tmp_path / "adapter")
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: each * float("nan") for name, each in tensors.items()}, adapter / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=rf"merge: {tiny_model} with {adapter} gives NaN or infinity; check"):
+        merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
+    assert not (tmp_path / "merged").exists()
 
 
 def test_the_text_to_compare_on_can_be_given(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:

@@ -141,12 +141,19 @@ def test_experts_that_peft_was_told_to_adapt_are_merged(
     assert torch.allclose(logits(by_transformers(tmp_path / "merged")), trained, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("free", [0, 1 << 40], ids=["from the disk", "in memory"])
-def test_a_4_bit_adapter_on_a_base_with_experts_is_merged(
-    free: int, model_of: ModelOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "free"),
+    [
+        ("Qwen3MoeForCausalLM", 0),  # read from the disk
+        ("Qwen3MoeForCausalLM", 1 << 40),
+        ("GPT2LMHeadModel", 1 << 40),  # its layers are held in 4 bits transposed
+    ],
+)
+def test_a_4_bit_adapter_on_layers_that_are_not_plain_is_merged(
+    name: str, free: int, model_of: ModelOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jmedllm.deploy.divergence.free_memory", lambda device: free)
-    base = model_of("Qwen3MoeForCausalLM")
+    base = model_of(name)
     network = load_network(base, torch.float32, CPU, quantization="nf4")
     network = add_adapter(network, Adapter(r=4, alpha=8, quantization="nf4"), seed=0)
     network.train()

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -75,8 +76,8 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     adapter by peft, so that neither hides what the other does.
 
     Raises:
-        InputError: the texts hold nothing to compare on, a model cannot be loaded, or adapter files lie beside the
-            merged weights, which transformers would add to them once more.
+        InputError: the texts hold nothing to compare on, a model cannot be loaded or gives no finite numbers, or
+            adapter files lie beside the merged weights, which transformers would add to them once more.
     """
     require_unambiguous(merged)
     tokenizer = load_tokenizer(base, adapter)
@@ -99,6 +100,10 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
             _kl(expected, found)
             for expected, found in zip(trained, _logits(network, sequences, precision.device), strict=True)
         )
+    if not isfinite(total):
+        is_trained = all(each.isfinite().all() for each in trained)
+        whose = "the merged model" if is_trained else f"{base} with {adapter}"
+        raise InputError(f"merge: {whose} gives NaN or infinity; check its weights")
     tokens = sum(map(len, sequences))
     return Divergence(round(max(0.0, total / tokens), 9), tokens)  # what is less is rounding
 

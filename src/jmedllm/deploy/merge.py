@@ -149,14 +149,14 @@ def _changes(base: Path, adapter: Path, precision: Precision) -> dict[str, Chang
     network = load_structure(base)
     where = layout(base, network, stored_tensors(base))
     deltas = read_deltas(adapter, network)
-    layers = layers_in_4_bits(base) if quantization_of(adapter) == "nf4" else frozenset()
-    rounded = {f"{layer}.weight" for layer in layers}
+    layers = layers_in_4_bits(base) if quantization_of(adapter) == "nf4" else {}
+    rounded = {f"{layer}.weight": transposed for layer, transposed in layers.items()}
     where.require({name: delta.shape for name, delta in deltas.items()})
 
     def change(name: str, weight: torch.Tensor) -> torch.Tensor:
         weight = weight.to(precision.device)
         if name in rounded:
-            weight = in_4_bits(weight.to(precision.dtype)).float()
+            weight = in_4_bits(weight.to(precision.dtype), transposed=rounded[name]).float()
         return deltas[name].add_to(weight) if name in deltas else weight
 
-    return file_changes(where, deltas.keys() | rounded, change)
+    return file_changes(where, deltas.keys() | rounded.keys(), change)

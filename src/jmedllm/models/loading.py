@@ -317,14 +317,23 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offlo
     return _load(folder, dtype=dtype, device_map=device_map, offload_folder=offload)
 
 
-def layers_in_4_bits(folder: Path) -> frozenset[str]:
-    """Names of the layers that `quantization="nf4"` holds in 4 bits; reads no weights."""
+def layers_in_4_bits(folder: Path) -> dict[str, bool]:
+    """By name the layers that `quantization="nf4"` holds in 4 bits, and whether each is held transposed, as those of
+    GPT-2 are; reads no weights."""
+    from transformers.pytorch_utils import Conv1D
+
     network = load_structure(folder, quantization="nf4")
-    return frozenset(name for name, layer in network.named_modules() if type(layer).__name__ == "Linear4bit")
+    return {
+        name: issubclass(layer.source_cls, Conv1D)
+        for name, layer in network.named_modules()
+        if type(layer).__name__ == "Linear4bit"
+    }
 
 
-def in_4_bits(weight: torch.Tensor) -> torch.Tensor:
-    """What a weight [out, in] becomes when it is held in 4 bits and written out again."""
+def in_4_bits(weight: torch.Tensor, *, transposed: bool = False) -> torch.Tensor:
+    """What a weight becomes when it is held in 4 bits, as it is or transposed, and written out again."""
+    if transposed:
+        return in_4_bits(weight.T.contiguous()).T
     config = _nf4()
     import bitsandbytes
 
