@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jmedllm.errors import InputError
+from jmedllm.models.small_copy import small_copies
 from jmedllm.training.trainable import TOLERANCE, differences, require_trainable
 
 CPU = torch.device("cpu")
@@ -26,12 +27,31 @@ TRAINABLE = [
     ("olmo2", {}),
     ("glm4_moe", {}),
     ("lfm2", {"layer_types": ["full_attention"] * 32}),
+    ("deepseek_v3", {}),  # latent attention, groups of experts
+    ("glm4_moe_lite", {}),
+    ("gemma4", {}),  # sizes that differ from layer to layer
+    ("qwen3_vl", {}),  # has no class for its text part alone
     # Its loss is the network's own only because its configuration scales by 1.
     ("granite", {}),
 ]
 
+GRANITE_4: dict[str, Any] = {
+    "hidden_size": 4096,
+    "num_local_experts": 72,
+    "num_experts_per_tok": 10,
+    "shared_intermediate_size": 1536,
+    "num_hidden_layers": 40,
+    "layer_types": ["attention" if number in (5, 15, 25, 35) else "mamba" for number in range(40)],
+    "mamba_n_heads": 128,
+    "mamba_d_head": 64,
+    "logits_scaling": 16,
+}
+"""Granite 4.0 H Small: copies of its full width took 3 GB."""
+
 REFUSED = [
     ("lfm2", {"layer_types": ["conv", "conv", "full_attention"] + ["conv"] * 29}, "see one another"),
+    # The layers that let them come late.
+    ("lfm2", {"layer_types": ["full_attention"] * 30 + ["conv"] * 2}, "see one another"),
     ("qwen3_next", {}, "see one another"),
     ("qwen3_5_text", {}, "see one another"),
     ("qwen3_5_moe_text", {}, "see one another"),
@@ -43,6 +63,8 @@ REFUSED = [
     ("gemma2", {}, "changes its logits after the head"),
     ("cohere", {}, "changes its logits after the head"),
     ("granite", {"logits_scaling": 8.0}, "changes its logits after the head"),
+    ("granitemoehybrid", GRANITE_4, "changes its logits after the head"),
+    ("gemma3n", {}, "changes its logits after the head"),
 ]
 
 
@@ -71,3 +93,18 @@ def test_a_leak_that_hides_in_usual_weights_is_seen() -> None:
     assert differences(usual).packed > 10 * TOLERANCE
     with pytest.raises(InputError, match="see one another"):
         require_trainable(config, CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [*TRAINABLE, *((kind, changes) for kind, changes, _ in REFUSED if kind not in ("opt", "bloom"))],
+)
+def test_the_copy_that_is_tried_is_small(kind: str, changes: dict[str, Any]) -> None:
+    network = next(small_copies(AutoConfig.for_model(kind, **changes)))
+    assert sum(weight.numel() for weight in network.parameters()) < 2_000_000
+
+
+def test_a_copy_as_large_as_the_model_is_not_built() -> None:
+    # Its decoder gives no hidden states, so no copy can be used; the later ones have 16 experts of full width.
+    with pytest.raises(InputError, match=r"architecture 'llama4': no small copy of it can be run"):
+        require_trainable(AutoConfig.for_model("llama4"), CPU)

@@ -318,8 +318,8 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offlo
 
 
 def layers_in_4_bits(folder: Path) -> dict[str, bool]:
-    """By name the layers that `quantization="nf4"` holds in 4 bits, and whether each is held transposed, as those of
-    GPT-2 are; reads no weights."""
+    """By name the layers that `quantization="nf4"` holds in 4 bits, and whether each is held transposed (GPT-2);
+    reads no weights."""
     from transformers.pytorch_utils import Conv1D
 
     network = load_structure(folder, quantization="nf4")

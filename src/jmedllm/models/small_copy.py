@@ -1,32 +1,59 @@
 """A small network of the same architecture as a large one, to try out what the architecture does."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.libraries import be_quiet
+from jmedllm.models.loading import class_for
 
 _VOCABULARY = 320
 _MOST_LAYERS = 8
-"""Decoder layers of a copy whose kinds of layers alternate with a longer period."""
+"""Decoder layers of a copy, where there are more kinds of layers."""
+_MOST_WEIGHTS = 150_000_000
+"""Numbers in a copy, 0.6 GB: one whose sizes cannot be lowered may be as large as the model, and is not built."""
 
 _NARROW = {
     "hidden_size": 64,
+    "out_hidden_size": 64,
+    "hidden_size_per_layer_input": 16,
     "num_attention_heads": 4,
+    "num_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 16,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "qk_head_dim": 32,
+    "v_head_dim": 16,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 32,
+    "mamba_d_ssm": 128,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 1,
 }
 _SHALLOW = {
     "vocab_size": _VOCABULARY,
+    "vocab_size_per_layer_input": _VOCABULARY,
+    "depth": 1,
     "intermediate_size": 64,
+    "intermediate_size_mlp": 64,
+    "shared_intermediate_size": 64,
     "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 32,
     "num_experts": 4,
     "num_local_experts": 4,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
+    "n_group": 2,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_dense_layers": 1,
+    "num_kv_shared_layers": 0,
 }
 _CHANGES: tuple[Mapping[str, int], ...] = (_NARROW | _SHALLOW, _SHALLOW, {"vocab_size": _VOCABULARY})
 """Sizes to try, smallest network first: not every architecture allows every combination of sizes."""
@@ -43,7 +70,7 @@ def small_copies(config: Any) -> Iterator[Any]:
     """Networks of the architecture of `config`, with few layers and random weights in float32, smallest first.
 
     All that a configuration switches on (kinds of layers, biases, scaling, soft-capping) stays switched on. Of
-    composite configurations the text part is built.
+    composite configurations the text part is built, or all of it where transformers has no class for that alone.
 
     Args:
         config: a transformers configuration of a causal model; it is left as it is.
@@ -51,22 +78,26 @@ def small_copies(config: Any) -> Iterator[Any]:
     Yields:
         Those that can be built; a caller that cannot use one takes the next.
     """
-    text = config.get_text_config()
     for changes in _CHANGES:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = _built(text, changes)
+            network = _built(config, changes)
         if network is not None:
             yield network
 
 
 def _built(config: Any, changes: Mapping[str, int]) -> Any | None:
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoModelForCausalLM
 
     be_quiet()
     try:
-        network = AutoModelForCausalLM.from_config(_smaller(config, changes), dtype=torch.float32)
+        small = _text_or_whole(config, changes)
+        build = class_for(small.model_type).from_config
+        with torch.device("meta"):
+            size = sum(weight.numel() for weight in build(small).parameters())
+        if size > _MOST_WEIGHTS:
+            return None
+        network = build(small, dtype=torch.float32)
     # Configurations refuse sizes that do not go together in many ways.
     except (*UNUSABLE, StrictDataclassError) as error:
         if is_out_of_memory(error):
@@ -81,23 +112,61 @@ def _built(config: Any, changes: Mapping[str, int]) -> Any | None:
     return network.eval()
 
 
+def _text_or_whole(config: Any, changes: Mapping[str, int]) -> Any:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    text = config.get_text_config()
+    if text is config or text.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return _smaller(text, changes)
+    whole = deepcopy(config)
+    for name in config.sub_configs:
+        setattr(whole, name, _smaller(getattr(config, name), changes))
+    return whole
+
+
 def _smaller(config: Any, changes: Mapping[str, int]) -> Any:
     values: dict[str, Any] = config.to_dict()
-    layers = int(config.num_hidden_layers)
-    kept = _layers_kept(values.get("layer_types"), layers)
-    for name, value in values.items():
-        if name in changes and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = min(changes[name], value) if value else value
-        elif isinstance(value, list) and len(value) == layers > kept:
-            values[name] = value[:kept]  # one entry for each layer
+    layers = getattr(config, "num_hidden_layers", None)
+    of_layers = [name for name, value in values.items() if isinstance(value, list) and len(value) == layers]
+    kept = _layers_kept([values[name] for name in of_layers], layers or 0)
+    for name in of_layers:
+        values[name] = [values[name][number] for number in kept]
+    if by_layer := values.get("per_layer_config"):
+        numbered = {int(number): sizes for number, sizes in by_layer.items()}
+        values["per_layer_config"] = {
+            place: _lowered(numbered[number], changes) for place, number in enumerate(kept) if number in numbered
+        }
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         values[name] = None
-    return type(config).from_dict(values | {"num_hidden_layers": kept})
+    heads = changes.get("num_attention_heads")
+    if heads and values.get("num_key_value_heads") == values.get("num_attention_heads"):
+        changes = {**changes, "num_key_value_heads": heads}  # latent attention allows no other number
+    if layers:
+        values["num_hidden_layers"] = len(kept)
+    return type(config).from_dict(_lowered(values, changes))
 
 
-def _layers_kept(kinds: list[str] | None, layers: int) -> int:
-    """The first layers that hold every kind of layer there is, at least two."""
-    if not kinds:
-        return min(layers, 2)
-    last = max(kinds.index(kind) for kind in kinds) + 1
-    return min(layers, max(2, min(last, _MOST_LAYERS)))
+def _lowered(values: Mapping[str, Any], changes: Mapping[str, int]) -> dict[str, Any]:
+    """A configuration with the sizes in `changes` where its own are larger."""
+
+    def lower(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [lower(name, each) for each in value]
+        is_size = name in changes and isinstance(value, int) and not isinstance(value, bool)
+        return min(changes[name], value) if is_size else value
+
+    return {name: lower(name, value) for name, value in values.items()}
+
+
+def _layers_kept(of_layers: list[list[Any]], layers: int) -> list[int]:
+    """The numbers of the first layer of every kind there is, of at least two layers.
+
+    Args:
+        of_layers: what a configuration says of each layer.
+        layers: how many there are.
+    """
+    kinds: dict[str, int] = {}
+    for number in range(layers):
+        kinds.setdefault(str([each[number] for each in of_layers]), number)
+    first = [*kinds.values()][:_MOST_LAYERS]
+    return first if len(first) > 1 else [*range(min(layers, 2))]
