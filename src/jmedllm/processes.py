@@ -118,7 +118,10 @@ def summed(value: float) -> float:
 
 
 def may_speak() -> bool:
-    """Whether this process is the first that has an error to tell: one line, whichever process met it."""
+    """Whether this process is the first that has an error to tell: one line, whichever process met it.
+
+    True once: ask only before an error is printed, and `is_first` before anything else is.
+    """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return is_first()
     import torch.distributed as dist

@@ -135,5 +135,6 @@ def test_hours_go_from_reading_alone_to_every_answer_at_its_longest() -> None:
 
 def test_recipes_that_come_with_jmedllm_have_an_exam_that_can_be_planned() -> None:
     for file in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")):
-        if yaml.safe_load(file.read_text(encoding="utf-8"))["base"].get("path"):
+        path = yaml.safe_load(file.read_text(encoding="utf-8"))["base"].get("path")
+        if path and not path.startswith("models/"):  # what `make real` converts first
             assert planned(load_recipe(file)).planned.papers

@@ -206,7 +206,6 @@ def test_instructions_of_ones_own(tmp_path: Path, name: str) -> None:
 
 
 FIRST = '{"instruction": "a", "output": "b"}'
-LIST = "expected a JSON list of objects with instruction, input, output, or messages"
 # name: (file, its text, message)
 BROKEN = {
     "no output": (
@@ -229,8 +228,8 @@ BROKEN = {
         '{"instruction": "a", "input": ["b"], "output": "c"}',
         ":1: field 'input' must be a text or left out",
     ),
-    "one object": ("x.json", FIRST, f": {LIST}"),
-    "list of texts": ("x.json", '["a"]', f": {LIST}"),
+    "one object": ("x.json", FIRST, ": expected a list of objects, one for each item; give that list alone"),
+    "list of texts": ("x.json", '["a"]', ": entry 1: expected an object, found str"),
     "broken": ("x.json", f"[{FIRST},\n", ":2: broken JSON: Expecting value; mend or remove the line"),
 }
 

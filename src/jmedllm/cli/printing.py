@@ -30,10 +30,10 @@ def print_json(sittings: "Sequence[Sitting]") -> None:
 
 def print_accounts(papers: "Sequence[Paper]") -> None:
     """Say, before anything is asked, which items are left out and why, and how the questions were read."""
-    from jmedllm.processes import may_speak
+    from jmedllm.processes import is_first
     from jmedllm.report.accounts import accounts
 
-    for line in accounts(papers) if may_speak() else ():
+    for line in accounts(papers) if is_first() else ():
         typer.echo(line, err=True)
 
 

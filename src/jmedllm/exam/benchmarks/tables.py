@@ -79,7 +79,7 @@ def _entries(path: Path, value: Any) -> list[Any]:
             return lists[0]
         if value and all(isinstance(each, dict) for each in value.values()):
             return [{"id": key, **each} for key, each in value.items()]
-    raise InputError(f"{path}: expected a list of objects, found {type(value).__name__}")
+    raise InputError(f"{path}: expected a list of objects, one for each item; give that list alone")
 
 
 def _csv(path: Path, header: bool) -> Iterator[Row]:
