@@ -5,11 +5,13 @@ It exists for the demo, for tests and for trying a recipe before the real base i
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 
+from jmedllm.files import to_json, write_atomic
 from jmedllm.models.save import save_model
 from jmedllm.settings import Settings
 
@@ -42,7 +44,8 @@ class Scratch(Settings):
 
 def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
     """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
-    build_around(_train_tokenizer(texts, shape.vocabulary), shape, folder, seed)
+    tokenizer = _as_loaded(_train_tokenizer(texts, shape.vocabulary), shape.architecture)
+    build_around(tokenizer, shape, folder, seed)
 
 
 def build_around(tokenizer: Any, shape: Scratch, folder: Path, seed: int) -> None:
@@ -81,6 +84,19 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+
+
+def _as_loaded(tokenizer: Any, architecture: Architecture) -> Any:
+    """The tokenizer that transformers makes of these files beside such a model.
+
+    Qwen2's class splits text by its own rule. With that rule written out, the file and the class agree.
+    """
+    from transformers import AutoTokenizer
+
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        write_atomic(Path(folder) / "config.json", to_json({"model_type": architecture}))
+        return AutoTokenizer.from_pretrained(folder)
 
 
 def _config(shape: Scratch, tokenizer: Any) -> Any:
