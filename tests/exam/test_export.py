@@ -1,11 +1,14 @@
 """Tasks for lm-eval: cut where tokens end, so that it sees the same tokens as we do."""
 
+import json
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-from jmedllm.exam.export import parted
+from jmedllm.exam.examine import ExamSettings, papers
+from jmedllm.exam.export import export_lm_eval, parted
+from jmedllm.exam.prompts.asking import Prompting
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,19 @@ from jmedllm.exam.export import parted
 )
 def test_a_prompt_that_ends_in_white_space_is_cut_behind_its_last_letter(prompt: str, rest: str) -> None:
     assert parted(prompt) == (prompt.removesuffix(rest), rest)
+
+
+def test_an_item_with_another_right_answer_is_left_out(tmp_path: Path) -> None:
+    answers = [["a"], [["a"], ["b"]], ["a", "b"]]
+    rows = [
+        {"id": f"{n}", "question": "Which?", "choices": ["iron", "zinc"], "answer": answer}
+        for n, answer in enumerate(answers)
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = ExamSettings(benchmarks=[str(path)], languages=["en"], tracks=["likelihood"], selection="all")
+    [exported] = export_lm_eval(papers(settings, Prompting(), tmp_path), tmp_path / "tasks")
+    assert (exported.n, exported.left_out) == (1, 2)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "llm-jp-v2.2"])

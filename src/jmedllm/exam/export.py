@@ -10,7 +10,7 @@ import yaml
 
 from jmedllm.errors import InputError
 from jmedllm.exam.prompts.asking import ask
-from jmedllm.exam.question import label
+from jmedllm.exam.question import Question, label
 from jmedllm.exam.sitting import Paper
 from jmedllm.files import write_atomic, write_jsonl
 
@@ -21,7 +21,7 @@ class Exported:
 
     Attributes:
         n: items in it.
-        left_out: items of the paper with several right choices or none, which multiple choice there cannot ask.
+        left_out: items of the paper with several right choices or answers, or none, which multiple choice there cannot ask.
     """
 
     task: str
@@ -42,7 +42,7 @@ def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
     for paper in papers:
         if paper.asking.chat:
             raise InputError("export: prompts are written out, a chat template is the model's; leave --chat out")
-        rows = [_row(paper, index) for index, question in enumerate(paper.questions) if len(question.gold) == 1]
+        rows = [_row(paper, index) for index, question in enumerate(paper.questions) if _has_one_gold(question)]
         task = f"jmedllm_{paper.name.replace('.', '_').replace('-', '_')}"
         if not rows:
             raise InputError(f"{paper.name}: no item with exactly one right choice; choose another selection")
@@ -51,6 +51,12 @@ def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
         write_atomic(output / f"{task}.yaml", yaml.safe_dump(_task(task, file, paper), sort_keys=False))
         exported.append(Exported(task, len(rows), len(paper.questions) - len(rows)))
     return exported
+
+
+def _has_one_gold(question: Question) -> bool:
+    """Whether exactly one choice is right, and no other answer would be."""
+    only = not question.also_right and "every_answer_right" not in question.flags
+    return only and len(question.gold) == 1
 
 
 _AFTER_LETTERS = re.compile(r"(?<=[^\W\d_])[\W\d_]*\s\Z")
