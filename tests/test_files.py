@@ -270,6 +270,11 @@ BROKEN_LINES = {
         1,
         "not UTF-8: it looks like UTF-16; convert the file to UTF-8: iconv -f UTF-16 -t UTF-8 rows.jsonl",
     ),
+    "a zero byte": (
+        b'{"a": "a text of some length with a byte that no text has \0"}\n',
+        1,
+        "holds a zero byte; remove it",
+    ),
     "utf-16 without its mark": (
         '{"a": "scurvy"}\n'.encode("utf-16-le"),
         1,

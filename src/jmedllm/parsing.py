@@ -18,6 +18,9 @@ _JAPANESE = re.compile("[\u3040-\u30ff]|[\u4e00-\u9fff]{2}")
 
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
+_ZEROS = 0.05
+"""Share of zero bytes from which a text is UTF-16, as even long Japanese texts in JSON have; a stray one is damage."""
+
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|-?[0-9]+', re.DOTALL)
 """Parts of JSON text that matter for finding a place in it."""
 
@@ -36,10 +39,13 @@ def decode_utf8(raw: bytes, path: Path, number: int = 1) -> str:
 
     Raises:
         EncodingError: it is in another encoding, which is named with the line.
-        InputError: it is not UTF-8; the line is named.
+        InputError: it is not UTF-8, or holds a zero byte; the line is named.
     """
-    if (number == 1 and raw.startswith(_BYTE_ORDER_MARKS)) or b"\0" in raw:
+    if (number == 1 and raw.startswith(_BYTE_ORDER_MARKS)) or raw.count(b"\0") > len(raw) * _ZEROS:
         raise EncodingError(_not_utf8(path, number, "it looks like UTF-16", "UTF-16"))
+    if (zero := raw.find(b"\0")) >= 0:
+        line = number + raw.count(b"\n", 0, zero)
+        raise InputError(f"{path}:{line}: holds a zero byte; remove it")
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

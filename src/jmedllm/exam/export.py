@@ -21,7 +21,8 @@ class Exported:
 
     Attributes:
         n: items in it.
-        left_out: items of the paper with several right choices or answers, or none, which multiple choice there cannot ask.
+        left_out: items of the paper with several right choices or answers, or none, which multiple choice there
+            cannot ask.
     """
 
     task: str
