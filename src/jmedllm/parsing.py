@@ -19,7 +19,7 @@ _JAPANESE = re.compile("[\u3040-\u30ff]|[\u4e00-\u9fff]{2}")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 _ZEROS = 0.05
-"""Share of zero bytes from which a text is UTF-16, as even long Japanese texts in JSON have; a stray one is damage."""
+"""Share of zero bytes from which a text is UTF-16: even long Japanese texts in JSON have it."""
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|-?[0-9]+', re.DOTALL)
 """Parts of JSON text that matter for finding a place in it."""

@@ -341,6 +341,8 @@ TOO_LONG = {
     "Anthropic": "prompt is too long: 210000 tokens > 200000 maximum",
     "Mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
     "Ollama": "the input length exceeds the context length",
+    "TensorRT-LLM": "input_ids: The length of input (5000) exceeds max_seq_len (4096)",
+    "MLC": "Request prompt has 2864 tokens in total, larger than the model input length limit 2048.",
 }
 
 
@@ -404,6 +406,16 @@ def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(
     _, sit = sit_refused(server, tmp_path, False, skip_invalid=True)
     sitting = sit()
     assert list(sitting.failures) == ["rejected"] and sitting.readings["answer"]["rejected"] == 2
+
+
+def test_a_refusal_in_another_form_than_openai_s_is_read(server: Server) -> None:
+    model = connect(server.url, "m", chat=False)
+    server.refusals = {"question 1": (422, {"error": TOO_LONG["TGI"], "error_type": "validation"})}
+    found = dict(model.answer(REQUESTS[:2], Writing(64)))
+    assert [found[n].failure for n in range(2)] == [None, "too long"]
+    server.refusals = {"question 1": (422, {"detail": [{"msg": "no such field"}]})}
+    with pytest.raises(InputError, match=r"question q1: server says 422: .*no such field"):
+        list(model.answer(REQUESTS[:2], Writing(64)))
 
 
 THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"

@@ -18,7 +18,7 @@ _TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "stri
 _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window|limit)|max_(?:model|seq|input)_len"
     r"|maximum (?:model|input|prompt|sequence) length"
-    r"|input length limit|max_tokens must be at least 1, got -"
+    r"|input length limit"
     r"|(?:prompt|input|message|request)s?`? (?:is|are) too (?:long|large)|too many (?:input )?tokens"
     r"|reduce the length|string too long|context the overflows"
     r"|tokens?`? \+ `?max_new_tokens|must have less than \d+ tokens|token count\b.{0,40}\bexceed|tokens exceed",
@@ -35,13 +35,23 @@ def is_too_long(status: int, message: str, code: object = None) -> bool:
     """Whether a server refused a request because it does not fit the model's context."""
     if status == 413:
         return True
-    # Older llama.cpp says so with 500.
-    return status in (400, 422, 500) and (code in _TOO_LONG_CODES or _TOO_LONG.search(message) is not None)
+    return status in (400, 422) and (code in _TOO_LONG_CODES or _TOO_LONG.search(message) is not None)
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """A message's text; of a list of parts, as Mistral's servers give, that of the parts that are text."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    return content or ""
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str | None:
     """The thought that a server gives apart from a message's text; None where it gives none."""
     found = next((message[name] for name in ("reasoning_content", "reasoning") if message.get(name)), None)
+    content = message.get("content")
+    if found is None and isinstance(content, list):
+        found = "".join(str(part.get("thinking")) for part in content if part["type"] == "thinking") or None
     return found if isinstance(found, str) else None
 
 
@@ -60,11 +70,16 @@ def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tupl
         listed = first.get("top_logprobs") or first.get("top_probs") or first.get("probs") or []
         return [_token(each) for each in listed]
     listed = logprobs.get("top_logprobs")
-    return list(listed[0].items()) if listed and listed[0] else []
+    return [(_spelled(token), value) for token, value in listed[0].items()] if listed and listed[0] else []
+
+
+def _spelled(token: str) -> str:
+    """A token as text; some servers give the vocabulary's own sign for the space before a word."""
+    return f" {token[1:]}" if token[:1] in ("▁", "Ġ") else token
 
 
 def _token(listed: Mapping[str, Any]) -> tuple[str, float]:
-    token = listed["token"] if "token" in listed else listed["tok_str"]
+    token = _spelled(listed["token"] if "token" in listed else listed["tok_str"])
     if "logprob" in listed:
         return token, float(listed["logprob"])
     return token, math.log(listed["prob"]) if listed["prob"] > 0 else -math.inf

@@ -14,7 +14,7 @@ from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
 from jmedllm.models import Completion, Request, Response, Writing
 from jmedllm.models.labels import from_listed
-from jmedllm.models.replies import is_cut, is_too_long, reasoning_of, top_tokens
+from jmedllm.models.replies import is_cut, is_too_long, reasoning_of, text_of, top_tokens
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 
 KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
@@ -170,8 +170,8 @@ class ServerModel:
             )
         messages = json.loads(request.prompt)
         choice = self.client.chat.completions.create(model=self.name, messages=messages, **limit).choices[0]
-        reasoning, thoughts = reasoning_of(choice.message.to_dict(warnings=False)), thoughts_of_template(template)
-        text = str(choice.message.content or "")
+        message, thoughts = choice.message.to_dict(warnings=False), thoughts_of_template(template)
+        text, reasoning = text_of(message), reasoning_of(message)
         return Completion(
             text,
             request.prompt + text,
