@@ -79,6 +79,11 @@ WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
         {"use_dora": True},
         "lora_magnitude_vector.weight and 11 more are",
     ),
+    "whole numbers": (
+        lambda tensors: {name: value.to(torch.int8) for name, value in tensors.items()},
+        {},
+        "down_proj.lora_A.weight is stored as I8, but its configuration names no quantization",
+    ),
     "an embedding promised": (same, {"modules_to_save": ["embed_tokens"]}, "embed_tokens.weight' is missing"),
 }
 

@@ -118,10 +118,14 @@ def test_a_download_that_fails_says_so(cache: Path) -> None:
             ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
             "no *.safetensors weights; convert the model to safetensors first",
         ),
+        (
+            ["model.safetensors.index.json"],
+            "no model.safetensors and no model.safetensors.index.json; copy model.safetensors.index.json too",
+        ),
         (["tokenizer.json"], "no tokenizer (tokenizer.json); copy the base model's tokenizer files"),
         (list(FILES), "no config.json; is this a Hugging Face model directory?"),
     ],
-    ids=["config", "weights", "tokenizer", "all"],
+    ids=["config", "weights", "index", "tokenizer", "all"],
 )
 def test_a_model_that_is_not_whole_says_what_it_lacks(model: Path, missing: list[str], expected: str) -> None:
     require_model(model)

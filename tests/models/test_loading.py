@@ -123,6 +123,30 @@ def test_tensors_that_are_not_those_of_the_class_are_refused(tiny_model: Path, t
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_of_whole_numbers_without_a_scale_are_refused(tiny_model: Path, tmp_path: Path, way: str) -> None:
+    def in_8_bits(tensors: Tensors) -> Tensors:
+        return {k: (v * 100).to(torch.int8) if "1.mlp.up_proj" in k else v for k, v in tensors.items()}
+
+    folder = changed(tiny_model, tmp_path / "model", in_8_bits, {})
+    with pytest.raises(
+        InputError, match=r"1.mlp.up_proj.weight is stored as I8, but its configuration"
+    ):
+        WAYS[way](folder)
+
+
+def test_a_head_that_config_json_would_leave_out_is_said(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = torch.ones_like(load_file(tiny_model / "model.safetensors")["model.embed_tokens.weight"])
+    folder = changed(tiny_model, tmp_path / "model", lambda tensors: tensors | {"lm_head.weight": other}, {})
+    network = load_network(folder, "auto", CPU)
+    assert torch.equal(network.get_output_embeddings().weight, other)
+    assert "its files hold an output head other than the embedding, which is used" in capsys.readouterr().err
+    load_network(tiny_model, "auto", CPU)
+    assert not capsys.readouterr().err
+
+
 # what a class computes by itself, or finds under the name of its inner model
 RIGHT: dict[str, Callable[[Tensors], Tensors]] = {
     "a rotation of older files": lambda tensors: tensors | {"model.rotary_emb.inv_freq": torch.ones(4)},

@@ -16,6 +16,9 @@ Quantization = Literal["none", "nf4"]
 ORIGIN = "jmedllm.json"
 """File beside the models and adapters we write: what they were made from."""
 
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+"""What transformers reads weights from: one file, or the list of several."""
+
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 
 TOKENIZER_FILES = (
@@ -86,8 +89,12 @@ def require_model(folder: Path) -> None:
         if adapter_files(folder):
             raise InputError(f"model {folder}: holds an adapter only; give its base as the model, it as --adapter")
         raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
-    if not {*folder.glob("*.safetensors")} - {*adapter_files(folder)}:
+    found = sorted({*folder.glob("*.safetensors")} - {*adapter_files(folder)})
+    if not found:
         raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
+    if not any((folder / name).is_file() for name in (_WHOLE, _INDEX)):
+        way = f"rename {found[0].name} to {_WHOLE}" if len(found) == 1 else f"copy {_INDEX} too"
+        raise InputError(f"model {folder}: no {_WHOLE} and no {_INDEX}; {way}")
     weight_files(folder)
     _require_usual_files(folder)
     require_tokenizer(folder)
@@ -165,8 +172,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: one of those listed is missing, or the index is none.
     """
-    index = folder / "model.safetensors.index.json"
-    if (whole := folder / "model.safetensors").is_file():
+    index = folder / _INDEX
+    if (whole := folder / _WHOLE).is_file():
         return [whole]
     if not index.is_file():
         return sorted({*folder.glob("*.safetensors")} - {*adapter_files(folder)})

@@ -28,8 +28,9 @@ from jmedllm.models.conversion import conversions
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import Quantization, has_tokenizer, require_model, require_tokenizer, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.quantized import quantization_in
 from jmedllm.models.roundtrip import encodes_otherwise, require_round_trip
-from jmedllm.models.tensors import require_no_difference, require_tensors
+from jmedllm.models.tensors import WHOLE_NUMBERS, require_fractions, require_no_difference, require_tensors
 from jmedllm.progress import notice
 
 _M_MMAP_THRESHOLD = -3
@@ -248,7 +249,36 @@ def _load(folder: Path, **options: Any) -> Any:
         if found["unexpected_keys"]:
             found |= {"unexpected_keys": _unknown_to_whole(folder, found["unexpected_keys"])}
         require_tensors(f"model {folder}", network, found)
+        _require_scaled(folder, network)
+    _tell_untied_head(folder, network)
     return network
+
+
+def _require_scaled(folder: Path, network: Any) -> None:
+    """Check that no weights are whole numbers where nothing says what they stand for.
+
+    Raises:
+        InputError: some are.
+    """
+    stored = {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
+    whole = {name for name, entry in stored.items() if str(entry["dtype"]).startswith(WHOLE_NUMBERS)}
+    if not whole or quantization_in(network.config.to_dict()):
+        return
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    made = [each for each in conversions(network, whole) if each.first in parameters]
+    require_fractions(f"model {folder}", stored, [name for each in made for name in each.names])
+
+
+def _tell_untied_head(folder: Path, network: Any) -> None:
+    """Say where the files hold a head of its own, which transformers uses, though config.json shares it."""
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    if not getattr(network.config, "tie_word_embeddings", False) or head is None or head.weight.is_meta:
+        return
+    if head.weight is not embedding.weight:
+        notice(
+            f"model {folder}: its files hold an output head other than the embedding, which is used, though "
+            "config.json shares them; other programs may leave it out: set tie_word_embeddings to false"
+        )
 
 
 def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[str]:
@@ -391,6 +421,7 @@ def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
             found = adapted.load_adapter(str(adapter), adapted.active_adapter, key_mapping=mapping)
         missing, unknown = ([name.replace(".default", "") for name in names] for names in found)
         stored = header(adapter / WEIGHTS)
+        require_fractions(what, stored, stored)
         unknown = [name for name in unknown if not stored_twice(name, stored)]
         require_no_difference(what, "its adapter_config.json", missing, unknown, [])
     if changes_nothing(adapter):

@@ -137,7 +137,7 @@ def _smaller(config: Any, changes: Mapping[str, int]) -> Any:
             place: _lowered(numbered[number], changes) for place, number in enumerate(kept) if number in numbered
         }
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        values[name] = None
+        values[name] = 0  # those of the model are beyond the copy's vocabulary
     heads = changes.get("num_attention_heads")
     if heads and values.get("num_key_value_heads") == values.get("num_attention_heads"):
         changes = {**changes, "num_key_value_heads": heads}  # latent attention allows no other number

@@ -9,6 +9,9 @@ from jmedllm.errors import InputError
 _NAMED = 3
 """Tensors of each kind that a message names."""
 
+WHOLE_NUMBERS = ("I", "U", "BOOL")
+"""How safetensors' names of formats of whole numbers begin."""
+
 _FORMER = {"masked_bias"}
 """Constants that classes of older versions stored, and that today's neither hold nor declare."""
 
@@ -31,6 +34,25 @@ def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
     last = {name.rpartition(".")[2] for name in computed} | _FORMER
     unknown = [name for name in found["unexpected_keys"] if name.rpartition(".")[2] not in last]
     require_no_difference(what, type(network).__name__, found["missing_keys"], unknown, found["mismatched_keys"])
+
+
+def require_fractions(what: str, stored: Mapping[str, Mapping[str, Any]], weights: Collection[str]) -> None:
+    """Check that no weight is stored as whole numbers, which mean nothing without a scale.
+
+    Args:
+        what: is loaded, for the message.
+        stored: `dtype` of each tensor in its files.
+        weights: names of those that are weights, among them.
+
+    Raises:
+        InputError: one is.
+    """
+    for name in weights:
+        if (dtype := str(stored[name]["dtype"])).startswith(WHOLE_NUMBERS):
+            raise InputError(
+                f"{what}: {name} is stored as {dtype}, but its configuration names no quantization that would "
+                "give these numbers a scale; copy the configuration again, or take the release in bfloat16"
+            )
 
 
 def require_no_difference(

@@ -87,7 +87,7 @@ def check_base(recipe: Recipe) -> bool:
 
     Raises:
         InputError: it cannot be used, an adapter lies beside it, or, where it is to be trained, its weights are
-            quantized or could not be written again.
+            quantized or could not be written again, or packed samples would see one another.
     """
     if recipe.base.path is None:
         return True
@@ -96,20 +96,26 @@ def check_base(recipe: Recipe) -> bool:
     except InputError:
         return False
     require_unambiguous(base, ignore_adapter=recipe.base.ignore_adapter)
-    from jmedllm.models.loading import load_structure, load_tokenizer
+    import torch
 
+    from jmedllm.models.loading import load_structure, load_tokenizer, read_config
+
+    is_trained = recipe.mfpt or recipe.mpeft
+    if is_trained:
+        require_plain_base(base)
     load_tokenizer(base)
-    if not (recipe.mfpt or recipe.mpeft):
+    if not is_trained:
         load_structure(base)
         return True
-    require_plain_base(base)
     from jmedllm.deploy.preflight import require_loadable, require_mergeable, tell_frozen, tell_left_out
+    from jmedllm.training.trainable import require_trainable
 
     if recipe.mfpt:
         tell_left_out(require_loadable(base), "mfpt")
     if recipe.mpeft:
         is_rewritten = recipe.mfpt is not None
         tell_frozen(require_mergeable(base, recipe.mpeft.adapter, is_rewritten=is_rewritten), "mpeft")
+    require_trainable(read_config(base), torch.device("cpu"))  # once more before training, on its own device
     return True
 
 
