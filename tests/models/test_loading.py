@@ -123,15 +123,22 @@ def test_tensors_that_are_not_those_of_the_class_are_refused(tiny_model: Path, t
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("name", ["adapter", "no-adapter"])
+def test_an_adapter_in_a_folder_of_a_model_is_not_applied(
+    name: str, tiny_model: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    shutil.copytree(tiny_adapter, folder / name)
+    assert not [each for each, _ in load_network(folder, "auto", CPU).named_parameters() if "lora" in each]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_weights_of_whole_numbers_without_a_scale_are_refused(tiny_model: Path, tmp_path: Path, way: str) -> None:
     def in_8_bits(tensors: Tensors) -> Tensors:
         return {k: (v * 100).to(torch.int8) if "1.mlp.up_proj" in k else v for k, v in tensors.items()}
 
     folder = changed(tiny_model, tmp_path / "model", in_8_bits, {})
-    with pytest.raises(
-        InputError, match=r"1.mlp.up_proj.weight is stored as I8, but its configuration"
-    ):
+    with pytest.raises(InputError, match=r"1.mlp.up_proj.weight is stored as I8, but its configuration"):
         WAYS[way](folder)
 
 

@@ -36,8 +36,9 @@ from jmedllm.progress import notice
 _M_MMAP_THRESHOLD = -3
 """glibc's number of the size from which on a piece of memory is one of its own."""
 
-_NO_ADAPTER = {"subfolder": "no-adapter"}
-"""Where transformers looks for an adapter to apply by itself; the model's directory would be the default."""
+_NO_ADAPTER = {"subfolder": "config.json"}
+"""Where transformers looks for an adapter to apply by itself: no adapter can be below a file. The default would be
+the model's directory."""
 
 
 _STRUCTURE: dict[str, Any] = {"device_map": {"": "meta"}}
