@@ -144,10 +144,42 @@ def test_a_template_reads_the_day_it_is_given(tiny_model: Path) -> None:
 )
 def test_a_clock_that_stands_still_changes_nothing_else(tiny_model: Path, source: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    tokenizer.chat_template = source + "{{ strftime_now('%Y') }}"
+    tokenizer.chat_template = source + "{{ messages[0].content }}{{ strftime_now('%Y') }}"
     assert (
         ChatTemplate(tokenizer, date="2024-02-03").prompt(TURN)[:-4] == ChatTemplate(tokenizer).prompt(TURN)[:-4]
     )
+
+
+PARTS = LOOP + "<{{ m.role }}>{% for part in m.content %}{{ part.text }}{% endfor %}</>{% endfor %}"
+# templates that leave plain text out, or cannot take it, and what is made of "何?"
+NO_PLAIN_TEXT = [
+    (PARTS, "<user>何?</>"),
+    (PARTS.replace("part.text", "part.text if part.type == 'text'"), "<user>何?</>"),
+    (LOOP + "{{ m.content[0]['text'] + '' }}{% endfor %}", "何?"),
+    (LOOP + "{{ m.content if m.content is string else m.content[0].text }}{% endfor %}", "何?"),
+    (LOOP + "{{ m.role }}{% endfor %}", None),
+    (LOOP + "{{ m.text }}{% endfor %}", None),
+    (LOOP + "{{ m.content | replace('何', '') }}{% endfor %}", None),
+]
+
+
+@pytest.mark.parametrize(("source", "text"), NO_PLAIN_TEXT)
+def test_a_question_that_a_template_leaves_out_is_never_put(
+    tiny_model: Path, source: str, text: str | None
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = source
+    if text is not None:
+        assert ChatTemplate(tokenizer).prompt(TURN) == text
+        return
+    with pytest.raises(InputError, match="the model's chat template leaves out or rewrites what the user says"):
+        ChatTemplate(tokenizer).prompt(TURN)
+
+
+def test_a_template_for_parts_ends_turns_too() -> None:
+    tokenizer = tokenizer_of("marker and line feed")
+    tokenizer.chat_template = PARTS.replace("</>", "<|im_end|>\n")
+    assert turn_end(ChatTemplate(tokenizer)).text == "<|im_end|>"
 
 
 # variables of a template that reads enable_thinking, and what is said of them
@@ -164,11 +196,11 @@ def test_a_variable_that_changes_nothing_is_refused(
 ) -> None:
     template = ChatTemplate(AutoTokenizer.from_pretrained(tiny_model), variables)
     template.tokenizer.chat_template = (
-        LOOP + "{{ enable_thinking }}{% generation %}{% endgeneration %}{% endfor %}"
+        LOOP + "{{ m.content }}{{ enable_thinking }}{% generation %}{% endgeneration %}{% endfor %}"
     )
     if message is None:
         template.require_variables()
-        assert template.prompt(TURN) == "False"
+        assert template.prompt(TURN) == "何?False"
         return
     with pytest.raises(InputError, match=message):
         template.require_variables()

@@ -20,7 +20,7 @@ from jmedllm.exam.records import read_records
 from jmedllm.files import to_json
 from jmedllm.models import Request, Writing
 from jmedllm.models.labels import UNLISTED
-from jmedllm.models.replies import is_too_long
+from jmedllm.models.replies import is_too_long, text_of
 from jmedllm.models.server import connect
 from jmedllm.report.accounts import accounts
 
@@ -430,6 +430,8 @@ THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation
         ({"chat_template": "{{ raise_exception('no') }}"}, {}, None, None),
         ({"chat_template": THINKS}, {"reasoning_content": "so b"}, False, "so b"),
         ({}, {"reasoning": "so b", "content": None}, False, "so b"),
+        ({}, {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "so b"}]}]}, False, "so b"),
+        ({}, {"content": [{"type": "reasoning", "text": "so b"}, {"type": "text", "text": "b"}]}, False, "so b"),
     ],
 )
 def test_whether_a_served_prompt_opened_a_thought(
@@ -444,6 +446,20 @@ def test_whether_a_served_prompt_opened_a_thought(
     [(_, response)] = connect(server.url, "m", chat=True).answer([Request("q", turns, write=True)], Writing(8))
     assert response.completion is not None
     assert (response.completion.thought_open, response.completion.reasoning) == (thought_open, reasoning)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("b", "b"),
+        (None, ""),
+        ([{"type": "text", "text": "b"}], "b"),
+        ([{"type": "thinking", "thinking": "a?"}, *({"type": "text", "text": each} for each in "A:b")], "A:b"),
+        ([{"type": "output_text", "text": "b"}, {"type": "image_url"}, "x"], "b"),
+    ],
+)
+def test_a_message_in_parts_is_read_without_its_thought(content: Any, text: str) -> None:
+    assert text_of({"content": content}) == text
 
 
 CUT = [

@@ -160,10 +160,10 @@ REFUSED = [
     (None, "a conversation, but the model's tokenizer has no chat template; give instruction and output"),
     ("{{ raise_exception('no system role') }}", "the model's chat template refuses this conversation: no system"),
     (
-        LOOP + "{{ m.content | upper }}{% endfor %}",
+        LOOP + "{{ m.content | upper if m.role == 'assistant' else m.content }}{% endfor %}",
         "message 5: the model's chat template rewrites the assistant's",
     ),
-    ("{{ messages[0].content }}", "message 3: the model's chat template rewrites the assistant's words"),
+    ("{{ messages[0].content }}", "the model's chat template leaves out or rewrites what the user says"),
 ]
 
 

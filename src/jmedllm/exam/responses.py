@@ -31,11 +31,11 @@ class Delivery:
 
     Attributes:
         truncated: whether it was cut off before it was whole.
-        thought_open: whether it begins inside a thought that the prompt had opened.
+        thought_open: whether it begins inside a thought that the prompt had opened; None where nobody says.
     """
 
     truncated: bool = False
-    thought_open: bool = False
+    thought_open: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _response(line: Line) -> tuple[str, Delivery]:
     alone = bool(reasoning) and response in line.record and line.record[response] is None
     text = "" if alone else line.text(response, may_be_empty=True)
     # A thought that stands apart is not in the response, whoever opened it.
-    return text, Delivery(is_cut(_finish_reason(line)), _thought_open(line) and not reasoning)
+    return text, Delivery(is_cut(_finish_reason(line)), False if reasoning else _thought_open(line))
 
 
 def _finish_reason(line: Line) -> str | None:
@@ -130,10 +130,10 @@ def _finish_reason(line: Line) -> str | None:
     return reason
 
 
-def _thought_open(line: Line) -> bool:
+def _thought_open(line: Line) -> bool | None:
     value = line.record.get("thought_open")
     if value is None or value == "":
-        return False
+        return None
     # Files without types, such as CSV, have it as a word.
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"

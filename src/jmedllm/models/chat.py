@@ -46,8 +46,8 @@ _JINJA = {
     "True",
 }  # fmt: skip
 
-_STAND_IN = "\ue000"
-"""A private character: no template writes it."""
+_STAND_IN, _ASKED = "\ue000", "\ue001"
+"""Private characters: no template writes them."""
 
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What a template raises, besides jinja's own errors, at messages that it was not made for."""
@@ -143,6 +143,25 @@ class ChatTemplate:
         ))  # fmt: skip
 
     def _render(self, messages: Messages, *, answer: bool) -> str:
+        """The text, in which all that the user says must be found.
+
+        A template for images and text reads no plain text, and leaves it out in silence: it is given parts.
+        """
+        refusal = None
+        for given in (_plain, _in_parts):
+            try:
+                text = self._written([given(message) for message in messages], answer=answer)
+            except InputError as error:
+                refusal = refusal or error
+                continue
+            if all(message["content"].strip() in text for message in messages if message["role"] == "user"):
+                return text
+        raise refusal or InputError(
+            "the model's chat template leaves out or rewrites what the user says; use another template, or ask "
+            "without chat"
+        )
+
+    def _written(self, messages: Sequence[Mapping[str, Any]], *, answer: bool) -> str:
         from jinja2 import TemplateError, TemplateSyntaxError
 
         source, variables = self.source, dict(self.variables)
@@ -151,7 +170,7 @@ class ChatTemplate:
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    [dict(message) for message in messages],
+                    list(messages),
                     chat_template=source,
                     tokenize=False,
                     add_generation_prompt=answer,
@@ -179,9 +198,17 @@ class ChatTemplate:
                 raise unknown("variable of the model's chat template in chat_template_kwargs", name, words)
 
 
+def _plain(message: Mapping[str, str]) -> dict[str, Any]:
+    return dict(message)
+
+
+def _in_parts(message: Mapping[str, str]) -> dict[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
 def turn_end(template: ChatTemplate) -> TurnEnd:
     """How the template ends a turn of the assistant, found by what it writes behind one."""
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _STAND_IN}]
+    turns = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _STAND_IN}]
     if not template.tokenizer.chat_template:
         return TurnEnd()
     try:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 COMPLETE = {
@@ -39,20 +39,24 @@ def is_too_long(status: int, message: str, code: object = None) -> bool:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """A message's text; of a list of parts, as Mistral's servers give, that of the parts that are text."""
-    content = message.get("content")
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content if part["type"] == "text")
-    return content or ""
+    """What a message says; of one in parts, as Mistral's API gives it, those that are text."""
+    return _joined(message.get("content"), ("text", "output_text"))
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str | None:
     """The thought that a server gives apart from a message's text; None where it gives none."""
-    found = next((message[name] for name in ("reasoning_content", "reasoning") if message.get(name)), None)
+    names = ("reasoning_content", "reasoning", "thinking")
+    found = next((message[name] for name in names if isinstance(message.get(name), str) and message[name]), None)
     content = message.get("content")
-    if found is None and isinstance(content, list):
-        found = "".join(str(part.get("thinking")) for part in content if part["type"] == "thinking") or None
-    return found if isinstance(found, str) else None
+    return found or (_joined(content, ("thinking", "reasoning")) if isinstance(content, list) else "") or None
+
+
+def _joined(content: object, kinds: Collection[str]) -> str:
+    """A text, or the parts of these kinds; a part holds its own under its kind or as "text", in parts again."""
+    if not isinstance(content, list):
+        return str(content or "")
+    parts = [part for part in content if isinstance(part, Mapping) and part.get("type") in kinds]
+    return "".join(_joined(part.get(part["type"], part.get("text")), ("text",)) for part in parts)
 
 
 def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -39,6 +39,7 @@ PUBLISHED: tuple[Thought, ...] = (
     _tag("seed:cot_budget_reflect", nested=True),
     _tag("mm:think"),  # MiniMax M3
     _tag("longcat_think"),  # LongCat
+    *map(_tag, ("思考", "思考過程", "推論", "内省", "熟考")),  # what Japanese prompts ask for
     Thought("[THINK]", "[/THINK]"),  # Magistral, Mistral
     Thought("◁think▷", "◁/think▷"),  # Kimi
     Thought("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
@@ -68,9 +69,11 @@ _WORDS = (
 )
 _NAME = rf"[\w:.-]{{0,40}}(?:{_WORDS})[\w:.-]{{0,40}}"
 UNKNOWN = re.compile(
-    r"(?=<[\w/|]|[\[◁])"
-    rf"(?:(?i:</?{_NAME}>|<\|/?{_NAME}(?:\|>|>)|<{_NAME}\|>|◁[^◁▷\n]{{1,40}}▷|<unused\d+>|\[unused\d+\])"
+    r"(?=<[\w/| ]|[\[◁]|&lt;)"
+    rf"(?:(?i:< ?/? ?{_NAME}(?:\s[^<>\n]{{0,80}})?>|&lt;/?{_NAME}&gt;"
+    rf"|<\|/?{_NAME}(?:\|>|>)|<{_NAME}\|>|◁[^◁▷\n]{{1,40}}▷|<unused\d+>|\[unused\d+\])"
     r"|<\|?channel\|?>\s*\w*|<\|(?:open|close)\|>(?!(?:response|message)<)\w+"
+    r"|(?i:\[/?(?:think(?:ing)?|thoughts?|reasoning)\])"
     r"|\[/?[A-Z_]{0,20}(?:THINK|THOUGHT|REASON)[A-Z_]{0,20}\])"
 )
 """What looks like the border of a thought or a channel and is none of those above."""
@@ -90,12 +93,25 @@ class Border:
     thought: Thought | None = None
 
 
+_NARROW = str.maketrans("＜＞／｜［］", "<>/|[]")
+"""Brackets as a Japanese keyboard writes them; each stays one character, so that places stay the same."""
+
+
+def _folded(marker: str) -> str:
+    return marker.translate(_NARROW).casefold()
+
+
+def has_unknown(text: str) -> bool:
+    """Whether a text has what looks like the border of a thought or a channel and is none that is known."""
+    return UNKNOWN.search(text.translate(_NARROW)) is not None
+
+
 @cache
 def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, Border]]:
     """All markers in one expression, and what each is, by its folded text."""
-    kinds = {each.opening.casefold(): Border(0, 0, "opening", each) for each in thoughts}
-    kinds |= {each.closing.casefold(): Border(0, 0, "closing", each) for each in thoughts}
-    kinds |= {each.casefold(): Border(0, 0, "answer") for each in ANSWERS}
+    kinds = {_folded(each.opening): Border(0, 0, "opening", each) for each in thoughts}
+    kinds |= {_folded(each.closing): Border(0, 0, "closing", each) for each in thoughts}
+    kinds |= {_folded(each): Border(0, 0, "answer") for each in ANSWERS}
     return re.compile(rf"{_HARMONY.pattern}|{_CUT_HEADER.pattern}|(?i:{_any_of(kinds)})"), kinds
 
 
@@ -116,9 +132,9 @@ def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
         more: markers besides the published ones, see `thoughts_of_template`.
     """
     pattern, kinds = _pattern((*PUBLISHED, *more))
-    for found in pattern.finditer(text):
+    for found in pattern.finditer(text.translate(_NARROW)):
         start, end = found.span()
-        if known := kinds.get(found[0].casefold()):
+        if known := kinds.get(_folded(found[0])):
             # Words that anybody may say are a marker at the head only.
             if known.kind == "opening" and found[0][0].isalpha() and text[:start].strip():
                 continue

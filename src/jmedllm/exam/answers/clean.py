@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jmedllm.models.thoughts import UNKNOWN, Thought, borders
+from jmedllm.models.thoughts import Thought, borders, has_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ _TURN_START = re.compile(
 )
 _TOKEN = re.compile(r"<[|｜][\w▁/:]+[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|\[/?INST\]|<(?:start|end)_of_turn>")
 
+_HTML = re.compile(r"<(b|i|u|p|strong|em|mark|span)(?:\s[^<>]{0,80})?>([^<>]{1,200})</\1>", re.IGNORECASE)
+"""Words set in another type, as some servers' models write them."""
+
 # Models that were not tuned to stop go on with a question of their own.
 _NEXT_QUESTION = re.compile(
     r"^[ \t]*(?:#+[ \t]*(?:指示|入力|質問|問題|Instruction|Input|Question)[ \t]*[:：]?"
@@ -61,7 +64,7 @@ def clean(
         thoughts: borders of thoughts besides the published ones, from the model's template.
     """
     spoken, thinking, marked = _outside_thoughts(response, bool(thought_open), thoughts)
-    if UNKNOWN.search(spoken):
+    if has_unknown(spoken):
         return Cleaned("", thinking, unsure=True)
     unsure = False
     if not marked:
@@ -71,7 +74,7 @@ def clean(
             spoken = _first_sentence(spoken)
     text = _TURN_START.sub("", spoken)
     text = _until(_TURN_END, text)
-    text = _TOKEN.sub("", text)
+    text = _HTML.sub(r"\2", _TOKEN.sub("", text))
     text = _until(_NEXT_QUESTION, text)
     return Cleaned(_until(_SECTION, text).strip(), thinking, unsure)
 

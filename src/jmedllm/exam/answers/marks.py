@@ -13,14 +13,16 @@ _NUMBER_OF_SEVERAL = r"(?:\s?(?:その)?(?:[1-9]|一|二|三)(?!\d))?"
 _JA = (
     r"(?:(?:私の|最終的?な?|正しい|本問の|問題の)?"
     r"(?:答え?|こたえ|解答|御?回答|正答|正解|アンサー|最終判断|結論)"
-    r"(?:の?(?:選択肢|番号|記号|組み?合わ?せ)|肢|欄|者)?)"
+    r"(?:の?(?:選択肢|番号|記号|組み?合わ?せ)|肢|欄|者)?"
+    r"|(?:最も|もっとも)?(?:選んだ|選択した|正しい|適切な|適当な|妥当な|考えられる|該当する|マークすべき)"
+    r"(?:選択肢|番号|記号|もの|答え)は?|判定|結果|最終診断|答案是?|정답)"
 )
 _EN = (
     r"(?:(?:so|thus|hence|therefore|the|my|your|our)[ ,]+)*"
     r"(?:(?:final|correct|right|best|most likely|most appropriate|selected|chosen|predicted|suggested"
     r"|single)[ _-])*"
     r"(?:answer|ans|solution|sol|soln|response|reply|choice|option|pick|verdict|selection|prediction|conclusion"
-    r"|result|output|diagnosis|assistant|correct|final)"
+    r"|result|output|diagnosis|assistant|correct|final|letter|réponse|respuesta|antwort)"
     r"(?:[ _-](?:choice|option|letter|key|index))?"
 )
 _EN_NUMBERED = r"(?:answer|ans|solution|sol)[ #]{1,2}[1-9](?!\d)"

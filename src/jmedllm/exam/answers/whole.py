@@ -10,7 +10,7 @@ from jmedllm.exam.answers.texts import exact_texts, fold, key, normalise, same_n
 from jmedllm.exam.question import Question, letter_index
 
 TAIL = re.compile(
-    r"\s{0,2}番?(?:の[2二]つ|の両方)?(?:です|だ|かなあ?|である|でしょう|になります|となります|を選びます|と思います|と考えます|と考えられます)?\s{0,2}[。.!?]{0,9}\s{0,2}\Z"
+    r"\s{0,2}番?(?:の[2二]つ|の両方)?(?:(?:です|だ)?[ねよ]|です|だ|かなあ?|である|でしょう|になります|となります|を選びます|と思います|と考えます|と考えられます)?\s{0,2}[。.!?]{0,9}\s{0,2}\Z"
 )
 EDGE = re.compile(
     r"\A(?:[\s\"'“”‘’「『(\[{【〔《≪〈⟨<«*#:>・•●○→|-]|\d{1,3}[.)]\s|選択肢|たぶん|多分|おそらく|恐らく|消去法で"

@@ -105,8 +105,8 @@ ANSWER_IS = _before(
     r"\bboxed|\bans[.)]",
     r"\b(?:i|i'd|i'll|i'm|i am|we|we'd|we'll|let's)\s+"
     r"(?:(?:would|will|should|must|can|therefore|thus|then|also)\s+)*"
-    r"(?:choos(?:e|ing)|select(?:ing)?|pick(?:ing)?|go(?:ing)? with|opt(?:ing)? for|answer|conclude|favou?r"
-    r"|lean(?:ing)? (?:to|towards?)|vote for|settle (?:on|for))",
+    r"(?:choos(?:e|ing)|select(?:ing)?|pick(?:ing)?|go(?:ing)? (?:with|for)|opt(?:ing)? for|answer|conclude"
+    r"|favou?r|lean(?:ing)? (?:to|towards?)|vote for|settle (?:on|for))",
     "(?:あえて|敢えて|強いて|しいて)(?:言|い)えば|(?:あえて|敢えて|強いて|しいて|どれか)?(?:選ぶ|選択する|選べと言われる|挙げる|答える)(?:のであれば|のなら|ならば?|とすれば|としたら|とすると)",
     r"(?:^\s*|\b(?:but|and|so|here|now|no|thus|hence|therefore)[\s,]+)+"
     r"(?:it is|it's|it must be|it should be|that is)",
@@ -120,8 +120,8 @@ THEREFORE = _before(
     "よって|したがって|従って|ゆえに|故に|以上より|以上から|以上により|∴|つまり|すなわち|結局|ので|ため|消去法で|(?<=[るいただすん])が",
     r"(?:^\s*|[.\n!;,]\s*)(?:so|thus|hence|therefore|in conclusion|ultimately)",
     r"[,;]\s+but",
-    r"(?:^\s*|[,;]\s*)(?:it\s+)?(?:must be|should be|has to be|(?:looks|seems|sounds) like|going with"
-    r"|i'm going with)",
+    r"(?:^\s*|[,;]\s*)(?:it\s+)?(?:must be|should be|(?:has to|got to|gotta) be|(?:looks|seems|sounds) like"
+    r"|(?:i'm )?going with)",
     r"\bi(?:'d| would)?\s+(?:think|believe|guess|suspect|say)(?:\s+that)?(?:\s+(?:it is|it's|it must be))?",
 )
 # FILLER takes these words too, so that "the answer is therefore" is a mark as well.
@@ -154,6 +154,8 @@ IS_ANSWER = _behind(
     "[にと](?:決定|結論|判断|断定|回答|解答|答え|変更|訂正|修正)",
     "(?:に(?:なります|なる|します|する)|と(?:します|する))(?:。|$)",
     "(?:のみ|だけ)?が残(?:る|ります|った)",
+    "で(?:間違い|相違|まちがい)(?:ない|ありません|なし|ございません)|しか(?:考えられ|あり得|ありえ)?(?:ない|ません|ありません)",
+    "一択|に一票|に決め|で(?:お願い|決まり)",
     r"it is(?=\W*$)|(?:is|are|would be|seems|appears|remains|must be|(?:seems|appears|looks) to be"
     r"|(?:looks|seems|sounds) like)\s+"
     r"(?:(?:clearly|therefore|thus|indeed|likely|probably|definitely)\s+)?(?:(?:our|my|your|the)\s+)*"
@@ -252,7 +254,7 @@ CANNOT = re.compile(
 )
 AFFIRMED_TWICE = re.compile(
     r"間違い(?:は)?(?:な|あり)|相違な|(?:他|ほか)な(?:らな|りませ)|疑いな|なければな|ざるを得な|違いな(?!く)|に違いあり"
-    r"|と言って(?:も)?よ|not only"
+    r"|と言って(?:も)?よ|not only|しか(?:考えられ|あり得|ありえ)?(?:ない|ません|ありません)"
     r"|(?:では?|じゃ)ない(?:でしょう|だろう)か\??|(?:では?|じゃ)ないか(?:と(?:思(?!った|いました)|考え(?!た|まし)|推|疑)|(?=$|。|な))"
     r"|\bif (?:it|the question|this) (?:is|was) asking|\bif (?:i )?(?:had to|have to|forced to|must)"
 )
