@@ -42,11 +42,27 @@ def test_log_probabilities_are_read_in_every_shape(shape: str) -> None:
         ({"content": "c", "reasoning_content": "hm"}, ("c", "hm")),
         ({"content": [{"type": "text", "text": "c"}]}, ("c", None)),
         (
-            {"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "c"}]},
-            ("c", "[{'text': 'hm'}]"),
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "A:"},
+                    {"type": "text", "text": "c"},
+                ]
+            },
+            ("A:c", "hm"),
+        ),
+        (
+            {
+                "content": [
+                    {"type": "reasoning", "text": "hm"},
+                    {"type": "output_text", "text": "c"},
+                    {"type": "x"},
+                ]
+            },
+            ("c", "hm"),
         ),
     ],
-    ids=["text", "null", "a thought", "parts", "a thought among parts"],
+    ids=["text", "null", "a thought", "parts", "a thought among parts", "parts of other names"],
 )
 def test_text_and_thought_of_a_message(message: dict[str, Any], expected: tuple[str, str | None]) -> None:
     assert (text_of(message), reasoning_of(message)) == expected

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import ExamSettings, papers, sit_papers
+from jmedllm.exam.examine import ExamSettings, examine_served, papers, sit_papers
 from jmedllm.exam.prompts.asking import Prompting
 from jmedllm.exam.records import read_records
-from jmedllm.files import to_json
+from jmedllm.files import read_json, to_json
 from jmedllm.models import Request, Writing
 from jmedllm.models.labels import UNLISTED
-from jmedllm.models.replies import is_too_long, text_of
+from jmedllm.models.replies import is_too_long
 from jmedllm.models.server import connect
 from jmedllm.report.accounts import accounts
 
@@ -448,20 +449,6 @@ def test_whether_a_served_prompt_opened_a_thought(
     assert (response.completion.thought_open, response.completion.reasoning) == (thought_open, reasoning)
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ("b", "b"),
-        (None, ""),
-        ([{"type": "text", "text": "b"}], "b"),
-        ([{"type": "thinking", "thinking": "a?"}, *({"type": "text", "text": each} for each in "A:b")], "A:b"),
-        ([{"type": "output_text", "text": "b"}, {"type": "image_url"}, "x"], "b"),
-    ],
-)
-def test_a_message_in_parts_is_read_without_its_thought(content: Any, text: str) -> None:
-    assert text_of({"content": content}) == text
-
-
 CUT = [
     "まず設問を整理する。出血傾向があるので、答えはeだろう。次に",
     "Okay, so the question is about beriberi. The answer is A. Let me check",
@@ -475,3 +462,26 @@ def test_a_served_reply_cut_inside_a_thought_is_truncated(server: Server, tmp_pa
     server.message = {"content": text}
     server.finish = "length"
     assert sit().readings["answer"] == {"truncated": 7}
+
+
+def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_path: Path) -> None:
+    server.props = {"chat_template": "{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}"}
+    exam, output = own_exam(tmp_path / "exam.jsonl"), tmp_path / "out"
+    asked = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["answer"], selection="all")
+    sat = papers(asked, Prompting(answer_as="letter", chat=True), Path("unused"))
+
+    def examined() -> str:
+        examine_served(server.url, "m", sat, output, label="m", concurrency=1)
+        return str(read_json(output / "exam.ja.json")["settings"]["date"])
+
+    today = examined()
+    assert today == examined() == date.today().isoformat()
+    for file in output.glob("exam.ja.json*"):
+        file.write_text(file.read_text(encoding="utf-8").replace(today, "2024-02-03"), encoding="utf-8")
+    assert examined() == "2024-02-03"  # nothing is left to be asked
+    records = (output / "exam.ja.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (output / "exam.ja.jsonl").write_text("".join(records[:-1]), encoding="utf-8")
+    with pytest.raises(
+        InputError, match="begun on 2024-02-03, and the server's chat template writes the day into"
+    ):
+        examined()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -313,14 +314,27 @@ def examine_served(
         concurrency: most requests at a time.
 
     Raises:
-        InputError: see `sit` and `ServerModel`.
+        InputError: see `sit` and `ServerModel`; or records there hold the prompts of another day, which the
+            server's template writes into them.
     """
     from jmedllm.models.server import connect
 
     model = connect(url, name, chat=papers[0].asking.chat, concurrency=concurrency)
     # What is served cannot be hashed: its name stands for it. A server that moves is still the same.
     settings = {"model": label, "fingerprint": f"served {name}", "precision": "the server's"}
-    return sit_papers(papers, settings, lambda: model, output, model.chat_text)
+    today, begun = date.today().isoformat(), date_begun([paper.name for paper in papers], [output])
+    if begun or model.reads_date():
+        settings["date"] = begun or today
+
+    def load() -> Model:
+        if begun not in (None, today):
+            raise InputError(
+                f"{output}: begun on {begun}, and the server's chat template writes the day into the prompts; "
+                "choose another --output"
+            )
+        return model
+
+    return sit_papers(papers, settings, load, output, model.chat_text)
 
 
 def sit_papers(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
 from jmedllm.models import Completion, Request, Response, Writing
+from jmedllm.models.chat import CLOCK
 from jmedllm.models.labels import from_listed
 from jmedllm.models.replies import is_cut, is_too_long, reasoning_of, text_of, top_tokens
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
@@ -116,6 +117,10 @@ class ServerModel:
         raise InputError(
             f"server {self.client.base_url}: cannot be reached: {absence}; start it or mend its address"
         ) from absence
+
+    def reads_date(self) -> bool:
+        """Whether the server's template, where it shows one, writes the day into the prompts."""
+        return self.chat and CLOCK in (self._template() or "")
 
     def _template(self) -> str | None:
         """The chat template that llama.cpp's server shows; None where a server shows none."""
