@@ -15,7 +15,7 @@ _JA = (
     r"(?:答え?|こたえ|解答|御?回答|正答|正解|アンサー|最終判断|結論)"
     r"(?:の?(?:選択肢|番号|記号|組み?合わ?せ)|肢|欄|者)?"
     r"|(?:最も|もっとも)?(?:選んだ|選択した|正しい|適切な|適当な|妥当な|考えられる|該当する|マークすべき)"
-    r"(?:選択肢|番号|記号|もの|答え)は?|判定|結果|最終診断|答案是?|정답)"
+    r"(?:選択肢|番号|記号|もの|答え)は?|最終診断|答案是?|정답)"
 )
 _EN = (
     r"(?:(?:so|thus|hence|therefore|the|my|your|our)[ ,]+)*"
@@ -28,7 +28,8 @@ _EN = (
 _EN_NUMBERED = r"(?:answer|ans|solution|sol)[ #]{1,2}[1-9](?!\d)"
 _NOUN = rf"(?:{_JA}{_NUMBER_OF_SEVERAL}|{_EN_NUMBERED}|{_EN})"
 # "解" alone is a word of many others ("解説", "溶解"), "Final" of a sentence: they need a colon.
-_SHORT = r"(?:解|診断|最終)(?=\s?[:=])"
+# "結果" and "判定" may be those of anything: nothing but a label follows.
+_SHORT = r"(?:(?:解|診断|最終)(?=\s?[:=])|(?:結果|判定)(?=\s?[:=]\s?\W?[A-Za-z0-9]\W{0,3}(?:\n|\Z)))"
 _BEFORE = r"(?:^[\s>*•・●○#\-→|]*+(?:\d{1,2}[.)]\s)?|(?<=[。、])\s?|(?<=[.!?;] ))"
 # A space alone will do in front of a label that ends the line.
 _SIGN = (
