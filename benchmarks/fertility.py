@@ -12,7 +12,7 @@ from pathlib import Path
 from jmedllm.corpus.clean import clean
 from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
 from jmedllm.corpus.read import Document, read_documents
-from jmedllm.models.loading import read_tokenizer
+from jmedllm.models.tokenizer import read_tokenizer
 from jmedllm.models.vocabulary import extend_tokenizer, learn
 from jmedllm.training.holding import is_held_out
 

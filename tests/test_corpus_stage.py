@@ -29,7 +29,7 @@ def run(model: Path, folder: Path, **more: Any) -> Run:
 
 
 def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
-    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.training.examples import document_samples
 
     made = run(tiny_model, tmp_path, corpus={"inputs": ["demo"], "block_size": 256})

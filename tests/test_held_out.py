@@ -10,7 +10,7 @@ import yaml
 
 from jmedllm.corpus.pack import load_blocks
 from jmedllm.errors import InputError
-from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.run import Run, carry_out

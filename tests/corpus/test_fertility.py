@@ -11,8 +11,8 @@ from jmedllm.cli import app
 from jmedllm.corpus.fertility import read_terms, term_fertility, text_fertility
 from jmedllm.corpus.read import Document
 from jmedllm.errors import InputError
-from jmedllm.models.loading import read_tokenizer
 from jmedllm.models.pieces import BYTES, pieces, scheme, whole
+from jmedllm.models.tokenizer import read_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from jmedllm.deploy.divergence import TEXTS, Divergence
 from jmedllm.deploy.merge import ACCEPTED, Merging, merge
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
-from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
+from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.save import save_adapter
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.training.adapter import Adapter, add_adapter, to_plain
 from jmedllm.training.batches import evaluating

@@ -15,7 +15,7 @@ from jmedllm.exam.records import read_records
 from jmedllm.exam.sitting import Sitting
 from jmedllm.files import hash_text
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.precision import choose_precision
 
 CPU = choose_precision("float32", "cpu")

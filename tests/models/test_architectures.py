@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from jmedllm.models import Request
 from jmedllm.models.encoding import encode
-from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import LocalModel
 from jmedllm.models.probe import find_ways
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.models.writing import Ends
 from jmedllm.models.writing import generated as generated_ids
 

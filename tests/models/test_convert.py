@@ -14,7 +14,8 @@ from jmedllm.models import convert as module
 from jmedllm.models.convert import convert
 from jmedllm.models.gguf import Gguf
 from jmedllm.models.gguf_tokens import ReferenceTokenizer
-from jmedllm.models.loading import load_network, load_tokenizer
+from jmedllm.models.loading import load_network
+from jmedllm.models.tokenizer import load_tokenizer
 from models.gguf_files import byte_level, network, sentencepiece, write
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -11,7 +11,7 @@ import pytest
 from jmedllm.errors import InputError
 from jmedllm.models import Request, Writing
 from jmedllm.models.labels import UNLISTED
-from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.models.vllm import VllmModel, open_vllm
 from jmedllm.models.writing import Ends, ends_of
 

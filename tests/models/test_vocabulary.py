@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from conftest import build_tiny
 from jmedllm.corpus.pack import load_blocks
 from jmedllm.errors import InputError
-from jmedllm.models.loading import load_network, load_tokenizer, read_tokenizer
+from jmedllm.models.loading import load_network
 from jmedllm.models.merges import Merge
+from jmedllm.models.tokenizer import load_tokenizer, read_tokenizer
 from jmedllm.models.vocabulary import Vocabulary, extend, extend_network, extend_tokenizer, learn, size
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe

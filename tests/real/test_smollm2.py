@@ -18,8 +18,8 @@ from jmedllm.models import Request, Writing
 from jmedllm.models.convert import CONVERTER, convert
 from jmedllm.models.gguf import read_gguf
 from jmedllm.models.gguf_tokens import ReferenceTokenizer
-from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import load_model
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect

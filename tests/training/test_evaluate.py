@@ -14,7 +14,8 @@ from loops import CPU, evaluation, fit, same, tiny
 from jmedllm.errors import InputError
 from jmedllm.exam.examine import ExamSettings, papers
 from jmedllm.exam.prompts.asking import Prompting
-from jmedllm.models.loading import load_network, load_tokenizer
+from jmedllm.models.loading import load_network
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.training.evaluate import Evaluation, bits_per_byte, first_bytes, text_set, windows
 from jmedllm.training.holding import chosen, is_held_out
 from jmedllm.training.quiz import make_quiz

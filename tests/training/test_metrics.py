@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
-from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.training import checkpoint, loop
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory

@@ -17,7 +17,7 @@ from jmedllm.corpus.pack import Sample
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.manifest import FORMAT
-from jmedllm.models.loading import load_tokenizer
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.run import Run, Step, carry_out

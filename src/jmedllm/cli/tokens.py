@@ -35,7 +35,7 @@ def tokens(
     from jmedllm.corpus.read import read_documents
     from jmedllm.files import to_json
     from jmedllm.models.folder import require_unambiguous, resolve
-    from jmedllm.models.loading import read_tokenizer
+    from jmedllm.models.tokenizer import read_tokenizer
 
     paths = [*(text or ()), *(more or ())]
     if not paths and terms is None:

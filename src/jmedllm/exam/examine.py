@@ -184,7 +184,7 @@ def model_settings(
     Raises:
         InputError: model and adapter are unusable, or an adapter lies beside the model and nothing is said of it.
     """
-    from jmedllm.models.loading import adapter_tokenizer_differences
+    from jmedllm.models.tokenizer import adapter_tokenizer_differences
 
     require_model(folder)
     require_unambiguous(folder, adapter=adapter, ignore_adapter=ignore_adapter)
@@ -210,7 +210,7 @@ def chat_template(
     Raises:
         InputError: there is no template, or it does not read a variable that the papers set.
     """
-    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.tokenizer import load_tokenizer
 
     asking = papers[0].asking
     if not asking.chat:

@@ -9,10 +9,11 @@ from jmedllm.errors import InputError
 from jmedllm.files import is_vacant, read_json
 from jmedllm.models.folder import fingerprint, require_model
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.loading import load_tokenizer, loading, whole_class_of
+from jmedllm.models.loading import loading, whole_class_of
 from jmedllm.models.quantized import DEQUANTIZED, quantization_in
 from jmedllm.models.save import save_model
 from jmedllm.models.tensors import require_tensors
+from jmedllm.models.tokenizer import load_tokenizer
 
 
 def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:

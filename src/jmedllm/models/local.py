@@ -19,10 +19,11 @@ from jmedllm.models import Completion, Request, Response, Writing, does_not_fit
 from jmedllm.models.encoding import Tokenizer, common_length, encode, shared_length, spell_labels
 from jmedllm.models.folder import Quantization
 from jmedllm.models.labels import log_sum
-from jmedllm.models.loading import load_adapter, load_network, load_tokenizer
+from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.memory import free_memory, token_bytes
 from jmedllm.models.probe import Ways, context_length, find_ways
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.models.tree import Tree, attention_mask, by_budget, lay_out
 from jmedllm.models.writing import NOTHING, Ends, Start, decode, ends_of, generate
 from jmedllm.precision import Precision

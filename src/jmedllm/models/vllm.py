@@ -10,8 +10,9 @@ from jmedllm.errors import InputError, not_installed
 from jmedllm.models import Completion, Request, Response, Writing, does_not_fit, never
 from jmedllm.models.encoding import Spelled, Tokenizer, encode, spell_labels
 from jmedllm.models.labels import from_listed
-from jmedllm.models.loading import load_structure, load_tokenizer
+from jmedllm.models.loading import load_structure
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.models.writing import NOTHING, Ends, completion, ends_of
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}

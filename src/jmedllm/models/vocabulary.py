@@ -17,10 +17,11 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
 from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import fingerprint
-from jmedllm.models.loading import load_network, load_tokenizer, read_tokenizer
+from jmedllm.models.loading import load_network
 from jmedllm.models.merges import LEAST, Merge, learn_merges, words
 from jmedllm.models.pieces import BYTES, pieces, scheme
 from jmedllm.models.save import save_model
+from jmedllm.models.tokenizer import load_tokenizer, read_tokenizer
 from jmedllm.settings import Settings
 
 _ALIGNED = 128

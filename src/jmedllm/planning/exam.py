@@ -15,9 +15,9 @@ from jmedllm.exam.sitting import Paper
 from jmedllm.exam.tracks import TRACKS
 from jmedllm.models.encoding import Tokenizer, encode
 from jmedllm.models.folder import resolve
-from jmedllm.models.loading import load_tokenizer
 from jmedllm.models.local import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.memory import TokenBytes, token_bytes
+from jmedllm.models.tokenizer import load_tokenizer
 from jmedllm.planning.counts import Base, adapter_numbers
 from jmedllm.planning.hours import MEMORY_REACHED, REACHED, Hours, reading_flops
 from jmedllm.planning.machine import Machine

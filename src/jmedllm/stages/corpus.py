@@ -146,8 +146,8 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
-    from jmedllm.models.loading import load_tokenizer
     from jmedllm.models.scratch import build as build_model
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)

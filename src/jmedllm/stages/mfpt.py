@@ -51,8 +51,9 @@ def _check(run: Run) -> None:
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     import torch
 
-    from jmedllm.models.loading import load_network, load_tokenizer
+    from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_model
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train

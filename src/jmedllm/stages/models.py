@@ -28,7 +28,8 @@ def require_usable_base(run: Run) -> None:
     Raises:
         InputError: it cannot.
     """
-    from jmedllm.models.loading import load_structure, load_tokenizer
+    from jmedllm.models.loading import load_structure
+    from jmedllm.models.tokenizer import load_tokenizer
 
     if run.recipe.base.path is not None:
         load_tokenizer(base_folder(run))
@@ -98,7 +99,8 @@ def check_base(recipe: Recipe) -> bool:
     require_unambiguous(base, ignore_adapter=recipe.base.ignore_adapter)
     import torch
 
-    from jmedllm.models.loading import load_structure, load_tokenizer, read_config
+    from jmedllm.models.loading import load_structure, read_config
+    from jmedllm.models.tokenizer import load_tokenizer
 
     is_trained = recipe.mfpt or recipe.mpeft
     if is_trained:

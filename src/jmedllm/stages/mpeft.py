@@ -133,7 +133,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
     """What of the chat template shapes the examples; nothing where none goes through it."""
-    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.tokenizer import load_tokenizer
 
     if not (run.prompting.chat or any(isinstance(each.content, Conversation) for each in found)):
         return {}
@@ -146,7 +146,8 @@ def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
 
 def _check(run: Run) -> None:
     from jmedllm.deploy.preflight import require_mergeable, tell_frozen
-    from jmedllm.models.loading import load_structure, load_tokenizer
+    from jmedllm.models.loading import load_structure
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.training.embedding import require_own_embedding
 
     settings = run.recipe.mpeft
@@ -209,8 +210,9 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     import torch
 
     from jmedllm.deploy.delta import left_frozen
-    from jmedllm.models.loading import load_network, load_structure, load_tokenizer
+    from jmedllm.models.loading import load_network, load_structure
     from jmedllm.models.save import save_adapter
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.adapter import add_adapter, add_structure, to_plain
     from jmedllm.training.distributed import shard

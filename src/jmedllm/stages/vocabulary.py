@@ -19,7 +19,7 @@ def require_extendable_base(run: Run) -> None:
     Raises:
         InputError: they could not.
     """
-    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.models.vocabulary import require_extendable
 
     if run.recipe.corpus and run.recipe.corpus.vocabulary and not run.recipe.base.scratch:
@@ -35,7 +35,7 @@ def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
     Raises:
         InputError: the base cannot be extended, or no token can be learnt from the Japanese documents.
     """
-    from jmedllm.models.loading import load_tokenizer
+    from jmedllm.models.tokenizer import load_tokenizer
     from jmedllm.models.vocabulary import extend, size
 
     settings = run.recipe.corpus.vocabulary if run.recipe.corpus else None
