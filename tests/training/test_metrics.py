@@ -198,9 +198,12 @@ def test_the_example_shows_what_is_trained(tiny_model: Path, tmp_path: Path) -> 
 
 def test_the_text_of_an_example_stays_out_of_logs(tiny_model: Path, tmp_path: Path) -> None:
     told = shown(tiny_model, tmp_path).export_text()
-    assert re.fullmatch(r"mpeft: the first example: (\d+) tokens, (\d+) trained \(\d+ not, \2 trained\)\n", told)
+    assert re.fullmatch(
+        r"mpeft: the first example: (\d+) tokens, (\d+) trained; in order: \d+ untrained, \2 trained\n", told
+    )
 
 
 def test_a_mask_of_many_turns_is_told_in_short() -> None:
     told = mask_in_words([False, False, True] * 9)
-    assert told.startswith("27 tokens, 9 trained (2 not, 1 trained, 2 not") and told.endswith("10 runs more)")
+    assert told.startswith("27 tokens, 9 trained; in order: 2 untrained, 1 trained, 2 untrained")
+    assert told.endswith("10 runs more")

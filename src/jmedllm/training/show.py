@@ -43,9 +43,9 @@ def show_example(
 def mask_in_words(trained: list[bool]) -> str:
     """How many tokens there are, how many of them are trained, and in which order."""
     runs = [(len(list(run)), is_trained) for is_trained, run in groupby(trained)]
-    told = [f"{length:,} {'trained' if is_trained else 'not'}" for length, is_trained in runs[:_MOST_RUNS]]
+    told = [f"{length:,} {'trained' if is_trained else 'untrained'}" for length, is_trained in runs[:_MOST_RUNS]]
     more = [f"{len(runs) - _MOST_RUNS} runs more"] * (len(runs) > _MOST_RUNS)
-    return f"{len(trained):,} tokens, {sum(trained):,} trained ({', '.join([*told, *more])})"
+    return f"{len(trained):,} tokens, {sum(trained):,} trained; in order: {', '.join([*told, *more])}"
 
 
 def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:
