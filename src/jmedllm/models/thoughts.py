@@ -78,6 +78,23 @@ UNKNOWN = re.compile(
 )
 """What looks like the border of a thought or a channel and is none of those above."""
 
+_HINTS = (
+    *(
+        "think",
+        "thought",
+        "reason",
+        "reflect",
+        "ponder",
+        "scratchpad",
+        "monologue",
+        "deliberat",
+        "ruminat",
+        "chain",
+    ),
+    *("cot", "unused", "channel", "|open|", "|close|", "◁"),
+)
+"""One of these is in all that `UNKNOWN` finds; looking for them takes a twentieth of the time."""
+
 _HARMONY = re.compile(r"<\|channel\|>\s*(?P<channel>\w+)(?:[^<\n]|<\|constrain\|>)*<\|message\|>")
 _CUT_HEADER = re.compile(r"<\|channel\|>\s*\w*\Z|<\|channel>(?:t(?:h(?:o(?:u(?:gh?)?)?)?)?)?\Z")
 """The head of a channel that a cut left unfinished: nothing was said behind it."""
@@ -103,7 +120,9 @@ def _folded(marker: str) -> str:
 
 def has_unknown(text: str) -> bool:
     """Whether a text has what looks like the border of a thought or a channel and is none that is known."""
-    return UNKNOWN.search(text.translate(_NARROW)) is not None
+    narrow = text.translate(_NARROW)
+    folded = narrow.casefold()
+    return any(hint in folded for hint in _HINTS) and UNKNOWN.search(narrow) is not None
 
 
 @cache
