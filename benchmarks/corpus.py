@@ -54,11 +54,11 @@ def carry_out(raw: Path, data: Path, output: Path, processes: int) -> None:
     """The corpus stage of a recipe whose base has the tokenizer of Qwen2."""
     from transformers import PreTrainedTokenizerFast
 
-    from jmedllm.models.scratch import Scratch, build_around
+    from jmedllm.models.random_init import Scratch, build_around
+    from jmedllm.pipeline import Run
+    from jmedllm.pipeline import carry_out as carry
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import Recipe
-    from jmedllm.run import Run
-    from jmedllm.run import carry_out as carry
     from jmedllm.stages import STEPS
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(data / "tokenizers" / "qwen2", eos_token="<|endoftext|>")

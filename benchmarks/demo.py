@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jmedllm.exam.statistics import Score
+from jmedllm.evaluation.statistics import Score
 from jmedllm.report import collect
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"

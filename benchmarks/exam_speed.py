@@ -144,8 +144,8 @@ def _peer_environment(folder: Path) -> str:
 
 
 def _model(folder: Path, data: Path) -> Path:
-    from jmedllm.exam.benchmarks import load
-    from jmedllm.models.scratch import Scratch, build
+    from jmedllm.evaluation.benchmarks import load
+    from jmedllm.models.random_init import Scratch, build
 
     model = folder / "model"
     if not model.exists():
@@ -157,9 +157,9 @@ def _model(folder: Path, data: Path) -> Path:
 
 def _shots(folder: Path, data: Path) -> Path:
     """Three solved examples, from the end of the exam."""
-    from jmedllm.exam.benchmarks import load
-    from jmedllm.exam.question import label
-    from jmedllm.exam.selection import select
+    from jmedllm.evaluation.benchmarks import load
+    from jmedllm.evaluation.question import label
+    from jmedllm.evaluation.selection import select
 
     chosen = [q for q in select(load("igakuqa", "ja", data), "legacy") if len(q.gold) == 1][-3:]
     rows = [
@@ -239,9 +239,9 @@ def work_rate() -> None:
 
 def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     """Score the exported items."""
-    from jmedllm.models import Request, Writing
-    from jmedllm.models.local import load_model
-    from jmedllm.models.tree import Tree
+    from jmedllm.models.backends.base import Request, Writing
+    from jmedllm.models.backends.token_tree import Tree
+    from jmedllm.models.backends.transformers import load_model
     from jmedllm.precision import choose_precision
 
     loaded = load_model(Path(model), choose_precision("bfloat16" if precision == "bfloat16" else "float32", "cpu"))
@@ -283,7 +283,7 @@ def _cut_as_there(loaded: Any, requests: Any) -> list[list[float]]:
     """Log-probabilities with the space at a prompt's end counted to the choice, as lm-eval does."""
     from dataclasses import replace
 
-    from jmedllm.models import Writing
+    from jmedllm.models.backends.base import Writing
 
     moved = []
     for request in requests:
@@ -323,8 +323,8 @@ def work_lm_eval(model: str, tasks: str, batch: str) -> None:
 
 
 def _prompts(data: str, items: str) -> list[str]:
-    from jmedllm.exam.examine import ExamSettings, papers
-    from jmedllm.exam.prompts.asking import Prompting, ask
+    from jmedllm.evaluation.evaluate import ExamSettings, papers
+    from jmedllm.evaluation.prompts.format import Prompting, ask
 
     settings = ExamSettings(benchmarks=["igakuqa"], languages=["ja"], tracks=["legacy"], limit=int(items))
     [paper] = papers(settings, Prompting(), Path(data))
@@ -333,8 +333,8 @@ def _prompts(data: str, items: str) -> list[str]:
 
 def work_write(model: str, data: str, items: str, tokens: str) -> None:
     """Our completions, side by side."""
-    from jmedllm.models import Request, Writing
-    from jmedllm.models.local import load_model
+    from jmedllm.models.backends.base import Request, Writing
+    from jmedllm.models.backends.transformers import load_model
     from jmedllm.precision import choose_precision
 
     loaded = load_model(Path(model), choose_precision("float32", "cpu"))

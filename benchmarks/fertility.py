@@ -9,11 +9,11 @@ counted on the last tenth.
 import argparse
 from pathlib import Path
 
-from jmedllm.corpus.clean import clean
+from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
-from jmedllm.corpus.read import Document, read_documents
-from jmedllm.models.tokenizer import read_tokenizer
-from jmedllm.models.vocabulary import extend_tokenizer, learn
+from jmedllm.corpus.readers.read import Document, read_documents
+from jmedllm.models.tokenizer.extend import extend_tokenizer, learn
+from jmedllm.models.tokenizer.load import read_tokenizer
 from jmedllm.training.holding import is_held_out
 
 SOURCES = ("ja_laws", "ja_pharmacopoeia.jsonl", "ja_wikipedia_medical.jsonl", "ja_case_reports.jsonl")

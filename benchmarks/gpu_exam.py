@@ -9,10 +9,10 @@ from gpu_meter import cap, device, forget_peaks, now, peaks
 from gpu_models import config, random_network, word_tokenizer
 from gpu_sizes import Questions, Sizes
 
-from jmedllm.models import Request, Writing
-from jmedllm.models.local import LocalModel
+from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.capabilities import context_length, find_ways
+from jmedllm.models.backends.transformers import LocalModel
 from jmedllm.models.memory import token_bytes
-from jmedllm.models.probe import context_length, find_ways
 from jmedllm.planning.shape import shape_of
 
 

@@ -9,7 +9,6 @@ from gpu_meter import cap, device, forget_peaks, now, peaks
 from gpu_models import config, random_network, random_nf4_network
 from gpu_sizes import TRAININGS, Sizes, Training
 
-from jmedllm.corpus.pack import Blocks, Sample, pack_documents
 from jmedllm.files import to_json
 from jmedllm.planning.counts import Base
 from jmedllm.planning.hours import flops
@@ -20,10 +19,11 @@ from jmedllm.precision import Precision
 from jmedllm.recipe import Mfpt, Mpeft
 from jmedllm.training import loop
 from jmedllm.training.activations import keep_less
-from jmedllm.training.adapter import add_adapter
 from jmedllm.training.batches import micro_batches
-from jmedllm.training.optimizer import build
-from jmedllm.training.streaming import stream_layers
+from jmedllm.training.layer_offload import stream_layers
+from jmedllm.training.lora import add_adapter
+from jmedllm.training.optim.build import build
+from jmedllm.training.packing import Blocks, Sample, pack_documents
 
 WARMUP = 2
 """Rows of the step that nobody is timed on: it allocates memory and chooses kernels."""

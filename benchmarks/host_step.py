@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import torch
 
-from jmedllm.training.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Pace, Rule
-from jmedllm.training.weights import in_parts
+from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Pace, Rule
+from jmedllm.training.optim.weights import in_parts
 
 NUMBERS = 2**25
 ROUNDS = 3

@@ -30,7 +30,7 @@ class Scripted:
         """One answer after another."""
         from random import Random
 
-        from jmedllm.models import Completion, Response
+        from jmedllm.models.backends.base import Completion, Response
 
         for index, request in enumerate(requests):
             draw = Random(request.id)
@@ -44,8 +44,8 @@ def main() -> None:
     """Sit, write the page, open it."""
     from playwright.sync_api import sync_playwright
 
-    from jmedllm.exam.examine import ExamSettings, papers, sit_papers
-    from jmedllm.exam.prompts.asking import Prompting
+    from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
+    from jmedllm.evaluation.prompts.format import Prompting
     from jmedllm.report import collect_records, questions_of
     from jmedllm.report.page import write_page
 

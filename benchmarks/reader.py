@@ -8,8 +8,8 @@ One line a shape, the slowest first: milliseconds of CPU time for one reply, the
 import argparse
 import time
 
-from jmedllm.exam.answers import read_answer
-from jmedllm.exam.question import Question
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.reading import read_answer
 
 CANCERS = ("胃癌", "大腸癌", "膵癌", "肝癌", "胆嚢癌")
 QUESTIONS = {

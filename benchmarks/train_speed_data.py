@@ -92,10 +92,10 @@ def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
     of their tokens that is trained, and `Job.examples`."""
     from transformers import AutoTokenizer
 
-    from jmedllm.corpus.pack import pack_examples
-    from jmedllm.models.encoding import encode
-    from jmedllm.models.scratch import Scratch, build, build_around
+    from jmedllm.models.random_init import Scratch, build, build_around
+    from jmedllm.models.tokenizer.encoding import encode
     from jmedllm.training.examples import example_sample
+    from jmedllm.training.packing import pack_examples
 
     model = Path(asked.folder) / "model"
     if not model.exists():
@@ -144,7 +144,7 @@ def _texts(data: Path, characters: int) -> Iterator[str]:
 
 def _cut(stream: Iterator[int], mean: int, wanted: int, end: int) -> Iterator[Any]:
     """Documents of `mean` tokens give or take a half, each ending with EOS; the last one is cut."""
-    from jmedllm.corpus.pack import Sample
+    from jmedllm.training.packing import Sample
 
     random, taken = Random(0), 0
     while taken < wanted:
@@ -155,11 +155,11 @@ def _cut(stream: Iterator[int], mean: int, wanted: int, end: int) -> Iterator[An
 
 def _pairs(benchmark: str, language: str, split: str, data: Path) -> list[tuple[str, str]]:
     """Prompts with their answers, in random order."""
-    from jmedllm.exam.benchmarks import load
-    from jmedllm.exam.prompts.asking import Prompting, ask
-    from jmedllm.exam.prompts.asking import prepare as prepare_prompts
-    from jmedllm.exam.prompts.render import answer_text
-    from jmedllm.exam.selection import select
+    from jmedllm.evaluation.benchmarks import load
+    from jmedllm.evaluation.prompts.format import Prompting, ask
+    from jmedllm.evaluation.prompts.format import prepare as prepare_prompts
+    from jmedllm.evaluation.prompts.render import answer_text
+    from jmedllm.evaluation.selection import select
 
     asking = prepare_prompts(Prompting(), data)
     questions = select(load(benchmark, language, data, split), "legacy")

@@ -76,7 +76,7 @@ def _network(job: Job) -> Any:
     import torch
 
     from jmedllm.models.loading import load_network
-    from jmedllm.training.adapter import Adapter, add_adapter
+    from jmedllm.training.lora import Adapter, add_adapter
 
     folder, device = Path(job.folder) / "model", torch.device(_device())
     if job.stage == 1:
@@ -90,11 +90,11 @@ def work_ours(job: Job) -> None:
 
     import numpy as np
 
-    from jmedllm.corpus.pack import Sample, pack_documents, pack_examples
     from jmedllm.files import read_jsonl
     from jmedllm.precision import choose_precision
+    from jmedllm.training.config import Optimization
     from jmedllm.training.loop import train
-    from jmedllm.training.optimization import Optimization
+    from jmedllm.training.packing import Sample, pack_documents, pack_examples
     from jmedllm.training.schedule import rows_of_step
 
     network = _network(job)

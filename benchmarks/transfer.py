@@ -13,8 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmedllm.exam.statistics import Paired, holm, paired
-from jmedllm.exam.tracks import verdict_of
+from jmedllm.evaluation.scorers import verdict_of
+from jmedllm.evaluation.statistics import Paired, holm, paired
 from jmedllm.report.collect import collect_records
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"

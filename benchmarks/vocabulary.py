@@ -14,14 +14,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from jmedllm.corpus.clean import clean
+from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.documents import as_line
 from jmedllm.corpus.language import language
-from jmedllm.corpus.read import Document, read_documents
+from jmedllm.corpus.readers.read import Document, read_documents
 from jmedllm.files import atomic_file
+from jmedllm.pipeline import Run, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 
 SHAPE = {"vocabulary": 4096, "hidden_size": 128, "layers": 3, "feed_forward": 384, "context": 512}

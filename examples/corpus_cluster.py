@@ -27,15 +27,15 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
-from jmedllm.corpus.clean import clean
+from jmedllm.corpus.cleaning.clean import clean
+from jmedllm.corpus.contamination_index import index
 from jmedllm.corpus.decontaminate import cut, find
 from jmedllm.corpus.dedup import SHORT, signature
 from jmedllm.corpus.documents import as_line, open_documents
-from jmedllm.corpus.evidence import index
-from jmedllm.corpus.inputs import Unread, find_files
 from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
-from jmedllm.corpus.read import Document, Extent, read
+from jmedllm.corpus.readers.inputs import Unread, find_files
+from jmedllm.corpus.readers.read import Document, Extent, read
 from jmedllm.data.installed import test_questions
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_file

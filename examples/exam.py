@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from jmedllm.api import load, open_model, sit
-from jmedllm.exam.records import read_finished
+from jmedllm.evaluation.records import read_finished
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model", type=Path)

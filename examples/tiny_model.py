@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from jmedllm.models.scratch import Scratch, build_around
+from jmedllm.models.random_init import Scratch, build_around
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def build_tiny(
     layers: int = 2,
 ) -> Path:
     """A real model of some thousand parameters, in a fraction of a second."""
-    from jmedllm.models.scratch import Scratch, build
+    from jmedllm.models.random_init import Scratch, build
 
     shape = Scratch(
         architecture=architecture,
@@ -84,7 +84,7 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     from jmedllm.models.folder import fingerprint
     from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_adapter
-    from jmedllm.training.adapter import Adapter, add_adapter
+    from jmedllm.training.lora import Adapter, add_adapter
 
     network = add_adapter(load_network(tiny_model, "auto", torch.device("cpu")), Adapter(r=4, alpha=8), seed=2)
     generator = torch.Generator().manual_seed(3)

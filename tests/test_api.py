@@ -7,8 +7,8 @@ import pytest
 from conftest import own_exam
 from jmedllm.api import load, open_model, sit
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import ExamSettings, examine, papers
-from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.evaluation.evaluate import ExamSettings, examine, papers
+from jmedllm.evaluation.prompts.format import Prompting
 from jmedllm.precision import choose_precision
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jmedllm.corpus.build import Order, build, shards
 from jmedllm.corpus.documents import open_documents
+from jmedllm.corpus.pipeline.build import Order, build, shards
 
 pytest.importorskip("datatrove")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "corpus_cluster.py"

@@ -10,15 +10,15 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.corpus import demo
-from jmedllm.corpus.build import Order, build
-from jmedllm.corpus.pack import load_blocks, pack_documents
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.pipeline.build import Order, build
+from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
+from jmedllm.pipeline import Run, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 from jmedllm.stages.corpus import read_corpus
+from jmedllm.training.packing import load_blocks, pack_documents
 
 
 def run(model: Path, folder: Path, **more: Any) -> Run:
@@ -29,7 +29,7 @@ def run(model: Path, folder: Path, **more: Any) -> Run:
 
 
 def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.examples import document_samples
 
     made = run(tiny_model, tmp_path, corpus={"inputs": ["demo"], "block_size": 256})

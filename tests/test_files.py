@@ -82,7 +82,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
-from jmedllm.corpus.pack import save_blocks
+from jmedllm.training.packing import save_blocks
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, write_atomic
 

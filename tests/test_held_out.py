@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from jmedllm.corpus.pack import load_blocks
 from jmedllm.errors import InputError
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.pipeline import Run, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
-from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 from jmedllm.training.holding import is_held_out
+from jmedllm.training.packing import load_blocks
 
 HELD_OUT = 0.2
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import BENCHMARKS
-from jmedllm.exam.examine import ExamSettings
+from jmedllm.evaluation.benchmarks import BENCHMARKS
+from jmedllm.evaluation.evaluate import ExamSettings
 from jmedllm.recipe import Recipe, load_recipe
 from jmedllm.settings import Settings, from_options
 

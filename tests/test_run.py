@@ -18,10 +18,10 @@ import yaml
 from conftest import own_exam
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
+from jmedllm.pipeline import Run, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
-from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 
 RECIPE = """

@@ -9,9 +9,9 @@ import yaml
 
 from conftest import own_exam
 from jmedllm.errors import InputError
+from jmedllm.pipeline import Run
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
-from jmedllm.run import Run
 from jmedllm.stages import corpus, mpeft
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import load as load_questions
-from jmedllm.exam.examine import ExamSettings, chat_template, model_settings, require_known, sit_papers
-from jmedllm.exam.judgeable import judgeable
-from jmedllm.exam.prompts.asking import Prompting, prepare
-from jmedllm.exam.question import Question
-from jmedllm.exam.selection import default_selection, select
-from jmedllm.exam.sitting import Paper, Sitting
+from jmedllm.evaluation.benchmarks import load as load_questions
+from jmedllm.evaluation.evaluate import ExamSettings, chat_template, model_settings, require_known, sit_papers
+from jmedllm.evaluation.prompts.format import Prompting, prepare
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.scorable import judgeable
+from jmedllm.evaluation.selection import default_selection, select
+from jmedllm.evaluation.task import Paper, Sitting
 from jmedllm.files import to_json
-from jmedllm.models import Model
 from jmedllm.models.adapters import quantization_of
+from jmedllm.models.backends.base import Model
 from jmedllm.models.chat import ChatText
 from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
@@ -80,7 +80,7 @@ def open_model(
     Raises:
         InputError: it cannot be used.
     """
-    from jmedllm.models.local import load_model
+    from jmedllm.models.backends.transformers import load_model
 
     path, beside = Path(folder), None if adapter is None else Path(adapter)
     chosen = choose_precision(precision, device)
@@ -107,14 +107,14 @@ def sit(
         opened: see `open_model`; or any `Model` with the settings that stand for it.
         questions: at least one.
         output: directory of the records.
-        tracks: names from `jmedllm.exam.tracks.TRACKS`.
+        tracks: names from `jmedllm.evaluation.scorers.TRACKS`.
         prompt: prompt pack; the other settings as in a recipe's prompt section.
         data: data directory, for the published prompts.
         settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`, `skip_invalid`; or of the prompt.
 
     Raises:
         InputError: a setting is wrong, the questions are not of one paper, no track can judge one of them, or see
-            `jmedllm.exam.sitting.sit`.
+            `jmedllm.evaluation.task.sit`.
     """
     _require_paper(questions)
     asked = {name: settings.pop(name) for name in Prompting.model_fields if name in settings and name != "pack"}

@@ -12,24 +12,24 @@ from pydantic_core import ErrorDetails
 
 from jmedllm.deploy.merge import Merging
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.benchmarks import own
-from jmedllm.exam.benchmarks.columns import require_fields
-from jmedllm.exam.benchmarks.tables import is_table
-from jmedllm.exam.examine import ExamSettings, require_benchmark, require_known, split_language
-from jmedllm.exam.prompts.asking import Prompting
-from jmedllm.exam.selection import SELECTIONS
+from jmedllm.evaluation.benchmarks import custom
+from jmedllm.evaluation.benchmarks.columns import require_fields
+from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.evaluate import ExamSettings, require_benchmark, require_known, split_language
+from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.selection import SELECTIONS
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import Quantization
-from jmedllm.models.scratch import Scratch
-from jmedllm.models.vocabulary import Vocabulary
+from jmedllm.models.random_init import Scratch
+from jmedllm.models.tokenizer.extend import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
-from jmedllm.training.adapter import Adapter
+from jmedllm.training.config import Optimization, clash
 from jmedllm.training.examples import TooLong
 from jmedllm.training.holding import Evaluate
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
+from jmedllm.training.lora import Adapter
 from jmedllm.training.mixing import Mixing
-from jmedllm.training.optimization import Optimization, clash
 
 Weight = Annotated[float, Field(ge=0)]
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
@@ -89,16 +89,16 @@ class QuestionSource(Settings):
     skip_invalid: bool = Field(False, description="leave wrong rows of your own file out and count them")
 
     @property
-    def reading(self) -> own.Reading:
+    def reading(self) -> custom.Reading:
         """How a file of the user's own is read."""
-        return own.Reading(tuple(self.map.items()), self.skip_invalid)
+        return custom.Reading(tuple(self.map.items()), self.skip_invalid)
 
     @model_validator(mode="after")
     def _known(self) -> "QuestionSource":
         with _told_in_place():
             require_benchmark(self.benchmark)
-            require_fields(self.map, own.MAP_FIELDS)
-            if self.reading != own.PLAIN and not is_table(self.benchmark):
+            require_fields(self.map, custom.MAP_FIELDS)
+            if self.reading != custom.PLAIN and not is_table(self.benchmark):
                 raise InputError("map and skip_invalid belong to a file of your own; leave them out")
             if self.selection not in SELECTIONS:
                 raise unknown("selection", self.selection, SELECTIONS)
@@ -133,9 +133,9 @@ class Mpeft(Optimization):
     embedding: Literal["device", "host"] = Field("device", description="where the input embedding's weights are")
 
     @property
-    def reading(self) -> own.Reading:
+    def reading(self) -> custom.Reading:
         """How the files of instructions are read."""
-        return own.Reading(tuple(self.map.items()), self.skip_invalid)
+        return custom.Reading(tuple(self.map.items()), self.skip_invalid)
 
     @field_validator("map")
     @classmethod

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from pdfs import pdf
 
-from jmedllm.corpus import steps, survey
-from jmedllm.corpus.build import Order, build, shards, tokenizer_file
 from jmedllm.corpus.documents import open_documents
-from jmedllm.corpus.report import in_words
-from jmedllm.corpus.summary import Summary
+from jmedllm.corpus.pipeline import steps, survey
+from jmedllm.corpus.pipeline.build import Order, build, shards, tokenizer_file
+from jmedllm.corpus.pipeline.report import in_words
+from jmedllm.corpus.pipeline.summary import Summary
 from jmedllm.errors import InputError
-from jmedllm.exam.question import Question
+from jmedllm.evaluation.question import Question
 
 STEM = "ビタミンCの長期にわたる欠乏によって起こる疾患で、歯肉からの出血を主な症状とするものはどれか。"
 QUESTIONS = [Question("112A1", "igakuqa", "ja", STEM, ("壊血病", "脚気"), frozenset({0}))]
@@ -313,7 +313,7 @@ def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_said(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmedllm.corpus.build.prepare", _die)
+    monkeypatch.setattr("jmedllm.corpus.pipeline.build.prepare", _die)
     with pytest.raises(
         InputError, match=r"^a process of the corpus died, most likely for lack of memory; lower --pro"
     ):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.characters import normalise
+from jmedllm.corpus.cleaning.characters import normalise
 
 CASES = {
     "full-width letters and digits": ("ＨｂＡ１ｃ　６．５％", "HbA1c 6.5%"),

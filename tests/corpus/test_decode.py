@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.decode import decode
+from jmedllm.corpus.readers.decode import decode
 from jmedllm.errors import InputError
 
 SHORT = {

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jmedllm.corpus.contamination_index import COMMON, Leaks, index, load, save
 from jmedllm.corpus.decontaminate import MARGIN, SHORTEST, Hit, cut, find
-from jmedllm.corpus.evidence import COMMON, Leaks, index, load, save
-from jmedllm.corpus.read import read_documents
+from jmedllm.corpus.readers.read import read_documents
 from jmedllm.data.installed import test_questions as all_test_questions
-from jmedllm.exam.question import Language, Question
+from jmedllm.evaluation.question import Language, Question
 
 
 def question(number: int, language: Language, stem: str, *choices: str, benchmark: str = "exam") -> Question:

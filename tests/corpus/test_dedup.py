@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jmedllm.corpus.clean import clean
+from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.dedup import SHORT, THRESHOLD, Duplicate, Seen, signature
 
 LETTERS = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほ心肺肝腎脳血圧薬量症例診断治療"

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from jmedllm.corpus.documents import Documents, as_line, open_documents
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 
 MADE = [
     Document(str(number), f"第{number}項。\n改行\u2028あり" * (number % 3), "ja", "s", None, None)

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from jmedllm.cli import app
 from jmedllm.corpus.fertility import read_terms, term_fertility, text_fertility
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
-from jmedllm.models.pieces import BYTES, pieces, scheme, whole
-from jmedllm.models.tokenizer import read_tokenizer
+from jmedllm.models.tokenizer.load import read_tokenizer
+from jmedllm.models.tokenizer.pieces import BYTES, pieces, scheme, whole
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jmedllm.corpus.html import html_text
+from jmedllm.corpus.readers.html import html_text
 from jmedllm.errors import InputError
 
 MENU = "".join(f'<a href="/{number}">項目{number}</a> ' for number in range(6))

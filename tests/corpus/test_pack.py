@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmedllm.corpus.pack import (
+from jmedllm.errors import InputError
+from jmedllm.training.packing import (
     DTYPES,
     OPEN,
     Blocks,
@@ -20,7 +21,6 @@ from jmedllm.corpus.pack import (
     pack_examples,
     save_blocks,
 )
-from jmedllm.errors import InputError
 
 PAD = 0
 T, F = True, False

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.pages import flow
-from jmedllm.corpus.rules import Removed
+from jmedllm.corpus.cleaning.pages import flow
+from jmedllm.corpus.cleaning.rules import Removed
 
 
 def flowed(*pages: str) -> str:

@@ -3,8 +3,8 @@
 import pytest
 from pdfs import NAMELESS, pdf
 
-from jmedllm.corpus.clean import clean
-from jmedllm.corpus.pdf import pdf_text
+from jmedllm.corpus.cleaning.clean import clean
+from jmedllm.corpus.readers.pdf import pdf_text
 from jmedllm.errors import InputError
 
 

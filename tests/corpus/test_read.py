@@ -12,10 +12,10 @@ import pytest
 import zstandard
 from pdfs import pdf
 
-from jmedllm.corpus.compressed import open_any
-from jmedllm.corpus.inputs import Unread, find_files, kind
-from jmedllm.corpus.read import Document, Extent, read, read_documents, require_field
-from jmedllm.corpus.survey import survey
+from jmedllm.corpus.pipeline.survey import survey
+from jmedllm.corpus.readers.compressed import open_any
+from jmedllm.corpus.readers.inputs import Unread, find_files, kind
+from jmedllm.corpus.readers.read import Document, Extent, read, read_documents, require_field
 from jmedllm.errors import InputError
 
 

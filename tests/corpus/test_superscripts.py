@@ -3,8 +3,8 @@
 import pytest
 from pdfs import Style, drawn_pdf, marked_pdf, pdf
 
-from jmedllm.corpus.clean import clean
-from jmedllm.corpus.pdf import pdf_text
+from jmedllm.corpus.cleaning.clean import clean
+from jmedllm.corpus.readers.pdf import pdf_text
 
 STYLES = {
     "a word processor": Style(0.65, 0.33, 0.14),

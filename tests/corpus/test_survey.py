@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmedllm.corpus import survey as survey_module
-from jmedllm.corpus.read import Document, Extent, read
-from jmedllm.corpus.survey import survey
+from jmedllm.corpus.pipeline import survey as survey_module
+from jmedllm.corpus.pipeline.survey import survey
+from jmedllm.corpus.readers.read import Document, Extent, read
 from jmedllm.files import hash_file
 
 

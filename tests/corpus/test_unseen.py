@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from jmedllm.corpus.unseen import exam_items, require_unseen, similarity
+from jmedllm.corpus.train_test_overlap import exam_items, require_unseen, similarity
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import load
-from jmedllm.exam.question import Question
+from jmedllm.evaluation.benchmarks import load
+from jmedllm.evaluation.question import Question
 
 CASE = Question(
     "77",

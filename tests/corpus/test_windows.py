@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from jmedllm.corpus.decode import decode
-from jmedllm.corpus.html import html_text
-from jmedllm.corpus.read import Document, Extent, read
-from jmedllm.corpus.windows import WINDOWS
+from jmedllm.corpus.readers.decode import decode
+from jmedllm.corpus.readers.html import html_text
+from jmedllm.corpus.readers.read import Document, Extent, read
+from jmedllm.corpus.readers.windows import WINDOWS
 from jmedllm.errors import InputError
 
 SENTENCES = {

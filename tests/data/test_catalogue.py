@@ -7,7 +7,7 @@ import pytest
 
 from conftest import SHARED_SOURCES
 from jmedllm.data.catalogue import SOURCES
-from jmedllm.exam.benchmarks import BENCHMARKS
+from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.files import hash_file
 
 COMMIT = re.compile(

@@ -9,9 +9,9 @@ import pytest
 
 from jmedllm import demo
 from jmedllm.corpus.demo import documents
-from jmedllm.exam.benchmarks.demo import DRAWS, questions
-from jmedllm.exam.question import LANGUAGES, Language, Question
-from jmedllm.exam.statistics import wilson
+from jmedllm.evaluation.benchmarks.demo import DRAWS, questions
+from jmedllm.evaluation.question import LANGUAGES, Language, Question
+from jmedllm.evaluation.statistics import wilson
 
 EXAM = {fact.id: fact for fact in demo.facts() if fact.in_exam}
 TRAIN = {fact.id: fact for fact in demo.facts() if not fact.in_exam}

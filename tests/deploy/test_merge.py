@@ -12,19 +12,19 @@ from safetensors.torch import load_file, save_file
 
 from conftest import build_tiny
 from jmedllm import cli
-from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.deploy.divergence import TEXTS, Divergence
 from jmedllm.deploy.merge import ACCEPTED, Merging, merge
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.save import save_adapter
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
-from jmedllm.training.adapter import Adapter, add_adapter, to_plain
 from jmedllm.training.batches import evaluating
+from jmedllm.training.config import Optimization
 from jmedllm.training.loop import train
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.lora import Adapter, add_adapter, to_plain
+from jmedllm.training.packing import Sample, pack_examples
 
 CPU = torch.device("cpu")
 FLOAT32 = choose_precision("float32", "cpu")

@@ -14,7 +14,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
-from jmedllm.training.adapter import Adapter, add_adapter, to_plain
+from jmedllm.training.lora import Adapter, add_adapter, to_plain
 
 CPU = torch.device("cpu")
 FLOAT32 = choose_precision("float32", "cpu")

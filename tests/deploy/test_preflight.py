@@ -17,9 +17,9 @@ from jmedllm.deploy.preflight import require_loadable, require_mergeable
 from jmedllm.errors import InputError
 from jmedllm.models.loading import load_network
 from jmedllm.models.save import save_model
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
-from jmedllm.training.adapter import Adapter
+from jmedllm.training.lora import Adapter
 from tiny_classes import CLASSES
 
 ModelOf = Callable[[str], Path]

@@ -120,7 +120,7 @@ def _gguf_rows(key: str, weight: torch.Tensor, config: Any) -> torch.Tensor:
 
 def byte_level(merges: list[str], pre: str, **more: Any) -> dict[str, Any]:
     """A byte-level BPE: three special tokens, the 256 bytes, and what the merges make."""
-    from jmedllm.models.pieces import BYTES
+    from jmedllm.models.tokenizer.pieces import BYTES
 
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *BYTES, *(m.replace(" ", "") for m in merges)]
     return {

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from jmedllm.models import Completion, Request, Writing
-from jmedllm.models.encoding import encode
-from jmedllm.models.local import LocalModel
+from jmedllm.models.backends.base import Completion, Request, Writing
+from jmedllm.models.backends.transformers import LocalModel
+from jmedllm.models.tokenizer.encoding import encode
 
 _EPSILON = torch.finfo(torch.float32).eps
 LIKE_PLAIN = {"rel": 512 * _EPSILON, "abs": 512 * _EPSILON * 8}

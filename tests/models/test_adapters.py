@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from conftest import build_tiny
 from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import model_settings
+from jmedllm.evaluation.evaluate import model_settings
 from jmedllm.models.adapters import require_adapter
+from jmedllm.models.backends.transformers import load_model
 from jmedllm.models.loading import load_adapter, load_network, load_structure
-from jmedllm.models.local import load_model
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
 
 CPU = torch.device("cpu")

@@ -9,13 +9,13 @@ import torch
 from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from jmedllm.models import Request
-from jmedllm.models.encoding import encode
-from jmedllm.models.local import LocalModel
-from jmedllm.models.probe import find_ways
-from jmedllm.models.tokenizer import load_tokenizer
-from jmedllm.models.writing import Ends
-from jmedllm.models.writing import generated as generated_ids
+from jmedllm.models.backends.base import Request
+from jmedllm.models.backends.capabilities import find_ways
+from jmedllm.models.backends.generation import Ends
+from jmedllm.models.backends.generation import generated as generated_ids
+from jmedllm.models.backends.transformers import LocalModel
+from jmedllm.models.tokenizer.encoding import encode
+from jmedllm.models.tokenizer.load import load_tokenizer
 
 SIZES = {
     "vocab_size": 320,
@@ -159,7 +159,7 @@ def test_what_recurrent_networks_write_ends_row_by_row(tiny_model: Path, monkeyp
     ended = complete(replace(model, ends=Ends(frozenset({fifth}))), REQUESTS, 24)
     assert not ended[0].truncated
 
-    ends_early = "jmedllm.models.writing._is_over"
+    ends_early = "jmedllm.models.backends.generation._is_over"
     monkeypatch.setattr(ends_early, lambda *given: len(given[3]) > len(given[2]) % 9)  # ids, prompt
     final = complete(model, REQUESTS, 24)
     assert not any(completion.truncated for completion in final)

@@ -12,10 +12,10 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from jmedllm.errors import InputError
-from jmedllm.models import Request
+from jmedllm.models.backends.base import Request
+from jmedllm.models.backends.generation import Ends, completion, ends_of
+from jmedllm.models.backends.transformers import load_model
 from jmedllm.models.chat import ChatTemplate, turn_end
-from jmedllm.models.local import load_model
-from jmedllm.models.writing import Ends, completion, ends_of
 from jmedllm.precision import choose_precision
 from jmedllm.training.examples import example_sample
 

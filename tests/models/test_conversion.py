@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jmedllm.models.conversion import conversions
 from jmedllm.models.loading import load_network, load_structure
+from jmedllm.models.weight_mapping import conversions
 from tiny_classes import CLASSES
 
 

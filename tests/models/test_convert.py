@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.models import convert as module
-from jmedllm.models.convert import convert
-from jmedllm.models.gguf import Gguf
-from jmedllm.models.gguf_tokens import ReferenceTokenizer
+from jmedllm.models.conversion import convert as module
+from jmedllm.models.conversion.convert import convert
+from jmedllm.models.conversion.gguf import Gguf
+from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
 from jmedllm.models.loading import load_network
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
 from models.gguf_files import byte_level, network, sentencepiece, write
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -151,7 +151,7 @@ def test_a_disk_without_room_is_known_before_anything_is_written(
 
 def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, _ = file_of(tmp_path, TOKENIZERS["digits alone"])
-    monkeypatch.setattr("jmedllm.models.gguf.find_spec", lambda _: None)
+    monkeypatch.setattr("jmedllm.models.conversion.gguf.find_spec", lambda _: None)
     with pytest.raises(InputError, match="convert needs gguf; install it with: pip install 'gguf"):
         convert(file, tmp_path / "out")
 

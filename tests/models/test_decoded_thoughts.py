@@ -6,8 +6,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from jmedllm.exam.answers.clean import clean
-from jmedllm.models.writing import Ends, completion
+from jmedllm.evaluation.reading.clean import clean
+from jmedllm.models.backends.generation import Ends, completion
 
 SPECIAL = ["<|channel>", "<channel|>", "<turn|>", "<pad0>"]
 

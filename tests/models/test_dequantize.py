@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from jmedllm.deploy.preflight import require_loadable, require_mergeable
 from jmedllm.errors import InputError
-from jmedllm.models.dequantize import dequantize
-from jmedllm.training.adapter import Adapter
+from jmedllm.models.conversion.dequantize import dequantize
+from jmedllm.training.lora import Adapter
 
 Tensors = dict[str, torch.Tensor]
 BLOCK = 16

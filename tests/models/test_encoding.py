@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jmedllm.errors import InputError
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.encoding import encode, encode_continuations
+from jmedllm.models.tokenizer.encoding import encode, encode_continuations
 
 VOCABULARY = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4, "x": 5}
 

@@ -10,9 +10,9 @@ from plain import score, score_alone
 from small_tokenizers import byte_level, sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from jmedllm.models import Request
-from jmedllm.models.encoding import Spelled, encode, spell_labels
-from jmedllm.models.local import LocalModel, load_model
+from jmedllm.models.backends.base import Request
+from jmedllm.models.backends.transformers import LocalModel, load_model
+from jmedllm.models.tokenizer.encoding import Spelled, encode, spell_labels
 from jmedllm.precision import choose_precision
 
 LABELS = ("a", "b", "c", "d", "e")

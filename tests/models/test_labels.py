@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jmedllm.models.labels import UNLISTED, from_listed
+from jmedllm.models.backends.top_logprobs import UNLISTED, from_listed
 
 
 def test_spellings_of_a_label_are_summed() -> None:

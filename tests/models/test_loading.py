@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import model_settings
+from jmedllm.evaluation.evaluate import model_settings
 from jmedllm.models.folder import adapter_fingerprint, fingerprint, require_unambiguous
 from jmedllm.models.loading import load_from_disk, load_network, load_structure
 from jmedllm.planning.shape import config_of

@@ -10,13 +10,13 @@ import torch
 from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 
 from jmedllm.errors import InputError
-from jmedllm.models import Request, Writing
-from jmedllm.models.encoding import encode
-from jmedllm.models.local import LocalModel, load_model
-from jmedllm.models.probe import Ways, find_ways
-from jmedllm.models.scratch import Scratch, build
-from jmedllm.models.tree import attention_mask
-from jmedllm.models.writing import Ends
+from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.capabilities import Ways, find_ways
+from jmedllm.models.backends.generation import Ends
+from jmedllm.models.backends.token_tree import attention_mask
+from jmedllm.models.backends.transformers import LocalModel, load_model
+from jmedllm.models.random_init import Scratch, build
+from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.precision import choose_precision
 
 CPU = choose_precision("float32", "cpu")
@@ -69,7 +69,7 @@ def test_a_network_that_mixes_branches_scores_them_alone(
     def leaking(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
         return attention_mask(torch.ones_like(seen).tril(), prefix, dtype)
 
-    monkeypatch.setattr("jmedllm.models.probe.attention_mask", leaking)
+    monkeypatch.setattr("jmedllm.models.backends.capabilities.attention_mask", leaking)
     assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 0
 
 
@@ -171,7 +171,7 @@ def test_free_memory_and_batch_bound_what_is_done_at_once(
     model: LocalModel, monkeypatch: pytest.MonkeyPatch, free: int, batch: int | None, sizes: list[int]
 ) -> None:
     expected = complete(model, REQUESTS, 8), score(model, REQUESTS)
-    monkeypatch.setattr("jmedllm.models.local.free_memory", lambda device: free)
+    monkeypatch.setattr("jmedllm.models.backends.transformers.free_memory", lambda device: free)
     found = parts_of(monkeypatch)
     bounded = replace(model, batch=batch)
     assert complete(bounded, REQUESTS, 8) == expected[0]

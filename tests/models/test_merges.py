@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmedllm.models.merges import LEAST, Merge, learn_merges
+from jmedllm.models.tokenizer.bpe import LEAST, Merge, learn_merges
 
 
 def word(*tokens: str | bytes) -> tuple[bytes, ...]:

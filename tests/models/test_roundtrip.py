@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 
 from jmedllm.errors import InputError
-from jmedllm.models.tokenizer import read_tokenizer
+from jmedllm.models.tokenizer.load import read_tokenizer
 
 Description = dict[str, Any]
 """What a tokenizer.json holds."""

@@ -15,14 +15,14 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import ExamSettings, examine_served, papers, sit_papers
-from jmedllm.exam.prompts.asking import Prompting
-from jmedllm.exam.records import read_records
+from jmedllm.evaluation.evaluate import ExamSettings, examine_served, papers, sit_papers
+from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.records import read_records
 from jmedllm.files import read_json, to_json
-from jmedllm.models import Request, Writing
-from jmedllm.models.labels import UNLISTED
-from jmedllm.models.replies import is_too_long
-from jmedllm.models.server import connect
+from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.openai_server import connect
+from jmedllm.models.backends.server_replies import is_too_long
+from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.report.accounts import accounts
 
 KEY = "secret"
@@ -142,8 +142,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     # The waits between attempts, which a user is given in seconds.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
-    monkeypatch.setattr("jmedllm.models.server.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("jmedllm.models.server.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("jmedllm.models.backends.openai_server.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("jmedllm.models.backends.openai_server.LONGEST_WAIT_S", 0.02)
     with serving() as running:
         yield running
 
@@ -216,7 +216,7 @@ def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> No
 def test_what_fails_for_good_is_one_line(
     server: Server, fault: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jmedllm.models.server.RETRIES", 2)
+    monkeypatch.setattr("jmedllm.models.backends.openai_server.RETRIES", 2)
     server.faults = [fault] * 9
     with pytest.raises(InputError, match=problem):
         list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], Writing(64)))
@@ -298,7 +298,7 @@ def test_a_sitting_goes_on_where_the_server_died(
             sat, described, lambda: connect(server.url, "m", chat=False, concurrency=2), tmp_path / "out"
         )
 
-    monkeypatch.setattr("jmedllm.models.server.RETRIES", 0)
+    monkeypatch.setattr("jmedllm.models.backends.openai_server.RETRIES", 0)
     server.faults = ["none"] * 3 + ["500"]
     with pytest.raises(InputError, match="server says 500"):
         sit()

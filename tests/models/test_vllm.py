@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.models import Request, Writing
-from jmedllm.models.labels import UNLISTED
-from jmedllm.models.tokenizer import load_tokenizer
-from jmedllm.models.vllm import VllmModel, open_vllm
-from jmedllm.models.writing import Ends, ends_of
+from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.generation import Ends, ends_of
+from jmedllm.models.backends.top_logprobs import UNLISTED
+from jmedllm.models.backends.vllm import VllmModel, open_vllm
+from jmedllm.models.tokenizer.load import load_tokenizer
 
 
 @dataclass
@@ -80,7 +80,7 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
 def test_what_a_chunk_gave_is_out_before_the_next_begins(
     model: VllmModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jmedllm.models.vllm.CHUNK", 2)
+    monkeypatch.setattr("jmedllm.models.backends.vllm.CHUNK", 2)
     answers = model.answer(requests_of(5), Writing(64))
     assert [next(answers)[0] for _ in range(2)] == [0, 1]
     assert [call["prompts"] for call in model.engine.calls] == [2, 2]

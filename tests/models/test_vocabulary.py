@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import build_tiny
-from jmedllm.corpus.pack import load_blocks
 from jmedllm.errors import InputError
 from jmedllm.models.loading import load_network
-from jmedllm.models.merges import Merge
-from jmedllm.models.tokenizer import load_tokenizer, read_tokenizer
-from jmedllm.models.vocabulary import Vocabulary, extend, extend_network, extend_tokenizer, learn, size
+from jmedllm.models.tokenizer.bpe import Merge
+from jmedllm.models.tokenizer.extend import Vocabulary, extend, extend_network, extend_tokenizer, learn, size
+from jmedllm.models.tokenizer.load import load_tokenizer, read_tokenizer
+from jmedllm.pipeline import Run, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
+from jmedllm.training.packing import load_blocks
 
 SENTENCES = ("急性膵炎は腹痛で始まる。", "慢性膵炎、急性膵炎。", "ＣＴで膵炎を疑うHbA1c値5%。")
 CORPUS = SENTENCES * 10

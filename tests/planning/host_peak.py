@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from jmedllm.corpus.pack import Blocks
 from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
 from jmedllm.precision import Precision
+from jmedllm.training.config import Optimization
 from jmedllm.training.loop import train
 from jmedllm.training.metrics import forget_peak_memory, peak_memory
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.weights import in_format
+from jmedllm.training.optim.weights import in_format
+from jmedllm.training.packing import Blocks
 
 SHAPE = {
     "model_type": "llama",

@@ -15,7 +15,7 @@ from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import GIB, Gpu, Machine
 from jmedllm.planning.needs import plan_stage, require_host_memory
 from jmedllm.planning.shape import config_of
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.config import Optimization
 
 PEAK = Path(__file__).parent / "host_peak.py"
 AWAY = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}

@@ -26,10 +26,10 @@ from jmedllm.planning.show import print_plan
 from jmedllm.planning.tracing import Step, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft, Recipe
-from jmedllm.training.adapter import Adapter, add_adapter
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build
-from jmedllm.training.weights import KEEPINGS, in_format
+from jmedllm.training.config import Optimization
+from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.optim.build import build
+from jmedllm.training.optim.weights import KEEPINGS, in_format
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 1000}
 GATED = SMALL | {"intermediate_size": 256, "num_key_value_heads": 2, "tie_word_embeddings": False}

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from conftest import own_exam
-from jmedllm.planning.exam import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_exam
+from jmedllm.planning.eval import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_exam
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
 from jmedllm.planning.plan import base_of

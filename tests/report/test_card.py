@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from jmedllm.corpus.read import Document
-from jmedllm.exam.examine import ExamSettings, papers, sit_papers
-from jmedllm.exam.prompts.asking import Prompting
-from jmedllm.exam.sitting import Sitting
-from jmedllm.exam.statistics import paired
+from jmedllm.corpus.readers.read import Document
+from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
+from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.statistics import paired
+from jmedllm.evaluation.task import Sitting
 from jmedllm.hardware import hardware
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.card import Findings, model_card
@@ -34,7 +34,7 @@ RECIPE = Recipe.model_validate(
             "learning_rate": 1e-4,
             "questions": [
                 {"benchmark": "medqa", "languages": ["en"]},
-                {"benchmark": "own.jsonl", "languages": ["ja"]},
+                {"benchmark": "custom.jsonl", "languages": ["ja"]},
             ],
         },
     }
@@ -101,7 +101,7 @@ class Silent:
         return ""
 
     def answer(self, requests, writing):
-        from jmedllm.models import Response
+        from jmedllm.models.backends.base import Response
 
         for index, request in enumerate(requests):
             yield index, Response(None, tuple(-float(place) for place in range(len(request.choices))))
@@ -143,7 +143,7 @@ TOLD = [
     "| medical text | 12 | 345 | 3 | 4 |\n| general text | 12 | 345 | 3 | 4 |",
     "- Cut out of the medical text for igakuqa: 3 places that tell 2 of its items",
     "- Searched for in the medical text and the general text: igakuqa ja (2,000 items)",
-    "- own.jsonl (ja; split train), licence: **unknown**",
+    "- custom.jsonl (ja; split train), licence: **unknown**",
     "- Examples: 1,234; left out as too long: 56\n- Before training all were held against every exam item",
     "| mfpt | 10 | step 5, the best by bits_per_byte.ja | 12,345 | 5e-05 | 1.2500 | 1.50 | NVIDIA H200, 140 GiB |",
     "| mpeft | 10 | step 10, the last | 12,345 |",

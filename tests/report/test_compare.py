@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import own
-from jmedllm.exam.examine import ExamSettings, papers, sit_papers
-from jmedllm.exam.prompts.asking import Prompting
-from jmedllm.models import Completion, Response
+from jmedllm.evaluation.benchmarks import custom
+from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
+from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.models.backends.base import Completion, Response
 from jmedllm.report.collect import collect_records
 from jmedllm.report.compare import compare, print_comparisons
 
@@ -22,7 +22,7 @@ class Knows:
 
     def __init__(self, right: int, exam: Path) -> None:
         self.right = right
-        self.questions = own.read_all(exam)
+        self.questions = custom.read_all(exam)
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
         return ""

@@ -10,7 +10,7 @@ import pytest
 from scripted import HOSTILE, SCRIPTS, sit_igakuqa
 
 from jmedllm.errors import InputError
-from jmedllm.exam.tracks.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
+from jmedllm.evaluation.scorers.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
 from jmedllm.report import collect_records, questions_of
 from jmedllm.report.page import page
 from jmedllm.report.page.items import pack

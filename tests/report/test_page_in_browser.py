@@ -85,7 +85,7 @@ def opened(browser: Any, address: str) -> Iterator[Page]:
     ],
 )
 def test_filters(opened: Page, shared: Path, filters: dict[str, str], count: str) -> None:
-    from jmedllm.exam.benchmarks import load
+    from jmedllm.evaluation.benchmarks import load
 
     questions = load("igakuqa", "ja", shared)[:40]
     silent = {q.id for q in questions if q.id.endswith("1")}

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from jmedllm.exam.sitting import Sitting
-from jmedllm.exam.statistics import Score, wilson
+from jmedllm.evaluation.statistics import Score, wilson
+from jmedllm.evaluation.task import Sitting
 from jmedllm.report import build_rows, markdown, print_table
 from jmedllm.report.published import published_scores
 from jmedllm.report.table import notes

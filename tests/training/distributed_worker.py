@@ -18,11 +18,11 @@ from jmedllm.models.loading import load_network
 from jmedllm.precision import Precision, choose_precision
 from jmedllm.processes import place, together
 from jmedllm.training import checkpoint
-from jmedllm.training.adapter import Adapter, add_adapter, to_plain
+from jmedllm.training.config import Optimization
 from jmedllm.training.distributed import own, shard
 from jmedllm.training.embedding import keep_embedding_on_host
 from jmedllm.training.loop import train
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.lora import Adapter, add_adapter, to_plain
 from jmedllm.training.storage import write_tensors
 
 BFLOAT16 = choose_precision("bfloat16", "cpu")

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from jmedllm.corpus.pack import Blocks, Sample, pack_documents
 from jmedllm.precision import Precision, choose_precision
-from jmedllm.training.adapter import Adapter, add_adapter
-from jmedllm.training.evaluate import Evaluation, TextSet
+from jmedllm.training.config import Optimization
 from jmedllm.training.loop import Trained, train
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.packing import Blocks, Sample, pack_documents
+from jmedllm.training.validation import Evaluation, TextSet
 
 CPU = choose_precision("float32", "cpu")
 WORDS = 300

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from conftest import build_tiny
-from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.training import checkpoint
-from jmedllm.training.adapter import Adapter, add_adapter, principal_components, to_plain
+from jmedllm.training.config import Optimization
 from jmedllm.training.loop import train
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.lora import Adapter, add_adapter, principal_components, to_plain
+from jmedllm.training.packing import Sample, pack_examples
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 33)[None]

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from conftest import TEXTS
 from jmedllm.errors import InputError
-from jmedllm.models.scratch import Scratch, build
-from jmedllm.training.optimization import Optimization, require_shardable
+from jmedllm.models.random_init import Scratch, build
+from jmedllm.training.config import Optimization, require_shardable
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 Row = dict[str, Any]

@@ -10,11 +10,11 @@ import pytest
 import torch
 from loops import CPU, evaluation, fit, rows, same, tiny
 
-from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError
-from jmedllm.training import dryrun, loop
-from jmedllm.training.dryrun import Footprint, require_disk, try_longest_batch
+from jmedllm.training import loop, preflight
 from jmedllm.training.loss import split
+from jmedllm.training.packing import Blocks
+from jmedllm.training.preflight import Footprint, require_disk, try_longest_batch
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -113,7 +113,7 @@ def test_another_failure_keeps_its_traceback(tmp_path: Path) -> None:
 def test_a_disk_too_small_for_the_stage_is_one_line_before_step_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dryrun.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(
         InputError, match=r"the stage \(two checkpoints of .*\) needs 0\.\d\d MiB more on disk, 0\.10 MiB are free"
     ):
@@ -133,7 +133,7 @@ def test_the_footprint_is_that_of_a_real_checkpoint(tmp_path: Path, monkeypatch:
 
 
 def test_what_lies_there_already_is_not_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dryrun.shutil, "disk_usage", lambda _: SimpleNamespace(free=90))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=90))
     (tmp_path / "old").write_bytes(b"x" * 20)
     require_disk(tmp_path, Footprint(checkpoint=50, model=10, copies_of_model=1))
     with pytest.raises(InputError):

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from loops import CPU, evaluation, fit, same, tiny
 
 from jmedllm.errors import InputError
-from jmedllm.exam.examine import ExamSettings, papers
-from jmedllm.exam.prompts.asking import Prompting
+from jmedllm.evaluation.evaluate import ExamSettings, papers
+from jmedllm.evaluation.prompts.format import Prompting
 from jmedllm.models.loading import load_network
-from jmedllm.models.tokenizer import load_tokenizer
-from jmedllm.training.evaluate import Evaluation, bits_per_byte, first_bytes, text_set, windows
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.training.early_stopping import Watch, best, is_exhausted
 from jmedllm.training.holding import chosen, is_held_out
 from jmedllm.training.quiz import make_quiz
-from jmedllm.training.watching import Watch, best, is_exhausted
+from jmedllm.training.validation import Evaluation, bits_per_byte, first_bytes, text_set, windows
 
 JAPANESE, ENGLISH = "ビタミンCの欠乏で壊血病になる。", "A lack of vitamin C leads to scurvy."
 

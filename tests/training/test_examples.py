@@ -13,19 +13,19 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from jmedllm.corpus.pack import Sample, pack_examples
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import load
-from jmedllm.exam.prompts.asking import Asking, ask, ask_instruction
-from jmedllm.exam.prompts.pack import load_pack
-from jmedllm.exam.prompts.render import answer_text
-from jmedllm.exam.question import Question
+from jmedllm.evaluation.benchmarks import load
+from jmedllm.evaluation.prompts.format import Asking, ask, ask_instruction
+from jmedllm.evaluation.prompts.pack import load_pack
+from jmedllm.evaluation.prompts.render import answer_text
+from jmedllm.evaluation.question import Question
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.encoding import encode
+from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import document_samples, example_sample
 from jmedllm.training.instructions import read_instructions
+from jmedllm.training.packing import Sample, pack_examples
 
 T, F = True, False
 EOS = "<|endoftext|>"
@@ -193,7 +193,7 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize("name", ["own.jsonl", "own.json"])
+@pytest.mark.parametrize("name", ["custom.jsonl", "custom.json"])
 def test_instructions_of_ones_own(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     rows = [row for row, _ in GOOD]

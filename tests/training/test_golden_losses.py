@@ -18,7 +18,7 @@ import pytest
 import torch
 from loops import fit
 
-from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.lora import Adapter, add_adapter
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 SETTINGS = {

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks.own import Reading
-from jmedllm.exam.prompts.render import Instruction
+from jmedllm.evaluation.benchmarks.custom import Reading
+from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.encoding import encode
+from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.instructions import Conversation, read_instruction_file, read_instructions
+from jmedllm.training.packing import Sample, pack_examples
 
 EOS = "<|endoftext|>"
 LOOP = "{% for m in messages %}"
@@ -171,8 +171,8 @@ REFUSED = [
 def test_a_template_that_cannot_be_followed_is_refused(tiny_model: Path, template: Any, message: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = template
-    with pytest.raises(InputError, match=f"own.jsonl:3: {message}"):
-        conversation_samples(ChatTemplate(tokenizer), "own.jsonl:3", TALK)
+    with pytest.raises(InputError, match=f"custom.jsonl:3: {message}"):
+        conversation_samples(ChatTemplate(tokenizer), "custom.jsonl:3", TALK)
 
 
 def test_a_conversation_survives_packing(tiny_model: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_conversation_survives_packing(tiny_model: Path) -> None:
 
 
 def test_conversations_and_instructions_are_read_from_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     rows = [{"instruction": "Hi", "output": "x"}, {"messages": TALK, "id": 7}, {"messages": TALK[3:]}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     items = list(read_instructions(path))
@@ -208,7 +208,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("messages", "message"), BROKEN)
 def test_a_broken_conversation_is_named(tmp_path: Path, messages: Any, message: str) -> None:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps({"messages": [USER, ASSISTANT]}) + "\n" + json.dumps({"messages": messages}))
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
@@ -238,7 +238,7 @@ SHARED: dict[str, tuple[dict[str, Any], tuple[dict[str, str], ...]]] = {
 @pytest.mark.parametrize("case", SHARED)
 def test_conversations_of_sharegpt_are_read(tmp_path: Path, case: str) -> None:
     row, expected = SHARED[case]
-    path = tmp_path / "own.json"
+    path = tmp_path / "custom.json"
     path.write_text(json.dumps([row]), encoding="utf-8")
     assert list(read_instructions(path)) == [Conversation(f"{path}: entry 1", expected)]
 
@@ -255,7 +255,7 @@ BROKEN_SHAREGPT = [
 
 @pytest.mark.parametrize(("row", "told"), BROKEN_SHAREGPT)
 def test_a_broken_conversation_of_sharegpt_is_named(tmp_path: Path, row: dict[str, Any], told: str) -> None:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps({"conversations": SHAREGPT}) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
@@ -263,7 +263,7 @@ def test_a_broken_conversation_of_sharegpt_is_named(tmp_path: Path, row: dict[st
 
 
 def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> None:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     rows: list[dict[str, Any]] = [{"instruction": "Hi", "output": "x"}, {"instruction": "Hi"}, {"messages": []}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
@@ -291,7 +291,7 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
     ],
 )
 def test_what_would_change_what_is_learnt_is_not_dropped(tmp_path: Path, row: dict[str, Any], told: str) -> None:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
@@ -303,16 +303,16 @@ def test_other_keys_are_noted_and_those_that_are_empty_are_not(tmp_path: Path) -
         {"instruction": "a", "output": "b", "system": "", "history": [], "label": 3, "source": "x"},
         {"messages": [{**USER, "weight": 0}, {**ASSISTANT, "weight": 1}], "system": "Be brief.", "label": 4},
     ]
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     found = read_instruction_file(path)
-    assert found.notes == ("own.jsonl: not read: label (rows: 2), source (rows: 1).",)
+    assert found.notes == ("custom.jsonl: not read: label (rows: 2), source (rows: 1).",)
     assert found.items[1] == Conversation(f"{path}:2", (SYSTEM_TURN, USER, ASSISTANT))
 
 
 MAPPED: dict[str, tuple[str, str, dict[str, str]]] = {
-    "CSV": ("own.csv", "q,a\n何?,壊血病。\n", {"instruction": "q", "output": "a"}),
-    "JSON Lines": ("own.jsonl", '{"q": "何?", "a": {"t": "壊血病。"}}', {"instruction": "q", "output": "a.t"}),
+    "CSV": ("custom.csv", "q,a\n何?,壊血病。\n", {"instruction": "q", "output": "a"}),
+    "JSON Lines": ("custom.jsonl", '{"q": "何?", "a": {"t": "壊血病。"}}', {"instruction": "q", "output": "a.t"}),
 }
 
 
@@ -332,7 +332,7 @@ def test_instructions_are_read_by_a_mapping(tmp_path: Path, case: str) -> None:
     ],
 )
 def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], told: str) -> None:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
@@ -371,9 +371,9 @@ def test_training_behind_another_text_than_the_evaluation_s_is_refused(tiny_mode
     template, shown = DIFFERENT[case]
     tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
     with pytest.raises(InputError) as error:
-        conversation_samples(ChatTemplate(tokenizer), "own.jsonl:3", SECRET)
+        conversation_samples(ChatTemplate(tokenizer), "custom.jsonl:3", SECRET)
     told = str(error.value)
-    assert told.startswith("own.jsonl:3: message 2: the chat template writes another text") and shown in told
+    assert told.startswith("custom.jsonl:3: message 2: the chat template writes another text") and shown in told
     assert "chat_template_kwargs" in told and "\n" not in told
     assert "田中" not in told and "壊血病" not in told
 

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from jmedllm.corpus.pack import Blocks, Sample, pack_documents, pack_examples
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
-from jmedllm.training.adapter import Adapter, add_adapter
+from jmedllm.training.config import Optimization
 from jmedllm.training.loop import train
+from jmedllm.training.lora import Adapter, add_adapter
 from jmedllm.training.loss import split, summed_loss
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.packing import Blocks, Sample, pack_documents, pack_examples
 
 CPU = choose_precision("float32", "cpu")
 VOCABULARY = 300
@@ -27,7 +27,7 @@ VOCABULARY = 300
 def tiny(architecture: str = "qwen2", seed: int = 0) -> Any:
     from transformers import AutoModelForCausalLM
 
-    from jmedllm.models.scratch import Scratch, _config
+    from jmedllm.models.random_init import Scratch, _config
 
     torch.manual_seed(seed)
     shape = Scratch(architecture=architecture, vocabulary=320, hidden_size=16, layers=2, feed_forward=32)

@@ -16,10 +16,10 @@ from jmedllm.errors import InputError
 from jmedllm.recipe import load_recipe
 from jmedllm.training import activations, checkpoint
 from jmedllm.training.batches import micro_batches
+from jmedllm.training.config import Optimization
 from jmedllm.training.loss import chunked_loss, split
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build
-from jmedllm.training.weights import in_format
+from jmedllm.training.optim.build import build
+from jmedllm.training.optim.weights import in_format
 from test_run import run, write_recipe
 
 FULL: dict[str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ def fresh(stage: str, technique: dict[str, Any]) -> Any:
 def test_resume_is_exact_to_the_bit(
     stage: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jmedllm.training.optimizer.SMALL", 0)  # in 8 bits whatever can be
+    monkeypatch.setattr("jmedllm.training.optim.build.SMALL", 0)  # in 8 bits whatever can be
     technique = FULL[name] if stage == "full" else ADAPTER[name]
     whole, stopped, resumed = (fresh(stage, technique) for _ in range(3))
     fit(tmp_path / "whole", whole, **technique)
@@ -274,7 +274,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 from loops import fit, tiny
-from jmedllm.training.weights import in_format
+from jmedllm.training.optim.weights import in_format
 folder, chance = Path(sys.argv[2]), random.Random(int(sys.argv[3]))
 networks = in_format(tiny(), "bfloat16-stochastic")
 settings = {"steps": 25, "checkpoint_every": 1, "weight_format": "bfloat16-stochastic"}

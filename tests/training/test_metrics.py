@@ -13,14 +13,14 @@ import torch
 from loops import evaluation, fit, tiny
 from rich.console import Console
 
-from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.training import checkpoint, loop
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
+from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.preview import mask_in_words, show_example
 from jmedllm.training.schedule import rows_of_step
-from jmedllm.training.show import mask_in_words, show_example
 
 KEYS = [
     "step",

@@ -15,15 +15,16 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_jsonl
 from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import choose_precision
-from jmedllm.training import ring, streaming
+from jmedllm.training import layer_offload
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import micro_batches
+from jmedllm.training.config import Optimization
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.metrics import METRICS
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build
-from jmedllm.training.ring import Ring
-from jmedllm.training.weights import in_format
+from jmedllm.training.optim import pinned_buffers
+from jmedllm.training.optim.build import build
+from jmedllm.training.optim.pinned_buffers import Ring
+from jmedllm.training.optim.weights import in_format
 
 BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def settings_of(**changes: Any) -> Optimization:
 
 
 def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "SLOT", 64)
+    monkeypatch.setattr(pinned_buffers, "SLOT", 64)
     source = torch.arange(1000, dtype=torch.float32)
     there, back = torch.zeros(1000), torch.zeros(10, 100, dtype=torch.bfloat16)
     way = Ring(CPU)
@@ -60,7 +61,7 @@ def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest
 
 
 def test_what_goes_wrong_on_the_host_is_raised_and_the_slot_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "SLOTS", 1)
+    monkeypatch.setattr(pinned_buffers, "SLOTS", 1)
     way = Ring(CPU)
 
     def fail(start: int, part: torch.Tensor) -> None:
@@ -146,7 +147,7 @@ def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> Non
     made: list[torch.Tensor] = []
 
     keep_less(network.train(), "recompute")
-    streaming.stream_layers(network, CPU)
+    layer_offload.stream_layers(network, CPU)
     for layer in layers:
         layer.self_attn.register_forward_pre_hook(
             lambda *_: held.append(sum(each.mlp.up_proj.weight.data_ptr() not in at_home for each in layers))
@@ -174,7 +175,7 @@ def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> N
 def test_pinned_blocks_hold_the_same_weights_without_overlap(size: int) -> None:
     network, plain = (in_format(tiny(tied=False), "bfloat16-master") for _ in range(2))
     parameters = list(network.parameters())
-    streaming._pin(parameters, size, pinned=False)
+    layer_offload._pin(parameters, size, pinned=False)
     assert same(network, plain)
     places = sorted((p.data_ptr(), p.data_ptr() + p.nbytes) for p in parameters)
     assert all(end <= start for (_, end), (start, _) in pairwise(places))
@@ -295,7 +296,7 @@ def test_settings_that_contradict_one_another_are_refused(case: str) -> None:
 
 
 def test_several_processes_are_refused() -> None:
-    from jmedllm.training.optimization import require_shardable
+    from jmedllm.training.config import require_shardable
 
     for changes in (HOST, AT_ONCE | {"batch": 4, "weight_format": "float32"}):
         with pytest.raises(InputError, match="offload and step_in_backward need one process"):

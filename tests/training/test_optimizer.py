@@ -13,12 +13,12 @@ from loops import WORDS, rows, same, tiny, weights
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.batches import autocast, micro_batches
+from jmedllm.training.config import Optimization, require_possible
 from jmedllm.training.loop import train
 from jmedllm.training.loss import summed_loss
-from jmedllm.training.optimization import Optimization, require_possible
-from jmedllm.training.optimizer import build
+from jmedllm.training.optim.build import build
+from jmedllm.training.optim.weights import PERIOD, in_format, round_stochastically
 from jmedllm.training.schedule import learning_rate, rows_of_step
-from jmedllm.training.weights import PERIOD, in_format, round_stochastically
 
 BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")
@@ -52,8 +52,8 @@ def test_the_mean_of_many_roundings_is_the_number(value: float) -> None:
 
 
 def test_parts_are_rounded_by_the_same_noise_and_each_call_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmedllm.training.weights._PART", {"cpu": 40, "cuda": 40})
-    monkeypatch.setattr("jmedllm.training.weights.PERIOD", 20)
+    monkeypatch.setattr("jmedllm.training.optim.weights._PART", {"cpu": 40, "cuda": 40})
+    monkeypatch.setattr("jmedllm.training.optim.weights.PERIOD", 20)
     torch.manual_seed(0)
     halves = torch.full((10, 10), 1.0 + 2**-8)  # half of the way
     first, second = round_stochastically(halves), round_stochastically(halves)
@@ -273,7 +273,7 @@ def test_weights_in_bfloat16_are_not_multiplied_in_float32() -> None:
 
 
 def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmedllm.training.optimization.find_spec", lambda name: None)
+    monkeypatch.setattr("jmedllm.training.config.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs bitsandbytes; install it with: pip install 'bitsandbytes>="):
         require_possible(Optimization(steps=1, learning_rate=1e-3, optimizer="adamw-8bit"), "float32")
 

@@ -12,7 +12,6 @@ from test_nf4_loading import build_in_shards
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
@@ -20,14 +19,15 @@ from jmedllm.models.loading import load_adapter, load_network, load_structure
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.report import collect
-from jmedllm.training.adapter import Adapter, add_adapter, to_plain
 from jmedllm.training.batches import autocast, micro_batches
+from jmedllm.training.config import Optimization
 from jmedllm.training.embedding import HostEmbedding, keep_embedding_on_host, require_own_embedding
 from jmedllm.training.loop import Trained, train
+from jmedllm.training.lora import Adapter, add_adapter, to_plain
 from jmedllm.training.loss import split, summed_loss
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build
-from jmedllm.training.weights import KEEPINGS
+from jmedllm.training.optim.build import build
+from jmedllm.training.optim.weights import KEEPINGS
+from jmedllm.training.packing import Sample, pack_examples
 from test_run import manifest, run, write_recipe
 
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ SMALLER: list[tuple[str, str]] = [
 def test_an_adapter_in_bfloat16_with_8_bit_moments_learns_and_goes_on_to_the_same_bits(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, weights: str
 ) -> None:
-    monkeypatch.setattr("jmedllm.training.optimizer.SMALL", 0)  # in 8 bits whatever can be
+    monkeypatch.setattr("jmedllm.training.optim.build.SMALL", 0)  # in 8 bits whatever can be
     technique = {"weight_format": weights, "optimizer": "adamw-8bit"}
     whole, stopped, resumed = (adapted(base, weights=weights, kind=kind) for _ in range(3))
     before = {name: p.dtype for name, p in whole.named_parameters() if "lora_" not in name}

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import own_exam
-from jmedllm.corpus.pack import Sample
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.manifest import FORMAT
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.pipeline import Run, Step, carry_out
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
-from jmedllm.run import Run, Step, carry_out
 from jmedllm.stages import STEPS
 from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
 from jmedllm.training.examples import Limits, pieces, within
+from jmedllm.training.packing import Sample
 
 
 def sample(source: int, target: int, name: str = "q1") -> Sample:
@@ -73,7 +73,7 @@ def example(number: int, source: str, language: Any) -> Example:
 
 FOUND = [
     example(n, source, language)
-    for source in ("medqa", "own.json")
+    for source in ("medqa", "custom.json")
     for language in ("ja", "en")
     for n in range(200)
 ]
@@ -85,13 +85,13 @@ def counts(examples: list[Example]) -> dict[tuple[str, str], int]:
 
 def test_weights_say_how_often_an_example_is_there() -> None:
     assert weighted(FOUND, {}) == FOUND
-    twice = counts(weighted(FOUND, {"ja": 2.0, "own.json": 0.0}))
+    twice = counts(weighted(FOUND, {"ja": 2.0, "custom.json": 0.0}))
     assert twice == {("medqa", "ja"): 400, ("medqa", "en"): 200}
     part = weighted(FOUND, {"en": 0.3, "medqa": 1.5})
     assert part == weighted(FOUND, {"en": 0.3, "medqa": 1.5})
     # Drawn by hash: 200 examples at a share of 0.3 or 0.45 vary by 6.5 or 7 (one standard deviation).
-    assert counts(part)["own.json", "ja"] == 200
-    for place, expected in {("medqa", "ja"): 300, ("medqa", "en"): 90, ("own.json", "en"): 60}.items():
+    assert counts(part)["custom.json", "ja"] == 200
+    for place, expected in {("medqa", "ja"): 300, ("medqa", "en"): 90, ("custom.json", "en"): 60}.items():
         assert abs(counts(part)[place] - expected) < 28
     assert set(map(id, weighted(FOUND, {"en": 0.3}))) <= set(map(id, FOUND))
 
@@ -112,8 +112,8 @@ base: {{path: {base}}}
 prompt: {{pack: plain}}
 mpeft:
   questions: [{{benchmark: {folder}/exam.jsonl, languages: [ja, en]}}]
-  instructions: [{folder}/own.jsonl]
-  weights: {{{folder}/own.jsonl: 3, en: 0}}
+  instructions: [{folder}/custom.jsonl]
+  weights: {{{folder}/custom.jsonl: 3, en: 0}}
   target_tokens: 40
   too_long: {too_long}
   steps: 2
@@ -127,7 +127,7 @@ mpeft:
 def write(folder: Path, base: Path, *rows: Any, too_long: str = "skip") -> Path:
     own_exam(folder / "exam.jsonl", count=4)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (folder / "own.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "custom.jsonl").write_text("\n".join(lines), encoding="utf-8")
     path = folder / "tiny.yaml"
     path.write_text(RECIPE.format(folder=folder, base=base, too_long=too_long), encoding="utf-8")
     return path
@@ -151,14 +151,14 @@ TALK = {"messages": [{"role": "user", "content": "壊血病?"}, {"role": "assist
 
 def test_a_run_tells_what_it_mixed_and_skipped_and_how_far_the_merge_is(tiny_model: Path, tmp_path: Path) -> None:
     found = made(write(tmp_path, tiny_model, SHORT, LONG), tmp_path / "run")
-    assert found["mpeft"]["mixture"] == {f"{tmp_path}/exam.jsonl ja": 4, f"{tmp_path}/own.jsonl ja": 6}
+    assert found["mpeft"]["mixture"] == {f"{tmp_path}/exam.jsonl ja": 4, f"{tmp_path}/custom.jsonl ja": 6}
     assert (found["mpeft"]["examples"], found["mpeft"]["skipped"]) == (7, 3)
     assert 0 <= found["merge"]["divergence"] < 1e-6
 
 
 def test_too_long_an_example_ends_a_run_that_does_not_skip(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"example .*own.jsonl:2: answer of \d+ tokens, more than target_tokens 40"
+        InputError, match=r"example .*custom.jsonl:2: answer of \d+ tokens, more than target_tokens 40"
     ):
         made(write(tmp_path, tiny_model, SHORT, LONG, too_long="error"), tmp_path / "run")
 
@@ -172,7 +172,7 @@ def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(
     columns = "map: {question: stem, choices: 'A:B', answer: key, image: pic}, skip_invalid: true"
     text = recipe.read_text(encoding="utf-8")
     text = text.replace("exam.jsonl, languages: [ja, en]", f"ward.csv, languages: [ja], {columns}")
-    text = text.replace(f"{tmp_path}/own.jsonl: 3, en: 0", "ja: 1")
+    text = text.replace(f"{tmp_path}/custom.jsonl: 3, en: 0", "ja: 1")
     text += "  map: {instruction: q, output: a}\n  skip_invalid: true\n"
     recipe.write_text(text, encoding="utf-8")
     run = Run(load_recipe(recipe), tmp_path / "run", CPU, {})
@@ -181,7 +181,7 @@ def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(
     assert len(samples) == 2 and told["left_out"] == {
         f"{tmp_path}/ward.csv ja": {"with a picture": 1},
         f"{tmp_path}/ward.csv": {"in rows that are wrong (skip_invalid)": 1},
-        f"{tmp_path}/own.jsonl": {"in rows that are wrong (skip_invalid)": 1},
+        f"{tmp_path}/custom.jsonl": {"in rows that are wrong (skip_invalid)": 1},
     }
     recipe.write_text(text.replace("{instruction: q", "{instrction: q"), encoding="utf-8")
     with pytest.raises(InputError, match=r"mpeft.map: unknown field in map 'instrction': did you mean"):
@@ -189,7 +189,7 @@ def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(
 
 
 def test_a_conversation_needs_a_chat_template(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"own.jsonl:2: a conversation, but .* has no chat template"):
+    with pytest.raises(InputError, match=r"custom.jsonl:2: a conversation, but .* has no chat template"):
         made(write(tmp_path, tiny_model, SHORT, TALK), tmp_path / "run")
 
 

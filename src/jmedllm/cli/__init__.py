@@ -12,7 +12,7 @@ from jmedllm import __version__
 from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
-from jmedllm.cli.exam import exam, export_app, score
+from jmedllm.cli.eval import exam, export_app, score
 from jmedllm.cli.plan import plan
 from jmedllm.cli.report import compare, report
 from jmedllm.cli.tokens import tokens

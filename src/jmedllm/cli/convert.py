@@ -20,9 +20,9 @@ def convert(
     ] = "float32",
 ) -> None:
     """Convert a GGUF file, or a model in FP8 or MXFP4, to a plain model directory with all that belongs to it."""
-    from jmedllm.models.convert import FORMATS
-    from jmedllm.models.convert import convert as convert_into
-    from jmedllm.models.dequantize import dequantize
+    from jmedllm.models.conversion.convert import FORMATS
+    from jmedllm.models.conversion.convert import convert as convert_into
+    from jmedllm.models.conversion.dequantize import dequantize
 
     fingerprint = dequantize(file, output, FORMATS[dtype]) if file.is_dir() else convert_into(file, output, dtype)
     typer.echo(f"model {fingerprint} in {output}")

@@ -35,9 +35,9 @@ def corpus_build(
     processes: Annotated[int | None, typer.Option(min=1, help="Side by side [one for each core].")] = None,
 ) -> None:
     """Read, clean, deduplicate and decontaminate raw text, and report what was removed."""
-    from jmedllm.corpus.build import Order, build, tokenizer_file
-    from jmedllm.corpus.report import in_words
-    from jmedllm.corpus.spread import available_processes
+    from jmedllm.corpus.pipeline.build import Order, build, tokenizer_file
+    from jmedllm.corpus.pipeline.parallel import available_processes
+    from jmedllm.corpus.pipeline.report import in_words
     from jmedllm.data.installed import test_questions
 
     if data is not None and not data.is_dir():

@@ -42,8 +42,8 @@ Limit = Annotated[int | None, typer.Option(help="Only the first N items of each 
 
 def question_map(text: str | None) -> dict[str, str]:
     """The mapping behind --map."""
-    from jmedllm.exam.benchmarks.columns import parse_map
-    from jmedllm.exam.benchmarks.own import MAP_FIELDS
+    from jmedllm.evaluation.benchmarks.columns import parse_map
+    from jmedllm.evaluation.benchmarks.custom import MAP_FIELDS
 
     return parse_map(text, MAP_FIELDS)
 

@@ -30,7 +30,7 @@ def plan(
     import os
 
     from jmedllm.files import to_json
-    from jmedllm.planning.exam import plan_exam
+    from jmedllm.planning.eval import plan_exam
     from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_gpus, read_size
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe

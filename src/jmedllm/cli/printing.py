@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jmedllm.exam.sitting import Paper, Sitting
+    from jmedllm.evaluation.task import Paper, Sitting
 
 
 def print_json(sittings: "Sequence[Sitting]") -> None:

@@ -32,10 +32,10 @@ def tokens(
     from dataclasses import asdict
 
     from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
-    from jmedllm.corpus.read import read_documents
+    from jmedllm.corpus.readers.read import read_documents
     from jmedllm.files import to_json
     from jmedllm.models.folder import require_unambiguous, resolve
-    from jmedllm.models.tokenizer import read_tokenizer
+    from jmedllm.models.tokenizer.load import read_tokenizer
 
     paths = [*(text or ()), *(more or ())]
     if not paths and terms is None:

@@ -78,10 +78,10 @@ def _require_section(recipe: Path, section: str) -> None:
 def _carry_out(
     recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None, show_example: bool
 ) -> None:
+    from jmedllm.pipeline import Run, carry_out
     from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import load_recipe
-    from jmedllm.run import Run, carry_out
     from jmedllm.stages import STEPS
 
     loaded = load_recipe(recipe, control=control, seed=seed)

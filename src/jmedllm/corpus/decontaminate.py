@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from jmedllm.corpus.evidence import Leaks, matches
+from jmedllm.corpus.contamination_index import Leaks, matches
 from jmedllm.corpus.ngrams import divides, words
 
 MARGIN = 200

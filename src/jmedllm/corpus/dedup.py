@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmedllm.corpus.characters import normalise
+from jmedllm.corpus.cleaning.characters import normalise
 from jmedllm.corpus.ngrams import characters, grams, mixed
 
 THRESHOLD = 0.8

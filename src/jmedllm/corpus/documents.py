@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 from jmedllm.files import to_json
 
 

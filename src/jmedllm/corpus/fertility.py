@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jmedllm.corpus.clean import clean
+from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.language import language
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.statistics import wilson
-from jmedllm.models.encoding import Tokenizer, batches, encode_continuations
-from jmedllm.models.pieces import pieces, whole
+from jmedllm.evaluation.statistics import wilson
+from jmedllm.models.tokenizer.encoding import Tokenizer, batches, encode_continuations
+from jmedllm.models.tokenizer.pieces import pieces, whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Literal
 
 from jmedllm.data.catalogue import File, Source, find
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import BENCHMARKS, load
-from jmedllm.exam.question import Language
+from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_file
 
 Verdict = Literal["ok", "wrong", "missing", "not verified"]

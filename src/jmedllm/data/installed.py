@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jmedllm.data.catalogue import SOURCES
-from jmedllm.exam.benchmarks import BENCHMARKS, load
-from jmedllm.exam.question import Question
+from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.evaluation.question import Question
 
 TEST = "test"
 

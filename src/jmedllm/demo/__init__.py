@@ -1,7 +1,7 @@
 """The embedded default: real medical facts in two languages, and the wordings that state them and ask for them.
 
 Half of the facts are asked in stage 2, the other half only in the exam: there the model must answer from
-what it read in the corpus. `corpus/demo.py` states the facts, `exam/benchmarks/demo.py` asks for them.
+what it read in the corpus. `corpus/demo.py` states the facts, `evaluation/benchmarks/demo.py` asks for them.
 """
 
 import json

@@ -11,7 +11,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.models.loading import loading
-from jmedllm.training.adapter import adapted_layers
+from jmedllm.training.lora import adapted_layers
 
 _UNKNOWN = ("modules_to_save", "layer_replication", "lora_bias", "use_qalora", "trainable_token_indices")
 """Settings of peft that change what is added, which is not done here."""

@@ -12,11 +12,11 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models.adapters import quantization_of
-from jmedllm.models.encoding import encode
 from jmedllm.models.folder import require_unambiguous, weight_files
 from jmedllm.models.loading import load_adapter, load_from_disk, load_network
 from jmedllm.models.memory import free_memory
-from jmedllm.models.tokenizer import load_tokenizer
+from jmedllm.models.tokenizer.encoding import encode
+from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import Precision
 from jmedllm.training.batches import without_dropout
 

@@ -28,7 +28,7 @@ from jmedllm.models.folder import (
 )
 from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_structure
 from jmedllm.models.quantized import require_plain_base
-from jmedllm.models.tokenizer import adapter_tokenizer_differences, load_tokenizer
+from jmedllm.models.tokenizer.load import adapter_tokenizer_differences, load_tokenizer
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings

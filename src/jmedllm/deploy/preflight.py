@@ -10,7 +10,7 @@ from jmedllm.deploy.delta import deltas_on, left_frozen
 from jmedllm.deploy.fold import layout, stored_tensors, tensors_to_write
 from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.models.loading import load_structure
-from jmedllm.training.adapter import Adapter, add_structure
+from jmedllm.training.lora import Adapter, add_structure
 
 
 def require_loadable(base: Path) -> dict[str, int]:

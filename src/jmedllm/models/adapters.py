@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
-from jmedllm.models.encoding import Tokenizer, encode
 from jmedllm.models.folder import (
     ORIGIN,
     TOKENIZER_FILES,
@@ -19,7 +18,8 @@ from jmedllm.models.folder import (
     resolve,
     weight_files,
 )
-from jmedllm.models.roundtrip import TEXTS
+from jmedllm.models.tokenizer.encoding import Tokenizer, encode
+from jmedllm.models.tokenizer.roundtrip import TEXTS
 from jmedllm.progress import notice
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.files import hash_text
-from jmedllm.models.encoding import Tokenizer
+from jmedllm.models.tokenizer.encoding import Tokenizer
 
 if TYPE_CHECKING:
     from jinja2 import TemplateSyntaxError

@@ -5,9 +5,9 @@ from shutil import copyfile
 from typing import Any
 
 from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
-from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import ORIGIN, fingerprint
 from jmedllm.models.libraries import be_quiet
+from jmedllm.models.tokenizer.encoding import Tokenizer
 
 _PROCESSOR = (
     "preprocessor_config.json",

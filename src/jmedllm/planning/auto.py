@@ -20,8 +20,8 @@ from jmedllm.planning.ways import IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.processes import as_first_sees, is_first
 from jmedllm.recipe import STAGES, Recipe, Stage
+from jmedllm.training.config import Optimization, require_possible
 from jmedllm.training.metrics import peak_memory
-from jmedllm.training.optimization import Optimization, require_possible
 
 NAME = "memory.json"
 """In the run directory: what was chosen, by stage."""

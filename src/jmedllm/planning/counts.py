@@ -15,9 +15,9 @@ from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft
-from jmedllm.training.adapter import Adapter, add_adapter
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.weights import KEEPINGS
+from jmedllm.training.config import Optimization
+from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.optim.weights import KEEPINGS
 
 FEW = 2
 """Layers of a model that is traced in the place of a deeper one, and of one with twice as many."""

@@ -6,7 +6,7 @@ from math import ceil
 
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
-from jmedllm.training.optimization import Moments, Optimization
+from jmedllm.training.config import Moments, Optimization
 
 REACHED = (0.25, 0.7)
 """Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured; rates that

@@ -13,10 +13,10 @@ from jmedllm.planning.shape import Shape
 from jmedllm.planning.tracing import Step
 from jmedllm.planning.ways import has_embedding_on_host, is_quantized
 from jmedllm.recipe import Mpeft
-from jmedllm.training.adapter import Adapter
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.ring import SLOT, SLOTS
-from jmedllm.training.weights import KEEPINGS
+from jmedllm.training.config import Optimization
+from jmedllm.training.lora import Adapter
+from jmedllm.training.optim.pinned_buffers import SLOT, SLOTS
+from jmedllm.training.optim.weights import KEEPINGS
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in 4 bits: half a byte, a byte for each block of 64, four for each 256 of these."""

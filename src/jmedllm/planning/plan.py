@@ -17,7 +17,7 @@ from jmedllm.planning.needs import StagePlan, plan_stage
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.ways import Way, changed, refusal, ways_of
 from jmedllm.recipe import Recipe
-from jmedllm.training.optimization import Optimization
+from jmedllm.training.config import Optimization
 
 
 @dataclass(frozen=True, slots=True)

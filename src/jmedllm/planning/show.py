@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jmedllm.planning.exam import ExamAdvice, ExamPlan
+from jmedllm.planning.eval import ExamAdvice, ExamPlan
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.needs import Needs, StagePlan
 from jmedllm.planning.plan import Advice, Option

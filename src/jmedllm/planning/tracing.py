@@ -17,10 +17,10 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import autocast
+from jmedllm.training.config import Optimization
 from jmedllm.training.loss import chunked_loss, split
-from jmedllm.training.optimization import Optimization
-from jmedllm.training.optimizer import build, choose_gradient_formats, parts_of
-from jmedllm.training.stepping import Part
+from jmedllm.training.optim.build import build, choose_gradient_formats, parts_of
+from jmedllm.training.optim.optimizer import Part
 
 
 @dataclass(frozen=True, slots=True)

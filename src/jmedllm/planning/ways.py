@@ -9,7 +9,7 @@ from jmedllm.errors import InputError
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
 from jmedllm.recipe import Mpeft
-from jmedllm.training.optimization import Optimization, clash, require_shardable
+from jmedllm.training.config import Optimization, clash, require_shardable
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from jmedllm.exam.selection import account
-from jmedllm.exam.sitting import Paper, Sitting
+from jmedllm.evaluation.selection import account
+from jmedllm.evaluation.task import Paper, Sitting
 
 
 def accounts(evaluated: Iterable[Paper | Sitting]) -> list[str]:

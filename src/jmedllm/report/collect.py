@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmedllm.errors import InputError
-from jmedllm.exam.question import LANGUAGES
-from jmedllm.exam.records import Record, read_finished
-from jmedllm.exam.sharding import is_share
-from jmedllm.exam.sitting import Sitting, read_sitting
+from jmedllm.evaluation.question import LANGUAGES
+from jmedllm.evaluation.records import Record, read_finished
+from jmedllm.evaluation.sharding import is_share
+from jmedllm.evaluation.task import Sitting, read_sitting
 from jmedllm.manifest import NAME, Manifest, read_manifest
 
 _STAGES = ("base", "mfpt", "mpeft")

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jmedllm.errors import InputError
-from jmedllm.exam.records import Record
-from jmedllm.exam.statistics import Paired, holm, paired
-from jmedllm.exam.tracks import TRACKS, verdict_of
+from jmedllm.evaluation.records import Record
+from jmedllm.evaluation.scorers import TRACKS, verdict_of
+from jmedllm.evaluation.statistics import Paired, holm, paired
 from jmedllm.report.collect import Sat
 
 

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jmedllm.exam.answers import NO_ANSWER
-from jmedllm.exam.people import Group
-from jmedllm.exam.rotations import Rotations
-from jmedllm.exam.sitting import Sitting
-from jmedllm.exam.tracks.official import MOST_PROHIBITED, Board
+from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.reading import NO_ANSWER
+from jmedllm.evaluation.rotations import Rotations
+from jmedllm.evaluation.scorers.official import MOST_PROHIBITED, Board
+from jmedllm.evaluation.task import Sitting
 
 OUTCOME = {True: "pass", False: "fail", None: "items missing"}
 

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jmedllm.exam.question import Language
+from jmedllm.evaluation.question import Language
 from jmedllm.files import read_json
 
 TRACK, METRIC = "legacy", "gestalt_match"

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jmedllm.errors import InputError
-from jmedllm.exam.benchmarks import BENCHMARKS, load
-from jmedllm.exam.benchmarks.own import Reading
-from jmedllm.exam.question import Question, question_hash
+from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.evaluation.benchmarks.custom import Reading
+from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.report.collect import Sat
 
 Papers = dict[tuple[str, str], dict[str, Question]]

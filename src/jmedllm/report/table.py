@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jmedllm.exam.question import Language
-from jmedllm.exam.sitting import Sitting
-from jmedllm.exam.statistics import Score
+from jmedllm.evaluation.question import Language
+from jmedllm.evaluation.statistics import Score
+from jmedllm.evaluation.task import Sitting
 from jmedllm.report.accounts import accounts
 from jmedllm.report.details import detail_markdown, details, print_detail
 from jmedllm.report.published import METRIC, TRACK, PublishedScore, published_scores, source

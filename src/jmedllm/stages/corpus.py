@@ -8,22 +8,22 @@ from random import Random
 from typing import Any, Literal
 
 from jmedllm.corpus import demo
-from jmedllm.corpus.build import FORMAT, Order, build, shards
 from jmedllm.corpus.documents import Documents, as_line, open_documents
-from jmedllm.corpus.pack import document_rows, load_blocks, save_blocks
-from jmedllm.corpus.read import Document
-from jmedllm.corpus.spread import available_processes
-from jmedllm.corpus.survey import survey
-from jmedllm.exam.question import question_hash
+from jmedllm.corpus.pipeline.build import FORMAT, Order, build, shards
+from jmedllm.corpus.pipeline.parallel import available_processes
+from jmedllm.corpus.pipeline.survey import survey
+from jmedllm.corpus.readers.read import Document
+from jmedllm.evaluation.question import question_hash
 from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
+from jmedllm.pipeline import Run, Step, files_in, own_folder
 from jmedllm.recipe import Corpus, Recipe
-from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import base_folder, start_folder
 from jmedllm.stages.questions import exam_questions, require_unseen_exam
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
 from jmedllm.training.holding import OTHER, is_held_out
 from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
+from jmedllm.training.packing import document_rows, load_blocks, save_blocks
 
 BUILT_IN = {
     "demo": lambda: demo.documents(),
@@ -146,8 +146,8 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
-    from jmedllm.models.scratch import build as build_model
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.random_init import build as build_model
+    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)

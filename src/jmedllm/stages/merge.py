@@ -4,8 +4,8 @@ from shutil import rmtree
 from typing import Any
 
 from jmedllm.deploy.merge import merge
+from jmedllm.pipeline import Run, Step, files_in, own_folder
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.models import tuned_fingerprint, tuned_folder
 
 

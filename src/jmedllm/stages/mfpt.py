@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from jmedllm.corpus.pack import load_blocks
 from jmedllm.models.folder import fingerprint
+from jmedllm.pipeline import Run, Step, files_in, own_folder
 from jmedllm.recipe import Recipe
-from jmedllm.run import Run, Step, files_in, own_folder
-from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation, require_measurable
 from jmedllm.stages.models import (
     base_folder,
     numerics,
@@ -15,6 +13,8 @@ from jmedllm.stages.models import (
     shaping,
     start_folder,
 )
+from jmedllm.stages.validation import evaluation_inputs, open_evaluation, require_measurable
+from jmedllm.training.packing import load_blocks
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -53,12 +53,12 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_model
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
-    from jmedllm.training.show import show_example
-    from jmedllm.training.weights import in_format
+    from jmedllm.training.optim.weights import in_format
+    from jmedllm.training.preview import show_example
 
     settings, base = run.recipe.mfpt, start_folder(run)
     assert settings is not None

@@ -6,10 +6,10 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
 from jmedllm.models.quantized import require_plain_base
+from jmedllm.pipeline import Run
 from jmedllm.processes import place
 from jmedllm.recipe import Recipe, Sat
-from jmedllm.run import Run
-from jmedllm.training.optimization import Optimization, require_possible, require_shardable
+from jmedllm.training.config import Optimization, require_possible, require_shardable
 
 
 def base_folder(run: Run) -> Path:
@@ -29,7 +29,7 @@ def require_usable_base(run: Run) -> None:
         InputError: it cannot.
     """
     from jmedllm.models.loading import load_structure
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
 
     if run.recipe.base.path is not None:
         load_tokenizer(base_folder(run))
@@ -100,7 +100,7 @@ def check_base(recipe: Recipe) -> bool:
     import torch
 
     from jmedllm.models.loading import load_structure, read_config
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
 
     is_trained = recipe.mfpt or recipe.mpeft
     if is_trained:

@@ -8,19 +8,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from jmedllm.corpus.pack import Sample, pack_examples
 from jmedllm.errors import InputError, unknown
-from jmedllm.exam.prompts.asking import Asking, ask, ask_instruction, prepare
-from jmedllm.exam.prompts.render import Instruction, answer_text
-from jmedllm.exam.question import Language
+from jmedllm.evaluation.prompts.format import Asking, ask, ask_instruction, prepare
+from jmedllm.evaluation.prompts.render import Instruction, answer_text
+from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.chat import ChatTemplate, ChatText, no_template, turn_end
-from jmedllm.models.encoding import Tokenizer
 from jmedllm.models.folder import fingerprint
+from jmedllm.models.tokenizer.encoding import Tokenizer
+from jmedllm.pipeline import Run, Step, files_in, own_folder
 from jmedllm.recipe import Mpeft, Recipe
-from jmedllm.run import Run, Step, files_in, own_folder
 from jmedllm.stages.corpus import read_corpus
-from jmedllm.stages.evaluation import evaluation_inputs, open_evaluation, require_measurable
 from jmedllm.stages.models import (
     base_folder,
     numerics,
@@ -35,10 +33,12 @@ from jmedllm.stages.questions import (
     require_unseen_exam,
     training_questions,
 )
+from jmedllm.stages.validation import evaluation_inputs, open_evaluation, require_measurable
 from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import copies
+from jmedllm.training.packing import Sample, pack_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
     """What of the chat template shapes the examples; nothing where none goes through it."""
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
 
     if not (run.prompting.chat or any(isinstance(each.content, Conversation) for each in found)):
         return {}
@@ -147,7 +147,7 @@ def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
 def _check(run: Run) -> None:
     from jmedllm.deploy.preflight import require_mergeable, tell_frozen
     from jmedllm.models.loading import load_structure
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.embedding import require_own_embedding
 
     settings = run.recipe.mpeft
@@ -212,15 +212,15 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.deploy.delta import left_frozen
     from jmedllm.models.loading import load_network, load_structure
     from jmedllm.models.save import save_adapter
-    from jmedllm.models.tokenizer import load_tokenizer
+    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.planning.auto import memory_of
-    from jmedllm.training.adapter import add_adapter, add_structure, to_plain
     from jmedllm.training.distributed import shard
-    from jmedllm.training.dryrun import bytes_below, require_free
     from jmedllm.training.embedding import keep_embedding_on_host
     from jmedllm.training.loop import train
-    from jmedllm.training.show import show_example
-    from jmedllm.training.weights import KEEPINGS
+    from jmedllm.training.lora import add_adapter, add_structure, to_plain
+    from jmedllm.training.optim.weights import KEEPINGS
+    from jmedllm.training.preflight import bytes_below, require_free
+    from jmedllm.training.preview import show_example
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jmedllm.corpus.unseen import require_unseen, require_unseen_in
+from jmedllm.corpus.train_test_overlap import require_unseen, require_unseen_in
 from jmedllm.data.installed import installed_tests, test_questions
-from jmedllm.exam.benchmarks import BENCHMARKS, load, own
-from jmedllm.exam.benchmarks.own import PLAIN
-from jmedllm.exam.benchmarks.tables import is_table
-from jmedllm.exam.examine import split_language
-from jmedllm.exam.question import Question
-from jmedllm.exam.selection import WRONG, select, select_counted
-from jmedllm.run import Run
+from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
+from jmedllm.evaluation.benchmarks.custom import PLAIN
+from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.evaluate import split_language
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.selection import WRONG, select, select_counted
+from jmedllm.pipeline import Run
 from jmedllm.training.instructions import read_instruction_file, read_instructions
 
 
@@ -45,7 +45,7 @@ def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
             loaded = load(source.benchmark, language, run.data, source.split, source.reading)
             found[f"{source.benchmark} {language}"] = select_counted(loaded, source.selection).left_out
         if is_table(source.benchmark):
-            wrong = len(own.read_exam(Path(source.benchmark), source.reading).skipped)
+            wrong = len(custom.read_exam(Path(source.benchmark), source.reading).skipped)
             found[source.benchmark] = {WRONG: wrong} if wrong else {}
     for file in mpeft.instructions if mpeft else ():
         wrong = read_instruction_file(Path(file), mpeft.reading if mpeft else PLAIN).skipped
@@ -59,7 +59,7 @@ def notes_on_training(run: Run) -> tuple[str, ...]:
     if mpeft is None:
         return ()
     tables = [source for source in mpeft.questions if is_table(source.benchmark)]
-    exams = [own.read_exam(Path(source.benchmark), source.reading).notes for source in tables]
+    exams = [custom.read_exam(Path(source.benchmark), source.reading).notes for source in tables]
     files = [read_instruction_file(Path(file), mpeft.reading).notes for file in mpeft.instructions]
     return tuple(note for notes in (*exams, *files) for note in notes)
 
@@ -90,7 +90,7 @@ def exam_questions(run: Run) -> Iterator[Question]:
     for entry in exam.benchmarks:
         name, chosen = split_language(entry)
         if is_table(name):
-            yield from own.read_all(Path(name), exam.reading)
+            yield from custom.read_all(Path(name), exam.reading)
             continue
         for language in BENCHMARKS[name].languages:
             if language in (chosen or exam.languages) and (name, language) not in known:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jmedllm.deploy.shards import tensors_in
-from jmedllm.exam.benchmarks.tables import is_table
-from jmedllm.exam.examine import split_language
+from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.evaluate import split_language
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import REPORTS, read_manifest
 from jmedllm.models.folder import weight_files
+from jmedllm.pipeline import Run, Step, versions
 from jmedllm.recipe import Recipe
 from jmedllm.recipe import Sat as Model
 from jmedllm.report import Sat, collect_records, markdown, questions_of
@@ -20,7 +21,6 @@ from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
-from jmedllm.run import Run, Step, versions
 from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
 from jmedllm.stages.models import folder_of
 

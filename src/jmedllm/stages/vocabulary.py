@@ -6,7 +6,7 @@ from typing import Any
 from jmedllm.corpus.documents import Documents
 from jmedllm.corpus.fertility import characters_per_token
 from jmedllm.models.folder import ORIGIN
-from jmedllm.run import Run
+from jmedllm.pipeline import Run
 from jmedllm.stages.models import base_folder, start_folder
 
 LEARNT_FROM = 16 << 20
@@ -19,8 +19,8 @@ def require_extendable_base(run: Run) -> None:
     Raises:
         InputError: they could not.
     """
-    from jmedllm.models.tokenizer import load_tokenizer
-    from jmedllm.models.vocabulary import require_extendable
+    from jmedllm.models.tokenizer.extend import require_extendable
+    from jmedllm.models.tokenizer.load import load_tokenizer
 
     if run.recipe.corpus and run.recipe.corpus.vocabulary and not run.recipe.base.scratch:
         require_extendable(load_tokenizer(base_folder(run)))
@@ -35,8 +35,8 @@ def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
     Raises:
         InputError: the base cannot be extended, or no token can be learnt from the Japanese documents.
     """
-    from jmedllm.models.tokenizer import load_tokenizer
-    from jmedllm.models.vocabulary import extend, size
+    from jmedllm.models.tokenizer.extend import extend, size
+    from jmedllm.models.tokenizer.load import load_tokenizer
 
     settings = run.recipe.corpus.vocabulary if run.recipe.corpus else None
     if settings is None:

@@ -11,7 +11,7 @@ import torch
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from jmedllm.training.optimization import Activations
+from jmedllm.training.config import Activations
 
 
 def keep_less(network: Any, activations: Activations) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jmedllm.corpus.pack import Blocks
 from jmedllm.precision import Precision
+from jmedllm.training.packing import Blocks
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Ids, positions and whether the token is trained, each [B, T]."""

@@ -13,7 +13,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, sweep, to_json, write_atomic
 from jmedllm.processes import as_first_sees, is_first, place
-from jmedllm.training.stepping import Optimizer
+from jmedllm.training.optim.optimizer import Optimizer
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from jmedllm.corpus.pack import Sample
 from jmedllm.errors import InputError
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.encoding import common_length, encode_with_offsets
+from jmedllm.models.tokenizer.encoding import common_length, encode_with_offsets
+from jmedllm.training.packing import Sample
 
 Messages = Sequence[dict[str, str]]
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jmedllm.corpus.pack import Blocks
 from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.processes import is_first, place, receive, send, summed
 from jmedllm.training.batches import Batch, micro_batches
 from jmedllm.training.embedding import HostEmbedding
+from jmedllm.training.packing import Blocks
 
 T = TypeVar("T")
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jmedllm.corpus.pack import Sample
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
-from jmedllm.models.encoding import Tokenizer, encode, encode_continuations
+from jmedllm.models.tokenizer.encoding import Tokenizer, encode, encode_continuations
+from jmedllm.training.packing import Sample
 
 _BATCH = 256
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import MOST_NAMED, InputError, rows_wrong
-from jmedllm.exam.benchmarks.columns import as_option, require_fields, resolve, suggest
-from jmedllm.exam.benchmarks.own import PLAIN, SKIP, Reading
-from jmedllm.exam.benchmarks.reading import Line
-from jmedllm.exam.benchmarks.tables import Row, records
-from jmedllm.exam.prompts.render import Instruction
-from jmedllm.exam.question import Language, language_of
+from jmedllm.evaluation.benchmarks.columns import as_option, require_fields, resolve, suggest
+from jmedllm.evaluation.benchmarks.custom import PLAIN, SKIP, Reading
+from jmedllm.evaluation.benchmarks.lines import Line
+from jmedllm.evaluation.benchmarks.tables import Row, records
+from jmedllm.evaluation.prompts.render import Instruction
+from jmedllm.evaluation.question import Language, language_of
 
 INSTRUCTION_FIELDS = ("instruction", "input", "output", "messages")
 """What a mapping of instructions may name."""

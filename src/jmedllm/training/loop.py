@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from jmedllm.corpus.pack import Blocks
 from jmedllm.errors import InputError
 from jmedllm.precision import Precision
 from jmedllm.processes import is_first, summed
@@ -18,17 +17,10 @@ from jmedllm.training import checkpoint
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import Batch, autocast
 from jmedllm.training.best import keep_best, restore_best
+from jmedllm.training.config import Optimization, require_shardable
 from jmedllm.training.distributed import draw_apart, is_finite, is_sharded, share_of_step
-from jmedllm.training.dryrun import (
-    Footprint,
-    in_memory,
-    require_disk,
-    trained_bytes,
-    try_checkpoint,
-    try_evaluation_batch,
-    try_longest_batch,
-)
-from jmedllm.training.evaluate import Evaluation, measure
+from jmedllm.training.early_stopping import best, is_exhausted, require_measured
+from jmedllm.training.layer_offload import stream_layers
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.metrics import (
     EVALUATIONS,
@@ -41,13 +33,21 @@ from jmedllm.training.metrics import (
     peak_memory,
     tensorboard,
 )
-from jmedllm.training.optimization import Optimization, require_shardable
-from jmedllm.training.optimizer import build
+from jmedllm.training.optim.build import build
+from jmedllm.training.optim.optimizer import Optimizer
+from jmedllm.training.packing import Blocks
+from jmedllm.training.preflight import (
+    Footprint,
+    in_memory,
+    require_disk,
+    trained_bytes,
+    try_checkpoint,
+    try_evaluation_batch,
+    try_longest_batch,
+)
 from jmedllm.training.schedule import learning_rate, rows_of_step
-from jmedllm.training.stepping import Optimizer
-from jmedllm.training.streaming import stream_layers
 from jmedllm.training.trainable import require_trainable
-from jmedllm.training.watching import best, is_exhausted, require_measured
+from jmedllm.training.validation import Evaluation, measure
 
 
 @dataclass(frozen=True, slots=True)

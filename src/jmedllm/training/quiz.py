@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jmedllm.exam.prompts.asking import ask
-from jmedllm.exam.question import label
-from jmedllm.exam.sitting import Paper
-from jmedllm.exam.tracks.likelihood import judge
-from jmedllm.models import Request, Writing
+from jmedllm.evaluation.prompts.format import ask
+from jmedllm.evaluation.question import label
+from jmedllm.evaluation.scorers.likelihood import judge
+from jmedllm.evaluation.task import Paper
+from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.capabilities import context_length, find_ways
+from jmedllm.models.backends.transformers import LocalModel
 from jmedllm.models.chat import ChatText, no_template
-from jmedllm.models.encoding import Tokenizer
-from jmedllm.models.local import LocalModel
-from jmedllm.models.probe import context_length, find_ways
+from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.precision import Precision
-from jmedllm.training.evaluate import Quiz
+from jmedllm.training.validation import Quiz
 
 _NOTHING_WRITTEN = Writing(1)
 

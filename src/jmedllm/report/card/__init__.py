@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from jmedllm.corpus.read import Document
-from jmedllm.exam.sitting import Sitting
+from jmedllm.corpus.readers.read import Document
+from jmedllm.evaluation.task import Sitting
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.markdown import bullets
 from jmedllm.report.card.scores import scores

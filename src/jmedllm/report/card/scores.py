@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from jmedllm.exam.sitting import Sitting
-from jmedllm.exam.statistics import holm
+from jmedllm.evaluation.statistics import holm
+from jmedllm.evaluation.task import Sitting
 from jmedllm.report.accounts import accounts
 from jmedllm.report.card.markdown import table
 from jmedllm.report.compare import Comparison

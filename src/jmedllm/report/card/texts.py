@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jmedllm.corpus.read import Document
+from jmedllm.corpus.readers.read import Document
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.markdown import bullets, table

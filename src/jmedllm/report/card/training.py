@@ -7,7 +7,7 @@ from typing import Any
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.card.markdown import bullets, table
 from jmedllm.report.training import TrainedStage
-from jmedllm.training.adapter import Adapter
+from jmedllm.training.lora import Adapter
 
 SMALL = 10_000
 """Bytes of held-out text below which a change in bits per byte is not judged: a few sentences decide it."""

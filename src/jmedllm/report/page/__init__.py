@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jmedllm import __version__
-from jmedllm.exam.answers import NO_ANSWER
-from jmedllm.exam.people import Group
-from jmedllm.exam.tracks.official import MOST_PROHIBITED
+from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.reading import NO_ANSWER
+from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import Sat
 from jmedllm.report.compare import NOTE, Comparison, compare

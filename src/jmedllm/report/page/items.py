@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jmedllm.exam.calibration import probabilities
-from jmedllm.exam.question import Question
-from jmedllm.exam.records import Record
-from jmedllm.exam.tracks import verdict_of
-from jmedllm.exam.tracks.legacy import LegacyVerdict
+from jmedllm.evaluation.calibration import probabilities
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.records import Record
+from jmedllm.evaluation.scorers import verdict_of
+from jmedllm.evaluation.scorers.legacy import LegacyVerdict
 from jmedllm.files import to_json
-from jmedllm.models.labels import UNLISTED
+from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.report.collect import Sat
 from jmedllm.report.questions import Papers
 

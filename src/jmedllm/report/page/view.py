@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jmedllm.exam.people import Group
-from jmedllm.exam.sitting import Sitting
-from jmedllm.exam.tracks.official import Board
+from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.scorers.official import Board
+from jmedllm.evaluation.task import Sitting
 from jmedllm.report.table import Row
 
 

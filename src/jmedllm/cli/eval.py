@@ -1,0 +1,250 @@
+"""Commands that ask questions and score answers."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from jmedllm.cli.options import (
+    AnswerAs,
+    Benchmarks,
+    Data,
+    Device,
+    IgnoreAdapter,
+    Languages,
+    Limit,
+    Map,
+    Precision,
+    PromptPack,
+    Selection,
+    Shots,
+    SkipInvalid,
+    question_map,
+    split,
+)
+from jmedllm.cli.printing import console, print_accounts, print_json, print_report
+from jmedllm.errors import InputError
+
+export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
+
+
+def exam(
+    model: Annotated[str, typer.Option(help="Directory, or id in the local Hugging Face cache.")],
+    benchmark: Benchmarks,
+    output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
+    data: Data = Path("data"),
+    language: Languages = "ja,en",
+    track: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
+    adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
+    ignore_adapter: IgnoreAdapter = False,
+    name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
+    selection: Selection = None,
+    prompt: PromptPack = "instruction",
+    answer_as: AnswerAs = "text",
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    chat_template_kwargs: Annotated[
+        str | None, typer.Option(help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD that the chat template reads as today's [the first day].")
+    ] = None,
+    shots: Shots = None,
+    limit: Limit = None,
+    columns: Map = None,
+    skip_invalid: SkipInvalid = False,
+    shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
+    rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
+    quantization: Annotated[
+        Literal["none", "nf4"] | None, typer.Option(help="Hold the base in 4 bits [as the adapter was trained].")
+    ] = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    engine: Annotated[Literal["transformers", "vllm"], typer.Option(help="What runs it.")] = "transformers",
+    server: Annotated[
+        str | None, typer.Option(help="Ask --model of the OpenAI-compatible server at this URL instead.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Let a model sit benchmarks, one record per item."""
+    from jmedllm.evaluation.evaluate import (
+        ExamSettings,
+        examine,
+        examine_served,
+        papers,
+        require_known,
+        unused_template,
+    )
+    from jmedllm.evaluation.prompts.format import Prompting
+    from jmedllm.models.folder import resolve
+    from jmedllm.precision import choose_precision
+    from jmedllm.settings import from_options
+
+    settings = from_options(
+        ExamSettings,
+        benchmarks=split(benchmark),
+        map=question_map(columns),
+        skip_invalid=skip_invalid,
+        languages=split(language),
+        tracks=split(track),
+        selection=selection,
+        limit=limit,
+        batch=batch,
+        max_new_tokens=max_new_tokens,
+        shuffle=shuffle,
+        rotations=rotations,
+    )
+    require_known(settings)
+    prompting = from_options(
+        Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
+        chat_template_kwargs=_json_option("chat-template-kwargs", chat_template_kwargs),
+    )  # fmt: skip
+    if (prompting.chat_template_kwargs or date) and not chat:
+        raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
+    sat = papers(settings, prompting, data)
+    print_accounts(sat)
+    if note := sat[0].asking.pack.note:
+        typer.echo(f"prompt pack {prompt}: {note}", err=True)
+    label = name or Path(model).name
+    if server is not None:
+        _refuse_with_server(
+            adapter=adapter, ignore_adapter=ignore_adapter, quantization=quantization,
+            revision=revision, download=download, date=date,
+            chat_template_kwargs=chat_template_kwargs,
+            engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
+        )  # fmt: skip
+        sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
+    else:
+        folder = resolve(model, revision=revision, download=download)
+        chosen = choose_precision(precision, device)
+        if unused := unused_template(sat, folder, label, adapter):
+            typer.echo(unused, err=True)
+        if not as_json:
+            typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
+        sittings = examine(
+            folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch=batch,
+            engine=engine, ignore_adapter=ignore_adapter,
+        )  # fmt: skip
+    if sittings:  # under torchrun only the first process has them
+        (print_json if as_json else print_report)(sittings)
+
+
+def _json_option(name: str, text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise InputError(f"--{name} {text!r}: broken JSON: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise InputError(f'--{name} {text!r}: must be a JSON object, such as {{"enable_thinking": false}}')
+    return value
+
+
+def _refuse_with_server(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"--{name.replace('_', '-')} says how to run a model here, and --server asks one elsewhere; "
+                "leave one out"
+            )
+
+
+def score(
+    responses: Annotated[list[Path], typer.Option(help="Files of id and response, one or more.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", hidden=True)] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Benchmark that was answered.")] = None,
+    questions: Annotated[Path | None, typer.Option(help="Or your own questions that were answered.")] = None,
+    year: Annotated[int | None, typer.Option(help="Only this year of igakuqa.")] = None,
+    columns: Map = None,
+    columns_of_responses: Annotated[
+        str | None, typer.Option("--map-responses", help="Columns of the responses: id=qid,response=output.")
+    ] = None,
+    skip_invalid: SkipInvalid = False,
+    language: Annotated[
+        Literal["ja", "en"] | None, typer.Option(help="Language it was answered in [the only one; else ja].")
+    ] = None,
+    track: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
+    selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "all",
+    strict_letters: Annotated[
+        bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
+    ] = False,
+    items: Annotated[
+        Path | None, typer.Option(help="Write the first track's verdict on each item to this .jsonl file.")
+    ] = None,
+    data: Data = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score recorded answers without any model."""
+    from jmedllm.evaluation.benchmarks.columns import parse_map
+    from jmedllm.evaluation.benchmarks.custom import Reading
+    from jmedllm.evaluation.offline import exam_answered, item_rows, score_recorded
+    from jmedllm.evaluation.responses import RESPONSE_FIELDS, read_recorded
+    from jmedllm.files import to_json, write_jsonl
+    from jmedllm.report.offline import print_scored
+
+    answered = [*responses, *(more or ())]
+    if items is not None and items.resolve() in {path.resolve() for path in [*answered, questions] if path}:
+        raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
+    reading = Reading(tuple(question_map(columns).items()), skip_invalid and questions is not None)
+    asked = exam_answered(benchmark, questions, language, data, year=year, selection=selection, reading=reading)
+    given = read_recorded(
+        answered,
+        [question.id for question in asked.questions],
+        parse_map(columns_of_responses, RESPONSE_FIELDS),
+        skip_invalid=skip_invalid,
+    )
+    scored = score_recorded(asked, given, split(track), strict_letters=strict_letters)
+    if items is not None:
+        write_jsonl(items, item_rows(scored))
+    if as_json:
+        typer.echo(to_json(scored.as_json(), indent=2))
+    else:
+        print_scored(scored, console())
+
+
+@export_app.callback()
+def _export() -> None:
+    # With a callback the one harness keeps its name on the command line.
+    pass
+
+
+@export_app.command("lm-eval")
+def export_lm_eval(
+    benchmark: Benchmarks,
+    output: Annotated[Path, typer.Option(help="Directory of the tasks.")],
+    data: Data = Path("data"),
+    language: Languages = "ja,en",
+    selection: Selection = None,
+    prompt: PromptPack = "instruction",
+    answer_as: AnswerAs = "text",
+    shots: Shots = None,
+    limit: Limit = None,
+    columns: Map = None,
+    skip_invalid: SkipInvalid = False,
+) -> None:
+    """Write papers as tasks of lm-eval."""
+    from jmedllm.evaluation.evaluate import ExamSettings, papers
+    from jmedllm.evaluation.export import export_lm_eval as export
+    from jmedllm.evaluation.prompts.format import Prompting
+    from jmedllm.settings import from_options
+
+    settings = from_options(
+        ExamSettings,
+        benchmarks=split(benchmark),
+        map=question_map(columns),
+        skip_invalid=skip_invalid,
+        languages=split(language),
+        tracks=["likelihood"],
+        selection=selection,
+        limit=limit,
+    )
+    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, shots=shots)
+    sat = papers(settings, prompting, data)
+    print_accounts(sat)
+    for task in export(sat, output):
+        left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
+        typer.echo(f"{task.task}: {task.n} items{left_out}")
+    typer.echo(f"run: lm_eval --model hf --model_args pretrained=MODEL --include_path {output} --tasks TASK")

@@ -1,0 +1,103 @@
+"""What is left in texts of Markdown and HTML: anchors, links, addresses, emphasis, tags."""
+
+import html
+import re
+from html.entities import html5
+
+from jmedllm.corpus.cleaning.rules import Rule
+
+_RAISED = str.maketrans("0123456789+-–−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿ")
+_LOWERED = str.maketrans("0123456789+-–−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
+_NUMBER = re.compile(r"[0-9)\]）］]")
+_BASE = re.compile(r"[0-9A-Za-zα-ωΑ-Ω)\]）］]")
+_NO_EXPONENT = re.compile(r"st|nd|rd|th|o|tm|[^0-9A-Za-zα-ωΑ-Ω]*", re.IGNORECASE)
+_NOTES = re.compile(r"[*†‡§¶#]?[(（\[]?\d[\d,，、\s–-]*[)）\]]?")
+_ONE_TERM = re.compile(r"[-–−+]?(?:\d+(?:\.\d+)?|[A-Za-zα-ωΑ-Ω])")
+
+
+def raised(text: str) -> str:
+    """Superscript signs for an exponent or a charge (10³, Ca²⁺), so that 10³ never becomes 103.
+
+    Text without such signs keeps its tags: the rule below, which sees what stands before, makes 10^6.5 of it.
+    """
+    return _in_signs(text, _RAISED) or f"<sup>{html.escape(text, quote=False)}</sup>"
+
+
+def lowered(text: str) -> str:
+    """Subscript signs for the numbers of a formula (H₂O); words stay as they are (HbA1c)."""
+    return _in_signs(text, _LOWERED) or text
+
+
+def _in_signs(text: str, signs: dict[int, int]) -> str:
+    """The text in these signs; empty if one is lacking."""
+    inner, space = _apart(text)
+    return inner.translate(signs) + space if all(ord(sign) in signs for sign in inner) else ""
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """The text on one line, and the space behind it."""
+    return " ".join(text.split()), text[len(text.rstrip()) :]
+
+
+def _exponent(match: re.Match[str]) -> str:
+    text = html.unescape(match[1])
+    if signs := _in_signs(text, _RAISED):
+        return signs
+    start, end = match.span()
+    before, after = match.string[max(start - 1, 0) : start], match.string[end : end + 1]
+    inner, space = _apart(text)
+    if inner in ("o", "O") and after in ("C", "F"):
+        return "°"
+    if _NOTES.fullmatch(inner) and not _NUMBER.match(before):
+        return text.translate(_RAISED)  # commas have no raised form; the digits must not join a word or a unit
+    if not _BASE.match(before) or _NO_EXPONENT.fullmatch(inner):
+        return text
+    alone = space or not (after.isascii() and after.isalnum())
+    return f"^{inner}{space}" if alone and _ONE_TERM.fullmatch(inner) else f"^({inner}){space}"
+
+
+def _entity(match: re.Match[str]) -> str:
+    return html.unescape(match[0]) if match[0][1] == "#" or match[0][1:] in html5 else match[0]
+
+
+_VALUES = r"(?:\s+[\w:-]+=(?:\"[^\"]*\"|'[^']*'))*\s*/?"
+_FILE = (
+    r"[\w%./-]+\.(?:html?|xhtml|md|php|aspx?|jsp|pdf|png|jpe?g|gif|svg|webp|txt|csv|xml|docx?|xlsx?|pptx?"
+    r"|com|org|net|edu|gov|jp)\b"
+)
+_TARGET = rf"(?:(?:[a-z]+:)?//|mailto:|\.\.?/|#|{_FILE})(?:[^()\s]|\([^()\s]*\))*(?:\s\"[^\"\n]*\")?"
+"""What only an address looks like: a bracket behind a bracket may hold a unit, [Na+](mmol/L), or a value."""
+
+_ADDRESS = r"(?:https?://|ftp://|www\.)[\w\-.~:/?#@!$&'*+,;=%]*[\w\-~/#=]"
+_ENTITY = r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]\w{1,31});"
+_LINK_ONLY = rf"^[ \t]*[-*・][ \t]*\[[^\[\]\n]+\]\({_TARGET}\)(?:[ \t]*[(（]\d+箇所[)）])?[ \t]*(?:\n|$)"
+
+
+def _tag(letters: str, names: str) -> re.Pattern[str]:
+    """Tags by name; one letter in brackets (group <A>) opens a tag only with attributes or where one closes it."""
+    closed = rf"<([{letters}])>(?=(?:[^<]+|<(?!/?\1\b))*+</\1\s*>)"
+    certain = rf"<(?:{names}){_VALUES}>|<[{letters}](?=\s+\w|/){_VALUES}>|</(?:{names}|[{letters}])\s*>"
+    return re.compile(f"{closed}|{certain}", re.IGNORECASE)
+
+
+MARKUP = (
+    Rule("comment", re.compile(r"<!--.*?-->", re.DOTALL)),
+    Rule("anchor", re.compile(rf"^<a{_VALUES}></a>[ \t]*\n", re.MULTILINE)),
+    Rule("anchor", re.compile(rf"<a{_VALUES}>\s*</a>")),
+    Rule("image", re.compile(rf"!\[[^\]\n]*\]\({_TARGET}\)")),
+    Rule("list of links", re.compile(_LINK_ONLY, re.MULTILINE)),
+    Rule("link", re.compile(rf"\[([^\[\]\n]+)\]\({_TARGET}\)"), r"\1"),
+    Rule("address", re.compile(rf"[(（<＜]\s*{_ADDRESS}\s*[)）>＞]", re.ASCII)),
+    Rule("address", re.compile(_ADDRESS, re.ASCII)),
+    Rule("exponent", re.compile(r"<sup>([^<>]*)</sup>", re.IGNORECASE), _exponent),
+    Rule(
+        "exponent",
+        re.compile(r"<sub>([^<>]*)</sub>", re.IGNORECASE),
+        lambda index: lowered(html.unescape(index[1])),
+    ),
+    Rule("tag", _tag("p", "br|div|li|tr|h[1-6]|hr|table|ul|ol"), "\n"),
+    Rule("tag", _tag("abiu", "em|strong|span|font|small|td|th|center")),
+    Rule("emphasis", re.compile(r"\*\*(?=[^\s*])([^*\n]+)(?<=\S)\*\*"), r"\1"),
+    Rule("emphasis", re.compile(r"^([ \t]*)\*(?=[^\s*])([^*\n]+)(?<=\S)\*(?=[ \t]*$)", re.MULTILINE), r"\1\2"),
+    Rule("entity", re.compile(_ENTITY), _entity),
+)

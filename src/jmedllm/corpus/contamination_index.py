@@ -1,0 +1,182 @@
+"""What of a question gives it away in a text: runs of words that stand in no other text by chance.
+
+A unit is a kana or kanji, or a word or number in other letters. Evidence is every run of `LONG` units that begins
+in the stem; of a shorter question the whole stem, and the whole stem with its choices, from `SHORT` units on. What
+many questions have in common is evidence of none. The numbers were chosen on real text: docs/decontamination.md.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jmedllm.corpus.ngrams import Numbers, Places, grams, hasher, words
+from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
+
+LONG: Mapping[Language, int] = {"ja": 30, "en": 13}
+SHORT: Mapping[Language, int] = {"ja": 12, "en": 8}
+
+COMMON = 4
+"""What so many questions of one benchmark have in common is boilerplate; three may share a patient's history."""
+
+_SEED = min(SHORT.values())
+_SEED_BITS = 23
+_AT_ONCE = 500
+
+_Numbered = Sequence[tuple[int, Question]]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """The evidence of all questions: 12 bytes for each.
+
+    Attributes:
+        questions: benchmark and id.
+        seeds: true at the upper 23 bits of the hashes of the units that evidence begins with: a text is looked
+            through once for these, and for each length only where one stands.
+        hashes: for each length in units the hashes of evidence, sorted.
+        owners: for each length whose it is: indices into `questions`, the first where several share it.
+    """
+
+    questions: tuple[tuple[str, str], ...]
+    seeds: NDArray[np.bool]
+    hashes: Mapping[int, Numbers]
+    owners: Mapping[int, NDArray[np.int32]]
+
+
+def index(questions: Sequence[Question]) -> Leaks:
+    """Collect the evidence of questions; about 5 s and 100 MB for 16,000."""
+    found: dict[int, list[tuple[Numbers, Places]]] = defaultdict(list)
+    seeds = np.zeros(1 << _SEED_BITS, np.bool)
+    for language, some in _batches(questions):
+        for length, hashes, owners, first in _claims(language, some):
+            found[length].append((hashes, owners))
+            seeds[_seed_places(first)] = True
+    evidence = {length: _firsts(*map(np.concatenate, zip(*parts, strict=True))) for length, parts in found.items()}
+    everything = Leaks(
+        questions=tuple((question.benchmark, question.id) for question in questions),
+        seeds=seeds,
+        hashes={length: hashes for length, (hashes, _) in sorted(evidence.items())},
+        owners={length: owners.astype(np.int32) for length, (_, owners) in sorted(evidence.items())},
+    )
+    return _without_common(everything, questions)
+
+
+def save(leaks: Leaks, handle: BinaryIO) -> None:
+    """Write evidence as NumPy's .npz, for other processes to load."""
+    arrays: dict[str, Any] = {f"hashes {length}": hashes for length, hashes in leaks.hashes.items()}
+    arrays |= {f"owners {length}": owners for length, owners in leaks.owners.items()}
+    questions = np.array(leaks.questions, np.str_).reshape(-1, 2)
+    np.savez(handle, allow_pickle=False, questions=questions, seeds=leaks.seeds, **arrays)
+
+
+def load(path: Path) -> Leaks:
+    """What `save` wrote."""
+    with np.load(path) as arrays:
+        lengths = [int(name.split()[1]) for name in arrays if name.startswith("hashes ")]
+        return Leaks(
+            questions=tuple((str(benchmark), str(name)) for benchmark, name in arrays["questions"]),
+            seeds=arrays["seeds"],
+            hashes={length: arrays[f"hashes {length}"] for length in lengths},
+            owners={length: arrays[f"owners {length}"] for length in lengths},
+        )
+
+
+def matches(leaks: Leaks, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
+    """Evidence in a text of units: for each length where it begins, and its places in `leaks.hashes`."""
+    hashes = hasher(numbers)
+    begun = np.flatnonzero(leaks.seeds[_seed_places(grams(numbers, _SEED))])
+    for length, known in leaks.hashes.items():
+        starts = begun[begun + length <= len(numbers)]
+        if len(starts):
+            places = _places(known, hashes(starts, starts + length))
+            yield length, starts[places >= 0], places[places >= 0]
+
+
+def _batches(questions: Sequence[Question]) -> Iterator[tuple[Language, _Numbered]]:
+    """All questions with their numbers, some of one language at a time."""
+    for language in LANGUAGES:
+        spoken = [(number, each) for number, each in enumerate(questions) if each.language == language]
+        for start in range(0, len(spoken), _AT_ONCE):
+            yield language, spoken[start : start + _AT_ONCE]
+
+
+def _claims(language: Language, some: _Numbered) -> Iterator[tuple[int, Numbers, Places, Numbers]]:
+    """For each length the hashes of evidence, whose it is, and the seeds it begins with."""
+    texts = [(owner, len(question.stem), text) for owner, question in some for text in _texts(question)]
+    units = words("\n".join(text for _, _, text in texts))
+    ends = np.cumsum([len(text) + 1 for _, _, text in texts])
+    begins = ends - [len(text) + 1 for _, _, text in texts]
+    first = np.searchsorted(units.starts, begins)
+    counts = np.searchsorted(units.starts, ends) - first
+    in_stem = np.searchsorted(units.starts, begins + [stem for _, stem, _ in texts]) - first
+    owners, hashes = np.array([owner for owner, _, _ in texts]), hasher(units.numbers)
+    for length in range(SHORT[language], LONG[language] + 1):
+        of = np.flatnonzero(counts >= length if length == LONG[language] else counts == length)
+        runs = np.minimum(counts[of] - length + 1, in_stem[of])
+        starts = np.repeat(first[of] - np.cumsum(runs) + runs, runs) + np.arange(runs.sum())
+        yield length, hashes(starts, starts + length), np.repeat(owners[of], runs), hashes(starts, starts + _SEED)
+
+
+def _texts(question: Question) -> Iterator[str]:
+    """What a question looks like in a text: alone, with its choices, and with letters or numbers before them."""
+    yield question.stem
+    if question.choices:
+        yield "\n".join([question.stem, *question.choices])
+        yield "\n".join([question.stem, *(f"{label(i)} {choice}" for i, choice in enumerate(question.choices))])
+        yield "\n".join([question.stem, *(f"{i} {choice}" for i, choice in enumerate(question.choices, 1))])
+
+
+def _firsts(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
+    """Each hash once, in order, with its first owner."""
+    order = np.lexsort((owners, hashes))
+    hashes, owners = hashes[order], owners[order]
+    first = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
+    return hashes[first], owners[first]
+
+
+def _without_common(leaks: Leaks, questions: Sequence[Question]) -> Leaks:
+    """Leave out evidence that stands in `COMMON` questions of a benchmark, wherever in them."""
+    found: dict[int, list[tuple[Places, Places]]] = defaultdict(list)
+    for _, some in _batches(questions):
+        texts = ["\n".join([question.stem, *question.choices]) for _, question in some]
+        units = words("\n".join(texts))
+        ends = np.cumsum([len(text) + 1 for text in texts])
+        owners = np.array([owner for owner, _ in some])[np.searchsorted(ends, units.starts, "right")]
+        for length, starts, places in matches(leaks, units.numbers):
+            found[length].append((places, owners[starts]))
+    benchmarks = np.unique([question.benchmark for question in questions], return_inverse=True)[1]
+    kept = {length: np.ones(len(hashes), bool) for length, hashes in leaks.hashes.items()}
+    for length, parts in found.items():
+        places, owners = map(np.concatenate, zip(*parts, strict=True))
+        kept[length][_shared(places, owners, benchmarks)] = False
+    return Leaks(
+        leaks.questions,
+        leaks.seeds,
+        {length: hashes[kept[length]] for length, hashes in leaks.hashes.items()},
+        {length: owners[kept[length]] for length, owners in leaks.owners.items()},
+    )
+
+
+def _shared(places: Places, owners: Places, benchmarks: Places) -> Places:
+    """The places that `COMMON` different owners of one benchmark have."""
+    places, owners = np.divmod(np.unique(places * len(benchmarks) + owners), len(benchmarks))
+    groups, counts = np.unique(places * len(benchmarks) + benchmarks[owners], return_counts=True)
+    shared: Places = groups[counts >= COMMON] // len(benchmarks)
+    return shared
+
+
+def _seed_places(hashes: Numbers) -> Places:
+    return (hashes >> np.uint64(64 - _SEED_BITS)).astype(np.int64)
+
+
+def _places(known: Numbers, wanted: Numbers) -> Places:
+    """Where each number stands among sorted ones; -1 where it does not."""
+    if not len(known):
+        return np.full(len(wanted), -1)
+    places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[places] == wanted, places, -1)

@@ -1,0 +1,1 @@
+"""Building a corpus: the steps, their order, and the report on them."""

@@ -1,0 +1,116 @@
+"""The reading text of an HTML page, by selectolax (the lexbor parser).
+
+The tree is walked here and not left to an extractor of main text: trafilatura 2.3 turned 10<sup>3</sup> into 103
+and kept the navigation of short pages, and it brings twelve packages along.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from jmedllm.corpus.cleaning.markup import lowered, raised
+from jmedllm.corpus.readers.decode import decode
+from jmedllm.errors import InputError
+
+_FURNITURE = (
+    "script, style, noscript, template, svg, math annotation, iframe, object, "
+    "nav, header:not(:has(h1)), footer, aside, form, button, "
+    "select, input, dialog, rt, rp, [hidden], [aria-hidden=true], "
+    "[role=navigation], [role=banner], [role=contentinfo], [role=search]"
+)
+"""What is no reading text; `rt` and `rp` are furigana, the reading of the word that they stand over."""
+
+_INLINE = frozenset(
+    ("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i",
+     "ins", "kbd", "label", "mark", "q", "rb", "ruby", "s", "samp", "small", "span", "strong", "time", "tt", "u",
+     "var", "wbr")
+)  # fmt: skip
+_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
+_SHIFT_JIS = frozenset(("shift_jis", "shift-jis", "x-sjis", "sjis", "windows-31j", "ms_kanji"))
+_SAYS_NOTHING = frozenset(
+    ("", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252", "cp1252", "utf-16",
+     "utf-16le", "utf-16be", "unicode")
+)  # fmt: skip
+"""What servers and editors declare unasked, or what no page can be that declares it in bytes of ASCII."""
+
+_LINKS = 4
+_LINKED = 0.8
+"""A block of this many links or more, of which this share of the letters is linked, is a menu."""
+
+
+def html_text(raw: bytes) -> tuple[str, str]:
+    """The text of a page, its blocks on lines of their own, and its title.
+
+    Page furniture, scripts, menus and furigana are left out; exponents and indices become ³ and ₂; cells of a
+    table are divided by tabs.
+
+    Raises:
+        InputError: no encoding reads the file, or no text is on the page.
+    """
+    from selectolax.lexbor import LexborHTMLParser
+
+    tree = LexborHTMLParser(_decoded(raw))
+    heading = tree.css_first("title")
+    title = " ".join(heading.text().split()) if heading else ""
+    for node in tree.css(_FURNITURE):
+        node.decompose()
+    for node in tree.css("ul, ol, table, div, p"):
+        if _is_menu(node):
+            node.decompose()
+    root = tree.css_first("main, [role=main]") or tree.css_first("article:only-of-type") or tree.body
+    try:
+        text = "".join(_pieces(root)) if root else ""
+    except RecursionError:
+        raise InputError("nests its tags too deeply to be read; repair the page or leave it out") from None
+    lines = (re.sub(r"[ \r\f\v]+", " ", line).strip() for line in text.split("\n"))
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    if not text:
+        raise InputError("has no text between its tags; a page that a script fills must be saved after it has run")
+    return text, title
+
+
+def _decoded(raw: bytes) -> str:
+    """Decode as any text, but other than UTF-8 by what the page declares, if that reads it."""
+    declared = _CHARSET.search(raw[:4096])
+    name = declared[1].decode("ascii").lower() if declared else ""
+    if name not in _SAYS_NOTHING and not _is_utf_8(raw):
+        with suppress(UnicodeError, LookupError):  # many pages declare a wrong encoding, or none that there is
+            return raw.decode("cp932" if name in _SHIFT_JIS else name)
+    return decode(raw)[0]
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    with suppress(UnicodeDecodeError):
+        raw.decode()
+        return True
+    return False
+
+
+def _is_menu(node: Any) -> bool:
+    links = node.css("a[href]")
+    if len(links) < _LINKS or node.css_first("h1, h2, main, article"):
+        return False
+    linked = sum(len("".join(link.text().split())) for link in links)
+    return linked >= _LINKED * len("".join(node.text().split()))
+
+
+def _pieces(node: Any) -> Iterator[str]:
+    """The text below a node in reading order."""
+    for child in node.iter(include_text=True):
+        tag = child.tag
+        if tag == "-text":
+            yield re.sub(r"\s+", " ", child.text(deep=False)) if node.tag != "pre" else child.text(deep=False)
+        elif tag == "br":
+            yield "\n"
+        elif tag in ("sup", "sub"):
+            yield (raised if tag == "sup" else lowered)("".join(_pieces(child)))
+        elif tag in ("td", "th"):
+            yield " ".join("".join(_pieces(child)).split())
+            yield "\t"
+        elif tag in _INLINE:
+            yield from _pieces(child)
+        elif tag != "-comment":
+            yield "\n"
+            yield from _pieces(child)
+            yield "\n"

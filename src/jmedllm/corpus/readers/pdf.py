@@ -1,0 +1,65 @@
+"""The text layer of a PDF file, by pypdfium2 (PDFium, the reader in Chrome)."""
+
+import re
+from typing import Any
+
+from jmedllm.corpus.readers.superscripts import marked_text
+from jmedllm.errors import InputError
+
+_PASSWORD = 4
+"""PDFium's FPDF_ERR_PASSWORD."""
+
+_LINE_HYPHEN = "\ufffe"
+"""What PDFium puts in place of a hyphen that ends a line, with the line joined to the next."""
+
+_MEANINGLESS = re.compile(r"[\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
+_UNREADABLE = 0.2
+"""Share of characters without a meaning from which a text layer is of no use: its fonts name no characters."""
+
+
+def pdf_text(raw: bytes) -> tuple[str, str | None]:
+    """The text of all pages, each ended by "\\f", lines as they stand on the page; and what is missing, if so.
+
+    Raises:
+        InputError: the file is broken or needs a password; no page holds text, as in a scan; or the text layer
+            does not say which characters it shows.
+    """
+    import pypdfium2
+
+    try:
+        with pypdfium2.PdfDocument(raw) as document:
+            pages = [_page_text(document, number) for number in range(len(document))]
+            scans = sum(not page.strip() and _has_image(document, number) for number, page in enumerate(pages))
+    except pypdfium2.PdfiumError as error:
+        if getattr(error, "err_code", None) == _PASSWORD:
+            raise InputError("is locked by a password; save an open copy") from None
+        raise InputError(f"is a broken PDF: {error}") from None
+    text = "".join(f"{page}\f" for page in pages)
+    count = len("".join(text.split()))
+    if not count:
+        raise InputError(f"is a scan: none of its {len(pages)} pages has a text layer; run OCR over it first")
+    if len(_MEANINGLESS.findall(text)) > _UNREADABLE * count:
+        raise InputError("has a text layer without character codes; run OCR over it first")
+    gap = f"{scans} of {len(pages)} pages hold no text (scanned?); run OCR over the file first"
+    return text, gap if scans else None
+
+
+def _page_text(document: Any, number: int) -> str:
+    page = document[number]
+    layer = page.get_textpage()
+    try:
+        text = marked_text(layer)
+    finally:
+        layer.close()
+        page.close()
+    return text.replace("\r\n", "\n").replace(_LINE_HYPHEN, "-\n")
+
+
+def _has_image(document: Any, number: int) -> bool:
+    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
+
+    page = document[number]
+    try:
+        return any(True for _ in page.get_objects(filter=[FPDF_PAGEOBJ_IMAGE]))
+    finally:
+        page.close()

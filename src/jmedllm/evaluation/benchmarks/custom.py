@@ -1,0 +1,361 @@
+"""A user's own questions, in any of the formats that `tables` reads.
+
+By our own names a record is `{"id", "question", "choices": [...], "answer": ["c"]}`, and where wanted
+`"language"`, `"select"`, `"points"`, `"subject"`, `"image"`. An empty list as the answer says that no answer is
+right; several lists, `[["a"], ["c"]]`, that any of them is. Without choices the answer is a number, such as "7.2".
+Files with other names are read through a mapping, see `columns`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import MOST_NAMED, InputError, rows_wrong, unknown
+from jmedllm.evaluation.benchmarks.columns import (
+    QUESTION_NAMES,
+    Source,
+    as_option,
+    foreign,
+    require_fields,
+    resolve,
+    suggest,
+)
+from jmedllm.evaluation.benchmarks.drafts import FIELDS, Draft, Layout, draft
+from jmedllm.evaluation.benchmarks.golds import FORM_WORDS, FORMS, Form, Golds, decide, readings
+from jmedllm.evaluation.benchmarks.lines import Line
+from jmedllm.evaluation.benchmarks.tables import JSON_KINDS, Row, records
+from jmedllm.evaluation.question import LANGUAGES, Language, Question, label, language_of
+
+ANSWER_FORM = "answer_form"
+MAP_FIELDS = (*FIELDS, ANSWER_FORM)
+"""What a mapping may name."""
+
+SKIP = "mend them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
+
+_NEEDED = ("question", "choices", "answer")
+_MOSTLY = 0.9
+"""Where so many questions of a file are Japanese, one without kana or kanji is taken for Japanese, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a user's file is read.
+
+    Attributes:
+        map: our fields with the file's columns, see `columns.resolve`; and `answer_form`, one of `FORMS`.
+        skip_invalid: leave rows that are wrong out and count them.
+    """
+
+    map: tuple[tuple[str, str], ...] = ()
+    skip_invalid: bool = False
+
+    @staticmethod
+    def of(settings: Mapping[str, Any]) -> "Reading":
+        """The reading that `settings` tells."""
+        return Reading(tuple(settings.get("map", {}).items()), settings.get("skip_invalid", False))
+
+    def settings(self) -> dict[str, object]:
+        """What of it is not the default, as plain values."""
+        mapped: dict[str, object] = {"map": dict(self.map)} if self.map else {}
+        return mapped | ({"skip_invalid": True} if self.skip_invalid else {})
+
+
+PLAIN = Reading()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnExam:
+    """A file of questions as it was read.
+
+    Attributes:
+        skipped: places of the rows that were left out.
+        notes: what a user must know of how the rest was read.
+    """
+
+    questions: tuple[Question, ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def languages(self) -> tuple[Language, ...]:
+        """Languages that there are questions in."""
+        spoken = {question.language for question in self.questions}
+        return tuple(language for language in LANGUAGES if language in spoken)
+
+
+def read_exam(path: Path, reading: Reading = PLAIN) -> OwnExam:
+    """Read all questions in every language; the benchmark is named after the file.
+
+    Raises:
+        InputError: the file cannot be read, its columns or the form of its answers are not clear, or rows are
+            wrong and are not to be skipped: all of them are named, up to 20.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return _read(path, reading)
+    return _read_once(path, reading, (state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, reading: Reading, state: tuple[int, int]) -> OwnExam:
+    return _read(path, reading)
+
+
+def read_all(path: Path, reading: Reading = PLAIN) -> list[Question]:
+    """The questions of `read_exam`."""
+    return list(read_exam(path, reading).questions)
+
+
+def read(path: Path, language: Language, reading: Reading = PLAIN) -> list[Question]:
+    """Read the questions in one language; rows in the other are checked too.
+
+    Raises:
+        InputError: see `read_exam`, or the language has no question.
+    """
+    every = read_exam(path, reading).questions
+    if not every:
+        raise InputError(f"{path}: holds no question")
+    chosen = [question for question in every if question.language == language]
+    if not chosen:
+        raise InputError(f'{path}: no question with "language": "{language}"; choose another --language')
+    return chosen
+
+
+def _read(path: Path, reading: Reading) -> OwnExam:
+    mapping = dict(reading.map)
+    require_fields(mapping, MAP_FIELDS)
+    wanted = _form(mapping.pop(ANSWER_FORM, None))
+    header = not any(column.startswith("#") for column in mapping.values())
+    rows = list(records(path, header=header))
+    layout, unread = _layout(path, rows, mapping)
+    problems: dict[int, InputError] = {}
+    drafts: dict[int, Draft] = {}
+    for place, row in enumerate(rows):
+        try:
+            drafts[place] = _draft(row, layout)
+        except InputError as error:
+            problems[place] = error
+    languages = _languages(drafts, problems)
+    chosen = [each for each in drafts.values() if each.asked.choices and each.asked.answer != []]
+    found = {id(each): readings(each.asked) for each in chosen}
+    form = decide(path, [(each.line.place, each.asked, found[id(each)]) for each in chosen], wanted)
+    questions: dict[tuple[str, Language], tuple[int, Question]] = {}
+    for place, language in languages.items():
+        each = drafts[place]
+        try:
+            question = _question(each, found.get(id(each), {}), form, language, place + 1)
+            before, _ = questions.setdefault((question.id, language), (place, question))
+            if before != place:
+                other = drafts[before].line
+                raise each.line.wrong(
+                    "id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)"
+                )
+        except InputError as error:
+            problems[place] = error
+    if problems and not reading.skip_invalid:
+        raise rows_wrong([problems[place] for place in sorted(problems)], SKIP)
+    if problems and not questions:
+        raise InputError(f"{path}: every row is wrong; the first one: {problems[min(problems)]}")
+    skipped = tuple(_place_of(rows[place], problems[place]) for place in sorted(problems))
+    kept = [drafts[place] for place, _ in questions.values()]
+    notes = (*unread, *_notes(kept, form, [question for _, question in questions.values()]))
+    if skipped:
+        notes = (*notes, _skipped_note(path, skipped, len(rows)))
+    return OwnExam(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
+
+
+def _form(written: str | None) -> Form | None:
+    for form in FORMS:
+        if form == written:
+            return form
+    if written is not None:
+        raise unknown("answer_form in map", written, FORMS)
+    return None
+
+
+def _place_of(row: Row, problem: InputError) -> str:
+    """Where a bad row is; what was found there may be private."""
+    return row.place if isinstance(row, Line) else str(problem).partition(": ")[0]
+
+
+def _layout(path: Path, rows: Sequence[Row], mapping: Mapping[str, str]) -> tuple[Layout, tuple[str, ...]]:
+    """Where each field is, and what to say of columns that are not read.
+
+    Raises:
+        InputError: the mapping names a column that there is not, or without a mapping the names are not ours.
+    """
+    lines = [row for row in rows if isinstance(row, Line)]
+    columns = list(dict.fromkeys(key for line in lines for key in line.record))
+    strict = not mapping and path.suffix.lower() in JSON_KINDS
+    sources: dict[str, Source] = {}
+    for field in FIELDS:
+        if lines and field in mapping:
+            try:
+                sources[field] = resolve(field, mapping[field], columns, LANGUAGES if field == "language" else ())
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
+        elif field in columns or strict:
+            sources[field] = Source((field,))
+    below = "choices" in mapping and sources.get("choices") == sources.get("question")
+    read = {column.partition(".")[0] for source in sources.values() for column in source.columns} | {
+        column for source in sources.values() for column in source.columns
+    }
+    unread = [column for column in columns if column not in read]
+    first = next((line for line in lines if unread and unread[0] in line.record), None)
+    if (
+        first
+        and not mapping
+        and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, lines))
+    ):
+        raise _foreign(first, unread, columns)
+    missing = [field for field in _NEEDED if field not in sources]
+    if lines and not strict and missing:
+        found = as_option(dict(mapping) | suggest(columns, missing, QUESTION_NAMES))
+        raise InputError(
+            f"{path}: no column for {' and '.join(missing)}; columns: {', '.join(columns)}; name them with --map "
+            f"{found or 'question=COLUMN,choices=FIRST:LAST,answer=COLUMN'}"
+            + ("; choices below the question: name its column for both" if "choices" in missing else "")
+        )
+    if first and not mapping and not strict:
+        raise _foreign(first, unread, columns)
+    note = (f"not read: {', '.join(unread)}",) if unread and not strict else ()
+    return Layout(sources, strict, below), note
+
+
+def _in_most(unread: Sequence[str], lines: Sequence[Line]) -> bool:
+    """Whether most rows have a key that is not ours: then it is the file that is of another kind, not a row."""
+    return 2 * sum(any(key in line.record for key in unread) for line in lines) > len(lines)
+
+
+def _foreign(line: Line, unread: Sequence[str], columns: Sequence[str]) -> InputError:
+    """What to do about keys that are not ours."""
+    found = suggest(columns, FIELDS, QUESTION_NAMES)
+    called = next(((key, field) for key in unread if (field := foreign(key, QUESTION_NAMES))), None)
+    if called is not None and called[1] in found:
+        name, field = called
+        return InputError(
+            f'{line.place}: unknown key {name!r}: "{name}" is called "{field}" here; rename it, or read the file '
+            f"with --map {as_option(found)} (in a recipe: map)"
+        )
+    if found:
+        return InputError(
+            f"{line.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} "
+            "(in a recipe: map)"
+        )
+    problem = unknown("key", unread[0], FIELDS)
+    if "known: " not in str(problem):
+        return InputError(f"{line.place}: {problem}")
+    return InputError(
+        f"{line.place}: {problem}; to read only what is known, name it: --map question=question (in a recipe: map)"
+    )
+
+
+def _draft(row: Row, layout: Layout) -> Draft:
+    if isinstance(row, InputError):
+        raise row
+    for key in row.record if layout.strict else ():
+        if key not in FIELDS:
+            raise _foreign(row, [key], list(row.record))
+    return draft(row, layout)
+
+
+def _languages(drafts: Mapping[int, Draft], problems: dict[int, InputError]) -> dict[int, Language]:
+    """Languages by row: as the row says, else by its script.
+
+    As the other rows of the file where the script says nothing, and in a Japanese exam for a question without
+    kana or kanji. A row that nothing is known of is a problem.
+    """
+    texts = {p: " ".join((each.stem, *each.asked.choices)) for p, each in drafts.items() if each.language is None}
+    japanese = {place for place, text in texts.items() if language_of(text) == "ja"}
+    every = [*(each.language for each in drafts.values() if each.language), *("ja" for _ in japanese)]
+    found: dict[int, Language] = {}
+    for place, each in drafts.items():
+        if each.language is not None:
+            found[place] = each.language
+        elif place in japanese or len(japanese) >= _MOSTLY * len(texts):
+            found[place] = "ja"
+        elif any(sign.isalpha() for sign in texts[place]):
+            found[place] = "en"
+        elif every:
+            found[place] = "ja" if 2 * every.count("ja") >= len(every) else "en"
+        else:
+            problems[place] = each.line.wrong("language", f"one of {', '.join(LANGUAGES)}")
+    return found
+
+
+def _question(each: Draft, found: Mapping[Form, Golds], form: Form, language: Language, row: int) -> Question:
+    golds = _golds(each, found, form)
+    select = each.select or max(1, len(golds[0]))
+    if golds[0] and select != len(golds[0]):
+        raise each.line.wrong("select", f"{len(golds[0])}, the number of letters in the answer")
+    return Question(
+        id=str(row) if each.id is None else each.id,
+        benchmark=each.line.path.stem,
+        language=language,
+        stem=each.stem,
+        choices=each.asked.choices,
+        gold=golds[0],
+        also_right=golds[1:],
+        number=each.number,
+        select=select,
+        points=each.points,
+        subject=each.subject,
+        flags=frozenset({"image"}) if each.image else frozenset(),
+    )
+
+
+def _golds(each: Draft, found: Mapping[Form, Golds], form: Form) -> Golds:
+    count, answer = len(each.asked.choices), each.asked.answer
+    if not count or answer == []:
+        return (frozenset(),)
+    if form in found:
+        return found[form]
+    if form == "letter" and not each.asked.printed and (isinstance(answer, str) or _is_texts(answer)):
+        raise each.line.wrong("answer", f"letters from a to {label(count - 1)}, one for each of {count} choices")
+    wanted = {
+        "letter": 'a list of letters such as ["c"]'
+        if not each.asked.printed
+        else f"one of the labels {', '.join(each.asked.labels)}",
+        "index0": f"a number from 0 to {count - 1}, since the file's answers are indices from 0",
+        "index1": f"a number from 1 to {count}, since the file's answers are indices from 1",
+        "text": "the text of one of the choices, as elsewhere in the file",
+    }
+    raise each.line.wrong("answer", wanted[form])
+
+
+def _is_texts(answer: object) -> bool:
+    return isinstance(answer, list) and all(isinstance(each, str) for each in answer)
+
+
+def _notes(kept: Sequence[Draft], form: Form, questions: Sequence[Question]) -> list[str]:
+    """What was decided for the user, counted."""
+    found = []
+    if form != "letter":
+        found.append(f"answers read as {FORM_WORDS[form]}")
+    if count := sum(each.id is None for each in kept):
+        found.append(f"without an id, called by the number of their row: {count:,}")
+    if count := sum(each.relabelled for each in kept):
+        found.append(f"labels in front of the choices taken off: {count:,} of {len(kept):,} questions")
+    if count := sum(not each.stem.strip() for each in kept):
+        found.append(f"without a text above the choices: {count:,}")
+    if count := sum(not each.asked.choices for each in kept):
+        found.append(f"without choices, answered by a number: {count:,}")
+    guessed = Counter(q.language for each, q in zip(kept, questions, strict=True) if each.language is None)
+    if guessed:
+        counts = ", ".join(f"{count:,} {language}" for language, count in sorted(guessed.items()))
+        found.append(f"language taken from the script: {counts}")
+    return found
+
+
+def _skipped_note(path: Path, skipped: Sequence[str], rows: int) -> str:
+    places = [place.removeprefix(str(path)).strip(": ") for place in skipped[:MOST_NAMED]]
+    more = f" and {len(skipped) - MOST_NAMED:,} more" if len(skipped) > MOST_NAMED else ""
+    return f"left out as wrong: {len(skipped):,} of {rows:,} rows ({', '.join(places)}{more})"
+
+
+def _of(path: Path, notes: Sequence[str]) -> tuple[str, ...]:
+    return (f"{path.name}: {'; '.join(notes)}.",) if notes else ()

@@ -1,0 +1,252 @@
+"""One row of a user's questions: all of it but the answer, whose form shows only over the whole file."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks.columns import Source
+from jmedllm.evaluation.benchmarks.golds import Asked, default_labels, from_text, plain
+from jmedllm.evaluation.benchmarks.lines import Line
+from jmedllm.evaluation.benchmarks.printed import split_choices, take_off
+from jmedllm.evaluation.order import TURN_MARK
+from jmedllm.evaluation.question import LANGUAGES, Language, canonical_number
+
+FIELDS = ("id", "question", "choices", "answer", "language", "select", "points", "subject", "image")
+
+_SPOKEN: Mapping[str, Language] = {
+    "ja": "ja", "jp": "ja", "jpn": "ja", "japanese": "ja", "日本語": "ja", "ja-jp": "ja",
+    "en": "en", "eng": "en", "english": "en", "英語": "en", "en-us": "en", "en-gb": "en",
+}  # fmt: skip
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+
+_TEXT_KEYS = ("text", "content", "value", "choice", "option", "answer")
+_LABEL_KEYS = ("label", "key", "id", "letter", "idx")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each field is.
+
+    Attributes:
+        sources: by our field.
+        strict: whether the file has our own names and types, so that another type is a mistake.
+        below: whether the choices stand below the question, in the same text.
+    """
+
+    sources: Mapping[str, Source]
+    strict: bool
+    below: bool = False
+
+    def ours(self, line: Line) -> Line:
+        """The record by our names; outside our own format an empty field is one that is not there."""
+        found = {field: source.value(line.record) for field, source in self.sources.items()}
+        if self.strict:
+            found = {field: value for field, value in found.items() if field in line.record}
+        else:
+            found = {field: value for field, value in found.items() if not _is_empty(value)}
+        return Line(line.path, line.number, found, line.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A question whose answer is not read yet.
+
+    Attributes:
+        line: the record by our names.
+        id: None where the file has none.
+        language: None where the file does not say.
+        asked: what its answer is read against.
+        relabelled: whether labels were taken off its choices.
+    """
+
+    line: Line
+    id: str | None
+    stem: str
+    language: Language | None
+    asked: Asked
+    number: str | None
+    select: int | None
+    points: int
+    subject: str | None
+    image: bool
+    relabelled: bool
+
+
+def draft(line: Line, layout: Layout) -> Draft:
+    """Read one row.
+
+    Raises:
+        InputError: a field is missing or wrong; names the row and the field.
+    """
+    ours = layout.ours(line)
+    stem, below = _stem(ours, layout)
+    texts, keys = (below, None) if layout.below else _choices(ours, layout)
+    if len(texts) == 1:
+        raise ours.wrong("choices", "two or more texts, or none where the answer is a number")
+    if not stem.strip() and not texts:
+        raise ours.wrong("question", "a text")
+    asked, relabelled = _asked(ours, texts, keys)
+    return Draft(
+        line=ours,
+        id=_id(ours, layout),
+        stem=stem,
+        language=_language(ours, layout),
+        asked=asked,
+        number=None if texts else _number(ours, layout),
+        select=_whole(ours, "select", 1, max(1, len(texts)), layout) if "select" in ours.record else None,
+        points=_whole(ours, "points", 0, None, layout) if "points" in ours.record else 1,
+        subject=_subject(ours, layout),
+        image=_truth(ours, layout),
+        relabelled=relabelled,
+    )
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or _is_nan(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _as_text(value: Any) -> str:
+    """A cell as text; empty where it holds none. A column of whole numbers with a gap holds 3.0."""
+    if _is_empty(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _stem(ours: Line, layout: Layout) -> tuple[str, tuple[str, ...]]:
+    """The question, and the choices below it where they stand there."""
+    value = ours.record.get("question", None if layout.strict else "")
+    if isinstance(value, list) and not layout.strict:
+        value = "\n".join(text for each in value if (text := _as_text(each)))
+    if not isinstance(value, str):
+        raise ours.wrong("question", "a text")
+    return split_choices(value) if layout.below else (value, ())
+
+
+def _choices(ours: Line, layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Texts of the choices as they stand, and the keys they are listed under."""
+    value = ours.record.get("choices", None if layout.strict else [])
+    if isinstance(value, str) and not layout.strict:
+        value = from_text(value)
+        if isinstance(value, str):
+            value = list(split_choices(f"?\n{value}")[1]) or value
+    keys: tuple[str, ...] | None = None
+    if isinstance(value, dict):
+        value, keys = _from_object(value)
+    elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        value, keys = _from_objects(value)
+    if isinstance(value, list) and not layout.strict:
+        value = _texts(value)
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise ours.wrong("choices", "a list of texts")
+    return tuple(value), keys and keys[: len(value)]
+
+
+def _texts(cells: list[Any]) -> list[str]:
+    """Cells as texts, without the empty ones that end a row of fewer choices."""
+    texts = [_as_text(cell) for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return texts
+
+
+def _from_object(value: dict[str, Any]) -> tuple[list[Any], tuple[str, ...]]:
+    """`{"A": text, ...}`, or `{"text": [...], "label": [...]}`."""
+    for text_key in _TEXT_KEYS:
+        for label_key in _LABEL_KEYS:
+            texts, keys = value.get(text_key), value.get(label_key)
+            if isinstance(texts, list) and isinstance(keys, list) and len(texts) == len(keys):
+                return texts, tuple(map(str, keys))
+    texts = list(value.values())
+    while texts and _is_empty(texts[-1]):
+        texts.pop()
+    return texts, tuple(map(str, value))
+
+
+def _from_objects(value: list[dict[str, Any]]) -> tuple[list[Any], tuple[str, ...] | None]:
+    """`[{"label": "A", "text": text}, ...]`."""
+    text_key = next((key for key in _TEXT_KEYS if all(key in each for each in value)), "text")
+    label_key = next((key for key in _LABEL_KEYS if all(key in each for each in value)), None)
+    texts = [each.get(text_key) for each in value]
+    return texts, tuple(str(each[label_key]) for each in value) if label_key else None
+
+
+def _asked(ours: Line, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[Asked, bool]:
+    """Choices without their labels, and whether they had any."""
+    try:
+        bare = take_off(texts)
+    except ValueError as error:
+        raise InputError(
+            f'{ours.place}: field "choices": they are labelled {error}: one is missing, misplaced or joined to '
+            "another; mend this row"
+        ) from None
+    answer = ours.record.get("answer")
+    listed = keys is not None and len(set(keys)) == len(texts) and all(len(key) <= 2 for key in keys)
+    if keys is not None and listed:
+        return Asked(bare[0] if bare else texts, tuple(map(plain, keys)), True, answer), bare is not None
+    if bare:
+        return Asked(bare[0], bare[1], True, answer), True
+    return Asked(texts, default_labels(len(texts)), False, answer), False
+
+
+def _id(ours: Line, layout: Layout) -> str | None:
+    if layout.strict:
+        name = ours.text("id")
+    elif "id" not in ours.record:
+        return None
+    else:
+        name = _as_text(ours.record["id"])
+    if TURN_MARK in name:
+        raise ours.wrong("id", f'a text without "{TURN_MARK}", which marks turned choices in results')
+    return name
+
+
+def _language(ours: Line, layout: Layout) -> Language | None:
+    if "language" not in ours.record:
+        return None
+    value = ours.record["language"]
+    known: Mapping[str, Language] = {each: each for each in LANGUAGES} if layout.strict else _SPOKEN
+    if isinstance(value, str) and (spoken := known.get(value if layout.strict else plain(value))):
+        return spoken
+    raise ours.wrong("language", f"one of {', '.join(LANGUAGES)}")
+
+
+def _number(ours: Line, layout: Layout) -> str | None:
+    answer = ours.record.get("answer")
+    if answer == []:
+        return None
+    if isinstance(answer, list) and len(answer) == 1 and not layout.strict:
+        answer = answer[0]
+    text = answer if isinstance(answer, str) else "" if isinstance(answer, bool) else _as_text(answer)
+    try:
+        return canonical_number(text.strip() if not layout.strict else text)
+    except ValueError as error:
+        raise ours.wrong("answer", 'a number in quotes such as "7.2", since there are no choices') from error
+
+
+def _whole(ours: Line, field: str, low: int, high: int | None, layout: Layout) -> int:
+    text = "" if layout.strict else _as_text(ours.record[field])
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        return ours.integer(field, low, high)
+    return replace(ours, record={**ours.record, field: int(text)}).integer(field, low, high)
+
+
+def _subject(ours: Line, layout: Layout) -> str | None:
+    if "subject" not in ours.record:
+        return None
+    return ours.text("subject") if layout.strict else _as_text(ours.record["subject"])
+
+
+def _truth(ours: Line, layout: Layout) -> bool:
+    if "image" not in ours.record:
+        return False
+    value = ours.record["image"]
+    if isinstance(value, list) and not layout.strict:
+        return bool(value)  # names of pictures
+    known = None if layout.strict else _TRUTH.get(_as_text(value).strip().lower())
+    return ours.boolean("image") if known is None else known

@@ -1,0 +1,201 @@
+"""Right answers as people write them: labels, indices from 0 or from 1, or the texts of choices.
+
+Which of these a file uses is decided over the whole file: one form must fit every answer that can be read at all.
+"""
+
+import ast
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks.printed import labelled
+from jmedllm.evaluation.question import label
+
+Form = Literal["letter", "index0", "index1", "text"]
+FORMS: tuple[Form, ...] = get_args(Form)
+FORM_WORDS: Mapping[Form, str] = {
+    "letter": "labels",
+    "index0": "indices from 0",
+    "index1": "indices from 1",
+    "text": "texts of choices",
+}
+
+Golds = tuple[frozenset[int], ...]
+"""Sets of choices that are right, first the main one."""
+
+_BETWEEN = re.compile(r"\s*(?:[,、，;；/／・&＆]|\band\b|と)\s*|\s+", re.IGNORECASE)
+_OR = re.compile(r"\s+or\s+|\s*または\s*|\s*もしくは\s*|\s*又は\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an answer is read against.
+
+    Attributes:
+        choices: texts, without their labels.
+        labels: in NFKC and lower case; a, b, c where the file prints none.
+        printed: whether the file prints labels.
+        answer: as the file has it.
+    """
+
+    choices: tuple[str, ...]
+    labels: tuple[str, ...]
+    printed: bool
+    answer: Any
+
+
+def default_labels(count: int) -> tuple[str, ...]:
+    """Labels of choices that print none."""
+    return tuple(label(index) for index in range(count))
+
+
+def plain(text: str) -> str:
+    """A text as labels and choices are compared."""
+    return unicodedata.normalize("NFKC", text).strip().lower()
+
+
+def readings(asked: Asked) -> dict[Form, Golds]:
+    """What an answer means in each form in which it means something."""
+    found = {form: _golds(form, asked) for form in FORMS}
+    return {form: golds for form, golds in found.items() if golds is not None}
+
+
+def _golds(form: Form, asked: Asked) -> Golds | None:
+    for alternatives in _alternatives(asked.answer):
+        known = tuple(each for part in alternatives if (each := _one(form, asked, part)) is not None)
+        if known and len(known) == len(alternatives):
+            return known
+    return None
+
+
+def _alternatives(answer: Any) -> list[list[Any]]:
+    """Ways of cutting an answer into several, each of which is right: a list of lists, or a text at its "or"s."""
+    if isinstance(answer, str):
+        answer = from_text(answer)
+    if isinstance(answer, list) and answer and all(isinstance(each, list) and each for each in answer):
+        return [answer]
+    only = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+    return [[answer], *([_OR.split(only)] if isinstance(only, str) and _OR.search(only) else [])]
+
+
+def from_text(text: str) -> Any:
+    """The list that a cell of a table spells, as JSON or as Python does; any other text as it is."""
+    if text.strip()[:1] not in ("[", "{"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return value if isinstance(value, list | dict) else text
+
+
+def _one(form: Form, asked: Asked, answer: Any) -> frozenset[int] | None:
+    """Indices of the choices that together are one right answer."""
+    parts = answer if isinstance(answer, list) else [answer]
+    found: list[int] = []
+    for part in parts:
+        if isinstance(part, float) and part.is_integer():
+            part = int(part)  # a column of whole numbers with a gap
+        if isinstance(part, bool) or not isinstance(part, str | int):
+            return None
+        places = _places(form, asked, str(part))
+        if places is None:
+            return None
+        found += places
+    return frozenset(found) if found and len(set(found)) == len(found) else None
+
+
+def _places(form: Form, asked: Asked, part: str) -> list[int] | None:
+    if form in ("letter", "text") and (place := _label_and_text(asked, part)) is not None:
+        return [place]
+    if form == "text":
+        same = [index for index, choice in enumerate(asked.choices) if plain(choice) == plain(part)]
+        return same if len(same) == 1 else None
+    if form == "letter":
+        return _labelled(asked.labels, plain(part))
+    numbers = [int(each) if re.fullmatch("[0-9]{1,3}", each) else -1 for each in _split(plain(part))]
+    places = [number - (form == "index1") for number in numbers]
+    return places if places and all(0 <= place < len(asked.choices) for place in places) else None
+
+
+def _label_and_text(asked: Asked, part: str) -> int | None:
+    """The choice that is named by its label and its text, as "B. Vitamin C"."""
+    found = labelled(part)
+    if found is None or found.label not in asked.labels:
+        return None
+    place = asked.labels.index(found.label)
+    return place if plain(asked.choices[place]) == plain(found.text) else None
+
+
+def _split(text: str) -> list[str]:
+    return [each for each in _BETWEEN.split(text) if each]
+
+
+def _labelled(labels: Sequence[str], text: str) -> list[int] | None:
+    """Places of the labels in "c", "(c)", "c.", "a,c", "ac"."""
+    places: list[int] = []
+    for each in _split(text):
+        bare = each.strip("()[]（）.:：。")
+        if bare in labels:
+            places.append(labels.index(bare))
+        elif bare and all(sign in labels for sign in bare) and len(set(bare)) == len(bare):
+            places += [labels.index(sign) for sign in bare]
+        else:
+            return None
+    return places or None
+
+
+def decide(path: Any, found: Sequence[tuple[str, Asked, dict[Form, Golds]]], wanted: Form | None) -> Form:
+    """The form that the answers of a file are in.
+
+    Args:
+        path: the file, for messages.
+        found: place, question and readings of each answer.
+        wanted: what the user says it is; None to find out.
+
+    Raises:
+        InputError: two forms fit equally well and mean different choices.
+    """
+    if wanted is not None:
+        return wanted
+    fits = {form: sum(form in each for _, _, each in found) for form in FORMS}
+    most = max(fits.values(), default=0)
+    best = [form for form in FORMS if fits[form] == most]
+    if not most:
+        return "letter"
+    _require_one_base(path, found, fits, best)
+    if "letter" in best and any(asked.printed for _, asked, _ in found):
+        return "letter"  # a number that the file prints before a choice is that choice's label
+    for place, _, each in found:
+        if len({each[form] for form in best if form in each}) > 1:
+            words = " or ".join(FORM_WORDS[form] for form in best)
+            options = " or ".join(f"answer_form={form}" for form in best)
+            raise InputError(f"{place}: the answers may be {words}; say which: --map {options}")
+    return best[0]
+
+
+def _require_one_base(
+    path: Any,
+    found: Sequence[tuple[str, Asked, dict[Form, Golds]]],
+    fits: Mapping[Form, int],
+    best: Sequence[Form],
+) -> None:
+    """Check that answers do not count from 0 here and from 1 there."""
+    if len(best) > 1 or best[0] not in ("index0", "index1"):
+        return
+    other: Form = "index1" if best[0] == "index0" else "index0"
+    here = next((place for place, _, each in found if other in each and best[0] not in each), None)
+    there = next((place for place, _, each in found if best[0] in each and other not in each), None)
+    if here and there:
+        raise InputError(
+            f"{path}: answers are {FORM_WORDS[other]} in {here} and {FORM_WORDS[best[0]]} in {there}; "
+            f"mend them, or say which is right: --map answer_form={best[0]}"
+        )

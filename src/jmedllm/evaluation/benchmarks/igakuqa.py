@@ -1,0 +1,183 @@
+"""IgakuQA: Japanese medical licence exams 112 to 116 (2018 to 2022), all 2,000 items, and their translation."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark
+from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.question import Flag, Language, Question, canonical_number
+
+EXAMS = range(112, 117)
+SECTIONS = "ABCDEF"
+REQUIRED_SECTIONS = "BE"
+"""必修 (required); the other sections are 一般・臨床 (general and clinical)."""
+
+EVERY_ANSWER_RIGHT = frozenset({"116A71"})
+"""The ministry accepted every answer afterwards; the data still hold one letter and one point."""
+
+NUMBERS = {
+    # The answer sheet is a row of digit boxes, and the data kept the digits without the form's print.
+    "114C75": ("100", "10.0"),  # 解答：①②.③
+    "114F75": ("130", "1130"),  # 解答：1, ①②③ kcal: the leading 1 was printed
+    "116B50": ("21", "2.1"),  # 解答：①.②
+    "116F74": ("04", "0.4"),  # 解答：①.②
+}
+"""Numeric gold as it stands in the data, and what the exam meant by it."""
+
+SHARES_MISPRINTED = frozenset({"113A14", "113D75", "114B4", "116B33"})
+"""One share of examinees is over 100 % ("1701.0"), so the item's shares are left out. Other items, such as
+112B21 (2.0, 0.3, 0.3, 0.2, 0.3), seem to have lost a digit: those stay as they are in the data."""
+
+FIELDS: dict[Language, tuple[str, str]] = {
+    "ja": ("problem_text", "choices"),
+    "en": ("problem_text_en", "choices_en"),
+}
+
+
+def read(data: Path, language: Language, split: str) -> list[Question]:
+    """Read all items of all five exams; the one split is "test".
+
+    The English wording is the same line of `*_translate.jsonl`; everything else of an item (gold, points,
+    `image`, metadata) comes from the Japanese record in both languages.
+    """
+    return [
+        question
+        for exam in EXAMS
+        for section in SECTIONS
+        for question in _section(data, f"igakuqa/data/{exam + 1906}/{exam}-{section}", language)
+    ]
+
+
+def _section(data: Path, stem: str, language: Language) -> list[Question]:
+    items = list(lines(on_disk(data, f"{stem}.jsonl", "igakuqa")))
+    facts = _same_items(items, on_disk(data, f"{stem}_metadata.jsonl", "igakuqa"))
+    wordings = items
+    if language == "en":
+        wordings = _same_items(items, on_disk(data, f"{stem}_translate.jsonl", "igakuqa"))
+    return [_question(*three, language) for three in zip(items, wordings, facts, strict=True)]
+
+
+def _same_items(items: list[Line], path: Path) -> list[Line]:
+    """Read a companion file, whose lines must be about the same items in the same order."""
+    companions = list(lines(path))
+    for item, companion in zip(items, companions, strict=False):
+        if companion.text("problem_id") != item.text("problem_id"):
+            raise companion.wrong("problem_id", f'"{item.text("problem_id")}" as in {item.path.name}')
+    if len(companions) != len(items):
+        raise InputError(f"{path}: expected {len(items)} lines, one for each item, found {len(companions)}")
+    return companions
+
+
+def _question(item: Line, wording: Line, facts: Line, language: Language) -> Question:
+    identity = item.text("problem_id")
+    stem, choices = FIELDS[language]
+    count = len(item.texts("choices"))
+    if len(wording.texts(choices)) != count:
+        raise wording.wrong(choices, f"{count} choices as in the Japanese record")
+    golds = _golds(item, count) if count else [frozenset[int]()]
+    return Question(
+        id=identity,
+        benchmark="igakuqa",
+        language=language,
+        stem=wording.text(stem),
+        choices=wording.texts(choices),
+        gold=golds[0],
+        also_right=tuple(golds[1:]),
+        number=None if count else _number(item, identity),
+        # Checked over all 2,000 items: the stem asks for as many choices as the gold holds.
+        select=max(1, len(golds[0])),
+        points=_points(item),
+        subject=facts.text("category"),
+        flags=_flags(item, identity),
+        prohibited=_prohibited(facts, count),
+        prohibited_plain=_prohibited_plain(facts, count),
+        examinees=_examinees(facts, identity, count),
+        examinees_right=_examinees_right(facts),
+    )
+
+
+def _golds(item: Line, count: int) -> list[frozenset[int]]:
+    """Sets of choices that are right, first the main one: 112B30 has "a or d"."""
+    letters = item.texts("answer")
+    if len(letters) == 1 and " or " in letters[0]:
+        return [frozenset({item.choice("answer", letter, count)}) for letter in letters[0].split(" or ")]
+    if not letters:
+        raise item.wrong("answer", "at least one letter")
+    return [frozenset(item.choice("answer", letter, count) for letter in letters)]
+
+
+def _number(item: Line, identity: str) -> str:
+    answers = item.texts("answer")
+    if len(answers) != 1:
+        raise item.wrong("answer", "one number, since there are no choices")
+    printed, meant = NUMBERS.get(identity, (answers[0], answers[0]))
+    try:
+        return canonical_number(meant if answers[0] == printed else answers[0])
+    except ValueError as error:
+        raise item.wrong("answer", "a number, since there are no choices") from error
+
+
+def _points(item: Line) -> int:
+    points = item.text("points")
+    if not re.fullmatch("[0-9]", points):
+        raise item.wrong("points", 'a digit in quotes such as "1"')
+    return int(points)
+
+
+def _flags(item: Line, identity: str) -> frozenset[Flag]:
+    match = re.fullmatch(f"[0-9]{{3}}([{SECTIONS}])[0-9]{{1,2}}", identity)
+    if match is None:
+        raise item.wrong("problem_id", 'exam, section and number such as "112A1"')
+    flags: set[Flag] = set()
+    if not item.boolean("text_only"):
+        flags.add("image")
+    if match[1] in REQUIRED_SECTIONS:
+        flags.add("required")
+    if identity in EVERY_ANSWER_RIGHT:
+        flags.add("every_answer_right")
+    return frozenset(flags)
+
+
+def _prohibited(facts: Line, count: int) -> frozenset[int]:
+    # Untidy upstream: ["cde"], full-width ["ｂ"], ["d", " e"].
+    letters = unicodedata.normalize("NFKC", "".join(facts.texts("kinki"))).replace(" ", "")
+    return frozenset(facts.choice("kinki", letter, count) for letter in letters)
+
+
+def _prohibited_plain(facts: Line, count: int) -> frozenset[int]:
+    plain = [entry for entry in facts.texts("kinki") if len(entry) == 1 and entry.isascii()]
+    return frozenset(facts.choice("kinki", letter, count) for letter in plain)
+
+
+def _examinees(facts: Line, identity: str, count: int) -> tuple[float, ...]:
+    """Share of examinees per choice; none for numeric items and most that were taken out of grading."""
+    if identity in SHARES_MISPRINTED:
+        return ()
+    shares = tuple(_percentage(facts, "breakdown", text) for text in facts.texts("breakdown"))
+    if len(shares) not in (0, count):
+        raise facts.wrong("breakdown", f"{count} percentages, one for each choice, or none")
+    return shares
+
+
+def _examinees_right(facts: Line) -> float | None:
+    """Share of examinees who were right; an empty text says that none was published."""
+    text = facts.text("human_accuracy", may_be_empty=True)
+    return _percentage(facts, "human_accuracy", text) if text else None
+
+
+def _percentage(facts: Line, field: str, text: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) > 100:
+        raise facts.wrong(field, 'percentages in quotes such as "39.3"')
+    return float(text)
+
+
+BENCHMARK = Benchmark(
+    name="igakuqa",
+    title="IgakuQA: Japanese medical licence exams 2018-2022",
+    licence="none stated; exam text by the Japanese ministry (government terms, CC BY compatible)",
+    sources={"ja": "igakuqa", "en": "igakuqa"},
+    census={("ja", "test"): 2000, ("en", "test"): 2000},
+    load=read,
+)

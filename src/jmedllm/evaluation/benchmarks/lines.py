@@ -1,0 +1,133 @@
+"""Reading data files: each record with its place, so that every complaint names file, line and field."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.question import label, letter_index
+from jmedllm.files import read_jsonl
+
+SHOWN = 60
+"""A complaint quotes at most this many characters of what it found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record of a data file and the place where it begins.
+
+    Attributes:
+        number: of the line, from 1; or of whatever `unit` names.
+        unit: "entry" or "row" where the file has no lines that mean anything.
+    """
+
+    path: Path
+    number: int
+    record: Mapping[str, Any]
+    unit: str = ""
+
+    @property
+    def place(self) -> str:
+        """The record's place, to begin a complaint with."""
+        return f"{self.path}: {self.unit} {self.number}" if self.unit else f"{self.path}:{self.number}"
+
+    def wrong(self, field: str, wanted: str) -> InputError:
+        """Build the error for a field that does not hold what is wanted."""
+        found = shown(self.record[field]) if field in self.record else "nothing"
+        return InputError(f'{self.place}: field "{field}": expected {wanted}, found {found}')
+
+    def text(self, field: str, *, may_be_empty: bool = False) -> str:
+        """Text of a field, exactly as it stands."""
+        value = self.record.get(field)
+        if not isinstance(value, str) or not (value or may_be_empty):
+            raise self.wrong(field, "a text")
+        return value
+
+    def texts(self, field: str, wanted: str = "a list of texts") -> tuple[str, ...]:
+        """Texts of a list field; the list may be empty, its texts may not."""
+        value = self.record.get(field)
+        if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+            raise self.wrong(field, wanted)
+        return tuple(value)
+
+    def boolean(self, field: str) -> bool:
+        """Truth value of a field."""
+        value = self.record.get(field)
+        if not isinstance(value, bool):
+            raise self.wrong(field, "true or false")
+        return value
+
+    def integer(self, field: str, low: int, high: int | None = None) -> int:
+        """Whole number of a field, from `low` to `high` (None: no upper bound)."""
+        value = self.record.get(field)
+        # A bool is an int to Python, but never to the writer of a data file.
+        if type(value) is not int or value < low or (high is not None and value > high):
+            bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+            raise self.wrong(field, f"a whole number {bounds}")
+        return value
+
+    def choice(self, field: str, letter: str, count: int) -> int:
+        """Index of the choice that `letter` (found in `field`) names among `count` choices."""
+        try:
+            index = letter_index(letter)
+        except ValueError:
+            index = count
+        if index >= count:
+            raise self.wrong(field, f"letters from a to {label(count - 1)}, one for each of {count} choices")
+        return index
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value, to be quoted in a complaint."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """Yield the records of a JSONL file."""
+    for number, record in read_jsonl(path):
+        yield Line(path, number, record)
+
+
+def csv_lines(path: Path, fields: Sequence[str]) -> Iterator[Line]:
+    """Yield the rows of a CSV file (UTF-8, with or without BOM) as records with `fields`.
+
+    Line ends inside a text become "\\n": which kind a file has says nothing about the question.
+
+    Raises:
+        InputError: the file is not such a CSV file, or a row has another number of fields.
+    """
+    number = 1
+    with path.open(encoding="utf-8-sig") as handle:
+        rows = csv.reader(handle, strict=True)
+        try:
+            for row in rows:
+                if len(row) != len(fields):
+                    raise InputError(
+                        f"{path}:{number}: expected {len(fields)} fields ({', '.join(fields)}), "
+                        f"found {len(row)}; put quotes around texts with commas"
+                    )
+                yield Line(path, number, dict(zip(fields, row, strict=True)))
+                number = rows.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{path}:{number}: broken CSV: {error}; mend the quotes of this row") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
+
+
+def on_disk(data: Path, relative: str, source: str) -> Path:
+    """Path of a file that `jmedllm data get` put there.
+
+    Raises:
+        InputError: it is missing; the message names the command that fetches it.
+    """
+    path = data / relative
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; fetch it with: jmedllm data get {source} --data {data}")
+    return path

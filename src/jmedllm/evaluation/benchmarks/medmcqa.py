@@ -1,0 +1,40 @@
+"""MedMCQA: Indian medical entrance exams. Its validation split is sat as the test, as everybody does,
+because the answers of its own test split are not public."""
+
+from pathlib import Path
+
+from jmedllm.evaluation.benchmarks import jmedbench
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark
+from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.question import Language, Question
+
+OPTIONS = ("opa", "opb", "opc", "opd")
+
+
+def read(data: Path, language: Language, split: str) -> list[Question]:
+    """Read one split; both `choice_type`s, "single" and "multi", have exactly one right option."""
+    if language == "ja":
+        return jmedbench.read(data, "medmcqa_jp", split, "medmcqa")
+    return [_question(line) for line in lines(on_disk(data, "medmcqa/dev.json", "medmcqa"))]
+
+
+def _question(line: Line) -> Question:
+    return Question(
+        id=line.text("id"),
+        benchmark="medmcqa",
+        language="en",
+        stem=line.text("question"),
+        choices=tuple(line.text(option) for option in OPTIONS),
+        gold=frozenset({line.integer("cop", 1, len(OPTIONS)) - 1}),
+        subject=line.text("subject_name"),
+    )
+
+
+BENCHMARK = Benchmark(
+    name="medmcqa",
+    title="MedMCQA: Indian medical entrance exams, validation split",
+    licence="MIT",
+    sources={"en": "medmcqa", "ja": jmedbench.SOURCE},
+    census={("en", "test"): 4183, ("ja", "test"): None, ("ja", "train"): None, ("ja", "validation"): None},
+    load=read,
+)

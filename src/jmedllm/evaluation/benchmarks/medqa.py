@@ -1,0 +1,73 @@
+"""MedQA: questions in the style of the US licence exam, with four or with five options."""
+
+from functools import partial
+from pathlib import Path
+
+from jmedllm.evaluation.benchmarks import jmedbench
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark
+from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.question import Language, Question, label
+
+FILES = {
+    ("medqa", "test"): "medqa/4_options/phrases_no_exclude_test.jsonl",
+    # MedQA's own dev set as MediQ distributes it, the stem cut into sentences. It is training material here;
+    # the train set proper (10,178 questions) is not among the files we can pin.
+    ("medqa", "train"): "medqa/4_options/mediq_all_dev_good.jsonl",
+    ("medqa-5", "test"): "medqa/5_options/test.jsonl",
+}
+JAPANESE = {"medqa": "usmleqa_jp", "medqa-5": "medqa_jp"}
+
+
+def read(benchmark: str, data: Path, language: Language, split: str) -> list[Question]:
+    """Read one split of `benchmark`, "medqa" or "medqa-5"; the Japanese one is JMedBench's translation."""
+    if language == "ja":
+        return jmedbench.read(data, JAPANESE[benchmark], split, benchmark)
+    path = on_disk(data, FILES[benchmark, split], benchmark)
+    return [_question(line, benchmark, split) for line in lines(path)]
+
+
+def _question(line: Line, benchmark: str, split: str) -> Question:
+    choices = _options(line)
+    gold = line.choice("answer_idx", line.text("answer_idx"), len(choices))
+    if choices[gold] != line.text("answer"):
+        raise line.wrong("answer", f'the text of option {line.text("answer_idx")}, "{choices[gold]}"')
+    context = line.texts("context") if "context" in line.record else ()
+    return Question(
+        # The files number nothing: the line is the name.
+        id=f"{split}-{line.number}",
+        benchmark=benchmark,
+        language="en",
+        stem=" ".join((*context, line.text("question"))),
+        choices=choices,
+        gold=frozenset({gold}),
+        subject=line.text("meta_info") if "meta_info" in line.record else None,
+    )
+
+
+def _options(line: Line) -> tuple[str, ...]:
+    """Texts of `options`, an object whose keys must be A, B, C, ... in this order."""
+    options = line.record.get("options")
+    texts = list(options.values()) if isinstance(options, dict) else []
+    keys = [label(index).upper() for index in range(len(texts))]
+    if len(texts) < 2 or list(options or ()) != keys or not all(isinstance(t, str) and t for t in texts):
+        raise line.wrong("options", 'an object of texts such as {"A": "...", "B": "..."}')
+    return tuple(texts)
+
+
+def _card(name: str, title: str, english: dict[tuple[Language, str], int | None]) -> Benchmark:
+    return Benchmark(
+        name=name,
+        title=title,
+        licence="MIT",
+        sources={"en": name, "ja": jmedbench.SOURCE},
+        census={**english, ("ja", "test"): 1273, ("ja", "train"): 10178, ("ja", "validation"): None},
+        load=partial(read, name),
+    )
+
+
+MEDQA = _card(
+    "medqa",
+    "MedQA (USMLE), four options; train is the dev set as MediQ distributes it",
+    {("en", "test"): 1273, ("en", "train"): 1272},
+)
+MEDQA_5 = _card("medqa-5", "MedQA (USMLE), five options", {("en", "test"): 1273})

@@ -1,0 +1,87 @@
+"""MMLU: the 13 subjects of medicine and its neighbours, in English."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jmedllm.evaluation.benchmarks import jmedbench
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark
+from jmedllm.evaluation.benchmarks.lines import Line, csv_lines, on_disk
+from jmedllm.evaluation.question import Language, Question
+
+SUBJECTS = (
+    "anatomy",
+    "clinical_knowledge",
+    "college_biology",
+    "college_medicine",
+    "high_school_biology",
+    "high_school_psychology",
+    "human_aging",
+    "human_sexuality",
+    "medical_genetics",
+    "nutrition",
+    "professional_medicine",
+    "professional_psychology",
+    "virology",
+)
+HEADER = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
+LETTERS = ("A", "B", "C", "D")
+INDICES = ("0", "1", "2", "3")
+
+
+def read(data: Path, language: Language, split: str) -> list[Question]:
+    """Read one split: "test", or "dev", the five questions a subject meant as few-shot examples."""
+    if language == "ja":
+        return jmedbench.read(data, "mmlu_medical_jp", split, "mmlu")
+    return [
+        question
+        for subject in SUBJECTS
+        for question in read_subject(
+            on_disk(data, f"mmlu/{split}/{subject}_{split}.csv", "mmlu"), subject, "mmlu", "en"
+        )
+    ]
+
+
+def read_subject(path: Path, subject: str, benchmark: str, language: Language) -> Iterator[Question]:
+    """Read one CSV file in either of the two shapes it is distributed in.
+
+    With the header `question,choice0,...,answer` the answer is an index from 0; without a header, as in the
+    original, it is a letter. Blanks around texts are kept: the published scores compare them so.
+    """
+    golds = LETTERS
+    number = 0
+    for line in csv_lines(path, HEADER):
+        if line.number == 1 and tuple(line.record.values()) == HEADER:
+            golds = INDICES
+            continue
+        number += 1
+        yield Question(
+            id=f"{subject}-{number}",
+            benchmark=benchmark,
+            language=language,
+            stem=line.text("question"),
+            choices=tuple(line.text(field) for field in HEADER[1:-1]),
+            gold=frozenset({_gold(line, golds)}),
+            subject=subject,
+        )
+
+
+def _gold(line: Line, golds: tuple[str, ...]) -> int:
+    if line.text("answer") not in golds:
+        raise line.wrong("answer", f"one of {', '.join(golds)}")
+    return golds.index(line.text("answer"))
+
+
+BENCHMARK = Benchmark(
+    name="mmlu",
+    title="MMLU, 13 subjects around medicine",
+    licence="MIT",
+    sources={"en": "mmlu", "ja": jmedbench.SOURCE},
+    census={
+        ("en", "test"): 3382,
+        ("en", "dev"): 65,
+        ("ja", "test"): None,
+        ("ja", "train"): None,
+        ("ja", "validation"): None,
+    },
+    load=read,
+)

@@ -1,0 +1,160 @@
+"""Files of records in the formats that people keep them in: JSON Lines, JSON, CSV, TSV, Parquet."""
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError, not_installed
+from jmedllm.evaluation.benchmarks.lines import Line
+from jmedllm.files import read_bytes, try_jsonl
+from jmedllm.parsing import decode_utf8, parse_json
+
+JSON_KINDS = (".jsonl", ".ndjson", ".json")
+
+Row = Line | InputError
+"""A record, or what is wrong with the row that should hold it."""
+
+
+def is_table(name: str) -> bool:
+    """Whether a name is that of a file that `records` reads."""
+    return Path(name).suffix.lower() in _READERS
+
+
+def kinds() -> str:
+    """The endings that `records` reads, for messages."""
+    return ", ".join(_READERS)
+
+
+def records(path: Path, *, header: bool = True) -> Iterator[Row]:
+    """Yield the records of a file by its ending; in place of a row that is broken, what is wrong with it.
+
+    Args:
+        path: the file.
+        header: whether the first row of a CSV or TSV file names its columns; else they are #1, #2, ...
+
+    Raises:
+        InputError: the file as a whole cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise InputError(f"{path}: records are read from {kinds()}; save it as one of these")
+    return _READERS[suffix](path, header)
+
+
+def _jsonl(path: Path, header: bool) -> Iterator[Row]:
+    for number, row in try_jsonl(path):
+        yield row if isinstance(row, InputError) else Line(path, number, row)
+
+
+def _json(path: Path, header: bool) -> Iterator[Row]:
+    """A list of objects; an object with one such list among its values, or of nothing but objects; or lines of
+    JSON, which many data sets name so."""
+    text = decode_utf8(read_bytes(path), path)
+    if _is_lines(text):
+        yield from _jsonl(path, header)
+        return
+    value = parse_json(text, path)
+    for number, entry in enumerate(_entries(path, value), 1):
+        if isinstance(entry, dict):
+            yield Line(path, number, entry, "entry")
+        else:
+            yield InputError(f"{path}: entry {number}: expected an object, found {type(entry).__name__}")
+
+
+def _is_lines(text: str) -> bool:
+    """Whether there is an object whose line ends with it, and another one behind it."""
+    first, _, rest = text.strip().partition("\n")
+    return first.lstrip().startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
+
+
+def _entries(path: Path, value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        lists = [each for each in value.values() if isinstance(each, list) and each and isinstance(each[0], dict)]
+        if len(lists) == 1:
+            return lists[0]
+        if value and all(isinstance(each, dict) for each in value.values()):
+            return [{"id": key, **each} for key, each in value.items()]
+    raise InputError(f"{path}: expected a list of objects, one for each item; give that list alone")
+
+
+def _csv(path: Path, header: bool) -> Iterator[Row]:
+    text = _text(path)
+    first = text.partition("\n")[0]
+    # What spreadsheets write where the comma stands in numbers.
+    delimiter = next((each for each in ",\t;" if each in first), ",")
+    return _delimited(path, text, delimiter, header)
+
+
+def _tsv(path: Path, header: bool) -> Iterator[Row]:
+    return _delimited(path, _text(path), "\t", header)
+
+
+def _text(path: Path) -> str:
+    """The file's text; line ends inside a field become "\\n", whatever kind the file has."""
+    return decode_utf8(read_bytes(path), path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _delimited(path: Path, text: str, delimiter: str, header: bool) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: list[str] = []
+    number = 1
+    try:
+        for row in rows:
+            at, number = number, rows.line_num + 1
+            if not any(cell.strip() for cell in row):
+                continue
+            if not columns:
+                columns = _columns(path, at, row) if header else [f"#{each}" for each in range(1, len(row) + 1)]
+                if header:
+                    continue
+            if len(row) == len(columns):
+                yield Line(path, at, dict(zip(columns, row, strict=True)))
+            else:
+                yield InputError(
+                    f"{path}:{at}: expected {len(columns)} fields ({', '.join(columns)}), found {len(row)}; "
+                    "put quotes around texts with commas"
+                )
+    except csv.Error as error:
+        raise InputError(f"{path}:{number}: broken CSV: {error}; mend the quotes of this row") from error
+
+
+def _columns(path: Path, number: int, row: list[str]) -> list[str]:
+    names = [cell.strip() or f"#{place}" for place, cell in enumerate(row, 1)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}:{number}: column {name} is there twice; rename one of them")
+    return names
+
+
+def _parquet(path: Path, header: bool) -> Iterator[Row]:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError:
+        raise not_installed(f"{path}: Parquet", "pyarrow") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield Line(path, number, record, "row")
+    except (arrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+_READERS: Mapping[str, Callable[[Path, bool], Iterator[Row]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,103 @@
+"""The items of a paper as a task of lm-eval (EleutherAI's evaluation harness), so that others can sit the same."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.prompts.format import ask
+from jmedllm.evaluation.question import Question, label
+from jmedllm.evaluation.task import Paper
+from jmedllm.files import write_atomic, write_jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One task.
+
+    Attributes:
+        n: items in it.
+        left_out: items of the paper with several right choices or answers, or none, which multiple choice there
+            cannot ask.
+    """
+
+    task: str
+    n: int
+    left_out: int
+
+
+def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
+    """Write TASK.yaml and TASK.jsonl for each paper; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
+
+    Prompts are written out, so that what lm-eval asks is what we ask to the last character. The choices are their
+    texts, or their letters where the paper asks for letters; see `parted` for what stands before them.
+
+    Raises:
+        InputError: prompts go through a chat template, no item can be asked there, or `output` is unwritable.
+    """
+    exported = []
+    for paper in papers:
+        if paper.asking.chat:
+            raise InputError("export: prompts are written out, a chat template is the model's; leave --chat out")
+        rows = [_row(paper, index) for index, question in enumerate(paper.questions) if _has_one_gold(question)]
+        task = f"jmedllm_{paper.name.replace('.', '_').replace('-', '_')}"
+        if not rows:
+            raise InputError(f"{paper.name}: no item with exactly one right choice; choose another selection")
+        file = (output / f"{task}.jsonl").resolve()
+        write_jsonl(file, rows)
+        write_atomic(output / f"{task}.yaml", yaml.safe_dump(_task(task, file, paper), sort_keys=False))
+        exported.append(Exported(task, len(rows), len(paper.questions) - len(rows)))
+    return exported
+
+
+def _has_one_gold(question: Question) -> bool:
+    """Whether exactly one choice is right, and no other answer would be."""
+    only = not question.also_right and "every_answer_right" not in question.flags
+    return only and len(question.gold) == 1
+
+
+_AFTER_LETTERS = re.compile(r"(?<=[^\W\d_])[\W\d_]*\s\Z")
+
+
+def parted(prompt: str) -> tuple[str, str]:
+    """A prompt, and those of its last characters that lm-eval is to count with each choice.
+
+    lm-eval moves white space at the end of a prompt into the choice, and cuts the joint tokens by the length of
+    the prompt without it. Where a tokenizer makes one token of ":" and a line feed, as Qwen's does, that cut is
+    wrong: the model never sees the line feed. So such a prompt is cut behind its last letter, where tokens end in
+    all but a few tokenizers. The rest is then part of each choice and adds the same to the log-likelihood of all.
+    """
+    found = _AFTER_LETTERS.search(prompt)
+    return (prompt[: found.start()], found[0]) if found else (prompt, "")
+
+
+def _row(paper: Paper, index: int) -> dict[str, Any]:
+    question = paper.questions[index]
+    prompt, rest = parted(ask(paper.asking, question, chat_text=str))
+    letters = [label(place) for place in range(len(question.choices))]
+    return {
+        "id": question.id,
+        "prompt": prompt,
+        "choices": [rest + choice for choice in (letters if paper.by_label else question.choices)],
+        "gold": next(iter(question.gold)),
+    }
+
+
+def _task(task: str, file: Path, paper: Paper) -> dict[str, Any]:
+    return {
+        "task": task,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "gold",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1, "questions": paper.questions_hash()},
+    }

@@ -1,0 +1,249 @@
+"""Answers that somebody else recorded, scored without any model."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError, unknown
+from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
+from jmedllm.evaluation.benchmarks.tables import is_table, kinds
+from jmedllm.evaluation.order import show
+from jmedllm.evaluation.prompts.template import AnswerForm
+from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
+from jmedllm.evaluation.responses import Delivery, Responses, read_responses
+from jmedllm.evaluation.scorable import judgeable
+from jmedllm.evaluation.scorers import TRACKS, Given, ReadVerdict, legacy
+from jmedllm.evaluation.scorers.answer import AnswerVerdict, judge_letters
+from jmedllm.evaluation.scorers.official import Board, award, boards, exam_of, exam_of_year
+from jmedllm.evaluation.selection import WRONG, select_counted
+from jmedllm.evaluation.statistics import Score
+
+__all__ = [
+    "exam_answered",
+    "item_rows",
+    "questions_answered",
+    "read_responses",
+    "score_recorded",
+    "score_responses",
+]
+
+_LETTERS = re.compile(r"\s*[a-zA-Z](\s*,\s*[a-zA-Z])*\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What recorded responses were worth.
+
+    Attributes:
+        verdicts: by track and question id.
+        missing: ids of questions without a response; they count as no answer.
+        skipped: places of rows that were left out as wrong.
+        selection: name of the step that chose the questions.
+        left_out: how many items were left out, by reason.
+        notes: what else there is to say of how the questions were read.
+    """
+
+    questions: tuple[Question, ...]
+    scores: tuple[Score, ...]
+    official: tuple[Board, ...]
+    verdicts: Mapping[str, Mapping[str, ReadVerdict]]
+    missing: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    selection: str = "all"
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: the scores, the board of each year, and what is not in them."""
+        return {
+            "scores": [asdict(score) for score in self.scores],
+            "official": [asdict(board) for board in self.official],
+            "missing": list(self.missing),
+            "skipped": list(self.skipped),
+            "selection": self.selection,
+            "left_out": self.left_out,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What responses are about.
+
+    Attributes:
+        selection: name of the step that chose the questions.
+        left_out: how many items it left out, by reason.
+        notes: what else there is to say of how the questions were read.
+    """
+
+    questions: tuple[Question, ...]
+    selection: str
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def exam_answered(
+    benchmark: str | None,
+    file: Path | None,
+    language: Language | None,
+    data: Path,
+    *,
+    year: int | None = None,
+    selection: str = "all",
+    reading: custom.Reading = custom.PLAIN,
+) -> Answered:
+    """The questions of a benchmark, or of a user's own file, that responses are about.
+
+    Args:
+        benchmark: a registered one; or None.
+        file: the user's own questions; or None.
+        language: None for the only one there is; of a benchmark that has both, Japanese.
+        data: data directory.
+        year: of IgakuQA.
+        selection: which items.
+        reading: how the user's own file is read.
+
+    Raises:
+        InputError: not exactly one of benchmark and file is given, they cannot be read, or a file has both
+            languages and none is chosen.
+    """
+    if (benchmark is None) == (file is None):
+        raise InputError("give either --benchmark or --questions")
+    if year is not None and benchmark != "igakuqa":
+        raise InputError("--year goes with --benchmark igakuqa only; leave it out")
+    left_out: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    if file is not None:
+        if not is_table(str(file)):
+            raise InputError(f"--questions {file}: questions of your own are read from {kinds()}")
+        exam = custom.read_exam(file, reading)
+        if language is None and len(exam.languages) > 1:
+            raise InputError(f"{file}: has questions in {' and '.join(exam.languages)}; choose with --language")
+        language, notes = language or next(iter(exam.languages), "ja"), exam.notes
+        left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
+    elif reading != custom.PLAIN:
+        raise InputError("--map goes with --questions, a file of your own; leave it out")
+    elif language is None and benchmark is not None and benchmark in BENCHMARKS:
+        language, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
+        notes = (f"{benchmark} in {language}; choose another language with --language.",) if others else ()
+    selected = select_counted(load(benchmark or str(file), language or "ja", data, reading=reading), selection)
+    questions = selected.questions
+    if year is not None:
+        questions = tuple(question for question in questions if exam_of(question) == exam_of_year(year))
+    return Answered(questions, selection, selected.left_out | left_out, notes)
+
+
+def questions_answered(
+    benchmark: str | None,
+    file: Path | None,
+    language: Language | None,
+    data: Path,
+    *,
+    year: int | None = None,
+    selection: str = "all",
+) -> list[Question]:
+    """The questions of `exam_answered`."""
+    return list(exam_answered(benchmark, file, language, data, year=year, selection=selection).questions)
+
+
+def score_recorded(
+    asked: Answered, given: Responses, tracks: Sequence[str], *, strict_letters: bool = False
+) -> Scored:
+    """Score recorded responses and account for every item, see `score_responses`."""
+    scored = score_responses(
+        asked.questions, given.by_id, tracks, strict_letters=strict_letters, deliveries=given.deliveries
+    )
+    left_out = asked.left_out | judgeable(asked.questions, tracks).left_out
+    return replace(scored, skipped=given.skipped, selection=asked.selection, left_out=left_out, notes=asked.notes)
+
+
+def score_responses(
+    questions: Sequence[Question],
+    responses: Mapping[str, str],
+    tracks: Sequence[str],
+    *,
+    strict_letters: bool = False,
+    deliveries: Mapping[str, Delivery] | None = None,
+) -> Scored:
+    """Score recorded responses.
+
+    Args:
+        questions: at least one, all of one benchmark and language.
+        responses: raw text by question id.
+        tracks: names from `TRACKS` that read responses.
+        strict_letters: read answers by the plain comma split of the published table of candidates, and count
+            the prohibited choices as it does.
+        deliveries: what else is known of responses, by question id.
+
+    Raises:
+        InputError: no track is named, one needs a model, or one can judge none of the questions.
+    """
+    if not tracks:
+        raise InputError("name at least one track: answer, legacy or official")
+    if strict_letters and set(tracks) == {"legacy"}:
+        raise InputError("--strict-letters reads answers for the tracks answer and official; legacy reads none")
+    answer_as, told = _form(questions, responses), deliveries or {}
+    scores: list[Score] = []
+    verdicts: dict[str, dict[str, ReadVerdict]] = {}
+    official: list[Board] = []
+    for name in dict.fromkeys(tracks):
+        if name not in TRACKS:
+            raise unknown("track", name, TRACKS)
+        if TRACKS[name].needs != "response":
+            raise InputError(f"track {name} needs a model's probabilities; choose answer, legacy or official")
+        judged = [question for question in questions if TRACKS[name].applies(question)]
+        if not judged:
+            raise InputError(f"track {name} can judge none of these questions; choose another track")
+        found = [
+            _judge_strictly(name, question, responses.get(question.id, ""))
+            if strict_letters and name != "legacy"
+            else _judge(
+                name, question, responses.get(question.id, ""), answer_as, told.get(question.id, Delivery())
+            )
+            for question in judged
+        ]
+        scores += TRACKS[name].scores(judged, found)
+        verdicts[name] = {question.id: verdict for question, verdict in zip(judged, found, strict=True)}
+        if name == "official":
+            official = boards(judged, found, plain_prohibited=strict_letters)
+    missing = tuple(question.id for question in questions if question.id not in responses)
+    return Scored(tuple(questions), tuple(scores), tuple(official), verdicts, missing)
+
+
+def _form(questions: Sequence[Question], responses: Mapping[str, str]) -> AnswerForm:
+    """Whether these are letters or texts, by what most of them are: a choice's text may be another's letter."""
+    written = [responses[question.id] for question in questions if responses.get(question.id, "").strip()]
+    letters = sum(bool(_LETTERS.fullmatch(response)) for response in written)
+    return "letter" if 2 * letters > len(written) else "text"
+
+
+def _judge_strictly(track: str, question: Question, response: str) -> AnswerVerdict:
+    verdict = judge_letters(question, response)
+    return award(question, verdict) if track == "official" else verdict
+
+
+def _judge(track: str, question: Question, response: str, answer_as: AnswerForm, delivery: Delivery) -> Any:
+    return TRACKS[track].judge(
+        Given(
+            show(question)[0],
+            response,
+            legacy.extract_response(response),
+            truncated=delivery.truncated,
+            answer_as=answer_as,
+            thought_open=delivery.thought_open,
+        )
+    )
+
+
+def item_rows(scored: Scored) -> list[dict[str, Any]]:
+    """One verdict per question, of the first track: what was chosen, whether it was right, how it was read."""
+    verdicts = next(iter(scored.verdicts.values()))
+    return [{"id": name, **_item(verdict)} for name, verdict in verdicts.items()]
+
+
+def _item(verdict: ReadVerdict) -> dict[str, Any]:
+    number = verdict.number if isinstance(verdict, AnswerVerdict) else None
+    chosen = [label(index) for index in verdict.chosen]
+    return {"chosen": number if number is not None else chosen, "correct": verdict.correct, "how": verdict.how}

@@ -1,0 +1,138 @@
+"""One way of putting questions, fixed once and used alike by stage 2 and by the exam."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks import custom
+from jmedllm.evaluation.prompts.pack import PromptPack, load_pack
+from jmedllm.evaluation.prompts.render import (
+    Instruction,
+    Prompt,
+    messages,
+    prompt_hash,
+    prompt_text,
+    render,
+    render_instruction,
+)
+from jmedllm.evaluation.prompts.template import AnswerForm
+from jmedllm.evaluation.question import Language, Question
+from jmedllm.files import to_json
+from jmedllm.models.chat import ChatTemplate, ChatText
+from jmedllm.models.tokenizer.encoding import Tokenizer
+from jmedllm.settings import Settings
+
+
+class Prompting(Settings):
+    """How questions are put to the model."""
+
+    pack: str = Field("instruction", description="built-in pack, folder of ja.j2 and en.j2, or published file")
+    answer_as: AnswerForm = Field("text", description="text or letter of the choice")
+    chat: bool = Field(False, description="go through the model's own chat template")
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="variables of the chat template → value, such as {enable_thinking: false}"
+    )
+    date: str | None = Field(
+        None, description="YYYY-MM-DD that chat templates read as today's [the day on which the run began]"
+    )
+    shots: str | None = Field(None, description=".jsonl file of solved examples shown before each question")
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            to_json(values)
+        except TypeError:
+            raise ValueError("holds a value that is no JSON; put dates in quotes") from None
+        return values
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _day(cls, value: object) -> object:
+        if isinstance(value, date):  # as YAML reads it
+            value = value.isoformat()
+        if isinstance(value, str):
+            try:
+                return date.fromisoformat(value).isoformat()
+            except ValueError:
+                raise ValueError(f"{value} is no date; write it as YYYY-MM-DD") from None
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A prompt pack with its settings.
+
+    Attributes:
+        shots: solved examples; each prompt shows those of its own language.
+        chat: whether the prompt goes through the model's chat template.
+        variables: values for variables of the chat template.
+        date: the day that the chat template reads as today's, as YYYY-MM-DD; None for the day of the run.
+    """
+
+    pack: PromptPack
+    answer_as: AnswerForm = "text"
+    shots: tuple[Question, ...] = ()
+    chat: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    date: str | None = None
+
+    def template(self, tokenizer: Tokenizer) -> ChatTemplate:
+        """A tokenizer's chat template, as it is used here.
+
+        Raises:
+            InputError: there is none, or it does not read one of the variables.
+        """
+        template = ChatTemplate(tokenizer, self.variables, self.date)
+        template.require_variables()
+        return template
+
+    def shots_in(self, language: Language) -> tuple[Question, ...]:
+        """The solved examples shown to questions in `language`."""
+        return tuple(shot for shot in self.shots if shot.language == language)
+
+    def fingerprint(self, language: Language) -> str:
+        """Hash of all that shapes prompts in `language` besides the question and the chat template."""
+        chat = "chat" if self.chat else None
+        return prompt_hash(self.pack, language, self.answer_as, self.shots_in(language), chat)
+
+
+def ask(asking: Asking, question: Question, chat_text: ChatText) -> str:
+    """The text that the model is given for `question`; `chat_text` is used only if `asking.chat`."""
+    shots = asking.shots_in(question.language)
+    return _text(asking, render(asking.pack, question, asking.answer_as, shots), chat_text)
+
+
+def ask_instruction(asking: Asking, item: Instruction, chat_text: ChatText) -> str:
+    """The text that the model is given for instruction data, by the same pack."""
+    return _text(asking, render_instruction(asking.pack, item), chat_text)
+
+
+def _text(asking: Asking, prompt: Prompt, chat_text: ChatText) -> str:
+    return chat_text(messages(prompt)) if asking.chat else prompt_text(prompt)
+
+
+def prepare(prompting: Prompting, data: Path) -> Asking:
+    """Load the pack and the solved examples that the settings name.
+
+    Raises:
+        InputError: one of them is missing or broken.
+    """
+    shots: list[Question] = []
+    if prompting.shots is not None:
+        shots = custom.read_all(Path(prompting.shots))
+        if not shots:
+            raise InputError(f"shots {prompting.shots}: holds no solved example; leave it out to ask without any")
+    return Asking(
+        load_pack(prompting.pack, data),
+        prompting.answer_as,
+        tuple(shots),
+        prompting.chat,
+        prompting.chat_template_kwargs,
+        prompting.date,
+    )

@@ -1,0 +1,106 @@
+"""A prompt pack: one template for each language, built in, from a folder, or the published file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jmedllm.errors import InputError, unknown
+from jmedllm.evaluation.prompts.published import DEFAULT_TEMPLATE, published_templates
+from jmedllm.evaluation.prompts.template import PromptTemplate, reads
+from jmedllm.evaluation.question import LANGUAGES, Language
+
+PUBLISHED = "sukeda2024"
+"""Name of the pack of published templates, found as DATA/prompts/sukeda2024.json."""
+
+_BUILT_IN = Path(__file__).parent / "packs"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPack:
+    """A named set of templates.
+
+    Attributes:
+        name: what the user called it, with the template's name where one file holds several.
+        templates: one for each language the pack knows; at least one.
+        note: what the user should be told about the choice of templates; empty if there is nothing to tell.
+        published: whether it is the published pack, whose responses are read from the whole decoded text.
+    """
+
+    name: str
+    templates: Mapping[Language, PromptTemplate]
+    note: str = ""
+    published: bool = False
+
+    def template(self, language: Language) -> PromptTemplate:
+        """Return the template for `language`; a pack without one is an `InputError`."""
+        if language not in self.templates:
+            raise InputError(f"prompt pack {self.name!r} has no {language}.j2; add it or leave {language} out")
+        return self.templates[language]
+
+
+def pack_names() -> tuple[str, ...]:
+    """Names that `load_pack` knows: the built-in packs, then the published one."""
+    return (*sorted(folder.name for folder in _BUILT_IN.iterdir() if folder.is_dir()), PUBLISHED)
+
+
+def load_pack(name: str, data: Path | None = None) -> PromptPack:
+    """Load a prompt pack.
+
+    Args:
+        name: a built-in pack ("instruction", "preamble"); a folder that holds ja.j2, en.j2 or both; or
+            "sukeda2024" or the path of a JSON file of that form, each with ":TEMPLATE" or without
+            (then `medpalm_five_choice_cot`).
+        data: the data directory, where the published templates lie once the user has got them.
+
+    Raises:
+        InputError: there is no such pack, template or file, or a template is broken.
+    """
+    folder = _BUILT_IN / name if name in pack_names() else Path(name)
+    if folder.is_dir():
+        return _checked(PromptPack(name, _folder_templates(folder)))
+    source, _, template_name = name.partition(":")
+    if source == PUBLISHED:
+        return _published_pack(source, _published_file(data), template_name or DEFAULT_TEMPLATE)
+    if source.endswith(".json"):
+        return _published_pack(source, Path(source), template_name or DEFAULT_TEMPLATE)
+    raise unknown("prompt pack", name, pack_names())
+
+
+def _folder_templates(folder: Path) -> dict[Language, PromptTemplate]:
+    files: dict[Language, Path] = {language: folder / f"{language}.j2" for language in LANGUAGES}
+    templates = {
+        language: PromptTemplate(str(file), _read(file)) for language, file in files.items() if file.is_file()
+    }
+    if not templates:
+        raise InputError(f"{folder}: no prompt pack: it holds neither ja.j2 nor en.j2; add one of them")
+    return templates
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}; mend its permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
+
+
+def _published_file(data: Path | None) -> Path:
+    if data is None:
+        raise InputError(f"prompt pack {PUBLISHED!r} lies in the data directory; name it with --data DIR")
+    file = data / "prompts" / f"{PUBLISHED}.json"
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; get it with 'jmedllm data get {PUBLISHED}'")
+    return file
+
+
+def _published_pack(source: str, file: Path, template_name: str) -> PromptPack:
+    templates = published_templates(file, template_name)
+    used = ", ".join(f"{lang} uses {t.origin.rpartition(':')[2]}" for lang, t in templates.items())
+    return _checked(PromptPack(f"{source}:{template_name}", templates, note=used, published=True))
+
+
+def _checked(pack: PromptPack) -> PromptPack:
+    for template in pack.templates.values():
+        reads(template)
+    return pack

@@ -1,0 +1,101 @@
+"""One Jinja template: it turns a question into one prompt block, or names the file and line of its fault."""
+
+import traceback
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import SandboxedEnvironment
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.question import Question, label
+
+AnswerForm = Literal["text", "letter"]
+"""How an answer is asked for: as the choice's text or its letter. A numeric item always asks for a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A Jinja text that ends where the model's answer begins.
+
+    Attributes:
+        origin: where the text comes from, as error messages name it.
+        source: the Jinja text.
+    """
+
+    origin: str
+    source: str
+
+
+def _environment() -> SandboxedEnvironment:
+    # Sandboxed because a pack may come from anywhere; a template that reads an unset variable fails.
+    return SandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+@cache
+def reads(template: PromptTemplate) -> frozenset[str]:
+    """Names that `template` reads: one that does not read `answer_as` can only ask for the choice's text.
+
+    Raises:
+        InputError: the Jinja syntax is broken.
+    """
+    try:
+        return frozenset(find_undeclared_variables(_environment().parse(template.source)))
+    except TemplateSyntaxError as error:
+        raise _broken(template, error.lineno, error) from error
+
+
+def fill(template: PromptTemplate, question: Question, answer_as: AnswerForm) -> str:
+    """Render `question` as one block that ends where the answer begins.
+
+    The template may read `stem`, `choices`, `letters` (one beside each choice), `select`, `answer_as` and
+    `instruction`, which is empty for questions.
+
+    Raises:
+        InputError: the template fails on this question; names the file and line.
+    """
+    return _render(
+        template,
+        stem=question.stem,
+        choices=question.choices,
+        letters=tuple(label(index) for index in range(len(question.choices))),
+        select=question.select,
+        answer_as=answer_as,
+        instruction="",
+    )
+
+
+def fill_instruction(template: PromptTemplate, instruction: str, text: str) -> str:
+    """Render free instruction data as one block; `text` is what to work on and may be empty.
+
+    Raises:
+        InputError: the template has no place for instructions, or fails; names the file.
+    """
+    if "instruction" not in reads(template):
+        raise InputError(f"{template.origin}: has no place for instruction data; read `instruction` there")
+    return _render(
+        template, stem=text, choices=(), letters=(), select=1, answer_as="text", instruction=instruction
+    )
+
+
+def _render(template: PromptTemplate, **values: object) -> str:
+    try:
+        return _compiled(template).render(values)
+    # An expression inside a template may fail in any of these ways; all are faults of the template.
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<template>"]
+        raise _broken(template, lines[-1] if lines else None, error) from error
+
+
+@cache
+def _compiled(template: PromptTemplate) -> Template:
+    return _environment().from_string(template.source)
+
+
+def _broken(template: PromptTemplate, line: int | None, error: Exception) -> InputError:
+    place = template.origin if line is None else f"{template.origin}:{line}"
+    return InputError(f"{place}: the prompt template fails: {error}; mend the template")

@@ -1,0 +1,353 @@
+"""Where a text mentions choices, by label or by text, and which mentions belong together."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jmedllm.evaluation.prompts.template import AnswerForm
+from jmedllm.evaluation.question import Question, letter_index
+from jmedllm.evaluation.reading.marks import behind_mark
+from jmedllm.evaluation.reading.texts import fold, key
+from jmedllm.evaluation.reading.words import IS_FALSE, IS_TRUE, NAMED, NOT_THE_ANSWER, THE_ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One mention of one choice."""
+
+    start: int
+    end: int
+    index: int
+    by_text: bool
+    weak: bool = False
+    """A single letter or a number that stands for a choice's text: it may as well be part of the prose."""
+    clash: bool = False
+    """The label of one choice before the text of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Mentions with nothing but separators in between."""
+
+    items: tuple[Item, ...]
+    either: bool
+    """Joined by "or": its author has not decided."""
+
+    @property
+    def start(self) -> int:
+        """Where it starts."""
+        return self.items[0].start
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.items[-1].end
+
+    @property
+    def chosen(self) -> frozenset[int]:
+        """The choices mentioned."""
+        return frozenset(item.index for item in self.items)
+
+    @property
+    def by_text(self) -> bool:
+        """No label among them."""
+        return all(item.by_text for item in self.items)
+
+    @property
+    def clash(self) -> bool:
+        """A label contradicts the text behind it."""
+        return any(item.clash for item in self.items)
+
+
+_LETTER = re.compile(r"(?<![A-Za-z0-9])[A-Za-z](?![A-Za-z0-9])")
+_LETTERS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{2,4}|[a-z]{2,4})(?=$|[\s.,。、:)\]」』}]|です|である|だ)")
+_ORDINAL = re.compile(
+    r"(?<!\d)([1-9])番目?|(?:選択肢|\b[Oo]ption|\b[Cc]hoice)\s*\(?([1-9])(?![\d.])"
+    r"|(?<=[1-9])\s?(?:,|、|・|と|および|及び|and|&)\s?([1-9])(?![\d.])(?=番|です|で|が|は|を|\W|\Z)"
+)
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9.,+/^-])(?<!\d )[1-9](?=番|は|が|を|と|も|です|だ|である|でしょう|ではな|か[。、]|の?み"
+    r"|に[なし]"
+    r"|[.)\]}」』】〕》:、,。;](?!\d)|\s*\Z|\n| (?:is|was|because|and|or|seems|fits)\b| [○×])"
+)
+"""A number as the label of a choice."""
+_DIGIT = re.compile(r"\d")
+_STEP = re.compile(r"[.)]\s?(?!\Z|\n)")
+MOST = 150
+"""Places that may be mentions, of which so many are looked at: the first 30, and the last."""
+_FIRST, _ANNOUNCED = 30, 4
+_FARTHEST = 60
+"""Characters between two mentions that may belong together."""
+_CONNECTED = re.compile(
+    r" (?:and|or|but|is|are|was|because|since|as|for|due|rather|seems?|appears?|fits?|would|should|must"
+    r"|it is|will|can|cannot|could|may|might|does|has|instead|over|not|only|here|if|would|given"
+    r"|to|in|looks?|remains?|makes?|best|also)\b"
+)
+_SENTENCE_WORD = re.compile(
+    r"(?:because|since|as|this|the|it|reason|due|for|given|and|not|but|correct|incorrect|wrong|right|true|false|yes|no|best|is)\b"
+)
+_BEFORE_OWN_TEXT = re.compile(r"[\s.):、,\]\-–—=\"'「『(]*の?[\s\"'「『(]*")
+_LINE_GOES_ON = re.compile(r"[\"'」』)\]]*\s*(?:\Z|\n|[.:、,(。\-–—])")
+_LINE_ENDS = re.compile(r"[\"'」』)\]]*\s*(?:\Z|\n|[.:(。]|-\s)")
+_OPERATOR = re.compile(r"[=÷^_%°]|\*(?=\s?[A-Za-z0-9])| [=*÷+]| ?× ?[A-Za-z0-9(]")
+_NEXT_LABEL = re.compile(r" (?:[B-H](?![A-Za-z0-9'’-])|[b-h](?=\Z|[\s,、。.)]))")
+_ENDS_LINE = re.compile(r"[\"'」』)\]]*[.。]?\s*(?:\n|\Z)")
+_NEXT_SENTENCE = re.compile(r" (?:is|are|was|were|would|can|has|have|may|does|do)\b|[はがも]")
+_PLUS_LABEL = re.compile(r" ?\+ ?[A-Za-z](?![A-Za-z0-9])")
+_STOP_INSIDE = re.compile(r"[。.][」』\"'”)]*(?=では|で(?:も)?な|です|が|は|を|も|[:,、]|\s*[○◯×(])")
+"""The full stop of a choice's text that does not end the sentence around it."""
+_FUNCTION_WORDS = frozenset(
+    ["yes", "no", "maybe", "none", "both", "all", "true", "false", "never", "always", "neither"]
+)
+_PART_BEFORE = re.compile(r"\d\s*(?:,|、|and|to|から|〜|~|-|–|or)\s*$|\d\s*,?\s*and\s*$")
+"""Between the numbers of a list or a range."""
+_SAYS_MORE = re.compile(r" [a-z]{2}|[がはを]")
+_CLOSING = re.compile(r"[\"'」』)\]]+")
+_OPENS_LABEL = re.compile(r"\s?[(\[]\s?(?:選択肢|options?|choices?)?\s?", re.IGNORECASE)
+_JOIN = re.compile(
+    r"[\s\"'“”‘’「」『』【】()\[\]{}.。?!]*"
+    r"(?P<sign>,|、|;|/|・|\+|&|と|および|及び|ならびに|かつ|\band\b|(?P<either>\bor\b|や|もしくは|または|又は|もしくは|あるいは|か))?"
+    r"[\s\"'“”‘’「」『』【】()\[\]{}]*(?P<more>(?:and|と)\b)?(?P<either2>\bor\b)?\s*(?:(?:maybe|perhaps|possibly|probably|even)\b\s*)?(?P<bullet>\n\s*(?:[-*•・●○]|\d{1,2}[.)])\s*)?"
+    r"(?:選択肢|options?|choices?)?[\s(\"'「\[]*",
+    re.IGNORECASE,
+)
+
+
+def numbers_name_choices(question: Question, numbered: bool | None) -> bool:
+    """Whether "3" names the third choice; where nobody knows the prompt, only if no choice has digits."""
+    return not any(_DIGIT.search(key(choice)) for choice in question.choices) if numbered is None else numbered
+
+
+def runs(question: Question, text: str, answer_as: AnswerForm, numbered: bool | None = None) -> list[Run]:
+    """All mentions of choices in a normalised text, those that belong together in one run."""
+    found: list[tuple[list[Item], bool]] = []
+    for item in _items(question, text, answer_as, numbered):
+        last = found[-1][0][-1] if found else None
+        near = last is not None and item.start - last.end <= _FARTHEST
+        joined = _JOIN.fullmatch(text, last.end, item.start) if last and near else None
+        again = found != [] and any(item.index == each.index for each in found[-1][0])
+        full = found != [] and len(found[-1][0]) >= question.select
+        if last and joined and full and "\n" in joined[0]:
+            joined = joined if _goes_on(found[-1][0][0], item, joined, text) else None
+        if last and joined and _belong(last, item, joined, text, again=again):
+            items, either = found[-1]
+            items.append(item)
+            found[-1] = items, either or bool(joined["either"] or joined["either2"])
+        else:
+            found.append(([item], False))
+    return [Run(tuple(items), either) for items, either in found]
+
+
+def _goes_on(first: Item, right: Item, joined: re.Match[str], text: str) -> bool:
+    """Whether a list that has as many choices as are asked for goes on with a line: not with an explanation, as in
+    "答え: b" before "a. 胃癌：誤り"."""
+    return bool(_ENDS_LINE.match(text, right.end)) and (
+        joined["bullet"] is not None or not behind_mark(text, first.start)
+    )
+
+
+def _belong(left: Item, right: Item, joined: re.Match[str], text: str, *, again: bool) -> bool:
+    """Whether `right`, which may be mentioned `again`, goes on with the list that `left` is in."""
+    if joined["sign"] or joined["more"] or joined["either2"]:
+        # "Between B and C, B fits better."
+        return not again or not _SAYS_MORE.match(text, right.end)
+    between = text[left.end : right.start]
+    if "(" in between and ")" not in between:
+        return False
+    if "\n" in between:
+        # The lines of a list, not a sentence that starts with the next choice.
+        ends = _LINE_ENDS if re.search(r"[.。]", between) else _LINE_GOES_ON
+        return bool(ends.match(text, right.end))
+    # Letters with spaces; a text and a letter in brackets behind it are something else.
+    return not left.by_text and not right.by_text and "." not in between and "。" not in between
+
+
+def _items(question: Question, text: str, answer_as: AnswerForm, numbered: bool | None) -> list[Item]:
+    texts = list(_texts(question, text))
+    starts = {item.start: item for item in texts}
+    labels = [_with_text(question, label, text, starts) for label in _labels(question, text, starts, numbered)]
+    if answer_as == "letter":
+        texts = [item for item in texts if item.end - item.start > 1 or not text[item.start].isascii()]
+    else:
+        exact = {item.start for item in texts if text[item.start : item.end] == key(question.choices[item.index])}
+        labels = [item for item in labels if item.start not in exact or item.end - item.start > 1]
+    kept: list[Item] = []
+    for item in sorted([*labels, *texts], key=lambda item: (item.start, -item.end, item.by_text)):
+        if kept and _labelled_behind(kept[-1], item, text):
+            same = _same(question, kept[-1].index, item.index)
+            kept[-1] = Item(kept[-1].start, item.end + 1, item.index, by_text=False, clash=not same)
+        elif not kept or item.start >= kept[-1].end:
+            kept.append(item)
+    return kept
+
+
+def _labelled_behind(item: Item, label: Item, text: str) -> bool:
+    """Whether a label stands in brackets behind a choice's text: "膵癌 (c)"."""
+    if not item.by_text or label.by_text or text[label.end : label.end + 1] not in (")", "]"):
+        return False
+    return bool(_OPENS_LABEL.fullmatch(text, item.end, label.start))
+
+
+def _texts(question: Question, text: str) -> Iterator[Item]:
+    """Choice texts, the longest at each place."""
+    folded = fold(text).replace("\n", " ")
+    places: dict[int, list[tuple[int, int]]] = {}
+    for index, choice in enumerate(question.choices):
+        sought = fold(key(choice))
+        for start in _places(folded, sought) if sought else ():
+            end = start + len(sought)
+            if _stands_alone(text, start, end):
+                if choice.rstrip().endswith(("。", ".")) and (stop := _STOP_INSIDE.match(text, end)):
+                    end = stop.end()
+                places.setdefault(start, []).append((end, index))
+    for start in sorted(places):
+        end = max(end for end, _ in places[start])
+        same = [index for e, index in places[start] if e == end]
+        exact = [index for index in same if key(question.choices[index]) == key(text[start:end])]
+        if exact or len({key(question.choices[index]) for index in same}) == 1:
+            said = text[start:end]
+            weak = end - start == 1 or said.replace(".", "").isdigit() or said.lower() in _FUNCTION_WORDS
+            yield Item(start, end, (exact or same)[0], by_text=True, weak=weak)
+
+
+def _places(text: str, sought: str) -> list[int]:
+    found = [match.start() for match in re.finditer(re.escape(sought), text)]
+    return found if len(found) <= MOST else found[:_FIRST] + found[_FIRST - MOST :]
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] is no part of a longer word or number."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if _PART_BEFORE.search(text[max(0, start - 8) : start]) and text[start].isdigit():
+        return False
+    if re.match(r"-[A-Za-z]", text[end : end + 2]) or re.search(r"[A-Za-z]-$", text[max(0, start - 2) : start]):
+        return False
+    if text[start].isdigit() and (before in ("-", "+") or re.search(r"\d[.,]$", text[max(0, start - 2) : start])):
+        return False
+    if text[end - 1].isdigit() and re.match(r"[.,]\d", text[end : end + 2]):
+        return False
+    return not (_same_script(before, text[start]) or _same_script(text[end - 1], after))
+
+
+def _same_script(left: str, right: str) -> bool:
+    script = _script(left)
+    return script != "" and script == _script(right)
+
+
+def _script(char: str) -> str:
+    """The script of a letter if words of it have ends that can be seen; Hiragana words do not."""
+    if not char.isalnum() and char not in ("ー", "々"):
+        return ""
+    if "ァ" <= char <= "ー":
+        return "katakana"
+    if "一" <= char <= "鿿" or char == "々":
+        return "kanji"
+    return "" if "ぁ" <= char <= "ゟ" else "latin"
+
+
+def _labels(question: Question, text: str, starts: dict[int, Item], numbered: bool | None) -> Iterator[Item]:
+    count = len(question.choices)
+    for found in _ends(text, _LETTER):
+        index = letter_index(found[0])
+        behind = _text_behind(text, found.end(), starts)
+        own = behind is not None and index < count and _same(question, index, behind.index)
+        if index < count and _is_label(text, found.start(), own_text=own):
+            yield Item(found.start(), found.end(), index, by_text=False)
+    if question.select > 1:
+        for found in _ends(text, _LETTERS):
+            indices = [letter_index(letter) for letter in found[0]]
+            if len(set(indices)) == len(indices) == question.select and max(indices) < count:
+                for place, index in enumerate(indices, found.start()):
+                    yield Item(place, place + 1, index, by_text=False)
+    if numbers_name_choices(question, numbered):
+        for found in _ends(text, _ORDINAL):
+            if (index := int(found[1] or found[2] or found[3]) - 1) < count:
+                yield Item(found.start(), found.end(), index, by_text=False)
+    if numbered:
+        for found in _ends(text, _NUMBER):
+            index = int(found[0]) - 1
+            behind = _text_behind(text, found.end(), starts)
+            if index < count and (behind is not None or not _is_step(text, found.end())):
+                yield Item(found.start(), found.end(), index, by_text=False)
+
+
+def _is_step(text: str, end: int) -> bool:
+    """Whether the number that ends there counts the steps of an argument: "1. The patient has fever."."""
+    verdicts = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
+    return bool(_STEP.match(text, end)) and not any(verdict.match(text, end) for verdict in verdicts)
+
+
+def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+    """The first and last places, and those between that a mark announces; the rest of so many is repetition."""
+    found = list(pattern.finditer(text))
+    if len(found) <= MOST:
+        return found
+    last = len(found) - MOST + _FIRST
+    announced = [each for each in found[_FIRST:last] if behind_mark(text, each.start())]
+    return found[:_FIRST] + announced[-_ANNOUNCED:] + found[last:]
+
+
+def _text_behind(text: str, end: int, starts: dict[int, Item]) -> Item | None:
+    """The choice text that a label ending at `end` announces."""
+    behind = _BEFORE_OWN_TEXT.match(text, end)
+    places = range(end, behind.end() + 1) if behind else ()
+    return next((starts[place] for place in places if place in starts), None)
+
+
+def _same(question: Question, one: int, other: int) -> bool:
+    return key(question.choices[one]) == key(question.choices[other])
+
+
+def _is_label(text: str, place: int, *, own_text: bool) -> bool:
+    """Whether the lone letter at `place` may be a label, not an article, a variable or part of a word."""
+    before, after = text[max(0, place - 2) : place], text[place + 1 : place + 3]
+    if before[-1:] in ("°", "^", "_", "\\") or re.search(r"\w[-'’.]$", before, re.ASCII):
+        return False
+    if _script(before[-1:]) == "latin" or _script(after[:1]) == "latin":
+        return False
+    if own_text:
+        return True
+    if re.match(r"[-'’.]\w", after, re.ASCII) or (
+        _OPERATOR.match(text, place + 1) and not _PLUS_LABEL.match(text, place + 1)
+    ):
+        return False
+    if (
+        text[place].isupper()
+        and re.match(r"\. [a-z]", text[place + 1 : place + 4])
+        and not _SENTENCE_WORD.match(text, place + 3)
+    ):
+        # The first letter of a name: "C. difficile".
+        return False
+    if (text[place] in "aAiI" and re.match(r" [A-Za-z0-9]", after)) or re.match(
+        r" [a-z](?![\s,.]|$)", text[place + 1 : place + 4]
+    ):
+        return bool(
+            _CONNECTED.match(text, place + 1)
+            or NAMED.search(text[max(0, place - 20) : place])
+            or _next_label(text, place)
+        )
+    return True
+
+
+def _next_label(text: str, place: int) -> bool:
+    return bool(_NEXT_LABEL.match(text, place + 1))
+
+
+def _with_text(question: Question, label: Item, text: str, starts: dict[int, Item]) -> Item:
+    """The label together with the choice text behind it."""
+    item = _text_behind(text, label.end, starts)
+    if item is None:
+        return label
+    if _same(question, item.index, label.index):
+        closing = (
+            _CLOSING.match(text, item.end) if re.search(r"[(「『\"'\[]", text[label.end : item.start]) else None
+        )
+        return Item(label.start, closing.end() if closing else item.end, label.index, by_text=False)
+    # "C. <text of d>" says two things; a list ("C, <text of d>") does not.
+    says_two = re.fullmatch(r"\s*[.:)](?!\n)\s*", text[label.end : item.start])
+    if says_two and _NEXT_SENTENCE.match(text, item.end):
+        # "Answer: A and C. Cough is less typical."
+        return label
+    if says_two and (not item.weak or _ENDS_LINE.match(text, item.end)):
+        return Item(label.start, item.end, label.index, by_text=False, clash=True)
+    return label

@@ -1,0 +1,94 @@
+"""Replies, and parts of replies, that are an answer from end to end."""
+
+import re
+from collections.abc import Sequence
+
+from jmedllm.evaluation.question import Question, letter_index
+from jmedllm.evaluation.reading.extracted import NO_ANSWER, Reading, counted, fits, nothing
+from jmedllm.evaluation.reading.mentions import Run, numbers_name_choices, runs
+from jmedllm.evaluation.reading.reply import AROUND, Reply
+from jmedllm.evaluation.reading.texts import exact_texts, fold, key, normalise, same_numbers, same_texts
+
+TAIL = re.compile(
+    r"\s{0,2}番?(?:の[2二]つ|の両方)?(?:(?:です|だ)?[ねよ]|です|だ|かなあ?|である|でしょう|になります|となります|を選びます|と思います|と考えます|と考えられます)?\s{0,2}[。.!?]{0,9}\s{0,2}\Z"
+)
+EDGE = re.compile(
+    r"\A(?:[\s\"'“”‘’「『(\[{【〔《≪〈⟨<«*#:>・•●○→|-]|\d{1,3}[.)]\s|選択肢|たぶん|多分|おそらく|恐らく|消去法で"
+    r"|(?:options?|choices?|probably|maybe|perhaps|possibly|likely|most likely"
+    r"|i(?:'d)? (?:think|believe|guess|say))\b)*",
+    re.IGNORECASE,
+)
+"""What may stand before an answer without being part of it."""
+_NUMBERED = re.compile(
+    r"(?:選択肢|options?|choices?|nos?\.?|numbers?)?\s?[1-9]番?"
+    r"(?:(?:[\s,、・/&+]|と|および|及び|ならびに|\band\b|選択肢|options?|choices?)+[1-9]番?)*",
+    re.IGNORECASE,
+)
+_LETTERS = re.compile(r"[A-Za-z]{2,8}|[A-Za-z](?:\.[A-Za-z]){1,7}")
+
+
+def longest(question: Question) -> int:
+    """Characters that a text may have that is an answer from end to end."""
+    return sum(map(len, question.choices)) + 20 * len(question.choices) + 60
+
+
+def whole(reply: Reply, label: str, by_text: str) -> Reading | None:
+    """The reading of a reply that is an answer from end to end.
+
+    Args:
+        label, by_text: how it was read, if it names choices by label or by text.
+    """
+    question, text = reply.question, reply.text
+    said = normalise(text)
+    if len(said) > longest(question):
+        return None
+    plain = TAIL.sub("", text)
+    exact = exact_texts(question, text) or exact_texts(question, plain)
+    labels = _labels(reply, said)
+    if labels is not None and labels.how in NO_ANSWER and exact and fits(question, len(exact)):
+        labels = None
+    by_letter = reply.answer_as == "letter"
+    if exact and (labels is None or (not by_letter and (fits(question, len(exact)) or not labels.answered))):
+        return counted(question, exact, by_text)
+    if labels is not None:
+        how = label if labels.how == "label" else by_text
+        return Reading(labels.chosen, None, how) if labels.answered else labels
+    if (
+        same := same_texts(question, text)
+        or same_texts(question, plain)
+        or same_numbers(question, text if "番" in text else plain)
+    ):
+        return counted(question, same, by_text)
+    alike = {key(choice) for choice in question.choices if fold(key(choice)) == fold(key(plain))}
+    return nothing("ambiguous") if len(alike) > 1 else None
+
+
+def reading_of(question: Question, found: Sequence[Run], label: str, by_text: str) -> Reading:
+    """The reading of these mentions together."""
+    if any(run.either or run.clash for run in found):
+        return nothing("ambiguous")
+    chosen = frozenset[int]().union(*(run.chosen for run in found))
+    return counted(question, chosen, by_text if all(run.by_text for run in found) else label)
+
+
+def _labels(reply: Reply, said: str) -> Reading | None:
+    """The reading of labels, or of labels and texts, that fill a text from end to end."""
+    question = reply.question
+    bare = TAIL.sub("", said).strip(AROUND)
+    if _LETTERS.fullmatch(bare) and (bare.islower() or bare.isupper()):
+        letters = bare.replace(".", "")
+        indices = {letter_index(letter) for letter in letters}
+        if len(indices) == len(letters) and max(indices) < len(question.choices):
+            return counted(question, indices, "label")
+    if _NUMBERED.fullmatch(bare) and numbers_name_choices(question, reply.numbered):
+        indices = {int(digit) - 1 for digit in re.findall(r"\d", bare)}
+        if max(indices) < len(question.choices):
+            return counted(question, indices, "label")
+    found = runs(question, said, reply.answer_as, reply.numbered)
+    if len(found) != 1:
+        return None
+    [run] = found
+    edge = EDGE.match(said)
+    if not edge or edge.end() < run.start or TAIL.sub("", said[run.end :]).strip(AROUND):
+        return None
+    return reading_of(question, [run], "label", "choice text")

@@ -1,0 +1,188 @@
+"""Responses that somebody else recorded, from files of the kinds that `tables` reads."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from jmedllm.errors import InputError, rows_wrong, unknown
+from jmedllm.evaluation.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
+from jmedllm.evaluation.benchmarks.lines import Line
+from jmedllm.evaluation.benchmarks.tables import JSON_KINDS, Row, records
+from jmedllm.models.backends.server_replies import COMPLETE, CUT, is_cut
+
+KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
+"""Our names of each field that every row has."""
+
+REASONING = ("reasoning", "reasoning_content", "thinking")
+"""Names of a thought that stands apart from the response."""
+
+FINISH = ("finish_reason", "finishReason", "done_reason", "stop_reason", "stopReason")
+"""Names of why a response ended; vLLM has the string that ended it as `stop_reason` beside `finish_reason`."""
+
+_NAMES = KEYS | {FINISH[0]: FINISH, REASONING[0]: REASONING}
+
+RESPONSE_FIELDS = (*KEYS, FINISH[0], REASONING[0], "thought_open")
+"""What a mapping of responses may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What is known of a response besides its text.
+
+    Attributes:
+        truncated: whether it was cut off before it was whole.
+        thought_open: whether it begins inside a thought that the prompt had opened; None where nobody says.
+    """
+
+    truncated: bool = False
+    thought_open: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """Recorded responses.
+
+    Attributes:
+        by_id: raw text by question id.
+        skipped: places of rows that were left out as wrong.
+        deliveries: what else the rows tell of responses, by question id; only where it is not the usual.
+    """
+
+    by_id: dict[str, str]
+    skipped: tuple[str, ...]
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+
+
+def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str]:
+    """Responses by question id, see `read_recorded`."""
+    return read_recorded(files, known).by_id
+
+
+def read_recorded(
+    files: Sequence[Path], known: Iterable[str], columns: Map | None = None, *, skip_invalid: bool = False
+) -> Responses:
+    """Responses by question id, from files of any kind that `tables` reads, their rows in any order.
+
+    A row may also have `finish_reason`, `thought_open` and `reasoning`, as a server gives them.
+
+    Args:
+        files: one or more.
+        known: ids of the questions.
+        columns: our fields (`RESPONSE_FIELDS`) with the files' columns.
+        skip_invalid: leave rows that are wrong out.
+
+    Raises:
+        InputError: rows are broken, or their ids are unknown or were given before (all are named, up to 20); or
+            there is no response.
+    """
+    ids = set(known)
+    require_fields(columns or {}, RESPONSE_FIELDS)
+    responses: dict[str, str] = {}
+    deliveries: dict[str, Delivery] = {}
+    places: dict[str, str] = {}
+    problems: list[tuple[str, InputError]] = []
+    for path in files:
+        for row in _rows(path, columns or {}):
+            try:
+                if isinstance(row, InputError):
+                    raise row
+                name = _name(row, ids)
+                if name in places:
+                    raise InputError(f"{row.place}: question {name} was answered in {places[name]}; remove one")
+                text, delivery = _response(row)
+                responses[name] = text
+                if delivery != Delivery():
+                    deliveries[name] = delivery
+                places[name] = row.place
+            except InputError as error:
+                problems.append((row.place if isinstance(row, Line) else str(row).partition(": ")[0], error))
+    if problems and not skip_invalid:
+        raise rows_wrong([error for _, error in problems], "mend them, or leave them out with --skip-invalid")
+    if not responses:
+        first = f"; every row is wrong, the first one: {problems[0][1]}" if problems else ""
+        raise InputError(
+            f"{', '.join(map(str, files))}: holds no response; check that it is the right file{first}"
+        )
+    return Responses(responses, tuple(place for place, _ in problems), deliveries)
+
+
+def _response(line: Line) -> tuple[str, Delivery]:
+    """A row's response, and what it tells of it."""
+    reasoning = ""
+    for key in REASONING:
+        if line.record.get(key) is not None:
+            reasoning = line.text(key, may_be_empty=True) or reasoning
+    response = _key(line, KEYS["response"])
+    # Servers leave the response null where there is nothing but the thought.
+    alone = bool(reasoning) and response in line.record and line.record[response] is None
+    text = "" if alone else line.text(response, may_be_empty=True)
+    # A thought that stands apart is not in the response, whoever opened it.
+    return text, Delivery(is_cut(_finish_reason(line)), False if reasoning else _thought_open(line))
+
+
+def _finish_reason(line: Line) -> str | None:
+    key = next((name for name in FINISH if name in line.record), FINISH[0])
+    if line.record.get(key) in (None, ""):
+        return None
+    reason = line.text(key).lower()
+    if reason not in COMPLETE | CUT:
+        raise line.wrong(key, f"null or one of {', '.join(sorted(COMPLETE | CUT))}")
+    return reason
+
+
+def _thought_open(line: Line) -> bool | None:
+    value = line.record.get("thought_open")
+    if value is None or value == "":
+        return None
+    # Files without types, such as CSV, have it as a word.
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return line.boolean("thought_open")
+
+
+def _rows(path: Path, columns: Map) -> Iterator[Row]:
+    """The rows of a file by our names.
+
+    Raises:
+        InputError: no row has them; the mapping that would help is named.
+    """
+    rows = list(records(path))
+    names = list(dict.fromkeys(key for row in rows if isinstance(row, Line) for key in row.record))
+    without = [each for each in KEYS if each not in columns and not {*KEYS[each]} & {*names}]
+    if found := suggest(names, without, RESPONSE_NAMES):
+        called = ", ".join(f'"{column}" is called "{each}" here' for each, column in found.items())
+        option = as_option({**columns, **found})
+        raise InputError(f"{path}: {called}; rename it, or read the file with --map-responses {option}")
+    sources = {each: resolve(each, column, names) for each, column in columns.items()} if names else {}
+    replaced = {name for each in sources for name in _NAMES.get(each, ())}
+    loose = bool(columns) or path.suffix.lower() not in JSON_KINDS
+    for row in rows:
+        if isinstance(row, InputError):
+            yield row
+            continue
+        ours = {key: value for key, value in row.record.items() if key not in replaced}
+        ours |= {each: source.value(row.record) for each, source in sources.items()}
+        yield replace(row, record={key: _loose(value) for key, value in ours.items()} if loose else ours)
+
+
+def _loose(value: object) -> object:
+    """A number as a text, and a list of one as that one: outside our own format nobody can be asked for quotes."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return str(int(value)) if value == value and float(value).is_integer() else str(value)
+
+
+def _name(line: Line, ids: Collection[str]) -> str:
+    name = line.text(_key(line, KEYS["id"]))
+    if name not in ids:
+        raise InputError(f"{line.place}: {unknown('question', name, ids)}")
+    return name
+
+
+def _key(line: Line, names: Sequence[str]) -> str:
+    there = [name for name in names if name in line.record]
+    if len(there) > 1:
+        raise InputError(f"{line.place}: has both {there[0]} and {there[1]}; remove one")
+    return there[0] if there else names[0]

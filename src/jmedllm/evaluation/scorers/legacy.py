@@ -1,0 +1,188 @@
+"""Track `legacy`: the published evaluation protocol, oddities included, so that numbers can be compared.
+
+Source: what stardust-coder/japanese-lm-med-harness at ef9544a measures. The oddities are the protocol: the
+choices are compared uncleaned; a comma inside a choice counts as a second answer; of equally similar choices
+the first is taken. Hence no score without its floor and its ceiling.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cydifflib import SequenceMatcher
+from rapidfuzz.distance import JaroWinkler
+
+from jmedllm.evaluation.order import Shown, show
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.statistics import Score, score, share
+
+NO_TEXT_RIGHT = "no answer, yet counted right by the protocol"
+NO_TEXT_WRONG = "no answer"
+"""An empty or dotted response is compared like any other, so that some of them earn the point."""
+
+_MARKERS = ("### 応答：\n", "### Answer:", "### Response:")
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyVerdict:
+    """What one response was worth.
+
+    Attributes:
+        response: the answer as `extract_response` cut it out.
+        chosen: indices of the printed choices most similar to it, as many as the gold text has parts.
+        exact: it equals the gold text.
+        gestalt: the choices most similar to it are the right ones.
+        similarity: JMedLoRA's gestalt score: similarity of the response to the gold text, 0 to 1.
+        nearest: JMedLoRA's accuracy: the choice most similar to it is a right one.
+        jaro_winkler: Jaro-Winkler similarity to the gold text, which the published code names and never uses.
+    """
+
+    response: str
+    chosen: tuple[int, ...]
+    exact: bool
+    gestalt: bool
+    similarity: float
+    nearest: bool
+    jaro_winkler: float
+
+    @property
+    def correct(self) -> bool:
+        """The published tables give the gestalt match."""
+        return self.gestalt
+
+    @property
+    def answered(self) -> bool:
+        """Whether there was text to compare; without it the protocol still picks the choice nearest to none."""
+        return bool(_clean(self.response))
+
+    @property
+    def how(self) -> str:
+        """How the choices were picked; said of those that the protocol picked without an answer."""
+        if self.answered:
+            return "most similar"
+        return NO_TEXT_RIGHT if self.correct else NO_TEXT_WRONG
+
+
+def applies(question: Question) -> bool:
+    """Whether this track can judge `question`: it needs choices of which some are right."""
+    return bool(question.gold)
+
+
+def gold_text(question: Question) -> str:
+    """Texts of the right choices joined by ",", which is what the published protocol compares with."""
+    return ",".join(question.gold_choices)
+
+
+def extract_response(decoded: str) -> str:
+    """Cut the answer out of the whole decoded text, prompt included.
+
+    The answer lies between the first marker and its next occurrence; "### 応答：" is looked for first, then
+    "### Answer:", then "### Response:"; a text without any is all answer. Of it counts the first line (up to
+    a line feed). With solved examples in the prompt the first marker is theirs: give the last block only.
+    """
+    marker = next((marker for marker in _MARKERS if marker in decoded), None)
+    answer = decoded if marker is None else decoded.split(marker)[1]
+    return answer.strip().split("\n")[0].strip()
+
+
+def is_final(decoded: str) -> bool:
+    """Whether no further token could change what `extract_response` cuts out of `decoded`.
+
+    True once the first line after the marker that is looked for first is complete. After the other markers
+    it never is: a marker of higher rank may still come.
+    """
+    _, marker, answer = decoded.partition(_MARKERS[0])
+    return bool(marker) and "\n" in answer.lstrip()
+
+
+def after_marker(completion: str) -> str:
+    """`completion` as it would stand in a decoded text, for prompts that end without a published marker."""
+    return _MARKERS[0] + completion
+
+
+def exact_match(gold: str, response: str) -> bool:
+    """Whether both are the same text once every "." is removed and the ends are stripped."""
+    return _clean(gold) == _clean(response)
+
+
+def nearest(choices: Sequence[str], gold: str, response: str) -> tuple[int, ...]:
+    """Indices of the choices most similar to `response`, best first, as many as `gold` has parts between commas.
+
+    So a comma inside a choice makes an item that no answer can win. None where there are fewer choices.
+    """
+    parts = gold.split(",")
+    if len(parts) > len(choices):
+        return ()
+    cleaned = _clean(response)
+    # A stable sort keeps the first of equally similar choices in front, as the published code does.
+    by_similarity = sorted(
+        range(len(choices)), key=lambda index: similarity(choices[index], cleaned), reverse=True
+    )
+    return tuple(by_similarity[: len(parts)])
+
+
+def gestalt_match(choices: Sequence[str], gold: str, response: str) -> bool:
+    """Whether the choices most similar to `response` are those in `gold`, a text of choices joined by ","."""
+    return _matches(choices, gold, nearest(choices, gold, response))
+
+
+def _matches(choices: Sequence[str], gold: str, picked: Sequence[int]) -> bool:
+    return bool(picked) and sorted(choices[index] for index in picked) == sorted(gold.split(","))
+
+
+def judge(shown: Shown, response: str) -> LegacyVerdict:
+    """Judge a response that `extract_response` cut out. The gold text keeps the printed order."""
+    question, choices = shown.question, shown.permuted.choices
+    gold = gold_text(question)
+    picked = nearest(choices, gold, response)
+    return LegacyVerdict(
+        response=response,
+        chosen=shown.printed(picked),
+        exact=exact_match(gold, response),
+        gestalt=_matches(choices, gold, picked),
+        similarity=round(similarity(gold, _clean(response)), 6),
+        nearest=bool(picked) and shown.order[picked[0]] in question.gold,
+        jaro_winkler=round(JaroWinkler.similarity(gold, response), 6),
+    )
+
+
+def floor(questions: Sequence[Question]) -> list[LegacyVerdict]:
+    """What an empty answer earns on each item."""
+    return [judge(show(question)[0], "") for question in questions]
+
+
+def ceiling(questions: Sequence[Question]) -> list[LegacyVerdict]:
+    """What the right answer earns on each item."""
+    return [judge(show(question)[0], gold_text(question)) for question in questions]
+
+
+def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> list[Score]:
+    """Both metrics over items of one benchmark and language, `verdicts` in the order of `questions`.
+
+    Floor and ceiling are measured on these very items.
+    """
+    low, high = floor(questions), ceiling(questions)
+
+    def one(metric: str, right: Callable[[LegacyVerdict], bool]) -> Score:
+        return score(
+            questions,
+            track="legacy",
+            metric=metric,
+            right=list(map(right, verdicts)),
+            floor=share(list(map(right, low))),
+            ceiling=share(list(map(right, high))),
+            no_answer=sum(not verdict.answered for verdict in verdicts),
+        )
+
+    return [one("exact_match", lambda verdict: verdict.exact), one("gestalt_match", lambda v: v.gestalt)]
+
+
+def _clean(text: str) -> str:
+    return text.replace(".", "").strip()
+
+
+def similarity(choice: str, response: str) -> float:
+    """Gestalt similarity of two texts, 0 to 1."""
+    # The ratio depends on the order of its arguments; the protocol takes the mean of both.
+    forward = SequenceMatcher(None, choice, response).ratio()
+    backward = SequenceMatcher(None, response, choice).ratio()
+    return float((forward + backward) / 2)

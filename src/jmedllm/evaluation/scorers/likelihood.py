@@ -1,0 +1,98 @@
+"""Track `likelihood`: the model picks the choices whose texts it finds most likely after the prompt."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.gold import has_answer, is_right, mean_chance, picks
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.statistics import Score, score
+from jmedllm.models.backends.top_logprobs import UNLISTED
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodVerdict:
+    """What the log-probabilities of one item's choices were worth.
+
+    Attributes:
+        chosen: indices of the choices picked by summed log-probability; empty for no answer.
+        chosen_per_byte: indices picked by log-probability per UTF-8 byte of the choice's text; None where labels
+            were scored.
+        correct: `chosen` is a right answer.
+        correct_per_byte: `chosen_per_byte` is a right answer.
+    """
+
+    chosen: tuple[int, ...]
+    chosen_per_byte: tuple[int, ...] | None
+    correct: bool
+    correct_per_byte: bool | None
+
+
+def applies(question: Question) -> bool:
+    """Whether this track can judge `question`: it needs choices, none of them empty, and a right answer.
+
+    An empty text has no probability that could be compared.
+    """
+    return has_answer(question) and bool(question.choices) and all(question.choices)
+
+
+def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
+    """Indices, ascending, of the `n` largest values; the first of equal ones wins."""
+    return tuple(sorted(sorted(range(len(values)), key=lambda index: values[index], reverse=True)[:n]))
+
+
+def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodVerdict:
+    """Judge the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
+
+    As many choices are picked as the right answer has. Where fewer labels than that are known there is no answer:
+    nothing is picked, and the item is wrong.
+
+    Args:
+        log_probs: empty where the model gave none that could be compared; `UNLISTED` for labels of which a server
+            or vLLM gave none.
+
+    Raises:
+        InputError: a log-probability is not a number, so the model is broken in this precision.
+    """
+    if any(math.isnan(value) for value in log_probs):
+        raise InputError(f"question {question.id!r}: the model gives NaN; try float32 or check its weights")
+    chosen = choose(log_probs, picks(question))
+    if any(log_probs[index] <= UNLISTED for index in chosen):
+        chosen = ()
+    right = is_right(question, chosen)
+    if by_label:
+        return LikelihoodVerdict(chosen, None, right, None)
+    if not log_probs:
+        return LikelihoodVerdict((), (), False, False)
+    per_byte = [value / len(choice.encode()) for value, choice in zip(log_probs, question.choices, strict=True)]
+    chosen_per_byte = choose(per_byte, picks(question))
+    return LikelihoodVerdict(chosen, chosen_per_byte, right, is_right(question, chosen_per_byte))
+
+
+def scores(questions: Sequence[Question], verdicts: Sequence[LikelihoodVerdict]) -> list[Score]:
+    """Both metrics over items of one benchmark and language, `verdicts` in the order of `questions`.
+
+    The floor is chance on these very items; the ceiling is 1.
+    """
+    floor = mean_chance(questions)
+    metrics = {"accuracy": [(verdict.chosen, verdict.correct) for verdict in verdicts]}
+    per_byte = [
+        (verdict.chosen_per_byte, verdict.correct_per_byte)
+        for verdict in verdicts
+        if verdict.chosen_per_byte is not None and verdict.correct_per_byte is not None
+    ]
+    if len(per_byte) == len(verdicts):
+        metrics["accuracy_per_byte"] = per_byte
+    return [
+        score(
+            questions,
+            track="likelihood",
+            metric=metric,
+            right=[right for _, right in found],
+            floor=floor,
+            ceiling=1.0,
+            no_answer=sum(not chosen for chosen, _ in found),
+        )
+        for metric, found in metrics.items()
+    ]

@@ -1,0 +1,178 @@
+"""Track `official`: the ministry's rule for the Japanese medical licence exam, with pass or fail for each year.
+
+Right is who chose exactly the gold set; the points come with the items, 0 for those taken out of grading. A
+candidate passes with enough points in the required part (sections B and E) and in the general and clinical one,
+and with prohibited choices in at most three items. Source of the marks: the ministry's notices, see `MARKS`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.scorers import answer
+from jmedllm.evaluation.scorers.answer import AnswerVerdict
+from jmedllm.evaluation.statistics import Score, bootstrap_sum
+
+ITEMS = 400
+"""Items of one year's exam."""
+
+MOST_PROHIBITED = 3
+"""Items in which a candidate may pick a prohibited choice (禁忌肢) and still pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Points that a candidate needs in each part of one year's exam."""
+
+    year: int
+    required: int
+    general: int
+
+
+MARKS: Mapping[str, Marks] = {
+    "112": Marks(2018, 160, 208),
+    "113": Marks(2019, 160, 209),
+    "114": Marks(2020, 158, 217),
+    "115": Marks(2021, 160, 209),
+    "116": Marks(2022, 158, 214),
+}
+"""By exam. 114: the ministry's notice; 113 and 116: press reports of it; 112 and 115: its announcement as quoted
+at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com (第115回医師国家試験-合格発表)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The outcome of one year's exam.
+
+    Attributes:
+        exam: its number, such as "116".
+        points: points earned.
+        points_low: lower end of the 95 % interval that drawing other items like these would leave.
+        prohibited: in how many items a prohibited choice was picked.
+        prohibited_items: their ids.
+        passed: None where items of the exam are missing, so that nobody can say.
+        correct: right answers of `n` items, excluded ones too.
+        image_correct: right answers among the `image_n` items that show a picture we do not have.
+    """
+
+    exam: str
+    year: int
+    points: int
+    points_low: int
+    points_high: int
+    max_points: int
+    required: int
+    required_max: int
+    required_mark: int
+    general: int
+    general_max: int
+    general_mark: int
+    prohibited: int
+    prohibited_items: tuple[str, ...]
+    passed: bool | None
+    correct: int
+    n: int
+    image_correct: int
+    image_n: int
+
+
+def applies(question: Question) -> bool:
+    """Whether this track can judge `question`: an item of the licence exam with an answer."""
+    return question.benchmark == "igakuqa" and answer.applies(question)
+
+
+def award(question: Question, verdict: AnswerVerdict) -> AnswerVerdict:
+    """The verdict by the ministry's rule: where every answer was accepted, everybody has the points, even who
+    gave none."""
+    return replace(verdict, correct=True) if "every_answer_right" in question.flags else verdict
+
+
+def exam_of(question: Question) -> str:
+    """Number of the exam that an item belongs to: "116" for 116A1."""
+    return question.id[:3]
+
+
+def exam_of_year(year: int) -> str:
+    """Number of the exam of a year: "116" for 2022.
+
+    Raises:
+        InputError: there is none.
+    """
+    for exam, marks in MARKS.items():
+        if marks.year == year:
+            return exam
+    years = sorted(marks.year for marks in MARKS.values())
+    raise InputError(f"no exam of {year}; there are {years[0]} to {years[-1]}")
+
+
+def scores(questions: Sequence[Question], verdicts: Sequence[AnswerVerdict]) -> list[Score]:
+    """Share of right answers among the graded items, those with points."""
+    graded = [i for i, question in enumerate(questions) if question.points]
+    if not graded:
+        return []
+    return [answer.accuracy([questions[i] for i in graded], [verdicts[i] for i in graded], "official")]
+
+
+def boards(
+    questions: Sequence[Question], verdicts: Sequence[AnswerVerdict], *, plain_prohibited: bool = False
+) -> list[Board]:
+    """The outcome of every year that `questions` have items of.
+
+    Args:
+        verdicts: in the order of `questions`.
+        plain_prohibited: count only prohibited choices that the data give as one plain letter, as the
+            published table of candidates does.
+    """
+    exams = sorted({exam_of(question) for question in questions})
+    return [
+        _board(
+            exam,
+            [(q, v) for q, v in zip(questions, verdicts, strict=True) if exam_of(q) == exam],
+            plain_prohibited,
+        )
+        for exam in exams
+    ]
+
+
+def _board(exam: str, judged: Sequence[tuple[Question, AnswerVerdict]], plain_prohibited: bool) -> Board:
+    earned = [question.points * verdict.correct for question, verdict in judged]
+    low, high = bootstrap_sum(earned)
+
+    def part(points: Sequence[int], *, required: bool) -> int:
+        return sum(p for p, (q, _) in zip(points, judged, strict=True) if ("required" in q.flags) == required)
+
+    most = [question.points for question, _ in judged]
+    prohibited = [
+        question.id
+        for question, verdict in judged
+        if set(verdict.chosen) & (question.prohibited_plain if plain_prohibited else question.prohibited)
+    ]
+    marks = MARKS[exam]
+    passed = (
+        part(earned, required=True) >= marks.required
+        and part(earned, required=False) >= marks.general
+        and len(prohibited) <= MOST_PROHIBITED
+    )
+    images = [verdict.correct for question, verdict in judged if "image" in question.flags]
+    return Board(
+        exam=exam,
+        year=marks.year,
+        points=sum(earned),
+        points_low=low,
+        points_high=min(high, sum(most)),
+        max_points=sum(most),
+        required=part(earned, required=True),
+        required_max=part(most, required=True),
+        required_mark=marks.required,
+        general=part(earned, required=False),
+        general_max=part(most, required=False),
+        general_mark=marks.general,
+        prohibited=len(prohibited),
+        prohibited_items=tuple(prohibited),
+        passed=passed if len(judged) == ITEMS else None,
+        correct=sum(verdict.correct for _, verdict in judged),
+        n=len(judged),
+        image_correct=sum(images),
+        image_n=len(images),
+    )

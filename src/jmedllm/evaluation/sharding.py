@@ -1,0 +1,119 @@
+"""One exam over several processes, as torchrun starts them: each sits its share, the first joins the records.
+
+Shares are whole questions that nobody has answered yet, so a killed exam goes on with any number of processes, and
+the joined file is the one that a single process writes.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.records import read_finished
+from jmedllm.evaluation.task import Paper, Sitting, adopt, sit
+from jmedllm.files import LOCK, locked
+from jmedllm.models.backends.base import Model
+from jmedllm.models.chat import ChatText, no_template
+from jmedllm.processes import Place, together, wait
+
+
+def sit_shares(
+    papers: Sequence[Paper],
+    settings: dict[str, Any],
+    load: Callable[[], Model],
+    output: Path,
+    here: Place,
+    chat_text: ChatText = no_template,
+) -> list[Sitting]:
+    """Sit the papers together with the other processes; only the first one returns sittings.
+
+    Args:
+        settings: all of the model that shapes its answers.
+        load: gives the model.
+        output: gets the records, on a disk that all processes see.
+        chat_text: see `sit`.
+
+    Raises:
+        InputError: see `sit`.
+    """
+    sittings = []
+    with together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
+        for paper in papers:
+            if here.rank == 0:
+                join_shares(paper, settings, output)
+            wait()
+            share = _missing(paper, output)[here.rank :: here.size]
+            problem = None
+            try:
+                if share:
+                    part = replace(paper, questions=tuple(share))
+                    sit(part, settings, load, output / _folder(here.rank), chat_text)
+            except InputError as error:
+                problem = str(error)
+            _agree(problem, here)
+            if here.rank == 0:
+                join_shares(paper, settings, output)
+                sittings.append(sit(paper, settings, load, output, chat_text))
+            wait()
+        if here.rank == 0:
+            remove_empty_shares(output)
+    return sittings
+
+
+_FOLDER = "rank-"
+
+
+def _folder(rank: int) -> str:
+    return f"{_FOLDER}{rank}"
+
+
+def is_share(folder: Path) -> bool:
+    """Whether a folder holds one process's share of an exam, which is no exam of its own."""
+    return folder.name.removeprefix(_FOLDER).isdigit() and folder.name.startswith(_FOLDER)
+
+
+def shares(output: Path) -> list[Path]:
+    """The folders of shares in the folder of an exam."""
+    return sorted(filter(is_share, output.glob(f"{_FOLDER}*")))
+
+
+def join_shares(paper: Paper, settings: dict[str, Any], output: Path) -> None:
+    """Take over what the processes of a killed exam, or those of this one, left of a paper, and remove it.
+
+    Raises:
+        InputError: it was sat under other settings.
+    """
+    for folder in shares(output):
+        adopt(paper, settings, folder, output)
+        for file in folder.glob(f"{paper.name}.json*"):
+            file.unlink()
+
+
+def remove_empty_shares(output: Path) -> None:
+    """Remove what is left of shares that were joined."""
+    for folder in shares(output):
+        if {file.name for file in folder.iterdir()} <= {LOCK}:
+            shutil.rmtree(folder)
+
+
+def _missing(paper: Paper, output: Path) -> list[Any]:
+    file = output / f"{paper.name}.jsonl"
+    there = read_finished(file) if file.exists() else {}
+    waiting = {shown.question.id for shown in paper.showings() if shown.key not in there}
+    return [question for question in paper.questions if question.id in waiting]
+
+
+def _agree(problem: str | None, here: Place) -> None:
+    """Wait for all; where one of them cannot go on, the first says why and the others leave without a word."""
+    import torch.distributed as dist
+
+    problems: list[str | None] = [None] * here.size
+    dist.all_gather_object(problems, problem)
+    for found in problems:
+        if found is not None:
+            if here.rank == 0:
+                raise InputError(found)
+            sys.exit(2)

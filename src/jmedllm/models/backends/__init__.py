@@ -1,0 +1,1 @@
+"""Backends: what completes or scores text, one file each."""

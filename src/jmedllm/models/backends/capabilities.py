@@ -1,0 +1,200 @@
+"""What a network can be asked for, found out by trying when it is loaded."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from jmedllm.models.backends.generation import Start, generated, join, step
+from jmedllm.models.backends.token_tree import Tree, attention_mask, lay_out
+from jmedllm.models.loading import loading
+from jmedllm.models.tokenizer.encoding import Tokenizer
+
+BRANCHES = 40
+"""Branches of the tree that is tried out: enough to put the last one far from its prompt in the row."""
+
+TOLERANCE = {torch.float32: 1e-3}
+ROUGH_TOLERANCE = 0.1
+"""Largest standard deviation of the difference of logits, as a share of their own. Measured: networks that can
+take trees stay under 2e-6 in float32 and, with usual weights, under 0.04 in bfloat16; ALiBi and local attention
+come to 0.28 and more."""
+
+TOKEN_LAYERS = {"DynamicLayer", "DynamicSlidingWindowLayer"}
+STATE_LAYERS = {"LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer", "DummyLayer"}
+"""Layers of transformers' cache that are known to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Short ways that give a network's own numbers; beside each there is a slower one that always does.
+
+    Attributes:
+        longest_tree: most tokens that the sequences of one question may have in a shared forward pass; 0 if the
+            architecture does not keep the branches of a tree apart. Otherwise each sequence is a row of its own.
+        padding: whether rows may stand side by side, padded on the left. Otherwise each is read alone.
+        joining: whether keys and values of each token are all that the network keeps of it, so that those of
+            prompts that were read apart can be joined. Otherwise `generate` writes with the network's own cache.
+        generating: whether `generate` may write rows side by side, too.
+    """
+
+    longest_tree: int
+    padding: bool = True
+    joining: bool = True
+    generating: bool = False
+
+
+def context_length(config: Any) -> int:
+    """Most tokens the model was built for; without bound where its positions have none."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A prompt and its end, and the logits that the network gives for the end when it reads nothing else."""
+
+    network: Any
+    device: torch.device
+    prompt: list[int]
+    end: list[int]
+    expected: torch.Tensor
+
+    def logits(
+        self, rows: Sequence[Tree], nodes: Sequence[set[int]], *, pad_id: int = 0, stretch: int = 1
+    ) -> torch.Tensor:
+        """Logits of the last row's end; several rows are plain sequences."""
+        batch = lay_out(rows, nodes, pad_id)
+        tree = len(rows) == 1
+        mask = attention_mask(batch.seen, 0, self.network.dtype) if tree else batch.real.long()
+        output = self.network(
+            input_ids=batch.ids.to(self.device),
+            position_ids=batch.positions.to(self.device) * stretch,
+            attention_mask=mask.to(self.device),
+            logits_to_keep=batch.keep,
+            use_cache=False,
+        )
+        last: torch.Tensor = output.logits[-1:, -len(self.end) :]
+        return last.float()
+
+    def as_expected(self, logits: torch.Tensor) -> bool:
+        """Whether these are the network's own logits of the end's last tokens, but for rounding."""
+        return self.are_alike(logits, self.expected[:, -logits.shape[1] :])
+
+    def are_alike(self, logits: torch.Tensor, expected: torch.Tensor) -> bool:
+        """Whether logits are the same but for rounding."""
+        tolerance = TOLERANCE.get(self.network.dtype, ROUGH_TOLERANCE)
+        return bool((logits - expected).std() <= tolerance * expected.std())
+
+
+@torch.inference_mode()
+def find_ways(network: Any, tokenizer: Tokenizer, device: torch.device) -> Ways:
+    """Try the short ways out on small sequences.
+
+    Raises:
+        InputError: the network cannot even be given a plain prompt.
+    """
+    vocabulary = min(len(tokenizer), network.config.get_text_config().vocab_size)
+    first, second, third = (vocabulary // 2 + i for i in range(3))
+    prompt, end = [first, second, third] * 4, [second, third, first]
+    with loading(f"architecture {network.config.model_type}"):
+        output = network(input_ids=torch.tensor([prompt + end], device=device), use_cache=True)
+    trial = _Trial(network, device, prompt, end, output.logits[:, -len(end) :].float())
+    kept = _kept(output)
+    padding = kept is not None and _stretch(network.config) is None and _holds(_takes_padding, trial)
+    return Ways(
+        longest_tree=_longest(network.config) if kept == "tokens" and _holds(_takes_trees, trial) else 0,
+        padding=padding,
+        joining=kept == "tokens" and _holds(_takes_joining, trial),
+        generating=padding and kept == "states" and _holds(_takes_generating, trial),
+    )
+
+
+def _holds(takes: Callable[[_Trial], bool], trial: _Trial) -> bool:
+    try:
+        return takes(trial)
+    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError):
+        return False  # the architecture cannot even be asked so
+
+
+def _takes_trees(trial: _Trial) -> bool:
+    """Whether the last branch of a small tree gets the logits that it gets alone, and positions are read."""
+    tree = Tree()
+    parent = tree.add(trial.prompt)[-1]
+    for branch in range(BRANCHES):
+        tree.add([branch % trial.prompt[0], trial.prompt[0]], parent)
+    nodes = set(tree.add(trial.end, parent))
+    found = trial.logits([tree], [nodes])
+    # Where tokens are placed by their distance in the row (ALiBi), other positions give the same logits; with
+    # small weights the harm of that hides in bfloat16's rounding.
+    return trial.as_expected(found) and not torch.equal(found, trial.logits([tree], [nodes], stretch=2))
+
+
+def _takes_padding(trial: _Trial) -> bool:
+    """Whether a sequence behind padding gets the logits that it gets alone, whatever the padding is.
+
+    "Whatever" is meant to the bit: a little that a recurrent network remembers of it hides in rounding too.
+    """
+    long, short = Tree(), Tree()
+    rows = (long, (trial.prompt + trial.end) * 3), (short, trial.prompt + trial.end)
+    nodes = [set(tree.add(ids)[-len(trial.end) :]) for tree, ids in rows]
+    found, other = (trial.logits([long, short], nodes, pad_id=pad_id) for pad_id in trial.end[:2])
+    return trial.as_expected(found) and torch.equal(found, other)
+
+
+def _takes_joining(trial: _Trial) -> bool:
+    """Whether a sequence whose cache was joined with a longer one's goes on as it does alone."""
+    from transformers import DynamicCache
+
+    starts = []
+    for prompt in ((trial.prompt + trial.end) * 3, trial.prompt + trial.end[:-1]):
+        cache = DynamicCache()
+        ids = torch.tensor([prompt], device=trial.device)
+        trial.network(input_ids=ids, past_key_values=cache, use_cache=True)
+        starts.append(Start(prompt, trial.end[-1], (cache, 0, list(range(len(prompt))))))
+    cache, mask = join(starts, room=1)
+    tokens, lengths = [start.first for start in starts], [len(start.prompt) for start in starts]
+    logits, _ = step(trial.network, tokens, lengths, cache, mask)
+    return trial.as_expected(logits[1:, None].float())
+
+
+def _takes_generating(trial: _Trial) -> bool:
+    """Whether a sequence beside a longer one is written on as it is alone."""
+    short = trial.prompt + trial.end
+    options = {"max_new_tokens": 3, "output_logits": True, "return_dict_in_generate": True}
+    beside, alone = (
+        generated(trial.network, rows, trial.end[0], **options).logits[-1][-1].float()
+        for rows in ([short * 3, short], [short])
+    )
+    return trial.are_alike(beside, alone)
+
+
+def _kept(output: Any) -> Literal["tokens", "states"] | None:
+    """What the network's own cache holds: keys and values of each token (in a window maybe) and nothing else, or
+    states of recurrent layers too. None for a cache we do not know, of which only the network itself makes sense.
+    """
+    cache: Any = getattr(output, "past_key_values", None) or getattr(output, "cache_params", None)
+    if type(cache).__name__ != "DynamicCache":
+        return None
+    layers = {type(layer).__name__ for layer in cache.layers}
+    if layers <= TOKEN_LAYERS:
+        return "tokens"
+    return "states" if layers <= TOKEN_LAYERS | STATE_LAYERS else None
+
+
+def _longest(config: Any) -> int:
+    """Most tokens in which nothing but our mask and positions decides what a token sees."""
+    text = config.get_text_config()
+    # Our mask stands in for the window's own.
+    windows = [getattr(text, name, None) for name in ("window_size", "attention_chunk_size")]
+    if getattr(text, "use_sliding_window", True):
+        windows.append(getattr(text, "sliding_window", None))
+    return min(int(length) for length in (context_length(config), *windows, _stretch(config)) if length)
+
+
+def _stretch(config: Any) -> int | None:
+    """Length beyond which the longest row of a batch changes the positions of all (LongRoPE); None without."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+    lengths = [int(k["original_max_position_embeddings"]) for k in kinds if k.get("rope_type") == "longrope"]
+    return min(lengths, default=None)

@@ -1,0 +1,285 @@
+"""A model behind an OpenAI-compatible server, asked by several requests at once."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event
+from typing import Any, TypeVar
+
+from jmedllm.errors import InputError, not_installed
+from jmedllm.files import to_json
+from jmedllm.models.backends.base import Completion, Request, Response, Writing
+from jmedllm.models.backends.server_replies import is_cut, is_too_long, reasoning_of, text_of, top_tokens
+from jmedllm.models.backends.top_logprobs import from_listed
+from jmedllm.models.chat import CLOCK
+from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
+
+KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
+"""Environment variables in which a key is looked for, in this order."""
+
+RETRIES, TIMEOUT_S = 8, 120.0
+"""After 429, 5xx, time-outs, broken connections and unreadable answers a request is sent again, later each time;
+the server's own Retry-After is kept to. The limit is for one attempt."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
+"""Waits before a request is sent again whose answer could not be read; the openai package waits as long after what
+it takes for failures, of which an unreadable answer is none."""
+
+CHECKS, CHECK_TIMEOUT_S = 3, 5.0
+"""Attempts to connect at all, and the limit for each, before anything is asked: who mistyped the address should
+not wait for what a server needs to start again."""
+
+NOBODY_THERE = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol"}
+"""Errors of httpx; by name, as its package is called httpx2 under some versions of openai."""
+
+TOP_CHAT, TOP_TEXT = 20, 5
+"""Most likely tokens that a server is asked for; more is refused by some."""
+
+REFUSALS = (400, 413, 422)
+"""A server's answers to one request that it finds wrong, whatever it says to others."""
+
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading an answer raises that is no JSON, or not the JSON that was asked for."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """A served model.
+
+    Attributes:
+        client: `openai.OpenAI`.
+        chat: whether questions go out as chat turns, to which the server applies the model's template.
+        concurrency: most requests at a time.
+        met: set once the server was there; from then on it may be away for as long as a new start takes.
+    """
+
+    name: str
+    client: Any
+    chat: bool
+    concurrency: int = 8
+    met: Event = field(default_factory=Event, compare=False)
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        """The turns themselves: the template is the server's."""
+        return to_json(messages)
+
+    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+        """Responses as they come; see `Model`. When one fails for good, those under way are still handed out.
+
+        A prompt that the server finds too long is a `Failure`, and so is one that it refuses for another reason
+        where `writing` skips those.
+
+        Raises:
+            InputError: choices' texts are to be scored, which no server does; nobody is there; or a request fails
+                for good.
+        """
+        if any(request.choices for request in requests):
+            raise InputError(
+                "a server gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
+                "track likelihood out"
+            )
+        self._meet()
+        template = self._template() if self.chat and any(request.write for request in requests) else None
+        waiting = iter(enumerate(requests))
+        running: dict[Future[Response], int] = {}
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            while True:
+                while failure is None and len(running) < self.concurrency and (each := next(waiting, None)):
+                    running[pool.submit(self._ask, each[1], writing, template)] = each[0]
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(future)
+                    if (error := future.exception()) is None:
+                        yield index, future.result()
+                    else:
+                        failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _meet(self) -> None:
+        if self.met.is_set():
+            return
+        client = self.client.with_options(max_retries=0, timeout=CHECK_TIMEOUT_S)
+        for attempt in range(CHECKS):
+            if (absence := _absence(client)) is None:
+                self.met.set()
+                return
+            if attempt + 1 < CHECKS:
+                time.sleep(FIRST_WAIT_S)
+        raise InputError(
+            f"server {self.client.base_url}: cannot be reached: {absence}; start it or mend its address"
+        ) from absence
+
+    def reads_date(self) -> bool:
+        """Whether the server's template, where it shows one, writes the day into the prompts."""
+        return self.chat and CLOCK in (self._template() or "")
+
+    def _template(self) -> str | None:
+        """The chat template that llama.cpp's server shows; None where a server shows none."""
+        from openai import OpenAIError
+
+        client = self.client.with_options(max_retries=0, timeout=CHECK_TIMEOUT_S)
+        root = str(self.client.base_url).rstrip("/").removesuffix("/v1")
+        try:
+            shown = client.get(f"{root}/props", cast_to=object)
+        except (OpenAIError, *UNREADABLE):
+            return None
+        template = shown.get("chat_template") if isinstance(shown, dict) else None
+        return template if isinstance(template, str) else None
+
+    def _ask(self, request: Request, writing: Writing, template: str | None) -> Response:
+        from openai import APIConnectionError, APIStatusError, OpenAIError
+
+        try:
+            write, read = partial(self._write, request, writing, template), partial(self._read_labels, request)
+            completion = _until_readable(write) if request.write else None
+            log_probs = _until_readable(read) if request.labels else None
+        except APIStatusError as error:
+            if is_too_long(error.status_code, _said(error), error.code):
+                return Response(failure="too long")
+            if writing.skip_invalid and error.status_code in REFUSALS:
+                return Response(failure="rejected")
+            way_out = "; count such items as no answer with --skip-invalid" * (error.status_code in REFUSALS)
+            raise InputError(
+                f"question {request.id}: server says {error.status_code}: {_reason(error)}{way_out}"
+            ) from error
+        except APIConnectionError as error:
+            raise InputError(
+                f"server {self.client.base_url}: cannot be reached: {error.__cause__ or error}; is it running? "
+                "What was answered so far is kept"
+            ) from error
+        except (OpenAIError, *UNREADABLE) as error:
+            raise InputError(
+                f"question {request.id}: the server's answer cannot be read: {type(error).__name__}: {error}; "
+                "is that the right address? What was answered so far is kept"
+            ) from error
+        return Response(completion, log_probs)
+
+    def _write(self, request: Request, writing: Writing, template: str | None) -> Completion:
+        limit = {"max_tokens": writing.max_new_tokens, "temperature": 0.0}
+        if not self.chat:
+            choice = self.client.completions.create(model=self.name, prompt=request.text, **limit).choices[0]
+            return Completion(
+                str(choice.text),
+                request.text + choice.text,
+                truncated=is_cut(choice.finish_reason),
+                thought_open=leaves_thought_open(request.text),
+            )
+        messages = json.loads(request.prompt)
+        choice = self.client.chat.completions.create(model=self.name, messages=messages, **limit).choices[0]
+        message, thoughts = choice.message.to_dict(warnings=False), thoughts_of_template(template)
+        text, reasoning = text_of(message), reasoning_of(message)
+        return Completion(
+            text,
+            request.prompt + text,
+            truncated=is_cut(choice.finish_reason),
+            # What the server gives apart is not in the text, whoever opened it.
+            thought_open=False if reasoning else _opens_thought(template, messages, thoughts),
+            thoughts=thoughts,
+            reasoning=reasoning,
+        )
+
+    def _read_labels(self, request: Request) -> tuple[float, ...] | None:
+        top = self._top_tokens(request)
+        if not top:
+            raise InputError(f"server {self.client.base_url} gives no probabilities; leave track likelihood out")
+        # The spellings of `encoding.label_tokens`, so that a model served and a model here are measured alike.
+        return from_listed(
+            [[value for token, value in top if token in (name, f" {name}")] for name in request.labels]
+        )
+
+    def _top_tokens(self, request: Request) -> list[tuple[str, float]]:
+        if self.chat:
+            reply = self.client.chat.completions.create(
+                model=self.name,
+                messages=json.loads(request.prompt),
+                max_tokens=1,
+                temperature=0.0,
+                logprobs=True,
+                top_logprobs=TOP_CHAT,
+            )
+        else:
+            reply = self.client.completions.create(
+                model=self.name, prompt=request.text, max_tokens=1, temperature=0.0, logprobs=TOP_TEXT
+            )
+        whole = reply.to_dict(warnings=False)
+        return top_tokens(whole["choices"][0], whole)
+
+
+def _opens_thought(
+    template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]
+) -> bool | None:
+    """Whether the server's template opens a thought for these turns; None where it cannot be known."""
+    if template is None:
+        return None
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        rendered = render_jinja_template([messages], chat_template=template, add_generation_prompt=True)
+    except (TemplateError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # it wants what only the server has
+    return leaves_thought_open(rendered[0][0], thoughts)
+
+
+def _absence(client: Any) -> BaseException | None:
+    """Why nobody can be met; None where somebody is there, be it one that is slow, cuts the line or says 404."""
+    from openai import OpenAIError
+
+    try:
+        client.models.with_raw_response.list()
+    except OpenAIError as error:
+        return error.__cause__ if type(error.__cause__).__name__ in NOBODY_THERE else None
+    return None
+
+
+def _until_readable(ask: Callable[[], Answer]) -> Answer:
+    """What `ask` gives; an unreadable answer, such as a proxy's page, passes as a 5xx does."""
+    for attempt in range(RETRIES):
+        try:
+            return ask()
+        except UNREADABLE:
+            time.sleep(min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S))
+    return ask()
+
+
+def _said(error: Any) -> str:
+    """The server's message; its whole answer where that has another form than OpenAI's, as TGI's has."""
+    bare = str(error.message) == f"Error code: {error.status_code}"
+    return f"{error.message} - {error.response.text}" if bare else str(error.message)
+
+
+def _reason(error: Any) -> str:
+    return _said(error).splitlines()[0][:200]
+
+
+def connect(url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s: float = TIMEOUT_S) -> ServerModel:
+    """A served model.
+
+    Args:
+        url: where the server's API begins, such as http://127.0.0.1:8000/v1.
+        name: what the server calls the model.
+        chat: see `ServerModel`.
+        concurrency: most requests at a time.
+        timeout_s: longest one attempt may take.
+
+    Raises:
+        InputError: no key is set, or the openai package is not installed.
+    """
+    try:
+        from openai import OpenAI
+    except ImportError:
+        raise not_installed("--server", "openai") from None
+    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+    if key is None:
+        raise InputError(f"no key for {url}: set {KEYS[0]} (any text, where the server wants none)")
+    client = OpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=RETRIES)
+    return ServerModel(name, client, chat, concurrency)

@@ -1,0 +1,352 @@
+"""A causal language model on this machine, by transformers.
+
+All that is wanted of a question comes from one pass over its text: the likelihoods of its choices or labels and
+the first token of the completion are read from the same logits, and the completion goes on from the same keys
+and values. What all questions begin with (the prompt pack's words, solved examples) is read once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.models.backends.base import Completion, Request, Response, Writing, does_not_fit
+from jmedllm.models.backends.capabilities import Ways, context_length, find_ways
+from jmedllm.models.backends.generation import NOTHING, Ends, Start, decode, ends_of, generate
+from jmedllm.models.backends.token_tree import Tree, attention_mask, by_budget, lay_out
+from jmedllm.models.backends.top_logprobs import log_sum
+from jmedllm.models.folder import Quantization
+from jmedllm.models.loading import load_adapter, load_network
+from jmedllm.models.memory import free_memory, token_bytes
+from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
+from jmedllm.models.tokenizer.encoding import Tokenizer, common_length, encode, shared_length, spell_labels
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.precision import Precision
+
+TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
+"""Most padded tokens in one pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+
+COMPLETIONS_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
+"""Most completions that are written side by side, where the user sets no other bound."""
+
+SHORTEST_PREFIX = 8
+"""A beginning that all questions share is read once from this many tokens on."""
+
+
+@dataclass(slots=True)
+class _Task:
+    """A request and what it came to.
+
+    Attributes:
+        next_tokens: tokens behind the prompt that spell each label; empty where labels are read as texts.
+        scores: log-probability of each choice, or of each spelling of each label.
+    """
+
+    index: int
+    request: Request
+    next_tokens: list[list[int]]
+    scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    completion: Completion | None = None
+
+    def response(self) -> Response:
+        names = self.request.choices or self.request.labels
+        return Response(self.completion, tuple(log_sum(self.scores[name]) for name in names) if names else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A sequence that has to be read.
+
+    Attributes:
+        ids: what is fed; a choice's last token is only predicted.
+        choice: the choice, or the label, that it ends with; None for the bare prompt.
+        wanted: its tokens, of which all but the last are the end of `ids`.
+    """
+
+    task: _Task
+    ids: list[int]
+    choice: str | None
+    wanted: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Paths laid into one tree, with the nodes of each."""
+
+    tree: Tree
+    paths: list[tuple[_Path, list[int]]]
+
+    def needed(self) -> set[int]:
+        """Nodes whose logits are read."""
+        return {node for path, nodes in self.paths for node in nodes[-max(1, len(path.wanted)) :]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """A beginning that all sequences share, and its keys and values in each layer, [1, heads, tokens, width]."""
+
+    ids: list[int]
+    states: list[tuple[torch.Tensor, torch.Tensor]]
+
+    def cache(self, rows: int) -> Any:
+        """A cache that begins with it in every row."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(self.states):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+        return cache
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A loaded model with its tokenizer.
+
+    Attributes:
+        context: most tokens of prompt and continuation together.
+        ways: what may be done at once with the same numbers, tried out when loading.
+        batch: most completions that are written side by side; None for what suits the device.
+        ends: what ends a completion.
+        thoughts: markers of thoughts that only this model's template has.
+    """
+
+    name: str
+    network: Any
+    tokenizer: Tokenizer
+    device: torch.device
+    context: int
+    ways: Ways
+    batch: int | None = None
+    ends: Ends = NOTHING
+    thoughts: tuple[Thought, ...] = ()
+
+    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+        """Responses with the index of their request, longest prompts first; see `Model`.
+
+        As much is done at once as free memory holds by arithmetic; where it runs out all the same, half as much.
+
+        Raises:
+            InputError: a request does not fit the context, and `writing` does not skip it.
+        """
+        paths, too_long = self._encode(requests, writing)
+        if too_long and not writing.skip_invalid:
+            raise does_not_fit(too_long.values())
+        paths = [path for path in paths if path.task.index not in too_long]
+        for index in too_long:
+            yield index, Response(failure="too long")
+        groups = [list(group) for _, group in groupby(paths, key=lambda path: path.task.request.group)]
+        groups.sort(key=lambda group: -max(len(path.ids) for path in group))
+        prefix = self._read_prefix(paths)
+        memory, most = free_memory(self.device), self.batch or COMPLETIONS_AT_ONCE[self.device.type]
+        token = token_bytes(self.network.config, self.network.dtype)
+        while groups:
+            # Half of the memory for passes, an eighth for what they keep and as much again where that is joined.
+            budget = min(memory // 2 // token.reading, TOKENS_PER_FORWARD[self.device.type])
+            longest = max(len(path.ids) for path in groups[0]) + writing.max_new_tokens
+            rows = min(memory // 8 // (longest * token.keeping), most)
+            part = groups[: max(1, rows // len({path.task.index for path in groups[0]}))]
+            try:
+                self._answer_groups(part, prefix, budget, writing)
+            except (MemoryError, RuntimeError) as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+                memory, most = memory // 2, len(part) // 2
+                continue
+            groups = groups[len(part) :]
+            for task in {path.task.index: path.task for group in part for path in group}.values():
+                yield task.index, task.response()
+
+    def _encode(self, requests: Sequence[Request], writing: Writing) -> tuple[list[_Path], dict[int, str]]:
+        """All sequences that have to be read, by one call of the tokenizer and a few more for labels; and by index
+        why some do not fit."""
+        places: dict[str, int] = {}
+        for request in requests:
+            for text in (request.prompt, request.text, *_wholes(request)):
+                places.setdefault(text, len(places))
+        ids = encode(self.tokenizer, list(places))
+        spelled = spell_labels(self.tokenizer, [(request.prompt, request.labels) for request in requests])
+        found = []
+        too_long: dict[int, str] = {}
+
+        def require_room(needed: int, what: str) -> None:
+            if needed > self.context:
+                limit = f"the context of {self.name} is {self.context}"
+                too_long.setdefault(index, f"question {request.id}: {what} need {needed} tokens, {limit}")
+
+        for index, (request, labels) in enumerate(zip(requests, spelled, strict=True)):
+            tokens = [[ids[0] for ids in each] for each in labels.labels] if labels.is_next_token else []
+            task = _Task(index, request, tokens)
+            alone, prompt = ids[places[request.prompt]], ids[places[request.text]]
+            wholes = {
+                choice: ids[places[text]] for choice, text in zip(request.choices, _wholes(request), strict=True)
+            }
+            # Where a tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
+            shared = shared_length(alone, list(wholes.values()))
+            if not prompt or not labels.prompt or not shared or any(len(w) == shared for w in wholes.values()):
+                raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
+            if request.write or tokens:
+                found.append(_Path(task, prompt, None, []))
+                require_room(
+                    len(prompt) + (writing.max_new_tokens if request.write else 0),
+                    f"prompt and {writing.max_new_tokens} new tokens" if request.write else "the prompt",
+                )
+            for choice, whole in wholes.items():
+                found.append(_Path(task, whole[:-1], choice, whole[shared:]))
+                require_room(len(whole), "prompt and longest choice")
+            for name, sequences in zip(request.labels, labels.labels, strict=True) if not tokens else ():
+                for rest in map(list, sequences):
+                    found.append(_Path(task, labels.prompt + rest[:-1], name, rest))
+                    require_room(len(labels.prompt) + len(rest), "the prompt and a label")
+        return found, too_long
+
+    @torch.inference_mode()
+    def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
+        """What all sequences begin with, as far as no logits are needed of it."""
+        if not self.ways.longest_tree or not paths:
+            return _Prefix([], [])
+        length = min(common_length(paths[0].ids, path.ids) for path in paths)
+        length = min(length, *(len(path.ids) - max(1, len(path.wanted)) for path in paths))
+        if (
+            length < SHORTEST_PREFIX
+            or length >= self.ways.longest_tree
+            or len({p.task.request.group for p in paths}) == 1
+        ):
+            return _Prefix([], [])
+        ids = paths[0].ids[:length]
+        output = self.network(
+            input_ids=torch.tensor([ids], device=self.device),
+            past_key_values=_Prefix([], []).cache(1),
+            use_cache=True,
+        )
+        return _Prefix(ids, [(layer.keys, layer.values) for layer in output.past_key_values.layers])
+
+    def _answer_groups(
+        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, writing: Writing
+    ) -> None:
+        """Fill in what the tasks of these groups came to."""
+        rows = [_grow(group, len(prefix.ids)) for group in groups]
+        longest = self.ways.longest_tree - len(prefix.ids)
+        trees = [row for row in rows if len(row.tree) <= longest]
+        chains = [_grow([path], 0) for row in rows if len(row.tree) > longest for path, _ in row.paths]
+        starts: list[tuple[_Task, Start]] = []
+        for batch in by_budget([len(row.tree) for row in trees], budget):
+            starts += self._read([trees[i] for i in batch], prefix, in_branches=True)
+        for batch in by_budget([len(row.tree) for row in chains], budget if self.ways.padding else 0):
+            starts += self._read([chains[i] for i in batch], _Prefix([], []), in_branches=False)
+        for (task, _), completion in zip(starts, self._write([s for _, s in starts], writing), strict=True):
+            task.completion = replace(
+                completion,
+                thought_open=leaves_thought_open(task.request.text, self.thoughts),
+                thoughts=self.thoughts,
+            )
+
+    @torch.inference_mode()
+    def _write(self, starts: Sequence[Start], writing: Writing) -> list[Completion]:
+        """Completions in the order of `starts`, side by side as far as the network allows."""
+        longest = self.context if self.ways.padding else self.ways.longest_tree - writing.max_new_tokens
+        kept = [start.keys[0] is not None and len(start.prompt) <= longest for start in starts]
+        joined = [i for i, keeps in enumerate(kept) if keeps]
+        rest = [i for i, keeps in enumerate(kept) if not keeps]
+        common = self.network, self.tokenizer, self.ends
+        written = dict(zip(joined, decode(*common, [starts[i] for i in joined], writing), strict=True))
+        for part in [rest] if rest and self.ways.generating else [[i] for i in rest]:
+            written |= zip(part, generate(*common, [starts[i].prompt for i in part], writing), strict=True)
+        return [written[i] for i in range(len(starts))]
+
+    @torch.inference_mode()
+    def _read(self, rows: Sequence[_Row], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
+        """Score the paths of some rows by one forward pass; returns where their completions start.
+
+        Rows without branches take a plain mask, and a row alone none, which every architecture understands.
+        """
+        offset = len(prefix.ids)
+        batch = lay_out([r.tree for r in rows], [r.needed() for r in rows], self.tokenizer.pad_token_id, offset)
+        cache = None
+        inputs: dict[str, Any] = {"input_ids": batch.ids.to(self.device), "use_cache": False}
+        if in_branches or self.ways.padding:
+            writes = self.ways.joining and any(path.task.request.write for row in rows for path, _ in row.paths)
+            cache = prefix.cache(len(rows)) if writes or offset else None
+            if in_branches:
+                mask = attention_mask(batch.seen.to(self.device), offset, self.network.dtype)
+            else:
+                mask = batch.real.long().to(self.device)
+            inputs |= {
+                "position_ids": batch.positions.to(self.device),
+                "attention_mask": mask,
+                "logits_to_keep": batch.keep,
+                "past_key_values": cache,
+                "use_cache": cache is not None,
+            }
+        read = self.network(**inputs).logits[:, -batch.keep :]
+        first = batch.ids.shape[1] - batch.keep
+        starts = []
+        for index, (row, columns, logits) in enumerate(zip(rows, batch.columns, read, strict=True)):
+            table = torch.log_softmax(logits.float(), dim=-1)
+            for path, nodes in row.paths:
+                places = [columns[node] for node in nodes]
+                if path.choice is not None:
+                    steps = [place - first for place in places[-len(path.wanted) :]]
+                    path.task.scores[path.choice].append(table[steps, path.wanted].double().sum().item())
+                    continue
+                last = table[places[-1] - first]
+                for tokens, label in zip(path.task.next_tokens, path.task.request.labels, strict=False):
+                    path.task.scores[label] = [last[tokens].double().logsumexp(-1).item()]
+                if path.task.request.write:
+                    columns_of_prompt = [*range(offset), *(offset + place for place in places)]
+                    starts.append(
+                        (path.task, Start(path.ids, int(last.argmax()), (cache, index, columns_of_prompt)))
+                    )
+        return starts
+
+
+def _wholes(request: Request) -> list[str]:
+    return [request.prompt + choice for choice in request.choices]
+
+
+def _grow(paths: Sequence[_Path], skip: int) -> _Row:
+    """Lay paths into one tree, without the first `skip` tokens, which a prefix holds."""
+    tree = Tree()
+    return _Row(tree, [(path, tree.add(path.ids[skip:])) for path in paths])
+
+
+def load_model(
+    folder: Path,
+    precision: Precision,
+    *,
+    adapter: Path | None = None,
+    name: str | None = None,
+    batch: int | None = None,
+    quantization: Quantization = "none",
+) -> LocalModel:
+    """Load a model directory for the exam, with or without an adapter."""
+    from transformers import GenerationConfig
+
+    tokenizer = load_tokenizer(folder, adapter)
+    network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
+    if adapter is not None:
+        network = load_adapter(network, adapter, folder)
+    network.eval().requires_grad_(False)
+    ends = _ends(network, tokenizer)
+    network.generation_config = GenerationConfig()  # its other habits of decoding (penalties, bans) are not ours
+    return LocalModel(
+        name=name or folder.name,
+        network=network,
+        tokenizer=tokenizer,
+        device=precision.device,
+        context=context_length(network.config),
+        ways=find_ways(network, tokenizer, precision.device),
+        batch=batch,
+        ends=ends,
+        thoughts=thoughts_of_template(tokenizer.chat_template),
+    )
+
+
+def _ends(network: Any, tokenizer: Tokenizer) -> Ends:
+    """What ends a text for this model: its own habit, EOS, and the end of a turn in its chat template."""
+    own = network.generation_config.eos_token_id
+    return ends_of(tokenizer, own if isinstance(own, list) else [own])

@@ -1,0 +1,195 @@
+"""A model on this machine's GPUs by vLLM, an optional extra: many prompts in one call."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError, not_installed
+from jmedllm.models.backends.base import Completion, Request, Response, Writing, does_not_fit, never
+from jmedllm.models.backends.generation import NOTHING, Ends, completion, ends_of
+from jmedllm.models.backends.top_logprobs import from_listed
+from jmedllm.models.loading import load_structure
+from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
+from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, encode, spell_labels
+from jmedllm.models.tokenizer.load import load_tokenizer
+
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+"""vLLM reports its use to its makers unless it is told not to."""
+
+TOP_LABELS = 20
+"""Most likely next tokens that are read for labels, which is all that vLLM gives by default."""
+
+
+CHUNK = 1000
+"""Requests in one call: enough to keep a GPU busy, and few enough that a kill does not lose much."""
+
+
+@dataclass(frozen=True)
+class VllmModel:
+    """A model in vLLM's engine.
+
+    Attributes:
+        engine: `vllm.LLM`.
+        sampling: `vllm.SamplingParams`.
+        context: most tokens of prompt and continuation together.
+        adapter: `vllm.lora.request.LoRARequest`; None without one.
+        ends: what ends a completion, besides what vLLM knows of the model.
+        thoughts: markers of thoughts that only this model's template has.
+    """
+
+    name: str
+    engine: Any
+    sampling: Any
+    tokenizer: Tokenizer
+    context: int
+    adapter: Any = None
+    ends: Ends = NOTHING
+    thoughts: tuple[Thought, ...] = ()
+
+    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+        """Responses with the index of their request, `CHUNK` at a time; see `Model`.
+
+        Raises:
+            InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache; a label
+                is not one token behind its prompt; or a request does not fit the context.
+        """
+        if any(request.choices for request in requests):
+            raise InputError(
+                "vLLM gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
+                "--engine out"
+            )
+        prompts = encode(self.tokenizer, [request.text for request in requests])
+        too_long = {
+            index: why
+            for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True))
+            if (why := self._no_room(request, len(prompt), writing))
+        }
+        if too_long and not writing.skip_invalid:
+            raise does_not_fit(too_long.values())
+        asked = [(request.prompt, request.labels) for request in requests]
+        spelled = spell_labels(self.tokenizer, asked)
+        spellings = [_tokens(request, each) for request, each in zip(requests, spelled, strict=True)]
+        for index in too_long:
+            yield index, Response(failure="too long")
+        for start in range(0, len(requests), CHUNK):
+            part = [i for i in range(start, min(start + CHUNK, len(requests))) if i not in too_long]
+            read = [i for i in part if requests[i].labels]
+            found = self._labels([prompts[i] for i in read], [spellings[i] for i in read])
+            labels = dict(zip(read, found, strict=True))
+            write = [i for i in part if requests[i].write]
+            texts = self._write([prompts[i] for i in write], writing)
+            written = {
+                i: replace(
+                    text,
+                    thought_open=leaves_thought_open(requests[i].text, self.thoughts),
+                    thoughts=self.thoughts,
+                )
+                for i, text in zip(write, texts, strict=True)
+            }
+            for index in part:
+                yield index, Response(written.get(index), labels.get(index))
+
+    def _no_room(self, request: Request, prompt: int, writing: Writing) -> str:
+        """Why a request does not fit the context; empty if it does."""
+        new = writing.max_new_tokens if request.write else 1
+        if prompt + new <= self.context:
+            return ""
+        what = f"prompt and {new} new tokens" if request.write else "the prompt and a label"
+        limit = f"the context of {self.name} is {self.context}"
+        return f"question {request.id}: {what} need {prompt + new} tokens, {limit}"
+
+    def _generate(self, prompts: Sequence[list[int]], **settings: Any) -> list[Any]:
+        # As token ids: the one way from text to ids is ours.
+        given = [{"prompt_token_ids": ids} for ids in prompts]
+        sampling = self.sampling(temperature=0.0, **settings)
+        replies = self.engine.generate(given, sampling, lora_request=self.adapter, use_tqdm=True) if given else []
+        return [reply.outputs[0] for reply in replies]
+
+    def _labels(
+        self, prompts: Sequence[list[int]], spellings: Sequence[list[list[int]]]
+    ) -> Iterator[tuple[float, ...] | None]:
+        outputs = self._generate(prompts, max_tokens=1, logprobs=TOP_LABELS)
+        for labels, output in zip(spellings, outputs, strict=True):
+            top = {token: each.logprob for token, each in output.logprobs[0].items()}
+            yield from_listed([[top[token] for token in tokens if token in top] for tokens in labels])
+
+    def _write(self, prompts: Sequence[list[int]], writing: Writing) -> list[Completion]:
+        """Completions; where the first line may be all that is needed, they are stopped behind it, and those of
+        which more is needed are written again in full."""
+        limit = writing.max_new_tokens
+        if writing.is_final is never:
+            return self._complete(prompts, limit)
+        done = self._complete(prompts, limit, one_line=True)
+        again = [i for i, first in enumerate(done) if first.text.endswith("\n") and not writing.is_final(first)]
+        whole = self._complete([prompts[i] for i in again], limit)
+        for i, written in zip(again, whole, strict=True):
+            done[i] = written
+        return done
+
+    def _complete(self, prompts: Sequence[list[int]], limit: int, *, one_line: bool = False) -> list[Completion]:
+        """Completions that stop at an end, at the limit or, if wanted, behind their first line."""
+        stops = ["\n"] * one_line + [self.ends.text] * bool(self.ends.text)
+        outputs = self._generate(
+            prompts,
+            max_tokens=limit,
+            stop_token_ids=sorted(self.ends.tokens),
+            **({"stop": stops} if stops else {}),
+        )
+        return [self._completion(*each, one_line) for each in zip(prompts, outputs, strict=True)]
+
+    def _completion(self, prompt: list[int], output: Any, one_line: bool) -> Completion:
+        """From the ids, as a model here is read: vLLM's own text may hide what ended it, or hold it."""
+        cut = output.finish_reason == "length"
+        whole = completion(self.tokenizer, self.ends, prompt, list(output.token_ids), truncated=cut)
+        beyond = whole.text.partition("\n")[2] if one_line else ""  # the last token may hold more than a line feed
+        return replace(
+            whole,
+            text=whole.text.removesuffix(beyond),
+            decoded=whole.decoded.removesuffix(beyond),
+            plain=whole.plain and whole.plain.removesuffix(beyond),
+        )
+
+
+def _tokens(request: Request, spelled: Spelled) -> list[list[int]]:
+    """The tokens that spell each label behind the prompt."""
+    if not spelled.is_next_token:
+        raise InputError(
+            f"question {request.id}: a label is not one token behind this prompt, and vLLM tells of one position "
+            "only; end the prompt with a line feed, or leave --engine out"
+        )
+    return [[ids[0] for ids in each] for each in spelled.labels]
+
+
+def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: str | None = None) -> VllmModel:
+    """Load a model directory into vLLM, over all GPUs of this machine.
+
+    Raises:
+        InputError: vLLM is not installed.
+    """
+    os.environ.update(QUIET)
+    try:
+        from vllm import LLM, SamplingParams
+        from vllm.lora.request import LoRARequest
+    except ImportError:
+        raise not_installed("--engine vllm", "vllm") from None
+    import torch
+
+    load_structure(folder)  # vLLM does not look whether all tensors are there
+    engine = LLM(
+        model=str(folder),
+        dtype=dtype,
+        tensor_parallel_size=max(1, torch.cuda.device_count()),
+        enable_prefix_caching=True,
+        enable_lora=adapter is not None,
+        max_logprobs=TOP_LABELS,
+        trust_remote_code=False,
+    )
+    request = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
+    context = int(engine.llm_engine.model_config.max_model_len)
+    tokenizer = load_tokenizer(folder, adapter)
+    return VllmModel(
+        name or folder.name, engine, SamplingParams, tokenizer, context, request, ends_of(tokenizer),
+        thoughts_of_template(tokenizer.chat_template),
+    )  # fmt: skip

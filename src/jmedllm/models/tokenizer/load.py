@@ -1,0 +1,108 @@
+"""Tokenizers of model directories, and those that adapters bring."""
+
+from pathlib import Path
+
+from jmedllm.errors import InputError
+from jmedllm.files import read_json
+from jmedllm.models.adapters import brings_tokenizer, differences, embedding_rows
+from jmedllm.models.folder import has_tokenizer, require_model, require_tokenizer
+from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.loading import loading, read_config
+from jmedllm.models.tokenizer.encoding import Tokenizer
+from jmedllm.models.tokenizer.roundtrip import encodes_otherwise, require_round_trip
+from jmedllm.progress import notice
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Load a tokenizer from a directory that need not hold a model.
+
+    Where the class that the folder names encodes text differently from its tokenizer.json, that file is used as it
+    stands, which is said on standard error: some classes of transformers 5 bring rules of their own.
+
+    Raises:
+        InputError: the files are missing or broken, or the tokenizer loses some of a text.
+    """
+    go_offline()
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    require_tokenizer(folder)
+    be_quiet()
+    with loading(f"tokenizer of {folder}"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (folder / "tokenizer.json").is_file() and encodes_otherwise(tokenizer, folder / "tokenizer.json"):
+            named = type(tokenizer).__name__
+            notice(
+                f"tokenizer of {folder}: class {named} encodes text differently from tokenizer.json, which is used"
+            )
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        require_round_trip(tokenizer, f"tokenizer of {folder}")
+    return tokenizer
+
+
+def load_tokenizer(folder: Path, adapter: Path | None = None) -> Tokenizer:
+    """Load the tokenizer of a model directory; it always has a padding token afterwards.
+
+    Args:
+        folder: the model directory.
+        adapter: where an adapter brings a tokenizer or a chat template that differs from the model's, its own is
+            given, which is said on standard error.
+
+    Raises:
+        InputError: the files are missing or broken, or the tokenizer has no EOS token or more tokens than the
+            embedding has rows.
+    """
+    require_model(folder)
+    tokenizer = read_tokenizer(folder)
+    # A tokenizer may have fewer tokens than the embedding has rows, which are often padded, but not more.
+    rows = read_config(folder).get_text_config().vocab_size
+    if adapter is not None and brings_tokenizer(adapter, folder):
+        own = _adapter_tokenizer(adapter, folder)
+        if differing := differences(own, tokenizer):
+            notice(f"adapter {adapter}: its own tokenizer is used, which differs by {', '.join(differing)}")
+            tokenizer = own
+            rows = max([rows, *embedding_rows(adapter).values()])
+            _require_rows_of_adapter(adapter, own, rows)
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if tokens > rows:
+        raise InputError(
+            f"model {tokenizer.name_or_path}: its tokenizer has {tokens:,} tokens, but its embedding only "
+            f"{rows:,} rows (vocab_size in config.json); copy the tokenizer that belongs to this model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"model {folder}: its tokenizer has no EOS token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _require_rows_of_adapter(adapter: Path, tokenizer: Tokenizer, rows: int) -> None:
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if tokens > rows:
+        raise InputError(
+            f"adapter {adapter}: its tokenizer has {tokens:,} tokens, but there are only {rows:,} rows of "
+            "embedding, and it brings none; save the adapter with its embedding, or take its tokenizer files away"
+        )
+
+
+def adapter_tokenizer_differences(adapter: Path, folder: Path) -> list[str]:
+    """In what the tokenizer that `load_tokenizer` gives with an adapter differs from the model's own.
+
+    Raises:
+        InputError: one of them is broken.
+    """
+    if not brings_tokenizer(adapter, folder):
+        return []
+    return differences(_adapter_tokenizer(adapter, folder), read_tokenizer(folder))
+
+
+def _adapter_tokenizer(adapter: Path, folder: Path) -> Tokenizer:
+    """What an adapter brings: a tokenizer, or a chat template alone, which belongs to the model's tokenizer."""
+    if has_tokenizer(adapter):
+        return read_tokenizer(adapter)
+    tokenizer = read_tokenizer(folder)
+    template, config = adapter / "chat_template.jinja", adapter / "tokenizer_config.json"
+    if template.is_file():
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    elif config.is_file():
+        tokenizer.chat_template = read_json(config).get("chat_template", tokenizer.chat_template)
+    return tokenizer

@@ -1,0 +1,90 @@
+"""What each token of a tokenizer spells, in bytes.
+
+Byte-level BPE (Qwen2, Llama 3) writes every byte as one printable character of its own; SentencePiece (Llama 2,
+llm-jp) writes text as it is, with a mark for the space, and bytes it has no text for as `<0xE3>`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from jmedllm.errors import InputError
+from jmedllm.models.tokenizer.encoding import Tokenizer
+
+Scheme = Literal["byte-level", "sentencepiece"]
+
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+"""Bytes that byte-level BPE writes as the character of the same number; the others follow from 256 on (Radford et
+al. 2019, GPT-2)."""
+
+BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(256 + number): byte for number, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
+}
+"""The byte of each of the 256 characters that byte-level BPE writes."""
+
+
+def scheme(tokenizer: Tokenizer) -> Scheme:
+    """How a tokenizer writes its tokens.
+
+    Raises:
+        InputError: in a way that is not known here, such as WordPiece.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(f"tokenizer {tokenizer.name_or_path}: has no tokenizer.json; give one that has")
+    decoder = tokenizer.backend_tokenizer.decoder
+    kinds = set(_kinds(json.loads(decoder.__getstate__()))) if decoder else set()
+    if "ByteLevel" in kinds:
+        return "byte-level"
+    if kinds & {"ByteFallback", "Metaspace"}:
+        return "sentencepiece"
+    raise InputError(
+        f"tokenizer {tokenizer.name_or_path}: is neither byte-level BPE nor SentencePiece, so what its tokens "
+        "spell is not known; give the tokenizer of a generative model"
+    )
+
+
+def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
+    yield decoder["type"]
+    for part in decoder.get("decoders", ()):
+        yield from _kinds(part)
+
+
+def pieces(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each token spells, by id; none where an id has no token.
+
+    A token that stands for itself, such as an end of text, spells its name.
+
+    Raises:
+        InputError: see `scheme`.
+    """
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    named = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    spell = _byte_level if scheme(tokenizer) == "byte-level" else _sentencepiece
+    spelled = [b""] * (max(vocabulary.values()) + 1)
+    for piece, number in vocabulary.items():
+        spelled[number] = piece.encode() if piece in named else spell(piece)
+    return spelled
+
+
+def _byte_level(piece: str) -> bytes:
+    return bytes(BYTES[character] for character in piece)
+
+
+def _sentencepiece(piece: str) -> bytes:
+    byte = _BYTE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace(_SPACE, " ").encode()
+
+
+def whole(piece: bytes) -> str | None:
+    """The characters of a token that spells whole ones; None for one that begins or ends inside a character.
+
+    In a text, which is valid UTF-8, a token does so exactly if its own bytes are none.
+    """
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,266 @@
+"""What the exam of a recipe needs: memory for one model at a time, and hours for all of them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks import BENCHMARKS
+from jmedllm.evaluation.evaluate import papers, split_language
+from jmedllm.evaluation.prompts.format import ask
+from jmedllm.evaluation.question import Language
+from jmedllm.evaluation.scorers import TRACKS
+from jmedllm.evaluation.task import Paper
+from jmedllm.models.backends.transformers import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
+from jmedllm.models.folder import resolve
+from jmedllm.models.memory import TokenBytes, token_bytes
+from jmedllm.models.tokenizer.encoding import Tokenizer, encode
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.planning.counts import Base, adapter_numbers
+from jmedllm.planning.hours import MEMORY_REACHED, REACHED, Hours, reading_flops
+from jmedllm.planning.machine import Machine
+from jmedllm.planning.needs import (
+    CONTEXT,
+    CUDA,
+    LIBRARIES,
+    NF4,
+    PYTHON,
+    WITHOUT_CUDA,
+    Needs,
+    Part,
+    in_4_bits,
+)
+from jmedllm.planning.shape import Shape, shape_of, structure
+from jmedllm.recipe import Recipe
+
+CHARACTERS = {"ja": 1.3, "en": 4.0}
+"""Of a token, where the tokenizer is not there: 1.24 to 1.43 and 3.6 to 4.2 with those of Qwen2 and llm-jp v2.2 on
+IgakuQA, MedQA and JMMLU."""
+
+ASSUMED = 250
+"""Tokens of an item whose files are not there, on average."""
+
+ASSUMED_LONGEST = 1_000
+"""Tokens of the longest of them."""
+
+SAMPLED = 100
+"""Items of a paper whose length is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperPlan:
+    """What one model reads and writes at a paper.
+
+    Attributes:
+        items: answers that are asked for; None where nobody has counted them.
+        read: tokens of an item on average, its choices included.
+        longest: tokens of the longest item that was looked at.
+        writes: whether completions are written.
+        is_there: whether the benchmark's files are; else its items are counted by the catalogue, before any
+            selection.
+    """
+
+    name: str
+    items: int | None
+    read: float
+    longest: int
+    writes: bool
+    is_there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExamPlan(Needs):
+    """What sitting the exam needs.
+
+    Attributes:
+        models: how many sit, one after another.
+        papers: what each of them sits.
+        max_new_tokens: most that is written to an item.
+        at_once: completions that are written side by side; 0 where not even one has room.
+        pass_flops: of a token that is read.
+        pass_bytes: that are read for one more token of all these completions.
+    """
+
+    models: int
+    papers: tuple[PaperPlan, ...]
+    max_new_tokens: int
+    at_once: int
+    pass_flops: float
+    pass_bytes: int
+
+    @property
+    def read(self) -> int:
+        """Tokens that all models read together, of papers whose items are counted."""
+        return round(self.models * sum((paper.items or 0) * paper.read for paper in self.papers))
+
+    @property
+    def written(self) -> int:
+        """The most tokens that all models write together."""
+        return self.models * sum((each.items or 0) * self.max_new_tokens for each in self.papers if each.writes)
+
+    def hours(self, machine: Machine) -> Hours | None:
+        """At best: nothing behind the first token of an answer. At worst: every answer as long as it may get.
+
+        None where the GPU's speed is not known, or nothing fits.
+        """
+        rates = machine.gpu.rates
+        if rates is None or not self.at_once:
+            return None
+        worst, best = (self.read * self.pass_flops / (rates.flops * share) for share in REACHED)
+        rounds = sum(ceil((paper.items or 0) / self.at_once) for paper in self.papers if paper.writes)
+        tokens = self.models * rounds * self.max_new_tokens
+        worst += tokens * self.pass_bytes / (rates.bandwidth * MEMORY_REACHED[0])
+        return best / machine.processes / 3600, worst / machine.processes / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class ExamAdvice:
+    """The exam as the recipe has it.
+
+    Attributes:
+        in_4_bits: with `quantization: nf4`; None where the recipe has that.
+        least: of these, what the smallest machine takes; one item at a time.
+    """
+
+    planned: ExamPlan
+    in_4_bits: ExamPlan | None
+    least: Needs
+
+
+def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None:
+    """Plan the exam of a recipe; None where it has none.
+
+    The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape.
+    In 4 bits the adapter lies beside its base.
+
+    Raises:
+        InputError: the prompt pack or a benchmark is wrong.
+    """
+    if recipe.exam is None:
+        return None
+    network = structure(json.loads(base.config), base.name, base.dtype)
+    shape, token = shape_of(network), token_bytes(network.config, base.dtype)
+    sat = tuple(_papers(recipe))
+    whole = base.dtype.itemsize * shape.total
+    packed = [Part(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
+    if recipe.mpeft and "mpeft" in recipe.exam.models:
+        packed.append(Part("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
+    ways = (
+        [packed]
+        if recipe.exam.quantization == "nf4"
+        else [[Part(f"weights, {base.precision.name}", whole)], packed]
+    )
+    first, *other = (_plan(recipe, machine, shape, token, sat, weights) for weights in ways)
+    return ExamAdvice(
+        first, other[0] if other else None, Needs(tuple(_least(machine, token, sat, recipe, packed)))
+    )
+
+
+def _plan(
+    recipe: Recipe,
+    machine: Machine,
+    shape: Shape,
+    token: TokenBytes,
+    sat: tuple[PaperPlan, ...],
+    weights: Sequence[Part],
+) -> ExamPlan:
+    """As `models.local` divides the memory that the weights leave free."""
+    assert recipe.exam is not None
+    kind = "cpu" if machine.is_shared else "cuda"
+    longest = _longest(sat, recipe)
+    held = sum(part.gpu for part in weights)
+    free = machine.gpu.memory - held - (0 if machine.is_shared else CONTEXT)
+    tokens = min(free // 2 // token.reading, TOKENS_PER_FORWARD[kind])
+    at_once = min(free // 8 // (longest * token.keeping), recipe.exam.batch or COMPLETIONS_AT_ONCE[kind])
+    parts = tuple(_least(machine, token, sat, recipe, weights))
+    if at_once >= 1 and tokens >= longest:
+        parts = (
+            *(part for part in parts if not part.name.startswith("one item")),
+            Part(f"passes over {tokens:,} tokens", tokens * token.reading),
+            # What a pass keeps is copied where it is joined with others.
+            Part(f"keys and values of {at_once} answers", 2 * at_once * longest * token.keeping),
+        )
+    return ExamPlan(
+        parts,
+        len(recipe.exam.models),
+        sat,
+        recipe.exam.max_new_tokens,
+        max(0, at_once) if tokens >= longest else 0,
+        reading_flops(shape, longest),
+        held + max(0, at_once) * longest * token.keeping,
+    )
+
+
+def _least(
+    machine: Machine, token: TokenBytes, sat: Sequence[PaperPlan], recipe: Recipe, weights: Sequence[Part]
+) -> Iterator[Part]:
+    """With one item at a time: below that the exam does not go."""
+    longest = _longest(sat, recipe)
+    yield from weights
+    yield Part("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
+    if machine.is_shared:
+        yield Part(PYTHON, host=WITHOUT_CUDA * machine.gpus)
+    else:
+        yield Part(CUDA, CONTEXT)
+        yield Part(PYTHON, host=LIBRARIES * machine.gpus)
+
+
+def _longest(sat: Sequence[PaperPlan], recipe: Recipe) -> int:
+    new = recipe.exam.max_new_tokens if recipe.exam else 0
+    return max(paper.longest + (new if paper.writes else 0) for paper in sat)
+
+
+def _papers(recipe: Recipe) -> Iterator[PaperPlan]:
+    settings = recipe.exam
+    assert settings is not None
+    tokenizer = _tokenizer(recipe)
+    writes = any(TRACKS[track].needs == "response" for track in settings.tracks)
+    for name, own in map(split_language, settings.benchmarks):
+        for language in own or settings.languages:
+            if name in BENCHMARKS and language not in BENCHMARKS[name].languages:
+                continue
+            one = settings.model_copy(update={"benchmarks": [f"{name}:{language}"]})
+            try:
+                [paper] = papers(one, recipe.prompt, Path(recipe.data))
+            except InputError:
+                items = BENCHMARKS[name].census.get((language, settings.split)) if name in BENCHMARKS else None
+                told = f"{Path(name).stem}.{language}"
+                yield PaperPlan(told, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
+            else:
+                yield replace(_looked_at(paper, language, tokenizer), writes=writes)
+
+
+def _limited(items: int | None, recipe: Recipe) -> int | None:
+    if items is None or recipe.exam is None:
+        return None
+    return min(items, recipe.exam.limit or items) * recipe.exam.rotations
+
+
+def _looked_at(paper: Paper, language: Language, tokenizer: Tokenizer | None) -> PaperPlan:
+    """A paper by the texts of some of its items, evenly taken."""
+    showings = paper.showings()
+    some = showings[:: max(1, len(showings) // SAMPLED)]
+    scored = not paper.by_label and any(TRACKS[name].needs == "log_probs" for name in paper.tracks)
+    chat_text = paper.asking.template(tokenizer).prompt if tokenizer and paper.asking.chat else _spoken
+    texts = [
+        ask(paper.asking, shown.permuted, chat_text) + ("".join(shown.permuted.choices) if scored else "")
+        for shown in some
+    ]
+    sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
+    sizes = sizes or [ceil(len(text) / CHARACTERS[language]) for text in texts]
+    return PaperPlan(paper.name, len(showings), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
+
+
+def _spoken(turns: list[dict[str, str]]) -> str:
+    """Nearly as long as what the chat template makes of them, where that is not there."""
+    return "\n".join(turn["content"] for turn in turns)
+
+
+def _tokenizer(recipe: Recipe) -> Tokenizer | None:
+    """The base's, where the base is there."""
+    try:
+        return load_tokenizer(resolve(recipe.base.path or "", revision=recipe.base.revision))
+    except InputError:
+        return None

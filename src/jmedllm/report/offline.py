@@ -1,0 +1,56 @@
+"""The outcome of `jmedllm score` on the terminal."""
+
+from collections import Counter
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jmedllm.evaluation.offline import Scored
+from jmedllm.evaluation.selection import account
+from jmedllm.report.details import board_detail, meanings, print_detail, told_ways
+
+MISSING_SHOWN = 10
+
+
+def _unjudged(scored: Scored) -> int:
+    """How many of the questions no track has judged."""
+    return len({q.id for q in scored.questions} - {name for each in scored.verdicts.values() for name in each})
+
+
+def print_scored(scored: Scored, console: Console) -> None:
+    """Scores with interval, floor and ceiling; how answers were read; pass or fail of each year."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("track")
+    for name in ("n", "score", "95 % interval", "floor", "ceiling", "no answer"):
+        table.add_column(name, justify="right")
+    for score in scored.scores:
+        interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
+        bounds = f"{100 * score.floor:.1f}", f"{100 * score.ceiling:.1f}"
+        table.add_row(
+            f"{score.track} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, *bounds,
+            f"{score.no_answer:,}",
+        )  # fmt: skip
+    console.print(table)
+    if scored.official:
+        console.print()
+        print_detail(board_detail([("recorded", board) for board in scored.official]), console)
+    for name, verdicts in scored.verdicts.items():
+        ways = dict(Counter(verdict.how for verdict in verdicts.values()).most_common())
+        told = f"Track {name}, how answers were read: {told_ways(ways)}. {meanings(ways)}"
+        console.print(Text(told.rstrip(), style="dim"))
+    if scored.left_out:
+        told = account("questions", scored.selection, len(scored.questions) - _unjudged(scored), scored.left_out)
+        console.print(Text(told, style="dim"))
+    for note in scored.notes:
+        console.print(Text(note, style="dim"))
+    if scored.skipped:
+        shown = ", ".join(scored.skipped[:MISSING_SHOWN])
+        more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
+        rows = f"Rows of responses left out as wrong: {len(scored.skipped):,} ({shown}{more})."
+        console.print(Text(rows, style="yellow"))
+    if scored.missing:
+        shown = ", ".join(scored.missing[:MISSING_SHOWN])
+        more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""
+        console.print(Text(f"{len(scored.missing)} questions have no response: {shown}{more}.", style="yellow"))

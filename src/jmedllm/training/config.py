@@ -1,0 +1,126 @@
+"""How a stage is trained: the settings that both stages share."""
+
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from jmedllm.errors import InputError, not_installed
+from jmedllm.settings import Settings
+from jmedllm.training.early_stopping import Watch
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+Weights = Literal["float32", "bfloat16-master", "bfloat16-stochastic"]
+Activations = Literal["none", "recompute", "offload"]
+Offload = Literal["none", "optimizer", "weights"]
+Moments = Literal["adamw", "adamw-bf16", "adamw-8bit"]
+
+
+class Optimization(Settings):
+    """How a stage is trained. Give either `steps` or `epochs`."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps")
+    epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
+    learning_rate: float = Field(gt=0, description="peak, reached after the warm-up")
+    batch: int = Field(16, ge=1, description="packed rows per optimiser step")
+    micro_batch: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
+    weight_decay: float = Field(0.0, ge=0, description="on matrices only")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
+    clip: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
+    weight_format: Weights = Field("float32", description="of what is trained; see docs/training/weights.md")
+    optimizer: Moments = Field("adamw", description="moments in fewer bits; 8-bit ones need [gpu]")
+    activations: Activations = Field("none", description="recompute or offload them: less memory, a third slower")
+    offload: Offload = Field("none", description="what waits and is stepped in host memory; see docs/training")
+    step_in_backward: bool = Field(False, description="step each weight as its gradient comes; keeps none")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    watch: Watch = Watch()
+    tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Optimization":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> "Optimization":
+        if reason := _contradiction(self):
+            raise ValueError(reason)
+        return self
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps over `rows` packed rows; at least one."""
+        return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
+
+
+def _contradiction(settings: Optimization) -> str | None:
+    if settings.offload != "none" and settings.weight_format != "bfloat16-master":
+        return "offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master"
+    if settings.offload == "weights" and settings.activations == "none":
+        return (
+            "offload: weights fetches a layer again for its backward pass, which computes it again too; set "
+            "activations: recompute"
+        )
+    if not settings.step_in_backward:
+        return None
+    if settings.offload != "none":
+        return "step_in_backward steps where the weights are; set offload: none"
+    if settings.clip is not None:
+        return "step_in_backward uses up each gradient before the norm of all is known; set clip: null"
+    if settings.micro_batch < settings.batch:
+        return (
+            "step_in_backward uses up each gradient at once and cannot add up micro-batches; set micro_batch to "
+            f"{settings.batch}, as batch, or lower batch"
+        )
+    return None
+
+
+def require_possible(settings: Optimization, precision: str) -> None:
+    """Check before anything is loaded what depends on the machine.
+
+    Args:
+        settings: of one stage.
+        precision: number format of the matrix products, bfloat16 or float32.
+
+    Raises:
+        InputError: a library is missing, or the precision does not go with the format of the weights.
+    """
+    if settings.optimizer == "adamw-8bit" and find_spec("bitsandbytes") is None:
+        raise not_installed("optimizer adamw-8bit", "bitsandbytes")
+    if reason := clash(settings.weight_format, precision):
+        raise InputError(reason)
+
+
+def require_shardable(settings: Optimization, *, exam: bool) -> None:
+    """Check what several processes cannot do with weights in shards.
+
+    Args:
+        settings: of one stage.
+        exam: whether the stage is evaluated by an exam.
+
+    Raises:
+        InputError: one of these is asked for.
+    """
+    if exam:
+        raise InputError("an exam inside the loop needs one process; leave evaluate.exam out")
+    if settings.optimizer == "adamw-8bit":
+        raise InputError("optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
+    if settings.offload != "none" or settings.step_in_backward:
+        raise InputError("offload and step_in_backward need one process; several share the optimizer's state")
+    if settings.weight_format != "float32":
+        raise InputError(
+            "several processes gather float32 weights in bfloat16, which saves what "
+            f"{settings.weight_format} would; use weight_format float32"
+        )
+
+
+def clash(weight_format: Weights, precision: str) -> str | None:
+    """Why weights in this format cannot be multiplied in `precision`, and the mend; None where they can."""
+    if weight_format == "float32" or precision != "float32":
+        return None
+    return (
+        f"weight_format {weight_format} holds bfloat16 weights, which cannot be multiplied in float32; set "
+        "precision: bfloat16 or weight_format: float32"
+    )

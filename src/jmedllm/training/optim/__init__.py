@@ -1,0 +1,1 @@
+"""Optimizers: AdamW in its variants, and where its state is kept."""

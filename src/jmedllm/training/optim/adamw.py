@@ -1,0 +1,144 @@
+"""AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with its moments in float32, in bfloat16 or in 8 bits.
+
+In bfloat16 they are rounded up or down at random, in proportion: rounded to nearest, a slow moment never changes.
+In 8 bits (Dettmers et al. 2022, arXiv 2110.02861) each moment is a number of 256 levels, close together near zero,
+times the largest magnitude of its block of 256.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch.optim.adamw import adamw
+
+from jmedllm.training.optim.weights import State, draw_noise, in_parts, round_part
+
+EPSILON = 1e-8
+BLOCK = 256
+"""Numbers that share a scale, as bitsandbytes has it built in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a step goes.
+
+    Attributes:
+        rate: learning rate.
+        decay: weight decay, times the learning rate.
+        betas: how much of the first and of the second moment stays at each step.
+    """
+
+    rate: float
+    decay: float
+    betas: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One form of AdamW.
+
+    Attributes:
+        start: the moments of a weight before its first step, and its number of steps.
+        step: changes values and moments in place, by a gradient of the same shape; all in float32.
+    """
+
+    start: Callable[[torch.Tensor], State]
+    step: Callable[[torch.Tensor, torch.Tensor, State, Pace], None]
+
+
+def _start(weight: torch.Tensor, dtype: torch.dtype = torch.float32) -> State:
+    return {
+        "step": torch.zeros((), device=weight.device),
+        "exp_avg": torch.zeros_like(weight, dtype=dtype),
+        "exp_avg_sq": torch.zeros_like(weight, dtype=dtype),
+    }
+
+
+def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+    adamw(
+        [values],
+        [gradient],
+        [state["exp_avg"]],
+        [state["exp_avg_sq"]],
+        [],
+        [state["step"]],
+        fused=True,
+        amsgrad=False,
+        beta1=pace.betas[0],
+        beta2=pace.betas[1],
+        lr=pace.rate,
+        weight_decay=pace.decay,
+        eps=EPSILON,
+        maximize=False,
+    )
+
+
+def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    noises = draw_noise(first), draw_noise(second)
+    for value, slope, *moments in in_parts(values, gradient, first, second):
+        exact = [moment.float() for moment in moments]
+        step = state["step"].clone()
+        _step(value, slope, {"step": step, "exp_avg": exact[0], "exp_avg_sq": exact[1]}, pace)
+        for moment, number, noise in zip(moments, exact, noises, strict=True):
+            moment.copy_(round_part(number, noise))
+    state["step"] += 1
+
+
+def _start_8bit(weight: torch.Tensor) -> State:
+    blocks = -(-weight.numel() // BLOCK)
+    return {
+        "step": torch.zeros(()),
+        "exp_avg": torch.zeros_like(weight, dtype=torch.uint8),
+        "exp_avg_sq": torch.zeros_like(weight, dtype=torch.uint8),
+        "exp_avg_scale": torch.zeros(blocks, device=weight.device),
+        "exp_avg_sq_scale": torch.zeros(blocks, device=weight.device),
+    }
+
+
+def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+    state["step"] += 1
+    signed, unsigned = _levels(values.device)
+    start = 0
+    # In parts: on a CPU bitsandbytes unpacks all that it is given, which takes 20 bytes a number.
+    for value, slope, first, second in in_parts(values, gradient, state["exp_avg"], state["exp_avg_sq"]):
+        blocks = slice(start // BLOCK, -(-(start + len(value)) // BLOCK))
+        _bitsandbytes().optimizer_update_8bit_blockwise(
+            "adam",
+            slope,
+            value,
+            first,
+            second,
+            *pace.betas,
+            0.0,
+            0.0,
+            EPSILON,
+            int(state["step"]),
+            pace.rate,
+            signed,
+            unsigned,
+            state["exp_avg_scale"][blocks],
+            state["exp_avg_sq_scale"][blocks],
+            pace.decay,
+        )
+        start += len(value)
+
+
+def _bitsandbytes() -> Any:
+    import bitsandbytes.functional
+
+    return bitsandbytes.functional
+
+
+@cache
+def _levels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The 256 levels of a moment with a sign and of one without, between -1 and 1."""
+    library = _bitsandbytes()
+    return library.create_dynamic_map(signed=True).to(device), library.create_dynamic_map(signed=False).to(device)
+
+
+IN_32_BITS = Rule(_start, _step)
+IN_16_BITS = Rule(partial(_start, dtype=torch.bfloat16), _step_bf16)
+IN_8_BITS = Rule(_start_8bit, _step_8bit)

@@ -1,0 +1,67 @@
+"""Which of the three optimisers a stage gets, and what each parameter keeps."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from jmedllm.training.config import Moments, Optimization
+from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule
+from jmedllm.training.optim.cpu_offload import OnHost
+from jmedllm.training.optim.in_backward import StepInBackward
+from jmedllm.training.optim.optimizer import Optimizer, Part
+from jmedllm.training.optim.pinned_buffers import Ring
+from jmedllm.training.optim.weights import KEEPINGS, MASTER
+
+SMALL = 4096
+"""Parameters with fewer numbers get no moments of 8 bits, as in bitsandbytes: there is nothing to save."""
+
+_RULES: Mapping[Moments, Rule] = {"adamw": IN_32_BITS, "adamw-bf16": IN_16_BITS, "adamw-8bit": IN_8_BITS}
+
+
+def build(network: Any, settings: Optimization, device: torch.device) -> Optimizer:
+    """The optimiser of all parameters of a network that require a gradient, before the first step.
+
+    Args:
+        network: its trained parameters have the format that `settings.weight_format` asks for.
+        settings: betas, weight decay, the forms of moments and weights, and where and when steps are made.
+        device: where the network computes.
+    """
+    parts = parts_of(network, settings)
+    choose_gradient_formats(network, settings)
+    if settings.offload != "none":
+        return OnHost(parts, settings.betas, Ring(device))
+    return (StepInBackward if settings.step_in_backward else Optimizer)(parts, settings.betas)
+
+
+def choose_gradient_formats(network: Any, settings: Optimization) -> None:
+    """Let gradients of bfloat16 weights come in float32, or as they are computed where they leave for the host.
+
+    Micro-batches that add up in bfloat16 lose what is small; those that leave add up on the host. Of a weight that
+    is used twice both contributions meet before they leave.
+    """
+    uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
+    for parameter in network.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            leaves = settings.offload != "none" and uses[id(parameter)] == 1
+            parameter.grad_dtype = None if leaves else torch.float32
+
+
+def parts_of(network: Any, settings: Optimization) -> dict[str, Part]:
+    """What the optimiser keeps for each trained parameter, by name; matrices come first."""
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
+    keeping = KEEPINGS[settings.weight_format]
+    parts = {}
+    for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
+        rule = _RULES[settings.optimizer]
+        # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimisers.
+        if rule is IN_8_BITS and (weight.numel() < SMALL or id(weight) in embeddings):
+            rule = IN_32_BITS
+        decay = settings.weight_decay if weight.dim() >= 2 else 0.0
+        home = weight if settings.offload == "none" else weight.detach().cpu()
+        state = rule.start(home) | keeping.start(home)
+        holder = weight if settings.offload == "none" else state[MASTER]
+        parts[name] = Part(weight, holder, keeping, rule, decay, state)
+    return parts

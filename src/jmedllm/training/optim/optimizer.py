@@ -1,0 +1,90 @@
+"""The optimiser as the loop and the checkpoints see it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from jmedllm.training.distributed import entire
+from jmedllm.training.optim.adamw import Pace, Rule
+from jmedllm.training.optim.weights import Keeping, State
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One trained parameter with all that its steps need.
+
+    Attributes:
+        holder: in whose `grad` the gradient is added up in float32: the weight, or its copy on the host.
+        state: moments and, in some ways of keeping weights, a copy of the weight; keys have no dot.
+    """
+
+    weight: torch.nn.Parameter
+    holder: torch.Tensor
+    keeping: Keeping
+    rule: Rule
+    decay: float
+    state: State
+
+    @torch.no_grad()
+    def step(self, pace: Pace) -> None:
+        """Change the weight by the gradient in `holder`."""
+        assert self.holder.grad is not None
+        values = self.keeping.read(self.weight, self.state)
+        self.rule.step(values, self.holder.grad, self.state, pace)
+        self.keeping.write(self.weight, values)
+
+
+class Optimizer:
+    """AdamW over named parameters, whole or in shards; one after another, so no second copy of all is made.
+
+    A step of training is: `begin`, the backward passes, `clip`, `step`, `zero_grad`.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float]) -> None:
+        self.parts = parts
+        self._betas = betas
+        self._rate: float | None = None
+        self._hooks: list[RemovableHandle] = []
+
+    def begin(self, rate: float) -> None:
+        """Let the backward passes of a step at learning rate `rate` begin."""
+        self._rate = rate
+
+    def clip(self, largest: float | None) -> float:
+        """Norm of the whole gradient, which is scaled down to `largest` where it is longer; None: never."""
+        holders = [part.holder for part in self.parts.values()]
+        norm = torch.nn.utils.clip_grad_norm_(holders, math.inf if largest is None else largest)
+        return float(entire(norm).item())
+
+    def step(self) -> None:
+        """Change each parameter that has a gradient."""
+        for part in self.parts.values():
+            if part.holder.grad is not None:
+                part.step(self._pace(part))
+
+    def zero_grad(self) -> None:
+        """Drop all gradients; the next ones are not of a step until it begins."""
+        for part in self.parts.values():
+            part.holder.grad = None
+        self._rate = None
+
+    def state(self) -> State:
+        """All that a checkpoint must hold beside the parameters, as PARAMETER.KEY: the tensors themselves."""
+        return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state.items()}
+
+    def _at_each_gradient(self, part: Part, act: Callable[[torch.Tensor], None]) -> None:
+        """Call `act` in each backward pass as soon as the weight's gradient is whole."""
+        self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
+
+    def close(self) -> None:
+        """Free moments, copies and gradients, whoever still holds network or optimiser; no step comes after."""
+        for hook in self._hooks:
+            hook.remove()
+        self.parts = {}
+
+    def _pace(self, part: Part) -> Pace:
+        assert self._rate is not None, "begin comes first"
+        return Pace(self._rate, part.decay, self._betas)

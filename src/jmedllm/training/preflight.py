@@ -1,0 +1,143 @@
+"""What would otherwise fail hours into a stage, tried out before its first step."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.precision import Precision
+from jmedllm.processes import as_first_sees, is_first
+from jmedllm.training.batches import autocast, evaluating, micro_batches
+from jmedllm.training.loss import summed_loss
+from jmedllm.training.packing import Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a stage needs on disk, in bytes.
+
+    Attributes:
+        checkpoint: one checkpoint; while one is written the one before is still there.
+        model: the weights that the stage hands on; those of the best evaluation are as large.
+        copies_of_model: how many of these lie on the disk at once at most.
+    """
+
+    checkpoint: int
+    model: int
+    copies_of_model: int
+
+    @property
+    def total(self) -> int:
+        """All that the stage writes, at its largest."""
+        return 2 * self.checkpoint + self.copies_of_model * self.model
+
+
+def try_longest_batch(network: Any, blocks: Blocks, micro_batch: int, precision: Precision) -> None:
+    """Forward and backward of the micro-batch with the most trained tokens; no random number is used up, so that
+    training is the same to the bit once its gradients are dropped.
+
+    Raises:
+        InputError: memory runs out.
+    """
+    rows = np.sort(np.argsort(-blocks.trained.sum(axis=1), kind="stable")[:micro_batch])
+    devices = [precision.device] if precision.device.type == "cuda" else []
+    told = in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
+    with told, torch.random.fork_rng(devices), autocast(precision):
+        [batch] = micro_batches(blocks, rows, len(rows), precision.device)
+        summed_loss(network, *batch).backward()
+
+
+def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch: int, precision: Precision) -> None:
+    """Forward of the first rows of an evaluation.
+
+    Raises:
+        InputError: memory runs out.
+    """
+    rows = np.arange(min(micro_batch, len(blocks)))
+    told = in_memory(f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
+    with told, evaluating(network), autocast(precision):
+        [batch] = micro_batches(blocks, rows, len(rows), precision.device)
+        summed_loss(network, *batch)
+
+
+_LARGEST = "the largest of this stage; lower micro_batch or block_size, or set activations: recompute"
+
+
+@contextmanager
+def in_memory(what: str) -> Iterator[None]:
+    """Say in one line that memory runs out on `what`, which ends with the mend.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"memory runs out on {what}") from error
+
+
+def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
+    """Write one checkpoint below `folder`, remove it again, and return its size in bytes.
+
+    Args:
+        write: writes a checkpoint into the folder it is given.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    trial = folder / "trial"
+    try:
+        write(trial)
+        return as_first_sees(lambda: bytes_below(trial))
+    finally:
+        if is_first():
+            shutil.rmtree(trial, ignore_errors=True)
+
+
+def bytes_below(folder: Path) -> int:
+    """Size of all files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def trained_bytes(network: Any) -> int:
+    """Size of the parameters that are trained."""
+    return sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+
+
+def require_disk(folder: Path, needed: Footprint) -> None:
+    """Check that the disk holds all that the stage will write, less what of it lies in `folder` already.
+
+    Raises:
+        InputError: too little is free; with the numbers.
+    """
+    checkpoints, models = (
+        f"two checkpoints of {_gib(needed.checkpoint)}",
+        f"{needed.copies_of_model} times {_gib(needed.model)}",
+    )
+    require_free(folder, needed.total - bytes_below(folder), f"the stage ({checkpoints}, {models} of weights)")
+
+
+def require_free(folder: Path, size: int, what: str) -> None:
+    """Check that the disk of a folder has room for `size` bytes of `what`.
+
+    Raises:
+        InputError: it has not; with the numbers.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(
+            f"{folder}: {what} needs {_gib(size)} more on disk, {_gib(free)} are free; free space or choose "
+            "another --output"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**27 else f"{size / 2**20:,.2f} MiB"

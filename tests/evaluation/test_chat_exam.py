@@ -1,0 +1,118 @@
+"""An exam by chat: what the model was given is hashed, and all of it holds one day."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import own_exam
+from jmedllm.errors import InputError
+from jmedllm.evaluation.evaluate import ExamSettings, examine, papers
+from jmedllm.evaluation.prompts.format import Prompting, ask
+from jmedllm.evaluation.records import read_records
+from jmedllm.evaluation.task import Sitting
+from jmedllm.files import hash_text
+from jmedllm.models.chat import ChatTemplate
+from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.precision import choose_precision
+
+CPU = choose_precision("float32", "cpu")
+DATED = (
+    "Today: {{ strftime_now('%d %b %Y') }}\n{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% if brief is defined %}{{ brief }} {% endif %}{% endif %}"
+)
+UNDATED = DATED.replace("Today: {{ strftime_now('%d %b %Y') }}", "Hello.")
+
+
+@pytest.fixture
+def dated(tiny_model: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "dated"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text(DATED, encoding="utf-8")
+    return folder
+
+
+def sit(model: Path, output: Path, day: str, limit: int = 7, **prompting: Any) -> Sitting:
+    """What an exam in Japanese comes to on a day."""
+    exam = own_exam(output.parent / "exam.jsonl")
+    settings = ExamSettings(
+        benchmarks=[f"{exam}:ja"], selection="all", limit=limit, max_new_tokens=4, tracks=["answer", "likelihood"]
+    )
+    sat = papers(settings, Prompting(chat=True, **prompting), Path("unused"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChatTemplate, "today", lambda _: day)
+        return examine(model, sat, CPU, output, name="tiny")[0]
+
+
+def rows(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "exam.ja.jsonl").open(encoding="utf-8")]
+
+
+def test_an_exam_that_goes_on_on_another_day_keeps_its_first(dated: Path, tmp_path: Path) -> None:
+    whole = sit(dated, tmp_path / "whole", "2026-11-29")
+    assert whole.settings["date"] == "2026-11-29"
+    sit(dated, tmp_path / "killed", "2026-11-29", limit=3)
+    assert sit(dated, tmp_path / "killed", "2026-11-30") == whole
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    other = sit(dated, tmp_path / "other", "2026-11-30")
+    assert other.settings["date"] == "2026-11-30"
+    hashes = [{row["prompt_hash"] for row in rows(tmp_path / name)} for name in ("whole", "other")]
+    assert not hashes[0] & hashes[1]
+
+
+def test_the_text_that_the_model_was_given_is_hashed(dated: Path, tmp_path: Path) -> None:
+    sit(dated, tmp_path / "out", "2026-11-29", date="2024-02-03")
+    settings = ExamSettings(benchmarks=[f"{tmp_path}/exam.jsonl:ja"], selection="all")
+    [paper] = papers(settings, Prompting(chat=True), Path("unused"))
+    template = ChatTemplate(load_tokenizer(dated), date="2024-02-03")
+    texts = {shown.key: ask(paper.asking, shown.permuted, template.prompt) for shown in paper.showings()}
+    assert all(text.startswith("Today: 03 Feb 2024\n") for text in texts.values())
+    records = read_records(tmp_path / "out" / "exam.ja.jsonl")
+    assert {name: record.prompt_hash for name, record in records.items()} == {
+        name: hash_text(text) for name, text in texts.items()
+    }
+
+
+def test_what_is_complete_needs_no_weights(dated: Path, tmp_path: Path) -> None:
+    first = sit(dated, tmp_path / "out", "2026-11-29")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jmedllm.models.backends.transformers.load_model", lambda *_, **__: pytest.fail("loaded"))
+        assert sit(dated, tmp_path / "out", "2026-12-24") == first
+
+
+# what is changed, and what is said of it
+CHANGED = {
+    "another day": ({"date": "2024-02-03"}, DATED, "date '2026-11-29' is now '2024-02-03'"),
+    "a variable": ({"chat_template_kwargs": {"brief": "!"}}, DATED, "chat_template_kwargs None is now"),
+    "another template": ({}, UNDATED, "chat_template '"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_no_exam_holds_two_prompts(dated: Path, tmp_path: Path, case: str) -> None:
+    prompting, template, message = CHANGED[case]
+    sit(dated, tmp_path / "out", "2026-11-29", limit=2)
+    (dated / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(InputError, match=f"sat with other settings .*{message}"):
+        sit(dated, tmp_path / "out", "2026-11-29", **prompting)
+
+
+def test_a_template_without_a_date_tells_none(dated: Path, tmp_path: Path) -> None:
+    (dated / "chat_template.jinja").write_text(UNDATED, encoding="utf-8")
+    settings = sit(dated, tmp_path / "out", "2026-11-29", limit=1).settings
+    assert "date" not in settings and settings["chat_template"] == hash_text(UNDATED)
+
+
+# a date or variables as written, and what is said of them
+WRONG = [
+    ({"date": "29.11.2026"}, "29.11.2026 is no date; write it as YYYY-MM-DD"),
+    ({"chat_template_kwargs": {"day": CPU}}, "holds a value that is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG)
+def test_wrong_values_for_a_template_are_told(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prompting(chat=True, **values)

@@ -1,0 +1,110 @@
+"""The ministry's rule: five candidates over five years, as published, and its cases one by one."""
+
+from pathlib import Path
+
+import pytest
+
+from jmedllm.evaluation.benchmarks import load
+from jmedllm.evaluation.offline import questions_answered, read_responses, score_responses
+from jmedllm.evaluation.order import show
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.scorers import TRACKS, Given, answer
+from jmedllm.evaluation.scorers.answer import AnswerVerdict
+from jmedllm.evaluation.scorers.official import MARKS, boards
+
+# Correct of 400 and points in 2018 to 2022 (shared/papers.md).
+CANDIDATES = {
+    "gpt4": [(302, 382), (304, 385), (306, 387), (308, 398), (314, 392)],
+    "chatgpt": [(208, 266), (205, 250), (212, 266), (225, 297), (230, 287)],
+    "translate_chatgpt-en": [(221, 281), (219, 274), (207, 263), (229, 289), (258, 327)],
+    "gpt3": [(161, 209), (166, 210), (160, 208), (157, 203), (163, 217)],
+    "student-majority": [(374, 472), (372, 470), (373, 471), (377, 477), (384, 482)],
+}
+GPT4_PARTS = [(161, 221, 0), (170, 215, 1), (168, 219, 0), (173, 225, 0), (164, 228, 1)]
+MOST = [(200, 299), (200, 296), (197, 299), (200, 300), (197, 297)]
+
+
+@pytest.fixture(scope="module")
+def questions(shared: Path) -> list[Question]:
+    return load("igakuqa", "ja", shared)
+
+
+@pytest.mark.parametrize("year", range(2018, 2023))
+@pytest.mark.parametrize("candidate", CANDIDATES)
+def test_the_published_table(shared: Path, candidate: str, year: int) -> None:
+    asked = questions_answered("igakuqa", None, "ja", shared, year=year)
+    files = sorted((shared / "igakuqa" / "baseline_results" / str(year)).glob(f"*-?_{candidate}.jsonl"))
+    responses = read_responses(files, [question.id for question in asked])
+    scored = score_responses(asked, responses, ["official"], strict_letters=True)
+    [board] = scored.official
+    place = year - 2018
+    assert (board.year, board.n, scored.missing) == (year, 400, ())
+    assert (board.correct, board.points) == CANDIDATES[candidate][place]
+    assert (board.required_max, board.general_max) == MOST[place]
+    assert board.points_low < board.points < board.points_high
+    if candidate == "gpt4":
+        assert (board.required, board.general, board.prohibited) == GPT4_PARTS[place]
+    assert board.passed is (candidate in ("gpt4", "student-majority"))
+
+
+def test_a_list_of_prohibited_letters_counts_each(shared: Path, questions: list[Question]) -> None:
+    # 112D43 has "de" in one string: gpt4's d is prohibited, which the published table overlooks.
+    [item] = [question for question in questions if question.id == "112D43"]
+    verdict = answer.judge(show(item)[0], "d")
+    assert [boards([item], [verdict])[0].prohibited_items] == [("112D43",)]
+    assert boards([item], [verdict], plain_prohibited=True)[0].prohibited == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "response", "correct"),
+    [
+        ("116A71", "a", True),  # every answer was accepted afterwards
+        ("112B30", "a", True),  # a or d
+        ("112B30", "d", True),
+        ("112B30", "a,d", False),
+        ("116B50", "2.1 g/日", True),  # printed in the data as 21
+        ("116B50", "21", False),
+        ("114F75", "答え：1,130 kcal", True),  # the leading 1 was printed on the form
+        ("112A1", "no idea", False),
+    ],
+)
+def test_special_items(questions: list[Question], name: str, response: str, correct: bool) -> None:
+    [item] = [question for question in questions if question.id == name]
+    assert answer.judge(show(item)[0], response).correct is correct
+
+
+def test_where_every_answer_was_accepted_everybody_has_the_points(questions: list[Question]) -> None:
+    [item] = [question for question in questions if question.id == "116A71"]
+    given = Given(show(item)[0], text="")
+    assert TRACKS["official"].judge(given).correct
+    assert not TRACKS["answer"].judge(given).correct
+
+
+def test_without_all_items_nobody_passes_or_fails(questions: list[Question]) -> None:
+    part = [question for question in questions if question.id.startswith("116")][:399]
+    verdicts = [answer.judge(show(question)[0], "a") for question in part]
+    assert boards(part, verdicts)[0].passed is None
+
+
+def test_the_fourth_prohibited_choice_fails(questions: list[Question]) -> None:
+    exam = [question for question in questions if question.id.startswith("112")]
+    bad = [question.id for question in exam if question.prohibited]
+    for picked, passed in ((3, True), (4, False)):
+        verdicts = [
+            AnswerVerdict(tuple(question.prohibited), None, "label", False)
+            if question.id in bad[:picked]
+            else AnswerVerdict(tuple(question.gold), question.number, "label", True)
+            for question in exam
+        ]
+        [board] = boards(exam, verdicts)
+        assert (board.prohibited, board.passed) == (picked, passed)
+
+
+def test_marks(questions: list[Question]) -> None:
+    assert {exam: (m.year, m.required, m.general) for exam, m in MARKS.items()} == {
+        "112": (2018, 160, 208),
+        "113": (2019, 160, 209),
+        "114": (2020, 158, 217),
+        "115": (2021, 160, 209),
+        "116": (2022, 158, 214),
+    }

@@ -1,0 +1,104 @@
+"""Scores and their intervals."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.statistics import bootstrap_sum, holm, mcnemar, paired, score, share, wilson
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (1, 1, 0.2065, 1.0),
+        (725, 1450, 0.4743, 0.5257),  # the ±2.6 points of papers.md
+    ],
+)
+def test_wilson(correct, n, low, high):
+    assert wilson(correct, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_that_of_scipy(pair):
+    expected = binomtest(*pair).proportion_ci(0.95, method="wilson")
+    assert wilson(*pair) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (2, 1), (-1, 5)])
+def test_wilson_refuses_what_is_no_proportion(correct, n):
+    with pytest.raises(ValueError, match="not a proportion"):
+        wilson(correct, n)
+
+
+def question(benchmark="igakuqa") -> Question:
+    return Question("q", benchmark, "ja", "", ("a", "b"), frozenset({0}))
+
+
+def test_score():
+    made = score([question()] * 4, track="t", metric="m", right=[True, False, True, True], floor=0.2, ceiling=0.9)
+    assert (made.benchmark, made.language, made.n, made.correct, made.value) == ("igakuqa", "ja", 4, 3, 0.75)
+    assert (made.low, made.high) == wilson(3, 4)
+    assert share([True, False]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("questions", "right"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([question(), question("medqa")], [True, True], id="two benchmarks"),
+        pytest.param([question()], [True, True], id="more verdicts than questions"),
+    ],
+)
+def test_score_refuses_what_is_not_one_set(questions, right):
+    with pytest.raises(ValueError, match="verdicts on"):
+        score(questions, track="t", metric="m", right=right, floor=0.0, ceiling=1.0)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_the_binomial_test_of_scipy(lost, won):
+    expected = binomtest(won, lost + won).pvalue if lost + won else 1.0
+    assert mcnemar(lost, won) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_mcnemar_of_thousands_of_disagreements():
+    assert mcnemar(3000, 3000) == 1.0
+    assert 0 < mcnemar(2800, 3200) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # statsmodels multipletests(method="holm")
+        ([0.5, 0.9], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
+    ],
+)
+def test_holm(probabilities, adjusted):
+    assert holm(probabilities) == pytest.approx(adjusted)
+
+
+def test_paired():
+    first = [True] * 60 + [False] * 40
+    second = [True] * 55 + [False] * 5 + [True] * 20 + [False] * 20
+    pair = paired(first, second)
+    assert (pair.n, pair.only_first, pair.only_second, pair.difference) == (100, 5, 20, 0.15)
+    # By hand: (21 - 6) / 102 -+ 1.96 * sqrt((27/102 - (15/102)^2) / 102)
+    assert (pair.low, pair.high) == pytest.approx((0.0514, 0.2427), abs=5e-4)
+    assert pair.p == pytest.approx(binomtest(20, 25).pvalue)
+    assert pair.detectable == pytest.approx(2.8016 * (27 / 102 / 100) ** 0.5, abs=1e-4)
+    with pytest.raises(ValueError, match="no pairs"):
+        paired([True], [])
+
+
+def test_bootstrap_of_points_is_the_same_each_time_and_near_the_normal_one():
+    values = [1, 0, 3, 1, 0] * 80
+    low, high = bootstrap_sum(values)
+    assert (low, high) == bootstrap_sum(values)
+    mean, spread = sum(values), (400 * (11 / 5 - 1)) ** 0.5
+    assert low == pytest.approx(mean - 1.96 * spread, abs=4)
+    assert high == pytest.approx(mean + 1.96 * spread, abs=4)
