@@ -50,20 +50,20 @@ def write_copies(corpus: Path, folder: Path, size: int) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def carry_out(raw: Path, data: Path, output: Path, processes: int) -> None:
+def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     """The corpus stage of a recipe whose base has the tokenizer of Qwen2."""
     from transformers import PreTrainedTokenizerFast
 
-    from jmedllm.models.random_init import Scratch, build_around
+    from jmedllm.models.random_init import RandomInit, build_around
     from jmedllm.pipeline import Run
-    from jmedllm.pipeline import carry_out as carry
+    from jmedllm.pipeline import run_pipeline as carry
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import Recipe
     from jmedllm.stages import STEPS
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(data / "tokenizers" / "qwen2", eos_token="<|endoftext|>")
     tokenizer.pad_token = tokenizer.eos_token
-    shape = Scratch(hidden_size=16, layers=1, feed_forward=16, heads=1, key_value_heads=1)
+    shape = RandomInit(hidden_size=16, layers=1, feed_forward=16, heads=1, key_value_heads=1)
     build_around(tokenizer, shape, output / "base-model", seed=0)
     recipe = Recipe.model_validate(
         {
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        carry_out(options.only, options.data, options.output, options.processes)
+        run_pipeline(options.only, options.data, options.output, options.processes)
         return
     print("| size | megabytes | documents | tokens | seconds | CPU seconds | CPU s/MB | peak MiB |")
     print("|---|---|---|---|---|---|---|---|", flush=True)

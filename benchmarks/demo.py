@@ -37,9 +37,9 @@ def run(folder: Path, seed: str, control: str | None = None) -> dict[tuple[str, 
     command = [sys.executable, "-m", "jmedllm", "run", RECIPE, "--seed", seed, "--output", folder / name, *more]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return {
-        (sitting.model, score.language): score
-        for sitting in collect([folder / name])
-        for score in sitting.scores
+        (result.model, score.language): score
+        for result in collect([folder / name])
+        for score in result.scores
         if score.metric == "accuracy"
     }
 

@@ -56,9 +56,7 @@ def main() -> None:
         common = ["--benchmark", "igakuqa:ja", "--data", str(options.data), *arguments]
         _jmedllm("export", "lm-eval", *common, "--output", str(tasks), "--limit", str(options.items))
         ours = _ours(model, tasks, "labels" if mode == "labels" else "texts")
-        peers = {
-            size: _worker(peer, "lm-eval", str(model), str(tasks), size) for size in options.batches.split(",")
-        }
+        peers = {size: _worker(peer, "lm-eval", str(model), str(tasks), size) for size in options.batches.split(",")}
         best = min(peers, key=lambda size: peers[size]["seconds"])
         floor = ours["tokens"] * 2 * ours["parameters"] / rate
         rows.append(
@@ -107,9 +105,7 @@ def _in_bfloat16(model: Path, folder: Path) -> dict[str, Any]:
 
 def _growth(model: Path, data: Path, folder: Path) -> dict[str, Any]:
     """Choice texts of the whole exam: seconds for each token beside those of the few items above."""
-    _jmedllm(
-        "export", "lm-eval", "--benchmark", "igakuqa:ja", "--data", str(data), "--output", str(folder / "all")
-    )
+    _jmedllm("export", "lm-eval", "--benchmark", "igakuqa:ja", "--data", str(data), "--output", str(folder / "all"))
     few, many = (_ours(model, folder / name, "texts") for name in ("choice-texts", "all"))
     return {
         "what": "growth",
@@ -145,13 +141,13 @@ def _peer_environment(folder: Path) -> str:
 
 def _model(folder: Path, data: Path) -> Path:
     from jmedllm.evaluation.benchmarks import load
-    from jmedllm.models.random_init import Scratch, build
+    from jmedllm.models.random_init import RandomInit, build
 
     model = folder / "model"
     if not model.exists():
         questions = load("igakuqa", "ja", data)
         texts = ("\n".join((question.stem, *question.choices)) for question in questions)
-        build(Scratch.model_validate(SHAPE), texts, model, seed=0)
+        build(RandomInit.model_validate(SHAPE), texts, model, seed=0)
     return model
 
 
@@ -239,7 +235,7 @@ def work_rate() -> None:
 
 def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     """Score the exported items."""
-    from jmedllm.models.backends.base import Request, Writing
+    from jmedllm.models.backends.base import GenerationConfig, Request
     from jmedllm.models.backends.token_tree import Tree
     from jmedllm.models.backends.transformers import load_model
     from jmedllm.precision import choose_precision
@@ -257,12 +253,12 @@ def work_ours(model: str, file: str, kind: str, precision: str) -> None:
         for row in rows
     ]
     began = time.perf_counter()
-    found = dict(loaded.answer(requests, Writing(1)))
+    found = dict(loaded.answer(requests, GenerationConfig(1)))
     seconds = time.perf_counter() - began
     began = time.perf_counter()  # what follows is for the comparison, not for the exam
     parameters = sum(p.numel() for p in loaded.network.parameters())
     tree = Tree()
-    for path in loaded._encode(requests, Writing(1)):
+    for path in loaded._encode(requests, GenerationConfig(1)):
         tree.add(path.ids)
     log_probs = _cut_as_there(loaded, requests) if kind == "texts" else _values(found)
     _tell(
@@ -283,14 +279,14 @@ def _cut_as_there(loaded: Any, requests: Any) -> list[list[float]]:
     """Log-probabilities with the space at a prompt's end counted to the choice, as lm-eval does."""
     from dataclasses import replace
 
-    from jmedllm.models.backends.base import Writing
+    from jmedllm.models.backends.base import GenerationConfig
 
     moved = []
     for request in requests:
         stem = request.prompt.rstrip()
         tail = request.prompt[len(stem) :]
         moved.append(replace(request, prompt=stem, choices=tuple(tail + choice for choice in request.choices)))
-    return _values(dict(loaded.answer(moved, Writing(1))))
+    return _values(dict(loaded.answer(moved, GenerationConfig(1))))
 
 
 def work_lm_eval(model: str, tasks: str, batch: str) -> None:
@@ -323,24 +319,24 @@ def work_lm_eval(model: str, tasks: str, batch: str) -> None:
 
 
 def _prompts(data: str, items: str) -> list[str]:
-    from jmedllm.evaluation.evaluate import ExamSettings, papers
-    from jmedllm.evaluation.prompts.format import Prompting, ask
+    from jmedllm.evaluation.evaluate import EvalConfig, tasks
+    from jmedllm.evaluation.prompts.format import PromptConfig, ask
 
-    settings = ExamSettings(benchmarks=["igakuqa"], languages=["ja"], tracks=["legacy"], limit=int(items))
-    [paper] = papers(settings, Prompting(), Path(data))
-    return [ask(paper.asking, question, str) for question in paper.questions]
+    settings = EvalConfig(benchmarks=["igakuqa"], languages=["ja"], scorers=["legacy"], limit=int(items))
+    [task] = tasks(settings, PromptConfig(), Path(data))
+    return [ask(task.prompt_format, question, str) for question in task.questions]
 
 
 def work_write(model: str, data: str, items: str, tokens: str) -> None:
     """Our completions, side by side."""
-    from jmedllm.models.backends.base import Request, Writing
+    from jmedllm.models.backends.base import GenerationConfig, Request
     from jmedllm.models.backends.transformers import load_model
     from jmedllm.precision import choose_precision
 
     loaded = load_model(Path(model), choose_precision("float32", "cpu"))
     requests = [Request(str(i), prompt, str(i), write=True) for i, prompt in enumerate(_prompts(data, items))]
     began = time.perf_counter()
-    found = dict(loaded.answer(requests, Writing(int(tokens))))
+    found = dict(loaded.answer(requests, GenerationConfig(int(tokens))))
     _tell(seconds=time.perf_counter() - began, texts=[found[i].completion.text for i in range(len(requests))])
 
 

@@ -46,9 +46,7 @@ def main() -> None:
 def _pieces(path: Path) -> list[str]:
     """Different pieces of the clean texts."""
     texts = (clean(document.text).text for document in read_documents(path))
-    return list(
-        dict.fromkeys(text[start : start + LENGTH] for text in texts for start in range(0, len(text), LENGTH))
-    )
+    return list(dict.fromkeys(text[start : start + LENGTH] for text in texts for start in range(0, len(text), LENGTH)))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ from gpu_meter import cap, device, forget_peaks, now, peaks
 from gpu_models import config, random_network, word_tokenizer
 from gpu_sizes import Questions, Sizes
 
-from jmedllm.models.backends.base import Request, Writing
-from jmedllm.models.backends.capabilities import context_length, find_ways
+from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.capabilities import context_length, detect_capabilities
 from jmedllm.models.backends.transformers import LocalModel
 from jmedllm.models.memory import token_bytes
 from jmedllm.planning.shape import shape_of
 
 
-def sit(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+def evaluate_task(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Score the choices of questions, and continue prompts: seconds, FLOPs and bytes that this takes at least."""
     cap(None)
     place, asked = device(), sizes.questions
     network = random_network(config(sizes.models["base"]), place, place).eval().requires_grad_(False)
     tokenizer = word_tokenizer(network.config.vocab_size)
-    ways = find_ways(network, tokenizer, place)
+    ways = detect_capabilities(network, tokenizer, place)
     model = LocalModel(name, network, tokenizer, place, context_length(network.config), ways)
     scored, written = requests(asked, network.config.vocab_size)
     answered(model, scored[:8], 1)  # what is first does not count
@@ -60,7 +60,7 @@ def requests(asked: Questions, vocabulary: int) -> tuple[list[Request], list[Req
 def answered(model: LocalModel, asked: list[Request], new: int) -> float:
     """Seconds that all answers take."""
     began = now()
-    for _ in model.answer(asked, Writing(new)):
+    for _ in model.answer(asked, GenerationConfig(new)):
         pass
     return now() - began
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ceilings import reach
-from gpu_exam import sit
+from gpu_exam import evaluate_task
 from gpu_peers import train_by_trl, train_with_paged_moments
 from gpu_sizes import REAL, SMALL, TRAININGS, Sizes
 from gpu_training import train
@@ -21,7 +21,7 @@ from jmedllm.errors import InputError, is_out_of_memory
 WORKERS: Mapping[str, Callable[[str, Sizes], Iterator[dict[str, Any]]]] = {
     "ceilings": reach,
     **dict.fromkeys(TRAININGS, train),
-    "exam": sit,
+    "exam": evaluate_task,
     "peer-trl": train_by_trl,
     "peer-paged": train_with_paged_moments,
 }

@@ -49,9 +49,7 @@ TRAININGS: Mapping[str, Training] = {
     "lora": Training("(d) 7B, LoRA", "base", {"activations": "recompute", "adapter": _LORA}, 24, 60),
     "qlora": Training("(d) 7B, QLoRA", "base", {"activations": "recompute", "adapter": _NF4}, 24, 60),
     "qlora-70b": Training("(e) 70B, QLoRA", "large", {"activations": "recompute", "adapter": _NF4}, 48, 120),
-    "full-recompute": Training(
-        "(a) with recomputation", "base", {**_ON_GPU, "activations": "recompute"}, None, 90
-    ),
+    "full-recompute": Training("(a) with recomputation", "base", {**_ON_GPU, "activations": "recompute"}, None, 90),
     "full-8bit": Training("(a) with moments in 8 bits", "base", {**_ON_GPU, "optimizer": "adamw-8bit"}, None, 90),
 }
 """By name. The last two show what (a) gains and loses by one technique."""

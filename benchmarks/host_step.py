@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Pace, Rule
+from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule, StepConfig
 from jmedllm.training.optim.weights import in_parts
 
 NUMBERS = 2**25
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _stepping(rule: Rule, values: torch.Tensor, gradient: torch.Tensor) -> Callable[[], None]:
-    state, pace = rule.start(values), Pace(1e-5, 0.1, (0.9, 0.95))
+    state, pace = rule.start(values), StepConfig(1e-5, 0.1, (0.9, 0.95))
     return lambda: rule.step(values, gradient, state, pace)
 
 

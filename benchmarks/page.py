@@ -44,8 +44,8 @@ def main() -> None:
     """Sit, write the page, open it."""
     from playwright.sync_api import sync_playwright
 
-    from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
-    from jmedllm.evaluation.prompts.format import Prompting
+    from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+    from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.report import collect_records, questions_of
     from jmedllm.report.page import write_page
 
@@ -55,9 +55,9 @@ def main() -> None:
     options = parser.parse_args()
     model = {"model": "scripted", "fingerprint": "scripted", "precision": "none"}
     for split, names in PAPERS.items():
-        settings = ExamSettings(benchmarks=names.split(","), selection="all", split=split)
-        sat = papers(settings, Prompting(answer_as="letter"), options.data)
-        sit_papers(sat, model, Scripted, options.output)
+        settings = EvalConfig(benchmarks=names.split(","), selection="all", split=split)
+        sat = tasks(settings, PromptConfig(answer_as="letter"), options.data)
+        evaluate_tasks(sat, model, Scripted, options.output)
     began = time.perf_counter()
     found = collect_records([options.output])
     html = options.output / "page.html"

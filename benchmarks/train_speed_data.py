@@ -24,7 +24,7 @@ class Scale:
     """What is trained: a Qwen2 shape on so many rows of so many tokens a step.
 
     Attributes:
-        shape: fields of `Scratch`; a vocabulary of None is that of Qwen2's own tokenizer.
+        shape: fields of `RandomInit`; a vocabulary of None is that of Qwen2's own tokenizer.
     """
 
     shape: dict[str, int | None]
@@ -92,7 +92,7 @@ def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
     of their tokens that is trained, and `Job.examples`."""
     from transformers import AutoTokenizer
 
-    from jmedllm.models.random_init import Scratch, build, build_around
+    from jmedllm.models.random_init import RandomInit, build, build_around
     from jmedllm.models.tokenizer.encoding import encode
     from jmedllm.training.examples import example_sample
     from jmedllm.training.packing import pack_examples
@@ -101,10 +101,10 @@ def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
     if not model.exists():
         shape = {key: value for key, value in SCALES[name].shape.items() if value is not None}
         if "vocabulary" in shape:
-            build(Scratch.model_validate(shape), _texts(Path(data), 2_000_000), model, seed=0)
+            build(RandomInit.model_validate(shape), _texts(Path(data), 2_000_000), model, seed=0)
         else:
             own = AutoTokenizer.from_pretrained(Path(data) / "tokenizers" / "qwen2")
-            build_around(own, Scratch.model_validate(shape), model, seed=0)
+            build_around(own, RandomInit.model_validate(shape), model, seed=0)
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
     wanted = asked.steps * asked.rows * asked.block
     samples: list[Any] = []
@@ -156,14 +156,14 @@ def _cut(stream: Iterator[int], mean: int, wanted: int, end: int) -> Iterator[An
 def _pairs(benchmark: str, language: str, split: str, data: Path) -> list[tuple[str, str]]:
     """Prompts with their answers, in random order."""
     from jmedllm.evaluation.benchmarks import load
-    from jmedllm.evaluation.prompts.format import Prompting, ask
+    from jmedllm.evaluation.prompts.format import PromptConfig, ask
     from jmedllm.evaluation.prompts.format import prepare as prepare_prompts
     from jmedllm.evaluation.prompts.render import answer_text
     from jmedllm.evaluation.selection import select
 
-    asking = prepare_prompts(Prompting(), data)
+    prompt_format = prepare_prompts(PromptConfig(), data)
     questions = select(load(benchmark, language, data, split), "legacy")
-    pairs = [(ask(asking, q, str), answer_text(q, asking.answer_as)) for q in questions if q.gold]
+    pairs = [(ask(prompt_format, q, str), answer_text(q, prompt_format.answer_as)) for q in questions if q.gold]
     Random(0).shuffle(pairs)
     return pairs
 

@@ -92,7 +92,7 @@ def work_ours(job: Job) -> None:
 
     from jmedllm.files import read_jsonl
     from jmedllm.precision import choose_precision
-    from jmedllm.training.config import Optimization
+    from jmedllm.training.config import TrainingConfig
     from jmedllm.training.loop import train
     from jmedllm.training.packing import Sample, pack_documents, pack_examples
     from jmedllm.training.schedule import rows_of_step
@@ -100,7 +100,7 @@ def work_ours(job: Job) -> None:
     network = _network(job)
     samples = [Sample(str(i), s["ids"], s["trained"]) for i, s in enumerate(read_samples(job))]
     pack = pack_documents if job.stage == 1 else pack_examples
-    settings = Optimization(
+    settings = TrainingConfig(
         steps=job.steps, learning_rate=RATE, batch=job.rows, micro_batch=job.rows, betas=BETAS, clip=CLIP
     )
     precision = choose_precision("bfloat16")
@@ -253,9 +253,7 @@ def work_trainer(job: Job) -> None:
     network = _network(job)
     rows, size = _plain_rows(job)
     order = "group_by_length" if job.loop == "Trainer by length" else "random"
-    arguments = TrainingArguments(
-        **_arguments(job, size), train_sampling_strategy=order, remove_unused_columns=False
-    )
+    arguments = TrainingArguments(**_arguments(job, size), train_sampling_strategy=order, remove_unused_columns=False)
     trainer = Trainer(network, arguments, data_collator=_pad, train_dataset=rows)
     counted, ends = _follow(trainer)
     loss = trainer.train().training_loss
@@ -281,9 +279,7 @@ def work_sft(job: Job) -> None:
     trainer = SFTTrainer(
         AutoModelForCausalLM.from_pretrained(folder, dtype=dtype),
         SFTConfig(**_arguments(job, job.rows), max_length=job.block, packing=True, packing_strategy="bfd_split"),
-        train_dataset=Dataset.from_list(
-            [{"input_ids": s["ids"], "labels": _labels(s)} for s in read_samples(job)]
-        ),
+        train_dataset=Dataset.from_list([{"input_ids": s["ids"], "labels": _labels(s)} for s in read_samples(job)]),
         processing_class=AutoTokenizer.from_pretrained(folder),
         peft_config=lora if job.stage == 2 else None,
     )

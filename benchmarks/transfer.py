@@ -3,7 +3,7 @@
 python benchmarks/transfer.py --output /tmp/transfer      about 35 minutes on one core; goes on where it stopped
 
 Stage 2 on Japanese, English, both or nothing, with stage 1 and without; exam in both languages on facts that no
-question of stage 2 asks about. Accuracy is that of track likelihood.
+question of stage 2 asks about. Accuracy is that of scorer likelihood.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmedllm.evaluation.scorers import verdict_of
+from jmedllm.evaluation.scorers import item_score_of
 from jmedllm.evaluation.statistics import Paired, holm, paired
 from jmedllm.report.collect import collect_records
 
@@ -48,9 +48,7 @@ class Claim:
 CLAIMS = [
     Claim("Japanese questions raise English", "en", ("with stage 1", "none"), ("with stage 1", "ja")),
     Claim("English questions raise Japanese", "ja", ("with stage 1", "none"), ("with stage 1", "en")),
-    Claim(
-        "both languages beat Japanese alone, in Japanese", "ja", ("with stage 1", "ja"), ("with stage 1", "both")
-    ),
+    Claim("both languages beat Japanese alone, in Japanese", "ja", ("with stage 1", "ja"), ("with stage 1", "both")),
     Claim("both languages beat English alone, in English", "en", ("with stage 1", "en"), ("with stage 1", "both")),
     Claim("both beat Japanese alone, in English", "en", ("with stage 1", "ja"), ("with stage 1", "both")),
     Claim("both beat English alone, in Japanese", "ja", ("with stage 1", "en"), ("with stage 1", "both")),
@@ -69,13 +67,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
-    seeds = {seed: examine(options.output / f"seed{seed}", seed) for seed in options.seeds.split(",")}
+    seeds = {seed: evaluate_model(options.output / f"seed{seed}", seed) for seed in options.seeds.split(",")}
     print(accuracies(seeds))
     print()
     print(claims(seeds))
 
 
-def examine(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
+def evaluate_model(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
     """What each model got right in each language; the conditions of a seed share its stage 1."""
     found: dict[tuple[Cell, str], Right] = {}
     for (first, second), control in TUNED.items():
@@ -89,12 +87,12 @@ def examine(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
             shutil.rmtree(folder / "run" / "mpeft")  # a run throws away no training of its own accord
         before = {"base": ("without", "none"), "mfpt": ("with stage 1", "none")}
         for sat in collect_records([kept]):
-            cell = before.get(sat.sitting.model, (first, second))
+            cell = before.get(sat.result.model, (first, second))
             right = {
-                id: bool(verdict_of("likelihood", r.verdicts["likelihood"]).correct)
+                id: bool(item_score_of("likelihood", r.item_scores["likelihood"]).correct)
                 for id, r in sat.records.items()
             }
-            found[cell, sat.paper[1]] = right
+            found[cell, sat.task[1]] = right
     return found
 
 

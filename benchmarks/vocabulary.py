@@ -19,7 +19,7 @@ from jmedllm.corpus.documents import as_line
 from jmedllm.corpus.language import language
 from jmedllm.corpus.readers.read import Document, read_documents
 from jmedllm.files import atomic_file
-from jmedllm.pipeline import Run, carry_out
+from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STEPS
@@ -39,7 +39,7 @@ def main() -> None:
     options.add_argument("--output", type=Path, required=True)
     given = options.parse_args()
     texts = _texts(given.data / "corpus", given.output / "texts")
-    base = _run(given.output / "base", 0, base={"scratch": SHAPE}, corpus=[texts["old"]], texts=texts, epochs=1)
+    base = _run(given.output / "base", 0, base={"random_init": SHAPE}, corpus=[texts["old"]], texts=texts, epochs=1)
     folder = str(base / "mfpt" / "model")
     rows = [
         (added, _run(given.output / f"{added}-{seed}", seed, base={"path": folder}, corpus=[texts["medical"]],
@@ -94,7 +94,7 @@ def _run(
         }
     )
     run = Run(recipe, folder, choose_precision("float32", "cpu", 1), {})
-    carry_out(STEPS, run, "mfpt", lambda stage, told: print(f"{folder.name} {stage}: {told}"))
+    run_pipeline(STEPS, run, "mfpt", lambda stage, told: print(f"{folder.name} {stage}: {told}"))
     return folder
 
 

@@ -35,7 +35,7 @@ from jmedllm.corpus.documents import as_line, open_documents
 from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
 from jmedllm.corpus.readers.inputs import Unread, find_files
-from jmedllm.corpus.readers.read import Document, Extent, read
+from jmedllm.corpus.readers.read import ByteRange, Document, read
 from jmedllm.data.installed import test_questions
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_file
@@ -72,7 +72,7 @@ def read_and_clean(
 ) -> Iterator[Carried]:
     """Every so-manieth file, cleaned; what cannot be read is printed to the task's log."""
     for file, name in files[rank::world_size]:
-        for found in read(Extent(file, name=name)):
+        for found in read(ByteRange(file, name=name)):
             if isinstance(found, Unread):
                 print(f"{found.where}: {found.reason}")
             elif text := clean(found.text).text:

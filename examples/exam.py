@@ -6,7 +6,7 @@ python examples/exam.py MODEL_DIR --data data
 import argparse
 from pathlib import Path
 
-from jmedllm.api import load, open_model, sit
+from jmedllm.api import evaluate, load, open_model
 from jmedllm.evaluation.records import read_finished
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -18,14 +18,14 @@ options = parser.parse_args()
 # Questions are plain values: filter them as you like.
 questions = [question for question in load("igakuqa", "ja", data=options.data) if question.id.startswith("116A")]
 model = open_model(options.model)
-sitting = sit(model, questions, tracks=["answer", "likelihood"], output=options.output, max_new_tokens=32)
+result = evaluate(model, questions, scorers=["answer", "likelihood"], output=options.output, max_new_tokens=32)
 
-for score in sitting.scores:
-    print(f"{score.track} {score.metric}: {score.value:.1%} [{score.low:.1%}, {score.high:.1%}] of {score.n}")
+for score in result.scores:
+    print(f"{score.scorer} {score.metric}: {score.value:.1%} [{score.low:.1%}, {score.high:.1%}] of {score.n}")
 
 # Every item has its record: what was written, how it was read, what each choice was given.
 records = read_finished(options.output / "igakuqa.ja.jsonl")
 for question in questions[:3]:
     record = records[question.id]
     print(f"\n{question.id} {question.stem[:60]}")
-    print(f"  wrote {record.response!r}, read as {record.verdicts['answer']}")
+    print(f"  wrote {record.response!r}, read as {record.item_scores['answer']}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from jmedllm.models.random_init import Scratch, build_around
+from jmedllm.models.random_init import RandomInit, build_around
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     # 128 wide: the narrowest layers that bitsandbytes holds in 4 bits.
-    shape = Scratch(architecture=options.architecture, hidden_size=128, layers=2, feed_forward=384)
+    shape = RandomInit(architecture=options.architecture, hidden_size=128, layers=2, feed_forward=384)
     build_around(tokenizer, shape, options.output, seed=0)
     print(f"{options.architecture} model with {len(tokenizer):,} tokens in {options.output}")
 

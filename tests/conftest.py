@@ -42,9 +42,9 @@ def build_tiny(
     layers: int = 2,
 ) -> Path:
     """A real model of some thousand parameters, in a fraction of a second."""
-    from jmedllm.models.random_init import Scratch, build
+    from jmedllm.models.random_init import RandomInit, build
 
-    shape = Scratch(
+    shape = RandomInit(
         architecture=architecture,
         vocabulary=320,
         hidden_size=hidden_size,

@@ -5,30 +5,30 @@ from pathlib import Path
 import pytest
 
 from conftest import own_exam
-from jmedllm.api import load, open_model, sit
+from jmedllm.api import evaluate, load, open_model
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import ExamSettings, examine, papers
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.precision import choose_precision
 
 
 def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     model = open_model(tiny_model, precision="float32", device="cpu", name="tiny")
-    sitting = sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "api", max_new_tokens=8)
-    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], selection="all", max_new_tokens=8)
-    [expected] = examine(
+    result = evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "api", max_new_tokens=8)
+    settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], selection="all", max_new_tokens=8)
+    [expected] = evaluate_model(
         tiny_model,
-        papers(settings, Prompting(), Path("unused")),
+        tasks(settings, PromptConfig(), Path("unused")),
         choose_precision("float32", "cpu"),
         tmp_path / "cli",
         name="tiny",
     )
-    assert sitting.scores == expected.scores and sitting.calibration == expected.calibration
-    with pytest.raises(InputError, match="unknown track 'answr'"):
-        sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", tracks=["answr"])
+    assert result.scores == expected.scores and result.calibration == expected.calibration
+    with pytest.raises(InputError, match="unknown scorer 'answr'"):
+        evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", scorers=["answr"])
     with pytest.raises(InputError, match="--rotations 0"):
-        sit(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", rotations=0)
+        evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", rotations=0)
 
 
 def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -39,9 +39,9 @@ def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
         ([], {}, "one benchmark and language, not none"),
         ([*japanese, *english], {}, "not exam en and exam ja"),
         ([*japanese, *japanese], {}, "a question is given twice"),
-        (japanese, {"tracks": ["official"]}, "official can judge none of these questions"),
+        (japanese, {"scorers": ["official"]}, "official can judge none of these questions"),
         (japanese, {"limit": 2}, "sit has no setting limit"),
     ):
         with pytest.raises(InputError, match=problem):
-            sit(model, questions, output=tmp_path / "out", **more)
+            evaluate(model, questions, output=tmp_path / "out", **more)
     assert not (tmp_path / "out").exists()

@@ -31,15 +31,15 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def exam_of(model: Path, tmp_path: Path, *more: object) -> tuple[object, ...]:
     exam = own_exam(tmp_path / "exam.jsonl")
-    return ("exam", "--model", model, "--benchmark", exam, "--selection", "all", "--output", tmp_path / "out",
+    return ("eval", "--model", model, "--benchmark", exam, "--selection", "all", "--output", tmp_path / "out",
             "--max-new-tokens", 8, *more)  # fmt: skip
 
 
 def test_exam_prints_scores_as_json(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    code, output, errors = cli(*exam_of(tiny_model, tmp_path, "--json", "--track", "likelihood"))
+    code, output, errors = cli(*exam_of(tiny_model, tmp_path, "--json", "--scorer", "likelihood"))
     assert (code, errors) == (0, "")
     [ja, _, en, _] = json.loads(output)["scores"]
-    assert (ja["benchmark"], ja["language"], ja["track"], ja["metric"]) == ("exam", "ja", "likelihood", "accuracy")
+    assert (ja["benchmark"], ja["language"], ja["scorer"], ja["metric"]) == ("exam", "ja", "likelihood", "accuracy")
     assert ja["n"] == en["n"] == 7
     assert ja["low"] <= ja["value"] <= ja["high"]
     assert (ja["floor"], ja["ceiling"]) == (0.25, 1.0)
@@ -64,7 +64,7 @@ def test_a_chat_template_that_is_not_used_is_said_and_recorded(cli: Cli, tiny_mo
 
 
 def test_exam_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    code, first, _ = cli(*exam_of(tiny_model, tmp_path, "--limit", 3, "--track", "legacy"))
+    code, first, _ = cli(*exam_of(tiny_model, tmp_path, "--limit", 3, "--scorer", "legacy"))
     assert code == 0 and "exam ja" in first and "gestalt_match" in first
     code, second, _ = cli("report", tmp_path / "out", "--output", tmp_path / "report.md")
     assert code == 0 and second == first
@@ -85,9 +85,7 @@ def test_report_as_a_page(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     assert code == 2 and errors.startswith(f"error: cannot write {exam}") and errors.count("\n") == 1
 
 
-def test_merge_needs_the_adapter_s_own_base(
-    cli: Cli, tiny_model: Path, tiny_adapter: Path, tmp_path: Path
-) -> None:
+def test_merge_needs_the_adapter_s_own_base(cli: Cli, tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     merged = tmp_path / "merged"
     assert cli("merge", "--model", tiny_model, "--adapter", tiny_adapter, "--output", merged)[0] == 0
     code, output, _ = cli(*exam_of(merged, tmp_path, "--json"))
@@ -104,7 +102,7 @@ def no_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def exam_line(path: Path, **changes: object) -> Path:
+def eval_line(path: Path, **changes: object) -> Path:
     row = {"id": "1", "question": "?", "choices": ["x", "y"], "answer": ["a"], "language": "ja"} | changes
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     return path
@@ -126,8 +124,8 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     (bad_adapter / "adapter_model.safetensors").write_bytes(b"torn")
     nothing = tmp_path / "nothing.jsonl"
     nothing.touch()
-    wrong_answer = exam_line(tmp_path / "wrong.jsonl", answer=["c"])
-    wrong_key = exam_line(tmp_path / "key.jsonl", answr=["a"])
+    wrong_answer = eval_line(tmp_path / "wrong.jsonl", answer=["c"])
+    wrong_key = eval_line(tmp_path / "key.jsonl", answr=["a"])
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "blank.txt").write_text(" \n", encoding="utf-8")
@@ -144,13 +142,13 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     file.write_text("", encoding="utf-8")
 
     def exam(model: object = tiny_model, benchmark: object = wrong_key, *more: object) -> tuple[object, ...]:
-        return ("exam", "--model", model, "--benchmark", benchmark, "--output", tmp_path / "o", *more)
+        return ("eval", "--model", model, "--benchmark", benchmark, "--output", tmp_path / "o", *more)
 
     good = own_exam(tmp_path / "exam.jsonl")
     whole = ("--selection", "all")
-    column = exam_line(tmp_path / "column.jsonl")
+    column = eval_line(tmp_path / "column.jsonl")
     column.write_text(column.read_text(encoding="utf-8").replace('"choices"', '"options"'), encoding="utf-8")
-    marked = exam_line(tmp_path / "marked.jsonl", id="1~1")
+    marked = eval_line(tmp_path / "marked.jsonl", id="1~1")
     replies = tmp_path / "replies.jsonl"
     replies.write_text('{"id": "q0", "response": "c"}\n' * 1, encoding="utf-8")
     torn = tmp_path / "torn.jsonl"
@@ -170,7 +168,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (exam(tiny_model, nothing), "it holds no question"),
         (("pretrain", typo.with_name("tune.yaml")), "has no mfpt section"),
         (exam(benchmark="igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
-        (exam(tiny_model, good, "--track", "legasy"), "unknown track 'legasy': did you mean legacy?"),
+        (exam(tiny_model, good, "--scorer", "legasy"), "unknown scorer 'legasy': did you mean legacy?"),
         (exam(tiny_model, good, "--language", "fr"), "--languages"),
         (exam(tiny_model, good, "--selection", "grated"), "unknown selection 'grated': did you mean graded?"),
         (exam(tiny_model, good, "--prompt", "instructions"), "unknown prompt pack 'instructions': did you mean"),
@@ -190,7 +188,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (("run", recipe, "--output", file / "below"), f"cannot write {file / 'below'}"),
         (("run", recipe, "--until", "mftp"), "Invalid value for '--until'"),
         (("run", recipe, "--control", "none"), "has no controls; leave --control out"),
-        (("report", empty), "holds no finished exam"),
+        (("report", empty), "holds no finished evaluation"),
         (("report", tmp_path / "nowhere"), "nowhere: no such folder"),
         (("data", "get", "igakuq"), "'igakuq': did you mean igakuqa"),
         (("data", "check", "jmmlu", "--data", empty), "run: jmedllm data get jmmlu"),
@@ -207,10 +205,10 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         ((*scored, "--responses", both), "both.jsonl:1: has both id and problem_id; remove one"),
         ((*scored, "--responses", replies, "--items", replies), "would overwrite what is scored"),
         ((*scored, "--responses", replies, "--items", good), "would overwrite what is scored"),
-        ((*scored, "--responses", replies, "--track", ","), "name at least one track"),
-        ((*scored, "--responses", replies, "--track", "legacy", "--strict-letters"), "legacy reads none"),
+        ((*scored, "--responses", replies, "--scorer", ","), "name at least one track"),
+        ((*scored, "--responses", replies, "--scorer", "legacy", "--strict-letters"), "legacy reads none"),
         (("score", "--questions", nothing, "--responses", replies), "nothing.jsonl: holds no question"),
-        (("exam", "--model", tiny_model), "Missing option"),
+        (("eval", "--model", tiny_model), "Missing option"),
         (("exma",), "No such command 'exma'"),
     ]
     for arguments, expected in cases:
@@ -256,7 +254,7 @@ def test_what_no_checksum_pins_is_not_verified(cli: Cli, tmp_path: Path) -> None
 def test_help_names_every_command() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "jmedllm", "--help"]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
-    for name in ("run", "pretrain", "tune", "merge", "exam", "report", "data"):
+    for name in ("run", "pretrain", "tune", "merge", "eval", "report", "data"):
         assert f" {name} " in said.stdout
     imported = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines()}
     assert not imported & {"torch", "transformers", "numpy", "scipy", "pydantic", "yaml", "jinja2"}
@@ -278,12 +276,12 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
         "--items",
         items,
         "--json",
-        "--track",
+        "--scorer",
         "answer,legacy",
     )
     told = json.loads(output)
     assert code == 0 and told["missing"] == ["q2"] and told["official"] == []
-    assert [(s["track"], s["metric"], s["n"], s["no_answer"]) for s in told["scores"]] == [
+    assert [(s["scorer"], s["metric"], s["n"], s["no_answer"]) for s in told["scores"]] == [
         ("answer", "accuracy", 3, 2),
         ("legacy", "exact_match", 3, 2),
         ("legacy", "gestalt_match", 3, 2),
@@ -308,24 +306,21 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
 
 
 def test_what_is_left_out_is_said_on_the_terminal_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    table = (
-        "qid,stem,A,B,key,pic\n1,Which?,a. iron,b. zinc,B,\n2,Which?,a. iron,b. zinc,A,yes\n3,Which?,a. x,,A,\n"
-    )
+    table = "qid,stem,A,B,key,pic\n1,Which?,a. iron,b. zinc,B,\n2,Which?,a. iron,b. zinc,A,yes\n3,Which?,a. x,,A,\n"
     (tmp_path / "ward.csv").write_text(table, encoding="utf-8")
     columns = ("--map", "id=qid,question=stem,choices=A:B,answer=key,image=pic", "--skip-invalid")
-    call = ("exam", "--model", tiny_model, "--benchmark", tmp_path / "ward.csv", "--output", tmp_path / "out")
-    call = (*call, *columns, "--track", "likelihood", "--device", "cpu", "--precision", "float32")
+    call = ("eval", "--model", tiny_model, "--benchmark", tmp_path / "ward.csv", "--output", tmp_path / "out")
+    call = (*call, *columns, "--scorer", "likelihood", "--device", "cpu", "--precision", "float32")
     code, output, errors = cli(*call, "--json")
     account = (
-        "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong "
-        "(skip_invalid)."
+        "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong (skip_invalid)."
     )
     read = "ward.csv: labels in front of the choices taken off: 2 of 2 questions"
     assert code == 0 and account in errors and read in errors
-    [paper] = json.loads(output)["papers"]
-    assert (paper["selected"], paper["asked"]) == (1, 1) and list(paper["left_out"].values()) == [1, 1]
+    [task] = json.loads(output)["tasks"]
+    assert (task["selected"], task["asked"]) == (1, 1) and list(task["left_out"].values()) == [1, 1]
     summary = json.loads((tmp_path / "out" / "ward.en.json").read_text(encoding="utf-8"))
-    assert summary["left_out"] == paper["left_out"] and summary["notes"] == paper["notes"]
+    assert summary["left_out"] == task["left_out"] and summary["notes"] == task["notes"]
     assert summary["settings"]["map"]["choices"] == "A:B" and summary["settings"]["skip_invalid"] is True
     page = tmp_path / "page.html"
     code, output, _ = cli("report", tmp_path / "out", "--questions", tmp_path / "ward.csv", "--html", page)

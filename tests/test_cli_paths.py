@@ -105,12 +105,12 @@ OUTPUTS: Kinds = {
 EXAM = "--benchmark {good}/exam.jsonl"
 TO = "--output {here}/o"
 READING = {
-    f"exam --model {{bad}} {EXAM} {TO}": PATHS,
-    f"exam --model {{model}} --benchmark {{bad.jsonl}} {TO}": PATHS | CONTENTS,
-    f"exam --model {{model}} --adapter {{bad}} {EXAM} {TO}": PATHS,
-    f"exam --model {{model}} --prompt {{bad}} {EXAM} {TO}": PATHS,
-    f"exam --model {{model}} --shots {{bad.jsonl}} {EXAM} {TO}": PATHS | CONTENTS,
-    f"exam --model {{model}} --data {{bad}} --benchmark igakuqa {TO}": PATHS,
+    f"eval --model {{bad}} {EXAM} {TO}": PATHS,
+    f"eval --model {{model}} --benchmark {{bad.jsonl}} {TO}": PATHS | CONTENTS,
+    f"eval --model {{model}} --adapter {{bad}} {EXAM} {TO}": PATHS,
+    f"eval --model {{model}} --prompt {{bad}} {EXAM} {TO}": PATHS,
+    f"eval --model {{model}} --shots {{bad.jsonl}} {EXAM} {TO}": PATHS | CONTENTS,
+    f"eval --model {{model}} --data {{bad}} --benchmark igakuqa {TO}": PATHS,
     "score --responses {bad.jsonl} --questions {good}/exam.jsonl --language ja": PATHS | CONTENTS,
     "score --responses {good}/replies.jsonl --questions {bad.jsonl} --language ja": PATHS | CONTENTS,
     "score --responses {good}/replies.jsonl --benchmark igakuqa --data {bad}": PATHS,
@@ -142,7 +142,7 @@ READING = {
 """What is read; {bad} stands for the wrong path."""
 
 WRITING = (
-    f"exam --model {{model}} {EXAM} --limit 1 --max-new-tokens 2 --track legacy --output {{bad}}",
+    f"eval --model {{model}} {EXAM} --limit 1 --max-new-tokens 2 --scorer legacy --output {{bad}}",
     "score --responses {good}/replies.jsonl --questions {good}/exam.jsonl --language ja --items {bad}",
     "report {good}/out --output {bad}",
     "report {good}/out --questions {good}/exam.jsonl --html {bad}",
@@ -168,7 +168,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         "mfpt: {steps: 1, learning_rate: 1e-3}\n",
         encoding="utf-8",
     )
-    command = f"exam --model {tiny_model} --benchmark {here}/exam.jsonl --output {here}/out --max-new-tokens 2"
+    command = f"eval --model {tiny_model} --benchmark {here}/exam.jsonl --output {here}/out --max-new-tokens 2"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(sys, "argv", ["jmedllm", *command.split()])
         main()
@@ -238,7 +238,7 @@ def test_a_broken_chat_template_is_one_line(call: Call, tiny_model: Path, tmp_pa
     for number, (template, told) in enumerate(BROKEN.items()):
         model = Path(shutil.copytree(tiny_model, tmp_path / f"model-{number}"))
         (model / "chat_template.jinja").write_text(template, encoding="utf-8")
-        command = f"exam --model {{bad}} {EXAM} --limit 1 --max-new-tokens 2 --chat {TO}"
+        command = f"eval --model {{bad}} {EXAM} --limit 1 --max-new-tokens 2 --chat {TO}"
         code, [line] = call(command, template, lambda path, model=model: model)  # type: ignore[misc]
         assert code == 2 and line.startswith(f"error: the model's chat template {told}"), line
 

@@ -13,7 +13,7 @@ from jmedllm.corpus import demo
 from jmedllm.corpus.pipeline.build import Order, build
 from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
-from jmedllm.pipeline import Run, carry_out
+from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STEPS
@@ -24,7 +24,7 @@ from jmedllm.training.packing import load_blocks, pack_documents
 def run(model: Path, folder: Path, **more: Any) -> Run:
     recipe = {"name": "t", "data": str(folder), "base": {"path": str(model)}, "threads": 1} | more
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
-    carry_out(STEPS, made, "corpus", lambda stage, told: None)
+    run_pipeline(STEPS, made, "corpus", lambda stage, told: None)
     return made
 
 
@@ -55,7 +55,7 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"body": body}) + "\n" for body in bodies))
     corpus = {"inputs": [str(tmp_path / "text.jsonl")], "field": "body", "block_size": 64}
     exams = {"benchmarks": [str(exam)], "languages": ["ja"], "models": ["base"]}
-    made = run(tiny_model, tmp_path, corpus=corpus, exam=exams)
+    made = run(tiny_model, tmp_path, corpus=corpus, eval=exams)
     first, *rest = list(read_corpus(made))
     assert first == Document("text.jsonl:1", "壊血病はビタミンCの欠乏で起こる。", "ja", "text.jsonl")
     assert len(rest) == 2 and not any(stem in document.text for document in rest)

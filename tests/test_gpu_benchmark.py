@@ -279,9 +279,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_the_table_shows_figures_beside_what_was_aimed_for(
-    line: str, scripts: Callable[[str], ModuleType]
-) -> None:
+def test_the_table_shows_figures_beside_what_was_aimed_for(line: str, scripts: Callable[[str], ModuleType]) -> None:
     table = scripts("gpu_table")
     page = table.draw(f"above\n{table.BEGIN}\nold\n{table.END}\nbelow\n", [MADE_UP])
     assert line in page

@@ -10,7 +10,7 @@ import yaml
 
 from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, carry_out
+from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.stages import STEPS
@@ -45,13 +45,13 @@ def write(folder: Path, **changes: Any) -> Run:
         "name": "held",
         "precision": "float32",
         "data": str(folder),
-        "base": {"scratch": {"vocabulary": 512, "hidden_size": 16, "layers": 1, "feed_forward": 16, "heads": 2}},
+        "base": {"random_init": {"vocabulary": 512, "hidden_size": 16, "layers": 1, "feed_forward": 16, "heads": 2}},
         "corpus": {
             "inputs": [str(folder / "medical.jsonl")],
             "block_size": 64,
             "mixing": {"general": [str(folder / "plain.jsonl")], "replay": 0.25},
         },
-        "evaluate": {"held_out": HELD_OUT, "texts": {"extra": [str(folder / "extra.txt")]}},
+        "validation": {"held_out": HELD_OUT, "texts": {"extra": [str(folder / "extra.txt")]}},
         "mfpt": {"steps": 4, "learning_rate": 1e-3, "batch": 2, "watch": {"every": 2}},
     } | changes
     path = folder / "recipe.yaml"
@@ -62,7 +62,7 @@ def write(folder: Path, **changes: Any) -> Run:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = write(tmp_path_factory.mktemp("held"))
-    carry_out(STEPS, run, "report", lambda *_: None)
+    run_pipeline(STEPS, run, "report", lambda *_: None)
     return run
 
 
@@ -111,13 +111,13 @@ def test_the_run_has_a_page_and_a_card_without_an_exam(done: Run) -> None:
 
 def test_a_text_that_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:
     texts = {"ja": [str(tmp_path / "medical.jsonl")]}
-    run = write(tmp_path, evaluate={"texts": texts})
-    with pytest.raises(InputError, match=r"evaluate.texts.ja: .* is in the corpus, too; take it out of one"):
-        carry_out(STEPS, run, "mfpt", lambda *_: None)
+    run = write(tmp_path, validation={"texts": texts})
+    with pytest.raises(InputError, match=r"validation.texts.ja: .* is in the corpus, too; take it out of one"):
+        run_pipeline(STEPS, run, "mfpt", lambda *_: None)
 
 
 def test_a_weight_for_no_source_is_one_line(tmp_path: Path) -> None:
     run = write(tmp_path)
     corpus = run.recipe.model_dump(exclude_none=True)["corpus"] | {"mixing": {"weights": {"medicine": 2.0}}}
     with pytest.raises(InputError, match="unknown source or language in weights 'medicine': did you mean medical"):
-        carry_out(STEPS, write(tmp_path, corpus=corpus), "corpus", lambda *_: None)
+        run_pipeline(STEPS, write(tmp_path, corpus=corpus), "corpus", lambda *_: None)

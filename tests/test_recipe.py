@@ -8,7 +8,7 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS
-from jmedllm.evaluation.evaluate import ExamSettings
+from jmedllm.evaluation.evaluate import EvalConfig
 from jmedllm.recipe import Recipe, load_recipe
 from jmedllm.settings import Settings, from_options
 
@@ -62,7 +62,7 @@ def test_our_recipes_load_with_every_control(path: Path) -> None:
 def test_our_recipes_name_splits_that_exist(path: Path) -> None:
     recipe = load_recipe(path)
     named = [(s.benchmark, language, s.split) for s in recipe.mpeft.questions for language in s.languages]
-    exam = recipe.exam
+    exam = recipe.eval
     named += [(name, language, exam.split) for name in exam.benchmarks for language in exam.languages]
     for benchmark, language, split in named:
         assert split in BENCHMARKS[benchmark].splits(language), (benchmark, language, split)
@@ -110,7 +110,7 @@ mpeft:
   questions:
     - {benchmark: demo, languages: [ja]}
 """
-EXAM = "name: mine\nbase: {path: model}\nexam:\n  benchmarks: [demo]\n"
+EXAM = "name: mine\nbase: {path: model}\neval:\n  benchmarks: [demo]\n"
 
 # name: (recipe, message)
 BROKEN = {
@@ -130,7 +130,7 @@ BROKEN = {
     "key of another section": (
         MINIMAL + "block_sise: 8\n",
         "mine.yaml:7: block_sise: unknown key; known: name, seed, data, precision, device, threads, memory, base, "
-        "prompt, corpus, evaluate, mfpt, mpeft, merge, exam, controls",
+        "prompt, corpus, validation, mfpt, mpeft, merge, eval, controls",
     ),
     "mistyped nested key": (
         MINIMAL + "  batchs: 3\n",
@@ -217,8 +217,7 @@ BROKEN = {
     ),
     "adapter preset": (
         MPEFT + "  adapter: {targets: all_linear}\n",
-        "mine.yaml:8: mpeft.adapter.targets: input should be 'all-linear', 'attention' or 'qkv', "
-        "found 'all_linear'",
+        "mine.yaml:8: mpeft.adapter.targets: input should be 'all-linear', 'attention' or 'qkv', found 'all_linear'",
     ),
     "unknown benchmark to train on": (
         MPEFT.replace("demo", "medqaa"),
@@ -238,20 +237,20 @@ BROKEN = {
         "mine.yaml:7: mpeft.questions.0.languages.0: input should be 'ja' or 'en', found 'jp'",
     ),
     "nothing to measure": (
-        MINIMAL + "evaluate: {limit: 5}\n",
-        "mine.yaml:7: evaluate: give held_out, texts or exam: something to measure",
+        MINIMAL + "validation: {limit: 5}\n",
+        "mine.yaml:7: validation: give held_out, texts or exam: something to measure",
     ),
     "held out of nothing": (
-        EXAM.replace("exam:", "evaluate: {held_out: 0.1}\nexam:") + "  models: [base]\n",
-        "mine.yaml:3: evaluate: held_out needs a corpus section",
+        EXAM.replace("eval:", "validation: {held_out: 0.1}\neval:") + "  models: [base]\n",
+        "mine.yaml:3: validation: held_out needs a corpus section",
     ),
     "best by what is not measured": (
         MINIMAL + "  watch: {best_by: [bits_per_byte.ja]}\n",
-        "mine.yaml:4: mfpt: watch.best_by needs an evaluate section, which says what is measured",
+        "mine.yaml:4: mfpt: watch.best_by needs an validation section, which says what is measured",
     ),
     "best by bits and marks": (
         MINIMAL + "  watch: {best_by: [bits_per_byte.ja, exam.demo.ja]}\n",
-        "mine.yaml:7: mfpt.watch: best_by names bits_per_byte.SET or exam.PAPER, and all of one kind: "
+        "mine.yaml:7: mfpt.watch: best_by names bits_per_byte.SET or exam.TASK, and all of one kind: "
         "others have no mean",
     ),
     "patience with nothing": (
@@ -260,9 +259,9 @@ BROKEN = {
     ),
     "weights chosen by the exam": (
         MINIMAL
-        + "  watch: {best_by: [exam.demo.ja]}\nevaluate: {exam: ['demo:ja']}\n"
-        + "exam: {benchmarks: [demo], models: [mfpt]}\n",
-        "mine.yaml:9: exam: demo also chooses the weights (best_by), which makes its score too good; "
+        + "  watch: {best_by: [exam.demo.ja]}\nvalidation: {exam: ['demo:ja']}\n"
+        + "eval: {benchmarks: [demo], models: [mfpt]}\n",
+        "mine.yaml:9: eval: demo also chooses the weights (best_by), which makes its score too good; "
         "choose by another benchmark, another split or bits per byte",
     ),
     "replay of nothing": (
@@ -275,35 +274,35 @@ BROKEN = {
     ),
     "exam of a stage that is not there": (
         EXAM + "  models: [base, mpeft]\n",
-        "mine.yaml:3: exam: models names mpeft, but there is no mpeft section",
+        "mine.yaml:3: eval: models names mpeft, but there is no mpeft section",
     ),
     "exam of all stages where none is": (
         EXAM,
-        "mine.yaml:3: exam: models names mfpt, but there is no mfpt section",
+        "mine.yaml:3: eval: models names mfpt, but there is no mfpt section",
     ),
     "exam of an unknown stage": (
         EXAM + "  models: [base, mpfet]\n",
-        "mine.yaml:5: exam.models.1: input should be 'base', 'mfpt' or 'mpeft', found 'mpfet'",
+        "mine.yaml:5: eval.models.1: input should be 'base', 'mfpt' or 'mpeft', found 'mpfet'",
     ),
     "unknown benchmark to sit": (
         EXAM.replace("[demo]", "[igakuqa-ja]") + "  models: [base]\n",
-        "mine.yaml:3: exam: unknown benchmark 'igakuqa-ja': did you mean igakuqa or yakugakuqa?",
+        "mine.yaml:3: eval: unknown benchmark 'igakuqa-ja': did you mean igakuqa or yakugakuqa?",
     ),
-    "unknown track": (
-        EXAM + "  models: [base]\n  tracks: [likelyhood]\n",
-        "mine.yaml:3: exam: unknown track 'likelyhood': did you mean likelihood?",
+    "unknown scorer": (
+        EXAM + "  models: [base]\n  scorers: [likelyhood]\n",
+        "mine.yaml:3: eval: unknown scorer 'likelyhood': did you mean likelihood?",
     ),
     "scratch and path": (
-        MINIMAL.replace("{path: model}", "{path: model, scratch: {layers: 2}}"),
-        "mine.yaml:2: base: give either path or scratch",
+        MINIMAL.replace("{path: model}", "{path: model, random_init: {layers: 2}}"),
+        "mine.yaml:2: base: give either path or random_init",
     ),
     "neither scratch nor path": (
         MINIMAL.replace("{path: model}", "{}"),
-        "mine.yaml:2: base: give either path or scratch",
+        "mine.yaml:2: base: give either path or random_init",
     ),
     "scratch without corpus": (
-        MPEFT.replace("{path: model}", "{scratch: {}}"),
-        "mine.yaml: base.scratch needs a corpus section, for its tokenizer",
+        MPEFT.replace("{path: model}", "{random_init: {}}"),
+        "mine.yaml: base.random_init needs a corpus section, for its tokenizer",
     ),
     "two errors": (
         MINIMAL + "seed: one\ndata: 3\n",
@@ -358,7 +357,7 @@ controls:
     mfpt:
       step: 20
   unknown:
-    exam: {benchmarks: [dmeo], models: [base]}
+    eval: {benchmarks: [dmeo], models: [base]}
 """
 )
 
@@ -378,7 +377,7 @@ def test_a_control_changes_what_it_names_and_nothing_else(tmp_path: Path) -> Non
     [
         ("long", "unknown control of mine.yaml 'long': did you mean longer?"),
         ("mistyped", "mine.yaml:15: mfpt.step: unknown key; did you mean steps?"),
-        ("unknown", "mine.yaml:17: exam: unknown benchmark 'dmeo': did you mean demo?"),
+        ("unknown", "mine.yaml:17: eval: unknown benchmark 'dmeo': did you mean demo?"),
     ],
 )
 def test_a_wrong_control_is_one_line(tmp_path: Path, control: str, expected: str) -> None:
@@ -409,9 +408,7 @@ def test_controls_that_are_none(tmp_path: Path, controls: str, expected: str) ->
     ],
     ids=["default", "recipe", "option", "control", "option over control"],
 )
-def test_whose_seed_counts(
-    tmp_path: Path, text: str, control: str | None, given: int | None, expected: int
-) -> None:
+def test_whose_seed_counts(tmp_path: Path, text: str, control: str | None, given: int | None, expected: int) -> None:
     assert load_recipe(write(tmp_path, text), control=control, seed=given).seed == expected
 
 
@@ -428,11 +425,9 @@ def test_a_wrong_seed_given_beside_the_recipe_blames_no_line_of_it(tmp_path: Pat
         ({"languages": ["jp"]}, "--languages 'jp': input should be 'ja' or 'en'"),
     ],
 )
-def test_options_of_the_command_line_are_named_as_they_are_typed(
-    options: dict[str, object], expected: str
-) -> None:
+def test_options_of_the_command_line_are_named_as_they_are_typed(options: dict[str, object], expected: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
-        from_options(ExamSettings, **{"benchmarks": ["demo"], **options})
+        from_options(EvalConfig, **{"benchmarks": ["demo"], **options})
 
 
 def sections(settings: type[Settings]) -> set[type[Settings]]:
@@ -451,8 +446,8 @@ def sections(settings: type[Settings]) -> set[type[Settings]]:
 def test_every_section_refuses_what_it_does_not_know() -> None:
     found = sections(Recipe)
     assert " ".join(sorted(section.__name__ for section in found)) == (
-        "Adapter Base Corpus Evaluate Merging Mfpt Mixing Mpeft Prompting QuestionSource Recipe RecipeExam "
-        "Scratch Vocabulary Watch"
+        "Adapter Base Corpus EarlyStopping EvalSection Merging Mfpt Mixing Mpeft PromptConfig QuestionSource "
+        "RandomInit Recipe ValidationConfig Vocabulary"
     )
     for section in found:
         assert section.model_config["extra"] == "forbid"

@@ -18,7 +18,7 @@ import yaml
 from conftest import own_exam
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, carry_out
+from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
@@ -28,7 +28,7 @@ RECIPE = """
 name: tiny
 precision: float32
 base:
-  scratch: {{vocabulary: 400, hidden_size: 32, layers: 2, feed_forward: 64, context: 512}}
+  random_init: {{vocabulary: 400, hidden_size: 32, layers: 2, feed_forward: 64, context: 512}}
 prompt: {{pack: plain}}
 corpus: {{inputs: [{folder}/corpus.jsonl], block_size: 32}}
 mfpt: {{steps: {steps}, learning_rate: 3e-3, batch: 2, checkpoint_every: 4}}
@@ -41,7 +41,7 @@ mpeft:
   learning_rate: 1e-3
   batch: 2
   adapter: {{r: 4, alpha: 8, dropout: 0.1}}
-exam:
+eval:
   benchmarks: [{folder}/exam.jsonl]
   selection: all
   max_new_tokens: 8
@@ -86,7 +86,7 @@ def run(
     told: dict[str, str] = {}
     loaded = load_recipe(recipe, control=control, seed=seed)
     precision = choose_precision(loaded.precision, loaded.device)
-    carry_out(STEPS, Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what}))
+    run_pipeline(STEPS, Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what}))
     return {stage: what.split(" in ")[0] for stage, what in told.items()}
 
 
@@ -97,7 +97,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
-    all_of = dict.fromkeys(("corpus", "mfpt", "mpeft", "merge", "exam", "report"), "done")
+    all_of = dict.fromkeys(("corpus", "mfpt", "mpeft", "merge", "eval", "report"), "done")
     unchanged = dict.fromkeys(all_of, "unchanged")
 
     assert run(recipe, folder, until="mfpt") == {"corpus": "done", "mfpt": "done"}
@@ -147,7 +147,7 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
         ({"mpeft": {"weights": {"fr": 2.0}}}, "unknown source or language in weights 'fr'"),
         ({"mpeft": {"watch": {"best_by": ["bits_per_byte.jp"]}}}, "unknown measure in best_by 'bits_per_byte.jp'"),
         ({"mfpt": {"weight_format": "bfloat16-master"}}, "set precision: bfloat16"),
-        ({"exam": {"benchmarks": ["none.jsonl"]}}, "none.jsonl: no such file"),
+        ({"eval": {"benchmarks": ["none.jsonl"]}}, "none.jsonl: no such file"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(next(iter(value.values()))),
 )
@@ -155,7 +155,7 @@ def test_what_a_late_stage_cannot_do_is_told_before_the_first(
     tmp_path: Path, tiny_model: Path, changes: dict[str, Any], told: str
 ) -> None:
     values = yaml.safe_load(write_recipe(tmp_path).read_text(encoding="utf-8"))
-    values |= {"base": {"path": str(tiny_model)}, "evaluate": {"held_out": 0.2}, "controls": {"broken": changes}}
+    values |= {"base": {"path": str(tiny_model)}, "validation": {"held_out": 0.2}, "controls": {"broken": changes}}
     values["precision"] = "auto" if "mfpt" in changes else "float32"
     (tmp_path / "late.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(InputError, match=re.escape(told)):
@@ -183,16 +183,12 @@ def test_a_disk_too_small_for_the_merge_is_told_before_stage_2(
     recipe = write_recipe(tmp_path)
     run(recipe, tmp_path / "run", until="mfpt")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=90_000))
-    with pytest.raises(
-        InputError, match=r"the merged model, as large as its base, needs 0\.\d\d MiB more on disk"
-    ):
+    with pytest.raises(InputError, match=r"the merged model, as large as its base, needs 0\.\d\d MiB more on disk"):
         run(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "mpeft" / "checkpoints").exists()
 
 
-def test_a_product_that_a_killed_stage_replaced_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_product_that_a_killed_stage_replaced_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
     run(recipe, folder, until="corpus")
     weights = (folder / "base" / "model.safetensors").read_bytes()
@@ -222,7 +218,7 @@ def test_a_model_taken_off_the_recipe_leaves_the_report(tmp_path: Path) -> None:
     run(recipe, folder)
     report = (folder / "report.md").read_text(encoding="utf-8")
     assert "| mpeft | exam | ja |" in report and "| base | exam |" not in report
-    assert {sitting.model for sitting in collect([folder])} == {"mpeft"}
+    assert {result.model for result in collect([folder])} == {"mpeft"}
 
 
 def test_a_stage_taken_off_the_recipe_leaves_card_and_page(tmp_path: Path) -> None:
@@ -261,7 +257,7 @@ def test_the_card_follows_what_leaves_the_model_as_it_is(tmp_path: Path) -> None
 def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
     run(recipe, folder)
-    records = folder / "exam" / "mpeft" / "exam.ja.jsonl"
+    records = folder / "eval" / "mpeft" / "exam.ja.jsonl"
     before = records.stat().st_mtime_ns
     own_exam(tmp_path / "second.jsonl", count=2)
     one, two = f"[{tmp_path}/exam.jsonl]", f"[{tmp_path}/exam.jsonl, {tmp_path}/second.jsonl]"
@@ -269,12 +265,12 @@ def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
     recipe.write_text(text.replace(f"benchmarks: {one}", f"benchmarks: {two}"), encoding="utf-8")
     run(recipe, folder)
     assert records.stat().st_mtime_ns == before
-    assert {sitting.settings["benchmark"] for sitting in collect([folder])} == {"exam", "second"}
+    assert {result.settings["benchmark"] for result in collect([folder])} == {"exam", "second"}
     # Sat otherwise, a paper is sat anew; one that the recipe no longer names leaves the report.
     recipe.write_text(text.replace("max_new_tokens: 8", "max_new_tokens: 9"), encoding="utf-8")
     run(recipe, folder)
     assert records.stat().st_mtime_ns != before
-    assert {sitting.settings["benchmark"] for sitting in collect([folder])} == {"exam"}
+    assert {result.settings["benchmark"] for result in collect([folder])} == {"exam"}
 
 
 def test_runs_with_other_seeds_stand_side_by_side(tmp_path: Path) -> None:
@@ -284,8 +280,8 @@ def test_runs_with_other_seeds_stand_side_by_side(tmp_path: Path) -> None:
     for seed, name in zip((None, 1), names, strict=True):
         run(recipe, tmp_path / "runs" / name, seed=seed)
     together = collect([tmp_path / "runs" / name for name in names])
-    assert [sitting.model for sitting in together if sitting.settings["language"] == "ja"] == [
-        f"{model} ({name}/exam/{model})" for model in ("base", "mfpt", "mpeft") for name in names
+    assert [result.model for result in together if result.settings["language"] == "ja"] == [
+        f"{model} ({name}/eval/{model})" for model in ("base", "mfpt", "mpeft") for name in names
     ]
 
 

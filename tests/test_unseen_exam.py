@@ -29,7 +29,7 @@ def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
         },
     }
     if exam:
-        recipe |= {"exam": {"benchmarks": [str(exam)], "languages": ["ja"], "models": ["base"]}}
+        recipe |= {"eval": {"benchmarks": [str(exam)], "languages": ["ja"], "models": ["base"]}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return Run(load_recipe(folder / "tiny.yaml"), folder / "run", choose_precision("float32", "cpu"), {})
 
@@ -53,9 +53,7 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     question = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])["question"]
     rows = {
         "instruction": {"instruction": "次の問いに答えてください。", "input": question, "output": "壊血病"},
-        "messages": {
-            "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "壊血病"}]
-        },
+        "messages": {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "壊血病"}]},
     }
     file = tmp_path / "instructions.jsonl"
     file.write_text(json.dumps(rows[form], ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""The exam from Python, reading like the command line.
+"""Evaluation from Python, reading like the command line.
 
-from jmedllm.api import load, open_model, sit
+from jmedllm.api import evaluate, load, open_model
 
 model = open_model("models/qwen2-7b")
-sitting = sit(model, load("igakuqa", "ja", data="data"), tracks=["answer", "likelihood"], output="results/qwen2")
+result = evaluate(model, load("igakuqa", "ja", data="data"), scorers=["answer", "likelihood"], output="results/qwen2")
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load as load_questions
-from jmedllm.evaluation.evaluate import ExamSettings, chat_template, model_settings, require_known, sit_papers
-from jmedllm.evaluation.prompts.format import Prompting, prepare
+from jmedllm.evaluation.evaluate import EvalConfig, chat_template, evaluate_tasks, model_settings, require_known
+from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorable import judgeable
 from jmedllm.evaluation.selection import default_selection, select
-from jmedllm.evaluation.task import Paper, Sitting
+from jmedllm.evaluation.task import EvalResult, EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.adapters import quantization_of
 from jmedllm.models.backends.base import Model
@@ -27,7 +27,7 @@ from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
 from jmedllm.settings import from_options
 
-__all__ = ["Opened", "Sitting", "load", "open_model", "sit"]
+__all__ = ["EvalResult", "Opened", "evaluate", "load", "open_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,47 +91,45 @@ def open_model(
     return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings, path, beside)
 
 
-def sit(
+def evaluate(
     opened: Opened,
     questions: Sequence[Question],
     *,
     output: str | Path,
-    tracks: Sequence[str] = ("answer", "likelihood"),
+    scorers: Sequence[str] = ("answer", "likelihood"),
     prompt: str = "instruction",
     data: str | Path = "data",
     **settings: Any,
-) -> Sitting:
+) -> EvalResult:
     """Let a model sit questions of one benchmark and language; a second call goes on in `output`.
 
     Args:
         opened: see `open_model`; or any `Model` with the settings that stand for it.
         questions: at least one.
         output: directory of the records.
-        tracks: names from `jmedllm.evaluation.scorers.TRACKS`.
+        scorers: names from `jmedllm.evaluation.scorers.SCORERS`.
         prompt: prompt pack; the other settings as in a recipe's prompt section.
         data: data directory, for the published prompts.
         settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`, `skip_invalid`; or of the prompt.
 
     Raises:
         InputError: a setting is wrong, the questions are not of one paper, no track can judge one of them, or see
-            `jmedllm.evaluation.task.sit`.
+            `jmedllm.evaluation.task.evaluate`.
     """
-    _require_paper(questions)
-    asked = {name: settings.pop(name) for name in Prompting.model_fields if name in settings and name != "pack"}
+    _require_task(questions)
+    asked = {name: settings.pop(name) for name in PromptConfig.model_fields if name in settings and name != "pack"}
     if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid"}:
-        raise InputError(
-            f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice"
-        )
-    exam = from_options(ExamSettings, benchmarks=[questions[0].benchmark], tracks=list(tracks), **settings)
+        raise InputError(f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice")
+    exam = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
     require_known(exam.model_copy(update={"benchmarks": []}))
-    judged = judgeable(questions, exam.tracks)
+    judged = judgeable(questions, exam.scorers)
     if not judged.questions:
-        raise InputError(f"{', '.join(exam.tracks)} can judge none of these questions; choose another track")
-    paper = Paper(
+        raise InputError(f"{', '.join(exam.scorers)} can judge none of these questions; choose another track")
+    task = EvalTask(
         judged.questions,
         len(judged.questions),
-        prepare(from_options(Prompting, pack=prompt, **asked), Path(data)),
-        tuple(exam.tracks),
+        prepare(from_options(PromptConfig, pack=prompt, **asked), Path(data)),
+        tuple(exam.scorers),
         selection="given",
         split="given",
         max_new_tokens=exam.max_new_tokens,
@@ -140,21 +138,19 @@ def sit(
         left_out=judged.left_out,
         skip_invalid=exam.skip_invalid,
     )
-    if opened.folder is None and (paper.asking.variables or paper.asking.date):
+    if opened.folder is None and (task.prompt_format.variables or task.prompt_format.date):
         raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")
     chat_text: ChatText = to_json
-    template = chat_template([paper], opened.folder, Path(output), opened.adapter) if opened.folder else None
+    template = chat_template([task], opened.folder, Path(output), opened.adapter) if opened.folder else None
     described = opened.settings
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()
-    return sit_papers([paper], described, lambda: opened.model, Path(output), chat_text)[0]
+    return evaluate_tasks([task], described, lambda: opened.model, Path(output), chat_text)[0]
 
 
-def _require_paper(questions: Sequence[Question]) -> None:
-    papers = sorted({f"{question.benchmark} {question.language}" for question in questions})
-    if len(papers) != 1:
-        raise InputError(
-            f"sit takes questions of one benchmark and language, not {' and '.join(papers) or 'none'}"
-        )
+def _require_task(questions: Sequence[Question]) -> None:
+    tasks = sorted({f"{question.benchmark} {question.language}" for question in questions})
+    if len(tasks) != 1:
+        raise InputError(f"sit takes questions of one benchmark and language, not {' and '.join(tasks) or 'none'}")
     if len({question.id for question in questions}) != len(questions):
         raise InputError("a question is given twice; give each once")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import MOST_NAMED, InputError
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, write_manifest
@@ -37,7 +37,7 @@ class Run:
     shows_example: bool = False
 
     @property
-    def prompting(self) -> Prompting:
+    def prompt_config(self) -> PromptConfig:
         """How questions are put to the models, with the day that chat templates read."""
         prompt = self.recipe.prompt
         return prompt.model_copy(update={"date": prompt.date or self.date or None})
@@ -79,7 +79,7 @@ Tell = Callable[[Stage, str], None]
 """Called with a stage and what happened to it, in words for the user."""
 
 
-def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None:
+def run_pipeline(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None:
     """Carry out the steps in order up to and including `until`.
 
     A step is skipped if the manifest says that it was done on the same inputs. One command at a time; of its
@@ -103,7 +103,7 @@ def carry_out(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None
                     step.check(run)
             for step in steps[: last + 1]:
                 if step in wanted:
-                    _carry_out_one(step, run, manifest, tell)
+                    _run_stage(step, run, manifest, tell)
                 else:
                     tell(step.stage, "not in the recipe")
         send(None)
@@ -118,7 +118,7 @@ def _follow(steps: Sequence[Step], run: Run) -> None:
         next(step for step in steps if step.stage == stage).perform(run, identity)
 
 
-def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None:
+def _run_stage(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None:
     inputs = step.inputs(run)
     identity = hash_text(to_json(inputs))
     entry = manifest["stages"].get(step.stage)
@@ -153,9 +153,7 @@ def _carry_out_one(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None
     run.made[step.stage] = entry["made"]
 
 
-def _require_same_work(
-    step: Step, folder: Path, identity: str, inputs: dict[str, Any], manifest: Manifest
-) -> None:
+def _require_same_work(step: Step, folder: Path, identity: str, inputs: dict[str, Any], manifest: Manifest) -> None:
     """Refuse to put new work in the place of what took long and was made on other inputs."""
     work = folder / step.stage
     if _identity_of(work) == identity or not any(any(work.glob(pattern)) for pattern in step.keeps):
@@ -186,9 +184,7 @@ def _differing(old: dict[str, Any], new: dict[str, Any], place: str = "") -> lis
 def _in_words(made: dict[str, Any]) -> str:
     """The counts and the loss among what a stage made."""
     told = [
-        f"{name.replace('_', ' ')} {value:,}"
-        if isinstance(value, int)
-        else f"{name.replace('_', ' ')} {value:.4g}"
+        f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value:.4g}"
         for name, value in made.items()
         if isinstance(value, int | float)
     ]

@@ -77,7 +77,7 @@ def wait() -> None:
         dist.barrier()
 
 
-def as_first_sees(find: Callable[[], T]) -> T:
+def broadcast_from_rank0(find: Callable[[], T]) -> T:
     """What the first process finds, for all: others may see a file earlier or later."""
     if not is_first():
         found: T = receive()
@@ -117,7 +117,7 @@ def summed(value: float) -> float:
     return box.item()
 
 
-def may_speak() -> bool:
+def is_reporting() -> bool:
     """Whether this process is the first that has an error to tell: one line, whichever process met it.
 
     True once: ask only before an error is printed, and `is_first` before anything else is.

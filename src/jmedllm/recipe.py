@@ -15,26 +15,26 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.tables import is_table
-from jmedllm.evaluation.evaluate import ExamSettings, require_benchmark, require_known, split_language
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, require_benchmark, require_known, split_language
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.selection import SELECTIONS
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import Quantization
-from jmedllm.models.random_init import Scratch
+from jmedllm.models.random_init import RandomInit
 from jmedllm.models.tokenizer.extend import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
-from jmedllm.training.config import Optimization, clash
+from jmedllm.training.config import TrainingConfig, clash
 from jmedllm.training.examples import TooLong
-from jmedllm.training.holding import Evaluate
+from jmedllm.training.holding import ValidationConfig
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
 from jmedllm.training.lora import Adapter
 from jmedllm.training.mixing import Mixing
 
 Weight = Annotated[float, Field(ge=0)]
-Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
+Stage = Literal["corpus", "mfpt", "mpeft", "merge", "eval", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Sat = Literal["base", "mfpt", "mpeft"]
+CollectedResult = Literal["base", "mfpt", "mpeft"]
 
 _Place = tuple[str | int, ...]
 """Keys and list indices that lead to a value."""
@@ -55,12 +55,12 @@ class Base(Settings):
     path: str | None = Field(None, description="directory, or id in the local Hugging Face cache")
     revision: str | None = None
     ignore_adapter: bool = Field(False, description="use the weights alone where an adapter lies beside them")
-    scratch: Scratch | None = None
+    random_init: RandomInit | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Base":
-        if (self.path is None) == (self.scratch is None):
-            raise ValueError("give either path or scratch")
+        if (self.path is None) == (self.random_init is None):
+            raise ValueError("give either path or random_init")
         return self
 
 
@@ -74,7 +74,7 @@ class Corpus(Settings):
     vocabulary: Vocabulary | None = None
 
 
-class Mfpt(Optimization):
+class Mfpt(TrainingConfig):
     """Stage 1: medical full-parameter training on the corpus."""
 
 
@@ -112,7 +112,7 @@ class QuestionSource(Settings):
         return split
 
 
-class Mpeft(Optimization):
+class Mpeft(TrainingConfig):
     """Stage 2: medical parameter-efficient tuning on questions and instructions."""
 
     questions: list[QuestionSource] = Field([], description="see QuestionSource")
@@ -157,14 +157,14 @@ class Mpeft(Optimization):
         return self
 
 
-class RecipeExam(ExamSettings):
+class EvalSection(EvalConfig):
     """What is sat, and by which models of the run."""
 
-    models: list[Sat] = Field(["base", "mfpt", "mpeft"], min_length=1)
+    models: list[CollectedResult] = Field(["base", "mfpt", "mpeft"], min_length=1)
     quantization: Quantization = Field("none", description="nf4: models sit in 4 bits, mpeft as it was trained")
 
     @model_validator(mode="after")
-    def _known(self) -> "RecipeExam":
+    def _known(self) -> "EvalSection":
         with _told_in_place():
             require_known(self)
         return self
@@ -183,13 +183,13 @@ class Recipe(Settings):
         "as-written", description="auto: train in the first way that fits this machine, see docs/plan.md"
     )
     base: Base
-    prompt: Prompting = Prompting()
+    prompt: PromptConfig = PromptConfig()
     corpus: Corpus | None = None
-    evaluate: Evaluate | None = None
+    validation: ValidationConfig | None = None
     mfpt: Mfpt | None = None
     mpeft: Mpeft | None = None
     merge: Merging = Merging()
-    exam: RecipeExam | None = None
+    eval: EvalSection | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
     # What was wrong with an earlier section is told there, so a section that failed counts as given.
@@ -202,23 +202,23 @@ class Recipe(Settings):
 
     @field_validator("mfpt", "mpeft")
     @classmethod
-    def _one_precision(cls, stage: Optimization | None, info: ValidationInfo) -> Optimization | None:
+    def _one_precision(cls, stage: TrainingConfig | None, info: ValidationInfo) -> TrainingConfig | None:
         if stage and (reason := clash(stage.weight_format, info.data.get("precision", "auto"))):
             raise ValueError(reason)
         return stage
 
-    @field_validator("evaluate")
+    @field_validator("validation")
     @classmethod
-    def _text_to_hold_out(cls, evaluate: Evaluate | None, info: ValidationInfo) -> Evaluate | None:
-        if evaluate and evaluate.held_out and info.data.get("corpus", ...) is None:
+    def _text_to_hold_out(cls, validation: ValidationConfig | None, info: ValidationInfo) -> ValidationConfig | None:
+        if validation and validation.held_out and info.data.get("corpus", ...) is None:
             raise ValueError("held_out needs a corpus section")
-        return evaluate
+        return validation
 
     @field_validator("mfpt", "mpeft")
     @classmethod
-    def _something_to_watch(cls, stage: Optimization | None, info: ValidationInfo) -> Optimization | None:
-        if stage and stage.watch.best_by and info.data.get("evaluate", ...) is None:
-            raise ValueError("watch.best_by needs an evaluate section, which says what is measured")
+    def _something_to_watch(cls, stage: TrainingConfig | None, info: ValidationInfo) -> TrainingConfig | None:
+        if stage and stage.watch.best_by and info.data.get("validation", ...) is None:
+            raise ValueError("watch.best_by needs an validation section, which says what is measured")
         return stage
 
     @field_validator("mpeft")
@@ -228,21 +228,21 @@ class Recipe(Settings):
             raise ValueError("replay needs a corpus section")
         return mpeft
 
-    @field_validator("exam")
+    @field_validator("eval")
     @classmethod
-    def _models_to_examine(cls, exam: RecipeExam | None, info: ValidationInfo) -> RecipeExam | None:
+    def _models_to_examine(cls, exam: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
         for model in exam.models if exam else ():
             if model != "base" and info.data.get(model, ...) is None:
                 raise ValueError(f"models names {model}, but there is no {model} section")
         return exam
 
-    @field_validator("exam")
+    @field_validator("eval")
     @classmethod
-    def _nothing_chosen_by_the_exam(cls, exam: RecipeExam | None, info: ValidationInfo) -> RecipeExam | None:
-        evaluate = info.data.get("evaluate")
+    def _nothing_chosen_by_the_exam(cls, exam: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
+        validation = info.data.get("validation")
         chosen_by = [name for stage in ("mfpt", "mpeft") for name in _best_by(info.data.get(stage))]
-        if exam and evaluate and evaluate.split == exam.split and any(n.startswith("exam.") for n in chosen_by):
-            for name in {split_language(each)[0] for each in evaluate.exam}:
+        if exam and validation and validation.split == exam.split and any(n.startswith("exam.") for n in chosen_by):
+            for name in {split_language(each)[0] for each in validation.exam}:
                 if name in {split_language(each)[0] for each in exam.benchmarks}:
                     raise ValueError(
                         f"{name} also chooses the weights (best_by), which makes its score too good; "
@@ -252,8 +252,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _text_for_the_tokenizer(self) -> "Recipe":
-        if self.base.scratch and not self.corpus:
-            raise ValueError("base.scratch needs a corpus section, for its tokenizer")
+        if self.base.random_init and not self.corpus:
+            raise ValueError("base.random_init needs a corpus section, for its tokenizer")
         return self
 
     @model_validator(mode="after")
@@ -267,9 +267,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _something_to_plan_from(self) -> "Recipe":
-        if self.memory == "auto" and self.base.scratch:
+        if self.memory == "auto" and self.base.random_init:
             raise ValueError(
-                "memory: auto plans from the config of a base, and base.scratch has none; leave it out"
+                "memory: auto plans from the config of a base, and base.random_init has none; leave it out"
             )
         return self
 
@@ -280,7 +280,7 @@ class Recipe(Settings):
         return self
 
 
-def _best_by(stage: Optimization | None) -> list[str]:
+def _best_by(stage: TrainingConfig | None) -> list[str]:
     return stage.watch.best_by if stage else []
 
 

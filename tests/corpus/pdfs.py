@@ -29,14 +29,14 @@ def pdf(pages: Sequence[Sequence[str] | None], font: bytes = PREDEFINED) -> byte
     """A PDF file of pages of lines, or scanned where they are None."""
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", font, stream(PRIVATE)]
     for lines in pages:
-        shown = b"".join(
+        presented = b"".join(
             f"BT /F 10 Tf 1 0 0 1 40 {800 - 14 * number} Tm <{line.encode('utf-16-be').hex()}> Tj ET\n".encode()
             for number, line in enumerate(lines or ())
         )
         objects += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 2000 842] /Contents {len(objects) + 2} 0 R "
             "/Resources << /Font << /F 3 0 R >> >> >>".encode(),
-            stream(SCAN if lines is None else shown),
+            stream(SCAN if lines is None else presented),
         ]
     kids = " ".join(f"{number} 0 R" for number in range(5, len(objects) + 1, 2))
     objects[1] = f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode()
@@ -69,11 +69,11 @@ class Style:
 
 def marked_pdf(lines: Sequence[str], style: Style, size: float = 10, font: bytes = PREDEFINED) -> bytes:
     """A PDF file of one page of lines in which ^{..} is raised and _{..} lowered."""
-    shown = [
+    presented = [
         _marked_line(line, style, size, 700 - 2 * size * number).encode() for number, line in enumerate(lines)
     ]
     a, b, c, d = style.matrix
-    return _one_page(b"q %f %f %f %f 60 60 cm\n%s\nQ" % (a, b, c, d, b"\n".join(shown)), font, style.rotate)
+    return _one_page(b"q %f %f %f %f 60 60 cm\n%s\nQ" % (a, b, c, d, b"\n".join(presented)), font, style.rotate)
 
 
 def _marked_line(line: str, style: Style, size: float, height: float) -> str:
@@ -105,15 +105,14 @@ def drawn_pdf(lines: Sequence[str]) -> bytes:
     )
     raised = {ord("0") + digit: 0xA0 + digit for digit in range(10)}
     coded = [re.sub(r"\^\{(\d+)\}", lambda run: run[1].translate(raised), line) for line in lines]
-    shown = "\n".join(
+    presented = "\n".join(
         f"BT /F 10 Tf 1 0 0 1 40 {700 - 20 * number} Tm <{line.encode('latin-1').hex()}> Tj ET"
         for number, line in enumerate(coded)
     )
     table = (
-        "begincmap\n1 begincodespacerange\n<00> <ff>\nendcodespacerange\n"
-        f"2 beginbfrange\n{codes}\nendbfrange\nendcmap"
+        f"begincmap\n1 begincodespacerange\n<00> <ff>\nendcodespacerange\n2 beginbfrange\n{codes}\nendbfrange\nendcmap"
     )
-    return _file([font.encode(), stream(table.encode()), *objects], shown.encode())
+    return _file([font.encode(), stream(table.encode()), *objects], presented.encode())
 
 
 def _one_page(content: bytes, font: bytes, rotate: int) -> bytes:

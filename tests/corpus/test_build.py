@@ -24,8 +24,7 @@ from jmedllm.evaluation.question import Question
 STEM = "ビタミンCの長期にわたる欠乏によって起こる疾患で、歯肉からの出血を主な症状とするものはどれか。"
 QUESTIONS = [Question("112A1", "igakuqa", "ja", STEM, ("壊血病", "脚気"), frozenset({0}))]
 SENTENCES = [
-    f"第{number}の症例では{number * 37 % 91}日目に解熱し、{number % 7 + 2}週後に退院した。"
-    for number in range(400)
+    f"第{number}の症例では{number * 37 % 91}日目に解熱し、{number % 7 + 2}週後に退院した。" for number in range(400)
 ]
 BEFORE, AFTER = SENTENCES[150:180], SENTENCES[180:210]
 LEAK = "\n".join([*BEFORE, STEM, *AFTER])
@@ -215,9 +214,7 @@ def test_nothing_is_done_twice_and_everything_when_it_changes(raw: Path, tmp_pat
 def test_a_corpus_is_an_input_too(raw: Path, tmp_path: Path) -> None:
     first = build_here(raw, tmp_path / "first")
     again = build_here(tmp_path / "first", tmp_path / "again")
-    texts = [
-        [(each.id, each.text) for each in open_documents(shards(tmp_path / name))] for name in ("first", "again")
-    ]
+    texts = [[(each.id, each.text) for each in open_documents(shards(tmp_path / name))] for name in ("first", "again")]
     assert texts[0] == texts[1]
     assert len(again.inputs) == len(first.files)
 
@@ -249,9 +246,7 @@ def test_what_is_read_and_what_is_written_lie_apart(
     before = contents(tmp_path / "out" / "below")
     with pytest.raises(InputError) as error:
         build_here(Path(given), Path(output))
-    assert str(error.value) == (
-        f"--output {output} and the input {given} lie in one another; choose another --output"
-    )
+    assert str(error.value) == (f"--output {output} and the input {given} lie in one another; choose another --output")
     assert contents(tmp_path / "out" / "below") == before
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.contamination_index import COMMON, Leaks, index, load, save
+from jmedllm.corpus.contamination_index import COMMON, ContaminationIndex, index, load, save
 from jmedllm.corpus.decontaminate import MARGIN, SHORTEST, Hit, cut, find
 from jmedllm.corpus.readers.read import read_documents
 from jmedllm.data.installed import test_questions as all_test_questions
@@ -33,9 +33,7 @@ CASE = question(
 FACT = question(2, "en", "Deficiency of which vitamin makes the gums of sailors bleed?", "C", "D", "K")
 TINY = question(3, "en", "Scurvy is caused by lack of:", "ascorbic acid", "retinol", "cobalamin", "niacin")
 VAGUE = question(4, "en", "Which is true?", "Yes", "No")
-SHORT = question(
-    5, "ja", "壊血病の原因となる欠乏症はどれか。", "ビタミンA", "ビタミンB1", "ビタミンC", "ビタミンD"
-)
+SHORT = question(5, "ja", "壊血病の原因となる欠乏症はどれか。", "ビタミンA", "ビタミンB1", "ビタミンC", "ビタミンD")
 LONG = question(
     6,
     "ja",
@@ -53,7 +51,7 @@ def lines(asked: Question, labels: str = "ABCDE", form: str = "{0}) {1}") -> str
     return "\n".join([asked.stem, *map(form.format, labels, asked.choices)])
 
 
-def found(text: str, leaks: Leaks = LEAKS) -> set[str]:
+def found(text: str, leaks: ContaminationIndex = LEAKS) -> set[str]:
     return {hit.question for hit in find(leaks, text)}
 
 
@@ -68,9 +66,7 @@ def found(text: str, leaks: Leaks = LEAKS) -> set[str]:
         lambda asked: " / ".join([asked.stem, *asked.choices]),
         lambda asked: lines(asked).upper(),
         lambda asked: lines(asked).translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)}),
-        lambda asked: (
-            lines(asked).replace("。", "．").replace("、", ", ").replace("-", "\u2010").replace("'", "’")
-        ),
+        lambda asked: lines(asked).replace("。", "．").replace("、", ", ").replace("-", "\u2010").replace("'", "’"),
         lambda asked: lines(asked).replace(" ", "\n"),
         lambda asked: (
             "".join(c + "\n" * (i % 9 == 8) for i, c in enumerate(lines(asked)))
@@ -129,8 +125,7 @@ def test_what_many_questions_have_in_common_is_no_evidence(count: int, evidence:
 def test_a_whole_stem_that_others_contain_is_no_evidence() -> None:
     stem = "次の記述のうち正しいのはどれか。2つ選べ。"
     others = [
-        question(n, "ja", f"{name}に関する{stem}", "甲", "乙")
-        for n, name in enumerate(("肝炎", "腎炎", "肺炎"), 1)
+        question(n, "ja", f"{name}に関する{stem}", "甲", "乙") for n, name in enumerate(("肝炎", "腎炎", "肺炎"), 1)
     ]
     assert found(stem, index([question(0, "ja", stem, "丙", "丁"), *others])) == set()
     assert found(stem, index([question(0, "ja", stem, "丙", "丁"), *others[1:]])) == {"q0"}
@@ -218,7 +213,7 @@ def test_offsets_point_into_the_text_and_no_piece_has_a_hit(data: st.DataObject)
 
 
 @cache
-def real(data: Path) -> tuple[list[Question], Leaks]:
+def real(data: Path) -> tuple[list[Question], ContaminationIndex]:
     asked = list(all_test_questions(data))
     return asked, index(asked)
 
@@ -246,6 +241,4 @@ def test_planted_exam_questions(shared: Path, benchmark: str, language: str, ste
 )
 def test_clean_text_is_not_hit(shared: Path, name: str) -> None:
     leaks = real(shared)[1]
-    assert [
-        hit for document in read_documents(shared / "corpus" / name) for hit in find(leaks, document.text)
-    ] == []
+    assert [hit for document in read_documents(shared / "corpus" / name) for hit in find(leaks, document.text)] == []

@@ -48,9 +48,7 @@ def test_a_page_is_read_whatever_it_declares(declared: str | None, written: str)
     [("utf-16", "ascii"), ("undefined", "ascii"), ("iso-8859-1", "cp1252"), ("gb18030", "gb18030")],
 )
 def test_a_western_or_chinese_page_is_read_whatever_it_declares(declared: str, written: str) -> None:
-    text = {"ascii": "Scurvy is rare", "cp1252": "It’s a naïve T cell.", "gb18030": "坏血病由缺乏维生素引"}[
-        written
-    ]
+    text = {"ascii": "Scurvy is rare", "cp1252": "It’s a naïve T cell.", "gb18030": "坏血病由缺乏维生素引"}[written]
     page = f"<html><head>{meta(declared)}</head><body><p>{text}</p></body></html>"
     assert html_text(page.encode(written))[0] == text
 

@@ -125,8 +125,6 @@ def test_no_letter_is_lost_but_furniture(pages: list[str]) -> None:
     removed: list[Removed] = []
     text = flow("\f".join(pages), removed)
     before = sum(sum(sign in "あ漢ab。" for sign in page) for page in pages)
-    after = sum(sign in "あ漢ab。" for sign in text) + sum(
-        sign in "あ漢ab。" for _, line in removed for sign in line
-    )
+    after = sum(sign in "あ漢ab。" for sign in text) + sum(sign in "あ漢ab。" for _, line in removed for sign in line)
     assert before == after
     assert "\f" not in text

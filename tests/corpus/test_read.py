@@ -15,7 +15,7 @@ from pdfs import pdf
 from jmedllm.corpus.pipeline.survey import survey
 from jmedllm.corpus.readers.compressed import open_any
 from jmedllm.corpus.readers.inputs import Unread, find_files, kind
-from jmedllm.corpus.readers.read import Document, Extent, read, read_documents, require_field
+from jmedllm.corpus.readers.read import ByteRange, Document, read, read_documents, require_field
 from jmedllm.errors import InputError
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> Non
     file.write_bytes("\n".join(lines).encode("latin-1"))
     found = [
         each.text if isinstance(each, Document) else (each.where.removeprefix(str(file)), each.reason)
-        for each in read(Extent(file))
+        for each in read(ByteRange(file))
     ]
     assert found == [
         "1",
@@ -188,17 +188,15 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> Non
 def test_lines_in_utf_16_are_said_once(tmp_path: Path, name: str, order: str) -> None:
     file, lines = tmp_path / name, ("\ufeff" + '{"text": "壊血病。"}\n' * 3).encode(order)
     file.write_bytes(gzip.compress(lines) if name.endswith("gz") else lines)
-    assert list(read(Extent(file))) == [Unread(str(file), "is UTF-16; convert it to UTF-8")]
-    assert list(read(Extent(file, lines.index(b"\n") + 1))) == []
+    assert list(read(ByteRange(file))) == [Unread(str(file), "is UTF-16; convert it to UTF-8")]
+    assert list(read(ByteRange(file, lines.index(b"\n") + 1))) == []
 
 
 def test_a_pdf_that_is_scanned_in_part_is_read_and_told(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf([[TEXT], None]))
-    document, gap = read(Extent(tmp_path / "a.pdf"))
+    document, gap = read(ByteRange(tmp_path / "a.pdf"))
     assert isinstance(document, Document) and document.text == f"{TEXT}\f\f"
-    assert gap == Unread(
-        str(tmp_path / "a.pdf"), "1 of 2 pages hold no text (scanned?); run OCR over the file first"
-    )
+    assert gap == Unread(str(tmp_path / "a.pdf"), "1 of 2 pages hold no text (scanned?); run OCR over the file first")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
@@ -206,21 +204,18 @@ def test_a_torn_archive_is_read_as_far_as_it_goes(tmp_path: Path, name: str) -> 
     lines = "".join(json.dumps({"text": f"{number} {number**7}"}) + "\n" for number in range(40_000)).encode()
     raw = gzip.compress(lines) if name.endswith("gz") else zstandard.compress(lines)
     (tmp_path / name).write_bytes(raw[: len(raw) // 2])
-    *documents, last = read(Extent(tmp_path / name))
+    *documents, last = read(ByteRange(tmp_path / name))
     assert len(documents) > 10_000
     assert documents[:2] == [
         Document(f"{name}:{n + 1}", f"{n} {n**7}", source=name, where=f"{tmp_path / name}:{n + 1}") for n in (0, 1)
     ]
     assert (
-        isinstance(last, Unread)
-        and last.reason == "is torn: the file ends before its text does; what follows is lost"
+        isinstance(last, Unread) and last.reason == "is torn: the file ends before its text does; what follows is lost"
     )
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)])
-def test_archives_behind_one_another_are_one_text(
-    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
-) -> None:
+def test_archives_behind_one_another_are_one_text(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     (tmp_path / name).write_bytes(pack("壊血".encode()) + pack("病".encode()))
     assert [document.text for document in read_documents(tmp_path)] == ["壊血病"]
     (tmp_path / name).write_bytes(pack("壊血病".encode())[:-3])
@@ -246,7 +241,7 @@ def test_a_stretch_of_a_file_is_read_with_its_own_line_numbers(tmp_path: Path) -
     lines = [json.dumps({"text": str(number)}) + "\n" for number in range(5)]
     file.write_text("".join(lines))
     start = len("".join(lines[:2]))
-    found = list(read(Extent(file, start, start + len(lines[2] + lines[3]), 3)))
+    found = list(read(ByteRange(file, start, start + len(lines[2] + lines[3]), 3)))
     assert [(each.where, each.text) for each in found if isinstance(each, Document)] == [
         (f"{file}:3", "2"),
         (f"{file}:4", "3"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jmedllm.corpus.pipeline import survey as survey_module
 from jmedllm.corpus.pipeline.survey import survey
-from jmedllm.corpus.readers.read import Document, Extent, read
+from jmedllm.corpus.readers.read import ByteRange, Document, read
 from jmedllm.files import hash_file
 
 
@@ -26,14 +26,12 @@ def test_every_line_lies_in_one_part(
         patch.setattr(survey_module, "_BUFFER", block)
         surveyed = survey([file], "text")
     found = [each for parts in surveyed.parts for extent in parts for each in read(extent)]
-    whole = list(read(Extent(file)))
+    whole = list(read(ByteRange(file)))
     assert found == whole and len(found) == max(1, len(lengths))  # an empty file is named
     assert surveyed.hashes == {str(file): hash_file(file)}
 
 
-def test_large_files_are_divided_and_small_ones_put_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_files_are_divided_and_small_ones_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey_module, "PART_BYTES", 1000)
     monkeypatch.setattr(survey_module, "_BUFFER", 100)
     (tmp_path / "a.jsonl").write_text('{"text": "0123456789"}\n' * 200)

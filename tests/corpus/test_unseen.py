@@ -62,9 +62,7 @@ def test_an_exam_item_is_refused(question: Question) -> None:
 @pytest.mark.parametrize(
     "question",
     [
-        trained(
-            CASE, stem=CASE.stem[:93] + " What did she most likely have in her pockets when the first bee stung?"
-        ),
+        trained(CASE, stem=CASE.stem[:93] + " What did she most likely have in her pockets when the first bee stung?"),
         trained(CASE, stem="Which of the following should be given first?"),
         trained(FACT, choices=("腎は右だけにある。", "膵は左だけにある。", "肺は腹にある。")),
         trained(FACT, stem="次のうち誤っているのはどれか。正しいのは一つではない。", choices=("甲", "乙")),

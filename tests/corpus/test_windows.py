@@ -9,7 +9,7 @@ import pytest
 
 from jmedllm.corpus.readers.decode import decode
 from jmedllm.corpus.readers.html import html_text
-from jmedllm.corpus.readers.read import Document, Extent, read
+from jmedllm.corpus.readers.read import ByteRange, Document, read
 from jmedllm.corpus.readers.windows import WINDOWS
 from jmedllm.errors import InputError
 
@@ -137,7 +137,7 @@ def test_a_page_and_lines_of_json(tmp_path: Path) -> None:
     line = json.dumps({"text": text}, ensure_ascii=False) + "\n"
     for encode in (as_cp51932, as_cp50221):
         (tmp_path / "a.jsonl").write_bytes(encode(line * 2))
-        found = list(read(Extent(tmp_path / "a.jsonl")))
+        found = list(read(ByteRange(tmp_path / "a.jsonl")))
         assert [each.text for each in found if isinstance(each, Document)] == [text, text]
 
 

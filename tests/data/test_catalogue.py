@@ -60,8 +60,7 @@ def test_upstream_paths():
         f"{github}/jungokasai/IgakuQA/2bc4c3d159cf5505f6253d24a909fbd53237e239/data/2018/112-A.jsonl"
     )
     assert urls["mmlu/dev/anatomy_dev.csv"] == (
-        f"{github}/HaeChan0305/MLILAB-FedLLM/d92730e8bacd7b3a61e551e015e40588e10234b4"
-        "/data/mmlu/dev/anatomy_dev.csv"
+        f"{github}/HaeChan0305/MLILAB-FedLLM/d92730e8bacd7b3a61e551e015e40588e10234b4/data/mmlu/dev/anatomy_dev.csv"
     )
     assert urls["jmmlu/nutrition.csv"] == (
         f"{github}/nlp-waseda/JMMLU/bf5dc03e46b18b6145cfeffcb3e9825fdf91bed1/JMMLU/nutrition.csv"

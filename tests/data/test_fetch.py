@@ -174,9 +174,7 @@ def test_unwritable_data_directory(shared: Path, tmp_path: Path):
     (tmp_path / "jmmlu").write_text("a file where a folder should be", encoding="utf-8")
     with pytest.raises(InputError) as error:
         fetch.get("jmmlu", tmp_path, mirror=str(shared))
-    assert str(error.value) == (
-        f"cannot write {tmp_path}/{ANATOMY}: File exists; free space or choose another --data"
-    )
+    assert str(error.value) == (f"cannot write {tmp_path}/{ANATOMY}: File exists; free space or choose another --data")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from jmedllm.models.save import save_adapter
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.training.batches import evaluating
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
 from jmedllm.training.lora import Adapter, add_adapter, to_plain
 from jmedllm.training.packing import Sample, pack_examples
@@ -85,9 +85,7 @@ def test_the_merged_model_equals_base_and_adapter(tiny_model: Path, tiny_adapter
         assert (tmp_path / "merged" / file).read_bytes() == (tiny_model / file).read_bytes()
 
 
-def test_a_4_bit_merge_takes_the_layers_beside_the_adapter_from_4_bits_too(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_4_bit_merge_takes_the_layers_beside_the_adapter_from_4_bits_too(tiny_model: Path, tmp_path: Path) -> None:
     adapter = adapt(tiny_model, tmp_path / "adapter", targets="qkv", quantization="nf4")
     merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
     held = load_network(tiny_model, "auto", CPU, quantization="nf4").dequantize().float()
@@ -143,9 +141,7 @@ def test_too_large_a_divergence_refuses_the_merge_and_leaves_nothing(tiny_model:
 def test_a_merge_that_forgets_the_adapter_is_told_by_its_divergence(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "jmedllm.deploy.merge.rewrite", lambda source, target, changes: shutil.copy(source, target)
-    )
+    monkeypatch.setattr("jmedllm.deploy.merge.rewrite", lambda source, target, changes: shutil.copy(source, target))
     with pytest.raises(InputError, match=r"nats a token, more than 0\.01"):
         merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
 
@@ -202,9 +198,7 @@ def test_an_adapter_for_another_base_is_refused(tiny_model: Path, tiny_adapter: 
     with pytest.raises(InputError, match="trained on base"):
         merge(wider, tiny_adapter, tmp_path / "merged", FLOAT32)
     nameless = damaged(tiny_adapter, tmp_path / "a", base_model_name_or_path=None)
-    with pytest.raises(
-        InputError, match=r"layers.0.self_attn.q_proj.lora_A.weight is \[4, 32\], but .* be \[4, 64\]"
-    ):
+    with pytest.raises(InputError, match=r"layers.0.self_attn.q_proj.lora_A.weight is \[4, 32\], but .* be \[4, 64\]"):
         merge(wider, nameless, tmp_path / "merged", FLOAT32)
     shorter = build_tiny(tmp_path / "shorter", layers=1)
     with pytest.raises(InputError, match=r"layers.1.\S+ is for a layer that this base does not have"):
@@ -232,7 +226,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
     trained = train(
         network,
         pack_examples(samples, 32, 0),
-        Optimization(steps=30, learning_rate=2e-2, batch=2),
+        TrainingConfig(steps=30, learning_rate=2e-2, batch=2),
         FLOAT32,
         tmp_path / "stage",
         seed=0,

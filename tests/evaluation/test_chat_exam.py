@@ -9,10 +9,10 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import ExamSettings, examine, papers
-from jmedllm.evaluation.prompts.format import Prompting, ask
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig, ask
 from jmedllm.evaluation.records import read_records
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.files import hash_text
 from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.load import load_tokenizer
@@ -34,16 +34,16 @@ def dated(tiny_model: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def sit(model: Path, output: Path, day: str, limit: int = 7, **prompting: Any) -> Sitting:
+def evaluate_task(model: Path, output: Path, day: str, limit: int = 7, **prompt_config: Any) -> EvalResult:
     """What an exam in Japanese comes to on a day."""
     exam = own_exam(output.parent / "exam.jsonl")
-    settings = ExamSettings(
-        benchmarks=[f"{exam}:ja"], selection="all", limit=limit, max_new_tokens=4, tracks=["answer", "likelihood"]
+    settings = EvalConfig(
+        benchmarks=[f"{exam}:ja"], selection="all", limit=limit, max_new_tokens=4, scorers=["answer", "likelihood"]
     )
-    sat = papers(settings, Prompting(chat=True, **prompting), Path("unused"))
+    sat = tasks(settings, PromptConfig(chat=True, **prompt_config), Path("unused"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ChatTemplate, "today", lambda _: day)
-        return examine(model, sat, CPU, output, name="tiny")[0]
+        return evaluate_model(model, sat, CPU, output, name="tiny")[0]
 
 
 def rows(output: Path) -> list[dict[str, Any]]:
@@ -51,23 +51,25 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 
 def test_an_exam_that_goes_on_on_another_day_keeps_its_first(dated: Path, tmp_path: Path) -> None:
-    whole = sit(dated, tmp_path / "whole", "2026-11-29")
+    whole = evaluate_task(dated, tmp_path / "whole", "2026-11-29")
     assert whole.settings["date"] == "2026-11-29"
-    sit(dated, tmp_path / "killed", "2026-11-29", limit=3)
-    assert sit(dated, tmp_path / "killed", "2026-11-30") == whole
+    evaluate_task(dated, tmp_path / "killed", "2026-11-29", limit=3)
+    assert evaluate_task(dated, tmp_path / "killed", "2026-11-30") == whole
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    other = sit(dated, tmp_path / "other", "2026-11-30")
+    other = evaluate_task(dated, tmp_path / "other", "2026-11-30")
     assert other.settings["date"] == "2026-11-30"
     hashes = [{row["prompt_hash"] for row in rows(tmp_path / name)} for name in ("whole", "other")]
     assert not hashes[0] & hashes[1]
 
 
 def test_the_text_that_the_model_was_given_is_hashed(dated: Path, tmp_path: Path) -> None:
-    sit(dated, tmp_path / "out", "2026-11-29", date="2024-02-03")
-    settings = ExamSettings(benchmarks=[f"{tmp_path}/exam.jsonl:ja"], selection="all")
-    [paper] = papers(settings, Prompting(chat=True), Path("unused"))
+    evaluate_task(dated, tmp_path / "out", "2026-11-29", date="2024-02-03")
+    settings = EvalConfig(benchmarks=[f"{tmp_path}/exam.jsonl:ja"], selection="all")
+    [task] = tasks(settings, PromptConfig(chat=True), Path("unused"))
     template = ChatTemplate(load_tokenizer(dated), date="2024-02-03")
-    texts = {shown.key: ask(paper.asking, shown.permuted, template.prompt) for shown in paper.showings()}
+    texts = {
+        presented.key: ask(task.prompt_format, presented.permuted, template.prompt) for presented in task.showings()
+    }
     assert all(text.startswith("Today: 03 Feb 2024\n") for text in texts.values())
     records = read_records(tmp_path / "out" / "exam.ja.jsonl")
     assert {name: record.prompt_hash for name, record in records.items()} == {
@@ -76,10 +78,10 @@ def test_the_text_that_the_model_was_given_is_hashed(dated: Path, tmp_path: Path
 
 
 def test_what_is_complete_needs_no_weights(dated: Path, tmp_path: Path) -> None:
-    first = sit(dated, tmp_path / "out", "2026-11-29")
+    first = evaluate_task(dated, tmp_path / "out", "2026-11-29")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jmedllm.models.backends.transformers.load_model", lambda *_, **__: pytest.fail("loaded"))
-        assert sit(dated, tmp_path / "out", "2026-12-24") == first
+        assert evaluate_task(dated, tmp_path / "out", "2026-12-24") == first
 
 
 # what is changed, and what is said of it
@@ -92,16 +94,16 @@ CHANGED = {
 
 @pytest.mark.parametrize("case", CHANGED)
 def test_no_exam_holds_two_prompts(dated: Path, tmp_path: Path, case: str) -> None:
-    prompting, template, message = CHANGED[case]
-    sit(dated, tmp_path / "out", "2026-11-29", limit=2)
+    prompt_config, template, message = CHANGED[case]
+    evaluate_task(dated, tmp_path / "out", "2026-11-29", limit=2)
     (dated / "chat_template.jinja").write_text(template, encoding="utf-8")
     with pytest.raises(InputError, match=f"sat with other settings .*{message}"):
-        sit(dated, tmp_path / "out", "2026-11-29", **prompting)
+        evaluate_task(dated, tmp_path / "out", "2026-11-29", **prompt_config)
 
 
 def test_a_template_without_a_date_tells_none(dated: Path, tmp_path: Path) -> None:
     (dated / "chat_template.jinja").write_text(UNDATED, encoding="utf-8")
-    settings = sit(dated, tmp_path / "out", "2026-11-29", limit=1).settings
+    settings = evaluate_task(dated, tmp_path / "out", "2026-11-29", limit=1).settings
     assert "date" not in settings and settings["chat_template"] == hash_text(UNDATED)
 
 
@@ -115,4 +117,4 @@ WRONG = [
 @pytest.mark.parametrize(("values", "message"), WRONG)
 def test_wrong_values_for_a_template_are_told(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Prompting(chat=True, **values)
+        PromptConfig(chat=True, **values)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from jmedllm.evaluation.evaluate import ExamSettings, papers
+from jmedllm.evaluation.evaluate import EvalConfig, tasks
 from jmedllm.evaluation.export import export_lm_eval, parted
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.prompts.format import PromptConfig
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_an_item_with_another_right_answer_is_left_out(tmp_path: Path) -> None:
     ]
     path = tmp_path / "custom.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    settings = ExamSettings(benchmarks=[str(path)], languages=["en"], tracks=["likelihood"], selection="all")
-    [exported] = export_lm_eval(papers(settings, Prompting(), tmp_path), tmp_path / "tasks")
+    settings = EvalConfig(benchmarks=[str(path)], languages=["en"], scorers=["likelihood"], selection="all")
+    [exported] = export_lm_eval(tasks(settings, PromptConfig(), tmp_path), tmp_path / "tasks")
     assert (exported.n, exported.left_out) == (1, 2)
 
 

@@ -43,8 +43,7 @@ def test_extract_response(decoded, response):
 
 @given(
     st.lists(
-        st.sampled_from(["### 応答：\n", "### Answer:", "### Response:", "\n", " ", "膵", "."])
-        | st.text(max_size=9),
+        st.sampled_from(["### 応答：\n", "### Answer:", "### Response:", "\n", " ", "膵", "."]) | st.text(max_size=9),
         max_size=9,
     )
 )
@@ -124,9 +123,9 @@ plain = st.text(st.characters(exclude_characters=",."), min_size=1, max_size=30)
 @given(st.lists(plain, min_size=2, max_size=8, unique=True), st.data())
 def test_the_gold_text_wins_where_choices_are_plain(choices, data):
     asked = question(choices, [data.draw(st.integers(0, len(choices) - 1))])
-    verdict = legacy.judge(show(asked)[0], legacy.gold_text(asked))
-    assert verdict.exact
-    assert verdict.gestalt
+    item_score = legacy.judge(show(asked)[0], legacy.gold_text(asked))
+    assert item_score.exact
+    assert item_score.gestalt
 
 
 def test_gold_text_joins_in_the_order_of_the_choices():
@@ -135,10 +134,10 @@ def test_gold_text_joins_in_the_order_of_the_choices():
 
 def test_scores_carry_floor_and_ceiling():
     asked = [question(gold=(0,)), question(gold=(1,)), question(("a, b", "c"), (0,))]
-    verdicts = [
+    item_scores = [
         legacy.judge(show(q)[0], response) for q, response in zip(asked, ["胃癌", "膵癌", "a, b"], strict=True)
     ]
-    exact, gestalt = legacy.scores(asked, verdicts)
+    exact, gestalt = legacy.scores(asked, item_scores)
     assert (exact.metric, exact.correct, exact.floor, exact.ceiling) == ("exact_match", 2, 0.0, 1.0)
     assert (gestalt.metric, gestalt.correct, gestalt.n) == ("gestalt_match", 1, 3)
     assert (gestalt.floor, gestalt.ceiling) == pytest.approx((1 / 3, 2 / 3))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jmedllm.evaluation.prompts.format import Asking, ask
+from jmedllm.evaluation.prompts.format import PromptFormat, ask
 from jmedllm.evaluation.prompts.numbering import shows_numbers
 from jmedllm.evaluation.prompts.pack import load_pack
 from jmedllm.evaluation.question import Question
@@ -36,5 +36,5 @@ def test_packs_of_ours_do_not_number(tmp_path: Path):
     question = Question("q", "own", "ja", "どれか。", CANCERS, frozenset({1}))
     for pack in ("instruction", "preamble", "plain"):
         for form in ("text", "letter") if pack != "plain" else ("text",):
-            asking = Asking(load_pack(pack, tmp_path), form)
-            assert not shows_numbers(ask(asking, question, lambda turns: ""), CANCERS)
+            prompt_format = PromptFormat(load_pack(pack, tmp_path), form)
+            assert not shows_numbers(ask(prompt_format, question, lambda turns: ""), CANCERS)

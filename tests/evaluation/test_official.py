@@ -8,9 +8,9 @@ from jmedllm.evaluation.benchmarks import load
 from jmedllm.evaluation.offline import questions_answered, read_responses, score_responses
 from jmedllm.evaluation.order import show
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorers import TRACKS, Given, answer
-from jmedllm.evaluation.scorers.answer import AnswerVerdict
-from jmedllm.evaluation.scorers.official import MARKS, boards
+from jmedllm.evaluation.scorers import SCORERS, ModelOutput, answer
+from jmedllm.evaluation.scorers.answer import AnswerItemScore
+from jmedllm.evaluation.scorers.official import MARKS, outcomes
 
 # Correct of 400 and points in 2018 to 2022 (shared/papers.md).
 CANDIDATES = {
@@ -36,23 +36,23 @@ def test_the_published_table(shared: Path, candidate: str, year: int) -> None:
     files = sorted((shared / "igakuqa" / "baseline_results" / str(year)).glob(f"*-?_{candidate}.jsonl"))
     responses = read_responses(files, [question.id for question in asked])
     scored = score_responses(asked, responses, ["official"], strict_letters=True)
-    [board] = scored.official
+    [outcome] = scored.official
     place = year - 2018
-    assert (board.year, board.n, scored.missing) == (year, 400, ())
-    assert (board.correct, board.points) == CANDIDATES[candidate][place]
-    assert (board.required_max, board.general_max) == MOST[place]
-    assert board.points_low < board.points < board.points_high
+    assert (outcome.year, outcome.n, scored.missing) == (year, 400, ())
+    assert (outcome.correct, outcome.points) == CANDIDATES[candidate][place]
+    assert (outcome.required_max, outcome.general_max) == MOST[place]
+    assert outcome.points_low < outcome.points < outcome.points_high
     if candidate == "gpt4":
-        assert (board.required, board.general, board.prohibited) == GPT4_PARTS[place]
-    assert board.passed is (candidate in ("gpt4", "student-majority"))
+        assert (outcome.required, outcome.general, outcome.prohibited) == GPT4_PARTS[place]
+    assert outcome.passed is (candidate in ("gpt4", "student-majority"))
 
 
 def test_a_list_of_prohibited_letters_counts_each(shared: Path, questions: list[Question]) -> None:
     # 112D43 has "de" in one string: gpt4's d is prohibited, which the published table overlooks.
     [item] = [question for question in questions if question.id == "112D43"]
-    verdict = answer.judge(show(item)[0], "d")
-    assert [boards([item], [verdict])[0].prohibited_items] == [("112D43",)]
-    assert boards([item], [verdict], plain_prohibited=True)[0].prohibited == 0
+    item_score = answer.judge(show(item)[0], "d")
+    assert [outcomes([item], [item_score])[0].prohibited_items] == [("112D43",)]
+    assert outcomes([item], [item_score], plain_prohibited=True)[0].prohibited == 0
 
 
 @pytest.mark.parametrize(
@@ -75,29 +75,29 @@ def test_special_items(questions: list[Question], name: str, response: str, corr
 
 def test_where_every_answer_was_accepted_everybody_has_the_points(questions: list[Question]) -> None:
     [item] = [question for question in questions if question.id == "116A71"]
-    given = Given(show(item)[0], text="")
-    assert TRACKS["official"].judge(given).correct
-    assert not TRACKS["answer"].judge(given).correct
+    given = ModelOutput(show(item)[0], text="")
+    assert SCORERS["official"].judge(given).correct
+    assert not SCORERS["answer"].judge(given).correct
 
 
 def test_without_all_items_nobody_passes_or_fails(questions: list[Question]) -> None:
     part = [question for question in questions if question.id.startswith("116")][:399]
-    verdicts = [answer.judge(show(question)[0], "a") for question in part]
-    assert boards(part, verdicts)[0].passed is None
+    item_scores = [answer.judge(show(question)[0], "a") for question in part]
+    assert outcomes(part, item_scores)[0].passed is None
 
 
 def test_the_fourth_prohibited_choice_fails(questions: list[Question]) -> None:
     exam = [question for question in questions if question.id.startswith("112")]
     bad = [question.id for question in exam if question.prohibited]
     for picked, passed in ((3, True), (4, False)):
-        verdicts = [
-            AnswerVerdict(tuple(question.prohibited), None, "label", False)
+        item_scores = [
+            AnswerItemScore(tuple(question.prohibited), None, "label", False)
             if question.id in bad[:picked]
-            else AnswerVerdict(tuple(question.gold), question.number, "label", True)
+            else AnswerItemScore(tuple(question.gold), question.number, "label", True)
             for question in exam
         ]
-        [board] = boards(exam, verdicts)
-        assert (board.prohibited, board.passed) == (picked, passed)
+        [outcome] = outcomes(exam, item_scores)
+        assert (outcome.prohibited, outcome.passed) == (picked, passed)
 
 
 def test_marks(questions: list[Question]) -> None:

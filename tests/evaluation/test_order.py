@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jmedllm.evaluation.order import show
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.rotations import turned
-from jmedllm.evaluation.scorers.answer import AnswerVerdict, judge
+from jmedllm.evaluation.scorers.answer import AnswerItemScore, judge
 
 QUESTION = Question("q7", "own", "ja", "どれか。", ("胃", "肺", "肝", "腎", "膵"), frozenset({1, 4}), select=2)
 
@@ -21,9 +21,9 @@ def test_a_seed_gives_one_order_in_both_languages() -> None:
 
 
 def test_rotations_turn_the_order() -> None:
-    orders = [shown.order for shown in show(QUESTION, rotations=3)]
+    orders = [presented.order for presented in show(QUESTION, rotations=3)]
     assert orders == [(0, 1, 2, 3, 4), (1, 2, 3, 4, 0), (2, 3, 4, 0, 1)]
-    assert [shown.key for shown in show(QUESTION, rotations=3)] == ["q7", "q7~1", "q7~2"]
+    assert [presented.key for presented in show(QUESTION, rotations=3)] == ["q7", "q7~1", "q7~2"]
     assert len(show(QUESTION, rotations=99)) == 5
     assert len(show(replace(QUESTION, choices=(), gold=frozenset(), number="7"), rotations=3)) == 1
 
@@ -31,25 +31,25 @@ def test_rotations_turn_the_order() -> None:
 @given(st.integers(0, 99), st.sets(st.integers(0, 4), min_size=1, max_size=3), st.integers(0, 4))
 def test_an_answer_means_the_same_in_any_order(seed: int, gold: set[int], turn: int) -> None:
     question = replace(QUESTION, gold=frozenset(gold), select=len(gold))
-    shown = show(question, shuffle=seed, rotations=5)[turn]
-    assert {shown.permuted.choices[place] for place in shown.permuted.gold} == set(question.gold_choices)
-    letters = ",".join("abcde"[place] for place in sorted(shown.permuted.gold))
-    verdict = judge(shown, letters)
-    assert verdict.correct and verdict.chosen == tuple(sorted(gold))
+    presented = show(question, shuffle=seed, rotations=5)[turn]
+    assert {presented.permuted.choices[place] for place in presented.permuted.gold} == set(question.gold_choices)
+    letters = ",".join("abcde"[place] for place in sorted(presented.permuted.gold))
+    item_score = judge(presented, letters)
+    assert item_score.correct and item_score.chosen == tuple(sorted(gold))
 
 
 def test_a_model_that_always_says_a_is_found_out() -> None:
     question = replace(QUESTION, gold=frozenset({1}), select=1)
     showings = show(question, rotations=5)
-    verdicts = {shown.key: judge(shown, "a") for shown in showings}
-    found = turned("answer", showings, verdicts)
+    item_scores = {presented.key: judge(presented, "a") for presented in showings}
+    found = turned("answer", showings, item_scores)
     assert found is not None
     assert (found.n, found.turns, found.accuracy, found.alike) == (1, 5, 0.2, 0.0)
     assert [round(bias, 2) for bias in found.position_bias] == [0.8, -0.2, -0.2, -0.2, -0.2]
-    steady = {shown.key: AnswerVerdict((1,), None, "label", True) for shown in showings}
+    steady = {presented.key: AnswerItemScore((1,), None, "label", True) for presented in showings}
     found = turned("answer", showings, steady)
     assert found is not None and (found.accuracy, found.alike) == (1.0, 1.0)
-    silent = {shown.key: AnswerVerdict((), None, "refused", False) for shown in showings}
+    silent = {presented.key: AnswerItemScore((), None, "refused", False) for presented in showings}
     found = turned("answer", showings, silent)
     assert found is not None and found.alike == 0.0 and max(found.position_bias) < 0
     assert turned("answer", show(question), {}) is None

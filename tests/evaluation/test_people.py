@@ -2,7 +2,7 @@
 
 from jmedllm.evaluation.human_baseline import beside_people
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorers.answer import AnswerVerdict
+from jmedllm.evaluation.scorers.answer import AnswerItemScore
 
 
 def item(name: str, subject: str | None, examinees_right: float | None) -> Question:
@@ -10,8 +10,8 @@ def item(name: str, subject: str | None, examinees_right: float | None) -> Quest
                     examinees_right=examinees_right)  # fmt: skip
 
 
-def verdict(correct: bool) -> AnswerVerdict:
-    return AnswerVerdict((0 if correct else 1,), None, "label", correct)
+def item_score(correct: bool) -> AnswerItemScore:
+    return AnswerItemScore((0 if correct else 1,), None, "label", correct)
 
 
 def test_bands_and_subjects() -> None:
@@ -23,8 +23,8 @@ def test_bands_and_subjects() -> None:
         item("5", None, None),
         item("6", "循環器", 50.0),
     ]
-    verdicts = {name: verdict(name in "34") for name in "12345"}
-    told = [(g.kind, g.name, g.n, g.correct, g.examinees) for g in beside_people("answer", questions, verdicts)]
+    item_scores = {name: item_score(name in "34") for name in "12345"}
+    told = [(g.kind, g.name, g.n, g.correct, g.examinees) for g in beside_people("answer", questions, item_scores)]
     assert told == [
         ("difficulty", "0-20 % right", 1, 0, 0.125),
         ("difficulty", "20-40 % right", 1, 0, 0.2),

@@ -14,9 +14,7 @@ ONE = Question("112A1", "igakuqa", "ja", "正しいのはどれか。", ("胃", 
 TWO = Question("112A2", "igakuqa", "ja", "2つ選べ。", ("胃", "肝臓", "腎"), frozenset({0, 2}), select=2)
 NUMBER = Question("112F84", "igakuqa", "ja", "BMIを求めよ。", (), frozenset(), number="1.2")
 ONE_EN = Question("e1", "medqa", "en", "Which is right?", ("stomach", "liver"), frozenset({1}))
-TWO_EN = Question(
-    "e2", "igakuqa", "en", "Choose two.", ("stomach", "liver", "kidney"), frozenset({0, 2}), select=2
-)
+TWO_EN = Question("e2", "igakuqa", "en", "Choose two.", ("stomach", "liver", "kidney"), frozenset({0, 2}), select=2)
 NUMBER_EN = Question("e3", "igakuqa", "en", "What is the BMI?", (), frozenset(), number="21.5")
 
 JA, EN = "次は医学の試験問題です。", "This is a medical examination question. "

@@ -48,7 +48,7 @@ def test_answers_in_any_order_under_either_name(exam: Path, tmp_path: Path) -> N
     scored = score_responses(questions, responses, ["answer", "legacy"])
     assert scored.missing == ("2",)
     accuracy, exact, gestalt = scored.scores
-    assert (accuracy.track, accuracy.n, accuracy.correct, accuracy.no_answer) == ("answer", 3, 2, 1)
+    assert (accuracy.scorer, accuracy.n, accuracy.correct, accuracy.no_answer) == ("answer", 3, 2, 1)
     assert accuracy.floor == pytest.approx((1 / 3 + 1 / 3) / 3)
     assert (exact.metric, exact.n, gestalt.metric) == ("exact_match", 2, "gestalt_match")
     assert item_rows(scored) == [
@@ -85,9 +85,9 @@ def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], probl
             "--year goes with --benchmark igakuqa",
         ),
         (lambda exam: questions_answered(None, exam, "en", exam), 'no question with "language": "en"'),
-        (lambda exam: score(exam, "likelihood"), "track likelihood needs a model's probabilities"),
-        (lambda exam: score(exam, "official"), "track official can judge none of these questions"),
-        (lambda exam: score(exam, "answr"), "unknown track 'answr': did you mean answer?"),
+        (lambda exam: score(exam, "likelihood"), "scorer likelihood needs a model's probabilities"),
+        (lambda exam: score(exam, "official"), "scorer official can judge none of these questions"),
+        (lambda exam: score(exam, "answr"), "unknown scorer 'answr': did you mean answer?"),
     ],
 )
 def test_what_cannot_be_scored_is_said(exam: Path, call: Callable[[Path], object], problem: str) -> None:
@@ -95,8 +95,8 @@ def test_what_cannot_be_scored_is_said(exam: Path, call: Callable[[Path], object
         call(exam)
 
 
-def score(exam: Path, track: str) -> object:
-    return score_responses(questions_answered(None, exam, "ja", exam), {}, [track])
+def score(exam: Path, scorer: str) -> object:
+    return score_responses(questions_answered(None, exam, "ja", exam), {}, [scorer])
 
 
 def test_a_year_that_never_was(shared: Path) -> None:

@@ -10,19 +10,19 @@ from jmedllm.evaluation.calibration import Calibration
 from jmedllm.evaluation.human_baseline import Group
 from jmedllm.evaluation.records import Record
 from jmedllm.evaluation.rotations import Rotations
-from jmedllm.evaluation.scorers import TRACKS
-from jmedllm.evaluation.scorers.official import Board
+from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.evaluation.scorers.official import ExamOutcome
 from jmedllm.evaluation.statistics import Paired, Score
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.report.compare import Comparison
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
-VERDICTS = dict.fromkeys(track.verdict for track in TRACKS.values())  # in one order for all test processes
+VERDICTS = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  # in one order for all test processes
 
 
 @pytest.mark.parametrize(
     "described",
-    [Record, Sitting, Score, Board, Calibration, Rotations, Group, Comparison, Paired, *VERDICTS],
+    [Record, EvalResult, Score, ExamOutcome, Calibration, Rotations, Group, Comparison, Paired, *VERDICTS],
     ids=lambda described: described.__name__,
 )
 def test_every_field_is_described(described: type) -> None:
@@ -31,4 +31,4 @@ def test_every_field_is_described(described: type) -> None:
 
 
 def test_every_track_and_metric_is_described() -> None:
-    assert set(TRACKS) <= set(re.findall(r"`(\w+)`", PAGE))
+    assert set(SCORERS) <= set(re.findall(r"`(\w+)`", PAGE))

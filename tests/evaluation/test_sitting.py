@@ -11,14 +11,14 @@ import pytest
 
 from conftest import TEXTS, build_tiny, own_exam
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import ExamSettings, examine, model_settings, papers, sit_papers
-from jmedllm.evaluation.prompts.format import Prompting, ask
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, model_settings, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig, ask
 from jmedllm.evaluation.records import Record, append_records, read_records
-from jmedllm.evaluation.sharding import sit_shares
+from jmedllm.evaluation.sharding import evaluate_shares
 from jmedllm.files import locked
-from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.transformers import LocalModel, load_model
-from jmedllm.models.random_init import Scratch, build
+from jmedllm.models.random_init import RandomInit, build
 from jmedllm.precision import choose_precision
 from jmedllm.processes import Place
 from jmedllm.report import collect
@@ -26,25 +26,25 @@ from jmedllm.report import collect
 CPU = choose_precision("float32", "cpu")
 
 
-def sit(model: Path, exam: Path, output: Path, *, adapter: Path | None = None, **changes: Any) -> Any:
+def evaluate_task(model: Path, exam: Path, output: Path, *, adapter: Path | None = None, **changes: Any) -> Any:
     options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch": 4}
-    options |= {"tracks": ["answer", "legacy", "likelihood"]} | changes
-    settings = ExamSettings(**options)
-    sat = papers(settings, Prompting(), Path("unused"))
-    return examine(model, sat, CPU, output, name="tiny", adapter=adapter, batch=settings.batch)
+    options |= {"scorers": ["answer", "legacy", "likelihood"]} | changes
+    settings = EvalConfig(**options)
+    sat = tasks(settings, PromptConfig(), Path("unused"))
+    return evaluate_model(model, sat, CPU, output, name="tiny", adapter=adapter, batch=settings.batch)
 
 
 def same(left: dict[str, Record], right: dict[str, Record]) -> bool:
     assert list(left) == list(right)
     for a, b in zip(left.values(), right.values(), strict=True):
-        assert (a.id, a.prompt_hash, a.response, a.verdicts) == (b.id, b.prompt_hash, b.response, b.verdicts)
+        assert (a.id, a.prompt_hash, a.response, a.item_scores) == (b.id, b.prompt_hash, b.response, b.item_scores)
         assert a.log_probs == pytest.approx(b.log_probs, rel=1e-5, abs=1e-4)
     return True
 
 
 def test_one_record_per_item_with_everything_in_it(tiny_model: Path, tmp_path: Path) -> None:
-    sittings = sit(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
-    assert [(s.settings["benchmark"], s.settings["language"]) for s in sittings] == [
+    results = evaluate_task(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
+    assert [(s.settings["benchmark"], s.settings["language"]) for s in results] == [
         ("exam", "ja"),
         ("exam", "en"),
     ]
@@ -54,8 +54,8 @@ def test_one_record_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
         assert len(record.prompt_hash) == 16
         assert record.response is not None
         assert record.log_probs is not None and len(record.log_probs) == 4
-        assert set(record.verdicts) == {"answer", "legacy", "likelihood"}
-    metrics = [(score.track, score.metric, score.n) for score in sittings[0].scores]
+        assert set(record.item_scores) == {"answer", "legacy", "likelihood"}
+    metrics = [(score.scorer, score.metric, score.n) for score in results[0].scores]
     assert metrics == [
         ("answer", "accuracy", 7),
         ("legacy", "exact_match", 7),
@@ -65,21 +65,19 @@ def test_one_record_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
     ]
 
 
-def test_a_finished_sitting_needs_no_model(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_sitting_needs_no_model(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    first = sit(tiny_model, exam, tmp_path / "out")
+    first = evaluate_task(tiny_model, exam, tmp_path / "out")
     monkeypatch.setattr("jmedllm.models.backends.transformers.load_model", None)
-    assert sit(tiny_model, exam, tmp_path / "out") == first
-    assert sit(tiny_model, exam, tmp_path / "out", batch=2) == first
+    assert evaluate_task(tiny_model, exam, tmp_path / "out") == first
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", batch=2) == first
 
 
 def test_a_killed_sitting_goes_on_with_another_batch_size(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    sit(tiny_model, exam, tmp_path / "whole")
+    evaluate_task(tiny_model, exam, tmp_path / "whole")
     answer = LocalModel.answer
 
     def killed_after_six(self: LocalModel, *arguments: Any) -> Any:
@@ -91,40 +89,40 @@ def test_a_killed_sitting_goes_on_with_another_batch_size(
     with monkeypatch.context() as patch:
         patch.setattr(LocalModel, "answer", killed_after_six)
         with pytest.raises(KeyboardInterrupt):
-            sit(tiny_model, exam, tmp_path / "killed", batch=3)
+            evaluate_task(tiny_model, exam, tmp_path / "killed", batch=3)
     half = tmp_path / "killed" / "exam.ja.jsonl"
     assert len(half.read_text(encoding="utf-8").splitlines()) == 6
     with half.open("a", encoding="utf-8") as handle:
         handle.write('{"id": "q6", "prompt_ha')  # what a kill leaves of a line
-    sit(tiny_model, exam, tmp_path / "killed", batch=5)
+    evaluate_task(tiny_model, exam, tmp_path / "killed", batch=5)
     for name in ("exam.ja.jsonl", "exam.en.jsonl"):
         assert same(read_records(tmp_path / "whole" / name), read_records(tmp_path / "killed" / name))
 
 
 def test_a_longer_limit_keeps_the_records_there_are(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    assert sit(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
-    assert sit(tiny_model, exam, tmp_path / "out", limit=7)[0].scores[0].n == 7
-    assert sit(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=7)[0].scores[0].n == 7
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
     assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) == 7
 
 
 def test_other_settings_need_another_output(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    sit(tiny_model, exam, tmp_path / "out")
+    evaluate_task(tiny_model, exam, tmp_path / "out")
     with pytest.raises(InputError, match=r"other settings \(max_new_tokens 12 is now 5\); choose another"):
-        sit(tiny_model, exam, tmp_path / "out", max_new_tokens=5)
+        evaluate_task(tiny_model, exam, tmp_path / "out", max_new_tokens=5)
     other = build_tiny(tmp_path / "other", seed=9)
     with pytest.raises(InputError, match=r"fingerprint '\w{16}' is now '\w{16}'"):
-        sit(other, exam, tmp_path / "out")
+        evaluate_task(other, exam, tmp_path / "out")
 
 
 def test_changed_questions_are_asked_anew(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    sit(tiny_model, exam, tmp_path / "out")
+    evaluate_task(tiny_model, exam, tmp_path / "out")
     before = read_records(tmp_path / "out" / "exam.ja.jsonl")
     exam.write_text(exam.read_text(encoding="utf-8").replace("痛風3", "糖尿病"), encoding="utf-8")
-    sit(tiny_model, exam, tmp_path / "out")
+    evaluate_task(tiny_model, exam, tmp_path / "out")
     after = read_records(tmp_path / "out" / "exam.ja.jsonl")
     assert list(after) == list(before)
     assert [name for name in after if after[name].prompt_hash != before[name].prompt_hash] == ["q3"]
@@ -133,8 +131,8 @@ def test_changed_questions_are_asked_anew(tiny_model: Path, tmp_path: Path) -> N
 
 def test_an_adapter_changes_the_answers(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    sit(tiny_model, exam, tmp_path / "plain")
-    sit(tiny_model, exam, tmp_path / "adapted", adapter=tiny_adapter)
+    evaluate_task(tiny_model, exam, tmp_path / "plain")
+    evaluate_task(tiny_model, exam, tmp_path / "adapted", adapter=tiny_adapter)
     plain, adapted = (read_records(tmp_path / name / "exam.ja.jsonl") for name in ("plain", "adapted"))
     assert [r.log_probs for r in plain.values()] != [r.log_probs for r in adapted.values()]
 
@@ -143,19 +141,19 @@ def test_records_with_an_adapter_are_not_taken_for_the_base_s(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    sit(tiny_model, exam, tmp_path / "out", adapter=tiny_adapter)
+    evaluate_task(tiny_model, exam, tmp_path / "out", adapter=tiny_adapter)
     with pytest.raises(InputError, match=r"adapter_fingerprint '\w{16}' is now None"):
-        sit(tiny_model, exam, tmp_path / "out")
+        evaluate_task(tiny_model, exam, tmp_path / "out")
 
 
 def test_papers_need_names_of_their_own(tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    twice = ExamSettings(benchmarks=[str(exam), str(exam)], selection="all")
+    twice = EvalConfig(benchmarks=[str(exam), str(exam)], selection="all")
     with pytest.raises(InputError, match=r"paper exam\.ja is asked for twice"):
-        papers(twice, Prompting(), Path("unused"))
+        tasks(twice, PromptConfig(), Path("unused"))
     borrowed = own_exam(tmp_path / "igakuqa.jsonl")
     with pytest.raises(InputError, match="is named like the benchmark igakuqa; rename your file"):
-        papers(ExamSettings(benchmarks=[str(borrowed)], selection="all"), Prompting(), Path("unused"))
+        tasks(EvalConfig(benchmarks=[str(borrowed)], selection="all"), PromptConfig(), Path("unused"))
 
 
 def test_the_lock_empties_no_file(tmp_path: Path) -> None:
@@ -168,16 +166,14 @@ def test_the_lock_empties_no_file(tmp_path: Path) -> None:
 def test_a_sitting_keeps_a_second_process_out(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     with locked(tmp_path / "out"), pytest.raises(InputError, match="another jmedllm is at work here"):
-        sit(tiny_model, exam, tmp_path / "out")
+        evaluate_task(tiny_model, exam, tmp_path / "out")
 
 
-def test_the_version_that_answered_stays(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_version_that_answered_stays(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    first = sit(tiny_model, exam, tmp_path / "out", limit=3)
+    first = evaluate_task(tiny_model, exam, tmp_path / "out", limit=3)
     monkeypatch.setattr("jmedllm.evaluation.resume.__version__", "99")
-    assert sit(tiny_model, exam, tmp_path / "out", limit=2)[0].trace["jmedllm"] == first[0].trace["jmedllm"]
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=2)[0].trace["jmedllm"] == first[0].trace["jmedllm"]
 
 
 @pytest.mark.parametrize(
@@ -199,18 +195,18 @@ def test_files_of_the_user_stay_as_they_are(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=f"{problem}; choose another --output"):
-        sit(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
+        evaluate_task(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
     assert (tmp_path / "out" / name).read_text(encoding="utf-8") == content
 
 
 def test_tracks_in_another_order_are_the_same_exam(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    first = sit(tiny_model, exam, tmp_path / "out", tracks=["legacy", "likelihood"])
-    assert sit(tiny_model, exam, tmp_path / "out", tracks=["likelihood", "legacy", "likelihood"]) == first
+    first = evaluate_task(tiny_model, exam, tmp_path / "out", scorers=["legacy", "likelihood"])
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", scorers=["likelihood", "legacy", "likelihood"]) == first
 
 
 def test_a_sitting_knows_how_many_items_were_left_out(tiny_model: Path, tmp_path: Path) -> None:
-    first = sit(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out", limit=3)[0]
+    first = evaluate_task(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out", limit=3)[0]
     assert (first.asked, first.selected) == (3, 7)
 
 
@@ -230,28 +226,28 @@ def test_records_twice_the_same_id_are_refused(tmp_path: Path) -> None:
 def test_shots_chat_and_letters_are_different_papers(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     shots = own_exam(tmp_path / "shots.jsonl", count=2)
-    settings = ExamSettings(benchmarks=[str(exam)], selection="all")
+    settings = EvalConfig(benchmarks=[str(exam)], selection="all")
     hashes = {
-        papers(settings, prompting, Path("unused"))[0].settings()["prompt_pack_hash"]
-        for prompting in (
-            Prompting(),
-            Prompting(pack="preamble"),
-            Prompting(answer_as="letter"),
-            Prompting(shots=str(shots)),
-            Prompting(chat=True),
+        tasks(settings, prompt_config, Path("unused"))[0].settings()["prompt_pack_hash"]
+        for prompt_config in (
+            PromptConfig(),
+            PromptConfig(pack="preamble"),
+            PromptConfig(answer_as="letter"),
+            PromptConfig(shots=str(shots)),
+            PromptConfig(chat=True),
         )
     }
     assert len(hashes) == 5
-    sat = papers(settings, Prompting(chat=True), Path("unused"))
+    sat = tasks(settings, PromptConfig(chat=True), Path("unused"))
     with pytest.raises(InputError, match="no chat template"):
-        examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+        evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
 
 
 def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=3)
-    japanese, _ = sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)
-    assert [(r.track, r.n, r.turns) for r in japanese.rotations] == [
-        (track, 3, 3) for track in ("answer", "legacy", "likelihood")
+    japanese, _ = evaluate_task(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)
+    assert [(r.scorer, r.n, r.turns) for r in japanese.rotations] == [
+        (scorer, 3, 3) for scorer in ("answer", "legacy", "likelihood")
     ]
     records = read_records(tmp_path / "out" / "exam.ja.jsonl")
     assert list(records) == [f"q{i}{turn}" for i in range(3) for turn in ("", "~1", "~2")]
@@ -259,45 +255,43 @@ def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None
     assert records["q0~1"].order == records["q0"].order[1:] + records["q0"].order[:1]
     # The scores are those of the first showing alone.
     assert {score.n for score in japanese.scores} == {3}
-    assert sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
     (tmp_path / "out" / "exam.ja.json").write_text(
         (tmp_path / "out" / "exam.ja.json").read_text(encoding="utf-8").replace('"scores"', '"lost"'),
         encoding="utf-8",
     )
-    assert sit(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)[0] == japanese
     # Probabilities are those of the printed choices, in whatever order these were shown.
-    verdicts = [(record, record.verdicts["likelihood"]["chosen"]) for record in records.values()]
+    item_scores = [(record, record.item_scores["likelihood"]["chosen"]) for record in records.values()]
     texts = [json.loads(line)["choices"] for line in exam.read_text(encoding="utf-8").splitlines()]
     model = load_model(tiny_model, CPU)
-    [paper, _] = papers(
-        ExamSettings(benchmarks=[str(exam)], selection="all", shuffle=1, rotations=3), Prompting(), Path("unused")
+    [task, _] = tasks(
+        EvalConfig(benchmarks=[str(exam)], selection="all", shuffle=1, rotations=3), PromptConfig(), Path("unused")
     )
-    for shown in paper.showings():
-        prompt = ask(paper.asking, shown.permuted, str)
-        [(_, given)] = model.answer([Request("1", prompt, "1", choices=tuple(texts[0][:2]))], Writing(1))
-        record = records[shown.key]
+    for presented in task.showings():
+        prompt = ask(task.prompt_format, presented.permuted, str)
+        [(_, given)] = model.answer([Request("1", prompt, "1", choices=tuple(texts[0][:2]))], GenerationConfig(1))
+        record = records[presented.key]
         assert record.log_probs is not None and given.log_probs is not None
         assert record.log_probs[:2] == pytest.approx(given.log_probs, rel=1e-5, abs=1e-4)
     assert all(record.log_probs and chosen == [max(range(4), key=record.log_probs.__getitem__)]
-               for record, chosen in verdicts)  # fmt: skip
-    plain, _ = sit(tiny_model, exam, tmp_path / "shuffled", shuffle=1)
+               for record, chosen in item_scores)  # fmt: skip
+    plain, _ = evaluate_task(tiny_model, exam, tmp_path / "shuffled", shuffle=1)
     assert plain.scores == japanese.scores and plain.rotations == ()
 
 
 def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    settings = ExamSettings(benchmarks=[str(exam)], languages=["en"], tracks=["likelihood"], selection="all")
-    sat = papers(settings, Prompting(answer_as="letter"), Path("unused"))
-    [sitting] = examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
-    assert [score.metric for score in sitting.scores] == ["accuracy"]
-    calibration = sitting.calibration
+    settings = EvalConfig(benchmarks=[str(exam)], languages=["en"], scorers=["likelihood"], selection="all")
+    sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
+    [result] = evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+    assert [score.metric for score in result.scores] == ["accuracy"]
+    calibration = result.calibration
     assert calibration is not None and calibration.n == 7
     assert 0 <= calibration.expected_error <= 1 and 0 <= calibration.brier <= 2
     assert sum(each["n"] for each in calibration.bins) == 7
     records = read_records(tmp_path / "out" / "exam.en.jsonl")
-    assert all(
-        len(record.log_probs or ()) == 4 and max(record.log_probs or (1,)) < 0 for record in records.values()
-    )
+    assert all(len(record.log_probs or ()) == 4 and max(record.log_probs or (1,)) < 0 for record in records.values())
 
 
 def test_several_processes_write_the_file_that_one_writes(tiny_model: Path, tmp_path: Path) -> None:
@@ -307,11 +301,9 @@ def test_several_processes_write_the_file_that_one_writes(tiny_model: Path, tmp_
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jmedllm"]
 
     def exam_with(output: str, *start: str) -> str:
-        command = [sys.executable, "-m", *(start or ("jmedllm",)), "exam", *options, "--output", tmp_path / output]
+        command = [sys.executable, "-m", *(start or ("jmedllm",)), "eval", *options, "--output", tmp_path / output]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True, env=environment, timeout=120
-        ).stdout
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=120).stdout
 
     alone = exam_with("one")
     # Begun by one process that was killed, gone on with by two.
@@ -330,7 +322,7 @@ def test_where_one_process_cannot_go_on_one_line_says_why(tmp_path: Path) -> Non
     exam = own_exam(tmp_path / "exam.jsonl")
     model = build_tiny(tmp_path / "short", context=60)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["jmedllm", "exam", "--model", model, "--benchmark", exam, "--selection", "all", "--device", "cpu"]
+    command += ["jmedllm", "eval", "--model", model, "--benchmark", exam, "--selection", "all", "--device", "cpu"]
     done = subprocess.run(
         [*command, "--max-new-tokens", "8", "--precision", "float32", "--output", tmp_path / "out"],
         capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120,
@@ -342,21 +334,21 @@ def test_where_one_process_cannot_go_on_one_line_says_why(tmp_path: Path) -> Non
 
 def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=5)
-    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
-    sat = papers(settings, Prompting(), Path("unused"))
+    settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
+    sat = tasks(settings, PromptConfig(), Path("unused"))
     monkeypatch.setattr("jmedllm.evaluation.sharding._agree", lambda problem, here: None)
     shaping = model_settings(tiny_model, CPU, name="tiny")
     model = load_model(tiny_model, CPU, name="tiny")
-    assert sit_shares(sat, shaping, lambda: model, tmp_path / "out", Place(1, 1, 2)) == []
+    assert evaluate_shares(sat, shaping, lambda: model, tmp_path / "out", Place(1, 1, 2)) == []
     share = tmp_path / "out" / "rank-1"
     assert list(read_records(share / "exam.ja.jsonl")) == ["q1", "q3"]
     # A share is no exam of its own; the exam gone on with by one process takes it over and asks only the rest.
-    with pytest.raises(InputError, match="holds no finished exam"):
+    with pytest.raises(InputError, match="holds no finished evaluation"):
         collect([tmp_path / "out"])
     asked: list[str] = []
     monkeypatch.setattr(LocalModel, "answer", recording(LocalModel.answer, asked))
-    [sitting] = sit_papers(sat, shaping, lambda: model, tmp_path / "out")
-    assert (asked, sitting.asked, share.exists()) == (["q0", "q2", "q4"], 5, False)
+    [result] = evaluate_tasks(sat, shaping, lambda: model, tmp_path / "out")
+    assert (asked, result.asked, share.exists()) == (["q0", "q2", "q4"], 5, False)
 
 
 def recording(answer: Any, asked: list[str]) -> Any:
@@ -369,26 +361,26 @@ def recording(answer: Any, asked: list[str]) -> Any:
 
 def test_a_base_in_four_bits_is_another_exam(tmp_path: Path) -> None:
     # On a CPU bitsandbytes packs 4-bit layers into tiles that smaller ones do not fill.
-    shape = Scratch(architecture="qwen2", vocabulary=320, hidden_size=128, layers=2, feed_forward=256, context=512)
+    shape = RandomInit(architecture="qwen2", vocabulary=320, hidden_size=128, layers=2, feed_forward=256, context=512)
     build(shape, TEXTS, tmp_path / "model", seed=1)
     model = tmp_path / "model"
     exam = own_exam(tmp_path / "exam.jsonl", count=2)
-    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
-    sat = papers(settings, Prompting(), Path("unused"))
+    settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
+    sat = tasks(settings, PromptConfig(), Path("unused"))
     for quantization in ("none", "nf4"):
-        examine(model, sat, CPU, tmp_path / quantization, name="tiny", quantization=quantization)
+        evaluate_model(model, sat, CPU, tmp_path / quantization, name="tiny", quantization=quantization)
     whole, packed = (read_records(tmp_path / name / "exam.ja.jsonl")["q0"].log_probs for name in ("none", "nf4"))
     assert whole != packed and packed == pytest.approx(whole, rel=0.2)
     with pytest.raises(InputError, match="quantization None is now 'nf4'"):
-        examine(model, sat, CPU, tmp_path / "none", name="tiny", quantization="nf4")
+        evaluate_model(model, sat, CPU, tmp_path / "none", name="tiny", quantization="nf4")
     with pytest.raises(InputError, match="--engine vllm holds no model in NF4"):
-        examine(model, sat, CPU, tmp_path / "v", name="tiny", quantization="nf4", engine="vllm")
+        evaluate_model(model, sat, CPU, tmp_path / "v", name="tiny", quantization="nf4", engine="vllm")
 
 
 def test_another_engine_is_another_exam(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=2)
-    settings = ExamSettings(benchmarks=[str(exam)], tracks=["answer"], selection="all")
-    sat = papers(settings, Prompting(), Path("unused"))
-    examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+    settings = EvalConfig(benchmarks=[str(exam)], scorers=["answer"], selection="all")
+    sat = tasks(settings, PromptConfig(), Path("unused"))
+    evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
     with pytest.raises(InputError, match="engine None is now 'vllm'"):
-        examine(tiny_model, sat, CPU, tmp_path / "out", name="tiny", engine="vllm")
+        evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny", engine="vllm")

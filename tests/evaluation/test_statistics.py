@@ -39,7 +39,7 @@ def question(benchmark="igakuqa") -> Question:
 
 
 def test_score():
-    made = score([question()] * 4, track="t", metric="m", right=[True, False, True, True], floor=0.2, ceiling=0.9)
+    made = score([question()] * 4, scorer="t", metric="m", right=[True, False, True, True], floor=0.2, ceiling=0.9)
     assert (made.benchmark, made.language, made.n, made.correct, made.value) == ("igakuqa", "ja", 4, 3, 0.75)
     assert (made.low, made.high) == wilson(3, 4)
     assert share([True, False]) == 0.5
@@ -55,7 +55,7 @@ def test_score():
 )
 def test_score_refuses_what_is_not_one_set(questions, right):
     with pytest.raises(ValueError, match="verdicts on"):
-        score(questions, track="t", metric="m", right=right, floor=0.0, ceiling=1.0)
+        score(questions, scorer="t", metric="m", right=right, floor=0.0, ceiling=1.0)
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

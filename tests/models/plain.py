@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from jmedllm.models.backends.base import Completion, Request, Writing
+from jmedllm.models.backends.base import Completion, GenerationConfig, Request
 from jmedllm.models.backends.transformers import LocalModel
 from jmedllm.models.tokenizer.encoding import encode
 
@@ -28,14 +28,14 @@ REQUESTS = [
 
 
 def score(model: LocalModel, requests: list[Request]) -> list[tuple[float, ...]]:
-    found = dict(model.answer(requests, Writing(0)))
+    found = dict(model.answer(requests, GenerationConfig(0)))
     return [found[index].log_probs for index in range(len(requests))]
 
 
 def complete(model: LocalModel, requests: list[Request], max_new_tokens: int) -> list[Completion]:
     """Completions that are wanted together with the scores."""
     wanted = [replace(request, write=True) for request in requests]
-    found = dict(model.answer(wanted, Writing(max_new_tokens)))
+    found = dict(model.answer(wanted, GenerationConfig(max_new_tokens)))
     return [found[index].completion for index in range(len(requests))]
 
 

@@ -213,9 +213,7 @@ def test_the_tokenizer_of_an_adapter_is_used_with_its_new_tokens(
     differing = "another chat template"
     if kind != "template":
         differing = f"2 new tokens, <|im_end|> as EOS, {differing}"
-    assert (
-        f"adapter {adapter}: its own tokenizer is used, which differs by {differing}\n" in capsys.readouterr().err
-    )
+    assert f"adapter {adapter}: its own tokenizer is used, which differs by {differing}\n" in capsys.readouterr().err
     assert loaded.tokenizer.chat_template == TEMPLATE
     ids = torch.tensor([[1, 2, 3 if kind == "template" else len(load_tokenizer(tiny_model)) + 1]])
     with torch.no_grad():

@@ -10,7 +10,7 @@ from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from jmedllm.models.backends.base import Request
-from jmedllm.models.backends.capabilities import find_ways
+from jmedllm.models.backends.capabilities import detect_capabilities
 from jmedllm.models.backends.generation import Ends
 from jmedllm.models.backends.generation import generated as generated_ids
 from jmedllm.models.backends.transformers import LocalModel
@@ -124,15 +124,13 @@ def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -
             torch.nn.init.normal_(weight, std=0.2)
     network.generation_config = GenerationConfig()
     device = torch.device("cpu")
-    ways = find_ways(network, tokenizer, device)
+    ways = detect_capabilities(network, tokenizer, device)
     return LocalModel(name, network, tokenizer, device, 512, ways, ends=Ends(frozenset({0})))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_gives_its_own_numbers_and_text(
-    name: str, dtype: torch.dtype, tiny_model: Path
-) -> None:
+def test_every_architecture_gives_its_own_numbers_and_text(name: str, dtype: torch.dtype, tiny_model: Path) -> None:
     way, more = ARCHITECTURES[name]
     model = build(name, more, dtype, load_tokenizer(tiny_model))
     ways = model.ways

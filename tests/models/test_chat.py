@@ -145,9 +145,7 @@ def test_a_template_reads_the_day_it_is_given(tiny_model: Path) -> None:
 def test_a_clock_that_stands_still_changes_nothing_else(tiny_model: Path, source: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = source + "{{ messages[0].content }}{{ strftime_now('%Y') }}"
-    assert (
-        ChatTemplate(tokenizer, date="2024-02-03").prompt(TURN)[:-4] == ChatTemplate(tokenizer).prompt(TURN)[:-4]
-    )
+    assert ChatTemplate(tokenizer, date="2024-02-03").prompt(TURN)[:-4] == ChatTemplate(tokenizer).prompt(TURN)[:-4]
 
 
 PARTS = LOOP + "<{{ m.role }}>{% for part in m.content %}{{ part.text }}{% endfor %}</>{% endfor %}"
@@ -164,9 +162,7 @@ NO_PLAIN_TEXT = [
 
 
 @pytest.mark.parametrize(("source", "text"), NO_PLAIN_TEXT)
-def test_a_question_that_a_template_leaves_out_is_never_put(
-    tiny_model: Path, source: str, text: str | None
-) -> None:
+def test_a_question_that_a_template_leaves_out_is_never_put(tiny_model: Path, source: str, text: str | None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = source
     if text is not None:

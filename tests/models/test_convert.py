@@ -32,9 +32,7 @@ TOKENIZERS = {
     "whole words first, no BOS": byte_level(UNREACHED, "llama-bpe", **{"ggml.add_bos_token": False}),
     "qwen2": byte_level(MERGES, "qwen2", **{"ggml.add_bos_token": False, "ggml.eot_token_id": 0}),
     "sentencepiece": sentencepiece(),
-    "sentencepiece, no space first": sentencepiece(
-        **{"ggml.add_space_prefix": False, "ggml.add_bos_token": False}
-    ),
+    "sentencepiece, no space first": sentencepiece(**{"ggml.add_space_prefix": False, "ggml.add_bos_token": False}),
 }
 
 

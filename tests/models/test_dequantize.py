@@ -50,9 +50,7 @@ def in_mxfp4(tensors: Tensors) -> tuple[Tensors, Tensors]:
         if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
             experts, columns, rows = weight.shape
             codes = torch.randint(16, (experts, rows, columns // 32, 32), generator=generator, dtype=torch.uint8)
-            powers = torch.randint(
-                120, 130, (experts, rows, columns // 32), generator=generator, dtype=torch.uint8
-            )
+            powers = torch.randint(120, 130, (experts, rows, columns // 32), generator=generator, dtype=torch.uint8)
             del stored[name]
             stored[f"{name}_blocks"] = (codes[..., ::2] | codes[..., 1::2] << 4).contiguous()
             stored[f"{name}_scales"] = powers
@@ -81,9 +79,7 @@ def test_the_numbers_are_those_that_the_weights_stand_for(
     assert found.keys() == meant.keys()
     for key, value in meant.items():
         assert torch.equal(found[key], value.to(dtype)), key
-    assert "quantization_config" not in json.loads(
-        (tmp_path / "plain" / "config.json").read_text(encoding="utf-8")
-    )
+    assert "quantization_config" not in json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))
     require_loadable(tmp_path / "plain")
     require_mergeable(tmp_path / "plain", Adapter(r=4), is_rewritten=False)
 

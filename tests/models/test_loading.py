@@ -160,9 +160,7 @@ RIGHT: dict[str, Callable[[Tensors], Tensors]] = {
     "one in each layer": lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)},
     "a constant of older GPT-2 files": lambda tensors: tensors | {"h.0.attn.masked_bias": torch.tensor(-1e4)},
     "saved from the inner model": renamed("model.", ""),
-    "a tied head in the files": lambda tensors: (
-        tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 0}
-    ),
+    "a tied head in the files": lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 0},
 }
 
 
@@ -194,9 +192,7 @@ def test_an_adapter_beside_a_model_is_never_applied_in_silence(both: Path, tiny_
 @pytest.mark.parametrize(
     "names", [["adapter_config.json"], ["adapter_model.safetensors"], ["adapter_config.json", "adapter_model.bin"]]
 )
-def test_a_model_with_adapter_files_beside_it_is_refused(
-    tiny_model: Path, tmp_path: Path, names: list[str]
-) -> None:
+def test_a_model_with_adapter_files_beside_it_is_refused(tiny_model: Path, tmp_path: Path, names: list[str]) -> None:
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     for name in names:
         (folder / name).write_bytes(b"{}")
@@ -239,7 +235,7 @@ def test_a_recipe_that_only_evaluates_is_checked_without_loading(
     else:
         folder, expected = both, "holds a whole model and an adapter's files"
     exam = own_exam(tmp_path / "exam.jsonl")
-    values = {"name": "x", "exam": {"benchmarks": [str(exam)], "models": ["base"]}}
+    values = {"name": "x", "eval": {"benchmarks": [str(exam)], "models": ["base"]}}
     with pytest.raises(InputError, match=re.escape(expected)):
         check_base(Recipe.model_validate(values | {"base": {"path": str(folder)}}))
     assert check_base(Recipe.model_validate(values | {"base": {"path": str(tiny_model)}}))

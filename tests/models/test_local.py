@@ -10,12 +10,12 @@ import torch
 from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 
 from jmedllm.errors import InputError
-from jmedllm.models.backends.base import Request, Writing
-from jmedllm.models.backends.capabilities import Ways, find_ways
+from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.capabilities import Capabilities, detect_capabilities
 from jmedllm.models.backends.generation import Ends
 from jmedllm.models.backends.token_tree import attention_mask
 from jmedllm.models.backends.transformers import LocalModel, load_model
-from jmedllm.models.random_init import Scratch, build
+from jmedllm.models.random_init import RandomInit, build
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.precision import choose_precision
 
@@ -25,7 +25,7 @@ CPU = choose_precision("float32", "cpu")
 @pytest.fixture(scope="module", params=["qwen2", "llama"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
     folder = tmp_path_factory.mktemp(request.param)
-    shape = Scratch(
+    shape = RandomInit(
         architecture=request.param, vocabulary=320, hidden_size=32, layers=2, feed_forward=64, context=512
     )
     build(shape, ["ビタミンCの欠乏で壊血病になる。", "Lack of vitamin C leads to scurvy."], folder, seed=1)
@@ -55,22 +55,20 @@ def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: LocalModel, lo
 
 def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
     config = model.network.config
-    assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 512
+    assert detect_capabilities(model.network, model.tokenizer, CPU.device).longest_tree == 512
     config.sliding_window, config.use_sliding_window = 64, True
     try:
-        assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 64
+        assert detect_capabilities(model.network, model.tokenizer, CPU.device).longest_tree == 64
     finally:
         config.sliding_window, config.use_sliding_window = None, False
 
 
-def test_a_network_that_mixes_branches_scores_them_alone(
-    model: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_that_mixes_branches_scores_them_alone(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def leaking(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
         return attention_mask(torch.ones_like(seen).tril(), prefix, dtype)
 
     monkeypatch.setattr("jmedllm.models.backends.capabilities.attention_mask", leaking)
-    assert find_ways(model.network, model.tokenizer, CPU.device).longest_tree == 0
+    assert detect_capabilities(model.network, model.tokenizer, CPU.device).longest_tree == 0
 
 
 def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
@@ -81,9 +79,7 @@ def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
 
 
 LIKE = [
-    Request(
-        str(i), f"### Instruction:\nChoose the one option that answers it.\n### Input:\n{stem}\n", str(i), choices
-    )
+    Request(str(i), f"### Instruction:\nChoose the one option that answers it.\n### Input:\n{stem}\n", str(i), choices)
     for i, (stem, choices) in enumerate(
         [("Scurvy?", ("vitamin A", "vitamin C")), ("壊血病？", ("鉄", "鉄", "ビタミンC")), ("Q" * 30, ("a", "b"))]
     )
@@ -92,7 +88,7 @@ LIKE = [
 
 @pytest.mark.parametrize("requests", [REQUESTS, LIKE])
 def test_scores_and_completions_come_from_one_reading(model: LocalModel, requests: list[Request]) -> None:
-    both = dict(model.answer([replace(request, write=True) for request in requests], Writing(16)))
+    both = dict(model.answer([replace(request, write=True) for request in requests], GenerationConfig(16)))
     for index, request in enumerate(requests):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert both[index].log_probs == pytest.approx(expected, **LIKE_PLAIN)
@@ -108,7 +104,9 @@ def test_rows_that_end_leave_the_others_alone(model: LocalModel) -> None:
         assert whole.decoded.startswith(cut.decoded) or cut.text in whole.text
     assert [c.truncated for c in sooner].count(False) >= 1
     final = dict(
-        model.answer([replace(REQUESTS[0], write=True)], Writing(24, lambda completion: "\n" in completion.text))
+        model.answer(
+            [replace(REQUESTS[0], write=True)], GenerationConfig(24, lambda completion: "\n" in completion.text)
+        )
     )[0].completion
     assert first[0].text.startswith(final.text)
 
@@ -164,9 +162,7 @@ def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(
     assert sizes == [4]
 
 
-@pytest.mark.parametrize(
-    ("free", "batch", "sizes"), [(1 << 34, None, [4]), (1 << 34, 3, [3, 1]), (0, None, [1] * 4)]
-)
+@pytest.mark.parametrize(("free", "batch", "sizes"), [(1 << 34, None, [4]), (1 << 34, 3, [3, 1]), (0, None, [1] * 4)])
 def test_free_memory_and_batch_bound_what_is_done_at_once(
     model: LocalModel, monkeypatch: pytest.MonkeyPatch, free: int, batch: int | None, sizes: list[int]
 ) -> None:
@@ -189,7 +185,7 @@ def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
     habits = {"no_repeat_ngram_size": 1, "repetition_penalty": 9.0, "suppress_tokens": list(range(40, 300))}
     (with_habits / "generation_config.json").write_text(json.dumps(config | habits))
     models = [load_model(folder, CPU) for folder in (plain, with_habits)]
-    models += [replace(model, ways=Ways(0, padding=False, joining=False)) for model in models]
+    models += [replace(model, ways=Capabilities(0, padding=False, joining=False)) for model in models]
     written = [[c.text for c in complete(model, REQUESTS, 24)] for model in models]
     assert written[1:] == written[:1] * 3
 

@@ -61,9 +61,7 @@ def test_only_new_tokens_count_and_stop() -> None:
     assert [each.joined.decode() for each in learn_merges(counted, [], 1)] == ["糖尿"]
 
 
-WORDS = st.dictionaries(
-    st.lists(st.sampled_from("急性慢炎"), min_size=2, max_size=7).map(tuple), st.integers(1, 40)
-)
+WORDS = st.dictionaries(st.lists(st.sampled_from("急性慢炎"), min_size=2, max_size=7).map(tuple), st.integers(1, 40))
 
 
 @settings(deadline=None, max_examples=80)

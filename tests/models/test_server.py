@@ -15,11 +15,11 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import ExamSettings, examine_served, papers, sit_papers
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_served, evaluate_tasks, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.records import read_records
 from jmedllm.files import read_json, to_json
-from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.openai_server import connect
 from jmedllm.models.backends.server_replies import is_too_long
 from jmedllm.models.backends.top_logprobs import UNLISTED
@@ -84,9 +84,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(int(fault), {"error": {"message": "busy"}})
         if fault == "429 later":
             return self.reply(429, {"error": {"message": "busy"}}, {"Retry-After": "0.05"})
-        return self.reply(
-            200, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": [self.choice(body)]}
-        )
+        return self.reply(200, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": [self.choice(body)]})
 
     def choice(self, body: dict[str, Any]) -> dict[str, Any]:
         chat = "messages" in body
@@ -158,7 +156,7 @@ def test_every_answer_comes_once(server: Server, chat: bool) -> None:
             Request(r.id, model.chat_text([{"role": "user", "content": f"question {i}\n"}]), r.id, write=True)
             for i, r in enumerate(requests)
         ]
-    found = dict(model.answer(requests, Writing(64)))
+    found = dict(model.answer(requests, GenerationConfig(64)))
     texts = [found[i].completion.text for i in range(6)]
     assert texts == [f"echo of question {i}\n" for i in range(6)]
     assert [found[i].completion.truncated for i in range(6)] == [False] * 5 + [True]
@@ -179,26 +177,26 @@ def test_labels_as_the_local_engine_reads_them(
     server.top = top
     model = connect(server.url, "m", chat=chat)
     prompt = model.chat_text([{"role": "user", "content": "Q"}]) if chat else "Q"
-    [(_, response)] = model.answer([Request("q", prompt, labels=("a", "b", "c"))], Writing(1))
+    [(_, response)] = model.answer([Request("q", prompt, labels=("a", "b", "c"))], GenerationConfig(1))
     assert response.log_probs == (log_probs and pytest.approx(log_probs, abs=1e-6))
 
 
 def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Path) -> None:
     server.top = [("The", -0.5), ("Sure", -2.0)]
     exam = own_exam(tmp_path / "exam.jsonl")
-    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["likelihood"], selection="all")
-    sat = papers(settings, Prompting(answer_as="letter"), Path("unused"))
+    settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
+    sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
-    [sitting] = sit_papers(sat, described, lambda: connect(server.url, "m", chat=False), tmp_path / "out")
-    [score] = sitting.scores
-    assert score.correct == 0 and score.no_answer == score.n > 0 and sitting.calibration is None
+    [result] = evaluate_tasks(sat, described, lambda: connect(server.url, "m", chat=False), tmp_path / "out")
+    [score] = result.scores
+    assert score.correct == 0 and score.no_answer == score.n > 0 and result.calibration is None
 
 
 @pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow", "garbage", "page", "empty"])
 def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> None:
     server.faults = [fault] * 5
     model = connect(server.url, "m", chat=False, concurrency=2, timeout_s=0.2)
-    found = dict(model.answer(REQUESTS, Writing(64)))
+    found = dict(model.answer(REQUESTS, GenerationConfig(64)))
     assert [found[i].completion.text for i in range(6)] == [f"echo of question {i}\n" for i in range(6)]
 
 
@@ -219,19 +217,19 @@ def test_what_fails_for_good_is_one_line(
     monkeypatch.setattr("jmedllm.models.backends.openai_server.RETRIES", 2)
     server.faults = [fault] * 9
     with pytest.raises(InputError, match=problem):
-        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], Writing(64)))
+        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], GenerationConfig(64)))
 
 
 def test_garbage_is_not_given_up_early_and_loses_nothing(server: Server) -> None:
     # Eight more attempts after the first, as after a 5xx; the second question must not be asked again.
     requests = [Request("q0", "question 0\n", labels=("a", "c"), write=True)]
     server.faults = ["none"] + ["garbage"] * 8
-    [(_, response)] = connect(server.url, "m", chat=False).answer(requests, Writing(64))
+    [(_, response)] = connect(server.url, "m", chat=False).answer(requests, GenerationConfig(64))
     assert response.completion is not None and response.log_probs is not None
     assert server.answered == {"question 0\n": 2}
     server.faults = ["garbage"] * 9
     with pytest.raises(InputError, match="cannot be read"):
-        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], Writing(64)))
+        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], GenerationConfig(64)))
 
 
 @pytest.mark.parametrize(
@@ -244,15 +242,13 @@ def test_garbage_is_not_given_up_early_and_loses_nothing(server: Server) -> None
         ("127.0.0.1:9/v1", r"cannot be reached: .*'http://'.*; start it or mend"),
     ],
 )
-def test_no_server_is_said_at_once(
-    server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_server_is_said_at_once(server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Long waits as a user has them, which must not be waited for.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 8.0)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 8.0)
     begun = time.monotonic()
     with pytest.raises(InputError, match=problem):
-        list(connect(url, "m", chat=False).answer(REQUESTS, Writing(64)))
+        list(connect(url, "m", chat=False).answer(REQUESTS, GenerationConfig(64)))
     assert time.monotonic() - begun < 5
 
 
@@ -262,9 +258,9 @@ def test_a_server_that_starts_again_in_the_middle_is_waited_for(
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 1.0)
     with serving() as first:
         model, port = connect(first.url, "m", chat=False, concurrency=2), first.server_address[1]
-        assert len(list(model.answer(REQUESTS[:1], Writing(64)))) == 1
+        assert len(list(model.answer(REQUESTS[:1], GenerationConfig(64)))) == 1
     found: list[int] = []
-    exam = threading.Thread(target=lambda: found.extend(dict(model.answer(REQUESTS, Writing(64)))))
+    exam = threading.Thread(target=lambda: found.extend(dict(model.answer(REQUESTS, GenerationConfig(64)))))
     exam.start()
     time.sleep(0.3)
     with serving(port):
@@ -275,10 +271,10 @@ def test_a_server_that_starts_again_in_the_middle_is_waited_for(
 def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = connect("http://127.0.0.1:9/v1", "m", chat=False)
     with pytest.raises(InputError, match="a server gives no likelihood of whole choices"):
-        list(nobody.answer([Request("q", "Q", choices=("a", "b"))], Writing(1)))
+        list(nobody.answer([Request("q", "Q", choices=("a", "b"))], GenerationConfig(1)))
     monkeypatch.setenv("JMEDLLM_API_KEY", "wrong")
     with pytest.raises(InputError, match=r"server says 401: .*wrong key"):
-        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], Writing(64)))
+        list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], GenerationConfig(64)))
     monkeypatch.delenv("JMEDLLM_API_KEY")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(InputError, match=r"no key for http://x: set JMEDLLM_API_KEY"):
@@ -289,30 +285,30 @@ def test_a_sitting_goes_on_where_the_server_died(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    settings = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["answer"], selection="all")
-    sat = papers(settings, Prompting(answer_as="letter"), Path("unused"))
+    settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all")
+    sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": f"served at {server.url}"}
 
-    def sit() -> Any:
-        return sit_papers(
+    def evaluate_task() -> Any:
+        return evaluate_tasks(
             sat, described, lambda: connect(server.url, "m", chat=False, concurrency=2), tmp_path / "out"
         )
 
     monkeypatch.setattr("jmedllm.models.backends.openai_server.RETRIES", 0)
     server.faults = ["none"] * 3 + ["500"]
     with pytest.raises(InputError, match="server says 500"):
-        sit()
+        evaluate_task()
     # The one that was under way beside the fault is kept.
     assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) in (3, 4)
     server.faults = []
-    sit()
+    evaluate_task()
     assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) == 7
     assert sorted(server.answered.values()) == [1] * 7
 
 
 def test_text_is_sent_as_a_model_here_reads_it(server: Server) -> None:
     [(_, response)] = connect(server.url, "m", chat=False).answer(
-        [Request("q", "Which? Answer:  ", labels=("a", "c"), write=True)], Writing(8)
+        [Request("q", "Which? Answer:  ", labels=("a", "c"), write=True)], GenerationConfig(8)
     )
     assert response.completion is not None and response.completion.text == "echo of Which? Answer:"
     assert set(server.answered) == {"Which? Answer:"}
@@ -321,7 +317,7 @@ def test_text_is_sent_as_a_model_here_reads_it(server: Server) -> None:
 def test_llama_cpp_gives_text_the_probabilities_of_a_chat(server: Server) -> None:
     server.chat_shaped = True
     [(_, response)] = connect(server.url, "m", chat=False).answer(
-        [Request("q", "Q", labels=("a", "b", "c"))], Writing(1)
+        [Request("q", "Q", labels=("a", "b", "c"))], GenerationConfig(1)
     )
     assert response.log_probs == pytest.approx((-3.0, UNLISTED, -0.298587), abs=1e-6)
 
@@ -370,53 +366,51 @@ def test_another_refusal_is_not_too_long(message: str) -> None:
 
 def sit_refused(server: Server, folder: Path, chat: bool, **settings: Any) -> Any:
     exam = own_exam(folder / "exam.jsonl")
-    asked = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["answer"], selection="all", **settings)
-    sat = papers(asked, Prompting(answer_as="letter", chat=chat), Path("unused"))
+    asked = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all", **settings)
+    sat = tasks(asked, PromptConfig(answer_as="letter", chat=chat), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
     words = sat[0].questions[2].stem
-    return words, lambda: sit_papers(
+    return words, lambda: evaluate_tasks(
         sat, described, lambda: connect(server.url, "m", chat=chat), folder / "out", to_json
     )[0]
 
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_one_item_too_long_is_no_answer_and_the_rest_is_asked(server: Server, tmp_path: Path, chat: bool) -> None:
-    words, sit = sit_refused(server, tmp_path, chat)
+    words, evaluate_task = sit_refused(server, tmp_path, chat)
     server.refusals = {words: (400, {"error": {"message": TOO_LONG["vLLM"], "code": 400}})}
-    sitting = sit()
-    [score] = sitting.scores
+    result = evaluate_task()
+    [score] = result.scores
     # Two of the seven questions have the same stem.
-    assert score.n == 7 and sitting.failures == {"too long": ("q2", "q5")}
-    assert sitting.readings["answer"]["too long"] == 2 and score.no_answer >= 2
-    [told] = accounts([sitting])
+    assert score.n == 7 and result.failures == {"too long": ("q2", "q5")}
+    assert result.readings["answer"]["too long"] == 2 and score.no_answer >= 2
+    [told] = accounts([result])
     assert told.startswith("m, exam ja: 2 of 7 items count as no answer, too long for the model's context: ")
     server.refusals = {}
     answered = server.answered.copy()
-    assert sit() == sitting and server.answered == answered
+    assert evaluate_task() == result and server.answered == answered
 
 
 @pytest.mark.parametrize("code", [400, 422])
-def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(
-    server: Server, tmp_path: Path, code: int
-) -> None:
+def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(server: Server, tmp_path: Path, code: int) -> None:
     refusals = {"error": {"message": "roles must alternate"}}
-    words, sit = sit_refused(server, tmp_path, False)
+    words, evaluate_task = sit_refused(server, tmp_path, False)
     server.refusals = {words: (code, refusals)}
     with pytest.raises(InputError, match=f"server says {code}: .*alternate.*; count such items .* --skip-invalid"):
-        sit()
-    _, sit = sit_refused(server, tmp_path, False, skip_invalid=True)
-    sitting = sit()
-    assert list(sitting.failures) == ["rejected"] and sitting.readings["answer"]["rejected"] == 2
+        evaluate_task()
+    _, evaluate_task = sit_refused(server, tmp_path, False, skip_invalid=True)
+    result = evaluate_task()
+    assert list(result.failures) == ["rejected"] and result.readings["answer"]["rejected"] == 2
 
 
 def test_a_refusal_in_another_form_than_openai_s_is_read(server: Server) -> None:
     model = connect(server.url, "m", chat=False)
     server.refusals = {"question 1": (422, {"error": TOO_LONG["TGI"], "error_type": "validation"})}
-    found = dict(model.answer(REQUESTS[:2], Writing(64)))
+    found = dict(model.answer(REQUESTS[:2], GenerationConfig(64)))
     assert [found[n].failure for n in range(2)] == [None, "too long"]
     server.refusals = {"question 1": (422, {"detail": [{"msg": "no such field"}]})}
     with pytest.raises(InputError, match=r"question q1: server says 422: .*no such field"):
-        list(model.answer(REQUESTS[:2], Writing(64)))
+        list(model.answer(REQUESTS[:2], GenerationConfig(64)))
 
 
 THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -444,7 +438,9 @@ def test_whether_a_served_prompt_opened_a_thought(
 ) -> None:
     server.props, server.message = props, message
     turns = to_json([{"role": "user", "content": "Q"}])
-    [(_, response)] = connect(server.url, "m", chat=True).answer([Request("q", turns, write=True)], Writing(8))
+    [(_, response)] = connect(server.url, "m", chat=True).answer(
+        [Request("q", turns, write=True)], GenerationConfig(8)
+    )
     assert response.completion is not None
     assert (response.completion.thought_open, response.completion.reasoning) == (thought_open, reasoning)
 
@@ -458,20 +454,20 @@ CUT = [
 
 @pytest.mark.parametrize("text", CUT)
 def test_a_served_reply_cut_inside_a_thought_is_truncated(server: Server, tmp_path: Path, text: str) -> None:
-    _, sit = sit_refused(server, tmp_path, True)
+    _, evaluate_task = sit_refused(server, tmp_path, True)
     server.message = {"content": text}
     server.finish = "length"
-    assert sit().readings["answer"] == {"truncated": 7}
+    assert evaluate_task().readings["answer"] == {"truncated": 7}
 
 
 def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_path: Path) -> None:
     server.props = {"chat_template": "{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}"}
     exam, output = own_exam(tmp_path / "exam.jsonl"), tmp_path / "out"
-    asked = ExamSettings(benchmarks=[str(exam)], languages=["ja"], tracks=["answer"], selection="all")
-    sat = papers(asked, Prompting(answer_as="letter", chat=True), Path("unused"))
+    asked = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all")
+    sat = tasks(asked, PromptConfig(answer_as="letter", chat=True), Path("unused"))
 
     def examined() -> str:
-        examine_served(server.url, "m", sat, output, label="m", concurrency=1)
+        evaluate_served(server.url, "m", sat, output, label="m", concurrency=1)
         return str(read_json(output / "exam.ja.json")["settings"]["date"])
 
     today = examined()
@@ -481,7 +477,5 @@ def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_p
     assert examined() == "2024-02-03"  # nothing is left to be asked
     records = (output / "exam.ja.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (output / "exam.ja.jsonl").write_text("".join(records[:-1]), encoding="utf-8")
-    with pytest.raises(
-        InputError, match="begun on 2024-02-03, and the server's chat template writes the day into"
-    ):
+    with pytest.raises(InputError, match="begun on 2024-02-03, and the server's chat template writes the day into"):
         examined()

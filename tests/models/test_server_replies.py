@@ -68,8 +68,6 @@ def test_text_and_thought_of_a_message(message: dict[str, Any], expected: tuple[
     assert (text_of(message), reasoning_of(message)) == expected
 
 
-@pytest.mark.parametrize(
-    "choice", [{}, {"logprobs": None}, {"logprobs": {"top_logprobs": None}}, {"logprobs": {}}]
-)
+@pytest.mark.parametrize("choice", [{}, {"logprobs": None}, {"logprobs": {"top_logprobs": None}}, {"logprobs": {}}])
 def test_no_log_probabilities_are_none(choice: dict[str, Any]) -> None:
     assert top_tokens(choice, {}) == []

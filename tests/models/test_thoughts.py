@@ -59,9 +59,7 @@ def test_markers_of_a_template_are_its_pairs() -> None:
     assert thoughts_of_template(None) == ()
 
 
-@pytest.mark.parametrize(
-    "text", ["think", "<b>bold</b>", "x<y", "[1]", "a < thought", "<reason>熱</reason>", "[ ]"]
-)
+@pytest.mark.parametrize("text", ["think", "<b>bold</b>", "x<y", "[1]", "a < thought", "<reason>熱</reason>", "[ ]"])
 def test_prose_and_markup_are_no_markers(text: str) -> None:
     assert not UNKNOWN.search(text)
     assert not list(borders(text))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.generation import Ends, ends_of
 from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.models.backends.vllm import VllmModel, open_vllm
@@ -68,7 +68,7 @@ def requests_of(n: int) -> list[Request]:
 
 
 def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmModel) -> None:
-    found = dict(model.answer(requests_of(3), Writing(64)))
+    found = dict(model.answer(requests_of(3), GenerationConfig(64)))
     assert [found[i].log_probs for i in range(3)] == [(-2.0, -0.5, UNLISTED)] * 3
     assert {found[i].completion.text for i in range(3)} == {"\nfirst line\nsecond line"}
     assert found[0].completion.truncated
@@ -77,11 +77,9 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
     assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64, "stop_token_ids": [0]}
 
 
-def test_what_a_chunk_gave_is_out_before_the_next_begins(
-    model: VllmModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_chunk_gave_is_out_before_the_next_begins(model: VllmModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jmedllm.models.backends.vllm.CHUNK", 2)
-    answers = model.answer(requests_of(5), Writing(64))
+    answers = model.answer(requests_of(5), GenerationConfig(64))
     assert [next(answers)[0] for _ in range(2)] == [0, 1]
     assert [call["prompts"] for call in model.engine.calls] == [2, 2]
     assert [index for index, _ in answers] == [2, 3, 4]
@@ -95,45 +93,43 @@ def test_what_a_chunk_gave_is_out_before_the_next_begins(
         (Request("116A1", "Q" * 128, labels=("a",)), "the prompt and a label need 129 tokens"),
     ],
 )
-def test_a_prompt_that_does_not_fit_is_named_before_any_work(
-    model: VllmModel, too_long: Request, needed: str
-) -> None:
+def test_a_prompt_that_does_not_fit_is_named_before_any_work(model: VllmModel, too_long: Request, needed: str) -> None:
     with pytest.raises(InputError, match=f"question 116A1: {needed}, the context of v is 128; use fewer shots"):
-        list(model.answer([Request("1", "Q", write=True), too_long], Writing(121)))
+        list(model.answer([Request("1", "Q", write=True), too_long], GenerationConfig(121)))
     assert not model.engine.calls
 
 
 def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
-    assert len(list(model.answer([Request("1", "Q" * 8, write=True)], Writing(120)))) == 1
-    assert len(list(model.answer([Request("1", "Q" * 127, labels=("a",))], Writing(1)))) == 1
+    assert len(list(model.answer([Request("1", "Q" * 8, write=True)], GenerationConfig(120)))) == 1
+    assert len(list(model.answer([Request("1", "Q" * 127, labels=("a",))], GenerationConfig(1)))) == 1
 
 
 def test_what_ends_a_turn_is_cut_by_its_id(model: VllmModel) -> None:
     whole = model.engine.written("\nfirst line\nsecond line")
     ended = replace(model, ends=Ends(frozenset({whole[-1]})))
-    [(_, response)] = ended.answer([Request("1", "Q", write=True)], Writing(64))
+    [(_, response)] = ended.answer([Request("1", "Q", write=True)], GenerationConfig(64))
     assert response.completion.text == model.tokenizer.decode(whole[: whole.index(whole[-1])])
     assert model.engine.calls[-1]["stop_token_ids"] == [whole[-1]]
 
 
 def test_a_label_of_several_tokens_is_refused(model: VllmModel) -> None:
     with pytest.raises(InputError, match="question 1: a label is not one token behind this prompt"):
-        list(model.answer([Request("1", "Q\n", labels=("膵",))], Writing(1)))
+        list(model.answer([Request("1", "Q\n", labels=("膵",))], GenerationConfig(1)))
 
 
 def test_no_label_listed_is_no_answer(model: VllmModel) -> None:
-    [(_, response)] = model.answer([Request("1", "Q", labels=("c", "d"))], Writing(1))
+    [(_, response)] = model.answer([Request("1", "Q", labels=("c", "d"))], GenerationConfig(1))
     assert response.log_probs is None
 
 
 def test_a_first_line_that_is_enough_is_not_written_on(model: VllmModel) -> None:
-    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], Writing(64, lambda _: True))
+    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], GenerationConfig(64, lambda _: True))
     assert response.completion.text == "first line\n"
     assert [call["prompts"] for call in model.engine.calls] == [1]
 
 
 def test_a_first_line_that_is_not_enough_is_written_again_in_full(model: VllmModel) -> None:
-    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], Writing(64, lambda _: False))
+    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], GenerationConfig(64, lambda _: False))
     assert response.completion.text == "\nfirst line\nsecond line"
     assert [call.get("stop") for call in model.engine.calls] == [["\n"], None]
 
@@ -150,6 +146,6 @@ def test_the_context_is_that_of_the_engine(tiny_model: Path, monkeypatch: pytest
 
 def test_what_it_cannot_do_is_said(model: VllmModel, tiny_model: Path) -> None:
     with pytest.raises(InputError, match="no likelihood of whole choices"):
-        list(model.answer([Request("1", "Q", choices=("a", "b"))], Writing(1)))
+        list(model.answer([Request("1", "Q", choices=("a", "b"))], GenerationConfig(1)))
     with pytest.raises(InputError, match=r"needs vllm; install it with: pip install 'vllm>="):
         open_vllm(tiny_model, "bfloat16")

@@ -16,7 +16,7 @@ from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.bpe import Merge
 from jmedllm.models.tokenizer.extend import Vocabulary, extend, extend_network, extend_tokenizer, learn, size
 from jmedllm.models.tokenizer.load import load_tokenizer, read_tokenizer
-from jmedllm.pipeline import Run, carry_out
+from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STEPS
@@ -194,7 +194,7 @@ def run(base: Path, folder: Path, **corpus: Any) -> tuple[Run, dict[str, str]]:
     }  # fmt: skip
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
     told: dict[str, str] = {}
-    carry_out(STEPS, made, "mfpt", lambda stage, what: told.update({stage: what.split(" in ")[0]}))
+    run_pipeline(STEPS, made, "mfpt", lambda stage, what: told.update({stage: what.split(" in ")[0]}))
     return made, told
 
 

@@ -15,7 +15,7 @@ from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
 from jmedllm.precision import Precision
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
 from jmedllm.training.metrics import forget_peak_memory, peak_memory
 from jmedllm.training.optim.weights import in_format
@@ -34,8 +34,8 @@ SHAPE = {
 CPU = torch.device("cpu")
 
 
-def settings_of(offload: str, optimizer: str) -> Optimization:
-    return Optimization.model_validate(
+def settings_of(offload: str, optimizer: str) -> TrainingConfig:
+    return TrainingConfig.model_validate(
         {
             "steps": 2,
             "learning_rate": 1e-4,

@@ -50,9 +50,7 @@ def between(wanted: Recipe, *settings: str) -> Machine:
     return gpu(sizes[settings].gpu, sizes[settings].host)
 
 
-def fit(
-    monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folder: Path
-) -> tuple[Recipe, list[str]]:
+def fit(monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
     told: list[str] = []
     monkeypatch.setattr(auto, "this_machine", lambda device: machine)
     return auto.fit(wanted, CPU, folder, "report", told.append), told
@@ -180,8 +178,8 @@ def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkey
 
 
 def test_scratch_is_refused(tiny_model: Path) -> None:
-    values = recipe(tiny_model).model_dump() | {"base": {"scratch": {}}}
-    with pytest.raises(ValueError, match=r"base.scratch has none; leave it out"):
+    values = recipe(tiny_model).model_dump() | {"base": {"random_init": {}}}
+    with pytest.raises(ValueError, match=r"base.random_init has none; leave it out"):
         Recipe.model_validate(values)
 
 

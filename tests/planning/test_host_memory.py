@@ -15,7 +15,7 @@ from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import GIB, Gpu, Machine
 from jmedllm.planning.needs import plan_stage, require_host_memory
 from jmedllm.planning.shape import config_of
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 
 PEAK = Path(__file__).parent / "host_peak.py"
 AWAY = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}
@@ -43,8 +43,8 @@ def base(name: str = "Qwen/Qwen2-7B-Instruct") -> Base:
     return Base(name, json.dumps(config_of(name)), torch.bfloat16)
 
 
-def settings(**changes: Any) -> Optimization:
-    return Optimization.model_validate({"steps": 1, "learning_rate": 1e-5} | AWAY | changes)
+def settings(**changes: Any) -> TrainingConfig:
+    return TrainingConfig.model_validate({"steps": 1, "learning_rate": 1e-5} | AWAY | changes)
 
 
 def host(ram: int, *, is_shared: bool = False) -> Machine:

@@ -26,10 +26,10 @@ from jmedllm.planning.show import print_plan
 from jmedllm.planning.tracing import Step, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft, Recipe
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter, add_adapter
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.weights import KEEPINGS, in_format
+from jmedllm.training.optim.weights import WEIGHT_FORMATS, in_format
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 1000}
 GATED = SMALL | {"intermediate_size": 256, "num_key_value_heads": 2, "tie_word_embeddings": False}
@@ -72,7 +72,7 @@ def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
     ("architecture", "name"), [*((each, "as it is") for each in CONFIGS), *(("qwen2", each) for each in SETTINGS)]
 )
 def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, name: str) -> None:
-    settings = Optimization(steps=1, learning_rate=1e-3, micro_batch=2, **SETTINGS[name])
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, micro_batch=2, **SETTINGS[name])
     measured = measure_step(in_format(real(architecture), settings.weight_format), settings, BFLOAT16, 256)
     network = in_format(structure(config(architecture), "small", torch.float32), settings.weight_format)
     planned = trace_step(network, settings, BFLOAT16, 256)
@@ -87,7 +87,7 @@ def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, n
 def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage: str) -> None:
     deep = config(architecture) | {"num_hidden_layers": 10}
     kept = "none" if "nothing" in stage else "recompute"
-    settings = Optimization(steps=1, learning_rate=1e-3, activations=kept)
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, activations=kept)
 
     def traced(layers: int) -> Step:
         network = structure(deep, "small", torch.bfloat16 if stage == "mpeft" else torch.float32)
@@ -104,7 +104,7 @@ def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage:
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_an_adapter_without_contents_is_as_large_as_a_real_one(kind: Any) -> None:
-    settings, adapter = Optimization(steps=1, learning_rate=1e-3), Adapter(kind=kind, r=8, alpha=8)
+    settings, adapter = TrainingConfig(steps=1, learning_rate=1e-3), Adapter(kind=kind, r=8, alpha=8)
     measured = measure_step(add_adapter(real("llama", torch.bfloat16), adapter, 0), settings, BFLOAT16, 128)
     with torch.device("meta"):
         network = add_adapter(structure(config("llama"), "small", torch.bfloat16), adapter, 0)
@@ -161,8 +161,8 @@ def part(planned: StagePlan, name: str) -> Part:
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama", "mistral", "gemma"])
 def test_weights_and_state_are_told_to_the_byte(architecture: str) -> None:
     base = Base("small", json.dumps(config(architecture)), torch.bfloat16)
-    for weight_format, optimizer in product(KEEPINGS, ("adamw", "adamw-bf16", "adamw-8bit")):
-        settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
+    for weight_format, optimizer in product(WEIGHT_FORMATS, ("adamw", "adamw-bf16", "adamw-8bit")):
+        settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
         planned = plan_stage("mfpt", settings, 128, base, on(GIB))
         network = in_format(real(architecture), weight_format)
         state = build(network, settings, torch.device("cpu")).state()
@@ -314,7 +314,7 @@ def test_a_host_steps_as_fast_as_its_memory_or_its_cores_let_it(tmp_path: Path) 
     fixed = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}
     found = {}
     for optimizer in ("adamw", "adamw-bf16", "adamw-8bit"):
-        settings = Optimization.model_validate({"steps": 1, "learning_rate": 1.0, "optimizer": optimizer} | fixed)
+        settings = TrainingConfig.model_validate({"steps": 1, "learning_rate": 1.0, "optimizer": optimizer} | fixed)
         found[optimizer] = plan_stage("mfpt", settings, 128, base, on(GIB)).work
     embedding, numbers = 1000 * 128, found["adamw"].pass_bytes // 2
     assert found["adamw"].host_seconds == pytest.approx(1.17e-9 * numbers)
@@ -331,7 +331,7 @@ def test_a_host_steps_as_fast_as_its_memory_or_its_cores_let_it(tmp_path: Path) 
 def test_an_offloaded_step_moves_two_bytes_a_parameter_each_way_and_touches_thirty(tmp_path: Path) -> None:
     base = base_of(recipe(tmp_path))
     numbers = 2 * 1000 * 128 + 3 * (128 * 128 * 3 + 3 * 128 * 256 + 2 * 128) + 128
-    settings = Optimization(
+    settings = TrainingConfig(
         steps=1, learning_rate=1.0, weight_format="bfloat16-master", offload="optimizer", activations="recompute"
     )
     work = plan_stage("mfpt", settings, 128, base, on(GIB)).work
@@ -357,22 +357,23 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     whole = (blocks / "ids.npy").read_bytes()
     for junk in (b"", b"junk", whole[:-1]):
         (blocks / "ids.npy").write_bytes(junk)
-        with pytest.raises(
-            InputError, match=r"blocks/ids.npy: holds no packed blocks: .*; remove .*corpus and pack"
-        ):
+        with pytest.raises(InputError, match=r"blocks/ids.npy: holds no packed blocks: .*; remove .*corpus and pack"):
             stages_of(wanted, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"base": {"scratch": {}}}, "base.scratch is built from its corpus and small; there is nothing to plan"),
         (
-            {"mfpt": None, "mpeft": None, "exam": None},
+            {"base": {"random_init": {}}},
+            "base.random_init is built from its corpus and small; there is nothing to plan",
+        ),
+        (
+            {"mfpt": None, "mpeft": None, "eval": None},
             "the recipe trains nothing: it has no mfpt and no mpeft section",
         ),
     ],
-    ids=["scratch", "no training"],
+    ids=["random_init", "no training"],
 )
 def test_what_cannot_be_planned_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError) as error:
@@ -395,10 +396,8 @@ def test_a_step_that_cannot_be_traced_is_told_in_a_line(
     shape: dict[str, Any], reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     base = Base("mine", json.dumps(shape), torch.bfloat16)
-    with pytest.raises(
-        InputError, match=rf"config of mine: its training step cannot be traced: {reason}"
-    ) as error:
-        plan_stage("mfpt", Optimization(steps=1, learning_rate=1.0), 128, base, on(GIB))
+    with pytest.raises(InputError, match=rf"config of mine: its training step cannot be traced: {reason}") as error:
+        plan_stage("mfpt", TrainingConfig(steps=1, learning_rate=1.0), 128, base, on(GIB))
     assert "\n" not in str(error.value) and "Traceback" not in capfd.readouterr().err
 
 
@@ -421,9 +420,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
             main()
         return int(ended.value.code or 0), *capsys.readouterr()
 
-    code, shown, _ = said("--gpu", "rtx4090")
-    assert code == 0 and "100 steps, 51,200 tokens" in shown and shown.count("fits") == 2
-    assert shown.count("smallest machine: ") == 2
+    code, presented, _ = said("--gpu", "rtx4090")
+    assert code == 0 and "100 steps, 51,200 tokens" in presented and presented.count("fits") == 2
+    assert presented.count("smallest machine: ") == 2
     told = json.loads(said("--gpus", "2xh100", "--json")[1])
     assert [each["stage"] for each in told["stages"]] == ["mfpt", "mpeft"]
     assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_written"]["gpu"] > 0

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from conftest import own_exam
-from jmedllm.planning.eval import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_exam
+from jmedllm.planning.eval import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_eval
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
 from jmedllm.planning.plan import base_of
@@ -28,13 +28,13 @@ def recipe(**exam: Any) -> Recipe:
             "name": "small",
             "data": "nowhere",
             "base": {"path": "Qwen/Qwen2-7B-Instruct"},
-            "exam": {"benchmarks": ["igakuqa:ja"], "models": ["base"], "tracks": ["legacy", "likelihood"]} | exam,
+            "eval": {"benchmarks": ["igakuqa:ja"], "models": ["base"], "scorers": ["legacy", "likelihood"]} | exam,
         }
     )
 
 
 def planned(wanted: Recipe, machine: Machine = MACHINE) -> Any:
-    found = plan_exam(wanted, base_of(wanted), machine)
+    found = plan_eval(wanted, base_of(wanted), machine)
     assert found is not None
     return found
 
@@ -57,14 +57,14 @@ def test_weights_are_those_that_the_stage_loads() -> None:
 
 def test_a_model_in_4_bits_has_its_adapter_beside_it() -> None:
     wanted = load_recipe(Path(__file__).parents[2] / "recipes" / "jmedlora-70b.yaml")
-    assert wanted.exam and wanted.mpeft
+    assert wanted.eval and wanted.mpeft
     machine = replace(MACHINE, gpu=Gpu("toy", 48 * GIB, None))
     whole = planned(
-        wanted.model_copy(update={"exam": wanted.exam.model_copy(update={"quantization": "none"})}), machine
+        wanted.model_copy(update={"eval": wanted.eval.model_copy(update={"quantization": "none"})}), machine
     )
     assert whole.planned.gpu > 128 * GIB and not whole.planned.fits(machine)
     packed = planned(
-        wanted.model_copy(update={"exam": wanted.exam.model_copy(update={"quantization": "nf4"})}), machine
+        wanted.model_copy(update={"eval": wanted.eval.model_copy(update={"quantization": "nf4"})}), machine
     )
     assert packed.in_4_bits is None and packed.planned == whole.in_4_bits and packed.planned.fits(machine)
     linear = 80 * (2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 28672 * 8192)
@@ -96,32 +96,32 @@ def test_passes_and_answers_take_what_the_exam_would() -> None:
 
 def test_what_is_not_on_disk_is_counted_by_the_catalogue_or_said_to_be_unknown() -> None:
     found = planned(recipe(benchmarks=["igakuqa", "medmcqa:en", "medmcqa:ja"])).planned
-    assert {paper.name: paper.items for paper in found.papers} == {
+    assert {task.name: task.items for task in found.tasks} == {
         "igakuqa.ja": 2000,
         "igakuqa.en": 2000,
         "medmcqa.en": 4183,
         "medmcqa.ja": None,
     }
-    assert not any(paper.is_there for paper in found.papers)
+    assert not any(task.is_there for task in found.tasks)
     assert found.read == (2000 + 2000 + 4183) * ASSUMED
-    assert planned(recipe(limit=50, rotations=5)).planned.papers[0].items == 250
+    assert planned(recipe(limit=50, rotations=5)).planned.tasks[0].items == 250
 
 
 def test_what_is_on_disk_is_read(tmp_path: Path) -> None:
     file = own_exam(tmp_path / "ward.jsonl", 6)
     found = planned(recipe(benchmarks=[str(file)], selection="all")).planned
-    assert {paper.name: (paper.items, paper.is_there) for paper in found.papers} == {
+    assert {task.name: (task.items, task.is_there) for task in found.tasks} == {
         "ward.ja": (6, True),
         "ward.en": (6, True),
     }
-    [first, _] = found.papers
+    [first, _] = found.tasks
     stems = [json.loads(line)["question"] for line in file.read_text(encoding="utf-8").splitlines()][:6]
     assert first.longest > max(map(len, stems)) / CHARACTERS["ja"]
     assert first.read <= first.longest < 200
 
 
 def test_hours_go_from_reading_alone_to_every_answer_at_its_longest() -> None:
-    silent, writing = planned(recipe(tracks=["likelihood"])).planned, planned(recipe()).planned
+    silent, writing = planned(recipe(scorers=["likelihood"])).planned, planned(recipe()).planned
     assert silent.written == 0 and writing.written == 2000 * 256
     quick, slow = silent.hours(MACHINE), writing.hours(MACHINE)
     assert quick and quick[1] == pytest.approx(2.8 * quick[0])
@@ -137,4 +137,4 @@ def test_recipes_that_come_with_jmedllm_have_an_exam_that_can_be_planned() -> No
     for file in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")):
         path = yaml.safe_load(file.read_text(encoding="utf-8"))["base"].get("path")
         if path and not path.startswith("models/"):  # what `make real` converts first
-            assert planned(load_recipe(file)).planned.papers
+            assert planned(load_recipe(file)).planned.tasks

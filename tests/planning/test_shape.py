@@ -97,8 +97,7 @@ def test_a_base_that_nothing_is_known_of_is_refused() -> None:
     with pytest.raises(InputError) as error:
         config_of("some/unknown-7b")
     assert str(error.value) == (
-        "base some/unknown-7b: its config.json is not on this machine; put it into a folder and give that as "
-        "base.path"
+        "base some/unknown-7b: its config.json is not on this machine; put it into a folder and give that as base.path"
     )
 
 

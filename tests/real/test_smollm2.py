@@ -14,13 +14,13 @@ import pytest
 
 from jmedllm.cli import main
 from jmedllm.evaluation.benchmarks import load
-from jmedllm.models.backends.base import Request, Writing
+from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.transformers import load_model
 from jmedllm.models.conversion.convert import CONVERTER, convert
 from jmedllm.models.conversion.gguf import read_gguf
 from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, carry_out
+from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
@@ -70,9 +70,9 @@ mpeft:
   batch: 1
   checkpoint_every: 2
   adapter: {{r: 4, alpha: 8, targets: all-linear, dropout: 0.0}}
-exam:
+eval:
   benchmarks: ["demo:en"]
-  tracks: [answer, legacy, likelihood, official]
+  scorers: [answer, legacy, likelihood, official]
   models: [base]
   limit: 20
   max_new_tokens: 8
@@ -102,7 +102,7 @@ def tuned(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     recipe = load_recipe(write_recipe(folder, smollm2))
     run = Run(recipe, folder / "run", choose_precision(recipe.precision, recipe.device, 1), {})
-    carry_out(STEPS, run, "exam", lambda *_: None)
+    run_pipeline(STEPS, run, "eval", lambda *_: None)
     return folder / "run"
 
 
@@ -135,15 +135,15 @@ def test_a_chat_turn_ends_where_it_should(smollm2: Path) -> None:
     turns = [[{"role": "user", "content": text}] for text in asked]
     prompts = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     requests = [Request(str(number), prompt, write=True) for number, prompt in enumerate(prompts)]
-    written = {index: response.completion for index, response in model.answer(requests, Writing(24))}
+    written = {index: response.completion for index, response in model.answer(requests, GenerationConfig(24))}
     assert written[0] is not None and written[0].text.strip() == "The capital of France is Paris."
     assert all(one is not None and not one.truncated and "<|" not in one.text for one in written.values())
 
 
 def test_every_track_gives_its_scores(tuned: Path) -> None:
-    [sitting] = collect([tuned])
-    assert {score.track for score in sitting.scores} == {"answer", "legacy", "likelihood"}
-    assert all(score.n == 20 and score.low <= score.value <= score.high for score in sitting.scores)
+    [result] = collect([tuned])
+    assert {score.scorer for score in result.scores} == {"answer", "legacy", "likelihood"}
+    assert all(score.n == 20 and score.low <= score.value <= score.high for score in result.scores)
 
 
 def test_tuning_lowers_the_loss_and_the_merge_is_the_tuned_model(tuned: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path) ->
     process.wait()
     loaded = load_recipe(recipe)
     run = Run(loaded, tmp_path / "run", choose_precision("float32", "cpu", 1), {})
-    carry_out(STEPS, run, "mpeft", lambda *_: None)
+    run_pipeline(STEPS, run, "mpeft", lambda *_: None)
     assert losses(tmp_path / "run") == losses(tuned)
     made = [json.loads((folder / "manifest.json").read_text())["stages"] for folder in (tuned, tmp_path / "run")]
     assert made[0]["mpeft"]["made"] == made[1]["mpeft"]["made"]

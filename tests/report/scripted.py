@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jmedllm.evaluation.benchmarks import load
-from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.question import Question, label
 from jmedllm.models.backends.base import Completion, Response
 from jmedllm.report.training import TrainedStage
@@ -51,25 +51,25 @@ def sit_igakuqa(
     *,
     limit: int = 40,
     rotations: int = 1,
-    tracks: Sequence[str] = ("answer", "likelihood", "official"),
+    scorers: Sequence[str] = ("answer", "likelihood", "official"),
     scripts: Mapping[str, Callable[[Question], str]] = SCRIPTS,
 ) -> list[Path]:
     """Let scripted models sit the beginning of IgakuQA in both languages."""
-    settings = ExamSettings(
+    settings = EvalConfig(
         benchmarks=["igakuqa"],
-        tracks=list(tracks),
+        scorers=list(scorers),
         selection="all",
         limit=limit,
         rotations=rotations,
     )
-    sat = papers(settings, Prompting(answer_as="letter"), data)
+    sat = tasks(settings, PromptConfig(answer_as="letter"), data)
     questions = {question.id: question for question in load("igakuqa", "ja", data)}
     folders = []
     for number, (name, script) in enumerate(scripts.items()):
         folders.append(output / str(number))
         model = Scripted(name, questions, script)
         stands_for = {"model": name, "fingerprint": name, "precision": "float32"}
-        sit_papers(sat, stands_for, lambda model=model: model, folders[-1])
+        evaluate_tasks(sat, stands_for, lambda model=model: model, folders[-1])
     return folders
 
 

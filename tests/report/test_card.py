@@ -12,10 +12,10 @@ import torch
 import yaml
 
 from jmedllm.corpus.readers.read import Document
-from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.statistics import paired
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.hardware import hardware
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.card import Findings, model_card
@@ -27,7 +27,7 @@ RECIPE = Recipe.model_validate(
         "name": "mine",
         "base": {"path": "org/base", "revision": "abc123"},
         "corpus": {"inputs": ["corpus"]},
-        "evaluate": {"held_out": 0.05, "texts": {"general": ["wiki.txt"]}},
+        "validation": {"held_out": 0.05, "texts": {"general": ["wiki.txt"]}},
         "mfpt": {"steps": 10, "learning_rate": 5e-5, "watch": {"best_by": ["bits_per_byte.ja"]}},
         "mpeft": {
             "steps": 5,
@@ -108,22 +108,22 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def sittings(tmp_path_factory: pytest.TempPathFactory) -> list[Sitting]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[EvalResult]:
     folder = tmp_path_factory.mktemp("sat")
-    sat = papers(ExamSettings(benchmarks=["demo"], tracks=["likelihood"]), Prompting(pack="plain"), folder)
+    sat = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"]), PromptConfig(pack="plain"), folder)
     stands_for = {"model": "mpeft", "fingerprint": "feed3", "precision": "float32"}
-    return sit_papers(sat, stands_for, Silent, folder)
+    return evaluate_tasks(sat, stands_for, Silent, folder)
 
 
 @pytest.fixture(scope="module")
-def card(sittings: list[Sitting]) -> str:
+def card(results: list[EvalResult]) -> str:
     right = [True] * 30 + [False] * 10, [True] * 38 + [False] * 2
     found = replace(
         FOUND,
         held_out={"ja": 2, "general": 1},
         built={"medical text": BUILT, "general text": BUILT | {"leaked": {}}},
         parameters=7_615_616_512,
-        sittings=sittings,
+        results=results,
         compared=[Comparison("models", "demo", "likelihood", "base ja", "mpeft ja", paired(*right))],
     )
     return model_card(found)
@@ -164,8 +164,8 @@ def test_the_card_tells(card: str, part: str) -> None:
     assert part in card
 
 
-def test_scores_stand_with_n_interval_floor_and_ceiling(card: str, sittings: list[Sitting]) -> None:
-    [score] = [s for s in sittings[0].scores if s.metric == "accuracy"]
+def test_scores_stand_with_n_interval_floor_and_ceiling(card: str, results: list[EvalResult]) -> None:
+    [score] = [s for s in results[0].scores if s.metric == "accuracy"]
     assert (
         f"| demo | ja | likelihood accuracy | 143 | 20.0 | 100.0 | {100 * score.value:.1f}~ "
         f"({100 * score.low:.1f} to {100 * score.high:.1f}) |"
@@ -177,10 +177,10 @@ def test_the_recipe_in_the_card_is_the_recipe(card: str) -> None:
     assert Recipe.model_validate(yaml.safe_load(text)) == RECIPE
 
 
-SCRATCH = {"base": {"scratch": {"layers": 1}}}
+SCRATCH = {"base": {"random_init": {"layers": 1}}}
 BARE = replace(
     FOUND,
-    recipe=RECIPE.model_copy(update={"evaluate": None, "corpus": None, "mfpt": None}),
+    recipe=RECIPE.model_copy(update={"validation": None, "corpus": None, "mfpt": None}),
     stages={"mpeft": STAGES["mpeft"]},
     training=[stage("mpeft", [], best=None)],
     documents=[],

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import custom
-from jmedllm.evaluation.evaluate import ExamSettings, papers, sit_papers
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.models.backends.base import Completion, Response
 from jmedllm.report.collect import collect_records
 from jmedllm.report.compare import compare, print_comparisons
@@ -48,19 +48,19 @@ def exam(tmp_path: Path) -> Path:
     return file
 
 
-def sit(exam: Path, output: Path, name: str, right: int, languages=("ja",), **more) -> Path:
-    settings = ExamSettings(
-        benchmarks=[str(exam)], languages=list(languages), tracks=["answer", "legacy"], selection="all", **more
+def evaluate_task(exam: Path, output: Path, name: str, right: int, languages=("ja",), **more) -> Path:
+    settings = EvalConfig(
+        benchmarks=[str(exam)], languages=list(languages), scorers=["answer", "legacy"], selection="all", **more
     )
-    sat = papers(settings, Prompting(), Path("unused"))
-    sit_papers(sat, {"model": name, "fingerprint": name}, lambda: Knows(right, exam), output)
+    sat = tasks(settings, PromptConfig(), Path("unused"))
+    evaluate_tasks(sat, {"model": name, "fingerprint": name}, lambda: Knows(right, exam), output)
     return output
 
 
 def test_two_models_on_one_paper(exam: Path, tmp_path: Path) -> None:
-    folders = [sit(exam, tmp_path / name, name, right) for name, right in (("a", 5), ("b", 15))]
+    folders = [evaluate_task(exam, tmp_path / name, name, right) for name, right in (("a", 5), ("b", 15))]
     answer, legacy = compare(collect_records(folders))
-    assert (answer.track, legacy.track, answer.first, answer.second) == ("answer", "legacy", "a ja", "b ja")
+    assert (answer.scorer, legacy.scorer, answer.first, answer.second) == ("answer", "legacy", "a ja", "b ja")
     pair = answer.paired
     assert (pair.n, pair.only_first, pair.only_second, pair.difference) == (20, 0, 10, 0.5)
     assert pair.p == pytest.approx(2 / 2**10) and answer.p_holm == pytest.approx(2 * pair.p)
@@ -72,8 +72,8 @@ def test_two_models_on_one_paper(exam: Path, tmp_path: Path) -> None:
 def test_turns_and_items_beyond_the_limit_are_no_items_of_their_own(exam: Path, tmp_path: Path) -> None:
     folders = []
     for name, right in (("a", 5), ("b", 15)):
-        folders.append(sit(exam, tmp_path / name, name, right, rotations=2))
-        sit(exam, tmp_path / name, name, right, rotations=2, limit=10)
+        folders.append(evaluate_task(exam, tmp_path / name, name, right, rotations=2))
+        evaluate_task(exam, tmp_path / name, name, right, rotations=2, limit=10)
     answer, _ = compare(collect_records(folders))
     assert (answer.paired.n, answer.paired.only_second, answer.paired.first, answer.paired.second) == (
         10,
@@ -84,16 +84,16 @@ def test_turns_and_items_beyond_the_limit_are_no_items_of_their_own(exam: Path, 
 
 
 def test_japanese_against_english_of_one_model(exam: Path, tmp_path: Path) -> None:
-    found = compare(collect_records([sit(exam, tmp_path / "a", "a", 7, ("ja", "en"))]))
+    found = compare(collect_records([evaluate_task(exam, tmp_path / "a", "a", 7, ("ja", "en"))]))
     assert [(each.first, each.second, each.paired.difference, each.paired.p) for each in found] == [
         ("a ja", "a en", 0.0, 1.0)
     ] * 2
 
 
 def test_other_questions_are_not_compared(exam: Path, tmp_path: Path) -> None:
-    first = sit(exam, tmp_path / "a", "a", 5)
+    first = evaluate_task(exam, tmp_path / "a", "a", 5)
     assert compare(collect_records([first])) == []
     exam.write_text(exam.read_text(encoding="utf-8").replace("3?", "drei?"), encoding="utf-8")
-    second = sit(exam, tmp_path / "b", "b", 5)
+    second = evaluate_task(exam, tmp_path / "b", "b", 5)
     with pytest.raises(InputError, match="a and b sat different versions of exam ja"):
         compare(collect_records([first, second]))

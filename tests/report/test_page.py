@@ -30,19 +30,19 @@ def test_every_item_with_every_answer_is_packed(sat, shared: Path) -> None:
     japanese, english = pack(sat, questions_of(sat, shared))
     assert (japanese.name, japanese.n, english.name) == ("igakuqa.ja", 40, "igakuqa.en")
     assert japanese.models == ("hostile <b>", "knows", "reckless")
-    assert japanese.tracks == ("answer", "likelihood", "official")
+    assert japanese.scorers == ("answer", "likelihood", "official")
     items = json.loads(gzip.decompress(base64.b64decode(japanese.packed)))
     item = next(item for item in items if item["id"] == "112A16")
     assert item["prohibited"] and sum(item["examinees"]) == pytest.approx(100, abs=1)
     assert item["examineesRight"] == pytest.approx(item["examinees"][item["gold"][0]], abs=0.1)
     knows, reckless = item["answers"][1:]
-    assert knows["verdicts"]["answer"] == {
+    assert knows["item_scores"]["answer"] == {
         "chosen": item["gold"],
         "number": None,
         "how": "label",
         "correct": True,
     }
-    assert reckless["verdicts"]["official"]["chosen"] == item["prohibited"][:1]
+    assert reckless["item_scores"]["official"]["chosen"] == item["prohibited"][:1]
     assert knows["probabilities"] == sorted(knows["probabilities"], reverse=True)
     assert sum(knows["probabilities"]) == pytest.approx(1, abs=1e-3)
     # The first showing is as printed; the second begins with b.
@@ -50,12 +50,12 @@ def test_every_item_with_every_answer_is_packed(sat, shared: Path) -> None:
 
 
 def test_an_empty_response_that_the_protocol_counts_is_marked(shared: Path, tmp_path: Path) -> None:
-    folders = sit_igakuqa(shared, tmp_path, limit=20, tracks=["legacy"], scripts={"silent": lambda question: "."})
+    folders = sit_igakuqa(shared, tmp_path, limit=20, scorers=["legacy"], scripts={"silent": lambda question: "."})
     sat = collect_records(folders)
     items = json.loads(gzip.decompress(base64.b64decode(pack(sat, questions_of(sat, shared))[0].packed)))
-    verdicts = [item["answers"][0]["verdicts"]["legacy"] for item in items]
-    assert {(v["answered"], v["how"]) for v in verdicts if v["correct"]} == {(False, NO_TEXT_RIGHT)}
-    assert {(v["answered"], v["how"]) for v in verdicts if not v["correct"]} == {(False, NO_TEXT_WRONG)}
+    item_scores = [item["answers"][0]["item_scores"]["legacy"] for item in items]
+    assert {(v["answered"], v["how"]) for v in item_scores if v["correct"]} == {(False, NO_TEXT_RIGHT)}
+    assert {(v["answered"], v["how"]) for v in item_scores if not v["correct"]} == {(False, NO_TEXT_WRONG)}
 
 
 def test_the_page_is_the_same_for_the_same_results(sat, shared: Path, html: str) -> None:
@@ -72,16 +72,12 @@ def test_no_text_of_others_becomes_html(html: str) -> None:
 
 def test_the_page_asks_nothing_of_any_network(html: str) -> None:
     assert "default-src 'none'" in html
-    assert not re.search(
-        r"""(src|href)\s*=\s*["'](?!#)|url\(|@import|https?://(?!\S*&#)""", html.split("<main>")[0]
-    )
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\(|@import|https?://(?!\S*&#)""", html.split("<main>")[0])
     assert not re.search(r"""\b(?:src|srcset|action|data|poster)\s*=\s*["']""", html)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', html))
 
 
-@pytest.mark.parametrize(
-    "section", ["overview", "languages", "models", "licence", "groups", "calibration", "order"]
-)
+@pytest.mark.parametrize("section", ["overview", "languages", "models", "licence", "groups", "calibration", "order"])
 def test_sections(html: str, section: str) -> None:
     assert f'<section id="{section}">' in html and f'<a href="#{section}">' in html
 
@@ -90,8 +86,8 @@ def test_numbers_stand_as_in_the_table(sat, html: str) -> None:
     [score] = [
         score
         for each in sat
-        for score in each.sitting.scores
-        if (each.sitting.model, each.paper[1], score.track) == ("reckless", "ja", "answer")
+        for score in each.result.scores
+        if (each.result.model, each.task[1], score.scorer) == ("reckless", "ja", "answer")
     ]
     cell = f'<b>{100 * score.value:.1f}</b> <span class="interval">{100 * score.low:.1f}–{100 * score.high:.1f}'
     assert cell in html
@@ -108,13 +104,11 @@ def test_questions_must_be_those_that_were_answered(sat, shared: Path, tmp_path:
     first = folder / "112-A.jsonl"
     text = first.read_text(encoding="utf-8")
     first.write_text(text.replace("どれか", "何か", 1), encoding="utf-8")
-    with pytest.raises(
-        InputError, match=r"sat another version of igakuqa ja than the one here \(question 112A1\)"
-    ):
+    with pytest.raises(InputError, match=r"sat another version of igakuqa ja than the one here \(question 112A1\)"):
         questions_of(sat, tmp_path)
     with pytest.raises(InputError, match="no such file; fetch it with: jmedllm data get igakuqa"):
         questions_of(sat, tmp_path / "nowhere")
 
 
 def test_every_script_is_a_model(sat) -> None:
-    assert {each.sitting.model for each in sat} == set(SCRIPTS)
+    assert {each.result.model for each in sat} == set(SCRIPTS)

@@ -81,7 +81,7 @@ def opened(browser: Any, address: str) -> Iterator[Page]:
         ({"model": "hostile <b>", "outcome": "none"}, "8 of 80 items"),
         ({"outcome": "prohibited", "language": "ja"}, "{prohibited} of 80 items"),
         ({"outcome": "disagree", "language": "ja"}, "{disagree} of 80 items"),
-        ({"track": "likelihood", "model": "knows", "outcome": "right", "language": "ja"}, "{first} of 80 items"),
+        ({"scorer": "likelihood", "model": "knows", "outcome": "right", "language": "ja"}, "{first} of 80 items"),
     ],
 )
 def test_filters(opened: Page, shared: Path, filters: dict[str, str], count: str) -> None:
@@ -129,14 +129,14 @@ def test_an_item_tells_all(opened: Page) -> None:
 def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
     browser: Any, shared: Path, tmp_path: Path
 ) -> None:
-    silent = sit_igakuqa(shared, tmp_path, tracks=["legacy"], scripts={"silent": lambda question: ""})
+    silent = sit_igakuqa(shared, tmp_path, scorers=["legacy"], scripts={"silent": lambda question: ""})
     sat = collect_records(silent)
     write_page(tmp_path / "page.html", sat, questions_of(sat, shared), "test", [])
     opened = Page(browser, (tmp_path / "page.html").as_uri())
     assert opened.choose(outcome="right") == "0 of 80 items"
     assert not opened.choose(outcome="counted").startswith("0 ")
-    verdict = opened.page.inner_text("#detail .verdicts")
-    assert "○ no answer, counted right" in verdict and "✓" not in verdict
+    item_score = opened.page.inner_text("#detail .scores")
+    assert "○ no answer, counted right" in item_score and "✓" not in item_score
     assert opened.page.locator("#detail .picked").count() == 0
     assert opened.problems == []
 
@@ -145,7 +145,7 @@ def test_what_a_model_wrote_stays_text(opened: Page) -> None:
     opened.choose(model="hostile <b>", outcome="none", language="ja")
     assert opened.page.locator("#detail pre").first.inner_text() == HOSTILE
     assert opened.page.locator("#detail img, #detail pre b").count() == 0
-    assert "– no answer" in opened.page.inner_text("#detail .verdicts >> nth=0")
+    assert "– no answer" in opened.page.inner_text("#detail .scores >> nth=0")
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ import pytest
 from rich.console import Console
 
 from jmedllm.evaluation.statistics import Score, wilson
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.report import build_rows, markdown, print_table
 from jmedllm.report.published import published_scores
 from jmedllm.report.table import notes
 
 
-def score(benchmark, language, track, metric, n, correct, floor, ceiling) -> Score:
+def score(benchmark, language, scorer, metric, n, correct, floor, ceiling) -> Score:
     low, high = wilson(correct, n)
-    return Score(benchmark, language, track, metric, n, correct, correct / n, low, high, floor, ceiling)
+    return Score(benchmark, language, scorer, metric, n, correct, correct / n, low, high, floor, ceiling)
 
 
-def sitting(model: str, *scores: Score) -> Sitting:
+def result(model: str, *scores: Score) -> EvalResult:
     settings = {
         "model": model,
         "benchmark": scores[0].benchmark,
@@ -34,7 +34,7 @@ def sitting(model: str, *scores: Score) -> Sitting:
         "prompt_pack": "instruction",
         "prompt_pack_hash": "p" * 16,
     }
-    return Sitting(
+    return EvalResult(
         settings,
         1450,
         scores[0].n,
@@ -46,9 +46,9 @@ def sitting(model: str, *scores: Score) -> Sitting:
     )
 
 
-def results() -> list[Sitting]:
+def results() -> list[EvalResult]:
     return [
-        sitting(
+        result(
             model,
             score("igakuqa", "ja", "legacy", "gestalt_match", 1450, gestalt, 0.1697, 0.9924),
             score("igakuqa", "ja", "likelihood", "accuracy", 1450, accuracy, 0.1841, 1.0),
@@ -108,9 +108,7 @@ def test_markdown():
         "| *MedSwallow-70B* | igakuqa | ja | legacy | gestalt_match | - | 46.5 | - | 17.0 | 99.2 | - "
         "| published; 45.5 with shuffled choices |\n"
     ) in text
-    scores, trace = (
-        [line for line in part.splitlines() if line.startswith("|")] for part in text.split("## Trace")
-    )
+    scores, trace = ([line for line in part.splitlines() if line.startswith("|")] for part in text.split("## Trace"))
     assert {line.count("|") for line in scores} == {13}
     assert {line.count("|") for line in trace} == {9}
     assert f"| base [tiny] | igakuqa ja | {'f' * 16} | float32 | instruction {'p' * 16} |" in trace[2]
@@ -119,7 +117,7 @@ def test_markdown():
 
 
 def test_contaminated_scores_are_marked():
-    sat = [sitting("m", score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97))]
+    sat = [result("m", score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97))]
     console = Console(file=io.StringIO(), width=80)
     print_table(sat, console)
     assert "79.3*      published" in console.file.getvalue()
@@ -129,9 +127,9 @@ def test_contaminated_scores_are_marked():
 
 def test_published_rows_stand_only_beside_scores_of_the_same_measure():
     """A score by another track or metric next to 52.5 would be compared with it, and cannot be."""
-    likelihood = sitting("m", score("igakuqa", "ja", "likelihood", "accuracy", 1450, 400, 0.2, 1.0))
-    exact = sitting("m", score("medqa", "en", "legacy", "exact_match", 1273, 100, 0.0, 1.0))
-    legacy = sitting("m", score("igakuqa", "en", "legacy", "gestalt_match", 1450, 400, 0.16, 0.93))
+    likelihood = result("m", score("igakuqa", "ja", "likelihood", "accuracy", 1450, 400, 0.2, 1.0))
+    exact = result("m", score("medqa", "en", "legacy", "exact_match", 1273, 100, 0.0, 1.0))
+    legacy = result("m", score("igakuqa", "en", "legacy", "gestalt_match", 1450, 400, 0.16, 0.93))
     assert not any(row.published for row in build_rows([likelihood, exact]))
     for text in (markdown([likelihood, exact]), "".join(notes([exact], build_rows([exact])))):
         assert "ublished" not in text
@@ -142,7 +140,7 @@ def test_published_rows_stand_only_beside_scores_of_the_same_measure():
 
 
 def test_what_was_asked_otherwise_than_published_is_said():
-    ours = sitting("m", score("igakuqa", "ja", "legacy", "gestalt_match", 1450, 400, 0.17, 0.99))
+    ours = result("m", score("igakuqa", "ja", "legacy", "gestalt_match", 1450, 400, 0.17, 0.99))
     assert "(prompt pack instruction).\n" in markdown([ours])
     as_published = replace(ours, settings=ours.settings | {"prompt_pack": "sukeda2024:medpalm_five_choice_cot"})
     assert "Asked otherwise" not in markdown([as_published])
@@ -153,7 +151,7 @@ def test_what_was_asked_otherwise_than_published_is_said():
 
 
 def test_a_bar_in_a_name_stays_in_its_cell():
-    text = markdown([sitting("a|b", score("own", "ja", "likelihood", "accuracy", 4, 2, 0.2, 1.0))])
+    text = markdown([result("a|b", score("own", "ja", "likelihood", "accuracy", 4, 2, 0.2, 1.0))])
     assert "| a\\|b | own |" in text
     assert "Published" not in text
 

@@ -18,7 +18,7 @@ from jmedllm.models.loading import load_network
 from jmedllm.precision import Precision, choose_precision
 from jmedllm.processes import place, together
 from jmedllm.training import checkpoint
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.distributed import own, shard
 from jmedllm.training.embedding import keep_embedding_on_host
 from jmedllm.training.loop import train
@@ -93,7 +93,7 @@ def fit(case: Case, folder: Path) -> None:
     train(
         network,
         rows(),
-        Optimization(**settings),
+        TrainingConfig(**settings),
         case.precision,
         folder,
         seed=3,

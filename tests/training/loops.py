@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from jmedllm.precision import Precision, choose_precision
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import Trained, train
 from jmedllm.training.lora import Adapter, add_adapter
 from jmedllm.training.packing import Blocks, Sample, pack_documents
@@ -60,7 +60,7 @@ def fit(
     return train(
         network,
         rows(),
-        Optimization(**settings),
+        TrainingConfig(**settings),
         precision,
         folder,
         seed=3,

@@ -13,7 +13,7 @@ from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.training import checkpoint
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
 from jmedllm.training.lora import Adapter, add_adapter, principal_components, to_plain
 from jmedllm.training.packing import Sample, pack_examples
@@ -30,10 +30,8 @@ def log_probs(network: Any) -> torch.Tensor:
 def learn(network: Any, folder: Path) -> None:
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     blocks = pack_examples(samples, 32, 0)
-    settings = Optimization(steps=6, learning_rate=2e-2, batch=2, checkpoint_every=2)
-    train(
-        network, blocks, settings, choose_precision("float32", "cpu"), folder, seed=0, identity="x", title="mpeft"
-    )
+    settings = TrainingConfig(steps=6, learning_rate=2e-2, batch=2, checkpoint_every=2)
+    train(network, blocks, settings, choose_precision("float32", "cpu"), folder, seed=0, identity="x", title="mpeft")
 
 
 # kind: (scale of B A for r 4 and alpha 8, tensors trained in a layer)
@@ -46,9 +44,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_adapter_starts_at_its_base_learns_and_is_saved_for_it(
-    tiny_model: Path, tmp_path: Path, kind: Any
-) -> None:
+def test_an_adapter_starts_at_its_base_learns_and_is_saved_for_it(tiny_model: Path, tmp_path: Path, kind: Any) -> None:
     scale, trained = KINDS[kind]
     network = load_network(tiny_model, "auto", CPU)
     base = log_probs(network)
@@ -67,9 +63,7 @@ def test_an_adapter_starts_at_its_base_learns_and_is_saved_for_it(
     original = load_network(tiny_model, "auto", CPU)
     for name, parameter in original.named_parameters():
         assert torch.equal(parameter, frozen[name])
-    assert torch.allclose(
-        log_probs(load_adapter(original, tmp_path / "adapter", tiny_model)), as_trained, atol=1e-5
-    )
+    assert torch.allclose(log_probs(load_adapter(original, tmp_path / "adapter", tiny_model)), as_trained, atol=1e-5)
 
 
 def test_pissa_in_bfloat16_leaves_the_base_as_it_is(tiny_model: Path) -> None:

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from conftest import TEXTS
 from jmedllm.errors import InputError
-from jmedllm.models.random_init import Scratch, build
-from jmedllm.training.config import Optimization, require_shardable
+from jmedllm.models.random_init import RandomInit, build
+from jmedllm.training.config import TrainingConfig, require_shardable
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 Row = dict[str, Any]
@@ -54,7 +54,7 @@ def on_two_machines(*arguments: Any) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases trained by 1, 2 and 4 processes, and checkpoints handed from one number to another."""
     root = tmp_path_factory.mktemp("distributed")
-    build(Scratch(vocabulary=320, hidden_size=128, layers=2, feed_forward=128), TEXTS, root / "base", 0)
+    build(RandomInit(vocabulary=320, hidden_size=128, layers=2, feed_forward=128), TEXTS, root / "base", 0)
     main(root, [*(f"1-{name}:{name}" for name in CASES), "1-then-2:full:stopped", "nf4-then-2:nf4:stopped"])
     jobs = [f"2-{name}:{name}" for name in CASES]
     resumed = ["1-then-2:full", "nf4-then-2:nf4", "2-then-2:dropout:stopped", "2-then-2:dropout"]
@@ -157,13 +157,13 @@ def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: P
 REFUSED = [
     ({"optimizer": "adamw-8bit"}, False, "use adamw"),
     ({"weight_format": "bfloat16-master"}, False, "use weight_format float32"),
-    ({}, True, "leave evaluate.exam out"),
+    ({}, True, "leave validation.exam out"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "exam", "mend"), REFUSED)
 def test_what_shards_cannot_do_is_refused_with_the_mend(changes: dict[str, Any], exam: bool, mend: str) -> None:
-    settings = Optimization(**{"steps": 1, "learning_rate": 1e-3} | changes)
+    settings = TrainingConfig(**{"steps": 1, "learning_rate": 1e-3} | changes)
     with pytest.raises(InputError, match=mend):
         require_shardable(settings, exam=exam)
 

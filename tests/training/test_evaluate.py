@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from loops import CPU, evaluation, fit, same, tiny
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import ExamSettings, papers
-from jmedllm.evaluation.prompts.format import Prompting
+from jmedllm.evaluation.evaluate import EvalConfig, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.training.early_stopping import Watch, best, is_exhausted
+from jmedllm.training.early_stopping import EarlyStopping, best, is_exhausted
 from jmedllm.training.holding import chosen, is_held_out
 from jmedllm.training.quiz import make_quiz
 from jmedllm.training.validation import Evaluation, bits_per_byte, first_bytes, text_set, windows
@@ -170,10 +170,8 @@ def test_a_measure_that_is_not_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_a_small_exam_on_the_way(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
-    sat = papers(
-        ExamSettings(benchmarks=["demo"], tracks=["likelihood"], limit=4), Prompting(pack="plain"), tmp_path
-    )
-    evaluated = Evaluation({}, tuple(paper.name for paper in sat), make_quiz(sat, tokenizer, CPU))
+    sat = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"], limit=4), PromptConfig(pack="plain"), tmp_path)
+    evaluated = Evaluation({}, tuple(task.name for task in sat), make_quiz(sat, tokenizer, CPU))
     assert evaluated.measures == ("exam.demo.ja", "exam.demo.en")
     plain, watched = (load_network(tiny_model, torch.float32, torch.device("cpu")) for _ in range(2))
     fit(tmp_path / "plain", plain)
@@ -190,8 +188,8 @@ def line(step: int, ja: float, en: float, right: float = 0.0) -> dict[str, Any]:
     return {"step": step, "bits_per_byte": {"ja": ja, "en": en}, "exam": {"demo.ja": right}}
 
 
-BOTH = Watch(best_by=["bits_per_byte.ja", "bits_per_byte.en"], patience=2)
-JAPANESE_ONLY = Watch(best_by=["bits_per_byte.ja"])
+BOTH = EarlyStopping(best_by=["bits_per_byte.ja", "bits_per_byte.en"], patience=2)
+JAPANESE_ONLY = EarlyStopping(best_by=["bits_per_byte.ja"])
 
 COURSES = {
     "still falling": ([line(0, 3, 3), line(1, 2, 2)], BOTH, 1, False),
@@ -199,9 +197,9 @@ COURSES = {
     "two without": ([line(0, 3, 3), line(1, 2, 2), line(2, 3, 2), line(3, 2, 2.1)], BOTH, 1, True),
     "equal is no better": ([line(0, 2, 2), line(1, 2, 2), line(2, 1, 3)], BOTH, 0, True),
     "one language pays for the other": ([line(0, 2, 2), line(1, 1, 2.9)], BOTH, 1, False),
-    "marks rise": ([line(0, 1, 1, 0.2), line(1, 1, 1, 0.4)], Watch(best_by=["exam.demo.ja"]), 1, False),
+    "marks rise": ([line(0, 1, 1, 0.2), line(1, 1, 1, 0.4)], EarlyStopping(best_by=["exam.demo.ja"]), 1, False),
     "never without patience": ([line(0, 1, 1), *(line(n, 2, 2) for n in range(1, 9))], JAPANESE_ONLY, 0, False),
-    "nothing to go by": ([line(0, 1, 1), line(1, 2, 2)], Watch(), None, False),
+    "nothing to go by": ([line(0, 1, 1), line(1, 2, 2)], EarlyStopping(), None, False),
     "nothing yet": ([], BOTH, None, False),
 }
 

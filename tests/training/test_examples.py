@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load
-from jmedllm.evaluation.prompts.format import Asking, ask, ask_instruction
+from jmedllm.evaluation.prompts.format import PromptFormat, ask, ask_instruction
 from jmedllm.evaluation.prompts.pack import load_pack
 from jmedllm.evaluation.prompts.render import answer_text
 from jmedllm.evaluation.question import Question
@@ -63,9 +63,7 @@ def trained(sample: Sample) -> list[int]:
         ("x", "a</s>", [0, 5, 2, 1, 1], [F, F, T, T, T]),
     ],
 )
-def test_answer_and_end_are_trained(
-    small: Any, prompt: str, answer: str, ids: list[int], wanted: list[bool]
-) -> None:
+def test_answer_and_end_are_trained(small: Any, prompt: str, answer: str, ids: list[int], wanted: list[bool]) -> None:
     assert example_sample(small, "n", prompt, answer) == Sample("n", ids, wanted)
 
 
@@ -128,21 +126,19 @@ def real_questions(shared: Path) -> list[Question]:
 def test_real_questions_train_exactly_their_answer(
     qwen2: Any, real_questions: list[Question], pack: str, answer_as: Any
 ) -> None:
-    asking = Asking(load_pack(pack), answer_as)
+    prompt_format = PromptFormat(load_pack(pack), answer_as)
     assert {len(question.gold) for question in real_questions} >= {1, 2}
     for question in real_questions:
-        prompt, answer = ask(asking, question, never), answer_text(question, answer_as)
+        prompt, answer = ask(prompt_format, question, never), answer_text(question, answer_as)
         sample = example_sample(qwen2, question.id, prompt, answer)
         assert qwen2.decode(trained(sample)) == answer + EOS
         assert qwen2.decode(sample.ids) == prompt + answer + EOS
 
 
-def test_the_plain_pack_trains_the_answer_with_at_most_the_border(
-    qwen2: Any, real_questions: list[Question]
-) -> None:
-    asking = Asking(load_pack("plain"))
+def test_the_plain_pack_trains_the_answer_with_at_most_the_border(qwen2: Any, real_questions: list[Question]) -> None:
+    prompt_format = PromptFormat(load_pack("plain"))
     for question in real_questions:
-        prompt, answer = ask(asking, question, never), answer_text(question)
+        prompt, answer = ask(prompt_format, question, never), answer_text(question)
         text = qwen2.decode(trained(example_sample(qwen2, question.id, prompt, answer)))
         border = text.removesuffix(answer + EOS)
         assert text.endswith(answer + EOS)
@@ -158,15 +154,15 @@ def test_a_question_asked_by_chat_trains_its_answer_too(qwen2: Any, real_questio
         turns = [f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages]
         return "".join(turns) + "<|im_start|>assistant\n"
 
-    asking = Asking(load_pack("instruction"), chat=True)
+    prompt_format = PromptFormat(load_pack("instruction"), chat=True)
     for question in real_questions[::4]:
-        sample = example_sample(qwen2, question.id, ask(asking, question, chatml), answer_text(question))
+        sample = example_sample(qwen2, question.id, ask(prompt_format, question, chatml), answer_text(question))
         assert qwen2.decode(trained(sample)) == answer_text(question) + EOS
 
 
 def test_real_questions_survive_packing(qwen2: Any, real_questions: list[Question]) -> None:
-    asking = Asking(load_pack("instruction"))
-    samples = [example_sample(qwen2, q.id, ask(asking, q, never), answer_text(q)) for q in real_questions[::3]]
+    prompt_format = PromptFormat(load_pack("instruction"))
+    samples = [example_sample(qwen2, q.id, ask(prompt_format, q, never), answer_text(q)) for q in real_questions[::3]]
     blocks = pack_examples(samples, 2048, qwen2.eos_token_id)
     wanted = blocks.ids[blocks.trained].tolist()
     assert qwen2.decode(wanted) == "".join(answer_text(q) + EOS for q in real_questions[::3])
@@ -179,10 +175,10 @@ def test_real_instructions_train_exactly_their_output(shared: Path, qwen2: Any, 
     assert items[0].instruction == (
         "If you are a doctor, please answer the medical questions based on the patient's description."
     )
-    asking = Asking(load_pack(pack))
+    prompt_format = PromptFormat(load_pack(pack))
     for item in items[::500]:
         assert item.language == "en"
-        sample = example_sample(qwen2, item.name, ask_instruction(asking, item, never), item.output)
+        sample = example_sample(qwen2, item.name, ask_instruction(prompt_format, item, never), item.output)
         assert qwen2.decode(trained(sample)) == item.output + EOS
 
 

@@ -112,9 +112,7 @@ def test_the_assistant_s_turns_are_trained_and_no_others(qwen2: Any, name: str) 
     tokenizer = with_template(qwen2, template, markers)
     samples = conversation_samples(ChatTemplate(tokenizer), "n", TALK)
     assert [run for sample in samples for run in trained_runs(tokenizer, sample)] == expected
-    for sample, talk in zip(
-        samples, [TALK[: 3 + 2 * (place + 2 > len(samples))] for place in range(2)], strict=False
-    ):
+    for sample, talk in zip(samples, [TALK[: 3 + 2 * (place + 2 > len(samples))] for place in range(2)], strict=False):
         [whole] = encode(tokenizer, [tokenizer.apply_chat_template(talk, tokenize=False)])
         assert sample.ids[:-1] == whole[: len(sample.ids) - 1]  # the very tokens of the text
         assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
@@ -132,9 +130,7 @@ def test_a_tokenizer_with_characters_of_several_bytes_is_masked_as_well(llm_jp: 
     assert sample.ids.count(tokenizer.bos_token_id) <= 1
 
 
-WORDS = st.text(st.sampled_from("ab .\n。壊血病ビ𠮷é<|>"), min_size=1, max_size=8).filter(
-    lambda text: text.strip()
-)
+WORDS = st.text(st.sampled_from("ab .\n。壊血病ビ𠮷é<|>"), min_size=1, max_size=8).filter(lambda text: text.strip())
 
 
 @given(question=WORDS, first=WORDS, last=WORDS)
@@ -368,12 +364,12 @@ SECRET = [{"role": "user", "content": "田中太郎の病名は?"}, {"role": "as
 
 @pytest.mark.parametrize("case", DIFFERENT)
 def test_training_behind_another_text_than_the_evaluation_s_is_refused(tiny_model: Path, case: str) -> None:
-    template, shown = DIFFERENT[case]
+    template, presented = DIFFERENT[case]
     tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
     with pytest.raises(InputError) as error:
         conversation_samples(ChatTemplate(tokenizer), "custom.jsonl:3", SECRET)
     told = str(error.value)
-    assert told.startswith("custom.jsonl:3: message 2: the chat template writes another text") and shown in told
+    assert told.startswith("custom.jsonl:3: message 2: the chat template writes another text") and presented in told
     assert "chat_template_kwargs" in told and "\n" not in told
     assert "田中" not in told and "壊血病" not in told
 

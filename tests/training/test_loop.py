@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
 from jmedllm.training.lora import Adapter, add_adapter
 from jmedllm.training.loss import split, summed_loss
@@ -27,10 +27,10 @@ VOCABULARY = 300
 def tiny(architecture: str = "qwen2", seed: int = 0) -> Any:
     from transformers import AutoModelForCausalLM
 
-    from jmedllm.models.random_init import Scratch, _config
+    from jmedllm.models.random_init import RandomInit, _config
 
     torch.manual_seed(seed)
-    shape = Scratch(architecture=architecture, vocabulary=320, hidden_size=16, layers=2, feed_forward=32)
+    shape = RandomInit(architecture=architecture, vocabulary=320, hidden_size=16, layers=2, feed_forward=32)
     return AutoModelForCausalLM.from_config(_config(shape, Words()), dtype=torch.float32)
 
 
@@ -97,7 +97,7 @@ def weights(network: Any) -> list[torch.Tensor]:
 def run(folder: Path, network: Any, **changes: Any) -> Any:
     settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
     blocks = pack_documents(samples(40), 32, 0)
-    return train(network, blocks, Optimization(**settings), CPU, folder, seed=3, identity="same", title="test")
+    return train(network, blocks, TrainingConfig(**settings), CPU, folder, seed=3, identity="same", title="test")
 
 
 def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> 
     full = Sample("full", [5] * 32, [False] + [True] * 31)
     blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
     assert blocks.trained.sum(axis=1).tolist() == [31, 0]
-    settings = Optimization(steps=2, learning_rate=1e-3, batch=2, micro_batch=1)
+    settings = TrainingConfig(steps=2, learning_rate=1e-3, batch=2, micro_batch=1)
     result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, identity="x", title="test")
     assert result.trained_tokens == 62
 

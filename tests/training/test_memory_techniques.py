@@ -16,7 +16,7 @@ from jmedllm.errors import InputError
 from jmedllm.recipe import load_recipe
 from jmedllm.training import activations, checkpoint
 from jmedllm.training.batches import micro_batches
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import in_format
@@ -40,9 +40,7 @@ def fresh(stage: str, technique: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("stage", "name"), CASES)
-def test_resume_is_exact_to_the_bit(
-    stage: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_is_exact_to_the_bit(stage: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jmedllm.training.optim.build.SMALL", 0)  # in 8 bits whatever can be
     technique = FULL[name] if stage == "full" else ADAPTER[name]
     whole, stopped, resumed = (fresh(stage, technique) for _ in range(3))
@@ -113,7 +111,7 @@ def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_h
 
 
 def test_the_default_is_the_plain_loop() -> None:
-    settings = Optimization(steps=1, learning_rate=1e-3)
+    settings = TrainingConfig(steps=1, learning_rate=1e-3)
     assert (settings.weight_format, settings.optimizer, settings.activations) == ("float32", "adamw", "none")
 
 
@@ -207,9 +205,7 @@ def test_stage_1_in_host_memory_hands_on_the_same_model(tmp_path: Path) -> None:
         folder.mkdir()
         recipe = write_recipe(folder)
         text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
-        text = text.replace(
-            "mfpt: {", f"mfpt: {{weight_format: bfloat16-master, activations: recompute, {settings}"
-        )
+        text = text.replace("mfpt: {", f"mfpt: {{weight_format: bfloat16-master, activations: recompute, {settings}")
         recipe.write_text(text, encoding="utf-8")
         assert run(recipe, folder / "run", until="mfpt")["mfpt"] == "done"
         return (folder / "run" / "mfpt" / "model" / "model.safetensors").read_bytes()
@@ -224,7 +220,7 @@ def test_stage_1_in_host_memory_hands_on_the_same_model(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_recipe_is_one_line(tmp_path: Path) -> None:
     network = tiny()
-    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3), torch.device("cpu"))
+    optimizer = build(network, TrainingConfig(steps=1, learning_rate=1e-3), torch.device("cpu"))
     checkpoint.save(tmp_path, network, optimizer, 1, 10, "one recipe")
     before = weights(network)
     with pytest.raises(InputError, match=r"step-00000001: written for other inputs; choose another --output"):

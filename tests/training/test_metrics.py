@@ -87,9 +87,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_one_line(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_checkpoint_is_never_ahead_of_its_logs_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_is_never_ahead_of_its_logs_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: dict[int, int] = {}
     save, fsync = checkpoint.save, os.fsync
 
@@ -164,9 +162,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     events = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {*KEYS, "bits_per_byte/ja", "bits_per_byte/en"} - {"step"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [
-        (r["step"], pytest.approx(r["loss"])) for r in rows
-    ]
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(r["step"], pytest.approx(r["loss"])) for r in rows]
     assert [event.step for event in events.Scalars("bits_per_byte/ja")] == [0, 2, 3]
 
 
@@ -176,7 +172,7 @@ def test_tensorboard_that_is_not_installed_is_one_line(tmp_path: Path, monkeypat
         fit(tmp_path, tiny(), tensorboard=True)
 
 
-def shown(tiny_model: Path, folder: Path, text: bool = False) -> Console:
+def presented(tiny_model: Path, folder: Path, text: bool = False) -> Console:
     """What is printed of an example with a prompt and an answer."""
     tokenizer = load_tokenizer(tiny_model)
     prompt, answer = (tokenizer(text)["input_ids"] for text in ("ビタミンCの欠乏で", "壊血病になる。"))
@@ -190,14 +186,14 @@ def shown(tiny_model: Path, folder: Path, text: bool = False) -> Console:
 
 
 def test_the_example_shows_what_is_trained(tiny_model: Path, tmp_path: Path) -> None:
-    console = shown(tiny_model, tmp_path, text=True)
+    console = presented(tiny_model, tmp_path, text=True)
     styled = console.export_text(styles=True, clear=False)
     assert console.export_text().splitlines()[1].rstrip() == ("ビタミンCの欠乏で⟦壊血病になる。<|endoftext|>⟧")
     assert "\x1b[2mビタミン" in styled and "\x1b[32m⟦壊血病" in styled
 
 
 def test_the_text_of_an_example_stays_out_of_logs(tiny_model: Path, tmp_path: Path) -> None:
-    told = shown(tiny_model, tmp_path).export_text()
+    told = presented(tiny_model, tmp_path).export_text()
     assert re.fullmatch(
         r"mpeft: the first example: (\d+) tokens, (\d+) trained; in order: \d+ untrained, \2 trained\n", told
     )

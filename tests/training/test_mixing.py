@@ -59,8 +59,7 @@ def test_parts_count_what_is_there_and_what_is_read() -> None:
         Document("c", "abc", "en", None),
     ]
     members = [
-        (document.source or "unnamed", document, times)
-        for document, times in zip(documents, (2, 0, 1), strict=True)
+        (document.source or "unnamed", document, times) for document, times in zip(documents, (2, 0, 1), strict=True)
     ]
     assert parts(members) == {"x": Part(2, 8, 12), "unnamed": Part(1, 3, 3)}
     assert parts(members)["x"].epochs == 1.5
@@ -78,8 +77,7 @@ def test_copies_are_the_weight_rounded_and_grow_with_it(text: str, times: float)
 def test_the_same_documents_are_read_in_every_order_and_run() -> None:
     mixing = Mixing(weights={"laws": 0.3}, general=["books"], replay=0.1)
     counts = [
-        Counter({document.id: times for _, document, times in mix(mixing, each)})
-        for each in (MEDICAL, MEDICAL[::-1])
+        Counter({document.id: times for _, document, times in mix(mixing, each)}) for each in (MEDICAL, MEDICAL[::-1])
     ]
     assert counts[0] == counts[1]
     read = [document.id for _, document, times in mix(mixing) if document.source == "laws" and times]

@@ -18,7 +18,7 @@ from jmedllm.precision import choose_precision
 from jmedllm.training import layer_offload
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import micro_batches
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.metrics import METRICS
 from jmedllm.training.optim import pinned_buffers
@@ -34,8 +34,8 @@ STREAMED = HOST | {"offload": "weights", "activations": "recompute"}
 AT_ONCE = {"weight_format": "bfloat16-stochastic", "step_in_backward": True, "clip": None, "micro_batch": 4}
 
 
-def settings_of(**changes: Any) -> Optimization:
-    return Optimization(steps=1, learning_rate=1e-3, **changes)
+def settings_of(**changes: Any) -> TrainingConfig:
+    return TrainingConfig(steps=1, learning_rate=1e-3, **changes)
 
 
 # The ring

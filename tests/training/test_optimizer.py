@@ -13,7 +13,7 @@ from loops import WORDS, rows, same, tiny, weights
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.batches import autocast, micro_batches
-from jmedllm.training.config import Optimization, require_possible
+from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.loop import train
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.optim.build import build
@@ -69,7 +69,7 @@ def one_step_of_a_layer(weight_format: str) -> tuple[torch.Tensor, torch.Tensor]
     with torch.no_grad():
         layer.weight.normal_(0, 0.02)
     before = layer.weight.detach().clone()
-    optimizer = build(layer, Optimization(steps=1, learning_rate=RATE, weight_format=weight_format), CPU)
+    optimizer = build(layer, TrainingConfig(steps=1, learning_rate=RATE, weight_format=weight_format), CPU)
     layer.weight.grad = torch.randn(before.shape)
     optimizer.begin(RATE)
     optimizer.step()
@@ -91,7 +91,7 @@ def test_rounded_to_nearest_a_step_is_lost_and_rounded_at_random_it_is_not() -> 
 # Steps
 
 
-def reference_steps(network: Any, settings: Optimization) -> list[torch.Tensor]:
+def reference_steps(network: Any, settings: TrainingConfig) -> list[torch.Tensor]:
     """The steps of `train` by torch's AdamW on float32 copies, gradients added up and clipped in float32."""
     blocks, trained = rows(), [p for p in network.parameters() if p.requires_grad]
     trained = [p for p in trained if p.dim() >= 2] + [p for p in trained if p.dim() < 2]
@@ -142,7 +142,7 @@ WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -> None:
     tied, changes = WAYS[way]
-    settings = Optimization(
+    settings = TrainingConfig(
         steps=50,
         learning_rate=1e-3,
         batch=6,
@@ -161,7 +161,7 @@ def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -
 
 def test_micro_batches_of_bfloat16_weights_add_up_in_float32() -> None:
     network = in_format(tiny(), "bfloat16-stochastic")
-    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic"), CPU)
+    optimizer = build(network, TrainingConfig(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic"), CPU)
     blocks = rows()
     for batch in micro_batches(blocks, np.arange(4), 1, BF16.device):
         summed_loss(network, *batch).backward()
@@ -180,7 +180,7 @@ def wide() -> torch.nn.Module:
 def test_8_bit_steps_are_those_of_bitsandbytes() -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
     ours, theirs = wide(), wide()
-    settings = Optimization(steps=1, learning_rate=1e-3, weight_decay=0.1, optimizer="adamw-8bit")
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_decay=0.1, optimizer="adamw-8bit")
     mine = build(ours, settings, CPU)
     layers = [theirs[1].weight, theirs[2].weight]
     reference = bitsandbytes.optim.AdamW8bit(layers, lr=1e-3, betas=settings.betas, weight_decay=0.1)
@@ -197,7 +197,7 @@ def test_8_bit_steps_are_those_of_bitsandbytes() -> None:
 
 def test_embeddings_and_small_parameters_keep_moments_of_32_bits() -> None:
     pytest.importorskip("bitsandbytes")
-    state = build(wide(), Optimization(steps=1, learning_rate=1e-3, optimizer="adamw-8bit"), CPU).state()
+    state = build(wide(), TrainingConfig(steps=1, learning_rate=1e-3, optimizer="adamw-8bit"), CPU).state()
     formats = {
         name.removesuffix(".exp_avg"): value.dtype for name, value in state.items() if name.endswith(".exp_avg")
     }
@@ -220,7 +220,7 @@ BYTES = {
 @pytest.mark.parametrize(("weight_format", "optimizer"), BYTES)
 def test_a_parameter_takes_as_many_bytes_as_the_docs_say(weight_format: Any, optimizer: Any) -> None:
     layer = in_format(torch.nn.Linear(512, 512, bias=False), weight_format)
-    settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
     kept = [layer.weight, *build(layer, settings, CPU).state().values()]
     found = sum(tensor.numel() * tensor.element_size() for tensor in kept) / layer.weight.numel()
     assert found == pytest.approx(BYTES[weight_format, optimizer], abs=0.04)  # scales of blocks: 8 bytes in 256
@@ -228,7 +228,7 @@ def test_a_parameter_takes_as_many_bytes_as_the_docs_say(weight_format: Any, opt
 
 @pytest.mark.parametrize(("weight_format", "optimizer"), BYTES)
 def test_all_that_steps_depend_on_is_in_the_state(weight_format: Any, optimizer: Any) -> None:
-    settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
 
     def step(network: Any, optimizer: Any, number: int) -> None:
         torch.manual_seed(number)
@@ -254,7 +254,7 @@ def test_all_that_steps_depend_on_is_in_the_state(weight_format: Any, optimizer:
 def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
     network = wide()
     before = weights(network)
-    optimizer = build(network, Optimization(steps=1, learning_rate=1e-3, weight_decay=0.5), CPU)
+    optimizer = build(network, TrainingConfig(steps=1, learning_rate=1e-3, weight_decay=0.5), CPU)
     network[1].weight.grad = torch.ones_like(network[1].weight)
     optimizer.begin(1e-3)
     optimizer.step()
@@ -266,7 +266,7 @@ def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
 
 
 def test_weights_in_bfloat16_are_not_multiplied_in_float32() -> None:
-    settings = Optimization(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic")
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic")
     require_possible(settings, "bfloat16")
     with pytest.raises(InputError, match=r"multiplied in float32; set precision: bfloat16 or weight_format"):
         require_possible(settings, "float32")
@@ -275,7 +275,7 @@ def test_weights_in_bfloat16_are_not_multiplied_in_float32() -> None:
 def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jmedllm.training.config.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs bitsandbytes; install it with: pip install 'bitsandbytes>="):
-        require_possible(Optimization(steps=1, learning_rate=1e-3, optimizer="adamw-8bit"), "float32")
+        require_possible(TrainingConfig(steps=1, learning_rate=1e-3, optimizer="adamw-8bit"), "float32")
 
 
 def test_buffers_keep_their_format() -> None:

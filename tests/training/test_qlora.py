@@ -20,13 +20,13 @@ from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.report import collect
 from jmedllm.training.batches import autocast, micro_batches
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.embedding import HostEmbedding, keep_embedding_on_host, require_own_embedding
 from jmedllm.training.loop import Trained, train
 from jmedllm.training.lora import Adapter, add_adapter, to_plain
 from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.weights import KEEPINGS
+from jmedllm.training.optim.weights import WEIGHT_FORMATS
 from jmedllm.training.packing import Sample, pack_examples
 from test_run import manifest, run, write_recipe
 
@@ -46,7 +46,7 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(base: Path, *, weights: Any = "float32", quantization: Any = "nf4", **settings: Any) -> Any:
     network = load_network(base, torch.bfloat16, CPU, quantization=quantization)
     adapter = Adapter(**{"r": 4, "alpha": 6, "quantization": quantization} | settings)
-    return add_adapter(network, adapter, seed=1, dtype=KEEPINGS[weights].dtype)
+    return add_adapter(network, adapter, seed=1, dtype=WEIGHT_FORMATS[weights].dtype)
 
 
 def learn(folder: Path, network: Any, **changes: Any) -> Trained:
@@ -55,7 +55,7 @@ def learn(folder: Path, network: Any, **changes: Any) -> Trained:
     return train(
         network,
         pack_examples(samples, 16, 0),
-        Optimization(**settings),
+        TrainingConfig(**settings),
         BFLOAT16,
         folder,
         seed=0,
@@ -121,7 +121,7 @@ def test_a_trained_number_takes_so_many_bytes(base: Path, weights: str, optimize
     network = adapted(base, weights=weights, r=64)
     trained = [p for p in network.parameters() if p.requires_grad]
     count = sum(p.numel() for p in trained)
-    settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weights, optimizer=optimizer)  # type: ignore[arg-type]
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weights, optimizer=optimizer)  # type: ignore[arg-type]
     kept = sum(value.nbytes for value in build(network, settings, CPU).state().values())
     weight, state = SIZES[weights, optimizer]
     assert sum(p.nbytes for p in trained) == weight * count
@@ -154,7 +154,7 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
     pytest.importorskip("bitsandbytes")
     recipe = write_recipe(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
-    text = text.replace("\nexam:", "\nexam:\n  quantization: nf4")
+    text = text.replace("\neval:", "\neval:\n  quantization: nf4")
     text = text.replace("hidden_size: 32", "hidden_size: 128").replace("feed_forward: 64", "feed_forward: 128")
     recipe.write_text(text, encoding="utf-8")
     folder = tmp_path / "run"
@@ -163,7 +163,7 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
     assert {settings["quantization"] for settings in held.values()} == {"nf4"}
     assert held["mpeft"]["fingerprint"] == held["mfpt"]["fingerprint"]  # the base of the adapter, not the merged
     assert [name for name, settings in held.items() if "adapter_fingerprint" in settings] == ["mpeft"]
-    assert run(recipe, folder)["exam"] == "unchanged"
+    assert run(recipe, folder)["eval"] == "unchanged"
 
 
 # The embedding on the host
@@ -233,7 +233,7 @@ def test_a_step_makes_no_float32_copy_of_embedding_or_head_and_norms_compute_in_
     base: Path, weights: str
 ) -> None:
     network = adapted(base, weights=weights).train()
-    settings = Optimization(steps=1, learning_rate=1e-3, weight_format=weights)  # type: ignore[arg-type]
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weights)  # type: ignore[arg-type]
     optimizer = build(network, settings, CPU)
     optimizer.begin(1e-3)
     with Made() as made, autocast(BFLOAT16):

@@ -17,7 +17,7 @@ from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.manifest import FORMAT
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, Step, carry_out
+from jmedllm.pipeline import Run, Step, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.stages import STEPS
@@ -134,7 +134,7 @@ def write(folder: Path, base: Path, *rows: Any, too_long: str = "skip") -> Path:
 
 
 def made(recipe: Path, folder: Path) -> dict[str, Any]:
-    carry_out(
+    run_pipeline(
         STEPS,
         Run(load_recipe(recipe), folder, choose_precision("float32", "cpu"), {}),
         "merge",
@@ -163,9 +163,7 @@ def test_too_long_an_example_ends_a_run_that_does_not_skip(tiny_model: Path, tmp
         made(write(tmp_path, tiny_model, SHORT, LONG, too_long="error"), tmp_path / "run")
 
 
-def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(tiny_model: Path, tmp_path: Path) -> None:
     recipe = write(tmp_path, tiny_model, {"q": "説明せよ。", "a": "ビタミンC"}, {"q": "説明せよ。"})
     table = "stem,A,B,key,pic\n壊血病は,鉄,ビタミンC,B,\n脚気は,鉄,亜鉛,A,yes\n夜盲症は,鉄,,A,\n"
     (tmp_path / "ward.csv").write_text(table, encoding="utf-8")
@@ -221,7 +219,7 @@ def test_a_run_that_goes_on_behind_midnight_keeps_its_day(tiny_model: Path, tmp_
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(begun), encoding="utf-8")
     loaded = load_recipe(write(tmp_path, tiny_model, SHORT))
     days = []
-    step = Step("corpus", lambda _: True, lambda _: {}, lambda run, _: days.append(run.prompting.date) or {})
-    carry_out([step], Run(loaded, tmp_path / "run", CPU, {}), "corpus", lambda *_: None)
-    carry_out([step], Run(loaded, tmp_path / "new", CPU, {}), "corpus", lambda *_: None)
+    step = Step("corpus", lambda _: True, lambda _: {}, lambda run, _: days.append(run.prompt_config.date) or {})
+    run_pipeline([step], Run(loaded, tmp_path / "run", CPU, {}), "corpus", lambda *_: None)
+    run_pipeline([step], Run(loaded, tmp_path / "new", CPU, {}), "corpus", lambda *_: None)
     assert days == ["2024-02-03", date.today().isoformat()]

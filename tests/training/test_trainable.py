@@ -74,9 +74,7 @@ def test_samples_that_do_not_see_one_another_can_be_trained(kind: str, changes: 
 
 
 @pytest.mark.parametrize(("kind", "changes", "reason"), REFUSED)
-def test_what_cannot_be_trained_is_refused_with_the_reason(
-    kind: str, changes: dict[str, Any], reason: str
-) -> None:
+def test_what_cannot_be_trained_is_refused_with_the_reason(kind: str, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=f"architecture '{kind}' .*{reason}.*not support yet") as refused:
         require_trainable(AutoConfig.for_model(kind, **changes), CPU)
     assert "Qwen" not in str(refused.value)  # a user of Qwen3.5 has chosen one

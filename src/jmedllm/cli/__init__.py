@@ -12,13 +12,13 @@ from jmedllm import __version__
 from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
-from jmedllm.cli.eval import exam, export_app, score
+from jmedllm.cli.eval import evaluate, export_app, score
 from jmedllm.cli.plan import plan
 from jmedllm.cli.report import compare, report
 from jmedllm.cli.tokens import tokens
 from jmedllm.cli.training import merge, pretrain, run, tune
 from jmedllm.errors import InputError, is_out_of_memory
-from jmedllm.processes import may_speak
+from jmedllm.processes import is_reporting
 
 app = typer.Typer(
     help="Adapt an open LLM to medicine, in Japanese and English, and measure honestly whether it worked.",
@@ -28,14 +28,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (plan, run, pretrain, tune, merge, convert, exam, report, compare, score, tokens):
+for command in (plan, run, pretrain, tune, merge, convert, report, compare, score, tokens):
     app.command()(command)
+app.command("eval")(evaluate)
 app.add_typer(data_app, name="data")
 app.add_typer(export_app, name="export")
 app.add_typer(corpus_app, name="corpus")
 
 _OUT_OF_MEMORY = (
-    "out of memory; lower --batch (exam), micro_batch or block_size (training); what is done so far is kept"
+    "out of memory; lower --batch (eval), micro_batch or block_size (training); what is done so far is kept"
 )
 
 _LOOP = "Symlink loop"
@@ -70,7 +71,7 @@ def main() -> None:
             _fail(f"{error}; give another path", 2)
         if is_out_of_memory(error):
             _fail(_OUT_OF_MEMORY, 2)
-        if not may_speak():  # the connection to a process that has failed and said so
+        if not is_reporting():  # the connection to a process that has failed and said so
             sys.exit(2)
         raise
     else:
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    if may_speak():
+    if is_reporting():
         typer.secho(f"error: {message}", err=True, fg="red")
     sys.exit(code)
 

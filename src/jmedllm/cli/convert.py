@@ -15,9 +15,7 @@ def convert(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Directory of the model.")],
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Number format of the weights.")
-    ] = "float32",
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Number format of the weights.")] = "float32",
 ) -> None:
     """Convert a GGUF file, or a model in FP8 or MXFP4, to a plain model directory with all that belongs to it."""
     from jmedllm.models.conversion.convert import FORMATS

@@ -29,13 +29,13 @@ from jmedllm.errors import InputError
 export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
 
 
-def exam(
+def evaluate(
     model: Annotated[str, typer.Option(help="Directory, or id in the local Hugging Face cache.")],
     benchmark: Benchmarks,
     output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
     data: Data = Path("data"),
     language: Languages = "ja,en",
-    track: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
+    scorer: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
     adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
     ignore_adapter: IgnoreAdapter = False,
     name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
@@ -70,27 +70,27 @@ def exam(
     download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
-    """Let a model sit benchmarks, one record per item."""
+    """Evaluate a model on benchmarks and print the scores."""
     from jmedllm.evaluation.evaluate import (
-        ExamSettings,
-        examine,
-        examine_served,
-        papers,
+        EvalConfig,
+        evaluate_model,
+        evaluate_served,
         require_known,
+        tasks,
         unused_template,
     )
-    from jmedllm.evaluation.prompts.format import Prompting
+    from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.models.folder import resolve
     from jmedllm.precision import choose_precision
     from jmedllm.settings import from_options
 
     settings = from_options(
-        ExamSettings,
+        EvalConfig,
         benchmarks=split(benchmark),
         map=question_map(columns),
         skip_invalid=skip_invalid,
         languages=split(language),
-        tracks=split(track),
+        scorers=split(scorer),
         selection=selection,
         limit=limit,
         batch=batch,
@@ -99,15 +99,15 @@ def exam(
         rotations=rotations,
     )
     require_known(settings)
-    prompting = from_options(
-        Prompting, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
+    prompt_config = from_options(
+        PromptConfig, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
         chat_template_kwargs=_json_option("chat-template-kwargs", chat_template_kwargs),
     )  # fmt: skip
-    if (prompting.chat_template_kwargs or date) and not chat:
+    if (prompt_config.chat_template_kwargs or date) and not chat:
         raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
-    sat = papers(settings, prompting, data)
+    sat = tasks(settings, prompt_config, data)
     print_accounts(sat)
-    if note := sat[0].asking.pack.note:
+    if note := sat[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
     label = name or Path(model).name
     if server is not None:
@@ -117,7 +117,7 @@ def exam(
             chat_template_kwargs=chat_template_kwargs,
             engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
-        sittings = examine_served(server, model, sat, output, label=label, concurrency=batch or 32)
+        results = evaluate_served(server, model, sat, output, label=label, concurrency=batch or 32)
     else:
         folder = resolve(model, revision=revision, download=download)
         chosen = choose_precision(precision, device)
@@ -125,12 +125,12 @@ def exam(
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-        sittings = examine(
+        results = evaluate_model(
             folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch=batch,
             engine=engine, ignore_adapter=ignore_adapter,
         )  # fmt: skip
-    if sittings:  # under torchrun only the first process has them
-        (print_json if as_json else print_report)(sittings)
+    if results:  # under torchrun only the first process has them
+        (print_json if as_json else print_report)(results)
 
 
 def _json_option(name: str, text: str | None) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def score(
     language: Annotated[
         Literal["ja", "en"] | None, typer.Option(help="Language it was answered in [the only one; else ja].")
     ] = None,
-    track: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
+    scorer: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
     selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "all",
     strict_letters: Annotated[
         bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
@@ -196,7 +196,7 @@ def score(
         parse_map(columns_of_responses, RESPONSE_FIELDS),
         skip_invalid=skip_invalid,
     )
-    scored = score_recorded(asked, given, split(track), strict_letters=strict_letters)
+    scored = score_recorded(asked, given, split(scorer), strict_letters=strict_letters)
     if items is not None:
         write_jsonl(items, item_rows(scored))
     if as_json:
@@ -226,25 +226,25 @@ def export_lm_eval(
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Write papers as tasks of lm-eval."""
-    from jmedllm.evaluation.evaluate import ExamSettings, papers
+    from jmedllm.evaluation.evaluate import EvalConfig, tasks
     from jmedllm.evaluation.export import export_lm_eval as export
-    from jmedllm.evaluation.prompts.format import Prompting
+    from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.settings import from_options
 
     settings = from_options(
-        ExamSettings,
+        EvalConfig,
         benchmarks=split(benchmark),
         map=question_map(columns),
         skip_invalid=skip_invalid,
         languages=split(language),
-        tracks=["likelihood"],
+        scorers=["likelihood"],
         selection=selection,
         limit=limit,
     )
-    prompting = from_options(Prompting, pack=prompt, answer_as=answer_as, shots=shots)
-    sat = papers(settings, prompting, data)
+    prompt_config = from_options(PromptConfig, pack=prompt, answer_as=answer_as, shots=shots)
+    sat = tasks(settings, prompt_config, data)
     print_accounts(sat)
     for task in export(sat, output):
         left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
-        typer.echo(f"{task.task}: {task.n} items{left_out}")
+        typer.echo(f"{task.name}: {task.n} items{left_out}")
     typer.echo(f"run: lm_eval --model hf --model_args pretrained=MODEL --include_path {output} --tasks TASK")

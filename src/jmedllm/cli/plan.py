@@ -30,7 +30,7 @@ def plan(
     import os
 
     from jmedllm.files import to_json
-    from jmedllm.planning.eval import plan_exam
+    from jmedllm.planning.eval import plan_eval
     from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_gpus, read_size
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe
@@ -48,7 +48,7 @@ def plan(
     machine = Machine(device, count, nodes, memory, cores=cores)
     loaded = load_recipe(recipe, control=control)
     found = plan_recipe(loaded, machine, output or Path("runs") / loaded.name)
-    exam = plan_exam(loaded, base_of(loaded), machine)
+    exam = plan_eval(loaded, base_of(loaded), machine)
     if as_json:
         typer.echo(to_json(values_of(found, exam, machine), indent=2))
     else:

@@ -9,39 +9,39 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jmedllm.evaluation.task import Paper, Sitting
+    from jmedllm.evaluation.task import EvalResult, EvalTask
 
 
-def print_json(sittings: "Sequence[Sitting]") -> None:
+def print_json(results: "Sequence[EvalResult]") -> None:
     """All scores as one JSON object, and what was left out of each paper."""
     from dataclasses import asdict
 
     from jmedllm.files import to_json
 
-    rows = [asdict(score) for sitting in sittings for score in sitting.scores]
-    boards = [asdict(board) for sitting in sittings for board in sitting.official]
-    papers = [
-        {name: sitting.settings[name] for name in ("benchmark", "language", "selection")}
-        | {name: getattr(sitting, name) for name in ("selected", "asked", "left_out", "notes", "failures")}
-        for sitting in sittings
+    rows = [asdict(score) for result in results for score in result.scores]
+    outcomes = [asdict(outcome) for result in results for outcome in result.official]
+    tasks = [
+        {name: result.settings[name] for name in ("benchmark", "language", "selection")}
+        | {name: getattr(result, name) for name in ("selected", "asked", "left_out", "notes", "failures")}
+        for result in results
     ]
-    typer.echo(to_json({"scores": rows, "official": boards, "papers": papers}, indent=2))
+    typer.echo(to_json({"scores": rows, "official": outcomes, "tasks": tasks}, indent=2))
 
 
-def print_accounts(papers: "Sequence[Paper]") -> None:
+def print_accounts(tasks: "Sequence[EvalTask]") -> None:
     """Say, before anything is asked, which items are left out and why, and how the questions were read."""
     from jmedllm.processes import is_first
     from jmedllm.report.accounts import accounts
 
-    for line in accounts(papers) if is_first() else ():
+    for line in accounts(tasks) if is_first() else ():
         typer.echo(line, err=True)
 
 
-def print_report(sittings: "Sequence[Sitting]") -> None:
+def print_report(results: "Sequence[EvalResult]") -> None:
     """All scores as tables."""
     from jmedllm.report import print_table
 
-    print_table(sittings, console())
+    print_table(results, console())
 
 
 def console() -> "Console":

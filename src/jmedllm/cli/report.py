@@ -24,13 +24,13 @@ def report(
     from jmedllm.report.training import read_training
 
     sat = collect_records(folders)
-    sittings = [each.sitting for each in sat]
+    results = [each.result for each in sat]
     if html is not None:
         title = ", ".join(folder.resolve().name for folder in folders)
         write_page(html, sat, questions_of(sat, data, questions or ()), title, read_training(folders))
     if output is not None:
-        write_atomic(output, markdown(sittings))
-    print_report(sittings)
+        write_atomic(output, markdown(results))
+    print_report(results)
 
 
 def compare(
@@ -47,9 +47,7 @@ def compare(
 
     found = compare_all(collect_records(folders))
     if not found:
-        raise InputError(
-            "nothing to compare: give exams of two models on one benchmark, or of one in both languages"
-        )
+        raise InputError("nothing to compare: give exams of two models on one benchmark, or of one in both languages")
     if as_json:
         typer.echo(to_json({"comparisons": [asdict(each) for each in found]}, indent=2))
     else:

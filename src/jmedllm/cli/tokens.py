@@ -21,9 +21,7 @@ def tokens(
     ] = None,
     more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", hidden=True)] = None,
     terms: Annotated[Path | None, typer.Option(help="CSV file of terms.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help=f"Its columns of terms [{' and '.join(COLUMNS)}].")
-    ] = None,
+    column: Annotated[list[str] | None, typer.Option(help=f"Its columns of terms [{' and '.join(COLUMNS)}].")] = None,
     field: Annotated[str, typer.Option(help="Key of the text in lines of JSON.")] = "text",
     ignore_adapter: IgnoreAdapter = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,

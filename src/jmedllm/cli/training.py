@@ -10,7 +10,7 @@ from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
 from jmedllm.processes import is_first, together
 
-Stage = Literal["corpus", "mfpt", "mpeft", "merge", "exam", "report"]
+Stage = Literal["corpus", "mfpt", "mpeft", "merge", "eval", "report"]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")]
 ShowExample = Annotated[
@@ -41,7 +41,7 @@ def run(
         wanted = [step.stage for step in STEPS if step.wanted(checked)]
         typer.echo(f"{recipe}: valid; stages {', '.join(wanted)}")
         return
-    _carry_out(recipe, output, until, control, seed, show_example)
+    _run_pipeline(recipe, output, until, control, seed, show_example)
 
 
 def pretrain(
@@ -53,7 +53,7 @@ def pretrain(
 ) -> None:
     """Stage 1 (MFPT) of a recipe, with the corpus stage it needs."""
     _require_section(recipe, "mfpt")
-    _carry_out(recipe, output, "mfpt", control, seed, show_example)
+    _run_pipeline(recipe, output, "mfpt", control, seed, show_example)
 
 
 def tune(
@@ -65,7 +65,7 @@ def tune(
 ) -> None:
     """Stage 2 (MPEFT) of a recipe, with the stages it needs."""
     _require_section(recipe, "mpeft")
-    _carry_out(recipe, output, "mpeft", control, seed, show_example)
+    _run_pipeline(recipe, output, "mpeft", control, seed, show_example)
 
 
 def _require_section(recipe: Path, section: str) -> None:
@@ -75,10 +75,10 @@ def _require_section(recipe: Path, section: str) -> None:
         raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
 
 
-def _carry_out(
+def _run_pipeline(
     recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None, show_example: bool
 ) -> None:
-    from jmedllm.pipeline import Run, carry_out
+    from jmedllm.pipeline import Run, run_pipeline
     from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import load_recipe
@@ -96,8 +96,8 @@ def _carry_out(
 
     with together():
         fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
-        carry_out(STEPS, Run(fitted, folder, precision, {}, shows_example=show_example), until, tell)
-    if is_first() and until == "report" and loaded.exam:
+        run_pipeline(STEPS, Run(fitted, folder, precision, {}, shows_example=show_example), until, tell)
+    if is_first() and until == "report" and loaded.eval:
         from jmedllm.report import collect
 
         print_report(collect([folder]))
@@ -108,9 +108,7 @@ def merge(
     model: Annotated[str, typer.Option(help="Base: directory, or id in the local Hugging Face cache.")],
     adapter: Annotated[Path, typer.Option(help="Adapter trained on that base.")],
     output: Annotated[Path, typer.Option(help="Directory of the merged model.")],
-    text: Annotated[
-        Path | None, typer.Option(help="Text to hold it against the trained model on [built-in].")
-    ] = None,
+    text: Annotated[Path | None, typer.Option(help="Text to hold it against the trained model on [built-in].")] = None,
     accept_divergence: Annotated[
         float, typer.Option(help="Largest KL from the trained model, in nats a token.")
     ] = 0.01,

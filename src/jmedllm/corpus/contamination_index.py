@@ -31,7 +31,7 @@ _Numbered = Sequence[tuple[int, Question]]
 
 
 @dataclass(frozen=True, slots=True)
-class Leaks:
+class ContaminationIndex:
     """The evidence of all questions: 12 bytes for each.
 
     Attributes:
@@ -48,7 +48,7 @@ class Leaks:
     owners: Mapping[int, NDArray[np.int32]]
 
 
-def index(questions: Sequence[Question]) -> Leaks:
+def index(questions: Sequence[Question]) -> ContaminationIndex:
     """Collect the evidence of questions; about 5 s and 100 MB for 16,000."""
     found: dict[int, list[tuple[Numbers, Places]]] = defaultdict(list)
     seeds = np.zeros(1 << _SEED_BITS, np.bool)
@@ -57,7 +57,7 @@ def index(questions: Sequence[Question]) -> Leaks:
             found[length].append((hashes, owners))
             seeds[_seed_places(first)] = True
     evidence = {length: _firsts(*map(np.concatenate, zip(*parts, strict=True))) for length, parts in found.items()}
-    everything = Leaks(
+    everything = ContaminationIndex(
         questions=tuple((question.benchmark, question.id) for question in questions),
         seeds=seeds,
         hashes={length: hashes for length, (hashes, _) in sorted(evidence.items())},
@@ -66,7 +66,7 @@ def index(questions: Sequence[Question]) -> Leaks:
     return _without_common(everything, questions)
 
 
-def save(leaks: Leaks, handle: BinaryIO) -> None:
+def save(leaks: ContaminationIndex, handle: BinaryIO) -> None:
     """Write evidence as NumPy's .npz, for other processes to load."""
     arrays: dict[str, Any] = {f"hashes {length}": hashes for length, hashes in leaks.hashes.items()}
     arrays |= {f"owners {length}": owners for length, owners in leaks.owners.items()}
@@ -74,11 +74,11 @@ def save(leaks: Leaks, handle: BinaryIO) -> None:
     np.savez(handle, allow_pickle=False, questions=questions, seeds=leaks.seeds, **arrays)
 
 
-def load(path: Path) -> Leaks:
+def load(path: Path) -> ContaminationIndex:
     """What `save` wrote."""
     with np.load(path) as arrays:
         lengths = [int(name.split()[1]) for name in arrays if name.startswith("hashes ")]
-        return Leaks(
+        return ContaminationIndex(
             questions=tuple((str(benchmark), str(name)) for benchmark, name in arrays["questions"]),
             seeds=arrays["seeds"],
             hashes={length: arrays[f"hashes {length}"] for length in lengths},
@@ -86,7 +86,7 @@ def load(path: Path) -> Leaks:
         )
 
 
-def matches(leaks: Leaks, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
+def matches(leaks: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
     """Evidence in a text of units: for each length where it begins, and its places in `leaks.hashes`."""
     hashes = hasher(numbers)
     begun = np.flatnonzero(leaks.seeds[_seed_places(grams(numbers, _SEED))])
@@ -139,7 +139,7 @@ def _firsts(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
     return hashes[first], owners[first]
 
 
-def _without_common(leaks: Leaks, questions: Sequence[Question]) -> Leaks:
+def _without_common(leaks: ContaminationIndex, questions: Sequence[Question]) -> ContaminationIndex:
     """Leave out evidence that stands in `COMMON` questions of a benchmark, wherever in them."""
     found: dict[int, list[tuple[Places, Places]]] = defaultdict(list)
     for _, some in _batches(questions):
@@ -154,7 +154,7 @@ def _without_common(leaks: Leaks, questions: Sequence[Question]) -> Leaks:
     for length, parts in found.items():
         places, owners = map(np.concatenate, zip(*parts, strict=True))
         kept[length][_shared(places, owners, benchmarks)] = False
-    return Leaks(
+    return ContaminationIndex(
         leaks.questions,
         leaks.seeds,
         {length: hashes[kept[length]] for length, hashes in leaks.hashes.items()},

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from jmedllm.corpus.contamination_index import Leaks, matches
+from jmedllm.corpus.contamination_index import ContaminationIndex, matches
 from jmedllm.corpus.ngrams import divides, words
 
 MARGIN = 200
@@ -30,7 +30,7 @@ class Hit:
     question: str
 
 
-def find(leaks: Leaks, text: str) -> list[Hit]:
+def find(leaks: ContaminationIndex, text: str) -> list[Hit]:
     """The questions that stand in a text, in its order; one that is paraphrased may be found in several places."""
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for window in range(0, len(text), _WINDOW):

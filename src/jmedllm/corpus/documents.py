@@ -56,9 +56,7 @@ class Documents(Sequence[Document]):
     def those(self, wanted: Callable[[Document], bool]) -> "Documents":
         """The documents that are wanted."""
         kept = iter([wanted(document) for document in self])
-        return Documents(
-            self.files, [array("Q", (offset for offset in each if next(kept))) for each in self.offsets]
-        )
+        return Documents(self.files, [array("Q", (offset for offset in each if next(kept))) for each in self.offsets])
 
 
 def open_documents(files: Iterable[Path]) -> Documents:

@@ -41,9 +41,7 @@ def require_unseen(train: Iterable[Question], exam: Sequence[Question]) -> None:
     seen = list(exam_items(train, exam))
     if not seen:
         return
-    named = [
-        f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in seen
-    ]
+    named = [f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in seen]
     raise InputError(
         f"mpeft.questions: {len(seen):,} of the questions to train on are exam items: {_first(named)}; "
         "train on a .jsonl file of your own without them"

@@ -175,9 +175,7 @@ SOURCES: Mapping[str, Source] = {
             licence="MIT",
             upstream="github.com/hendrycks/test, from the copy in HaeChan0305/MLILAB-FedLLM",
             revision=MLILAB,
-            files=_same_layout(
-                "mmlu", lambda path: _github("HaeChan0305/MLILAB-FedLLM", MLILAB, f"data/mmlu/{path}")
-            ),
+            files=_same_layout("mmlu", lambda path: _github("HaeChan0305/MLILAB-FedLLM", MLILAB, f"data/mmlu/{path}")),
         ),
         Source(
             name="jmmlu",

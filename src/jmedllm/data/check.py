@@ -11,7 +11,7 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS, load
 from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_file
 
-Verdict = Literal["ok", "wrong", "missing", "not verified"]
+ItemScore = Literal["ok", "wrong", "missing", "not verified"]
 """`not verified`: it is there, but the catalogue knows no checksum or count to hold it against."""
 
 
@@ -22,7 +22,7 @@ class Row:
     what: str
     expected: str
     found: str
-    verdict: Verdict
+    item_score: ItemScore
 
 
 def check(name: str, data: Path) -> list[Row]:
@@ -43,8 +43,8 @@ def _file(file: File, path: Path) -> Row:
     if not path.is_file():
         return Row(file.path, expected, "no such file", "missing")
     found = hash_file(path)
-    verdict: Verdict = "not verified" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
-    return Row(file.path, expected, f"sha256 {found}", verdict)
+    item_score: ItemScore = "not verified" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
+    return Row(file.path, expected, f"sha256 {found}", item_score)
 
 
 def census(source: Source) -> Iterator[tuple[str, Language, str, int | None]]:
@@ -62,5 +62,5 @@ def _items(name: str, language: str, split: str, count: int | None, data: Path) 
         found = len(load(name, language, data, split))
     except InputError as error:
         return Row(what, expected, str(error), "wrong")
-    verdict: Verdict = "not verified" if count is None else "ok" if found == count else "wrong"
-    return Row(what, expected, f"{found} items", verdict)
+    item_score: ItemScore = "not verified" if count is None else "ok" if found == count else "wrong"
+    return Row(what, expected, f"{found} items", item_score)

@@ -88,9 +88,7 @@ def _schemes() -> str:
 
 def _address(source: Source, file: File, mirror: str | None, revision: str | None) -> str:
     if revision is not None and (mirror is not None or file.sha256 is not None):
-        raise InputError(
-            f"--revision {revision}: a mirror or checksums fix the files of {source.name}; leave it out"
-        )
+        raise InputError(f"--revision {revision}: a mirror or checksums fix the files of {source.name}; leave it out")
     if mirror is not None:
         return f"{mirror}/{quote(file.path)}"
     if file.url is None:

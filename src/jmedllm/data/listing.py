@@ -28,9 +28,7 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     for benchmark, items in _items(source).items():
         yield "items", f"{benchmark}: {', '.join(items)}"
     known = [file.sha256 for file in source.files if file.sha256]
-    checksums = (
-        f"checksum over theirs {hash_text(' '.join(known))}" if known else "not verified: no checksum is known"
-    )
+    checksums = f"checksum over theirs {hash_text(' '.join(known))}" if known else "not verified: no checksum is known"
     yield "files", f"{len(source.files)}, {checksums}"
     yield "licence", source.licence
     yield "from", f"{source.upstream} @ {source.revision}"

@@ -12,14 +12,14 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.tables import is_table, kinds
-from jmedllm.evaluation.prompts.format import Asking, Prompting, prepare
+from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGES, Language
 from jmedllm.evaluation.resume import date_begun
 from jmedllm.evaluation.scorable import judgeable
-from jmedllm.evaluation.scorers import TRACKS
+from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import SELECTIONS, WRONG, default_selection, select_counted
-from jmedllm.evaluation.sharding import join_shares, remove_empty_shares, shares, sit_shares
-from jmedllm.evaluation.task import Paper, Sitting, sit
+from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_empty_shares, shares
+from jmedllm.evaluation.task import EvalResult, EvalTask, evaluate_task
 from jmedllm.files import locked
 from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.backends.base import Model
@@ -33,13 +33,13 @@ from jmedllm.models.folder import (
     require_unambiguous,
 )
 from jmedllm.precision import Precision
-from jmedllm.processes import as_first_sees, place, together
+from jmedllm.processes import broadcast_from_rank0, place, together
 from jmedllm.settings import Settings
 
 Engine = Literal["transformers", "vllm"]
 
 
-class ExamSettings(Settings):
+class EvalConfig(Settings):
     """What is sat and how it is judged."""
 
     benchmarks: list[str] = Field(
@@ -50,7 +50,7 @@ class ExamSettings(Settings):
         False, description="leave wrong rows of your own files out, count items that cannot be asked as no answer"
     )
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
-    tracks: list[str] = Field(["answer", "likelihood"], min_length=1)
+    scorers: list[str] = Field(["answer", "likelihood"], min_length=1)
     selection: str | None = Field(
         None, description="which items: all, graded (the default for your own files), legacy (for benchmarks)"
     )
@@ -61,11 +61,11 @@ class ExamSettings(Settings):
     rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
     batch: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
 
-    @field_validator("tracks")
+    @field_validator("scorers")
     @classmethod
-    def _in_one_order(cls, tracks: list[str]) -> list[str]:
+    def _in_one_order(cls, scorers: list[str]) -> list[str]:
         # The same tracks in another order, or one named twice, are the same exam.
-        return sorted(set(tracks), key=lambda name: ([*TRACKS, name].index(name), name))
+        return sorted(set(scorers), key=lambda name: ([*SCORERS, name].index(name), name))
 
     @property
     def reading(self) -> custom.Reading:
@@ -84,7 +84,7 @@ def require_benchmark(name: str) -> None:
         raise unknown("benchmark", name, BENCHMARKS)
 
 
-def require_known(settings: ExamSettings) -> None:
+def require_known(settings: EvalConfig) -> None:
     """Check names of benchmarks, tracks and selection.
 
     Raises:
@@ -92,9 +92,9 @@ def require_known(settings: ExamSettings) -> None:
     """
     for benchmark in settings.benchmarks:
         require_benchmark(split_language(benchmark)[0])
-    for name in settings.tracks:
-        if name not in TRACKS:
-            raise unknown("track", name, TRACKS)
+    for name in settings.scorers:
+        if name not in SCORERS:
+            raise unknown("scorer", name, SCORERS)
     require_fields(settings.map, custom.MAP_FIELDS)
     if settings.map and not any(is_table(split_language(name)[0]) for name in settings.benchmarks):
         raise InputError("map names columns of a file of your own, and only benchmarks are named; leave it out")
@@ -102,20 +102,20 @@ def require_known(settings: ExamSettings) -> None:
         raise unknown("selection", settings.selection, SELECTIONS)
 
 
-def papers(settings: ExamSettings, prompting: Prompting, data: Path) -> list[Paper]:
+def tasks(settings: EvalConfig, prompt_config: PromptConfig, data: Path) -> list[EvalTask]:
     """Load and select the questions of every benchmark in every language it has.
 
     Raises:
         InputError: a name is unknown, files are missing or wrong, or nothing is left to sit.
     """
     require_known(settings)
-    asking = prepare(prompting, data)
+    prompt_format = prepare(prompt_config, data)
     found = [
-        _paper(settings, asking, name, language, data)
+        _task(settings, prompt_format, name, language, data)
         for name, own_languages in map(split_language, settings.benchmarks)
         for language in _languages(name, own_languages or settings.languages, settings.reading)
     ]
-    names = [paper.name for paper in found]
+    names = [task.name for task in found]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"paper {name} is asked for twice; name each benchmark once, and each file its own")
@@ -139,25 +139,25 @@ def _languages(name: str, wanted: Sequence[Language], reading: custom.Reading) -
     return languages
 
 
-def _paper(settings: ExamSettings, asking: Asking, name: str, language: Language, data: Path) -> Paper:
+def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language: Language, data: Path) -> EvalTask:
     selection = settings.selection or default_selection(name)
     reading = settings.reading if is_table(name) else custom.PLAIN
     selected = select_counted(load(name, language, data, settings.split, reading), selection)
     exam = custom.read_exam(Path(name), reading) if is_table(name) else None
-    judged = judgeable(selected.questions, settings.tracks)
+    judged = judgeable(selected.questions, settings.scorers)
     left_out = selected.left_out | judged.left_out
     if exam and exam.skipped and len(exam.languages) == 1:  # else nobody knows of which language they are
         left_out[WRONG] = len(exam.skipped)
     if not judged.questions:
         raise InputError(
             f"benchmark {name} in {language}: selection {selection} leaves no item that "
-            f"{', '.join(settings.tracks)} can judge; choose another selection"
+            f"{', '.join(settings.scorers)} can judge; choose another selection"
         )
-    return Paper(
+    return EvalTask(
         judged.questions[: settings.limit],
         len(judged.questions),
-        asking,
-        tuple(settings.tracks),
+        prompt_format,
+        tuple(settings.scorers),
         selection,
         settings.split,
         settings.max_new_tokens,
@@ -200,7 +200,7 @@ def model_settings(
 
 
 def chat_template(
-    papers: Sequence[Paper], folder: Path, output: Path, adapter: Path | None = None
+    tasks: Sequence[EvalTask], folder: Path, output: Path, adapter: Path | None = None
 ) -> ChatTemplate | None:
     """The chat template of a model directory, or of the adapter on it, as the papers use it; None if they do not.
 
@@ -212,31 +212,31 @@ def chat_template(
     """
     from jmedllm.models.tokenizer.load import load_tokenizer
 
-    asking = papers[0].asking
-    if not asking.chat:
+    prompt_format = tasks[0].prompt_format
+    if not prompt_format.chat:
         return None
-    template = asking.template(load_tokenizer(folder, adapter))
+    template = prompt_format.template(load_tokenizer(folder, adapter))
     if template.date is None and template.reads_date:
-        names = [paper.name for paper in papers]
-        begun = as_first_sees(lambda: date_begun(names, [output, *shares(output)]) or template.today())
+        names = [task.name for task in tasks]
+        begun = broadcast_from_rank0(lambda: date_begun(names, [output, *shares(output)]) or template.today())
         template = replace(template, date=begun)
     return template
 
 
-def unused_template(papers: Sequence[Paper], folder: Path, name: str, adapter: Path | None = None) -> str | None:
+def unused_template(tasks: Sequence[EvalTask], folder: Path, name: str, adapter: Path | None = None) -> str | None:
     """What must be said of a model with a chat template that is asked without it; None where nothing must.
 
     Args:
         adapter: on the model; it may bring the template.
     """
-    if papers[0].asking.chat or not any(has_chat_template(each) for each in (folder, adapter) if each):
+    if tasks[0].prompt_format.chat or not any(has_chat_template(each) for each in (folder, adapter) if each):
         return None
     return f"{name} has a chat template and is asked without it; --chat asks it as its users do"
 
 
-def examine(
+def evaluate_model(
     folder: Path,
-    papers: Sequence[Paper],
+    tasks: Sequence[EvalTask],
     precision: Precision,
     output: Path,
     *,
@@ -246,7 +246,7 @@ def examine(
     quantization: Quantization | None = None,
     batch: int | None = None,
     engine: Engine = "transformers",
-) -> list[Sitting]:
+) -> list[EvalResult]:
     """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
 
     Without `quantization` the weights are held as the adapter found them in its training, or as they are stored.
@@ -254,14 +254,14 @@ def examine(
     sits a share, and only the first returns sittings.
 
     Raises:
-        InputError: see `sit`; or model and adapter are unusable.
+        InputError: see `evaluate_task`; or model and adapter are unusable.
     """
     held = quantization or (quantization_of(adapter) if adapter else "none")
     settings = model_settings(
         folder, precision, name=name, adapter=adapter, ignore_adapter=ignore_adapter, quantization=held
     )
-    if note := unused_template(papers, folder, name, adapter):
-        papers = [replace(paper, notes=(*paper.notes, note)) for paper in papers]
+    if note := unused_template(tasks, folder, name, adapter):
+        tasks = [replace(task, notes=(*task.notes, note)) for task in tasks]
     if engine != "transformers":
         settings["engine"] = engine  # its rounding is another
     model: Model | None = None
@@ -274,12 +274,12 @@ def examine(
 
     here = place()
     with together():
-        template = chat_template(papers, folder, output, adapter)
+        template = chat_template(tasks, folder, output, adapter)
         chat_text: ChatText = template.prompt if template else no_template
         settings |= template.settings() if template else {}
         if here.size > 1:
-            return sit_shares(papers, settings, load_once, output, here, chat_text)
-        return sit_papers(papers, settings, load_once, output, chat_text)
+            return evaluate_shares(tasks, settings, load_once, output, here, chat_text)
+        return evaluate_tasks(tasks, settings, load_once, output, chat_text)
 
 
 def _open(
@@ -302,9 +302,9 @@ def _open(
     return load_model(folder, precision, adapter=adapter, name=name, batch=batch, quantization=quantization)
 
 
-def examine_served(
-    url: str, name: str, papers: Sequence[Paper], output: Path, *, label: str, concurrency: int
-) -> list[Sitting]:
+def evaluate_served(
+    url: str, name: str, tasks: Sequence[EvalTask], output: Path, *, label: str, concurrency: int
+) -> list[EvalResult]:
     """Let a model behind an OpenAI-compatible server sit the papers.
 
     Args:
@@ -314,15 +314,15 @@ def examine_served(
         concurrency: most requests at a time.
 
     Raises:
-        InputError: see `sit` and `ServerModel`; or records there hold the prompts of another day, which the
+        InputError: see `evaluate_task` and `ServerModel`; or records there hold the prompts of another day, which the
             server's template writes into them.
     """
     from jmedllm.models.backends.openai_server import connect
 
-    model = connect(url, name, chat=papers[0].asking.chat, concurrency=concurrency)
+    model = connect(url, name, chat=tasks[0].prompt_format.chat, concurrency=concurrency)
     # What is served cannot be hashed: its name stands for it. A server that moves is still the same.
     settings = {"model": label, "fingerprint": f"served {name}", "precision": "the server's"}
-    today, begun = date.today().isoformat(), date_begun([paper.name for paper in papers], [output])
+    today, begun = date.today().isoformat(), date_begun([task.name for task in tasks], [output])
     if begun or model.reads_date():
         settings["date"] = begun or today
 
@@ -334,16 +334,16 @@ def examine_served(
             )
         return model
 
-    return sit_papers(papers, settings, load, output, model.chat_text)
+    return evaluate_tasks(tasks, settings, load, output, model.chat_text)
 
 
-def sit_papers(
-    papers: Sequence[Paper],
+def evaluate_tasks(
+    tasks: Sequence[EvalTask],
     settings: dict[str, Any],
     load: Callable[[], Model],
     output: Path,
     chat_text: ChatText = no_template,
-) -> list[Sitting]:
+) -> list[EvalResult]:
     """Let whatever `load` gives sit the papers; records go to `output`, one process at a time.
 
     Args:
@@ -352,10 +352,10 @@ def sit_papers(
         chat_text: the model's chat template, where the papers are asked by chat.
 
     Raises:
-        InputError: see `sit`.
+        InputError: see `evaluate_task`.
     """
     with locked(output):
-        for paper in papers:
-            join_shares(paper, settings, output)
+        for task in tasks:
+            join_shares(task, settings, output)
         remove_empty_shares(output)
-        return [sit(paper, settings, load, output, chat_text) for paper in papers]
+        return [evaluate_task(task, settings, load, output, chat_text) for task in tasks]

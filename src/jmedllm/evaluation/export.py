@@ -11,7 +11,7 @@ import yaml
 from jmedllm.errors import InputError
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import Question, label
-from jmedllm.evaluation.task import Paper
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import write_atomic, write_jsonl
 
 
@@ -25,12 +25,12 @@ class Exported:
             cannot ask.
     """
 
-    task: str
+    name: str
     n: int
     left_out: int
 
 
-def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
+def export_lm_eval(tasks: Sequence[EvalTask], output: Path) -> list[Exported]:
     """Write TASK.yaml and TASK.jsonl for each paper; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
 
     Prompts are written out, so that what lm-eval asks is what we ask to the last character. The choices are their
@@ -40,17 +40,17 @@ def export_lm_eval(papers: Sequence[Paper], output: Path) -> list[Exported]:
         InputError: prompts go through a chat template, no item can be asked there, or `output` is unwritable.
     """
     exported = []
-    for paper in papers:
-        if paper.asking.chat:
+    for task in tasks:
+        if task.prompt_format.chat:
             raise InputError("export: prompts are written out, a chat template is the model's; leave --chat out")
-        rows = [_row(paper, index) for index, question in enumerate(paper.questions) if _has_one_gold(question)]
-        task = f"jmedllm_{paper.name.replace('.', '_').replace('-', '_')}"
+        rows = [_row(task, index) for index, question in enumerate(task.questions) if _has_one_gold(question)]
+        lm_eval_name = f"jmedllm_{task.name.replace('.', '_').replace('-', '_')}"
         if not rows:
-            raise InputError(f"{paper.name}: no item with exactly one right choice; choose another selection")
-        file = (output / f"{task}.jsonl").resolve()
+            raise InputError(f"{task.name}: no item with exactly one right choice; choose another selection")
+        file = (output / f"{lm_eval_name}.jsonl").resolve()
         write_jsonl(file, rows)
-        write_atomic(output / f"{task}.yaml", yaml.safe_dump(_task(task, file, paper), sort_keys=False))
-        exported.append(Exported(task, len(rows), len(paper.questions) - len(rows)))
+        write_atomic(output / f"{lm_eval_name}.yaml", yaml.safe_dump(_task(lm_eval_name, file, task), sort_keys=False))
+        exported.append(Exported(lm_eval_name, len(rows), len(task.questions) - len(rows)))
     return exported
 
 
@@ -75,21 +75,21 @@ def parted(prompt: str) -> tuple[str, str]:
     return (prompt[: found.start()], found[0]) if found else (prompt, "")
 
 
-def _row(paper: Paper, index: int) -> dict[str, Any]:
-    question = paper.questions[index]
-    prompt, rest = parted(ask(paper.asking, question, chat_text=str))
+def _row(task: EvalTask, index: int) -> dict[str, Any]:
+    question = task.questions[index]
+    prompt, rest = parted(ask(task.prompt_format, question, chat_text=str))
     letters = [label(place) for place in range(len(question.choices))]
     return {
         "id": question.id,
         "prompt": prompt,
-        "choices": [rest + choice for choice in (letters if paper.by_label else question.choices)],
+        "choices": [rest + choice for choice in (letters if task.by_label else question.choices)],
         "gold": next(iter(question.gold)),
     }
 
 
-def _task(task: str, file: Path, paper: Paper) -> dict[str, Any]:
+def _task(name: str, file: Path, task: EvalTask) -> dict[str, Any]:
     return {
-        "task": task,
+        "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(file)}},
         "test_split": "test",
@@ -99,5 +99,5 @@ def _task(task: str, file: Path, paper: Paper) -> dict[str, Any]:
         "doc_to_target": "gold",
         "target_delimiter": "",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": 1, "questions": paper.questions_hash()},
+        "metadata": {"version": 1, "questions": task.questions_hash()},
     }

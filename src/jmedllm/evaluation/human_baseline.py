@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Literal
 
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorers import Verdict
+from jmedllm.evaluation.scorers import ItemScore
 from jmedllm.evaluation.statistics import wilson
 
 BANDS = (0, 20, 40, 60, 80, 100)
@@ -23,7 +23,7 @@ class Group:
         examinees: mean share of examinees who were right on these items; None where it was not published.
     """
 
-    track: str
+    scorer: str
     kind: Literal["difficulty", "subject"]
     name: str
     n: int
@@ -34,9 +34,9 @@ class Group:
     examinees: float | None
 
 
-def beside_people(track: str, questions: Sequence[Question], verdicts: Mapping[str, Verdict]) -> list[Group]:
+def beside_people(scorer: str, questions: Sequence[Question], item_scores: Mapping[str, ItemScore]) -> list[Group]:
     """Groups of the judged questions; difficulty hardest first, subjects largest first."""
-    judged = [question for question in questions if question.id in verdicts]
+    judged = [question for question in questions if question.id in item_scores]
     bands: dict[str, list[Question]] = {}
     for low, high in pairwise(BANDS):
         bands[f"{low}-{high} % right"] = [
@@ -51,20 +51,20 @@ def beside_people(track: str, questions: Sequence[Question], verdicts: Mapping[s
             subjects.setdefault(question.subject, []).append(question)
     by_size = sorted(subjects.items(), key=lambda item: -len(item[1]))
     return [
-        *(_group(track, "difficulty", name, members, verdicts) for name, members in bands.items() if members),
-        *(_group(track, "subject", name, members, verdicts) for name, members in by_size),
+        *(_group(scorer, "difficulty", name, members, item_scores) for name, members in bands.items() if members),
+        *(_group(scorer, "subject", name, members, item_scores) for name, members in by_size),
     ]
 
 
 def _group(
-    track: str,
+    scorer: str,
     kind: Literal["difficulty", "subject"],
     name: str,
     members: Sequence[Question],
-    verdicts: Mapping[str, Verdict],
+    item_scores: Mapping[str, ItemScore],
 ) -> Group:
-    correct = sum(verdicts[question.id].correct for question in members)
+    correct = sum(item_scores[question.id].correct for question in members)
     known = [question.examinees_right / 100 for question in members if question.examinees_right is not None]
     low, high = wilson(correct, len(members))
     examinees = sum(known) / len(known) if known else None
-    return Group(track, kind, name, len(members), correct, correct / len(members), low, high, examinees)
+    return Group(scorer, kind, name, len(members), correct, correct / len(members), low, high, examinees)

@@ -14,9 +14,9 @@ from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
 from jmedllm.evaluation.responses import Delivery, Responses, read_responses
 from jmedllm.evaluation.scorable import judgeable
-from jmedllm.evaluation.scorers import TRACKS, Given, ReadVerdict, legacy
-from jmedllm.evaluation.scorers.answer import AnswerVerdict, judge_letters
-from jmedllm.evaluation.scorers.official import Board, award, boards, exam_of, exam_of_year
+from jmedllm.evaluation.scorers import SCORERS, ModelOutput, ReadItemScore, legacy
+from jmedllm.evaluation.scorers.answer import AnswerItemScore, judge_letters
+from jmedllm.evaluation.scorers.official import ExamOutcome, award, exam_of, exam_of_year, outcomes
 from jmedllm.evaluation.selection import WRONG, select_counted
 from jmedllm.evaluation.statistics import Score
 
@@ -37,7 +37,7 @@ class Scored:
     """What recorded responses were worth.
 
     Attributes:
-        verdicts: by track and question id.
+        item_scores: by track and question id.
         missing: ids of questions without a response; they count as no answer.
         skipped: places of rows that were left out as wrong.
         selection: name of the step that chose the questions.
@@ -47,8 +47,8 @@ class Scored:
 
     questions: tuple[Question, ...]
     scores: tuple[Score, ...]
-    official: tuple[Board, ...]
-    verdicts: Mapping[str, Mapping[str, ReadVerdict]]
+    official: tuple[ExamOutcome, ...]
+    item_scores: Mapping[str, Mapping[str, ReadItemScore]]
     missing: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     selection: str = "all"
@@ -59,7 +59,7 @@ class Scored:
         """Plain values: the scores, the board of each year, and what is not in them."""
         return {
             "scores": [asdict(score) for score in self.scores],
-            "official": [asdict(board) for board in self.official],
+            "official": [asdict(outcome) for outcome in self.official],
             "missing": list(self.missing),
             "skipped": list(self.skipped),
             "selection": self.selection,
@@ -149,20 +149,20 @@ def questions_answered(
 
 
 def score_recorded(
-    asked: Answered, given: Responses, tracks: Sequence[str], *, strict_letters: bool = False
+    asked: Answered, given: Responses, scorers: Sequence[str], *, strict_letters: bool = False
 ) -> Scored:
     """Score recorded responses and account for every item, see `score_responses`."""
     scored = score_responses(
-        asked.questions, given.by_id, tracks, strict_letters=strict_letters, deliveries=given.deliveries
+        asked.questions, given.by_id, scorers, strict_letters=strict_letters, deliveries=given.deliveries
     )
-    left_out = asked.left_out | judgeable(asked.questions, tracks).left_out
+    left_out = asked.left_out | judgeable(asked.questions, scorers).left_out
     return replace(scored, skipped=given.skipped, selection=asked.selection, left_out=left_out, notes=asked.notes)
 
 
 def score_responses(
     questions: Sequence[Question],
     responses: Mapping[str, str],
-    tracks: Sequence[str],
+    scorers: Sequence[str],
     *,
     strict_letters: bool = False,
     deliveries: Mapping[str, Delivery] | None = None,
@@ -172,7 +172,7 @@ def score_responses(
     Args:
         questions: at least one, all of one benchmark and language.
         responses: raw text by question id.
-        tracks: names from `TRACKS` that read responses.
+        scorers: names from `SCORERS` that read responses.
         strict_letters: read answers by the plain comma split of the published table of candidates, and count
             the prohibited choices as it does.
         deliveries: what else is known of responses, by question id.
@@ -180,36 +180,34 @@ def score_responses(
     Raises:
         InputError: no track is named, one needs a model, or one can judge none of the questions.
     """
-    if not tracks:
+    if not scorers:
         raise InputError("name at least one track: answer, legacy or official")
-    if strict_letters and set(tracks) == {"legacy"}:
+    if strict_letters and set(scorers) == {"legacy"}:
         raise InputError("--strict-letters reads answers for the tracks answer and official; legacy reads none")
     answer_as, told = _form(questions, responses), deliveries or {}
     scores: list[Score] = []
-    verdicts: dict[str, dict[str, ReadVerdict]] = {}
-    official: list[Board] = []
-    for name in dict.fromkeys(tracks):
-        if name not in TRACKS:
-            raise unknown("track", name, TRACKS)
-        if TRACKS[name].needs != "response":
-            raise InputError(f"track {name} needs a model's probabilities; choose answer, legacy or official")
-        judged = [question for question in questions if TRACKS[name].applies(question)]
+    item_scores: dict[str, dict[str, ReadItemScore]] = {}
+    official: list[ExamOutcome] = []
+    for name in dict.fromkeys(scorers):
+        if name not in SCORERS:
+            raise unknown("scorer", name, SCORERS)
+        if SCORERS[name].needs != "response":
+            raise InputError(f"scorer {name} needs a model's probabilities; choose answer, legacy or official")
+        judged = [question for question in questions if SCORERS[name].applies(question)]
         if not judged:
-            raise InputError(f"track {name} can judge none of these questions; choose another track")
+            raise InputError(f"scorer {name} can judge none of these questions; choose another track")
         found = [
             _judge_strictly(name, question, responses.get(question.id, ""))
             if strict_letters and name != "legacy"
-            else _judge(
-                name, question, responses.get(question.id, ""), answer_as, told.get(question.id, Delivery())
-            )
+            else _judge(name, question, responses.get(question.id, ""), answer_as, told.get(question.id, Delivery()))
             for question in judged
         ]
-        scores += TRACKS[name].scores(judged, found)
-        verdicts[name] = {question.id: verdict for question, verdict in zip(judged, found, strict=True)}
+        scores += SCORERS[name].scores(judged, found)
+        item_scores[name] = {question.id: item_score for question, item_score in zip(judged, found, strict=True)}
         if name == "official":
-            official = boards(judged, found, plain_prohibited=strict_letters)
+            official = outcomes(judged, found, plain_prohibited=strict_letters)
     missing = tuple(question.id for question in questions if question.id not in responses)
-    return Scored(tuple(questions), tuple(scores), tuple(official), verdicts, missing)
+    return Scored(tuple(questions), tuple(scores), tuple(official), item_scores, missing)
 
 
 def _form(questions: Sequence[Question], responses: Mapping[str, str]) -> AnswerForm:
@@ -219,14 +217,14 @@ def _form(questions: Sequence[Question], responses: Mapping[str, str]) -> Answer
     return "letter" if 2 * letters > len(written) else "text"
 
 
-def _judge_strictly(track: str, question: Question, response: str) -> AnswerVerdict:
-    verdict = judge_letters(question, response)
-    return award(question, verdict) if track == "official" else verdict
+def _judge_strictly(scorer: str, question: Question, response: str) -> AnswerItemScore:
+    item_score = judge_letters(question, response)
+    return award(question, item_score) if scorer == "official" else item_score
 
 
-def _judge(track: str, question: Question, response: str, answer_as: AnswerForm, delivery: Delivery) -> Any:
-    return TRACKS[track].judge(
-        Given(
+def _judge(scorer: str, question: Question, response: str, answer_as: AnswerForm, delivery: Delivery) -> Any:
+    return SCORERS[scorer].judge(
+        ModelOutput(
             show(question)[0],
             response,
             legacy.extract_response(response),
@@ -239,11 +237,15 @@ def _judge(track: str, question: Question, response: str, answer_as: AnswerForm,
 
 def item_rows(scored: Scored) -> list[dict[str, Any]]:
     """One verdict per question, of the first track: what was chosen, whether it was right, how it was read."""
-    verdicts = next(iter(scored.verdicts.values()))
-    return [{"id": name, **_item(verdict)} for name, verdict in verdicts.items()]
+    item_scores = next(iter(scored.item_scores.values()))
+    return [{"id": name, **_item(item_score)} for name, item_score in item_scores.items()]
 
 
-def _item(verdict: ReadVerdict) -> dict[str, Any]:
-    number = verdict.number if isinstance(verdict, AnswerVerdict) else None
-    chosen = [label(index) for index in verdict.chosen]
-    return {"chosen": number if number is not None else chosen, "correct": verdict.correct, "how": verdict.how}
+def _item(item_score: ReadItemScore) -> dict[str, Any]:
+    number = item_score.number if isinstance(item_score, AnswerItemScore) else None
+    chosen = [label(index) for index in item_score.chosen]
+    return {
+        "chosen": number if number is not None else chosen,
+        "correct": item_score.correct,
+        "how": item_score.how,
+    }

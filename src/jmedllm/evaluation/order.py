@@ -11,7 +11,7 @@ TURN_MARK = "~"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PresentedQuestion:
     """A question as it is put to a model.
 
     Attributes:
@@ -47,7 +47,7 @@ class Shown:
         return tuple(sorted(self.order[place] for place in chosen))
 
 
-def show(question: Question, shuffle: int | None = None, rotations: int = 1) -> list[Shown]:
+def show(question: Question, shuffle: int | None = None, rotations: int = 1) -> list[PresentedQuestion]:
     """All showings of a question.
 
     Args:
@@ -58,4 +58,4 @@ def show(question: Question, shuffle: int | None = None, rotations: int = 1) -> 
     if shuffle is not None:
         Random(f"{shuffle} {question.id}").shuffle(order)
     turns = range(max(1, min(rotations, len(order))))
-    return [Shown(question, tuple(order[turn:] + order[:turn]), turn) for turn in turns]
+    return [PresentedQuestion(question, tuple(order[turn:] + order[:turn]), turn) for turn in turns]

@@ -26,7 +26,7 @@ class Record:
         reasoning: the thought, where a server gives it apart from the response.
         failure: why there is no response at all: "too long" or "rejected".
         log_probs: natural log-probability of each printed choice; None where no track asked for them.
-        verdicts: for each track that applies to the item, its verdict.
+        item_scores: for each track that applies to the item, its verdict.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Record:
     reasoning: str | None = None
     failure: Failure | None = None
     log_probs: tuple[float, ...] | None = None
-    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    item_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def question(self) -> str:

@@ -100,9 +100,7 @@ def read_recorded(
         raise rows_wrong([error for _, error in problems], "mend them, or leave them out with --skip-invalid")
     if not responses:
         first = f"; every row is wrong, the first one: {problems[0][1]}" if problems else ""
-        raise InputError(
-            f"{', '.join(map(str, files))}: holds no response; check that it is the right file{first}"
-        )
+        raise InputError(f"{', '.join(map(str, files))}: holds no response; check that it is the right file{first}")
     return Responses(responses, tuple(place for place, _ in problems), deliveries)
 
 

@@ -9,9 +9,9 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
 
 
-def files_of(paper: str, folder: Path) -> tuple[Path, Path]:
+def files_of(task: str, folder: Path) -> tuple[Path, Path]:
     """Where the records and the summary of a paper of this name lie."""
-    return folder / f"{paper}.jsonl", folder / f"{paper}.json"
+    return folder / f"{task}.jsonl", folder / f"{task}.json"
 
 
 def begin(summary_file: Path, settings: dict[str, Any]) -> None:
@@ -36,9 +36,9 @@ def begun_settings(records_file: Path, summary_file: Path) -> dict[str, Any] | N
     return dict(summary["settings"])
 
 
-def date_begun(papers: Iterable[str], folders: Iterable[Path]) -> str | None:
+def date_begun(tasks: Iterable[str], folders: Iterable[Path]) -> str | None:
     """The day in the prompts of the first of these papers that was begun in one of the folders and has one."""
-    files = [files_of(paper, folder) for folder in folders for paper in papers]
+    files = [files_of(task, folder) for folder in folders for task in tasks]
     found = (begun_settings(*each) for each in files)
     return next((settings["date"] for settings in found if settings and settings.get("date")), None)
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jmedllm.evaluation.order import Shown
-from jmedllm.evaluation.scorers import Verdict
+from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.scorers import ItemScore
 from jmedllm.evaluation.statistics import wilson
 
 
@@ -21,7 +21,7 @@ class Rotations:
             all below 0 where few questions are answered.
     """
 
-    track: str
+    scorer: str
     n: int
     turns: int
     accuracy: float
@@ -36,29 +36,31 @@ def _alike(chosen: Sequence[tuple[int, ...]]) -> bool:
     return bool(chosen[0]) and len(set(chosen)) == 1
 
 
-def turned(track: str, showings: Sequence[Shown], verdicts: Mapping[str, Verdict]) -> Rotations | None:
+def turned(
+    scorer: str, showings: Sequence[PresentedQuestion], item_scores: Mapping[str, ItemScore]
+) -> Rotations | None:
     """Compare the turns of each question that was shown more than once; None where there are none."""
-    by_question: dict[str, list[Shown]] = {}
-    for shown in showings:
-        if shown.key in verdicts:
-            by_question.setdefault(shown.question.id, []).append(shown)
+    by_question: dict[str, list[PresentedQuestion]] = {}
+    for presented in showings:
+        if presented.key in item_scores:
+            by_question.setdefault(presented.question.id, []).append(presented)
     several = [turns for turns in by_question.values() if len(turns) > 1]
     if not several:
         return None
-    every = [shown for turns in several for shown in turns]
-    alike = sum(_alike([verdicts[shown.key].chosen for shown in turns]) for turns in several)
+    every = [presented for turns in several for presented in turns]
+    alike = sum(_alike([item_scores[presented.key].chosen for presented in turns]) for turns in several)
     low, high = wilson(alike, len(several))
-    places = max(len(shown.order) for shown in every)
+    places = max(len(presented.order) for presented in every)
     picked, right = [0] * places, [0] * places
-    for shown in every:
-        for place, choice in enumerate(shown.order):
-            picked[place] += choice in verdicts[shown.key].chosen
-            right[place] += choice in shown.question.gold
+    for presented in every:
+        for place, choice in enumerate(presented.order):
+            picked[place] += choice in item_scores[presented.key].chosen
+            right[place] += choice in presented.question.gold
     return Rotations(
-        track=track,
+        scorer=scorer,
         n=len(several),
         turns=max(map(len, several)),
-        accuracy=sum(verdicts[shown.key].correct for shown in every) / len(every),
+        accuracy=sum(item_scores[presented.key].correct for presented in every) / len(every),
         alike=alike / len(several),
         alike_low=low,
         alike_high=high,

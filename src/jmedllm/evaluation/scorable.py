@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 
 from jmedllm.evaluation.gold import has_answer
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorers import TRACKS
+from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import NO_ANSWER, Selected, keep
 
 
-def judgeable(questions: Iterable[Question], tracks: Sequence[str]) -> Selected:
+def judgeable(questions: Iterable[Question], scorers: Sequence[str]) -> Selected:
     """The questions that at least one of the tracks can judge, and how many others there are."""
 
     def unjudged(question: Question) -> str | None:
-        if any(TRACKS[track].applies(question) for track in tracks):
+        if any(SCORERS[scorer].applies(question) for scorer in scorers):
             return None
-        return f"that {', '.join(tracks)} cannot judge" if has_answer(question) else NO_ANSWER
+        return f"that {', '.join(scorers)} cannot judge" if has_answer(question) else NO_ANSWER
 
     return keep(questions, unjudged)

@@ -120,8 +120,8 @@ def default_selection(benchmark: str) -> str:
     return "legacy" if benchmark in BENCHMARKS else "graded"
 
 
-def account(paper: str, selection: str, kept: int, left_out: Mapping[Reason, int]) -> str:
+def account(task: str, selection: str, kept: int, left_out: Mapping[Reason, int]) -> str:
     """One sentence that accounts for every item of a benchmark: how many are kept, how many not and why."""
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     whole = kept + sum(left_out.values())
-    return f"{paper}, selection {selection}: {kept:,} of {whole:,} items. Left out: {reasons}."
+    return f"{task}, selection {selection}: {kept:,} of {whole:,} items. Left out: {reasons}."

@@ -13,54 +13,54 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.records import read_finished
-from jmedllm.evaluation.task import Paper, Sitting, adopt, sit
+from jmedllm.evaluation.task import EvalResult, EvalTask, adopt, evaluate_task
 from jmedllm.files import LOCK, locked
 from jmedllm.models.backends.base import Model
 from jmedllm.models.chat import ChatText, no_template
 from jmedllm.processes import Place, together, wait
 
 
-def sit_shares(
-    papers: Sequence[Paper],
+def evaluate_shares(
+    tasks: Sequence[EvalTask],
     settings: dict[str, Any],
     load: Callable[[], Model],
     output: Path,
     here: Place,
     chat_text: ChatText = no_template,
-) -> list[Sitting]:
+) -> list[EvalResult]:
     """Sit the papers together with the other processes; only the first one returns sittings.
 
     Args:
         settings: all of the model that shapes its answers.
         load: gives the model.
         output: gets the records, on a disk that all processes see.
-        chat_text: see `sit`.
+        chat_text: see `evaluate_task`.
 
     Raises:
-        InputError: see `sit`.
+        InputError: see `evaluate_task`.
     """
-    sittings = []
+    results = []
     with together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
-        for paper in papers:
+        for task in tasks:
             if here.rank == 0:
-                join_shares(paper, settings, output)
+                join_shares(task, settings, output)
             wait()
-            share = _missing(paper, output)[here.rank :: here.size]
+            share = _missing(task, output)[here.rank :: here.size]
             problem = None
             try:
                 if share:
-                    part = replace(paper, questions=tuple(share))
-                    sit(part, settings, load, output / _folder(here.rank), chat_text)
+                    part = replace(task, questions=tuple(share))
+                    evaluate_task(part, settings, load, output / _folder(here.rank), chat_text)
             except InputError as error:
                 problem = str(error)
             _agree(problem, here)
             if here.rank == 0:
-                join_shares(paper, settings, output)
-                sittings.append(sit(paper, settings, load, output, chat_text))
+                join_shares(task, settings, output)
+                results.append(evaluate_task(task, settings, load, output, chat_text))
             wait()
         if here.rank == 0:
             remove_empty_shares(output)
-    return sittings
+    return results
 
 
 _FOLDER = "rank-"
@@ -80,15 +80,15 @@ def shares(output: Path) -> list[Path]:
     return sorted(filter(is_share, output.glob(f"{_FOLDER}*")))
 
 
-def join_shares(paper: Paper, settings: dict[str, Any], output: Path) -> None:
+def join_shares(task: EvalTask, settings: dict[str, Any], output: Path) -> None:
     """Take over what the processes of a killed exam, or those of this one, left of a paper, and remove it.
 
     Raises:
         InputError: it was sat under other settings.
     """
     for folder in shares(output):
-        adopt(paper, settings, folder, output)
-        for file in folder.glob(f"{paper.name}.json*"):
+        adopt(task, settings, folder, output)
+        for file in folder.glob(f"{task.name}.json*"):
             file.unlink()
 
 
@@ -99,11 +99,11 @@ def remove_empty_shares(output: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _missing(paper: Paper, output: Path) -> list[Any]:
-    file = output / f"{paper.name}.jsonl"
+def _missing(task: EvalTask, output: Path) -> list[Any]:
+    file = output / f"{task.name}.jsonl"
     there = read_finished(file) if file.exists() else {}
-    waiting = {shown.question.id for shown in paper.showings() if shown.key not in there}
-    return [question for question in paper.questions if question.id in waiting]
+    waiting = {presented.question.id for presented in task.showings() if presented.key not in there}
+    return [question for question in task.questions if question.id in waiting]
 
 
 def _agree(problem: str | None, here: Place) -> None:

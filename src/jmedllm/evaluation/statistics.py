@@ -25,7 +25,7 @@ class Score:
 
     benchmark: str
     language: Language
-    track: str
+    scorer: str
     metric: str
     n: int
     correct: int
@@ -40,7 +40,7 @@ class Score:
 def score(
     questions: Sequence[Question],
     *,
-    track: str,
+    scorer: str,
     metric: str,
     right: Sequence[bool],
     floor: float,
@@ -59,7 +59,7 @@ def score(
     benchmark, language = sets.pop()
     n, correct = len(right), sum(right)
     low, high = wilson(correct, n)
-    return Score(benchmark, language, track, metric, n, correct, correct / n, low, high, floor, ceiling, no_answer)
+    return Score(benchmark, language, scorer, metric, n, correct, correct / n, low, high, floor, ceiling, no_answer)
 
 
 def share(right: Sequence[bool]) -> float:

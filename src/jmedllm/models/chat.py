@@ -180,9 +180,7 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             raise _broken(error) from error
         except (TemplateError, *_REFUSALS) as error:
-            raise InputError(
-                f"the model's chat template refuses this conversation: {_first_line(error)}"
-            ) from error
+            raise InputError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
 
     def require_variables(self) -> None:
         """Check that the template reads the variables that it is given: one that it does not read changes nothing.

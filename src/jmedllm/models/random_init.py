@@ -23,7 +23,7 @@ _SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}
 """Pieces that no token may cross: Japanese has no spaces, so its scripts are the borders."""
 
 
-class Scratch(Settings):
+class RandomInit(Settings):
     """Shape of a model built from nothing."""
 
     architecture: Architecture = "qwen2"
@@ -36,19 +36,19 @@ class Scratch(Settings):
     context: int = Field(4096, ge=16, description="longest sequence in tokens")
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> "Scratch":
+    def _heads_fit(self) -> "RandomInit":
         if self.hidden_size % (2 * self.heads) or self.heads % self.key_value_heads:
             raise ValueError("hidden_size must be a multiple of 2 * heads, and heads of key_value_heads")
         return self
 
 
-def build(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
+def build(shape: RandomInit, texts: Iterable[str], folder: Path, seed: int) -> None:
     """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
     tokenizer = _as_loaded(_train_tokenizer(texts, shape.vocabulary), shape.architecture)
     build_around(tokenizer, shape, folder, seed)
 
 
-def build_around(tokenizer: Any, shape: Scratch, folder: Path, seed: int) -> None:
+def build_around(tokenizer: Any, shape: RandomInit, folder: Path, seed: int) -> None:
     """Write a model directory for a tokenizer that is there; `seed` draws the weights.
 
     Args:
@@ -61,7 +61,7 @@ def build_around(tokenizer: Any, shape: Scratch, folder: Path, seed: int) -> Non
 
     torch.manual_seed(seed)
     network = AutoModelForCausalLM.from_config(_config(shape, tokenizer), dtype=torch.float32)
-    save_model(network, tokenizer, folder, {"scratch": repr(shape), "seed": str(seed)})
+    save_model(network, tokenizer, folder, {"random_init": repr(shape), "seed": str(seed)})
 
 
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
@@ -99,7 +99,7 @@ def _as_loaded(tokenizer: Any, architecture: Architecture) -> Any:
         return AutoTokenizer.from_pretrained(folder)
 
 
-def _config(shape: Scratch, tokenizer: Any) -> Any:
+def _config(shape: RandomInit, tokenizer: Any) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.for_model(

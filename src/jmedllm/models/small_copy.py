@@ -101,9 +101,7 @@ def _built(config: Any, changes: Mapping[str, int]) -> Any | None:
     # Configurations refuse sizes that do not go together in many ways.
     except (*UNUSABLE, StrictDataclassError) as error:
         if is_out_of_memory(error):
-            raise InputError(
-                "memory runs out on a small copy of the model's layers; free some host memory"
-            ) from error
+            raise InputError("memory runs out on a small copy of the model's layers; free some host memory") from error
         return None
     with torch.no_grad():
         for name, weight in network.named_parameters():

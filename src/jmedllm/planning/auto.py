@@ -18,9 +18,9 @@ from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, option
 from jmedllm.planning.show import sizes
 from jmedllm.planning.ways import IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
-from jmedllm.processes import as_first_sees, is_first
+from jmedllm.processes import broadcast_from_rank0, is_first
 from jmedllm.recipe import STAGES, Recipe, Stage
-from jmedllm.training.config import Optimization, require_possible
+from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.metrics import peak_memory
 
 NAME = "memory.json"
@@ -78,7 +78,7 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
     if recipe.memory != "auto":
         return recipe
     stages = [each for each in stages_of(recipe) if STAGES.index(each.name) <= STAGES.index(until)]
-    choices = as_first_sees(lambda: _choices(recipe, stages, precision, folder))
+    choices = broadcast_from_rank0(lambda: _choices(recipe, stages, precision, folder))
     if is_first():
         for stage in stages:
             tell(_in_words(stage.name, choices[stage.name]))
@@ -98,9 +98,7 @@ def memory_of(recipe: Recipe, folder: Path, stage: Stage, device: torch.device) 
     return {"memory": choice.model_dump(include={"changes", "machine", "planned"}) | {"measured": measured}}
 
 
-def _choices(
-    recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path
-) -> dict[str, Choice]:
+def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path) -> dict[str, Choice]:
     """What was chosen before where that still holds, else what is chosen now; written down."""
     machine = this_machine(precision.device)
     planned = base_of(recipe)
@@ -119,7 +117,7 @@ def _choices(
     return choices
 
 
-def _as_chosen(stage: TrainingStage, choice: Choice) -> Optimization:
+def _as_chosen(stage: TrainingStage, choice: Choice) -> TrainingConfig:
     beside = stage.settings.model_dump(mode="json", include=BESIDE)
     return type(stage.settings).model_validate(choice.settings | beside)
 
@@ -135,7 +133,7 @@ def _choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, p
     raise InputError(_nothing_fits(stage, dearer, planned, machine))
 
 
-def _is_possible(settings: Optimization, precision: Precision) -> bool:
+def _is_possible(settings: TrainingConfig, precision: Precision) -> bool:
     """Whether the libraries are there."""
     try:
         require_possible(settings, precision.name)

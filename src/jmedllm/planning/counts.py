@@ -15,9 +15,9 @@ from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import Mpeft
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter, add_adapter
-from jmedllm.training.optim.weights import KEEPINGS
+from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 FEW = 2
 """Layers of a model that is traced in the place of a deeper one, and of one with twice as many."""
@@ -43,7 +43,7 @@ def shape_of_base(base: Base) -> Shape:
     return shape_of(structure(json.loads(base.config), base.name, base.dtype))
 
 
-def step_of(base: Base, settings: Optimization, block_size: int) -> Step:
+def step_of(base: Base, settings: TrainingConfig, block_size: int) -> Step:
     """What a step of a stage holds.
 
     Raises:
@@ -53,7 +53,7 @@ def step_of(base: Base, settings: Optimization, block_size: int) -> Step:
         return _step(base, _key(_adapter_of(settings)), block_size, _traced(settings))
 
 
-def state_of(base: Base, settings: Optimization) -> int:
+def state_of(base: Base, settings: TrainingConfig) -> int:
     """Bytes of all that the optimiser of a stage keeps, wherever it lies.
 
     Raises:
@@ -87,7 +87,7 @@ def _told(base: Base) -> Iterator[None]:
         log.disabled = was_silent
 
 
-def _adapter_of(settings: Optimization) -> Adapter | None:
+def _adapter_of(settings: TrainingConfig) -> Adapter | None:
     return settings.adapter if isinstance(settings, Mpeft) else None
 
 
@@ -99,7 +99,7 @@ def _key(adapter: Adapter | None) -> str | None:
     return adapter.model_copy(update={"kind": kind, "quantization": "none"}).model_dump_json()
 
 
-def _traced(settings: Optimization) -> str:
+def _traced(settings: TrainingConfig) -> str:
     """All of a stage's settings that a step's own memory depends on; the others as they are by default."""
     values = settings.model_dump(include={"weight_format", "micro_batch", "step_in_backward"}) | {
         "activations": "none" if settings.activations == "none" else "recompute",
@@ -108,31 +108,31 @@ def _traced(settings: Optimization) -> str:
     return _plain(settings, values)
 
 
-def _stated(settings: Optimization) -> str:
+def _stated(settings: TrainingConfig) -> str:
     """All of a stage's settings that its optimiser's state depends on."""
     return _plain(settings, settings.model_dump(include={"weight_format", "optimizer"}))
 
 
-def _plain(settings: Optimization, values: dict[str, Any]) -> str:
+def _plain(settings: TrainingConfig, values: dict[str, Any]) -> str:
     whole = {"steps": 1, "learning_rate": 1.0, "clip": None, "batch": settings.micro_batch} | values
-    return Optimization.model_validate({"micro_batch": settings.micro_batch} | whole).model_dump_json()
+    return TrainingConfig.model_validate({"micro_batch": settings.micro_batch} | whole).model_dump_json()
 
 
-def _network(base: Base, adapter: str | None, settings: Optimization, layers: int) -> Any:
+def _network(base: Base, adapter: str | None, settings: TrainingConfig, layers: int) -> Any:
     """The network as it is trained, on "meta", with its first layers alone."""
-    dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
+    dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
     network = structure(json.loads(base.config), base.name, dtype)
     keep_layers(network, layers)
     if adapter is None:
         return network
     with torch.device("meta"):
-        kept = KEEPINGS[settings.weight_format].dtype
+        kept = WEIGHT_FORMATS[settings.weight_format].dtype
         return add_adapter(network, Adapter.model_validate_json(adapter), 0, kept)
 
 
 @cache
 def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> Step:
-    wanted = Optimization.model_validate_json(settings)
+    wanted = TrainingConfig.model_validate_json(settings)
 
     def traced(layers: int) -> Step:
         return trace_step(_network(base, adapter, wanted, layers), wanted, base.precision, block_size)
@@ -143,14 +143,14 @@ def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> St
 
 @cache
 def _state(base: Base, adapter: str | None, settings: str) -> int:
-    wanted = Optimization.model_validate_json(settings)
+    wanted = TrainingConfig.model_validate_json(settings)
     few, *twice = (state_bytes(_network(base, adapter, wanted, layers), wanted) for layers in _depths(base))
     return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
 
 
 @cache
 def _numbers(base: Base, adapter: str | None) -> int:
-    plain = Optimization(steps=1, learning_rate=1.0)
+    plain = TrainingConfig(steps=1, learning_rate=1.0)
     networks = (_network(base, adapter, plain, layers) for layers in _depths(base))
     few, *twice = (sum(int(p.numel()) for p in each.parameters() if p.requires_grad) for each in networks)
     return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few

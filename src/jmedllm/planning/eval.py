@@ -8,11 +8,11 @@ from pathlib import Path
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS
-from jmedllm.evaluation.evaluate import papers, split_language
+from jmedllm.evaluation.evaluate import split_language, tasks
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import Language
-from jmedllm.evaluation.scorers import TRACKS
-from jmedllm.evaluation.task import Paper
+from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.models.backends.transformers import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
@@ -50,7 +50,7 @@ SAMPLED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class PaperPlan:
+class TaskPlan:
     """What one model reads and writes at a paper.
 
     Attributes:
@@ -71,12 +71,12 @@ class PaperPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class ExamPlan(Needs):
+class EvalPlan(Needs):
     """What sitting the exam needs.
 
     Attributes:
         models: how many sit, one after another.
-        papers: what each of them sits.
+        tasks: what each of them sits.
         max_new_tokens: most that is written to an item.
         at_once: completions that are written side by side; 0 where not even one has room.
         pass_flops: of a token that is read.
@@ -84,7 +84,7 @@ class ExamPlan(Needs):
     """
 
     models: int
-    papers: tuple[PaperPlan, ...]
+    tasks: tuple[TaskPlan, ...]
     max_new_tokens: int
     at_once: int
     pass_flops: float
@@ -93,12 +93,12 @@ class ExamPlan(Needs):
     @property
     def read(self) -> int:
         """Tokens that all models read together, of papers whose items are counted."""
-        return round(self.models * sum((paper.items or 0) * paper.read for paper in self.papers))
+        return round(self.models * sum((task.items or 0) * task.read for task in self.tasks))
 
     @property
     def written(self) -> int:
         """The most tokens that all models write together."""
-        return self.models * sum((each.items or 0) * self.max_new_tokens for each in self.papers if each.writes)
+        return self.models * sum((each.items or 0) * self.max_new_tokens for each in self.tasks if each.writes)
 
     def hours(self, machine: Machine) -> Hours | None:
         """At best: nothing behind the first token of an answer. At worst: every answer as long as it may get.
@@ -109,14 +109,14 @@ class ExamPlan(Needs):
         if rates is None or not self.at_once:
             return None
         worst, best = (self.read * self.pass_flops / (rates.flops * share) for share in REACHED)
-        rounds = sum(ceil((paper.items or 0) / self.at_once) for paper in self.papers if paper.writes)
+        rounds = sum(ceil((task.items or 0) / self.at_once) for task in self.tasks if task.writes)
         tokens = self.models * rounds * self.max_new_tokens
         worst += tokens * self.pass_bytes / (rates.bandwidth * MEMORY_REACHED[0])
         return best / machine.processes / 3600, worst / machine.processes / 3600
 
 
 @dataclass(frozen=True, slots=True)
-class ExamAdvice:
+class EvalAdvice:
     """The exam as the recipe has it.
 
     Attributes:
@@ -124,12 +124,12 @@ class ExamAdvice:
         least: of these, what the smallest machine takes; one item at a time.
     """
 
-    planned: ExamPlan
-    in_4_bits: ExamPlan | None
+    planned: EvalPlan
+    in_4_bits: EvalPlan | None
     least: Needs
 
 
-def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None:
+def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None:
     """Plan the exam of a recipe; None where it has none.
 
     The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape.
@@ -138,24 +138,20 @@ def plan_exam(recipe: Recipe, base: Base, machine: Machine) -> ExamAdvice | None
     Raises:
         InputError: the prompt pack or a benchmark is wrong.
     """
-    if recipe.exam is None:
+    if recipe.eval is None:
         return None
     network = structure(json.loads(base.config), base.name, base.dtype)
     shape, token = shape_of(network), token_bytes(network.config, base.dtype)
-    sat = tuple(_papers(recipe))
+    sat = tuple(_tasks(recipe))
     whole = base.dtype.itemsize * shape.total
     packed = [Part(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
-    if recipe.mpeft and "mpeft" in recipe.exam.models:
+    if recipe.mpeft and "mpeft" in recipe.eval.models:
         packed.append(Part("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
     ways = (
-        [packed]
-        if recipe.exam.quantization == "nf4"
-        else [[Part(f"weights, {base.precision.name}", whole)], packed]
+        [packed] if recipe.eval.quantization == "nf4" else [[Part(f"weights, {base.precision.name}", whole)], packed]
     )
     first, *other = (_plan(recipe, machine, shape, token, sat, weights) for weights in ways)
-    return ExamAdvice(
-        first, other[0] if other else None, Needs(tuple(_least(machine, token, sat, recipe, packed)))
-    )
+    return EvalAdvice(first, other[0] if other else None, Needs(tuple(_least(machine, token, sat, recipe, packed))))
 
 
 def _plan(
@@ -163,17 +159,17 @@ def _plan(
     machine: Machine,
     shape: Shape,
     token: TokenBytes,
-    sat: tuple[PaperPlan, ...],
+    sat: tuple[TaskPlan, ...],
     weights: Sequence[Part],
-) -> ExamPlan:
+) -> EvalPlan:
     """As `models.local` divides the memory that the weights leave free."""
-    assert recipe.exam is not None
+    assert recipe.eval is not None
     kind = "cpu" if machine.is_shared else "cuda"
     longest = _longest(sat, recipe)
     held = sum(part.gpu for part in weights)
     free = machine.gpu.memory - held - (0 if machine.is_shared else CONTEXT)
     tokens = min(free // 2 // token.reading, TOKENS_PER_FORWARD[kind])
-    at_once = min(free // 8 // (longest * token.keeping), recipe.exam.batch or COMPLETIONS_AT_ONCE[kind])
+    at_once = min(free // 8 // (longest * token.keeping), recipe.eval.batch or COMPLETIONS_AT_ONCE[kind])
     parts = tuple(_least(machine, token, sat, recipe, weights))
     if at_once >= 1 and tokens >= longest:
         parts = (
@@ -182,11 +178,11 @@ def _plan(
             # What a pass keeps is copied where it is joined with others.
             Part(f"keys and values of {at_once} answers", 2 * at_once * longest * token.keeping),
         )
-    return ExamPlan(
+    return EvalPlan(
         parts,
-        len(recipe.exam.models),
+        len(recipe.eval.models),
         sat,
-        recipe.exam.max_new_tokens,
+        recipe.eval.max_new_tokens,
         max(0, at_once) if tokens >= longest else 0,
         reading_flops(shape, longest),
         held + max(0, at_once) * longest * token.keeping,
@@ -194,7 +190,7 @@ def _plan(
 
 
 def _least(
-    machine: Machine, token: TokenBytes, sat: Sequence[PaperPlan], recipe: Recipe, weights: Sequence[Part]
+    machine: Machine, token: TokenBytes, sat: Sequence[TaskPlan], recipe: Recipe, weights: Sequence[Part]
 ) -> Iterator[Part]:
     """With one item at a time: below that the exam does not go."""
     longest = _longest(sat, recipe)
@@ -207,50 +203,51 @@ def _least(
         yield Part(PYTHON, host=LIBRARIES * machine.gpus)
 
 
-def _longest(sat: Sequence[PaperPlan], recipe: Recipe) -> int:
-    new = recipe.exam.max_new_tokens if recipe.exam else 0
-    return max(paper.longest + (new if paper.writes else 0) for paper in sat)
+def _longest(sat: Sequence[TaskPlan], recipe: Recipe) -> int:
+    new = recipe.eval.max_new_tokens if recipe.eval else 0
+    return max(task.longest + (new if task.writes else 0) for task in sat)
 
 
-def _papers(recipe: Recipe) -> Iterator[PaperPlan]:
-    settings = recipe.exam
+def _tasks(recipe: Recipe) -> Iterator[TaskPlan]:
+    settings = recipe.eval
     assert settings is not None
     tokenizer = _tokenizer(recipe)
-    writes = any(TRACKS[track].needs == "response" for track in settings.tracks)
+    writes = any(SCORERS[scorer].needs == "response" for scorer in settings.scorers)
     for name, own in map(split_language, settings.benchmarks):
         for language in own or settings.languages:
             if name in BENCHMARKS and language not in BENCHMARKS[name].languages:
                 continue
             one = settings.model_copy(update={"benchmarks": [f"{name}:{language}"]})
             try:
-                [paper] = papers(one, recipe.prompt, Path(recipe.data))
+                [task] = tasks(one, recipe.prompt, Path(recipe.data))
             except InputError:
                 items = BENCHMARKS[name].census.get((language, settings.split)) if name in BENCHMARKS else None
                 told = f"{Path(name).stem}.{language}"
-                yield PaperPlan(told, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
+                yield TaskPlan(told, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
             else:
-                yield replace(_looked_at(paper, language, tokenizer), writes=writes)
+                yield replace(_looked_at(task, language, tokenizer), writes=writes)
 
 
 def _limited(items: int | None, recipe: Recipe) -> int | None:
-    if items is None or recipe.exam is None:
+    if items is None or recipe.eval is None:
         return None
-    return min(items, recipe.exam.limit or items) * recipe.exam.rotations
+    return min(items, recipe.eval.limit or items) * recipe.eval.rotations
 
 
-def _looked_at(paper: Paper, language: Language, tokenizer: Tokenizer | None) -> PaperPlan:
+def _looked_at(task: EvalTask, language: Language, tokenizer: Tokenizer | None) -> TaskPlan:
     """A paper by the texts of some of its items, evenly taken."""
-    showings = paper.showings()
+    showings = task.showings()
     some = showings[:: max(1, len(showings) // SAMPLED)]
-    scored = not paper.by_label and any(TRACKS[name].needs == "log_probs" for name in paper.tracks)
-    chat_text = paper.asking.template(tokenizer).prompt if tokenizer and paper.asking.chat else _spoken
+    scored = not task.by_label and any(SCORERS[name].needs == "log_probs" for name in task.scorers)
+    chat_text = task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else _spoken
     texts = [
-        ask(paper.asking, shown.permuted, chat_text) + ("".join(shown.permuted.choices) if scored else "")
-        for shown in some
+        ask(task.prompt_format, presented.permuted, chat_text)
+        + ("".join(presented.permuted.choices) if scored else "")
+        for presented in some
     ]
     sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
     sizes = sizes or [ceil(len(text) / CHARACTERS[language]) for text in texts]
-    return PaperPlan(paper.name, len(showings), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
+    return TaskPlan(task.name, len(showings), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
 
 
 def _spoken(turns: list[dict[str, str]]) -> str:

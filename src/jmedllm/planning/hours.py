@@ -6,7 +6,7 @@ from math import ceil
 
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
-from jmedllm.training.config import Moments, Optimization
+from jmedllm.training.config import Moments, TrainingConfig
 
 REACHED = (0.25, 0.7)
 """Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured; rates that
@@ -82,7 +82,7 @@ class Work:
         return (max(computing, leaving) + max(stepping, coming)) * steps / 3600, worst * steps / 3600
 
 
-def flops(shape: Shape, settings: Optimization, block_size: int, adapter: int | None) -> float:
+def flops(shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None) -> float:
     """Of a token, forward and backward (Kaplan et al. 2020, arXiv 2001.08361, with attention over half a row).
 
     Args:

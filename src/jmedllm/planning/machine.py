@@ -171,9 +171,7 @@ def _known() -> dict[str, Gpu]:
         files("jmedllm.planning").joinpath("gpus.yaml").read_text(encoding="utf-8")
     )
     return {
-        name: Gpu(
-            name, row["memory"] * 2**20, Rates(row["tflops"] * 1e12, row["bandwidth"] * 1e9, row["link"] * 1e9)
-        )
+        name: Gpu(name, row["memory"] * 2**20, Rates(row["tflops"] * 1e12, row["bandwidth"] * 1e9, row["link"] * 1e9))
         for name, row in rows.items()
     }
 

@@ -13,10 +13,10 @@ from jmedllm.planning.shape import Shape
 from jmedllm.planning.tracing import Step
 from jmedllm.planning.ways import has_embedding_on_host, is_quantized
 from jmedllm.recipe import Mpeft
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter
 from jmedllm.training.optim.pinned_buffers import SLOT, SLOTS
-from jmedllm.training.optim.weights import KEEPINGS
+from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in 4 bits: half a byte, a byte for each block of 64, four for each 256 of these."""
@@ -95,7 +95,7 @@ class StagePlan(Needs):
 
 
 def plan_stage(
-    stage: str, settings: Optimization, block_size: int, base: Base, machine: Machine, rows: int | None = None
+    stage: str, settings: TrainingConfig, block_size: int, base: Base, machine: Machine, rows: int | None = None
 ) -> StagePlan:
     """What a training stage needs of each GPU, of the host and of the disk.
 
@@ -111,7 +111,7 @@ def plan_stage(
         InputError: the base's config is of no model that can be trained like this.
     """
     adapter = settings.adapter if isinstance(settings, Mpeft) else None
-    dtype = base.dtype if adapter else KEEPINGS[settings.weight_format].dtype
+    dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
     shape = shape_of_base(base)
     step, state = step_of(base, settings, block_size), state_of(base, settings)
     parts = [
@@ -138,7 +138,7 @@ def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(part for part in found.values() if part.gpu or part.host or part.disk)
 
 
-def require_host_memory(settings: Optimization, block_size: int, base: Base, machine: Machine) -> None:
+def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, machine: Machine) -> None:
     """Check, before anything is loaded, that there is as much host memory as a stage with `offload` needs.
 
     Args:
@@ -178,7 +178,7 @@ def _on_gpu(
     step: Step,
     state: int,
     shape: Shape,
-    settings: Optimization,
+    settings: TrainingConfig,
     adapter: Adapter | None,
     dtype: torch.dtype,
     machine: Machine,
@@ -221,7 +221,7 @@ def in_4_bits(shape: Shape) -> str:
     return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
 
 
-def _gathered(shape: Shape, settings: Optimization, adapter: Adapter | None, dtype: torch.dtype) -> int:
+def _gathered(shape: Shape, settings: TrainingConfig, adapter: Adapter | None, dtype: torch.dtype) -> int:
     """What each GPU has whole of weights in shards: two layers as they travel, the rest with any gradients."""
     layers = int(2 * shape.largest_layer * (NF4 if is_quantized(settings) else 2))
     if adapter is None:
@@ -230,7 +230,7 @@ def _gathered(shape: Shape, settings: Optimization, adapter: Adapter | None, dty
 
 
 def _on_host(
-    step: Step, state: int, shape: Shape, settings: Optimization, adapter: Adapter | None, machine: Machine
+    step: Step, state: int, shape: Shape, settings: TrainingConfig, adapter: Adapter | None, machine: Machine
 ) -> Iterator[Part]:
     away = tuple(_offloaded(step.numbers, state, shape, settings)) if settings.offload != "none" else ()
     yield from away
@@ -249,7 +249,7 @@ def _on_host(
     yield Part(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
-def _offloaded(numbers: int, state: int, shape: Shape, settings: Optimization) -> Iterator[Part]:
+def _offloaded(numbers: int, state: int, shape: Shape, settings: TrainingConfig) -> Iterator[Part]:
     """What `offload` lays into host memory."""
     copies = 4 * numbers
     yield Part("weights, float32", host=copies)
@@ -272,7 +272,7 @@ def _ring(shape: Shape) -> int:
 
 
 def _on_disk(
-    step: Step, state: int, shape: Shape, settings: Optimization, adapter: Adapter | None
+    step: Step, state: int, shape: Shape, settings: TrainingConfig, adapter: Adapter | None
 ) -> Iterator[Part]:
     yield Part("two checkpoints", disk=2 * (step.trained + state))
     if settings.watch.best_by:
@@ -282,7 +282,7 @@ def _on_disk(
 
 
 def _work(
-    step: Step, state: int, shape: Shape, settings: Optimization, block_size: int, adapter: int | None
+    step: Step, state: int, shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None
 ) -> Work:
     """What is computed, what passes the link, and what the host's step touches.
 
@@ -305,7 +305,7 @@ def _work(
     )
 
 
-def _on_one_core(numbers: int, shape: Shape, settings: Optimization) -> float:
+def _on_one_core(numbers: int, shape: Shape, settings: TrainingConfig) -> float:
     """Seconds of the host's step; embeddings keep moments in float32 where the others have 8 bits."""
     plain = shape.embedding if settings.optimizer == "adamw-8bit" else 0
     return (numbers - plain) * HOST_STEP[settings.optimizer] + plain * HOST_STEP["adamw"]

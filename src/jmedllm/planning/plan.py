@@ -17,7 +17,7 @@ from jmedllm.planning.needs import StagePlan, plan_stage
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.ways import Way, changed, refusal, ways_of
 from jmedllm.recipe import Recipe
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class TrainingStage:
     """
 
     name: str
-    settings: Optimization
+    settings: TrainingConfig
     block_size: int
     rows: int | None
     exam: bool
@@ -47,7 +47,7 @@ class Option:
     """
 
     changes: Way
-    settings: Optimization
+    settings: TrainingConfig
     planned: StagePlan
 
 
@@ -99,7 +99,7 @@ def base_of(recipe: Recipe) -> Base:
     """
     base = recipe.base
     if base.path is None:
-        raise InputError("base.scratch is built from its corpus and small; there is nothing to plan")
+        raise InputError("base.random_init is built from its corpus and small; there is nothing to plan")
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
     return Base(base.path, to_json(values), dtype)
@@ -111,7 +111,7 @@ def stages_of(recipe: Recipe, folder: Path | None = None) -> list[TrainingStage]
     Raises:
         InputError: the packed blocks cannot be read.
     """
-    exam = bool(recipe.evaluate and recipe.evaluate.exam)
+    exam = bool(recipe.validation and recipe.validation.exam)
     found = []
     if recipe.mfpt and recipe.corpus:
         size = recipe.corpus.block_size
@@ -140,7 +140,7 @@ def smallest(options: Iterable[Option], machine: Machine) -> Option | None:
 
 def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[Option]:
     """The stage as it is written and then in each way, as far as a run would take them: the dearest last."""
-    tried: dict[Way, Optimization] = {(): stage.settings}
+    tried: dict[Way, TrainingConfig] = {(): stage.settings}
     for way in ways_of(stage.settings):
         if found := changed(stage.settings, way):
             tried.setdefault(found[1], found[0])
@@ -150,7 +150,7 @@ def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[O
             yield Option(changes, settings, planned)
 
 
-def _refusal(stage: TrainingStage, settings: Optimization, base: Base, machine: Machine) -> str | None:
+def _refusal(stage: TrainingStage, settings: TrainingConfig, base: Base, machine: Machine) -> str | None:
     return refusal(settings, base.precision.name, shape_of_base(base), machine, exam=stage.exam)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jmedllm.planning.eval import ExamAdvice, ExamPlan
+from jmedllm.planning.eval import EvalAdvice, EvalPlan
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.needs import Needs, StagePlan
 from jmedllm.planning.plan import Advice, Option
@@ -26,7 +26,7 @@ FOOTNOTE = (
 )
 
 
-def print_plan(found: Sequence[Advice], exam: ExamAdvice | None, machine: Machine, console: Console) -> None:
+def print_plan(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machine, console: Console) -> None:
     """Each stage as the recipe has it, or as it would fit, and the smallest machine for it."""
     many = f"{machine.gpus} × " * (machine.gpus > 1) + machine.gpu.name
     nodes = f"{machine.nodes} nodes of {many}" if machine.nodes > 1 else many
@@ -55,10 +55,10 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     if advice.chosen is None and advice.smallest:
         console.print(Text("Nothing makes it fit. What needs the least GPU memory:", style="red"))
         _print_changes(advice.smallest.changes, console)
-    shown = advice.chosen or advice.smallest
-    if shown:
-        _print_needs(written.stage, shown.planned, machine, console)
-        console.print(Text(_work(shown.planned, machine), style="dim"))
+    presented = advice.chosen or advice.smallest
+    if presented:
+        _print_needs(written.stage, presented.planned, machine, console)
+        console.print(Text(_work(presented.planned, machine), style="dim"))
     console.print(Text(f"smallest machine: {_smallest(advice, machine)}", style="dim"))
 
 
@@ -68,16 +68,16 @@ def _print_changes(changes: Way, console: Console) -> None:
         console.print(Text(f"  {change.setting:<{width}}  # {change.cost}"))
 
 
-def _print_exam(exam: ExamAdvice, machine: Machine, console: Console) -> None:
-    shown = exam.planned
-    if not shown.fits(machine):
-        console.print(Text(f"exam as written does not fit: needs {sizes(shown, machine)}", style="red"))
+def _print_exam(exam: EvalAdvice, machine: Machine, console: Console) -> None:
+    presented = exam.planned
+    if not presented.fits(machine):
+        console.print(Text(f"eval as configured does not fit: needs {sizes(presented, machine)}", style="red"))
         if exam.in_4_bits and exam.in_4_bits.fits(machine):
-            console.print("It fits with this line in section exam:")
+            console.print("It fits with this line in section eval:")
             console.print(Text("  quantization: nf4  # models rounded to 4 bits, mpeft as it was trained"))
-            shown = exam.in_4_bits
-    _print_needs("exam, one model at a time", shown, machine, console)
-    console.print(Text(_sittings(shown, machine), style="dim"))
+            presented = exam.in_4_bits
+    _print_needs("eval, one model at a time", presented, machine, console)
+    console.print(Text(_results(presented, machine), style="dim"))
     way = " (quantization: nf4)" if exam.in_4_bits else ""
     console.print(Text(f"smallest machine: {sizes(exam.least, machine)}{way}", style="dim"))
 
@@ -101,22 +101,20 @@ def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -
 def _work(planned: StagePlan, machine: Machine) -> str:
     tokens, unit = (planned.tokens, "") if planned.tokens else (1_000_000, " a million tokens")
     read = (
-        f"{planned.steps:,} steps, {planned.tokens:,} tokens"
-        if planned.steps
-        else "steps: not known before packing"
+        f"{planned.steps:,} steps, {planned.tokens:,} tokens" if planned.steps else "steps: not known before packing"
     )
     rows, many = planned.work.batch, machine.processes
     idle = f"; a batch has {rows} rows: {many - rows} of {many} GPUs only wait" * (many > rows)
     return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}{idle}"
 
 
-def _sittings(planned: ExamPlan, machine: Machine) -> str:
-    counted = [paper for paper in planned.papers if paper.items is not None]
-    items = sum(paper.items or 0 for paper in counted)
+def _results(planned: EvalPlan, machine: Machine) -> str:
+    counted = [task for task in planned.tasks if task.items is not None]
+    items = sum(task.items or 0 for task in counted)
     told = [f"{planned.models} models × {items:,} items"]
-    if lacking := [paper.name for paper in planned.papers if paper.items is None]:
+    if lacking := [task.name for task in planned.tasks if task.items is None]:
         told.append(f"without {', '.join(lacking)}, whose items nobody has counted")
-    if guessed := [paper.name for paper in counted if not paper.is_there]:
+    if guessed := [task.name for task in counted if not task.is_there]:
         told.append(f"{', '.join(guessed)} not on disk: lengths assumed")
     told.append(f"{planned.read:,} tokens read, at most {planned.written:,} written")
     beside = ", loading not counted" if planned.hours(machine) else ""
@@ -148,7 +146,7 @@ def sizes(needs: Needs, machine: Machine) -> str:
     return f"{gib(needs.gpu)} on {'each' if machine.processes > 1 else 'the'} GPU, {gib(needs.host)} on the host"
 
 
-def as_json(found: Sequence[Advice], exam: ExamAdvice | None, machine: Machine) -> dict[str, Any]:
+def as_json(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machine) -> dict[str, Any]:
     """All of a plan as plain values: bytes, steps, tokens and hours."""
     return {
         "machine": asdict(machine),
@@ -165,7 +163,7 @@ def as_json(found: Sequence[Advice], exam: ExamAdvice | None, machine: Machine) 
             }
             for each in found
         ],
-        "exam": _exam_values(exam, machine) if exam else None,
+        "eval": _eval_values(exam, machine) if exam else None,
     }
 
 
@@ -190,7 +188,7 @@ def _smallest_values(option: Option | None) -> dict[str, Any] | None:
     return {"gpu": option.planned.gpu, "host": option.planned.host, "changes": changes}
 
 
-def _exam_values(exam: ExamAdvice, machine: Machine) -> dict[str, Any]:
+def _eval_values(exam: EvalAdvice, machine: Machine) -> dict[str, Any]:
     return {
         name: None
         if planned is None
@@ -198,7 +196,7 @@ def _exam_values(exam: ExamAdvice, machine: Machine) -> dict[str, Any]:
         | {
             "fits": planned.fits(machine),
             "models": planned.models,
-            "papers": [asdict(paper) for paper in planned.papers],
+            "tasks": [asdict(task) for task in planned.tasks],
             "tokens_read": planned.read,
             "tokens_written_at_most": planned.written,
             "hours": planned.hours(machine),

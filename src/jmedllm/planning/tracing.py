@@ -17,7 +17,7 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import autocast
-from jmedllm.training.config import Optimization
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optim.build import build, choose_gradient_formats, parts_of
 from jmedllm.training.optim.optimizer import Part
@@ -52,7 +52,7 @@ class Step:
         return max(self.forward, self.backward)
 
 
-def state_bytes(network: Any, settings: Optimization) -> int:
+def state_bytes(network: Any, settings: TrainingConfig) -> int:
     """Bytes of moments, and of copies of weights in another format, wherever they lie.
 
     Args:
@@ -62,7 +62,7 @@ def state_bytes(network: Any, settings: Optimization) -> int:
     return sum(tensor.nbytes for part in parts for tensor in part.state.values())
 
 
-def trace_step(network: Any, settings: Optimization, precision: Precision, block_size: int) -> Step:
+def trace_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> Step:
     """`measure_step` without contents.
 
     Args:
@@ -77,7 +77,7 @@ def trace_step(network: Any, settings: Optimization, precision: Precision, block
         return measure_step(network, settings, precision, block_size)
 
 
-def measure_step(network: Any, settings: Optimization, precision: Precision, block_size: int) -> Step:
+def measure_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> Step:
     """Run one micro-batch of a stage, all of whose tokens are trained, and count the bytes of its tensors.
 
     Args:
@@ -128,7 +128,7 @@ def measure_step(network: Any, settings: Optimization, precision: Precision, blo
     )
 
 
-def _at_home(settings: Optimization) -> Optimization:
+def _at_home(settings: TrainingConfig) -> TrainingConfig:
     """The settings of an optimiser that has all that it keeps beside the weights, and no hooks."""
     return settings.model_copy(update={"offload": "none", "step_in_backward": False})
 

@@ -9,7 +9,7 @@ from jmedllm.errors import InputError
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
 from jmedllm.recipe import Mpeft
-from jmedllm.training.config import Optimization, clash, require_shardable
+from jmedllm.training.config import TrainingConfig, clash, require_shardable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,12 +86,12 @@ _SAVING = {
 """Values of a setting, those that need less memory last."""
 
 
-def ways_of(settings: Optimization) -> tuple[Way, ...]:
+def ways_of(settings: TrainingConfig) -> tuple[Way, ...]:
     """All ways there are for a stage."""
     return MPEFT if isinstance(settings, Mpeft) else MFPT
 
 
-def changed(settings: Optimization, way: Way) -> tuple[Optimization, Way] | None:
+def changed(settings: TrainingConfig, way: Way) -> tuple[TrainingConfig, Way] | None:
     """The settings with a way's changes, and those changes that were not made yet.
 
     None where the settings would then contradict one another, or nothing has changed.
@@ -106,7 +106,7 @@ def changed(settings: Optimization, way: Way) -> tuple[Optimization, Way] | None
         return None
 
 
-def refusal(settings: Optimization, precision: str, shape: Shape, machine: Machine, *, exam: bool) -> str | None:
+def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Machine, *, exam: bool) -> str | None:
     """Why a run on this machine would not begin, whatever its memory; None where it would.
 
     Args:
@@ -128,17 +128,17 @@ def refusal(settings: Optimization, precision: str, shape: Shape, machine: Machi
     return None
 
 
-def is_quantized(settings: Optimization) -> bool:
+def is_quantized(settings: TrainingConfig) -> bool:
     """Whether the base is held in 4 bits."""
     return isinstance(settings, Mpeft) and settings.adapter.quantization == "nf4"
 
 
-def has_embedding_on_host(settings: Optimization) -> bool:
+def has_embedding_on_host(settings: TrainingConfig) -> bool:
     """Whether the input embedding waits in host memory."""
     return isinstance(settings, Mpeft) and settings.embedding == "host"
 
 
-def _is_made(settings: Optimization, change: Change) -> bool:
+def _is_made(settings: TrainingConfig, change: Change) -> bool:
     """Whether the settings have a change already, or one that saves more."""
     return all(_has(getattr(settings, key), value, key) for key, value in change.values.items())
 

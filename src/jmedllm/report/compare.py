@@ -12,9 +12,9 @@ from rich.text import Text
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.records import Record
-from jmedllm.evaluation.scorers import TRACKS, verdict_of
+from jmedllm.evaluation.scorers import SCORERS, item_score_of
 from jmedllm.evaluation.statistics import Paired, holm, paired
-from jmedllm.report.collect import Sat
+from jmedllm.report.collect import CollectedResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Comparison:
 
     kind: Literal["models", "languages"]
     benchmark: str
-    track: str
+    scorer: str
     first: str
     second: str
     paired: Paired
     p_holm: float = 1.0
 
 
-def compare(sat: Sequence[Sat]) -> list[Comparison]:
+def compare(sat: Sequence[CollectedResult]) -> list[Comparison]:
     """Every pair of models on every paper both sat, and each model's Japanese against its English.
 
     Raises:
@@ -49,44 +49,46 @@ def compare(sat: Sequence[Sat]) -> list[Comparison]:
     return [replace(each, p_holm=p) for each, p in zip(found, adjusted, strict=True)]
 
 
-def _compare_two(first: Sat, second: Sat) -> Iterator[Comparison]:
-    same_paper = first.paper == second.paper
-    other_language = first.sitting.model == second.sitting.model and first.paper[0] == second.paper[0]
-    if not (same_paper or other_language) or (same_paper and other_language):
+def _compare_two(first: CollectedResult, second: CollectedResult) -> Iterator[Comparison]:
+    same_task = first.task == second.task
+    other_language = first.result.model == second.result.model and first.task[0] == second.task[0]
+    if not (same_task or other_language) or (same_task and other_language):
         return
     its, others = first.records, second.records
-    for track in _tracks(first, second):
+    for scorer in _scorers(first, second):
         common = [
-            key for key in its if key in others and track in its[key].verdicts and track in others[key].verdicts
+            key
+            for key in its
+            if key in others and scorer in its[key].item_scores and scorer in others[key].item_scores
         ]
         if not common:
             continue
-        if same_paper and any(its[key].question_hash != others[key].question_hash for key in common):
-            models = f"{first.sitting.model} and {second.sitting.model}"
-            raise InputError(f"{models} sat different versions of {' '.join(first.paper)}")
-        right = [[_is_right(track, records[key]) for key in common] for records in (its, others)]
-        kind: Literal["models", "languages"] = "models" if same_paper else "languages"
-        yield Comparison(kind, first.paper[0], track, _name(first), _name(second), paired(*right))
+        if same_task and any(its[key].question_hash != others[key].question_hash for key in common):
+            models = f"{first.result.model} and {second.result.model}"
+            raise InputError(f"{models} sat different versions of {' '.join(first.task)}")
+        right = [[_is_right(scorer, records[key]) for key in common] for records in (its, others)]
+        kind: Literal["models", "languages"] = "models" if same_task else "languages"
+        yield Comparison(kind, first.task[0], scorer, _name(first), _name(second), paired(*right))
 
 
-def _tracks(first: Sat, second: Sat) -> list[str]:
+def _scorers(first: CollectedResult, second: CollectedResult) -> list[str]:
     """Tracks that judged both; official only where answer, which reads the same choices, did not."""
-    both = [name for name in TRACKS if all(name in each.sitting.settings["tracks"] for each in (first, second))]
+    both = [name for name in SCORERS if all(name in each.result.settings["scorers"] for each in (first, second))]
     return [name for name in both if name != "official" or "answer" not in both]
 
 
-def _is_right(track: str, record: Record) -> bool:
-    return bool(verdict_of(track, record.verdicts[track]).correct)
+def _is_right(scorer: str, record: Record) -> bool:
+    return bool(item_score_of(scorer, record.item_scores[scorer]).correct)
 
 
-def _name(sat: Sat) -> str:
-    return f"{sat.sitting.model} {sat.paper[1]}"
+def _name(sat: CollectedResult) -> str:
+    return f"{sat.result.model} {sat.task[1]}"
 
 
 def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
     """One row for each comparison, and what the columns mean."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("benchmark", "track", "first → second"):
+    for name in ("benchmark", "scorer", "first → second"):
         table.add_column(name, overflow="fold")
     for name in ("n", "−/+", "difference", "95 %", "p", "Holm", "could show"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -94,7 +96,7 @@ def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
         pair = each.paired
         table.add_row(
             each.benchmark,
-            each.track,
+            each.scorer,
             f"{each.first} → {each.second}",
             f"{pair.n:,}",
             f"{pair.only_first}/{pair.only_second}",

@@ -11,8 +11,8 @@ from rich.text import Text
 from jmedllm.evaluation.human_baseline import Group
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.rotations import Rotations
-from jmedllm.evaluation.scorers.official import MOST_PROHIBITED, Board
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.scorers.official import MOST_PROHIBITED, ExamOutcome
+from jmedllm.evaluation.task import EvalResult
 
 OUTCOME = {True: "pass", False: "fail", None: "items missing"}
 
@@ -27,47 +27,47 @@ class Detail:
     note: str
 
 
-def details(sittings: Sequence[Sitting]) -> Iterator[Detail]:
+def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
     """All that there is to tell, in the order of the sittings."""
     if read := tuple(
-        (_who(sitting), track, f"{sum(ways.values()):,}", told_ways(ways))
-        for sitting in sittings
-        for track, ways in sitting.readings.items()
+        (_who(result), scorer, f"{sum(ways.values()):,}", told_ways(ways))
+        for result in results
+        for scorer, ways in result.readings.items()
     ):
         yield Detail(
             "How answers were read",
-            ("model", "track", "n", "how"),
+            ("model", "scorer", "n", "how"),
             read,
             "Commonest first; where there is no answer, why. None is ever made up. "
-            + meanings(how for sitting in sittings for ways in sitting.readings.values() for how in ways),
+            + meanings(how for result in results for ways in result.readings.values() for how in ways),
         )
-    if boards := [(_who(sitting), board) for sitting in sittings for board in sitting.official]:
-        yield board_detail(boards)
-    if beside := tuple(_group_row(sitting, group) for sitting in sittings for group in _shown(sitting.people)):
+    if outcomes := [(_who(result), outcome) for result in results for outcome in result.official]:
+        yield outcome_detail(outcomes)
+    if beside := tuple(_group_row(result, group) for result in results for group in _presented(result.people)):
         yield Detail(
             "Beside the examinees",
-            ("model", "track", "items", "n", "right", "95 % interval", "examinees"),
+            ("model", "scorer", "items", "n", "right", "95 % interval", "examinees"),
             beside,
             "All values in %. Items by the share of human examinees who were right, and the "
             f"{SUBJECTS_SHOWN} largest subjects; all are in the summary file.",
         )
-    if turned := tuple(_rotation(sitting, found) for sitting in sittings for found in sitting.rotations):
+    if turned := tuple(_rotation(result, found) for result in results for found in result.rotations):
         yield Detail(
             "Order of the choices",
-            ("model", "track", "turns", "n", "accuracy", "alike", "95 % interval", "place picked too often"),
+            ("model", "scorer", "turns", "n", "accuracy", "alike", "95 % interval", "place picked too often"),
             turned,
             "Accuracy: mean over all turns. Alike: questions with the same answer in every turn. The last column "
             "is the place picked most beyond how often it is right, in points.",
         )
     if rows := tuple(
         (
-            _who(sitting),
+            _who(result),
             f"{found.n:,}",
             f"{100 * found.expected_error:.1f}",
             f"{found.brier:.3f}",
         )
-        for sitting in sittings
-        if (found := sitting.calibration)
+        for result in results
+        if (found := result.calibration)
     ):
         yield Detail(
             "Calibration",
@@ -88,7 +88,7 @@ def meanings(ways: Iterable[str]) -> str:
     return " ".join(f"{how.capitalize()}: {NO_ANSWER[how]}." for how in dict.fromkeys(ways) if how in NO_ANSWER)
 
 
-def board_detail(boards: Sequence[tuple[str, Board]]) -> Detail:
+def outcome_detail(outcomes: Sequence[tuple[str, ExamOutcome]]) -> Detail:
     """Points, marks and pass or fail; each board with whose it is."""
     return Detail(
         "The ministry's rule",
@@ -96,33 +96,33 @@ def board_detail(boards: Sequence[tuple[str, Board]]) -> Detail:
         tuple(
             (
                 who,
-                f"{board.exam} ({board.year})",
-                f"{board.correct}/{board.n}",
-                f"{board.points}/{board.max_points}",
-                f"{board.points_low}-{board.points_high}",
-                f"{board.required}/{board.required_mark}",
-                f"{board.general}/{board.general_mark}",
-                f"{board.prohibited}/{MOST_PROHIBITED}",
-                f"{board.image_correct}/{board.image_n}",
-                OUTCOME[board.passed],
+                f"{outcome.exam} ({outcome.year})",
+                f"{outcome.correct}/{outcome.n}",
+                f"{outcome.points}/{outcome.max_points}",
+                f"{outcome.points_low}-{outcome.points_high}",
+                f"{outcome.required}/{outcome.required_mark}",
+                f"{outcome.general}/{outcome.general_mark}",
+                f"{outcome.prohibited}/{MOST_PROHIBITED}",
+                f"{outcome.image_correct}/{outcome.image_n}",
+                OUTCOME[outcome.passed],
             )
-            for who, board in boards
+            for who, outcome in outcomes
         ),
         "Points of those to be had. Required and general: points of those needed to pass. Prohibited: items with "
         "a prohibited choice picked, of those allowed. Pictures: right answers to items whose picture we lack."
         + "".join(
-            f" {who} picked a prohibited choice in {', '.join(board.prohibited_items)}."
-            for who, board in boards
-            if board.prohibited_items
+            f" {who} picked a prohibited choice in {', '.join(outcome.prohibited_items)}."
+            for who, outcome in outcomes
+            if outcome.prohibited_items
         ),
     )
 
 
-def _rotation(sitting: Sitting, found: Rotations) -> tuple[str, ...]:
+def _rotation(result: EvalResult, found: Rotations) -> tuple[str, ...]:
     worst = max(range(len(found.position_bias)), key=lambda place: found.position_bias[place])
     return (
-        _who(sitting),
-        found.track,
+        _who(result),
+        found.scorer,
         str(found.turns),
         f"{found.n:,}",
         f"{100 * found.accuracy:.1f}",
@@ -135,17 +135,17 @@ def _rotation(sitting: Sitting, found: Rotations) -> tuple[str, ...]:
 SUBJECTS_SHOWN = 8
 
 
-def _shown(people: Sequence[Group]) -> list[Group]:
+def _presented(people: Sequence[Group]) -> list[Group]:
     """Where examinees' answers are known: all bands, and the largest subjects."""
     known = [group for group in people if group.examinees is not None]
     subjects = [group for group in known if group.kind == "subject"]
     return [group for group in known if group.kind == "difficulty"] + subjects[:SUBJECTS_SHOWN]
 
 
-def _group_row(sitting: Sitting, group: Group) -> tuple[str, ...]:
+def _group_row(result: EvalResult, group: Group) -> tuple[str, ...]:
     return (
-        _who(sitting),
-        group.track,
+        _who(result),
+        group.scorer,
         group.name,
         f"{group.n:,}",
         f"{100 * group.value:.1f}",
@@ -154,8 +154,8 @@ def _group_row(sitting: Sitting, group: Group) -> tuple[str, ...]:
     )
 
 
-def _who(sitting: Sitting) -> str:
-    return f"{sitting.model} {sitting.settings['benchmark']} {sitting.settings['language']}"
+def _who(result: EvalResult) -> str:
+    return f"{result.model} {result.settings['benchmark']} {result.settings['language']}"
 
 
 def print_detail(detail: Detail, console: Console) -> None:

@@ -9,35 +9,35 @@ from rich.text import Text
 
 from jmedllm.evaluation.offline import Scored
 from jmedllm.evaluation.selection import account
-from jmedllm.report.details import board_detail, meanings, print_detail, told_ways
+from jmedllm.report.details import meanings, outcome_detail, print_detail, told_ways
 
 MISSING_SHOWN = 10
 
 
 def _unjudged(scored: Scored) -> int:
     """How many of the questions no track has judged."""
-    return len({q.id for q in scored.questions} - {name for each in scored.verdicts.values() for name in each})
+    return len({q.id for q in scored.questions} - {name for each in scored.item_scores.values() for name in each})
 
 
 def print_scored(scored: Scored, console: Console) -> None:
     """Scores with interval, floor and ceiling; how answers were read; pass or fail of each year."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("track")
+    table.add_column("scorer")
     for name in ("n", "score", "95 % interval", "floor", "ceiling", "no answer"):
         table.add_column(name, justify="right")
     for score in scored.scores:
         interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
         bounds = f"{100 * score.floor:.1f}", f"{100 * score.ceiling:.1f}"
         table.add_row(
-            f"{score.track} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, *bounds,
+            f"{score.scorer} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, *bounds,
             f"{score.no_answer:,}",
         )  # fmt: skip
     console.print(table)
     if scored.official:
         console.print()
-        print_detail(board_detail([("recorded", board) for board in scored.official]), console)
-    for name, verdicts in scored.verdicts.items():
-        ways = dict(Counter(verdict.how for verdict in verdicts.values()).most_common())
+        print_detail(outcome_detail([("recorded", outcome) for outcome in scored.official]), console)
+    for name, item_scores in scored.item_scores.items():
+        ways = dict(Counter(item_score.how for item_score in item_scores.values()).most_common())
         told = f"Track {name}, how answers were read: {told_ways(ways)}. {meanings(ways)}"
         console.print(Text(told.rstrip(), style="dim"))
     if scored.left_out:
@@ -46,11 +46,11 @@ def print_scored(scored: Scored, console: Console) -> None:
     for note in scored.notes:
         console.print(Text(note, style="dim"))
     if scored.skipped:
-        shown = ", ".join(scored.skipped[:MISSING_SHOWN])
+        presented = ", ".join(scored.skipped[:MISSING_SHOWN])
         more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
-        rows = f"Rows of responses left out as wrong: {len(scored.skipped):,} ({shown}{more})."
+        rows = f"Rows of responses left out as wrong: {len(scored.skipped):,} ({presented}{more})."
         console.print(Text(rows, style="yellow"))
     if scored.missing:
-        shown = ", ".join(scored.missing[:MISSING_SHOWN])
+        presented = ", ".join(scored.missing[:MISSING_SHOWN])
         more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""
-        console.print(Text(f"{len(scored.missing)} questions have no response: {shown}{more}.", style="yellow"))
+        console.print(Text(f"{len(scored.missing)} questions have no response: {presented}{more}.", style="yellow"))

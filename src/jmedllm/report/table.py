@@ -12,18 +12,16 @@ from rich.text import Text
 
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.statistics import Score
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.report.accounts import accounts
 from jmedllm.report.details import detail_markdown, details, print_detail
 from jmedllm.report.published import METRIC, TRACK, PublishedScore, published_scores, source
 
 _BOUNDS_NOTE = (
-    "All values in %. Floor: what no skill earns on these items, an empty answer in track legacy and chance "
+    "All values in %. Floor: what no skill earns on these items, an empty answer in scorer legacy and chance "
     "elsewhere. Ceiling: what the right answer itself earns. A score means something only between."
 )
-_INTERVAL_NOTE = (
-    "95 % interval: Wilson, the sampling error of n items. It says nothing of prompt or training seed."
-)
+_INTERVAL_NOTE = "95 % interval: Wilson, the sampling error of n items. It says nothing of prompt or training seed."
 _FLOOR_NOTE = "the interval reaches down to the floor, so no skill is shown."
 _CONTAMINATED_NOTE = "contaminated: the model was trained on the questions of this test."
 
@@ -35,7 +33,7 @@ class Row:
     model: str
     benchmark: str
     language: Language
-    track: str
+    scorer: str
     metric: str
     n: int | None
     value: float
@@ -50,7 +48,7 @@ class Row:
     @property
     def measure(self) -> str:
         """Track and metric, which rows of one paper must share to be compared."""
-        return f"{self.track} {self.metric}"
+        return f"{self.scorer} {self.metric}"
 
     @property
     def at_floor(self) -> bool:
@@ -63,44 +61,44 @@ class Row:
         return "*" if self.contaminated else "~" if self.at_floor else ""
 
 
-def build_rows(sittings: Sequence[Sitting]) -> list[Row]:
+def build_rows(results: Sequence[EvalResult]) -> list[Row]:
     """Rows for our sittings, and for what is published on the same benchmarks by the same track and metric.
 
     Rows that may be compared stand together, ours in the order given and then the published ones, best first.
     """
-    ours = [_our_row(sitting.model, score) for sitting in sittings for score in sitting.scores]
+    ours = [_our_row(result.model, score) for result in results for score in result.scores]
     sets = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
     beside = dict.fromkeys((row.benchmark, row.language) for row in ours if row.measure == f"{TRACK} {METRIC}")
     published = [_published_row(score) for sat in beside for score in published_scores(*sat)]
     rows = [*ours, *published]
-    measures = list(dict.fromkeys((row.track, row.metric) for row in rows))
+    measures = list(dict.fromkeys((row.scorer, row.metric) for row in rows))
     return sorted(
         rows,
         key=lambda row: (
             sets.index((row.benchmark, row.language)),
-            measures.index((row.track, row.metric)),
+            measures.index((row.scorer, row.metric)),
         ),
     )
 
 
-def print_table(sittings: Sequence[Sitting], console: Console) -> None:
+def print_table(results: Sequence[EvalResult], console: Console) -> None:
     """Print one table for each benchmark and language, a section for each metric in it, and the footnotes."""
-    rows = build_rows(sittings)
+    rows = build_rows(results)
     widest = max((cell_len(name) for row in rows for name in (_INDENT + row.model, row.measure)), default=0)
     room = max(12, console.width - sum(_GAP + width for _, width in _COLUMNS))
     for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
         console.print(_terminal_table(f"{benchmark} {language}", list(members), min(widest, room)))
         console.print()
-    for note in notes(sittings, rows):
+    for note in notes(results, rows):
         console.print(Text(note, style="dim"))
-    for detail in details(sittings):
+    for detail in details(results):
         console.print()
         print_detail(detail, console)
 
 
-def markdown(sittings: Sequence[Sitting]) -> str:
+def markdown(results: Sequence[EvalResult]) -> str:
     """The same rows as a Markdown section: heading, table, footnotes, and what the scores can be traced by."""
-    rows = build_rows(sittings)
+    rows = build_rows(results)
     head = ("Model", "Benchmark", "Language", "Track", "Metric", "n", "Score", "95 % interval", "Floor")
     lines = [_markdown_line((*head, "Ceiling", "No answer", "Note"))]
     lines.append("|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---|")
@@ -112,21 +110,21 @@ def markdown(sittings: Sequence[Sitting]) -> str:
         said.append(_CONTAMINATED_NOTE.capitalize())
     if any(row.published for row in rows):
         said.append(f"Published: {_published_note()}")
-    said += [*_asked_otherwise(sittings), *accounts(sittings)]
+    said += [*_asked_otherwise(results), *accounts(results)]
     scores = "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in said)
-    more = "".join(f"{detail_markdown(detail)}\n" for detail in details(sittings))
-    return f"## Scores\n\n{scores}\n\n{more}## Trace\n\n{_trace(sittings)}\n"
+    more = "".join(f"{detail_markdown(detail)}\n" for detail in details(results))
+    return f"## Scores\n\n{scores}\n\n{more}## Trace\n\n{_trace(results)}\n"
 
 
-def _trace(sittings: Sequence[Sitting]) -> str:
+def _trace(results: Sequence[EvalResult]) -> str:
     """Hashes of model, prompt, questions and records for every paper."""
     head = ("Model", "Paper", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Records")
     lines = [_markdown_line((*head, "jmedllm")), "|---|---|---|---|---|---|---|---|"]
-    for sitting in sittings:
-        settings, trace = sitting.settings, sitting.trace
+    for result in results:
+        settings, trace = result.settings, result.trace
         adapter = settings.get("adapter_fingerprint")
         cells = (
-            sitting.model,
+            result.model,
             f"{settings['benchmark']} {settings['language']}",
             settings["fingerprint"] + (f" + {adapter}" if adapter else ""),
             settings["precision"],
@@ -144,7 +142,7 @@ def _our_row(model: str, score: Score) -> Row:
         model=model,
         benchmark=score.benchmark,
         language=score.language,
-        track=score.track,
+        scorer=score.scorer,
         metric=score.metric,
         n=score.n,
         value=score.value,
@@ -160,7 +158,7 @@ def _published_row(score: PublishedScore) -> Row:
         model=score.model,
         benchmark=score.benchmark,
         language=score.language,
-        track=TRACK,
+        scorer=TRACK,
         metric=METRIC,
         n=None,
         value=score.value,
@@ -211,7 +209,7 @@ def _add_row(table: Table, row: Row) -> None:
     )
 
 
-def notes(sittings: Sequence[Sitting], rows: Sequence[Row]) -> list[str]:
+def notes(results: Sequence[EvalResult], rows: Sequence[Row]) -> list[str]:
     """What must be said of these rows, with the marks that stand at their scores."""
     found = [_BOUNDS_NOTE, _INTERVAL_NOTE]
     if any(row.at_floor for row in rows):
@@ -220,7 +218,7 @@ def notes(sittings: Sequence[Sitting], rows: Sequence[Row]) -> list[str]:
         found.append(f"* {_CONTAMINATED_NOTE}")
     if any(row.published for row in rows):
         found.append(f"published: {_published_note()}")
-    return [*found, *_asked_otherwise(sittings), *accounts(sittings)]
+    return [*found, *_asked_otherwise(results), *accounts(results)]
 
 
 def _published_note() -> str:
@@ -230,22 +228,21 @@ def _published_note() -> str:
     )
 
 
-def _asked_otherwise(sittings: Sequence[Sitting]) -> list[str]:
+def _asked_otherwise(results: Sequence[EvalResult]) -> list[str]:
     """For each way in which ours were asked otherwise than the published rows beside them, a note."""
     differing: dict[str, list[str]] = {}
-    for sitting in sittings:
-        benchmark, language = sitting.settings["benchmark"], sitting.settings["language"]
-        measured = any((score.track, score.metric) == (TRACK, METRIC) for score in sitting.scores)
-        if measured and published_scores(benchmark, language) and (ways := _ways(sitting)):
-            differing.setdefault(", ".join(ways), []).append(f"{sitting.model} {benchmark} {language}")
+    for result in results:
+        benchmark, language = result.settings["benchmark"], result.settings["language"]
+        measured = any((score.scorer, score.metric) == (TRACK, METRIC) for score in result.scores)
+        if measured and published_scores(benchmark, language) and (ways := _ways(result)):
+            differing.setdefault(", ".join(ways), []).append(f"{result.model} {benchmark} {language}")
     return [
-        f"Asked otherwise than the published rows: {'; '.join(names)} ({ways})."
-        for ways, names in differing.items()
+        f"Asked otherwise than the published rows: {'; '.join(names)} ({ways})." for ways, names in differing.items()
     ]
 
 
-def _ways(sitting: Sitting) -> list[str]:
-    settings = sitting.settings
+def _ways(result: EvalResult) -> list[str]:
+    settings = result.settings
     published = {
         "selection": "legacy",
         "split": "test",
@@ -257,8 +254,8 @@ def _ways(sitting: Sitting) -> list[str]:
     ways = [f"{key} {settings[key]}" for key, value in published.items() if settings[key] != value]
     if not settings["prompt_pack"].endswith(PUBLISHED_TEMPLATE):
         ways.insert(0, f"prompt pack {settings['prompt_pack']}")
-    if sitting.asked < sitting.selected:
-        ways.append(f"first {sitting.asked:,} of {sitting.selected:,} items")
+    if result.asked < result.selected:
+        ways.append(f"first {result.asked:,} of {result.selected:,} items")
     return ways
 
 
@@ -269,7 +266,7 @@ def _markdown_cells(row: Row) -> tuple[str, ...]:
         f"*{row.model}*" if row.published else row.model,
         row.benchmark,
         row.language,
-        row.track,
+        row.scorer,
         row.metric,
         _count(row.n),
         _percent(row.value),

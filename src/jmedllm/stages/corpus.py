@@ -59,7 +59,7 @@ def read_held_out(run: Run) -> Iterator[tuple[str, Document]]:
 
 def held_out_share(recipe: Recipe) -> float:
     """Share of the documents that are never trained on."""
-    return recipe.evaluate.held_out if recipe.evaluate else 0.0
+    return recipe.validation.held_out if recipe.validation else 0.0
 
 
 def _trained(run: Run, documents: Documents) -> Documents:
@@ -128,7 +128,7 @@ def _files(run: Run) -> list[str]:
 
 def _inputs(run: Run) -> dict[str, Any]:
     recipe = run.recipe
-    base = recipe.base.scratch.model_dump() if recipe.base.scratch else fingerprint(base_folder(run))
+    base = recipe.base.random_init.model_dump() if recipe.base.random_init else fingerprint(base_folder(run))
     block_size = recipe.corpus.block_size if recipe.corpus else None
     inputs: dict[str, Any] = {
         "documents": _hashes(run, "medical"),
@@ -157,8 +157,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     removed = _make(run, "medical")
     _make(run, "general")
     medical, general = read_corpus(run), read_general(run)
-    if recipe.base.scratch:
-        build_model(recipe.base.scratch, (document.text for document in medical), base, recipe.seed)
+    if recipe.base.random_init:
+        build_model(recipe.base.random_init, (document.text for document in medical), base, recipe.seed)
     extended = extend_base(run, medical)
     tokenizer = load_tokenizer(start_folder(run))
     mixing = recipe.corpus.mixing if recipe.corpus else Mixing()
@@ -184,7 +184,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         **removed,
         **extended,
         **({} if mixing == Mixing() else {"mixture": {name: asdict(part) for name, part in mixed.items()}}),
-        "files": [*_files(run), *(files_in(run, "base") if recipe.base.scratch else [])],
+        "files": [*_files(run), *(files_in(run, "base") if recipe.base.random_init else [])],
     }
 
 

@@ -1,63 +1,63 @@
-"""Stage exam: the models of the run sit the same papers."""
+"""Stage eval: the models of the run are evaluated on the same benchmarks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jmedllm.evaluation.evaluate import chat_template, examine, model_settings, papers
-from jmedllm.evaluation.task import Paper, forget
+from jmedllm.evaluation.evaluate import chat_template, evaluate_model, model_settings, tasks
+from jmedllm.evaluation.task import EvalTask, forget
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
 from jmedllm.pipeline import Run, Step, own_folder
 from jmedllm.processes import is_first, wait
-from jmedllm.recipe import Recipe, Sat
+from jmedllm.recipe import CollectedResult, Recipe
 from jmedllm.stages.models import base_folder, folder_of, require_usable_base, tuned_folder
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    settings = run.recipe.exam
+    settings = run.recipe.eval
     assert settings is not None
-    sat = papers(settings, run.prompting, run.data)
-    templates = {name: _chat(run, sat, name) for name in settings.models} if run.prompting.chat else {}
+    sat = tasks(settings, run.prompt_config, run.data)
+    templates = {name: _chat(run, sat, name) for name in settings.models} if run.prompt_config.chat else {}
     return {
         "models": {sat: _fingerprint(run, sat) for sat in settings.models},
         **({"templates": templates} if templates else {}),
-        "papers": [paper.settings() | {"questions": paper.questions_hash()} for paper in sat],
+        "tasks": [task.settings() | {"questions": task.questions_hash()} for task in sat],
         "precision": run.precision.name,
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
 
 
-def _parts(run: Run, name: Sat) -> tuple[Path, Path | None]:
+def _parts(run: Run, name: CollectedResult) -> tuple[Path, Path | None]:
     """The directory of the model that sits under this name, and the adapter on it.
 
     In 4 bits merged weights would be rounded once more than those that were trained, so none are merged.
     """
-    settings = run.recipe.exam
+    settings = run.recipe.eval
     assert settings is not None
     if name == "mpeft" and settings.quantization != "none":
         return tuned_folder(run), run.folder / "mpeft" / "adapter"
     return folder_of(run, name), None
 
 
-def _fingerprint(run: Run, name: Sat) -> str:
+def _fingerprint(run: Run, name: CollectedResult) -> str:
     model, adapter = _parts(run, name)
     return fingerprint(model) if adapter is None else f"{fingerprint(model)} {fingerprint(adapter)}"
 
 
-def _chat(run: Run, sat: Sequence[Paper], name: Sat) -> dict[str, Any]:
+def _chat(run: Run, sat: Sequence[EvalTask], name: CollectedResult) -> dict[str, Any]:
     """What of a model's chat template shapes its prompts; nothing where they do not go through it."""
     model, adapter = _parts(run, name)
-    template = chat_template(sat, model, run.folder / "exam" / name, adapter)
+    template = chat_template(sat, model, run.folder / "eval" / name, adapter)
     return template.settings() if template else {}
 
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
-    settings = run.recipe.exam
+    settings = run.recipe.eval
     assert settings is not None
-    sat = papers(settings, run.prompting, run.data)
-    sittings, files = {}, []
+    sat = tasks(settings, run.prompt_config, run.data)
+    results, files = {}, []
     for name in settings.models:
         model, adapter = _parts(run, name)
         held = settings.quantization
@@ -67,11 +67,11 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         )
         shaping |= _chat(run, sat, name)
         # Records stay as long as what they depend on does: neither another model nor another paper.
-        folder = own_folder(run.folder / "exam" / name, hash_text(to_json(shaping)))
-        for paper in sat if is_first() else ():
-            forget(paper, shaping, folder)
+        folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
+        for task in sat if is_first() else ():
+            forget(task, shaping, folder)
         wait()
-        sat_now = examine(
+        sat_now = evaluate_model(
             model,
             sat,
             run.precision,
@@ -82,23 +82,23 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
             quantization=held,
             batch=settings.batch,
         )
-        sittings[name] = hash_text(to_json([asdict(sitting) for sitting in sat_now]))
-        files += [f"exam/{name}/{paper.name}.json" for paper in sat]
-    return {"sittings": sittings, "files": files}
+        results[name] = hash_text(to_json([asdict(result) for result in sat_now]))
+        files += [f"eval/{name}/{task.name}.json" for task in sat]
+    return {"results": results, "files": files}
 
 
 def _check(run: Run) -> None:
     from jmedllm.models.loading import require_4_bits
 
-    if run.recipe.exam:
-        if run.recipe.exam.quantization != "none":
+    if run.recipe.eval:
+        if run.recipe.eval.quantization != "none":
             require_4_bits()
-        papers(run.recipe.exam, run.prompting, run.data)
+        tasks(run.recipe.eval, run.prompt_config, run.data)
         require_usable_base(run)
 
 
 def _wanted(recipe: Recipe) -> bool:
-    return recipe.exam is not None
+    return recipe.eval is not None
 
 
-STEP = Step("exam", _wanted, _inputs, _perform, _check, shared=True)
+STEP = Step("eval", _wanted, _inputs, _perform, _check, shared=True)

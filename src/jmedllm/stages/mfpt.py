@@ -13,7 +13,7 @@ from jmedllm.stages.models import (
     shaping,
     start_folder,
 )
-from jmedllm.stages.validation import evaluation_inputs, open_evaluation, require_measurable
+from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
 from jmedllm.training.packing import load_blocks
 
 
@@ -24,7 +24,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "base": corpus["base"],
         "blocks": corpus["blocks"],
         "settings": settings,
-        **evaluation_inputs(run),
+        **validation_inputs(run),
         **numerics(run),
     }
 
@@ -65,7 +65,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     folder = own_folder(run.folder / "mfpt", identity)
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
-    evaluation = open_evaluation(run, tokenizer, blocks.ids.shape[1])
+    evaluation = open_validation(run, tokenizer, blocks.ids.shape[1])
     show_example(tokenizer, blocks, "mfpt", text=run.shows_example)
 
     def load(device: torch.device) -> Any:

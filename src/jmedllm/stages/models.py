@@ -8,8 +8,8 @@ from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
 from jmedllm.models.quantized import require_plain_base
 from jmedllm.pipeline import Run
 from jmedllm.processes import place
-from jmedllm.recipe import Recipe, Sat
-from jmedllm.training.config import Optimization, require_possible, require_shardable
+from jmedllm.recipe import CollectedResult, Recipe
+from jmedllm.training.config import TrainingConfig, require_possible, require_shardable
 
 
 def base_folder(run: Run) -> Path:
@@ -51,7 +51,7 @@ def tuned_folder(run: Run) -> Path:
     return folder
 
 
-def folder_of(run: Run, sat: Sat) -> Path:
+def folder_of(run: Run, sat: CollectedResult) -> Path:
     """The directory of the model that sits the exam under this name."""
     if sat == "mpeft":
         return run.folder / "merge" / "model"
@@ -63,7 +63,7 @@ def tuned_fingerprint(run: Run) -> str:
     return run.made["mfpt"]["model"] if run.recipe.mfpt else fingerprint(base_folder(run))
 
 
-def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = True) -> None:
+def require_trainable_here(run: Run, settings: TrainingConfig, *, sharded: bool = True) -> None:
     """Check that the base can be trained, and that this machine and these processes can train as a stage asks.
 
     Raises:
@@ -71,7 +71,7 @@ def require_trainable_here(run: Run, settings: Optimization, *, sharded: bool = 
     """
     require_possible(settings, run.precision.name)
     if sharded and place().size > 1:
-        require_shardable(settings, exam=bool(run.recipe.evaluate and run.recipe.evaluate.exam))
+        require_shardable(settings, exam=bool(run.recipe.validation and run.recipe.validation.exam))
     if run.recipe.base.path is not None:
         from jmedllm.models.loading import read_config
         from jmedllm.training.trainable import require_trainable
@@ -131,7 +131,7 @@ _UNSHAPING = {
 }
 
 
-def shaping(settings: Optimization) -> dict[str, Any]:
+def shaping(settings: TrainingConfig) -> dict[str, Any]:
     """The settings that shape what is trained; the others change speed, memory and rounding.
 
     With dropout `micro_batch` also draws other masks.

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.evaluation.prompts.format import Asking, ask, ask_instruction, prepare
+from jmedllm.evaluation.prompts.format import PromptFormat, ask, ask_instruction, prepare
 from jmedllm.evaluation.prompts.render import Instruction, answer_text
 from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_text, to_json
@@ -33,7 +33,7 @@ from jmedllm.stages.questions import (
     require_unseen_exam,
     training_questions,
 )
-from jmedllm.stages.validation import evaluation_inputs, open_evaluation, require_measurable
+from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
 from jmedllm.training.conversation import conversation_samples
 from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
@@ -69,22 +69,24 @@ def examples(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Example]:
     Raises:
         InputError: questions, instructions or the pack are missing or wrong.
     """
-    asking = prepare(run.prompting, run.data)
+    prompt_format = prepare(run.prompt_config, run.data)
     found: list[Example] = []
     for source, question in training_questions(run):
-        name, prompt = f"{source} {question.id}", ask(asking, question, chat_text)
-        pair = Pair(name, prompt, answer_text(question, asking.answer_as))
+        name, prompt = f"{source} {question.id}", ask(prompt_format, question, chat_text)
+        pair = Pair(name, prompt, answer_text(question, prompt_format.answer_as))
         found.append(Example(source, question.language, pair))
     for file in settings.instructions:
         for item in read_instructions(Path(file), settings.reading):
-            found.append(Example(file, item.language, _content(asking, item, chat_text)))
+            found.append(Example(file, item.language, _content(prompt_format, item, chat_text)))
     return found
 
 
-def _content(asking: Asking, item: Instruction | Conversation, chat_text: ChatText) -> Pair | Conversation:
+def _content(
+    prompt_format: PromptFormat, item: Instruction | Conversation, chat_text: ChatText
+) -> Pair | Conversation:
     if isinstance(item, Conversation):
         return item
-    return Pair(item.name, ask_instruction(asking, item, chat_text), item.output)
+    return Pair(item.name, ask_instruction(prompt_format, item, chat_text), item.output)
 
 
 def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Example]:
@@ -101,9 +103,7 @@ def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Exa
     kept = [
         example
         for example in found
-        for _ in range(
-            copies(_text(example), weights.get(example.source, 1.0) * weights.get(example.language, 1.0))
-        )
+        for _ in range(copies(_text(example), weights.get(example.source, 1.0) * weights.get(example.language, 1.0)))
     ]
     if not kept:
         raise InputError("mpeft.weights: leave no example to train on; raise them")
@@ -126,7 +126,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         **_template_settings(run, found),
         "corpus": run.made["corpus"]["blocks"] if settings.replay else None,
         "settings": shaping(settings),
-        **evaluation_inputs(run),
+        **validation_inputs(run),
         **numerics(run),
     }
 
@@ -135,13 +135,13 @@ def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
     """What of the chat template shapes the examples; nothing where none goes through it."""
     from jmedllm.models.tokenizer.load import load_tokenizer
 
-    if not (run.prompting.chat or any(isinstance(each.content, Conversation) for each in found)):
+    if not (run.prompt_config.chat or any(isinstance(each.content, Conversation) for each in found)):
         return {}
     return {"template": _template(run, load_tokenizer(tuned_folder(run))).settings()}
 
 
 def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
-    return ChatTemplate(tokenizer, run.prompting.chat_template_kwargs, run.prompting.date)
+    return ChatTemplate(tokenizer, run.prompt_config.chat_template_kwargs, run.prompt_config.date)
 
 
 def _check(run: Run) -> None:
@@ -158,7 +158,7 @@ def _check(run: Run) -> None:
         sys.stderr.write(f"mpeft: {note}\n")
     if not run.recipe.corpus:  # else the corpus stage looks before it begins
         require_unseen_exam(run)
-    if run.recipe.base.scratch:
+    if run.recipe.base.random_init:
         weighted(examples(run, settings, to_json), settings.weights)
     else:
         _fitting(run, settings, load_tokenizer(base_folder(run)))
@@ -175,7 +175,7 @@ def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Samp
     template = _template(run, tokenizer)
     if template.variables:
         template.require_variables()
-    chat = run.prompting.chat
+    chat = run.prompt_config.chat
     closing = turn_end(template).text if chat else ""
     found = weighted(examples(run, settings, template.prompt if chat else no_template), settings.weights)
     encoded = [sample for example in found for sample in _encoded(template, example, closing)]
@@ -218,7 +218,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     from jmedllm.training.embedding import keep_embedding_on_host
     from jmedllm.training.loop import train
     from jmedllm.training.lora import add_adapter, add_structure, to_plain
-    from jmedllm.training.optim.weights import KEEPINGS
+    from jmedllm.training.optim.weights import WEIGHT_FORMATS
     from jmedllm.training.preflight import bytes_below, require_free
     from jmedllm.training.preview import show_example
 
@@ -230,13 +230,13 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     samples, told = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
-    evaluation = open_evaluation(run, tokenizer, settings.block_size)
+    evaluation = open_validation(run, tokenizer, settings.block_size)
     show_example(tokenizer, blocks, "mpeft", text=run.shows_example)
     adapter = settings.adapter
 
     def load_adapted(device: torch.device) -> Any:
         network = load_network(base, run.precision.dtype, device, quantization=adapter.quantization)
-        adapted = add_adapter(network, adapter, seed, KEEPINGS[settings.weight_format].dtype)
+        adapted = add_adapter(network, adapter, seed, WEIGHT_FORMATS[settings.weight_format].dtype)
         return keep_embedding_on_host(adapted) if settings.embedding == "host" else adapted
 
     network, gather = shard(load_adapted, run.precision)

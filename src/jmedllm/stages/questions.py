@@ -84,9 +84,9 @@ def exam_questions(run: Run) -> Iterator[Question]:
         InputError: a benchmark is there in part or wrong, or the recipe's exam is not on disk.
     """
     yield from test_questions(run.data)
-    if run.recipe.exam is None:
+    if run.recipe.eval is None:
         return
-    exam, known = run.recipe.exam, set(installed_tests(run.data))
+    exam, known = run.recipe.eval, set(installed_tests(run.data))
     for entry in exam.benchmarks:
         name, chosen = split_language(entry)
         if is_table(name):

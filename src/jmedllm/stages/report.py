@@ -14,9 +14,9 @@ from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import REPORTS, read_manifest
 from jmedllm.models.folder import weight_files
 from jmedllm.pipeline import Run, Step, versions
+from jmedllm.recipe import CollectedResult as Model
 from jmedllm.recipe import Recipe
-from jmedllm.recipe import Sat as Model
-from jmedllm.report import Sat, collect_records, markdown, questions_of
+from jmedllm.report import CollectedResult, collect_records, markdown, questions_of
 from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.page import write_page
@@ -46,24 +46,22 @@ def _stages(run: Run) -> dict[str, Any]:
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     recipe = run.recipe
-    sat = collect_records([run.folder]) if recipe.exam else []
-    head = (
-        f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
-    )
+    sat = collect_records([run.folder]) if recipe.eval else []
+    head = f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
     training = [stage for stage in read_training([run.folder]) if stage.name in run.made]
-    made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "exam")
+    made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "eval")
     made += "".join(f"- **{stage.failure}**\n" for stage in training if stage.failure)
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    scores = markdown([each.sitting for each in sat]) if sat else "No exam was sat.\n"
+    scores = markdown([each.result for each in sat]) if sat else "No exam was sat.\n"
     write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
-    names = [split_language(name)[0] for name in (recipe.exam.benchmarks if recipe.exam else ())]
+    names = [split_language(name)[0] for name in (recipe.eval.benchmarks if recipe.eval else ())]
     own = [Path(name) for name in names if is_table(name)]
     write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
     cards = _write_cards(run, sat, training) if training else []
     return {"files": [*REPORTS, *cards]}
 
 
-def _write_cards(run: Run, sat: Sequence[Sat], training: Sequence[TrainedStage]) -> list[str]:
+def _write_cards(run: Run, sat: Sequence[CollectedResult], training: Sequence[TrainedStage]) -> list[str]:
     """Put the model card beside the final model and into it; neither is part of its fingerprint."""
     final: Model = "mpeft" if run.recipe.mpeft else "mfpt"
     folder = folder_of(run, final)
@@ -76,7 +74,7 @@ def _write_cards(run: Run, sat: Sequence[Sat], training: Sequence[TrainedStage])
             held_out=Counter(name for name, _ in read_held_out(run)),
             built=_built(run),
             parameters=_parameters(folder),
-            sittings=[each.sitting for each in sat],
+            results=[each.result for each in sat],
             compared=_compared(sat, final),
         )
     )
@@ -105,8 +103,8 @@ def _built(run: Run) -> dict[str, Any]:
     }
 
 
-def _compared(sat: Sequence[Sat], final: str) -> list[Comparison]:
-    both = [each for each in sat if each.sitting.model in ("base", final)]
+def _compared(sat: Sequence[CollectedResult], final: str) -> list[Comparison]:
+    both = [each for each in sat if each.result.model in ("base", final)]
     return [each for each in compare(both) if each.kind == "models"]
 
 
@@ -115,7 +113,7 @@ def _plain(values: dict[str, Any]) -> str:
 
 
 def _wanted(recipe: Recipe) -> bool:
-    return bool(recipe.exam or recipe.mfpt or recipe.mpeft)
+    return bool(recipe.eval or recipe.mfpt or recipe.mpeft)
 
 
 STEP = Step("report", _wanted, _inputs, _perform)

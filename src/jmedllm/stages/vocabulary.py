@@ -22,7 +22,7 @@ def require_extendable_base(run: Run) -> None:
     from jmedllm.models.tokenizer.extend import require_extendable
     from jmedllm.models.tokenizer.load import load_tokenizer
 
-    if run.recipe.corpus and run.recipe.corpus.vocabulary and not run.recipe.base.scratch:
+    if run.recipe.corpus and run.recipe.corpus.vocabulary and not run.recipe.base.random_init:
         require_extendable(load_tokenizer(base_folder(run)))
 
 

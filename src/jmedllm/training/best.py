@@ -7,7 +7,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
-from jmedllm.processes import as_first_sees, is_first
+from jmedllm.processes import broadcast_from_rank0, is_first
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
 _STATE = "state.json"
@@ -34,7 +34,7 @@ def _weights(network: Any) -> dict[str, torch.Tensor]:
 def kept_step(folder: Path) -> int | None:
     """The step whose weights are kept; None where there are none."""
     file = folder / _STATE
-    return as_first_sees(lambda: int(read_json(file)["step"]) if file.is_file() else None)
+    return broadcast_from_rank0(lambda: int(read_json(file)["step"]) if file.is_file() else None)
 
 
 def restore_best(folder: Path, network: Any, step: int) -> None:
@@ -44,7 +44,5 @@ def restore_best(folder: Path, network: Any, step: int) -> None:
         InputError: others are there, or none.
     """
     if kept_step(folder) != step:
-        raise InputError(
-            f"{folder}: does not hold the weights of step {step}; remove {folder.parent} and train again"
-        )
+        raise InputError(f"{folder}: does not hold the weights of step {step}; remove {folder.parent} and train again")
     read_tensors(folder, _weights(network))

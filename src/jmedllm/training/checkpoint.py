@@ -12,7 +12,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, sweep, to_json, write_atomic
-from jmedllm.processes import as_first_sees, is_first, place
+from jmedllm.processes import broadcast_from_rank0, is_first, place
 from jmedllm.training.optim.optimizer import Optimizer
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
@@ -84,7 +84,7 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> R
     Raises:
         InputError: the checkpoint was written for other inputs, or is damaged.
     """
-    latest = as_first_sees(lambda: next(reversed(_all(folder)), None))
+    latest = broadcast_from_rank0(lambda: next(reversed(_all(folder)), None))
     if latest is None:
         return None
     with _mended_by_removing(latest):

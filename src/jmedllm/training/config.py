@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from jmedllm.errors import InputError, not_installed
 from jmedllm.settings import Settings
-from jmedllm.training.early_stopping import Watch
+from jmedllm.training.early_stopping import EarlyStopping
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -17,7 +17,7 @@ Offload = Literal["none", "optimizer", "weights"]
 Moments = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 
 
-class Optimization(Settings):
+class TrainingConfig(Settings):
     """How a stage is trained. Give either `steps` or `epochs`."""
 
     steps: int | None = Field(None, ge=1, description="optimiser steps")
@@ -35,17 +35,17 @@ class Optimization(Settings):
     offload: Offload = Field("none", description="what waits and is stepped in host memory; see docs/training")
     step_in_backward: bool = Field(False, description="step each weight as its gradient comes; keeps none")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-    watch: Watch = Watch()
+    watch: EarlyStopping = EarlyStopping()
     tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
 
     @model_validator(mode="after")
-    def _one_length(self) -> "Optimization":
+    def _one_length(self) -> "TrainingConfig":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
         return self
 
     @model_validator(mode="after")
-    def _possible_together(self) -> "Optimization":
+    def _possible_together(self) -> "TrainingConfig":
         if reason := _contradiction(self):
             raise ValueError(reason)
         return self
@@ -55,7 +55,7 @@ class Optimization(Settings):
         return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
 
 
-def _contradiction(settings: Optimization) -> str | None:
+def _contradiction(settings: TrainingConfig) -> str | None:
     if settings.offload != "none" and settings.weight_format != "bfloat16-master":
         return "offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master"
     if settings.offload == "weights" and settings.activations == "none":
@@ -77,7 +77,7 @@ def _contradiction(settings: Optimization) -> str | None:
     return None
 
 
-def require_possible(settings: Optimization, precision: str) -> None:
+def require_possible(settings: TrainingConfig, precision: str) -> None:
     """Check before anything is loaded what depends on the machine.
 
     Args:
@@ -93,7 +93,7 @@ def require_possible(settings: Optimization, precision: str) -> None:
         raise InputError(reason)
 
 
-def require_shardable(settings: Optimization, *, exam: bool) -> None:
+def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
     """Check what several processes cannot do with weights in shards.
 
     Args:
@@ -104,7 +104,7 @@ def require_shardable(settings: Optimization, *, exam: bool) -> None:
         InputError: one of these is asked for.
     """
     if exam:
-        raise InputError("an exam inside the loop needs one process; leave evaluate.exam out")
+        raise InputError("an exam inside the loop needs one process; leave validation.exam out")
     if settings.optimizer == "adamw-8bit":
         raise InputError("optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
     if settings.offload != "none" or settings.step_in_backward:

@@ -92,9 +92,7 @@ def _shard_layers(network: Any, precision: Precision) -> None:
     # A frozen embedding or head has no gradient to share, and FSDP would gather it for all of a step: whole alone
     # it takes less than beside a shard. One that is both is left to FSDP, which knows of parameters used twice.
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
-    frozen = {
-        p for p in network.parameters() if not (p.requires_grad or isinstance(p, DTensor)) and uses[id(p)] == 1
-    }
+    frozen = {p for p in network.parameters() if not (p.requires_grad or isinstance(p, DTensor)) and uses[id(p)] == 1}
     fully_shard(network, mesh=mesh, ignored_params=frozen)
     for module in network.modules():
         if isinstance(module, FSDPModule):

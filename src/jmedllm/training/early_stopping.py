@@ -18,12 +18,10 @@ Row = Mapping[str, Any]
 """One line of `evaluations.jsonl`."""
 
 
-class Watch(Settings):
+class EarlyStopping(Settings):
     """When a stage is evaluated and what follows from it; what is measured stands in the section `evaluate`."""
 
-    every: int = Field(
-        200, ge=1, description="steps between evaluations, besides those before step 1 and at the end"
-    )
+    every: int = Field(200, ge=1, description="steps between evaluations, besides those before step 1 and at the end")
     best_by: list[str] = Field(
         [], description="keep the weights best in the mean of these, such as [bits_per_byte.ja, bits_per_byte.en]"
     )
@@ -32,16 +30,16 @@ class Watch(Settings):
     )
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Watch":
+    def _one_kind(self) -> "EarlyStopping":
         kinds = {name.partition(".")[0] for name in self.best_by}
         if len(kinds) > 1 or not kinds <= {BITS, EXAM}:
-            raise ValueError(f"best_by names {BITS}.SET or {EXAM}.PAPER, and all of one kind: others have no mean")
+            raise ValueError(f"best_by names {BITS}.SET or {EXAM}.TASK, and all of one kind: others have no mean")
         if self.patience and not self.best_by:
             raise ValueError("patience needs best_by, which says what is to get better")
         return self
 
 
-def require_measured(watch: Watch, measured: Collection[str]) -> None:
+def require_measured(watch: EarlyStopping, measured: Collection[str]) -> None:
     """Check that all that `watch` goes by is measured.
 
     Raises:
@@ -52,7 +50,7 @@ def require_measured(watch: Watch, measured: Collection[str]) -> None:
             raise unknown("measure in best_by", name, measured)
 
 
-def best(rows: Sequence[Row], watch: Watch) -> Row | None:
+def best(rows: Sequence[Row], watch: EarlyStopping) -> Row | None:
     """The best evaluation so far, the first of equal ones; None without any, or without `best_by`."""
     if not rows or not watch.best_by:
         return None
@@ -66,7 +64,7 @@ def _worth(row: Row, names: Sequence[str]) -> float:
     return mean if names[0].startswith(EXAM) else -mean
 
 
-def is_exhausted(rows: Sequence[Row], watch: Watch) -> bool:
+def is_exhausted(rows: Sequence[Row], watch: EarlyStopping) -> bool:
     """Whether the last `patience` evaluations were all no better than one before them."""
     found = best(rows, watch)
     return bool(watch.patience and found and sum(row["step"] > found["step"] for row in rows) >= watch.patience)

@@ -11,7 +11,7 @@ OTHER = "other"
 """Set of those held-out documents whose language is not known."""
 
 
-class Evaluate(Settings):
+class ValidationConfig(Settings):
     """What both stages are measured on while they train; when, stands in their `watch`."""
 
     held_out: float = Field(
@@ -26,7 +26,7 @@ class Evaluate(Settings):
     limit: int = Field(50, ge=1, description="items of each paper of the small exam")
 
     @model_validator(mode="after")
-    def _something(self) -> "Evaluate":
+    def _something(self) -> "ValidationConfig":
         if not (self.held_out or self.texts or self.exam):
             raise ValueError("give held_out, texts or exam: something to measure")
         return self

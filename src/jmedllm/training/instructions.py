@@ -125,9 +125,7 @@ def read_instruction_file(path: Path, reading: Reading = PLAIN) -> Instructions:
 
 def _notes(path: Path, rows: Sequence[Row], reading: Reading) -> tuple[str, ...]:
     """Which keys hold something that is not read, and in how many rows."""
-    read = _READ | {
-        source.partition(".")[0] for column in dict(reading.map).values() for source in column.split("+")
-    }
+    read = _READ | {source.partition(".")[0] for column in dict(reading.map).values() for source in column.split("+")}
     unread = Counter(
         key
         for row in rows
@@ -179,9 +177,7 @@ def _item(row: Line) -> Instruction | Conversation:
 def _instruction(place: str, row: Mapping[str, Any]) -> Instruction:
     for key, what in ((_SYSTEM, "a system message"), (_HISTORY, "earlier turns")):
         if row.get(key):
-            raise InputError(
-                f"{place}: field '{key}': an instruction cannot have {what}; give the turns as messages"
-            )
+            raise InputError(f"{place}: field '{key}': an instruction cannot have {what}; give the turns as messages")
     for key in ("instruction", "output"):
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise InputError(f"{place}: field '{key}' must be a text that is not empty")

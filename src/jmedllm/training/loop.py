@@ -17,7 +17,7 @@ from jmedllm.training import checkpoint
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import Batch, autocast
 from jmedllm.training.best import keep_best, restore_best
-from jmedllm.training.config import Optimization, require_shardable
+from jmedllm.training.config import TrainingConfig, require_shardable
 from jmedllm.training.distributed import draw_apart, is_finite, is_sharded, share_of_step
 from jmedllm.training.early_stopping import best, is_exhausted, require_measured
 from jmedllm.training.layer_offload import stream_layers
@@ -76,7 +76,7 @@ class Trained:
 def train(
     network: Any,
     blocks: Blocks,
-    settings: Optimization,
+    settings: TrainingConfig,
     precision: Precision,
     folder: Path,
     *,
@@ -124,9 +124,9 @@ def train(
     if not resumed:
         require_measured(watch, evaluation.measures if evaluation else ())
         _rehearse(network, optimizer, blocks, settings, precision, folder, evaluation)
-    board = tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_first() else nowhere()
+    outcome = tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_first() else nowhere()
     with (
-        board as also,
+        outcome as also,
         Log(folder / METRICS, start, also) as metrics,
         Log(folder / EVALUATIONS, start, also) as evaluations,
         progress(title, total, start) as advance,
@@ -150,9 +150,7 @@ def train(
                 break
             draw_apart(seed, step)
             with in_memory(f"step {step + 1}; lower micro_batch: the run goes on from its last checkpoint"):
-                count, measured = _measured_step(
-                    network, optimizer, blocks, step, total, settings, precision, seed
-                )
+                count, measured = _measured_step(network, optimizer, blocks, step, total, settings, precision, seed)
             tokens += count
             elapsed = round(time.perf_counter() - began, 3)
             metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
@@ -168,7 +166,7 @@ def _rehearse(
     network: Any,
     optimizer: Optimizer,
     blocks: Blocks,
-    settings: Optimization,
+    settings: TrainingConfig,
     precision: Precision,
     folder: Path,
     evaluation: Evaluation | None,
@@ -191,7 +189,7 @@ def _measured_step(
     blocks: Blocks,
     step: int,
     total: int,
-    settings: Optimization,
+    settings: TrainingConfig,
     precision: Precision,
     seed: int,
 ) -> tuple[int, dict[str, float]]:
@@ -249,9 +247,7 @@ def _step(
         raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
     norm = optimizer.clip(clip)
     if not math.isfinite(norm):
-        raise InputError(
-            f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32"
-        )
+        raise InputError(f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32")
     optimizer.step()
     optimizer.zero_grad()
     return loss, norm

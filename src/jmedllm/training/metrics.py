@@ -16,7 +16,7 @@ import torch
 
 from jmedllm.errors import not_installed
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
-from jmedllm.processes import as_first_sees, is_first
+from jmedllm.processes import broadcast_from_rank0, is_first
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 
@@ -38,7 +38,7 @@ class Log:
     """
 
     def __init__(self, path: Path, start: int, also: Add) -> None:
-        self.rows = as_first_sees(lambda: _kept(path, start))
+        self.rows = broadcast_from_rank0(lambda: _kept(path, start))
         self._also = also
         self._file = _Growing(path if is_first() else Path(os.devnull))
 

@@ -12,7 +12,7 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.precision import Precision
-from jmedllm.processes import as_first_sees, is_first
+from jmedllm.processes import broadcast_from_rank0, is_first
 from jmedllm.training.batches import autocast, evaluating, micro_batches
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.packing import Blocks
@@ -96,7 +96,7 @@ def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
     trial = folder / "trial"
     try:
         write(trial)
-        return as_first_sees(lambda: bytes_below(trial))
+        return broadcast_from_rank0(lambda: bytes_below(trial))
     finally:
         if is_first():
             shutil.rmtree(trial, ignore_errors=True)

@@ -34,10 +34,10 @@ def show_example(
     if not rows or not is_first():
         return
     ids, trained = first_sample(blocks, rows[0])
-    shown = console or Console(stderr=True)
-    shown.print(Text(f"{title}: the first example: {mask_in_words(trained)}", style="bold"), soft_wrap=True)
+    presented = console or Console(stderr=True)
+    presented.print(Text(f"{title}: the first example: {mask_in_words(trained)}", style="bold"), soft_wrap=True)
     if text:
-        shown.print(colored(tokenizer, ids, trained), soft_wrap=True)
+        presented.print(colored(tokenizer, ids, trained), soft_wrap=True)
 
 
 def mask_in_words(trained: list[bool]) -> str:
@@ -60,8 +60,8 @@ def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:
 def colored(tokenizer: Tokenizer, ids: list[int], trained: list[bool]) -> Text:
     """Runs of trained and of untrained tokens, decoded together: one token may be half a character."""
     text = Text()
-    shown = list(zip(ids, trained, strict=True))[:_LONGEST]
-    for is_trained, run in groupby(shown, key=lambda pair: pair[1]):
+    presented = list(zip(ids, trained, strict=True))[:_LONGEST]
+    for is_trained, run in groupby(presented, key=lambda pair: pair[1]):
         piece = _decode(tokenizer, [token for token, _ in run])
         text.append(f"⟦{piece}⟧" if is_trained else piece, style="green" if is_trained else "dim")
     if len(ids) > _LONGEST:

@@ -52,18 +52,18 @@ class Evaluation:
 
     Attributes:
         sets: texts by name, such as ja, en, general.
-        papers: names of the papers of the small exam.
+        tasks: names of the papers of the small exam.
         quiz: sits them; None where there are none.
     """
 
     sets: Mapping[str, TextSet]
-    papers: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     quiz: Quiz | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of all that is measured, such as bits_per_byte.ja and exam.igakuqa.ja."""
-        return (*(f"{BITS}.{name}" for name in self.sets), *(f"{EXAM}.{name}" for name in self.papers))
+        return (*(f"{BITS}.{name}" for name in self.sets), *(f"{EXAM}.{name}" for name in self.tasks))
 
     def census(self) -> dict[str, dict[str, int]]:
         """Number of texts and bytes of each set."""

@@ -193,8 +193,7 @@ BAD = [
     pytest.param(
         "112-A_metadata.jsonl",
         {"human_accuracy": "many"},
-        '112-A_metadata.jsonl:3: field "human_accuracy": '
-        'expected percentages in quotes such as "39.3", found "many"',
+        '112-A_metadata.jsonl:3: field "human_accuracy": expected percentages in quotes such as "39.3", found "many"',
         id="percentage",
     ),
     pytest.param(

@@ -10,11 +10,11 @@ import pytest
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.columns import parse_map
-from jmedllm.evaluation.benchmarks.custom import OwnExam, read_exam
+from jmedllm.evaluation.benchmarks.custom import CustomExam, read_exam
 from jmedllm.evaluation.benchmarks.printed import split_choices, take_off
 
 
-def read(path: Path, columns: str | None = None, *, skip: bool = False) -> OwnExam:
+def read(path: Path, columns: str | None = None, *, skip: bool = False) -> CustomExam:
     return read_exam(path, custom.Reading(tuple(parse_map(columns, custom.MAP_FIELDS).items()), skip))
 
 

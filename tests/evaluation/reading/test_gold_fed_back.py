@@ -55,9 +55,7 @@ def test_the_gold_is_right(shared, benchmark, language):
         (question.id, response, reading)
         for question in questions
         for response, answer_as in written(question, FRAMES[language])
-        if not same_answer(
-            question, reading := read_answer(question, response, answer_as=answer_as), question.gold
-        )
+        if not same_answer(question, reading := read_answer(question, response, answer_as=answer_as), question.gold)
     ]
     assert not wrong[:5]
     assert not any(read_answer(question, "").answered for question in questions)

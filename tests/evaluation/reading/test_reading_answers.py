@@ -380,15 +380,11 @@ def test_counts_that_are_right_too():
         pytest.param(("20%", "5%", "2%"), "2％", "c", id="width"),
         pytest.param(("Co2", "ab", "Fe"), "ab", "b", id="a text of letters"),
         pytest.param(("①", "②", "③"), "②", "b", id="circled numbers"),
-        pytest.param(
-            ("2回", "3回", "1回"), "答えは3番です", "no choice", id="an ordinal where choices have digits"
-        ),
+        pytest.param(("2回", "3回", "1回"), "答えは3番です", "no choice", id="an ordinal where choices have digits"),
         pytest.param(("X", "X", "Y"), "X", "a", id="the first of equal texts"),
         pytest.param(("X", "X", "Y"), "B. X", "b", id="a label before one of equal texts"),
         pytest.param(("E. coli", "S. aureus", "P. acnes"), "The answer is E. coli.", "a", id="a letter in a name"),
-        pytest.param(
-            ("Hepatitis A", "Hepatitis B", "Mumps"), "Answer: hepatitis b", "b", id="a letter at its end"
-        ),
+        pytest.param(("Hepatitis A", "Hepatitis B", "Mumps"), "Answer: hepatitis b", "b", id="a letter at its end"),
     ],
 )
 def test_choice_texts(choices, response, expected):
@@ -420,9 +416,7 @@ SENTENCES = ("食事の提供を拒絶する。", "わいせつな行為をす�
         pytest.param(("1", "2", "3", "4"), "c. 4", "ambiguous", id="the label of another number"),
         pytest.param(("1", "2", "3", "4"), "c. 3", "c", id="the label of this number"),
         pytest.param(("3", "2", "1"), "答え：3", "a", id="a text that is a number"),
-        pytest.param(
-            SENTENCES, "食事の提供を拒絶する。ではなく就寝時にベッド柵で囲む。です。", "c", id="a sentence"
-        ),
+        pytest.param(SENTENCES, "食事の提供を拒絶する。ではなく就寝時にベッド柵で囲む。です。", "c", id="a sentence"),
         pytest.param(
             SENTENCES, "「食事の提供を拒絶する。」ではなく「就寝時にベッド柵で囲む。」です。", "c", id="quoted"
         ),
@@ -597,9 +591,7 @@ fragments = st.lists(
             "わかりません",
         ]
     )
-    | st.sampled_from(
-        ["Answer", "is", "not", "\\boxed{", '{"answer": ', "<think>", "</think>", "<|im_end|>", "1,130"]
-    )
+    | st.sampled_from(["Answer", "is", "not", "\\boxed{", '{"answer": ', "<think>", "</think>", "<|im_end|>", "1,130"])
     | st.text(max_size=5),
     max_size=12,
 ).map("".join)

@@ -60,9 +60,7 @@ def test_mentions_are_weighed_up_to_a_number(item):
 
 
 def test_the_conclusion_of_a_long_reply_counts_wherever_it_is_named_outright():
-    walk = "\n".join(
-        f"{place}. a is unlikely, and so is c, as the patient has no jaundice." for place in range(900)
-    )
+    walk = "\n".join(f"{place}. a is unlikely, and so is c, as the patient has no jaundice." for place in range(900))
     for reply in (
         f"Answer: B\n{walk}",
         f"{walk}\nAnswer: B\n{walk}",

@@ -19,7 +19,7 @@ from jmedllm.corpus.contamination_index import index, save
 from jmedllm.corpus.dedup import Seen
 from jmedllm.corpus.pipeline.parallel import spread
 from jmedllm.corpus.pipeline.report import write_reports
-from jmedllm.corpus.pipeline.steps import Workshop, finish, places, prepare, signatures
+from jmedllm.corpus.pipeline.steps import WorkDir, finish, places, prepare, signatures
 from jmedllm.corpus.pipeline.summary import Summary, gather
 from jmedllm.corpus.pipeline.survey import Survey, survey
 from jmedllm.corpus.readers.inputs import DOCUMENTS, NAME, Unread, ending
@@ -84,7 +84,7 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
             shutil.rmtree(output / _WORK, ignore_errors=True)
             return Summary(**finished)
         folder = _workplace(output, identity)
-        workshop = Workshop(folder, order.field, order.tokenizer, folder / f"{identity}.npz")
+        workshop = WorkDir(folder, order.field, order.tokenizer, folder / f"{identity}.npz")
         numbers = range(len(surveyed.parts))
         with progress("corpus", 2 * len(numbers)) as advance:
             jobs = [job for job in enumerate(surveyed.parts) if not workshop.file(job[0], "cleaned.json").exists()]
@@ -104,9 +104,7 @@ def build(order: Order, questions: Iterable[Question], output: Path, processes: 
             tokenizer=str(order.tokenizer) if order.tokenizer else None,
             questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in asked).items())),
             files={},
-            skipped=dict(
-                sorted(Counter(f"{ending(each.where)}: {each.reason}" for each in surveyed.unread).items())
-            ),
+            skipped=dict(sorted(Counter(f"{ending(each.where)}: {each.reason}" for each in surveyed.unread).items())),
             **gather(workshop, numbers),
         )
         return _publish(workshop, output, order, summary, surveyed.unread)
@@ -171,7 +169,7 @@ def _workplace(output: Path, identity: str) -> Path:
     return folder
 
 
-def _find_duplicates(workshop: Workshop, numbers: Iterable[int]) -> None:
+def _find_duplicates(workshop: WorkDir, numbers: Iterable[int]) -> None:
     """Go through all signatures in order; the first of equal documents stays."""
     seen = Seen()
     for number in numbers:
@@ -187,9 +185,7 @@ def _find_duplicates(workshop: Workshop, numbers: Iterable[int]) -> None:
         write_atomic(workshop.file(number, "duplicates.json"), to_json(found) + "\n")
 
 
-def _publish(
-    workshop: Workshop, output: Path, order: Order, summary: Summary, skipped: Sequence[Unread]
-) -> Summary:
+def _publish(workshop: WorkDir, output: Path, order: Order, summary: Summary, skipped: Sequence[Unread]) -> Summary:
     """Put the documents in the place of those of an earlier corpus, and write the reports.
 
     Done again after a kill, it does the rest.

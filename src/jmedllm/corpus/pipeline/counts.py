@@ -31,9 +31,7 @@ class Amount:
     tokens: int = 0
 
     def __add__(self, other: "Amount") -> "Amount":
-        return Amount(
-            self.documents + other.documents, self.characters + other.characters, self.tokens + other.tokens
-        )
+        return Amount(self.documents + other.documents, self.characters + other.characters, self.tokens + other.tokens)
 
 
 class Tally:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jmedllm.corpus.pipeline.counts import Amount, Column, Step
-from jmedllm.corpus.pipeline.steps import Workshop
+from jmedllm.corpus.pipeline.steps import WorkDir
 from jmedllm.corpus.pipeline.summary import Summary
 from jmedllm.corpus.readers.inputs import NAME, Unread
 from jmedllm.files import atomic_file, read_json, to_json, write_atomic
@@ -20,7 +20,7 @@ _LARGEST = 30
 _EXAMPLE_CHARACTERS = 60
 
 
-def write_reports(workshop: Workshop, output: Path, summary: Summary, skipped: Sequence[Unread]) -> None:
+def write_reports(workshop: WorkDir, output: Path, summary: Summary, skipped: Sequence[Unread]) -> None:
     """Write removed.jsonl, corpus.md and corpus.json, each whole or not at all.
 
     Args:
@@ -38,7 +38,7 @@ def _not_read(skipped: Sequence[Unread]) -> Iterator[dict[str, Any]]:
         yield {"step": "read", "reason": each.reason, "where": each.where}
 
 
-def _removed(workshop: Workshop, summary: Summary) -> Iterator[dict[str, Any]]:
+def _removed(workshop: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
     """All that was not read, repeats a document or gives a question away, and examples of what rules removed."""
     for rule, done in summary.cleaning.items():
         for where, text in done["examples"]:
@@ -73,12 +73,9 @@ def markdown(summary: Summary, skipped: Sequence[Unread]) -> str:
         f"- {where} repeats {of}" + f" to {similarity:.0%}" * (similarity < 1)
         for where, of, similarity in summary.duplicates_named[:_TOLD]
     ]
-    leaked = [
-        f"- {name}: items {each['items']:,}, places {each['places']:,}" for name, each in summary.leaked.items()
-    ]
+    leaked = [f"- {name}: items {each['items']:,}, places {each['places']:,}" for name, each in summary.leaked.items()]
     given_away = [
-        f"- {where} gives away {question}: `{_short(text)}`"
-        for where, question, text in summary.leaked_named[:_TOLD]
+        f"- {where} gives away {question}: `{_short(text)}`" for where, question, text in summary.leaked_named[:_TOLD]
     ]
     parts = [
         ["# Corpus", "", f"{len(summary.inputs):,} files, read by jmedllm {summary.version}."],

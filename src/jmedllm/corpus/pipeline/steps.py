@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.corpus.cleaning.clean import Cleaned, clean
-from jmedllm.corpus.contamination_index import Leaks, load
+from jmedllm.corpus.contamination_index import ContaminationIndex, load
 from jmedllm.corpus.decontaminate import Hit, cut, find, removed
 from jmedllm.corpus.dedup import Signature, signature
 from jmedllm.corpus.documents import as_line, as_row
@@ -31,7 +31,7 @@ EXAMPLE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class WorkDir:
     """Where the parts lie, and what all processes need.
 
     Attributes:
@@ -50,7 +50,7 @@ class Workshop:
         return self.folder / f"{number:05d}.{ending}"
 
 
-def prepare(job: tuple[int, Part], workshop: Workshop) -> None:
+def prepare(job: tuple[int, Part], workshop: WorkDir) -> None:
     """Read and clean a part and sign its documents, in its order."""
     number, part = job
     tally, cleaning, unread, emptied = Tally(), _Cleaning(), [], []
@@ -80,7 +80,7 @@ def prepare(job: tuple[int, Part], workshop: Workshop) -> None:
     write_atomic(workshop.file(number, "cleaned.json"), to_json(report) + "\n")
 
 
-def finish(number: int, workshop: Workshop) -> None:
+def finish(number: int, workshop: WorkDir) -> None:
     """Leave out a part's duplicates and cut out exam questions."""
     duplicates = read_json(workshop.file(number, "duplicates.json"))
     leaks = _leaks(workshop.leaks)
@@ -159,9 +159,9 @@ class _Cleaning:
         for rule, text in cleaned.removed:
             self.pieces[rule] += 1
             self.characters[rule] += len(text)
-            shown = self.examples.setdefault(rule, {})
-            if len(shown) < EXAMPLES:
-                shown.setdefault(text[:EXAMPLE_CHARACTERS], document.where)
+            presented = self.examples.setdefault(rule, {})
+            if len(presented) < EXAMPLES:
+                presented.setdefault(text[:EXAMPLE_CHARACTERS], document.where)
 
     def report(self) -> dict[str, Any]:
         return {
@@ -175,7 +175,7 @@ class _Cleaning:
 
 
 @lru_cache(maxsize=1)
-def _leaks(path: Path) -> Leaks:
+def _leaks(path: Path) -> ContaminationIndex:
     return load(path)
 
 

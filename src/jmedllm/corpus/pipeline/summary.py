@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jmedllm.corpus.pipeline.counts import Tally
-from jmedllm.corpus.pipeline.steps import Workshop
+from jmedllm.corpus.pipeline.steps import WorkDir
 from jmedllm.files import read_json
 
 EXAMPLES = 20
@@ -65,7 +65,7 @@ class Summary:
         return tally
 
 
-def gather(workshop: Workshop, numbers: Sequence[int]) -> dict[str, Any]:
+def gather(workshop: WorkDir, numbers: Sequence[int]) -> dict[str, Any]:
     """Sum up the reports of finished parts: all that a Summary says of them."""
     tally, unread, emptied = Tally(), list[list[str]](), 0
     cleaning, items = dict[str, dict[str, Any]](), dict[str, set[str]]()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jmedllm.corpus.readers.compressed import is_compressed
 from jmedllm.corpus.readers.inputs import LINES, Unread, find_files, kind, spelled
-from jmedllm.corpus.readers.read import Extent, require_field
+from jmedllm.corpus.readers.read import ByteRange, require_field
 from jmedllm.errors import InputError
 
 PART_BYTES = 4 << 20
@@ -18,7 +18,7 @@ _COMPRESSION = 4
 
 _BUFFER = 1 << 20
 
-Part = tuple[Extent, ...]
+Part = tuple[ByteRange, ...]
 """What one process reads at a time, and what a killed run does not read again."""
 
 
@@ -46,7 +46,7 @@ def survey(inputs: Sequence[Path], field: str) -> Survey:
             of JSON lines has no text in `field`.
     """
     hashes: dict[str, str] = {}
-    extents: list[tuple[Extent, int]] = []
+    extents: list[tuple[ByteRange, int]] = []
     found = find_files(inputs)
     unread = list(found.unread)
     for path, name in found.files.items():
@@ -64,7 +64,7 @@ def survey(inputs: Sequence[Path], field: str) -> Survey:
     return Survey(hashes, tuple(_grouped(extents)), tuple(unread))
 
 
-def _survey_file(path: Path) -> tuple[str, list[tuple[Extent, int]]]:
+def _survey_file(path: Path) -> tuple[str, list[tuple[ByteRange, int]]]:
     """A file's hash, and its extents with their sizes in bytes of text."""
     divided = kind(path) in LINES and not is_compressed(path)
     digest, found = hashlib.sha256(), []
@@ -75,22 +75,22 @@ def _survey_file(path: Path) -> tuple[str, list[tuple[Extent, int]]]:
             cut = data.rfind(b"\n") + 1
             if divided and cut and offset + cut - start >= PART_BYTES:
                 lines += data.count(b"\n")
-                found.append((Extent(path, start, offset + cut, line), offset + cut - start))
+                found.append((ByteRange(path, start, offset + cut, line), offset + cut - start))
                 start, line = offset + cut, line + lines
                 lines = 0
             else:
                 lines += data.count(b"\n")
             offset += len(data)
     if not divided:
-        found = [(Extent(path), offset * (_COMPRESSION if is_compressed(path) else 1))]
+        found = [(ByteRange(path), offset * (_COMPRESSION if is_compressed(path) else 1))]
     elif offset > start or not offset:
-        found.append((Extent(path, start, offset, line), offset - start))
+        found.append((ByteRange(path, start, offset, line), offset - start))
     return digest.hexdigest(), found
 
 
-def _grouped(extents: Iterable[tuple[Extent, int]]) -> Iterator[Part]:
+def _grouped(extents: Iterable[tuple[ByteRange, int]]) -> Iterator[Part]:
     """Neighbours together until they are a part's size."""
-    group: list[Extent] = []
+    group: list[ByteRange] = []
     size = 0
     for extent, length in extents:
         if group and size + length > PART_BYTES * 3 // 2:

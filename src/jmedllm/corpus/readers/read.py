@@ -36,7 +36,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class ByteRange:
     """A file, or a stretch of whole lines of one.
 
     Attributes:
@@ -60,13 +60,13 @@ def read_documents(path: Path, field: str = "text") -> Iterator[Document]:
         InputError: nothing readable is there, or something of it cannot be read; names file and line.
     """
     for file, name in find_files([path]).files.items():
-        for found in read(Extent(file, name=name), field):
+        for found in read(ByteRange(file, name=name), field):
             if isinstance(found, Unread):
                 raise InputError(f"{found.where}: {found.reason}")
             yield found
 
 
-def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
+def read(extent: ByteRange, field: str = "text") -> Iterator[Document | Unread]:
     """The documents of a file or a stretch of it; what cannot be read is told, and the rest is read on.
 
     Args:
@@ -90,7 +90,7 @@ def read(extent: Extent, field: str = "text") -> Iterator[Document | Unread]:
         yield Unread(spelled(path), f"cannot be read: {error.strerror}")
 
 
-def numbered_lines(extent: Extent) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(extent: ByteRange) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each line that is not blank.
 
     Raises:
@@ -197,7 +197,7 @@ def require_field(path: Path, field: str) -> None:
     """
     row = None
     with suppress(InputError, OSError):  # told, with the file, when it is read
-        number, raw = next(numbered_lines(Extent(path)), (1, b"null"))
+        number, raw = next(numbered_lines(ByteRange(path)), (1, b"null"))
         row = _parsed(raw)
     if isinstance(row, dict) and not isinstance(row.get(field), str):
         texts = [key for key, value in row.items() if isinstance(value, str)]

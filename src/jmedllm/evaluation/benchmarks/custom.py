@@ -67,7 +67,7 @@ PLAIN = Reading()
 
 
 @dataclass(frozen=True, slots=True)
-class OwnExam:
+class CustomExam:
     """A file of questions as it was read.
 
     Attributes:
@@ -86,7 +86,7 @@ class OwnExam:
         return tuple(language for language in LANGUAGES if language in spoken)
 
 
-def read_exam(path: Path, reading: Reading = PLAIN) -> OwnExam:
+def read_exam(path: Path, reading: Reading = PLAIN) -> CustomExam:
     """Read all questions in every language; the benchmark is named after the file.
 
     Raises:
@@ -101,7 +101,7 @@ def read_exam(path: Path, reading: Reading = PLAIN) -> OwnExam:
 
 
 @lru_cache(maxsize=4)
-def _read_once(path: Path, reading: Reading, state: tuple[int, int]) -> OwnExam:
+def _read_once(path: Path, reading: Reading, state: tuple[int, int]) -> CustomExam:
     return _read(path, reading)
 
 
@@ -125,7 +125,7 @@ def read(path: Path, language: Language, reading: Reading = PLAIN) -> list[Quest
     return chosen
 
 
-def _read(path: Path, reading: Reading) -> OwnExam:
+def _read(path: Path, reading: Reading) -> CustomExam:
     mapping = dict(reading.map)
     require_fields(mapping, MAP_FIELDS)
     wanted = _form(mapping.pop(ANSWER_FORM, None))
@@ -151,9 +151,7 @@ def _read(path: Path, reading: Reading) -> OwnExam:
             before, _ = questions.setdefault((question.id, language), (place, question))
             if before != place:
                 other = drafts[before].line
-                raise each.line.wrong(
-                    "id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)"
-                )
+                raise each.line.wrong("id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)")
         except InputError as error:
             problems[place] = error
     if problems and not reading.skip_invalid:
@@ -165,7 +163,7 @@ def _read(path: Path, reading: Reading) -> OwnExam:
     notes = (*unread, *_notes(kept, form, [question for _, question in questions.values()]))
     if skipped:
         notes = (*notes, _skipped_note(path, skipped, len(rows)))
-    return OwnExam(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
+    return CustomExam(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
 
 
 def _form(written: str | None) -> Form | None:
@@ -206,11 +204,7 @@ def _layout(path: Path, rows: Sequence[Row], mapping: Mapping[str, str]) -> tupl
     }
     unread = [column for column in columns if column not in read]
     first = next((line for line in lines if unread and unread[0] in line.record), None)
-    if (
-        first
-        and not mapping
-        and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, lines))
-    ):
+    if first and not mapping and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, lines)):
         raise _foreign(first, unread, columns)
     missing = [field for field in _NEEDED if field not in sources]
     if lines and not strict and missing:
@@ -243,8 +237,7 @@ def _foreign(line: Line, unread: Sequence[str], columns: Sequence[str]) -> Input
         )
     if found:
         return InputError(
-            f"{line.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} "
-            "(in a recipe: map)"
+            f"{line.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} (in a recipe: map)"
         )
     problem = unknown("key", unread[0], FIELDS)
     if "known: " not in str(problem):

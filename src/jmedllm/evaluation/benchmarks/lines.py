@@ -36,7 +36,7 @@ class Line:
 
     def wrong(self, field: str, wanted: str) -> InputError:
         """Build the error for a field that does not hold what is wanted."""
-        found = shown(self.record[field]) if field in self.record else "nothing"
+        found = presented(self.record[field]) if field in self.record else "nothing"
         return InputError(f'{self.place}: field "{field}": expected {wanted}, found {found}')
 
     def text(self, field: str, *, may_be_empty: bool = False) -> str:
@@ -80,7 +80,7 @@ class Line:
         return index
 
 
-def shown(value: Any) -> str:
+def presented(value: Any) -> str:
     """The beginning of a value, to be quoted in a complaint."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)

@@ -28,7 +28,7 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.settings import Settings
 
 
-class Prompting(Settings):
+class PromptConfig(Settings):
     """How questions are put to the model."""
 
     pack: str = Field("instruction", description="built-in pack, folder of ja.j2 and en.j2, or published file")
@@ -65,7 +65,7 @@ class Prompting(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class PromptFormat:
     """A prompt pack with its settings.
 
     Attributes:
@@ -102,37 +102,37 @@ class Asking:
         return prompt_hash(self.pack, language, self.answer_as, self.shots_in(language), chat)
 
 
-def ask(asking: Asking, question: Question, chat_text: ChatText) -> str:
-    """The text that the model is given for `question`; `chat_text` is used only if `asking.chat`."""
-    shots = asking.shots_in(question.language)
-    return _text(asking, render(asking.pack, question, asking.answer_as, shots), chat_text)
+def ask(prompt_format: PromptFormat, question: Question, chat_text: ChatText) -> str:
+    """The text that the model is given for `question`; `chat_text` is used only if `prompt_format.chat`."""
+    shots = prompt_format.shots_in(question.language)
+    return _text(prompt_format, render(prompt_format.pack, question, prompt_format.answer_as, shots), chat_text)
 
 
-def ask_instruction(asking: Asking, item: Instruction, chat_text: ChatText) -> str:
+def ask_instruction(prompt_format: PromptFormat, item: Instruction, chat_text: ChatText) -> str:
     """The text that the model is given for instruction data, by the same pack."""
-    return _text(asking, render_instruction(asking.pack, item), chat_text)
+    return _text(prompt_format, render_instruction(prompt_format.pack, item), chat_text)
 
 
-def _text(asking: Asking, prompt: Prompt, chat_text: ChatText) -> str:
-    return chat_text(messages(prompt)) if asking.chat else prompt_text(prompt)
+def _text(prompt_format: PromptFormat, prompt: Prompt, chat_text: ChatText) -> str:
+    return chat_text(messages(prompt)) if prompt_format.chat else prompt_text(prompt)
 
 
-def prepare(prompting: Prompting, data: Path) -> Asking:
+def prepare(prompt_config: PromptConfig, data: Path) -> PromptFormat:
     """Load the pack and the solved examples that the settings name.
 
     Raises:
         InputError: one of them is missing or broken.
     """
     shots: list[Question] = []
-    if prompting.shots is not None:
-        shots = custom.read_all(Path(prompting.shots))
+    if prompt_config.shots is not None:
+        shots = custom.read_all(Path(prompt_config.shots))
         if not shots:
-            raise InputError(f"shots {prompting.shots}: holds no solved example; leave it out to ask without any")
-    return Asking(
-        load_pack(prompting.pack, data),
-        prompting.answer_as,
+            raise InputError(f"shots {prompt_config.shots}: holds no solved example; leave it out to ask without any")
+    return PromptFormat(
+        load_pack(prompt_config.pack, data),
+        prompt_config.answer_as,
         tuple(shots),
-        prompting.chat,
-        prompting.chat_template_kwargs,
-        prompting.date,
+        prompt_config.chat,
+        prompt_config.chat_template_kwargs,
+        prompt_config.date,
     )

@@ -77,9 +77,7 @@ def fill_instruction(template: PromptTemplate, instruction: str, text: str) -> s
     """
     if "instruction" not in reads(template):
         raise InputError(f"{template.origin}: has no place for instruction data; read `instruction` there")
-    return _render(
-        template, stem=text, choices=(), letters=(), select=1, answer_as="text", instruction=instruction
-    )
+    return _render(template, stem=text, choices=(), letters=(), select=1, answer_as="text", instruction=instruction)
 
 
 def _render(template: PromptTemplate, **values: object) -> str:

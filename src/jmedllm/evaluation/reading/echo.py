@@ -30,9 +30,7 @@ def without_echo(question: Question, text: str) -> str:
 
 def _patterns(question: Question) -> Iterator[str]:
     """The choices in their order: behind their labels, and without labels on one line or on several."""
-    texts = [
-        _AROUND + re.sub(r"(?:\\ )+", r"\\s+", re.escape(key(choice))) + _AROUND for choice in question.choices
-    ]
+    texts = [_AROUND + re.sub(r"(?:\\ )+", r"\\s+", re.escape(key(choice))) + _AROUND for choice in question.choices]
     labelled = [rf"[(\[]?{label(index)}[)\].:、,\s]+{text}" for index, text in enumerate(texts)]
     yield r"(?<![A-Za-z0-9])" + r"[\s,、;/・*|-]*".join(labelled) + r"(?![A-Za-z0-9])"
     yield r"(?<!\w)" + r"\s*[,、;/・\n]\s*[*-]?\s*".join(texts) + r"(?!\w)"

@@ -273,8 +273,8 @@ def _labels(question: Question, text: str, starts: dict[int, Item], numbered: bo
 
 def _is_step(text: str, end: int) -> bool:
     """Whether the number that ends there counts the steps of an argument: "1. The patient has fever."."""
-    verdicts = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
-    return bool(_STEP.match(text, end)) and not any(verdict.match(text, end) for verdict in verdicts)
+    item_scores = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
+    return bool(_STEP.match(text, end)) and not any(item_score.match(text, end) for item_score in item_scores)
 
 
 def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
@@ -339,9 +339,7 @@ def _with_text(question: Question, label: Item, text: str, starts: dict[int, Ite
     if item is None:
         return label
     if _same(question, item.index, label.index):
-        closing = (
-            _CLOSING.match(text, item.end) if re.search(r"[(「『\"'\[]", text[label.end : item.start]) else None
-        )
+        closing = _CLOSING.match(text, item.end) if re.search(r"[(「『\"'\[]", text[label.end : item.start]) else None
         return Item(label.start, closing.end() if closing else item.end, label.index, by_text=False)
     # "C. <text of d>" says two things; a list ("C, <text of d>") does not.
     says_two = re.fullmatch(r"\s*[.:)](?!\n)\s*", text[label.end : item.start])

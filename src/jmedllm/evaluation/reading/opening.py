@@ -37,9 +37,7 @@ def opening(reply: Reply, label: str = "label", by_text: str = "choice text") ->
     if SHARE.match(text, run.end) or _walks(text, stood):
         return None
     alone = _LINE_END.match(text, run.end) is not None
-    lines = {letter_index(line[1]) for line in _LINE_LABEL.finditer(text)} & set(
-        range(len(reply.question.choices))
-    )
+    lines = {letter_index(line[1]) for line in _LINE_LABEL.finditer(text)} & set(range(len(reply.question.choices)))
     if not alone and lines - run.chosen:
         return None
     reading = reading_of(reply.question, [run], label, by_text)

@@ -145,11 +145,7 @@ def _behind_the_last_mark(reply: Reply) -> Reading | None:
 def _conclusion(reply: Reply) -> Reading | None:
     """What it last calls the answer. Where it was cut off, the next words may have taken that back."""
     last = [run for run, stand in reply.stood if stand == "concluded"]
-    if (
-        reply.truncated
-        and last
-        and words.RECONSIDERED.search(reply.said, last[-1].end, last[-1].end + _NEXT_WORDS)
-    ):
+    if reply.truncated and last and words.RECONSIDERED.search(reply.said, last[-1].end, last[-1].end + _NEXT_WORDS):
         return None
     return _stated(reply, "concluded")
 
@@ -207,9 +203,7 @@ def _mentioned(reply: Reply) -> Reading:
     # What was ruled out somewhere is not named by being mentioned elsewhere.
     out = frozenset[int]().union(*(run.chosen for run, stand in reply.stood if stand == "dismissed"))
     named = [
-        run
-        for run, stand in reply.stood
-        if stand == "mentioned" and _names(reply.said, run) and not run.chosen & out
+        run for run, stand in reply.stood if stand == "mentioned" and _names(reply.said, run) and not run.chosen & out
     ]
     # In a long text a mention may be anything.
     if not named or len(reply.said) >= _SHORT:

@@ -151,8 +151,8 @@ def _contrasted(question: Question, before: _Place, place: _Place) -> Stand:
 
 
 def _stand(question: Question, place: _Place, *, free: bool, weak: bool) -> Stand:
-    if place.begins and not weak and (verdict := _verdict(question, place)):
-        return verdict
+    if place.begins and not weak and (item_score := _item_score(question, place)):
+        return item_score
     head = words.FILLER.cut(place.head)
     negative = words.NEGATIVE_STEM.search(question.stem)
     if words.WRONG_IS.search(head):
@@ -185,9 +185,7 @@ def _announced(heading: str) -> Stand | None:
     head = words.FILLER.cut(heading)
     if _denied_before(heading):
         return None
-    return (
-        "concluded" if words.ANSWER_IS.search(head) else "likeliest" if words.LIKELIEST_IS.search(head) else None
-    )
+    return "concluded" if words.ANSWER_IS.search(head) else "likeliest" if words.LIKELIEST_IS.search(head) else None
 
 
 def _praise(question: Question, head: str, before: str, tail: str, *, free: bool) -> Stand:
@@ -205,7 +203,7 @@ def _praise(question: Question, head: str, before: str, tail: str, *, free: bool
     return "affirmed" if free and words.IS_RIGHT.match(tail) else "mentioned"
 
 
-def _verdict(question: Question, place: _Place) -> Stand | None:
+def _item_score(question: Question, place: _Place) -> Stand | None:
     """What stands behind a label as in a table, or as the last word of its line."""
     negative = bool(words.NEGATIVE_STEM.search(question.stem))
     truth = _truth(place)

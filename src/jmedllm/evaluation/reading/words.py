@@ -181,9 +181,7 @@ IS_RIGHT = _behind(
     r"(?:(?:is|are|seems|looks|fits)\s+)?(?:(?:also|both|indeed|clearly|the)\s+)*"
     r"(?:correct|right|true|best|better|(?:most )?appropriate|most likely)\b",
 )
-ASSERTED = _behind(
-    r"(?:to|for) me\b|です|だ(?!が)|である|となる|となります|になる|になります|が正|を選|[。.!]|$|\n"
-)
+ASSERTED = _behind(r"(?:to|for) me\b|です|だ(?!が)|である|となる|となります|になる|になります|が正|を選|[。.!]|$|\n")
 
 # Verdicts stand behind a label as in a table: "c: 正しい", "C. Heparin - Incorrect", "c. ○".
 _GAP = (
@@ -194,27 +192,26 @@ _GAP = (
 )
 
 
-def _verdict(*words: str) -> re.Pattern[str]:
+def _item_score(*words: str) -> re.Pattern[str]:
     return re.compile(_GAP + _any(*words), re.IGNORECASE)
 
 
 _REST = r"(?=[.。!;,]|\W*(?:$|because|since|as\b|ので|ため|理由))"
-NOT_THE_ANSWER = _verdict(
+NOT_THE_ANSWER = _item_score(
     "不正解|誤答|答えではな|正解ではな",
     r"not (?:the|an?) (?:\w+ )?(?:answer|choice|option)|(?:wrong|incorrect|bad) (?:answer|choice|option)",
 )
-IS_FALSE = _verdict(
+IS_FALSE = _item_score(
     r"[×✗✘❌✕]|誤|間違|不適|正しくな|適切で(?:は)?な|incorrect|wrong|false\b|inappropriate",
     r"not (?:correct|true|appropriate|right|indicated)\b|no" + _REST,
 )
-THE_ANSWER = _verdict(
+THE_ANSWER = _item_score(
     "(?:正解|正答|答え?)(?!を|の|が|に)|◎",
     r"(?:correct |right |best |final )?(?:answer|choice)\b",
     r"(?:correct|right|best) option\b",
 )
-IS_TRUE = _verdict(
-    r"[○◯〇✓✔✅⭕]|(?:正しい|正しく|正しいです|適切|適当|妥当)"
-    + r"(?=$|[\s。、,.!です)」|])|正(?=$|[\s。、,.|)])",
+IS_TRUE = _item_score(
+    r"[○◯〇✓✔✅⭕]|(?:正しい|正しく|正しいです|適切|適当|妥当)" + r"(?=$|[\s。、,.!です)」|])|正(?=$|[\s。、,.|)])",
     r"(?:correct|right|true|appropriate)\b|yes" + _REST,
 )
 SIGN_BEFORE = re.compile(r"(?:(?P<yes>[○◯〇✓✔✅⭕])|(?P<no>[×✗✘❌✕]))\s*$")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
-from jmedllm.evaluation.order import Shown
+from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import answer, legacy, likelihood, official
@@ -14,11 +14,11 @@ from jmedllm.models.thoughts import Thought
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ModelOutput:
     """What a model gave for one item; None where no track needed it.
 
     Attributes:
-        shown: the question as it was asked.
+        presented: the question as it was asked.
         text: all that the model wrote.
         line: the part of it that the published protocol reads, see `legacy.extract_response`.
         truncated: whether the token limit ended the text.
@@ -30,7 +30,7 @@ class Given:
         numbered: whether the prompt numbered the choices; None where nobody knows.
     """
 
-    shown: Shown
+    presented: PresentedQuestion
     text: str | None = None
     line: str | None = None
     truncated: bool = False
@@ -42,7 +42,7 @@ class Given:
     numbered: bool | None = None
 
 
-class Verdict(Protocol):
+class ItemScore(Protocol):
     """What every track's verdict has: a frozen dataclass of plain values."""
 
     @property
@@ -56,34 +56,34 @@ class Verdict(Protocol):
         ...
 
 
-ReadVerdict = answer.AnswerVerdict | legacy.LegacyVerdict
+ReadItemScore = answer.AnswerItemScore | legacy.LegacyItemScore
 """What tracks make of what a model wrote; it says `how` it was read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class Scorer:
     """One way of turning answers into scores.
 
     Attributes:
         needs: what the model must be asked for.
         applies: whether the track can judge a question.
         judge: an item's verdict.
-        verdict: the class of that verdict.
+        item_score: the class of that verdict.
         scores: scores over questions of one benchmark and language, and their verdicts.
     """
 
     needs: Literal["response", "log_probs"]
     applies: Callable[[Question], bool]
-    judge: Callable[[Given], Verdict]
-    verdict: type[Any]
+    judge: Callable[[ModelOutput], ItemScore]
+    item_score: type[Any]
     scores: Callable[[Sequence[Question], Sequence[Any]], list[Score]]
 
 
-def _judge_answer(given: Given) -> answer.AnswerVerdict:
+def _judge_answer(given: ModelOutput) -> answer.AnswerItemScore:
     if given.failure is not None:
-        return answer.AnswerVerdict((), None, given.failure, False)
+        return answer.AnswerItemScore((), None, given.failure, False)
     return answer.judge(
-        given.shown,
+        given.presented,
         given.text or "",
         given.answer_as,
         truncated=given.truncated,
@@ -93,42 +93,42 @@ def _judge_answer(given: Given) -> answer.AnswerVerdict:
     )
 
 
-def _judge_official(given: Given) -> answer.AnswerVerdict:
-    return official.award(given.shown.question, _judge_answer(given))
+def _judge_official(given: ModelOutput) -> answer.AnswerItemScore:
+    return official.award(given.presented.question, _judge_answer(given))
 
 
-def _judge_legacy(given: Given) -> legacy.LegacyVerdict:
-    return legacy.judge(given.shown, given.line or "")
+def _judge_legacy(given: ModelOutput) -> legacy.LegacyItemScore:
+    return legacy.judge(given.presented, given.line or "")
 
 
-def _judge_likelihood(given: Given) -> likelihood.LikelihoodVerdict:
-    return likelihood.judge(given.shown.question, given.log_probs or (), by_label=given.answer_as == "letter")
+def _judge_likelihood(given: ModelOutput) -> likelihood.LikelihoodItemScore:
+    return likelihood.judge(given.presented.question, given.log_probs or (), by_label=given.answer_as == "letter")
 
 
-TRACKS: Mapping[str, Track] = {
-    "answer": Track("response", answer.applies, _judge_answer, answer.AnswerVerdict, answer.scores),
-    "legacy": Track("response", legacy.applies, _judge_legacy, legacy.LegacyVerdict, legacy.scores),
-    "likelihood": Track(
-        "log_probs", likelihood.applies, _judge_likelihood, likelihood.LikelihoodVerdict, likelihood.scores
+SCORERS: Mapping[str, Scorer] = {
+    "answer": Scorer("response", answer.applies, _judge_answer, answer.AnswerItemScore, answer.scores),
+    "legacy": Scorer("response", legacy.applies, _judge_legacy, legacy.LegacyItemScore, legacy.scores),
+    "likelihood": Scorer(
+        "log_probs", likelihood.applies, _judge_likelihood, likelihood.LikelihoodItemScore, likelihood.scores
     ),
-    "official": Track("response", official.applies, _judge_official, answer.AnswerVerdict, official.scores),
+    "official": Scorer("response", official.applies, _judge_official, answer.AnswerItemScore, official.scores),
 }
 
 
-READ_FROM_TEXT = tuple(name for name, track in TRACKS.items() if track.needs == "response")
+READ_FROM_TEXT = tuple(name for name, scorer in SCORERS.items() if scorer.needs == "response")
 """Tracks that read what a model wrote; their verdicts say `how`."""
 
 
-def judge(tracks: Sequence[str], given: Given) -> dict[str, dict[str, Any]]:
+def judge(scorers: Sequence[str], given: ModelOutput) -> dict[str, dict[str, Any]]:
     """Verdicts of the tracks that apply to an item, as plain values."""
     return {
-        name: {field.name: getattr(verdict, field.name) for field in fields(TRACKS[name].verdict)}
-        for name in tracks
-        if TRACKS[name].applies(given.shown.question)
-        for verdict in [TRACKS[name].judge(given)]
+        name: {field.name: getattr(item_score, field.name) for field in fields(SCORERS[name].item_score)}
+        for name in scorers
+        if SCORERS[name].applies(given.presented.question)
+        for item_score in [SCORERS[name].judge(given)]
     }
 
 
-def verdict_of(track: str, values: Mapping[str, Any]) -> Any:
+def item_score_of(scorer: str, values: Mapping[str, Any]) -> Any:
     """A track's verdict from the plain values that a record keeps of it."""
-    return TRACKS[track].verdict(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+    return SCORERS[scorer].item_score(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.evaluation.gold import has_answer, is_right, mean_chance
-from jmedllm.evaluation.order import Shown
+from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, canonical_number
 from jmedllm.evaluation.reading import Reading, read_answer, same_answer
@@ -13,7 +13,7 @@ from jmedllm.models.thoughts import Thought
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerVerdict:
+class AnswerItemScore:
     """What one response was taken to mean, and what it was worth.
 
     Attributes:
@@ -39,7 +39,7 @@ def applies(question: Question) -> bool:
 
 
 def judge(
-    shown: Shown,
+    presented: PresentedQuestion,
     response: str,
     answer_as: AnswerForm = "text",
     *,
@@ -47,13 +47,13 @@ def judge(
     thought_open: bool | None = False,
     thoughts: Sequence[Thought] = (),
     numbered: bool | None = None,
-) -> AnswerVerdict:
+) -> AnswerItemScore:
     """Judge all that a model wrote; what it was asked for decides where a text is also another choice's letter.
 
     The others are those of `read_answer`.
     """
     reading = read_answer(
-        shown.permuted,
+        presented.permuted,
         response,
         truncated=truncated,
         answer_as=answer_as,
@@ -61,24 +61,27 @@ def judge(
         thoughts=thoughts,
         numbered=numbered,
     )
-    return AnswerVerdict(
-        shown.printed(sorted(reading.chosen)), reading.number, reading.how, _is_right(shown.permuted, reading)
+    return AnswerItemScore(
+        presented.printed(sorted(reading.chosen)),
+        reading.number,
+        reading.how,
+        _is_right(presented.permuted, reading),
     )
 
 
-def judge_letters(question: Question, response: str) -> AnswerVerdict:
+def judge_letters(question: Question, response: str) -> AnswerItemScore:
     """Judge by the plain comma split that the published table of candidates uses: "a,c" and nothing else."""
     if question.number is not None:
         try:
             number = canonical_number(response)
         except ValueError:
-            return AnswerVerdict((), None, "not a number", False)
-        return AnswerVerdict((), number, "number", number == question.number)
+            return AnswerItemScore((), None, "not a number", False)
+        return AnswerItemScore((), number, "number", number == question.number)
     letters = response.split(",")
     chosen = {ord(letter) - ord("a") for letter in letters if len(letter) == 1}
     if len(chosen) != len(set(letters)) or not chosen <= set(range(len(question.choices))):
-        return AnswerVerdict((), None, "not letters", False)
-    return AnswerVerdict(tuple(sorted(chosen)), None, "letters", is_right(question, chosen))
+        return AnswerItemScore((), None, "not letters", False)
+    return AnswerItemScore(tuple(sorted(chosen)), None, "letters", is_right(question, chosen))
 
 
 def _is_right(question: Question, reading: Reading) -> bool:
@@ -87,19 +90,19 @@ def _is_right(question: Question, reading: Reading) -> bool:
     return any(same_answer(question, reading, gold) for gold in (question.gold, *question.also_right))
 
 
-def scores(questions: Sequence[Question], verdicts: Sequence[AnswerVerdict]) -> list[Score]:
+def scores(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
     """Share of right answers; no answer is wrong. The floor is chance on these very items, the ceiling 1."""
-    return [accuracy(questions, verdicts, "answer")]
+    return [accuracy(questions, item_scores, "answer")]
 
 
-def accuracy(questions: Sequence[Question], verdicts: Sequence[AnswerVerdict], track: str) -> Score:
+def accuracy(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore], scorer: str) -> Score:
     """The score of these verdicts under the name of a track that reads answers so."""
     return score(
         questions,
-        track=track,
+        scorer=scorer,
         metric="accuracy",
-        right=[verdict.correct for verdict in verdicts],
+        right=[item_score.correct for item_score in item_scores],
         floor=mean_chance(questions),
         ceiling=1.0,
-        no_answer=sum(not verdict.answered for verdict in verdicts),
+        no_answer=sum(not item_score.answered for item_score in item_scores),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cydifflib import SequenceMatcher
 from rapidfuzz.distance import JaroWinkler
 
-from jmedllm.evaluation.order import Shown, show
+from jmedllm.evaluation.order import PresentedQuestion, show
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.statistics import Score, score, share
 
@@ -23,7 +23,7 @@ _MARKERS = ("### 応答：\n", "### Answer:", "### Response:")
 
 
 @dataclass(frozen=True, slots=True)
-class LegacyVerdict:
+class LegacyItemScore:
     """What one response was worth.
 
     Attributes:
@@ -114,9 +114,7 @@ def nearest(choices: Sequence[str], gold: str, response: str) -> tuple[int, ...]
         return ()
     cleaned = _clean(response)
     # A stable sort keeps the first of equally similar choices in front, as the published code does.
-    by_similarity = sorted(
-        range(len(choices)), key=lambda index: similarity(choices[index], cleaned), reverse=True
-    )
+    by_similarity = sorted(range(len(choices)), key=lambda index: similarity(choices[index], cleaned), reverse=True)
     return tuple(by_similarity[: len(parts)])
 
 
@@ -129,51 +127,51 @@ def _matches(choices: Sequence[str], gold: str, picked: Sequence[int]) -> bool:
     return bool(picked) and sorted(choices[index] for index in picked) == sorted(gold.split(","))
 
 
-def judge(shown: Shown, response: str) -> LegacyVerdict:
+def judge(presented: PresentedQuestion, response: str) -> LegacyItemScore:
     """Judge a response that `extract_response` cut out. The gold text keeps the printed order."""
-    question, choices = shown.question, shown.permuted.choices
+    question, choices = presented.question, presented.permuted.choices
     gold = gold_text(question)
     picked = nearest(choices, gold, response)
-    return LegacyVerdict(
+    return LegacyItemScore(
         response=response,
-        chosen=shown.printed(picked),
+        chosen=presented.printed(picked),
         exact=exact_match(gold, response),
         gestalt=_matches(choices, gold, picked),
         similarity=round(similarity(gold, _clean(response)), 6),
-        nearest=bool(picked) and shown.order[picked[0]] in question.gold,
+        nearest=bool(picked) and presented.order[picked[0]] in question.gold,
         jaro_winkler=round(JaroWinkler.similarity(gold, response), 6),
     )
 
 
-def floor(questions: Sequence[Question]) -> list[LegacyVerdict]:
+def floor(questions: Sequence[Question]) -> list[LegacyItemScore]:
     """What an empty answer earns on each item."""
     return [judge(show(question)[0], "") for question in questions]
 
 
-def ceiling(questions: Sequence[Question]) -> list[LegacyVerdict]:
+def ceiling(questions: Sequence[Question]) -> list[LegacyItemScore]:
     """What the right answer earns on each item."""
     return [judge(show(question)[0], gold_text(question)) for question in questions]
 
 
-def scores(questions: Sequence[Question], verdicts: Sequence[LegacyVerdict]) -> list[Score]:
-    """Both metrics over items of one benchmark and language, `verdicts` in the order of `questions`.
+def scores(questions: Sequence[Question], item_scores: Sequence[LegacyItemScore]) -> list[Score]:
+    """Both metrics over items of one benchmark and language, `item_scores` in the order of `questions`.
 
     Floor and ceiling are measured on these very items.
     """
     low, high = floor(questions), ceiling(questions)
 
-    def one(metric: str, right: Callable[[LegacyVerdict], bool]) -> Score:
+    def one(metric: str, right: Callable[[LegacyItemScore], bool]) -> Score:
         return score(
             questions,
-            track="legacy",
+            scorer="legacy",
             metric=metric,
-            right=list(map(right, verdicts)),
+            right=list(map(right, item_scores)),
             floor=share(list(map(right, low))),
             ceiling=share(list(map(right, high))),
-            no_answer=sum(not verdict.answered for verdict in verdicts),
+            no_answer=sum(not item_score.answered for item_score in item_scores),
         )
 
-    return [one("exact_match", lambda verdict: verdict.exact), one("gestalt_match", lambda v: v.gestalt)]
+    return [one("exact_match", lambda item_score: item_score.exact), one("gestalt_match", lambda v: v.gestalt)]
 
 
 def _clean(text: str) -> str:

@@ -12,7 +12,7 @@ from jmedllm.models.backends.top_logprobs import UNLISTED
 
 
 @dataclass(frozen=True, slots=True)
-class LikelihoodVerdict:
+class LikelihoodItemScore:
     """What the log-probabilities of one item's choices were worth.
 
     Attributes:
@@ -42,7 +42,7 @@ def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
     return tuple(sorted(sorted(range(len(values)), key=lambda index: values[index], reverse=True)[:n]))
 
 
-def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodVerdict:
+def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodItemScore:
     """Judge the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
 
     As many choices are picked as the right answer has. Where fewer labels than that are known there is no answer:
@@ -62,32 +62,32 @@ def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = Fa
         chosen = ()
     right = is_right(question, chosen)
     if by_label:
-        return LikelihoodVerdict(chosen, None, right, None)
+        return LikelihoodItemScore(chosen, None, right, None)
     if not log_probs:
-        return LikelihoodVerdict((), (), False, False)
+        return LikelihoodItemScore((), (), False, False)
     per_byte = [value / len(choice.encode()) for value, choice in zip(log_probs, question.choices, strict=True)]
     chosen_per_byte = choose(per_byte, picks(question))
-    return LikelihoodVerdict(chosen, chosen_per_byte, right, is_right(question, chosen_per_byte))
+    return LikelihoodItemScore(chosen, chosen_per_byte, right, is_right(question, chosen_per_byte))
 
 
-def scores(questions: Sequence[Question], verdicts: Sequence[LikelihoodVerdict]) -> list[Score]:
-    """Both metrics over items of one benchmark and language, `verdicts` in the order of `questions`.
+def scores(questions: Sequence[Question], item_scores: Sequence[LikelihoodItemScore]) -> list[Score]:
+    """Both metrics over items of one benchmark and language, `item_scores` in the order of `questions`.
 
     The floor is chance on these very items; the ceiling is 1.
     """
     floor = mean_chance(questions)
-    metrics = {"accuracy": [(verdict.chosen, verdict.correct) for verdict in verdicts]}
+    metrics = {"accuracy": [(item_score.chosen, item_score.correct) for item_score in item_scores]}
     per_byte = [
-        (verdict.chosen_per_byte, verdict.correct_per_byte)
-        for verdict in verdicts
-        if verdict.chosen_per_byte is not None and verdict.correct_per_byte is not None
+        (item_score.chosen_per_byte, item_score.correct_per_byte)
+        for item_score in item_scores
+        if item_score.chosen_per_byte is not None and item_score.correct_per_byte is not None
     ]
-    if len(per_byte) == len(verdicts):
+    if len(per_byte) == len(item_scores):
         metrics["accuracy_per_byte"] = per_byte
     return [
         score(
             questions,
-            track="likelihood",
+            scorer="likelihood",
             metric=metric,
             right=[right for _, right in found],
             floor=floor,

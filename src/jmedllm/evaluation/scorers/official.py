@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import answer
-from jmedllm.evaluation.scorers.answer import AnswerVerdict
+from jmedllm.evaluation.scorers.answer import AnswerItemScore
 from jmedllm.evaluation.statistics import Score, bootstrap_sum
 
 ITEMS = 400
@@ -42,7 +42,7 @@ at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com (第115回医師�
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class ExamOutcome:
     """The outcome of one year's exam.
 
     Attributes:
@@ -82,10 +82,10 @@ def applies(question: Question) -> bool:
     return question.benchmark == "igakuqa" and answer.applies(question)
 
 
-def award(question: Question, verdict: AnswerVerdict) -> AnswerVerdict:
+def award(question: Question, item_score: AnswerItemScore) -> AnswerItemScore:
     """The verdict by the ministry's rule: where every answer was accepted, everybody has the points, even who
     gave none."""
-    return replace(verdict, correct=True) if "every_answer_right" in question.flags else verdict
+    return replace(item_score, correct=True) if "every_answer_right" in question.flags else item_score
 
 
 def exam_of(question: Question) -> str:
@@ -106,37 +106,37 @@ def exam_of_year(year: int) -> str:
     raise InputError(f"no exam of {year}; there are {years[0]} to {years[-1]}")
 
 
-def scores(questions: Sequence[Question], verdicts: Sequence[AnswerVerdict]) -> list[Score]:
+def scores(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
     """Share of right answers among the graded items, those with points."""
     graded = [i for i, question in enumerate(questions) if question.points]
     if not graded:
         return []
-    return [answer.accuracy([questions[i] for i in graded], [verdicts[i] for i in graded], "official")]
+    return [answer.accuracy([questions[i] for i in graded], [item_scores[i] for i in graded], "official")]
 
 
-def boards(
-    questions: Sequence[Question], verdicts: Sequence[AnswerVerdict], *, plain_prohibited: bool = False
-) -> list[Board]:
+def outcomes(
+    questions: Sequence[Question], item_scores: Sequence[AnswerItemScore], *, plain_prohibited: bool = False
+) -> list[ExamOutcome]:
     """The outcome of every year that `questions` have items of.
 
     Args:
-        verdicts: in the order of `questions`.
+        item_scores: in the order of `questions`.
         plain_prohibited: count only prohibited choices that the data give as one plain letter, as the
             published table of candidates does.
     """
     exams = sorted({exam_of(question) for question in questions})
     return [
-        _board(
+        _outcome(
             exam,
-            [(q, v) for q, v in zip(questions, verdicts, strict=True) if exam_of(q) == exam],
+            [(q, v) for q, v in zip(questions, item_scores, strict=True) if exam_of(q) == exam],
             plain_prohibited,
         )
         for exam in exams
     ]
 
 
-def _board(exam: str, judged: Sequence[tuple[Question, AnswerVerdict]], plain_prohibited: bool) -> Board:
-    earned = [question.points * verdict.correct for question, verdict in judged]
+def _outcome(exam: str, judged: Sequence[tuple[Question, AnswerItemScore]], plain_prohibited: bool) -> ExamOutcome:
+    earned = [question.points * item_score.correct for question, item_score in judged]
     low, high = bootstrap_sum(earned)
 
     def part(points: Sequence[int], *, required: bool) -> int:
@@ -145,8 +145,8 @@ def _board(exam: str, judged: Sequence[tuple[Question, AnswerVerdict]], plain_pr
     most = [question.points for question, _ in judged]
     prohibited = [
         question.id
-        for question, verdict in judged
-        if set(verdict.chosen) & (question.prohibited_plain if plain_prohibited else question.prohibited)
+        for question, item_score in judged
+        if set(item_score.chosen) & (question.prohibited_plain if plain_prohibited else question.prohibited)
     ]
     marks = MARKS[exam]
     passed = (
@@ -154,8 +154,8 @@ def _board(exam: str, judged: Sequence[tuple[Question, AnswerVerdict]], plain_pr
         and part(earned, required=False) >= marks.general
         and len(prohibited) <= MOST_PROHIBITED
     )
-    images = [verdict.correct for question, verdict in judged if "image" in question.flags]
-    return Board(
+    images = [item_score.correct for question, item_score in judged if "image" in question.flags]
+    return ExamOutcome(
         exam=exam,
         year=marks.year,
         points=sum(earned),
@@ -171,7 +171,7 @@ def _board(exam: str, judged: Sequence[tuple[Question, AnswerVerdict]], plain_pr
         prohibited=len(prohibited),
         prohibited_items=tuple(prohibited),
         passed=passed if len(judged) == ITEMS else None,
-        correct=sum(verdict.correct for _, verdict in judged),
+        correct=sum(item_score.correct for _, item_score in judged),
         n=len(judged),
         image_correct=sum(images),
         image_n=len(images),

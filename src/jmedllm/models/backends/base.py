@@ -70,7 +70,7 @@ Failure = Literal["too long", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class GenerationConfig:
     """How completions end.
 
     Attributes:
@@ -117,6 +117,6 @@ class Model(Protocol):
         """Short name for reports."""
         ...
 
-    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, in any order, as they come."""
         ...

@@ -6,7 +6,7 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedCacheLayer(DynamicLayer):
     """A cache layer that writes into room kept at its end, where transformers' own joins old and new anew.
 
     `keys` and `values` show the first `length` tokens of two tensors [rows, heads, tokens with room, width].

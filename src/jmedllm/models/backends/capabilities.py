@@ -27,7 +27,7 @@ STATE_LAYERS = {"LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer", 
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Capabilities:
     """Short ways that give a network's own numbers; beside each there is a slower one that always does.
 
     Attributes:
@@ -88,7 +88,7 @@ class _Trial:
 
 
 @torch.inference_mode()
-def find_ways(network: Any, tokenizer: Tokenizer, device: torch.device) -> Ways:
+def detect_capabilities(network: Any, tokenizer: Tokenizer, device: torch.device) -> Capabilities:
     """Try the short ways out on small sequences.
 
     Raises:
@@ -102,7 +102,7 @@ def find_ways(network: Any, tokenizer: Tokenizer, device: torch.device) -> Ways:
     trial = _Trial(network, device, prompt, end, output.logits[:, -len(end) :].float())
     kept = _kept(output)
     padding = kept is not None and _stretch(network.config) is None and _holds(_takes_padding, trial)
-    return Ways(
+    return Capabilities(
         longest_tree=_longest(network.config) if kept == "tokens" and _holds(_takes_trees, trial) else 0,
         padding=padding,
         joining=kept == "tokens" and _holds(_takes_joining, trial),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from jmedllm.models.backends.base import Completion, Writing
+from jmedllm.models.backends.base import Completion, GenerationConfig
 from jmedllm.models.chat import ChatTemplate, turn_end
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
@@ -67,7 +67,7 @@ class Start:
 
 
 def decode(
-    network: Any, tokenizer: Tokenizer, ends: Ends, starts: Sequence[Start], writing: Writing
+    network: Any, tokenizer: Tokenizer, ends: Ends, starts: Sequence[Start], writing: GenerationConfig
 ) -> list[Completion]:
     """Completions in the order of `starts`; they stop at an end, at the limit, or when final."""
     if not starts:
@@ -106,7 +106,7 @@ def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
     """One cache of all prompts, left-padded, with room for `room` more tokens, and its mask [rows, width]."""
     from transformers import Cache
 
-    from jmedllm.models.backends.cache import RoomyLayer
+    from jmedllm.models.backends.cache import PreallocatedCacheLayer
 
     width = max(len(start.prompt) for start in starts)
     first = starts[0].keys[0].layers
@@ -123,11 +123,9 @@ def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
             states = example.new_zeros(len(starts), example.shape[1], width + room, example.shape[3])
             for row, (start, place) in enumerate(zip(starts, columns, strict=True)):
                 source, source_row, _ = start.keys
-                states[row, :, width - len(place) : width] = getattr(source.layers[index], name)[source_row][
-                    :, place
-                ]
+                states[row, :, width - len(place) : width] = getattr(source.layers[index], name)[source_row][:, place]
             pair.append(states)
-        layers.append(RoomyLayer(pair[0], pair[1], width))
+        layers.append(PreallocatedCacheLayer(pair[0], pair[1], width))
     return Cache(layers=layers), mask
 
 
@@ -155,7 +153,7 @@ def step(
 
 
 def generate(
-    network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], writing: Writing
+    network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], writing: GenerationConfig
 ) -> list[Completion]:
     """Completions by transformers' own greedy decoding, with whatever cache the network keeps."""
     from transformers import StoppingCriteriaList
@@ -208,7 +206,7 @@ def completion(
     return Completion(text, whole, truncated, plain=None if plain == text else plain)
 
 
-def _is_over(tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], writing: Writing) -> bool:
+def _is_over(tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], writing: GenerationConfig) -> bool:
     """Whether a completion ends with its newest token; whether it is final is asked only where that can end a
     line."""
     if ends.reached(tokenizer, ids):

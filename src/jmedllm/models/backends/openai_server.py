@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
-from jmedllm.models.backends.base import Completion, Request, Response, Writing
+from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
 from jmedllm.models.backends.server_replies import is_cut, is_too_long, reasoning_of, text_of, top_tokens
 from jmedllm.models.backends.top_logprobs import from_listed
 from jmedllm.models.chat import CLOCK
@@ -69,7 +69,7 @@ class ServerModel:
         """The turns themselves: the template is the server's."""
         return to_json(messages)
 
-    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
         """Responses as they come; see `Model`. When one fails for good, those under way are still handed out.
 
         A prompt that the server finds too long is a `Failure`, and so is one that it refuses for another reason
@@ -82,7 +82,7 @@ class ServerModel:
         if any(request.choices for request in requests):
             raise InputError(
                 "a server gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
-                "track likelihood out"
+                "scorer likelihood out"
             )
         self._meet()
         template = self._template() if self.chat and any(request.write for request in requests) else None
@@ -129,13 +129,13 @@ class ServerModel:
         client = self.client.with_options(max_retries=0, timeout=CHECK_TIMEOUT_S)
         root = str(self.client.base_url).rstrip("/").removesuffix("/v1")
         try:
-            shown = client.get(f"{root}/props", cast_to=object)
+            presented = client.get(f"{root}/props", cast_to=object)
         except (OpenAIError, *UNREADABLE):
             return None
-        template = shown.get("chat_template") if isinstance(shown, dict) else None
+        template = presented.get("chat_template") if isinstance(presented, dict) else None
         return template if isinstance(template, str) else None
 
-    def _ask(self, request: Request, writing: Writing, template: str | None) -> Response:
+    def _ask(self, request: Request, writing: GenerationConfig, template: str | None) -> Response:
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
         try:
@@ -163,7 +163,7 @@ class ServerModel:
             ) from error
         return Response(completion, log_probs)
 
-    def _write(self, request: Request, writing: Writing, template: str | None) -> Completion:
+    def _write(self, request: Request, writing: GenerationConfig, template: str | None) -> Completion:
         limit = {"max_tokens": writing.max_new_tokens, "temperature": 0.0}
         if not self.chat:
             choice = self.client.completions.create(model=self.name, prompt=request.text, **limit).choices[0]
@@ -190,11 +190,9 @@ class ServerModel:
     def _read_labels(self, request: Request) -> tuple[float, ...] | None:
         top = self._top_tokens(request)
         if not top:
-            raise InputError(f"server {self.client.base_url} gives no probabilities; leave track likelihood out")
+            raise InputError(f"server {self.client.base_url} gives no probabilities; leave scorer likelihood out")
         # The spellings of `encoding.label_tokens`, so that a model served and a model here are measured alike.
-        return from_listed(
-            [[value for token, value in top if token in (name, f" {name}")] for name in request.labels]
-        )
+        return from_listed([[value for token, value in top if token in (name, f" {name}")] for name in request.labels])
 
     def _top_tokens(self, request: Request) -> list[tuple[str, float]]:
         if self.chat:
@@ -214,9 +212,7 @@ class ServerModel:
         return top_tokens(whole["choices"][0], whole)
 
 
-def _opens_thought(
-    template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]
-) -> bool | None:
+def _opens_thought(template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]) -> bool | None:
     """Whether the server's template opens a thought for these turns; None where it cannot be known."""
     if template is None:
         return None

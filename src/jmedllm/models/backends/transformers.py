@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
-from jmedllm.models.backends.base import Completion, Request, Response, Writing, does_not_fit
-from jmedllm.models.backends.capabilities import Ways, context_length, find_ways
+from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit
+from jmedllm.models.backends.capabilities import Capabilities, context_length, detect_capabilities
 from jmedllm.models.backends.generation import NOTHING, Ends, Start, decode, ends_of, generate
 from jmedllm.models.backends.token_tree import Tree, attention_mask, by_budget, lay_out
 from jmedllm.models.backends.top_logprobs import log_sum
@@ -120,12 +120,12 @@ class LocalModel:
     tokenizer: Tokenizer
     device: torch.device
     context: int
-    ways: Ways
+    ways: Capabilities
     batch: int | None = None
     ends: Ends = NOTHING
     thoughts: tuple[Thought, ...] = ()
 
-    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, longest prompts first; see `Model`.
 
         As much is done at once as free memory holds by arithmetic; where it runs out all the same, half as much.
@@ -161,7 +161,7 @@ class LocalModel:
             for task in {path.task.index: path.task for group in part for path in group}.values():
                 yield task.index, task.response()
 
-    def _encode(self, requests: Sequence[Request], writing: Writing) -> tuple[list[_Path], dict[int, str]]:
+    def _encode(self, requests: Sequence[Request], writing: GenerationConfig) -> tuple[list[_Path], dict[int, str]]:
         """All sequences that have to be read, by one call of the tokenizer and a few more for labels; and by index
         why some do not fit."""
         places: dict[str, int] = {}
@@ -226,7 +226,7 @@ class LocalModel:
         return _Prefix(ids, [(layer.keys, layer.values) for layer in output.past_key_values.layers])
 
     def _answer_groups(
-        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, writing: Writing
+        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, writing: GenerationConfig
     ) -> None:
         """Fill in what the tasks of these groups came to."""
         rows = [_grow(group, len(prefix.ids)) for group in groups]
@@ -246,7 +246,7 @@ class LocalModel:
             )
 
     @torch.inference_mode()
-    def _write(self, starts: Sequence[Start], writing: Writing) -> list[Completion]:
+    def _write(self, starts: Sequence[Start], writing: GenerationConfig) -> list[Completion]:
         """Completions in the order of `starts`, side by side as far as the network allows."""
         longest = self.context if self.ways.padding else self.ways.longest_tree - writing.max_new_tokens
         kept = [start.keys[0] is not None and len(start.prompt) <= longest for start in starts]
@@ -298,9 +298,7 @@ class LocalModel:
                     path.task.scores[label] = [last[tokens].double().logsumexp(-1).item()]
                 if path.task.request.write:
                     columns_of_prompt = [*range(offset), *(offset + place for place in places)]
-                    starts.append(
-                        (path.task, Start(path.ids, int(last.argmax()), (cache, index, columns_of_prompt)))
-                    )
+                    starts.append((path.task, Start(path.ids, int(last.argmax()), (cache, index, columns_of_prompt))))
         return starts
 
 
@@ -339,7 +337,7 @@ def load_model(
         tokenizer=tokenizer,
         device=precision.device,
         context=context_length(network.config),
-        ways=find_ways(network, tokenizer, precision.device),
+        ways=detect_capabilities(network, tokenizer, precision.device),
         batch=batch,
         ends=ends,
         thoughts=thoughts_of_template(tokenizer.chat_template),

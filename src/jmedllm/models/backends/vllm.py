@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, not_installed
-from jmedllm.models.backends.base import Completion, Request, Response, Writing, does_not_fit, never
+from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit, never
 from jmedllm.models.backends.generation import NOTHING, Ends, completion, ends_of
 from jmedllm.models.backends.top_logprobs import from_listed
 from jmedllm.models.loading import load_structure
@@ -48,7 +48,7 @@ class VllmModel:
     ends: Ends = NOTHING
     thoughts: tuple[Thought, ...] = ()
 
-    def answer(self, requests: Sequence[Request], writing: Writing) -> Iterator[tuple[int, Response]]:
+    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, `CHUNK` at a time; see `Model`.
 
         Raises:
@@ -91,7 +91,7 @@ class VllmModel:
             for index in part:
                 yield index, Response(written.get(index), labels.get(index))
 
-    def _no_room(self, request: Request, prompt: int, writing: Writing) -> str:
+    def _no_room(self, request: Request, prompt: int, writing: GenerationConfig) -> str:
         """Why a request does not fit the context; empty if it does."""
         new = writing.max_new_tokens if request.write else 1
         if prompt + new <= self.context:
@@ -115,7 +115,7 @@ class VllmModel:
             top = {token: each.logprob for token, each in output.logprobs[0].items()}
             yield from_listed([[top[token] for token in tokens if token in top] for tokens in labels])
 
-    def _write(self, prompts: Sequence[list[int]], writing: Writing) -> list[Completion]:
+    def _write(self, prompts: Sequence[list[int]], writing: GenerationConfig) -> list[Completion]:
         """Completions; where the first line may be all that is needed, they are stopped behind it, and those of
         which more is needed are written again in full."""
         limit = writing.max_new_tokens

@@ -39,9 +39,7 @@ def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:
     if method not in DEQUANTIZED:
         held = "are not quantized" if method is None else f"are quantized by {method}"
         known = " and ".join(DEQUANTIZED)
-        raise InputError(
-            f"model {folder}: its weights {held}; those of {known} can be written out as plain numbers"
-        )
+        raise InputError(f"model {folder}: its weights {held}; those of {known} can be written out as plain numbers")
     if not is_vacant(output):
         raise InputError(f"convert: {output} is not empty; choose another --output")
     import transformers

@@ -76,9 +76,7 @@ def read_gguf(path: Path) -> Gguf:
     if (kind := metadata.get("general.type")) not in _DECODER_KINDS:
         raise InputError(f"{path}: holds a GGUF {kind}, not a model; give the GGUF file of a language model")
     if (parts := int(metadata.get("split.count", 1))) > 1:
-        raise InputError(
-            f"{path}: one of {parts} parts; join them with: llama-gguf-split --merge FIRST_PART OUTPUT"
-        )
+        raise InputError(f"{path}: one of {parts} parts; join them with: llama-gguf-split --merge FIRST_PART OUTPUT")
     return Gguf(path, metadata, tensors)
 
 

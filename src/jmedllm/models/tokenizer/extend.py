@@ -82,8 +82,7 @@ def learn(tokenizer: Tokenizer, texts: Iterable[str], count: int) -> list[Merge]
     merges = learn_merges(words(tokenizer, texts), pieces(tokenizer), count)
     if not merges:
         raise InputError(
-            f"corpus.vocabulary: no two tokens stand together {LEAST} times in the Japanese documents; "
-            "give more text"
+            f"corpus.vocabulary: no two tokens stand together {LEAST} times in the Japanese documents; give more text"
         )
     return merges
 

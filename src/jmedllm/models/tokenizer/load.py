@@ -31,9 +31,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if (folder / "tokenizer.json").is_file() and encodes_otherwise(tokenizer, folder / "tokenizer.json"):
             named = type(tokenizer).__name__
-            notice(
-                f"tokenizer of {folder}: class {named} encodes text differently from tokenizer.json, which is used"
-            )
+            notice(f"tokenizer of {folder}: class {named} encodes text differently from tokenizer.json, which is used")
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         require_round_trip(tokenizer, f"tokenizer of {folder}")
     return tokenizer

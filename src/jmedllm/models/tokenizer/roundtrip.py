@@ -44,15 +44,15 @@ def require_round_trip(tokenizer: Tokenizer, name: str) -> None:
         back = _there_and_back(tokenizer, text)
         if unicodedata.normalize("NFC", back) == unicodedata.normalize("NFC", text):
             continue
-        other_forms[text] = f"{_shown(text)} comes back as {_shown(back)}"
+        other_forms[text] = f"{_presented(text)} comes back as {_presented(back)}"
         if _same_but_for_form(back) != _same_but_for_form(text):
             raise InputError(
                 f"{name}: {_difference(text, back)}: {other_forms[text]}; copy the tokenizer files as published "
                 "(some versions of transformers save them broken), or choose a base whose tokenizer keeps them"
             )
     if other_forms:
-        shown = next(other_forms[text] for text in (*FOLDED, *TEXTS) if text in other_forms)
-        notice(f"{name}: writes some characters in another form: {shown}")
+        presented = next(other_forms[text] for text in (*FOLDED, *TEXTS) if text in other_forms)
+        notice(f"{name}: writes some characters in another form: {presented}")
 
 
 def encodes_otherwise(tokenizer: Tokenizer, file: Path) -> bool:
@@ -96,5 +96,5 @@ def _difference(text: str, back: str) -> str:
     return f"loses {' and '.join(kinds)}" if kinds else "adds what was not there"
 
 
-def _shown(text: str) -> str:
+def _presented(text: str) -> str:
     return repr(text if len(text) <= _EXAMPLE else f"{text[:_EXAMPLE]}…")

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from jmedllm.corpus.readers.read import Document
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.markdown import bullets
 from jmedllm.report.card.scores import scores
@@ -42,7 +42,7 @@ class Findings:
         held_out: how many documents of the corpus were not trained on, by set.
         built: the `corpus.json` of each text that was cleaned, by a name for it.
         parameters: how many the final model has.
-        sittings: what the models of the run sat.
+        results: what the models of the run sat.
         compared: the final model against the base, on each paper both sat.
     """
 
@@ -53,7 +53,7 @@ class Findings:
     held_out: Mapping[str, int] = field(default_factory=dict)
     built: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: int | None = None
-    sittings: Sequence[Sitting] = ()
+    results: Sequence[EvalResult] = ()
     compared: Sequence[Comparison] = ()
 
 
@@ -67,7 +67,7 @@ def model_card(found: Findings) -> str:
         f"## Questions and instructions\n\n{examples(recipe, stages)}",
         f"## Training\n\n{stages_trained(recipe, stages, found.training)}",
         f"## Forgetting\n\n{forgetting(recipe, found.training)}",
-        f"## Exam\n\n{scores(found.sittings, found.compared)}",
+        f"## Exam\n\n{scores(found.results, found.compared)}",
         f"## Limits\n\n{bullets(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",
     ]
@@ -95,8 +95,8 @@ def _model(found: Findings) -> list[str]:
 
 def _base(recipe: Recipe) -> str:
     base = recipe.base
-    if base.scratch:
-        return f"Base: built from nothing: {_plain(base.scratch.model_dump())}"
+    if base.random_init:
+        return f"Base: built from nothing: {_plain(base.random_init.model_dump())}"
     revision = base.revision or "as found on disk; its content is named by the fingerprint"
     return f"Base: {base.path}, revision {revision}"
 

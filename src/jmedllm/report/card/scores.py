@@ -3,25 +3,25 @@
 from collections.abc import Sequence
 
 from jmedllm.evaluation.statistics import holm
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.report.accounts import accounts
 from jmedllm.report.card.markdown import table
 from jmedllm.report.compare import Comparison
 from jmedllm.report.table import Row, build_rows
 
 
-def scores(sittings: Sequence[Sitting], compared: Sequence[Comparison]) -> str:
+def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str:
     """All scores with their bounds, and the final model against the base."""
-    rows = [row for row in build_rows(sittings) if not row.published]
+    rows = [row for row in build_rows(results) if not row.published]
     if not rows:
         return "Not sat."
     models = list(dict.fromkeys(row.model for row in rows))
-    papers: dict[tuple[str, ...], dict[str, str]] = {}
+    tasks: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        papers.setdefault(_paper(row), {})[row.model] = _score(row)
+        tasks.setdefault(_task(row), {})[row.model] = _score(row)
     head = ("Benchmark", "Language", "Measure", "n", "Floor", "Ceiling", *models)
-    lines = [(*paper, *(scores.get(name, "–") for name in models)) for paper, scores in papers.items()]
-    accounted = "".join(f"\n\n{line}" for line in accounts(sittings))
+    lines = [(*task, *(scores.get(name, "–") for name in models)) for task, scores in tasks.items()]
+    accounted = "".join(f"\n\n{line}" for line in accounts(results))
     return (
         f"{table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: what no skill earns on these items; "
         "ceiling: what the right answer earns. ~: the interval reaches down to the floor, so no skill is shown."
@@ -29,7 +29,7 @@ def scores(sittings: Sequence[Sitting], compared: Sequence[Comparison]) -> str:
     )
 
 
-def _paper(row: Row) -> tuple[str, ...]:
+def _task(row: Row) -> tuple[str, ...]:
     bounds = [f"{100 * each:.1f}" if each is not None else "–" for each in (row.floor, row.ceiling)]
     return row.benchmark, row.language, row.measure.replace("_", " "), f"{row.n or 0:,}", *bounds
 
@@ -47,7 +47,7 @@ def _gain(compared: Sequence[Comparison]) -> str:
     rows = [
         (
             each.benchmark,
-            each.track,
+            each.scorer,
             f"{each.first} → {each.second}",
             f"{each.paired.n:,}",
             f"{100 * each.paired.difference:+.1f}",

@@ -27,9 +27,9 @@ def corpus(
         count[kind] += 1
     if not count:
         return "None: the model was tuned on questions and instructions only."
-    shown = set(sorted(size, key=lambda kind: (-size[kind], kind))[:_MOST_SOURCES])
-    rows: list[tuple[str, ...]] = [(*kind, f"{count[kind]:,}", f"{size[kind]:,}") for kind in sorted(shown)]
-    rest = sorted(size.keys() - shown)
+    presented = set(sorted(size, key=lambda kind: (-size[kind], kind))[:_MOST_SOURCES])
+    rows: list[tuple[str, ...]] = [(*kind, f"{count[kind]:,}", f"{size[kind]:,}") for kind in sorted(presented)]
+    rest = sorted(size.keys() - presented)
     for language, licence in sorted({kind[1:] for kind in rest}):
         alike = [kind for kind in rest if kind[1:] == (language, licence)]
         amounts = [f"{sum(counts[kind] for kind in alike):,}" for counts in (count, size)]
@@ -62,8 +62,7 @@ def _removed(built: Mapping[str, Mapping[str, Any]]) -> str:
     if not built:
         return "What was removed before is not known: the inputs were not made by `jmedllm corpus build`."
     rows = [
-        (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["unread"])))
-        for name, text in built.items()
+        (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["unread"]))) for name, text in built.items()
     ]
     lines = [
         f"Cut out of the {name} for {exam}: {leak['places']:,} places that tell {leak['items']:,} of its items"

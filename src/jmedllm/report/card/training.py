@@ -13,9 +13,7 @@ SMALL = 10_000
 """Bytes of held-out text below which a change in bits per byte is not judged: a few sentences decide it."""
 
 
-def stages_trained(
-    recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], training: Sequence[TrainedStage]
-) -> str:
+def stages_trained(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], training: Sequence[TrainedStage]) -> str:
     """A row for each stage, and what all have in common."""
     rows = [_trained(recipe, stages[stage.name], stage) for stage in training]
     head = ("Stage", "Steps", "Weights handed on", "Trained tokens", "Learning rate", "Loss of the last step")
@@ -81,10 +79,10 @@ def forgetting(recipe: Recipe, training: Sequence[TrainedStage]) -> str:
     joined, apart = _joined(recipe, training)
     head = ("Stage", "Held-out text", "Texts", "UTF-8 bytes", "Bits per byte before", "After", "Change")
     changed = table(head, [change.cells() for change in (*changes, *joined)])
-    return "\n\n".join([changed, *apart, _verdict([change for change in changes if change.name == "general"])])
+    return "\n\n".join([changed, *apart, _item_score([change for change in changes if change.name == "general"])])
 
 
-def _verdict(general: Sequence[_Change]) -> str:
+def _item_score(general: Sequence[_Change]) -> str:
     if not general:
         return "**No general text was held out**: forgetting is not known."
     if all(change.is_small for change in general):

@@ -14,12 +14,12 @@ from jmedllm.evaluation.human_baseline import Group
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
-from jmedllm.report.collect import Sat
+from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare
 from jmedllm.report.page import charts
 from jmedllm.report.page.curves import figures
-from jmedllm.report.page.items import PackedPaper, pack
-from jmedllm.report.page.view import board_lines, groups, matrices
+from jmedllm.report.page.items import PackedTask, pack
+from jmedllm.report.page.view import groups, matrices, outcome_lines
 from jmedllm.report.questions import Papers
 from jmedllm.report.table import build_rows, notes
 from jmedllm.report.training import TrainedStage
@@ -28,27 +28,27 @@ _HERE = Path(__file__).parent
 
 
 def write_page(
-    path: Path, sat: Sequence[Sat], papers: Papers, title: str, training: Sequence[TrainedStage] = ()
+    path: Path, sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Sequence[TrainedStage] = ()
 ) -> None:
     """Write the page.
 
     Args:
         sat: finished sittings with their records.
-        papers: the questions they answered, see `questions_of`.
+        tasks: the questions they answered, see `questions_of`.
         training: how the models were trained, as far as that is known.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(sat, papers, title, training))
+    write_atomic(path, page(sat, tasks, title, training))
 
 
-def page(sat: Sequence[Sat], papers: Papers, title: str, training: Sequence[TrainedStage] = ()) -> str:
+def page(sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Sequence[TrainedStage] = ()) -> str:
     """The page's HTML."""
-    sittings = [each.sitting for each in sat]
-    models = list(dict.fromkeys(sitting.model for sitting in sittings))
-    packed = pack(sat, papers)
-    rows = build_rows(sittings)
+    results = [each.result for each in sat]
+    models = list(dict.fromkeys(result.model for result in results))
+    packed = pack(sat, tasks)
+    rows = build_rows(results)
     compared = compare(sat)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     environment = Environment(
@@ -74,30 +74,30 @@ def page(sat: Sequence[Sat], papers: Papers, title: str, training: Sequence[Trai
         # Only this very script may run, whatever a model wrote.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         charts=charts,
-        sittings=sittings,
+        results=results,
         models=models,
         matrices=matrices(rows),
-        notes=notes(sittings, rows),
+        notes=notes(results, rows),
         languages=[each for each in compared if each.kind == "languages"],
         compared=[each for each in compared if each.kind == "models"],
         compared_note=NOTE,
-        groups=groups(sittings, models),
-        boards=board_lines(sittings),
-        exams=sorted({(board.exam, board.year) for sitting in sittings for board in sitting.official}),
+        groups=groups(results, models),
+        outcomes=outcome_lines(results),
+        exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.official}),
         most_prohibited=MOST_PROHIBITED,
-        training=[_shown(stage) for stage in training],
-        papers=packed,
+        training=[_presented(stage) for stage in training],
+        tasks=packed,
         settings=_embedded(
             {
                 "models": models,
-                "papers": [_about(each) for each in packed],
+                "tasks": [_about(each) for each in packed],
                 "reasons": {name: f"no answer: {meaning}" for name, meaning in NO_ANSWER.items()},
             }
         ),
     )
 
 
-def _shown(stage: TrainedStage) -> dict[str, Any]:
+def _presented(stage: TrainedStage) -> dict[str, Any]:
     return {
         "name": stage.name,
         "made": stage.made,
@@ -108,8 +108,8 @@ def _shown(stage: TrainedStage) -> dict[str, Any]:
     }
 
 
-def _about(paper: PackedPaper) -> dict[str, Any]:
-    return {name: getattr(paper, name) for name in ("name", "benchmark", "language", "n", "models", "tracks")}
+def _about(task: PackedTask) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in ("name", "benchmark", "language", "n", "models", "scorers")}
 
 
 def _embedded(value: Any) -> Markup:

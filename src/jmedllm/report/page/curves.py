@@ -113,9 +113,7 @@ def _picture(label: str, curves: Sequence[Curve]) -> Markup:
         for tick in across.ticks
     ]
     if up.low < 0 < up.high:
-        parts.append(
-            f'<line class="bound" x1="{_LEFT:g}" y1="{y(0):.1f}" x2="{_WIDTH - _RIGHT:g}" y2="{y(0):.1f}"/>'
-        )
+        parts.append(f'<line class="bound" x1="{_LEFT:g}" y1="{y(0):.1f}" x2="{_WIDTH - _RIGHT:g}" y2="{y(0):.1f}"/>')
     for number, curve in enumerate(curves):
         path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in curve.points)
         end = curve.points[-1]
@@ -123,9 +121,7 @@ def _picture(label: str, curves: Sequence[Curve]) -> Markup:
             f'<g class="{series(number)}"><polyline class="range" points="{path}"/>'
             f'<circle class="value" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="2.5"/></g>'
         )
-    told = "; ".join(
-        f"{curve.name} from {curve.points[0][1]:.4g} to {curve.points[-1][1]:.4g}" for curve in curves
-    )
+    told = "; ".join(f"{curve.name} from {curve.points[0][1]:.4g} to {curve.points[-1][1]:.4g}" for curve in curves)
     size = f"0 0 {_WIDTH:g} {_HEIGHT:g}"
     head = f'<svg class="curve" viewBox="{size}" role="img" aria-label="{escape(f"{label}: {told}")}">'
     return Markup(f"{head}{''.join(parts)}</svg>")

@@ -12,22 +12,22 @@ from typing import Any
 from jmedllm.evaluation.calibration import probabilities
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.records import Record
-from jmedllm.evaluation.scorers import verdict_of
-from jmedllm.evaluation.scorers.legacy import LegacyVerdict
+from jmedllm.evaluation.scorers import item_score_of
+from jmedllm.evaluation.scorers.legacy import LegacyItemScore
 from jmedllm.files import to_json
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.report.collect import Sat
+from jmedllm.report.collect import CollectedResult
 from jmedllm.report.questions import Papers
 
 
 @dataclass(frozen=True, slots=True)
-class PackedPaper:
+class PackedTask:
     """One paper's items.
 
     Attributes:
         name: "igakuqa.ja", as the records' file is called.
         models: models that sat it, in the order of each item's answers.
-        tracks: tracks that judged it.
+        scorers: tracks that judged it.
         packed: base64 of gzip of a JSON list of items, see `_item`.
     """
 
@@ -36,28 +36,28 @@ class PackedPaper:
     language: str
     n: int
     models: tuple[str, ...]
-    tracks: tuple[str, ...]
+    scorers: tuple[str, ...]
     packed: str
 
 
-def pack(sat: Sequence[Sat], papers: Papers) -> list[PackedPaper]:
+def pack(sat: Sequence[CollectedResult], tasks: Papers) -> list[PackedTask]:
     """Each paper with the answers of all models that sat it."""
-    return [_pack_paper(paper, questions, sat) for paper, questions in papers.items()]
+    return [_pack_task(task, questions, sat) for task, questions in tasks.items()]
 
 
-def _pack_paper(paper: tuple[str, str], questions: Mapping[str, Question], sat: Sequence[Sat]) -> PackedPaper:
-    here = [each for each in sat if each.paper == paper]
+def _pack_task(task: tuple[str, str], questions: Mapping[str, Question], sat: Sequence[CollectedResult]) -> PackedTask:
+    here = [each for each in sat if each.task == task]
     items = [
         _item(question, [_answer(each.records.get(name), each.turns.get(name, ())) for each in here])
         for name, question in questions.items()
     ]
-    return PackedPaper(
-        name=".".join(paper),
-        benchmark=paper[0],
-        language=paper[1],
+    return PackedTask(
+        name=".".join(task),
+        benchmark=task[0],
+        language=task[1],
         n=len(items),
-        models=tuple(each.sitting.model for each in here),
-        tracks=tuple(dict.fromkeys(track for each in here for track in each.sitting.settings["tracks"])),
+        models=tuple(each.result.model for each in here),
+        scorers=tuple(dict.fromkeys(scorer for each in here for scorer in each.result.settings["scorers"])),
         # No time stamp: the same results give the same page.
         packed=base64.b64encode(gzip.compress(to_json(items).encode(), mtime=0)).decode("ascii"),
     )
@@ -95,23 +95,23 @@ def _answer(record: Record | None, turns: Sequence[Record]) -> dict[str, Any] | 
         "truncated": record.truncated or None,
         "probabilities": shares,
         "order": None if list(record.order) == sorted(record.order) else record.order,
-        "turns": [{"order": turn.order, "verdicts": _verdicts(turn)} for turn in turns] or None,
+        "turns": [{"order": turn.order, "item_scores": _item_scores(turn)} for turn in turns] or None,
     }
     return {
         **{name: value for name, value in values.items() if value is not None},
-        "verdicts": _verdicts(record),
+        "item_scores": _item_scores(record),
     }
 
 
-def _verdicts(record: Record) -> dict[str, dict[str, Any]]:
+def _item_scores(record: Record) -> dict[str, dict[str, Any]]:
     """Each track's verdict with its main metric's outcome as "correct".
 
     An empty response that the published protocol picked a choice for is marked `"answered": False`.
     """
     found = {}
-    for track, values in record.verdicts.items():
-        verdict = verdict_of(track, values)
-        found[track] = values | {"correct": bool(verdict.correct)}
-        if isinstance(verdict, LegacyVerdict) and not verdict.answered:
-            found[track] |= {"answered": False, "how": verdict.how}
+    for scorer, values in record.item_scores.items():
+        item_score = item_score_of(scorer, values)
+        found[scorer] = values | {"correct": bool(item_score.correct)}
+        if isinstance(item_score, LegacyItemScore) and not item_score.answered:
+            found[scorer] |= {"answered": False, "how": item_score.how}
     return found

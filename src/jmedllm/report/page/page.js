@@ -4,13 +4,13 @@
   const settings = JSON.parse(document.getElementById("settings").textContent);
   const byId = (id) => document.getElementById(id);
   const [list, sheet, detail, count] = ["list", "sheet", "detail", "count"].map(byId);
-  const FILTERS = ["q", "benchmark", "language", "subject", "track", "model", "outcome"];
+  const FILTERS = ["q", "benchmark", "language", "subject", "scorer", "model", "outcome"];
   const OUTCOMES = {
     "": "any", right: "right", wrong: "wrong", none: "no answer",
     counted: "no answer, yet counted right",
     disagree: "models disagree", prohibited: "prohibited choice picked",
   };
-  const entries = []; // {paper, item, key, text}
+  const entries = []; // {task, item, key, text}
   let shown = [];
   let current = null;
 
@@ -50,26 +50,26 @@
   const goldOf = (item) => item.number ?? ([item.gold ?? [], ...(item.also ?? [])].map(letters).join(" or ") || "–");
 
   // The published protocol compares an empty response too, and some of these earn the point: that is not right.
-  const stated = (verdict) => verdict.answered !== false && (verdict.chosen.length || verdict.number != null);
-  const outcomeOf = (verdict) =>
-    verdict.answered === false ? (verdict.correct ? "counted" : "none") : verdict.correct ? "right" : stated(verdict) ? "wrong" : "none";
+  const stated = (score) => score.answered !== false && (score.chosen.length || score.number != null);
+  const outcomeOf = (score) =>
+    score.answered === false ? (score.correct ? "counted" : "none") : score.correct ? "right" : stated(score) ? "wrong" : "none";
   const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"], counted: ["○", "no answer, counted right"] };
-  const verdictsOf = (entry, track, model) =>
+  const itemScoresOf = (entry, scorer, model) =>
     entry.item.answers
-      .filter((answer, index) => answer && (!model || entry.paper.models[index] === model))
-      .map((answer) => answer.verdicts[track])
+      .filter((answer, index) => answer && (!model || entry.task.models[index] === model))
+      .map((answer) => answer.item_scores[scorer])
       .filter(Boolean);
 
-  const matchesOutcome = (entry, outcome, track, model) => {
-    const verdicts = verdictsOf(entry, track, outcome === "disagree" ? "" : model);
+  const matchesOutcome = (entry, outcome, scorer, model) => {
+    const item_scores = itemScoresOf(entry, scorer, outcome === "disagree" ? "" : model);
     if (outcome === "disagree") {
-      return new Set(verdicts.map((verdict) => JSON.stringify([verdict.chosen, verdict.number]))).size > 1;
+      return new Set(item_scores.map((score) => JSON.stringify([score.chosen, score.number]))).size > 1;
     }
     if (outcome === "prohibited") {
       const bad = entry.item.prohibited ?? [];
-      return verdicts.some((verdict) => verdict.chosen.some((choice) => bad.includes(choice)));
+      return item_scores.some((score) => score.chosen.some((choice) => bad.includes(choice)));
     }
-    return verdicts.some((verdict) => outcomeOf(verdict) === outcome);
+    return item_scores.some((score) => outcomeOf(score) === outcome);
   };
 
   const fold = (text) => text.normalize("NFKC").toLowerCase();
@@ -86,11 +86,11 @@
     const words = fold(now.q).split(/\s+/).filter(Boolean);
     shown = entries.filter(
       (entry) =>
-        (!now.benchmark || entry.paper.benchmark === now.benchmark) &&
-        (!now.language || entry.paper.language === now.language) &&
+        (!now.benchmark || entry.task.benchmark === now.benchmark) &&
+        (!now.language || entry.task.language === now.language) &&
         (!now.subject || entry.item.subject === now.subject) &&
-        (!now.model || entry.paper.models.includes(now.model)) &&
-        (!now.outcome || matchesOutcome(entry, now.outcome, now.track, now.model)) &&
+        (!now.model || entry.task.models.includes(now.model)) &&
+        (!now.outcome || matchesOutcome(entry, now.outcome, now.scorer, now.model)) &&
         words.every((word) => searchable(entry).includes(word)),
     );
     count.textContent = `${shown.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")} items`;
@@ -102,7 +102,7 @@
 
   const remember = () => {
     const kept = Object.entries({ ...filters(), item: current?.key ?? "" });
-    const state = new URLSearchParams(kept.filter(([name, value]) => value && (name !== "track" || value !== tracks()[0])));
+    const state = new URLSearchParams(kept.filter(([name, value]) => value && (name !== "scorer" || value !== scorers()[0])));
     history.replaceState(null, "", `#items?${state}`.replaceAll("%2F", "/"));
   };
 
@@ -110,13 +110,13 @@
   const paint = () => {
     const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 5);
     const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / ROW) + 10);
-    const track = byId("track").value;
+    const scorer = byId("scorer").value;
     sheet.replaceChildren(
       ...shown.slice(first, last).map((entry, offset) => {
         const signs = make("span", { class: "signs" });
         entry.item.answers.forEach((answer) => {
-          const verdict = answer?.verdicts[track];
-          const outcome = verdict ? outcomeOf(verdict) : null;
+          const score = answer?.item_scores[scorer];
+          const outcome = score ? outcomeOf(score) : null;
           signs.append(make("span", { class: `sign ${outcome ?? "muted"}` }, outcome ? SIGNS[outcome][0] : "·"));
         });
         const row = make(
@@ -126,8 +126,8 @@
             "aria-posinset": first + offset + 1, "aria-setsize": shown.length,
           },
           make(
-            "div", { class: "top" }, make("b", {}, entry.item.id), make("span", { class: "muted" }, entry.paper.benchmark),
-            make("span", { class: "lang" }, entry.paper.language), signs,
+            "div", { class: "top" }, make("b", {}, entry.item.id), make("span", { class: "muted" }, entry.task.benchmark),
+            make("span", { class: "lang" }, entry.task.language), signs,
           ),
           make("div", { class: "stem" }, entry.item.stem.slice(0, 120)),
         );
@@ -188,9 +188,9 @@
   };
 
   const choicesOf = (entry) => {
-    const { item, paper } = entry;
-    const track = byId("track").value;
-    const sat = item.answers.map((answer, index) => ({ answer, model: paper.models[index] })).filter(({ answer }) => answer);
+    const { item, task } = entry;
+    const scorer = byId("scorer").value;
+    const sat = item.answers.map((answer, index) => ({ answer, model: task.models[index] })).filter(({ answer }) => answer);
     const head = make("tr", {}, make("th", { colspan: 2 }, ""));
     if (item.examinees) head.append(make("th", { scope: "col" }, "examinees"));
     for (const { model } of sat) head.append(make("th", { scope: "col" }, make("span", { class: `model ${series(model)}` }, model)));
@@ -206,8 +206,8 @@
       if (item.examinees) row.append(share(item.examinees[index], ""));
       for (const { answer, model } of sat) {
         const probability = answer.probabilities?.[index];
-        const verdict = answer.verdicts[track];
-        const picked = Boolean(verdict && stated(verdict)) && verdict.chosen.includes(index);
+        const score = answer.item_scores[scorer];
+        const picked = Boolean(score && stated(score)) && score.chosen.includes(index);
         row.append(share(probability === undefined ? undefined : 100 * probability, series(model), picked));
       }
       return row;
@@ -215,8 +215,8 @@
     return make("table", { class: "choices" }, make("thead", {}, head), make("tbody", {}, ...body));
   };
 
-  const toldOf = (verdict) => {
-    const { chosen, number, correct, response, answered, ...rest } = verdict;
+  const toldOf = (score) => {
+    const { chosen, number, correct, response, answered, ...rest } = score;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
       .map(([name, value]) => (name === "how" ? (settings.reasons[value] ?? value) : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))
@@ -224,51 +224,51 @@
   };
 
   const modelPart = (answer, model) => {
-    const rows = Object.entries(answer.verdicts).map(([track, verdict]) => {
-      const outcome = outcomeOf(verdict);
-      const said = stated(verdict) ? (verdict.number ?? letters(verdict.chosen)) : "–";
+    const rows = Object.entries(answer.item_scores).map(([scorer, score]) => {
+      const outcome = outcomeOf(score);
+      const said = stated(score) ? (score.number ?? letters(score.chosen)) : "–";
       return make(
-        "tr", {}, make("th", { scope: "row" }, track), make("td", { class: outcome }, `${SIGNS[outcome][0]} ${SIGNS[outcome][1]}`),
-        make("td", {}, said), make("td", { class: "muted" }, toldOf(verdict)),
+        "tr", {}, make("th", { scope: "row" }, scorer), make("td", { class: outcome }, `${SIGNS[outcome][0]} ${SIGNS[outcome][1]}`),
+        make("td", {}, said), make("td", { class: "muted" }, toldOf(score)),
       );
     });
-    const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "verdicts" }, make("tbody", {}, ...rows))];
+    const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "scores" }, make("tbody", {}, ...rows))];
     if (answer.order) parts.push(make("p", { class: "muted" }, `choices shown in the order ${letters(answer.order)}`));
     if (answer.response !== undefined) {
       parts.push(make("pre", { tabindex: 0 }, answer.response || "(empty)"));
       if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
     }
     for (const turn of answer.turns ?? []) {
-      const said = Object.entries(turn.verdicts).map(([track, verdict]) => `${track} ${stated(verdict) ? (verdict.number ?? letters(verdict.chosen)) : "–"} ${SIGNS[outcomeOf(verdict)][0]}`);
+      const said = Object.entries(turn.item_scores).map(([scorer, score]) => `${scorer} ${stated(score) ? (score.number ?? letters(score.chosen)) : "–"} ${SIGNS[outcomeOf(score)][0]}`);
       parts.push(make("p", { class: "muted" }, `turned, shown as ${letters(turn.order)}: ${said.join(" · ")}`));
     }
     return parts;
   };
 
   const describe = (entry) => {
-    const { item, paper } = entry;
-    const other = entries.find((each) => each.item.id === item.id && each.paper.benchmark === paper.benchmark && each.paper !== paper);
-    const link = other ? make("a", { href: `#items?item=${other.key}` }, `in ${other.paper.language === "ja" ? "Japanese" : "English"}`) : null;
+    const { item, task } = entry;
+    const other = entries.find((each) => each.item.id === item.id && each.task.benchmark === task.benchmark && each.task !== task);
+    const link = other ? make("a", { href: `#items?item=${other.key}` }, `in ${other.task.language === "ja" ? "Japanese" : "English"}`) : null;
     return [
-      make("h3", {}, item.id, " ", make("span", { class: "muted" }, paper.benchmark), " ", make("span", { class: "lang" }, paper.language)),
+      make("h3", {}, item.id, " ", make("span", { class: "muted" }, task.benchmark), " ", make("span", { class: "lang" }, task.language)),
       make("p", { class: "chips" }, ...chips(entry), link),
-      make("p", { class: "stemtext", lang: paper.language }, item.stem),
+      make("p", { class: "stemtext", lang: task.language }, item.stem),
       item.choices.length ? choicesOf(entry) : null,
-      ...item.answers.flatMap((answer, index) => (answer ? modelPart(answer, paper.models[index]) : [])),
+      ...item.answers.flatMap((answer, index) => (answer ? modelPart(answer, task.models[index]) : [])),
     ].filter(Boolean);
   };
 
   // The filters' choices, and the state in the address.
   const distinct = (values) => [...new Set(values)];
-  const tracks = () => distinct(settings.papers.flatMap((paper) => paper.tracks));
+  const scorers = () => distinct(settings.tasks.flatMap((task) => task.scorers));
   const fill = (id, values, any = "any") => {
     const options = values.map((value) => (Array.isArray(value) ? value : [value, value]));
     byId(id).replaceChildren(...(any === null ? [] : [make("option", { value: "" }, any)]), ...options.map(([value, name]) => make("option", { value }, name)));
   };
   const fillAll = () => {
-    fill("benchmark", distinct(settings.papers.map((paper) => paper.benchmark)));
-    fill("language", distinct(settings.papers.map((paper) => paper.language)));
-    fill("track", tracks(), null);
+    fill("benchmark", distinct(settings.tasks.map((task) => task.benchmark)));
+    fill("language", distinct(settings.tasks.map((task) => task.language)));
+    fill("scorer", scorers(), null);
     fill("model", settings.models);
     fill("outcome", Object.entries(OUTCOMES), null);
     fill("subject", []);
@@ -276,7 +276,7 @@
   const fillSubjects = () => {
     const kept = byId("subject").value;
     const { benchmark, language } = filters();
-    const here = entries.filter(({ paper }) => (!benchmark || paper.benchmark === benchmark) && (!language || paper.language === language));
+    const here = entries.filter(({ task }) => (!benchmark || task.benchmark === benchmark) && (!language || task.language === language));
     const subjects = distinct(here.map(({ item }) => item.subject).filter(Boolean)).sort((a, b) => a.localeCompare(b));
     fill("subject", subjects);
     byId("subject").value = subjects.includes(kept) ? kept : "";
@@ -287,7 +287,7 @@
     const state = new URLSearchParams(location.hash.slice("#items?".length));
     for (const name of FILTERS) {
       const known = name === "q" || [...byId(name).options].some((option) => option.value === state.get(name));
-      byId(name).value = known && state.has(name) ? state.get(name) : name === "track" ? tracks()[0] : "";
+      byId(name).value = known && state.has(name) ? state.get(name) : name === "scorer" ? scorers()[0] : "";
       if (name === "language") fillSubjects();
     }
     const wanted = state.get("item");
@@ -346,10 +346,10 @@
 
   const start = async () => {
     fillAll();
-    for (const [index, paper] of settings.papers.entries()) {
-      count.textContent = `reading the items … ${paper.name}`;
+    for (const [index, task] of settings.tasks.entries()) {
+      count.textContent = `reading the items … ${task.name}`;
       const script = byId(`packed-${index}`);
-      for (const item of await unpack(script.textContent)) entries.push({ paper, item, key: `${paper.name}/${item.id}` });
+      for (const item of await unpack(script.textContent)) entries.push({ task, item, key: `${task.name}/${item.id}` });
       script.remove();
     }
     fillSubjects();

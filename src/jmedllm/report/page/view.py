@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.evaluation.human_baseline import Group
-from jmedllm.evaluation.scorers.official import Board
-from jmedllm.evaluation.task import Sitting
+from jmedllm.evaluation.scorers.official import ExamOutcome
+from jmedllm.evaluation.task import EvalResult
 from jmedllm.report.table import Row
 
 
@@ -38,24 +38,22 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
 
 
 def _matrix(measure: str, rows: Sequence[Row]) -> Matrix:
-    papers = list(dict.fromkeys((row.benchmark, row.language) for row in rows if not row.published))
+    tasks = list(dict.fromkeys((row.benchmark, row.language) for row in rows if not row.published))
 
     def lines(published: bool) -> tuple[tuple[str, tuple[Row | None, ...]], ...]:
         found = {(row.model, row.benchmark, row.language): row for row in rows if row.published == published}
         models = dict.fromkeys(model for model, *_ in found)
-        return tuple((model, tuple(found.get((model, *paper)) for paper in papers)) for model in models)
+        return tuple((model, tuple(found.get((model, *task)) for task in tasks)) for model in models)
 
-    return Matrix(measure, tuple(_column(paper, rows) for paper in papers), lines(False), lines(True))
+    return Matrix(measure, tuple(_column(task, rows) for task in tasks), lines(False), lines(True))
 
 
-def _column(paper: tuple[str, str], rows: Sequence[Row]) -> Column:
+def _column(task: tuple[str, str], rows: Sequence[Row]) -> Column:
     here = {
-        (row.n, row.floor, row.ceiling)
-        for row in rows
-        if (row.benchmark, row.language) == paper and not row.published
+        (row.n, row.floor, row.ceiling) for row in rows if (row.benchmark, row.language) == task and not row.published
     }
     n, floor, ceiling = here.pop() if len(here) == 1 else (None, None, None)
-    return Column(*paper, n, floor, ceiling)
+    return Column(*task, n, floor, ceiling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +67,19 @@ class Groups:
 
     benchmark: str
     language: str
-    track: str
+    scorer: str
     kind: str
     rows: tuple[tuple[str, int, float | None, tuple[tuple[int, Group], ...]], ...]
 
 
-def groups(sittings: Sequence[Sitting], models: Sequence[str]) -> list[Groups]:
+def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]:
     """Each paper's groups with all models side by side; difficulty before subjects."""
     found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, Group]]]] = {}
-    for sitting in sittings:
-        for group in sitting.people:
-            key = (sitting.settings["benchmark"], sitting.settings["language"], group.track, group.kind)
+    for result in results:
+        for group in result.people:
+            key = (result.settings["benchmark"], result.settings["language"], group.scorer, group.kind)
             names = found.setdefault(key, {})
-            names.setdefault(group.name, []).append((models.index(sitting.model), group))
+            names.setdefault(group.name, []).append((models.index(result.model), group))
     return [
         Groups(
             *key,
@@ -94,6 +92,6 @@ def groups(sittings: Sequence[Sitting], models: Sequence[str]) -> list[Groups]:
     ]
 
 
-def board_lines(sittings: Sequence[Sitting]) -> list[tuple[Sitting, dict[str, Board]]]:
+def outcome_lines(results: Sequence[EvalResult]) -> list[tuple[EvalResult, dict[str, ExamOutcome]]]:
     """Sittings that were judged by the ministry's rule, with their outcome by exam."""
-    return [(each, {board.exam: board for board in each.official}) for each in sittings if each.official]
+    return [(each, {outcome.exam: outcome for outcome in each.official}) for each in results if each.official]

@@ -21,7 +21,7 @@ BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StepConfig:
     """How far a step goes.
 
     Attributes:
@@ -45,7 +45,7 @@ class Rule:
     """
 
     start: Callable[[torch.Tensor], State]
-    step: Callable[[torch.Tensor, torch.Tensor, State, Pace], None]
+    step: Callable[[torch.Tensor, torch.Tensor, State, StepConfig], None]
 
 
 def _start(weight: torch.Tensor, dtype: torch.dtype = torch.float32) -> State:
@@ -56,7 +56,7 @@ def _start(weight: torch.Tensor, dtype: torch.dtype = torch.float32) -> State:
     }
 
 
-def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: StepConfig) -> None:
     adamw(
         [values],
         [gradient],
@@ -75,7 +75,7 @@ def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace
     )
 
 
-def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: StepConfig) -> None:
     first, second = state["exp_avg"], state["exp_avg_sq"]
     noises = draw_noise(first), draw_noise(second)
     for value, slope, *moments in in_parts(values, gradient, first, second):
@@ -98,7 +98,7 @@ def _start_8bit(weight: torch.Tensor) -> State:
     }
 
 
-def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Pace) -> None:
+def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: StepConfig) -> None:
     state["step"] += 1
     signed, unsigned = _levels(values.device)
     start = 0

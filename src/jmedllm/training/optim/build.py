@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from jmedllm.training.config import Moments, Optimization
+from jmedllm.training.config import Moments, TrainingConfig
 from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule
 from jmedllm.training.optim.cpu_offload import OnHost
 from jmedllm.training.optim.in_backward import StepInBackward
 from jmedllm.training.optim.optimizer import Optimizer, Part
 from jmedllm.training.optim.pinned_buffers import Ring
-from jmedllm.training.optim.weights import KEEPINGS, MASTER
+from jmedllm.training.optim.weights import MASTER, WEIGHT_FORMATS
 
 SMALL = 4096
 """Parameters with fewer numbers get no moments of 8 bits, as in bitsandbytes: there is nothing to save."""
@@ -20,7 +20,7 @@ SMALL = 4096
 _RULES: Mapping[Moments, Rule] = {"adamw": IN_32_BITS, "adamw-bf16": IN_16_BITS, "adamw-8bit": IN_8_BITS}
 
 
-def build(network: Any, settings: Optimization, device: torch.device) -> Optimizer:
+def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optimizer:
     """The optimiser of all parameters of a network that require a gradient, before the first step.
 
     Args:
@@ -35,7 +35,7 @@ def build(network: Any, settings: Optimization, device: torch.device) -> Optimiz
     return (StepInBackward if settings.step_in_backward else Optimizer)(parts, settings.betas)
 
 
-def choose_gradient_formats(network: Any, settings: Optimization) -> None:
+def choose_gradient_formats(network: Any, settings: TrainingConfig) -> None:
     """Let gradients of bfloat16 weights come in float32, or as they are computed where they leave for the host.
 
     Micro-batches that add up in bfloat16 lose what is small; those that leave add up on the host. Of a weight that
@@ -48,11 +48,11 @@ def choose_gradient_formats(network: Any, settings: Optimization) -> None:
             parameter.grad_dtype = None if leaves else torch.float32
 
 
-def parts_of(network: Any, settings: Optimization) -> dict[str, Part]:
+def parts_of(network: Any, settings: TrainingConfig) -> dict[str, Part]:
     """What the optimiser keeps for each trained parameter, by name; matrices come first."""
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
-    keeping = KEEPINGS[settings.weight_format]
+    keeping = WEIGHT_FORMATS[settings.weight_format]
     parts = {}
     for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
         rule = _RULES[settings.optimizer]

@@ -8,8 +8,8 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from jmedllm.training.distributed import entire
-from jmedllm.training.optim.adamw import Pace, Rule
-from jmedllm.training.optim.weights import Keeping, State
+from jmedllm.training.optim.adamw import Rule, StepConfig
+from jmedllm.training.optim.weights import State, WeightFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Part:
 
     weight: torch.nn.Parameter
     holder: torch.Tensor
-    keeping: Keeping
+    keeping: WeightFormat
     rule: Rule
     decay: float
     state: State
 
     @torch.no_grad()
-    def step(self, pace: Pace) -> None:
+    def step(self, pace: StepConfig) -> None:
         """Change the weight by the gradient in `holder`."""
         assert self.holder.grad is not None
         values = self.keeping.read(self.weight, self.state)
@@ -85,6 +85,6 @@ class Optimizer:
             hook.remove()
         self.parts = {}
 
-    def _pace(self, part: Part) -> Pace:
+    def _pace(self, part: Part) -> StepConfig:
         assert self._rate is not None, "begin comes first"
-        return Pace(self._rate, part.decay, self._betas)
+        return StepConfig(self._rate, part.decay, self._betas)

@@ -28,7 +28,7 @@ more time than three steps of AdamW take."""
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class WeightFormat:
     """One way of keeping weights.
 
     Attributes:
@@ -83,20 +83,20 @@ def round_stochastically(values: torch.Tensor) -> torch.Tensor:
     return rounded
 
 
-KEEPINGS: Mapping[Weights, Keeping] = {
-    "float32": Keeping(
+WEIGHT_FORMATS: Mapping[Weights, WeightFormat] = {
+    "float32": WeightFormat(
         torch.float32,
         start=lambda weight: {},
         read=lambda weight, state: weight,
         write=lambda weight, values: None,
     ),
-    "bfloat16-master": Keeping(
+    "bfloat16-master": WeightFormat(
         torch.bfloat16,
         start=lambda weight: {MASTER: weight.detach().float()},
         read=lambda weight, state: state[MASTER],
         write=lambda weight, values: weight.copy_(values),
     ),
-    "bfloat16-stochastic": Keeping(
+    "bfloat16-stochastic": WeightFormat(
         torch.bfloat16,
         start=lambda weight: {},
         read=lambda weight, state: weight.float(),
@@ -108,5 +108,5 @@ KEEPINGS: Mapping[Weights, Keeping] = {
 def in_format(network: torch.nn.Module, weights: Weights) -> torch.nn.Module:
     """The network with its parameters in the format of `weights`; buffers, such as rotary angles, keep theirs."""
     for parameter in network.parameters():
-        parameter.data = parameter.data.to(KEEPINGS[weights].dtype)
+        parameter.data = parameter.data.to(WEIGHT_FORMATS[weights].dtype)
     return network

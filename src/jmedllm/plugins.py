@@ -1,0 +1,40 @@
+"""Members of a registry that other packages bring, by entry points."""
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from jmedllm.errors import InputError
+
+
+def plugins(kind: str, known: Iterable[str]) -> dict[str, Any]:
+    """Load what installed packages register under the entry point group `jmedllm.KIND`, by name.
+
+    A registry module calls this in its last line, so that a plugin may import whatever the module defines.
+
+    Args:
+        kind: benchmarks, scorers, backends or stages.
+        known: names that are taken.
+
+    Raises:
+        InputError: a plugin cannot be imported, or its name is taken.
+    """
+    taken, found = set(known), {}
+    for entry in entry_points(group=f"jmedllm.{kind}"):
+        if entry.name in taken:
+            raise InputError(f"{_place(entry)}: {kind} already has {entry.name}; give it another name")
+        taken.add(entry.name)
+        found[entry.name] = _load(entry)
+    return found
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{_place(entry)}: cannot be imported: {error}; fix or uninstall that package") from error
+
+
+def _place(entry: EntryPoint) -> str:
+    package = entry.dist.name if entry.dist else "unknown"
+    return f"package {package}, entry point {entry.group} {entry.name} = {entry.value}"
