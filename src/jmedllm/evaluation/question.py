@@ -18,6 +18,8 @@ Flag = Literal["image", "required", "every_answer_right"]
 class Question:
     """One exam item. `gold` and `number` exclude each other; an item without either has no right answer.
 
+    A question with a `reference` or a `rubric` asks for a free answer and needs no choices.
+
     Attributes:
         gold: indices into `choices` that together are the right answer.
         also_right: further sets of indices that earn the points too.
@@ -29,6 +31,8 @@ class Question:
             candidates counts only these.
         examinees: percentage of human examinees who picked each choice, in the order of `choices`.
         examinees_right: percentage of human examinees who answered right.
+        reference: a right answer in free text, which a scorer compares the response with.
+        rubric: what a right answer must contain, for a scorer that judges the response.
     """
 
     id: str
@@ -47,18 +51,30 @@ class Question:
     prohibited_plain: frozenset[int] = frozenset()
     examinees: tuple[float, ...] = ()
     examinees_right: float | None = None
+    reference: str | None = None
+    rubric: str | None = None
 
     @property
     def gold_choices(self) -> tuple[str, ...]:
         """Texts of the right choices, in the order of `choices`."""
         return tuple(self.choices[i] for i in sorted(self.gold))
 
+    @property
+    def is_free_text(self) -> bool:
+        """Whether the question asks for an answer in free text."""
+        return not self.choices and (self.reference is not None or self.rubric is not None)
+
+
+_OPTIONAL = ("reference", "rubric")
+
 
 def question_hash(question: Question) -> str:
-    """Hash over all that the question is, the same in every process."""
+    """Hash over all fields of the question, the same in every process."""
     values = {
         name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(question).items()
     }
+    # Results of questions without these fields stay comparable with those from before the fields existed.
+    values = {name: value for name, value in values.items() if value is not None or name not in _OPTIONAL}
     return hash_text(to_json(values | {"also_right": [sorted(answer) for answer in question.also_right]}))
 
 
