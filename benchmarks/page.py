@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PAPERS = {"test": "igakuqa,medqa:en,medqa-5:en,medmcqa:en,mmlu:en,jmmlu:ja", "train": "yakugakuqa:ja"}
+TASKS = {"test": "igakuqa,medqa:en,medqa-5:en,medmcqa:en,mmlu:en,jmmlu:ja", "train": "yakugakuqa:ja"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
@@ -41,12 +41,12 @@ class Scripted:
 
 
 def main() -> None:
-    """Sit, write the page, open it."""
+    """Evaluate, write the page, open it."""
     from playwright.sync_api import sync_playwright
 
     from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
     from jmedllm.evaluation.prompts.format import PromptConfig
-    from jmedllm.report import collect_records, questions_of
+    from jmedllm.report import collect, questions_of
     from jmedllm.report.page import write_page
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,12 +54,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/page-speed"))
     options = parser.parse_args()
     model = {"model": "scripted", "fingerprint": "scripted", "precision": "none"}
-    for split, names in PAPERS.items():
+    for split, names in TASKS.items():
         settings = EvalConfig(benchmarks=names.split(","), selection="all", split=split)
-        sat = tasks(settings, PromptConfig(answer_as="letter"), options.data)
-        evaluate_tasks(sat, model, Scripted, options.output)
+        evaluated = tasks(settings, PromptConfig(answer_as="letter"), options.data)
+        evaluate_tasks(evaluated, model, Scripted, options.output)
     began = time.perf_counter()
-    found = collect_records([options.output])
+    found = collect([options.output])
     html = options.output / "page.html"
     write_page(html, found, questions_of(found, options.data), "20,000 items")
     made = time.perf_counter() - began
@@ -79,8 +79,8 @@ def main() -> None:
             q.dispatchEvent(new Event("input")); return performance.now() - began; }"""
         )
         browser.close()
-    told = {
-        "items": sum(len(each.records) for each in found),
+    measured = {
+        "items": sum(len(each.items) for each in found),
         "megabytes": html.stat().st_size / 1e6,
         "written_s": made,
         "first_paint_ms": paint,
@@ -88,7 +88,7 @@ def main() -> None:
         "first_search_ms": search,
         "next_search_ms": again,
     }
-    print(json.dumps({name: round(value, 2) for name, value in told.items()}, indent=2))
+    print(json.dumps({name: round(value, 2) for name, value in measured.items()}, indent=2))
 
 
 if __name__ == "__main__":

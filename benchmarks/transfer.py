@@ -1,9 +1,9 @@
-"""Does tuning in one language teach the other, and does it need stage 1? The demo, factor by factor, as tables.
+"""Does tuning in one language improve the other, and does it need stage 1? The demo, factor by factor, as tables.
 
-python benchmarks/transfer.py --output /tmp/transfer      about 35 minutes on one core; goes on where it stopped
+python benchmarks/transfer.py --output /tmp/transfer      about 35 minutes on one core; resumes where it stopped
 
-Stage 2 on Japanese, English, both or nothing, with stage 1 and without; exam in both languages on facts that no
-question of stage 2 asks about. Accuracy is that of scorer likelihood.
+Stage 2 on Japanese, English, both or nothing, with stage 1 and without; evaluated in both languages on facts that no
+question of stage 2 covers. Accuracy is that of scorer likelihood.
 """
 
 import argparse
@@ -13,9 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmedllm.evaluation.scorers import item_score_of
 from jmedllm.evaluation.statistics import Paired, holm, paired
-from jmedllm.report.collect import collect_records
+from jmedllm.report.collect import collect
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 TUNED = {
@@ -37,7 +36,7 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is held against what, in which language of the exam."""
+    """Two models to compare, and the language in which they are evaluated."""
 
     text: str
     language: str
@@ -82,24 +81,21 @@ def evaluate_model(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
             more = ["--control", control] if control else []
             command = [sys.executable, "-m", "jmedllm", "run", str(RECIPE), "--seed", seed, *more]
             subprocess.run([*command, "--output", str(folder / "run")], check=True, stdout=subprocess.DEVNULL)
-            shutil.copytree(folder / "run" / "exam", folder / "copy", dirs_exist_ok=True)
+            shutil.copytree(folder / "run" / "eval", folder / "copy", dirs_exist_ok=True)
             (folder / "copy").rename(kept)
-            shutil.rmtree(folder / "run" / "mpeft")  # a run throws away no training of its own accord
+            shutil.rmtree(folder / "run" / "mpeft")  # a run never deletes its training by itself
         before = {"base": ("without", "none"), "mfpt": ("with stage 1", "none")}
-        for sat in collect_records([kept]):
-            cell = before.get(sat.result.model, (first, second))
-            right = {
-                id: bool(item_score_of("likelihood", r.item_scores["likelihood"]).correct)
-                for id, r in sat.records.items()
-            }
-            found[cell, sat.task[1]] = right
+        for each in collect([kept]):
+            cell = before.get(each.result.model, (first, second))
+            right = {id: bool(item.scores["likelihood"]["correct"]) for id, item in each.items.items()}
+            found[cell, each.task[1]] = right
     return found
 
 
 def accuracies(seeds: dict[str, dict[tuple[Cell, str], Right]]) -> str:
     """One row a model: accuracy in % of each seed and their mean, by language."""
     lines = [
-        "| stage 1 | stage 2 | exam ja, by seed | mean | exam en, by seed | mean |",
+        "| stage 1 | stage 2 | evaluated in ja, by seed | mean | evaluated in en, by seed | mean |",
         "|---|---|---|---|---|---|",
     ]
     for cell in sorted({cell for cell, _ in next(iter(seeds.values()))}, reverse=True):
@@ -116,20 +112,20 @@ def claims(seeds: dict[str, dict[tuple[Cell, str], Right]]) -> str:
     tested = {(claim, seed): _paired(claim, found) for claim in CLAIMS for seed, found in seeds.items()}
     adjusted = dict(zip(tested, holm([each.p for each in tested.values()]), strict=True))
     lines = [
-        "| claim | exam | difference by seed | 95 % of the first | p (Holm) | holds |",
+        "| claim | evaluated in | difference by seed | 95 % interval of the first | p (Holm) | shown |",
         "|---|---|---|---|---|---|",
     ]
     for claim in CLAIMS:
         pairs = [tested[claim, seed] for seed in seeds]
         ps = [adjusted[claim, seed] for seed in seeds]
-        holding = sum(pair.difference > 0 and p < 0.05 for pair, p in zip(pairs, ps, strict=True))
+        shown = sum(pair.difference > 0 and p < 0.05 for pair, p in zip(pairs, ps, strict=True))
         cells = [
             claim.text,
             claim.language,
             " / ".join(f"{100 * pair.difference:+.0f}" for pair in pairs),
             f"[{100 * pairs[0].low:+.0f}, {100 * pairs[0].high:+.0f}]",
             " / ".join("< 0.001" if p < 0.001 else f"{p:.3f}" for p in ps),
-            f"{holding} of {len(seeds)}",
+            f"{shown} of {len(seeds)}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

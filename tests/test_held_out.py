@@ -106,7 +106,7 @@ def test_the_mixture_is_counted(done: Run) -> None:
 def test_the_run_has_a_page_and_a_card_without_an_exam(done: Run) -> None:
     assert '<section id="training">' in (done.folder / "report.html").read_text(encoding="utf-8")
     card = (done.folder / "mfpt" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "| mfpt | general |" in card and "Not sat." in card
+    assert "| mfpt | general |" in card and "Not evaluated." in card
 
 
 def test_a_text_that_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
     share = tmp_path / "out" / "rank-1"
     assert list(read_records(share / "exam.ja.jsonl")) == ["q1", "q3"]
     # A share is no exam of its own; the exam gone on with by one process takes it over and asks only the rest.
-    with pytest.raises(InputError, match="holds no finished evaluation"):
+    with pytest.raises(InputError, match="has no finished evaluation"):
         collect([tmp_path / "out"])
     asked: list[str] = []
     monkeypatch.setattr(LocalModel, "answer", recording(LocalModel.answer, asked))

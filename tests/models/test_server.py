@@ -23,7 +23,7 @@ from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.openai_server import connect
 from jmedllm.models.backends.server_replies import is_too_long
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.report.accounts import accounts
+from jmedllm.report.notes import item_notes
 
 KEY = "secret"
 REQUESTS = [Request(f"q{i}", f"question {i}\n", f"q{i}", write=True) for i in range(6)]
@@ -384,7 +384,7 @@ def test_one_item_too_long_is_no_answer_and_the_rest_is_asked(server: Server, tm
     # Two of the seven questions have the same stem.
     assert score.n == 7 and result.failures == {"too long": ("q2", "q5")}
     assert result.readings["answer"]["too long"] == 2 and score.no_answer >= 2
-    [told] = accounts([result])
+    [told] = item_notes([result])
     assert told.startswith("m, exam ja: 2 of 7 items count as no answer, too long for the model's context: ")
     server.refusals = {}
     answered = server.answered.copy()

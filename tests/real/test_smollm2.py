@@ -141,7 +141,8 @@ def test_a_chat_turn_ends_where_it_should(smollm2: Path) -> None:
 
 
 def test_every_track_gives_its_scores(tuned: Path) -> None:
-    [result] = collect([tuned])
+    [collected] = collect([tuned])
+    result = collected.result
     assert {score.scorer for score in result.scores} == {"answer", "legacy", "likelihood"}
     assert all(score.n == 20 and score.low <= score.value <= score.high for score in result.scores)
 

@@ -1,4 +1,4 @@
-"""Models that answer by a script, and what they sat, for tests of reports."""
+"""Models that answer by a script, and their results, for tests of reports."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ SCRIPTS: dict[str, Callable[[Question], str]] = {
 }
 
 
-def sit_igakuqa(
+def evaluate_igakuqa(
     data: Path,
     output: Path,
     *,
@@ -54,7 +54,7 @@ def sit_igakuqa(
     scorers: Sequence[str] = ("answer", "likelihood", "official"),
     scripts: Mapping[str, Callable[[Question], str]] = SCRIPTS,
 ) -> list[Path]:
-    """Let scripted models sit the beginning of IgakuQA in both languages."""
+    """Evaluate scripted models on the beginning of IgakuQA in both languages."""
     settings = EvalConfig(
         benchmarks=["igakuqa"],
         scorers=list(scorers),
@@ -62,19 +62,19 @@ def sit_igakuqa(
         limit=limit,
         rotations=rotations,
     )
-    sat = tasks(settings, PromptConfig(answer_as="letter"), data)
+    evaluated = tasks(settings, PromptConfig(answer_as="letter"), data)
     questions = {question.id: question for question in load("igakuqa", "ja", data)}
     folders = []
     for number, (name, script) in enumerate(scripts.items()):
         folders.append(output / str(number))
         model = Scripted(name, questions, script)
-        stands_for = {"model": name, "fingerprint": name, "precision": "float32"}
-        evaluate_tasks(sat, stands_for, lambda model=model: model, folders[-1])
+        identity = {"model": name, "fingerprint": name, "precision": "float32"}
+        evaluate_tasks(evaluated, identity, lambda model=model: model, folders[-1])
     return folders
 
 
 def trained(steps: int = 450) -> TrainedStage:
-    """A stage whose loss falls while general text is forgotten; held-out sets have names of others' making."""
+    """A stage whose loss falls while general text is forgotten; a held-out set has a hostile name."""
     metrics = [
         {
             "step": step,
@@ -95,6 +95,6 @@ def trained(steps: int = 450) -> TrainedStage:
         }
         for step in range(0, steps + 1, 50)
     ]
-    census = {name: {"documents": 12, "bytes": 3456} for name in evaluations[0]["bits_per_byte"]}
-    made = {"steps": steps, "trained_tokens": 99_000, "best_step": 400, "evaluated": census}
+    sizes = {name: {"documents": 12, "bytes": 3456} for name in evaluations[0]["bits_per_byte"]}
+    made = {"steps": steps, "trained_tokens": 99_000, "best_step": 400, "evaluated": sizes}
     return TrainedStage("mfpt", made, metrics, evaluations)

@@ -1,4 +1,4 @@
-"""The model card says all that a reader must know, from what the run wrote down itself."""
+"""The model card says all that a reader must know, from the files of the run."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from jmedllm.evaluation.task import EvalResult
 from jmedllm.hardware import hardware
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.card import Findings, model_card
-from jmedllm.report.compare import Comparison
+from jmedllm.report.compare import Comparison, Side
 from jmedllm.report.training import TrainedStage
 
 RECIPE = Recipe.model_validate(
@@ -109,10 +109,10 @@ class Silent:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[EvalResult]:
-    folder = tmp_path_factory.mktemp("sat")
-    sat = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"]), PromptConfig(pack="plain"), folder)
-    stands_for = {"model": "mpeft", "fingerprint": "feed3", "precision": "float32"}
-    return evaluate_tasks(sat, stands_for, Silent, folder)
+    folder = tmp_path_factory.mktemp("evaluated")
+    evaluated = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"]), PromptConfig(pack="plain"), folder)
+    identity = {"model": "mpeft", "fingerprint": "feed3", "precision": "float32"}
+    return evaluate_tasks(evaluated, identity, Silent, folder)
 
 
 @pytest.fixture(scope="module")
@@ -124,47 +124,47 @@ def card(results: list[EvalResult]) -> str:
         built={"medical text": BUILT, "general text": BUILT | {"leaked": {}}},
         parameters=7_615_616_512,
         results=results,
-        compared=[Comparison("models", "demo", "likelihood", "base ja", "mpeft ja", paired(*right))],
+        compared=[Comparison("models", "demo", "likelihood", Side("base", "ja"), Side("mpeft", "ja"), paired(*right))],
     )
     return model_card(found)
 
 
-TOLD = [
+EXPECTED = [
     "**It is not a medical device**",
     "- Base: org/base, revision abc123\n",
     "- Fingerprint of the model (merge): `feed3`",
     "- Parameters: 7,615,616,512\n- Trained until: 2026-11-21\n",
-    "- Merge: 0.00012 nats a token from the model as it was trained",
+    "- Merge: 0.00012 nats per token from the model as it was trained",
     "| journal \\| A | ja | CC-BY-4.0 | 1 | 90 |",
     "| journal \\| A | en | CC-BY-4.0 | 1 | 6 |",
     "| unnamed | unknown | **unknown** | 1 | 4 |",
-    "Held out of training: 3 of 6 documents, 50.0% (ja 2, general 1).",
+    "Held-out documents, not trained on: 3 of 6, 50.0% (ja 2, general 1).",
     "Read in stage 1: journal | A 1.5 times.",
     "| medical text | 12 | 345 | 3 | 4 |\n| general text | 12 | 345 | 3 | 4 |",
-    "- Cut out of the medical text for igakuqa: 3 places that tell 2 of its items",
-    "- Searched for in the medical text and the general text: igakuqa ja (2,000 items)",
+    "- Removed from the medical text for igakuqa: 3 places that contain 2 of its items",
+    "- Checked against the medical text and the general text: igakuqa ja (2,000 items)",
     "- custom.jsonl (ja; split train), licence: **unknown**",
-    "- Examples: 1,234; left out as too long: 56\n- Before training all were held against every exam item",
+    "- Examples: 1,234; left out as too long: 56\n- Before training all were compared with every exam item",
     "| mfpt | 10 | step 5, the best by bits_per_byte.ja | 12,345 | 5e-05 | 1.2500 | 1.50 | NVIDIA H200, 140 GiB |",
     "| mpeft | 10 | step 10, the last | 12,345 |",
-    "- Adapter: lora, rank 16, alpha 32, dropout 0, on all-linear; its base was not quantised while",
+    "- Adapter: lora, rank 16, alpha 32, dropout 0, on all-linear; its base was not quantized while",
     f"- Recipe hash: `{recipe_hash(RECIPE)}`",
-    "| mfpt | ja | 9 | 8,000 | 1.0000 | 0.7500 | -25.00 %, too small to judge |",
+    "| mfpt | ja | 9 | 8,000 | 1.0000 | 0.7500 | -25.00 %, too little text |",
     "| mfpt | general | 7 | 60,000 | 0.8000 | 0.8400 | +5.00 % |",
     "| base to final | general | 7 | 60,000 | 0.8000 | 0.9000 | +12.50 % |",
     "A rise on general text is forgetting.",
-    "| demo | likelihood | base ja → mpeft ja | 40 | +20.0 | ",
+    "| demo ja | likelihood | base → mpeft | 40 | +20.0 | ",
     " | 0.008 | 0.008 |",
-    "- The model writes fluent text that is wrong",
+    "- The model writes fluent text that can be wrong",
 ]
 
 
-@pytest.mark.parametrize("part", TOLD, ids=lambda part: part[:40])
-def test_the_card_tells(card: str, part: str) -> None:
+@pytest.mark.parametrize("part", EXPECTED, ids=lambda part: part[:40])
+def test_the_card_contains(card: str, part: str) -> None:
     assert part in card
 
 
-def test_scores_stand_with_n_interval_floor_and_ceiling(card: str, results: list[EvalResult]) -> None:
+def test_scores_have_n_interval_floor_and_ceiling(card: str, results: list[EvalResult]) -> None:
     [score] = [s for s in results[0].scores if s.metric == "accuracy"]
     assert (
         f"| demo | ja | likelihood accuracy | 143 | 20.0 | 100.0 | {100 * score.value:.1f}~ "
@@ -177,7 +177,7 @@ def test_the_recipe_in_the_card_is_the_recipe(card: str) -> None:
     assert Recipe.model_validate(yaml.safe_load(text)) == RECIPE
 
 
-SCRATCH = {"base": {"random_init": {"layers": 1}}}
+RANDOM = {"base": {"random_init": {"layers": 1}}}
 BARE = replace(
     FOUND,
     recipe=RECIPE.model_copy(update={"validation": None, "corpus": None, "mfpt": None}),
@@ -192,12 +192,12 @@ MANY = [Document(str(n), "text", "en", f"file{n:03d}.txt", ("MIT", None)[n % 2])
 CASES = {
     "no corpus": (BARE, "None: the model was tuned on questions and instructions only."),
     "its base is known": (BARE, "revision abc123\n- Fingerprint of the base: `feed0`\n"),
-    "cleaned by others": (FOUND, "What was removed before is not known"),
-    "nothing held out": (BARE, "Not measured: the recipe has no `evaluate` section with texts."),
-    "no exam": (BARE, "## Exam\n\nNot sat.\n\n## Limits"),
-    "a base from nothing": (
-        replace(FOUND, recipe=changed(SCRATCH)),
-        "built from nothing: architecture qwen2, vocab",
+    "cleaned by others": (FOUND, "What was removed earlier is not known"),
+    "nothing held out": (BARE, "Not measured: the recipe has no `validation` section with texts."),
+    "no evaluation": (BARE, "## Evaluation\n\nNot evaluated.\n\n## Limits"),
+    "a random base": (
+        replace(FOUND, recipe=changed(RANDOM)),
+        "randomly initialized: architecture qwen2, vocab",
     ),
     "no general text": (
         replace(FOUND, training=[stage("mfpt", ONLY_JAPANESE)]),
@@ -209,11 +209,12 @@ CASES = {
     ),
     "other windows": (
         replace(FOUND, recipe=changed({"corpus": {"inputs": ["corpus"], "block_size": 512}})),
-        "from the base to the final model: stage 1 read the texts in windows of 512 tokens, stage 2 of 2,048.",
+        "from the base to the final model: stage 1 read the texts in "
+        "windows of 512 tokens, stage 2 in windows of 2,048.",
     ),
     "a stage in vain": (
         replace(FOUND, training=[stage("mfpt", EVALUATIONS, best=0)]),
-        "- **Stage mfpt improved nothing: the weights of step 0 were handed on.**",
+        "- **Stage mfpt improved nothing: the weights of step 0 were kept.**",
     ),
     "small sources keep their licence": (
         replace(FOUND, documents=MANY),
@@ -223,14 +224,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_card_of_another_run_tells(name: str) -> None:
+def test_the_card_of_another_run_contains(name: str) -> None:
     found, part = CASES[name]
     assert part in model_card(found)
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_what_is_not_known_is_not_claimed() -> None:
     card = model_card(FOUND)
-    assert not [word for word in ("Held out of training", "Parameters", "Scratch(") if word in card]
+    assert not [word for word in ("Held-out documents", "Parameters", "RandomInit(") if word in card]
     assert "What was removed" not in model_card(BARE)
     assert "base to final" not in model_card(CASES["other windows"][0])
 
@@ -242,10 +243,10 @@ DEVICES = [
 ]
 
 
-@pytest.mark.parametrize(("device", "processes", "told"), DEVICES)
-def test_all_devices_are_counted(monkeypatch: pytest.MonkeyPatch, device: str, processes: str, told: str) -> None:
+@pytest.mark.parametrize(("device", "processes", "expected"), DEVICES)
+def test_all_devices_are_counted(monkeypatch: pytest.MonkeyPatch, device: str, processes: str, expected: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", processes)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     memory = SimpleNamespace(total_memory=140 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
-    assert hardware(torch.device(device)).startswith(told)
+    assert hardware(torch.device(device)).startswith(expected)

@@ -7,27 +7,27 @@ import re
 from pathlib import Path
 
 import pytest
-from scripted import HOSTILE, SCRIPTS, sit_igakuqa
+from scripted import HOSTILE, SCRIPTS, evaluate_igakuqa
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.scorers.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
-from jmedllm.report import collect_records, questions_of
+from jmedllm.report import collect, questions_of
 from jmedllm.report.page import page
 from jmedllm.report.page.items import pack
 
 
 @pytest.fixture(scope="module")
-def sat(shared: Path, tmp_path_factory: pytest.TempPathFactory):
-    return collect_records(sit_igakuqa(shared, tmp_path_factory.mktemp("sat"), rotations=2))
+def collected(shared: Path, tmp_path_factory: pytest.TempPathFactory):
+    return collect(evaluate_igakuqa(shared, tmp_path_factory.mktemp("results"), rotations=2))
 
 
 @pytest.fixture(scope="module")
-def html(sat, shared: Path) -> str:
-    return page(sat, questions_of(sat, shared), "three models & more")
+def html(collected, shared: Path) -> str:
+    return page(collected, questions_of(collected, shared), "three models & more")
 
 
-def test_every_item_with_every_answer_is_packed(sat, shared: Path) -> None:
-    japanese, english = pack(sat, questions_of(sat, shared))
+def test_every_item_with_every_answer_is_packed(collected, shared: Path) -> None:
+    japanese, english = pack(collected, questions_of(collected, shared))
     assert (japanese.name, japanese.n, english.name) == ("igakuqa.ja", 40, "igakuqa.en")
     assert japanese.models == ("hostile <b>", "knows", "reckless")
     assert japanese.scorers == ("answer", "likelihood", "official")
@@ -36,33 +36,35 @@ def test_every_item_with_every_answer_is_packed(sat, shared: Path) -> None:
     assert item["prohibited"] and sum(item["examinees"]) == pytest.approx(100, abs=1)
     assert item["examineesRight"] == pytest.approx(item["examinees"][item["gold"][0]], abs=0.1)
     knows, reckless = item["answers"][1:]
-    assert knows["item_scores"]["answer"] == {
+    assert knows["scores"]["answer"] == {
         "chosen": item["gold"],
         "number": None,
         "how": "label",
         "correct": True,
     }
-    assert reckless["item_scores"]["official"]["chosen"] == item["prohibited"][:1]
+    assert reckless["scores"]["official"]["chosen"] == item["prohibited"][:1]
     assert knows["probabilities"] == sorted(knows["probabilities"], reverse=True)
     assert sum(knows["probabilities"]) == pytest.approx(1, abs=1e-3)
-    # The first showing is as printed; the second begins with b.
-    assert "order" not in knows and [turn["order"][0] for turn in knows["turns"]] == [1]
+    # The first presentation is as printed; the second begins with b.
+    assert "order" not in knows and [rotation["order"][0] for rotation in knows["rotations"]] == [1]
 
 
 def test_an_empty_response_that_the_protocol_counts_is_marked(shared: Path, tmp_path: Path) -> None:
-    folders = sit_igakuqa(shared, tmp_path, limit=20, scorers=["legacy"], scripts={"silent": lambda question: "."})
-    sat = collect_records(folders)
-    items = json.loads(gzip.decompress(base64.b64decode(pack(sat, questions_of(sat, shared))[0].packed)))
-    item_scores = [item["answers"][0]["item_scores"]["legacy"] for item in items]
+    folders = evaluate_igakuqa(
+        shared, tmp_path, limit=20, scorers=["legacy"], scripts={"silent": lambda question: "."}
+    )
+    collected = collect(folders)
+    items = json.loads(gzip.decompress(base64.b64decode(pack(collected, questions_of(collected, shared))[0].packed)))
+    item_scores = [item["answers"][0]["scores"]["legacy"] for item in items]
     assert {(v["answered"], v["how"]) for v in item_scores if v["correct"]} == {(False, NO_TEXT_RIGHT)}
     assert {(v["answered"], v["how"]) for v in item_scores if not v["correct"]} == {(False, NO_TEXT_WRONG)}
 
 
-def test_the_page_is_the_same_for_the_same_results(sat, shared: Path, html: str) -> None:
-    assert page(sat, questions_of(sat, shared), "three models & more") == html
+def test_the_page_is_the_same_for_the_same_results(collected, shared: Path, html: str) -> None:
+    assert page(collected, questions_of(collected, shared), "three models & more") == html
 
 
-def test_no_text_of_others_becomes_html(html: str) -> None:
+def test_no_foreign_text_becomes_html(html: str) -> None:
     assert "<title>three models &amp; more</title>" in html
     assert "hostile &lt;b&gt;" in html and "hostile <b>" not in html
     assert HOSTILE not in html and "onerror" not in html
@@ -70,22 +72,24 @@ def test_no_text_of_others_becomes_html(html: str) -> None:
     assert len(re.findall(r"<script\b", html)) == html.count("</script>") == 1 + 2 + 1
 
 
-def test_the_page_asks_nothing_of_any_network(html: str) -> None:
+def test_the_page_makes_no_network_requests(html: str) -> None:
     assert "default-src 'none'" in html
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\(|@import|https?://(?!\S*&#)""", html.split("<main>")[0])
     assert not re.search(r"""\b(?:src|srcset|action|data|poster)\s*=\s*["']""", html)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', html))
 
 
-@pytest.mark.parametrize("section", ["overview", "languages", "models", "licence", "groups", "calibration", "order"])
+@pytest.mark.parametrize(
+    "section", ["overview", "languages", "models", "licence", "groups", "calibration", "order", "glossary"]
+)
 def test_sections(html: str, section: str) -> None:
     assert f'<section id="{section}">' in html and f'<a href="#{section}">' in html
 
 
-def test_numbers_stand_as_in_the_table(sat, html: str) -> None:
+def test_numbers_are_those_of_the_table(collected, html: str) -> None:
     [score] = [
         score
-        for each in sat
+        for each in collected
         for score in each.result.scores
         if (each.result.model, each.task[1], score.scorer) == ("reckless", "ja", "answer")
     ]
@@ -93,7 +97,7 @@ def test_numbers_stand_as_in_the_table(sat, html: str) -> None:
     assert cell in html
 
 
-def test_questions_must_be_those_that_were_answered(sat, shared: Path, tmp_path: Path) -> None:
+def test_questions_must_be_those_that_were_answered(collected, shared: Path, tmp_path: Path) -> None:
     changed = tmp_path / "igakuqa"
     folder = changed / "data" / "2018"
     folder.mkdir(parents=True)
@@ -104,11 +108,11 @@ def test_questions_must_be_those_that_were_answered(sat, shared: Path, tmp_path:
     first = folder / "112-A.jsonl"
     text = first.read_text(encoding="utf-8")
     first.write_text(text.replace("どれか", "何か", 1), encoding="utf-8")
-    with pytest.raises(InputError, match=r"sat another version of igakuqa ja than the one here \(question 112A1\)"):
-        questions_of(sat, tmp_path)
+    with pytest.raises(InputError, match=r"another version of igakuqa ja than the one here \(question 112A1\)"):
+        questions_of(collected, tmp_path)
     with pytest.raises(InputError, match="no such file; fetch it with: jmedllm data get igakuqa"):
-        questions_of(sat, tmp_path / "nowhere")
+        questions_of(collected, tmp_path / "nowhere")
 
 
-def test_every_script_is_a_model(sat) -> None:
-    assert {each.result.model for each in sat} == set(SCRIPTS)
+def test_every_script_is_a_model(collected) -> None:
+    assert {each.result.model for each in collected} == set(SCRIPTS)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import HOSTILE, sit_igakuqa, trained
+from scripted import HOSTILE, evaluate_igakuqa, trained
 
-from jmedllm.report import collect_records, questions_of
+from jmedllm.report import collect, questions_of
 from jmedllm.report.page import write_page
 
 pytestmark = pytest.mark.browser
@@ -31,8 +31,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def address(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
-    sat = collect_records(sit_igakuqa(shared, folder))
-    write_page(folder / "page.html", sat, questions_of(sat, shared), "test", [trained()])
+    collected = collect(evaluate_igakuqa(shared, folder))
+    write_page(folder / "page.html", collected, questions_of(collected, shared), "test", [trained()])
     return (folder / "page.html").as_uri()
 
 
@@ -115,10 +115,10 @@ def test_search_folds_width_and_case(opened: Page, query: str) -> None:
 def test_search_without_a_hit(opened: Page) -> None:
     opened.page.fill("#q", "壊血病でない何か")
     assert opened.count() == "0 of 80 items"
-    assert "No item passes" in opened.page.inner_text("#detail")
+    assert "No item matches" in opened.page.inner_text("#detail")
 
 
-def test_an_item_tells_all(opened: Page) -> None:
+def test_an_item_shows_everything(opened: Page) -> None:
     opened.page.fill("#q", "112A16")
     opened.choose(language="ja")
     detail = opened.page.inner_text("#detail")
@@ -129,14 +129,14 @@ def test_an_item_tells_all(opened: Page) -> None:
 def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
     browser: Any, shared: Path, tmp_path: Path
 ) -> None:
-    silent = sit_igakuqa(shared, tmp_path, scorers=["legacy"], scripts={"silent": lambda question: ""})
-    sat = collect_records(silent)
-    write_page(tmp_path / "page.html", sat, questions_of(sat, shared), "test", [])
+    silent = evaluate_igakuqa(shared, tmp_path, scorers=["legacy"], scripts={"silent": lambda question: ""})
+    collected = collect(silent)
+    write_page(tmp_path / "page.html", collected, questions_of(collected, shared), "test", [])
     opened = Page(browser, (tmp_path / "page.html").as_uri())
     assert opened.choose(outcome="right") == "0 of 80 items"
     assert not opened.choose(outcome="counted").startswith("0 ")
     item_score = opened.page.inner_text("#detail .scores")
-    assert "○ no answer, counted right" in item_score and "✓" not in item_score
+    assert "○ no answer, counted as right" in item_score and "✓" not in item_score
     assert opened.page.locator("#detail .picked").count() == 0
     assert opened.problems == []
 
@@ -218,7 +218,7 @@ def test_light_and_dark(opened: Page) -> None:
     assert grounds[0] == "rgb(255, 255, 255)" and grounds[1] == "rgb(17, 22, 28)"
 
 
-def test_on_paper(opened: Page) -> None:
+def test_in_print(opened: Page) -> None:
     opened.page.emulate_media(media="print")
     hidden = {name: opened.page.is_visible(name) for name in ("nav", "#items", "#measure-2", "#licence")}
     assert hidden == {"nav": False, "#items": False, "#measure-2": True, "#licence": True}
@@ -231,7 +231,7 @@ def test_training_is_drawn(opened: Page) -> None:
         "Loss",
         "Bits per byte",
         "Change since the start",
-        "Small exam",
+        "In-loop evaluation",
         "Learning rate",
         "Gradient norm",
         "Speed",
@@ -255,6 +255,6 @@ def test_training_fits_the_screen(opened: Page, width: int) -> None:
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_training_on_paper(opened: Page) -> None:
+def test_training_in_print(opened: Page) -> None:
     opened.page.emulate_media(media="print")
     assert opened.page.is_visible("#training svg.curve")

@@ -9,8 +9,8 @@ from rich.console import Console
 from jmedllm.evaluation.statistics import Score, wilson
 from jmedllm.evaluation.task import EvalResult
 from jmedllm.report import build_rows, markdown, print_table
+from jmedllm.report.notes import footnotes
 from jmedllm.report.published import published_scores
-from jmedllm.report.table import notes
 
 
 def score(benchmark, language, scorer, metric, n, correct, floor, ceiling) -> Score:
@@ -64,7 +64,7 @@ def printed(width: int) -> str:
     return console.file.getvalue()
 
 
-def test_rows_that_may_be_compared_stand_together():
+def test_rows_that_may_be_compared_are_together():
     rows = build_rows(results())
     groups = list(dict.fromkeys((row.benchmark, row.language, row.measure) for row in rows))
     assert groups == [
@@ -81,12 +81,12 @@ def test_rows_that_may_be_compared_stand_together():
 def test_terminal_table():
     lines = [line.rstrip() for line in printed(100).splitlines()]
     assert lines[:6] == [
-        "igakuqa ja                         n   score  95 % interval  floor  ceiling",
-        "───────────────────────────────────────────────────────────────────────────",
-        "legacy gestalt_match",
-        "  base [tiny]                  1,450   17.2~   [15.4, 19.3]   17.0     99.2",
-        "  runs/demo/tuned              1,450    48.3   [45.7, 50.8]   17.0     99.2",
-        "  JMedLLM-v1-7B (ja)               -    52.5      published   17.0     99.2",
+        "igakuqa ja                         n  score  95 % interval  floor  ceiling",
+        "──────────────────────────────────────────────────────────────────────────",
+        "legacy gestalt match",
+        "  base [tiny]                  1,450  17.2~   [15.4, 19.3]   17.0     99.2",
+        "  runs/demo/tuned              1,450  48.3    [45.7, 50.8]   17.0     99.2",
+        "  JMedLLM-v1-7B (ja)               -  52.5       published   17.0     99.2",
     ]
 
 
@@ -112,26 +112,26 @@ def test_markdown():
     assert {line.count("|") for line in scores} == {13}
     assert {line.count("|") for line in trace} == {9}
     assert f"| base [tiny] | igakuqa ja | {'f' * 16} | float32 | instruction {'p' * 16} |" in trace[2]
-    assert "- Published: not measured here" in text
-    assert "Contaminated" not in text
+    assert "- published: not measured here" in text
+    assert "contaminated" not in text
 
 
 def test_contaminated_scores_are_marked():
-    sat = [result("m", score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97))]
+    evaluated = [result("m", score("medqa", "ja", "legacy", "gestalt_match", 1273, 400, 0.27, 0.97))]
     console = Console(file=io.StringIO(), width=80)
-    print_table(sat, console)
+    print_table(evaluated, console)
     assert "79.3*      published" in console.file.getvalue()
     assert "* contaminated: the model was trained" in console.file.getvalue()
-    assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(sat)
+    assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(evaluated)
 
 
-def test_published_rows_stand_only_beside_scores_of_the_same_measure():
-    """A score by another track or metric next to 52.5 would be compared with it, and cannot be."""
+def test_published_rows_are_shown_only_beside_scores_of_the_same_measure():
+    """A score by another scorer or metric next to 52.5 would be compared with it, wrongly."""
     likelihood = result("m", score("igakuqa", "ja", "likelihood", "accuracy", 1450, 400, 0.2, 1.0))
     exact = result("m", score("medqa", "en", "legacy", "exact_match", 1273, 100, 0.0, 1.0))
     legacy = result("m", score("igakuqa", "en", "legacy", "gestalt_match", 1450, 400, 0.16, 0.93))
     assert not any(row.published for row in build_rows([likelihood, exact]))
-    for text in (markdown([likelihood, exact]), "".join(notes([exact], build_rows([exact])))):
+    for text in (markdown([likelihood, exact]), "".join(footnotes([exact], build_rows([exact])))):
         assert "ublished" not in text
     rows = build_rows([likelihood, exact, legacy])
     assert {(row.benchmark, row.language, row.measure) for row in rows if row.published} == {
@@ -139,11 +139,11 @@ def test_published_rows_stand_only_beside_scores_of_the_same_measure():
     }
 
 
-def test_what_was_asked_otherwise_than_published_is_said():
+def test_prompts_that_differ_from_the_published_ones_are_reported():
     ours = result("m", score("igakuqa", "ja", "legacy", "gestalt_match", 1450, 400, 0.17, 0.99))
     assert "(prompt pack instruction).\n" in markdown([ours])
     as_published = replace(ours, settings=ours.settings | {"prompt_pack": "sukeda2024:medpalm_five_choice_cot"})
-    assert "Asked otherwise" not in markdown([as_published])
+    assert "Prompted differently" not in markdown([as_published])
     few = replace(as_published, settings=as_published.settings | {"shots": 3, "chat": True})
     assert "published rows: m igakuqa ja (shots 3, chat True)." in markdown([few])
     part = replace(as_published, asked=10, settings=as_published.settings | {"split": "train"})

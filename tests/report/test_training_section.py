@@ -23,13 +23,13 @@ def test_the_section_is_there_only_where_something_was_trained(html: str) -> Non
     assert 'id="training"' not in page([], {}, "not trained")
 
 
-def test_without_an_exam_the_training_stands_alone(html: str) -> None:
-    assert re.findall(r'<a href="#(.*?)">', html.split("</nav>")[0]) == ["training"]
-    assert re.findall(r'<section id="(.*?)">', html) == ["training"]
+def test_without_an_evaluation_there_is_only_training(html: str) -> None:
+    assert re.findall(r'<a href="#(.*?)">', html.split("</nav>")[0]) == ["training", "glossary"]
+    assert re.findall(r'<section id="(.*?)">', html) == ["training", "glossary"]
 
 
-def test_the_table_tells_the_change_of_the_weights_that_were_kept(html: str) -> None:
-    assert "450 steps, 99,000 trained tokens; the weights are those of step 400, the best." in html
+def test_the_table_has_the_change_of_the_weights_that_were_kept(html: str) -> None:
+    assert "450 steps, 99,000 trained tokens; the weights of step 400, the best, were kept." in html
     rows = re.findall(
         r'<th scope="row">(.*?)</th>(.*?)</tr>', html.split('id="training"')[1].split("</table>")[0], re.S
     )
@@ -48,7 +48,7 @@ def test_every_curve_goes_from_its_first_to_its_last_value() -> None:
     drawn = {figure.title: re.findall(r'aria-label="(.*?)"', figure.picture)[0] for figure in figures(trained(50))}
     assert drawn["Loss"] == "Loss nats per trained token: loss from 2.96 to 1"
     assert "ja from 0 to -5" in drawn["Change since the start"]
-    assert drawn["Small exam"] == "Small exam % right: demo.ja from 20 to 25"
+    assert drawn["In-loop evaluation"] == "In-loop evaluation % right: demo.ja from 20 to 25"
     assert drawn["Peak memory"] == "Peak memory GiB: memory from 3 to 3"
 
 
@@ -69,24 +69,24 @@ def test_a_stage_without_evaluations_shows_the_rest() -> None:
         "Speed",
         "Peak memory",
     ]
-    assert "held-out text</th>" not in page([], {}, "bare", [bare])
+    assert "held-out text</abbr></th>" not in page([], {}, "bare", [bare])
 
 
-def test_a_stage_in_vain_is_told_at_its_first_curve() -> None:
+def test_a_stage_that_improved_nothing_says_so_at_its_first_curve() -> None:
     vain = replace(trained(), made=trained().made | {"best_step": 0})
-    told = "Stage mfpt improved nothing: the weights of step 0 were handed on"
-    assert told in figures(vain)[0].unit and told in page([], {}, "vain", [vain])
+    sentence = "Stage mfpt improved nothing: the weights of step 0 were kept"
+    assert sentence in figures(vain)[0].unit and sentence in page([], {}, "vain", [vain])
     assert figures(trained())[0].unit == "nats per trained token"
 
 
-def test_points_lie_in_the_picture() -> None:
+def test_points_are_in_the_picture() -> None:
     for figure in figures(trained()):
         for path in re.findall(r'points="(.*?)"', figure.picture):
             for x, y in (map(float, point.split(",")) for point in path.split()):
                 assert 44 <= x <= 312 and 8 <= y <= 130
 
 
-def test_a_stage_that_the_recipe_has_lost_is_not_read(tmp_path: Path) -> None:
+def test_a_stage_that_is_no_longer_in_the_recipe_is_not_read(tmp_path: Path) -> None:
     for stage in ("mfpt", "mpeft"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "metrics.jsonl").write_text("{}\n", encoding="utf-8")

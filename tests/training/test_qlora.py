@@ -159,7 +159,7 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
     recipe.write_text(text, encoding="utf-8")
     folder = tmp_path / "run"
     run(recipe, folder)
-    held = {each.model: each.settings for each in collect([folder])}
+    held = {each.result.model: each.result.settings for each in collect([folder])}
     assert {settings["quantization"] for settings in held.values()} == {"nf4"}
     assert held["mpeft"]["fingerprint"] == held["mfpt"]["fingerprint"]  # the base of the adapter, not the merged
     assert [name for name, settings in held.items() if "adapter_fingerprint" in settings] == ["mpeft"]

@@ -23,7 +23,7 @@ from jmedllm.cli.options import (
     question_map,
     split,
 )
-from jmedllm.cli.printing import console, print_accounts, print_json, print_report
+from jmedllm.cli.printing import console, print_item_notes, print_json, print_report
 from jmedllm.errors import InputError
 
 export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
@@ -106,7 +106,7 @@ def evaluate(
     if (prompt_config.chat_template_kwargs or date) and not chat:
         raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
     sat = tasks(settings, prompt_config, data)
-    print_accounts(sat)
+    print_item_notes(sat)
     if note := sat[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
     label = name or Path(model).name
@@ -243,7 +243,7 @@ def export_lm_eval(
     )
     prompt_config = from_options(PromptConfig, pack=prompt, answer_as=answer_as, shots=shots)
     sat = tasks(settings, prompt_config, data)
-    print_accounts(sat)
+    print_item_notes(sat)
     for task in export(sat, output):
         left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
         typer.echo(f"{task.name}: {task.n} items{left_out}")

@@ -1,4 +1,4 @@
-"""How commands print what they found."""
+"""How commands print results."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_json(results: "Sequence[EvalResult]") -> None:
-    """All scores as one JSON object, and what was left out of each paper."""
+    """Print all scores as one JSON object, with what was left out of each task."""
     from dataclasses import asdict
 
     from jmedllm.files import to_json
@@ -28,24 +28,24 @@ def print_json(results: "Sequence[EvalResult]") -> None:
     typer.echo(to_json({"scores": rows, "official": outcomes, "tasks": tasks}, indent=2))
 
 
-def print_accounts(tasks: "Sequence[EvalTask]") -> None:
-    """Say, before anything is asked, which items are left out and why, and how the questions were read."""
+def print_item_notes(tasks: "Sequence[EvalTask]") -> None:
+    """Print, before anything is asked, which items are left out and why, and how the questions were read."""
     from jmedllm.processes import is_first
-    from jmedllm.report.accounts import accounts
+    from jmedllm.report.notes import item_notes
 
-    for line in accounts(tasks) if is_first() else ():
+    for line in item_notes(tasks) if is_first() else ():
         typer.echo(line, err=True)
 
 
-def print_report(results: "Sequence[EvalResult]") -> None:
-    """All scores as tables."""
+def print_report(results: "Sequence[EvalResult]", headlines: "Sequence[str]" = ()) -> None:
+    """Print all scores as tables, below what training changed."""
     from jmedllm.report import print_table
 
-    print_table(results, console())
+    print_table(results, console(), headlines)
 
 
 def console() -> "Console":
-    """Where tables go: the terminal, or whatever its output is piped into."""
+    """Where tables are printed: the terminal, or whatever the output is piped into."""
     from rich.console import Console
 
     found = Console()

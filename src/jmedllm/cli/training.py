@@ -98,9 +98,10 @@ def _run_pipeline(
         fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
         run_pipeline(STEPS, Run(fitted, folder, precision, {}, shows_example=show_example), until, tell)
     if is_first() and until == "report" and loaded.eval:
-        from jmedllm.report import collect
+        from jmedllm.report import collect, headlines
 
-        print_report(collect([folder]))
+        collected = collect([folder])
+        print_report([each.result for each in collected], headlines(collected))
         typer.echo(f"report: {folder / 'report.html'}, {folder / 'report.md'}", err=True)
 
 

@@ -1,15 +1,18 @@
 """Reports: what was measured, beside what was published."""
 
-from jmedllm.report.collect import CollectedResult, collect, collect_records
+from jmedllm.report.collect import CollectedResult, collect
+from jmedllm.report.headline import headlines
+from jmedllm.report.markdown import markdown
 from jmedllm.report.questions import questions_of
-from jmedllm.report.table import Row, build_rows, markdown, print_table
+from jmedllm.report.rows import Row, build_rows
+from jmedllm.report.table import print_table
 
 __all__ = [
     "CollectedResult",
     "Row",
     "build_rows",
     "collect",
-    "collect_records",
+    "headlines",
     "markdown",
     "print_table",
     "questions_of",

@@ -1,33 +1,66 @@
-"""Finished sittings, found again on disk."""
+"""Finished evaluations, read from disk: the one place where reports read samples and scores."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import LANGUAGES
 from jmedllm.evaluation.records import Record, read_finished
+from jmedllm.evaluation.scorers import item_score_of
+from jmedllm.evaluation.scorers.legacy import LegacyItemScore
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.evaluation.task import EvalResult, read_result
+from jmedllm.files import to_json
 from jmedllm.manifest import NAME, Manifest, read_manifest
 
 _STAGES = ("base", "mfpt", "mpeft")
 
+BASE = "base"
+"""Name of a run's base model."""
+
+SERVED = "served "
+"""How the fingerprint of a model behind a server begins: its content is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """One presentation of a question: what the model gave and how it was scored.
+
+    Attributes:
+        order: index of the printed choice at each place, as the question was presented.
+        scores: for each scorer its values, with `correct` for its main metric.
+    """
+
+    question_hash: str
+    order: tuple[int, ...]
+    response: str | None
+    truncated: bool
+    log_probs: tuple[float, ...] | None
+    scores: Mapping[str, Mapping[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class CollectedResult:
-    """A finished sitting with the records it rests on, by question id.
+    """A finished evaluation with its items, by question id.
 
     Attributes:
-        records: of the first showing of each question.
-        turns: of the further showings, where the choices were turned.
+        items: the first presentation of each question.
+        rotated: its further presentations, with rotated choices.
+        base: name of the model that this one was adapted from, where that is known.
+        aliases: other names under which the same model was evaluated with the same settings.
+        unchanged: those of them that a run gives to a model adapted from this one: training changed nothing.
     """
 
     result: EvalResult
-    records: dict[str, Record]
-    turns: dict[str, list[Record]]
+    items: dict[str, ScoredItem]
+    rotated: dict[str, list[ScoredItem]]
+    base: str | None = None
+    aliases: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
 
     @property
     def task(self) -> tuple[str, str]:
@@ -35,86 +68,174 @@ class CollectedResult:
         return self.result.settings["benchmark"], self.result.settings["language"]
 
 
-def collect_records(folders: Iterable[Path]) -> list[CollectedResult]:
-    """All finished sittings below the folders with their records, see `collect_files`."""
-    return [_with_records(path, result) for path, result in collect_files(folders)]
+def collect(folders: Iterable[Path]) -> list[CollectedResult]:
+    """All finished evaluations below the folders: models in the order in which a run trains them, then by name;
+    Japanese first.
 
-
-def _with_records(path: Path, result: EvalResult) -> CollectedResult:
-    every = read_finished(path.with_suffix(".jsonl")).values()
-    first = [record for record in every if not record.turn]
-    # Those of an earlier sitting without this one's --limit stand behind its own.
-    asked = {record.id: record for record in first[: result.asked]}
-    turns: dict[str, list[Record]] = {}
-    for record in every:
-        if record.turn and record.question in asked:
-            turns.setdefault(record.question, []).append(record)
-    return CollectedResult(result, asked, turns)
-
-
-def collect(folders: Iterable[Path]) -> list[EvalResult]:
-    """All finished sittings below the folders, see `collect_files`."""
-    return [result for _, result in collect_files(folders)]
-
-
-def collect_files(folders: Iterable[Path]) -> list[tuple[Path, EvalResult]]:
-    """Summary files with their sittings below the folders; models in the order a run trains them, then by name,
-    each with Japanese first. Models of one name that sat the same paper have their folder added to it.
+    A model that was evaluated twice on a task with the same settings gives one result, which names its aliases.
+    Different models of one name have their folder added to it.
 
     Raises:
-        InputError: a folder is missing or holds no finished sitting.
+        InputError: a folder is missing or has no finished evaluation.
     """
-    found: dict[Path, EvalResult] = {}
+    found: dict[Path, _Found] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; give the --output of an exam or a run")
+            raise InputError(f"{folder}: no such folder; give the --output of an evaluation or a run")
         # Resolved, so that a folder given twice counts once.
-        here = {path: result for path in _summaries(folder.resolve()) if (result := read_result(path))}
+        here = {each.path: each for each in _find(folder.resolve())}
         if not here:
-            raise InputError(f"{folder}: holds no finished evaluation; run `jmedllm eval` or `jmedllm run` first")
+            raise InputError(f"{folder}: has no finished evaluation; run `jmedllm eval` or `jmedllm run` first")
         found |= here
-    return _told_apart(sorted(found.items(), key=lambda item: _order(item[1])))
+    in_order = sorted(found.values(), key=lambda each: _order(each.result))
+    groups: dict[str, list[_Found]] = {}
+    for each in in_order:
+        groups.setdefault(_identity(each), []).append(each)
+    # Of equal evaluations the first with the most items stands for all.
+    kept = {key: max(group, key=lambda each: each.result.asked) for key, group in groups.items()}
+    names = _distinct_names(list(kept.values()))
+    shown = {each.path: names[kept[key].path] for key, group in groups.items() for each in group}
+    bases = {each.path: base.path for each in in_order if (base := _base_of(each, in_order))}
+    return [_collected(kept[key], group, shown, bases) for key, group in groups.items()]
 
 
-def _summaries(folder: Path) -> list[Path]:
-    """Files that may hold a sitting: of a run those of its present recipe, which older ones lie beside."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A summary file, its content, and the run directory that it is in."""
+
+    path: Path
+    result: EvalResult
+    run: Path | None
+
+
+def _find(folder: Path) -> list[_Found]:
+    """Summaries below a folder: of a run those of its present recipe, beside which older ones may exist."""
     manifests = {path.parent: read_manifest(path.parent) for path in folder.rglob(NAME)}
     runs = {run: manifest for run, manifest in manifests.items() if manifest}
-    present = [run / name for run, manifest in runs.items() for name in _results_in(manifest)]
+    present = [(run / name, run) for run, manifest in runs.items() for name in _results_in(manifest)]
     single = [
-        path
+        (path, None)
         for path in sorted(folder.rglob("*.json"))
         if path.with_suffix(".jsonl").exists()
         and not is_share(path.parent)
         and not any(run in path.parents for run in runs)
     ]
-    return present + single
+    return [_Found(path, result, run) for path, run in (*present, *single) if (result := read_result(path))]
 
 
 def _results_in(manifest: Manifest) -> list[str]:
-    exam = manifest["stages"].get("eval")
-    return exam["made"]["files"] if exam else []
-
-
-def _told_apart(found: Sequence[tuple[Path, EvalResult]]) -> list[tuple[Path, EvalResult]]:
-    """The sittings, with its folder added to a name that stands for several models or sat a paper twice."""
-    models = {(s.model, s.settings["fingerprint"], s.settings.get("adapter_fingerprint")) for _, s in found}
-    tasks = Counter((s.model, s.settings["benchmark"], s.settings["language"]) for _, s in found)
-    alike = {name for name, count in Counter(name for name, *_ in models).items() if count > 1}
-    alike |= {name for (name, *_), count in tasks.items() if count > 1}
-    places = [path.parent for path, result in found if result.model in alike]
-    above = os.path.commonpath(places) if places else ""
-    return [
-        (path, _renamed(result, path.parent.relative_to(above)) if result.model in alike else result)
-        for path, result in found
-    ]
-
-
-def _renamed(result: EvalResult, place: Path) -> EvalResult:
-    return replace(result, settings=result.settings | {"model": f"{result.model} ({place})"})
+    evaluation = manifest["stages"].get("eval")
+    return evaluation["made"]["files"] if evaluation else []
 
 
 def _order(result: EvalResult) -> tuple[int, str, str, int]:
     place = _STAGES.index(result.model) if result.model in _STAGES else len(_STAGES)
     language = LANGUAGES.index(result.settings["language"])
     return place, result.model, result.settings["benchmark"], language
+
+
+def _identity(found: _Found) -> str:
+    """What an evaluation was of, whatever its model is called; a served model is known by its name alone."""
+    settings = found.result.settings
+    if settings["fingerprint"].startswith(SERVED):
+        return str(found.path)
+    return to_json({key: settings[key] for key in sorted(settings.keys() - {"model"})})
+
+
+def _distinct_names(found: Sequence[_Found]) -> dict[Path, str]:
+    """A name for the model of each; the folder is part of it where several models or results share the name."""
+    models = {
+        (each.result.model, each.result.settings["fingerprint"], each.result.settings.get("adapter_fingerprint"))
+        for each in found
+    }
+    tasks = Counter((each.result.model, *_task(each.result)) for each in found)
+    shared = {name for name, count in Counter(name for name, *_ in models).items() if count > 1}
+    shared |= {name for (name, *_), count in tasks.items() if count > 1}
+    folders = [each.path.parent for each in found if each.result.model in shared]
+    above = os.path.commonpath(folders) if folders else ""
+    return {
+        each.path: f"{each.result.model} ({each.path.parent.relative_to(above)})"
+        if each.result.model in shared
+        else each.result.model
+        for each in found
+    }
+
+
+def _base_of(found: _Found, others: Sequence[_Found]) -> _Found | None:
+    """The evaluation of the base model on the same task: that of the same run, or of the model below an adapter."""
+    for other in others:
+        if other is found or _task(other.result) != _task(found.result):
+            continue
+        if found.run is not None:
+            is_base = other.run == found.run and other.result.model == BASE
+        else:
+            is_base = _is_below_adapter(other.result.settings, found.result.settings)
+        if is_base:
+            return other
+    return None
+
+
+def _is_below_adapter(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> bool:
+    key = "adapter_fingerprint"
+    return key in adapted and key not in base and base["fingerprint"] == adapted["fingerprint"]
+
+
+def _task(result: EvalResult) -> tuple[str, str]:
+    return result.settings["benchmark"], result.settings["language"]
+
+
+def _collected(
+    kept: _Found, group: Sequence[_Found], shown: Mapping[Path, str], bases: Mapping[Path, Path]
+) -> CollectedResult:
+    name = shown[kept.path]
+    items, rotated = _items(kept)
+    aliases = tuple(dict.fromkeys(each.result.model for each in group if each.result.model != kept.result.model))
+    unchanged = tuple(
+        each.result.model
+        for each in group
+        if each.path in bases and shown[bases[each.path]] == name and each.result.model in aliases
+    )
+    base = shown.get(bases[kept.path]) if kept.path in bases else None
+    result = replace(kept.result, settings=kept.result.settings | {"model": name})
+    if len(group) > 1:
+        result = replace(result, notes=(*result.notes, _same_model(name, aliases, kept, group)))
+    return CollectedResult(result, items, rotated, base if base != name else None, aliases, unchanged)
+
+
+def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence[_Found]) -> str:
+    """That several evaluations are shown as one, and on how many items they differ."""
+    first, _ = _items(kept)
+    differing = {
+        id for each in group for id, item in _items(each)[0].items() if id in first and item.scores != first[id].scores
+    }
+    where = f" on {' '.join(_task(kept.result))}" if differing or not aliases else ""
+    is_same = f"{' and '.join(aliases)}: the same model as {name}" if aliases else f"{name}{where} was evaluated twice"
+    same = f"{is_same} (same fingerprint and settings), shown once."
+    return f"{same} {len(differing):,} items{where} were scored differently." if differing else same
+
+
+def _items(found: _Found) -> tuple[dict[str, ScoredItem], dict[str, list[ScoredItem]]]:
+    """First presentations and rotated ones by question, without items beyond the evaluation's --limit."""
+    every = read_finished(found.path.with_suffix(".jsonl")).values()
+    first = [record for record in every if not record.turn][: found.result.asked]
+    items = {record.id: _item(record) for record in first}
+    rotated: dict[str, list[ScoredItem]] = {}
+    for record in every:
+        if record.turn and record.question in items:
+            rotated.setdefault(record.question, []).append(_item(record))
+    return items, rotated
+
+
+def _item(record: Record) -> ScoredItem:
+    scores = {name: _score(name, values) for name, values in record.item_scores.items()}
+    return ScoredItem(record.question_hash, record.order, record.response, record.truncated, record.log_probs, scores)
+
+
+def _score(scorer: str, values: dict[str, Any]) -> dict[str, Any]:
+    """An item score with its main metric's outcome as `correct`; an empty response that the published protocol
+    picked a choice for has `answered` False."""
+    item_score = item_score_of(scorer, values)
+    found = values | {"correct": bool(item_score.correct)}
+    if isinstance(item_score, LegacyItemScore) and not item_score.answered:
+        found |= {"answered": False, "how": item_score.how}
+    return found

@@ -1,86 +1,109 @@
-"""What sittings tell besides their scores, as small tables: the ministry's verdict, rotations, calibration."""
+"""What results say besides their scores, as small tables: how answers were read, the ministry's pass rule, examinees,
+rotations, calibration."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from jmedllm.evaluation.human_baseline import Group
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.official import MOST_PROHIBITED, ExamOutcome
 from jmedllm.evaluation.task import EvalResult
+from jmedllm.report.layout import Column
+from jmedllm.report.numbers import interval, percent
 
 OUTCOME = {True: "pass", False: "fail", None: "items missing"}
 
 
 @dataclass(frozen=True, slots=True)
+class DetailRow:
+    """A model's row; `task` is empty where there is only one."""
+
+    model: str
+    task: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
-    """One table of texts, with what must be said of it."""
+    """One table of texts, with a note on what they mean.
+
+    Attributes:
+        columns: after those of model and task.
+    """
 
     title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: tuple[Column, ...]
+    rows: tuple[DetailRow, ...]
     note: str
 
 
 def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
-    """All that there is to tell, in the order of the sittings."""
-    if read := tuple(
-        (_who(result), scorer, f"{sum(ways.values()):,}", told_ways(ways))
-        for result in results
-        for scorer, ways in result.readings.items()
-    ):
+    """All tables that have rows, models in the order given."""
+    if rows := _rows(results, _reading_cells):
         yield Detail(
             "How answers were read",
-            ("model", "scorer", "n", "how"),
-            read,
-            "Commonest first; where there is no answer, why. None is ever made up. "
-            + meanings(how for result in results for ways in result.readings.values() for how in ways),
+            (Column("scorer"), Column("n"), Column("how", is_text=True)),
+            rows,
+            "Most frequent first, with the reason where there is no answer; an answer is never guessed. "
+            + meanings(how for result in results for counts in result.readings.values() for how in counts),
         )
-    if outcomes := [(_who(result), outcome) for result in results for outcome in result.official]:
+    if outcomes := [(each.model, _task(each), outcome) for each in results for outcome in each.official]:
         yield outcome_detail(outcomes)
-    if beside := tuple(_group_row(result, group) for result in results for group in _presented(result.people)):
+    if rows := _rows(results, lambda result: map(_group_cells, _known_groups(result.people))):
         yield Detail(
-            "Beside the examinees",
-            ("model", "scorer", "items", "n", "right", "95 % interval", "examinees"),
-            beside,
-            "All values in %. Items by the share of human examinees who were right, and the "
-            f"{SUBJECTS_SHOWN} largest subjects; all are in the summary file.",
+            "Compared with the human examinees",
+            (
+                Column("scorer"),
+                Column("items", is_text=True),
+                *map(Column, ("n", "right", "95 % interval", "examinees")),
+            ),
+            rows,
+            "All values in %. Items are grouped by the share of human examinees who were right, and by the "
+            f"{SUBJECTS_SHOWN} largest subjects; the summary file has all subjects.",
         )
-    if turned := tuple(_rotation(result, found) for result in results for found in result.rotations):
+    if rows := _rows(results, lambda result: map(_rotation_cells, result.rotations)):
         yield Detail(
             "Order of the choices",
-            ("model", "scorer", "turns", "n", "accuracy", "alike", "95 % interval", "place picked too often"),
-            turned,
-            "Accuracy: mean over all turns. Alike: questions with the same answer in every turn. The last column "
-            "is the place picked most beyond how often it is right, in points.",
+            tuple(
+                map(Column, ("scorer", "rotations", "n", "accuracy", "same answer", "95 % interval", "position bias"))
+            ),
+            rows,
+            "Accuracy: mean over all rotations. Same answer: questions with the same answer in every rotation, in %. "
+            "Position bias: the place picked most often beyond how often it is right, in percentage points.",
         )
-    if rows := tuple(
-        (
-            _who(result),
-            f"{found.n:,}",
-            f"{100 * found.expected_error:.1f}",
-            f"{found.brier:.3f}",
-        )
-        for result in results
-        if (found := result.calibration)
-    ):
+    if rows := _rows(results, _calibration_cells):
         yield Detail(
             "Calibration",
-            ("model", "n", "expected error", "Brier"),
+            tuple(map(Column, ("n", "ECE", "Brier score"))),
             rows,
-            "From the choices' probabilities, items with one right choice. Expected error in points: how far "
-            "confidence is from the share right. Brier: 0 is perfect, guessing among five gives 0.8.",
+            "From the probabilities of the choices, on items with one right choice. ECE: expected calibration error, "
+            "the mean distance between confidence and share right, in percentage points. Brier score: 0 is perfect, "
+            "guessing among five choices gives 0.8.",
         )
 
 
-def told_ways(ways: Mapping[str, int]) -> str:
-    """How many responses were read in which way, and how many hold no answer for which reason."""
-    return ", ".join(f"{'no answer: ' if how in NO_ANSWER else ''}{how} {n:,}" for how, n in ways.items())
+_ROTATION_HEADINGS = ("scorer", "rotations", "n", "accuracy", "same answer", "95 % interval", "position bias")
+
+
+def _rows(
+    results: Sequence[EvalResult], cells: Callable[[EvalResult], Iterable[tuple[str, ...]]]
+) -> tuple[DetailRow, ...]:
+    return tuple(DetailRow(result.model, _task(result), row) for result in results for row in cells(result))
+
+
+def _task(result: EvalResult) -> str:
+    return f"{result.settings['benchmark']} {result.settings['language']}"
+
+
+def _reading_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
+    for scorer, counts in result.readings.items():
+        yield scorer, f"{sum(counts.values()):,}", reading_counts(counts)
+
+
+def reading_counts(counts: Mapping[str, int]) -> str:
+    """How many responses were read in which way, and how many have no answer for which reason."""
+    return ", ".join(f"{'no answer: ' if how in NO_ANSWER else ''}{how} {n:,}" for how, n in counts.items())
 
 
 def meanings(ways: Iterable[str]) -> str:
@@ -88,89 +111,75 @@ def meanings(ways: Iterable[str]) -> str:
     return " ".join(f"{how.capitalize()}: {NO_ANSWER[how]}." for how in dict.fromkeys(ways) if how in NO_ANSWER)
 
 
-def outcome_detail(outcomes: Sequence[tuple[str, ExamOutcome]]) -> Detail:
-    """Points, marks and pass or fail; each board with whose it is."""
+def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
+    """Points, pass marks and pass or fail, each with its model and task."""
+    headings = ("exam", "right", "points", "95 %", "required", "general", "prohibited", "pictures", "")
     return Detail(
-        "The ministry's rule",
-        ("model", "exam", "right", "points", "95 %", "required", "general", "prohibited", "pictures", ""),
+        "Licence exam by the ministry's pass rule",
+        tuple(map(Column, headings)),
         tuple(
-            (
-                who,
-                f"{outcome.exam} ({outcome.year})",
-                f"{outcome.correct}/{outcome.n}",
-                f"{outcome.points}/{outcome.max_points}",
-                f"{outcome.points_low}-{outcome.points_high}",
-                f"{outcome.required}/{outcome.required_mark}",
-                f"{outcome.general}/{outcome.general_mark}",
-                f"{outcome.prohibited}/{MOST_PROHIBITED}",
-                f"{outcome.image_correct}/{outcome.image_n}",
-                OUTCOME[outcome.passed],
+            DetailRow(
+                model,
+                task,
+                (
+                    f"{outcome.exam} ({outcome.year})",
+                    f"{outcome.correct}/{outcome.n}",
+                    f"{outcome.points}/{outcome.max_points}",
+                    f"{outcome.points_low}-{outcome.points_high}",
+                    f"{outcome.required}/{outcome.required_mark}",
+                    f"{outcome.general}/{outcome.general_mark}",
+                    f"{outcome.prohibited}/{MOST_PROHIBITED}",
+                    f"{outcome.image_correct}/{outcome.image_n}",
+                    OUTCOME[outcome.passed],
+                ),
             )
-            for who, outcome in outcomes
+            for model, task, outcome in outcomes
         ),
-        "Points of those to be had. Required and general: points of those needed to pass. Prohibited: items with "
-        "a prohibited choice picked, of those allowed. Pictures: right answers to items whose picture we lack."
+        "Points: of the maximum, with their 95 % interval. Required, general: points of those needed to pass. "
+        "Prohibited: items on which a prohibited choice was picked, of the number allowed. Pictures: right answers to "
+        "items whose picture is not in the data."
         + "".join(
-            f" {who} picked a prohibited choice in {', '.join(outcome.prohibited_items)}."
-            for who, outcome in outcomes
+            f" {f'{model} {task}'.strip()} picked a prohibited choice in {', '.join(outcome.prohibited_items)}."
+            for model, task, outcome in outcomes
             if outcome.prohibited_items
         ),
-    )
-
-
-def _rotation(result: EvalResult, found: Rotations) -> tuple[str, ...]:
-    worst = max(range(len(found.position_bias)), key=lambda place: found.position_bias[place])
-    return (
-        _who(result),
-        found.scorer,
-        str(found.turns),
-        f"{found.n:,}",
-        f"{100 * found.accuracy:.1f}",
-        f"{100 * found.alike:.1f}",
-        f"[{100 * found.alike_low:.1f}, {100 * found.alike_high:.1f}]",
-        f"{worst + 1}: {100 * found.position_bias[worst]:+.1f}" if found.position_bias[worst] > 0 else "-",
     )
 
 
 SUBJECTS_SHOWN = 8
 
 
-def _presented(people: Sequence[Group]) -> list[Group]:
-    """Where examinees' answers are known: all bands, and the largest subjects."""
+def _known_groups(people: Sequence[Group]) -> list[Group]:
+    """Where examinees' answers are known: all difficulty bands, and the largest subjects."""
     known = [group for group in people if group.examinees is not None]
     subjects = [group for group in known if group.kind == "subject"]
     return [group for group in known if group.kind == "difficulty"] + subjects[:SUBJECTS_SHOWN]
 
 
-def _group_row(result: EvalResult, group: Group) -> tuple[str, ...]:
+def _group_cells(group: Group) -> tuple[str, ...]:
     return (
-        _who(result),
         group.scorer,
         group.name,
         f"{group.n:,}",
-        f"{100 * group.value:.1f}",
-        f"[{100 * group.low:.1f}, {100 * group.high:.1f}]",
-        f"{100 * (group.examinees or 0):.1f}",
+        percent(group.value),
+        interval((group.low, group.high)),
+        percent(group.examinees),
     )
 
 
-def _who(result: EvalResult) -> str:
-    return f"{result.model} {result.settings['benchmark']} {result.settings['language']}"
+def _rotation_cells(found: Rotations) -> tuple[str, ...]:
+    worst = max(range(len(found.position_bias)), key=lambda place: found.position_bias[place])
+    return (
+        found.scorer,
+        str(found.turns),
+        f"{found.n:,}",
+        percent(found.accuracy),
+        percent(found.alike),
+        interval((found.alike_low, found.alike_high)),
+        f"place {worst + 1}: {100 * found.position_bias[worst]:+.1f}" if found.position_bias[worst] > 0 else "-",
+    )
 
 
-def print_detail(detail: Detail, console: Console) -> None:
-    """On the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
-    for index, name in enumerate(detail.head):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
-    for row in detail.rows:
-        table.add_row(*map(Text, row))
-    console.print(Text(detail.title, style="bold"))
-    console.print(table)
-    console.print(Text(detail.note, style="dim"))
-
-
-def detail_markdown(detail: Detail) -> str:
-    """As a Markdown section."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (detail.head, ("---",) * len(detail.head), *detail.rows)]
-    return f"## {detail.title}\n\n" + "\n".join(lines) + f"\n\n{detail.note}\n"
+def _calibration_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
+    if found := result.calibration:
+        yield f"{found.n:,}", f"{100 * found.expected_error:.1f}", f"{found.brier:.3f}"

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from jmedllm.evaluation.offline import Scored
 from jmedllm.evaluation.selection import account
-from jmedllm.report.details import meanings, outcome_detail, print_detail, told_ways
+from jmedllm.report.details import meanings, outcome_detail, reading_counts
+from jmedllm.report.table import print_detail
 
 MISSING_SHOWN = 10
 
@@ -35,10 +36,10 @@ def print_scored(scored: Scored, console: Console) -> None:
     console.print(table)
     if scored.official:
         console.print()
-        print_detail(outcome_detail([("recorded", outcome) for outcome in scored.official]), console)
+        print_detail(outcome_detail([("recorded", "", outcome) for outcome in scored.official]), console)
     for name, item_scores in scored.item_scores.items():
         ways = dict(Counter(item_score.how for item_score in item_scores.values()).most_common())
-        told = f"Track {name}, how answers were read: {told_ways(ways)}. {meanings(ways)}"
+        told = f"Track {name}, how answers were read: {reading_counts(ways)}. {meanings(ways)}"
         console.print(Text(told.rstrip(), style="dim"))
     if scored.left_out:
         told = account("questions", scored.selection, len(scored.questions) - _unjudged(scored), scored.left_out)

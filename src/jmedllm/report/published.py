@@ -1,4 +1,4 @@
-"""Scores that others published, to stand beside ours."""
+"""Scores that others published, to be shown beside ours."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -8,19 +8,19 @@ from typing import Any
 from jmedllm.evaluation.question import Language
 from jmedllm.files import read_json
 
-TRACK, METRIC = "legacy", "gestalt_match"
+SCORER, METRIC = "legacy", "gestalt_match"
 """How every published score was measured: zero-shot, greedy, choices not shuffled."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedScore:
-    """One published score. All values are shares from 0 to 1; how many items it rests on is unknown.
+    """One published score. All values are shares from 0 to 1; the number of items is not known.
 
     Attributes:
         contaminated: the model was trained on the questions of this test.
         note: what else to know; may be empty.
-        floor: what an empty answer earns on this set, measured by us; None where we have not.
-        ceiling: what the right answer earns there, likewise.
+        floor: score of an empty answer on this set, measured by us; None where it was not measured.
+        ceiling: score of the right answer there, likewise.
     """
 
     model: str
@@ -36,7 +36,7 @@ class PublishedScore:
 def published_scores(benchmark: str, language: Language) -> list[PublishedScore]:
     """All published scores on one benchmark in one language, best first; none for most benchmarks.
 
-    They may stand only beside scores by `TRACK` and `METRIC`.
+    They are comparable only with scores by `SCORER` and `METRIC`.
     """
     content = _content()
     bounds = {(s["benchmark"], s["language"]): (s["floor"], s["ceiling"]) for s in content["sets"]}

@@ -1,4 +1,4 @@
-"""The questions that sittings answered, found again in the data directory."""
+"""The questions behind results, loaded again from the data directory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,48 +9,48 @@ from jmedllm.evaluation.benchmarks.custom import Reading
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.report.collect import CollectedResult
 
-Papers = dict[tuple[str, str], dict[str, Question]]
+TaskQuestions = dict[tuple[str, str], dict[str, Question]]
 """By benchmark and language, the questions by id."""
 
 
-def questions_of(sat: Sequence[CollectedResult], data: Path, own: Sequence[Path] = ()) -> Papers:
-    """The questions of every paper that was sat, in the order of the benchmark.
+def questions_of(results: Sequence[CollectedResult], data: Path, own: Sequence[Path] = ()) -> TaskQuestions:
+    """The questions of every task that was evaluated, in the order of the benchmark.
 
     Args:
         own: users' own exams, which are known by their files' names.
 
     Raises:
-        InputError: they are not there, or are not those that were answered.
+        InputError: they are missing, or are not those that were answered.
     """
     files = {path.stem: str(path) for path in own}
-    found: Papers = {}
-    for each in sat:
+    found: TaskQuestions = {}
+    for each in results:
         benchmark, language = each.task
         if each.task not in found:
             if benchmark not in BENCHMARKS and benchmark not in files:
                 raise InputError(f"{benchmark} {language} is an exam of your own: name its file with --questions")
             split = each.result.settings["split"]
-            # A sitting from Python is given its questions and does not know of which split they are.
+            # An evaluation from Python is given its questions and does not know which split they are of.
             split = "test" if split == "given" else split
             reading = Reading.of(each.result.settings)
             loaded = load(files.get(benchmark, benchmark), language, data, split, reading)
             found[each.task] = {question.id: question for question in loaded}
         _require_same(each, found[each.task])
-    return {task: _answered(task, questions, sat) for task, questions in found.items()}
+    return {task: _answered(task, questions, results) for task, questions in found.items()}
 
 
 def _require_same(each: CollectedResult, questions: dict[str, Question]) -> None:
     hashes = {name: question_hash(question) for name, question in questions.items()}
-    for record in each.records.values():
-        if hashes.get(record.id) != record.question_hash:
+    for id, item in each.items.items():
+        if hashes.get(id) != item.question_hash:
             raise InputError(
-                f"{each.result.model} sat another version of {' '.join(each.task)} than the one here "
-                f"(question {record.id}); give the data it sat, or sit it again"
+                f"{each.result.model} was evaluated on another version of {' '.join(each.task)} than the one here "
+                f"(question {id}); give the data it was evaluated on, or evaluate it again"
             )
 
 
 def _answered(
-    task: tuple[str, str], questions: dict[str, Question], sat: Sequence[CollectedResult]
+    task: tuple[str, str], questions: dict[str, Question], results: Sequence[CollectedResult]
 ) -> dict[str, Question]:
-    answered = {name for each in sat if each.task == task for name in each.records}
-    return {name: question for name, question in questions.items() if name in answered}
+    answered = {id for each in results if each.task == task for id in each.items}
+    return {id: question for id, question in questions.items() if id in answered}

@@ -1,4 +1,4 @@
-"""What a run's training stages measured, read back from their logs."""
+"""What a run's training stages measured, read from their logs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class TrainedStage:
 
     Attributes:
         name: of the stage; with the run's folder where several runs are read.
-        made: what the manifest says it made: steps, trained tokens, census of the held-out sets.
+        made: what the manifest says it made: steps, trained tokens, sizes of the held-out sets.
         metrics: one row per step.
         evaluations: one row per evaluation, the first before step 1; empty where nothing was evaluated.
-        ended: day of its last step; None where that is not known.
+        ended: day of its last step; None where it is not known.
     """
 
     name: str
@@ -32,33 +32,33 @@ class TrainedStage:
 
     @property
     def waiting(self) -> float:
-        """Mean over the steps of the share of time that a step waited for data."""
+        """Share of time spent waiting for data, averaged over steps."""
         waited: float = sum(row["waiting"] for row in self.metrics)
         return waited / max(1, len(self.metrics))
 
     @property
-    def handed_on(self) -> int:
-        """The step whose weights the stage handed on."""
+    def kept_step(self) -> int:
+        """The step whose weights the next stage gets."""
         step: int = self.made.get("best_step", self.made["steps"])
         return step
 
     @property
     def failure(self) -> str:
-        """That the stage made nothing better, in words; empty where it did, or where that was not measured."""
-        if self.handed_on:
+        """A sentence where the stage improved nothing; empty where it did, or where that was not measured."""
+        if self.kept_step:
             return ""
-        return f"Stage {self.name} improved nothing: the weights of step 0 were handed on."
+        return f"Stage {self.name} improved nothing: the weights of step 0 were kept."
 
     def changes(self) -> dict[str, tuple[float, float]]:
-        """Bits per byte of each held-out set before step 1 and of the weights the stage handed on."""
+        """Bits per byte of each held-out set before step 1 and with the weights that were kept."""
         if not self.evaluations:
             return {}
-        first, last = self.evaluations[0], next(row for row in self.evaluations if row["step"] == self.handed_on)
+        first, last = self.evaluations[0], next(row for row in self.evaluations if row["step"] == self.kept_step)
         return {name: (first["bits_per_byte"][name], value) for name, value in last["bits_per_byte"].items()}
 
 
 def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
-    """The training stages of those folders that are runs, in their order; nothing of other folders."""
+    """The training stages of those folders that are runs, in the order of training."""
     runs = [(folder, manifest) for folder in folders if (manifest := read_manifest(folder))]
     return [
         TrainedStage(
@@ -75,7 +75,7 @@ def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
 
 
 def _has(manifest: Manifest, stage: str) -> bool:
-    """Whether a stage is done and the recipe last reported on has it: what an earlier recipe has trained stays."""
+    """Whether a stage is done and in the recipe last reported on: results of earlier recipes stay on disk."""
     recipe = manifest["stages"].get("report", {}).get("recipe", {})
     return stage in manifest["stages"] and recipe.get(stage, ...) is not None
 

@@ -16,7 +16,7 @@ from jmedllm.models.folder import weight_files
 from jmedllm.pipeline import Run, Step, versions
 from jmedllm.recipe import CollectedResult as Model
 from jmedllm.recipe import Recipe
-from jmedllm.report import CollectedResult, collect_records, markdown, questions_of
+from jmedllm.report import CollectedResult, collect, headlines, markdown, questions_of
 from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.page import write_page
@@ -46,13 +46,13 @@ def _stages(run: Run) -> dict[str, Any]:
 
 def _perform(run: Run, identity: str) -> dict[str, Any]:
     recipe = run.recipe
-    sat = collect_records([run.folder]) if recipe.eval else []
+    sat = collect([run.folder]) if recipe.eval else []
     head = f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
     training = [stage for stage in read_training([run.folder]) if stage.name in run.made]
     made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "eval")
     made += "".join(f"- **{stage.failure}**\n" for stage in training if stage.failure)
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    scores = markdown([each.result for each in sat]) if sat else "No exam was sat.\n"
+    scores = markdown([each.result for each in sat], headlines(sat)) if sat else "Nothing was evaluated.\n"
     write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
     names = [split_language(name)[0] for name in (recipe.eval.benchmarks if recipe.eval else ())]
     own = [Path(name) for name in names if is_table(name)]
@@ -76,6 +76,7 @@ def _write_cards(run: Run, sat: Sequence[CollectedResult], training: Sequence[Tr
             parameters=_parameters(folder),
             results=[each.result for each in sat],
             compared=_compared(sat, final),
+            headlines=headlines(sat),
         )
     )
     places = [folder.parent / name for name in CARDS]

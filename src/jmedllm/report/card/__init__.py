@@ -1,4 +1,4 @@
-"""The model card of a run: what the model was made from, how, what it is worth, and what it is not."""
+"""The model card of a run: what the model was made from, how, how well it does, and its limits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ import yaml
 from jmedllm.corpus.readers.read import Document
 from jmedllm.evaluation.task import EvalResult
 from jmedllm.recipe import Recipe
-from jmedllm.report.card.markdown import bullets
 from jmedllm.report.card.scores import scores
 from jmedllm.report.card.texts import corpus, examples
 from jmedllm.report.card.training import forgetting, stages_trained
 from jmedllm.report.compare import Comparison
+from jmedllm.report.markdown import bullets
 from jmedllm.report.training import TrainedStage
 
 WARNING = (
@@ -23,27 +23,28 @@ WARNING = (
 
 LIMITS = (
     "Exams measure knowledge in multiple choice, not safety, judgement or care.",
-    "The model writes fluent text that is wrong, and gives no sign of it.",
-    "Medical knowledge ages; the model knows none that is newer than its texts.",
-    "What its base was trained on is not known here: exam items may have been among it.",
-    "Scores hold for the languages, prompts and items named here; their intervals say nothing of the seed.",
+    "The model writes fluent text that can be wrong, without any sign of it.",
+    "Medical knowledge ages; the model knows nothing newer than its texts.",
+    "The training data of its base model is not known here and may include exam items.",
+    "Scores apply to the languages, prompts and items named here; their intervals do not include the seed.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a run wrote down of itself.
+    """What is known of a run.
 
     Attributes:
-        recipe: what was carried out.
+        recipe: what was run.
         stages: the manifest's entries of the recipe's stages: inputs, what each made, versions, hardware.
         training: the logs of its training stages, at least one.
         documents: the corpus that was trained on.
         held_out: how many documents of the corpus were not trained on, by set.
         built: the `corpus.json` of each text that was cleaned, by a name for it.
         parameters: how many the final model has.
-        results: what the models of the run sat.
-        compared: the final model against the base, on each paper both sat.
+        results: evaluations of the run's models.
+        compared: the final model against the base, on each task.
+        headlines: what training changed, in a sentence for each adapted model.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Findings:
     parameters: int | None = None
     results: Sequence[EvalResult] = ()
     compared: Sequence[Comparison] = ()
+    headlines: Sequence[str] = ()
 
 
 def model_card(found: Findings) -> str:
@@ -62,12 +64,13 @@ def model_card(found: Findings) -> str:
     recipe, stages = found.recipe, found.stages
     parts = [
         f"# {recipe.name}\n\n{WARNING}",
+        *([bullets(f"**{line}**" for line in found.headlines)] if found.headlines else []),
         f"## Model\n\n{bullets(_model(found))}",
         f"## Corpus\n\n{corpus(found.documents, found.held_out, found.built, stages)}",
         f"## Questions and instructions\n\n{examples(recipe, stages)}",
         f"## Training\n\n{stages_trained(recipe, stages, found.training)}",
         f"## Forgetting\n\n{forgetting(recipe, found.training)}",
-        f"## Exam\n\n{scores(found.results, found.compared)}",
+        f"## Evaluation\n\n{scores(found.results, found.compared)}",
         f"## Limits\n\n{bullets(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",
     ]
@@ -89,15 +92,15 @@ def _model(found: Findings) -> list[str]:
         lines.append(f"Trained until: {ended.isoformat()}")
     if "merge" in stages:
         nats = stages["merge"]["made"]["divergence"]
-        lines.append(f"Merge: {nats:.2g} nats a token from the model as it was trained (mean KL divergence)")
+        lines.append(f"Merge: {nats:.2g} nats per token from the model as it was trained (mean KL divergence)")
     return [*lines, "Licence: that of the base and of the texts named below; ask a lawyer where they differ"]
 
 
 def _base(recipe: Recipe) -> str:
     base = recipe.base
     if base.random_init:
-        return f"Base: built from nothing: {_plain(base.random_init.model_dump())}"
-    revision = base.revision or "as found on disk; its content is named by the fingerprint"
+        return f"Base: randomly initialized: {_plain(base.random_init.model_dump())}"
+    revision = base.revision or "as found on disk; the fingerprint identifies its content"
     return f"Base: {base.path}, revision {revision}"
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from jmedllm.corpus.readers.read import Document
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.recipe import Recipe
-from jmedllm.report.card.markdown import bullets, table
+from jmedllm.report.markdown import bullets, table
 
 _MOST_SOURCES = 20
-"""Rows for single sources; the rest are summed up by language and licence, so that every licence is named."""
+"""Rows for single sources; the rest are added up by language and licence, so that every licence is named."""
 
 
 def corpus(
@@ -39,11 +39,13 @@ def corpus(
 
 
 def _held_out(held_out: Mapping[str, int], trained: int) -> list[str]:
-    held = sum(held_out.values())
-    if not held:
+    kept_out = sum(held_out.values())
+    if not kept_out:
         return []
-    every = held + trained
-    return [f"Held out of training: {held:,} of {every:,} documents, {held / every:.1%} ({_counts(held_out)})."]
+    every = kept_out + trained
+    return [
+        f"Held-out documents, not trained on: {kept_out:,} of {every:,}, {kept_out / every:.1%} ({_counts(held_out)})."
+    ]
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -53,28 +55,28 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _epochs(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
     epochs = stages.get("mfpt", {}).get("made", {}).get("epochs", {})
     most_read = sorted(epochs.items(), key=lambda item: -item[1])[:_MOST_SOURCES]
-    told = ", ".join(f"{name} {times:g} times" for name, times in most_read)
+    counts = ", ".join(f"{name} {times:g} times" for name, times in most_read)
     more = f" and {len(epochs) - len(most_read):,} others less often" if len(epochs) > len(most_read) else ""
-    return [f"Read in stage 1: {told}{more}."] if told else []
+    return [f"Read in stage 1: {counts}{more}."] if counts else []
 
 
 def _removed(built: Mapping[str, Mapping[str, Any]]) -> str:
     if not built:
-        return "What was removed before is not known: the inputs were not made by `jmedllm corpus build`."
+        return "What was removed earlier is not known: the inputs were not made by `jmedllm corpus build`."
     rows = [
         (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["unread"]))) for name, text in built.items()
     ]
     lines = [
-        f"Cut out of the {name} for {exam}: {leak['places']:,} places that tell {leak['items']:,} of its items"
+        f"Removed from the {name} for {exam}: {found['places']:,} places that contain {found['items']:,} of its items"
         for name, text in built.items()
-        for exam, leak in text["leaked"].items()
+        for exam, found in text["leaked"].items()
     ]
     searched: dict[str, list[str]] = {}
     for name, text in built.items():
         exams = ", ".join(f"{exam} ({count:,} items)" for exam, count in text["questions"].items())
-        searched.setdefault(exams or "no exam; leaks were not looked for", []).append(name)
-    lines += [f"Searched for in the {' and the '.join(names)}: {exams}" for exams, names in searched.items()]
-    head = ("Documents left out of the", "Repeat another", "Nearly so", "Emptied by cleaning", "Not readable")
+        searched.setdefault(exams or "no exam; contamination was not checked", []).append(name)
+    lines += [f"Checked against the {' and the '.join(names)}: {exams}" for exams, names in searched.items()]
+    head = ("Documents left out of the", "Duplicates", "Near-duplicates", "Empty after cleaning", "Not readable")
     return f"{table(head, rows)}\n\n{bullets(lines)}"
 
 
@@ -98,7 +100,7 @@ def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
     for name, left_out in made.get("left_out", {}).items():
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         lines.append(f"Left out of {name}: {reasons}")
-    lines.append("Before training all were held against every exam item then on the disk: none is among them")
+    lines.append("Before training all were compared with every exam item on disk: none of them is an exam item")
     return bullets(lines)
 
 

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from jmedllm.recipe import Recipe, recipe_hash
-from jmedllm.report.card.markdown import bullets, table
+from jmedllm.report.markdown import bullets, table
 from jmedllm.report.training import TrainedStage
 from jmedllm.training.lora import Adapter
 
 SMALL = 10_000
-"""Bytes of held-out text below which a change in bits per byte is not judged: a few sentences decide it."""
+"""Bytes of held-out text below which a change in bits per byte is not interpreted: a few sentences decide it."""
 
 
 def stages_trained(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], training: Sequence[TrainedStage]) -> str:
-    """A row for each stage, and what all have in common."""
+    """A row for each stage, and what is the same for all."""
     rows = [_trained(recipe, stages[stage.name], stage) for stage in training]
-    head = ("Stage", "Steps", "Weights handed on", "Trained tokens", "Learning rate", "Loss of the last step")
+    head = ("Stage", "Steps", "Weights kept", "Trained tokens", "Learning rate", "Loss of the last step")
     versions = ", ".join(f"{name} {number}" for name, number in stages[training[-1].name]["versions"].items())
     lines = [f"**{stage.failure}**" for stage in training if stage.failure]
     if recipe.mpeft:
@@ -27,7 +27,7 @@ def stages_trained(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], trai
 
 def _adapter(adapter: Adapter) -> str:
     targets = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
-    base = "not quantised" if adapter.quantization == "none" else f"quantised to {adapter.quantization}"
+    base = "not quantized" if adapter.quantization == "none" else f"quantized to {adapter.quantization}"
     return (
         f"Adapter: {adapter.kind}, rank {adapter.r}, alpha {adapter.alpha}, dropout {adapter.dropout:g}, on "
         f"{targets}; its base was {base} while it was trained"
@@ -41,7 +41,7 @@ def _trained(recipe: Recipe, entry: Mapping[str, Any], stage: TrainedStage) -> t
     return (
         stage.name,
         f"{made['steps']:,}",
-        f"step {stage.handed_on:,}, {f'the best by {chosen_by}' if 'best_step' in made else 'the last'}",
+        f"step {stage.kept_step:,}, {f'the best by {chosen_by}' if 'best_step' in made else 'the last'}",
         f"{made['trained_tokens']:,}",
         f"{entry['inputs']['settings']['learning_rate']:g}",
         f"{made['final_loss']:.4f}",
@@ -66,7 +66,7 @@ class _Change:
         return self.bytes < SMALL
 
     def cells(self) -> tuple[str, ...]:
-        change = f"{100 * (self.after / self.before - 1):+.2f} %{', too small to judge' if self.is_small else ''}"
+        change = f"{100 * (self.after / self.before - 1):+.2f} %{', too little text' if self.is_small else ''}"
         amounts = f"{self.documents:,}", f"{self.bytes:,}"
         return (self.stage, self.name, *amounts, f"{self.before:.4f}", f"{self.after:.4f}", change)
 
@@ -75,14 +75,14 @@ def forgetting(recipe: Recipe, training: Sequence[TrainedStage]) -> str:
     """Bits per byte of held-out texts, before and after."""
     changes = [change for stage in training for change in _changes(stage)]
     if not changes:
-        return "Not measured: the recipe has no `evaluate` section with texts."
+        return "Not measured: the recipe has no `validation` section with texts."
     joined, apart = _joined(recipe, training)
     head = ("Stage", "Held-out text", "Texts", "UTF-8 bytes", "Bits per byte before", "After", "Change")
     changed = table(head, [change.cells() for change in (*changes, *joined)])
-    return "\n\n".join([changed, *apart, _item_score([change for change in changes if change.name == "general"])])
+    return "\n\n".join([changed, *apart, _conclusion([change for change in changes if change.name == "general"])])
 
 
-def _item_score(general: Sequence[_Change]) -> str:
+def _conclusion(general: Sequence[_Change]) -> str:
     if not general:
         return "**No general text was held out**: forgetting is not known."
     if all(change.is_small for change in general):
@@ -91,22 +91,22 @@ def _item_score(general: Sequence[_Change]) -> str:
 
 
 def _changes(stage: TrainedStage) -> list[_Change]:
-    census = stage.made.get("evaluated", {})
+    sizes = stage.made.get("evaluated", {})
     return [
-        _Change(stage.name, name, census[name]["documents"], census[name]["bytes"], before, after)
+        _Change(stage.name, name, sizes[name]["documents"], sizes[name]["bytes"], before, after)
         for name, (before, after) in stage.changes().items()
     ]
 
 
 def _joined(recipe: Recipe, training: Sequence[TrainedStage]) -> tuple[list[_Change], list[str]]:
-    """Of each set the way from the base to the final model; or why the stages cannot be joined."""
+    """The change of each set from the base to the final model; or why the stages cannot be joined."""
     measured = [{change.name: change for change in _changes(stage)} for stage in training]
     if len(training) < 2 or not all(measured) or not recipe.corpus or not recipe.mpeft:
         return [], []
     windows = recipe.corpus.block_size, recipe.mpeft.block_size
     if windows[0] != windows[1]:
-        reason = "stage 1 read the texts in windows of {:,} tokens, stage 2 of {:,}".format(*windows)
-        return [], [f"No row leads from the base to the final model: {reason}."]
+        reason = "stage 1 read the texts in windows of {:,} tokens, stage 2 in windows of {:,}".format(*windows)
+        return [], [f"There is no row from the base to the final model: {reason}."]
     first, last = measured
     rows = [
         _Change("base to final", name, old.documents, old.bytes, old.before, last[name].after)

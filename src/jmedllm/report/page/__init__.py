@@ -1,4 +1,4 @@
-"""The report as one HTML file, which opens from disk and asks nothing of any network."""
+"""The report as one HTML file that opens from disk and makes no network requests."""
 
 import base64
 import hashlib
@@ -16,40 +16,54 @@ from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare
+from jmedllm.report.headline import NOTE as HEADLINE_NOTE
+from jmedllm.report.headline import headlines
+from jmedllm.report.notes import footnotes
+from jmedllm.report.numbers import probability
 from jmedllm.report.page import charts
 from jmedllm.report.page.curves import figures
+from jmedllm.report.page.glossary import MODELS, TERMS
 from jmedllm.report.page.items import PackedTask, pack
 from jmedllm.report.page.view import groups, matrices, outcome_lines
-from jmedllm.report.questions import Papers
-from jmedllm.report.table import build_rows, notes
+from jmedllm.report.questions import TaskQuestions
+from jmedllm.report.rows import build_rows
 from jmedllm.report.training import TrainedStage
 
 _HERE = Path(__file__).parent
 
 
 def write_page(
-    path: Path, sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Sequence[TrainedStage] = ()
+    path: Path,
+    collected: Sequence[CollectedResult],
+    questions: TaskQuestions,
+    title: str,
+    training: Sequence[TrainedStage] = (),
 ) -> None:
     """Write the page.
 
     Args:
-        sat: finished sittings with their records.
-        tasks: the questions they answered, see `questions_of`.
+        collected: finished evaluations.
+        questions: what was asked, see `questions_of`.
         training: how the models were trained, as far as that is known.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(sat, tasks, title, training))
+    write_atomic(path, page(collected, questions, title, training))
 
 
-def page(sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Sequence[TrainedStage] = ()) -> str:
+def page(
+    collected: Sequence[CollectedResult],
+    questions: TaskQuestions,
+    title: str,
+    training: Sequence[TrainedStage] = (),
+) -> str:
     """The page's HTML."""
-    results = [each.result for each in sat]
+    results = [each.result for each in collected]
     models = list(dict.fromkeys(result.model for result in results))
-    packed = pack(sat, tasks)
+    packed = pack(collected, questions)
     rows = build_rows(results)
-    compared = compare(sat)
+    compared = compare(collected)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -61,9 +75,9 @@ def page(sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Se
     environment.filters |= {
         "percent": _percent,
         "points": _points,
-        "probability": _probability,
+        "probability": probability,
         "map_marks": _marks,
-        "told": _told,
+        "group_label": _group_label,
         "reach": _reach,
     }
     return environment.get_template("page.html").render(
@@ -71,13 +85,17 @@ def page(sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Se
         version=__version__,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
-        # Only this very script may run, whatever a model wrote.
+        # Only this script may run, whatever a model wrote.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         charts=charts,
         results=results,
         models=models,
         matrices=matrices(rows),
-        notes=notes(results, rows),
+        headlines=headlines(collected),
+        headline_note=HEADLINE_NOTE,
+        glossary=MODELS | TERMS,
+        stage_names=MODELS,
+        notes=footnotes(results, rows),
         languages=[each for each in compared if each.kind == "languages"],
         compared=[each for each in compared if each.kind == "models"],
         compared_note=NOTE,
@@ -85,7 +103,7 @@ def page(sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Se
         outcomes=outcome_lines(results),
         exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.official}),
         most_prohibited=MOST_PROHIBITED,
-        training=[_presented(stage) for stage in training],
+        training=[_stage(stage) for stage in training],
         tasks=packed,
         settings=_embedded(
             {
@@ -97,7 +115,7 @@ def page(sat: Sequence[CollectedResult], tasks: Papers, title: str, training: Se
     )
 
 
-def _presented(stage: TrainedStage) -> dict[str, Any]:
+def _stage(stage: TrainedStage) -> dict[str, Any]:
     return {
         "name": stage.name,
         "made": stage.made,
@@ -113,7 +131,7 @@ def _about(task: PackedTask) -> dict[str, Any]:
 
 
 def _embedded(value: Any) -> Markup:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element that contains it."""
     return Markup(to_json(value).replace("<", "\\u003c"))
 
 
@@ -125,18 +143,14 @@ def _points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def _probability(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _marks(members: Sequence[tuple[int, Group]]) -> list[tuple[int, float, float, float]]:
     return [(index, group.value, group.low, group.high) for index, group in members]
 
 
-def _told(members: Sequence[tuple[int, Group]], models: Sequence[str]) -> str:
+def _group_label(members: Sequence[tuple[int, Group]], models: Sequence[str]) -> str:
     return ", ".join(f"{models[index]} {_percent(group.value)} % of {group.n:,}" for index, group in members)
 
 
 def _reach(compared: Sequence[Comparison]) -> float:
-    """How far from no difference the intervals go."""
+    """The largest distance of an interval's end from no difference."""
     return max(max(abs(each.paired.low), abs(each.paired.high)) for each in compared)

@@ -1,4 +1,4 @@
-"""Small SVG pictures for the page, drawn from numbers; labels are for those who hear the page.
+"""Small SVG pictures for the page, drawn from numbers; labels are for screen readers.
 
 All values are shares from 0 to 1. Classes `s0` to `s7` are the models' colours.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 SERIES = 8
-"""Colours there are; further models begin again with the first."""
+"""Number of colours; further models begin again with the first."""
 
 _WIDTH, _HEIGHT = 100, 12
 
@@ -62,7 +62,7 @@ def difference_mark(difference: float, low: float, high: float, reach: float) ->
 
 
 def group_mark(groups: Sequence[tuple[int, float, float, float]], examinees: float | None, label: str) -> Markup:
-    """Several models' scores of one group, each (series, value, low, high), and where the examinees stand."""
+    """Several models' scores of one group, each (series, value, low, high), and the examinees' score."""
     step = 7
     height = max(14, step * len(groups) + 7)
     parts = [_line("axis", at, 0, at, height) for at in (0, 25, 50, 75, 100)]
@@ -91,7 +91,7 @@ def reliability(bins: Sequence[dict[str, Any]], label: str) -> Markup:
 
 
 def bias_bars(values: Sequence[float], label: str) -> Markup:
-    """A bar for each place: up where it is picked too often, down where too seldom."""
+    """A bar for each place: up where it is picked too often, down where it is picked too rarely."""
     reach = max(0.05, *(abs(value) for value in values))
     bars = "".join(
         f'<rect class="bar" x="{12 * place + 2}" width="8" y="{16 - 14 * max(0.0, value) / reach:.2f}" '

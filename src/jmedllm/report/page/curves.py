@@ -10,9 +10,9 @@ from jmedllm.report.page.charts import series
 from jmedllm.report.training import TrainedStage
 
 MOST_POINTS = 200
-"""A longer curve is drawn through means of neighbours: a page of 100,000 steps would be none."""
+"""A longer curve is drawn through means of neighbours, so that 100,000 steps do not fill the page."""
 
-AMOUNTS = ("Speed", "Peak memory", "Learning rate", "Small exam")
+AMOUNTS = ("Speed", "Peak memory", "Learning rate", "In-loop evaluation")
 
 _WIDTH, _HEIGHT = 320.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 8.0, 8.0, 20.0
@@ -30,7 +30,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture with its title, what its values are, and the curves in the order of their colours."""
+    """A picture with its title, the unit of its values, and the curves in the order of their colours."""
 
     title: str
     unit: str
@@ -39,12 +39,12 @@ class Figure:
 
 
 def figures(stage: TrainedStage) -> list[Figure]:
-    """All curves of a stage; those of evaluations where there were any."""
+    """All curves of a stage; those of the validation where there was one."""
     return [figure for figure in (_figure(*each) for each in _curves(stage)) if figure]
 
 
 def _curves(stage: TrainedStage) -> Iterator[tuple[str, str, list[Curve]]]:
-    # Said at the curve that every stage has.
+    # At the curve that every stage has.
     yield "Loss", f"nats per trained token. {stage.failure}".rstrip(". "), [_of(stage, "loss", "loss")]
     bits = _evaluated(stage, "bits_per_byte")
     yield "Bits per byte", "on held-out text", bits
@@ -54,7 +54,7 @@ def _curves(stage: TrainedStage) -> Iterator[tuple[str, str, list[Curve]]]:
         [_changes(c) for c in bits],
     )
     yield (
-        "Small exam",
+        "In-loop evaluation",
         "% right",
         [Curve(c.name, [(x, 100 * y) for x, y in c.points]) for c in _evaluated(stage, "exam")],
     )
@@ -94,7 +94,7 @@ def _figure(title: str, unit: str, curves: Sequence[Curve]) -> Figure | None:
 def _picture(label: str, curves: Sequence[Curve]) -> Markup:
     across = _Axis.around([x for curve in curves for x, _ in curve.points], 4)
     values = [y for curve in curves for _, y in curve.points]
-    # Amounts are read against nothing; of a loss it is the course that is read.
+    # Amounts start at zero; of a loss the course matters.
     up = _Axis.around([0.0, *values] if label.startswith(AMOUNTS) else values, 4)
 
     def x(value: float) -> float:
@@ -105,11 +105,11 @@ def _picture(label: str, curves: Sequence[Curve]) -> Markup:
 
     parts = [
         f'<line class="axis" x1="{_LEFT:g}" y1="{y(tick):.1f}" x2="{_WIDTH - _RIGHT:g}" y2="{y(tick):.1f}"/>'
-        f'<text class="tick" x="{_LEFT - 5:g}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{up.told(tick)}</text>'
+        f'<text class="tick" x="{_LEFT - 5:g}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{up.label(tick)}</text>'
         for tick in up.ticks
     ]
     parts += [
-        f'<text class="tick" x="{x(tick):.1f}" y="{_HEIGHT - 5:g}" text-anchor="middle">{across.told(tick)}</text>'
+        f'<text class="tick" x="{x(tick):.1f}" y="{_HEIGHT - 5:g}" text-anchor="middle">{across.label(tick)}</text>'
         for tick in across.ticks
     ]
     if up.low < 0 < up.high:
@@ -121,9 +121,9 @@ def _picture(label: str, curves: Sequence[Curve]) -> Markup:
             f'<g class="{series(number)}"><polyline class="range" points="{path}"/>'
             f'<circle class="value" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="2.5"/></g>'
         )
-    told = "; ".join(f"{curve.name} from {curve.points[0][1]:.4g} to {curve.points[-1][1]:.4g}" for curve in curves)
+    summary = "; ".join(f"{curve.name} from {curve.points[0][1]:.4g} to {curve.points[-1][1]:.4g}" for curve in curves)
     size = f"0 0 {_WIDTH:g} {_HEIGHT:g}"
-    head = f'<svg class="curve" viewBox="{size}" role="img" aria-label="{escape(f"{label}: {told}")}">'
+    head = f'<svg class="curve" viewBox="{size}" role="img" aria-label="{escape(f"{label}: {summary}")}">'
     return Markup(f"{head}{''.join(parts)}</svg>")
 
 
@@ -147,10 +147,10 @@ class _Axis:
         return cls(low, high, tuple(number * step for number in range(first, last + 1)))
 
     def share(self, value: float) -> float:
-        """Where a value lies between the ends, from 0 to 1."""
+        """Position of a value between the ends, from 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
-    def told(self, tick: float) -> str:
+    def label(self, tick: float) -> str:
         """A tick as text of a few characters."""
         if abs(tick) >= 1000:
             return f"{tick / 1e6:.4g}M" if abs(tick) >= 1e6 else f"{tick / 1e3:.4g}k"

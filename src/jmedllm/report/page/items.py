@@ -1,6 +1,6 @@
-"""All items with what each model made of them, packed for the page's browser of items.
+"""All items with every model's answers, packed for the page's browser of items.
 
-A paper becomes one gzipped JSON list, in base64: 20,000 questions and answers as plain JSON would not fit a page.
+A task becomes one gzipped JSON list, in base64: 20,000 questions and answers as plain JSON would not fit a page.
 """
 
 import base64
@@ -11,23 +11,20 @@ from typing import Any
 
 from jmedllm.evaluation.calibration import probabilities
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.records import Record
-from jmedllm.evaluation.scorers import item_score_of
-from jmedllm.evaluation.scorers.legacy import LegacyItemScore
 from jmedllm.files import to_json
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.report.collect import CollectedResult
-from jmedllm.report.questions import Papers
+from jmedllm.report.collect import CollectedResult, ScoredItem
+from jmedllm.report.questions import TaskQuestions
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTask:
-    """One paper's items.
+    """One task's items.
 
     Attributes:
-        name: "igakuqa.ja", as the records' file is called.
-        models: models that sat it, in the order of each item's answers.
-        scorers: tracks that judged it.
+        name: "igakuqa.ja", as its files are called.
+        models: models with results, in the order of each item's answers.
+        scorers: their scorers.
         packed: base64 of gzip of a JSON list of items, see `_item`.
     """
 
@@ -40,16 +37,18 @@ class PackedTask:
     packed: str
 
 
-def pack(sat: Sequence[CollectedResult], tasks: Papers) -> list[PackedTask]:
-    """Each paper with the answers of all models that sat it."""
-    return [_pack_task(task, questions, sat) for task, questions in tasks.items()]
+def pack(collected: Sequence[CollectedResult], questions: TaskQuestions) -> list[PackedTask]:
+    """Each task with the answers of all models."""
+    return [_pack_task(task, by_id, collected) for task, by_id in questions.items()]
 
 
-def _pack_task(task: tuple[str, str], questions: Mapping[str, Question], sat: Sequence[CollectedResult]) -> PackedTask:
-    here = [each for each in sat if each.task == task]
+def _pack_task(
+    task: tuple[str, str], questions: Mapping[str, Question], collected: Sequence[CollectedResult]
+) -> PackedTask:
+    here = [each for each in collected if each.task == task]
     items = [
-        _item(question, [_answer(each.records.get(name), each.turns.get(name, ())) for each in here])
-        for name, question in questions.items()
+        _item(question, [_answer(each.items.get(id), each.rotated.get(id, ())) for each in here])
+        for id, question in questions.items()
     ]
     return PackedTask(
         name=".".join(task),
@@ -64,7 +63,7 @@ def _pack_task(task: tuple[str, str], questions: Mapping[str, Question], sat: Se
 
 
 def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """A question as the page reads it; what is empty is left out."""
+    """A question as the page reads it, without empty values."""
     values = {
         "gold": sorted(question.gold),
         "also": [sorted(answer) for answer in question.also_right],
@@ -85,33 +84,16 @@ def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[
     }
 
 
-def _answer(record: Record | None, turns: Sequence[Record]) -> dict[str, Any] | None:
-    if record is None:
+def _answer(item: ScoredItem | None, rotated: Sequence[ScoredItem]) -> dict[str, Any] | None:
+    if item is None:
         return None
-    known = record.log_probs is not None and UNLISTED not in record.log_probs
-    shares = [round(p, 4) for p in probabilities(record.log_probs or ())] if known else None
+    known = item.log_probs is not None and UNLISTED not in item.log_probs
+    shares = [round(p, 4) for p in probabilities(item.log_probs or ())] if known else None
     values = {
-        "response": record.response,
-        "truncated": record.truncated or None,
+        "response": item.response,
+        "truncated": item.truncated or None,
         "probabilities": shares,
-        "order": None if list(record.order) == sorted(record.order) else record.order,
-        "turns": [{"order": turn.order, "item_scores": _item_scores(turn)} for turn in turns] or None,
+        "order": None if list(item.order) == sorted(item.order) else item.order,
+        "rotations": [{"order": each.order, "scores": each.scores} for each in rotated] or None,
     }
-    return {
-        **{name: value for name, value in values.items() if value is not None},
-        "item_scores": _item_scores(record),
-    }
-
-
-def _item_scores(record: Record) -> dict[str, dict[str, Any]]:
-    """Each track's verdict with its main metric's outcome as "correct".
-
-    An empty response that the published protocol picked a choice for is marked `"answered": False`.
-    """
-    found = {}
-    for scorer, values in record.item_scores.items():
-        item_score = item_score_of(scorer, values)
-        found[scorer] = values | {"correct": bool(item_score.correct)}
-        if isinstance(item_score, LegacyItemScore) and not item_score.answered:
-            found[scorer] |= {"answered": False, "how": item_score.how}
-    return found
+    return {**{name: value for name, value in values.items() if value is not None}, "scores": item.scores}

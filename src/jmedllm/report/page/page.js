@@ -1,13 +1,15 @@
 "use strict";
 (() => {
   const ROW = 46;
+  const COLUMN = 95; // pixels that a column of probabilities takes
+  const LEAST_TEXT = 320; // pixels that are left for the text of the choices
   const settings = JSON.parse(document.getElementById("settings").textContent);
   const byId = (id) => document.getElementById(id);
   const [list, sheet, detail, count] = ["list", "sheet", "detail", "count"].map(byId);
   const FILTERS = ["q", "benchmark", "language", "subject", "scorer", "model", "outcome"];
   const OUTCOMES = {
     "": "any", right: "right", wrong: "wrong", none: "no answer",
-    counted: "no answer, yet counted right",
+    counted: "no answer, but counted as right",
     disagree: "models disagree", prohibited: "prohibited choice picked",
   };
   const entries = []; // {task, item, key, text}
@@ -37,7 +39,7 @@
   });
   if (tabs.length) choose(tabs[0]);
 
-  // Text goes in as text: nothing that a model wrote is ever read as HTML.
+  // Text stays text: nothing that a model wrote is parsed as HTML.
   const make = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -49,27 +51,27 @@
   const series = (model) => `s${settings.models.indexOf(model) % 8}`;
   const goldOf = (item) => item.number ?? ([item.gold ?? [], ...(item.also ?? [])].map(letters).join(" or ") || "–");
 
-  // The published protocol compares an empty response too, and some of these earn the point: that is not right.
+  // The published protocol also scores empty responses, and some of them as right: those are marked.
   const stated = (score) => score.answered !== false && (score.chosen.length || score.number != null);
   const outcomeOf = (score) =>
     score.answered === false ? (score.correct ? "counted" : "none") : score.correct ? "right" : stated(score) ? "wrong" : "none";
-  const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"], counted: ["○", "no answer, counted right"] };
-  const itemScoresOf = (entry, scorer, model) =>
+  const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"], counted: ["○", "no answer, counted as right"] };
+  const scoresOf = (entry, scorer, model) =>
     entry.item.answers
       .filter((answer, index) => answer && (!model || entry.task.models[index] === model))
-      .map((answer) => answer.item_scores[scorer])
+      .map((answer) => answer.scores[scorer])
       .filter(Boolean);
 
   const matchesOutcome = (entry, outcome, scorer, model) => {
-    const item_scores = itemScoresOf(entry, scorer, outcome === "disagree" ? "" : model);
+    const scores = scoresOf(entry, scorer, outcome === "disagree" ? "" : model);
     if (outcome === "disagree") {
-      return new Set(item_scores.map((score) => JSON.stringify([score.chosen, score.number]))).size > 1;
+      return new Set(scores.map((score) => JSON.stringify([score.chosen, score.number]))).size > 1;
     }
     if (outcome === "prohibited") {
       const bad = entry.item.prohibited ?? [];
-      return item_scores.some((score) => score.chosen.some((choice) => bad.includes(choice)));
+      return scores.some((score) => score.chosen.some((choice) => bad.includes(choice)));
     }
-    return item_scores.some((score) => outcomeOf(score) === outcome);
+    return scores.some((score) => outcomeOf(score) === outcome);
   };
 
   const fold = (text) => text.normalize("NFKC").toLowerCase();
@@ -106,7 +108,7 @@
     history.replaceState(null, "", `#items?${state}`.replaceAll("%2F", "/"));
   };
 
-  // Only the rows in sight exist, so that 20,000 items scroll as lightly as 20.
+  // Only visible rows exist, so that 20,000 items scroll as fast as 20.
   const paint = () => {
     const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 5);
     const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / ROW) + 10);
@@ -115,7 +117,7 @@
       ...shown.slice(first, last).map((entry, offset) => {
         const signs = make("span", { class: "signs" });
         entry.item.answers.forEach((answer) => {
-          const score = answer?.item_scores[scorer];
+          const score = answer?.scores[scorer];
           const outcome = score ? outcomeOf(score) : null;
           signs.append(make("span", { class: `sign ${outcome ?? "muted"}` }, outcome ? SIGNS[outcome][0] : "·"));
         });
@@ -150,7 +152,8 @@
   const show = () => {
     reveal();
     paint();
-    detail.replaceChildren(...(current ? describe(current) : [make("p", { class: "muted" }, "No item passes these filters.")]));
+    detail.replaceChildren(...(current ? describe(current) : [make("p", { class: "muted" }, "No item matches these filters.")]));
+    stack();
     detail.scrollTop = 0;
   };
 
@@ -163,7 +166,7 @@
   const chips = (entry) => {
     const { item } = entry;
     const FLAGS = {
-      image: "shows a picture the data lack", required: "required part", every_answer_right: "every answer accepted",
+      image: "refers to a picture that is not in the data", required: "required part", every_answer_right: "every answer accepted",
     };
     return [
       item.subject ?? null,
@@ -175,8 +178,9 @@
     ].filter(Boolean).map((text) => make("span", {}, text));
   };
 
-  const share = (percent, css, picked = false) => {
-    const cell = make("td", { class: `share ${css}` });
+  const share = (who, percent, css, picked = false) => {
+    // On a narrow screen the cell is below the choice, with its model's name.
+    const cell = make("td", { class: `share ${css}` }, make("span", { class: "who" }, who));
     if (percent === undefined) {
       cell.append(make("span", { class: picked ? "picked" : "muted" }, picked ? "" : "·"));
       return cell;
@@ -190,10 +194,10 @@
   const choicesOf = (entry) => {
     const { item, task } = entry;
     const scorer = byId("scorer").value;
-    const sat = item.answers.map((answer, index) => ({ answer, model: task.models[index] })).filter(({ answer }) => answer);
+    const evaluated = item.answers.map((answer, index) => ({ answer, model: task.models[index] })).filter(({ answer }) => answer);
     const head = make("tr", {}, make("th", { colspan: 2 }, ""));
     if (item.examinees) head.append(make("th", { scope: "col" }, "examinees"));
-    for (const { model } of sat) head.append(make("th", { scope: "col" }, make("span", { class: `model ${series(model)}` }, model)));
+    for (const { model } of evaluated) head.append(make("th", { scope: "col" }, make("span", { class: `model ${series(model)}` }, model)));
     const body = item.choices.map((text, index) => {
       const right = (item.gold ?? []).includes(index);
       const row = make(
@@ -203,19 +207,19 @@
           (item.prohibited ?? []).includes(index) ? make("span", { class: "tag wrong" }, "⚠ prohibited") : null,
         ),
       );
-      if (item.examinees) row.append(share(item.examinees[index], ""));
-      for (const { answer, model } of sat) {
+      if (item.examinees) row.append(share("examinees", item.examinees[index], ""));
+      for (const { answer, model } of evaluated) {
         const probability = answer.probabilities?.[index];
-        const score = answer.item_scores[scorer];
+        const score = answer.scores[scorer];
         const picked = Boolean(score && stated(score)) && score.chosen.includes(index);
-        row.append(share(probability === undefined ? undefined : 100 * probability, series(model), picked));
+        row.append(share(model, probability === undefined ? undefined : 100 * probability, series(model), picked));
       }
       return row;
     });
-    return make("table", { class: "choices" }, make("thead", {}, head), make("tbody", {}, ...body));
+    return make("table", { class: "choices", "data-columns": evaluated.length + (item.examinees ? 1 : 0) }, make("thead", {}, head), make("tbody", {}, ...body));
   };
 
-  const toldOf = (score) => {
+  const reasonOf = (score) => {
     const { chosen, number, correct, response, answered, ...rest } = score;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
@@ -224,25 +228,32 @@
   };
 
   const modelPart = (answer, model) => {
-    const rows = Object.entries(answer.item_scores).map(([scorer, score]) => {
+    const rows = Object.entries(answer.scores).map(([scorer, score]) => {
       const outcome = outcomeOf(score);
-      const said = stated(score) ? (score.number ?? letters(score.chosen)) : "–";
+      const chosen = stated(score) ? (score.number ?? letters(score.chosen)) : "–";
       return make(
         "tr", {}, make("th", { scope: "row" }, scorer), make("td", { class: outcome }, `${SIGNS[outcome][0]} ${SIGNS[outcome][1]}`),
-        make("td", {}, said), make("td", { class: "muted" }, toldOf(score)),
+        make("td", {}, chosen), make("td", { class: "muted" }, reasonOf(score)),
       );
     });
     const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "scores" }, make("tbody", {}, ...rows))];
-    if (answer.order) parts.push(make("p", { class: "muted" }, `choices shown in the order ${letters(answer.order)}`));
+    if (answer.order) parts.push(make("p", { class: "muted" }, `choices presented in the order ${letters(answer.order)}`));
     if (answer.response !== undefined) {
       parts.push(make("pre", { tabindex: 0 }, answer.response || "(empty)"));
       if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
     }
-    for (const turn of answer.turns ?? []) {
-      const said = Object.entries(turn.item_scores).map(([scorer, score]) => `${scorer} ${stated(score) ? (score.number ?? letters(score.chosen)) : "–"} ${SIGNS[outcomeOf(score)][0]}`);
-      parts.push(make("p", { class: "muted" }, `turned, shown as ${letters(turn.order)}: ${said.join(" · ")}`));
+    for (const rotation of answer.rotations ?? []) {
+      const answers = Object.entries(rotation.scores).map(([scorer, score]) => `${scorer} ${stated(score) ? (score.number ?? letters(score.chosen)) : "–"} ${SIGNS[outcomeOf(score)][0]}`);
+      parts.push(make("p", { class: "muted" }, `rotated, presented as ${letters(rotation.order)}: ${answers.join(" · ")}`));
     }
     return parts;
+  };
+
+  // Where the columns would leave too little room, probabilities are below the text of their choice.
+  const stack = () => {
+    for (const table of detail.querySelectorAll(".choices")) {
+      table.classList.toggle("stacked", detail.clientWidth < LEAST_TEXT + COLUMN * table.dataset.columns);
+    }
   };
 
   const describe = (entry) => {
@@ -328,6 +339,7 @@
     });
     list.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
     new ResizeObserver(paint).observe(list);
+    new ResizeObserver(stack).observe(detail);
     list.addEventListener("keydown", (event) => {
       const page = Math.floor(list.clientHeight / ROW) - 1;
       const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
@@ -347,7 +359,7 @@
   const start = async () => {
     fillAll();
     for (const [index, task] of settings.tasks.entries()) {
-      count.textContent = `reading the items … ${task.name}`;
+      count.textContent = `loading items … ${task.name}`;
       const script = byId(`packed-${index}`);
       for (const item of await unpack(script.textContent)) entries.push({ task, item, key: `${task.name}/${item.id}` });
       script.remove();
@@ -358,6 +370,6 @@
     document.documentElement.dataset.ready = "true";
   };
 
-  // After the first paint: the scores above are there at once.
+  // After the first paint, so that the scores above appear at once.
   requestAnimationFrame(() => setTimeout(start));
 })();

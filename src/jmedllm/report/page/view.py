@@ -1,4 +1,4 @@
-"""What the page shows besides items, arranged as its template walks through it."""
+"""What the page shows besides items, in the order in which its template uses it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from jmedllm.evaluation.human_baseline import Group
 from jmedllm.evaluation.scorers.official import ExamOutcome
 from jmedllm.evaluation.task import EvalResult
-from jmedllm.report.table import Row
+from jmedllm.report.published import SCORER as PUBLISHED
+from jmedllm.report.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A paper's head in a matrix; None where the models' items differ."""
+    """A task's heading in a matrix; None where the models' items differ."""
 
     benchmark: str
     language: str
@@ -22,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One measure: models by papers. Each line is a model's name and its row for each column, or None."""
+    """One measure: models by tasks. Each line is a model's name and its row for each column, or None."""
 
     measure: str
     columns: tuple[Column, ...]
@@ -31,9 +32,9 @@ class Matrix:
 
 
 def matrices(rows: Sequence[Row]) -> list[Matrix]:
-    """One matrix for each measure that was taken; the published protocol's last, whose scores say least."""
+    """One matrix for each measure; that of the published protocol last, because its scores say least."""
     measures = dict.fromkeys(row.measure for row in rows if not row.published)
-    measures = dict.fromkeys(sorted(measures, key=lambda measure: measure.startswith("legacy")))
+    measures = dict.fromkeys(sorted(measures, key=lambda measure: measure.startswith(f"{PUBLISHED} ")))
     return [_matrix(measure, [row for row in rows if row.measure == measure]) for measure in measures]
 
 
@@ -58,11 +59,11 @@ def _column(task: tuple[str, str], rows: Sequence[Row]) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Difficulty bands or subjects of one paper by one track.
+    """Difficulty bands or subjects of one task by one scorer.
 
     Attributes:
-        rows: for each its name, how many items the model with most of them sat, the examinees' share right, and
-            each model's index and result.
+        rows: for each its name, the largest number of items of a model, the examinees' share right, and each model's
+            index and result.
     """
 
     benchmark: str
@@ -73,7 +74,7 @@ class Groups:
 
 
 def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]:
-    """Each paper's groups with all models side by side; difficulty before subjects."""
+    """Each task's groups with all models side by side; difficulty before subjects."""
     found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, Group]]]] = {}
     for result in results:
         for group in result.people:
@@ -93,5 +94,5 @@ def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]
 
 
 def outcome_lines(results: Sequence[EvalResult]) -> list[tuple[EvalResult, dict[str, ExamOutcome]]]:
-    """Sittings that were judged by the ministry's rule, with their outcome by exam."""
+    """Results scored by the ministry's rule, with their outcome by exam."""
     return [(each, {outcome.exam: outcome for outcome in each.official}) for each in results if each.official]

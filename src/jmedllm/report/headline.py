@@ -1,0 +1,80 @@
+"""What training changed, in one sentence for each adapted model: its paired comparison with its base."""
+
+from collections.abc import Sequence
+
+from jmedllm.report.collect import CollectedResult
+from jmedllm.report.compare import (
+    SIGNIFICANT,
+    Comparison,
+    adjusted,
+    common_scorers,
+    compare_two,
+    main_scorer,
+)
+from jmedllm.report.numbers import probability
+
+NOTE = (
+    "Difference in percentage points on the same items, with its 95 % interval, by the first scorer that both models "
+    "have. A gain or loss is shown where the paired test gives p below 0.05, adjusted for all comparisons named here."
+)
+
+
+def headlines(results: Sequence[CollectedResult]) -> list[str]:
+    """A sentence for each adapted model: its difference from its base on each task, and whether a gain is shown.
+
+    Each task is compared by its main scorer; p values are adjusted for all tasks and models together. A model whose
+    base is not among the results is left out, unless no other model was compared either.
+    """
+    found = adjusted([each for result in results for each in _against_base(result, results)])
+    by_model: dict[str, list[Comparison]] = {}
+    for each in found:
+        by_model.setdefault(each.second.model, []).append(each)
+    lines = [
+        f"After {_tuning(model, by_model)}: {'; '.join(_finding(each, len(found)) for each in members)}."
+        for model, members in by_model.items()
+    ]
+    unchanged = {(name, each.result.model): None for each in results for name in each.unchanged}
+    lines += [f"{name} is the same model as {base}: training changed nothing." for name, base in unchanged]
+    if not lines and any("adapter_fingerprint" in each.result.settings for each in results):
+        lines.append("Whether tuning helped is not known: the base model was not evaluated on the same benchmark.")
+    return lines
+
+
+def _against_base(result: CollectedResult, results: Sequence[CollectedResult]) -> list[Comparison]:
+    """The comparison with the base by the main scorer; none where there is no base."""
+    for base in results:
+        if result.base != base.result.model or base.task != result.task:
+            continue
+        if scorers := common_scorers(base, result):
+            main = main_scorer(scorers)
+            return [each for each in compare_two(base, result) if each.scorer == main]
+    return []
+
+
+def _tuning(model: str, models: dict[str, list[Comparison]]) -> str:
+    return "tuning" if len(models) == 1 else model
+
+
+def _finding(each: Comparison, comparisons: int) -> str:
+    """For example "+20 points [−22, +56] on medqa en, no gain shown"."""
+    pair = each.paired
+    digits = 0 if pair.high - pair.low >= 0.1 else 1
+    difference, low, high = (_signed(100 * value, digits) for value in (pair.difference, pair.low, pair.high))
+    task = f"{each.benchmark} {each.second.language}"
+    return f"{difference} points [{low}, {high}] on {task}, {_conclusion(each, comparisons)}"
+
+
+def _signed(value: float, digits: int) -> str:
+    rounded = round(value, digits) or 0.0  # never "−0"
+    return f"{rounded:+.{digits}f}".replace("-", "−")
+
+
+def _conclusion(each: Comparison, comparisons: int) -> str:
+    pair = each.paired
+    if each.p_holm < SIGNIFICANT:
+        return "gain shown" if pair.difference > 0 else "loss shown"
+    if pair.low <= 0 <= pair.high:
+        return "no gain shown"
+    # The interval alone would suggest otherwise.
+    adjustment = f" after adjusting for {comparisons} comparisons" if comparisons > 1 else ""
+    return f"no gain shown (p = {probability(each.p_holm)}{adjustment})"

@@ -1,0 +1,243 @@
+"""Tables that fit the width of a terminal without breaking names.
+
+A table that is too wide is made narrower in this order: headings and running text wrap between words, the gaps shrink,
+names are shortened in the middle (a legend below gives them in full), each name gets a line of its own, and at last
+each row becomes a list of its values.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+LEAST_NAME = 20
+"""Cells that a shortened name keeps in a column; below that it gets a line of its own."""
+
+LEAST_STACKED_NAME = 12
+"""Cells that a shortened name keeps on a line of its own."""
+
+LONGEST_WORD = 24
+"""A longer word, such as a Japanese phrase without spaces, may be broken."""
+
+_INDENT = "  "
+
+Names = Mapping[str, str]
+"""For each name, how it is printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column after the first.
+
+    Attributes:
+        heading: what its cells are; wraps between words.
+        is_text: running text, aligned left and wrapped between words; the cells of other columns stay on one line.
+    """
+
+    heading: str
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row: its label, usually a name, and one cell for each column."""
+
+    label: str
+    cells: tuple[str, ...]
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table before it has a width.
+
+    Attributes:
+        heading: of the labels.
+        groups: rows under a caption that says what they have in common; an empty caption is not printed.
+    """
+
+    heading: str
+    columns: tuple[Column, ...]
+    groups: tuple[tuple[str, tuple[Line, ...]], ...]
+
+    @property
+    def lines(self) -> list[Line]:
+        """All rows."""
+        return [line for _, lines in self.groups for line in lines]
+
+    @property
+    def indent(self) -> str:
+        """What precedes labels: they are indented below captions."""
+        return _INDENT if any(caption for caption, _ in self.groups) else ""
+
+
+def print_grid(build: Callable[[Names], Grid], names: Iterable[str], console: Console) -> None:
+    """Print the table that `build` makes of printed names, see `fit`."""
+    for line in fit(build, names, console.width):
+        console.print(line, soft_wrap=True)
+
+
+def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> list[Text]:
+    """Lines of the table that `build` makes of printed names, none wider than `width`, with a legend where names
+    had to be shortened."""
+    every = list(dict.fromkeys(names))
+    longest = max(map(cell_len, every), default=0)
+    for is_stacked, least in ((False, LEAST_NAME), (True, LEAST_STACKED_NAME)):
+        for limit in range(longest, min(least, longest) - 1, -1):
+            short = shorten(every, limit)
+            grid = build(short)
+            if found := _widths(grid, width, is_stacked):
+                return [*_draw(grid, *found, width), *_legend(short, width)]
+    short = shorten(every, min(longest, max(LEAST_STACKED_NAME, width - 4)))
+    return [*_listed(build(short), width), *_legend(short, width)]
+
+
+def shorten(names: Sequence[str], limit: int) -> dict[str, str]:
+    """Names of at most `limit` cells, longer ones without their middle; two names never become one."""
+    found = {name: name for name in names if cell_len(name) <= limit}
+    for name in names:
+        if name in found:
+            continue
+        short, number = _without_middle(name, limit, "…"), 1
+        while short in found.values():
+            number += 1
+            short = _without_middle(name, limit, f"…{number}…")
+        found[name] = short
+    return found
+
+
+def _without_middle(name: str, limit: int, mark: str) -> str:
+    room = max(2, limit - cell_len(mark))
+    tail = _crop(name[::-1], room // 2)[::-1]
+    return _crop(name, room - cell_len(tail)) + mark + tail
+
+
+def _crop(text: str, cells: int) -> str:
+    used = 0
+    for place, character in enumerate(text):
+        used += cell_len(character)
+        if used > cells:
+            return text[:place]
+    return text
+
+
+def _legend(short: Names, width: int) -> list[Text]:
+    return [
+        Text(line, style="dim")
+        for name, printed in short.items()
+        if name != printed
+        for line in _wrapped(f"{printed} = {name}", width)
+    ]
+
+
+def _widths(grid: Grid, width: int, is_stacked: bool) -> tuple[list[int], int, bool] | None:
+    """Width of the labels and of each column, the gap between them, and whether labels have their own lines."""
+    labels = max((cell_len(line.label) for line in grid.lines), default=0) + len(grid.indent)
+    if labels > width:
+        return None
+    first = len(grid.indent) if is_stacked else max(labels, _least(grid.heading, ()))
+    cells = [[line.cells[index] for line in grid.lines] for index in range(len(grid.columns))]
+    least = [first, *(_least_of(column, texts) for column, texts in zip(grid.columns, cells, strict=True))]
+    ideal = [
+        first if is_stacked else max(first, cell_len(grid.heading)),
+        *(max(map(cell_len, (column.heading, *texts))) for column, texts in zip(grid.columns, cells, strict=True)),
+    ]
+    for gap in (2, 1):
+        spare = width - sum(least) - gap * len(grid.columns)
+        if spare >= 0:
+            return _spread(least, ideal, spare), gap, is_stacked
+    return None
+
+
+def _spread(least: Sequence[int], ideal: Sequence[int], spare: int) -> list[int]:
+    """Give the spare cells to the columns that lack fewest."""
+    widths = list(least)
+    for index in sorted(range(len(least)), key=lambda index: ideal[index] - least[index]):
+        given = max(0, min(spare, ideal[index] - least[index]))
+        widths[index] += given
+        spare -= given
+    return widths
+
+
+def _least_of(column: Column, cells: Sequence[str]) -> int:
+    if column.is_text:
+        return _least(column.heading, [word for cell in cells for word in cell.split()])
+    return _least(column.heading, cells, longest=None)
+
+
+def _least(heading: str, unbroken: Sequence[str], longest: int | None = LONGEST_WORD) -> int:
+    widest = max(map(cell_len, unbroken), default=0)
+    return max(*map(cell_len, heading.split() or [""]), widest if longest is None else min(longest, widest), 1)
+
+
+def _draw(grid: Grid, widths: Sequence[int], gap: int, is_stacked: bool, width: int) -> Iterator[Text]:
+    heads = [_wrapped("" if is_stacked else grid.heading, widths[0])]
+    heads += [_wrapped(column.heading, size) for column, size in zip(grid.columns, widths[1:], strict=True)]
+    if is_stacked:
+        yield from (Text(line, style="bold") for line in _wrapped(grid.heading, width))
+    depth = max(map(len, heads))
+    raised = [[""] * (depth - len(head)) + head for head in heads]
+    for cells in zip(*raised, strict=True):
+        text = Text(_joined(cells, grid.columns, widths, gap), style="dim")
+        text.stylize("not dim bold", 0, widths[0])
+        yield text
+    yield Text("─" * (sum(widths) + gap * len(grid.columns)), style="dim")
+    for caption, lines in grid.groups:
+        yield from (Text(line, style="italic") for line in _wrapped(caption, width) if line)
+        previous = ""
+        for line in lines:
+            label = grid.indent + line.label if line.label != previous else ""
+            previous = line.label
+            if is_stacked and label:
+                yield Text(label, style=line.style)
+            parts = [["" if is_stacked else label]]
+            parts += [_wrapped(cell, size) for cell, size in zip(line.cells, widths[1:], strict=True)]
+            for number in range(max(map(len, parts))):
+                row = [part[number] if number < len(part) else "" for part in parts]
+                yield Text(_joined(row, grid.columns, widths, gap), style=line.style)
+
+
+def _joined(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], gap: int) -> str:
+    text = _padded(cells[0], widths[0], is_text=True)
+    for cell, column, size in zip(cells[1:], columns, widths[1:], strict=True):
+        text += " " * gap + _padded(cell, size, column.is_text)
+    return text.rstrip()
+
+
+def _padded(cell: str, size: int, is_text: bool) -> str:
+    space = " " * (size - cell_len(cell))
+    return cell + space if is_text else space + cell
+
+
+def _listed(grid: Grid, width: int) -> Iterator[Text]:
+    """Each row as a list of its values."""
+    for caption, lines in grid.groups:
+        yield from (Text(line, style="italic") for line in _wrapped(caption, width) if line)
+        for line in lines:
+            yield from (Text(part, style=line.style) for part in _wrapped(line.label, width))
+            values = (
+                f"{column.heading or 'result'}: {cell}"
+                for column, cell in zip(grid.columns, line.cells, strict=True)
+                if cell
+            )
+            wrapped = _wrapped("; ".join(values), width - len(_INDENT))
+            yield from (Text(_INDENT + part, style=line.style) for part in wrapped)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` cells, broken between words, and within a word only where it is wider."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        joined = f"{line} {word}" if line else word
+        while cell_len(joined) > width:
+            if line:
+                lines.append(line)
+                joined, line = word, ""
+                continue
+            part = _crop(joined, width) or joined[0]
+            lines.append(part)
+            joined = joined[len(part) :]
+        line = joined
+    return [*lines, line] if line or not lines else lines

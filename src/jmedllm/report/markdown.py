@@ -1,0 +1,88 @@
+"""Markdown: lists, tables, and the section of scores of a report."""
+
+from collections.abc import Iterable, Sequence
+
+from jmedllm.evaluation.task import EvalResult
+from jmedllm.report.details import Detail, details
+from jmedllm.report.notes import footnotes
+from jmedllm.report.numbers import count, interval, percent
+from jmedllm.report.rows import Row, build_rows
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Lines as a list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], alignments: Sequence[str] = ()) -> str:
+    """A Markdown table; a bar inside a cell would end it.
+
+    Args:
+        alignments: of the columns, "---" or "---:"; all left without.
+    """
+    lines = [head, alignments or ["---"] * len(head), *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def markdown(results: Sequence[EvalResult], headlines: Sequence[str] = ()) -> str:
+    """Headlines, the table of scores with its notes, details, and what the scores can be traced by."""
+    rows = build_rows(results)
+    head = ("Model", "Benchmark", "Language", "Scorer", "Metric", "n", "Score", "95 % interval", "Floor", "Ceiling")
+    scores = table((*head, "No answer", "Note"), map(_cells, rows), ["---"] * 5 + ["---:"] * 6 + ["---"])
+    parts = [
+        "## Scores",
+        *([bullets(f"**{line}**" for line in headlines)] if headlines else []),
+        scores,
+        bullets(footnotes(results, rows, ("at the floor: ", ""))),
+        *map(_detail, details(results)),
+        f"## Trace\n\n{_trace(results)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    marks = (("published", row.published), ("contaminated", row.contaminated), ("at the floor", row.at_floor))
+    notes = [name for name, is_so in marks if is_so] + ([row.note] if row.note else [])
+    return (
+        f"*{row.model}*" if row.published else row.model,
+        row.benchmark,
+        row.language,
+        row.scorer,
+        row.metric,
+        count(row.n),
+        percent(row.value),
+        interval(row.interval),
+        percent(row.floor),
+        percent(row.ceiling),
+        count(row.no_answer),
+        "; ".join(notes),
+    )
+
+
+def _detail(detail: Detail) -> str:
+    head = ("model", "task", *(column.heading for column in detail.columns))
+    rows = ((row.model, row.task, *row.cells) for row in detail.rows)
+    return f"## {detail.title}\n\n{table(head, rows)}\n\n{detail.note}"
+
+
+def _trace(results: Sequence[EvalResult]) -> str:
+    """Hashes of model, prompt, questions and records for every result."""
+    head = ("Model", "Task", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Records", "jmedllm")
+    rows = []
+    for result in results:
+        settings, trace = result.settings, result.trace
+        adapter = settings.get("adapter_fingerprint")
+        rows.append(
+            (
+                result.model,
+                f"{settings['benchmark']} {settings['language']}",
+                settings["fingerprint"] + (f" + {adapter}" if adapter else ""),
+                settings["precision"],
+                f"{settings['prompt_pack']} {settings['prompt_pack_hash']}",
+                trace["questions"],
+                trace["records"][:16],
+                trace["jmedllm"],
+            )
+        )
+    return table(head, rows)

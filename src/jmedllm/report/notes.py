@@ -1,0 +1,103 @@
+"""Notes below scores: what the columns mean, and what became of every item of a benchmark."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from jmedllm.evaluation.selection import account
+from jmedllm.evaluation.task import EvalResult, EvalTask
+from jmedllm.report.published import METRIC, SCORER, published_scores, source
+from jmedllm.report.rows import Row
+
+BOUNDS = (
+    "All values in %. Floor: the score without any skill on these items, that of an empty answer for scorer "
+    f"{SCORER} and of guessing for all others. Ceiling: the score of the right answers themselves. Read a score "
+    "between the two."
+)
+INTERVAL = (
+    "95 % interval: Wilson, the sampling error of n items; it does not include the choice of prompt or training seed."
+)
+AT_FLOOR = "the interval reaches down to the floor, so no skill is shown."
+CONTAMINATED = "contaminated: the model was trained on the questions of this test."
+
+PUBLISHED_TEMPLATE = "medpalm_five_choice_cot"
+"""Template of the prompts behind the published rows, in both languages."""
+
+FAILURES_SHOWN = 10
+"""So many items are named; the summary file names all."""
+
+_FAILURES = {"too long": "too long for the model's context", "rejected": "refused by the server"}
+
+
+def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[str, str] = ("~ ", "* ")) -> list[str]:
+    """Notes on these rows and results.
+
+    Args:
+        marks: what precedes the notes on scores at the floor and on contaminated ones.
+    """
+    found = [BOUNDS, INTERVAL]
+    if any(row.at_floor for row in rows):
+        found.append(f"{marks[0]}{AT_FLOOR}")
+    if any(row.contaminated for row in rows):
+        found.append(f"{marks[1]}{CONTAMINATED}")
+    if any(row.published for row in rows):
+        found.append(
+            "published: not measured here; zero-shot, greedy, choices not shuffled, number of items not stated; floor "
+            f"and ceiling are ours. {source()}."
+        )
+    return [*found, *_differing_prompts(results), *item_notes(results)]
+
+
+def item_notes(evaluated: Iterable[EvalTask | EvalResult]) -> list[str]:
+    """Which items each task leaves out and why, and how its questions were read; once for all models."""
+    found: dict[str, None] = {}
+    for each in evaluated:
+        settings = each.settings() if isinstance(each, EvalTask) else each.settings
+        if each.left_out:
+            name = f"{settings['benchmark']} {settings['language']}"
+            found[account(name, settings["selection"], each.selected, each.left_out)] = None
+        found |= dict.fromkeys(each.notes)
+        if isinstance(each, EvalResult):
+            found |= dict.fromkeys(_failures(each))
+    return list(found)
+
+
+def _failures(result: EvalResult) -> Iterator[str]:
+    """Which items got no response."""
+    for failure, ids in result.failures.items():
+        more = f" and {len(ids) - FAILURES_SHOWN:,} more" if len(ids) > FAILURES_SHOWN else ""
+        yield (
+            f"{result.model}, {result.settings['benchmark']} {result.settings['language']}: {len(ids):,} of "
+            f"{result.asked:,} items count as no answer, {_FAILURES[failure]}: "
+            f"{', '.join(ids[:FAILURES_SHOWN])}{more}."
+        )
+
+
+def _differing_prompts(results: Sequence[EvalResult]) -> list[str]:
+    """A note for each way in which our prompts differ from those of the published rows."""
+    differing: dict[str, list[str]] = {}
+    for result in results:
+        benchmark, language = result.settings["benchmark"], result.settings["language"]
+        measured = any((score.scorer, score.metric) == (SCORER, METRIC) for score in result.scores)
+        if measured and published_scores(benchmark, language) and (settings := _differing_settings(result)):
+            differing.setdefault(", ".join(settings), []).append(f"{result.model} {benchmark} {language}")
+    return [
+        f"Prompted differently from the published rows: {'; '.join(names)} ({settings})."
+        for settings, names in differing.items()
+    ]
+
+
+def _differing_settings(result: EvalResult) -> list[str]:
+    settings = result.settings
+    published = {
+        "selection": "legacy",
+        "split": "test",
+        "shots": 0,
+        "chat": False,
+        "answer_as": "text",
+        "max_new_tokens": 256,
+    }
+    found = [f"{key} {settings[key]}" for key, value in published.items() if settings[key] != value]
+    if not settings["prompt_pack"].endswith(PUBLISHED_TEMPLATE):
+        found.insert(0, f"prompt pack {settings['prompt_pack']}")
+    if result.asked < result.selected:
+        found.append(f"first {result.asked:,} of {result.selected:,} items")
+    return found

@@ -1,0 +1,98 @@
+"""Rows of the table of scores: ours, and what others published on the same benchmarks by the same measure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jmedllm.evaluation.question import Language
+from jmedllm.evaluation.statistics import Score
+from jmedllm.evaluation.task import EvalResult
+from jmedllm.report.published import METRIC, SCORER, PublishedScore, published_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. Values are shares from 0 to 1; None where a published source does not say."""
+
+    model: str
+    benchmark: str
+    language: Language
+    scorer: str
+    metric: str
+    n: int | None
+    value: float
+    interval: tuple[float, float] | None
+    floor: float | None
+    ceiling: float | None
+    published: bool = False
+    contaminated: bool = False
+    note: str = ""
+    no_answer: int | None = None
+
+    @property
+    def measure(self) -> str:
+        """Scorer and metric, which rows of one task must share to be compared."""
+        return f"{self.scorer} {self.metric}"
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the interval reaches down to the floor."""
+        return self.interval is not None and self.floor is not None and self.interval[0] <= self.floor
+
+    @property
+    def mark(self) -> str:
+        """The sign at its score that a note explains; empty where there is nothing to say."""
+        return "*" if self.contaminated else "~" if self.at_floor else ""
+
+
+def build_rows(results: Sequence[EvalResult]) -> list[Row]:
+    """Rows for our results, and for what is published on the same benchmarks by the same scorer and metric.
+
+    Rows that may be compared are together, ours in the order given and then the published ones, best first.
+    """
+    ours = [_our_row(result.model, score) for result in results for score in result.scores]
+    tasks = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
+    beside = dict.fromkeys((row.benchmark, row.language) for row in ours if row.measure == f"{SCORER} {METRIC}")
+    published = [_published_row(score) for task in beside for score in published_scores(*task)]
+    rows = [*ours, *published]
+    measures = list(dict.fromkeys((row.scorer, row.metric) for row in rows))
+    return sorted(
+        rows,
+        key=lambda row: (
+            tasks.index((row.benchmark, row.language)),
+            measures.index((row.scorer, row.metric)),
+        ),
+    )
+
+
+def _our_row(model: str, score: Score) -> Row:
+    return Row(
+        model=model,
+        benchmark=score.benchmark,
+        language=score.language,
+        scorer=score.scorer,
+        metric=score.metric,
+        n=score.n,
+        value=score.value,
+        interval=(score.low, score.high),
+        floor=score.floor,
+        ceiling=score.ceiling,
+        no_answer=score.no_answer,
+    )
+
+
+def _published_row(score: PublishedScore) -> Row:
+    return Row(
+        model=score.model,
+        benchmark=score.benchmark,
+        language=score.language,
+        scorer=SCORER,
+        metric=METRIC,
+        n=None,
+        value=score.value,
+        interval=None,
+        floor=score.floor,
+        ceiling=score.ceiling,
+        published=True,
+        contaminated=score.contaminated,
+        note=score.note,
+    )
