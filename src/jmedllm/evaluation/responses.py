@@ -8,7 +8,7 @@ from jmedllm.errors import InputError, rows_wrong, unknown
 from jmedllm.evaluation.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
 from jmedllm.evaluation.benchmarks.lines import Line
 from jmedllm.evaluation.benchmarks.tables import JSON_KINDS, Row, records
-from jmedllm.models.backends.server_replies import COMPLETE, CUT, is_cut
+from jmedllm.models.backends.base import COMPLETE, CUT, is_truncated
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
 """Our names of each field that every row has."""
@@ -115,7 +115,7 @@ def _response(line: Line) -> tuple[str, Delivery]:
     alone = bool(reasoning) and response in line.record and line.record[response] is None
     text = "" if alone else line.text(response, may_be_empty=True)
     # A thought that stands apart is not in the response, whoever opened it.
-    return text, Delivery(is_cut(_finish_reason(line)), False if reasoning else _thought_open(line))
+    return text, Delivery(is_truncated(_finish_reason(line)), False if reasoning else _thought_open(line))
 
 
 def _finish_reason(line: Line) -> str | None:

@@ -44,7 +44,8 @@ class Completion:
         text: the new tokens, decoded up to the end of the turn, with the borders of thoughts and channels.
         decoded: prompt and new tokens decoded together without special tokens, which is what the published
             protocol reads.
-        truncated: whether the token limit ended it.
+        finish_reason: why it ended, as the backend says: "stop", "length" and others; None where it does not say.
+        new_tokens: how many tokens the model generated, the one that ended it included; None where unknown.
         plain: `text` without special tokens, if that is another.
         thought_open: whether the prompt had opened a thought; None where a server does not tell.
         thoughts: markers of thoughts that only this model's template has.
@@ -53,11 +54,32 @@ class Completion:
 
     text: str
     decoded: str
-    truncated: bool = False
+    finish_reason: str | None = "stop"
+    new_tokens: int | None = None
     plain: str | None = None
     thought_open: bool | None = False
     thoughts: tuple[Thought, ...] = ()
     reasoning: str | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it ended before it was complete."""
+        return is_truncated(self.finish_reason)
+
+
+COMPLETE = {
+    "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_calls", "tool_use", "function_call"
+}  # fmt: skip
+CUT = {
+    "length", "max_tokens", "max_new_tokens", "max_output_tokens", "model_length", "content_filter", "safety",
+    "abort",
+}  # fmt: skip
+"""Finish reasons of backends and servers: the response is complete, or it was cut off."""
+
+
+def is_truncated(finish_reason: str | None) -> bool:
+    """Whether a response ended before it was complete; False where no finish reason is given."""
+    return finish_reason is not None and finish_reason.lower() not in COMPLETE
 
 
 def never(_: Completion) -> bool:
@@ -93,11 +115,13 @@ class Response:
         log_probs: natural log-probability of each choice (sum over its tokens) or of each label, see `labels` for
             those that an engine does not tell; None also if it tells none.
         failure: why there is neither.
+        seconds: from the start of the request's batch to its end; None where the backend does not measure it.
     """
 
     completion: Completion | None = None
     log_probs: tuple[float, ...] | None = None
     failure: Failure | None = None
+    seconds: float | None = None
 
 
 def does_not_fit(reasons: Collection[str]) -> InputError:

@@ -195,6 +195,7 @@ def completion(
     tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: Sequence[int], *, truncated: bool = False
 ) -> Completion:
     """Decode new tokens, alone and behind their prompt, without what ends them."""
+    generated = ids
     ids = ends.without(ids)
     plain = ends.before(str(tokenizer.decode(ids, skip_special_tokens=True)))
     # The borders of thoughts and channels are special tokens in some models: without them a thought cannot be told
@@ -203,7 +204,9 @@ def completion(
     spoken = [token for token in ids if token not in silent]
     text = ends.before(str(tokenizer.decode(spoken, skip_special_tokens=False)))
     whole = str(tokenizer.decode(prompt + ids, skip_special_tokens=True))
-    return Completion(text, whole, truncated, plain=None if plain == text else plain)
+    return Completion(
+        text, whole, "length" if truncated else "stop", len(generated), plain=None if plain == text else plain
+    )
 
 
 def _is_over(tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], writing: GenerationConfig) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
-from jmedllm.models.backends.server_replies import is_cut, is_too_long, reasoning_of, text_of, top_tokens
+from jmedllm.models.backends.server_replies import is_too_long, new_tokens_of, reasoning_of, text_of, top_tokens
 from jmedllm.models.backends.top_logprobs import from_listed
 from jmedllm.models.chat import CLOCK
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
@@ -138,6 +138,7 @@ class ServerModel:
     def _ask(self, request: Request, writing: GenerationConfig, template: str | None) -> Response:
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
+        began = time.monotonic()
         try:
             write, read = partial(self._write, request, writing, template), partial(self._read_labels, request)
             completion = _until_readable(write) if request.write else None
@@ -161,26 +162,30 @@ class ServerModel:
                 f"question {request.id}: the server's answer cannot be read: {type(error).__name__}: {error}; "
                 "is that the right address? What was answered so far is kept"
             ) from error
-        return Response(completion, log_probs)
+        return Response(completion, log_probs, seconds=time.monotonic() - began)
 
     def _write(self, request: Request, writing: GenerationConfig, template: str | None) -> Completion:
         limit = {"max_tokens": writing.max_new_tokens, "temperature": 0.0}
         if not self.chat:
-            choice = self.client.completions.create(model=self.name, prompt=request.text, **limit).choices[0]
+            reply = self.client.completions.create(model=self.name, prompt=request.text, **limit)
+            choice = reply.choices[0]
             return Completion(
                 str(choice.text),
                 request.text + choice.text,
-                truncated=is_cut(choice.finish_reason),
+                finish_reason=choice.finish_reason,
+                new_tokens=new_tokens_of(reply),
                 thought_open=leaves_thought_open(request.text),
             )
         messages = json.loads(request.prompt)
-        choice = self.client.chat.completions.create(model=self.name, messages=messages, **limit).choices[0]
+        reply = self.client.chat.completions.create(model=self.name, messages=messages, **limit)
+        choice = reply.choices[0]
         message, thoughts = choice.message.to_dict(warnings=False), thoughts_of_template(template)
         text, reasoning = text_of(message), reasoning_of(message)
         return Completion(
             text,
             request.prompt + text,
-            truncated=is_cut(choice.finish_reason),
+            finish_reason=choice.finish_reason,
+            new_tokens=new_tokens_of(reply),
             # What the server gives apart is not in the text, whoever opened it.
             thought_open=False if reasoning else _opens_thought(template, messages, thoughts),
             thoughts=thoughts,

@@ -5,15 +5,6 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-COMPLETE = {
-    "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_calls", "tool_use", "function_call"
-}  # fmt: skip
-CUT = {
-    "length", "max_tokens", "max_new_tokens", "max_output_tokens", "model_length", "content_filter", "safety",
-    "abort",
-}  # fmt: skip
-"""Why a reply ended: by itself, or before it was whole."""
-
 _TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
 _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window|limit)|max_(?:model|seq|input)_len"
@@ -26,9 +17,10 @@ _TOO_LONG = re.compile(
 )
 
 
-def is_cut(finish_reason: str | None) -> bool:
-    """Whether a reply ended before it was whole; not where the server does not say why it ended."""
-    return finish_reason is not None and finish_reason.lower() not in COMPLETE
+def new_tokens_of(reply: Any) -> int | None:
+    """How many tokens the model generated, as the server counts; None where it does not say."""
+    count = getattr(getattr(reply, "usage", None), "completion_tokens", None)
+    return count if isinstance(count, int) else None
 
 
 def is_too_long(status: int, message: str, code: object = None) -> bool:

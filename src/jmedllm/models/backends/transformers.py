@@ -5,6 +5,7 @@ the first token of the completion are read from the same logits, and the complet
 and values. What all questions begin with (the prompt pack's words, solved examples) is read once.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ class _Task:
     Attributes:
         next_tokens: tokens behind the prompt that spell each label; empty where labels are read as texts.
         scores: log-probability of each choice, or of each spelling of each label.
+        seconds: how long its batch took.
     """
 
     index: int
@@ -52,10 +54,12 @@ class _Task:
     next_tokens: list[list[int]]
     scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     completion: Completion | None = None
+    seconds: float | None = None
 
     def response(self) -> Response:
         names = self.request.choices or self.request.labels
-        return Response(self.completion, tuple(log_sum(self.scores[name]) for name in names) if names else None)
+        log_probs = tuple(log_sum(self.scores[name]) for name in names) if names else None
+        return Response(self.completion, log_probs, seconds=self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class LocalModel:
             longest = max(len(path.ids) for path in groups[0]) + writing.max_new_tokens
             rows = min(memory // 8 // (longest * token.keeping), most)
             part = groups[: max(1, rows // len({path.task.index for path in groups[0]}))]
+            start = time.monotonic()
             try:
                 self._answer_groups(part, prefix, budget, writing)
             except (MemoryError, RuntimeError) as error:
@@ -157,8 +162,9 @@ class LocalModel:
                     raise
                 memory, most = memory // 2, len(part) // 2
                 continue
-            groups = groups[len(part) :]
+            groups, seconds = groups[len(part) :], time.monotonic() - start
             for task in {path.task.index: path.task for group in part for path in group}.values():
+                task.seconds = seconds
                 yield task.index, task.response()
 
     def _encode(self, requests: Sequence[Request], writing: GenerationConfig) -> tuple[list[_Path], dict[int, str]]:

@@ -1,6 +1,7 @@
 """A model on this machine's GPUs by vLLM, an optional extra: many prompts in one call."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +75,7 @@ class VllmModel:
         for index in too_long:
             yield index, Response(failure="too long")
         for start in range(0, len(requests), CHUNK):
+            began = time.monotonic()
             part = [i for i in range(start, min(start + CHUNK, len(requests))) if i not in too_long]
             read = [i for i in part if requests[i].labels]
             found = self._labels([prompts[i] for i in read], [spellings[i] for i in read])
@@ -88,8 +90,9 @@ class VllmModel:
                 )
                 for i, text in zip(write, texts, strict=True)
             }
+            seconds = time.monotonic() - began
             for index in part:
-                yield index, Response(written.get(index), labels.get(index))
+                yield index, Response(written.get(index), labels.get(index), seconds=seconds)
 
     def _no_room(self, request: Request, prompt: int, writing: GenerationConfig) -> str:
         """Why a request does not fit the context; empty if it does."""
