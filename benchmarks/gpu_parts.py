@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ceilings import reach
-from gpu_exam import evaluate_task
+from gpu_eval import evaluate_task
 from gpu_peers import train_by_trl, train_with_paged_moments
 from gpu_sizes import REAL, SMALL, TRAININGS, Sizes
 from gpu_training import train

@@ -26,7 +26,7 @@ class Scripted:
         """Never called: the prompts are plain."""
         return ""
 
-    def answer(self, requests: Any, writing: Any) -> Any:
+    def answer(self, requests: Any, generation_config: Any) -> Any:
         """One answer after another."""
         from random import Random
 

@@ -21,7 +21,7 @@ from jmedllm.evaluation.selection import default_selection, select
 from jmedllm.evaluation.task import EvalResult, EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.adapters import quantization_of
-from jmedllm.models.backends.base import Model
+from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatText
 from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
@@ -40,7 +40,7 @@ class Opened:
         adapter: the adapter on it, which may bring a chat template of its own.
     """
 
-    model: Model
+    model: InferenceModel
     settings: dict[str, Any]
     folder: Path | None = None
     adapter: Path | None = None
@@ -80,7 +80,7 @@ def open_model(
     Raises:
         InputError: it cannot be used.
     """
-    from jmedllm.models.backends.transformers import load_model
+    from jmedllm.models.backends.transformers.model import load_model
 
     path, beside = Path(folder), None if adapter is None else Path(adapter)
     chosen = choose_precision(precision, device)
@@ -104,7 +104,7 @@ def evaluate(
     """Let a model sit questions of one benchmark and language; a second call goes on in `output`.
 
     Args:
-        opened: see `open_model`; or any `Model` with the settings that stand for it.
+        opened: see `open_model`; or any `InferenceModel` with the settings that stand for it.
         questions: at least one.
         output: directory of the records.
         scorers: names from `jmedllm.evaluation.scorers.SCORERS`.

@@ -80,7 +80,7 @@ def test_the_text_that_the_model_was_given_is_hashed(dated: Path, tmp_path: Path
 def test_what_is_complete_needs_no_weights(dated: Path, tmp_path: Path) -> None:
     first = evaluate_task(dated, tmp_path / "out", "2026-11-29")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jmedllm.models.backends.transformers.load_model", lambda *_, **__: pytest.fail("loaded"))
+        patch.setattr("jmedllm.models.backends.transformers.model.load_model", lambda *_, **__: pytest.fail("loaded"))
         assert evaluate_task(dated, tmp_path / "out", "2026-12-24") == first
 
 

@@ -17,7 +17,7 @@ from jmedllm.evaluation.records import Record, append_records, read_records
 from jmedllm.evaluation.sharding import evaluate_shares
 from jmedllm.files import locked
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.transformers import LocalModel, load_model
+from jmedllm.models.backends.transformers.model import TransformersModel, load_model
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.precision import choose_precision
 from jmedllm.processes import Place
@@ -68,7 +68,7 @@ def test_one_record_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
 def test_a_finished_sitting_needs_no_model(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     first = evaluate_task(tiny_model, exam, tmp_path / "out")
-    monkeypatch.setattr("jmedllm.models.backends.transformers.load_model", None)
+    monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
     assert evaluate_task(tiny_model, exam, tmp_path / "out") == first
     assert evaluate_task(tiny_model, exam, tmp_path / "out", batch=2) == first
 
@@ -78,16 +78,16 @@ def test_a_killed_sitting_goes_on_with_another_batch_size(
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     evaluate_task(tiny_model, exam, tmp_path / "whole")
-    answer = LocalModel.answer
+    answer = TransformersModel.answer
 
-    def killed_after_six(self: LocalModel, *arguments: Any) -> Any:
+    def killed_after_six(self: TransformersModel, *arguments: Any) -> Any:
         for count, response in enumerate(answer(self, *arguments)):
             if count == 6:
                 raise KeyboardInterrupt
             yield response
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalModel, "answer", killed_after_six)
+        patch.setattr(TransformersModel, "answer", killed_after_six)
         with pytest.raises(KeyboardInterrupt):
             evaluate_task(tiny_model, exam, tmp_path / "killed", batch=3)
     half = tmp_path / "killed" / "exam.ja.jsonl"
@@ -346,15 +346,15 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match="has no finished evaluation"):
         collect([tmp_path / "out"])
     asked: list[str] = []
-    monkeypatch.setattr(LocalModel, "answer", recording(LocalModel.answer, asked))
+    monkeypatch.setattr(TransformersModel, "answer", recording(TransformersModel.answer, asked))
     [result] = evaluate_tasks(sat, shaping, lambda: model, tmp_path / "out")
     assert (asked, result.asked, share.exists()) == (["q0", "q2", "q4"], 5, False)
 
 
 def recording(answer: Any, asked: list[str]) -> Any:
-    def wrapped(self: LocalModel, requests: Any, writing: Any) -> Any:
+    def wrapped(self: TransformersModel, requests: Any, generation_config: Any) -> Any:
         asked.extend(request.id for request in requests)
-        return answer(self, requests, writing)
+        return answer(self, requests, generation_config)
 
     return wrapped
 

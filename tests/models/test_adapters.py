@@ -16,7 +16,7 @@ from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import model_settings
 from jmedllm.models.adapters import require_adapter
-from jmedllm.models.backends.transformers import load_model
+from jmedllm.models.backends.transformers.model import load_model
 from jmedllm.models.loading import load_adapter, load_network, load_structure
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from plain import complete
-from small_tokenizers import sentencepiece
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import Request
-from jmedllm.models.backends.generation import Ends, completion, ends_of
-from jmedllm.models.backends.transformers import load_model
+from jmedllm.models.backends.transformers.generation import Ends, completion, ends_of
+from jmedllm.models.backends.transformers.model import load_model
 from jmedllm.models.chat import ChatTemplate, turn_end
 from jmedllm.precision import choose_precision
 from jmedllm.training.examples import example_sample
+from plain_generation import complete
+from small_tokenizers import sentencepiece
 
 LOOP = "{% for m in messages %}"
 HARMONY = "<|channel|>final<|message|>{{ m.content }}{{ '<|return|>' if loop.last else '<|end|>' }}"

@@ -15,7 +15,7 @@ import pytest
 from jmedllm.cli import main
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.transformers import load_model
+from jmedllm.models.backends.transformers.model import load_model
 from jmedllm.models.conversion.convert import CONVERTER, convert
 from jmedllm.models.conversion.gguf import read_gguf
 from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
@@ -134,7 +134,7 @@ def test_a_chat_turn_ends_where_it_should(smollm2: Path) -> None:
     asked = ["What is the capital of France?", "Answer with one word: which vitamin prevents scurvy?"]
     turns = [[{"role": "user", "content": text}] for text in asked]
     prompts = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    requests = [Request(str(number), prompt, write=True) for number, prompt in enumerate(prompts)]
+    requests = [Request(str(number), prompt, generate=True) for number, prompt in enumerate(prompts)]
     written = {index: response.completion for index, response in model.answer(requests, GenerationConfig(24))}
     assert written[0] is not None and written[0].text.strip() == "The capital of France is Paris."
     assert all(one is not None and not one.truncated and "<|" not in one.text for one in written.values())

@@ -22,7 +22,7 @@ class Scripted:
     def chat_text(self, messages: list[dict[str, str]]) -> str:
         return ""
 
-    def answer(self, requests, writing):
+    def answer(self, requests, generation_config):
         for index, request in enumerate(requests):
             text = self.script(self.questions[request.group])
             places = request.choices or request.labels

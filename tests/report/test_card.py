@@ -100,7 +100,7 @@ class Silent:
     def chat_text(self, messages):
         return ""
 
-    def answer(self, requests, writing):
+    def answer(self, requests, generation_config):
         from jmedllm.models.backends.base import Response
 
         for index, request in enumerate(requests):

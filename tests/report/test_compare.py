@@ -28,7 +28,7 @@ class Knows:
     def chat_text(self, messages: list[dict[str, str]]) -> str:
         return ""
 
-    def answer(self, requests, writing):
+    def answer(self, requests, generation_config):
         by_id = {question.id: question for question in self.questions}
         for index, request in enumerate(requests):
             question = by_id[request.group]

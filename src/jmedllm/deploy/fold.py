@@ -11,7 +11,7 @@ import torch
 from jmedllm.deploy.shards import FORMATS, Change, tensors_in
 from jmedllm.errors import InputError
 from jmedllm.models.folder import weight_files
-from jmedllm.models.weight_mapping import Conversion, conversions
+from jmedllm.models.weights.mapping import Conversion, conversions
 
 Shape = tuple[int, ...]
 ChangeParameter = Callable[[str, torch.Tensor], torch.Tensor]

@@ -27,8 +27,8 @@ from jmedllm.models.folder import (
     weight_files,
 )
 from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_structure
-from jmedllm.models.quantized import require_plain_base
 from jmedllm.models.tokenizer.load import adapter_tokenizer_differences, load_tokenizer
+from jmedllm.models.weights.quantization import require_plain_base
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings

@@ -22,7 +22,7 @@ from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_emp
 from jmedllm.evaluation.task import EvalResult, EvalTask, evaluate_task
 from jmedllm.files import locked
 from jmedllm.models.adapters import quantization_of, require_adapter
-from jmedllm.models.backends.base import Model
+from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatTemplate, ChatText, no_template
 from jmedllm.models.folder import (
     Quantization,
@@ -264,9 +264,9 @@ def evaluate_model(
         tasks = [replace(task, notes=(*task.notes, note)) for task in tasks]
     if engine != "transformers":
         settings["engine"] = engine  # its rounding is another
-    model: Model | None = None
+    model: InferenceModel | None = None
 
-    def load_once() -> Model:
+    def load_once() -> InferenceModel:
         nonlocal model
         if model is None:
             model = _open(engine, folder, precision, adapter, held, name, batch)
@@ -290,14 +290,14 @@ def _open(
     quantization: Quantization,
     name: str,
     batch: int | None,
-) -> Model:
+) -> InferenceModel:
     if engine == "vllm":
         if quantization != "none":
             raise InputError("--engine vllm holds no model in NF4; leave one of the two out, or merge the adapter")
-        from jmedllm.models.backends.vllm import open_vllm
+        from jmedllm.models.backends.vllm.model import open_vllm
 
         return open_vllm(folder, precision.name, adapter=adapter, name=name)
-    from jmedllm.models.backends.transformers import load_model
+    from jmedllm.models.backends.transformers.model import load_model
 
     return load_model(folder, precision, adapter=adapter, name=name, batch=batch, quantization=quantization)
 
@@ -314,10 +314,10 @@ def evaluate_served(
         concurrency: most requests at a time.
 
     Raises:
-        InputError: see `evaluate_task` and `ServerModel`; or records there hold the prompts of another day, which the
-            server's template writes into them.
+        InputError: see `evaluate_task` and `OpenAIServerModel`; or records there hold another day's prompts, which
+            the server's template writes into them.
     """
-    from jmedllm.models.backends.openai_server import connect
+    from jmedllm.models.backends.openai.server import connect
 
     model = connect(url, name, chat=tasks[0].prompt_format.chat, concurrency=concurrency)
     # What is served cannot be hashed: its name stands for it. A server that moves is still the same.
@@ -326,7 +326,7 @@ def evaluate_served(
     if begun or model.reads_date():
         settings["date"] = begun or today
 
-    def load() -> Model:
+    def load() -> InferenceModel:
         if begun not in (None, today):
             raise InputError(
                 f"{output}: begun on {begun}, and the server's chat template writes the day into the prompts; "
@@ -340,7 +340,7 @@ def evaluate_served(
 def evaluate_tasks(
     tasks: Sequence[EvalTask],
     settings: dict[str, Any],
-    load: Callable[[], Model],
+    load: Callable[[], InferenceModel],
     output: Path,
     chat_text: ChatText = no_template,
 ) -> list[EvalResult]:

@@ -15,7 +15,7 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.records import read_finished
 from jmedllm.evaluation.task import EvalResult, EvalTask, adopt, evaluate_task
 from jmedllm.files import LOCK, locked
-from jmedllm.models.backends.base import Model
+from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatText, no_template
 from jmedllm.processes import Place, together, wait
 
@@ -23,7 +23,7 @@ from jmedllm.processes import Place, together, wait
 def evaluate_shares(
     tasks: Sequence[EvalTask],
     settings: dict[str, Any],
-    load: Callable[[], Model],
+    load: Callable[[], InferenceModel],
     output: Path,
     here: Place,
     chat_text: ChatText = no_template,

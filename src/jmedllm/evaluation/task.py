@@ -20,7 +20,7 @@ from jmedllm.evaluation.scorers import READ_FROM_TEXT, SCORERS, ModelOutput, ite
 from jmedllm.evaluation.scorers.official import ExamOutcome, outcomes
 from jmedllm.evaluation.statistics import Score
 from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
-from jmedllm.models.backends.base import Completion, GenerationConfig, Model, Request, Response
+from jmedllm.models.backends.base import Completion, GenerationConfig, InferenceModel, Request, Response
 from jmedllm.models.chat import ChatText, no_template
 from jmedllm.progress import progress
 
@@ -66,7 +66,7 @@ class EvalTask:
         """All that is asked."""
         return [presented for question in self.questions for presented in show(question, self.shuffle, self.rotations)]
 
-    def writing(self) -> GenerationConfig:
+    def generation_config(self) -> GenerationConfig:
         """How responses end: where only scorer legacy reads them, its first line is enough."""
         if any(SCORERS[name].needs == "response" and name != "legacy" for name in self.scorers):
             return GenerationConfig(self.max_new_tokens, skip_invalid=self.skip_invalid)
@@ -174,7 +174,7 @@ def _frozen(row: dict[str, Any]) -> dict[str, Any]:
 def evaluate_task(
     task: EvalTask,
     model_settings: dict[str, Any],
-    load: Callable[[], Model],
+    load: Callable[[], InferenceModel],
     folder: Path,
     chat_text: ChatText = no_template,
 ) -> EvalResult:
@@ -264,13 +264,13 @@ def adopt(task: EvalTask, model_settings: dict[str, Any], share: Path, folder: P
 
 
 def _answer(
-    task: EvalTask, missing: Sequence[PresentedQuestion], prompts: dict[str, str], model: Model
+    task: EvalTask, missing: Sequence[PresentedQuestion], prompts: dict[str, str], model: InferenceModel
 ) -> Iterator[Record]:
     """Records of the missing items as the model gives its answers."""
     requests = [_request(task, presented, prompts[presented.key]) for presented in missing]
     whole = len(task.showings())
     with progress(f"{model.name} {task.name}", whole, whole - len(missing)) as advance:
-        for index, response in model.answer(requests, task.writing()):
+        for index, response in model.answer(requests, task.generation_config()):
             yield _record(task, missing[index], requests[index].prompt, response)
             advance(1, "")
 
@@ -285,7 +285,7 @@ def _request(task: EvalTask, presented: PresentedQuestion, prompt: str) -> Reque
         group=question.id,
         choices=question.choices if scored and not task.by_label else (),
         labels=tuple(map(label, range(len(question.choices)))) if scored and task.by_label else (),
-        write="response" in needs,
+        generate="response" in needs,
     )
 
 

@@ -23,9 +23,14 @@ from jmedllm.models.adapters import (
 )
 from jmedllm.models.folder import Quantization, require_model, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.quantized import quantization_in
-from jmedllm.models.tensor_check import WHOLE_NUMBERS, require_fractions, require_no_difference, require_tensors
-from jmedllm.models.weight_mapping import conversions
+from jmedllm.models.weights.mapping import conversions
+from jmedllm.models.weights.quantization import quantization_in
+from jmedllm.models.weights.tensor_check import (
+    WHOLE_NUMBERS,
+    require_fractions,
+    require_no_difference,
+    require_tensors,
+)
 from jmedllm.progress import notice
 
 _M_MMAP_THRESHOLD = -3

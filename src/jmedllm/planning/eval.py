@@ -13,7 +13,7 @@ from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.task import EvalTask
-from jmedllm.models.backends.transformers import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
+from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode

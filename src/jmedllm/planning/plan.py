@@ -10,7 +10,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
-from jmedllm.models.quantized import require_plain_weights
+from jmedllm.models.weights.quantization import require_plain_weights
 from jmedllm.planning.counts import Base, shape_of_base
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import StagePlan, plan_stage

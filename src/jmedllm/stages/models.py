@@ -5,7 +5,7 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
-from jmedllm.models.quantized import require_plain_base
+from jmedllm.models.weights.quantization import require_plain_base
 from jmedllm.pipeline import Run
 from jmedllm.processes import place
 from jmedllm.recipe import CollectedResult, Recipe

@@ -8,8 +8,8 @@ from jmedllm.evaluation.question import label
 from jmedllm.evaluation.scorers.likelihood import judge
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.capabilities import context_length, detect_capabilities
-from jmedllm.models.backends.transformers import LocalModel
+from jmedllm.models.backends.transformers.capabilities import context_length, detect_capabilities
+from jmedllm.models.backends.transformers.model import TransformersModel
 from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.precision import Precision
@@ -31,15 +31,15 @@ def make_quiz(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision: Precis
     chat_text = prompt_format.template(tokenizer).prompt if prompt_format.chat else no_template
 
     def evaluate_task(network: Any) -> dict[str, float]:
-        ways = detect_capabilities(network, tokenizer, precision.device)
+        capabilities = detect_capabilities(network, tokenizer, precision.device)
         context = context_length(network.config)
-        model = LocalModel("quiz", network, tokenizer, precision.device, context, ways)
+        model = TransformersModel("quiz", network, tokenizer, precision.device, context, capabilities)
         return {task.name: _accuracy(model, task, chat_text) for task in tasks}
 
     return evaluate_task
 
 
-def _accuracy(model: LocalModel, task: EvalTask, chat_text: ChatText) -> float:
+def _accuracy(model: TransformersModel, task: EvalTask, chat_text: ChatText) -> float:
     requests = [
         Request(
             id=question.id,

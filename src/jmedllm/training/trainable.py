@@ -11,8 +11,8 @@ from jmedllm.training.loss import split
 
 TOLERANCE = 1e-4
 """Largest difference of logits in float32, as a share of their standard deviation. Measured on the
-architectures in tests/models/test_architectures.py: packing that isolates stays under 1e-5. The smallest leak seen
-on any configuration is 1.26."""
+architectures in tests/models/backends/test_capabilities.py: packing that isolates stays under 1e-5. The smallest
+leak seen on any configuration is 1.26."""
 
 LENGTHS = (5, 11, 7)
 """Tokens of the packed samples: longer than a short convolution, different, one with neighbours on both sides."""

@@ -17,7 +17,7 @@ class Request:
         group: requests of one group begin alike; a model may compute what they share once.
         choices: texts whose likelihood after the prompt is wanted.
         labels: short labels whose likelihood as the very next token is wanted; not together with `choices`.
-        write: whether a completion is wanted.
+        generate: whether a completion is wanted.
     """
 
     id: str
@@ -25,7 +25,7 @@ class Request:
     group: str = ""
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    write: bool = False
+    generate: bool = False
 
     @property
     def text(self) -> str:
@@ -133,7 +133,7 @@ def does_not_fit(reasons: Collection[str]) -> InputError:
     )
 
 
-class Model(Protocol):
+class InferenceModel(Protocol):
     """What the exam needs of a model."""
 
     @property
@@ -141,6 +141,8 @@ class Model(Protocol):
         """Short name for reports."""
         ...
 
-    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
+    def answer(
+        self, requests: Sequence[Request], generation_config: GenerationConfig
+    ) -> Iterator[tuple[int, Response]]:
         """Responses with the index of their request, in any order, as they come."""
         ...

@@ -10,10 +10,10 @@ from jmedllm.files import is_vacant, read_json
 from jmedllm.models.folder import fingerprint, require_model
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading, whole_class_of
-from jmedllm.models.quantized import DEQUANTIZED, quantization_in
 from jmedllm.models.save import save_model
-from jmedllm.models.tensor_check import require_tensors
 from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.models.weights.quantization import DEQUANTIZED, quantization_in
+from jmedllm.models.weights.tensor_check import require_tensors
 
 
 def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jmedllm.errors import InputError, not_installed
 from jmedllm.files import to_json
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
-from jmedllm.models.backends.server_replies import is_too_long, new_tokens_of, reasoning_of, text_of, top_tokens
+from jmedllm.models.backends.openai.replies import is_too_long, new_tokens_of, reasoning_of, text_of, top_tokens
 from jmedllm.models.backends.top_logprobs import from_listed
 from jmedllm.models.chat import CLOCK
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
@@ -49,7 +49,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class ServerModel:
+class OpenAIServerModel:
     """A served model.
 
     Attributes:
@@ -69,11 +69,13 @@ class ServerModel:
         """The turns themselves: the template is the server's."""
         return to_json(messages)
 
-    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
-        """Responses as they come; see `Model`. When one fails for good, those under way are still handed out.
+    def answer(
+        self, requests: Sequence[Request], generation_config: GenerationConfig
+    ) -> Iterator[tuple[int, Response]]:
+        """Responses as they come; see `InferenceModel`. When one fails for good, those under way are still handed out.
 
         A prompt that the server finds too long is a `Failure`, and so is one that it refuses for another reason
-        where `writing` skips those.
+        where `generation_config` skips those.
 
         Raises:
             InputError: choices' texts are to be scored, which no server does; nobody is there; or a request fails
@@ -85,14 +87,14 @@ class ServerModel:
                 "scorer likelihood out"
             )
         self._meet()
-        template = self._template() if self.chat and any(request.write for request in requests) else None
+        template = self._template() if self.chat and any(request.generate for request in requests) else None
         waiting = iter(enumerate(requests))
         running: dict[Future[Response], int] = {}
         failure: BaseException | None = None
         with ThreadPoolExecutor(self.concurrency) as pool:
             while True:
                 while failure is None and len(running) < self.concurrency and (each := next(waiting, None)):
-                    running[pool.submit(self._ask, each[1], writing, template)] = each[0]
+                    running[pool.submit(self._ask, each[1], generation_config, template)] = each[0]
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -135,18 +137,21 @@ class ServerModel:
         template = presented.get("chat_template") if isinstance(presented, dict) else None
         return template if isinstance(template, str) else None
 
-    def _ask(self, request: Request, writing: GenerationConfig, template: str | None) -> Response:
+    def _ask(self, request: Request, generation_config: GenerationConfig, template: str | None) -> Response:
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
         began = time.monotonic()
         try:
-            write, read = partial(self._write, request, writing, template), partial(self._read_labels, request)
-            completion = _until_readable(write) if request.write else None
+            write, read = (
+                partial(self._write, request, generation_config, template),
+                partial(self._read_labels, request),
+            )
+            completion = _until_readable(write) if request.generate else None
             log_probs = _until_readable(read) if request.labels else None
         except APIStatusError as error:
             if is_too_long(error.status_code, _said(error), error.code):
                 return Response(failure="too long")
-            if writing.skip_invalid and error.status_code in REFUSALS:
+            if generation_config.skip_invalid and error.status_code in REFUSALS:
                 return Response(failure="rejected")
             way_out = "; count such items as no answer with --skip-invalid" * (error.status_code in REFUSALS)
             raise InputError(
@@ -164,8 +169,8 @@ class ServerModel:
             ) from error
         return Response(completion, log_probs, seconds=time.monotonic() - began)
 
-    def _write(self, request: Request, writing: GenerationConfig, template: str | None) -> Completion:
-        limit = {"max_tokens": writing.max_new_tokens, "temperature": 0.0}
+    def _write(self, request: Request, generation_config: GenerationConfig, template: str | None) -> Completion:
+        limit = {"max_tokens": generation_config.max_new_tokens, "temperature": 0.0}
         if not self.chat:
             reply = self.client.completions.create(model=self.name, prompt=request.text, **limit)
             choice = reply.choices[0]
@@ -262,13 +267,15 @@ def _reason(error: Any) -> str:
     return _said(error).splitlines()[0][:200]
 
 
-def connect(url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s: float = TIMEOUT_S) -> ServerModel:
+def connect(
+    url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s: float = TIMEOUT_S
+) -> OpenAIServerModel:
     """A served model.
 
     Args:
         url: where the server's API begins, such as http://127.0.0.1:8000/v1.
         name: what the server calls the model.
-        chat: see `ServerModel`.
+        chat: see `OpenAIServerModel`.
         concurrency: most requests at a time.
         timeout_s: longest one attempt may take.
 
@@ -283,4 +290,4 @@ def connect(url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s:
     if key is None:
         raise InputError(f"no key for {url}: set {KEYS[0]} (any text, where the server wants none)")
     client = OpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=RETRIES)
-    return ServerModel(name, client, chat, concurrency)
+    return OpenAIServerModel(name, client, chat, concurrency)

@@ -20,13 +20,13 @@ from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.records import read_records
 from jmedllm.files import read_json, to_json
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.openai_server import connect
-from jmedllm.models.backends.server_replies import is_too_long
+from jmedllm.models.backends.openai.replies import is_too_long
+from jmedllm.models.backends.openai.server import connect
 from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.report.notes import item_notes
 
 KEY = "secret"
-REQUESTS = [Request(f"q{i}", f"question {i}\n", f"q{i}", write=True) for i in range(6)]
+REQUESTS = [Request(f"q{i}", f"question {i}\n", f"q{i}", generate=True) for i in range(6)]
 
 
 class Server(ThreadingHTTPServer):
@@ -140,8 +140,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     # The waits between attempts, which a user is given in seconds.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
-    monkeypatch.setattr("jmedllm.models.backends.openai_server.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("jmedllm.models.backends.openai_server.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("jmedllm.models.backends.openai.server.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("jmedllm.models.backends.openai.server.LONGEST_WAIT_S", 0.02)
     with serving() as running:
         yield running
 
@@ -150,10 +150,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def test_every_answer_comes_once(server: Server, chat: bool) -> None:
     model = connect(server.url, "m", chat=chat, concurrency=3)
     turns = [{"role": "user", "content": "question 5\n"}]
-    requests = [*REQUESTS[:5], Request("q5", model.chat_text(turns), "q5", write=True)] if chat else REQUESTS
+    requests = [*REQUESTS[:5], Request("q5", model.chat_text(turns), "q5", generate=True)] if chat else REQUESTS
     if chat:
         requests = [
-            Request(r.id, model.chat_text([{"role": "user", "content": f"question {i}\n"}]), r.id, write=True)
+            Request(r.id, model.chat_text([{"role": "user", "content": f"question {i}\n"}]), r.id, generate=True)
             for i, r in enumerate(requests)
         ]
     found = dict(model.answer(requests, GenerationConfig(64)))
@@ -214,7 +214,7 @@ def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> No
 def test_what_fails_for_good_is_one_line(
     server: Server, fault: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jmedllm.models.backends.openai_server.RETRIES", 2)
+    monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 2)
     server.faults = [fault] * 9
     with pytest.raises(InputError, match=problem):
         list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], GenerationConfig(64)))
@@ -222,7 +222,7 @@ def test_what_fails_for_good_is_one_line(
 
 def test_garbage_is_not_given_up_early_and_loses_nothing(server: Server) -> None:
     # Eight more attempts after the first, as after a 5xx; the second question must not be asked again.
-    requests = [Request("q0", "question 0\n", labels=("a", "c"), write=True)]
+    requests = [Request("q0", "question 0\n", labels=("a", "c"), generate=True)]
     server.faults = ["none"] + ["garbage"] * 8
     [(_, response)] = connect(server.url, "m", chat=False).answer(requests, GenerationConfig(64))
     assert response.completion is not None and response.log_probs is not None
@@ -294,7 +294,7 @@ def test_a_sitting_goes_on_where_the_server_died(
             sat, described, lambda: connect(server.url, "m", chat=False, concurrency=2), tmp_path / "out"
         )
 
-    monkeypatch.setattr("jmedllm.models.backends.openai_server.RETRIES", 0)
+    monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 0)
     server.faults = ["none"] * 3 + ["500"]
     with pytest.raises(InputError, match="server says 500"):
         evaluate_task()
@@ -308,7 +308,7 @@ def test_a_sitting_goes_on_where_the_server_died(
 
 def test_text_is_sent_as_a_model_here_reads_it(server: Server) -> None:
     [(_, response)] = connect(server.url, "m", chat=False).answer(
-        [Request("q", "Which? Answer:  ", labels=("a", "c"), write=True)], GenerationConfig(8)
+        [Request("q", "Which? Answer:  ", labels=("a", "c"), generate=True)], GenerationConfig(8)
     )
     assert response.completion is not None and response.completion.text == "echo of Which? Answer:"
     assert set(server.answered) == {"Which? Answer:"}
@@ -439,7 +439,7 @@ def test_whether_a_served_prompt_opened_a_thought(
     server.props, server.message = props, message
     turns = to_json([{"role": "user", "content": "Q"}])
     [(_, response)] = connect(server.url, "m", chat=True).answer(
-        [Request("q", turns, write=True)], GenerationConfig(8)
+        [Request("q", turns, generate=True)], GenerationConfig(8)
     )
     assert response.completion is not None
     assert (response.completion.thought_open, response.completion.reasoning) == (thought_open, reasoning)

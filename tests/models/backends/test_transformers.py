@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.capabilities import Capabilities, detect_capabilities
-from jmedllm.models.backends.generation import Ends
-from jmedllm.models.backends.token_tree import attention_mask
-from jmedllm.models.backends.transformers import LocalModel, load_model
+from jmedllm.models.backends.transformers.capabilities import Capabilities, detect_capabilities
+from jmedllm.models.backends.transformers.generation import Ends
+from jmedllm.models.backends.transformers.model import TransformersModel, load_model
+from jmedllm.models.backends.transformers.token_tree import attention_mask
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.precision import choose_precision
+from plain_generation import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 
 CPU = choose_precision("float32", "cpu")
 
 
 @pytest.fixture(scope="module", params=["qwen2", "llama"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TransformersModel:
     folder = tmp_path_factory.mktemp(request.param)
     shape = RandomInit(
         architecture=request.param, vocabulary=320, hidden_size=32, layers=2, feed_forward=64, context=512
@@ -32,14 +32,14 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return load_model(folder, CPU)
 
 
-def test_tree_scores_equal_each_choice_alone(model: LocalModel) -> None:
-    assert model.ways.longest_tree == 512
+def test_tree_scores_equal_each_choice_alone(model: TransformersModel) -> None:
+    assert model.capabilities.longest_tree == 512
     for request, scores in zip(REQUESTS, score(model, REQUESTS), strict=True):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert scores == pytest.approx(expected, **LIKE_PLAIN)
 
 
-def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
+def test_equal_choices_score_equal_to_the_bit(model: TransformersModel) -> None:
     twice = Request("5", REQUESTS[0].prompt, "5", ("鉄", "ビタミンC", "鉄", "ビタミンA", "ビタミンC"))
     [scores] = score(model, [twice])
     assert scores[0] == scores[2] and scores[1] == scores[4]
@@ -47,13 +47,13 @@ def test_equal_choices_score_equal_to_the_bit(model: LocalModel) -> None:
 
 
 @pytest.mark.parametrize("longest", [0, 60])
-def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: LocalModel, longest: int) -> None:
-    plain = replace(model, ways=replace(model.ways, longest_tree=longest))
+def test_what_is_too_long_for_a_tree_scores_the_same_alone(model: TransformersModel, longest: int) -> None:
+    plain = replace(model, capabilities=replace(model.capabilities, longest_tree=longest))
     for trees, alone in zip(score(model, REQUESTS), score(plain, REQUESTS), strict=True):
         assert trees == pytest.approx(alone, **LIKE_PLAIN)
 
 
-def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
+def test_a_sliding_window_bounds_the_trees(model: TransformersModel) -> None:
     config = model.network.config
     assert detect_capabilities(model.network, model.tokenizer, CPU.device).longest_tree == 512
     config.sliding_window, config.use_sliding_window = 64, True
@@ -63,15 +63,17 @@ def test_a_sliding_window_bounds_the_trees(model: LocalModel) -> None:
         config.sliding_window, config.use_sliding_window = None, False
 
 
-def test_a_network_that_mixes_branches_scores_them_alone(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_mixes_branches_scores_them_alone(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def leaking(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
         return attention_mask(torch.ones_like(seen).tril(), prefix, dtype)
 
-    monkeypatch.setattr("jmedllm.models.backends.capabilities.attention_mask", leaking)
+    monkeypatch.setattr("jmedllm.models.backends.transformers.capabilities.attention_mask", leaking)
     assert detect_capabilities(model.network, model.tokenizer, CPU.device).longest_tree == 0
 
 
-def test_batch_completion_equals_one_by_one(model: LocalModel) -> None:
+def test_batch_completion_equals_one_by_one(model: TransformersModel) -> None:
     together = complete(model, REQUESTS, 24)
     alone = [complete(model, [request], 24)[0] for request in REQUESTS]
     assert [c.decoded for c in together] == [c.decoded for c in alone]
@@ -87,8 +89,8 @@ LIKE = [
 
 
 @pytest.mark.parametrize("requests", [REQUESTS, LIKE])
-def test_scores_and_completions_come_from_one_reading(model: LocalModel, requests: list[Request]) -> None:
-    both = dict(model.answer([replace(request, write=True) for request in requests], GenerationConfig(16)))
+def test_scores_and_completions_come_from_one_reading(model: TransformersModel, requests: list[Request]) -> None:
+    both = dict(model.answer([replace(request, generate=True) for request in requests], GenerationConfig(16)))
     for index, request in enumerate(requests):
         expected = [score_alone(model, request.prompt, choice) for choice in request.choices]
         assert both[index].log_probs == pytest.approx(expected, **LIKE_PLAIN)
@@ -96,7 +98,7 @@ def test_scores_and_completions_come_from_one_reading(model: LocalModel, request
         assert both[index].completion.truncated
 
 
-def test_rows_that_end_leave_the_others_alone(model: LocalModel) -> None:
+def test_rows_that_end_leave_the_others_alone(model: TransformersModel) -> None:
     first = complete(model, REQUESTS, 24)
     [ends] = model.tokenizer(first[0].text, add_special_tokens=False)["input_ids"][:1]
     sooner = complete(replace(model, ends=Ends(frozenset({ends})), batch=3), REQUESTS, 24)
@@ -105,13 +107,13 @@ def test_rows_that_end_leave_the_others_alone(model: LocalModel) -> None:
     assert [c.truncated for c in sooner].count(False) >= 1
     final = dict(
         model.answer(
-            [replace(REQUESTS[0], write=True)], GenerationConfig(24, lambda completion: "\n" in completion.text)
+            [replace(REQUESTS[0], generate=True)], GenerationConfig(24, lambda completion: "\n" in completion.text)
         )
     )[0].completion
     assert first[0].text.startswith(final.text)
 
 
-def test_labels_are_read_at_the_last_position(model: LocalModel) -> None:
+def test_labels_are_read_at_the_last_position(model: TransformersModel) -> None:
     request = Request("1", "Which is it?\n", "1", labels=("a", "b", "c"))
     [scores] = score(model, [request])
     [ids] = encode(model.tokenizer, [request.prompt])
@@ -124,15 +126,15 @@ def test_labels_are_read_at_the_last_position(model: LocalModel) -> None:
 
 def parts_of(monkeypatch: pytest.MonkeyPatch, *, fitting: int = 99, error: str = "") -> list[int]:
     """How many questions are answered at once from here on; more than `fitting` raise a RuntimeError."""
-    answer, sizes = LocalModel._answer_groups, []
+    answer, sizes = TransformersModel._answer_groups, []
 
-    def watched(self: LocalModel, groups: list[object], *rest: object) -> None:
+    def watched(self: TransformersModel, groups: list[object], *rest: object) -> None:
         sizes.append(len(groups))
         if len(groups) > fitting:
             raise RuntimeError(error)
         answer(self, groups, *rest)
 
-    monkeypatch.setattr(LocalModel, "_answer_groups", watched)
+    monkeypatch.setattr(TransformersModel, "_answer_groups", watched)
     return sizes
 
 
@@ -145,7 +147,7 @@ def parts_of(monkeypatch: pytest.MonkeyPatch, *, fitting: int = 99, error: str =
     ],
 )
 def test_running_out_of_memory_halves_what_is_done_at_once(
-    model: LocalModel, monkeypatch: pytest.MonkeyPatch, error: str
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     expected = complete(model, REQUESTS, 8)
     sizes = parts_of(monkeypatch, fitting=1, error=error)
@@ -154,7 +156,7 @@ def test_running_out_of_memory_halves_what_is_done_at_once(
 
 
 def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(
-    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = parts_of(monkeypatch, fitting=1, error="The size of tensor a (3) must match the size of tensor b (4)")
     with pytest.raises(RuntimeError, match="size of tensor"):
@@ -164,10 +166,10 @@ def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(
 
 @pytest.mark.parametrize(("free", "batch", "sizes"), [(1 << 34, None, [4]), (1 << 34, 3, [3, 1]), (0, None, [1] * 4)])
 def test_free_memory_and_batch_bound_what_is_done_at_once(
-    model: LocalModel, monkeypatch: pytest.MonkeyPatch, free: int, batch: int | None, sizes: list[int]
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch, free: int, batch: int | None, sizes: list[int]
 ) -> None:
     expected = complete(model, REQUESTS, 8), score(model, REQUESTS)
-    monkeypatch.setattr("jmedllm.models.backends.transformers.free_memory", lambda device: free)
+    monkeypatch.setattr("jmedllm.models.backends.transformers.model.free_memory", lambda device: free)
     found = parts_of(monkeypatch)
     bounded = replace(model, batch=batch)
     assert complete(bounded, REQUESTS, 8) == expected[0]
@@ -185,12 +187,12 @@ def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
     habits = {"no_repeat_ngram_size": 1, "repetition_penalty": 9.0, "suppress_tokens": list(range(40, 300))}
     (with_habits / "generation_config.json").write_text(json.dumps(config | habits))
     models = [load_model(folder, CPU) for folder in (plain, with_habits)]
-    models += [replace(model, ways=Capabilities(0, padding=False, joining=False)) for model in models]
+    models += [replace(model, capabilities=Capabilities(0, padding=False, joining=False)) for model in models]
     written = [[c.text for c in complete(model, REQUESTS, 24)] for model in models]
     assert written[1:] == written[:1] * 3
 
 
-def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:
+def test_prompt_over_the_context_names_the_item(model: TransformersModel) -> None:
     long = Request("116A1", "長い" * 600, "116A1", ("a", "b"))
     with pytest.raises(InputError, match=r"question 116A1: .* context of .* is 512"):
         score(model, [long])
@@ -198,7 +200,7 @@ def test_prompt_over_the_context_names_the_item(model: LocalModel) -> None:
         complete(model, [replace(long, choices=())], 16)
 
 
-def test_a_uniform_model_scores_by_token_count(model: LocalModel) -> None:
+def test_a_uniform_model_scores_by_token_count(model: TransformersModel) -> None:
     head = model.network.get_output_embeddings().weight
     kept = head.data.clone()
     head.data.zero_()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from jmedllm.models.loading import load_network, load_structure
-from jmedllm.models.weight_mapping import conversions
+from jmedllm.models.weights.mapping import conversions
 from tiny_classes import CLASSES
 
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from jmedllm.models.backends.generation import Start, generated, join, step
-from jmedllm.models.backends.token_tree import Tree, attention_mask, lay_out
+from jmedllm.models.backends.transformers.generation import Start, generated, join, step
+from jmedllm.models.backends.transformers.token_tree import Tree, attention_mask, lay_out
 from jmedllm.models.loading import loading
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
@@ -28,7 +28,7 @@ STATE_LAYERS = {"LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer", 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Short ways that give a network's own numbers; beside each there is a slower one that always does.
+    """Fast methods that give a network's own numbers. A slower method that always does backs each of them.
 
     Attributes:
         longest_tree: most tokens that the sequences of one question may have in a shared forward pass; 0 if the
@@ -89,7 +89,7 @@ class _Trial:
 
 @torch.inference_mode()
 def detect_capabilities(network: Any, tokenizer: Tokenizer, device: torch.device) -> Capabilities:
-    """Try the short ways out on small sequences.
+    """Try the fast methods on small sequences.
 
     Raises:
         InputError: the network cannot even be given a plain prompt.

@@ -1,4 +1,4 @@
-"""Greedy writing of many completions side by side; a row that has ended leaves the batch at once."""
+"""Greedy decoding of many completions in one batch. A row leaves the batch as soon as it ends."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +67,7 @@ class Start:
 
 
 def decode(
-    network: Any, tokenizer: Tokenizer, ends: Ends, starts: Sequence[Start], writing: GenerationConfig
+    network: Any, tokenizer: Tokenizer, ends: Ends, starts: Sequence[Start], generation_config: GenerationConfig
 ) -> list[Completion]:
     """Completions in the order of `starts`; they stop at an end, at the limit, or when final."""
     if not starts:
@@ -76,14 +76,14 @@ def decode(
     cut = [False] * len(starts)
     rows = list(range(len(starts)))
     newest = [start.first for start in starts]
-    cache, mask = join(starts, writing.max_new_tokens)
+    cache, mask = join(starts, generation_config.max_new_tokens)
     while True:
         staying = []
         for place, (row, token) in enumerate(zip(rows, newest, strict=True)):
             written[row].append(token)
-            if _is_over(tokenizer, ends, starts[row].prompt, written[row], writing):
+            if _is_over(tokenizer, ends, starts[row].prompt, written[row], generation_config):
                 continue
-            if len(written[row]) < writing.max_new_tokens:
+            if len(written[row]) < generation_config.max_new_tokens:
                 staying.append(place)
             else:
                 cut[row] = True
@@ -106,7 +106,7 @@ def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
     """One cache of all prompts, left-padded, with room for `room` more tokens, and its mask [rows, width]."""
     from transformers import Cache
 
-    from jmedllm.models.backends.cache import PreallocatedCacheLayer
+    from jmedllm.models.backends.transformers.cache import PreallocatedCacheLayer
 
     width = max(len(start.prompt) for start in starts)
     first = starts[0].keys[0].layers
@@ -153,20 +153,23 @@ def step(
 
 
 def generate(
-    network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], writing: GenerationConfig
+    network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], generation_config: GenerationConfig
 ) -> list[Completion]:
     """Completions by transformers' own greedy decoding, with whatever cache the network keeps."""
     from transformers import StoppingCriteriaList
 
     def ends_here(prompt: list[int], ids: list[int]) -> bool:
-        return _is_over(tokenizer, ends, prompt, ids, writing)
+        return _is_over(tokenizer, ends, prompt, ids, generation_config)
 
     def are_done(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
         new = zip(prompts, ids[:, width:].tolist(), strict=True)
         return torch.tensor([ends_here(prompt, row) for prompt, row in new], device=ids.device)
 
     width = max(map(len, prompts))
-    options = {"max_new_tokens": writing.max_new_tokens, "stopping_criteria": StoppingCriteriaList([are_done])}
+    options = {
+        "max_new_tokens": generation_config.max_new_tokens,
+        "stopping_criteria": StoppingCriteriaList([are_done]),
+    }
     output = generated(network, prompts, tokenizer.pad_token_id, **options)
     done = []
     for prompt, ids in zip(prompts, output[:, width:].tolist(), strict=True):
@@ -209,9 +212,11 @@ def completion(
     )
 
 
-def _is_over(tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], writing: GenerationConfig) -> bool:
+def _is_over(
+    tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], generation_config: GenerationConfig
+) -> bool:
     """Whether a completion ends with its newest token; whether it is final is asked only where that can end a
     line."""
     if ends.reached(tokenizer, ids):
         return True
-    return "\n" in tokenizer.decode(ids[-1:]) and writing.is_final(completion(tokenizer, ends, prompt, ids))
+    return "\n" in tokenizer.decode(ids[-1:]) and generation_config.is_final(completion(tokenizer, ends, prompt, ids))

@@ -17,10 +17,10 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit
-from jmedllm.models.backends.capabilities import Capabilities, context_length, detect_capabilities
-from jmedllm.models.backends.generation import NOTHING, Ends, Start, decode, ends_of, generate
-from jmedllm.models.backends.token_tree import Tree, attention_mask, by_budget, lay_out
 from jmedllm.models.backends.top_logprobs import log_sum
+from jmedllm.models.backends.transformers.capabilities import Capabilities, context_length, detect_capabilities
+from jmedllm.models.backends.transformers.generation import NOTHING, Ends, Start, decode, ends_of, generate
+from jmedllm.models.backends.transformers.token_tree import Tree, attention_mask, by_budget, lay_out
 from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.memory import free_memory, token_bytes
@@ -108,12 +108,12 @@ class _Prefix:
 
 
 @dataclass(frozen=True)
-class LocalModel:
+class TransformersModel:
     """A loaded model with its tokenizer.
 
     Attributes:
         context: most tokens of prompt and continuation together.
-        ways: what may be done at once with the same numbers, tried out when loading.
+        capabilities: what may be done at once with the same numbers, tried out when loading.
         batch: most completions that are written side by side; None for what suits the device.
         ends: what ends a completion.
         thoughts: markers of thoughts that only this model's template has.
@@ -124,21 +124,23 @@ class LocalModel:
     tokenizer: Tokenizer
     device: torch.device
     context: int
-    ways: Capabilities
+    capabilities: Capabilities
     batch: int | None = None
     ends: Ends = NOTHING
     thoughts: tuple[Thought, ...] = ()
 
-    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
-        """Responses with the index of their request, longest prompts first; see `Model`.
+    def answer(
+        self, requests: Sequence[Request], generation_config: GenerationConfig
+    ) -> Iterator[tuple[int, Response]]:
+        """Responses with the index of their request, longest prompts first; see `InferenceModel`.
 
         As much is done at once as free memory holds by arithmetic; where it runs out all the same, half as much.
 
         Raises:
-            InputError: a request does not fit the context, and `writing` does not skip it.
+            InputError: a request does not fit the context, and `generation_config` does not skip it.
         """
-        paths, too_long = self._encode(requests, writing)
-        if too_long and not writing.skip_invalid:
+        paths, too_long = self._encode(requests, generation_config)
+        if too_long and not generation_config.skip_invalid:
             raise does_not_fit(too_long.values())
         paths = [path for path in paths if path.task.index not in too_long]
         for index in too_long:
@@ -151,12 +153,12 @@ class LocalModel:
         while groups:
             # Half of the memory for passes, an eighth for what they keep and as much again where that is joined.
             budget = min(memory // 2 // token.reading, TOKENS_PER_FORWARD[self.device.type])
-            longest = max(len(path.ids) for path in groups[0]) + writing.max_new_tokens
+            longest = max(len(path.ids) for path in groups[0]) + generation_config.max_new_tokens
             rows = min(memory // 8 // (longest * token.keeping), most)
             part = groups[: max(1, rows // len({path.task.index for path in groups[0]}))]
             start = time.monotonic()
             try:
-                self._answer_groups(part, prefix, budget, writing)
+                self._answer_groups(part, prefix, budget, generation_config)
             except (MemoryError, RuntimeError) as error:
                 if len(part) == 1 or not is_out_of_memory(error):
                     raise
@@ -167,7 +169,9 @@ class LocalModel:
                 task.seconds = seconds
                 yield task.index, task.response()
 
-    def _encode(self, requests: Sequence[Request], writing: GenerationConfig) -> tuple[list[_Path], dict[int, str]]:
+    def _encode(
+        self, requests: Sequence[Request], generation_config: GenerationConfig
+    ) -> tuple[list[_Path], dict[int, str]]:
         """All sequences that have to be read, by one call of the tokenizer and a few more for labels; and by index
         why some do not fit."""
         places: dict[str, int] = {}
@@ -195,11 +199,11 @@ class LocalModel:
             shared = shared_length(alone, list(wholes.values()))
             if not prompt or not labels.prompt or not shared or any(len(w) == shared for w in wholes.values()):
                 raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
-            if request.write or tokens:
+            if request.generate or tokens:
                 found.append(_Path(task, prompt, None, []))
                 require_room(
-                    len(prompt) + (writing.max_new_tokens if request.write else 0),
-                    f"prompt and {writing.max_new_tokens} new tokens" if request.write else "the prompt",
+                    len(prompt) + (generation_config.max_new_tokens if request.generate else 0),
+                    f"prompt and {generation_config.max_new_tokens} new tokens" if request.generate else "the prompt",
                 )
             for choice, whole in wholes.items():
                 found.append(_Path(task, whole[:-1], choice, whole[shared:]))
@@ -213,13 +217,13 @@ class LocalModel:
     @torch.inference_mode()
     def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
         """What all sequences begin with, as far as no logits are needed of it."""
-        if not self.ways.longest_tree or not paths:
+        if not self.capabilities.longest_tree or not paths:
             return _Prefix([], [])
         length = min(common_length(paths[0].ids, path.ids) for path in paths)
         length = min(length, *(len(path.ids) - max(1, len(path.wanted)) for path in paths))
         if (
             length < SHORTEST_PREFIX
-            or length >= self.ways.longest_tree
+            or length >= self.capabilities.longest_tree
             or len({p.task.request.group for p in paths}) == 1
         ):
             return _Prefix([], [])
@@ -232,19 +236,19 @@ class LocalModel:
         return _Prefix(ids, [(layer.keys, layer.values) for layer in output.past_key_values.layers])
 
     def _answer_groups(
-        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, writing: GenerationConfig
+        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, generation_config: GenerationConfig
     ) -> None:
         """Fill in what the tasks of these groups came to."""
         rows = [_grow(group, len(prefix.ids)) for group in groups]
-        longest = self.ways.longest_tree - len(prefix.ids)
+        longest = self.capabilities.longest_tree - len(prefix.ids)
         trees = [row for row in rows if len(row.tree) <= longest]
         chains = [_grow([path], 0) for row in rows if len(row.tree) > longest for path, _ in row.paths]
         starts: list[tuple[_Task, Start]] = []
         for batch in by_budget([len(row.tree) for row in trees], budget):
             starts += self._read([trees[i] for i in batch], prefix, in_branches=True)
-        for batch in by_budget([len(row.tree) for row in chains], budget if self.ways.padding else 0):
+        for batch in by_budget([len(row.tree) for row in chains], budget if self.capabilities.padding else 0):
             starts += self._read([chains[i] for i in batch], _Prefix([], []), in_branches=False)
-        for (task, _), completion in zip(starts, self._write([s for _, s in starts], writing), strict=True):
+        for (task, _), completion in zip(starts, self._write([s for _, s in starts], generation_config), strict=True):
             task.completion = replace(
                 completion,
                 thought_open=leaves_thought_open(task.request.text, self.thoughts),
@@ -252,16 +256,20 @@ class LocalModel:
             )
 
     @torch.inference_mode()
-    def _write(self, starts: Sequence[Start], writing: GenerationConfig) -> list[Completion]:
+    def _write(self, starts: Sequence[Start], generation_config: GenerationConfig) -> list[Completion]:
         """Completions in the order of `starts`, side by side as far as the network allows."""
-        longest = self.context if self.ways.padding else self.ways.longest_tree - writing.max_new_tokens
+        longest = (
+            self.context
+            if self.capabilities.padding
+            else self.capabilities.longest_tree - generation_config.max_new_tokens
+        )
         kept = [start.keys[0] is not None and len(start.prompt) <= longest for start in starts]
         joined = [i for i, keeps in enumerate(kept) if keeps]
         rest = [i for i, keeps in enumerate(kept) if not keeps]
         common = self.network, self.tokenizer, self.ends
-        written = dict(zip(joined, decode(*common, [starts[i] for i in joined], writing), strict=True))
-        for part in [rest] if rest and self.ways.generating else [[i] for i in rest]:
-            written |= zip(part, generate(*common, [starts[i].prompt for i in part], writing), strict=True)
+        written = dict(zip(joined, decode(*common, [starts[i] for i in joined], generation_config), strict=True))
+        for part in [rest] if rest and self.capabilities.generating else [[i] for i in rest]:
+            written |= zip(part, generate(*common, [starts[i].prompt for i in part], generation_config), strict=True)
         return [written[i] for i in range(len(starts))]
 
     @torch.inference_mode()
@@ -274,8 +282,10 @@ class LocalModel:
         batch = lay_out([r.tree for r in rows], [r.needed() for r in rows], self.tokenizer.pad_token_id, offset)
         cache = None
         inputs: dict[str, Any] = {"input_ids": batch.ids.to(self.device), "use_cache": False}
-        if in_branches or self.ways.padding:
-            writes = self.ways.joining and any(path.task.request.write for row in rows for path, _ in row.paths)
+        if in_branches or self.capabilities.padding:
+            writes = self.capabilities.joining and any(
+                path.task.request.generate for row in rows for path, _ in row.paths
+            )
             cache = prefix.cache(len(rows)) if writes or offset else None
             if in_branches:
                 mask = attention_mask(batch.seen.to(self.device), offset, self.network.dtype)
@@ -302,7 +312,7 @@ class LocalModel:
                 last = table[places[-1] - first]
                 for tokens, label in zip(path.task.next_tokens, path.task.request.labels, strict=False):
                     path.task.scores[label] = [last[tokens].double().logsumexp(-1).item()]
-                if path.task.request.write:
+                if path.task.request.generate:
                     columns_of_prompt = [*range(offset), *(offset + place for place in places)]
                     starts.append((path.task, Start(path.ids, int(last.argmax()), (cache, index, columns_of_prompt))))
         return starts
@@ -326,7 +336,7 @@ def load_model(
     name: str | None = None,
     batch: int | None = None,
     quantization: Quantization = "none",
-) -> LocalModel:
+) -> TransformersModel:
     """Load a model directory for the exam, with or without an adapter."""
     from transformers import GenerationConfig
 
@@ -337,13 +347,13 @@ def load_model(
     network.eval().requires_grad_(False)
     ends = _ends(network, tokenizer)
     network.generation_config = GenerationConfig()  # its other habits of decoding (penalties, bans) are not ours
-    return LocalModel(
+    return TransformersModel(
         name=name or folder.name,
         network=network,
         tokenizer=tokenizer,
         device=precision.device,
         context=context_length(network.config),
-        ways=detect_capabilities(network, tokenizer, precision.device),
+        capabilities=detect_capabilities(network, tokenizer, precision.device),
         batch=batch,
         ends=ends,
         thoughts=thoughts_of_template(tokenizer.chat_template),

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from plain import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from jmedllm.models.backends.base import Request
-from jmedllm.models.backends.capabilities import detect_capabilities
-from jmedllm.models.backends.generation import Ends
-from jmedllm.models.backends.generation import generated as generated_ids
-from jmedllm.models.backends.transformers import LocalModel
+from jmedllm.models.backends.transformers.capabilities import detect_capabilities
+from jmedllm.models.backends.transformers.generation import Ends
+from jmedllm.models.backends.transformers.generation import generated as generated_ids
+from jmedllm.models.backends.transformers.model import TransformersModel
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.models.tokenizer.load import load_tokenizer
+from plain_generation import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
 
 SIZES = {
     "vocab_size": 320,
@@ -114,7 +114,7 @@ SHORT = Request("5", "Scurvy?", "5", ("iron", "vitamin C"))
 """It fits every window, and is more than one token: of one, RecurrentGemma remembers what it read before."""
 
 
-def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -> LocalModel:
+def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -> TransformersModel:
     """A network with weights large enough to tell right from wrong."""
     config = AutoConfig.for_model(name.split()[0], **SIZES | more)
     torch.manual_seed(0)
@@ -124,8 +124,8 @@ def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -
             torch.nn.init.normal_(weight, std=0.2)
     network.generation_config = GenerationConfig()
     device = torch.device("cpu")
-    ways = detect_capabilities(network, tokenizer, device)
-    return LocalModel(name, network, tokenizer, device, 512, ways, ends=Ends(frozenset({0})))
+    capabilities = detect_capabilities(network, tokenizer, device)
+    return TransformersModel(name, network, tokenizer, device, 512, capabilities, ends=Ends(frozenset({0})))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -133,9 +133,9 @@ def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -
 def test_every_architecture_gives_its_own_numbers_and_text(name: str, dtype: torch.dtype, tiny_model: Path) -> None:
     way, more = ARCHITECTURES[name]
     model = build(name, more, dtype, load_tokenizer(tiny_model))
-    ways = model.ways
-    reading = "trees" if ways.longest_tree else "rows" if ways.padding else "alone"
-    assert (reading, "joined" if ways.joining else "generated" if ways.generating else "alone") == way
+    capabilities = model.capabilities
+    reading = "trees" if capabilities.longest_tree else "rows" if capabilities.padding else "alone"
+    assert (reading, "joined" if capabilities.joining else "generated" if capabilities.generating else "alone") == way
     requests = [*REQUESTS[:3], SHORT]
     rounding = LIKE_PLAIN if dtype == torch.float32 else {"rel": 0.03}
     for request, scores in zip(requests, score(model, requests), strict=True):
@@ -157,11 +157,11 @@ def test_what_recurrent_networks_write_ends_row_by_row(tiny_model: Path, monkeyp
     ended = complete(replace(model, ends=Ends(frozenset({fifth}))), REQUESTS, 24)
     assert not ended[0].truncated
 
-    ends_early = "jmedllm.models.backends.generation._is_over"
+    ends_early = "jmedllm.models.backends.transformers.generation._is_over"
     monkeypatch.setattr(ends_early, lambda *given: len(given[3]) > len(given[2]) % 9)  # ids, prompt
     final = complete(model, REQUESTS, 24)
     assert not any(completion.truncated for completion in final)
     assert len({len(completion.text) for completion in final}) > 1
-    assert final == complete(replace(model, ways=replace(model.ways, generating=False)), REQUESTS, 24)
+    assert final == complete(replace(model, capabilities=replace(model.capabilities, generating=False)), REQUESTS, 24)
     for before, *after in zip(whole, ended, final, strict=True):
         assert all(before.decoded.startswith(completion.decoded.rstrip("\ufffd")) for completion in after)

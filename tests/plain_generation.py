@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request
-from jmedllm.models.backends.transformers import LocalModel
+from jmedllm.models.backends.transformers.model import TransformersModel
 from jmedllm.models.tokenizer.encoding import encode
 
 _EPSILON = torch.finfo(torch.float32).eps
@@ -27,19 +27,19 @@ REQUESTS = [
 ]
 
 
-def score(model: LocalModel, requests: list[Request]) -> list[tuple[float, ...]]:
+def score(model: TransformersModel, requests: list[Request]) -> list[tuple[float, ...]]:
     found = dict(model.answer(requests, GenerationConfig(0)))
     return [found[index].log_probs for index in range(len(requests))]
 
 
-def complete(model: LocalModel, requests: list[Request], max_new_tokens: int) -> list[Completion]:
+def complete(model: TransformersModel, requests: list[Request], max_new_tokens: int) -> list[Completion]:
     """Completions that are wanted together with the scores."""
-    wanted = [replace(request, write=True) for request in requests]
+    wanted = [replace(request, generate=True) for request in requests]
     found = dict(model.answer(wanted, GenerationConfig(max_new_tokens)))
     return [found[index].completion for index in range(len(requests))]
 
 
-def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
+def score_alone(model: TransformersModel, prompt: str, choice: str) -> float:
     """Sum of log-probabilities by one plain forward of prompt and choice."""
     start = len(encode(model.tokenizer, [prompt])[0])
     [ids] = encode(model.tokenizer, [prompt + choice])
@@ -48,7 +48,7 @@ def score_alone(model: LocalModel, prompt: str, choice: str) -> float:
     return sum(logits[i - 1, ids[i]].item() for i in range(start, len(ids)))
 
 
-def generated(model: LocalModel, prompt: str, max_new_tokens: int) -> str:
+def generated(model: TransformersModel, prompt: str, max_new_tokens: int) -> str:
     """What transformers' own greedy decoding writes, one prompt at a time."""
     [ids] = encode(model.tokenizer, [prompt])
     output = model.network.generate(

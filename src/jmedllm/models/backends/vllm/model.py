@@ -9,8 +9,8 @@ from typing import Any
 
 from jmedllm.errors import InputError, not_installed
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit, never
-from jmedllm.models.backends.generation import NOTHING, Ends, completion, ends_of
 from jmedllm.models.backends.top_logprobs import from_listed
+from jmedllm.models.backends.transformers.generation import NOTHING, Ends, completion, ends_of
 from jmedllm.models.loading import load_structure
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, encode, spell_labels
@@ -49,8 +49,10 @@ class VllmModel:
     ends: Ends = NOTHING
     thoughts: tuple[Thought, ...] = ()
 
-    def answer(self, requests: Sequence[Request], writing: GenerationConfig) -> Iterator[tuple[int, Response]]:
-        """Responses with the index of their request, `CHUNK` at a time; see `Model`.
+    def answer(
+        self, requests: Sequence[Request], generation_config: GenerationConfig
+    ) -> Iterator[tuple[int, Response]]:
+        """Responses with the index of their request, `CHUNK` at a time; see `InferenceModel`.
 
         Raises:
             InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache; a label
@@ -65,9 +67,9 @@ class VllmModel:
         too_long = {
             index: why
             for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True))
-            if (why := self._no_room(request, len(prompt), writing))
+            if (why := self._no_room(request, len(prompt), generation_config))
         }
-        if too_long and not writing.skip_invalid:
+        if too_long and not generation_config.skip_invalid:
             raise does_not_fit(too_long.values())
         asked = [(request.prompt, request.labels) for request in requests]
         spelled = spell_labels(self.tokenizer, asked)
@@ -80,8 +82,8 @@ class VllmModel:
             read = [i for i in part if requests[i].labels]
             found = self._labels([prompts[i] for i in read], [spellings[i] for i in read])
             labels = dict(zip(read, found, strict=True))
-            write = [i for i in part if requests[i].write]
-            texts = self._write([prompts[i] for i in write], writing)
+            write = [i for i in part if requests[i].generate]
+            texts = self._write([prompts[i] for i in write], generation_config)
             written = {
                 i: replace(
                     text,
@@ -94,12 +96,12 @@ class VllmModel:
             for index in part:
                 yield index, Response(written.get(index), labels.get(index), seconds=seconds)
 
-    def _no_room(self, request: Request, prompt: int, writing: GenerationConfig) -> str:
+    def _no_room(self, request: Request, prompt: int, generation_config: GenerationConfig) -> str:
         """Why a request does not fit the context; empty if it does."""
-        new = writing.max_new_tokens if request.write else 1
+        new = generation_config.max_new_tokens if request.generate else 1
         if prompt + new <= self.context:
             return ""
-        what = f"prompt and {new} new tokens" if request.write else "the prompt and a label"
+        what = f"prompt and {new} new tokens" if request.generate else "the prompt and a label"
         limit = f"the context of {self.name} is {self.context}"
         return f"question {request.id}: {what} need {prompt + new} tokens, {limit}"
 
@@ -118,14 +120,16 @@ class VllmModel:
             top = {token: each.logprob for token, each in output.logprobs[0].items()}
             yield from_listed([[top[token] for token in tokens if token in top] for tokens in labels])
 
-    def _write(self, prompts: Sequence[list[int]], writing: GenerationConfig) -> list[Completion]:
+    def _write(self, prompts: Sequence[list[int]], generation_config: GenerationConfig) -> list[Completion]:
         """Completions; where the first line may be all that is needed, they are stopped behind it, and those of
         which more is needed are written again in full."""
-        limit = writing.max_new_tokens
-        if writing.is_final is never:
+        limit = generation_config.max_new_tokens
+        if generation_config.is_final is never:
             return self._complete(prompts, limit)
         done = self._complete(prompts, limit, one_line=True)
-        again = [i for i, first in enumerate(done) if first.text.endswith("\n") and not writing.is_final(first)]
+        again = [
+            i for i, first in enumerate(done) if first.text.endswith("\n") and not generation_config.is_final(first)
+        ]
         whole = self._complete([prompts[i] for i in again], limit)
         for i, written in zip(again, whole, strict=True):
             done[i] = written

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from plain import score, score_alone
-from small_tokenizers import byte_level, sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jmedllm.models.backends.base import Request
-from jmedllm.models.backends.transformers import LocalModel, load_model
+from jmedllm.models.backends.transformers.model import TransformersModel, load_model
 from jmedllm.models.tokenizer.encoding import Spelled, encode, spell_labels
 from jmedllm.precision import choose_precision
+from plain_generation import score, score_alone
+from small_tokenizers import byte_level, sentencepiece
 
 LABELS = ("a", "b", "c", "d", "e")
 
@@ -79,7 +79,7 @@ def test_no_spelling_is_counted_twice(tokenizers: dict[str, Any], name: str, pro
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Path) -> LocalModel:
+def model(tiny_model: Path) -> TransformersModel:
     return load_model(tiny_model, choose_precision("float32", "cpu"))
 
 
@@ -100,7 +100,7 @@ class Writes:
 
 
 @pytest.mark.parametrize("dummy_prefix", [True, False])
-def test_a_model_that_writes_a_letter_is_right_by_its_likelihood(model: LocalModel, dummy_prefix: bool) -> None:
+def test_a_model_that_writes_a_letter_is_right_by_its_likelihood(model: TransformersModel, dummy_prefix: bool) -> None:
     tokenizer = sentencepiece(dummy_prefix=dummy_prefix)
     written = tokenizer.convert_tokens_to_ids("b")
     says_b = replace(model, network=Writes(model.network, written), tokenizer=tokenizer)
@@ -108,7 +108,7 @@ def test_a_model_that_writes_a_letter_is_right_by_its_likelihood(model: LocalMod
     assert max(zip(found, LABELS, strict=True))[1] == "b"
 
 
-def test_labels_that_are_no_single_token_are_read_as_texts(model: LocalModel) -> None:
+def test_labels_that_are_no_single_token_are_read_as_texts(model: TransformersModel) -> None:
     prompt, labels = "Which is it?\n", ("膵", "a", "脾")
     request = Request("1", prompt, "1", labels=labels)
     [found] = score(model, [request])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jmedllm.models.backends.server_replies import reasoning_of, text_of, top_tokens
+from jmedllm.models.backends.openai.replies import reasoning_of, text_of, top_tokens
 
 LISTED = [{"token": "c", "logprob": -0.5}, {"token": " a", "logprob": -2.0}]
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -1,6 +1,6 @@
 """How fast is the exam beside lm-eval and beside the published way? Ratios measured in one run, as a table.
 
-    python benchmarks/exam_speed.py --data ../shared/data --output build/exam_speed
+    python benchmarks/eval_speed.py --data ../shared/data --output build/eval_speed
 
 The same items, prompts and model for all, an untrained Qwen2 shape of 37.7 M parameters. lm-eval is installed into
 an environment of its own. Every measurement is a fresh process; "in-engine" leaves out its start and loading.
@@ -38,7 +38,7 @@ def main() -> None:
     """Measure, print the table, keep the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "exam_speed")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "eval_speed")
     parser.add_argument("--items", type=int, default=190, help="of which some 155 have one right answer")
     parser.add_argument("--written", type=int, default=32, help="items for the comparison of writing")
     parser.add_argument("--batches", default="1,8,16", help="batch sizes to try lm-eval with")
@@ -86,7 +86,7 @@ def main() -> None:
         "others": others,
         "writing": written,
     }
-    (folder / "exam_speed.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / "eval_speed.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def _ours(model: Path, tasks: Path, kind: str, precision: str = "float32") -> Any:
@@ -236,8 +236,8 @@ def work_rate() -> None:
 def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     """Score the exported items."""
     from jmedllm.models.backends.base import GenerationConfig, Request
-    from jmedllm.models.backends.token_tree import Tree
-    from jmedllm.models.backends.transformers import load_model
+    from jmedllm.models.backends.transformers.model import load_model
+    from jmedllm.models.backends.transformers.token_tree import Tree
     from jmedllm.precision import choose_precision
 
     loaded = load_model(Path(model), choose_precision("bfloat16" if precision == "bfloat16" else "float32", "cpu"))
@@ -330,11 +330,11 @@ def _prompts(data: str, items: str) -> list[str]:
 def work_write(model: str, data: str, items: str, tokens: str) -> None:
     """Our completions, side by side."""
     from jmedllm.models.backends.base import GenerationConfig, Request
-    from jmedllm.models.backends.transformers import load_model
+    from jmedllm.models.backends.transformers.model import load_model
     from jmedllm.precision import choose_precision
 
     loaded = load_model(Path(model), choose_precision("float32", "cpu"))
-    requests = [Request(str(i), prompt, str(i), write=True) for i, prompt in enumerate(_prompts(data, items))]
+    requests = [Request(str(i), prompt, str(i), generate=True) for i, prompt in enumerate(_prompts(data, items))]
     began = time.perf_counter()
     found = dict(loaded.answer(requests, GenerationConfig(int(tokens))))
     _tell(seconds=time.perf_counter() - began, texts=[found[i].completion.text for i in range(len(requests))])

@@ -10,8 +10,8 @@ from gpu_models import config, random_network, word_tokenizer
 from gpu_sizes import Questions, Sizes
 
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.capabilities import context_length, detect_capabilities
-from jmedllm.models.backends.transformers import LocalModel
+from jmedllm.models.backends.transformers.capabilities import context_length, detect_capabilities
+from jmedllm.models.backends.transformers.model import TransformersModel
 from jmedllm.models.memory import token_bytes
 from jmedllm.planning.shape import shape_of
 
@@ -22,8 +22,8 @@ def evaluate_task(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     place, asked = device(), sizes.questions
     network = random_network(config(sizes.models["base"]), place, place).eval().requires_grad_(False)
     tokenizer = word_tokenizer(network.config.vocab_size)
-    ways = detect_capabilities(network, tokenizer, place)
-    model = LocalModel(name, network, tokenizer, place, context_length(network.config), ways)
+    capabilities = detect_capabilities(network, tokenizer, place)
+    model = TransformersModel(name, network, tokenizer, place, context_length(network.config), capabilities)
     scored, written = requests(asked, network.config.vocab_size)
     answered(model, scored[:8], 1)  # what is first does not count
     answered(model, written[:8], 2)
@@ -38,7 +38,7 @@ def evaluate_task(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
         "questions_per_second": asked.count / scoring,
         "writing_seconds": writing,
         "written_tokens_per_second": asked.written * asked.new / writing,
-        "longest_tree": ways.longest_tree,
+        "longest_tree": capabilities.longest_tree,
     }
     yield {"measured": measured | least(network, asked)}
 
@@ -54,10 +54,10 @@ def requests(asked: Questions, vocabulary: int) -> tuple[list[Request], list[Req
         Request(str(i), words(asked.prompt), str(i), tuple(words(asked.choice) for _ in range(asked.choices)))
         for i in range(asked.count)
     ]
-    return scored, [Request(str(i), words(asked.prompt), str(i), write=True) for i in range(asked.written)]
+    return scored, [Request(str(i), words(asked.prompt), str(i), generate=True) for i in range(asked.written)]
 
 
-def answered(model: LocalModel, asked: list[Request], new: int) -> float:
+def answered(model: TransformersModel, asked: list[Request], new: int) -> float:
     """Seconds that all answers take."""
     began = now()
     for _ in model.answer(asked, GenerationConfig(new)):

@@ -1,4 +1,4 @@
-"""Keys and values while writing, without a copy of all of them at every token."""
+"""Key-value cache for generation that does not copy all tokens at every step."""
 
 from typing import Any
 

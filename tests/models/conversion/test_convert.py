@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf_files import byte_level, network, sentencepiece, write
 
 from jmedllm.errors import InputError
 from jmedllm.models.conversion import convert as module
@@ -16,7 +17,6 @@ from jmedllm.models.conversion.gguf import Gguf
 from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.load import load_tokenizer
-from models.gguf_files import byte_level, network, sentencepiece, write
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 MERGES = ["1 6", "16 2", "Ġ p", "a i", "Ġp ai", "Ġpai n", "i n"]

@@ -10,9 +10,9 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import GenerationConfig, Request
-from jmedllm.models.backends.generation import Ends, ends_of
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.models.backends.vllm import VllmModel, open_vllm
+from jmedllm.models.backends.transformers.generation import Ends, ends_of
+from jmedllm.models.backends.vllm.model import VllmModel, open_vllm
 from jmedllm.models.tokenizer.load import load_tokenizer
 
 
@@ -64,7 +64,7 @@ def model(tiny_model: Path) -> VllmModel:
 
 
 def requests_of(n: int) -> list[Request]:
-    return [Request(str(i), "Q" * 2, labels=("a", "b", "c"), write=True) for i in range(n)]
+    return [Request(str(i), "Q" * 2, labels=("a", "b", "c"), generate=True) for i in range(n)]
 
 
 def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmModel) -> None:
@@ -78,7 +78,7 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
 
 
 def test_what_a_chunk_gave_is_out_before_the_next_begins(model: VllmModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmedllm.models.backends.vllm.CHUNK", 2)
+    monkeypatch.setattr("jmedllm.models.backends.vllm.model.CHUNK", 2)
     answers = model.answer(requests_of(5), GenerationConfig(64))
     assert [next(answers)[0] for _ in range(2)] == [0, 1]
     assert [call["prompts"] for call in model.engine.calls] == [2, 2]
@@ -89,25 +89,25 @@ def test_what_a_chunk_gave_is_out_before_the_next_begins(model: VllmModel, monke
 @pytest.mark.parametrize(
     ("too_long", "needed"),
     [
-        (Request("116A1", "Q" * 8, write=True), "prompt and 121 new tokens need 129 tokens"),
+        (Request("116A1", "Q" * 8, generate=True), "prompt and 121 new tokens need 129 tokens"),
         (Request("116A1", "Q" * 128, labels=("a",)), "the prompt and a label need 129 tokens"),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_named_before_any_work(model: VllmModel, too_long: Request, needed: str) -> None:
     with pytest.raises(InputError, match=f"question 116A1: {needed}, the context of v is 128; use fewer shots"):
-        list(model.answer([Request("1", "Q", write=True), too_long], GenerationConfig(121)))
+        list(model.answer([Request("1", "Q", generate=True), too_long], GenerationConfig(121)))
     assert not model.engine.calls
 
 
 def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
-    assert len(list(model.answer([Request("1", "Q" * 8, write=True)], GenerationConfig(120)))) == 1
+    assert len(list(model.answer([Request("1", "Q" * 8, generate=True)], GenerationConfig(120)))) == 1
     assert len(list(model.answer([Request("1", "Q" * 127, labels=("a",))], GenerationConfig(1)))) == 1
 
 
 def test_what_ends_a_turn_is_cut_by_its_id(model: VllmModel) -> None:
     whole = model.engine.written("\nfirst line\nsecond line")
     ended = replace(model, ends=Ends(frozenset({whole[-1]})))
-    [(_, response)] = ended.answer([Request("1", "Q", write=True)], GenerationConfig(64))
+    [(_, response)] = ended.answer([Request("1", "Q", generate=True)], GenerationConfig(64))
     assert response.completion.text == model.tokenizer.decode(whole[: whole.index(whole[-1])])
     assert model.engine.calls[-1]["stop_token_ids"] == [whole[-1]]
 
@@ -123,13 +123,13 @@ def test_no_label_listed_is_no_answer(model: VllmModel) -> None:
 
 
 def test_a_first_line_that_is_enough_is_not_written_on(model: VllmModel) -> None:
-    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], GenerationConfig(64, lambda _: True))
+    [(_, response)] = model.answer([Request("1", "Q" * 3, generate=True)], GenerationConfig(64, lambda _: True))
     assert response.completion.text == "first line\n"
     assert [call["prompts"] for call in model.engine.calls] == [1]
 
 
 def test_a_first_line_that_is_not_enough_is_written_again_in_full(model: VllmModel) -> None:
-    [(_, response)] = model.answer([Request("1", "Q" * 3, write=True)], GenerationConfig(64, lambda _: False))
+    [(_, response)] = model.answer([Request("1", "Q" * 3, generate=True)], GenerationConfig(64, lambda _: False))
     assert response.completion.text == "\nfirst line\nsecond line"
     assert [call.get("stop") for call in model.engine.calls] == [["\n"], None]
 

@@ -1,0 +1,1 @@
+"""Checks and formats of the weights in model files."""
