@@ -59,7 +59,7 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     from jmedllm.pipeline import run_pipeline as carry
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import Recipe
-    from jmedllm.stages import STEPS
+    from jmedllm.stages import STAGES
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(data / "tokenizers" / "qwen2", eos_token="<|endoftext|>")
     tokenizer.pad_token = tokenizer.eos_token
@@ -76,8 +76,8 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     )
     began, before = time.perf_counter(), cpu_seconds()
     run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
-    carry(STEPS, run, "corpus", lambda stage, told: None)
-    made = run.made["corpus"] | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
+    carry(STAGES, run, "corpus", lambda stage, told: None)
+    made = run.outputs["corpus"] | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
     print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds", "cpu")}))
 
 

@@ -16,7 +16,7 @@ from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
 from jmedllm.planning.shape import shape_of, structure
 from jmedllm.precision import Precision
-from jmedllm.recipe import Mfpt, Mpeft
+from jmedllm.recipe import MfptConfig, MpeftConfig
 from jmedllm.training import loop
 from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import micro_batches
@@ -81,25 +81,25 @@ def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
     return Blocks(blocks.ids[:rows], blocks.positions[:rows], blocks.trained[:rows])
 
 
-def settings_of(part: Training, sizes: Sizes) -> Mfpt | Mpeft:
+def settings_of(part: Training, sizes: Sizes) -> MfptConfig | MpeftConfig:
     """The settings of the stage as a recipe gives them."""
     common = {"steps": sizes.steps, "learning_rate": RATE, "batch": sizes.rows_of(part), **part.settings}
     if part.stage == "mfpt":
-        return Mfpt.model_validate(common)
-    return Mpeft.model_validate({"instructions": ["none.json"], "block_size": sizes.block["mpeft"], **common})
+        return MfptConfig.model_validate(common)
+    return MpeftConfig.model_validate({"instructions": ["none.json"], "block_size": sizes.block["mpeft"], **common})
 
 
 def network_of(part: Training, sizes: Sizes) -> Any:
     """What the part trains, with random weights."""
     values, place, settings = config(sizes.models[part.model]), device(), settings_of(part, sizes)
-    if isinstance(settings, Mpeft):
+    if isinstance(settings, MpeftConfig):
         quantized = settings.adapter.quantization == "nf4"
         base = random_nf4_network(values, place) if quantized else random_network(values, place, place)
         return add_adapter(base, settings.adapter, seed=0)
     return random_network(values, place, torch.device("cpu") if settings.offload == "weights" else place)
 
 
-def stepping(network: Any, settings: Mfpt | Mpeft) -> Callable[[Blocks, Sequence[int]], None]:
+def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Blocks, Sequence[int]], None]:
     """Make ready what `training.loop.train` makes ready, and hand out one of its steps over given rows."""
     precision = Precision(device(), torch.bfloat16, "asked for")
     if settings.offload == "weights":

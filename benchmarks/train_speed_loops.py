@@ -106,7 +106,7 @@ def work_ours(job: Job) -> None:
     precision = choose_precision("bfloat16")
     with TemporaryDirectory() as folder:
         blocks = pack(samples, job.block, 0)
-        train(network, blocks, settings, precision, Path(folder), seed=SEED, identity="speed", title="speed")
+        train(network, blocks, settings, precision, Path(folder), seed=SEED, input_hash="speed", title="speed")
         rows = [row for _, row in read_jsonl(Path(folder) / "metrics.jsonl")]
     timed = range(WARMUP, job.steps)
     lengths = job.block - np.argmax(blocks.positions[:, ::-1] > 0, axis=1)  # padding has position 0

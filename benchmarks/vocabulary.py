@@ -22,7 +22,7 @@ from jmedllm.files import atomic_file
 from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
-from jmedllm.stages import STEPS
+from jmedllm.stages import STAGES
 
 SHAPE = {"vocabulary": 4096, "hidden_size": 128, "layers": 3, "feed_forward": 384, "context": 512}
 TRAINING = {"batch": 8, "micro_batch": 8, "checkpoint_every": 100_000, "watch": {"every": 100_000}}
@@ -94,7 +94,7 @@ def _run(
         }
     )
     run = Run(recipe, folder, choose_precision("float32", "cpu", 1), {})
-    run_pipeline(STEPS, run, "mfpt", lambda stage, told: print(f"{folder.name} {stage}: {told}"))
+    run_pipeline(STAGES, run, "mfpt", lambda stage, told: print(f"{folder.name} {stage}: {told}"))
     return folder
 
 
@@ -107,12 +107,12 @@ def _table(runs: list[tuple[int, Path]]) -> str:
     for asked in ADDED:
         folders = [folder for added, folder in runs if added == asked]
         told = [json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"] for folder in folders]
-        corpus = told[0]["corpus"]["made"]
+        corpus = told[0]["corpus"]["outputs"]
         cells = [
             f"{corpus.get('tokens_added', 0):,}",
             f"{asked:,}",
             f"{corpus.get('characters_per_token_after', '')}",
-            f"{told[0]['mfpt']['made']['trained_tokens']:,}",
+            f"{told[0]['mfpt']['outputs']['trained_tokens']:,}",
             f"{mean(each['mfpt']['seconds'] for each in told):.0f}",
         ]
         measured = [_evaluations(folder) for folder in folders]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from test_run import run, write_recipe
+from test_pipeline import run, write_recipe
 
 
 def test_a_run_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
     return Run(load_recipe(folder / "tiny.yaml"), folder / "run", choose_precision("float32", "cpu"), {})
 
 
-@pytest.mark.parametrize("step", [corpus.STEP, mpeft.STEP], ids=["corpus", "mpeft"])
+@pytest.mark.parametrize("step", [corpus.STAGE, mpeft.STAGE], ids=["corpus", "mpeft"])
 def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=1)
     row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])
@@ -43,7 +43,7 @@ def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step)
     train = tmp_path / "train.jsonl"
     train.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="1 of the questions to train on are exam items: train copied is exam q0"):
-        step.perform(tiny(tmp_path, tiny_model, train, exam), "identity")
+        step.perform(tiny(tmp_path, tiny_model, train, exam), "input_hash")
     assert not (tmp_path / "run" / "mpeft" / "adapter").exists()
 
 
@@ -63,10 +63,10 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
         update={"mpeft": run.recipe.mpeft.model_copy(update={"questions": [], "instructions": [str(file)]})}
     )
     with pytest.raises(InputError) as error:
-        corpus.STEP.perform(replace(run, recipe=recipe), "identity")
+        corpus.STAGE.perform(replace(run, recipe=recipe), "input_hash")
     assert str(error.value) == (f"mpeft.instructions: exam items in 1: {file}:1 holds exam q0; take them out")
 
 
 def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
     train = own_exam(tmp_path / "train.jsonl", count=1)
-    corpus.STEP.perform(tiny(tmp_path, tiny_model, train, None), "identity")
+    corpus.STAGE.perform(tiny(tmp_path, tiny_model, train, None), "input_hash")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from jmedllm.processes import place
+from jmedllm.processes import rank
 
 
 def hardware(device: torch.device) -> str:
     """The devices of all processes with the memory of each, such as "16 × NVIDIA H200, 140 GiB"; of CPUs those of
     this machine, such as "2 CPU cores (Intel Xeon ...), 16 GiB"."""
-    processes = place().size
+    processes = rank().world_size
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
         return f"{f'{processes} × ' if processes > 1 else ''}{name}, {_gib(memory)}"

@@ -1,4 +1,4 @@
-"""The manifest of a run directory: which stage was done on which inputs, and what it made."""
+"""The manifest of a run directory: the inputs and outputs of each finished stage."""
 
 from datetime import date
 from pathlib import Path
@@ -9,37 +9,37 @@ from jmedllm.files import read_json, to_json, write_atomic
 
 NAME = "manifest.json"
 REPORTS = ("report.md", "report.html")
-FORMAT = 2
-"""Raised whenever older run directories can no longer be gone on with."""
+FORMAT = 3
+"""Increased whenever older run directories cannot be resumed."""
 
 Manifest = dict[str, Any]
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a run directory; None where there is none of ours.
+    """The manifest of a run directory; None if it has none written by jmedllm.
 
     Raises:
-        InputError: it is of another version of jmedllm.
+        InputError: another version of jmedllm wrote it.
     """
     path = folder / NAME
     content = read_json(path) if path.is_file() else None
     if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
         return None
     if content.get("format") != FORMAT:
-        raise InputError(f"{path}: of another version of jmedllm; choose another --output")
+        raise InputError(f"{path}: was written by another version of jmedllm; choose another --output")
     return content
 
 
 def begin_manifest(folder: Path) -> Manifest:
-    """The manifest of a run directory, with the day on which it was begun; for a new run, today's.
+    """The manifest of a run directory, with the date on which the run was started: today for a new one.
 
     Raises:
-        InputError: a file of the user's lies where the run would write.
+        InputError: a file of the user's is in the way.
     """
     found = read_manifest(folder)
     for name in (NAME, *REPORTS):
         if found is None and (folder / name).exists():
-            raise InputError(f"{folder / name} is no file of jmedllm's; choose another --output")
+            raise InputError(f"{folder / name} was not written by jmedllm; choose another --output")
     return {"format": FORMAT, "date": date.today().isoformat(), "stages": {}} | (found or {})
 
 

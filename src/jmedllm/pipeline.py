@@ -1,4 +1,4 @@
-"""The run directory: which stage was done on which inputs, and what it made."""
+"""Run the stages of a recipe in a directory, skipping those that are up to date."""
 
 import json
 import time
@@ -14,31 +14,31 @@ from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomi
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, write_manifest
 from jmedllm.precision import Precision
-from jmedllm.processes import is_first, receive, send, together
-from jmedllm.recipe import Recipe, Stage
+from jmedllm.processes import is_main_process, process_group, receive, send
+from jmedllm.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A recipe being carried out in a directory.
+    """A recipe and the directory that it runs in.
 
     Attributes:
-        made: what the stages so far have made, as each stage reported it.
-        date: the day on which the run was begun, as YYYY-MM-DD: today's for chat templates, also where it goes on
-            on another day. Empty until it is carried out.
-        shows_example: whether the text of the first training example is printed.
+        outputs: outputs of the finished stages, by stage name.
+        date: the day on which the run was started, as YYYY-MM-DD. Chat templates see it as today's date, also when
+            the run resumes on another day. Empty before the pipeline runs.
+        shows_example: whether to print the text of the first training example.
     """
 
     recipe: Recipe
     folder: Path
     precision: Precision
-    made: dict[Stage, dict[str, Any]]
+    outputs: dict[str, dict[str, Any]]
     date: str = ""
     shows_example: bool = False
 
     @property
     def prompt_config(self) -> PromptConfig:
-        """How questions are put to the models, with the day that chat templates read."""
+        """The recipe's prompt settings, with the date that chat templates see."""
         prompt = self.recipe.prompt
         return prompt.model_copy(update={"date": prompt.date or self.date or None})
 
@@ -49,23 +49,23 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One stage as the run sees it.
+class Stage:
+    """One stage of the pipeline.
 
     Attributes:
-        wanted: whether the recipe asks for it.
-        inputs: all that its result depends on, as plain values; large things by their hash.
-        perform: does the work in the run's folder, going on where a killed run stopped; gets the hash of
-            the inputs and returns what later stages depend on, as plain values.
-        check: raises an InputError for whatever can be known to go wrong before any stage is begun.
-        keeps: patterns of what in the stage's folder took days to make: if it was made on other inputs, the stage
-            is refused instead of done anew in its place.
-        shared: whether all processes that torchrun started perform it together; what those but the first
-            return is not used. The first performs the other steps, and the rest wait.
+        enabled: whether the recipe asks for it.
+        inputs: everything that its result depends on, as plain values; large inputs by their hash.
+        perform: does the work in the run's folder and resumes a killed run; takes the hash of the inputs and
+            returns the outputs that later stages depend on, as plain values.
+        check: raises an InputError for every problem that can be found before any stage starts.
+        keeps: patterns of files in the stage's folder that took long to compute. If they were computed on other
+            inputs, the stage is refused instead of run again in their place.
+        shared: whether all processes that torchrun started perform it together; only the main process's return
+            value is used. The other stages run in the main process while the rest wait.
     """
 
-    stage: Stage
-    wanted: Callable[[Recipe], bool]
+    name: str
+    enabled: Callable[[Recipe], bool]
     inputs: Callable[[Run], dict[str, Any]]
     perform: Callable[[Run, str], dict[str, Any]]
     check: Callable[[Run], None] = lambda run: None
@@ -73,151 +73,153 @@ class Step:
     shared: bool = False
 
 
-_MARK = "identity"
+_HASH_FILE = "input_hash"
 
-Tell = Callable[[Stage, str], None]
-"""Called with a stage and what happened to it, in words for the user."""
+Log = Callable[[str, str], None]
+"""Called with the name of a stage and a message for the user."""
 
 
-def run_pipeline(steps: Sequence[Step], run: Run, until: Stage, tell: Tell) -> None:
-    """Carry out the steps in order up to and including `until`.
+def run_pipeline(stages: Sequence[Stage], run: Run, until: str, log: Log) -> None:
+    """Run the stages in order up to and including `until`.
 
-    A step is skipped if the manifest says that it was done on the same inputs. One command at a time; of its
-    processes the first decides, and keeps the manifest.
+    A stage is skipped if the manifest has it with the same inputs. Only one command at a time may use a run
+    directory. The main process decides what runs and writes the manifest.
 
     Raises:
-        InputError: another command is at work in the folder, or a step cannot be done.
+        InputError: another command is using the folder, or a stage cannot be performed.
     """
-    with together():
-        if not is_first():
-            _follow(steps, run)
+    with process_group():
+        if not is_main_process():
+            _follow(stages, run)
             return
         with locked(run.folder):
             manifest = begin_manifest(run.folder)
             run = replace(run, date=manifest["date"])
             send(run.date)
-            last = next(number for number, step in enumerate(steps) if step.stage == until)
-            wanted = [step for step in steps[: last + 1] if step.wanted(run.recipe)]
-            for step in wanted:
-                if step.stage not in manifest["stages"]:
-                    step.check(run)
-            for step in steps[: last + 1]:
-                if step in wanted:
-                    _run_stage(step, run, manifest, tell)
+            last = next(number for number, stage in enumerate(stages) if stage.name == until)
+            enabled = [stage for stage in stages[: last + 1] if stage.enabled(run.recipe)]
+            for stage in enabled:
+                if stage.name not in manifest["stages"]:
+                    stage.check(run)
+            for stage in stages[: last + 1]:
+                if stage in enabled:
+                    _run_stage(stage, run, manifest, log)
                 else:
-                    tell(step.stage, "not in the recipe")
+                    log(stage.name, "not in the recipe")
         send(None)
 
 
-def _follow(steps: Sequence[Step], run: Run) -> None:
-    """Perform the shared steps that the first process calls for."""
+def _follow(stages: Sequence[Stage], run: Run) -> None:
+    """Perform the shared stages that the main process announces."""
     run = replace(run, date=receive())
-    while (told := receive()) is not None:
-        stage, identity, made = told
-        run.made.update(made)
-        next(step for step in steps if step.stage == stage).perform(run, identity)
+    while (message := receive()) is not None:
+        name, input_hash, outputs = message
+        run.outputs.update(outputs)
+        next(stage for stage in stages if stage.name == name).perform(run, input_hash)
 
 
-def _run_stage(step: Step, run: Run, manifest: Manifest, tell: Tell) -> None:
-    inputs = step.inputs(run)
-    identity = hash_text(to_json(inputs))
-    entry = manifest["stages"].get(step.stage)
-    if entry and entry["identity"] == identity and _whole(run.folder, entry["made"]):
-        tell(step.stage, "unchanged")
+def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
+    inputs = stage.inputs(run)
+    input_hash = hash_text(to_json(inputs))
+    entry = manifest["stages"].get(stage.name)
+    if entry and entry["input_hash"] == input_hash and _is_complete(run.folder, entry["outputs"]):
+        log(stage.name, "unchanged")
     else:
-        if step.keeps:
-            _require_same_work(step, run.folder, identity, inputs, manifest)
-        # From here on the old product may be gone; a kill must not leave it in the manifest.
-        manifest["stages"].pop(step.stage, None)
-        manifest.setdefault("begun", {})[step.stage] = inputs
+        if stage.keeps:
+            _require_same_work(stage, run.folder, input_hash, inputs, manifest)
+        # The stage may remove its old outputs; after a kill the manifest must not list them.
+        manifest["stages"].pop(stage.name, None)
+        manifest.setdefault("started", {})[stage.name] = inputs
         write_manifest(run.folder, manifest)
-        began = time.monotonic()
-        if step.shared:
-            send((step.stage, identity, run.made))
-        made = step.perform(run, identity)
-        seconds = round(time.monotonic() - began, 1)
+        start = time.monotonic()
+        if stage.shared:
+            send((stage.name, input_hash, run.outputs))
+        outputs = stage.perform(run, input_hash)
+        seconds = round(time.monotonic() - start, 1)
         entry = {
-            "identity": identity,
+            "input_hash": input_hash,
             "inputs": inputs,
-            # All of it: some settings change speed and memory only and are left out of the inputs.
+            # The whole recipe: settings that only change speed and memory are not among the inputs.
             "recipe": run.recipe.model_dump(),
-            "made": made,
+            "outputs": outputs,
             "seconds": seconds,
             "versions": versions(),
             "hardware": hardware(run.precision.device),
         }
-        manifest["stages"][step.stage] = entry
-        del manifest["begun"][step.stage]
+        manifest["stages"][stage.name] = entry
+        del manifest["started"][stage.name]
         write_manifest(run.folder, manifest)
-        tell(step.stage, f"done in {seconds:.0f} s{_in_words(made)}")
-    run.made[step.stage] = entry["made"]
+        log(stage.name, f"done in {seconds:.0f} s{_numbers_of(outputs)}")
+    run.outputs[stage.name] = entry["outputs"]
 
 
-def _require_same_work(step: Step, folder: Path, identity: str, inputs: dict[str, Any], manifest: Manifest) -> None:
-    """Refuse to put new work in the place of what took long and was made on other inputs."""
-    work = folder / step.stage
-    if _identity_of(work) == identity or not any(any(work.glob(pattern)) for pattern in step.keeps):
+def _require_same_work(
+    stage: Stage, folder: Path, input_hash: str, inputs: dict[str, Any], manifest: Manifest
+) -> None:
+    """Refuse to replace what took long to compute and was computed on other inputs."""
+    work = folder / stage.name
+    if _input_hash_of(work) == input_hash or not any(any(work.glob(pattern)) for pattern in stage.keeps):
         return
-    entry = manifest["stages"].get(step.stage)
-    old = entry["inputs"] if entry else manifest.get("begun", {}).get(step.stage, {})
-    new = json.loads(to_json(inputs))  # as the manifest tells it
-    differing = ", ".join(_differing(old, new)[:MOST_NAMED]) or "no longer known which"
+    entry = manifest["stages"].get(stage.name)
+    old = entry["inputs"] if entry else manifest.get("started", {}).get(stage.name, {})
+    new = json.loads(to_json(inputs))  # with the types that the manifest has
+    differing = ", ".join(_differing(old, new)[:MOST_NAMED]) or "the manifest does not say which"
     raise InputError(
         f"{work} was trained on other inputs ({differing}); "
-        "choose another --output, or remove this folder to train anew"
+        "choose another --output, or remove this folder to train again"
     )
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any], place: str = "") -> list[str]:
-    """Dotted names of the values that differ; short ones are shown."""
+def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the values that differ, with the values if they are short."""
     found = []
     for name in old | new:
-        one, other = old.get(name), new.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += _differing(one, other, f"{place}{name}.")
-        elif one != other:
-            told = f"{one} → {other}"
-            found.append(f"{place}{name}" + f" {told}" * (len(told) < 30))
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differing(before, after, f"{prefix}{name}.")
+        elif before != after:
+            change = f"{before} → {after}"
+            found.append(f"{prefix}{name}" + f" {change}" * (len(change) < 30))
     return found
 
 
-def _in_words(made: dict[str, Any]) -> str:
-    """The counts and the loss among what a stage made."""
-    told = [
+def _numbers_of(outputs: dict[str, Any]) -> str:
+    """The counts and the loss among the outputs of a stage, for the log."""
+    numbers = [
         f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value:.4g}"
-        for name, value in made.items()
+        for name, value in outputs.items()
         if isinstance(value, int | float)
     ]
-    return f": {', '.join(told)}" if told else ""
+    return f": {', '.join(numbers)}" if numbers else ""
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of those that the numbers come from."""
+    """Versions of this package and of the packages that the numbers depend on."""
     names = ("jmedllm", "torch", "transformers", "tokenizers", "peft", "cydifflib")
     return {name: version(name) for name in names}
 
 
-def _whole(folder: Path, made: dict[str, Any]) -> bool:
-    return all((folder / name).exists() for name in made.get("files", ()))
+def _is_complete(folder: Path, outputs: dict[str, Any]) -> bool:
+    return all((folder / name).exists() for name in outputs.get("files", ()))
 
 
-def files_in(run: Run, place: str) -> list[str]:
-    """All files below a folder of the run, for what a stage has made: one that goes missing is made again."""
-    return sorted(p.relative_to(run.folder).as_posix() for p in (run.folder / place).rglob("*") if p.is_file())
+def files_in(run: Run, folder: str) -> list[str]:
+    """All files in a folder of the run, for a stage's outputs: the stage runs again if one of them is missing."""
+    return sorted(p.relative_to(run.folder).as_posix() for p in (run.folder / folder).rglob("*") if p.is_file())
 
 
-def own_folder(folder: Path, identity: str) -> Path:
-    """A folder for work on these inputs: emptied, by the first process, if it holds work on other ones.
+def own_folder(folder: Path, input_hash: str) -> Path:
+    """A folder for work on these inputs. The main process empties it if it has work on other inputs.
 
     Raises:
-        InputError: it holds something that is no work of ours, or cannot be written.
+        InputError: it has files that jmedllm did not write, or is not writable.
     """
-    if is_first() and _identity_of(folder) != identity:
-        with atomic_folder(folder, _MARK) as empty:
-            write_atomic(empty / _MARK, identity)
+    if is_main_process() and _input_hash_of(folder) != input_hash:
+        with atomic_folder(folder, _HASH_FILE) as empty:
+            write_atomic(empty / _HASH_FILE, input_hash)
     return folder
 
 
-def _identity_of(folder: Path) -> str | None:
-    mark = folder / _MARK
-    return mark.read_text(encoding="utf-8") if mark.is_file() else None
+def _input_hash_of(folder: Path) -> str | None:
+    file = folder / _HASH_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -1,7 +1,7 @@
-"""The processes that torchrun has started for one command: which of them this is, and how they keep together.
+"""The processes that torchrun starts for one command: the rank of this one, and how they communicate.
 
-Without torchrun there is one, nothing here waits, and no process group is made. All processes need the same
-directories: a disk that every machine sees.
+Without torchrun there is one process, and no process group is created. All processes need the same directories,
+so multi-node runs need a shared file system.
 """
 
 import os
@@ -13,73 +13,72 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=7)
-"""How long a process waits for the others. The first may build a corpus for hours while they wait; one that has
-died is noticed by torchrun, which ends the rest."""
+GROUP_TIMEOUT = timedelta(days=7)
+"""How long a process waits for the others. The main process may build a corpus for hours while they wait; torchrun
+notices a process that died and ends the rest."""
 
-ASKING = timedelta(seconds=10)
-"""How long torchrun's own store may take to say who has spoken."""
+STORE_TIMEOUT = timedelta(seconds=10)
+"""How long to wait for torchrun's store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Which process this is.
+class Rank:
+    """The position of this process among all processes.
 
     Attributes:
-        rank: number of the process, from 0.
-        local_rank: number among those of its machine, which is the number of its GPU.
-        size: how many there are.
+        global_rank: index among all processes, from 0.
+        local_rank: index among the processes of this machine, which is also the index of its GPU.
+        world_size: number of processes.
     """
 
-    rank: int
+    global_rank: int
     local_rank: int
-    size: int
+    world_size: int
 
 
 DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
-def place() -> Place:
-    """What torchrun says of this process; alone without it."""
-    rank, local_rank, size = (int(os.environ.get(name, default)) for name, default in DEFAULTS.items())
-    return Place(rank, local_rank, size)
+def rank() -> Rank:
+    """The rank of this process, from the environment variables that torchrun sets."""
+    return Rank(*(int(os.environ.get(name, default)) for name, default in DEFAULTS.items()))
 
 
-def is_first() -> bool:
-    """Whether this process is the one that prints and writes."""
-    return place().rank == 0
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and writes files."""
+    return rank().global_rank == 0
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Keep the processes connected during the block; within such a block, and in a single process, nothing more.
+def process_group() -> Iterator[None]:
+    """Connect the processes during the block. Does nothing for a single process or inside another such block.
 
-    Tensors on the CPU travel by gloo, those on GPUs by NCCL.
+    CPU tensors use gloo, GPU tensors use NCCL.
     """
     import torch
     import torch.distributed as dist
 
-    if place().size == 1 or dist.is_initialized():
+    if rank().world_size == 1 or dist.is_initialized():
         yield
         return
     has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=GROUP_TIMEOUT)
     yield
-    # After an error the others may be anywhere; torchrun ends them.
+    # Skipped after an error: the other processes may be blocked, and torchrun ends them.
     dist.destroy_process_group()
 
 
 def wait() -> None:
-    """Wait until all processes are here."""
-    if place().size > 1:
+    """Wait until all processes reach this call."""
+    if rank().world_size > 1:
         import torch.distributed as dist
 
         dist.barrier()
 
 
 def broadcast_from_rank0(find: Callable[[], T]) -> T:
-    """What the first process finds, for all: others may see a file earlier or later."""
-    if not is_first():
+    """Call `find` in the main process and return its result in all of them, which may see a file at other times."""
+    if not is_main_process():
         found: T = receive()
         return found
     found = find()
@@ -88,17 +87,17 @@ def broadcast_from_rank0(find: Callable[[], T]) -> T:
 
 
 def send(value: Any) -> None:
-    """Called by the first process: send the others a plain value."""
+    """Send a plain value to the other processes; called by the main process."""
     _broadcast([value])
 
 
 def receive() -> Any:
-    """Called by the others: the value that the first process sends next."""
+    """Receive the value that the main process sends next; called by the other processes."""
     return _broadcast([None])[0]
 
 
 def _broadcast(box: list[Any]) -> list[Any]:
-    if place().size > 1:
+    if rank().world_size > 1:
         import torch.distributed as dist
 
         dist.broadcast_object_list(box)
@@ -106,8 +105,8 @@ def _broadcast(box: list[Any]) -> list[Any]:
 
 
 def summed(value: float) -> float:
-    """The sum of a number over all processes, the same to the bit in each."""
-    if place().size == 1:
+    """Sum a number over all processes. The result has the same bits in each."""
+    if rank().world_size == 1:
         return value
     import torch
     import torch.distributed as dist
@@ -118,19 +117,19 @@ def summed(value: float) -> float:
 
 
 def is_reporting() -> bool:
-    """Whether this process is the first that has an error to tell: one line, whichever process met it.
+    """Whether this process is the first to report an error, so that several processes print it once.
 
-    True once: ask only before an error is printed, and `is_first` before anything else is.
+    Returns True once. Call it only before printing an error; use `is_main_process` for everything else.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return is_first()
+        return is_main_process()
     import torch.distributed as dist
 
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         store = dist.TCPStore(  # type: ignore[attr-defined]  # public, but in no __all__
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=ASKING, wait_for_workers=False
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=STORE_TIMEOUT, wait_for_workers=False
         )
-        return store.add(f"jmedllm/spoken/{attempt}", 1) == 1
-    except RuntimeError:  # the machine that keeps the store is gone: better twice than never
+        return store.add(f"jmedllm/reported/{attempt}", 1) == 1
+    except RuntimeError:  # the machine with the store is gone; report twice rather than never
         return True

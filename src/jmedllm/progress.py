@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from jmedllm.processes import is_first
+from jmedllm.processes import is_main_process
 
 Advance = Callable[[int, str], None]
 """Called with the number of steps done since the last call and a short note to show."""
@@ -15,7 +15,7 @@ Advance = Callable[[int, str], None]
 @cache
 def notice(line: str) -> None:
     """Print a line on standard error that the user should know of, once; of several processes only the first."""
-    if is_first():
+    if is_main_process():
         sys.stderr.write(f"note: {line}\n")
         sys.stderr.flush()
 
@@ -30,7 +30,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
     Of several processes only the first shows anything.
     """
-    if not is_first():
+    if not is_main_process():
         yield lambda steps, note: None
         return
     yield from _bar(title, total, done) if sys.stderr.isatty() else _log(title, total, done)

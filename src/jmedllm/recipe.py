@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from jmedllm.deploy.merge import Merging
+from jmedllm.deploy.merge import MergeConfig
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.columns import require_fields
@@ -49,7 +49,7 @@ def _told_in_place() -> Iterator[None]:
         raise ValueError(str(error)) from None
 
 
-class Base(Settings):
+class BaseConfig(Settings):
     """The model to adapt: a directory or hub id, or one built from nothing."""
 
     path: str | None = Field(None, description="directory, or id in the local Hugging Face cache")
@@ -58,13 +58,13 @@ class Base(Settings):
     random_init: RandomInit | None = None
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "Base":
+    def _one_origin(self) -> "BaseConfig":
         if (self.path is None) == (self.random_init is None):
             raise ValueError("give either path or random_init")
         return self
 
 
-class Corpus(Settings):
+class CorpusConfig(Settings):
     """Raw medical text for stage 1."""
 
     inputs: list[str] = Field(min_length=1, description="files, folders, or the built-in corpus demo")
@@ -74,7 +74,7 @@ class Corpus(Settings):
     vocabulary: Vocabulary | None = None
 
 
-class Mfpt(TrainingConfig):
+class MfptConfig(TrainingConfig):
     """Stage 1: medical full-parameter training on the corpus."""
 
 
@@ -112,7 +112,7 @@ class QuestionSource(Settings):
         return split
 
 
-class Mpeft(TrainingConfig):
+class MpeftConfig(TrainingConfig):
     """Stage 2: medical parameter-efficient tuning on questions and instructions."""
 
     questions: list[QuestionSource] = Field([], description="see QuestionSource")
@@ -145,13 +145,13 @@ class Mpeft(TrainingConfig):
         return columns
 
     @model_validator(mode="after")
-    def _some_data(self) -> "Mpeft":
+    def _some_data(self) -> "MpeftConfig":
         if not self.questions and not self.instructions:
             raise ValueError("give questions or instructions to train on")
         return self
 
     @model_validator(mode="after")
-    def _adapter_is_small(self) -> "Mpeft":
+    def _adapter_is_small(self) -> "MpeftConfig":
         if self.offload != "none" or self.step_in_backward:
             raise ValueError("offload and step_in_backward belong to mfpt: adapters are small; remove them")
         return self
@@ -182,20 +182,20 @@ class Recipe(Settings):
     memory: Literal["as-written", "auto"] = Field(
         "as-written", description="auto: train in the first way that fits this machine, see docs/plan.md"
     )
-    base: Base
+    base: BaseConfig
     prompt: PromptConfig = PromptConfig()
-    corpus: Corpus | None = None
+    corpus: CorpusConfig | None = None
     validation: ValidationConfig | None = None
-    mfpt: Mfpt | None = None
-    mpeft: Mpeft | None = None
-    merge: Merging = Merging()
+    mfpt: MfptConfig | None = None
+    mpeft: MpeftConfig | None = None
+    merge: MergeConfig = MergeConfig()
     eval: EvalSection | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
     # What was wrong with an earlier section is told there, so a section that failed counts as given.
     @field_validator("mfpt")
     @classmethod
-    def _text_to_train_on(cls, mfpt: Mfpt | None, info: ValidationInfo) -> Mfpt | None:
+    def _text_to_train_on(cls, mfpt: MfptConfig | None, info: ValidationInfo) -> MfptConfig | None:
         if mfpt and info.data.get("corpus", ...) is None:
             raise ValueError("needs a corpus section")
         return mfpt
@@ -223,7 +223,7 @@ class Recipe(Settings):
 
     @field_validator("mpeft")
     @classmethod
-    def _text_to_replay(cls, mpeft: Mpeft | None, info: ValidationInfo) -> Mpeft | None:
+    def _text_to_replay(cls, mpeft: MpeftConfig | None, info: ValidationInfo) -> MpeftConfig | None:
         if mpeft and mpeft.replay and info.data.get("corpus", ...) is None:
             raise ValueError("replay needs a corpus section")
         return mpeft

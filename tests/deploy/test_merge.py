@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from conftest import build_tiny
 from jmedllm import cli
 from jmedllm.deploy.divergence import TEXTS, Divergence
-from jmedllm.deploy.merge import ACCEPTED, Merging, merge
+from jmedllm.deploy.merge import ACCEPTED, MergeConfig, merge
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_adapter, load_network
@@ -165,7 +165,7 @@ def test_the_text_to_compare_on_can_be_given(tiny_model: Path, tiny_adapter: Pat
 
 
 def test_the_command_line_accepts_what_a_recipe_does() -> None:
-    assert signature(cli.merge).parameters["accept_divergence"].default == ACCEPTED == Merging().accept_divergence
+    assert signature(cli.merge).parameters["accept_divergence"].default == ACCEPTED == MergeConfig().accept_divergence
 
 
 def damaged(adapter: Path, folder: Path, **config: Any) -> Path:
@@ -230,7 +230,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
         FLOAT32,
         tmp_path / "stage",
         seed=0,
-        identity="x",
+        input_hash="x",
         title="mpeft",
     )
     assert trained.final_loss < 5.5  # from log(320) = 5.77; embedding and head stay as they were drawn

@@ -20,7 +20,7 @@ from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.transformers.model import TransformersModel, load_model
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.precision import choose_precision
-from jmedllm.processes import Place
+from jmedllm.processes import Rank
 from jmedllm.report import collect
 
 CPU = choose_precision("float32", "cpu")
@@ -339,7 +339,7 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr("jmedllm.evaluation.sharding._agree", lambda problem, here: None)
     shaping = model_settings(tiny_model, CPU, name="tiny")
     model = load_model(tiny_model, CPU, name="tiny")
-    assert evaluate_shares(sat, shaping, lambda: model, tmp_path / "out", Place(1, 1, 2)) == []
+    assert evaluate_shares(sat, shaping, lambda: model, tmp_path / "out", Rank(1, 1, 2)) == []
     share = tmp_path / "out" / "rank-1"
     assert list(read_records(share / "exam.ja.jsonl")) == ["q1", "q3"]
     # A share is no exam of its own; the exam gone on with by one process takes it over and asks only the rest.

@@ -54,7 +54,7 @@ def main(offload: str, optimizer: str, folder: str) -> None:
     def run(shape: dict[str, Any], into: Path) -> None:
         network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.bfloat16)
         network = in_format(network, settings.weight_format)
-        train(network, blocks, settings, precision, into, seed=0, identity="-", title="tested")
+        train(network, blocks, settings, precision, into, seed=0, input_hash="-", title="tested")
 
     settings, precision = settings_of(offload, optimizer), Precision(CPU, torch.bfloat16, "tested")
     base = Base("small", json.dumps(SHAPE), torch.bfloat16)

@@ -209,7 +209,7 @@ def test_a_run_is_fitted_and_writes_planned_beside_measured(
     code, told = run()
     assert code == 0 and "mfpt    memory: activations: recompute (" in told
     entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]["mfpt"]
-    memory = entry["made"]["memory"]
+    memory = entry["outputs"]["memory"]
     assert entry["recipe"]["mfpt"]["activations"] == "recompute" and entry["recipe"]["memory"] == "auto"
     assert memory["changes"] == ["activations: recompute"]
     assert memory["measured"]["gpu"] == 0 and memory["measured"]["host"] > 2**26

@@ -25,7 +25,7 @@ from jmedllm.planning.shape import keep_layers, structure
 from jmedllm.planning.show import print_plan
 from jmedllm.planning.tracing import Step, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
-from jmedllm.recipe import Mpeft, Recipe
+from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter, add_adapter
 from jmedllm.training.optim.build import build
@@ -404,7 +404,7 @@ def test_a_step_that_cannot_be_traced_is_told_in_a_line(
 def test_experts_are_no_linear_layers_and_the_rows_say_so() -> None:
     dense, experts = GATED | {"model_type": "llama"}, GATED | {"model_type": "mixtral", "num_local_experts": 8}
     training = {"epochs": 1, "learning_rate": 1e-3, "adapter": {"quantization": "nf4"}}
-    settings = Mpeft.model_validate({"questions": [{"benchmark": "demo", "languages": ["ja"]}]} | training)
+    settings = MpeftConfig.model_validate({"questions": [{"benchmark": "demo", "languages": ["ja"]}]} | training)
     for shape, told in ((dense, "base, 4 bits"), (experts, "base, linear layers in 4 bits")):
         base = Base("mine", json.dumps(shape | {"vocab_size": 64}), torch.bfloat16)
         assert plan_stage("mpeft", settings, 128, base, on(GIB)).parts[0].name == told

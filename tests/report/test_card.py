@@ -72,7 +72,7 @@ def stage(name: str, evaluations: list[dict[str, Any]], best: int | None = 5) ->
 def entry(rate: float, made: dict[str, object]) -> dict[str, object]:
     return {
         "inputs": {"settings": {"learning_rate": rate}, "model": "feed0"},
-        "made": made,
+        "outputs": made,
         "hardware": "NVIDIA H200, 140 GiB",
         "versions": {"jmedllm": "0.1", "torch": "2.13.0"},
     }
@@ -204,7 +204,7 @@ CASES = {
         "**No general text was held out**: forgetting is not known.",
     ),
     "little general text": (
-        replace(FOUND, training=[replace(TRAINING[0], made=TRAINING[0].made | {"evaluated": EVALUATED | FEW})]),
+        replace(FOUND, training=[replace(TRAINING[0], outputs=TRAINING[0].outputs | {"evaluated": EVALUATED | FEW})]),
         "**Less than 10,000 bytes of general text were held out**: forgetting is not known.",
     ),
     "other windows": (

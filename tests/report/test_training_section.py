@@ -61,7 +61,7 @@ def test_a_long_curve_is_thinned_by_means() -> None:
 
 
 def test_a_stage_without_evaluations_shows_the_rest() -> None:
-    bare = replace(trained(), evaluations=[], made={"steps": 450, "trained_tokens": 9})
+    bare = replace(trained(), evaluations=[], outputs={"steps": 450, "trained_tokens": 9})
     assert [figure.title for figure in figures(bare)] == [
         "Loss",
         "Learning rate",
@@ -73,7 +73,7 @@ def test_a_stage_without_evaluations_shows_the_rest() -> None:
 
 
 def test_a_stage_that_improved_nothing_says_so_at_its_first_curve() -> None:
-    vain = replace(trained(), made=trained().made | {"best_step": 0})
+    vain = replace(trained(), outputs=trained().outputs | {"best_step": 0})
     sentence = "Stage mfpt improved nothing: the weights of step 0 were kept"
     assert sentence in figures(vain)[0].unit and sentence in page([], {}, "vain", [vain])
     assert figures(trained())[0].unit == "nats per trained token"
@@ -90,7 +90,7 @@ def test_a_stage_that_is_no_longer_in_the_recipe_is_not_read(tmp_path: Path) -> 
     for stage in ("mfpt", "mpeft"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
-    done = {"mfpt": {"made": {}}, "mpeft": {"made": {}}}
+    done = {"mfpt": {"outputs": {}}, "mpeft": {"outputs": {}}}
     reported = {"report": {"recipe": {"mfpt": None, "mpeft": {"steps": 1}}}}
     for stages, expected in ((done, ["mfpt", "mpeft"]), (done | reported, ["mpeft"])):
         write_manifest(tmp_path, {"format": FORMAT, "stages": stages})

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from jmedllm.models.loading import load_network
 from jmedllm.precision import Precision, choose_precision
-from jmedllm.processes import place, together
+from jmedllm.processes import process_group, rank
 from jmedllm.training import checkpoint
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.distributed import own, shard
@@ -88,7 +88,7 @@ def fit(case: Case, folder: Path) -> None:
     network, gather = shard(lambda device: build(case, folder.parent / "base"), case.precision)
     folder.mkdir(exist_ok=True)
     held = sum(own(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
-    (folder / f"held.{place().rank}").write_text(str(held))
+    (folder / f"held.{rank().global_rank}").write_text(str(held))
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": SAVED_EVERY} | case.settings
     train(
         network,
@@ -97,7 +97,7 @@ def fit(case: Case, folder: Path) -> None:
         case.precision,
         folder,
         seed=3,
-        identity="same",
+        input_hash="same",
         title="test",
         evaluation=evaluation() if case.is_evaluated else None,
     )
@@ -134,7 +134,7 @@ def killed() -> Iterator[None]:
 
     def write_and_kill(tensors: Any, folder: Path) -> None:
         write_tensors(tensors, folder)
-        if f"step-{STEPS:08d}" in folder.name and place().rank == place().size - 1:
+        if f"step-{STEPS:08d}" in folder.name and rank().global_rank == rank().world_size - 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with patch("jmedllm.training.checkpoint.write_tensors", write_and_kill):
@@ -146,7 +146,7 @@ ENDS = {"stopped": stopped, "killed": killed}
 
 def main(root: Path, jobs: list[str]) -> None:
     """Each job is a folder below `root` and a case, and maybe how it ends before its time: stopped or killed."""
-    with together():
+    with process_group():
         for job in jobs:
             folder, name, *ends = job.split(":")
             with ENDS[ends[0]]() if ends else nullcontext():

@@ -64,7 +64,7 @@ def fit(
         precision,
         folder,
         seed=3,
-        identity="same",
+        input_hash="same",
         title="test",
         evaluation=evaluated,
     )

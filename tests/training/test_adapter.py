@@ -31,7 +31,7 @@ def learn(network: Any, folder: Path) -> None:
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     blocks = pack_examples(samples, 32, 0)
     settings = TrainingConfig(steps=6, learning_rate=2e-2, batch=2, checkpoint_every=2)
-    train(network, blocks, settings, choose_precision("float32", "cpu"), folder, seed=0, identity="x", title="mpeft")
+    train(network, blocks, settings, choose_precision("float32", "cpu"), folder, seed=0, input_hash="x", title="mpeft")
 
 
 # kind: (scale of B A for r 4 and alpha 8, tensors trained in a layer)

@@ -97,7 +97,7 @@ def weights(network: Any) -> list[torch.Tensor]:
 def run(folder: Path, network: Any, **changes: Any) -> Any:
     settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
     blocks = pack_documents(samples(40), 32, 0)
-    return train(network, blocks, TrainingConfig(**settings), CPU, folder, seed=3, identity="same", title="test")
+    return train(network, blocks, TrainingConfig(**settings), CPU, folder, seed=3, input_hash="same", title="test")
 
 
 def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> 
     blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
     assert blocks.trained.sum(axis=1).tolist() == [31, 0]
     settings = TrainingConfig(steps=2, learning_rate=1e-3, batch=2, micro_batch=1)
-    result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, identity="x", title="test")
+    result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, input_hash="x", title="test")
     assert result.trained_tokens == 62
 
 

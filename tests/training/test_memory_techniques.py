@@ -20,7 +20,7 @@ from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import in_format
-from test_run import run, write_recipe
+from test_pipeline import run, write_recipe
 
 FULL: dict[str, dict[str, Any]] = {
     "master": {"weight_format": "bfloat16-master"},

@@ -153,7 +153,7 @@ def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -
         **changes,
     )
     start, ours, theirs = (in_format(tiny(tied=tied), settings.weight_format) for _ in range(3))
-    train(ours, rows(), settings, BF16, tmp_path, seed=3, identity="x", title="test")
+    train(ours, rows(), settings, BF16, tmp_path, seed=3, input_hash="x", title="test")
     reference_steps(theirs, settings)
     assert not same(ours, start)
     assert same(ours, theirs)

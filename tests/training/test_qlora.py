@@ -28,7 +28,7 @@ from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 from jmedllm.training.packing import Sample, pack_examples
-from test_run import manifest, run, write_recipe
+from test_pipeline import manifest, run, write_recipe
 
 CPU = torch.device("cpu")
 BFLOAT16 = choose_precision("bfloat16", "cpu")
@@ -59,7 +59,7 @@ def learn(folder: Path, network: Any, **changes: Any) -> Trained:
         BFLOAT16,
         folder,
         seed=0,
-        identity="x",
+        input_hash="x",
         title="mpeft",
     )
 

@@ -17,10 +17,10 @@ from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.manifest import FORMAT
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, Step, run_pipeline
+from jmedllm.pipeline import Run, Stage, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
-from jmedllm.stages import STEPS
+from jmedllm.stages import STAGES
 from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
 from jmedllm.training.examples import Limits, pieces, within
 from jmedllm.training.packing import Sample
@@ -135,13 +135,13 @@ def write(folder: Path, base: Path, *rows: Any, too_long: str = "skip") -> Path:
 
 def made(recipe: Path, folder: Path) -> dict[str, Any]:
     run_pipeline(
-        STEPS,
+        STAGES,
         Run(load_recipe(recipe), folder, choose_precision("float32", "cpu"), {}),
         "merge",
         lambda *_: None,
     )
     stages = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
-    return {stage: entry["made"] for stage, entry in stages.items()}
+    return {stage: entry["outputs"] for stage, entry in stages.items()}
 
 
 SHORT = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビタミンC"}
@@ -219,7 +219,7 @@ def test_a_run_that_goes_on_behind_midnight_keeps_its_day(tiny_model: Path, tmp_
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(begun), encoding="utf-8")
     loaded = load_recipe(write(tmp_path, tiny_model, SHORT))
     days = []
-    step = Step("corpus", lambda _: True, lambda _: {}, lambda run, _: days.append(run.prompt_config.date) or {})
+    step = Stage("corpus", lambda _: True, lambda _: {}, lambda run, _: days.append(run.prompt_config.date) or {})
     run_pipeline([step], Run(loaded, tmp_path / "run", CPU, {}), "corpus", lambda *_: None)
     run_pipeline([step], Run(loaded, tmp_path / "new", CPU, {}), "corpus", lambda *_: None)
     assert days == ["2024-02-03", date.today().isoformat()]

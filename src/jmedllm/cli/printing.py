@@ -30,10 +30,10 @@ def print_json(results: "Sequence[EvalResult]") -> None:
 
 def print_item_notes(tasks: "Sequence[EvalTask]") -> None:
     """Print, before anything is asked, which items are left out and why, and how the questions were read."""
-    from jmedllm.processes import is_first
+    from jmedllm.processes import is_main_process
     from jmedllm.report.notes import item_notes
 
-    for line in item_notes(tasks) if is_first() else ():
+    for line in item_notes(tasks) if is_main_process() else ():
         typer.echo(line, err=True)
 
 

@@ -8,7 +8,7 @@ import typer
 from jmedllm.cli.options import Control, Device, Precision, RecipeFile
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
-from jmedllm.processes import is_first, together
+from jmedllm.processes import is_main_process, process_group
 
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "eval", "report"]
 RunFolder = Annotated[Path | None, typer.Option("--output", help="Run directory [runs/NAME].")]
@@ -32,14 +32,14 @@ def run(
     """Carry out a recipe: corpus, mfpt, mpeft, merge, exam, report."""
     if check:
         from jmedllm.recipe import load_recipe
-        from jmedllm.stages import STEPS
+        from jmedllm.stages import STAGES
         from jmedllm.stages.models import check_base
 
         checked = load_recipe(recipe, control=control, seed=seed)
         if not check_base(checked):
             typer.echo(f"{recipe}: base {checked.base.path} is not on this machine and was not checked", err=True)
-        wanted = [step.stage for step in STEPS if step.wanted(checked)]
-        typer.echo(f"{recipe}: valid; stages {', '.join(wanted)}")
+        enabled = [stage.name for stage in STAGES if stage.enabled(checked)]
+        typer.echo(f"{recipe}: valid; stages {', '.join(enabled)}")
         return
     _run_pipeline(recipe, output, until, control, seed, show_example)
 
@@ -82,22 +82,22 @@ def _run_pipeline(
     from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import load_recipe
-    from jmedllm.stages import STEPS
+    from jmedllm.stages import STAGES
 
     loaded = load_recipe(recipe, control=control, seed=seed)
     folder = output or Path("runs") / loaded.name
     precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
-    if is_first():
+    if is_main_process():
         chosen = f"{precision.name} on {precision.device}, {precision.reason}"
         typer.echo(f"{loaded.name} in {folder}: {chosen}", err=True)
 
-    def tell(stage: str, what: str) -> None:
-        typer.secho(f"{stage:<7} {what}", err=True, fg="green" if what.startswith("done") else None)
+    def log(stage: str, message: str) -> None:
+        typer.secho(f"{stage:<7} {message}", err=True, fg="green" if message.startswith("done") else None)
 
-    with together():
+    with process_group():
         fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
-        run_pipeline(STEPS, Run(fitted, folder, precision, {}, shows_example=show_example), until, tell)
-    if is_first() and until == "report" and loaded.eval:
+        run_pipeline(STAGES, Run(fitted, folder, precision, {}, shows_example=show_example), until, log)
+    if is_main_process() and until == "report" and loaded.eval:
         from jmedllm.report import collect, headlines
 
         collected = collect([folder])
@@ -118,13 +118,13 @@ def merge(
 ) -> None:
     """Fold an adapter into its base: a plain model directory, measured against the model that was trained."""
     from jmedllm.deploy.divergence import TEXTS, read_texts
-    from jmedllm.deploy.merge import Merging
+    from jmedllm.deploy.merge import MergeConfig
     from jmedllm.deploy.merge import merge as merge_into
     from jmedllm.models.folder import resolve
     from jmedllm.precision import choose_precision
     from jmedllm.settings import from_options
 
-    settings = from_options(Merging, accept_divergence=accept_divergence)
+    settings = from_options(MergeConfig, accept_divergence=accept_divergence)
     merged = merge_into(
         resolve(model),
         adapter,

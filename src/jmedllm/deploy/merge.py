@@ -38,7 +38,7 @@ ACCEPTED = 0.01
 (docs/merge.md)."""
 
 
-class Merging(Settings):
+class MergeConfig(Settings):
     """What a recipe says of the merge, which is done wherever there is an mpeft section."""
 
     accept_divergence: float = Field(

@@ -33,7 +33,7 @@ from jmedllm.models.folder import (
     require_unambiguous,
 )
 from jmedllm.precision import Precision
-from jmedllm.processes import broadcast_from_rank0, place, together
+from jmedllm.processes import broadcast_from_rank0, process_group, rank
 from jmedllm.settings import Settings
 
 Engine = Literal["transformers", "vllm"]
@@ -272,12 +272,12 @@ def evaluate_model(
             model = _open(engine, folder, precision, adapter, held, name, batch)
         return model
 
-    here = place()
-    with together():
+    here = rank()
+    with process_group():
         template = chat_template(tasks, folder, output, adapter)
         chat_text: ChatText = template.prompt if template else no_template
         settings |= template.settings() if template else {}
-        if here.size > 1:
+        if here.world_size > 1:
             return evaluate_shares(tasks, settings, load_once, output, here, chat_text)
         return evaluate_tasks(tasks, settings, load_once, output, chat_text)
 

@@ -17,7 +17,7 @@ from jmedllm.evaluation.task import EvalResult, EvalTask, adopt, evaluate_task
 from jmedllm.files import LOCK, locked
 from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatText, no_template
-from jmedllm.processes import Place, together, wait
+from jmedllm.processes import Rank, process_group, wait
 
 
 def evaluate_shares(
@@ -25,7 +25,7 @@ def evaluate_shares(
     settings: dict[str, Any],
     load: Callable[[], InferenceModel],
     output: Path,
-    here: Place,
+    here: Rank,
     chat_text: ChatText = no_template,
 ) -> list[EvalResult]:
     """Sit the papers together with the other processes; only the first one returns sittings.
@@ -40,25 +40,25 @@ def evaluate_shares(
         InputError: see `evaluate_task`.
     """
     results = []
-    with together(), locked(output if here.rank == 0 else output / _folder(here.rank)):
+    with process_group(), locked(output if here.global_rank == 0 else output / _folder(here.global_rank)):
         for task in tasks:
-            if here.rank == 0:
+            if here.global_rank == 0:
                 join_shares(task, settings, output)
             wait()
-            share = _missing(task, output)[here.rank :: here.size]
+            share = _missing(task, output)[here.global_rank :: here.world_size]
             problem = None
             try:
                 if share:
                     part = replace(task, questions=tuple(share))
-                    evaluate_task(part, settings, load, output / _folder(here.rank), chat_text)
+                    evaluate_task(part, settings, load, output / _folder(here.global_rank), chat_text)
             except InputError as error:
                 problem = str(error)
             _agree(problem, here)
-            if here.rank == 0:
+            if here.global_rank == 0:
                 join_shares(task, settings, output)
                 results.append(evaluate_task(task, settings, load, output, chat_text))
             wait()
-        if here.rank == 0:
+        if here.global_rank == 0:
             remove_empty_shares(output)
     return results
 
@@ -106,14 +106,14 @@ def _missing(task: EvalTask, output: Path) -> list[Any]:
     return [question for question in task.questions if question.id in waiting]
 
 
-def _agree(problem: str | None, here: Place) -> None:
+def _agree(problem: str | None, here: Rank) -> None:
     """Wait for all; where one of them cannot go on, the first says why and the others leave without a word."""
     import torch.distributed as dist
 
-    problems: list[str | None] = [None] * here.size
+    problems: list[str | None] = [None] * here.world_size
     dist.all_gather_object(problems, problem)
     for found in problems:
         if found is not None:
-            if here.rank == 0:
+            if here.global_rank == 0:
                 raise InputError(found)
             sys.exit(2)

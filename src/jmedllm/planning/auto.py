@@ -18,7 +18,7 @@ from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, option
 from jmedllm.planning.show import sizes
 from jmedllm.planning.ways import IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
-from jmedllm.processes import broadcast_from_rank0, is_first
+from jmedllm.processes import broadcast_from_rank0, is_main_process
 from jmedllm.recipe import STAGES, Recipe, Stage
 from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.metrics import peak_memory
@@ -79,7 +79,7 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
         return recipe
     stages = [each for each in stages_of(recipe) if STAGES.index(each.name) <= STAGES.index(until)]
     choices = broadcast_from_rank0(lambda: _choices(recipe, stages, precision, folder))
-    if is_first():
+    if is_main_process():
         for stage in stages:
             tell(_in_words(stage.name, choices[stage.name]))
     return recipe.model_copy(update={stage.name: _as_chosen(stage, choices[stage.name]) for stage in stages})

@@ -14,7 +14,7 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
-from jmedllm.recipe import Mpeft
+from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter, add_adapter
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
@@ -88,7 +88,7 @@ def _told(base: Base) -> Iterator[None]:
 
 
 def _adapter_of(settings: TrainingConfig) -> Adapter | None:
-    return settings.adapter if isinstance(settings, Mpeft) else None
+    return settings.adapter if isinstance(settings, MpeftConfig) else None
 
 
 def _key(adapter: Adapter | None) -> str | None:

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.processes import place
+from jmedllm.processes import rank
 
 GIB = 2**30
 
@@ -82,7 +82,7 @@ class Machine:
 
 def this_machine(device: torch.device) -> Machine:
     """What this run has: the memory that is built in, not what happens to be free, so that plans stay the same."""
-    ram, processes, cores = host_memory(), place().size, os.cpu_count()
+    ram, processes, cores = host_memory(), rank().world_size, os.cpu_count()
     here = min(processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     nodes = processes // here
     if device.type != "cuda":

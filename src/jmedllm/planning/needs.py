@@ -12,7 +12,7 @@ from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape
 from jmedllm.planning.tracing import Step
 from jmedllm.planning.ways import has_embedding_on_host, is_quantized
-from jmedllm.recipe import Mpeft
+from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter
 from jmedllm.training.optim.pinned_buffers import SLOT, SLOTS
@@ -110,7 +110,7 @@ def plan_stage(
     Raises:
         InputError: the base's config is of no model that can be trained like this.
     """
-    adapter = settings.adapter if isinstance(settings, Mpeft) else None
+    adapter = settings.adapter if isinstance(settings, MpeftConfig) else None
     dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
     shape = shape_of_base(base)
     step, state = step_of(base, settings, block_size), state_of(base, settings)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from jmedllm.errors import InputError
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
-from jmedllm.recipe import Mpeft
+from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig, clash, require_shardable
 
 
@@ -88,7 +88,7 @@ _SAVING = {
 
 def ways_of(settings: TrainingConfig) -> tuple[Way, ...]:
     """All ways there are for a stage."""
-    return MPEFT if isinstance(settings, Mpeft) else MFPT
+    return MPEFT if isinstance(settings, MpeftConfig) else MFPT
 
 
 def changed(settings: TrainingConfig, way: Way) -> tuple[TrainingConfig, Way] | None:
@@ -130,12 +130,12 @@ def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Mac
 
 def is_quantized(settings: TrainingConfig) -> bool:
     """Whether the base is held in 4 bits."""
-    return isinstance(settings, Mpeft) and settings.adapter.quantization == "nf4"
+    return isinstance(settings, MpeftConfig) and settings.adapter.quantization == "nf4"
 
 
 def has_embedding_on_host(settings: TrainingConfig) -> bool:
     """Whether the input embedding waits in host memory."""
-    return isinstance(settings, Mpeft) and settings.embedding == "host"
+    return isinstance(settings, MpeftConfig) and settings.embedding == "host"
 
 
 def _is_made(settings: TrainingConfig, change: Change) -> bool:

@@ -125,7 +125,7 @@ def _find(folder: Path) -> list[_Found]:
 
 def _results_in(manifest: Manifest) -> list[str]:
     evaluation = manifest["stages"].get("eval")
-    return evaluation["made"]["files"] if evaluation else []
+    return evaluation["outputs"]["files"] if evaluation else []
 
 
 def _order(result: EvalResult) -> tuple[int, str, str, int]:

@@ -18,14 +18,14 @@ class TrainedStage:
 
     Attributes:
         name: of the stage; with the run's folder where several runs are read.
-        made: what the manifest says it made: steps, trained tokens, sizes of the held-out sets.
+        outputs: its outputs in the manifest: steps, trained tokens, sizes of the held-out sets.
         metrics: one row per step.
         evaluations: one row per evaluation, the first before step 1; empty where nothing was evaluated.
         ended: day of its last step; None where it is not known.
     """
 
     name: str
-    made: dict[str, Any]
+    outputs: dict[str, Any]
     metrics: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     ended: date | None = None
@@ -39,7 +39,7 @@ class TrainedStage:
     @property
     def kept_step(self) -> int:
         """The step whose weights the next stage gets."""
-        step: int = self.made.get("best_step", self.made["steps"])
+        step: int = self.outputs.get("best_step", self.outputs["steps"])
         return step
 
     @property
@@ -63,7 +63,7 @@ def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
     return [
         TrainedStage(
             stage if len(runs) == 1 else f"{stage} ({folder.name})",
-            manifest["stages"][stage]["made"],
+            manifest["stages"][stage]["outputs"],
             _rows(folder / stage / "metrics.jsonl"),
             _rows(folder / stage / "evaluations.jsonl"),
             datetime.fromtimestamp((folder / stage / "metrics.jsonl").stat().st_mtime, UTC).date(),

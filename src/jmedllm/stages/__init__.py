@@ -1,7 +1,7 @@
 """The stages of a run, one file each: what the stage depends on, and how it is done."""
 
-from jmedllm.pipeline import Step
+from jmedllm.pipeline import Stage
 from jmedllm.stages import corpus, eval, merge, mfpt, mpeft, report
 
-STEPS: tuple[Step, ...] = (corpus.STEP, mfpt.STEP, mpeft.STEP, merge.STEP, eval.STEP, report.STEP)
+STAGES: tuple[Stage, ...] = (corpus.STAGE, mfpt.STAGE, mpeft.STAGE, merge.STAGE, eval.STAGE, report.STAGE)
 """In the order in which a run carries them out."""

@@ -16,8 +16,8 @@ from jmedllm.corpus.readers.read import Document
 from jmedllm.evaluation.question import question_hash
 from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, Step, files_in, own_folder
-from jmedllm.recipe import Corpus, Recipe
+from jmedllm.pipeline import Run, Stage, files_in, own_folder
+from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.models import base_folder, start_folder
 from jmedllm.stages.questions import exam_questions, require_unseen_exam
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
@@ -67,7 +67,7 @@ def _trained(run: Run, documents: Documents) -> Documents:
     return documents.those(lambda document: not is_held_out(document.text, share)) if share else documents
 
 
-def _inputs_of(corpus: Corpus | None, text: Text) -> tuple[list[str], list[Path]]:
+def _inputs_of(corpus: CorpusConfig | None, text: Text) -> tuple[list[str], list[Path]]:
     """Names of built-in corpora among a text's inputs, and the files and folders."""
     inputs = [] if corpus is None else corpus.inputs if text == "medical" else corpus.mixing.general
     return [name for name in inputs if name in BUILT_IN], [Path(name) for name in inputs if name not in BUILT_IN]
@@ -145,7 +145,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     return inputs
 
 
-def _perform(run: Run, identity: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.models.random_init import build as build_model
     from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.examples import document_samples
@@ -153,7 +153,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     recipe, base = run.recipe, base_folder(run)
     require_unseen_exam(run)  # told now, and not after days of stage 1
     require_extendable_base(run)
-    folder = own_folder(run.folder / "corpus", identity)
+    folder = own_folder(run.folder / "corpus", input_hash)
     removed = _make(run, "medical")
     _make(run, "general")
     medical, general = read_corpus(run), read_general(run)
@@ -188,4 +188,4 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     }
 
 
-STEP = Step("corpus", lambda recipe: recipe.corpus is not None, _inputs, _perform)
+STAGE = Stage("corpus", lambda recipe: recipe.corpus is not None, _inputs, _perform)

@@ -9,8 +9,8 @@ from jmedllm.evaluation.evaluate import chat_template, evaluate_model, model_set
 from jmedllm.evaluation.task import EvalTask, forget
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, Step, own_folder
-from jmedllm.processes import is_first, wait
+from jmedllm.pipeline import Run, Stage, own_folder
+from jmedllm.processes import is_main_process, wait
 from jmedllm.recipe import CollectedResult, Recipe
 from jmedllm.stages.models import base_folder, folder_of, require_usable_base, tuned_folder
 
@@ -53,7 +53,7 @@ def _chat(run: Run, sat: Sequence[EvalTask], name: CollectedResult) -> dict[str,
     return template.settings() if template else {}
 
 
-def _perform(run: Run, identity: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     settings = run.recipe.eval
     assert settings is not None
     sat = tasks(settings, run.prompt_config, run.data)
@@ -68,7 +68,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         shaping |= _chat(run, sat, name)
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
-        for task in sat if is_first() else ():
+        for task in sat if is_main_process() else ():
             forget(task, shaping, folder)
         wait()
         sat_now = evaluate_model(
@@ -97,8 +97,8 @@ def _check(run: Run) -> None:
         require_usable_base(run)
 
 
-def _wanted(recipe: Recipe) -> bool:
+def _enabled(recipe: Recipe) -> bool:
     return recipe.eval is not None
 
 
-STEP = Step("eval", _wanted, _inputs, _perform, _check, shared=True)
+STAGE = Stage("eval", _enabled, _inputs, _perform, _check, shared=True)

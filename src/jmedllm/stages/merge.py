@@ -4,7 +4,7 @@ from shutil import rmtree
 from typing import Any
 
 from jmedllm.deploy.merge import merge
-from jmedllm.pipeline import Run, Step, files_in, own_folder
+from jmedllm.pipeline import Run, Stage, files_in, own_folder
 from jmedllm.recipe import Recipe
 from jmedllm.stages.models import tuned_fingerprint, tuned_folder
 
@@ -12,13 +12,13 @@ from jmedllm.stages.models import tuned_fingerprint, tuned_folder
 def _inputs(run: Run) -> dict[str, Any]:
     return {
         "model": tuned_fingerprint(run),
-        "adapter": run.made["mpeft"]["adapter"],
+        "adapter": run.outputs["mpeft"]["adapter"],
         "precision": run.precision.name,
     }
 
 
-def _perform(run: Run, identity: str) -> dict[str, Any]:
-    folder = own_folder(run.folder / "merge", identity)
+def _perform(run: Run, input_hash: str) -> dict[str, Any]:
+    folder = own_folder(run.folder / "merge", input_hash)
     rmtree(folder / "model", ignore_errors=True)  # one that has lost a file since
     merged = merge(
         tuned_folder(run),
@@ -34,8 +34,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     }
 
 
-def _wanted(recipe: Recipe) -> bool:
+def _enabled(recipe: Recipe) -> bool:
     return recipe.mpeft is not None
 
 
-STEP = Step("merge", _wanted, _inputs, _perform)
+STAGE = Stage("merge", _enabled, _inputs, _perform)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, Step, files_in, own_folder
+from jmedllm.pipeline import Run, Stage, files_in, own_folder
 from jmedllm.recipe import Recipe
 from jmedllm.stages.models import (
     base_folder,
@@ -18,7 +18,7 @@ from jmedllm.training.packing import load_blocks
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    corpus = run.made["corpus"]
+    corpus = run.outputs["corpus"]
     settings = shaping(run.recipe.mfpt) if run.recipe.mfpt else None
     return {
         "base": corpus["base"],
@@ -48,7 +48,7 @@ def _check(run: Run) -> None:
         require_host_memory(settings, run.recipe.corpus.block_size, base_of(run.recipe), machine)
 
 
-def _perform(run: Run, identity: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     import torch
 
     from jmedllm.models.loading import load_network
@@ -62,7 +62,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     settings, base = run.recipe.mfpt, start_folder(run)
     assert settings is not None
-    folder = own_folder(run.folder / "mfpt", identity)
+    folder = own_folder(run.folder / "mfpt", input_hash)
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
     evaluation = open_validation(run, tokenizer, blocks.ids.shape[1])
@@ -80,7 +80,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         run.precision,
         folder,
         seed=run.recipe.seed,
-        identity=identity,
+        input_hash=input_hash,
         title="mfpt",
         evaluation=evaluation,
     )
@@ -90,8 +90,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         return {}
     origin = {
         "base": str(base),
-        "base_fingerprint": run.made["corpus"]["base"],
-        "blocks": run.made["corpus"]["blocks"],
+        "base_fingerprint": run.outputs["corpus"]["base"],
+        "blocks": run.outputs["corpus"]["blocks"],
     }
     save_model(whole.to(whole.config.dtype), tokenizer, folder / "model", origin, base)
     return {
@@ -106,13 +106,13 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
 def _epochs(run: Run, passes: float) -> dict[str, Any]:
     """How often each part of the corpus was read, where the recipe mixes any."""
-    mixture = run.made["corpus"].get("mixture", {})
+    mixture = run.outputs["corpus"].get("mixture", {})
     epochs = {name: round(passes * part["read"] / part["bytes"], 3) for name, part in mixture.items()}
     return {"epochs": epochs} if epochs else {}
 
 
-def _wanted(recipe: Recipe) -> bool:
+def _enabled(recipe: Recipe) -> bool:
     return recipe.mfpt is not None
 
 
-STEP = Step("mfpt", _wanted, _inputs, _perform, _check, keeps=("checkpoints/step-*", "model"), shared=True)
+STAGE = Stage("mfpt", _enabled, _inputs, _perform, _check, keeps=("checkpoints/step-*", "model"), shared=True)

@@ -7,7 +7,7 @@ from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
 from jmedllm.models.weights.quantization import require_plain_base
 from jmedllm.pipeline import Run
-from jmedllm.processes import place
+from jmedllm.processes import rank
 from jmedllm.recipe import CollectedResult, Recipe
 from jmedllm.training.config import TrainingConfig, require_possible, require_shardable
 
@@ -60,7 +60,7 @@ def folder_of(run: Run, sat: CollectedResult) -> Path:
 
 def tuned_fingerprint(run: Run) -> str:
     """Fingerprint of what stage 2 starts from."""
-    return run.made["mfpt"]["model"] if run.recipe.mfpt else fingerprint(base_folder(run))
+    return run.outputs["mfpt"]["model"] if run.recipe.mfpt else fingerprint(base_folder(run))
 
 
 def require_trainable_here(run: Run, settings: TrainingConfig, *, sharded: bool = True) -> None:
@@ -70,7 +70,7 @@ def require_trainable_here(run: Run, settings: TrainingConfig, *, sharded: bool 
         InputError: they cannot.
     """
     require_possible(settings, run.precision.name)
-    if sharded and place().size > 1:
+    if sharded and rank().world_size > 1:
         require_shardable(settings, exam=bool(run.recipe.validation and run.recipe.validation.exam))
     if run.recipe.base.path is not None:
         from jmedllm.models.loading import read_config

@@ -16,8 +16,8 @@ from jmedllm.files import hash_text, to_json
 from jmedllm.models.chat import ChatTemplate, ChatText, no_template, turn_end
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.encoding import Tokenizer
-from jmedllm.pipeline import Run, Step, files_in, own_folder
-from jmedllm.recipe import Mpeft, Recipe
+from jmedllm.pipeline import Run, Stage, files_in, own_folder
+from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.stages.corpus import read_corpus
 from jmedllm.stages.models import (
     base_folder,
@@ -63,7 +63,7 @@ class Example:
     content: Pair | Conversation
 
 
-def examples(run: Run, settings: Mpeft, chat_text: ChatText) -> list[Example]:
+def examples(run: Run, settings: MpeftConfig, chat_text: ChatText) -> list[Example]:
     """All of them: questions first, then instructions, each through the prompt pack, conversations as they are.
 
     Raises:
@@ -124,7 +124,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         # As turns: the text that a chat template makes of them follows from its settings.
         "examples": hash_text(to_json([asdict(each) for each in found])),
         **_template_settings(run, found),
-        "corpus": run.made["corpus"]["blocks"] if settings.replay else None,
+        "corpus": run.outputs["corpus"]["blocks"] if settings.replay else None,
         "settings": shaping(settings),
         **validation_inputs(run),
         **numerics(run),
@@ -170,7 +170,7 @@ def _check(run: Run) -> None:
         tell_frozen(frozen, "mpeft")
 
 
-def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
+def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
     """The examples that are not too long, as token ids; and what the manifest says of them."""
     template = _template(run, tokenizer)
     if template.variables:
@@ -186,7 +186,7 @@ def _fitting(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Samp
     return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **skipped, **left_out}
 
 
-def _samples(run: Run, settings: Mpeft, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
+def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
     """Examples in random order, among them the share of corpus documents that the recipe replays; and what
     the manifest says of them."""
     random = Random(run.recipe.seed)
@@ -206,7 +206,7 @@ def _encoded(template: ChatTemplate, example: Example, closing: str) -> list[Sam
     return conversation_samples(template, content.name, content.messages)
 
 
-def _perform(run: Run, identity: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     import torch
 
     from jmedllm.deploy.delta import left_frozen
@@ -224,7 +224,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
-    folder = own_folder(run.folder / "mpeft", identity)
+    folder = own_folder(run.folder / "mpeft", input_hash)
     require_unseen_exam(run)
     require_free(run.folder, bytes_below(base), "the merged model, as large as its base,")
     tokenizer = load_tokenizer(base)
@@ -247,7 +247,7 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
         run.precision,
         folder,
         seed=seed,
-        identity=identity,
+        input_hash=input_hash,
         title="mpeft",
         evaluation=evaluation,
     )
@@ -273,8 +273,8 @@ def _perform(run: Run, identity: str) -> dict[str, Any]:
     }
 
 
-def _wanted(recipe: Recipe) -> bool:
+def _enabled(recipe: Recipe) -> bool:
     return recipe.mpeft is not None
 
 
-STEP = Step("mpeft", _wanted, _inputs, _perform, _check, keeps=("checkpoints/step-*", "adapter"), shared=True)
+STAGE = Stage("mpeft", _enabled, _inputs, _perform, _check, keeps=("checkpoints/step-*", "adapter"), shared=True)

@@ -13,7 +13,7 @@ from jmedllm.evaluation.evaluate import split_language
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import REPORTS, read_manifest
 from jmedllm.models.folder import weight_files
-from jmedllm.pipeline import Run, Step, versions
+from jmedllm.pipeline import Run, Stage, versions
 from jmedllm.recipe import CollectedResult as Model
 from jmedllm.recipe import Recipe
 from jmedllm.report import CollectedResult, collect, headlines, markdown, questions_of
@@ -41,15 +41,15 @@ def _inputs(run: Run) -> dict[str, Any]:
 def _stages(run: Run) -> dict[str, Any]:
     """The manifest's entries of the recipe's stages: those of an earlier recipe may lie beside them."""
     manifest = read_manifest(run.folder) or {"stages": {}}
-    return {stage: entry for stage, entry in manifest["stages"].items() if stage in run.made}
+    return {stage: entry for stage, entry in manifest["stages"].items() if stage in run.outputs}
 
 
-def _perform(run: Run, identity: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     recipe = run.recipe
     sat = collect([run.folder]) if recipe.eval else []
     head = f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
-    training = [stage for stage in read_training([run.folder]) if stage.name in run.made]
-    made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.made.items() if stage != "eval")
+    training = [stage for stage in read_training([run.folder]) if stage.name in run.outputs]
+    made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.outputs.items() if stage != "eval")
     made += "".join(f"- **{stage.failure}**\n" for stage in training if stage.failure)
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     scores = markdown([each.result for each in sat], headlines(sat)) if sat else "Nothing was evaluated.\n"
@@ -113,8 +113,8 @@ def _plain(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if name != "files")
 
 
-def _wanted(recipe: Recipe) -> bool:
+def _enabled(recipe: Recipe) -> bool:
     return bool(recipe.eval or recipe.mfpt or recipe.mpeft)
 
 
-STEP = Step("report", _wanted, _inputs, _perform)
+STAGE = Stage("report", _enabled, _inputs, _perform)

@@ -7,7 +7,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
-from jmedllm.processes import broadcast_from_rank0, is_first
+from jmedllm.processes import broadcast_from_rank0, is_main_process
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
 _STATE = "state.json"
@@ -23,7 +23,7 @@ def keep_best(folder: Path, network: Any, step: int) -> None:
         return
     with shared_folder(folder, _STATE) as temporary:
         write_tensors(_weights(network), temporary)
-        if is_first():
+        if is_main_process():
             write_atomic(temporary / _STATE, to_json({"step": step}))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, sweep, to_json, write_atomic
-from jmedllm.processes import broadcast_from_rank0, is_first, place
+from jmedllm.processes import broadcast_from_rank0, is_main_process, rank
 from jmedllm.training.optim.optimizer import Optimizer
 from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
 
@@ -34,7 +34,7 @@ def save(
     optimizer: Optimizer,
     step: int,
     trained_tokens: int,
-    identity: str,
+    input_hash: str,
 ) -> None:
     """Write the checkpoint after `step` steps and then remove older ones.
 
@@ -44,15 +44,15 @@ def save(
         optimizer: over exactly these parameters.
         step: optimiser steps done.
         trained_tokens: tokens trained so far.
-        identity: hash of everything that must be the same when the run goes on.
+        input_hash: hash of everything that must be the same when the run goes on.
     """
     target = folder / f"step-{step:08d}"
-    state = {"step": step, "trained_tokens": trained_tokens, "identity": identity}
+    state = {"step": step, "trained_tokens": trained_tokens, "input_hash": input_hash}
     with shared_folder(target, "state.json") as temporary:
         write_tensors(_trained(network) | optimizer.state() | _random(), temporary)
-        if is_first():
+        if is_main_process():
             write_atomic(temporary / "state.json", to_json(state))
-    if is_first():
+    if is_main_process():
         for old in _all(folder):
             if old != target:
                 shutil.rmtree(old)
@@ -61,7 +61,7 @@ def save(
 
 def _random() -> dict[str, torch.Tensor]:
     """The random generators; several processes draw by the step instead, see `draw_apart`."""
-    if place().size > 1:
+    if rank().world_size > 1:
         return {}
     states = {"random.cpu": torch.get_rng_state()}
     return states | ({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
@@ -76,7 +76,7 @@ def _trained(network: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
 
-def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> Resumed | None:
+def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) -> Resumed | None:
     """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
 
     It may have been written by another number of processes.
@@ -89,7 +89,7 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, identity: str) -> R
         return None
     with _mended_by_removing(latest):
         state = _state(latest / "state.json")
-    if state["identity"] != identity:
+    if state["input_hash"] != input_hash:
         raise InputError(f"checkpoint {latest}: written for other inputs; choose another --output")
     with _mended_by_removing(latest):
         random = read_tensors(latest, _trained(network) | optimizer.state())
@@ -114,7 +114,7 @@ def _mended_by_removing(latest: Path) -> Iterator[None]:
 
 def _state(file: Path) -> dict[str, Any]:
     state = read_json(file)
-    for key in ("step", "trained_tokens", "identity"):
+    for key in ("step", "trained_tokens", "input_hash"):
         if not isinstance(state, dict) or key not in state:
             raise InputError(f"{file}: lacks {key}")
     return dict(state)

@@ -18,7 +18,7 @@ import torch
 
 from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
-from jmedllm.processes import is_first, place, receive, send, summed
+from jmedllm.processes import is_main_process, rank, receive, send, summed
 from jmedllm.training.batches import Batch, micro_batches
 from jmedllm.training.embedding import HostEmbedding
 from jmedllm.training.packing import Blocks
@@ -43,10 +43,10 @@ def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
     Raises:
         InputError: see `load`; or the architecture does not say what its layers are.
     """
-    if place().size == 1:
+    if rank().world_size == 1:
         network = load(precision.device)
         return network, lambda: network
-    whole = load(torch.device("cpu")) if is_first() else None
+    whole = load(torch.device("cpu")) if is_main_process() else None
     network = _structure(whole)
     _shard_layers(network, precision)
     _fill(network, whole, precision.device)
@@ -82,7 +82,7 @@ def _shard_layers(network: Any, precision: Precision) -> None:
 
     if precision.device.type == "cuda":
         torch.cuda.set_device(precision.device)
-    mesh = init_device_mesh(precision.device.type, (place().size,))
+    mesh = init_device_mesh(precision.device.type, (rank().world_size,))
     # Weights of layers travel in the format they are multiplied in. Embedding, head and what is handed from layer
     # to layer keep theirs, as autocast leaves them in a single process.
     multiplied = None if precision.dtype == torch.float32 else precision.dtype
@@ -157,12 +157,12 @@ def share_of_step(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device
     With several processes each gets as many, for each must go forward and backward as often as the others. Where
     rows run out, one without a trained token stands in.
     """
-    here = place()
-    if here.size == 1:
+    here = rank()
+    if here.world_size == 1:
         yield from (batch for batch in micro_batches(blocks, rows, size, device) if batch[2].any())
         return
-    yield from micro_batches(blocks, rows[here.rank :: here.size], size, device)
-    most, own = (-(-len(rows[rank :: here.size]) // size) for rank in (0, here.rank))
+    yield from micro_batches(blocks, rows[here.global_rank :: here.world_size], size, device)
+    most, own = (-(-len(rows[number :: here.world_size]) // size) for number in (0, here.global_rank))
     for _ in range(most - own):
         [(ids, positions, trained)] = micro_batches(blocks, rows[:1], 1, device)
         yield ids, positions, torch.zeros_like(trained)
@@ -192,6 +192,6 @@ def draw_apart(seed: int, step: int) -> None:
 
     They follow from the step, so that no checkpoint has to keep them.
     """
-    here = place()
-    if here.size > 1:
-        torch.manual_seed(int(np.random.SeedSequence([seed, step, here.rank]).generate_state(1)[0]))
+    here = rank()
+    if here.world_size > 1:
+        torch.manual_seed(int(np.random.SeedSequence([seed, step, here.global_rank]).generate_state(1)[0]))

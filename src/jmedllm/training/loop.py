@@ -11,7 +11,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.precision import Precision
-from jmedllm.processes import is_first, summed
+from jmedllm.processes import is_main_process, summed
 from jmedllm.progress import progress
 from jmedllm.training import checkpoint
 from jmedllm.training.activations import keep_less
@@ -81,7 +81,7 @@ def train(
     folder: Path,
     *,
     seed: int,
-    identity: str,
+    input_hash: str,
     title: str,
     evaluation: Evaluation | None = None,
 ) -> Trained:
@@ -97,7 +97,7 @@ def train(
         precision: number format of the matrix products; parameters keep theirs.
         folder: gets `metrics.jsonl`, `evaluations.jsonl`, `checkpoints/` and `best/`.
         seed: draws the order of rows and dropout.
-        identity: hash of everything else that must be the same for a run to go on.
+        input_hash: hash of everything else that must be the same for a run to go on.
         title: name of the stage in the progress line.
         evaluation: what is measured on the way; it changes nothing of the training itself.
 
@@ -117,14 +117,14 @@ def train(
     with in_memory("what the optimizer keeps; `jmedllm plan` says what fits"):
         optimizer = build(network, settings, precision.device)
     torch.manual_seed(seed)
-    resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, identity)
+    resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, input_hash)
     start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
     total, watch = settings.total_steps(len(blocks)), settings.watch
     network.train()
     if not resumed:
         require_measured(watch, evaluation.measures if evaluation else ())
         _rehearse(network, optimizer, blocks, settings, precision, folder, evaluation)
-    outcome = tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_first() else nowhere()
+    outcome = tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_main_process() else nowhere()
     with (
         outcome as also,
         Log(folder / METRICS, start, also) as metrics,
@@ -143,7 +143,7 @@ def train(
                 _require_finite(network, step)
                 metrics.sync()
                 evaluations.sync()
-                checkpoint.save(folder / "checkpoints", network, optimizer, step, tokens, identity)
+                checkpoint.save(folder / "checkpoints", network, optimizer, step, tokens, input_hash)
             if is_best:
                 keep_best(folder / "best", network, step)
             if is_over:
@@ -179,7 +179,7 @@ def _rehearse(
     model = trained_bytes(network)
     written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
     # The best weights lie there twice while they are replaced, the stage's model once.
-    if is_first():
+    if is_main_process():
         require_disk(folder, Footprint(written, model, 3 if settings.watch.best_by else 1))
 
 

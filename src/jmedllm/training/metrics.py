@@ -16,7 +16,7 @@ import torch
 
 from jmedllm.errors import not_installed
 from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
-from jmedllm.processes import broadcast_from_rank0, is_first
+from jmedllm.processes import broadcast_from_rank0, is_main_process
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 
@@ -40,7 +40,7 @@ class Log:
     def __init__(self, path: Path, start: int, also: Add) -> None:
         self.rows = broadcast_from_rank0(lambda: _kept(path, start))
         self._also = also
-        self._file = _Growing(path if is_first() else Path(os.devnull))
+        self._file = _Growing(path if is_main_process() else Path(os.devnull))
 
     def __enter__(self) -> "Log":
         return self
@@ -68,7 +68,7 @@ class Log:
         Raises:
             InputError: the disk is full.
         """
-        if is_first():
+        if is_main_process():
             self._file.sync()
 
 

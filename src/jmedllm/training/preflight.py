@@ -12,7 +12,7 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.precision import Precision
-from jmedllm.processes import broadcast_from_rank0, is_first
+from jmedllm.processes import broadcast_from_rank0, is_main_process
 from jmedllm.training.batches import autocast, evaluating, micro_batches
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.packing import Blocks
@@ -98,7 +98,7 @@ def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
         write(trial)
         return broadcast_from_rank0(lambda: bytes_below(trial))
     finally:
-        if is_first():
+        if is_main_process():
             shutil.rmtree(trial, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jmedllm.models.tokenizer.encoding import Tokenizer
-from jmedllm.processes import is_first
+from jmedllm.processes import is_main_process
 from jmedllm.training.packing import Blocks
 
 _LONGEST = 400
@@ -31,7 +31,7 @@ def show_example(
             green and between ⟦ ⟧, special tokens spelled out.
     """
     rows = [index for index in range(min(len(blocks), 100)) if blocks.trained[index].any()]
-    if not rows or not is_first():
+    if not rows or not is_main_process():
         return
     ids, trained = first_sample(blocks, rows[0])
     presented = console or Console(stderr=True)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, unwritable
-from jmedllm.processes import is_first, place, receive, send, wait
+from jmedllm.processes import is_main_process, rank, receive, send, wait
 
 _FILE = 2**30
 """Most bytes in a file, if no tensor alone has more."""
@@ -33,7 +33,7 @@ def shared_folder(path: Path, mark: str) -> Iterator[Path]:
     Raises:
         InputError: see `atomic_folder`.
     """
-    if is_first():
+    if is_main_process():
         with atomic_folder(path, mark) as temporary:
             send(temporary)
             yield temporary
@@ -50,7 +50,7 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     Raises:
         InputError: the disk is full.
     """
-    if place().size == 1:
+    if rank().world_size == 1:
         for number, part in enumerate(_parts(tensors)):
             save_file(part, folder / f"tensors-{number:05d}.safetensors")
         return
@@ -114,7 +114,7 @@ def read_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> dict[str, to
             # That there is but one process is no news.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             wanted = {name: tensor.detach() for name, tensor in into.items()} | others
-            load(wanted, storage_reader=reader, no_dist=place().size == 1)
+            load(wanted, storage_reader=reader, no_dist=rank().world_size == 1)
     except CheckpointException as error:
         reason = next(iter(error.failures.values()))[0]
         raise InputError(f"{folder}: cannot be read: {reason}") from error

@@ -83,7 +83,7 @@ def _model(found: Findings) -> list[str]:
     for stage, name in (("corpus", "base"), ("mfpt", "model"), ("mpeft", "adapter"), ("merge", "model")):
         if stage in stages:
             more = " with its new tokens" if name == "base" and recipe.corpus and recipe.corpus.vocabulary else ""
-            lines.append(f"Fingerprint of the {name}{more} ({stage}): `{stages[stage]['made'][name]}`")
+            lines.append(f"Fingerprint of the {name}{more} ({stage}): `{stages[stage]['outputs'][name]}`")
     if "corpus" not in stages:
         lines.insert(1, f"Fingerprint of the base: `{stages['mpeft']['inputs']['model']}`")
     if found.parameters is not None:
@@ -91,7 +91,7 @@ def _model(found: Findings) -> list[str]:
     if ended := found.training[-1].ended:
         lines.append(f"Trained until: {ended.isoformat()}")
     if "merge" in stages:
-        nats = stages["merge"]["made"]["divergence"]
+        nats = stages["merge"]["outputs"]["divergence"]
         lines.append(f"Merge: {nats:.2g} nats per token from the model as it was trained (mean KL divergence)")
     return [*lines, "Licence: that of the base and of the texts named below; ask a lawyer where they differ"]
 

@@ -53,7 +53,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _epochs(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    epochs = stages.get("mfpt", {}).get("made", {}).get("epochs", {})
+    epochs = stages.get("mfpt", {}).get("outputs", {}).get("epochs", {})
     most_read = sorted(epochs.items(), key=lambda item: -item[1])[:_MOST_SOURCES]
     counts = ", ".join(f"{name} {times:g} times" for name, times in most_read)
     more = f" and {len(epochs) - len(most_read):,} others less often" if len(epochs) > len(most_read) else ""
@@ -88,7 +88,7 @@ def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
     """What stage 2 was trained on."""
     if recipe.mpeft is None:
         return "None: the model has no stage 2."
-    made = stages["mpeft"]["made"]
+    made = stages["mpeft"]["outputs"]
     lines = [
         f"{source.benchmark} ({', '.join(source.languages)}; split {source.split}), "
         f"licence: {_licence(source.benchmark)}"

@@ -37,7 +37,7 @@ def _adapter(adapter: Adapter) -> str:
 def _trained(recipe: Recipe, entry: Mapping[str, Any], stage: TrainedStage) -> tuple[str, ...]:
     settings = recipe.mfpt if stage.name == "mfpt" else recipe.mpeft
     chosen_by = ", ".join(settings.watch.best_by) if settings else ""
-    made = stage.made
+    made = stage.outputs
     return (
         stage.name,
         f"{made['steps']:,}",
@@ -91,7 +91,7 @@ def _conclusion(general: Sequence[_Change]) -> str:
 
 
 def _changes(stage: TrainedStage) -> list[_Change]:
-    sizes = stage.made.get("evaluated", {})
+    sizes = stage.outputs.get("evaluated", {})
     return [
         _Change(stage.name, name, sizes[name]["documents"], sizes[name]["bytes"], before, after)
         for name, (before, after) in stage.changes().items()

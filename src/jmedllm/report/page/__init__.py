@@ -118,7 +118,7 @@ def page(
 def _stage(stage: TrainedStage) -> dict[str, Any]:
     return {
         "name": stage.name,
-        "made": stage.made,
+        "outputs": stage.outputs,
         "metrics": stage.metrics,
         "waiting": stage.waiting,
         "changes": stage.changes(),

@@ -22,7 +22,7 @@ from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.report import collect
-from jmedllm.stages import STEPS
+from jmedllm.stages import STAGES
 
 RECIPE = """
 name: tiny
@@ -86,13 +86,13 @@ def run(
     told: dict[str, str] = {}
     loaded = load_recipe(recipe, control=control, seed=seed)
     precision = choose_precision(loaded.precision, loaded.device)
-    run_pipeline(STEPS, Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what}))
+    run_pipeline(STAGES, Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what}))
     return {stage: what.split(" in ")[0] for stage, what in told.items()}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
     stages: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
-    return {stage: entry["made"] for stage, entry in stages.items()}
+    return {stage: entry["outputs"] for stage, entry in stages.items()}
 
 
 def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
         run(recipe, folder, control="other-rate")
     assert str(error.value) == (
         f"{folder}/mpeft was trained on other inputs (settings.learning_rate 0.001 → 0.002); "
-        "choose another --output, or remove this folder to train anew"
+        "choose another --output, or remove this folder to train again"
     )
     assert run(recipe, folder) == unchanged
 
@@ -321,10 +321,10 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("manifest.json", '{"name": "webapp"}', "is no file of jmedllm's"),
-        ("manifest.json", '{"stages": {}}', "of another version of jmedllm"),
-        ("report.md", "mine", "is no file of jmedllm's"),
-        ("report.html", "mine", "is no file of jmedllm's"),
+        ("manifest.json", '{"name": "webapp"}', "was not written by jmedllm"),
+        ("manifest.json", '{"stages": {}}', "was written by another version of jmedllm"),
+        ("report.md", "mine", "was not written by jmedllm"),
+        ("report.html", "mine", "was not written by jmedllm"),
     ],
 )
 def test_a_directory_of_something_else_is_no_run(tmp_path: Path, name: str, content: str, problem: str) -> None:
