@@ -34,22 +34,26 @@ class Training:
 
 
 _ON_GPU = {"weight_format": "bfloat16-stochastic", "optimizer": "adamw-bf16"}
-_ON_HOST = {"weight_format": "bfloat16-master", "optimizer": "adamw-bf16", "activations": "recompute"}
+_ON_HOST = {"weight_format": "bfloat16-master", "optimizer": "adamw-bf16", "activation_checkpointing": "recompute"}
 _LORA = {"r": 16, "alpha": 32}
 _NF4 = {**_LORA, "quantization": "nf4"}
 
 TRAININGS: Mapping[str, Training] = {
     "full": Training("(a) 7B, all parameters, all on the GPU", "base", _ON_GPU, None, 90),
     "cpu-master": Training(
-        "(b) 7B, all parameters, stepped on the host", "base", {**_ON_HOST, "offload": "optimizer"}, 24, 150
+        "(b) 7B, all parameters, stepped on the host", "base", {**_ON_HOST, "cpu_offload": "optimizer"}, 24, 150
     ),
     "streaming": Training(
-        "(c) 7B, all parameters, layers fetched from the host", "base", {**_ON_HOST, "offload": "weights"}, 12, 150
+        "(c) 7B, all parameters, layers fetched from the host", "base", {**_ON_HOST, "cpu_offload": "layers"}, 12, 150
     ),
-    "lora": Training("(d) 7B, LoRA", "base", {"activations": "recompute", "adapter": _LORA}, 24, 60),
-    "qlora": Training("(d) 7B, QLoRA", "base", {"activations": "recompute", "adapter": _NF4}, 24, 60),
-    "qlora-70b": Training("(e) 70B, QLoRA", "large", {"activations": "recompute", "adapter": _NF4}, 48, 120),
-    "full-recompute": Training("(a) with recomputation", "base", {**_ON_GPU, "activations": "recompute"}, None, 90),
+    "lora": Training("(d) 7B, LoRA", "base", {"activation_checkpointing": "recompute", "adapter": _LORA}, 24, 60),
+    "qlora": Training("(d) 7B, QLoRA", "base", {"activation_checkpointing": "recompute", "adapter": _NF4}, 24, 60),
+    "qlora-70b": Training(
+        "(e) 70B, QLoRA", "large", {"activation_checkpointing": "recompute", "adapter": _NF4}, 48, 120
+    ),
+    "full-recompute": Training(
+        "(a) with recomputation", "base", {**_ON_GPU, "activation_checkpointing": "recompute"}, None, 90
+    ),
     "full-8bit": Training("(a) with moments in 8 bits", "base", {**_ON_GPU, "optimizer": "adamw-8bit"}, None, 90),
 }
 """By name. The last two show what (a) gains and loses by one technique."""

@@ -25,7 +25,7 @@ class Technique:
 
 TECHNIQUES = (
     Technique(
-        "activations: recompute",
+        "activation_checkpointing: recompute",
         "full-recompute",
         "full",
         -25.5,

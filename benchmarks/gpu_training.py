@@ -83,7 +83,7 @@ def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
 
 def settings_of(part: Training, sizes: Sizes) -> MfptConfig | MpeftConfig:
     """The settings of the stage as a recipe gives them."""
-    common = {"steps": sizes.steps, "learning_rate": RATE, "batch": sizes.rows_of(part), **part.settings}
+    common = {"steps": sizes.steps, "learning_rate": RATE, "batch_size": sizes.rows_of(part), **part.settings}
     if part.stage == "mfpt":
         return MfptConfig.model_validate(common)
     return MpeftConfig.model_validate({"instructions": ["none.json"], "block_size": sizes.block["mpeft"], **common})
@@ -96,23 +96,23 @@ def network_of(part: Training, sizes: Sizes) -> Any:
         quantized = settings.adapter.quantization == "nf4"
         base = random_nf4_network(values, place) if quantized else random_network(values, place, place)
         return add_adapter(base, settings.adapter, seed=0)
-    return random_network(values, place, torch.device("cpu") if settings.offload == "weights" else place)
+    return random_network(values, place, torch.device("cpu") if settings.cpu_offload == "layers" else place)
 
 
 def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Blocks, Sequence[int]], None]:
     """Make ready what `training.loop.train` makes ready, and hand out one of its steps over given rows."""
     precision = Precision(device(), torch.bfloat16, "asked for")
-    if settings.offload == "weights":
+    if settings.cpu_offload == "layers":
         stream_layers(network, precision.device)
-    keep_less(network, settings.activations)
+    keep_less(network, settings.activation_checkpointing)
     optimizer = build(network, settings, precision.device)
     network.train()
 
     def step(blocks: Blocks, rows: Sequence[int]) -> None:
         chosen = np.array(rows)
-        batches = micro_batches(blocks, chosen, settings.micro_batch, precision.device)
+        batches = micro_batches(blocks, chosen, settings.micro_batch_size, precision.device)
         count = int(blocks.trained[chosen].sum())
-        loop._step(network, optimizer, batches, count, 0, RATE, settings.clip, precision)
+        loop._step(network, optimizer, batches, count, 0, RATE, settings.max_grad_norm, precision)
 
     return step
 
@@ -120,7 +120,7 @@ def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Bloc
 def flops_of_token(network: Any, part: Training, sizes: Sizes) -> float:
     """What a token must cost, forward and backward: nothing computed twice, attention within documents alone."""
     shape = shape_of(structure(config(sizes.models[part.model]), part.title, torch.bfloat16))
-    once = settings_of(part, sizes).model_copy(update={"activations": "none"})
+    once = settings_of(part, sizes).model_copy(update={"activation_checkpointing": "none"})
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return flops(shape, once, sizes.document, trained if part.stage == "mpeft" else None)
 
@@ -134,7 +134,7 @@ def planned(part: Training, sizes: Sizes) -> dict[str, Any]:
     base = Base(part.title, to_json(config(sizes.models[part.model])), torch.bfloat16)
     told = plan_stage(part.stage, settings, block, base, machine)
     parts = [each for each in told.parts if "written" not in each.name]
-    hours = told.hours(machine, settings.batch * block)
+    hours = told.hours(machine, settings.batch_size * block)
     return {
         "gpu": sum(each.gpu for each in parts),
         "host": sum(each.host for each in parts),

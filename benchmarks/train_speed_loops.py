@@ -101,7 +101,12 @@ def work_ours(job: Job) -> None:
     samples = [Sample(str(i), s["ids"], s["trained"]) for i, s in enumerate(read_samples(job))]
     pack = pack_documents if job.stage == 1 else pack_examples
     settings = TrainingConfig(
-        steps=job.steps, learning_rate=RATE, batch=job.rows, micro_batch=job.rows, betas=BETAS, clip=CLIP
+        steps=job.steps,
+        learning_rate=RATE,
+        batch_size=job.rows,
+        micro_batch_size=job.rows,
+        betas=BETAS,
+        max_grad_norm=CLIP,
     )
     precision = choose_precision("bfloat16")
     with TemporaryDirectory() as folder:

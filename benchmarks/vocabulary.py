@@ -25,7 +25,7 @@ from jmedllm.recipe import Recipe
 from jmedllm.stages import STAGES
 
 SHAPE = {"vocabulary": 4096, "hidden_size": 128, "layers": 3, "feed_forward": 384, "context": 512}
-TRAINING = {"batch": 8, "micro_batch": 8, "checkpoint_every": 100_000, "watch": {"every": 100_000}}
+TRAINING = {"batch_size": 8, "micro_batch_size": 8, "save_steps": 100_000, "early_stopping": {"every": 100_000}}
 ADDED = (0, 500)
 SEEDS = (0, 1, 2)
 LENGTH = 1_500

@@ -52,7 +52,7 @@ def write(folder: Path, **changes: Any) -> Run:
             "mixing": {"general": [str(folder / "plain.jsonl")], "replay": 0.25},
         },
         "validation": {"held_out": HELD_OUT, "texts": {"extra": [str(folder / "extra.txt")]}},
-        "mfpt": {"steps": 4, "learning_rate": 1e-3, "batch": 2, "watch": {"every": 2}},
+        "mfpt": {"steps": 4, "learning_rate": 1e-3, "batch_size": 2, "early_stopping": {"every": 2}},
     } | changes
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")

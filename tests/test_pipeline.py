@@ -31,7 +31,7 @@ base:
   random_init: {{vocabulary: 400, hidden_size: 32, layers: 2, feed_forward: 64, context: 512}}
 prompt: {{pack: plain}}
 corpus: {{inputs: [{folder}/corpus.jsonl], block_size: 32}}
-mfpt: {{steps: {steps}, learning_rate: 3e-3, batch: 2, checkpoint_every: 4}}
+mfpt: {{steps: {steps}, learning_rate: 3e-3, batch_size: 2, save_steps: 4}}
 mpeft:
   questions: [{{benchmark: {folder}/train.jsonl, languages: [ja, en]}}]
   instructions: [{folder}/instructions.jsonl]
@@ -39,7 +39,7 @@ mpeft:
   block_size: 256
   steps: 4
   learning_rate: 1e-3
-  batch: 2
+  batch_size: 2
   adapter: {{r: 4, alpha: 8, dropout: 0.1}}
 eval:
   benchmarks: [{folder}/exam.jsonl]
@@ -143,9 +143,12 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     [
         ({"mpeft": {"instructions": ["none.jsonl"]}}, "none.jsonl: no such file"),
         ({"mpeft": {"adapter": {"targets": ["q_prj"]}}}, "unknown adapter target 'q_prj': did you mean q_proj"),
-        ({"mpeft": {"source_tokens": 1}}, "tokens, more than source_tokens 1; raise it"),
+        ({"mpeft": {"max_prompt_tokens": 1}}, "tokens, more than max_prompt_tokens 1; raise it"),
         ({"mpeft": {"weights": {"fr": 2.0}}}, "unknown source or language in weights 'fr'"),
-        ({"mpeft": {"watch": {"best_by": ["bits_per_byte.jp"]}}}, "unknown measure in best_by 'bits_per_byte.jp'"),
+        (
+            {"mpeft": {"early_stopping": {"metric": ["bits_per_byte.jp"]}}},
+            "unknown measure in metric 'bits_per_byte.jp'",
+        ),
         ({"mfpt": {"weight_format": "bfloat16-master"}}, "set precision: bfloat16"),
         ({"eval": {"benchmarks": ["none.jsonl"]}}, "none.jsonl: no such file"),
     ],
@@ -345,7 +348,7 @@ def test_an_adapter_is_loaded_by_its_folder_alone(tmp_path: Path) -> None:
 def test_settings_that_the_identity_leaves_out_are_recorded(tmp_path: Path) -> None:
     run(write_recipe(tmp_path), tmp_path / "run", until="mfpt")
     stages = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
-    left_out = ("checkpoint_every", "micro_batch", "activations")
+    left_out = ("save_steps", "micro_batch_size", "activation_checkpointing")
     assert [stages["mfpt"]["recipe"]["mfpt"][name] for name in left_out] == [4, 1, "none"]
 
 

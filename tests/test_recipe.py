@@ -134,7 +134,7 @@ BROKEN = {
     ),
     "mistyped nested key": (
         MINIMAL + "  batchs: 3\n",
-        "mine.yaml:7: mfpt.batchs: unknown key; did you mean batch?",
+        "mine.yaml:7: mfpt.batchs: unknown key; did you mean batch_size?",
     ),
     "mistyped needed key": (
         MINIMAL.replace("learning_rate", "learning_rat"),
@@ -238,30 +238,30 @@ BROKEN = {
     ),
     "nothing to measure": (
         MINIMAL + "validation: {limit: 5}\n",
-        "mine.yaml:7: validation: give held_out, texts or exam: something to measure",
+        "mine.yaml:7: validation: give held_out, texts or benchmarks: something to measure",
     ),
     "held out of nothing": (
         EXAM.replace("eval:", "validation: {held_out: 0.1}\neval:") + "  models: [base]\n",
         "mine.yaml:3: validation: held_out needs a corpus section",
     ),
     "best by what is not measured": (
-        MINIMAL + "  watch: {best_by: [bits_per_byte.ja]}\n",
-        "mine.yaml:4: mfpt: watch.best_by needs an validation section, which says what is measured",
+        MINIMAL + "  early_stopping: {metric: [bits_per_byte.ja]}\n",
+        "mine.yaml:4: mfpt: early_stopping.metric needs a validation section, which says what is measured",
     ),
     "best by bits and marks": (
-        MINIMAL + "  watch: {best_by: [bits_per_byte.ja, exam.demo.ja]}\n",
-        "mine.yaml:7: mfpt.watch: best_by names bits_per_byte.SET or exam.TASK, and all of one kind: "
+        MINIMAL + "  early_stopping: {metric: [bits_per_byte.ja, accuracy.demo.ja]}\n",
+        "mine.yaml:7: mfpt.early_stopping: metric names bits_per_byte.SET or accuracy.TASK, and all of one kind: "
         "others have no mean",
     ),
     "patience with nothing": (
-        MINIMAL + "  watch: {patience: 3}\n",
-        "mine.yaml:7: mfpt.watch: patience needs best_by, which says what is to get better",
+        MINIMAL + "  early_stopping: {patience: 3}\n",
+        "mine.yaml:7: mfpt.early_stopping: patience needs metric, which says what is to get better",
     ),
     "weights chosen by the exam": (
         MINIMAL
-        + "  watch: {best_by: [exam.demo.ja]}\nvalidation: {exam: ['demo:ja']}\n"
+        + "  early_stopping: {metric: [accuracy.demo.ja]}\nvalidation: {benchmarks: ['demo:ja']}\n"
         + "eval: {benchmarks: [demo], models: [mfpt]}\n",
-        "mine.yaml:9: eval: demo also chooses the weights (best_by), which makes its score too good; "
+        "mine.yaml:9: eval: demo also chooses the weights (early_stopping.metric), which makes its score too good; "
         "choose by another benchmark, another split or bits per byte",
     ),
     "replay of nothing": (

@@ -25,7 +25,7 @@ def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
             "questions": [{"benchmark": str(train), "languages": ["ja"]}],
             "steps": 1,
             "learning_rate": 1e-3,
-            "batch": 1,
+            "batch_size": 1,
         },
     }
     if exam:

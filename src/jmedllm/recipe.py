@@ -25,7 +25,7 @@ from jmedllm.models.tokenizer.extend import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
 from jmedllm.training.config import TrainingConfig, clash
-from jmedllm.training.examples import TooLong
+from jmedllm.training.examples import ExcessLength
 from jmedllm.training.holding import ValidationConfig
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
 from jmedllm.training.lora import Adapter
@@ -125,12 +125,12 @@ class MpeftConfig(TrainingConfig):
         {}, description="benchmark, file or language → how often each of its examples is there; else once"
     )
     replay: float = Field(0.0, ge=0, lt=1, description="share of the examples that are corpus documents")
-    source_tokens: int | None = Field(None, ge=1, description="most tokens of a prompt")
-    target_tokens: int | None = Field(None, ge=2, description="most tokens of an answer, EOS included")
+    max_prompt_tokens: int | None = Field(None, ge=1, description="most tokens of a prompt")
+    max_completion_tokens: int | None = Field(None, ge=2, description="most tokens of an answer, EOS included")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row: most of a prompt with its answer")
-    too_long: TooLong = Field("error", description="skip: leave longer examples out and count them")
+    excess_length_strategy: ExcessLength = Field("raise", description="drop: leave longer examples out and count them")
     adapter: Adapter = Adapter()
-    embedding: Literal["device", "host"] = Field("device", description="where the input embedding's weights are")
+    offload_embedding: bool = Field(False, description="keep the input embedding in host memory")
 
     @property
     def reading(self) -> custom.Reading:
@@ -152,8 +152,8 @@ class MpeftConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _adapter_is_small(self) -> "MpeftConfig":
-        if self.offload != "none" or self.step_in_backward:
-            raise ValueError("offload and step_in_backward belong to mfpt: adapters are small; remove them")
+        if self.cpu_offload != "none" or self.optimizer_in_backward:
+            raise ValueError("cpu_offload and optimizer_in_backward belong to mfpt: adapters are small; remove them")
         return self
 
 
@@ -179,8 +179,8 @@ class Recipe(Settings):
     precision: PrecisionName = "auto"
     device: DeviceName = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core")
-    memory: Literal["as-written", "auto"] = Field(
-        "as-written", description="auto: train in the first way that fits this machine, see docs/plan.md"
+    memory: Literal["as-configured", "auto"] = Field(
+        "as-configured", description="auto: train in the first way that fits this machine, see docs/plan.md"
     )
     base: BaseConfig
     prompt: PromptConfig = PromptConfig()
@@ -217,8 +217,8 @@ class Recipe(Settings):
     @field_validator("mfpt", "mpeft")
     @classmethod
     def _something_to_watch(cls, stage: TrainingConfig | None, info: ValidationInfo) -> TrainingConfig | None:
-        if stage and stage.watch.best_by and info.data.get("validation", ...) is None:
-            raise ValueError("watch.best_by needs an validation section, which says what is measured")
+        if stage and stage.early_stopping.metric and info.data.get("validation", ...) is None:
+            raise ValueError("early_stopping.metric needs a validation section, which says what is measured")
         return stage
 
     @field_validator("mpeft")
@@ -240,12 +240,17 @@ class Recipe(Settings):
     @classmethod
     def _nothing_chosen_by_the_exam(cls, exam: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
         validation = info.data.get("validation")
-        chosen_by = [name for stage in ("mfpt", "mpeft") for name in _best_by(info.data.get(stage))]
-        if exam and validation and validation.split == exam.split and any(n.startswith("exam.") for n in chosen_by):
-            for name in {split_language(each)[0] for each in validation.exam}:
+        chosen_by = [name for stage in ("mfpt", "mpeft") for name in _chosen_by(info.data.get(stage))]
+        if (
+            exam
+            and validation
+            and validation.split == exam.split
+            and any(n.startswith("accuracy.") for n in chosen_by)
+        ):
+            for name in {split_language(each)[0] for each in validation.benchmarks}:
                 if name in {split_language(each)[0] for each in exam.benchmarks}:
                     raise ValueError(
-                        f"{name} also chooses the weights (best_by), which makes its score too good; "
+                        f"{name} also chooses the weights (early_stopping.metric), which makes its score too good; "
                         "choose by another benchmark, another split or bits per byte"
                     )
         return exam
@@ -280,8 +285,8 @@ class Recipe(Settings):
         return self
 
 
-def _best_by(stage: TrainingConfig | None) -> list[str]:
-    return stage.watch.best_by if stage else []
+def _chosen_by(stage: TrainingConfig | None) -> list[str]:
+    return stage.early_stopping.metric if stage else []
 
 
 def recipe_hash(recipe: Recipe) -> str:

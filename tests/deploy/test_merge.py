@@ -226,7 +226,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
     trained = train(
         network,
         pack_examples(samples, 32, 0),
-        TrainingConfig(steps=30, learning_rate=2e-2, batch=2),
+        TrainingConfig(steps=30, learning_rate=2e-2, batch_size=2),
         FLOAT32,
         tmp_path / "stage",
         seed=0,

@@ -35,7 +35,7 @@ mpeft:
   questions: [{{benchmark: demo, languages: [ja]}}]
   steps: 2
   learning_rate: 1e-3
-  batch: 4
+  batch_size: 4
   block_size: 256
   adapter: {{r: 4, alpha: 8, targets: {targets}, kind: {kind}}}
 """

@@ -27,11 +27,11 @@ CPU = choose_precision("float32", "cpu")
 
 
 def evaluate_task(model: Path, exam: Path, output: Path, *, adapter: Path | None = None, **changes: Any) -> Any:
-    options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch": 4}
+    options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch_size": 4}
     options |= {"scorers": ["answer", "legacy", "likelihood"]} | changes
     settings = EvalConfig(**options)
     sat = tasks(settings, PromptConfig(), Path("unused"))
-    return evaluate_model(model, sat, CPU, output, name="tiny", adapter=adapter, batch=settings.batch)
+    return evaluate_model(model, sat, CPU, output, name="tiny", adapter=adapter, batch_size=settings.batch_size)
 
 
 def same(left: dict[str, Record], right: dict[str, Record]) -> bool:
@@ -70,7 +70,7 @@ def test_a_finished_sitting_needs_no_model(tiny_model: Path, tmp_path: Path, mon
     first = evaluate_task(tiny_model, exam, tmp_path / "out")
     monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
     assert evaluate_task(tiny_model, exam, tmp_path / "out") == first
-    assert evaluate_task(tiny_model, exam, tmp_path / "out", batch=2) == first
+    assert evaluate_task(tiny_model, exam, tmp_path / "out", batch_size=2) == first
 
 
 def test_a_killed_sitting_goes_on_with_another_batch_size(
@@ -89,12 +89,12 @@ def test_a_killed_sitting_goes_on_with_another_batch_size(
     with monkeypatch.context() as patch:
         patch.setattr(TransformersModel, "answer", killed_after_six)
         with pytest.raises(KeyboardInterrupt):
-            evaluate_task(tiny_model, exam, tmp_path / "killed", batch=3)
+            evaluate_task(tiny_model, exam, tmp_path / "killed", batch_size=3)
     half = tmp_path / "killed" / "exam.ja.jsonl"
     assert len(half.read_text(encoding="utf-8").splitlines()) == 6
     with half.open("a", encoding="utf-8") as handle:
         handle.write('{"id": "q6", "prompt_ha')  # what a kill leaves of a line
-    evaluate_task(tiny_model, exam, tmp_path / "killed", batch=5)
+    evaluate_task(tiny_model, exam, tmp_path / "killed", batch_size=5)
     for name in ("exam.ja.jsonl", "exam.en.jsonl"):
         assert same(read_records(tmp_path / "whole" / name), read_records(tmp_path / "killed" / name))
 

@@ -39,10 +39,10 @@ def settings_of(offload: str, optimizer: str) -> TrainingConfig:
         {
             "steps": 2,
             "learning_rate": 1e-4,
-            "batch": 2,
+            "batch_size": 2,
             "weight_format": "float32" if offload == "none" else "bfloat16-master",
-            "activations": "recompute",
-            "offload": offload,
+            "activation_checkpointing": "recompute",
+            "cpu_offload": offload,
             "optimizer": optimizer,
         }
     )

@@ -32,7 +32,7 @@ def recipe(base: Path, **changes: Any) -> Recipe:
         "device": "cpu",
         "base": {"path": str(base)},
         "corpus": {"inputs": ["demo"], "block_size": 64},
-        "mfpt": {"steps": 2, "learning_rate": 1e-3, "batch": 4, "micro_batch": 4},
+        "mfpt": {"steps": 2, "learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 4},
     }
     return Recipe.model_validate(values | changes)
 
@@ -57,7 +57,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folde
 
 
 def test_a_recipe_that_does_not_ask_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
-    wanted = recipe(tiny_model, memory="as-written")
+    wanted = recipe(tiny_model, memory="as-configured")
     assert auto.fit(wanted, CPU, tmp_path, "report", pytest.fail) is wanted
     assert auto.memory_of(wanted, tmp_path, "mfpt", CPU.device) == {} and not list(tmp_path.iterdir())
 
@@ -66,12 +66,21 @@ def test_the_first_way_that_fits_is_taken_told_and_kept(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = recipe(tiny_model)
-    small = between(wanted, "activations: recompute", "micro_batch: 1")
+    small = between(wanted, "activation_checkpointing: recompute", "micro_batch_size: 1")
     fitted, [told] = fit(monkeypatch, small, wanted, tmp_path)
     assert fitted.mfpt and wanted.mfpt
-    assert (fitted.mfpt.activations, fitted.mfpt.micro_batch, fitted.mfpt.batch) == ("recompute", 1, 4)
-    assert fitted.mfpt == wanted.mfpt.model_copy(update={"activations": "recompute", "micro_batch": 1})
-    assert told.startswith("mfpt    memory: activations: recompute, micro_batch: 1 (") and "\n" not in told
+    assert (fitted.mfpt.activation_checkpointing, fitted.mfpt.micro_batch_size, fitted.mfpt.batch_size) == (
+        "recompute",
+        1,
+        4,
+    )
+    assert fitted.mfpt == wanted.mfpt.model_copy(
+        update={"activation_checkpointing": "recompute", "micro_batch_size": 1}
+    )
+    assert (
+        told.startswith("mfpt    memory: activation_checkpointing: recompute, micro_batch_size: 1 (")
+        and "\n" not in told
+    )
     again, _ = fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
     assert again.mfpt == fitted.mfpt, "what was chosen stays, wherever the run goes on"
     longer = wanted.model_copy(update={"mfpt": wanted.mfpt.model_copy(update={"steps": 3})})
@@ -83,12 +92,12 @@ def test_settings_that_shape_nothing_are_no_reason_to_choose_anew(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = recipe(tiny_model)
-    first, _ = fit(monkeypatch, between(wanted, "activations: recompute"), wanted, tmp_path)
-    beside = {"checkpoint_every": 7, "tensorboard": True, "watch": {"every": 3}}
+    first, _ = fit(monkeypatch, between(wanted, "activation_checkpointing: recompute"), wanted, tmp_path)
+    beside = {"save_steps": 7, "tensorboard": True, "early_stopping": {"every": 3}}
     changed = Recipe.model_validate(wanted.model_dump() | {"mfpt": wanted.model_dump()["mfpt"] | beside})
     again, _ = fit(monkeypatch, gpu(80 * GIB), changed, tmp_path)
-    assert first.mfpt and again.mfpt and again.mfpt.activations == "recompute"
-    assert changed.mfpt and again.mfpt == changed.mfpt.model_copy(update={"activations": "recompute"})
+    assert first.mfpt and again.mfpt and again.mfpt.activation_checkpointing == "recompute"
+    assert changed.mfpt and again.mfpt == changed.mfpt.model_copy(update={"activation_checkpointing": "recompute"})
 
 
 def test_of_several_processes_the_first_chooses(
@@ -96,7 +105,7 @@ def test_of_several_processes_the_first_chooses(
 ) -> None:
     wanted, sent = recipe(tiny_model), []
     monkeypatch.setattr(processes, "send", sent.append)
-    first, _ = fit(monkeypatch, between(wanted, "activations: recompute"), wanted, tmp_path / "one")
+    first, _ = fit(monkeypatch, between(wanted, "activation_checkpointing: recompute"), wanted, tmp_path / "one")
     for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(processes, "receive", sent.pop)
@@ -173,7 +182,7 @@ def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkey
     wanted = recipe(tmp_path / "base", precision="bfloat16")
     *_, last = [option.planned for option in options_of(stages_of(wanted)[0], base_of(wanted), gpu(1))]
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(last.gpu, last.host))
-    with pytest.raises(InputError, match=r"step_in_backward: true.* would, but changes the training"):
+    with pytest.raises(InputError, match=r"optimizer_in_backward: true.* would, but changes the training"):
         auto.fit(wanted, BF16, tmp_path, "report", pytest.fail)
 
 
@@ -196,7 +205,7 @@ def test_a_run_is_fitted_and_writes_planned_beside_measured(
     shutil.copytree(tiny_model, base)
     wanted, file, folder = recipe(base), tmp_path / "recipe.yaml", tmp_path / "run"
     file.write_text(yaml.safe_dump(wanted.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
-    machine = between(wanted, "activations: recompute")
+    machine = between(wanted, "activation_checkpointing: recompute")
 
     def run() -> tuple[int, str]:
         command = ["jmedllm", "run", str(file), "--output", str(folder), "--until", "mfpt"]
@@ -207,23 +216,23 @@ def test_a_run_is_fitted_and_writes_planned_beside_measured(
 
     monkeypatch.setattr(auto, "this_machine", lambda device: machine)
     code, told = run()
-    assert code == 0 and "mfpt    memory: activations: recompute (" in told
+    assert code == 0 and "mfpt    memory: activation_checkpointing: recompute (" in told
     entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]["mfpt"]
     memory = entry["outputs"]["memory"]
-    assert entry["recipe"]["mfpt"]["activations"] == "recompute" and entry["recipe"]["memory"] == "auto"
-    assert memory["changes"] == ["activations: recompute"]
+    assert entry["recipe"]["mfpt"]["activation_checkpointing"] == "recompute" and entry["recipe"]["memory"] == "auto"
+    assert memory["changes"] == ["activation_checkpointing: recompute"]
     assert memory["measured"]["gpu"] == 0 and memory["measured"]["host"] > 2**26
     assert memory["planned"]["host"] > 0 and memory["machine"].startswith("toy")
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(80 * GIB))
     code, told = run()
-    assert code == 0 and "mfpt    unchanged" in told and "memory: activations: recompute (" in told
+    assert code == 0 and "mfpt    unchanged" in told and "memory: activation_checkpointing: recompute (" in told
 
 
 def test_too_small_a_host_for_what_is_written_is_told_before_the_run(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training = {"steps": 2, "learning_rate": 1e-3, "weight_format": "bfloat16-master", "offload": "optimizer"}
-    wanted = recipe(tiny_model, precision="bfloat16", memory="as-written", mfpt=training)
+    training = {"steps": 2, "learning_rate": 1e-3, "weight_format": "bfloat16-master", "cpu_offload": "optimizer"}
+    wanted = recipe(tiny_model, precision="bfloat16", memory="as-configured", mfpt=training)
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(wanted.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
     monkeypatch.setattr("jmedllm.planning.machine.psutil.virtual_memory", lambda: type("_", (), {"total": 2**16}))
@@ -231,5 +240,5 @@ def test_too_small_a_host_for_what_is_written_is_told_before_the_run(
     with pytest.raises(SystemExit) as ended:
         main()
     told = capsys.readouterr().err
-    assert ended.value.code == 2 and "error: offload: optimizer needs " in told
+    assert ended.value.code == 2 and "error: cpu_offload: optimizer needs " in told
     assert not (tmp_path / "run" / "mfpt").exists()

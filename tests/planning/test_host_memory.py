@@ -18,10 +18,10 @@ from jmedllm.planning.shape import config_of
 from jmedllm.training.config import TrainingConfig
 
 PEAK = Path(__file__).parent / "host_peak.py"
-AWAY = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}
+AWAY = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer", "activation_checkpointing": "recompute"}
 
 
-@pytest.mark.parametrize(("offload", "optimizer"), [("optimizer", "adamw"), ("weights", "adamw-8bit")])
+@pytest.mark.parametrize(("offload", "optimizer"), [("optimizer", "adamw"), ("layers", "adamw-8bit")])
 def test_an_offloaded_training_takes_the_host_memory_that_is_planned(
     tmp_path: Path, offload: str, optimizer: str
 ) -> None:
@@ -53,13 +53,13 @@ def host(ram: int, *, is_shared: bool = False) -> Machine:
 
 def test_a_host_that_is_large_enough_is_taken() -> None:
     require_host_memory(settings(), 128, base(), host(128 * GIB))
-    require_host_memory(settings(offload="none", weight_format="float32"), 128, base(), host(GIB))
+    require_host_memory(settings(cpu_offload="none", weight_format="float32"), 128, base(), host(GIB))
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-@pytest.mark.parametrize("activations", ["recompute", "offload"])
+@pytest.mark.parametrize("activation_checkpointing", ["recompute", "offload"])
 def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_shared: bool) -> None:
-    wanted = settings(activations=activations, optimizer="adamw-8bit")
+    wanted = settings(activation_checkpointing=activations, optimizer="adamw-8bit")
     planned = plan_stage("mfpt", wanted, 128, base(), host(0, is_shared=is_shared))
     size = planned.host + is_shared * planned.gpu
     require_host_memory(wanted, 128, base(), host(size, is_shared=is_shared))
@@ -73,13 +73,13 @@ def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_sha
         (
             {},
             100,
-            "offload: optimizer needs 116.0 GiB of host memory (gradients on their way 0.5 GiB, weights, float32 "
+            "cpu_offload: optimizer needs 116.0 GiB of host memory (gradients on their way 0.5 GiB, weights, float32 "
             "28.4 GiB, gradients, float32 28.4 GiB, moments, adamw 56.7 GiB, Python and its libraries (assumed) "
             "2.0 GiB), this machine has 100.0 GiB; set optimizer: adamw-bf16 (87.6 GiB) or take a machine with "
             "more",
         ),
         ({}, 80, "set optimizer: adamw-8bit (76.7 GiB) or take a machine with more"),
-        ({"offload": "weights"}, 64, "this machine has 64.0 GiB; take a machine with more"),
+        ({"cpu_offload": "layers"}, 64, "this machine has 64.0 GiB; take a machine with more"),
         ({"optimizer": "adamw-8bit"}, 64, "this machine has 64.0 GiB; take a machine with more"),
     ],
     ids=["100 GiB", "80 GiB", "weights", "8 bits are too many"],

@@ -44,16 +44,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
 BFLOAT16 = Precision(torch.device("cpu"), torch.bfloat16, "tested")
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "recomputed": {"activations": "recompute"},
-    "master copies": {"activations": "recompute", "weight_format": "bfloat16-master"},
-    "8 bits": {"activations": "recompute", "optimizer": "adamw-8bit"},
-    "sent away": {"activations": "recompute", "weight_format": "bfloat16-master", "offload": "optimizer"},
+    "recomputed": {"activation_checkpointing": "recompute"},
+    "master copies": {"activation_checkpointing": "recompute", "weight_format": "bfloat16-master"},
+    "8 bits": {"activation_checkpointing": "recompute", "optimizer": "adamw-8bit"},
+    "sent away": {
+        "activation_checkpointing": "recompute",
+        "weight_format": "bfloat16-master",
+        "cpu_offload": "optimizer",
+    },
     "in backward": {
-        "activations": "recompute",
+        "activation_checkpointing": "recompute",
         "weight_format": "bfloat16-stochastic",
-        "step_in_backward": True,
-        "clip": None,
-        "batch": 2,
+        "optimizer_in_backward": True,
+        "max_grad_norm": None,
+        "batch_size": 2,
     },
 }
 
@@ -72,7 +76,7 @@ def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
     ("architecture", "name"), [*((each, "as it is") for each in CONFIGS), *(("qwen2", each) for each in SETTINGS)]
 )
 def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, name: str) -> None:
-    settings = TrainingConfig(steps=1, learning_rate=1e-3, micro_batch=2, **SETTINGS[name])
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, micro_batch_size=2, **SETTINGS[name])
     measured = measure_step(in_format(real(architecture), settings.weight_format), settings, BFLOAT16, 256)
     network = in_format(structure(config(architecture), "small", torch.float32), settings.weight_format)
     planned = trace_step(network, settings, BFLOAT16, 256)
@@ -87,7 +91,7 @@ def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, n
 def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage: str) -> None:
     deep = config(architecture) | {"num_hidden_layers": 10}
     kept = "none" if "nothing" in stage else "recompute"
-    settings = TrainingConfig(steps=1, learning_rate=1e-3, activations=kept)
+    settings = TrainingConfig(steps=1, learning_rate=1e-3, activation_checkpointing=kept)
 
     def traced(layers: int) -> Step:
         network = structure(deep, "small", torch.bfloat16 if stage == "mpeft" else torch.float32)
@@ -133,7 +137,7 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
         "name": "small",
         "base": {"path": str(base)},
         "corpus": {"inputs": ["demo"], "block_size": 128},
-        "mfpt": {"steps": 100, "learning_rate": 1e-3, "batch": 4, "micro_batch": 4},
+        "mfpt": {"steps": 100, "learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 4},
         "mpeft": {
             "questions": [{"benchmark": "demo", "languages": ["ja"]}],
             "epochs": 1,
@@ -177,7 +181,7 @@ def test_what_does_not_fit_is_told_what_to_change_in_order_of_cost(tmp_path: Pat
     assert settings_of(first) == settings_of(second) == []
     assert first.planned.tokens == 100 * 4 * 128 and second.planned.tokens is None
     [tight, _] = plan(recipe(tmp_path), on(first.planned.gpu - 1))
-    assert settings_of(tight) == ["activations: recompute"]
+    assert settings_of(tight) == ["activation_checkpointing: recompute"]
     assert tight.chosen and tight.chosen.planned.fits(on(first.planned.gpu - 1))
 
 
@@ -185,23 +189,23 @@ def test_ways_are_tried_in_order_and_each_is_a_whole_set_of_changes(tmp_path: Pa
     wanted = recipe(tmp_path)
     stage = stages_of(wanted)[0]
     told = [[each.setting for each in o.changes] for o in options_of(stage, base_of(wanted), on(GIB))]
-    lean = ["activations: recompute", "micro_batch: 1"]
+    lean = ["activation_checkpointing: recompute", "micro_batch_size: 1"]
     assert told[:3] == [[], lean[:1], lean]
-    away = ["weight_format: bfloat16-master", "offload: optimizer"]
+    away = ["weight_format: bfloat16-master", "cpu_offload: optimizer"]
     assert [*lean, *away] in told
     assert told.index([*lean, *away]) < told.index([*lean, "optimizer: adamw-bf16", *away])
     # Neither of two ways carries what only the other needs.
-    assert not any({"weight_format: bfloat16-stochastic", "offload: optimizer"} <= set(each) for each in told)
-    assert told[-1][-1].startswith("step_in_backward: true")
+    assert not any({"weight_format: bfloat16-stochastic", "cpu_offload: optimizer"} <= set(each) for each in told)
+    assert told[-1][-1].startswith("optimizer_in_backward: true")
 
 
 def test_what_the_recipe_has_already_is_not_advised_and_not_taken_back(tmp_path: Path) -> None:
-    training = {"steps": 1, "learning_rate": 1e-3, "activations": "offload", "optimizer": "adamw-8bit"}
+    training = {"steps": 1, "learning_rate": 1e-3, "activation_checkpointing": "offload", "optimizer": "adamw-8bit"}
     wanted = recipe(tmp_path, mfpt=training)
     for option in options_of(stages_of(wanted)[0], base_of(wanted), on(GIB)):
         told = {change.setting for change in option.changes}
-        assert option.settings.activations == "offload" and option.settings.optimizer == "adamw-8bit"
-        assert not {"activations: recompute", "optimizer: adamw-bf16", "optimizer: adamw-8bit"} & told
+        assert option.settings.activation_checkpointing == "offload" and option.settings.optimizer == "adamw-8bit"
+        assert not {"activation_checkpointing: recompute", "optimizer: adamw-bf16", "optimizer: adamw-8bit"} & told
 
 
 def test_where_nothing_fits_the_smallest_machine_is_told(tmp_path: Path) -> None:
@@ -234,9 +238,9 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
     wanted = recipe(tmp_path)
     told = {c.setting for o in options_of(stages_of(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
     assert told == {
-        "activations: recompute",
-        "activations: offload",
-        "micro_batch: 1",
+        "activation_checkpointing: recompute",
+        "activation_checkpointing: offload",
+        "micro_batch_size: 1",
         "optimizer: adamw-bf16",
     }
 
@@ -245,7 +249,11 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
     ("changes", "processes", "told"),
     [
         ({"optimizer": "adamw-8bit"}, 2, "optimizer adamw-8bit packs numbers in blocks that no shard fits"),
-        ({"weight_format": "bfloat16-master", "offload": "optimizer"}, 2, "offload and step_in_backward need one"),
+        (
+            {"weight_format": "bfloat16-master", "cpu_offload": "optimizer"},
+            2,
+            "cpu_offload and optimizer_in_backward need one",
+        ),
         ({"optimizer": "adamw-8bit"}, 1, None),
     ],
 )
@@ -259,14 +267,14 @@ def test_a_recipe_that_a_run_would_refuse_is_said_so(
 
 
 def test_where_a_run_refuses_every_way_the_reason_is_told(tmp_path: Path) -> None:
-    mpeft = recipe(tmp_path).model_dump()["mpeft"] | {"embedding": "host"}
+    mpeft = recipe(tmp_path).model_dump()["mpeft"] | {"offload_embedding": True}
     wanted = recipe(tmp_path, mfpt=None, mpeft=mpeft)
     (tmp_path / "tied").mkdir()
     (tmp_path / "tied" / "config.json").write_text(json.dumps(config("qwen2")), encoding="utf-8")
     wanted = Recipe.model_validate(wanted.model_dump() | {"base": {"path": str(tmp_path / "tied")}})
     screen = Console(file=StringIO(), width=200)
     print_plan(plan(wanted, on(80 * GIB)), None, on(80 * GIB), screen)
-    told = "the base's embedding shares its weights with the output head; set embedding: device"
+    told = "the base's embedding shares its weights with the output head; set offload_embedding: false"
     assert f"smallest machine: none, a run refuses every way there is: {told}\n" in screen.file.getvalue()
 
 
@@ -274,7 +282,7 @@ def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
     wanted = recipe(tmp_path, precision="float32")
     for stage in stages_of(wanted):
         told = {c.setting for o in options_of(stage, base_of(wanted), on(1)) for c in o.changes}
-        assert not [each for each in told if each.startswith(("weight_format", "offload"))]
+        assert not [each for each in told if each.startswith(("weight_format", "cpu_offload"))]
 
 
 def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
@@ -291,11 +299,13 @@ def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
 
 def test_what_passes_the_link_takes_time() -> None:
     numbers, machine = 1_000, on(GIB)  # 1e12 products, a link of 1e10 bytes a second
-    work = Work(flops=0, row_tokens=100, batch=2, micro_batch=1, pass_bytes=2 * numbers, step_bytes=2 * numbers)
+    work = Work(
+        flops=0, row_tokens=100, batch_size=2, micro_batch_size=1, pass_bytes=2 * numbers, step_bytes=2 * numbers
+    )
     best, worst = work.hours(machine, 1_000) or (0, 0)
     assert worst * 3600 == pytest.approx((10 * 2_000 + 5 * 2_000) / 0.5e10)
     assert best * 3600 == pytest.approx((10 * 2_000 + 5 * 2_000) / 0.9e10)
-    stepping = Work(flops=0, row_tokens=100, batch=2, micro_batch=1, host_bytes=30 * numbers)
+    stepping = Work(flops=0, row_tokens=100, batch_size=2, micro_batch_size=1, host_bytes=30 * numbers)
     assert [each * 3600 for each in stepping.hours(machine, 1_000) or ()] == pytest.approx(
         [5 * 30_000 / 150e9, 5 * 30_000 / 20e9]
     )
@@ -303,15 +313,15 @@ def test_what_passes_the_link_takes_time() -> None:
 
 @pytest.mark.parametrize(("gpus", "rows", "passes"), [(1, 8, 3), (2, 4, 2), (3, 3, 1), (8, 1, 1), (16, 1, 1)])
 def test_several_gpus_are_as_fast_as_the_one_with_most_rows(gpus: int, rows: int, passes: int) -> None:
-    computing = Work(flops=1e6, row_tokens=100, batch=8, micro_batch=3)
+    computing = Work(flops=1e6, row_tokens=100, batch_size=8, micro_batch_size=3)
     assert (computing.hours(on(GIB, gpus), 800) or (0,))[0] * 3600 == pytest.approx(rows * 1e8 / 0.7e12)
-    sending = Work(flops=0, row_tokens=100, batch=8, micro_batch=3, pass_bytes=10**6)
+    sending = Work(flops=0, row_tokens=100, batch_size=8, micro_batch_size=3, pass_bytes=10**6)
     assert (sending.hours(on(GIB, gpus), 800) or (0,))[0] * 3600 == pytest.approx(passes * 1e6 / 0.9e10)
 
 
 def test_a_host_steps_as_fast_as_its_memory_or_its_cores_let_it(tmp_path: Path) -> None:
     base = base_of(recipe(tmp_path))
-    fixed = {"weight_format": "bfloat16-master", "offload": "optimizer", "activations": "recompute"}
+    fixed = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer", "activation_checkpointing": "recompute"}
     found = {}
     for optimizer in ("adamw", "adamw-bf16", "adamw-8bit"):
         settings = TrainingConfig.model_validate({"steps": 1, "learning_rate": 1.0, "optimizer": optimizer} | fixed)
@@ -323,7 +333,7 @@ def test_a_host_steps_as_fast_as_its_memory_or_its_cores_let_it(tmp_path: Path) 
     assert in_8_bits.host_seconds == pytest.approx(27e-9 * (numbers - embedding) + 1.17e-9 * embedding)
     stepping = replace(in_8_bits, flops=0, pass_bytes=0, step_bytes=0)
     for cores, (most, least) in {None: (64, 8), 4: (4, 4)}.items():
-        hours = stepping.hours(replace(on(GIB), cores=cores), in_8_bits.row_tokens * in_8_bits.batch) or ()
+        hours = stepping.hours(replace(on(GIB), cores=cores), in_8_bits.row_tokens * in_8_bits.batch_size) or ()
         seconds = in_8_bits.host_seconds
         assert [each * 3600 for each in hours] == pytest.approx([seconds / most, seconds / least])
 
@@ -332,21 +342,25 @@ def test_an_offloaded_step_moves_two_bytes_a_parameter_each_way_and_touches_thir
     base = base_of(recipe(tmp_path))
     numbers = 2 * 1000 * 128 + 3 * (128 * 128 * 3 + 3 * 128 * 256 + 2 * 128) + 128
     settings = TrainingConfig(
-        steps=1, learning_rate=1.0, weight_format="bfloat16-master", offload="optimizer", activations="recompute"
+        steps=1,
+        learning_rate=1.0,
+        weight_format="bfloat16-master",
+        cpu_offload="optimizer",
+        activation_checkpointing="recompute",
     )
     work = plan_stage("mfpt", settings, 128, base, on(GIB)).work
     assert (work.pass_bytes, work.step_bytes) == (2 * numbers, 2 * numbers)
     assert work.host_bytes == pytest.approx(30 * numbers, rel=1e-3)
     fewer = settings.model_copy(update={"optimizer": "adamw-bf16"})
     assert plan_stage("mfpt", fewer, 128, base, on(GIB)).work.host_bytes == pytest.approx(22 * numbers, rel=0.2)
-    away = plan_stage("mfpt", settings.model_copy(update={"offload": "weights"}), 128, base, on(GIB)).work
+    away = plan_stage("mfpt", settings.model_copy(update={"cpu_offload": "layers"}), 128, base, on(GIB)).work
     layers = numbers - 2 * 1000 * 128 - 128
     assert (away.pass_bytes, away.step_bytes) == (2 * numbers + 4 * layers, 2 * (numbers - layers))
 
 
 def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     blocks = tmp_path / "run" / "corpus" / "blocks"
-    wanted = recipe(tmp_path, mfpt={"epochs": 2, "learning_rate": 1e-3, "batch": 4})
+    wanted = recipe(tmp_path, mfpt={"epochs": 2, "learning_rate": 1e-3, "batch_size": 4})
     assert plan(wanted, on(GIB), tmp_path / "run")[0].planned.steps is None
     blocks.mkdir(parents=True)
     np.save(blocks / "ids.npy", np.zeros((10, 128), np.int32))

@@ -91,7 +91,7 @@ def test_passes_and_answers_take_what_the_exam_would() -> None:
     reading = 2 * (8 * 3584 + 3 * 18944 + 152064) + keeping
     assert f"passes over {free // 2 // reading:,} tokens" in [part.name for part in found.parts]
     assert found.at_once == free // 8 // ((ASSUMED_LONGEST + 256) * keeping)
-    assert planned(recipe(batch=4)).planned.at_once == 4
+    assert planned(recipe(batch_size=4)).planned.at_once == 4
 
 
 def test_what_is_not_on_disk_is_counted_by_the_catalogue_or_said_to_be_unknown() -> None:

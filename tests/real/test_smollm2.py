@@ -66,9 +66,9 @@ mpeft:
   block_size: 128
   steps: 5
   learning_rate: 2e-3
-  warmup: 0.0
-  batch: 1
-  checkpoint_every: 2
+  warmup_ratio: 0.0
+  batch_size: 1
+  save_steps: 2
   adapter: {{r: 4, alpha: 8, targets: all-linear, dropout: 0.0}}
 eval:
   benchmarks: ["demo:en"]

@@ -91,7 +91,7 @@ def trained(steps: int = 450) -> TrainedStage:
         {
             "step": step,
             "bits_per_byte": {"ja": 1 - step / 1000, "<b>general": 0.8 + step / 5000},
-            "exam": {"demo.ja": 0.2 + step / 1000},
+            "accuracy": {"demo.ja": 0.2 + step / 1000},
         }
         for step in range(0, steps + 1, 50)
     ]

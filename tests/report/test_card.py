@@ -28,7 +28,7 @@ RECIPE = Recipe.model_validate(
         "base": {"path": "org/base", "revision": "abc123"},
         "corpus": {"inputs": ["corpus"]},
         "validation": {"held_out": 0.05, "texts": {"general": ["wiki.txt"]}},
-        "mfpt": {"steps": 10, "learning_rate": 5e-5, "watch": {"best_by": ["bits_per_byte.ja"]}},
+        "mfpt": {"steps": 10, "learning_rate": 5e-5, "early_stopping": {"metric": ["bits_per_byte.ja"]}},
         "mpeft": {
             "steps": 5,
             "learning_rate": 1e-4,
@@ -81,7 +81,7 @@ def entry(rate: float, made: dict[str, object]) -> dict[str, object]:
 STAGES = {
     "corpus": entry(0, {"base": "feed0"}),
     "mfpt": entry(5e-5, {"model": "feed1", "epochs": {"journal | A": 1.5}}),
-    "mpeft": entry(1e-4, {"adapter": "feed2", "examples": 1234, "skipped": 56}),
+    "mpeft": entry(1e-4, {"adapter": "feed2", "examples": 1234, "dropped": 56}),
     "merge": entry(0, {"model": "feed3", "divergence": 0.000123}),
 }
 TRAINING = [stage("mfpt", EVALUATIONS), stage("mpeft", EVALUATIONS, best=None)]

@@ -43,18 +43,22 @@ class Case:
 
 
 CASES = {
-    "full": Case(settings={"batch": 3, "watch": {"every": 2, "best_by": ["bits_per_byte.ja"]}}, is_evaluated=True),
-    "llama": Case("llama", settings={"batch": 5, "micro_batch": 2, "activations": "recompute"}),
+    "full": Case(
+        settings={"batch_size": 3, "early_stopping": {"every": 2, "metric": ["bits_per_byte.ja"]}}, is_evaluated=True
+    ),
+    "llama": Case("llama", settings={"batch_size": 5, "micro_batch_size": 2, "activation_checkpointing": "recompute"}),
     "bfloat16": Case(precision=BFLOAT16, tolerance=5e-3, is_evaluated=True),
-    "lora": Case(adapter=Adapter(r=2), settings={"batch": 3}),
-    "dora": Case(adapter=Adapter(r=3, kind="dora"), settings={"batch": 2, "activations": "recompute"}),
+    "lora": Case(adapter=Adapter(r=2), settings={"batch_size": 3}),
+    "dora": Case(
+        adapter=Adapter(r=3, kind="dora"), settings={"batch_size": 2, "activation_checkpointing": "recompute"}
+    ),
     "pissa": Case(adapter=Adapter(r=3, kind="pissa")),
     "dropout": Case(adapter=Adapter(r=2, dropout=0.3)),
-    "nf4": Case(adapter=Adapter(r=3, quantization="nf4"), settings={"batch": 3}),
+    "nf4": Case(adapter=Adapter(r=3, quantization="nf4"), settings={"batch_size": 3}),
     "host": Case("llama", adapter=Adapter(r=2), embedding="host"),
     "nf4-dora": Case(  # 4-bit layers multiply in bfloat16
         adapter=Adapter(r=2, kind="dora", quantization="nf4"),
-        settings={"activations": "recompute"},
+        settings={"activation_checkpointing": "recompute"},
         tolerance=1e-3,
     ),
 }
@@ -89,7 +93,7 @@ def fit(case: Case, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     held = sum(own(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
     (folder / f"held.{rank().global_rank}").write_text(str(held))
-    settings = {"steps": STEPS, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": SAVED_EVERY} | case.settings
+    settings = {"steps": STEPS, "learning_rate": 1e-3, "batch_size": 4, "save_steps": SAVED_EVERY} | case.settings
     train(
         network,
         rows(),

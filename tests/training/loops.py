@@ -56,7 +56,7 @@ def evaluation(seed: int = 7) -> Evaluation:
 def fit(
     folder: Path, network: Any, evaluated: Evaluation | None = None, *, precision: Precision = CPU, **changes: Any
 ) -> Trained:
-    settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
+    settings = {"steps": 6, "learning_rate": 1e-3, "batch_size": 4, "save_steps": 2} | changes
     return train(
         network,
         rows(),

@@ -30,7 +30,7 @@ def log_probs(network: Any) -> torch.Tensor:
 def learn(network: Any, folder: Path) -> None:
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     blocks = pack_examples(samples, 32, 0)
-    settings = TrainingConfig(steps=6, learning_rate=2e-2, batch=2, checkpoint_every=2)
+    settings = TrainingConfig(steps=6, learning_rate=2e-2, batch_size=2, save_steps=2)
     train(network, blocks, settings, choose_precision("float32", "cpu"), folder, seed=0, input_hash="x", title="mpeft")
 
 

@@ -136,7 +136,7 @@ device: cpu
 base: {{path: {folder}/base}}
 prompt: {{pack: plain}}
 corpus: {{inputs: [{folder}/corpus.jsonl], block_size: 32}}
-mfpt: {{steps: 2, learning_rate: {rate}, warmup: 0.0, batch: 4}}
+mfpt: {{steps: 2, learning_rate: {rate}, warmup_ratio: 0.0, batch_size: 4}}
 """
 
 
@@ -157,7 +157,7 @@ def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: P
 REFUSED = [
     ({"optimizer": "adamw-8bit"}, False, "use adamw"),
     ({"weight_format": "bfloat16-master"}, False, "use weight_format float32"),
-    ({}, True, "leave validation.exam out"),
+    ({}, True, "leave validation.benchmarks out"),
 ]
 
 

@@ -52,7 +52,7 @@ def test_a_network_that_knows_nothing_pays_for_every_token(tokenizer: Any, netwo
     for window in (512, 5):
         found = text_set(tokenizer, "set", [text], window)
         assert found.bytes == bytes_behind
-        assert bits_per_byte(network, found, CPU, micro_batch=2) == pytest.approx(expected, rel=1e-6)
+        assert bits_per_byte(network, found, CPU, micro_batch_size=2) == pytest.approx(expected, rel=1e-6)
 
 
 def test_bits_are_those_of_the_plain_network(tokenizer: Any, network: Any) -> None:
@@ -66,7 +66,7 @@ def test_bits_are_those_of_the_plain_network(tokenizer: Any, network: Any) -> No
         total += len(text.encode()) - first_bytes(tokenizer, text, int(ids[0, 0]))
     found = text_set(tokenizer, "set", texts, 400)
     assert found.documents == 3
-    assert bits_per_byte(network, found, CPU, micro_batch=1) == pytest.approx(bits / total, rel=1e-5)
+    assert bits_per_byte(network, found, CPU, micro_batch_size=1) == pytest.approx(bits / total, rel=1e-5)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("ビタミン", "ビ"), ("A lack", "A"), ("壊血病", "壊")])
@@ -92,7 +92,7 @@ def test_texts_too_short_to_measure_are_an_error(tokenizer: Any) -> None:
 def test_evaluation_leaves_training_the_same_to_the_bit(tmp_path: Path, adapter: bool) -> None:
     plain, evaluated = tiny(adapter=adapter), tiny(adapter=adapter)
     fit(tmp_path / "plain", plain)
-    fit(tmp_path / "evaluated", evaluated, evaluation(), watch={"every": 2})
+    fit(tmp_path / "evaluated", evaluated, evaluation(), early_stopping={"every": 2})
     assert same(plain, evaluated)
     rows = read(tmp_path / "evaluated")
     assert [row["step"] for row in rows] == [0, 2, 4, 6]
@@ -101,7 +101,7 @@ def test_evaluation_leaves_training_the_same_to_the_bit(tmp_path: Path, adapter:
 
 
 def test_the_end_is_measured_where_it_lies_between(tmp_path: Path) -> None:
-    fit(tmp_path, tiny(), evaluation(), steps=5, watch={"every": 3})
+    fit(tmp_path, tiny(), evaluation(), steps=5, early_stopping={"every": 3})
     assert [row["step"] for row in read(tmp_path)] == [0, 3, 5]
 
 
@@ -109,14 +109,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "evaluations.jsonl").open()]
 
 
-WORSE = {"learning_rate": 0.02, "steps": 20, "warmup": 0.0}
+WORSE = {"learning_rate": 0.02, "steps": 20, "warmup_ratio": 0.0}
 """Random rows get better around step 7 and then worse."""
-BY_BOTH = {"every": 1, "best_by": ["bits_per_byte.ja", "bits_per_byte.en"], "patience": 7}
+BY_BOTH = {"every": 1, "metric": ["bits_per_byte.ja", "bits_per_byte.en"], "patience": 7}
 
 
 def test_a_stage_that_gets_no_better_ends_early_with_its_best_weights(tmp_path: Path) -> None:
     network, evaluated = tiny(), evaluation()
-    result = fit(tmp_path, network, evaluated, watch=BY_BOTH, **WORSE)
+    result = fit(tmp_path, network, evaluated, early_stopping=BY_BOTH, **WORSE)
     rows = read(tmp_path)
     means = [sum(row["bits_per_byte"].values()) / 2 for row in rows]
     assert result.best_step == means.index(min(means))
@@ -132,12 +132,12 @@ def test_a_run_killed_around_its_best_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
 ) -> None:
     whole, resumed = tiny(), tiny()
-    expected = fit(tmp_path / "whole", whole, evaluation(), watch=BY_BOTH, **WORSE)
+    expected = fit(tmp_path / "whole", whole, evaluation(), early_stopping=BY_BOTH, **WORSE)
     with monkeypatch.context() as patched:
         die_in(patched, dies_in)
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "killed", tiny(), evaluation(), watch=BY_BOTH, **WORSE)
-    result = fit(tmp_path / "killed", resumed, evaluation(), watch=BY_BOTH, **WORSE)
+            fit(tmp_path / "killed", tiny(), evaluation(), early_stopping=BY_BOTH, **WORSE)
+    result = fit(tmp_path / "killed", resumed, evaluation(), early_stopping=BY_BOTH, **WORSE)
     assert result.summary() == expected.summary()
     assert same(whole, resumed)
     assert read(tmp_path / "killed") == read(tmp_path / "whole")
@@ -165,31 +165,31 @@ def die_in(patched: pytest.MonkeyPatch, name: str) -> None:
 
 
 def test_a_measure_that_is_not_taken_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown measure in best_by 'bits_per_byte.jp': did you mean"):
-        fit(tmp_path, tiny(), evaluation(), watch={"best_by": ["bits_per_byte.jp"]})
+    with pytest.raises(InputError, match=r"unknown measure in metric 'bits_per_byte.jp': did you mean"):
+        fit(tmp_path, tiny(), evaluation(), early_stopping={"metric": ["bits_per_byte.jp"]})
 
 
 def test_a_small_exam_on_the_way(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     sat = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"], limit=4), PromptConfig(pack="plain"), tmp_path)
     evaluated = Evaluation({}, tuple(task.name for task in sat), make_quiz(sat, tokenizer, CPU))
-    assert evaluated.measures == ("exam.demo.ja", "exam.demo.en")
+    assert evaluated.measures == ("accuracy.demo.ja", "accuracy.demo.en")
     plain, watched = (load_network(tiny_model, torch.float32, torch.device("cpu")) for _ in range(2))
     fit(tmp_path / "plain", plain)
-    fit(tmp_path / "watched", watched, evaluated, watch={"every": 3, "best_by": ["exam.demo.ja"]})
+    fit(tmp_path / "watched", watched, evaluated, early_stopping={"every": 3, "metric": ["accuracy.demo.ja"]})
     rows = read(tmp_path / "watched")
     assert [row["step"] for row in rows] == [0, 3, 6]
-    assert all(row["exam"][name] in (0, 0.25, 0.5, 0.75, 1) for row in rows for name in ("demo.ja", "demo.en"))
+    assert all(row["accuracy"][name] in (0, 0.25, 0.5, 0.75, 1) for row in rows for name in ("demo.ja", "demo.en"))
     metrics = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("plain", "watched")]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in metrics]
     assert losses[0] == losses[1]
 
 
 def line(step: int, ja: float, en: float, right: float = 0.0) -> dict[str, Any]:
-    return {"step": step, "bits_per_byte": {"ja": ja, "en": en}, "exam": {"demo.ja": right}}
+    return {"step": step, "bits_per_byte": {"ja": ja, "en": en}, "accuracy": {"demo.ja": right}}
 
 
-BOTH = EarlyStopping(best_by=["bits_per_byte.ja", "bits_per_byte.en"], patience=2)
-JAPANESE_ONLY = EarlyStopping(best_by=["bits_per_byte.ja"])
+BOTH = EarlyStopping(metric=["bits_per_byte.ja", "bits_per_byte.en"], patience=2)
+JAPANESE_ONLY = EarlyStopping(metric=["bits_per_byte.ja"])
 
 COURSES = {
     "still falling": ([line(0, 3, 3), line(1, 2, 2)], BOTH, 1, False),
@@ -197,7 +197,7 @@ COURSES = {
     "two without": ([line(0, 3, 3), line(1, 2, 2), line(2, 3, 2), line(3, 2, 2.1)], BOTH, 1, True),
     "equal is no better": ([line(0, 2, 2), line(1, 2, 2), line(2, 1, 3)], BOTH, 0, True),
     "one language pays for the other": ([line(0, 2, 2), line(1, 1, 2.9)], BOTH, 1, False),
-    "marks rise": ([line(0, 1, 1, 0.2), line(1, 1, 1, 0.4)], EarlyStopping(best_by=["exam.demo.ja"]), 1, False),
+    "marks rise": ([line(0, 1, 1, 0.2), line(1, 1, 1, 0.4)], EarlyStopping(metric=["accuracy.demo.ja"]), 1, False),
     "never without patience": ([line(0, 1, 1), *(line(n, 2, 2) for n in range(1, 9))], JAPANESE_ONLY, 0, False),
     "nothing to go by": ([line(0, 1, 1), line(1, 2, 2)], EarlyStopping(), None, False),
     "nothing yet": ([], BOTH, None, False),
@@ -206,10 +206,10 @@ COURSES = {
 
 @pytest.mark.parametrize("name", COURSES)
 def test_best_and_end(name: str) -> None:
-    rows, watch, expected, ends = COURSES[name]
-    found = best(rows, watch)
+    rows, early_stopping, expected, ends = COURSES[name]
+    found = best(rows, early_stopping)
     assert (found and found["step"]) == expected
-    assert is_exhausted(rows, watch) == ends
+    assert is_exhausted(rows, early_stopping) == ends
 
 
 def test_what_is_held_out_follows_from_the_text_alone() -> None:

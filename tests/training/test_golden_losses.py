@@ -24,10 +24,10 @@ GOLDEN = Path(__file__).with_name("golden_losses.json")
 SETTINGS = {
     "steps": 10,
     "learning_rate": 2e-3,
-    "batch": 4,
-    "micro_batch": 2,
+    "batch_size": 4,
+    "micro_batch_size": 2,
     "weight_decay": 0.1,
-    "clip": 0.8,
+    "max_grad_norm": 0.8,
 }
 BOUNDS = {"loss": 2e-6, "gradient_norm": 2e-5}
 CASES = [f"{stage} {architecture}" for stage in ("mfpt", "mpeft") for architecture in ("qwen2", "llama")]
@@ -79,7 +79,13 @@ def test_losses_are_what_they_were(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "mistake",
-    [{"learning_rate": 2.002e-3}, {"weight_decay": 0.0}, {"betas": (0.9, 0.949)}, {"clip": 0.81}, {"warmup": 0.1}],
+    [
+        {"learning_rate": 2.002e-3},
+        {"weight_decay": 0.0},
+        {"betas": (0.9, 0.949)},
+        {"max_grad_norm": 0.81},
+        {"warmup_ratio": 0.1},
+    ],
     ids=str,
 )
 def test_the_bounds_see_small_mistakes(mistake: dict[str, Any], tmp_path: Path) -> None:

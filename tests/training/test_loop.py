@@ -95,15 +95,15 @@ def weights(network: Any) -> list[torch.Tensor]:
 
 
 def run(folder: Path, network: Any, **changes: Any) -> Any:
-    settings = {"steps": 6, "learning_rate": 1e-3, "batch": 4, "checkpoint_every": 2} | changes
+    settings = {"steps": 6, "learning_rate": 1e-3, "batch_size": 4, "save_steps": 2} | changes
     blocks = pack_documents(samples(40), 32, 0)
     return train(network, blocks, TrainingConfig(**settings), CPU, folder, seed=3, input_hash="same", title="test")
 
 
 def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
     one, four = tiny(), tiny()
-    run(tmp_path / "one", one, micro_batch=4)
-    run(tmp_path / "four", four, micro_batch=1)
+    run(tmp_path / "one", one, micro_batch_size=4)
+    run(tmp_path / "four", four, micro_batch_size=1)
     for a, b in zip(weights(one), weights(four), strict=True):
         assert torch.allclose(a, b, atol=2e-6)
 
@@ -111,7 +111,7 @@ def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
 def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
     plain, recomputed = tiny(), tiny()
     run(tmp_path / "plain", plain)
-    run(tmp_path / "recomputed", recomputed, activations="recompute")
+    run(tmp_path / "recomputed", recomputed, activation_checkpointing="recompute")
     for a, b in zip(weights(plain), weights(recomputed), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
 
@@ -120,14 +120,14 @@ def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> 
     full = Sample("full", [5] * 32, [False] + [True] * 31)
     blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
     assert blocks.trained.sum(axis=1).tolist() == [31, 0]
-    settings = TrainingConfig(steps=2, learning_rate=1e-3, batch=2, micro_batch=1)
+    settings = TrainingConfig(steps=2, learning_rate=1e-3, batch_size=2, micro_batch_size=1)
     result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, input_hash="x", title="test")
     assert result.trained_tokens == 62
 
 
 def test_training_that_explodes_is_an_error_and_leaves_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"lower learning_rate"):
-        run(tmp_path, tiny(), learning_rate=1e38, warmup=0.0, checkpoint_every=1)
+        run(tmp_path, tiny(), learning_rate=1e38, warmup_ratio=0.0, save_steps=1)
     assert not list(tmp_path.glob("checkpoints/step-*"))
 
 

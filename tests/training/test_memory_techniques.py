@@ -26,11 +26,11 @@ FULL: dict[str, dict[str, Any]] = {
     "master": {"weight_format": "bfloat16-master"},
     "stochastic": {"weight_format": "bfloat16-stochastic"},
     "8-bit": {"optimizer": "adamw-8bit"},
-    "8-bit stochastic": {"optimizer": "adamw-8bit", "weight_format": "bfloat16-stochastic", "micro_batch": 2},
-    "recompute": {"activations": "recompute"},
-    "offload": {"activations": "offload", "weight_format": "bfloat16-master"},
+    "8-bit stochastic": {"optimizer": "adamw-8bit", "weight_format": "bfloat16-stochastic", "micro_batch_size": 2},
+    "recompute": {"activation_checkpointing": "recompute"},
+    "offload": {"activation_checkpointing": "offload", "weight_format": "bfloat16-master"},
 }
-ADAPTER = {name: FULL[name] for name in ("8-bit", "recompute")} | {"offload": {"activations": "offload"}}
+ADAPTER = {name: FULL[name] for name in ("8-bit", "recompute")} | {"offload": {"activation_checkpointing": "offload"}}
 CASES = [("full", name) for name in FULL] + [("adapter", name) for name in ADAPTER]
 
 
@@ -46,7 +46,7 @@ def test_resume_is_exact_to_the_bit(stage: str, name: str, tmp_path: Path, monke
     whole, stopped, resumed = (fresh(stage, technique) for _ in range(3))
     fit(tmp_path / "whole", whole, **technique)
     assert not same(whole, fresh(stage, technique))
-    calls = 3 + 1 + 4 * 4 // technique.get("micro_batch", 1) + 1  # checks, dry run, four steps and a part of one
+    calls = 3 + 1 + 4 * 4 // technique.get("micro_batch_size", 1) + 1  # checks, dry run, four steps and a part of one
     split(stopped)[0].register_forward_pre_hook(fail_at_call(calls))
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "stopped", stopped, **technique)
@@ -60,7 +60,7 @@ def test_resume_is_exact_to_the_bit(stage: str, name: str, tmp_path: Path, monke
 def test_activations_kept_otherwise_change_no_bit(stage: str, tmp_path: Path) -> None:
     networks = {name: tiny(adapter=stage == "adapter") for name in ("none", "recompute", "offload")}
     for name, network in networks.items():
-        fit(tmp_path / name, network, activations=name)
+        fit(tmp_path / name, network, activation_checkpointing=name)
     assert same(networks["none"], networks["recompute"])
     assert same(networks["none"], networks["offload"])
 
@@ -112,7 +112,11 @@ def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_h
 
 def test_the_default_is_the_plain_loop() -> None:
     settings = TrainingConfig(steps=1, learning_rate=1e-3)
-    assert (settings.weight_format, settings.optimizer, settings.activations) == ("float32", "adamw", "none")
+    assert (settings.weight_format, settings.optimizer, settings.activation_checkpointing) == (
+        "float32",
+        "adamw",
+        "none",
+    )
 
 
 # Refusals
@@ -141,8 +145,8 @@ REFUSED = {
         r"mpeft: weight_format bfloat16-stochastic holds .* cannot be multiplied in float32; set precision",
     ),
     "a technique there is none of": (
-        {"mfpt": "activations: true"},
-        r"mfpt.activations: input should be 'none', 'recompute' or 'offload', found True",
+        {"mfpt": "activation_checkpointing: true"},
+        r"mfpt.activation_checkpointing: input should be 'none', 'recompute' or 'offload', found True",
     ),
     "a number in quotes": (
         {"mfpt": "betas: [0.9, '0.95']"},
@@ -155,7 +159,7 @@ REFUSED = {
 def test_what_cannot_work_is_refused_when_the_recipe_is_read(case: str, tmp_path: Path) -> None:
     changes, message = REFUSED[case]
     recipe = tmp_path / "mine.yaml"
-    values = {"precision": "auto", "mfpt": "batch: 2", "mpeft": "batch: 2"} | changes
+    values = {"precision": "auto", "mfpt": "batch_size: 2", "mpeft": "batch_size: 2"} | changes
     recipe.write_text(RECIPE.format(**values), encoding="utf-8")
     with pytest.raises(InputError, match=message) as told:
         load_recipe(recipe)
@@ -165,12 +169,12 @@ def test_what_cannot_work_is_refused_when_the_recipe_is_read(case: str, tmp_path
 @pytest.mark.parametrize("weight_format", ["bfloat16-master", "bfloat16-stochastic"])
 def test_what_can_work_is_read(weight_format: str, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
-    technique = f"weight_format: {weight_format}\n  optimizer: adamw-8bit\n  activations: offload"
+    technique = f"weight_format: {weight_format}\n  optimizer: adamw-8bit\n  activation_checkpointing: offload"
     recipe.write_text(
         RECIPE.format(precision="bfloat16", mfpt=technique, mpeft="optimizer: adamw-8bit"), encoding="utf-8"
     )
     mfpt = load_recipe(recipe).mfpt
-    assert mfpt and (mfpt.weight_format, mfpt.optimizer, mfpt.activations) == (
+    assert mfpt and (mfpt.weight_format, mfpt.optimizer, mfpt.activation_checkpointing) == (
         weight_format,
         "adamw-8bit",
         "offload",
@@ -205,14 +209,16 @@ def test_stage_1_in_host_memory_hands_on_the_same_model(tmp_path: Path) -> None:
         folder.mkdir()
         recipe = write_recipe(folder)
         text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
-        text = text.replace("mfpt: {", f"mfpt: {{weight_format: bfloat16-master, activations: recompute, {settings}")
+        text = text.replace(
+            "mfpt: {", f"mfpt: {{weight_format: bfloat16-master, activation_checkpointing: recompute, {settings}"
+        )
         recipe.write_text(text, encoding="utf-8")
         assert run(recipe, folder / "run", until="mfpt")["mfpt"] == "done"
         return (folder / "run" / "mfpt" / "model" / "model.safetensors").read_bytes()
 
     plain = trained("plain", "")
-    assert trained("steps", "offload: optimizer, ") == plain
-    assert trained("weights", "offload: weights, ") == plain
+    assert trained("steps", "cpu_offload: optimizer, ") == plain
+    assert trained("weights", "cpu_offload: layers, ") == plain
 
 
 # Checkpoints
@@ -273,7 +279,7 @@ from loops import fit, tiny
 from jmedllm.training.optim.weights import in_format
 folder, chance = Path(sys.argv[2]), random.Random(int(sys.argv[3]))
 networks = in_format(tiny(), "bfloat16-stochastic")
-settings = {"steps": 25, "checkpoint_every": 1, "weight_format": "bfloat16-stochastic"}
+settings = {"steps": 25, "save_steps": 1, "weight_format": "bfloat16-stochastic"}
 kills = torn = 0
 while True:
     child = os.fork()
@@ -293,7 +299,7 @@ print(kills, torn)
 
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = in_format(tiny(), "bfloat16-stochastic")
-    fit(tmp_path / "whole", whole, steps=25, checkpoint_every=1, weight_format="bfloat16-stochastic")
+    fit(tmp_path / "whole", whole, steps=25, save_steps=1, weight_format="bfloat16-stochastic")
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", KILLED, here, str(tmp_path / "killed"), "1"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ, timeout=60)

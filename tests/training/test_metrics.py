@@ -149,7 +149,7 @@ def test_memory_of_a_cpu_is_that_of_the_process() -> None:
 
 def test_the_note_tells_loss_bits_speed_and_memory() -> None:
     row = {"loss": 2.3456, "tokens_per_second": 12345.6, "peak_memory": 3 * 2**30}
-    evaluations = [{"bits_per_byte": {"ja": 0.91234, "general": 0.8}, "exam": {"demo.ja": 0.42}}]
+    evaluations = [{"bits_per_byte": {"ja": 0.91234, "general": 0.8}, "accuracy": {"demo.ja": 0.42}}]
     assert in_words(row, []) == "loss 2.346  12,346 tokens/s  3.0 GiB"
     assert in_words(row, evaluations) == (
         "loss 2.346  bits/byte ja 0.912 general 0.800  demo.ja 42 %  12,346 tokens/s  3.0 GiB"
@@ -158,7 +158,7 @@ def test_the_note_tells_loss_bits_speed_and_memory() -> None:
 
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    fit(tmp_path, tiny(), evaluation(), steps=3, tensorboard=True, watch={"every": 2})
+    fit(tmp_path, tiny(), evaluation(), steps=3, tensorboard=True, early_stopping={"every": 2})
     events = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {*KEYS, "bits_per_byte/ja", "bits_per_byte/en"} - {"step"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]

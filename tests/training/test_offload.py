@@ -29,9 +29,14 @@ from jmedllm.training.optim.weights import in_format
 BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")
 
-HOST = {"weight_format": "bfloat16-master", "offload": "optimizer"}
-STREAMED = HOST | {"offload": "weights", "activations": "recompute"}
-AT_ONCE = {"weight_format": "bfloat16-stochastic", "step_in_backward": True, "clip": None, "micro_batch": 4}
+HOST = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer"}
+STREAMED = HOST | {"cpu_offload": "layers", "activation_checkpointing": "recompute"}
+AT_ONCE = {
+    "weight_format": "bfloat16-stochastic",
+    "optimizer_in_backward": True,
+    "max_grad_norm": None,
+    "micro_batch_size": 4,
+}
 
 
 def settings_of(**changes: Any) -> TrainingConfig:
@@ -163,8 +168,8 @@ def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> Non
 def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> None:
     """Evaluated between steps, the network gives what one that never streams gives."""
     streamed, plain = (in_format(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
-    fit(tmp_path / "a", streamed, precision=BF16, **STREAMED, micro_batch=2)
-    fit(tmp_path / "b", plain, precision=BF16, **HOST, activations="recompute", micro_batch=2)
+    fit(tmp_path / "a", streamed, precision=BF16, **STREAMED, micro_batch_size=2)
+    fit(tmp_path / "b", plain, precision=BF16, **HOST, activation_checkpointing="recompute", micro_batch_size=2)
     assert same(streamed, plain)
     ids = torch.arange(1, 9)[None]
     with torch.no_grad():
@@ -191,7 +196,7 @@ def test_steps_in_the_backward_pass_are_the_steps_after_it(weight_format: str, t
     at_once, after = (in_format(tiny(), weight_format) for _ in range(2))
     changes = AT_ONCE | {"weight_format": weight_format, "steps": 10}
     one = fit(tmp_path / "a", at_once, precision=BF16, **changes)
-    other = fit(tmp_path / "b", after, precision=BF16, **changes | {"step_in_backward": False})
+    other = fit(tmp_path / "b", after, precision=BF16, **changes | {"optimizer_in_backward": False})
     assert same(at_once, after) and one.final_loss == other.final_loss
     first, second = ([row["gradient_norm"] for _, row in read_jsonl(tmp_path / run / METRICS)] for run in "ab")
     assert first == pytest.approx(second, rel=1e-5)
@@ -207,7 +212,7 @@ def test_no_two_gradients_exist_at_once() -> None:
 
     for parameter in network.parameters():
         parameter.register_post_accumulate_grad_hook(count)
-    optimizer = build(network, settings_of(**AT_ONCE, batch=4), CPU)
+    optimizer = build(network, settings_of(**AT_ONCE, batch_size=4), CPU)
     before = [p.detach().clone() for p in network.parameters()]
     batch = next(micro_batches(rows(), torch.arange(4).numpy(), 4, CPU))
     summed_loss(network, *batch).backward()  # of no step: nothing moves
@@ -269,21 +274,24 @@ def _until(step: int) -> Any:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "offload of float32 weights": (
-        {"offload": "optimizer"},
-        "offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master",
+        {"cpu_offload": "optimizer"},
+        "cpu_offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master",
     ),
     "streaming that keeps activations": (
-        {"offload": "weights", "weight_format": "bfloat16-master"},
-        "offload: weights fetches a layer again .* set activations: recompute",
+        {"cpu_offload": "layers", "weight_format": "bfloat16-master"},
+        "cpu_offload: layers fetches a layer again .* set activation_checkpointing: recompute",
     ),
-    "clipping what is used up": ({"step_in_backward": True}, "before the norm of all is known; set clip: null"),
+    "clipping what is used up": (
+        {"optimizer_in_backward": True},
+        "before the norm of all is known; set max_grad_norm: null",
+    ),
     "adding up what is used up": (
-        {"step_in_backward": True, "clip": None, "batch": 8},
-        "cannot add up micro-batches; set micro_batch to 8, as batch, or lower batch",
+        {"optimizer_in_backward": True, "max_grad_norm": None, "batch_size": 8},
+        "cannot add up micro-batches; set micro_batch_size to 8, as batch_size, or lower batch_size",
     ),
     "steps in two places": (
-        AT_ONCE | {"batch": 4, "offload": "optimizer", "weight_format": "bfloat16-master"},
-        "step_in_backward steps where the weights are; set offload: none",
+        AT_ONCE | {"batch_size": 4, "cpu_offload": "optimizer", "weight_format": "bfloat16-master"},
+        "optimizer_in_backward steps where the weights are; set cpu_offload: none",
     ),
 }
 
@@ -298,6 +306,6 @@ def test_settings_that_contradict_one_another_are_refused(case: str) -> None:
 def test_several_processes_are_refused() -> None:
     from jmedllm.training.config import require_shardable
 
-    for changes in (HOST, AT_ONCE | {"batch": 4, "weight_format": "float32"}):
-        with pytest.raises(InputError, match="offload and step_in_backward need one process"):
+    for changes in (HOST, AT_ONCE | {"batch_size": 4, "weight_format": "float32"}):
+        with pytest.raises(InputError, match="cpu_offload and optimizer_in_backward need one process"):
             require_shardable(settings_of(**changes), exam=False)

@@ -105,21 +105,21 @@ def reference_steps(network: Any, settings: TrainingConfig) -> list[torch.Tensor
     for parameter in trained:
         parameter.grad_dtype = torch.float32  # of a tied weight two gradients meet
     for step in range(settings.steps):
-        chosen = rows_of_step(step, settings.batch, len(blocks), 3)
+        chosen = rows_of_step(step, settings.batch_size, len(blocks), 3)
         count = int(blocks.trained[chosen].sum())
         for copy in copies:
             copy.grad = torch.zeros_like(copy)
-        for batch in micro_batches(blocks, chosen, settings.micro_batch, BF16.device):
+        for batch in micro_batches(blocks, chosen, settings.micro_batch_size, BF16.device):
             with autocast(BF16):
                 loss = summed_loss(network, *batch) / count
             loss.backward()
             for copy, parameter in zip(copies, trained, strict=True):
                 copy.grad += parameter.grad
                 parameter.grad = None
-        torch.nn.utils.clip_grad_norm_(copies, settings.clip)
+        torch.nn.utils.clip_grad_norm_(copies, settings.max_grad_norm)
         for group in theirs.param_groups:
             group["lr"] = learning_rate(
-                step, settings.steps, settings.learning_rate, round(settings.warmup * settings.steps)
+                step, settings.steps, settings.learning_rate, round(settings.warmup_ratio * settings.steps)
             )
         theirs.step()
         with torch.no_grad():
@@ -132,9 +132,9 @@ MASTER = {"weight_format": "bfloat16-master"}
 WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
     "float32 weights": (True, {}),
     "copies beside them": (False, MASTER),
-    "copies on the host": (False, MASTER | {"offload": "optimizer"}),
-    "copies on the host, head tied": (True, MASTER | {"offload": "optimizer"}),
-    "weights on the host too": (False, MASTER | {"offload": "weights", "activations": "recompute"}),
+    "copies on the host": (False, MASTER | {"cpu_offload": "optimizer"}),
+    "copies on the host, head tied": (True, MASTER | {"cpu_offload": "optimizer"}),
+    "weights on the host too": (False, MASTER | {"cpu_offload": "layers", "activation_checkpointing": "recompute"}),
 }
 """Whether the head is the embedding, and settings."""
 
@@ -145,11 +145,11 @@ def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -
     settings = TrainingConfig(
         steps=50,
         learning_rate=1e-3,
-        batch=6,
-        micro_batch=2,
-        clip=0.5,
+        batch_size=6,
+        micro_batch_size=2,
+        max_grad_norm=0.5,
         weight_decay=0.1,
-        warmup=0.2,
+        warmup_ratio=0.2,
         **changes,
     )
     start, ours, theirs = (in_format(tiny(tied=tied), settings.weight_format) for _ in range(3))

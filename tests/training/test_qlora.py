@@ -50,7 +50,7 @@ def adapted(base: Path, *, weights: Any = "float32", quantization: Any = "nf4", 
 
 
 def learn(folder: Path, network: Any, **changes: Any) -> Trained:
-    settings = {"steps": 6, "learning_rate": 1e-2, "batch": 4, "micro_batch": 2, "checkpoint_every": 2} | changes
+    settings = {"steps": 6, "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 2, "save_steps": 2} | changes
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     return train(
         network,
@@ -169,14 +169,14 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
 # The embedding on the host
 
 
-@pytest.mark.parametrize("activations", ["none", "recompute"])
+@pytest.mark.parametrize("activation_checkpointing", ["none", "recompute"])
 def test_an_embedding_on_the_host_trains_to_the_same_bits(base: Path, tmp_path: Path, activations: str) -> None:
     here, there = adapted(base), keep_embedding_on_host(adapted(base))
     lookups: list[torch.device] = []
     [module] = [each for each in there.modules() if isinstance(each, HostEmbedding)]
     module.embedding.register_forward_pre_hook(lambda _, ids: lookups.append(ids[0].device))
     losses = [
-        learn(tmp_path / str(number), network, activations=activations).final_loss
+        learn(tmp_path / str(number), network, activation_checkpointing=activations).final_loss
         for number, network in enumerate((here, there))
     ]
     assert losses[0] == losses[1] and same(here, there)
@@ -203,7 +203,7 @@ def test_ids_on_a_gpu_go_to_the_host_and_rows_come_back() -> None:
 
 def test_an_embedding_that_is_the_head_or_is_trained_stays(tiny_model: Path, base: Path) -> None:
     tied = add_adapter(load_network(tiny_model, torch.bfloat16, CPU), Adapter(r=2), seed=0)
-    with pytest.raises(InputError, match="shares its weights with the output head; set it to device"):
+    with pytest.raises(InputError, match="shares its weights with the output head; leave it out"):
         keep_embedding_on_host(tied)
     with pytest.raises(InputError, match="shares its weights"):
         require_own_embedding(load_structure(tiny_model, quantization="nf4"))  # before weights are read

@@ -34,8 +34,8 @@ def sample(source: int, target: int, name: str = "q1") -> Sample:
 LENGTHS = [
     ((4, 3), Limits(4, 3, 7), None),
     ((4, 3), Limits(None, None, 7), None),
-    ((5, 3), Limits(4, 3, 100), "prompt of 5 tokens, more than source_tokens 4"),
-    ((4, 4), Limits(4, 3, 100), "answer of 4 tokens, more than target_tokens 3"),
+    ((5, 3), Limits(4, 3, 100), "prompt of 5 tokens, more than max_prompt_tokens 4"),
+    ((4, 4), Limits(4, 3, 100), "answer of 4 tokens, more than max_completion_tokens 3"),
     ((4, 4), Limits(4, 4, 7), "prompt and answer of 8 tokens, more than block_size 7"),
     ((1500, 9), Limits(None, None, 1024), "prompt and answer of 1,509 tokens, more than block_size 1,024"),
 ]
@@ -47,14 +47,16 @@ def test_what_is_too_long_is_an_error_that_names_it_or_is_skipped(
 ) -> None:
     short, long = sample(1, 2, "short"), sample(*tokens)
     if told is None:
-        assert within([short, long], limits, "error") == [short, long]
+        assert within([short, long], limits, "raise") == [short, long]
         return
     with pytest.raises(InputError) as error:
-        within([short, long], limits, "error")
-    assert str(error.value) == f"example q1: {told}; raise it, leave the example out, or set too_long: skip"
-    assert within([long, short], limits, "skip") == [short]
+        within([short, long], limits, "raise")
+    assert (
+        str(error.value) == f"example q1: {told}; raise it, leave the example out, or set excess_length_strategy: drop"
+    )
+    assert within([long, short], limits, "drop") == [short]
     with pytest.raises(InputError, match="every example is too long: raise the limits"):
-        within([long], limits, "skip")
+        within([long], limits, "drop")
 
 
 @given(length=st.integers(0, 40), block=st.integers(2, 16))
@@ -114,22 +116,24 @@ mpeft:
   questions: [{{benchmark: {folder}/exam.jsonl, languages: [ja, en]}}]
   instructions: [{folder}/custom.jsonl]
   weights: {{{folder}/custom.jsonl: 3, en: 0}}
-  target_tokens: 40
-  too_long: {too_long}
+  max_completion_tokens: 40
+  excess_length_strategy: {excess_length_strategy}
   steps: 2
   learning_rate: 1e-2
-  batch: 2
+  batch_size: 2
   block_size: 256
   adapter: {{kind: pissa, r: 4, alpha: 4}}
 """
 
 
-def write(folder: Path, base: Path, *rows: Any, too_long: str = "skip") -> Path:
+def write(folder: Path, base: Path, *rows: Any, excess_length_strategy: str = "drop") -> Path:
     own_exam(folder / "exam.jsonl", count=4)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (folder / "custom.jsonl").write_text("\n".join(lines), encoding="utf-8")
     path = folder / "tiny.yaml"
-    path.write_text(RECIPE.format(folder=folder, base=base, too_long=too_long), encoding="utf-8")
+    path.write_text(
+        RECIPE.format(folder=folder, base=base, excess_length_strategy=excess_length_strategy), encoding="utf-8"
+    )
     return path
 
 
@@ -152,15 +156,15 @@ TALK = {"messages": [{"role": "user", "content": "壊血病?"}, {"role": "assist
 def test_a_run_tells_what_it_mixed_and_skipped_and_how_far_the_merge_is(tiny_model: Path, tmp_path: Path) -> None:
     found = made(write(tmp_path, tiny_model, SHORT, LONG), tmp_path / "run")
     assert found["mpeft"]["mixture"] == {f"{tmp_path}/exam.jsonl ja": 4, f"{tmp_path}/custom.jsonl ja": 6}
-    assert (found["mpeft"]["examples"], found["mpeft"]["skipped"]) == (7, 3)
+    assert (found["mpeft"]["examples"], found["mpeft"]["dropped"]) == (7, 3)
     assert 0 <= found["merge"]["divergence"] < 1e-6
 
 
 def test_too_long_an_example_ends_a_run_that_does_not_skip(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"example .*custom.jsonl:2: answer of \d+ tokens, more than target_tokens 40"
+        InputError, match=r"example .*custom.jsonl:2: answer of \d+ tokens, more than max_completion_tokens 40"
     ):
-        made(write(tmp_path, tiny_model, SHORT, LONG, too_long="error"), tmp_path / "run")
+        made(write(tmp_path, tiny_model, SHORT, LONG, excess_length_strategy="raise"), tmp_path / "run")
 
 
 def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(tiny_model: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(corpus_app, name="corpus")
 
 _OUT_OF_MEMORY = (
-    "out of memory; lower --batch (eval), micro_batch or block_size (training); what is done so far is kept"
+    "out of memory; lower --batch-size (eval), micro_batch_size or block_size (training); what is done so far is kept"
 )
 
 _LOOP = "Symlink loop"

@@ -55,7 +55,7 @@ def evaluate(
     skip_invalid: SkipInvalid = False,
     shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
     rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
-    batch: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
     quantization: Annotated[
         Literal["none", "nf4"] | None, typer.Option(help="Hold the base in 4 bits [as the adapter was trained].")
@@ -93,7 +93,7 @@ def evaluate(
         scorers=split(scorer),
         selection=selection,
         limit=limit,
-        batch=batch,
+        batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         shuffle=shuffle,
         rotations=rotations,
@@ -117,7 +117,7 @@ def evaluate(
             chat_template_kwargs=chat_template_kwargs,
             engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
         )  # fmt: skip
-        results = evaluate_served(server, model, sat, output, label=label, concurrency=batch or 32)
+        results = evaluate_served(server, model, sat, output, label=label, concurrency=batch_size or 32)
     else:
         folder = resolve(model, revision=revision, download=download)
         chosen = choose_precision(precision, device)
@@ -126,7 +126,7 @@ def evaluate(
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
         results = evaluate_model(
-            folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch=batch,
+            folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch_size=batch_size,
             engine=engine, ignore_adapter=ignore_adapter,
         )  # fmt: skip
     if results:  # under torchrun only the first process has them

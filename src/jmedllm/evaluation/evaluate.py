@@ -59,7 +59,7 @@ class EvalConfig(Settings):
     max_new_tokens: int = Field(256, ge=1)
     shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
     rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
-    batch: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
+    batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
 
     @field_validator("scorers")
     @classmethod
@@ -244,7 +244,7 @@ def evaluate_model(
     adapter: Path | None = None,
     ignore_adapter: bool = False,
     quantization: Quantization | None = None,
-    batch: int | None = None,
+    batch_size: int | None = None,
     engine: Engine = "transformers",
 ) -> list[EvalResult]:
     """Let a model directory, with or without an adapter, sit the papers; records go to `output`.
@@ -269,7 +269,7 @@ def evaluate_model(
     def load_once() -> InferenceModel:
         nonlocal model
         if model is None:
-            model = _open(engine, folder, precision, adapter, held, name, batch)
+            model = _open(engine, folder, precision, adapter, held, name, batch_size)
         return model
 
     here = rank()
@@ -289,7 +289,7 @@ def _open(
     adapter: Path | None,
     quantization: Quantization,
     name: str,
-    batch: int | None,
+    batch_size: int | None,
 ) -> InferenceModel:
     if engine == "vllm":
         if quantization != "none":
@@ -299,7 +299,7 @@ def _open(
         return open_vllm(folder, precision.name, adapter=adapter, name=name)
     from jmedllm.models.backends.transformers.model import load_model
 
-    return load_model(folder, precision, adapter=adapter, name=name, batch=batch, quantization=quantization)
+    return load_model(folder, precision, adapter=adapter, name=name, batch_size=batch_size, quantization=quantization)
 
 
 def evaluate_served(

@@ -26,7 +26,7 @@ from jmedllm.training.metrics import peak_memory
 NAME = "memory.json"
 """In the run directory: what was chosen, by stage."""
 
-BESIDE = {"checkpoint_every", "watch", "tensorboard"}
+BESIDE = {"save_steps", "early_stopping", "tensorboard"}
 """Settings that shape neither memory nor training: others of these are no reason to choose anew."""
 
 
@@ -41,7 +41,7 @@ class Choice(BaseModel, frozen=True, strict=True):
     """What was chosen for a stage.
 
     Attributes:
-        asked: hash of the settings as written.
+        asked: hash of the settings as configured.
         settings: what is trained with.
         changes: of the settings, as a recipe writes them.
         machine: what it was chosen for, in words.
@@ -175,7 +175,7 @@ def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machi
 
 
 def _in_words(stage: str, choice: Choice) -> str:
-    changes = ", ".join(choice.changes) or "as written"
+    changes = ", ".join(choice.changes) or "as configured"
     gpu = f"{gib(choice.planned.gpu)} on the GPU, " if choice.planned.gpu else ""
     sizes = f"{gpu}{gib(choice.planned.host)} on the host"
     return f"{stage:<7} memory: {changes} ({sizes}, as planned for {choice.machine})"

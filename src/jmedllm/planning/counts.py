@@ -101,9 +101,9 @@ def _key(adapter: Adapter | None) -> str | None:
 
 def _traced(settings: TrainingConfig) -> str:
     """All of a stage's settings that a step's own memory depends on; the others as they are by default."""
-    values = settings.model_dump(include={"weight_format", "micro_batch", "step_in_backward"}) | {
-        "activations": "none" if settings.activations == "none" else "recompute",
-        "offload": "none" if settings.offload == "none" else "optimizer",
+    values = settings.model_dump(include={"weight_format", "micro_batch_size", "optimizer_in_backward"}) | {
+        "activation_checkpointing": "none" if settings.activation_checkpointing == "none" else "recompute",
+        "cpu_offload": "none" if settings.cpu_offload == "none" else "optimizer",
     }
     return _plain(settings, values)
 
@@ -114,8 +114,8 @@ def _stated(settings: TrainingConfig) -> str:
 
 
 def _plain(settings: TrainingConfig, values: dict[str, Any]) -> str:
-    whole = {"steps": 1, "learning_rate": 1.0, "clip": None, "batch": settings.micro_batch} | values
-    return TrainingConfig.model_validate({"micro_batch": settings.micro_batch} | whole).model_dump_json()
+    whole = {"steps": 1, "learning_rate": 1.0, "max_grad_norm": None, "batch_size": settings.micro_batch_size} | values
+    return TrainingConfig.model_validate({"micro_batch_size": settings.micro_batch_size} | whole).model_dump_json()
 
 
 def _network(base: Base, adapter: str | None, settings: TrainingConfig, layers: int) -> Any:

@@ -169,7 +169,7 @@ def _plan(
     held = sum(part.gpu for part in weights)
     free = machine.gpu.memory - held - (0 if machine.is_shared else CONTEXT)
     tokens = min(free // 2 // token.reading, TOKENS_PER_FORWARD[kind])
-    at_once = min(free // 8 // (longest * token.keeping), recipe.eval.batch or COMPLETIONS_AT_ONCE[kind])
+    at_once = min(free // 8 // (longest * token.keeping), recipe.eval.batch_size or COMPLETIONS_AT_ONCE[kind])
     parts = tuple(_least(machine, token, sat, recipe, weights))
     if at_once >= 1 and tokens >= longest:
         parts = (

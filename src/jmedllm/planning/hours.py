@@ -38,8 +38,8 @@ class Work:
     Attributes:
         flops: of a token, forward and backward.
         row_tokens: of a row.
-        batch: rows of an optimiser step, of all processes.
-        micro_batch: most rows of a pass, of one process.
+        batch_size: rows of an optimiser step, of all processes.
+        micro_batch_size: most rows of a pass, of one process.
         pass_bytes: over the link to the host and back, for a micro-batch.
         step_bytes: over the link, for a step.
         host_bytes: that the host reads and writes in a step.
@@ -48,8 +48,8 @@ class Work:
 
     flops: float
     row_tokens: int
-    batch: int
-    micro_batch: int
+    batch_size: int
+    micro_batch_size: int
     pass_bytes: int = 0
     step_bytes: int = 0
     host_bytes: int = 0
@@ -65,9 +65,9 @@ class Work:
         rates = machine.gpu.rates
         if rates is None:
             return None
-        steps = tokens / (self.batch * self.row_tokens)
-        rows = ceil(self.batch / machine.processes)
-        passes = ceil(rows / self.micro_batch)
+        steps = tokens / (self.batch_size * self.row_tokens)
+        rows = ceil(self.batch_size / machine.processes)
+        passes = ceil(rows / self.micro_batch_size)
         cores = HOST_CORES if machine.cores is None else (machine.cores, machine.cores)
         found = [
             (
@@ -93,7 +93,7 @@ def flops(shape: Shape, settings: TrainingConfig, block_size: int, adapter: int 
     """
     products = shape.linear + (shape.head or shape.embedding)
     attention = shape.layers * shape.queries * block_size / 2
-    again = 1 if settings.activations != "none" else 0
+    again = 1 if settings.activation_checkpointing != "none" else 0
     weights = products * 2 * (3 + again) if adapter is None else products * 2 * (2 + again) + adapter * 6
     return weights + attention * 4 * (3 + again)
 

@@ -125,7 +125,7 @@ def plan_stage(
         stage,
         _work(step, state, shape, settings, block_size, step.numbers if adapter else None),
         steps,
-        steps * settings.batch * block_size if steps else None,
+        steps * settings.batch_size * block_size if steps else None,
     )
 
 
@@ -139,7 +139,7 @@ def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, machine: Machine) -> None:
-    """Check, before anything is loaded, that there is as much host memory as a stage with `offload` needs.
+    """Check, before anything is loaded, that there is as much host memory as a stage with `cpu_offload` needs.
 
     Args:
         settings: of stage 1.
@@ -150,7 +150,7 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
     Raises:
         InputError: it has not; with the numbers.
     """
-    if settings.offload == "none":
+    if settings.cpu_offload == "none":
         return
 
     def needed(optimizer: str) -> list[tuple[str, int]]:
@@ -169,7 +169,7 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
     smaller = next((each for each in ("adamw-bf16", "adamw-8bit") if total(each) <= machine.ram), None)
     mend = f"set optimizer: {smaller} ({gib(total(smaller))}) or " if smaller else ""
     raise InputError(
-        f"offload: {settings.offload} needs {wanted} of host memory ({told}), this machine has {there}; "
+        f"cpu_offload: {settings.cpu_offload} needs {wanted} of host memory ({told}), this machine has {there}; "
         f"{mend}take a machine with more"
     )
 
@@ -192,20 +192,20 @@ def _on_gpu(
         yield Part(f"base, {kept}", (frozen - away) // share)
         halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
         yield Part(f"adapter, {settings.weight_format}", halves * step.trained // share)
-    elif settings.offload == "weights":
+    elif settings.cpu_offload == "layers":
         beside = shape.total - shape.in_layers
         yield Part("embedding, head and last norm", dtype.itemsize * beside)
         yield Part("layers on the GPU at once", dtype.itemsize * STREAMED * shape.largest_layer)
     else:
         yield Part(f"weights, {settings.weight_format}", step.trained // share)
-    if settings.offload == "none":
-        yield Part("gradients", 0 if settings.step_in_backward else 4 * step.numbers // share)
+    if settings.cpu_offload == "none":
+        yield Part("gradients", 0 if settings.optimizer_in_backward else 4 * step.numbers // share)
         yield Part(f"optimizer, {settings.optimizer}", state // share)
     else:
         yield Part("gradients on their way", _ring(shape))
     if share > 1:
         yield Part("two layers, embedding and head, whole", _gathered(shape, settings, adapter, dtype))
-    away = step.inputs if settings.activations == "offload" else 0
+    away = step.inputs if settings.activation_checkpointing == "offload" else 0
     yield Part("kept for the backward pass", step.held - away)
     working = step.working - step.held
     if quantized:
@@ -232,9 +232,9 @@ def _gathered(shape: Shape, settings: TrainingConfig, adapter: Adapter | None, d
 def _on_host(
     step: Step, state: int, shape: Shape, settings: TrainingConfig, adapter: Adapter | None, machine: Machine
 ) -> Iterator[Part]:
-    away = tuple(_offloaded(step.numbers, state, shape, settings)) if settings.offload != "none" else ()
+    away = tuple(_offloaded(step.numbers, state, shape, settings)) if settings.cpu_offload != "none" else ()
     yield from away
-    if settings.activations == "offload":
+    if settings.activation_checkpointing == "offload":
         yield Part("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
     if has_embedding_on_host(settings):
         yield Part("embedding", host=2 * shape.embedding * machine.gpus)
@@ -243,19 +243,19 @@ def _on_host(
         whole = 2 * shape.total - int(packed) if adapter else 4 * shape.total
         yield Part("the whole model, in the first process", host=whole)
     elif not adapter and not machine.is_shared:
-        # By then what `offload` holds is free again.
+        # By then what `cpu_offload` holds is free again.
         written = max(0, 2 * shape.total - sum(part.host for part in away))
         yield Part("the model, while it is written in the end", host=written)
     yield Part(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
 def _offloaded(numbers: int, state: int, shape: Shape, settings: TrainingConfig) -> Iterator[Part]:
-    """What `offload` lays into host memory."""
+    """What `cpu_offload` lays into host memory."""
     copies = 4 * numbers
     yield Part("weights, float32", host=copies)
     yield Part("gradients, float32", host=copies)
     yield Part(f"moments, {settings.optimizer}", host=state - copies)
-    if settings.offload == "weights":
+    if settings.cpu_offload == "layers":
         yield Part("layers, bfloat16", host=2 * shape.in_layers)
     yield Part("gradients on their way", host=_ring(shape))
 
@@ -275,7 +275,7 @@ def _on_disk(
     step: Step, state: int, shape: Shape, settings: TrainingConfig, adapter: Adapter | None
 ) -> Iterator[Part]:
     yield Part("two checkpoints", disk=2 * (step.trained + state))
-    if settings.watch.best_by:
+    if settings.early_stopping.metric:
         yield Part("the best weights, twice", disk=2 * step.trained)
     name, beside = ("adapter and merged model", step.trained) if adapter else ("the model", 0)
     yield Part(name, disk=2 * shape.total + beside)
@@ -289,14 +289,14 @@ def _work(
     That step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes a
     parameter with moments in float32.
     """
-    sent = 2 * step.numbers if settings.offload != "none" else 0
-    fetched, staying = (2 * 2 * shape.in_layers, 2 * shape.in_layers) if settings.offload == "weights" else (0, 0)
-    kept = 2 * step.inputs if settings.activations == "offload" else 0
+    sent = 2 * step.numbers if settings.cpu_offload != "none" else 0
+    fetched, staying = (2 * 2 * shape.in_layers, 2 * shape.in_layers) if settings.cpu_offload == "layers" else (0, 0)
+    kept = 2 * step.inputs if settings.activation_checkpointing == "offload" else 0
     return Work(
         flops=flops(shape, settings, block_size, adapter),
         row_tokens=block_size,
-        batch=settings.batch,
-        micro_batch=settings.micro_batch,
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
         pass_bytes=sent + fetched + kept,
         # New weights of layers that wait on the host stay there.
         step_bytes=max(0, sent - staying),

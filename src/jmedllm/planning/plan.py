@@ -111,7 +111,7 @@ def stages_of(recipe: Recipe, folder: Path | None = None) -> list[TrainingStage]
     Raises:
         InputError: the packed blocks cannot be read.
     """
-    exam = bool(recipe.validation and recipe.validation.exam)
+    exam = bool(recipe.validation and recipe.validation.benchmarks)
     found = []
     if recipe.mfpt and recipe.corpus:
         size = recipe.corpus.block_size

@@ -48,7 +48,7 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     if not as_it_is:
         needs = f"needs {sizes(written, machine)}"
         told = f"a run refuses this: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
-        console.print(Text(f"{written.stage} as written {told}", style="red"))
+        console.print(Text(f"{written.stage} as configured {told}", style="red"))
     if advice.chosen and not as_it_is:
         console.print(f"It fits with these lines in section {written.stage}:")
         _print_changes(advice.chosen.changes, console)
@@ -103,7 +103,7 @@ def _work(planned: StagePlan, machine: Machine) -> str:
     read = (
         f"{planned.steps:,} steps, {planned.tokens:,} tokens" if planned.steps else "steps: not known before packing"
     )
-    rows, many = planned.work.batch, machine.processes
+    rows, many = planned.work.batch_size, machine.processes
     idle = f"; a batch has {rows} rows: {many - rows} of {many} GPUs only wait" * (many > rows)
     return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}{idle}"
 
@@ -135,7 +135,7 @@ def _smallest(advice: Advice, machine: Machine) -> str:
     option = advice.smallest
     if option is None:
         return f"none, a run refuses every way there is: {advice.refusal}"
-    told = ", ".join(change.setting for change in option.changes) or "as written"
+    told = ", ".join(change.setting for change in option.changes) or "as configured"
     return f"{sizes(option.planned, machine)} ({told})"
 
 

@@ -94,13 +94,13 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         choose_gradient_formats(network, settings)
         for part in parts:
             # What stays of a gradient is counted by its size; here it goes as soon as it is there.
-            use = _step if settings.step_in_backward else _drop
+            use = _step if settings.optimizer_in_backward else _drop
             part.weight.register_post_accumulate_grad_hook(lambda _, part=part, use=use: use(part))
-        keep_less(network, settings.activations)
+        keep_less(network, settings.activation_checkpointing)
         before = live.begin()
-        ids = torch.zeros(settings.micro_batch, block_size, dtype=torch.long)
+        ids = torch.zeros(settings.micro_batch_size, block_size, dtype=torch.long)
         # Two samples in a row: a row of one needs no mask to keep samples apart.
-        positions = (torch.arange(block_size) % (block_size // 2)).expand(settings.micro_batch, -1)
+        positions = (torch.arange(block_size) % (block_size // 2)).expand(settings.micro_batch_size, -1)
         decoder, head = split(network)
         embedding = decoder.get_input_embeddings()
         with autocast(precision):
@@ -114,7 +114,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         live.begin()
         loss.backward()
         del loss
-        if settings.offload == "none":
+        if settings.cpu_offload == "none":
             _step(max(parts, key=lambda part: part.weight.numel()))
     bytes_trained = sum(p.nbytes for p in trained)
     return Step(
@@ -122,7 +122,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         trained=bytes_trained,
         numbers=sum(p.numel() for p in trained),
         held=held,
-        inputs=0 if settings.activations == "none" else inputs,
+        inputs=0 if settings.activation_checkpointing == "none" else inputs,
         forward=forward,
         backward=live.peak - before,
     )
@@ -130,7 +130,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
 
 def _at_home(settings: TrainingConfig) -> TrainingConfig:
     """The settings of an optimiser that has all that it keeps beside the weights, and no hooks."""
-    return settings.model_copy(update={"offload": "none", "step_in_backward": False})
+    return settings.model_copy(update={"cpu_offload": "none", "optimizer_in_backward": False})
 
 
 def _drop(part: Part) -> None:

@@ -30,9 +30,13 @@ class Change:
 Way = tuple[Change, ...]
 """Changes that are made together; all others stay as the recipe has them."""
 
-RECOMPUTE = Change("activations: recompute", "about a third of the time", {"activations": "recompute"})
-ON_HOST = Change("activations: offload", "copies to the host and back", {"activations": "offload"})
-ONE_ROW = Change("micro_batch: 1", "time, where passes become small", {"micro_batch": 1})
+RECOMPUTE = Change(
+    "activation_checkpointing: recompute", "about a third of the time", {"activation_checkpointing": "recompute"}
+)
+ON_HOST = Change(
+    "activation_checkpointing: offload", "copies to the host and back", {"activation_checkpointing": "offload"}
+)
+ONE_ROW = Change("micro_batch_size: 1", "time, where passes become small", {"micro_batch_size": 1})
 BF16 = Change("optimizer: adamw-bf16", "moments rounded to bfloat16", {"optimizer": "adamw-bf16"})
 EIGHT_BITS = Change("optimizer: adamw-8bit", "moments rounded to 8 bits", {"optimizer": "adamw-8bit"})
 STOCHASTIC = Change(
@@ -43,14 +47,16 @@ STOCHASTIC = Change(
 MASTER = Change(
     "weight_format: bfloat16-master", "no precision: steps stay in float32", {"weight_format": "bfloat16-master"}
 )
-OPTIMIZER_AWAY = Change("offload: optimizer", "gradients pass the link; the CPU steps", {"offload": "optimizer"})
-WEIGHTS_AWAY = Change("offload: weights", "weights pass the link too, twice a pass", {"offload": "weights"})
-IN_BACKWARD = Change(
-    "step_in_backward: true, clip: null, batch: 1, micro_batch: 1",
-    "changes the training: no accumulation, no clipping",
-    {"step_in_backward": True, "clip": None, "batch": 1, "micro_batch": 1},
+OPTIMIZER_AWAY = Change(
+    "cpu_offload: optimizer", "gradients pass the link; the CPU steps", {"cpu_offload": "optimizer"}
 )
-EMBEDDING = Change("embedding: host", "the CPU gathers its rows", {"embedding": "host"})
+WEIGHTS_AWAY = Change("cpu_offload: layers", "weights pass the link too, twice a pass", {"cpu_offload": "layers"})
+IN_BACKWARD = Change(
+    "optimizer_in_backward: true, max_grad_norm: null, batch_size: 1, micro_batch_size: 1",
+    "changes the training: no accumulation, no clipping",
+    {"optimizer_in_backward": True, "max_grad_norm": None, "batch_size": 1, "micro_batch_size": 1},
+)
+EMBEDDING = Change("offload_embedding: true", "the CPU gathers its rows", {"offload_embedding": True})
 NF4 = Change("adapter: {quantization: nf4}", "the base rounded to 4 bits", {"adapter": {"quantization": "nf4"}})
 
 _LEAN = (RECOMPUTE, ONE_ROW)
@@ -79,9 +85,9 @@ _ADAPTERS: tuple[Way, ...] = (
 MPEFT: tuple[Way, ...] = ((RECOMPUTE,), *((*way, *last) for way in _ADAPTERS for last in ((), (EMBEDDING,))))
 
 _SAVING = {
-    "activations": ("none", "recompute", "offload"),
+    "activation_checkpointing": ("none", "recompute", "offload"),
     "optimizer": ("adamw", "adamw-bf16", "adamw-8bit"),
-    "offload": ("none", "optimizer", "weights"),
+    "cpu_offload": ("none", "optimizer", "layers"),
 }
 """Values of a setting, those that need less memory last."""
 
@@ -119,7 +125,7 @@ def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Mac
     if reason := clash(settings.weight_format, precision):
         return reason
     if has_embedding_on_host(settings) and not shape.head:
-        return "the base's embedding shares its weights with the output head; set embedding: device"
+        return "the base's embedding shares its weights with the output head; set offload_embedding: false"
     if machine.processes > 1:
         try:
             require_shardable(settings, exam=exam)
@@ -135,7 +141,7 @@ def is_quantized(settings: TrainingConfig) -> bool:
 
 def has_embedding_on_host(settings: TrainingConfig) -> bool:
     """Whether the input embedding waits in host memory."""
-    return isinstance(settings, MpeftConfig) and settings.embedding == "host"
+    return isinstance(settings, MpeftConfig) and settings.offload_embedding
 
 
 def _is_made(settings: TrainingConfig, change: Change) -> bool:

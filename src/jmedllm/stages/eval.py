@@ -80,7 +80,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
             adapter=adapter,
             ignore_adapter=ignore,
             quantization=held,
-            batch=settings.batch,
+            batch_size=settings.batch_size,
         )
         results[name] = hash_text(to_json([asdict(result) for result in sat_now]))
         files += [f"eval/{name}/{task.name}.json" for task in sat]

@@ -34,12 +34,12 @@ def _check(run: Run) -> None:
     assert settings is not None
     require_trainable_here(run, settings)
     require_usable_base(run)
-    require_measurable(run, settings.watch)
+    require_measurable(run, settings.early_stopping)
     if run.recipe.base.path:
         from jmedllm.deploy.preflight import require_loadable, tell_left_out
 
         tell_left_out(require_loadable(base_folder(run)), "mfpt")
-    if settings.offload != "none" and run.recipe.base.path and run.recipe.corpus:
+    if settings.cpu_offload != "none" and run.recipe.base.path and run.recipe.corpus:
         from jmedllm.planning.machine import this_machine
         from jmedllm.planning.needs import require_host_memory
         from jmedllm.planning.plan import base_of
@@ -69,7 +69,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     show_example(tokenizer, blocks, "mfpt", text=run.shows_example)
 
     def load(device: torch.device) -> Any:
-        home = torch.device("cpu") if settings.offload == "weights" else device
+        home = torch.device("cpu") if settings.cpu_offload == "layers" else device
         return in_format(load_network(base, "auto", home), settings.weight_format)
 
     network, gather = shard(load, run.precision)
@@ -100,7 +100,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         **trained.summary(),
         **memory,
         **({"evaluated": evaluation.census()} if evaluation else {}),
-        **_epochs(run, trained.steps * settings.batch / len(blocks)),
+        **_epochs(run, trained.steps * settings.batch_size / len(blocks)),
     }
 
 

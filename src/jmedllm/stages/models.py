@@ -71,7 +71,7 @@ def require_trainable_here(run: Run, settings: TrainingConfig, *, sharded: bool 
     """
     require_possible(settings, run.precision.name)
     if sharded and rank().world_size > 1:
-        require_shardable(settings, exam=bool(run.recipe.validation and run.recipe.validation.exam))
+        require_shardable(settings, exam=bool(run.recipe.validation and run.recipe.validation.benchmarks))
     if run.recipe.base.path is not None:
         from jmedllm.models.loading import read_config
         from jmedllm.training.trainable import require_trainable
@@ -122,11 +122,11 @@ def check_base(recipe: Recipe) -> bool:
 
 
 _UNSHAPING = {
-    "checkpoint_every",
-    "micro_batch",
-    "activations",
-    "offload",
-    "embedding",
+    "save_steps",
+    "micro_batch_size",
+    "activation_checkpointing",
+    "cpu_offload",
+    "offload_embedding",
     "tensorboard",
 }
 
@@ -134,8 +134,8 @@ _UNSHAPING = {
 def shaping(settings: TrainingConfig) -> dict[str, Any]:
     """The settings that shape what is trained; the others change speed, memory and rounding.
 
-    With dropout `micro_batch` also draws other masks.
-    Lowering `micro_batch` when memory ran out must not throw the checkpoints away.
+    With dropout `micro_batch_size` also draws other masks.
+    Lowering `micro_batch_size` when memory ran out must not throw the checkpoints away.
     """
     return settings.model_dump(exclude=_UNSHAPING)
 

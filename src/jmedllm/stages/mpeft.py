@@ -153,7 +153,7 @@ def _check(run: Run) -> None:
     settings = run.recipe.mpeft
     assert settings is not None
     require_trainable_here(run, settings)
-    require_measurable(run, settings.watch)
+    require_measurable(run, settings.early_stopping)
     for note in notes_on_training(run):
         sys.stderr.write(f"mpeft: {note}\n")
     if not run.recipe.corpus:  # else the corpus stage looks before it begins
@@ -163,7 +163,7 @@ def _check(run: Run) -> None:
     else:
         _fitting(run, settings, load_tokenizer(base_folder(run)))
         network = load_structure(base_folder(run), quantization=settings.adapter.quantization)
-        if settings.embedding == "host":
+        if settings.offload_embedding:
             require_own_embedding(network)
         is_rewritten = run.recipe.mfpt is not None
         frozen = require_mergeable(base_folder(run), settings.adapter, is_rewritten=is_rewritten)
@@ -179,11 +179,11 @@ def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     closing = turn_end(template).text if chat else ""
     found = weighted(examples(run, settings, template.prompt if chat else no_template), settings.weights)
     encoded = [sample for example in found for sample in _encoded(template, example, closing)]
-    limits = Limits(settings.source_tokens, settings.target_tokens, settings.block_size)
-    kept = within(encoded, limits, settings.too_long)
-    skipped = {"skipped": len(encoded) - len(kept)} if settings.too_long == "skip" else {}
+    limits = Limits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
+    kept = within(encoded, limits, settings.excess_length_strategy)
+    dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
     left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
-    return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **skipped, **left_out}
+    return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **dropped, **left_out}
 
 
 def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
@@ -237,7 +237,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     def load_adapted(device: torch.device) -> Any:
         network = load_network(base, run.precision.dtype, device, quantization=adapter.quantization)
         adapted = add_adapter(network, adapter, seed, WEIGHT_FORMATS[settings.weight_format].dtype)
-        return keep_embedding_on_host(adapted) if settings.embedding == "host" else adapted
+        return keep_embedding_on_host(adapted) if settings.offload_embedding else adapted
 
     network, gather = shard(load_adapted, run.precision)
     trained = train(

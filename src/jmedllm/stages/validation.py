@@ -15,7 +15,7 @@ from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
 from jmedllm.pipeline import Run
 from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
-from jmedllm.training.early_stopping import BITS, EXAM, EarlyStopping, require_measured
+from jmedllm.training.early_stopping import ACCURACY, BITS, EarlyStopping, require_measured
 from jmedllm.training.holding import OTHER, ValidationConfig, chosen
 from jmedllm.training.mixing import GENERAL
 
@@ -31,21 +31,21 @@ def validation_inputs(run: Run) -> dict[str, Any]:
     sat = [task.settings() | {"questions": task.questions_hash()} for task in _tasks(run, settings)]
     texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
     chat = run.prompt_config.model_dump(include={"date", "chat_template_kwargs"}) if run.prompt_config.chat else {}
-    return {"validation": settings.model_dump() | {"texts": texts, "exam": sat} | (chat if sat else {})}
+    return {"validation": settings.model_dump() | {"texts": texts, "benchmarks": sat} | (chat if sat else {})}
 
 
-def require_measurable(run: Run, watch: EarlyStopping) -> None:
+def require_measurable(run: Run, early_stopping: EarlyStopping) -> None:
     """Check, before a corpus is made, that what the best weights are chosen by can be measured.
 
     Raises:
-        InputError: a name in `watch.best_by` is none of the recipe's sets or exams.
+        InputError: a name in `early_stopping.metric` is none of the recipe's sets or exams.
     """
     settings = run.recipe.validation
     if settings is None:
         return
     sets = {*settings.texts, *((*LANGUAGES, OTHER, GENERAL) if settings.held_out else ())}
     tasks = [task.name for task in _tasks(run, settings)]
-    require_measured(watch, [*(f"{BITS}.{name}" for name in sets), *(f"{EXAM}.{name}" for name in tasks)])
+    require_measured(early_stopping, [*(f"{BITS}.{name}" for name in sets), *(f"{ACCURACY}.{name}" for name in tasks)])
 
 
 def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
@@ -67,7 +67,7 @@ def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
 
 
 def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
-    """The texts of each set, at most `settings.bytes` of each.
+    """The texts of each set, at most `settings.max_bytes` of each.
 
     Raises:
         InputError: a set is empty, or holds a text that is trained on.
@@ -90,7 +90,7 @@ def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
             raise InputError(f"validation.texts.{name}: holds no text; give files that do")
     if settings.held_out and not found:
         raise InputError(f"validation.held_out {settings.held_out}: no document fell into it; raise it")
-    return {name: chosen(found[name], settings.bytes) for name in sorted(found, key=_order)}
+    return {name: chosen(found[name], settings.max_bytes) for name in sorted(found, key=_order)}
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -99,10 +99,10 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _tasks(run: Run, settings: ValidationConfig) -> list[EvalTask]:
-    if not settings.exam:
+    if not settings.benchmarks:
         return []
     exam = EvalConfig(
-        benchmarks=settings.exam,
+        benchmarks=settings.benchmarks,
         scorers=["likelihood"],
         selection="graded",
         split=settings.split,

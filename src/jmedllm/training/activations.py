@@ -11,15 +11,15 @@ import torch
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from jmedllm.training.config import Activations
+from jmedllm.training.config import ActivationCheckpointing
 
 
-def keep_less(network: Any, activations: Activations) -> None:
+def keep_less(network: Any, activations: ActivationCheckpointing) -> None:
     """Have the decoder layers of a network keep less; the numbers it computes stay the same.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one.
-        activations: none: keep all; recompute: keep each layer's input; offload: keep it in host memory,
+        activation_checkpointing: none: keep all; recompute: keep each layer's input; offload: keep it in host memory,
             pinned where there is a GPU. Without a GPU this copies it, to no use.
     """
     if activations == "none":

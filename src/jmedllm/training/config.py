@@ -12,8 +12,8 @@ from jmedllm.training.early_stopping import EarlyStopping
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 Weights = Literal["float32", "bfloat16-master", "bfloat16-stochastic"]
-Activations = Literal["none", "recompute", "offload"]
-Offload = Literal["none", "optimizer", "weights"]
+ActivationCheckpointing = Literal["none", "recompute", "offload"]
+CpuOffload = Literal["none", "optimizer", "layers"]
 Moments = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 
 
@@ -23,19 +23,23 @@ class TrainingConfig(Settings):
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
     learning_rate: float = Field(gt=0, description="peak, reached after the warm-up")
-    batch: int = Field(16, ge=1, description="packed rows per optimiser step")
-    micro_batch: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
+    batch_size: int = Field(16, ge=1, description="packed rows per optimiser step")
+    micro_batch_size: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
     weight_decay: float = Field(0.0, ge=0, description="on matrices only")
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
-    clip: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
     weight_format: Weights = Field("float32", description="of what is trained; see docs/training/weights.md")
     optimizer: Moments = Field("adamw", description="moments in fewer bits; 8-bit ones need [gpu]")
-    activations: Activations = Field("none", description="recompute or offload them: less memory, a third slower")
-    offload: Offload = Field("none", description="what waits and is stepped in host memory; see docs/training")
-    step_in_backward: bool = Field(False, description="step each weight as its gradient comes; keeps none")
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-    watch: EarlyStopping = EarlyStopping()
+    activation_checkpointing: ActivationCheckpointing = Field(
+        "none", description="recompute or offload: less memory, a third slower"
+    )
+    cpu_offload: CpuOffload = Field(
+        "none", description="keep and step this in host memory; see docs/training/offload.md"
+    )
+    optimizer_in_backward: bool = Field(False, description="step each weight as its gradient comes; keeps none")
+    save_steps: int = Field(200, ge=1, description="steps between checkpoints")
+    early_stopping: EarlyStopping = EarlyStopping()
     tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
 
     @model_validator(mode="after")
@@ -52,27 +56,27 @@ class TrainingConfig(Settings):
 
     def total_steps(self, rows: int) -> int:
         """Optimiser steps over `rows` packed rows; at least one."""
-        return self.steps or max(1, round((self.epochs or 0) * rows / self.batch))
+        return self.steps or max(1, round((self.epochs or 0) * rows / self.batch_size))
 
 
 def _contradiction(settings: TrainingConfig) -> str | None:
-    if settings.offload != "none" and settings.weight_format != "bfloat16-master":
-        return "offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master"
-    if settings.offload == "weights" and settings.activations == "none":
+    if settings.cpu_offload != "none" and settings.weight_format != "bfloat16-master":
+        return "cpu_offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master"
+    if settings.cpu_offload == "layers" and settings.activation_checkpointing == "none":
         return (
-            "offload: weights fetches a layer again for its backward pass, which computes it again too; set "
-            "activations: recompute"
+            "cpu_offload: layers fetches a layer again for its backward pass, which computes it again too; set "
+            "activation_checkpointing: recompute"
         )
-    if not settings.step_in_backward:
+    if not settings.optimizer_in_backward:
         return None
-    if settings.offload != "none":
-        return "step_in_backward steps where the weights are; set offload: none"
-    if settings.clip is not None:
-        return "step_in_backward uses up each gradient before the norm of all is known; set clip: null"
-    if settings.micro_batch < settings.batch:
+    if settings.cpu_offload != "none":
+        return "optimizer_in_backward steps where the weights are; set cpu_offload: none"
+    if settings.max_grad_norm is not None:
+        return "optimizer_in_backward uses up each gradient before the norm of all is known; set max_grad_norm: null"
+    if settings.micro_batch_size < settings.batch_size:
         return (
-            "step_in_backward uses up each gradient at once and cannot add up micro-batches; set micro_batch to "
-            f"{settings.batch}, as batch, or lower batch"
+            "optimizer_in_backward uses up each gradient at once and cannot add up micro-batches; set "
+            f"micro_batch_size to {settings.batch_size}, as batch_size, or lower batch_size"
         )
     return None
 
@@ -104,11 +108,11 @@ def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
         InputError: one of these is asked for.
     """
     if exam:
-        raise InputError("an exam inside the loop needs one process; leave validation.exam out")
+        raise InputError("an exam inside the loop needs one process; leave validation.benchmarks out")
     if settings.optimizer == "adamw-8bit":
         raise InputError("optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
-    if settings.offload != "none" or settings.step_in_backward:
-        raise InputError("offload and step_in_backward need one process; several share the optimizer's state")
+    if settings.cpu_offload != "none" or settings.optimizer_in_backward:
+        raise InputError("cpu_offload and optimizer_in_backward need one process; several share the optimizer's state")
     if settings.weight_format != "float32":
         raise InputError(
             "several processes gather float32 weights in bfloat16, which saves what "

@@ -12,7 +12,7 @@ from jmedllm.errors import unknown
 from jmedllm.settings import Settings
 
 BITS = "bits_per_byte"
-EXAM = "exam"
+ACCURACY = "accuracy"
 
 Row = Mapping[str, Any]
 """One line of `evaluations.jsonl`."""
@@ -22,7 +22,7 @@ class EarlyStopping(Settings):
     """When a stage is evaluated and what follows from it; what is measured stands in the section `evaluate`."""
 
     every: int = Field(200, ge=1, description="steps between evaluations, besides those before step 1 and at the end")
-    best_by: list[str] = Field(
+    metric: list[str] = Field(
         [], description="keep the weights best in the mean of these, such as [bits_per_byte.ja, bits_per_byte.en]"
     )
     patience: int | None = Field(
@@ -31,40 +31,44 @@ class EarlyStopping(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EarlyStopping":
-        kinds = {name.partition(".")[0] for name in self.best_by}
-        if len(kinds) > 1 or not kinds <= {BITS, EXAM}:
-            raise ValueError(f"best_by names {BITS}.SET or {EXAM}.TASK, and all of one kind: others have no mean")
-        if self.patience and not self.best_by:
-            raise ValueError("patience needs best_by, which says what is to get better")
+        kinds = {name.partition(".")[0] for name in self.metric}
+        if len(kinds) > 1 or not kinds <= {BITS, ACCURACY}:
+            raise ValueError(f"metric names {BITS}.SET or {ACCURACY}.TASK, and all of one kind: others have no mean")
+        if self.patience and not self.metric:
+            raise ValueError("patience needs metric, which says what is to get better")
         return self
 
 
-def require_measured(watch: EarlyStopping, measured: Collection[str]) -> None:
-    """Check that all that `watch` goes by is measured.
+def require_measured(early_stopping: EarlyStopping, measured: Collection[str]) -> None:
+    """Check that all that `early_stopping` goes by is measured.
 
     Raises:
         InputError: a name is none of `measured`; the nearest are named.
     """
-    for name in watch.best_by:
+    for name in early_stopping.metric:
         if name not in measured:
-            raise unknown("measure in best_by", name, measured)
+            raise unknown("measure in metric", name, measured)
 
 
-def best(rows: Sequence[Row], watch: EarlyStopping) -> Row | None:
-    """The best evaluation so far, the first of equal ones; None without any, or without `best_by`."""
-    if not rows or not watch.best_by:
+def best(rows: Sequence[Row], early_stopping: EarlyStopping) -> Row | None:
+    """The best evaluation so far, the first of equal ones; None without any, or without `metric`."""
+    if not rows or not early_stopping.metric:
         return None
-    return max(rows, key=lambda row: _worth(row, watch.best_by))
+    return max(rows, key=lambda row: _worth(row, early_stopping.metric))
 
 
 def _worth(row: Row, names: Sequence[str]) -> float:
     """The larger the better: mean accuracy, or mean bits per byte below 0."""
     values = [row[kind][name] for kind, _, name in (each.partition(".") for each in names)]
     mean: float = sum(values) / len(values)
-    return mean if names[0].startswith(EXAM) else -mean
+    return mean if names[0].startswith(ACCURACY) else -mean
 
 
-def is_exhausted(rows: Sequence[Row], watch: EarlyStopping) -> bool:
+def is_exhausted(rows: Sequence[Row], early_stopping: EarlyStopping) -> bool:
     """Whether the last `patience` evaluations were all no better than one before them."""
-    found = best(rows, watch)
-    return bool(watch.patience and found and sum(row["step"] > found["step"] for row in rows) >= watch.patience)
+    found = best(rows, early_stopping)
+    return bool(
+        early_stopping.patience
+        and found
+        and sum(row["step"] > found["step"] for row in rows) >= early_stopping.patience
+    )

@@ -42,7 +42,7 @@ def keep_embedding_on_host(network: Any) -> Any:
     require_own_embedding(base)
     embedding = base.get_input_embeddings()
     if embedding.weight.requires_grad:
-        raise InputError("embedding: host is for a frozen embedding, and this one is trained; set it to device")
+        raise InputError("offload_embedding: true is for a frozen embedding, and this one is trained; leave it out")
     base.set_input_embeddings(HostEmbedding(embedding))
     return network
 
@@ -56,6 +56,6 @@ def require_own_embedding(network: Any) -> None:
     head = network.get_output_embeddings()
     if head is not None and head.weight is network.get_input_embeddings().weight:
         raise InputError(
-            "embedding: host leaves nothing out of the GPU here: the base's embedding shares its weights with the "
-            "output head; set it to device"
+            "offload_embedding: true saves no GPU memory here: the base's embedding shares its weights with the "
+            "output head; leave it out"
         )

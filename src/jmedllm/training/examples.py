@@ -60,8 +60,8 @@ class Limits:
         """What is too long about a sample, in words; None where nothing is."""
         target = sum(sample.trained)
         told = (
-            ("prompt", len(sample.ids) - target, "source_tokens", self.source),
-            ("answer", target, "target_tokens", self.target),
+            ("prompt", len(sample.ids) - target, "max_prompt_tokens", self.source),
+            ("answer", target, "max_completion_tokens", self.target),
             ("prompt and answer", len(sample.ids), "block_size", self.block),
         )
         for what, tokens, setting, most in told:
@@ -70,14 +70,14 @@ class Limits:
         return None
 
 
-TooLong = Literal["error", "skip"]
+ExcessLength = Literal["raise", "drop"]
 
 
-def within(samples: Iterable[Sample], limits: Limits, too_long: TooLong) -> list[Sample]:
+def within(samples: Iterable[Sample], limits: Limits, excess_length_strategy: ExcessLength) -> list[Sample]:
     """The samples within the limits, in their order.
 
     Raises:
-        InputError: one is not, and `too_long` is "error" (it is named); or none is.
+        InputError: one is not, and `excess_length_strategy` is "raise" (it is named); or none is.
     """
     kept, excess = [], ""
     for sample in samples:
@@ -86,8 +86,8 @@ def within(samples: Iterable[Sample], limits: Limits, too_long: TooLong) -> list
             kept.append(sample)
             continue
         excess = f"example {sample.name}: {found}"
-        if too_long == "error":
-            raise InputError(f"{excess}; raise it, leave the example out, or set too_long: skip")
+        if excess_length_strategy == "raise":
+            raise InputError(f"{excess}; raise it, leave the example out, or set excess_length_strategy: drop")
     if excess and not kept:
         raise InputError(f"{excess}; every example is too long: raise the limits")
     return kept

@@ -12,7 +12,7 @@ OTHER = "other"
 
 
 class ValidationConfig(Settings):
-    """What both stages are measured on while they train; when, stands in their `watch`."""
+    """What both stages are measured on while they train; when, stands in their `early_stopping`."""
 
     held_out: float = Field(
         0.0, ge=0, le=0.5, description="share of documents never trained on, by the hash of their text"
@@ -20,15 +20,15 @@ class ValidationConfig(Settings):
     texts: dict[str, list[str]] = Field(
         {}, description="name of a set, such as ja, en, general → files or folders of further held-out text"
     )
-    bytes: int = Field(200_000, ge=1_000, description="UTF-8 bytes read of each set at most, in whole documents")
-    exam: list[str] = Field([], description="benchmarks or .jsonl files of a small exam by likelihood; NAME:ja")
+    max_bytes: int = Field(200_000, ge=1_000, description="UTF-8 bytes read of each set at most, in whole documents")
+    benchmarks: list[str] = Field([], description="benchmarks or .jsonl files of a small exam by likelihood; NAME:ja")
     split: str = Field("test", description="of the small exam")
     limit: int = Field(50, ge=1, description="items of each paper of the small exam")
 
     @model_validator(mode="after")
     def _something(self) -> "ValidationConfig":
-        if not (self.held_out or self.texts or self.exam):
-            raise ValueError("give held_out, texts or exam: something to measure")
+        if not (self.held_out or self.texts or self.benchmarks):
+            raise ValueError("give held_out, texts or benchmarks: something to measure")
         return self
 
 

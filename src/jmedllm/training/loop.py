@@ -91,7 +91,7 @@ def train(
     micro-batches: four of one row equal one of four.
 
     Args:
-        network: model on `precision.device`; on the CPU for `offload: weights`.
+        network: model on `precision.device`; on the CPU for `cpu_offload: layers`.
         blocks: packed rows; N may be smaller than the batch, rows then repeat.
         settings: how to train.
         precision: number format of the matrix products; parameters keep theirs.
@@ -108,18 +108,18 @@ def train(
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
     if is_sharded(network):
         require_shardable(settings, exam=bool(evaluation and evaluation.quiz))
-    if settings.offload == "weights":
+    if settings.cpu_offload == "layers":
         with in_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
             stream_layers(network, precision.device)
     require_trainable(network.config, precision.device)
     forget_peak_memory(precision.device)
-    keep_less(network, settings.activations)
+    keep_less(network, settings.activation_checkpointing)
     with in_memory("what the optimizer keeps; `jmedllm plan` says what fits"):
         optimizer = build(network, settings, precision.device)
     torch.manual_seed(seed)
     resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, input_hash)
     start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
-    total, watch = settings.total_steps(len(blocks)), settings.watch
+    total, watch = settings.total_steps(len(blocks)), settings.early_stopping
     network.train()
     if not resumed:
         require_measured(watch, evaluation.measures if evaluation else ())
@@ -134,12 +134,12 @@ def train(
         began = time.perf_counter() - (metrics.rows[-1]["seconds"] if metrics.rows else 0.0)
         for step in range(start, total + 1):  # so many steps are done here
             if evaluation and (step % watch.every == 0 or step == total) and not evaluations.has(step):
-                measured = measure(network, evaluation, precision, settings.micro_batch)
+                measured = measure(network, evaluation, precision, settings.micro_batch_size)
                 evaluations.add({"step": step, "trained_tokens": tokens} | measured)
             leading = best(evaluations.rows, watch)
             is_over = step == total or is_exhausted(evaluations.rows, watch)
             is_best = leading is not None and leading["step"] == step
-            if step > start and (step % settings.checkpoint_every == 0 or is_over or is_best):
+            if step > start and (step % settings.save_steps == 0 or is_over or is_best):
                 _require_finite(network, step)
                 metrics.sync()
                 evaluations.sync()
@@ -149,7 +149,7 @@ def train(
             if is_over:
                 break
             draw_apart(seed, step)
-            with in_memory(f"step {step + 1}; lower micro_batch: the run goes on from its last checkpoint"):
+            with in_memory(f"step {step + 1}; lower micro_batch_size: the run goes on from its last checkpoint"):
                 count, measured = _measured_step(network, optimizer, blocks, step, total, settings, precision, seed)
             tokens += count
             elapsed = round(time.perf_counter() - began, 3)
@@ -172,15 +172,15 @@ def _rehearse(
     evaluation: Evaluation | None,
 ) -> None:
     """Try out what would otherwise fail late; changes neither weights nor random numbers."""
-    try_longest_batch(network, blocks, settings.micro_batch, precision)
+    try_longest_batch(network, blocks, settings.micro_batch_size, precision)
     optimizer.zero_grad()
     for texts in evaluation.sets.values() if evaluation else ():
-        try_evaluation_batch(network, texts.blocks, settings.micro_batch, precision)
+        try_evaluation_batch(network, texts.blocks, settings.micro_batch_size, precision)
     model = trained_bytes(network)
     written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
     # The best weights lie there twice while they are replaced, the stage's model once.
     if is_main_process():
-        require_disk(folder, Footprint(written, model, 3 if settings.watch.best_by else 1))
+        require_disk(folder, Footprint(written, model, 3 if settings.early_stopping.metric else 1))
 
 
 def _measured_step(
@@ -196,11 +196,11 @@ def _measured_step(
     """One optimiser step: its trained tokens, and all that its line in `metrics.jsonl` tells of it alone."""
     began, watch = time.perf_counter(), Stopwatch()
     with watch.waiting():
-        rows = rows_of_step(step, settings.batch, len(blocks), seed)
+        rows = rows_of_step(step, settings.batch_size, len(blocks), seed)
         count = int(blocks.trained[rows].sum())
-    batches = watch.waits(share_of_step(blocks, rows, settings.micro_batch, precision.device))
-    rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup * total))
-    loss, norm = _step(network, optimizer, batches, count, step, rate, settings.clip, precision)
+    batches = watch.waits(share_of_step(blocks, rows, settings.micro_batch_size, precision.device))
+    rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup_ratio * total))
+    loss, norm = _step(network, optimizer, batches, count, step, rate, settings.max_grad_norm, precision)
     seconds = time.perf_counter() - began
     return count, {
         "loss": loss,

@@ -38,14 +38,14 @@ class Footprint:
         return 2 * self.checkpoint + self.copies_of_model * self.model
 
 
-def try_longest_batch(network: Any, blocks: Blocks, micro_batch: int, precision: Precision) -> None:
+def try_longest_batch(network: Any, blocks: Blocks, micro_batch_size: int, precision: Precision) -> None:
     """Forward and backward of the micro-batch with the most trained tokens; no random number is used up, so that
     training is the same to the bit once its gradients are dropped.
 
     Raises:
         InputError: memory runs out.
     """
-    rows = np.sort(np.argsort(-blocks.trained.sum(axis=1), kind="stable")[:micro_batch])
+    rows = np.sort(np.argsort(-blocks.trained.sum(axis=1), kind="stable")[:micro_batch_size])
     devices = [precision.device] if precision.device.type == "cuda" else []
     told = in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
     with told, torch.random.fork_rng(devices), autocast(precision):
@@ -53,20 +53,22 @@ def try_longest_batch(network: Any, blocks: Blocks, micro_batch: int, precision:
         summed_loss(network, *batch).backward()
 
 
-def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch: int, precision: Precision) -> None:
+def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch_size: int, precision: Precision) -> None:
     """Forward of the first rows of an evaluation.
 
     Raises:
         InputError: memory runs out.
     """
-    rows = np.arange(min(micro_batch, len(blocks)))
+    rows = np.arange(min(micro_batch_size, len(blocks)))
     told = in_memory(f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
     with told, evaluating(network), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch)
 
 
-_LARGEST = "the largest of this stage; lower micro_batch or block_size, or set activations: recompute"
+_LARGEST = (
+    "the largest of this stage; lower micro_batch_size or block_size, or set activation_checkpointing: recompute"
+)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int, floor: float = 0.1) -> float:
-    """Linear warm-up over `warmup` steps, then a cosine from `peak` down to `floor` times `peak`.
+    """Linear warm-up over `warmup_ratio` steps, then a cosine from `peak` down to `floor` times `peak`.
 
     Args:
         step: number of the step, from 0.

@@ -23,7 +23,7 @@ from jmedllm.precision import Precision
 from jmedllm.processes import summed
 from jmedllm.training.batches import autocast, evaluating
 from jmedllm.training.distributed import share_of_step
-from jmedllm.training.early_stopping import BITS, EXAM
+from jmedllm.training.early_stopping import ACCURACY, BITS
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.packing import Blocks, Sample, pack_examples
 
@@ -62,8 +62,8 @@ class Evaluation:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of all that is measured, such as bits_per_byte.ja and exam.igakuqa.ja."""
-        return (*(f"{BITS}.{name}" for name in self.sets), *(f"{EXAM}.{name}" for name in self.tasks))
+        """Names of all that is measured, such as bits_per_byte.ja and accuracy.igakuqa.ja."""
+        return (*(f"{BITS}.{name}" for name in self.sets), *(f"{ACCURACY}.{name}" for name in self.tasks))
 
     def census(self) -> dict[str, dict[str, int]]:
         """Number of texts and bytes of each set."""
@@ -102,7 +102,7 @@ def first_bytes(tokenizer: Tokenizer, text: str, first: int) -> int:
     return len(text[: offsets[0][1]].encode())
 
 
-def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batch: int) -> float:
+def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batch_size: int) -> float:
     """Bits per byte of one set, read without dropout.
 
     Raises:
@@ -110,17 +110,17 @@ def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batc
     """
     nats = 0.0
     with evaluating(network), autocast(precision):
-        for batch in share_of_step(texts.blocks, np.arange(len(texts.blocks)), micro_batch, precision.device):
+        for batch in share_of_step(texts.blocks, np.arange(len(texts.blocks)), micro_batch_size, precision.device):
             nats += summed_loss(network, *batch).item()
     if not math.isfinite(nats):
         raise InputError("bits per byte are no longer finite; lower learning_rate or use precision float32")
     return summed(nats) / math.log(2) / texts.bytes
 
 
-def measure(network: Any, evaluation: Evaluation, precision: Precision, micro_batch: int) -> dict[str, Any]:
+def measure(network: Any, evaluation: Evaluation, precision: Precision, micro_batch_size: int) -> dict[str, Any]:
     """All that an evaluation measures, as its line in `evaluations.jsonl` keeps it."""
-    bits = {name: bits_per_byte(network, each, precision, micro_batch) for name, each in evaluation.sets.items()}
+    bits = {name: bits_per_byte(network, each, precision, micro_batch_size) for name, each in evaluation.sets.items()}
     if evaluation.quiz is None:
         return {BITS: bits}
     with evaluating(network):
-        return {BITS: bits, EXAM: evaluation.quiz(network)}
+        return {BITS: bits, ACCURACY: evaluation.quiz(network)}

@@ -101,7 +101,7 @@ def test_scores_and_completions_come_from_one_reading(model: TransformersModel, 
 def test_rows_that_end_leave_the_others_alone(model: TransformersModel) -> None:
     first = complete(model, REQUESTS, 24)
     [ends] = model.tokenizer(first[0].text, add_special_tokens=False)["input_ids"][:1]
-    sooner = complete(replace(model, ends=Ends(frozenset({ends})), batch=3), REQUESTS, 24)
+    sooner = complete(replace(model, ends=Ends(frozenset({ends})), batch_size=3), REQUESTS, 24)
     for whole, cut in zip(first, sooner, strict=True):
         assert whole.decoded.startswith(cut.decoded) or cut.text in whole.text
     assert [c.truncated for c in sooner].count(False) >= 1
@@ -171,7 +171,7 @@ def test_free_memory_and_batch_bound_what_is_done_at_once(
     expected = complete(model, REQUESTS, 8), score(model, REQUESTS)
     monkeypatch.setattr("jmedllm.models.backends.transformers.model.free_memory", lambda device: free)
     found = parts_of(monkeypatch)
-    bounded = replace(model, batch=batch)
+    bounded = replace(model, batch_size=batch)
     assert complete(bounded, REQUESTS, 8) == expected[0]
     assert found == sizes
     for some, all_at_once in zip(score(bounded, REQUESTS), expected[1], strict=True):

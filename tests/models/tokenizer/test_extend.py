@@ -190,7 +190,7 @@ def run(base: Path, folder: Path, **corpus: Any) -> tuple[Run, dict[str, str]]:
     recipe = {
         "name": "t", "data": str(folder), "base": {"path": str(base)}, "threads": 1,
         "corpus": {"inputs": [str(folder / "text.jsonl")], "block_size": 32, **corpus},
-        "mfpt": {"steps": 3, "learning_rate": 3e-3, "batch": 2},
+        "mfpt": {"steps": 3, "learning_rate": 3e-3, "batch_size": 2},
     }  # fmt: skip
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
     told: dict[str, str] = {}

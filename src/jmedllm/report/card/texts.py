@@ -95,8 +95,8 @@ def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
         for source in recipe.mpeft.questions
     ]
     lines += [f"Instructions {name}, licence: **unknown**" for name in recipe.mpeft.instructions]
-    skipped = f"; left out as too long: {made['skipped']:,}" if "skipped" in made else ""
-    lines.append(f"Examples: {made['examples']:,}{skipped}")
+    dropped = f"; left out as too long: {made['dropped']:,}" if "dropped" in made else ""
+    lines.append(f"Examples: {made['examples']:,}{dropped}")
     for name, left_out in made.get("left_out", {}).items():
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         lines.append(f"Left out of {name}: {reasons}")

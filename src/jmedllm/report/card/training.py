@@ -36,7 +36,7 @@ def _adapter(adapter: Adapter) -> str:
 
 def _trained(recipe: Recipe, entry: Mapping[str, Any], stage: TrainedStage) -> tuple[str, ...]:
     settings = recipe.mfpt if stage.name == "mfpt" else recipe.mpeft
-    chosen_by = ", ".join(settings.watch.best_by) if settings else ""
+    chosen_by = ", ".join(settings.early_stopping.metric) if settings else ""
     made = stage.outputs
     return (
         stage.name,

@@ -56,7 +56,7 @@ def _curves(stage: TrainedStage) -> Iterator[tuple[str, str, list[Curve]]]:
     yield (
         "In-loop evaluation",
         "% right",
-        [Curve(c.name, [(x, 100 * y) for x, y in c.points]) for c in _evaluated(stage, "exam")],
+        [Curve(c.name, [(x, 100 * y) for x, y in c.points]) for c in _evaluated(stage, "accuracy")],
     )
     yield "Learning rate", "", [_of(stage, "learning_rate", "learning rate")]
     yield "Gradient norm", "before clipping", [_of(stage, "gradient_norm", "gradient norm")]

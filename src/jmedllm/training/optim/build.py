@@ -9,8 +9,8 @@ import torch
 from jmedllm.training.config import Moments, TrainingConfig
 from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule
 from jmedllm.training.optim.cpu_offload import OnHost
-from jmedllm.training.optim.in_backward import StepInBackward
 from jmedllm.training.optim.optimizer import Optimizer, Part
+from jmedllm.training.optim.optimizer_in_backward import OptimizerInBackward
 from jmedllm.training.optim.pinned_buffers import Ring
 from jmedllm.training.optim.weights import MASTER, WEIGHT_FORMATS
 
@@ -30,9 +30,9 @@ def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optim
     """
     parts = parts_of(network, settings)
     choose_gradient_formats(network, settings)
-    if settings.offload != "none":
+    if settings.cpu_offload != "none":
         return OnHost(parts, settings.betas, Ring(device))
-    return (StepInBackward if settings.step_in_backward else Optimizer)(parts, settings.betas)
+    return (OptimizerInBackward if settings.optimizer_in_backward else Optimizer)(parts, settings.betas)
 
 
 def choose_gradient_formats(network: Any, settings: TrainingConfig) -> None:
@@ -44,7 +44,7 @@ def choose_gradient_formats(network: Any, settings: TrainingConfig) -> None:
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     for parameter in network.parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
-            leaves = settings.offload != "none" and uses[id(parameter)] == 1
+            leaves = settings.cpu_offload != "none" and uses[id(parameter)] == 1
             parameter.grad_dtype = None if leaves else torch.float32
 
 
@@ -60,8 +60,8 @@ def parts_of(network: Any, settings: TrainingConfig) -> dict[str, Part]:
         if rule is IN_8_BITS and (weight.numel() < SMALL or id(weight) in embeddings):
             rule = IN_32_BITS
         decay = settings.weight_decay if weight.dim() >= 2 else 0.0
-        home = weight if settings.offload == "none" else weight.detach().cpu()
+        home = weight if settings.cpu_offload == "none" else weight.detach().cpu()
         state = rule.start(home) | keeping.start(home)
-        holder = weight if settings.offload == "none" else state[MASTER]
+        holder = weight if settings.cpu_offload == "none" else state[MASTER]
         parts[name] = Part(weight, holder, keeping, rule, decay, state)
     return parts

@@ -40,7 +40,7 @@ class Part:
 class Optimizer:
     """AdamW over named parameters, whole or in shards; one after another, so no second copy of all is made.
 
-    A step of training is: `begin`, the backward passes, `clip`, `step`, `zero_grad`.
+    A step of training is: `begin`, the backward passes, `max_grad_norm`, `step`, `zero_grad`.
     """
 
     def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float]) -> None:

@@ -114,7 +114,7 @@ class TransformersModel:
     Attributes:
         context: most tokens of prompt and continuation together.
         capabilities: what may be done at once with the same numbers, tried out when loading.
-        batch: most completions that are written side by side; None for what suits the device.
+        batch_size: most completions that are written side by side; None for what suits the device.
         ends: what ends a completion.
         thoughts: markers of thoughts that only this model's template has.
     """
@@ -125,7 +125,7 @@ class TransformersModel:
     device: torch.device
     context: int
     capabilities: Capabilities
-    batch: int | None = None
+    batch_size: int | None = None
     ends: Ends = NOTHING
     thoughts: tuple[Thought, ...] = ()
 
@@ -148,7 +148,7 @@ class TransformersModel:
         groups = [list(group) for _, group in groupby(paths, key=lambda path: path.task.request.group)]
         groups.sort(key=lambda group: -max(len(path.ids) for path in group))
         prefix = self._read_prefix(paths)
-        memory, most = free_memory(self.device), self.batch or COMPLETIONS_AT_ONCE[self.device.type]
+        memory, most = free_memory(self.device), self.batch_size or COMPLETIONS_AT_ONCE[self.device.type]
         token = token_bytes(self.network.config, self.network.dtype)
         while groups:
             # Half of the memory for passes, an eighth for what they keep and as much again where that is joined.
@@ -334,7 +334,7 @@ def load_model(
     *,
     adapter: Path | None = None,
     name: str | None = None,
-    batch: int | None = None,
+    batch_size: int | None = None,
     quantization: Quantization = "none",
 ) -> TransformersModel:
     """Load a model directory for the exam, with or without an adapter."""
@@ -354,7 +354,7 @@ def load_model(
         device=precision.device,
         context=context_length(network.config),
         capabilities=detect_capabilities(network, tokenizer, precision.device),
-        batch=batch,
+        batch_size=batch_size,
         ends=ends,
         thoughts=thoughts_of_template(tokenizer.chat_template),
     )

@@ -12,7 +12,7 @@ import torch
 from jmedllm.training.optim.optimizer import Optimizer, Part
 
 
-class StepInBackward(Optimizer):
+class OptimizerInBackward(Optimizer):
     """AdamW whose steps are made by hooks of the backward pass; one that no step has begun for changes nothing."""
 
     def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float]) -> None:
