@@ -14,7 +14,7 @@ from jmedllm.deploy.merge import MergeConfig
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.columns import require_fields
-from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import EvalConfig, require_benchmark, require_known, split_language
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.selection import SELECTIONS
@@ -89,16 +89,16 @@ class QuestionSource(Settings):
     skip_invalid: bool = Field(False, description="leave wrong rows of your own file out and count them")
 
     @property
-    def reading(self) -> custom.Reading:
+    def read_options(self) -> custom.ReadOptions:
         """How a file of the user's own is read."""
-        return custom.Reading(tuple(self.map.items()), self.skip_invalid)
+        return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
     @model_validator(mode="after")
     def _known(self) -> "QuestionSource":
         with _told_in_place():
             require_benchmark(self.benchmark)
             require_fields(self.map, custom.MAP_FIELDS)
-            if self.reading != custom.PLAIN and not is_table(self.benchmark):
+            if self.read_options != custom.DEFAULT_READ_OPTIONS and not is_table(self.benchmark):
                 raise InputError("map and skip_invalid belong to a file of your own; leave them out")
             if self.selection not in SELECTIONS:
                 raise unknown("selection", self.selection, SELECTIONS)
@@ -133,9 +133,9 @@ class MpeftConfig(TrainingConfig):
     offload_embedding: bool = Field(False, description="keep the input embedding in host memory")
 
     @property
-    def reading(self) -> custom.Reading:
+    def read_options(self) -> custom.ReadOptions:
         """How the files of instructions are read."""
-        return custom.Reading(tuple(self.map.items()), self.skip_invalid)
+        return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
     @field_validator("map")
     @classmethod

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import SHARED_SOURCES
 from jmedllm.data.catalogue import SOURCES
-from jmedllm.data.check import census, check
+from jmedllm.data.check import check, expected_counts
 from jmedllm.data.fetch import get
 from jmedllm.errors import InputError
 
@@ -14,7 +14,7 @@ from jmedllm.errors import InputError
 @pytest.mark.parametrize("name", SHARED_SOURCES)
 def test_real_data(shared: Path, name: str):
     rows = check(name, shared)
-    assert {row.item_score for row in rows} == {"ok"}
+    assert {row.status for row in rows} == {"ok"}
     assert len(rows) >= len(SOURCES[name].files)
 
 
@@ -27,23 +27,23 @@ def test_census_rows(shared: Path):
 
 
 def test_census_of_a_source():
-    assert list(census(SOURCES["mmlu"])) == [("mmlu", "en", "test", 3382), ("mmlu", "en", "dev", 65)]
-    assert list(census(SOURCES["sukeda2024"])) == []
-    assert {name for name, *_ in census(SOURCES["jmedbench"])} == {"medqa", "medqa-5", "medmcqa", "mmlu"}
+    assert list(expected_counts(SOURCES["mmlu"])) == [("mmlu", "en", "test", 3382), ("mmlu", "en", "dev", 65)]
+    assert list(expected_counts(SOURCES["sukeda2024"])) == []
+    assert {name for name, *_ in expected_counts(SOURCES["jmedbench"])} == {"medqa", "medqa-5", "medmcqa", "mmlu"}
 
 
 def test_broken_files(shared: Path, tmp_path: Path):
     get("jmmlu", tmp_path, mirror=str(shared))
     anatomy, virology = tmp_path / "jmmlu/anatomy.csv", tmp_path / "jmmlu/virology.csv"
     anatomy.write_text("Q,a,b,c,d,A\n", encoding="utf-8")
-    assert [(r.what, r.item_score) for r in check("jmmlu", tmp_path) if r.item_score != "ok"] == [
+    assert [(r.what, r.status) for r in check("jmmlu", tmp_path) if r.status != "ok"] == [
         ("jmmlu/anatomy.csv", "wrong"),
         ("jmmlu ja test", "wrong"),
     ]
     assert check("jmmlu", tmp_path)[-1].found == "1720 items"
     virology.unlink()
     rows = check("jmmlu", tmp_path)
-    assert [r.item_score for r in rows if r.what == "jmmlu/virology.csv"] == ["missing"]
+    assert [r.status for r in rows if r.what == "jmmlu/virology.csv"] == ["missing"]
     assert rows[-1].found.startswith(f"{virology}: no such file; fetch it with: jmedllm data get jmmlu")
 
 
@@ -52,10 +52,10 @@ def test_nothing_to_hold_it_against(tmp_path: Path):
     path.parent.mkdir(parents=True)
     path.write_text('{"sample_id": 1, "question": "q", "options": ["a", "b"], "answer_idx": 0}\n')
     rows = {row.what: row for row in check("jmedbench", tmp_path)}
-    assert rows["jmedbench/medmcqa_jp/test.jsonl"].item_score == "not verified"
-    assert rows["medmcqa ja test"].item_score == "not verified"
+    assert rows["jmedbench/medmcqa_jp/test.jsonl"].status == "not verified"
+    assert rows["medmcqa ja test"].status == "not verified"
     assert rows["medmcqa ja test"].found == "1 items"
-    assert rows["medqa ja test"].item_score == "wrong"
+    assert rows["medqa ja test"].status == "wrong"
 
 
 def test_unknown_source(tmp_path: Path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks.custom import Reading
+from jmedllm.evaluation.benchmarks.custom import ReadOptions
 from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.encoding import encode
@@ -267,7 +267,7 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
     told = str(error.value).split("\n")
     assert told[0].startswith("3 rows are wrong; ") and "skip_invalid: true in a recipe" in told[0]
     assert [line.split(": ")[0] for line in told[1:]] == [f"{path}:{number}" for number in (2, 3, 4)]
-    found = read_instruction_file(path, Reading(skip_invalid=True))
+    found = read_instruction_file(path, ReadOptions(skip_invalid=True))
     assert (len(found.items), found.skipped) == (1, 3)
 
 
@@ -316,7 +316,7 @@ MAPPED: dict[str, tuple[str, str, dict[str, str]]] = {
 def test_instructions_are_read_by_a_mapping(tmp_path: Path, case: str) -> None:
     file, content, columns = MAPPED[case]
     (tmp_path / file).write_text(content, encoding="utf-8")
-    [item] = read_instructions(tmp_path / file, Reading(tuple(columns.items())))
+    [item] = read_instructions(tmp_path / file, ReadOptions(tuple(columns.items())))
     assert isinstance(item, Instruction) and (item.instruction, item.output) == ("何?", "壊血病。")
 
 
@@ -349,9 +349,18 @@ DIFFERENT = {
         r"<|im_start|>assistant\n<think>\n\n</think>\n\n' in training, "
         r"'>user\n…<|im_end|>\n<|im_start|>assistant\n' in an evaluation",
     ),
-    "an empty thought only in the evaluation": (LOOP + PLAIN + ASKED + THOUGHT + "{% endif %}", "<think>"),
-    "an opened thought only in the evaluation": (LOOP + PLAIN + ASKED + "<think>\n{% endif %}", "<think>"),
-    "a system line only in the evaluation": (SYSTEM + LOOP + PLAIN + ASKED + "{% endif %}", "Be brief."),
+    "an empty thought only in the evaluation": (
+        LOOP + PLAIN + ASKED + THOUGHT + "{% endif %}",
+        "<think>",
+    ),
+    "an opened thought only in the evaluation": (
+        LOOP + PLAIN + ASKED + "<think>\n{% endif %}",
+        "<think>",
+    ),
+    "a system line only in the evaluation": (
+        SYSTEM + LOOP + PLAIN + ASKED + "{% endif %}",
+        "Be brief.",
+    ),
     "no header in the evaluation": (LOOP + PLAIN, "assistant"),
     "a channel only in training": (
         LOOP + "<|im_start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>"

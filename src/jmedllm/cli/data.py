@@ -61,12 +61,12 @@ def data_check(
     from jmedllm.data.check import check
 
     rows = check(name, data)
-    bad = [row for row in rows if row.item_score in ("wrong", "missing")]
+    bad = [row for row in rows if row.status in ("wrong", "missing")]
     for row in bad:
-        typer.echo(f"{row.item_score}: {row.what}: expected {row.expected}, found {row.found}", err=True)
+        typer.echo(f"{row.status}: {row.what}: expected {row.expected}, found {row.found}", err=True)
     if bad:
         raise InputError(f"{name}: {len(bad)} of {len(rows)} checks failed; run: jmedllm data get {name}")
-    loose = [row for row in rows if row.item_score == "not verified"]
+    loose = [row for row in rows if row.status == "not verified"]
     for row in loose:
         typer.echo(f"not verified: {row.what}: {row.expected}, found {row.found}", err=True)
     typer.echo(f"{name}: {len(rows) - len(loose)} checks passed" + f", {len(loose)} not verified" * bool(loose))

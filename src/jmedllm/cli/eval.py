@@ -179,7 +179,7 @@ def score(
 ) -> None:
     """Score recorded answers without any model."""
     from jmedllm.evaluation.benchmarks.columns import parse_map
-    from jmedllm.evaluation.benchmarks.custom import Reading
+    from jmedllm.evaluation.benchmarks.custom import ReadOptions
     from jmedllm.evaluation.offline import exam_answered, item_rows, score_recorded
     from jmedllm.evaluation.responses import RESPONSE_FIELDS, read_recorded
     from jmedllm.files import to_json, write_jsonl
@@ -188,8 +188,10 @@ def score(
     answered = [*responses, *(more or ())]
     if items is not None and items.resolve() in {path.resolve() for path in [*answered, questions] if path}:
         raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
-    reading = Reading(tuple(question_map(columns).items()), skip_invalid and questions is not None)
-    asked = exam_answered(benchmark, questions, language, data, year=year, selection=selection, reading=reading)
+    read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
+    asked = exam_answered(
+        benchmark, questions, language, data, year=year, selection=selection, read_options=read_options
+    )
     given = read_recorded(
         answered,
         [question.id for question in asked.questions],

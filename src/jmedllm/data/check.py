@@ -11,21 +11,21 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS, load
 from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_file
 
-ItemScore = Literal["ok", "wrong", "missing", "not verified"]
+Status = Literal["ok", "wrong", "missing", "not verified"]
 """`not verified`: it is there, but the catalogue knows no checksum or count to hold it against."""
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckResult:
     """One thing that was checked: a file, or the items of a benchmark in one language and split."""
 
     what: str
     expected: str
     found: str
-    item_score: ItemScore
+    status: Status
 
 
-def check(name: str, data: Path) -> list[Row]:
+def check(name: str, data: Path) -> list[CheckResult]:
     """Check a source of the catalogue: first its files, then its census.
 
     Raises:
@@ -34,33 +34,33 @@ def check(name: str, data: Path) -> list[Row]:
     source = find(name)
     return [
         *(_file(file, data / file.path) for file in source.files),
-        *(_items(*part, data) for part in census(source)),
+        *(_items(*part, data) for part in expected_counts(source)),
     ]
 
 
-def _file(file: File, path: Path) -> Row:
+def _file(file: File, path: Path) -> CheckResult:
     expected = f"sha256 {file.sha256}" if file.sha256 else "no checksum known"
     if not path.is_file():
-        return Row(file.path, expected, "no such file", "missing")
+        return CheckResult(file.path, expected, "no such file", "missing")
     found = hash_file(path)
-    item_score: ItemScore = "not verified" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
-    return Row(file.path, expected, f"sha256 {found}", item_score)
+    status: Status = "not verified" if file.sha256 is None else "ok" if found == file.sha256 else "wrong"
+    return CheckResult(file.path, expected, f"sha256 {found}", status)
 
 
-def census(source: Source) -> Iterator[tuple[str, Language, str, int | None]]:
+def expected_counts(source: Source) -> Iterator[tuple[str, Language, str, int | None]]:
     """(benchmark, language, split, items) of all that is read from a source; None: nobody has counted."""
     for benchmark in BENCHMARKS.values():
-        for (language, split), count in benchmark.census.items():
+        for (language, split), count in benchmark.expected_counts.items():
             if benchmark.sources[language] == source.name:
                 yield benchmark.name, language, split, count
 
 
-def _items(name: str, language: str, split: str, count: int | None, data: Path) -> Row:
+def _items(name: str, language: str, split: str, count: int | None, data: Path) -> CheckResult:
     what = f"{name} {language} {split}"
     expected = "no count known" if count is None else f"{count} items"
     try:
         found = len(load(name, language, data, split))
     except InputError as error:
-        return Row(what, expected, str(error), "wrong")
-    item_score: ItemScore = "not verified" if count is None else "ok" if found == count else "wrong"
-    return Row(what, expected, f"{found} items", item_score)
+        return CheckResult(what, expected, str(error), "wrong")
+    status: Status = "not verified" if count is None else "ok" if found == count else "wrong"
+    return CheckResult(what, expected, f"{found} items", status)

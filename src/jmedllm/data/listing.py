@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from jmedllm.data.catalogue import SOURCES, Source
-from jmedllm.data.check import census
+from jmedllm.data.check import expected_counts
 from jmedllm.files import hash_text
 
 _NAME, _WIDTH = 12, 80
@@ -42,6 +42,6 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
 
 def _items(source: Source) -> dict[str, list[str]]:
     items = defaultdict(list)
-    for benchmark, language, split, count in census(source):
+    for benchmark, language, split, count in expected_counts(source):
         items[benchmark].append(f"{language} {split} {'not counted' if count is None else f'{count:,}'}")
     return items

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
-from jmedllm.evaluation.benchmarks.tables import is_table, kinds
+from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGES, Language
 from jmedllm.evaluation.resume import date_begun
@@ -68,9 +68,9 @@ class EvalConfig(Settings):
         return sorted(set(scorers), key=lambda name: ([*SCORERS, name].index(name), name))
 
     @property
-    def reading(self) -> custom.Reading:
+    def read_options(self) -> custom.ReadOptions:
         """How files of the user's own are read."""
-        return custom.Reading(tuple(self.map.items()), self.skip_invalid)
+        return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
 
 def require_benchmark(name: str) -> None:
@@ -113,7 +113,7 @@ def tasks(settings: EvalConfig, prompt_config: PromptConfig, data: Path) -> list
     found = [
         _task(settings, prompt_format, name, language, data)
         for name, own_languages in map(split_language, settings.benchmarks)
-        for language in _languages(name, own_languages or settings.languages, settings.reading)
+        for language in _languages(name, own_languages or settings.languages, settings.read_options)
     ]
     names = [task.name for task in found]
     for name in names:
@@ -129,9 +129,9 @@ def split_language(benchmark: str) -> tuple[str, tuple[Language, ...]]:
     return (name, languages) if languages else (benchmark, ())
 
 
-def _languages(name: str, wanted: Sequence[Language], reading: custom.Reading) -> list[Language]:
+def _languages(name: str, wanted: Sequence[Language], read_options: custom.ReadOptions) -> list[Language]:
     """Languages of one benchmark that are wanted; asking for none it has is an error."""
-    spoken = custom.read_exam(Path(name), reading).languages if is_table(name) else BENCHMARKS[name].languages
+    spoken = custom.read_exam(Path(name), read_options).languages if is_table(name) else BENCHMARKS[name].languages
     languages = [language for language in wanted if language in spoken]
     if not languages:
         has = f"it has {', '.join(spoken)}" if spoken else "it holds no question"
@@ -141,9 +141,9 @@ def _languages(name: str, wanted: Sequence[Language], reading: custom.Reading) -
 
 def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language: Language, data: Path) -> EvalTask:
     selection = settings.selection or default_selection(name)
-    reading = settings.reading if is_table(name) else custom.PLAIN
-    selected = select_counted(load(name, language, data, settings.split, reading), selection)
-    exam = custom.read_exam(Path(name), reading) if is_table(name) else None
+    read_options = settings.read_options if is_table(name) else custom.DEFAULT_READ_OPTIONS
+    selected = select_counted(load(name, language, data, settings.split, read_options), selection)
+    exam = custom.read_exam(Path(name), read_options) if is_table(name) else None
     judged = judgeable(selected.questions, settings.scorers)
     left_out = selected.left_out | judged.left_out
     if exam and exam.skipped and len(exam.languages) == 1:  # else nobody knows of which language they are
@@ -165,7 +165,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         settings.rotations,
         left_out,
         exam.notes if exam else (),
-        reading,
+        read_options,
         skip_invalid=settings.skip_invalid,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
-from jmedllm.evaluation.benchmarks.tables import is_table, kinds
+from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
 from jmedllm.evaluation.order import show
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
@@ -92,7 +92,7 @@ def exam_answered(
     *,
     year: int | None = None,
     selection: str = "all",
-    reading: custom.Reading = custom.PLAIN,
+    read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS,
 ) -> Answered:
     """The questions of a benchmark, or of a user's own file, that responses are about.
 
@@ -103,7 +103,7 @@ def exam_answered(
         data: data directory.
         year: of IgakuQA.
         selection: which items.
-        reading: how the user's own file is read.
+        read_options: how the user's own file is read.
 
     Raises:
         InputError: not exactly one of benchmark and file is given, they cannot be read, or a file has both
@@ -118,17 +118,19 @@ def exam_answered(
     if file is not None:
         if not is_table(str(file)):
             raise InputError(f"--questions {file}: questions of your own are read from {kinds()}")
-        exam = custom.read_exam(file, reading)
+        exam = custom.read_exam(file, read_options)
         if language is None and len(exam.languages) > 1:
             raise InputError(f"{file}: has questions in {' and '.join(exam.languages)}; choose with --language")
         language, notes = language or next(iter(exam.languages), "ja"), exam.notes
         left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
-    elif reading != custom.PLAIN:
+    elif read_options != custom.DEFAULT_READ_OPTIONS:
         raise InputError("--map goes with --questions, a file of your own; leave it out")
     elif language is None and benchmark is not None and benchmark in BENCHMARKS:
         language, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
         notes = (f"{benchmark} in {language}; choose another language with --language.",) if others else ()
-    selected = select_counted(load(benchmark or str(file), language or "ja", data, reading=reading), selection)
+    selected = select_counted(
+        load(benchmark or str(file), language or "ja", data, read_options=read_options), selection
+    )
     questions = selected.questions
     if year is not None:
         questions = tuple(question for question in questions if exam_of(question) == exam_of_year(year))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jmedllm.errors import InputError, rows_wrong, unknown
 from jmedllm.evaluation.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
-from jmedllm.evaluation.benchmarks.lines import Line
-from jmedllm.evaluation.benchmarks.tables import JSON_KINDS, Row, records
+from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
+from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.models.backends.base import COMPLETE, CUT, is_truncated
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
@@ -95,7 +95,7 @@ def read_recorded(
                     deliveries[name] = delivery
                 places[name] = row.place
             except InputError as error:
-                problems.append((row.place if isinstance(row, Line) else str(row).partition(": ")[0], error))
+                problems.append((row.place if isinstance(row, InputRow) else str(row).partition(": ")[0], error))
     if problems and not skip_invalid:
         raise rows_wrong([error for _, error in problems], "mend them, or leave them out with --skip-invalid")
     if not responses:
@@ -104,7 +104,7 @@ def read_recorded(
     return Responses(responses, tuple(place for place, _ in problems), deliveries)
 
 
-def _response(line: Line) -> tuple[str, Delivery]:
+def _response(line: InputRow) -> tuple[str, Delivery]:
     """A row's response, and what it tells of it."""
     reasoning = ""
     for key in REASONING:
@@ -118,7 +118,7 @@ def _response(line: Line) -> tuple[str, Delivery]:
     return text, Delivery(is_truncated(_finish_reason(line)), False if reasoning else _thought_open(line))
 
 
-def _finish_reason(line: Line) -> str | None:
+def _finish_reason(line: InputRow) -> str | None:
     key = next((name for name in FINISH if name in line.record), FINISH[0])
     if line.record.get(key) in (None, ""):
         return None
@@ -128,7 +128,7 @@ def _finish_reason(line: Line) -> str | None:
     return reason
 
 
-def _thought_open(line: Line) -> bool | None:
+def _thought_open(line: InputRow) -> bool | None:
     value = line.record.get("thought_open")
     if value is None or value == "":
         return None
@@ -138,14 +138,14 @@ def _thought_open(line: Line) -> bool | None:
     return line.boolean("thought_open")
 
 
-def _rows(path: Path, columns: Map) -> Iterator[Row]:
+def _rows(path: Path, columns: Map) -> Iterator[RowOrError]:
     """The rows of a file by our names.
 
     Raises:
         InputError: no row has them; the mapping that would help is named.
     """
     rows = list(records(path))
-    names = list(dict.fromkeys(key for row in rows if isinstance(row, Line) for key in row.record))
+    names = list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
     without = [each for each in KEYS if each not in columns and not {*KEYS[each]} & {*names}]
     if found := suggest(names, without, RESPONSE_NAMES):
         called = ", ".join(f'"{column}" is called "{each}" here' for each, column in found.items())
@@ -172,14 +172,14 @@ def _loose(value: object) -> object:
     return str(int(value)) if value == value and float(value).is_integer() else str(value)
 
 
-def _name(line: Line, ids: Collection[str]) -> str:
+def _name(line: InputRow, ids: Collection[str]) -> str:
     name = line.text(_key(line, KEYS["id"]))
     if name not in ids:
         raise InputError(f"{line.place}: {unknown('question', name, ids)}")
     return name
 
 
-def _key(line: Line, names: Sequence[str]) -> str:
+def _key(line: InputRow, names: Sequence[str]) -> str:
     there = [name for name in names if name in line.record]
     if len(there) > 1:
         raise InputError(f"{line.place}: has both {there[0]} and {there[1]}; remove one")

@@ -39,7 +39,7 @@ class EvalTask:
         max_new_tokens: length at which a completion is cut off.
         left_out: how many items the selection left out, by reason; a limit does not count.
         notes: what else reports must say of how the questions were read.
-        reading: how a user's own file was read.
+        read_options: how a user's own file was read.
         skip_invalid: whether an item that cannot be asked counts as no answer instead of ending the evaluation.
     """
 
@@ -54,7 +54,7 @@ class EvalTask:
     rotations: int = 1
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    reading: custom.Reading = custom.PLAIN
+    read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS
     skip_invalid: bool = False
 
     @property
@@ -104,7 +104,7 @@ class EvalTask:
             "shuffle": self.shuffle,
             "rotations": self.rotations,
             "decoding": "greedy",
-            **self.reading.settings(),
+            **self.read_options.settings(),
         }
 
 

@@ -221,7 +221,8 @@ def _tasks(recipe: Recipe) -> Iterator[TaskPlan]:
             try:
                 [task] = tasks(one, recipe.prompt, Path(recipe.data))
             except InputError:
-                items = BENCHMARKS[name].census.get((language, settings.split)) if name in BENCHMARKS else None
+                known = BENCHMARKS[name].expected_counts if name in BENCHMARKS else {}
+                items = known.get((language, settings.split))
                 told = f"{Path(name).stem}.{language}"
                 yield TaskPlan(told, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
             else:

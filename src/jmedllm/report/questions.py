@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, load
-from jmedllm.evaluation.benchmarks.custom import Reading
+from jmedllm.evaluation.benchmarks.custom import ReadOptions
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.report.collect import CollectedResult
 
@@ -32,8 +32,8 @@ def questions_of(results: Sequence[CollectedResult], data: Path, own: Sequence[P
             split = each.result.settings["split"]
             # An evaluation from Python is given its questions and does not know which split they are of.
             split = "test" if split == "given" else split
-            reading = Reading.of(each.result.settings)
-            loaded = load(files.get(benchmark, benchmark), language, data, split, reading)
+            read_options = ReadOptions.from_settings(each.result.settings)
+            loaded = load(files.get(benchmark, benchmark), language, data, split, read_options)
             found[each.task] = {question.id: question for question in loaded}
         _require_same(each, found[each.task])
     return {task: _answered(task, questions, results) for task, questions in found.items()}

@@ -76,7 +76,7 @@ def examples(run: Run, settings: MpeftConfig, chat_text: ChatText) -> list[Examp
         pair = Pair(name, prompt, answer_text(question, prompt_format.answer_as))
         found.append(Example(source, question.language, pair))
     for file in settings.instructions:
-        for item in read_instructions(Path(file), settings.reading):
+        for item in read_instructions(Path(file), settings.read_options):
             found.append(Example(file, item.language, _content(prompt_format, item, chat_text)))
     return found
 

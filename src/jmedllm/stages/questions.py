@@ -6,8 +6,8 @@ from pathlib import Path
 from jmedllm.corpus.train_test_overlap import require_unseen, require_unseen_in
 from jmedllm.data.installed import installed_tests, test_questions
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
-from jmedllm.evaluation.benchmarks.custom import PLAIN
-from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.benchmarks.custom import DEFAULT_READ_OPTIONS
+from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.selection import WRONG, select, select_counted
@@ -23,7 +23,7 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
     """
     for source in run.recipe.mpeft.questions if run.recipe.mpeft else ():
         for language in source.languages:
-            loaded = load(source.benchmark, language, run.data, source.split, source.reading)
+            loaded = load(source.benchmark, language, run.data, source.split, source.read_options)
             for question in select(loaded, source.selection):
                 yield source.benchmark, question
 
@@ -32,7 +32,7 @@ def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
     """Name and whole text of each instruction that stage 2 trains on."""
     mpeft = run.recipe.mpeft
     for file in mpeft.instructions if mpeft else ():
-        for item in read_instructions(Path(file), mpeft.reading if mpeft else PLAIN):
+        for item in read_instructions(Path(file), mpeft.read_options if mpeft else DEFAULT_READ_OPTIONS):
             yield item.name, item.text
 
 
@@ -42,13 +42,13 @@ def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for source in mpeft.questions if mpeft else ():
         for language in source.languages:
-            loaded = load(source.benchmark, language, run.data, source.split, source.reading)
+            loaded = load(source.benchmark, language, run.data, source.split, source.read_options)
             found[f"{source.benchmark} {language}"] = select_counted(loaded, source.selection).left_out
         if is_table(source.benchmark):
-            wrong = len(custom.read_exam(Path(source.benchmark), source.reading).skipped)
+            wrong = len(custom.read_exam(Path(source.benchmark), source.read_options).skipped)
             found[source.benchmark] = {WRONG: wrong} if wrong else {}
     for file in mpeft.instructions if mpeft else ():
-        wrong = read_instruction_file(Path(file), mpeft.reading if mpeft else PLAIN).skipped
+        wrong = read_instruction_file(Path(file), mpeft.read_options if mpeft else DEFAULT_READ_OPTIONS).skipped
         found[file] = {WRONG: wrong} if wrong else {}
     return {name: left_out for name, left_out in found.items() if left_out}
 
@@ -59,8 +59,8 @@ def notes_on_training(run: Run) -> tuple[str, ...]:
     if mpeft is None:
         return ()
     tables = [source for source in mpeft.questions if is_table(source.benchmark)]
-    exams = [custom.read_exam(Path(source.benchmark), source.reading).notes for source in tables]
-    files = [read_instruction_file(Path(file), mpeft.reading).notes for file in mpeft.instructions]
+    exams = [custom.read_exam(Path(source.benchmark), source.read_options).notes for source in tables]
+    files = [read_instruction_file(Path(file), mpeft.read_options).notes for file in mpeft.instructions]
     return tuple(note for notes in (*exams, *files) for note in notes)
 
 
@@ -90,7 +90,7 @@ def exam_questions(run: Run) -> Iterator[Question]:
     for entry in exam.benchmarks:
         name, chosen = split_language(entry)
         if is_table(name):
-            yield from custom.read_all(Path(name), exam.reading)
+            yield from custom.read_all(Path(name), exam.read_options)
             continue
         for language in BENCHMARKS[name].languages:
             if language in (chosen or exam.languages) and (name, language) not in known:

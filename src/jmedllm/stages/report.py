@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jmedllm.deploy.shards import tensors_in
-from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import REPORTS, read_manifest

@@ -8,9 +8,9 @@ from typing import Any
 
 from jmedllm.errors import MOST_NAMED, InputError, rows_wrong
 from jmedllm.evaluation.benchmarks.columns import as_option, require_fields, resolve, suggest
-from jmedllm.evaluation.benchmarks.custom import PLAIN, SKIP, Reading
-from jmedllm.evaluation.benchmarks.lines import Line
-from jmedllm.evaluation.benchmarks.tables import Row, records
+from jmedllm.evaluation.benchmarks.custom import DEFAULT_READ_OPTIONS, SKIP_HINT, ReadOptions
+from jmedllm.evaluation.benchmarks.file_formats import RowOrError, records
+from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.evaluation.question import Language, language_of
 
@@ -91,12 +91,14 @@ class Instructions:
     notes: tuple[str, ...] = ()
 
 
-def read_instructions(path: Path, reading: Reading = PLAIN) -> Iterator[Instruction | Conversation]:
+def read_instructions(
+    path: Path, read_options: ReadOptions = DEFAULT_READ_OPTIONS
+) -> Iterator[Instruction | Conversation]:
     """Yield the items of `read_instruction_file`."""
-    yield from read_instruction_file(path, reading).items
+    yield from read_instruction_file(path, read_options).items
 
 
-def read_instruction_file(path: Path, reading: Reading = PLAIN) -> Instructions:
+def read_instruction_file(path: Path, read_options: ReadOptions = DEFAULT_READ_OPTIONS) -> Instructions:
     """Read a file of any kind that `tables` reads.
 
     A record has `instruction`, `output` and, if there is something to work on, `input`; or `messages`, a list of
@@ -108,7 +110,7 @@ def read_instruction_file(path: Path, reading: Reading = PLAIN) -> Instructions:
     """
     items: list[Instruction | Conversation] = []
     problems: list[InputError] = []
-    rows = _rows(path, dict(reading.map))
+    rows = _rows(path, dict(read_options.map))
     for row in rows:
         try:
             if isinstance(row, InputError):
@@ -116,20 +118,22 @@ def read_instruction_file(path: Path, reading: Reading = PLAIN) -> Instructions:
             items.append(_item(row))
         except InputError as error:
             problems.append(error)
-    if problems and not reading.skip_invalid:
-        raise rows_wrong(problems, SKIP)
+    if problems and not read_options.skip_invalid:
+        raise rows_wrong(problems, SKIP_HINT)
     if problems and not items:
         raise InputError(f"{path}: every row is wrong; the first one: {problems[0]}")
-    return Instructions(tuple(items), len(problems), _notes(path, rows, reading))
+    return Instructions(tuple(items), len(problems), _notes(path, rows, read_options))
 
 
-def _notes(path: Path, rows: Sequence[Row], reading: Reading) -> tuple[str, ...]:
+def _notes(path: Path, rows: Sequence[RowOrError], read_options: ReadOptions) -> tuple[str, ...]:
     """Which keys hold something that is not read, and in how many rows."""
-    read = _READ | {source.partition(".")[0] for column in dict(reading.map).values() for source in column.split("+")}
+    read = _READ | {
+        source.partition(".")[0] for column in dict(read_options.map).values() for source in column.split("+")
+    }
     unread = Counter(
         key
         for row in rows
-        if isinstance(row, Line)
+        if isinstance(row, InputRow)
         for key, value in row.record.items()
         if key not in read and value not in (None, "", [])
     )
@@ -137,7 +141,7 @@ def _notes(path: Path, rows: Sequence[Row], reading: Reading) -> tuple[str, ...]
     return (f"{path.name}: not read: {named}.",) if unread else ()
 
 
-def _rows(path: Path, mapping: Mapping[str, str]) -> list[Row]:
+def _rows(path: Path, mapping: Mapping[str, str]) -> list[RowOrError]:
     """The rows by our names.
 
     Raises:
@@ -145,7 +149,7 @@ def _rows(path: Path, mapping: Mapping[str, str]) -> list[Row]:
     """
     require_fields(mapping, INSTRUCTION_FIELDS)
     rows = list(records(path))
-    names = list(dict.fromkeys(key for row in rows if isinstance(row, Line) for key in row.record))
+    names = list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
     if not names:
         return rows
     if not {"instruction", "messages", _SHAREGPT} & {*names, *mapping}:
@@ -157,13 +161,13 @@ def _rows(path: Path, mapping: Mapping[str, str]) -> list[Row]:
             )
     sources = {field: resolve(field, column, names) for field, column in mapping.items()}
     for place, row in enumerate(rows):
-        if isinstance(row, Line):
+        if isinstance(row, InputRow):
             ours = {field: source.value(row.record) for field, source in sources.items()}
             rows[place] = replace(row, record={**row.record, **ours})
     return rows
 
 
-def _item(row: Line) -> Instruction | Conversation:
+def _item(row: InputRow) -> Instruction | Conversation:
     told = [key for key in ("messages", _SHAREGPT) if row.record.get(key) is not None]
     if told and row.record.get("instruction"):
         told.insert(0, "instruction")
@@ -187,7 +191,7 @@ def _instruction(place: str, row: Mapping[str, Any]) -> Instruction:
     return Instruction(place, row["instruction"], text, row["output"])
 
 
-def _conversation(row: Line, field: str) -> Conversation:
+def _conversation(row: InputRow, field: str) -> Conversation:
     place, messages = row.place, row.record[field]
     role_key, content_key = keys = _keys(messages)
     if not isinstance(messages, list) or not messages or not all(isinstance(each, dict) for each in messages):
@@ -233,7 +237,7 @@ def _keys(messages: Any) -> tuple[str, str]:
     return _KEYS[1] if isinstance(first, dict) and "from" in first and "role" not in first else _KEYS[0]
 
 
-def _system(row: Line, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+def _system(row: InputRow, turns: list[dict[str, str]]) -> list[dict[str, str]]:
     """The system message that a record may have beside the conversation."""
     system = row.record.get(_SYSTEM)
     if system is None or system == "":

@@ -55,7 +55,7 @@ def duplicates(questions: list[Question]) -> int:
     [
         (name, language, split, count)
         for name, benchmark in BENCHMARKS.items()
-        for (language, split), count in benchmark.census.items()
+        for (language, split), count in benchmark.expected_counts.items()
         if benchmark.sources[language] in (None, *SHARED_SOURCES)
     ],
 )

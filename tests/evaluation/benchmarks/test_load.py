@@ -30,7 +30,7 @@ def test_what_there_is_not(tmp_path: Path, arguments: tuple[str, ...], message: 
     [
         (name, language, split, benchmark.sources[language])
         for name, benchmark in BENCHMARKS.items()
-        for language, split in benchmark.census
+        for language, split in benchmark.expected_counts
         if benchmark.sources[language] is not None
     ],
 )

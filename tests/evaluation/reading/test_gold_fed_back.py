@@ -52,10 +52,10 @@ def written(question: Question, frames: tuple[str, ...]) -> list[tuple[str, str]
 def test_the_gold_is_right(shared, benchmark, language):
     questions = [q for q in load(benchmark, language, shared) if q.gold or q.number is not None]
     wrong = [
-        (question.id, response, reading)
+        (question.id, response, answer)
         for question in questions
         for response, answer_as in written(question, FRAMES[language])
-        if not same_answer(question, reading := read_answer(question, response, answer_as=answer_as), question.gold)
+        if not same_answer(question, answer := read_answer(question, response, answer_as=answer_as), question.gold)
     ]
     assert not wrong[:5]
     assert not any(read_answer(question, "").answered for question in questions)
@@ -75,11 +75,11 @@ def test_recorded_answers(shared):
         for line in file.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             question, said = questions[record["problem_id"]], record["prediction"]
-            reading = read_answer(question, said, answer_as="letter")
-            how[reading.how] += 1
+            answer = read_answer(question, said, answer_as="letter")
+            how[answer.how] += 1
             letters = re.findall("[a-e]", said)
             if re.fullmatch(r"[a-e](, ?[a-e])*", said) and len(set(letters)) == question.select:
-                assert reading.chosen == {ord(letter) - ord("a") for letter in letters}
+                assert answer.chosen == {ord(letter) - ord("a") for letter in letters}
     assert sum(how.values()) == 10_000
     assert how["label"] > 9_700
     assert 140 <= how["refused"] <= 160

@@ -76,7 +76,7 @@ AROUND = (
 
 def test_a_line_that_names_the_answer_outweighs_all_around_it():
     """Each mark in every other surrounding, with the answers in turn."""
-    marks = (Path(__file__).parent / "marks.txt").read_text(encoding="utf-8").splitlines()[1:]
+    marks = (Path(__file__).parent / "markers.txt").read_text(encoding="utf-8").splitlines()[1:]
     answers = cycle(ANSWERS)
     replies = [
         around.replace("%s", mark.replace("\\n", "\n").replace("%s", next(answers)))
@@ -98,5 +98,5 @@ def test_replies():
 
 
 def outcome(name: str, numbered: bool | None, expected: str, reply: str) -> str:
-    reading = read_answer(QUESTIONS[name], reply, numbered=numbered)
-    return "".join(map(label, sorted(reading.chosen))) or reading.how
+    answer = read_answer(QUESTIONS[name], reply, numbered=numbered)
+    return "".join(map(label, sorted(answer.chosen))) or answer.how

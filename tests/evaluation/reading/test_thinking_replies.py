@@ -14,8 +14,8 @@ HARMONY = "<|channel|>analysis<|message|>The answer is A.<|end|><|start|>assista
 
 
 def outcome(reply: str, **how: Any) -> str:
-    reading = read_answer(ITEM, reply, **how)
-    return "".join(map(label, sorted(reading.chosen))) or reading.how
+    answer = read_answer(ITEM, reply, **how)
+    return "".join(map(label, sorted(answer.chosen))) or answer.how
 
 
 @pytest.mark.parametrize("thought", [each for each in PUBLISHED if not each.nested], ids=lambda each: each.opening)

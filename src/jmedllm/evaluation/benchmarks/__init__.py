@@ -6,7 +6,7 @@ from pathlib import Path
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom, demo, igakuqa, jmmlu, medmcqa, medqa, mmlu, yakugakuqa
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.tables import is_table
+from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.question import LANGUAGES, Question
 
 __all__ = ["BENCHMARKS", "Benchmark", "load"]
@@ -28,7 +28,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def load(
-    name: str, language: str, data: Path, split: str = "test", reading: custom.Reading = custom.PLAIN
+    name: str,
+    language: str,
+    data: Path,
+    split: str = "test",
+    read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS,
 ) -> list[Question]:
     """Load all questions of one language and split, without any selection.
 
@@ -36,7 +40,7 @@ def load(
         name: a registered benchmark, or the path of a user's own questions (see `tables.is_table`), which are one
             split by whatever name.
         data: the data directory, laid out as `jmedllm data get` does.
-        reading: how a user's own file is read.
+        read_options: how a user's own file is read.
 
     Raises:
         InputError: there is no such benchmark, language or split; the files are not on disk (the message
@@ -46,7 +50,7 @@ def load(
     if spoken is None:
         raise unknown("language", language, LANGUAGES)
     if is_table(name):
-        return custom.read(Path(name), spoken, reading)
+        return custom.read(Path(name), spoken, read_options)
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
     benchmark = BENCHMARKS[name]

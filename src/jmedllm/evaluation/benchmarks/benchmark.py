@@ -17,7 +17,7 @@ class Benchmark:
     Attributes:
         sources: for each language, the entry of the data catalogue that holds its files; None where they
             come with the package.
-        census: for each (language, split) there is, how many questions it must hold; None where nobody
+        expected_counts: for each (language, split) there is, how many questions it must hold; None where nobody
             has counted them for us.
     """
 
@@ -25,7 +25,7 @@ class Benchmark:
     title: str
     licence: str
     sources: Mapping[Language, str | None]
-    census: Mapping[tuple[Language, str], int | None]
+    expected_counts: Mapping[tuple[Language, str], int | None]
     load: Reader
 
     @property
@@ -35,4 +35,4 @@ class Benchmark:
 
     def splits(self, language: Language) -> tuple[str, ...]:
         """Splits there are in a language."""
-        return tuple(split for spoken, split in self.census if spoken == language)
+        return tuple(split for spoken, split in self.expected_counts if spoken == language)

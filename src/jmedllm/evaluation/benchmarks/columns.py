@@ -72,7 +72,7 @@ def require_fields(mapping: Map, fields: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FieldSource:
     """Where a field's value is.
 
     Attributes:
@@ -103,7 +103,7 @@ def _at(record: Mapping[str, Any], column: str) -> Any:
     return value
 
 
-def resolve(field: str, written: str, columns: Sequence[str], constants: Iterable[str] = ()) -> Source:
+def resolve(field: str, written: str, columns: Sequence[str], constants: Iterable[str] = ()) -> FieldSource:
     """Where the value of a field is: `name`, `first:last` (in the order of the file), `one+two`, `outer.inner`
     (of a list its place from 0), one of the constants, or a list of them (`yes|no`).
 
@@ -111,22 +111,22 @@ def resolve(field: str, written: str, columns: Sequence[str], constants: Iterabl
         InputError: there is no such column; the nearest are named.
     """
     if _is_column(written, columns):
-        return Source((written,))
+        return FieldSource((written,))
     if written in constants:
-        return Source(constant=written)
+        return FieldSource(constant=written)
     if "|" in written:
-        return Source(constant=[each.strip() for each in written.split("|")])
+        return FieldSource(constant=[each.strip() for each in written.split("|")])
     first, colon, last = written.partition(":")
     if colon and first in columns and last in columns:
         begin, end = columns.index(first), columns.index(last)
         if begin >= end:
             raise InputError(f"map {field}={written}: column {last} is not behind {first} in the file")
-        return Source(tuple(columns[begin : end + 1]), several=True)
+        return FieldSource(tuple(columns[begin : end + 1]), several=True)
     parts = [part.strip() for part in re.split(r"[+:]", written)]
     for part in parts:
         if not _is_column(part, columns):
             raise InputError(f"map {field}={written}: {unknown('column', part, columns)}")
-    return Source(tuple(parts), several=True)
+    return FieldSource(tuple(parts), several=True)
 
 
 def _is_column(name: str, columns: Sequence[str]) -> bool:
@@ -167,7 +167,7 @@ def as_option(mapping: Map) -> str:
     return ",".join(f"{field}={column}" for field, column in mapping.items())
 
 
-def foreign(name: str, names: Mapping[str, tuple[str, ...]]) -> str | None:
+def our_name(name: str, names: Mapping[str, tuple[str, ...]]) -> str | None:
     """Our field that others call `name`."""
     lower = name.lower().replace(" ", "_")
     return next((field for field, others in names.items() if lower in (field, *others)), None)

@@ -14,26 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import MOST_NAMED, InputError, rows_wrong, unknown
+from jmedllm.evaluation.benchmarks.answer_keys import (
+    KEY_FORM_NAMES,
+    KEY_FORMS,
+    GoldSets,
+    KeyForm,
+    choose_form,
+    interpretations,
+)
 from jmedllm.evaluation.benchmarks.columns import (
     QUESTION_NAMES,
-    Source,
+    FieldSource,
     as_option,
-    foreign,
+    our_name,
     require_fields,
     resolve,
     suggest,
 )
-from jmedllm.evaluation.benchmarks.drafts import FIELDS, Draft, Layout, draft
-from jmedllm.evaluation.benchmarks.golds import FORM_WORDS, FORMS, Form, Golds, decide, readings
-from jmedllm.evaluation.benchmarks.lines import Line
-from jmedllm.evaluation.benchmarks.tables import JSON_KINDS, Row, records
+from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
+from jmedllm.evaluation.benchmarks.parsed_row import FIELDS, ColumnLayout, ParsedRow, parse_row
+from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label, language_of
 
 ANSWER_FORM = "answer_form"
 MAP_FIELDS = (*FIELDS, ANSWER_FORM)
 """What a mapping may name."""
 
-SKIP = "mend them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
+SKIP_HINT = "mend them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
 
 _NEEDED = ("question", "choices", "answer")
 _MOSTLY = 0.9
@@ -41,11 +48,11 @@ _MOSTLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How a user's file is read.
 
     Attributes:
-        map: our fields with the file's columns, see `columns.resolve`; and `answer_form`, one of `FORMS`.
+        map: our fields with the file's columns, see `columns.resolve`; and `answer_form`, one of `KEY_FORMS`.
         skip_invalid: leave rows that are wrong out and count them.
     """
 
@@ -53,17 +60,17 @@ class Reading:
     skip_invalid: bool = False
 
     @staticmethod
-    def of(settings: Mapping[str, Any]) -> "Reading":
-        """The reading that `settings` tells."""
-        return Reading(tuple(settings.get("map", {}).items()), settings.get("skip_invalid", False))
+    def from_settings(settings: Mapping[str, Any]) -> "ReadOptions":
+        """The options in the settings of a result."""
+        return ReadOptions(tuple(settings.get("map", {}).items()), settings.get("skip_invalid", False))
 
     def settings(self) -> dict[str, object]:
-        """What of it is not the default, as plain values."""
+        """All options that differ from the default, as plain values."""
         mapped: dict[str, object] = {"map": dict(self.map)} if self.map else {}
         return mapped | ({"skip_invalid": True} if self.skip_invalid else {})
 
 
-PLAIN = Reading()
+DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class CustomExam:
         return tuple(language for language in LANGUAGES if language in spoken)
 
 
-def read_exam(path: Path, reading: Reading = PLAIN) -> CustomExam:
+def read_exam(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> CustomExam:
     """Read all questions in every language; the benchmark is named after the file.
 
     Raises:
@@ -96,27 +103,27 @@ def read_exam(path: Path, reading: Reading = PLAIN) -> CustomExam:
     try:
         state = path.stat()
     except OSError:
-        return _read(path, reading)
-    return _read_once(path, reading, (state.st_mtime_ns, state.st_size))
+        return _read(path, options)
+    return _read_once(path, options, (state.st_mtime_ns, state.st_size))
 
 
 @lru_cache(maxsize=4)
-def _read_once(path: Path, reading: Reading, state: tuple[int, int]) -> CustomExam:
-    return _read(path, reading)
+def _read_once(path: Path, options: ReadOptions, state: tuple[int, int]) -> CustomExam:
+    return _read(path, options)
 
 
-def read_all(path: Path, reading: Reading = PLAIN) -> list[Question]:
+def read_all(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> list[Question]:
     """The questions of `read_exam`."""
-    return list(read_exam(path, reading).questions)
+    return list(read_exam(path, options).questions)
 
 
-def read(path: Path, language: Language, reading: Reading = PLAIN) -> list[Question]:
+def read(path: Path, language: Language, options: ReadOptions = DEFAULT_READ_OPTIONS) -> list[Question]:
     """Read the questions in one language; rows in the other are checked too.
 
     Raises:
         InputError: see `read_exam`, or the language has no question.
     """
-    every = read_exam(path, reading).questions
+    every = read_exam(path, options).questions
     if not every:
         raise InputError(f"{path}: holds no question")
     chosen = [question for question in every if question.language == language]
@@ -125,15 +132,15 @@ def read(path: Path, language: Language, reading: Reading = PLAIN) -> list[Quest
     return chosen
 
 
-def _read(path: Path, reading: Reading) -> CustomExam:
-    mapping = dict(reading.map)
+def _read(path: Path, options: ReadOptions) -> CustomExam:
+    mapping = dict(options.map)
     require_fields(mapping, MAP_FIELDS)
     wanted = _form(mapping.pop(ANSWER_FORM, None))
     header = not any(column.startswith("#") for column in mapping.values())
     rows = list(records(path, header=header))
     layout, unread = _layout(path, rows, mapping)
     problems: dict[int, InputError] = {}
-    drafts: dict[int, Draft] = {}
+    drafts: dict[int, ParsedRow] = {}
     for place, row in enumerate(rows):
         try:
             drafts[place] = _draft(row, layout)
@@ -141,8 +148,8 @@ def _read(path: Path, reading: Reading) -> CustomExam:
             problems[place] = error
     languages = _languages(drafts, problems)
     chosen = [each for each in drafts.values() if each.asked.choices and each.asked.answer != []]
-    found = {id(each): readings(each.asked) for each in chosen}
-    form = decide(path, [(each.line.place, each.asked, found[id(each)]) for each in chosen], wanted)
+    found = {id(each): interpretations(each.asked) for each in chosen}
+    form = choose_form(path, [(each.line.place, each.asked, found[id(each)]) for each in chosen], wanted)
     questions: dict[tuple[str, Language], tuple[int, Question]] = {}
     for place, language in languages.items():
         each = drafts[place]
@@ -154,8 +161,8 @@ def _read(path: Path, reading: Reading) -> CustomExam:
                 raise each.line.wrong("id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)")
         except InputError as error:
             problems[place] = error
-    if problems and not reading.skip_invalid:
-        raise rows_wrong([problems[place] for place in sorted(problems)], SKIP)
+    if problems and not options.skip_invalid:
+        raise rows_wrong([problems[place] for place in sorted(problems)], SKIP_HINT)
     if problems and not questions:
         raise InputError(f"{path}: every row is wrong; the first one: {problems[min(problems)]}")
     skipped = tuple(_place_of(rows[place], problems[place]) for place in sorted(problems))
@@ -166,30 +173,32 @@ def _read(path: Path, reading: Reading) -> CustomExam:
     return CustomExam(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
 
 
-def _form(written: str | None) -> Form | None:
-    for form in FORMS:
+def _form(written: str | None) -> KeyForm | None:
+    for form in KEY_FORMS:
         if form == written:
             return form
     if written is not None:
-        raise unknown("answer_form in map", written, FORMS)
+        raise unknown("answer_form in map", written, KEY_FORMS)
     return None
 
 
-def _place_of(row: Row, problem: InputError) -> str:
+def _place_of(row: RowOrError, problem: InputError) -> str:
     """Where a bad row is; what was found there may be private."""
-    return row.place if isinstance(row, Line) else str(problem).partition(": ")[0]
+    return row.place if isinstance(row, InputRow) else str(problem).partition(": ")[0]
 
 
-def _layout(path: Path, rows: Sequence[Row], mapping: Mapping[str, str]) -> tuple[Layout, tuple[str, ...]]:
+def _layout(
+    path: Path, rows: Sequence[RowOrError], mapping: Mapping[str, str]
+) -> tuple[ColumnLayout, tuple[str, ...]]:
     """Where each field is, and what to say of columns that are not read.
 
     Raises:
         InputError: the mapping names a column that there is not, or without a mapping the names are not ours.
     """
-    lines = [row for row in rows if isinstance(row, Line)]
+    lines = [row for row in rows if isinstance(row, InputRow)]
     columns = list(dict.fromkeys(key for line in lines for key in line.record))
     strict = not mapping and path.suffix.lower() in JSON_KINDS
-    sources: dict[str, Source] = {}
+    sources: dict[str, FieldSource] = {}
     for field in FIELDS:
         if lines and field in mapping:
             try:
@@ -197,7 +206,7 @@ def _layout(path: Path, rows: Sequence[Row], mapping: Mapping[str, str]) -> tupl
             except InputError as error:
                 raise InputError(f"{path}: {error}") from None
         elif field in columns or strict:
-            sources[field] = Source((field,))
+            sources[field] = FieldSource((field,))
     below = "choices" in mapping and sources.get("choices") == sources.get("question")
     read = {column.partition(".")[0] for source in sources.values() for column in source.columns} | {
         column for source in sources.values() for column in source.columns
@@ -217,18 +226,18 @@ def _layout(path: Path, rows: Sequence[Row], mapping: Mapping[str, str]) -> tupl
     if first and not mapping and not strict:
         raise _foreign(first, unread, columns)
     note = (f"not read: {', '.join(unread)}",) if unread and not strict else ()
-    return Layout(sources, strict, below), note
+    return ColumnLayout(sources, strict, below), note
 
 
-def _in_most(unread: Sequence[str], lines: Sequence[Line]) -> bool:
+def _in_most(unread: Sequence[str], lines: Sequence[InputRow]) -> bool:
     """Whether most rows have a key that is not ours: then it is the file that is of another kind, not a row."""
     return 2 * sum(any(key in line.record for key in unread) for line in lines) > len(lines)
 
 
-def _foreign(line: Line, unread: Sequence[str], columns: Sequence[str]) -> InputError:
+def _foreign(line: InputRow, unread: Sequence[str], columns: Sequence[str]) -> InputError:
     """What to do about keys that are not ours."""
     found = suggest(columns, FIELDS, QUESTION_NAMES)
-    called = next(((key, field) for key in unread if (field := foreign(key, QUESTION_NAMES))), None)
+    called = next(((key, field) for key in unread if (field := our_name(key, QUESTION_NAMES))), None)
     if called is not None and called[1] in found:
         name, field = called
         return InputError(
@@ -247,16 +256,16 @@ def _foreign(line: Line, unread: Sequence[str], columns: Sequence[str]) -> Input
     )
 
 
-def _draft(row: Row, layout: Layout) -> Draft:
+def _draft(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
     if isinstance(row, InputError):
         raise row
     for key in row.record if layout.strict else ():
         if key not in FIELDS:
             raise _foreign(row, [key], list(row.record))
-    return draft(row, layout)
+    return parse_row(row, layout)
 
 
-def _languages(drafts: Mapping[int, Draft], problems: dict[int, InputError]) -> dict[int, Language]:
+def _languages(drafts: Mapping[int, ParsedRow], problems: dict[int, InputError]) -> dict[int, Language]:
     """Languages by row: as the row says, else by its script.
 
     As the other rows of the file where the script says nothing, and in a Japanese exam for a question without
@@ -280,7 +289,9 @@ def _languages(drafts: Mapping[int, Draft], problems: dict[int, InputError]) -> 
     return found
 
 
-def _question(each: Draft, found: Mapping[Form, Golds], form: Form, language: Language, row: int) -> Question:
+def _question(
+    each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm, language: Language, row: int
+) -> Question:
     golds = _golds(each, found, form)
     select = each.select or max(1, len(golds[0]))
     if golds[0] and select != len(golds[0]):
@@ -301,7 +312,7 @@ def _question(each: Draft, found: Mapping[Form, Golds], form: Form, language: La
     )
 
 
-def _golds(each: Draft, found: Mapping[Form, Golds], form: Form) -> Golds:
+def _golds(each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm) -> GoldSets:
     count, answer = len(each.asked.choices), each.asked.answer
     if not count or answer == []:
         return (frozenset(),)
@@ -324,11 +335,11 @@ def _is_texts(answer: object) -> bool:
     return isinstance(answer, list) and all(isinstance(each, str) for each in answer)
 
 
-def _notes(kept: Sequence[Draft], form: Form, questions: Sequence[Question]) -> list[str]:
+def _notes(kept: Sequence[ParsedRow], form: KeyForm, questions: Sequence[Question]) -> list[str]:
     """What was decided for the user, counted."""
     found = []
     if form != "letter":
-        found.append(f"answers read as {FORM_WORDS[form]}")
+        found.append(f"answers read as {KEY_FORM_NAMES[form]}")
     if count := sum(each.id is None for each in kept):
         found.append(f"without an id, called by the number of their row: {count:,}")
     if count := sum(each.relabelled for each in kept):

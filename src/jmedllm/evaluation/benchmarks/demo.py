@@ -90,7 +90,7 @@ def _others(fact: Fact) -> list[Fact]:
 
 
 SOURCES: Mapping[Language, None] = {"ja": None, "en": None}
-CENSUS: Mapping[tuple[Language, str], int] = {
+EXPECTED_COUNTS: Mapping[tuple[Language, str], int] = {
     ("ja", "test"): 143,
     ("en", "test"): 143,
     ("ja", "train"): 2288,
@@ -103,13 +103,13 @@ def _read(data: Path, language: Language, split: str, *, blanked: bool) -> list[
 
 
 DEMO = Benchmark(
-    "demo", "questions on the embedded facts", "Apache-2.0", SOURCES, CENSUS, partial(_read, blanked=False)
+    "demo", "questions on the embedded facts", "Apache-2.0", SOURCES, EXPECTED_COUNTS, partial(_read, blanked=False)
 )
 BLANKED = Benchmark(
     "demo-blanked",
     "control: the same questions without their subject",
     "Apache-2.0",
     SOURCES,
-    CENSUS,
+    EXPECTED_COUNTS,
     partial(_read, blanked=True),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.benchmarks.rows import InputRow, data_file, jsonl_rows
 from jmedllm.evaluation.question import Flag, Language, Question, canonical_number
 
 EXAMS = range(112, 117)
@@ -51,17 +51,17 @@ def read(data: Path, language: Language, split: str) -> list[Question]:
 
 
 def _section(data: Path, stem: str, language: Language) -> list[Question]:
-    items = list(lines(on_disk(data, f"{stem}.jsonl", "igakuqa")))
-    facts = _same_items(items, on_disk(data, f"{stem}_metadata.jsonl", "igakuqa"))
+    items = list(jsonl_rows(data_file(data, f"{stem}.jsonl", "igakuqa")))
+    facts = _same_items(items, data_file(data, f"{stem}_metadata.jsonl", "igakuqa"))
     wordings = items
     if language == "en":
-        wordings = _same_items(items, on_disk(data, f"{stem}_translate.jsonl", "igakuqa"))
+        wordings = _same_items(items, data_file(data, f"{stem}_translate.jsonl", "igakuqa"))
     return [_question(*three, language) for three in zip(items, wordings, facts, strict=True)]
 
 
-def _same_items(items: list[Line], path: Path) -> list[Line]:
+def _same_items(items: list[InputRow], path: Path) -> list[InputRow]:
     """Read a companion file, whose lines must be about the same items in the same order."""
-    companions = list(lines(path))
+    companions = list(jsonl_rows(path))
     for item, companion in zip(items, companions, strict=False):
         if companion.text("problem_id") != item.text("problem_id"):
             raise companion.wrong("problem_id", f'"{item.text("problem_id")}" as in {item.path.name}')
@@ -70,7 +70,7 @@ def _same_items(items: list[Line], path: Path) -> list[Line]:
     return companions
 
 
-def _question(item: Line, wording: Line, facts: Line, language: Language) -> Question:
+def _question(item: InputRow, wording: InputRow, facts: InputRow, language: Language) -> Question:
     identity = item.text("problem_id")
     stem, choices = FIELDS[language]
     count = len(item.texts("choices"))
@@ -98,7 +98,7 @@ def _question(item: Line, wording: Line, facts: Line, language: Language) -> Que
     )
 
 
-def _golds(item: Line, count: int) -> list[frozenset[int]]:
+def _golds(item: InputRow, count: int) -> list[frozenset[int]]:
     """Sets of choices that are right, first the main one: 112B30 has "a or d"."""
     letters = item.texts("answer")
     if len(letters) == 1 and " or " in letters[0]:
@@ -108,7 +108,7 @@ def _golds(item: Line, count: int) -> list[frozenset[int]]:
     return [frozenset(item.choice("answer", letter, count) for letter in letters)]
 
 
-def _number(item: Line, identity: str) -> str:
+def _number(item: InputRow, identity: str) -> str:
     answers = item.texts("answer")
     if len(answers) != 1:
         raise item.wrong("answer", "one number, since there are no choices")
@@ -119,14 +119,14 @@ def _number(item: Line, identity: str) -> str:
         raise item.wrong("answer", "a number, since there are no choices") from error
 
 
-def _points(item: Line) -> int:
+def _points(item: InputRow) -> int:
     points = item.text("points")
     if not re.fullmatch("[0-9]", points):
         raise item.wrong("points", 'a digit in quotes such as "1"')
     return int(points)
 
 
-def _flags(item: Line, identity: str) -> frozenset[Flag]:
+def _flags(item: InputRow, identity: str) -> frozenset[Flag]:
     match = re.fullmatch(f"[0-9]{{3}}([{SECTIONS}])[0-9]{{1,2}}", identity)
     if match is None:
         raise item.wrong("problem_id", 'exam, section and number such as "112A1"')
@@ -140,18 +140,18 @@ def _flags(item: Line, identity: str) -> frozenset[Flag]:
     return frozenset(flags)
 
 
-def _prohibited(facts: Line, count: int) -> frozenset[int]:
+def _prohibited(facts: InputRow, count: int) -> frozenset[int]:
     # Untidy upstream: ["cde"], full-width ["ｂ"], ["d", " e"].
     letters = unicodedata.normalize("NFKC", "".join(facts.texts("kinki"))).replace(" ", "")
     return frozenset(facts.choice("kinki", letter, count) for letter in letters)
 
 
-def _prohibited_plain(facts: Line, count: int) -> frozenset[int]:
+def _prohibited_plain(facts: InputRow, count: int) -> frozenset[int]:
     plain = [entry for entry in facts.texts("kinki") if len(entry) == 1 and entry.isascii()]
     return frozenset(facts.choice("kinki", letter, count) for letter in plain)
 
 
-def _examinees(facts: Line, identity: str, count: int) -> tuple[float, ...]:
+def _examinees(facts: InputRow, identity: str, count: int) -> tuple[float, ...]:
     """Share of examinees per choice; none for numeric items and most that were taken out of grading."""
     if identity in SHARES_MISPRINTED:
         return ()
@@ -161,13 +161,13 @@ def _examinees(facts: Line, identity: str, count: int) -> tuple[float, ...]:
     return shares
 
 
-def _examinees_right(facts: Line) -> float | None:
+def _examinees_right(facts: InputRow) -> float | None:
     """Share of examinees who were right; an empty text says that none was published."""
     text = facts.text("human_accuracy", may_be_empty=True)
     return _percentage(facts, "human_accuracy", text) if text else None
 
 
-def _percentage(facts: Line, field: str, text: str) -> float:
+def _percentage(facts: InputRow, field: str, text: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) > 100:
         raise facts.wrong(field, 'percentages in quotes such as "39.3"')
     return float(text)
@@ -178,6 +178,6 @@ BENCHMARK = Benchmark(
     title="IgakuQA: Japanese medical licence exams 2018-2022",
     licence="none stated; exam text by the Japanese ministry (government terms, CC BY compatible)",
     sources={"ja": "igakuqa", "en": "igakuqa"},
-    census={("ja", "test"): 2000, ("en", "test"): 2000},
+    expected_counts={("ja", "test"): 2000, ("en", "test"): 2000},
     load=read,
 )

@@ -7,7 +7,7 @@ from 0), `n_options`, `metadata`: so the suite's own evaluation code reads and w
 
 from pathlib import Path
 
-from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.benchmarks.rows import InputRow, data_file, jsonl_rows
 from jmedllm.evaluation.question import Question
 
 SOURCE = "jmedbench"
@@ -15,26 +15,26 @@ SOURCE = "jmedbench"
 
 def read(data: Path, subset: str, split: str, benchmark: str) -> list[Question]:
     """Read one split of a Japanese subset as the questions of `benchmark`."""
-    path = on_disk(data, f"{SOURCE}/{subset}/{split}.jsonl", SOURCE)
-    return [_question(line, benchmark) for line in lines(path)]
+    path = data_file(data, f"{SOURCE}/{subset}/{split}.jsonl", SOURCE)
+    return [_question(row, benchmark) for row in jsonl_rows(path)]
 
 
-def _question(line: Line, benchmark: str) -> Question:
-    choices = line.texts("options")
+def _question(row: InputRow, benchmark: str) -> Question:
+    choices = row.texts("options")
     if len(choices) < 2:
-        raise line.wrong("options", "at least two texts")
-    if line.record.get("n_options", len(choices)) != len(choices):
-        raise line.wrong("n_options", f"{len(choices)}, the number of options")
+        raise row.wrong("options", "at least two texts")
+    if row.record.get("n_options", len(choices)) != len(choices):
+        raise row.wrong("n_options", f"{len(choices)}, the number of options")
     return Question(
-        id=_identity(line),
+        id=_identity(row),
         benchmark=benchmark,
         language="ja",
-        stem=line.text("question"),
+        stem=row.text("question"),
         choices=choices,
-        gold=frozenset({line.integer("answer_idx", 0, len(choices) - 1)}),
+        gold=frozenset({row.integer("answer_idx", 0, len(choices) - 1)}),
     )
 
 
-def _identity(line: Line) -> str:
-    value = line.record.get("sample_id")
-    return str(line.integer("sample_id", 0)) if type(value) is int else line.text("sample_id")
+def _identity(row: InputRow) -> str:
+    value = row.record.get("sample_id")
+    return str(row.integer("sample_id", 0)) if type(value) is int else row.text("sample_id")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.lines import on_disk
 from jmedllm.evaluation.benchmarks.mmlu import SUBJECTS, read_subject
+from jmedllm.evaluation.benchmarks.rows import data_file
 from jmedllm.evaluation.question import Language, Question
 
 
@@ -13,7 +13,7 @@ def read(data: Path, language: Language, split: str) -> list[Question]:
     return [
         question
         for subject in SUBJECTS
-        for question in read_subject(on_disk(data, f"jmmlu/{subject}.csv", "jmmlu"), subject, "jmmlu", language)
+        for question in read_subject(data_file(data, f"jmmlu/{subject}.csv", "jmmlu"), subject, "jmmlu", language)
     ]
 
 
@@ -22,6 +22,6 @@ BENCHMARK = Benchmark(
     title="JMMLU, 13 subjects around medicine",
     licence="CC BY-SA 4.0",
     sources={"ja": "jmmlu"},
-    census={("ja", "test"): 1851},
+    expected_counts={("ja", "test"): 1851},
     load=read,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jmedllm.evaluation.benchmarks import jmedbench
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.benchmarks.rows import InputRow, data_file, jsonl_rows
 from jmedllm.evaluation.question import Language, Question, label
 
 FILES = {
@@ -22,35 +22,35 @@ def read(benchmark: str, data: Path, language: Language, split: str) -> list[Que
     """Read one split of `benchmark`, "medqa" or "medqa-5"; the Japanese one is JMedBench's translation."""
     if language == "ja":
         return jmedbench.read(data, JAPANESE[benchmark], split, benchmark)
-    path = on_disk(data, FILES[benchmark, split], benchmark)
-    return [_question(line, benchmark, split) for line in lines(path)]
+    path = data_file(data, FILES[benchmark, split], benchmark)
+    return [_question(row, benchmark, split) for row in jsonl_rows(path)]
 
 
-def _question(line: Line, benchmark: str, split: str) -> Question:
-    choices = _options(line)
-    gold = line.choice("answer_idx", line.text("answer_idx"), len(choices))
-    if choices[gold] != line.text("answer"):
-        raise line.wrong("answer", f'the text of option {line.text("answer_idx")}, "{choices[gold]}"')
-    context = line.texts("context") if "context" in line.record else ()
+def _question(row: InputRow, benchmark: str, split: str) -> Question:
+    choices = _options(row)
+    gold = row.choice("answer_idx", row.text("answer_idx"), len(choices))
+    if choices[gold] != row.text("answer"):
+        raise row.wrong("answer", f'the text of option {row.text("answer_idx")}, "{choices[gold]}"')
+    context = row.texts("context") if "context" in row.record else ()
     return Question(
         # The files number nothing: the line is the name.
-        id=f"{split}-{line.number}",
+        id=f"{split}-{row.number}",
         benchmark=benchmark,
         language="en",
-        stem=" ".join((*context, line.text("question"))),
+        stem=" ".join((*context, row.text("question"))),
         choices=choices,
         gold=frozenset({gold}),
-        subject=line.text("meta_info") if "meta_info" in line.record else None,
+        subject=row.text("meta_info") if "meta_info" in row.record else None,
     )
 
 
-def _options(line: Line) -> tuple[str, ...]:
+def _options(row: InputRow) -> tuple[str, ...]:
     """Texts of `options`, an object whose keys must be A, B, C, ... in this order."""
-    options = line.record.get("options")
+    options = row.record.get("options")
     texts = list(options.values()) if isinstance(options, dict) else []
     keys = [label(index).upper() for index in range(len(texts))]
     if len(texts) < 2 or list(options or ()) != keys or not all(isinstance(t, str) and t for t in texts):
-        raise line.wrong("options", 'an object of texts such as {"A": "...", "B": "..."}')
+        raise row.wrong("options", 'an object of texts such as {"A": "...", "B": "..."}')
     return tuple(texts)
 
 
@@ -60,7 +60,7 @@ def _card(name: str, title: str, english: dict[tuple[Language, str], int | None]
         title=title,
         licence="MIT",
         sources={"en": name, "ja": jmedbench.SOURCE},
-        census={**english, ("ja", "test"): 1273, ("ja", "train"): 10178, ("ja", "validation"): None},
+        expected_counts={**english, ("ja", "test"): 1273, ("ja", "train"): 10178, ("ja", "validation"): None},
         load=partial(read, name),
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jmedllm.evaluation.benchmarks import jmedbench
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.lines import Line, csv_lines, on_disk
+from jmedllm.evaluation.benchmarks.rows import InputRow, csv_rows, data_file
 from jmedllm.evaluation.question import Language, Question
 
 SUBJECTS = (
@@ -36,7 +36,7 @@ def read(data: Path, language: Language, split: str) -> list[Question]:
         question
         for subject in SUBJECTS
         for question in read_subject(
-            on_disk(data, f"mmlu/{split}/{subject}_{split}.csv", "mmlu"), subject, "mmlu", "en"
+            data_file(data, f"mmlu/{split}/{subject}_{split}.csv", "mmlu"), subject, "mmlu", "en"
         )
     ]
 
@@ -49,8 +49,8 @@ def read_subject(path: Path, subject: str, benchmark: str, language: Language) -
     """
     golds = LETTERS
     number = 0
-    for line in csv_lines(path, HEADER):
-        if line.number == 1 and tuple(line.record.values()) == HEADER:
+    for row in csv_rows(path, HEADER):
+        if row.number == 1 and tuple(row.record.values()) == HEADER:
             golds = INDICES
             continue
         number += 1
@@ -58,17 +58,17 @@ def read_subject(path: Path, subject: str, benchmark: str, language: Language) -
             id=f"{subject}-{number}",
             benchmark=benchmark,
             language=language,
-            stem=line.text("question"),
-            choices=tuple(line.text(field) for field in HEADER[1:-1]),
-            gold=frozenset({_gold(line, golds)}),
+            stem=row.text("question"),
+            choices=tuple(row.text(field) for field in HEADER[1:-1]),
+            gold=frozenset({_gold(row, golds)}),
             subject=subject,
         )
 
 
-def _gold(line: Line, golds: tuple[str, ...]) -> int:
-    if line.text("answer") not in golds:
-        raise line.wrong("answer", f"one of {', '.join(golds)}")
-    return golds.index(line.text("answer"))
+def _gold(row: InputRow, golds: tuple[str, ...]) -> int:
+    if row.text("answer") not in golds:
+        raise row.wrong("answer", f"one of {', '.join(golds)}")
+    return golds.index(row.text("answer"))
 
 
 BENCHMARK = Benchmark(
@@ -76,7 +76,7 @@ BENCHMARK = Benchmark(
     title="MMLU, 13 subjects around medicine",
     licence="MIT",
     sources={"en": "mmlu", "ja": jmedbench.SOURCE},
-    census={
+    expected_counts={
         ("en", "test"): 3382,
         ("en", "dev"): 65,
         ("ja", "test"): None,

@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.lines import Line, lines, on_disk
+from jmedllm.evaluation.benchmarks.rows import InputRow, data_file, jsonl_rows
 from jmedllm.evaluation.question import Language, Question
 
 EXAMS = range(97, 110)
@@ -31,27 +31,27 @@ def _exam(data: Path, language: Language, exam: int) -> list[Question]:
     folder = f"yakugakuqa/data/{exam + 1915}"
     # The metadata repeat most items four times, always with the same category.
     subjects = {
-        line.text("problem_id"): line.text("category")
-        for line in lines(on_disk(data, f"{folder}/metadata_{exam:03}.jsonl", "yakugakuqa"))
+        row.text("problem_id"): row.text("category")
+        for row in jsonl_rows(data_file(data, f"{folder}/metadata_{exam:03}.jsonl", "yakugakuqa"))
     }
-    items = lines(on_disk(data, f"{folder}/{exam:03}.jsonl", "yakugakuqa"))
-    return [_question(line, language, subjects) for line in items]
+    items = jsonl_rows(data_file(data, f"{folder}/{exam:03}.jsonl", "yakugakuqa"))
+    return [_question(row, language, subjects) for row in items]
 
 
-def _question(line: Line, language: Language, subjects: dict[str, str]) -> Question:
-    identity = line.text("problem_id")
+def _question(row: InputRow, language: Language, subjects: dict[str, str]) -> Question:
+    identity = row.text("problem_id")
     if identity not in subjects:
-        raise line.wrong("problem_id", f"an item of metadata_{line.path.name}")
-    pictures = line.record.get("choices") == PICTURES
-    image = pictures or not line.boolean("text_only")
-    choices = () if pictures else line.texts("choices")
-    golds = [frozenset[int]()] if pictures else _golds(line, len(choices))
+        raise row.wrong("problem_id", f"an item of metadata_{row.path.name}")
+    pictures = row.record.get("choices") == PICTURES
+    image = pictures or not row.boolean("text_only")
+    choices = () if pictures else row.texts("choices")
+    golds = [frozenset[int]()] if pictures else _golds(row, len(choices))
     return Question(
         id=identity,
         benchmark="yakugakuqa",
         language=language,
         # Two stems are nothing but a picture.
-        stem=line.text("problem_text", may_be_empty=image),
+        stem=row.text("problem_text", may_be_empty=image),
         choices=choices,
         gold=golds[0],
         also_right=tuple(golds[1:]),
@@ -61,18 +61,18 @@ def _question(line: Line, language: Language, subjects: dict[str, str]) -> Quest
     )
 
 
-def _golds(line: Line, count: int) -> list[frozenset[int]]:
+def _golds(row: InputRow, count: int) -> list[frozenset[int]]:
     """Sets of choices that are right, first the main one.
 
     Upstream answers are numbers from 1; a remark in brackets, itself split at its commas, may follow the
     last one: ["2", "4", "5（いずれか2つを選択で正解とする）"] is any two of the three.
     """
-    answer = ",".join(line.texts("answer"))
+    answer = ",".join(row.texts("answer"))
     if NO_ANSWER in answer:
         return [frozenset()]
     numbers = answer.partition("（")[0].split(",")
     if not all(re.fullmatch("[1-9]", number) and int(number) <= count for number in numbers):
-        raise line.wrong("answer", f"numbers from 1 to {count}, or {NO_ANSWER}")
+        raise row.wrong("answer", f"numbers from 1 to {count}, or {NO_ANSWER}")
     indices = sorted(int(number) - 1 for number in numbers)
     any_of = ANY_OF.search(answer)
     if any_of is None:
@@ -86,6 +86,6 @@ BENCHMARK = Benchmark(
     title="YakugakuQA: Japanese pharmacist exams 2012-2024, for training",
     licence="CC BY-SA 4.0",
     sources={"ja": "yakugakuqa"},
-    census={("ja", "train"): 4485},
+    expected_counts={("ja", "train"): 4485},
     load=read,
 )

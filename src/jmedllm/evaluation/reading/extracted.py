@@ -22,7 +22,7 @@ NO_ANSWER: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ExtractedAnswer:
     """What a response was taken to mean.
 
     Attributes:
@@ -41,9 +41,9 @@ class Reading:
         return bool(self.chosen) or self.number is not None
 
 
-def nothing(reason: str) -> Reading:
+def no_answer(reason: str) -> ExtractedAnswer:
     """No answer, for one of the reasons in `NO_ANSWER`."""
-    return Reading(frozenset(), None, reason)
+    return ExtractedAnswer(frozenset(), None, reason)
 
 
 def fits(question: Question, count: int) -> bool:
@@ -53,8 +53,8 @@ def fits(question: Question, count: int) -> bool:
     return count > 0 and count in {question.select, *map(len, (question.gold, *question.also_right))}
 
 
-def counted(question: Question, chosen: Collection[int], how: str) -> Reading:
+def answer_of(question: Question, chosen: Collection[int], how: str) -> ExtractedAnswer:
     """The reading of these choices, or no answer if they are too many or too few."""
     if fits(question, len(chosen)):
-        return Reading(frozenset(chosen), None, how)
-    return nothing("too many" if len(chosen) > question.select else "too few")
+        return ExtractedAnswer(frozenset(chosen), None, how)
+    return no_answer("too many" if len(chosen) > question.select else "too few")

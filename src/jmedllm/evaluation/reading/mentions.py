@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, letter_index
-from jmedllm.evaluation.reading.marks import behind_mark
+from jmedllm.evaluation.reading.markers import follows_marker
+from jmedllm.evaluation.reading.patterns import IS_FALSE, IS_TRUE, NAMED, NOT_THE_ANSWER, THE_ANSWER
 from jmedllm.evaluation.reading.texts import fold, key
-from jmedllm.evaluation.reading.words import IS_FALSE, IS_TRUE, NAMED, NOT_THE_ANSWER, THE_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Mention:
     """One mention of one choice."""
 
     start: int
@@ -26,10 +26,10 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class MentionGroup:
     """Mentions with nothing but separators in between."""
 
-    items: tuple[Item, ...]
+    items: tuple[Mention, ...]
     either: bool
     """Joined by "or": its author has not decided."""
 
@@ -118,9 +118,11 @@ def numbers_name_choices(question: Question, numbered: bool | None) -> bool:
     return not any(_DIGIT.search(key(choice)) for choice in question.choices) if numbered is None else numbered
 
 
-def runs(question: Question, text: str, answer_as: AnswerForm, numbered: bool | None = None) -> list[Run]:
-    """All mentions of choices in a normalised text, those that belong together in one run."""
-    found: list[tuple[list[Item], bool]] = []
+def mention_groups(
+    question: Question, text: str, answer_as: AnswerForm, numbered: bool | None = None
+) -> list[MentionGroup]:
+    """All mentions of choices in a normalised text, those that belong together in one group."""
+    found: list[tuple[list[Mention], bool]] = []
     for item in _items(question, text, answer_as, numbered):
         last = found[-1][0][-1] if found else None
         near = last is not None and item.start - last.end <= _FARTHEST
@@ -135,18 +137,18 @@ def runs(question: Question, text: str, answer_as: AnswerForm, numbered: bool | 
             found[-1] = items, either or bool(joined["either"] or joined["either2"])
         else:
             found.append(([item], False))
-    return [Run(tuple(items), either) for items, either in found]
+    return [MentionGroup(tuple(items), either) for items, either in found]
 
 
-def _goes_on(first: Item, right: Item, joined: re.Match[str], text: str) -> bool:
+def _goes_on(first: Mention, right: Mention, joined: re.Match[str], text: str) -> bool:
     """Whether a list that has as many choices as are asked for goes on with a line: not with an explanation, as in
     "答え: b" before "a. 胃癌：誤り"."""
     return bool(_ENDS_LINE.match(text, right.end)) and (
-        joined["bullet"] is not None or not behind_mark(text, first.start)
+        joined["bullet"] is not None or not follows_marker(text, first.start)
     )
 
 
-def _belong(left: Item, right: Item, joined: re.Match[str], text: str, *, again: bool) -> bool:
+def _belong(left: Mention, right: Mention, joined: re.Match[str], text: str, *, again: bool) -> bool:
     """Whether `right`, which may be mentioned `again`, goes on with the list that `left` is in."""
     if joined["sign"] or joined["more"] or joined["either2"]:
         # "Between B and C, B fits better."
@@ -162,7 +164,7 @@ def _belong(left: Item, right: Item, joined: re.Match[str], text: str, *, again:
     return not left.by_text and not right.by_text and "." not in between and "。" not in between
 
 
-def _items(question: Question, text: str, answer_as: AnswerForm, numbered: bool | None) -> list[Item]:
+def _items(question: Question, text: str, answer_as: AnswerForm, numbered: bool | None) -> list[Mention]:
     texts = list(_texts(question, text))
     starts = {item.start: item for item in texts}
     labels = [_with_text(question, label, text, starts) for label in _labels(question, text, starts, numbered)]
@@ -171,24 +173,24 @@ def _items(question: Question, text: str, answer_as: AnswerForm, numbered: bool 
     else:
         exact = {item.start for item in texts if text[item.start : item.end] == key(question.choices[item.index])}
         labels = [item for item in labels if item.start not in exact or item.end - item.start > 1]
-    kept: list[Item] = []
+    kept: list[Mention] = []
     for item in sorted([*labels, *texts], key=lambda item: (item.start, -item.end, item.by_text)):
         if kept and _labelled_behind(kept[-1], item, text):
             same = _same(question, kept[-1].index, item.index)
-            kept[-1] = Item(kept[-1].start, item.end + 1, item.index, by_text=False, clash=not same)
+            kept[-1] = Mention(kept[-1].start, item.end + 1, item.index, by_text=False, clash=not same)
         elif not kept or item.start >= kept[-1].end:
             kept.append(item)
     return kept
 
 
-def _labelled_behind(item: Item, label: Item, text: str) -> bool:
+def _labelled_behind(item: Mention, label: Mention, text: str) -> bool:
     """Whether a label stands in brackets behind a choice's text: "膵癌 (c)"."""
     if not item.by_text or label.by_text or text[label.end : label.end + 1] not in (")", "]"):
         return False
     return bool(_OPENS_LABEL.fullmatch(text, item.end, label.start))
 
 
-def _texts(question: Question, text: str) -> Iterator[Item]:
+def _texts(question: Question, text: str) -> Iterator[Mention]:
     """Choice texts, the longest at each place."""
     folded = fold(text).replace("\n", " ")
     places: dict[int, list[tuple[int, int]]] = {}
@@ -207,7 +209,7 @@ def _texts(question: Question, text: str) -> Iterator[Item]:
         if exact or len({key(question.choices[index]) for index in same}) == 1:
             said = text[start:end]
             weak = end - start == 1 or said.replace(".", "").isdigit() or said.lower() in _FUNCTION_WORDS
-            yield Item(start, end, (exact or same)[0], by_text=True, weak=weak)
+            yield Mention(start, end, (exact or same)[0], by_text=True, weak=weak)
 
 
 def _places(text: str, sought: str) -> list[int]:
@@ -245,36 +247,36 @@ def _script(char: str) -> str:
     return "" if "ぁ" <= char <= "ゟ" else "latin"
 
 
-def _labels(question: Question, text: str, starts: dict[int, Item], numbered: bool | None) -> Iterator[Item]:
+def _labels(question: Question, text: str, starts: dict[int, Mention], numbered: bool | None) -> Iterator[Mention]:
     count = len(question.choices)
     for found in _ends(text, _LETTER):
         index = letter_index(found[0])
         behind = _text_behind(text, found.end(), starts)
         own = behind is not None and index < count and _same(question, index, behind.index)
         if index < count and _is_label(text, found.start(), own_text=own):
-            yield Item(found.start(), found.end(), index, by_text=False)
+            yield Mention(found.start(), found.end(), index, by_text=False)
     if question.select > 1:
         for found in _ends(text, _LETTERS):
             indices = [letter_index(letter) for letter in found[0]]
             if len(set(indices)) == len(indices) == question.select and max(indices) < count:
                 for place, index in enumerate(indices, found.start()):
-                    yield Item(place, place + 1, index, by_text=False)
+                    yield Mention(place, place + 1, index, by_text=False)
     if numbers_name_choices(question, numbered):
         for found in _ends(text, _ORDINAL):
             if (index := int(found[1] or found[2] or found[3]) - 1) < count:
-                yield Item(found.start(), found.end(), index, by_text=False)
+                yield Mention(found.start(), found.end(), index, by_text=False)
     if numbered:
         for found in _ends(text, _NUMBER):
             index = int(found[0]) - 1
             behind = _text_behind(text, found.end(), starts)
             if index < count and (behind is not None or not _is_step(text, found.end())):
-                yield Item(found.start(), found.end(), index, by_text=False)
+                yield Mention(found.start(), found.end(), index, by_text=False)
 
 
 def _is_step(text: str, end: int) -> bool:
     """Whether the number that ends there counts the steps of an argument: "1. The patient has fever."."""
-    item_scores = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
-    return bool(_STEP.match(text, end)) and not any(item_score.match(text, end) for item_score in item_scores)
+    judgements = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
+    return bool(_STEP.match(text, end)) and not any(judgement.match(text, end) for judgement in judgements)
 
 
 def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
@@ -283,11 +285,11 @@ def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
     if len(found) <= MOST:
         return found
     last = len(found) - MOST + _FIRST
-    announced = [each for each in found[_FIRST:last] if behind_mark(text, each.start())]
+    announced = [each for each in found[_FIRST:last] if follows_marker(text, each.start())]
     return found[:_FIRST] + announced[-_ANNOUNCED:] + found[last:]
 
 
-def _text_behind(text: str, end: int, starts: dict[int, Item]) -> Item | None:
+def _text_behind(text: str, end: int, starts: dict[int, Mention]) -> Mention | None:
     """The choice text that a label ending at `end` announces."""
     behind = _BEFORE_OWN_TEXT.match(text, end)
     places = range(end, behind.end() + 1) if behind else ()
@@ -333,19 +335,19 @@ def _next_label(text: str, place: int) -> bool:
     return bool(_NEXT_LABEL.match(text, place + 1))
 
 
-def _with_text(question: Question, label: Item, text: str, starts: dict[int, Item]) -> Item:
+def _with_text(question: Question, label: Mention, text: str, starts: dict[int, Mention]) -> Mention:
     """The label together with the choice text behind it."""
     item = _text_behind(text, label.end, starts)
     if item is None:
         return label
     if _same(question, item.index, label.index):
         closing = _CLOSING.match(text, item.end) if re.search(r"[(「『\"'\[]", text[label.end : item.start]) else None
-        return Item(label.start, closing.end() if closing else item.end, label.index, by_text=False)
+        return Mention(label.start, closing.end() if closing else item.end, label.index, by_text=False)
     # "C. <text of d>" says two things; a list ("C, <text of d>") does not.
     says_two = re.fullmatch(r"\s*[.:)](?!\n)\s*", text[label.end : item.start])
     if says_two and _NEXT_SENTENCE.match(text, item.end):
         # "Answer: A and C. Cough is less typical."
         return label
     if says_two and (not item.weak or _ENDS_LINE.match(text, item.end)):
-        return Item(label.start, item.end, label.index, by_text=False, clash=True)
+        return Mention(label.start, item.end, label.index, by_text=False, clash=True)
     return label

@@ -4,8 +4,8 @@ import re
 import unicodedata
 
 from jmedllm.evaluation.question import Question, canonical_number
-from jmedllm.evaluation.reading import words
-from jmedllm.evaluation.reading.extracted import Reading, nothing
+from jmedllm.evaluation.reading import patterns
+from jmedllm.evaluation.reading.extracted import ExtractedAnswer, no_answer
 
 _SLOTS = "①②③④⑤⑥⑦⑧⑨"
 _SLOT = re.compile(rf"[{_SLOTS}](?:[.．](?=\s))?")
@@ -56,7 +56,7 @@ _LEAD = re.compile(
 )
 
 
-def read_number(question: Question, text: str) -> Reading | None:
+def read_number(question: Question, text: str) -> ExtractedAnswer | None:
     """The number that `text` states, several numbers as "ambiguous", none as None."""
     text = _filled(question, _PAIR.sub(r" \1.\2 ", text))
     slots = len(_SLOT.findall(text)) > 1
@@ -66,13 +66,13 @@ def read_number(question: Question, text: str) -> Reading | None:
     text = _ROUNDING.sub(
         " ", re.sub(r"\\boxed\s*\{([^{}]*)\}?", r" boxed: \1\n", text.replace("**", "").replace("$", ""))
     )
-    text = _TIME_BEFORE.sub(" ", _NOT_THIS.sub(" ", words.CORRECTION.split(text)[-1]))
+    text = _TIME_BEFORE.sub(" ", _NOT_THIS.sub(" ", patterns.CORRECTION.split(text)[-1]))
     if len(_numbers(text)) == 2:
         text = _SPACED.sub(r"\1\2", text)
     for mark, how in ((_MARK, "stated number"), (_THEREFORE, "stated number")):
         for found in list(mark.finditer(text))[: -_MARKS - 1 : -1]:
-            if reading := _first(_statement(text[found.end() : found.end() + _BEHIND]), how):
-                return reading
+            if answer := _first(_statement(text[found.end() : found.end() + _BEHIND]), how):
+                return answer
     # A number alone on a line is the answer, what else stands there explains it.
     plain = [_ASIDE.sub("", line) for line in text.split("\n")]
     said = [line for line in plain if len(line) <= _SENTENCE_TAIL and _LEAD.match(line)] or [
@@ -93,11 +93,11 @@ def _statement(behind: str) -> str:
     return parts[-1] if parts else ""
 
 
-def _first(text: str, how: str) -> Reading | None:
+def _first(text: str, how: str) -> ExtractedAnswer | None:
     numbers = dict.fromkeys(_numbers(text))
     if not numbers:
         return None
-    return Reading(frozenset(), next(iter(numbers)), how) if len(numbers) == 1 else nothing("ambiguous")
+    return ExtractedAnswer(frozenset(), next(iter(numbers)), how) if len(numbers) == 1 else no_answer("ambiguous")
 
 
 def _numbers(text: str) -> list[str]:

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 
 from jmedllm.evaluation.question import letter_index
-from jmedllm.evaluation.reading.extracted import Reading
-from jmedllm.evaluation.reading.mentions import Run
+from jmedllm.evaluation.reading.extracted import ExtractedAnswer
+from jmedllm.evaluation.reading.mentions import MentionGroup
 from jmedllm.evaluation.reading.reply import AROUND, Reply
-from jmedllm.evaluation.reading.stated import Stand
-from jmedllm.evaluation.reading.whole import EDGE, reading_of
+from jmedllm.evaluation.reading.stated import Stance
+from jmedllm.evaluation.reading.whole import EDGE, answer_of_mentions
 
 _AFTER = re.compile(
     r"[\"'」』)\]}】〕》≫〉⟩»]*\s*(?:\Z|\n|[.。:、,;(\[「!?]|-\s|[–—]"
@@ -23,47 +23,47 @@ _REASON = re.compile(
 )
 
 
-def opening(reply: Reply, label: str = "label", by_text: str = "choice text") -> Reading | None:
+def opening(reply: Reply, label: str = "label", by_text: str = "choice text") -> ExtractedAnswer | None:
     """The answer that `reply` begins with, if it is no list of all choices with comments."""
-    text, stood = reply.said, reply.stood
+    text, stances = reply.said, reply.stances
     edge = EDGE.match(text)
-    if not stood or not edge:
+    if not stances or not edge:
         return None
-    run, said = stood[0]
-    # Behind the run or, where its text goes on in other words than the choice's, behind its label.
-    ends = (run.end, run.start + 1) if len(run.items) == 1 and not run.by_text else (run.end,)
-    if run.start > edge.end() or said == "dismissed" or not any(_AFTER.match(text, end) for end in ends):
+    group, said = stances[0]
+    # Behind the group or, where its text goes on in other words than the choice's, behind its label.
+    ends = (group.end, group.start + 1) if len(group.items) == 1 and not group.by_text else (group.end,)
+    if group.start > edge.end() or said == "dismissed" or not any(_AFTER.match(text, end) for end in ends):
         return None
-    if SHARE.match(text, run.end) or _walks(text, stood):
+    if SHARE.match(text, group.end) or _walks(text, stances):
         return None
-    alone = _LINE_END.match(text, run.end) is not None
+    alone = _LINE_END.match(text, group.end) is not None
     lines = {letter_index(line[1]) for line in _LINE_LABEL.finditer(text)} & set(range(len(reply.question.choices)))
-    if not alone and lines - run.chosen:
+    if not alone and lines - group.chosen:
         return None
-    reading = reading_of(reply.question, [run], label, by_text)
-    return None if reading.how == "too few" and not alone else reading
+    answer = answer_of_mentions(reply.question, [group], label, by_text)
+    return None if answer.how == "too few" and not alone else answer
 
 
-def opening_for_sure(reply: Reply) -> Reading | None:
+def opening_for_sure(reply: Reply) -> ExtractedAnswer | None:
     """The same for a reply that was cut off: what it begins with may be the first stop of a walk through all
     choices, unless it stands alone and is explained."""
-    reading = opening(reply)
-    if not reading:
+    answer = opening(reply)
+    if not answer:
         return None
-    line, _, more = reply.said[reply.stood[0][0].end :].partition("\n")
+    line, _, more = reply.said[reply.stances[0][0].end :].partition("\n")
     alone = not line.strip(AROUND) and more
-    return reading if alone and (0 not in reading.chosen or _REASON.match(more)) else None
+    return answer if alone and (0 not in answer.chosen or _REASON.match(more)) else None
 
 
-def begins_line(text: str, run: Run) -> bool:
-    """Whether nothing but bullets stands before `run` in its line."""
-    line = text[text.rfind("\n", 0, run.start) + 1 : run.start]
+def begins_line(text: str, group: MentionGroup) -> bool:
+    """Whether nothing but bullets stands before `group` in its line."""
+    line = text[text.rfind("\n", 0, group.start) + 1 : group.start]
     edge = EDGE.match(line)
     return edge is not None and edge.end() == len(line)
 
 
-def _walks(text: str, stood: Sequence[tuple[Run, Stand]]) -> bool:
+def _walks(text: str, stances: Sequence[tuple[MentionGroup, Stance]]) -> bool:
     """Whether two more sentences on the first line begin with choices."""
     line = text.find("\n")
-    more = [run for run, said in stood[1:] if said == "mentioned" and (line < 0 or run.end <= line)]
-    return sum(text.startswith("。", run.start - 1) or text.startswith(". ", run.start - 2) for run in more) > 1
+    more = [group for group, said in stances[1:] if said == "mentioned" and (line < 0 or group.end <= line)]
+    return sum(text.startswith("。", group.start - 1) or text.startswith(". ", group.start - 2) for group in more) > 1

@@ -10,21 +10,21 @@ from dataclasses import replace
 
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.reading import words
+from jmedllm.evaluation.reading import patterns
 from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.reading.echo import without_echo
-from jmedllm.evaluation.reading.extracted import Reading, nothing
-from jmedllm.evaluation.reading.marks import ANNOUNCES, MARK
-from jmedllm.evaluation.reading.mentions import Run
+from jmedllm.evaluation.reading.extracted import ExtractedAnswer, no_answer
+from jmedllm.evaluation.reading.markers import ANNOUNCES, MARKER
+from jmedllm.evaluation.reading.mentions import MentionGroup
 from jmedllm.evaluation.reading.numbers import read_number
 from jmedllm.evaluation.reading.opening import SHARE, begins_line, opening, opening_for_sure
 from jmedllm.evaluation.reading.passages import passages
 from jmedllm.evaluation.reading.refusal import refuses
 from jmedllm.evaluation.reading.reply import AROUND, Reply
-from jmedllm.evaluation.reading.stated import Stand, masked, may_conclude
+from jmedllm.evaluation.reading.stated import Stance, masked, may_conclude
 from jmedllm.evaluation.reading.structured import json_field, structured
 from jmedllm.evaluation.reading.texts import fold, key, normalise
-from jmedllm.evaluation.reading.whole import longest, reading_of, whole
+from jmedllm.evaluation.reading.whole import answer_of_mentions, longest, whole
 from jmedllm.models.thoughts import Thought
 
 _ASKED = re.compile(
@@ -34,7 +34,10 @@ _NEXT_WORDS = 150
 """Characters behind a conclusion in which it may be taken back."""
 _SHORT = 400
 _MARKS = 5
-"""So many of the last marks are tried with all that follows them."""
+"""So many of the last markers are tried with all that follows them."""
+
+Evidence = Callable[[Reply], ExtractedAnswer | None]
+"""One way to find the answer in a reply; None where it finds none."""
 
 
 def read_answer(
@@ -46,7 +49,7 @@ def read_answer(
     numbered: bool | None = None,
     thought_open: bool | None = False,
     thoughts: Sequence[Thought] = (),
-) -> Reading:
+) -> ExtractedAnswer:
     """Read a free response.
 
     Args:
@@ -60,61 +63,61 @@ def read_answer(
     cleaned = clean(response, truncated=truncated, thought_open=thought_open, thoughts=thoughts)
     if cleaned.unsure:
         reply = Reply(question, cleaned.text, truncated, answer_as, numbered)
-        return (None if truncated else _whole(reply)) or nothing(
+        return (None if truncated else _whole(reply)) or no_answer(
             "truncated" if truncated or cleaned.thinking else "unknown marker"
         )
     truncated = truncated or cleaned.thinking
     room = 2 * len(question.stem) + longest(question)
     text = passages(cleaned.text, room)
     if not normalise(text).strip(AROUND):
-        return nothing("truncated" if truncated else "empty")
+        return no_answer("truncated" if truncated else "empty")
     if question.number is not None or not question.choices:
         return _number(question, text, truncated)
     text = without_echo(question, text)
     if not text.strip(AROUND):
-        return nothing("truncated" if truncated else "no choice")
+        return no_answer("truncated" if truncated else "no choice")
     reply = Reply(question, text, truncated, answer_as, numbered)
-    return next(reading for evidence in _ORDER if (reading := evidence(reply)))
+    return next(answer for evidence in _ORDER if (answer := evidence(reply)))
 
 
-def same_answer(question: Question, reading: Reading, gold: Collection[int]) -> bool:
-    """Whether `reading` says what `gold` says: the same choices or, if they were read as text, the same texts."""
+def same_answer(question: Question, answer: ExtractedAnswer, gold: Collection[int]) -> bool:
+    """Whether `answer` says what `gold` says: the same choices or, if they were read as text, the same texts."""
     if question.number is not None:
-        return reading.number == question.number
-    if not reading.chosen:
+        return answer.number == question.number
+    if not answer.chosen:
         return False
-    if "text" not in reading.how:
-        return reading.chosen == frozenset(gold)
-    return _texts(question, reading.chosen) == _texts(question, gold)
+    if "text" not in answer.how:
+        return answer.chosen == frozenset(gold)
+    return _texts(question, answer.chosen) == _texts(question, gold)
 
 
 def _texts(question: Question, indices: Collection[int]) -> list[str]:
     return sorted(key(question.choices[i]) for i in indices)
 
 
-def _number(question: Question, text: str, truncated: bool) -> Reading:
+def _number(question: Question, text: str, truncated: bool) -> ExtractedAnswer:
     field = json_field(text)
-    reading = (read_number(question, field) if field else None) or read_number(question, text)
-    if reading and reading.answered and (reading.how == "stated number" or not (truncated or refuses(text))):
-        return reading
+    answer = (read_number(question, field) if field else None) or read_number(question, text)
+    if answer and answer.answered and (answer.how == "stated number" or not (truncated or refuses(text))):
+        return answer
     if refuses(text):
-        return nothing("refused")
-    return nothing("truncated") if truncated else reading or nothing("no number")
+        return no_answer("refused")
+    return no_answer("truncated") if truncated else answer or no_answer("no number")
 
 
-def _whole(reply: Reply) -> Reading | None:
+def _whole(reply: Reply) -> ExtractedAnswer | None:
     return whole(reply, "label", "choice text")
 
 
-def _question_and_answer(reply: Reply) -> Reading | None:
+def _question_and_answer(reply: Reply) -> ExtractedAnswer | None:
     """ "Q: ... A: c"."""
     asked = _ASKED.match(normalise(reply.text))
-    reading = whole(reply.part(asked["answer"]), "stated label", "stated text") if asked else None
+    answer = whole(reply.part(asked["answer"]), "stated label", "stated text") if asked else None
     # "A: <text of c>" without a question before it is the label of another choice.
-    return reading if asked and reading and ("label" in reading.how or asked["question"]) else None
+    return answer if asked and answer and ("label" in answer.how or asked["question"]) else None
 
 
-def _in_a_form(reply: Reply) -> Reading | None:
+def _in_a_form(reply: Reply) -> ExtractedAnswer | None:
     """A field of JSON, a box, a tag: the last value or, where several are asked for and each holds one, all."""
     for how, values in structured(reply.text):
         joined = [",".join(dict.fromkeys(values))] if reply.question.select > 1 and len(values) > 1 else []
@@ -124,105 +127,109 @@ def _in_a_form(reply: Reply) -> Reading | None:
             for value in [*values[-1:], *joined]
         ]
         found = [whole(part, how, how + " text") or opening(part, how, how + " text") for part in parts]
-        readings = [reading for reading in found if reading]
-        if readings:
-            return next((reading for reading in readings if reading.answered), readings[0])
+        answers = [answer for answer in found if answer]
+        if answers:
+            return next((answer for answer in answers if answer.answered), answers[0])
     return None
 
 
-def _behind_the_last_mark(reply: Reply) -> Reading | None:
+def _behind_the_last_mark(reply: Reply) -> ExtractedAnswer | None:
     """All that follows it. This comes before mentions in it: the texts of choices may be made of anything."""
     said = reply.said
     near = max(0, len(said) - longest(reply.question) - _NEXT_WORDS)
     for mark in reversed(list(ANNOUNCES.finditer(said, near))[-_MARKS:]):
         if may_conclude(said, mark.start()) and (
-            reading := whole(reply.part(said[mark.end() :]), "stated label", "stated text")
+            answer := whole(reply.part(said[mark.end() :]), "stated label", "stated text")
         ):
-            return None if reading.how == "too few" else reading
+            return None if answer.how == "too few" else answer
     return None
 
 
-def _conclusion(reply: Reply) -> Reading | None:
+def _conclusion(reply: Reply) -> ExtractedAnswer | None:
     """What it last calls the answer. Where it was cut off, the next words may have taken that back."""
-    last = [run for run, stand in reply.stood if stand == "concluded"]
-    if reply.truncated and last and words.RECONSIDERED.search(reply.said, last[-1].end, last[-1].end + _NEXT_WORDS):
+    last = [group for group, stance in reply.stances if stance == "concluded"]
+    if reply.truncated and last and patterns.RECONSIDERED.search(reply.said, last[-1].end, last[-1].end + _NEXT_WORDS):
         return None
     return _stated(reply, "concluded")
 
 
-def _most_fitting(reply: Reply) -> Reading | None:
+def _most_fitting(reply: Reply) -> ExtractedAnswer | None:
     """What it last calls the most fitting."""
     return None if reply.truncated else _stated(reply, "likeliest")
 
 
-def _opening(reply: Reply) -> Reading | None:
+def _opening(reply: Reply) -> ExtractedAnswer | None:
     """What it begins with, if it explains that."""
     if not reply.truncated:
         return opening(reply)
-    concluded = any(stand == "concluded" for _, stand in reply.stood)
+    concluded = any(stance == "concluded" for _, stance in reply.stances)
     return None if concluded else opening_for_sure(reply)
 
 
-def _affirmed(reply: Reply) -> Reading | None:
+def _affirmed(reply: Reply) -> ExtractedAnswer | None:
     """What it calls right, choice by choice; as many as are asked for."""
-    affirmed = [run for run, stand in reply.stood if stand == "affirmed"]
+    affirmed = [group for group, stance in reply.stances if stance == "affirmed"]
     if reply.truncated or not affirmed:
         return None
-    reading = reading_of(reply.question, affirmed, "affirmed label", "affirmed text")
-    return reading if reading.answered else None
+    answer = answer_of_mentions(reply.question, affirmed, "affirmed label", "affirmed text")
+    return answer if answer.answered else None
 
 
-def _last_line(reply: Reply) -> Reading | None:
+def _last_line(reply: Reply) -> ExtractedAnswer | None:
     """An answer in a line of its own at the end."""
     _, line_feed, line = reply.said.rpartition("\n")
-    settled = reply.stood and reply.stood[-1][1] in ("affirmed", "dismissed")
+    settled = reply.stances and reply.stances[-1][1] in ("affirmed", "dismissed")
     if reply.truncated or not line_feed or settled:
         return None
     return whole(reply.part(line), "label", "choice text")
 
 
-def _refusal(reply: Reply) -> Reading | None:
-    refused = refuses(masked(reply.said, [run for run in reply.mentions if not run.items[0].weak]))
-    return nothing("refused") if refused else None
+def _refusal(reply: Reply) -> ExtractedAnswer | None:
+    refused = refuses(masked(reply.said, [group for group in reply.groups if not group.items[0].weak]))
+    return no_answer("refused") if refused else None
 
 
-def _cut(reply: Reply) -> Reading | None:
-    return nothing("truncated") if reply.truncated else None
+def _cut(reply: Reply) -> ExtractedAnswer | None:
+    return no_answer("truncated") if reply.truncated else None
 
 
-def _affirmed_too_many(reply: Reply) -> Reading | None:
-    affirmed = [run for run, stand in reply.stood if stand == "affirmed"]
+def _affirmed_too_many(reply: Reply) -> ExtractedAnswer | None:
+    affirmed = [group for group, stance in reply.stances if stance == "affirmed"]
     if not affirmed:
         return None
-    reading = reading_of(reply.question, affirmed, "affirmed label", "affirmed text")
-    return nothing("ambiguous") if reading.how == "too many" else reading
+    answer = answer_of_mentions(reply.question, affirmed, "affirmed label", "affirmed text")
+    return no_answer("ambiguous") if answer.how == "too many" else answer
 
 
-def _mentioned(reply: Reply) -> Reading:
+def _mentioned(reply: Reply) -> ExtractedAnswer:
     """What a short reply mentions without more being said of it."""
     # What was ruled out somewhere is not named by being mentioned elsewhere.
-    out = frozenset[int]().union(*(run.chosen for run, stand in reply.stood if stand == "dismissed"))
+    out = frozenset[int]().union(*(group.chosen for group, stance in reply.stances if stance == "dismissed"))
     named = [
-        run for run, stand in reply.stood if stand == "mentioned" and _names(reply.said, run) and not run.chosen & out
+        group
+        for group, stance in reply.stances
+        if stance == "mentioned" and _names(reply.said, group) and not group.chosen & out
     ]
     # In a long text a mention may be anything.
     if not named or len(reply.said) >= _SHORT:
-        return nothing("no choice")
-    reading = reading_of(reply.question, named, "mentioned label", "mentioned text")
-    return nothing("ambiguous") if reading.how == "too many" else reading
+        return no_answer("no choice")
+    answer = answer_of_mentions(reply.question, named, "mentioned label", "mentioned text")
+    return no_answer("ambiguous") if answer.how == "too many" else answer
 
 
-def _unless_cut_through(evidence: Callable[[Reply], Reading | None]) -> Callable[[Reply], Reading | None]:
+def _unless_cut_through(
+    evidence: Callable[[Reply], ExtractedAnswer | None],
+) -> Callable[[Reply], ExtractedAnswer | None]:
     """`evidence`, unless the text of another choice begins like the one with which a reply was cut off."""
 
-    def found(reply: Reply) -> Reading | None:
-        reading = evidence(reply)
-        return nothing("truncated") if reading and reply.truncated and _may_go_on(reply, reading) else reading
+    def found(reply: Reply) -> ExtractedAnswer | None:
+        answer = evidence(reply)
+        return no_answer("truncated") if answer and reply.truncated and _may_go_on(reply, answer) else answer
 
     return found
 
 
-_ORDER: tuple[Callable[[Reply], Reading | None], ...] = (
+_ORDER: tuple[Evidence, ...] = (
     # What was stated.
     *map(
         _unless_cut_through,
@@ -248,53 +255,54 @@ _ORDER: tuple[Callable[[Reply], Reading | None], ...] = (
 """The first evidence that yields a reading decides."""
 
 
-def _stated(reply: Reply, wanted: Stand) -> Reading | None:
+def _stated(reply: Reply, wanted: Stance) -> ExtractedAnswer | None:
     """The last conclusion; where that holds too few, with the list that follows it or with those before it."""
-    stood, text = reply.stood, reply.said
-    places = [place for place, (_, said) in enumerate(stood) if said == wanted]
+    stances, text = reply.stances, reply.said
+    places = [place for place, (_, said) in enumerate(stances) if said == wanted]
     if not places:
         return None
     # A line that names the answer outright outweighs lists and tables behind it.
-    outright = [place for place in places if _outright(text, stood[place][0])]
-    if outright and all(begins_line(text, stood[place][0]) for place in places if place > outright[-1]):
+    outright = [place for place in places if _outright(text, stances[place][0])]
+    if outright and all(begins_line(text, stances[place][0]) for place in places if place > outright[-1]):
         places = [place for place in places if place <= outright[-1]]
-    last = [stood[places[-1]][0]]
-    listed = [run for run, said in stood[places[-1] + 1 :] if said != "dismissed" and begins_line(text, run)]
-    together = [stood[place][0] for place in places]
-    reading = reading_of(reply.question, last, "stated label", "stated text")
-    if reading.how != "too few":
-        return reading
+    last = [stances[places[-1]][0]]
+    listed = [group for group, said in stances[places[-1] + 1 :] if said != "dismissed" and begins_line(text, group)]
+    together = [stances[place][0] for place in places]
+    answer = answer_of_mentions(reply.question, last, "stated label", "stated text")
+    if answer.how != "too few":
+        return answer
     for more in ([*last, *listed], together):
-        wider = reading_of(reply.question, more, "stated label", "stated text")
+        wider = answer_of_mentions(reply.question, more, "stated label", "stated text")
         if wider.answered:
             return wider
-    return reading
+    return answer
 
 
-def _outright(text: str, run: Run) -> bool:
-    """Whether `run` stands right behind a mark."""
-    line = text[text.rfind("\n", 0, run.start) + 1 : run.start]
-    return line.startswith(MARK) and not line[len(MARK) :].strip(AROUND)
+def _outright(text: str, group: MentionGroup) -> bool:
+    """Whether `group` stands right behind a mark."""
+    line = text[text.rfind("\n", 0, group.start) + 1 : group.start]
+    return line.startswith(MARKER) and not line[len(MARKER) :].strip(AROUND)
 
 
-def _names(text: str, run: Run) -> bool:
+def _names(text: str, group: MentionGroup) -> bool:
     """Whether a mention without any statement around it is surely one of a choice."""
-    if SHARE.match(text, run.end):
+    if SHARE.match(text, group.end):
         return False
-    if all((item.by_text or item.end - item.start > 1) and not item.weak for item in run.items):
+    if all((item.by_text or item.end - item.start > 1) and not item.weak for item in group.items):
         return True
-    return bool(words.NAMED.search(text[max(0, run.start - 12) : run.start])) or (
-        begins_line(text, run) and bool(re.match(r"[.):]", text[run.items[0].start + 1 : run.items[0].start + 2]))
+    return bool(patterns.NAMED.search(text[max(0, group.start - 12) : group.start])) or (
+        begins_line(text, group)
+        and bool(re.match(r"[.):]", text[group.items[0].start + 1 : group.items[0].start + 2]))
     )
 
 
-def _may_go_on(reply: Reply, reading: Reading) -> bool:
+def _may_go_on(reply: Reply, answer: ExtractedAnswer) -> bool:
     """Whether the cut may have gone through the text of another choice that begins like the one chosen."""
-    if "text" not in reading.how:
+    if "text" not in answer.how:
         return False
     end = fold(key(reply.text[-2 * longest(reply.question) :]))
     keys = [fold(key(choice)) for choice in reply.question.choices]
     return any(
         keys[i] and end.endswith(keys[i]) and any(k != keys[i] and k.startswith(keys[i]) for k in keys)
-        for i in reading.chosen
+        for i in answer.chosen
     )

@@ -5,10 +5,10 @@ from functools import cached_property
 
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.reading.marks import with_one_mark
-from jmedllm.evaluation.reading.mentions import Run, runs
-from jmedllm.evaluation.reading.stated import Stand, stands
-from jmedllm.evaluation.reading.structured import as_marks
+from jmedllm.evaluation.reading.markers import with_one_marker
+from jmedllm.evaluation.reading.mentions import MentionGroup, mention_groups
+from jmedllm.evaluation.reading.stated import Stance, find_stances
+from jmedllm.evaluation.reading.structured import as_markers
 from jmedllm.evaluation.reading.texts import EDGE, PAIRS, normalise
 
 AROUND = EDGE + "・•●○>-" + "".join(PAIRS) + "".join(PAIRS.values())
@@ -35,17 +35,17 @@ class Reply:
     @cached_property
     def said(self) -> str:
         """The text, normalised, with one mark in front of each answer that is named outright."""
-        return with_one_mark(normalise(as_marks(self.text)))
+        return with_one_marker(normalise(as_markers(self.text)))
 
     @cached_property
-    def mentions(self) -> list[Run]:
+    def groups(self) -> list[MentionGroup]:
         """All mentions of choices in `said`."""
-        return runs(self.question, self.said, self.answer_as, self.numbered)
+        return mention_groups(self.question, self.said, self.answer_as, self.numbered)
 
     @cached_property
-    def stood(self) -> list[tuple[Run, Stand]]:
+    def stances(self) -> list[tuple[MentionGroup, Stance]]:
         """What `said` says about each of them."""
-        return stands(self.question, self.said, self.mentions)
+        return find_stances(self.question, self.said, self.groups)
 
     def part(self, text: str) -> "Reply":
         """A part of what it said, as a reply of its own."""

@@ -29,7 +29,7 @@ def _denied(text: str, box: re.Match[str]) -> bool:
     return bool(_NOT.search(text, max(0, box.start() - 20), box.start()) or _IS_WRONG.match(text, box.end()))
 
 
-def as_marks(text: str) -> str:
+def as_markers(text: str) -> str:
     """`text` with boxes and tags as marks like any other, for those that hold more than an answer."""
     return _TAG.sub(r"\nanswer: \2\n", _BOX.sub(r"\nboxed: \1\2\n", text))
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 
 from jmedllm.evaluation.question import Question, letter_index
-from jmedllm.evaluation.reading.extracted import NO_ANSWER, Reading, counted, fits, nothing
-from jmedllm.evaluation.reading.mentions import Run, numbers_name_choices, runs
+from jmedllm.evaluation.reading.extracted import NO_ANSWER, ExtractedAnswer, answer_of, fits, no_answer
+from jmedllm.evaluation.reading.mentions import MentionGroup, mention_groups, numbers_name_choices
 from jmedllm.evaluation.reading.reply import AROUND, Reply
 from jmedllm.evaluation.reading.texts import exact_texts, fold, key, normalise, same_numbers, same_texts
 
@@ -32,7 +32,7 @@ def longest(question: Question) -> int:
     return sum(map(len, question.choices)) + 20 * len(question.choices) + 60
 
 
-def whole(reply: Reply, label: str, by_text: str) -> Reading | None:
+def whole(reply: Reply, label: str, by_text: str) -> ExtractedAnswer | None:
     """The reading of a reply that is an answer from end to end.
 
     Args:
@@ -49,29 +49,29 @@ def whole(reply: Reply, label: str, by_text: str) -> Reading | None:
         labels = None
     by_letter = reply.answer_as == "letter"
     if exact and (labels is None or (not by_letter and (fits(question, len(exact)) or not labels.answered))):
-        return counted(question, exact, by_text)
+        return answer_of(question, exact, by_text)
     if labels is not None:
         how = label if labels.how == "label" else by_text
-        return Reading(labels.chosen, None, how) if labels.answered else labels
+        return ExtractedAnswer(labels.chosen, None, how) if labels.answered else labels
     if (
         same := same_texts(question, text)
         or same_texts(question, plain)
         or same_numbers(question, text if "番" in text else plain)
     ):
-        return counted(question, same, by_text)
+        return answer_of(question, same, by_text)
     alike = {key(choice) for choice in question.choices if fold(key(choice)) == fold(key(plain))}
-    return nothing("ambiguous") if len(alike) > 1 else None
+    return no_answer("ambiguous") if len(alike) > 1 else None
 
 
-def reading_of(question: Question, found: Sequence[Run], label: str, by_text: str) -> Reading:
+def answer_of_mentions(question: Question, found: Sequence[MentionGroup], label: str, by_text: str) -> ExtractedAnswer:
     """The reading of these mentions together."""
-    if any(run.either or run.clash for run in found):
-        return nothing("ambiguous")
-    chosen = frozenset[int]().union(*(run.chosen for run in found))
-    return counted(question, chosen, by_text if all(run.by_text for run in found) else label)
+    if any(group.either or group.clash for group in found):
+        return no_answer("ambiguous")
+    chosen = frozenset[int]().union(*(group.chosen for group in found))
+    return answer_of(question, chosen, by_text if all(group.by_text for group in found) else label)
 
 
-def _labels(reply: Reply, said: str) -> Reading | None:
+def _labels(reply: Reply, said: str) -> ExtractedAnswer | None:
     """The reading of labels, or of labels and texts, that fill a text from end to end."""
     question = reply.question
     bare = TAIL.sub("", said).strip(AROUND)
@@ -79,16 +79,16 @@ def _labels(reply: Reply, said: str) -> Reading | None:
         letters = bare.replace(".", "")
         indices = {letter_index(letter) for letter in letters}
         if len(indices) == len(letters) and max(indices) < len(question.choices):
-            return counted(question, indices, "label")
+            return answer_of(question, indices, "label")
     if _NUMBERED.fullmatch(bare) and numbers_name_choices(question, reply.numbered):
         indices = {int(digit) - 1 for digit in re.findall(r"\d", bare)}
         if max(indices) < len(question.choices):
-            return counted(question, indices, "label")
-    found = runs(question, said, reply.answer_as, reply.numbered)
+            return answer_of(question, indices, "label")
+    found = mention_groups(question, said, reply.answer_as, reply.numbered)
     if len(found) != 1:
         return None
-    [run] = found
+    [group] = found
     edge = EDGE.match(said)
-    if not edge or edge.end() < run.start or TAIL.sub("", said[run.end :]).strip(AROUND):
+    if not edge or edge.end() < group.start or TAIL.sub("", said[group.end :]).strip(AROUND):
         return None
-    return reading_of(question, [run], "label", "choice text")
+    return answer_of_mentions(question, [group], "label", "choice text")

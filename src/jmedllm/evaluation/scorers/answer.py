@@ -7,7 +7,7 @@ from jmedllm.evaluation.gold import has_answer, is_right, mean_chance
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, canonical_number
-from jmedllm.evaluation.reading import Reading, read_answer, same_answer
+from jmedllm.evaluation.reading import ExtractedAnswer, read_answer, same_answer
 from jmedllm.evaluation.statistics import Score, score
 from jmedllm.models.thoughts import Thought
 
@@ -52,7 +52,7 @@ def judge(
 
     The others are those of `read_answer`.
     """
-    reading = read_answer(
+    extracted = read_answer(
         presented.permuted,
         response,
         truncated=truncated,
@@ -62,10 +62,10 @@ def judge(
         numbered=numbered,
     )
     return AnswerItemScore(
-        presented.printed(sorted(reading.chosen)),
-        reading.number,
-        reading.how,
-        _is_right(presented.permuted, reading),
+        presented.printed(sorted(extracted.chosen)),
+        extracted.number,
+        extracted.how,
+        _is_right(presented.permuted, extracted),
     )
 
 
@@ -84,10 +84,10 @@ def judge_letters(question: Question, response: str) -> AnswerItemScore:
     return AnswerItemScore(tuple(sorted(chosen)), None, "letters", is_right(question, chosen))
 
 
-def _is_right(question: Question, reading: Reading) -> bool:
-    if reading.chosen and "every_answer_right" in question.flags:
+def _is_right(question: Question, extracted: ExtractedAnswer) -> bool:
+    if extracted.chosen and "every_answer_right" in question.flags:
         return True
-    return any(same_answer(question, reading, gold) for gold in (question.gold, *question.also_right))
+    return any(same_answer(question, extracted, gold) for gold in (question.gold, *question.also_right))
 
 
 def scores(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:

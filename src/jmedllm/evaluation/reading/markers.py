@@ -5,7 +5,7 @@ All of them are rewritten into one, so that what follows knows a single mark.
 
 import re
 
-MARK = "答え: "
+MARKER = "答え: "
 
 _OPEN = r"[【〔《〈≪⟨<\[({「『«‹]"
 _CLOSE = r"[】〕》〉≫⟩>\])}」』»›]"
@@ -46,7 +46,7 @@ _MARKED = re.compile(
 )
 
 ANNOUNCES = re.compile(
-    rf"{re.escape(MARK.strip())}\s*|(?:\A|(?<=[\s、。,.#*>【(]))(?:最終)?(?:答え?|回答|解答|正解|正答)(?:番号)?(?:は、?|\n)\s*"
+    rf"{re.escape(MARKER.strip())}\s*|(?:\A|(?<=[\s、。,.#*>【(]))(?:最終)?(?:答え?|回答|解答|正解|正答)(?:番号)?(?:は、?|\n)\s*"
     # No other word may stand before these, or it is the "wrong answer" or the "second choice".
     r"|(?:\A|(?<=[\n、。,.#*>【(])|(?<=[,.:] )|\b(?:so|therefore|thus) )(?:(?:the|my) )?"
     r"(?:(?:final|correct|best|right|most appropriate) )*(?:answer|option|choice|ans)(?: choice)?(?:s|\(s\))?"
@@ -57,14 +57,14 @@ ANNOUNCES = re.compile(
 """What an answer may follow that ends the reply: a mark, or a sentence that goes on with it."""
 
 
-_BEHIND_MARK = re.compile(re.escape(MARK.strip()) + r"[\s\"'(「【\[*]*\Z")
+_BEHIND_MARK = re.compile(re.escape(MARKER.strip()) + r"[\s\"'(「【\[*]*\Z")
 
 
-def behind_mark(text: str, place: int) -> bool:
+def follows_marker(text: str, place: int) -> bool:
     """Whether what stands at `place` follows a mark directly."""
     return _BEHIND_MARK.search(text, max(0, place - 12), place) is not None
 
 
-def with_one_mark(text: str) -> str:
-    """A normalised text in which each such mark is `MARK`, at the beginning of a line."""
-    return _MARKED.sub("\n" + MARK, _ASKED.sub("\n" + MARK, text)).lstrip("\n")
+def with_one_marker(text: str) -> str:
+    """A normalised text in which each such mark is `MARKER`, at the beginning of a line."""
+    return _MARKED.sub("\n" + MARKER, _ASKED.sub("\n" + MARKER, text)).lstrip("\n")

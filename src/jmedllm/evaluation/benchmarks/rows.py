@@ -16,7 +16,7 @@ SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class InputRow:
     """One record of a data file and the place where it begins.
 
     Attributes:
@@ -36,7 +36,7 @@ class Line:
 
     def wrong(self, field: str, wanted: str) -> InputError:
         """Build the error for a field that does not hold what is wanted."""
-        found = presented(self.record[field]) if field in self.record else "nothing"
+        found = quoted(self.record[field]) if field in self.record else "nothing"
         return InputError(f'{self.place}: field "{field}": expected {wanted}, found {found}')
 
     def text(self, field: str, *, may_be_empty: bool = False) -> str:
@@ -80,7 +80,7 @@ class Line:
         return index
 
 
-def presented(value: Any) -> str:
+def quoted(value: Any) -> str:
     """The beginning of a value, to be quoted in a complaint."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
@@ -89,13 +89,13 @@ def presented(value: Any) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
-def lines(path: Path) -> Iterator[Line]:
+def jsonl_rows(path: Path) -> Iterator[InputRow]:
     """Yield the records of a JSONL file."""
     for number, record in read_jsonl(path):
-        yield Line(path, number, record)
+        yield InputRow(path, number, record)
 
 
-def csv_lines(path: Path, fields: Sequence[str]) -> Iterator[Line]:
+def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
     """Yield the rows of a CSV file (UTF-8, with or without BOM) as records with `fields`.
 
     Line ends inside a text become "\\n": which kind a file has says nothing about the question.
@@ -113,7 +113,7 @@ def csv_lines(path: Path, fields: Sequence[str]) -> Iterator[Line]:
                         f"{path}:{number}: expected {len(fields)} fields ({', '.join(fields)}), "
                         f"found {len(row)}; put quotes around texts with commas"
                     )
-                yield Line(path, number, dict(zip(fields, row, strict=True)))
+                yield InputRow(path, number, dict(zip(fields, row, strict=True)))
                 number = rows.line_num + 1
         except csv.Error as error:
             raise InputError(f"{path}:{number}: broken CSV: {error}; mend the quotes of this row") from error
@@ -121,7 +121,7 @@ def csv_lines(path: Path, fields: Sequence[str]) -> Iterator[Line]:
             raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
 
 
-def on_disk(data: Path, relative: str, source: str) -> Path:
+def data_file(data: Path, relative: str, source: str) -> Path:
     """Path of a file that `jmedllm data get` put there.
 
     Raises:

@@ -9,13 +9,13 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import custom
+from jmedllm.evaluation.benchmarks.choice_labels import split_choices, strip_labels
 from jmedllm.evaluation.benchmarks.columns import parse_map
 from jmedllm.evaluation.benchmarks.custom import CustomExam, read_exam
-from jmedllm.evaluation.benchmarks.printed import split_choices, take_off
 
 
 def read(path: Path, columns: str | None = None, *, skip: bool = False) -> CustomExam:
-    return read_exam(path, custom.Reading(tuple(parse_map(columns, custom.MAP_FIELDS).items()), skip))
+    return read_exam(path, custom.ReadOptions(tuple(parse_map(columns, custom.MAP_FIELDS).items()), skip))
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -154,7 +154,7 @@ LABELS = {
 @pytest.mark.parametrize("name", LABELS)
 def test_labels_are_taken_off_only_where_they_are_labels(name: str) -> None:
     choices, expected = LABELS[name]
-    found = take_off(choices)
+    found = strip_labels(choices)
     assert (list(found[0]) if found else None) == expected
 
 

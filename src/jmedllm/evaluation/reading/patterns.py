@@ -192,25 +192,25 @@ _GAP = (
 )
 
 
-def _item_score(*words: str) -> re.Pattern[str]:
+def _judgement(*words: str) -> re.Pattern[str]:
     return re.compile(_GAP + _any(*words), re.IGNORECASE)
 
 
 _REST = r"(?=[.。!;,]|\W*(?:$|because|since|as\b|ので|ため|理由))"
-NOT_THE_ANSWER = _item_score(
+NOT_THE_ANSWER = _judgement(
     "不正解|誤答|答えではな|正解ではな",
     r"not (?:the|an?) (?:\w+ )?(?:answer|choice|option)|(?:wrong|incorrect|bad) (?:answer|choice|option)",
 )
-IS_FALSE = _item_score(
+IS_FALSE = _judgement(
     r"[×✗✘❌✕]|誤|間違|不適|正しくな|適切で(?:は)?な|incorrect|wrong|false\b|inappropriate",
     r"not (?:correct|true|appropriate|right|indicated)\b|no" + _REST,
 )
-THE_ANSWER = _item_score(
+THE_ANSWER = _judgement(
     "(?:正解|正答|答え?)(?!を|の|が|に)|◎",
     r"(?:correct |right |best |final )?(?:answer|choice)\b",
     r"(?:correct|right|best) option\b",
 )
-IS_TRUE = _item_score(
+IS_TRUE = _judgement(
     r"[○◯〇✓✔✅⭕]|(?:正しい|正しく|正しいです|適切|適当|妥当)" + r"(?=$|[\s。、,.!です)」|])|正(?=$|[\s。、,.|)])",
     r"(?:correct|right|true|appropriate)\b|yes" + _REST,
 )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, not_installed
-from jmedllm.evaluation.benchmarks.lines import Line
+from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.files import read_bytes, try_jsonl
 from jmedllm.parsing import decode_utf8, parse_json
 
 JSON_KINDS = (".jsonl", ".ndjson", ".json")
 
-Row = Line | InputError
+RowOrError = InputRow | InputError
 """A record, or what is wrong with the row that should hold it."""
 
 
@@ -28,7 +28,7 @@ def kinds() -> str:
     return ", ".join(_READERS)
 
 
-def records(path: Path, *, header: bool = True) -> Iterator[Row]:
+def records(path: Path, *, header: bool = True) -> Iterator[RowOrError]:
     """Yield the records of a file by its ending; in place of a row that is broken, what is wrong with it.
 
     Args:
@@ -44,12 +44,12 @@ def records(path: Path, *, header: bool = True) -> Iterator[Row]:
     return _READERS[suffix](path, header)
 
 
-def _jsonl(path: Path, header: bool) -> Iterator[Row]:
+def _jsonl(path: Path, header: bool) -> Iterator[RowOrError]:
     for number, row in try_jsonl(path):
-        yield row if isinstance(row, InputError) else Line(path, number, row)
+        yield row if isinstance(row, InputError) else InputRow(path, number, row)
 
 
-def _json(path: Path, header: bool) -> Iterator[Row]:
+def _json(path: Path, header: bool) -> Iterator[RowOrError]:
     """A list of objects; an object with one such list among its values, or of nothing but objects; or lines of
     JSON, which many data sets name so."""
     text = decode_utf8(read_bytes(path), path)
@@ -59,7 +59,7 @@ def _json(path: Path, header: bool) -> Iterator[Row]:
     value = parse_json(text, path)
     for number, entry in enumerate(_entries(path, value), 1):
         if isinstance(entry, dict):
-            yield Line(path, number, entry, "entry")
+            yield InputRow(path, number, entry, "entry")
         else:
             yield InputError(f"{path}: entry {number}: expected an object, found {type(entry).__name__}")
 
@@ -82,7 +82,7 @@ def _entries(path: Path, value: Any) -> list[Any]:
     raise InputError(f"{path}: expected a list of objects, one for each item; give that list alone")
 
 
-def _csv(path: Path, header: bool) -> Iterator[Row]:
+def _csv(path: Path, header: bool) -> Iterator[RowOrError]:
     text = _text(path)
     first = text.partition("\n")[0]
     # What spreadsheets write where the comma stands in numbers.
@@ -90,7 +90,7 @@ def _csv(path: Path, header: bool) -> Iterator[Row]:
     return _delimited(path, text, delimiter, header)
 
 
-def _tsv(path: Path, header: bool) -> Iterator[Row]:
+def _tsv(path: Path, header: bool) -> Iterator[RowOrError]:
     return _delimited(path, _text(path), "\t", header)
 
 
@@ -99,7 +99,7 @@ def _text(path: Path) -> str:
     return decode_utf8(read_bytes(path), path).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _delimited(path: Path, text: str, delimiter: str, header: bool) -> Iterator[Row]:
+def _delimited(path: Path, text: str, delimiter: str, header: bool) -> Iterator[RowOrError]:
     csv.field_size_limit(sys.maxsize)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] = []
@@ -114,7 +114,7 @@ def _delimited(path: Path, text: str, delimiter: str, header: bool) -> Iterator[
                 if header:
                     continue
             if len(row) == len(columns):
-                yield Line(path, at, dict(zip(columns, row, strict=True)))
+                yield InputRow(path, at, dict(zip(columns, row, strict=True)))
             else:
                 yield InputError(
                     f"{path}:{at}: expected {len(columns)} fields ({', '.join(columns)}), found {len(row)}; "
@@ -132,7 +132,7 @@ def _columns(path: Path, number: int, row: list[str]) -> list[str]:
     return names
 
 
-def _parquet(path: Path, header: bool) -> Iterator[Row]:
+def _parquet(path: Path, header: bool) -> Iterator[RowOrError]:
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -145,12 +145,12 @@ def _parquet(path: Path, header: bool) -> Iterator[Row]:
         for batch in parquet.ParquetFile(path).iter_batches():
             for record in batch.to_pylist():
                 number += 1
-                yield Line(path, number, record, "row")
+                yield InputRow(path, number, record, "row")
     except (arrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-_READERS: Mapping[str, Callable[[Path, bool], Iterator[Row]]] = {
+_READERS: Mapping[str, Callable[[Path, bool], Iterator[RowOrError]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks.columns import Source
-from jmedllm.evaluation.benchmarks.golds import Asked, default_labels, from_text, plain
-from jmedllm.evaluation.benchmarks.lines import Line
-from jmedllm.evaluation.benchmarks.printed import split_choices, take_off
+from jmedllm.evaluation.benchmarks.answer_keys import RawAnswer, default_labels, from_text, plain
+from jmedllm.evaluation.benchmarks.choice_labels import split_choices, strip_labels
+from jmedllm.evaluation.benchmarks.columns import FieldSource
+from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.order import TURN_MARK
 from jmedllm.evaluation.question import LANGUAGES, Language, canonical_number
 
@@ -26,7 +26,7 @@ _LABEL_KEYS = ("label", "key", "id", "letter", "idx")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ColumnLayout:
     """Where each field is.
 
     Attributes:
@@ -35,22 +35,22 @@ class Layout:
         below: whether the choices stand below the question, in the same text.
     """
 
-    sources: Mapping[str, Source]
+    sources: Mapping[str, FieldSource]
     strict: bool
     below: bool = False
 
-    def ours(self, line: Line) -> Line:
+    def ours(self, line: InputRow) -> InputRow:
         """The record by our names; outside our own format an empty field is one that is not there."""
         found = {field: source.value(line.record) for field, source in self.sources.items()}
         if self.strict:
             found = {field: value for field, value in found.items() if field in line.record}
         else:
             found = {field: value for field, value in found.items() if not _is_empty(value)}
-        return Line(line.path, line.number, found, line.unit)
+        return InputRow(line.path, line.number, found, line.unit)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class ParsedRow:
     """A question whose answer is not read yet.
 
     Attributes:
@@ -61,11 +61,11 @@ class Draft:
         relabelled: whether labels were taken off its choices.
     """
 
-    line: Line
+    line: InputRow
     id: str | None
     stem: str
     language: Language | None
-    asked: Asked
+    asked: RawAnswer
     number: str | None
     select: int | None
     points: int
@@ -74,7 +74,7 @@ class Draft:
     relabelled: bool
 
 
-def draft(line: Line, layout: Layout) -> Draft:
+def parse_row(line: InputRow, layout: ColumnLayout) -> ParsedRow:
     """Read one row.
 
     Raises:
@@ -88,7 +88,7 @@ def draft(line: Line, layout: Layout) -> Draft:
     if not stem.strip() and not texts:
         raise ours.wrong("question", "a text")
     asked, relabelled = _asked(ours, texts, keys)
-    return Draft(
+    return ParsedRow(
         line=ours,
         id=_id(ours, layout),
         stem=stem,
@@ -118,7 +118,7 @@ def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _stem(ours: Line, layout: Layout) -> tuple[str, tuple[str, ...]]:
+def _stem(ours: InputRow, layout: ColumnLayout) -> tuple[str, tuple[str, ...]]:
     """The question, and the choices below it where they stand there."""
     value = ours.record.get("question", None if layout.strict else "")
     if isinstance(value, list) and not layout.strict:
@@ -128,7 +128,7 @@ def _stem(ours: Line, layout: Layout) -> tuple[str, tuple[str, ...]]:
     return split_choices(value) if layout.below else (value, ())
 
 
-def _choices(ours: Line, layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+def _choices(ours: InputRow, layout: ColumnLayout) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """Texts of the choices as they stand, and the keys they are listed under."""
     value = ours.record.get("choices", None if layout.strict else [])
     if isinstance(value, str) and not layout.strict:
@@ -176,10 +176,10 @@ def _from_objects(value: list[dict[str, Any]]) -> tuple[list[Any], tuple[str, ..
     return texts, tuple(str(each[label_key]) for each in value) if label_key else None
 
 
-def _asked(ours: Line, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[Asked, bool]:
+def _asked(ours: InputRow, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[RawAnswer, bool]:
     """Choices without their labels, and whether they had any."""
     try:
-        bare = take_off(texts)
+        bare = strip_labels(texts)
     except ValueError as error:
         raise InputError(
             f'{ours.place}: field "choices": they are labelled {error}: one is missing, misplaced or joined to '
@@ -188,13 +188,13 @@ def _asked(ours: Line, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> 
     answer = ours.record.get("answer")
     listed = keys is not None and len(set(keys)) == len(texts) and all(len(key) <= 2 for key in keys)
     if keys is not None and listed:
-        return Asked(bare[0] if bare else texts, tuple(map(plain, keys)), True, answer), bare is not None
+        return RawAnswer(bare[0] if bare else texts, tuple(map(plain, keys)), True, answer), bare is not None
     if bare:
-        return Asked(bare[0], bare[1], True, answer), True
-    return Asked(texts, default_labels(len(texts)), False, answer), False
+        return RawAnswer(bare[0], bare[1], True, answer), True
+    return RawAnswer(texts, default_labels(len(texts)), False, answer), False
 
 
-def _id(ours: Line, layout: Layout) -> str | None:
+def _id(ours: InputRow, layout: ColumnLayout) -> str | None:
     if layout.strict:
         name = ours.text("id")
     elif "id" not in ours.record:
@@ -206,7 +206,7 @@ def _id(ours: Line, layout: Layout) -> str | None:
     return name
 
 
-def _language(ours: Line, layout: Layout) -> Language | None:
+def _language(ours: InputRow, layout: ColumnLayout) -> Language | None:
     if "language" not in ours.record:
         return None
     value = ours.record["language"]
@@ -216,7 +216,7 @@ def _language(ours: Line, layout: Layout) -> Language | None:
     raise ours.wrong("language", f"one of {', '.join(LANGUAGES)}")
 
 
-def _number(ours: Line, layout: Layout) -> str | None:
+def _number(ours: InputRow, layout: ColumnLayout) -> str | None:
     answer = ours.record.get("answer")
     if answer == []:
         return None
@@ -229,20 +229,20 @@ def _number(ours: Line, layout: Layout) -> str | None:
         raise ours.wrong("answer", 'a number in quotes such as "7.2", since there are no choices') from error
 
 
-def _whole(ours: Line, field: str, low: int, high: int | None, layout: Layout) -> int:
+def _whole(ours: InputRow, field: str, low: int, high: int | None, layout: ColumnLayout) -> int:
     text = "" if layout.strict else _as_text(ours.record[field])
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         return ours.integer(field, low, high)
     return replace(ours, record={**ours.record, field: int(text)}).integer(field, low, high)
 
 
-def _subject(ours: Line, layout: Layout) -> str | None:
+def _subject(ours: InputRow, layout: ColumnLayout) -> str | None:
     if "subject" not in ours.record:
         return None
     return ours.text("subject") if layout.strict else _as_text(ours.record["subject"])
 
 
-def _truth(ours: Line, layout: Layout) -> bool:
+def _truth(ours: InputRow, layout: ColumnLayout) -> bool:
     if "image" not in ours.record:
         return False
     value = ours.record["image"]

@@ -26,9 +26,9 @@ NUMBER = question((), "", number="1130")
 
 def outcome(response: str, item: Question, **how) -> str:
     """The letters read, or the reason why there are none."""
-    reading = read_answer(item, response, **how)
-    assert reading.answered is (reading.how not in NO_ANSWER)
-    return "".join(map(label, sorted(reading.chosen))) or reading.number or reading.how
+    answer = read_answer(item, response, **how)
+    assert answer.answered is (answer.how not in NO_ANSWER)
+    return "".join(map(label, sorted(answer.chosen))) or answer.number or answer.how
 
 
 C = r"""
@@ -604,11 +604,11 @@ def test_long_responses_take_no_longer():
 
 @given(fragments | st.text(), st.sampled_from([ONE, TWO, DRUG, NUMBER]), st.booleans())
 def test_any_text_is_read(response, item, truncated):
-    reading = read_answer(item, response, truncated=truncated)
-    assert all(0 <= index < len(item.choices) for index in reading.chosen)
-    assert reading.answered is (reading.how not in NO_ANSWER)
-    assert len(reading.chosen) in (0, item.select)
-    assert (reading.number is None) or item.number is not None
+    answer = read_answer(item, response, truncated=truncated)
+    assert all(0 <= index < len(item.choices) for index in answer.chosen)
+    assert answer.answered is (answer.how not in NO_ANSWER)
+    assert len(answer.chosen) in (0, item.select)
+    assert (answer.number is None) or item.number is not None
 
 
 @given(st.sampled_from(DISEASES), st.sampled_from(["{}", "答え：{}", "正解は{}です。", "Answer: {}", "**{}**"]))

@@ -55,8 +55,8 @@ def test_what_is_read_of_a_long_reply():
 def test_mentions_are_weighed_up_to_a_number(item):
     """What stands in `passages` may still be nothing but mentions."""
     reply = Reply(item, "aは、" * 2_000, numbered=True)
-    assert len(reply.mentions) <= mentions.MOST + 4
-    assert len(reply.stood) <= stated.FIRST + stated.OUTRIGHT + stated.LAST
+    assert len(reply.groups) <= mentions.MOST + 4
+    assert len(reply.stances) <= stated.FIRST + stated.OUTRIGHT + stated.LAST
 
 
 def test_the_conclusion_of_a_long_reply_counts_wherever_it_is_named_outright():

@@ -31,7 +31,7 @@ _LABELLED = re.compile(
 "①の反応" speaks of a ① that the question shows."""
 
 
-class Labelled(NamedTuple):
+class LabelledChoice(NamedTuple):
     """A choice that begins with a label.
 
     Attributes:
@@ -45,7 +45,7 @@ class Labelled(NamedTuple):
     text: str
 
 
-def labelled(choice: str) -> Labelled | None:
+def parse_label(choice: str) -> LabelledChoice | None:
     """The label at the beginning of a choice, if there is one with a text behind it."""
     match = _LABELLED.fullmatch(choice)
     if match is None:
@@ -57,16 +57,16 @@ def labelled(choice: str) -> Labelled | None:
         for kind, (pattern, place_of) in enumerate(_KINDS)
         if re.fullmatch(pattern, label) and (place := place_of(label)) >= 0
     }
-    return Labelled(label, places, match["text"]) if places else None
+    return LabelledChoice(label, places, match["text"]) if places else None
 
 
-def take_off(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+def strip_labels(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Choices without their own labels, and these; None where not every choice has one and in order.
 
     Raises:
         ValueError: they have labels in another order or with gaps, so that a choice is missing or misplaced.
     """
-    found = [each for choice in choices if (each := labelled(choice)) is not None]
+    found = [each for choice in choices if (each := parse_label(choice)) is not None]
     if len(choices) < 2 or len(found) != len(choices):
         return None
     for kind in range(len(_KINDS)):
@@ -109,6 +109,6 @@ def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _in_order(choices: Sequence[str]) -> bool:
     try:
-        return take_off(choices) is not None
+        return strip_labels(choices) is not None
     except ValueError:
         return True  # told when they are read as choices

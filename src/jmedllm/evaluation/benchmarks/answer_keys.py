@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks.printed import labelled
+from jmedllm.evaluation.benchmarks.choice_labels import parse_label
 from jmedllm.evaluation.question import label
 
-Form = Literal["letter", "index0", "index1", "text"]
-FORMS: tuple[Form, ...] = get_args(Form)
-FORM_WORDS: Mapping[Form, str] = {
+KeyForm = Literal["letter", "index0", "index1", "text"]
+KEY_FORMS: tuple[KeyForm, ...] = get_args(KeyForm)
+KEY_FORM_NAMES: Mapping[KeyForm, str] = {
     "letter": "labels",
     "index0": "indices from 0",
     "index1": "indices from 1",
     "text": "texts of choices",
 }
 
-Golds = tuple[frozenset[int], ...]
+GoldSets = tuple[frozenset[int], ...]
 """Sets of choices that are right, first the main one."""
 
 _BETWEEN = re.compile(r"\s*(?:[,、，;；/／・&＆]|\band\b|と)\s*|\s+", re.IGNORECASE)
@@ -32,7 +32,7 @@ _OR = re.compile(r"\s+or\s+|\s*または\s*|\s*もしくは\s*|\s*又は\s*", re
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RawAnswer:
     """What an answer is read against.
 
     Attributes:
@@ -58,13 +58,13 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip().lower()
 
 
-def readings(asked: Asked) -> dict[Form, Golds]:
+def interpretations(asked: RawAnswer) -> dict[KeyForm, GoldSets]:
     """What an answer means in each form in which it means something."""
-    found = {form: _golds(form, asked) for form in FORMS}
+    found = {form: _golds(form, asked) for form in KEY_FORMS}
     return {form: golds for form, golds in found.items() if golds is not None}
 
 
-def _golds(form: Form, asked: Asked) -> Golds | None:
+def _golds(form: KeyForm, asked: RawAnswer) -> GoldSets | None:
     for alternatives in _alternatives(asked.answer):
         known = tuple(each for part in alternatives if (each := _one(form, asked, part)) is not None)
         if known and len(known) == len(alternatives):
@@ -97,7 +97,7 @@ def from_text(text: str) -> Any:
     return value if isinstance(value, list | dict) else text
 
 
-def _one(form: Form, asked: Asked, answer: Any) -> frozenset[int] | None:
+def _one(form: KeyForm, asked: RawAnswer, answer: Any) -> frozenset[int] | None:
     """Indices of the choices that together are one right answer."""
     parts = answer if isinstance(answer, list) else [answer]
     found: list[int] = []
@@ -113,7 +113,7 @@ def _one(form: Form, asked: Asked, answer: Any) -> frozenset[int] | None:
     return frozenset(found) if found and len(set(found)) == len(found) else None
 
 
-def _places(form: Form, asked: Asked, part: str) -> list[int] | None:
+def _places(form: KeyForm, asked: RawAnswer, part: str) -> list[int] | None:
     if form in ("letter", "text") and (place := _label_and_text(asked, part)) is not None:
         return [place]
     if form == "text":
@@ -126,9 +126,9 @@ def _places(form: Form, asked: Asked, part: str) -> list[int] | None:
     return places if places and all(0 <= place < len(asked.choices) for place in places) else None
 
 
-def _label_and_text(asked: Asked, part: str) -> int | None:
+def _label_and_text(asked: RawAnswer, part: str) -> int | None:
     """The choice that is named by its label and its text, as "B. Vitamin C"."""
-    found = labelled(part)
+    found = parse_label(part)
     if found is None or found.label not in asked.labels:
         return None
     place = asked.labels.index(found.label)
@@ -153,7 +153,9 @@ def _labelled(labels: Sequence[str], text: str) -> list[int] | None:
     return places or None
 
 
-def decide(path: Any, found: Sequence[tuple[str, Asked, dict[Form, Golds]]], wanted: Form | None) -> Form:
+def choose_form(
+    path: Any, found: Sequence[tuple[str, RawAnswer, dict[KeyForm, GoldSets]]], wanted: KeyForm | None
+) -> KeyForm:
     """The form that the answers of a file are in.
 
     Args:
@@ -166,9 +168,9 @@ def decide(path: Any, found: Sequence[tuple[str, Asked, dict[Form, Golds]]], wan
     """
     if wanted is not None:
         return wanted
-    fits = {form: sum(form in each for _, _, each in found) for form in FORMS}
+    fits = {form: sum(form in each for _, _, each in found) for form in KEY_FORMS}
     most = max(fits.values(), default=0)
-    best = [form for form in FORMS if fits[form] == most]
+    best = [form for form in KEY_FORMS if fits[form] == most]
     if not most:
         return "letter"
     _require_one_base(path, found, fits, best)
@@ -176,7 +178,7 @@ def decide(path: Any, found: Sequence[tuple[str, Asked, dict[Form, Golds]]], wan
         return "letter"  # a number that the file prints before a choice is that choice's label
     for place, _, each in found:
         if len({each[form] for form in best if form in each}) > 1:
-            words = " or ".join(FORM_WORDS[form] for form in best)
+            words = " or ".join(KEY_FORM_NAMES[form] for form in best)
             options = " or ".join(f"answer_form={form}" for form in best)
             raise InputError(f"{place}: the answers may be {words}; say which: --map {options}")
     return best[0]
@@ -184,18 +186,18 @@ def decide(path: Any, found: Sequence[tuple[str, Asked, dict[Form, Golds]]], wan
 
 def _require_one_base(
     path: Any,
-    found: Sequence[tuple[str, Asked, dict[Form, Golds]]],
-    fits: Mapping[Form, int],
-    best: Sequence[Form],
+    found: Sequence[tuple[str, RawAnswer, dict[KeyForm, GoldSets]]],
+    fits: Mapping[KeyForm, int],
+    best: Sequence[KeyForm],
 ) -> None:
     """Check that answers do not count from 0 here and from 1 there."""
     if len(best) > 1 or best[0] not in ("index0", "index1"):
         return
-    other: Form = "index1" if best[0] == "index0" else "index0"
+    other: KeyForm = "index1" if best[0] == "index0" else "index0"
     here = next((place for place, _, each in found if other in each and best[0] not in each), None)
     there = next((place for place, _, each in found if best[0] in each and other not in each), None)
     if here and there:
         raise InputError(
-            f"{path}: answers are {FORM_WORDS[other]} in {here} and {FORM_WORDS[best[0]]} in {there}; "
+            f"{path}: answers are {KEY_FORM_NAMES[other]} in {here} and {KEY_FORM_NAMES[best[0]]} in {there}; "
             f"mend them, or say which is right: --map answer_form={best[0]}"
         )
