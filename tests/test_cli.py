@@ -165,7 +165,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (exam(bad_words, good, *whole), f"tokenizer of {bad_words}: cannot be loaded:"),
         (exam(bad_shape, good, *whole), f"{bad_shape}: cannot be loaded:"),
         (exam(tiny_model, good, *whole, "--adapter", bad_adapter), "is no safetensors file"),
-        (exam(tiny_model, nothing), "it holds no question"),
+        (exam(tiny_model, nothing), "it has no question"),
         (("pretrain", typo.with_name("tune.yaml")), "has no mfpt section"),
         (exam(benchmark="igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
         (exam(tiny_model, good, "--scorer", "legasy"), "unknown scorer 'legasy': did you mean legacy?"),
@@ -207,7 +207,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         ((*scored, "--responses", replies, "--items", good), "would overwrite what is scored"),
         ((*scored, "--responses", replies, "--scorer", ","), "name at least one track"),
         ((*scored, "--responses", replies, "--scorer", "legacy", "--strict-letters"), "legacy reads none"),
-        (("score", "--questions", nothing, "--responses", replies), "nothing.jsonl: holds no question"),
+        (("score", "--questions", nothing, "--responses", replies), "nothing.jsonl: the file has no question"),
         (("eval", "--model", tiny_model), "Missing option"),
         (("exma",), "No such command 'exma'"),
     ]
@@ -316,7 +316,7 @@ def test_what_is_left_out_is_said_on_the_terminal_and_recorded(cli: Cli, tiny_mo
     account = (
         "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong (skip_invalid)."
     )
-    read = "ward.csv: labels in front of the choices taken off: 2 of 2 questions"
+    read = "ward.csv: labels in front of the choices removed: 2 of 2 questions"
     assert code == 0 and account in errors and read in errors
     [task] = json.loads(output)["tasks"]
     assert (task["selected"], task["asked"]) == (1, 1) and list(task["left_out"].values()) == [1, 1]

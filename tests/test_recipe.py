@@ -125,7 +125,7 @@ BROKEN = {
     ),
     "no date": (
         MINIMAL + "prompt: {chat: true, date: 29.11.2026}\n",
-        "mine.yaml:7: prompt.date: 29.11.2026 is no date; write it as YYYY-MM-DD",
+        "mine.yaml:7: prompt.date: 29.11.2026 is not a date; write it as YYYY-MM-DD",
     ),
     "key of another section": (
         MINIMAL + "block_sise: 8\n",

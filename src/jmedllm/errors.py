@@ -42,13 +42,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 MOST_NAMED = 20
 
 
-def rows_wrong(problems: Sequence[InputError], mend: str) -> InputError:
-    """One error for all bad rows of a file, at least one: the first of them by name, the rest by number."""
+def invalid_rows(problems: Sequence[InputError], fix: str) -> InputError:
+    """Build one error for the invalid rows of a file, at least one: it names the first rows and counts the rest."""
     if len(problems) == 1:
         return problems[0]
     more = f"\nand {len(problems) - MOST_NAMED:,} more" if len(problems) > MOST_NAMED else ""
     named = "\n".join(map(str, problems[:MOST_NAMED]))
-    return InputError(f"{len(problems):,} rows are wrong; {mend}:\n{named}{more}")
+    return InputError(f"{len(problems):,} rows are invalid; {fix}:\n{named}{more}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

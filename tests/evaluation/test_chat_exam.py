@@ -109,8 +109,8 @@ def test_a_template_without_a_date_tells_none(dated: Path, tmp_path: Path) -> No
 
 # a date or variables as written, and what is said of them
 WRONG = [
-    ({"date": "29.11.2026"}, "29.11.2026 is no date; write it as YYYY-MM-DD"),
-    ({"chat_template_kwargs": {"day": CPU}}, "holds a value that is no JSON"),
+    ({"date": "29.11.2026"}, "29.11.2026 is not a date; write it as YYYY-MM-DD"),
+    ({"chat_template_kwargs": {"day": CPU}}, "a value is not JSON"),
 ]
 
 

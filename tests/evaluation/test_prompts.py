@@ -118,7 +118,7 @@ def test_shots_are_turns_of_a_chat():
 
 
 def test_a_question_is_not_its_own_example():
-    with pytest.raises(InputError, match="'112A1' is among its own solved examples"):
+    with pytest.raises(InputError, match="'112A1' is one of its own solved examples"):
         render(load_pack("preamble"), ONE, shots=[TWO, ONE])
 
 

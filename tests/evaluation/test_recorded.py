@@ -149,7 +149,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(exam: Path, tmp_path:
     with pytest.raises(InputError) as error:
         read_responses([path], ["1", "2", "3"])
     assert str(error.value).split("\n") == [
-        "3 rows are wrong; mend them, or leave them out with --skip-invalid:",
+        "3 rows are invalid; fix them, or leave them out with --skip-invalid:",
         f'{path}:2: field "response": expected a text, found null',
         f"{path}:3: unknown question '9': known: 1, 2, 3",
         f"{path}:4: question 1 was answered in {path}:1; remove one",
@@ -162,7 +162,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(exam: Path, tmp_path:
     print_scored(scored, Console(file=text, width=300))
     assert "Rows of responses left out as wrong: 3 (" in text.getvalue()
     bad = write(tmp_path / "bad.jsonl", ROWS[1:])
-    with pytest.raises(InputError, match=r"holds no response; .* every row is wrong, the first one: .*:1: field"):
+    with pytest.raises(InputError, match=r"holds no response; .* every row is invalid, the first one: .*:1: field"):
         read_recorded([bad], ["1", "2", "3"], skip_invalid=True)
 
 

@@ -265,7 +265,7 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
     told = str(error.value).split("\n")
-    assert told[0].startswith("3 rows are wrong; ") and "skip_invalid: true in a recipe" in told[0]
+    assert told[0].startswith("3 rows are invalid; ") and "skip_invalid: true in a recipe" in told[0]
     assert [line.split(": ")[0] for line in told[1:]] == [f"{path}:{number}" for number in (2, 3, 4)]
     found = read_instruction_file(path, ReadOptions(skip_invalid=True))
     assert (len(found.items), found.skipped) == (1, 3)

@@ -134,7 +134,7 @@ def _languages(name: str, wanted: Sequence[Language], read_options: custom.ReadO
     spoken = custom.read_exam(Path(name), read_options).languages if is_table(name) else BENCHMARKS[name].languages
     languages = [language for language in wanted if language in spoken]
     if not languages:
-        has = f"it has {', '.join(spoken)}" if spoken else "it holds no question"
+        has = f"it has {', '.join(spoken)}" if spoken else "it has no question"
         raise InputError(f"benchmark {name} is not in {', '.join(wanted)}; {has}")
     return languages
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jmedllm.errors import InputError, rows_wrong, unknown
+from jmedllm.errors import InputError, invalid_rows, unknown
 from jmedllm.evaluation.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
 from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
@@ -97,9 +97,9 @@ def read_recorded(
             except InputError as error:
                 problems.append((row.place if isinstance(row, InputRow) else str(row).partition(": ")[0], error))
     if problems and not skip_invalid:
-        raise rows_wrong([error for _, error in problems], "mend them, or leave them out with --skip-invalid")
+        raise invalid_rows([error for _, error in problems], "fix them, or leave them out with --skip-invalid")
     if not responses:
-        first = f"; every row is wrong, the first one: {problems[0][1]}" if problems else ""
+        first = f"; every row is invalid, the first one: {problems[0][1]}" if problems else ""
         raise InputError(f"{', '.join(map(str, files))}: holds no response; check that it is the right file{first}")
     return Responses(responses, tuple(place for place, _ in problems), deliveries)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import MOST_NAMED, InputError, rows_wrong
+from jmedllm.errors import MOST_NAMED, InputError, invalid_rows
 from jmedllm.evaluation.benchmarks.columns import as_option, require_fields, resolve, suggest
 from jmedllm.evaluation.benchmarks.custom import DEFAULT_READ_OPTIONS, SKIP_HINT, ReadOptions
 from jmedllm.evaluation.benchmarks.file_formats import RowOrError, records
@@ -119,9 +119,9 @@ def read_instruction_file(path: Path, read_options: ReadOptions = DEFAULT_READ_O
         except InputError as error:
             problems.append(error)
     if problems and not read_options.skip_invalid:
-        raise rows_wrong(problems, SKIP_HINT)
+        raise invalid_rows(problems, SKIP_HINT)
     if problems and not items:
-        raise InputError(f"{path}: every row is wrong; the first one: {problems[0]}")
+        raise InputError(f"{path}: every row is invalid; the first one: {problems[0]}")
     return Instructions(tuple(items), len(problems), _notes(path, rows, read_options))
 
 

@@ -84,7 +84,7 @@ def test_languages_are_kept_apart(exam, tmp_path: Path):
         ),
         (
             {**PLAIN, "choices": ["甲"]},
-            'field "choices": expected two or more texts, or none where the answer is a number, found ["甲"]',
+            'field "choices": expected two or more texts, or none for a number or free text, found ["甲"]',
         ),
         ({**PLAIN, "choices": ["甲", ""]}, 'field "choices": expected a list of texts, found ["甲", ""]'),
         ({**PLAIN, "language": "de"}, 'field "language": expected one of ja, en, found "de"'),

@@ -1,5 +1,6 @@
 """Questions of one's own as people keep them: formats, columns, labels, forms of answers, what is refused."""
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -212,9 +213,121 @@ def test_the_form_of_the_answers_is_found_over_the_file(
     assert [set(question.gold) for question in exam.questions] == expected
 
 
-def test_any_of_several_answers_is_right(tmp_path: Path) -> None:
-    exam = read(lines(tmp_path / "t.jsonl", *numbered([["a"], ["c"]], ["b or c"])))
-    assert [q.also_right for q in exam.questions] == [(frozenset({2}),), (frozenset({2}),)]
+ALTERNATIVES = {
+    "letters": [["a"], ["c"]],
+    "texts": [["iron"], ["copper"]],
+    "indices": [[0], [2]],
+    "letters with or": "a or c",
+    "texts with or": "iron or copper",
+    "Japanese or": "aまたはc",
+}
+
+
+@pytest.mark.parametrize("name", ALTERNATIVES)
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
+def test_any_of_several_answers_is_right(tmp_path: Path, name: str, ending: str) -> None:
+    path, rows = tmp_path / f"t.{ending}", numbered(ALTERNATIVES[name])
+    if ending == "csv":
+        cells = [value if isinstance(value, str) else json.dumps(value) for value in rows[0].values()]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([list(rows[0]), cells])
+    else:
+        write(path, json.dumps(rows[0]) if ending == "jsonl" else json.dumps(rows))
+    exam = read(path)
+    assert [(set(q.gold), q.also_right, q.select) for q in exam.questions] == [({0}, (frozenset({2}),), 1)]
+    assert "with several right answers, any of which counts: 1" in exam.notes[0]
+
+
+def test_each_of_several_answers_may_be_a_set(tmp_path: Path) -> None:
+    (question,) = read(lines(tmp_path / "t.jsonl", *numbered([["a", "b"], ["b", "c"]]))).questions
+    assert (question.gold, question.also_right, question.select) == (frozenset({0, 1}), (frozenset({1, 2}),), 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[["a"], []], [["a"], "c"], [["a"], ["a"]], [["a"], ["z"]], [[["a"]], [["c"]]], [[]]],
+    ids=[
+        "an empty list",
+        "a list and a letter",
+        "the same twice",
+        "no such letter",
+        "lists of lists of lists",
+        "none",
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_several_answers_in_a_wrong_form_are_one_line(tmp_path: Path, answer: Any, ending: str) -> None:
+    path = tmp_path / f"t.{ending}"
+    if ending == "jsonl":
+        lines(path, ROW, OTHER | {"answer": answer})
+    else:
+        cell = json.dumps(answer).replace('"', '""')
+        write(
+            path, f'id,question,choices,answer\n1,Which?,"A) iron\nB) zinc",a\n2,Which?,"A) iron\nB) zinc","{cell}"\n'
+        )
+    message = problem(path)
+    assert (
+        f'{path}:{2 if ending == "jsonl" else 4}: field "answer": expected a list of different right answers'
+        in message
+    )
+    assert "\n" not in message
+
+
+FREE = {"id": "1", "question": "What does insulin do?"}
+"""Of a question that is answered in free text."""
+
+
+@pytest.mark.parametrize(
+    ("row", "reference", "rubric"),
+    [
+        ({"reference": "It lowers glucose."}, "It lowers glucose.", None),
+        ({"rubric": ["names glucose", "names the direction"]}, None, "names glucose\nnames the direction"),
+        ({"reference": "It lowers glucose.", "rubric": "names glucose", "choices": [], "answer": []},
+         "It lowers glucose.", "names glucose"),
+    ],
+    ids=["reference", "rubric", "both"],
+)  # fmt: skip
+def test_a_question_with_a_reference_or_a_rubric_needs_no_choices(
+    tmp_path: Path, row: dict[str, Any], reference: str | None, rubric: str | None
+) -> None:
+    exam = read(lines(tmp_path / "t.jsonl", FREE | row))
+    (question,) = exam.questions
+    assert (question.reference, question.rubric, question.choices) == (reference, rubric, ())
+    assert question.is_free_text and question.number is None
+    assert "answered in free text: 1" in exam.notes[0] and "by a number" not in exam.notes[0]
+
+
+def test_references_and_rubrics_are_mapped(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "q,ideal,criteria\nWhat does insulin do?,It lowers glucose.,names glucose\n")
+    (question,) = read(path, "question=q,reference=ideal,rubric=criteria").questions
+    assert (question.reference, question.rubric) == ("It lowers glucose.", "names glucose")
+    plain = write(tmp_path / "u.csv", "id,question,reference\n1,What does insulin do?,It lowers glucose.\n")
+    assert read(plain).questions[0].is_free_text
+
+
+def test_choices_and_free_text_in_one_file(tmp_path: Path) -> None:
+    exam = read(
+        lines(tmp_path / "t.jsonl", ROW | {"reference": "亜鉛"}, FREE | {"id": "2", "rubric": "names glucose"})
+    )
+    assert [(q.is_free_text, set(q.gold), q.reference) for q in exam.questions] == [
+        (False, {1}, "亜鉛"),
+        (True, set(), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"reference": 7}, 'field "reference": expected a text or a list of texts, found 7'),
+        ({"rubric": ["", "names glucose"]}, 'field "rubric": expected a text or a list of texts'),
+        ({"reference": ""}, 'field "choices": expected a list of texts, found nothing'),
+        ({"reference": "x", "question": ""}, 'field "question": expected a text, found ""'),
+        ({"reference": "x", "answer": "glucose"}, 'field "answer": expected a number in quotes such as "7.2"'),
+    ],
+)
+def test_a_wrong_reference_or_rubric_is_one_line(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    path = lines(tmp_path / "t.jsonl", FREE | row)
+    assert problem(path).startswith(f"{path}:1: {told}")
 
 
 @pytest.mark.parametrize(
@@ -295,13 +408,13 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(tmp_path: Path) -> No
     with path.open("a") as file:
         file.write('{"id": "60", "answer": [\n{"id": "0"}\n' + json.dumps(ROW) + "\n")
     told = problem(path).split("\n")
-    assert told[0].startswith("32 rows are wrong; mend them, or leave them out with --skip-invalid")
+    assert told[0].startswith("32 rows are invalid; fix them, or leave them out with --skip-invalid")
     assert told[1].startswith(f'{path}:2: field "answer": expected letters') and len(told) == 22
     assert told[-1] == "and 12 more"
     exam = read(path, skip=True)
     assert len(exam.questions) == 31 and exam.skipped[-2:] == (f"{path}:61", f"{path}:62")
-    assert "left out as wrong: 32 of 63 rows (2, 4, 6," in exam.notes[0] and "and 12 more" in exam.notes[0]
-    assert "every row is wrong" in problem(lines(tmp_path / "u.jsonl", {"id": "1"}, {"id": "2"}), skip=True)
+    assert "invalid rows left out: 32 of 63 (2, 4, 6," in exam.notes[0] and "and 12 more" in exam.notes[0]
+    assert "every row is invalid" in problem(lines(tmp_path / "u.jsonl", {"id": "1"}, {"id": "2"}), skip=True)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +457,7 @@ def test_an_empty_question_is_kept_with_its_choices_and_counted(tmp_path: Path) 
     exam = read(lines(tmp_path / "t.jsonl", ROW | {"question": ""}))
     assert (exam.questions[0].stem, exam.notes) == (
         "",
-        ("t.jsonl: without a text above the choices: 1.",),
+        ("t.jsonl: choices without a question text, kept: 1.",),
     )
     path = lines(tmp_path / "u.jsonl", ROW | {"question": "", "choices": [], "answer": "7"})
     assert 'field "question": expected a text, found ""' in problem(path)

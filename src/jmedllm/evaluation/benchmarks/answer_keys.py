@@ -33,19 +33,19 @@ _OR = re.compile(r"\s+or\s+|\s*または\s*|\s*もしくは\s*|\s*又は\s*", re
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """What an answer is read against.
+    """An answer as a file has it, with the choices that it refers to.
 
     Attributes:
         choices: texts, without their labels.
         labels: in NFKC and lower case; a, b, c where the file prints none.
-        printed: whether the file prints labels.
-        answer: as the file has it.
+        has_labels: whether the file prints labels.
+        written: the answer as the file has it.
     """
 
     choices: tuple[str, ...]
     labels: tuple[str, ...]
-    printed: bool
-    answer: Any
+    has_labels: bool
+    written: Any
 
 
 def default_labels(count: int) -> tuple[str, ...]:
@@ -58,28 +58,34 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip().lower()
 
 
-def interpretations(asked: RawAnswer) -> dict[KeyForm, GoldSets]:
+def interpretations(raw: RawAnswer) -> dict[KeyForm, GoldSets]:
     """What an answer means in each form in which it means something."""
-    found = {form: _golds(form, asked) for form in KEY_FORMS}
+    found = {form: _golds(form, raw) for form in KEY_FORMS}
     return {form: golds for form, golds in found.items() if golds is not None}
 
 
-def _golds(form: KeyForm, asked: RawAnswer) -> GoldSets | None:
-    for alternatives in _alternatives(asked.answer):
-        known = tuple(each for part in alternatives if (each := _one(form, asked, part)) is not None)
-        if known and len(known) == len(alternatives):
+def _golds(form: KeyForm, raw: RawAnswer) -> GoldSets | None:
+    for alternatives in _alternatives(raw.written):
+        known = tuple(each for part in alternatives if (each := _one(form, raw, part)) is not None)
+        if known and len(set(known)) == len(alternatives):
             return known
     return None
 
 
-def _alternatives(answer: Any) -> list[list[Any]]:
-    """Ways of cutting an answer into several, each of which is right: a list of lists, or a text at its "or"s."""
-    if isinstance(answer, str):
-        answer = from_text(answer)
-    if isinstance(answer, list) and answer and all(isinstance(each, list) and each for each in answer):
-        return [answer]
-    only = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
-    return [[answer], *([_OR.split(only)] if isinstance(only, str) and _OR.search(only) else [])]
+def is_list_of_lists(written: Any) -> bool:
+    """Whether an answer is written as several right answers, `[["a"], ["c"]]`, in JSON or in a cell of a table."""
+    value = from_text(written) if isinstance(written, str) else written
+    return isinstance(value, list) and any(isinstance(each, list) for each in value)
+
+
+def _alternatives(written: Any) -> list[list[Any]]:
+    """Ways to split an answer into several right ones: a list of lists, or a text at each "or"."""
+    if isinstance(written, str):
+        written = from_text(written)
+    if is_list_of_lists(written):
+        return [written] if all(isinstance(each, list) and each for each in written) else []
+    only = written[0] if isinstance(written, list) and len(written) == 1 else written
+    return [[written], *([_OR.split(only)] if isinstance(only, str) and _OR.search(only) else [])]
 
 
 def from_text(text: str) -> Any:
@@ -97,7 +103,7 @@ def from_text(text: str) -> Any:
     return value if isinstance(value, list | dict) else text
 
 
-def _one(form: KeyForm, asked: RawAnswer, answer: Any) -> frozenset[int] | None:
+def _one(form: KeyForm, raw: RawAnswer, answer: Any) -> frozenset[int] | None:
     """Indices of the choices that together are one right answer."""
     parts = answer if isinstance(answer, list) else [answer]
     found: list[int] = []
@@ -106,33 +112,33 @@ def _one(form: KeyForm, asked: RawAnswer, answer: Any) -> frozenset[int] | None:
             part = int(part)  # a column of whole numbers with a gap
         if isinstance(part, bool) or not isinstance(part, str | int):
             return None
-        places = _places(form, asked, str(part))
+        places = _places(form, raw, str(part))
         if places is None:
             return None
         found += places
     return frozenset(found) if found and len(set(found)) == len(found) else None
 
 
-def _places(form: KeyForm, asked: RawAnswer, part: str) -> list[int] | None:
-    if form in ("letter", "text") and (place := _label_and_text(asked, part)) is not None:
+def _places(form: KeyForm, raw: RawAnswer, part: str) -> list[int] | None:
+    if form in ("letter", "text") and (place := _label_and_text(raw, part)) is not None:
         return [place]
     if form == "text":
-        same = [index for index, choice in enumerate(asked.choices) if plain(choice) == plain(part)]
+        same = [index for index, choice in enumerate(raw.choices) if plain(choice) == plain(part)]
         return same if len(same) == 1 else None
     if form == "letter":
-        return _labelled(asked.labels, plain(part))
+        return _labelled(raw.labels, plain(part))
     numbers = [int(each) if re.fullmatch("[0-9]{1,3}", each) else -1 for each in _split(plain(part))]
     places = [number - (form == "index1") for number in numbers]
-    return places if places and all(0 <= place < len(asked.choices) for place in places) else None
+    return places if places and all(0 <= place < len(raw.choices) for place in places) else None
 
 
-def _label_and_text(asked: RawAnswer, part: str) -> int | None:
+def _label_and_text(raw: RawAnswer, part: str) -> int | None:
     """The choice that is named by its label and its text, as "B. Vitamin C"."""
     found = parse_label(part)
-    if found is None or found.label not in asked.labels:
+    if found is None or found.label not in raw.labels:
         return None
-    place = asked.labels.index(found.label)
-    return place if plain(asked.choices[place]) == plain(found.text) else None
+    place = raw.labels.index(found.label)
+    return place if plain(raw.choices[place]) == plain(found.text) else None
 
 
 def _split(text: str) -> list[str]:
@@ -174,7 +180,7 @@ def choose_form(
     if not most:
         return "letter"
     _require_one_base(path, found, fits, best)
-    if "letter" in best and any(asked.printed for _, asked, _ in found):
+    if "letter" in best and any(raw.has_labels for _, raw, _ in found):
         return "letter"  # a number that the file prints before a choice is that choice's label
     for place, _, each in found:
         if len({each[form] for form in best if form in each}) > 1:

@@ -1,9 +1,9 @@
-"""A user's own questions, in any of the formats that `tables` reads.
+"""A user's own questions, in any of the formats that `file_formats` reads.
 
-By our own names a record is `{"id", "question", "choices": [...], "answer": ["c"]}`, and where wanted
-`"language"`, `"select"`, `"points"`, `"subject"`, `"image"`. An empty list as the answer says that no answer is
-right; several lists, `[["a"], ["c"]]`, that any of them is. Without choices the answer is a number, such as "7.2".
-Files with other names are read through a mapping, see `columns`.
+A record is `{"id", "question", "choices": [...], "answer": ["c"]}`. `"language"`, `"select"`, `"points"`,
+`"subject"` and `"image"` are optional. `"answer": []` means that no answer is right, `[["a"], ["c"]]` that either is.
+Without choices the answer is a number such as "7.2", or the record has a `"reference"` or a `"rubric"` for an answer
+in free text. Files with other names are read through a mapping, see `columns`.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import MOST_NAMED, InputError, rows_wrong, unknown
+from jmedllm.errors import MOST_NAMED, InputError, invalid_rows, unknown
 from jmedllm.evaluation.benchmarks.answer_keys import (
     KEY_FORM_NAMES,
     KEY_FORMS,
@@ -21,6 +21,7 @@ from jmedllm.evaluation.benchmarks.answer_keys import (
     KeyForm,
     choose_form,
     interpretations,
+    is_list_of_lists,
 )
 from jmedllm.evaluation.benchmarks.columns import (
     QUESTION_NAMES,
@@ -32,7 +33,7 @@ from jmedllm.evaluation.benchmarks.columns import (
     suggest,
 )
 from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
-from jmedllm.evaluation.benchmarks.parsed_row import FIELDS, ColumnLayout, ParsedRow, parse_row
+from jmedllm.evaluation.benchmarks.parsed_row import FIELDS, FREE_TEXT, ColumnLayout, ParsedRow, parse_row
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label, language_of
 
@@ -40,11 +41,14 @@ ANSWER_FORM = "answer_form"
 MAP_FIELDS = (*FIELDS, ANSWER_FORM)
 """What a mapping may name."""
 
-SKIP_HINT = "mend them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
+SKIP_HINT = "fix them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
 
-_NEEDED = ("question", "choices", "answer")
+_REQUIRED = ("question", "choices", "answer")
+_REQUIRED_FREE_TEXT = ("question",)
+"""Required fields of a file that has a column of `FREE_TEXT`; its rows without one still need choices or a number."""
+
 _MOSTLY = 0.9
-"""Where so many questions of a file are Japanese, one without kana or kanji is taken for Japanese, too."""
+"""From this share of Japanese questions on, a question without kana or kanji counts as Japanese too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class ReadOptions:
 
     Attributes:
         map: our fields with the file's columns, see `columns.resolve`; and `answer_form`, one of `KEY_FORMS`.
-        skip_invalid: leave rows that are wrong out and count them.
+        skip_invalid: leave invalid rows out and count them.
     """
 
     map: tuple[tuple[str, str], ...] = ()
@@ -75,11 +79,11 @@ DEFAULT_READ_OPTIONS = ReadOptions()
 
 @dataclass(frozen=True, slots=True)
 class CustomExam:
-    """A file of questions as it was read.
+    """The questions of a user's file.
 
     Attributes:
         skipped: places of the rows that were left out.
-        notes: what a user must know of how the rest was read.
+        notes: what the user must know about how the file was read.
     """
 
     questions: tuple[Question, ...]
@@ -88,17 +92,17 @@ class CustomExam:
 
     @property
     def languages(self) -> tuple[Language, ...]:
-        """Languages that there are questions in."""
+        """Languages of the questions."""
         spoken = {question.language for question in self.questions}
         return tuple(language for language in LANGUAGES if language in spoken)
 
 
 def read_exam(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> CustomExam:
-    """Read all questions in every language; the benchmark is named after the file.
+    """Read the questions in all languages; the benchmark is named after the file.
 
     Raises:
-        InputError: the file cannot be read, its columns or the form of its answers are not clear, or rows are
-            wrong and are not to be skipped: all of them are named, up to 20.
+        InputError: the file cannot be read, its columns or the form of its answers are unclear, or rows are invalid
+            and must not be skipped. The message names up to 20 rows.
     """
     try:
         state = path.stat()
@@ -113,19 +117,19 @@ def _read_once(path: Path, options: ReadOptions, state: tuple[int, int]) -> Cust
 
 
 def read_all(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> list[Question]:
-    """The questions of `read_exam`."""
+    """Return the questions of `read_exam`."""
     return list(read_exam(path, options).questions)
 
 
 def read(path: Path, language: Language, options: ReadOptions = DEFAULT_READ_OPTIONS) -> list[Question]:
-    """Read the questions in one language; rows in the other are checked too.
+    """Read the questions in one language; rows in the other language are checked too.
 
     Raises:
         InputError: see `read_exam`, or the language has no question.
     """
     every = read_exam(path, options).questions
     if not every:
-        raise InputError(f"{path}: holds no question")
+        raise InputError(f"{path}: the file has no question")
     chosen = [question for question in every if question.language == language]
     if not chosen:
         raise InputError(f'{path}: no question with "language": "{language}"; choose another --language')
@@ -147,9 +151,9 @@ def _read(path: Path, options: ReadOptions) -> CustomExam:
         except InputError as error:
             problems[place] = error
     languages = _languages(drafts, problems)
-    chosen = [each for each in drafts.values() if each.asked.choices and each.asked.answer != []]
-    found = {id(each): interpretations(each.asked) for each in chosen}
-    form = choose_form(path, [(each.line.place, each.asked, found[id(each)]) for each in chosen], wanted)
+    chosen = [each for each in drafts.values() if each.answer.choices and each.answer.written != []]
+    found = {id(each): interpretations(each.answer) for each in chosen}
+    form = choose_form(path, [(each.line.place, each.answer, found[id(each)]) for each in chosen], wanted)
     questions: dict[tuple[str, Language], tuple[int, Question]] = {}
     for place, language in languages.items():
         each = drafts[place]
@@ -162,9 +166,9 @@ def _read(path: Path, options: ReadOptions) -> CustomExam:
         except InputError as error:
             problems[place] = error
     if problems and not options.skip_invalid:
-        raise rows_wrong([problems[place] for place in sorted(problems)], SKIP_HINT)
+        raise invalid_rows([problems[place] for place in sorted(problems)], SKIP_HINT)
     if problems and not questions:
-        raise InputError(f"{path}: every row is wrong; the first one: {problems[min(problems)]}")
+        raise InputError(f"{path}: every row is invalid; the first one: {problems[min(problems)]}")
     skipped = tuple(_place_of(rows[place], problems[place]) for place in sorted(problems))
     kept = [drafts[place] for place, _ in questions.values()]
     notes = (*unread, *_notes(kept, form, [question for _, question in questions.values()]))
@@ -183,17 +187,17 @@ def _form(written: str | None) -> KeyForm | None:
 
 
 def _place_of(row: RowOrError, problem: InputError) -> str:
-    """Where a bad row is; what was found there may be private."""
+    """The place of an invalid row, without its content, which may be private."""
     return row.place if isinstance(row, InputRow) else str(problem).partition(": ")[0]
 
 
 def _layout(
     path: Path, rows: Sequence[RowOrError], mapping: Mapping[str, str]
 ) -> tuple[ColumnLayout, tuple[str, ...]]:
-    """Where each field is, and what to say of columns that are not read.
+    """Find the column of each field; also return a note on columns that are not read.
 
     Raises:
-        InputError: the mapping names a column that there is not, or without a mapping the names are not ours.
+        InputError: the mapping names an unknown column, or there is no mapping and the names are not ours.
     """
     lines = [row for row in rows if isinstance(row, InputRow)]
     columns = list(dict.fromkeys(key for line in lines for key in line.record))
@@ -215,7 +219,8 @@ def _layout(
     first = next((line for line in lines if unread and unread[0] in line.record), None)
     if first and not mapping and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, lines)):
         raise _foreign(first, unread, columns)
-    missing = [field for field in _NEEDED if field not in sources]
+    required = _REQUIRED_FREE_TEXT if any(field in sources for field in FREE_TEXT) else _REQUIRED
+    missing = [field for field in required if field not in sources]
     if lines and not strict and missing:
         found = as_option(dict(mapping) | suggest(columns, missing, QUESTION_NAMES))
         raise InputError(
@@ -230,12 +235,12 @@ def _layout(
 
 
 def _in_most(unread: Sequence[str], lines: Sequence[InputRow]) -> bool:
-    """Whether most rows have a key that is not ours: then it is the file that is of another kind, not a row."""
+    """Whether most rows have an unknown key: then the whole file has another format, not one row."""
     return 2 * sum(any(key in line.record for key in unread) for line in lines) > len(lines)
 
 
 def _foreign(line: InputRow, unread: Sequence[str], columns: Sequence[str]) -> InputError:
-    """What to do about keys that are not ours."""
+    """The error for keys that are not ours, with the mapping that reads them."""
     found = suggest(columns, FIELDS, QUESTION_NAMES)
     called = next(((key, field) for key in unread if (field := our_name(key, QUESTION_NAMES))), None)
     if called is not None and called[1] in found:
@@ -266,12 +271,12 @@ def _draft(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
 
 
 def _languages(drafts: Mapping[int, ParsedRow], problems: dict[int, InputError]) -> dict[int, Language]:
-    """Languages by row: as the row says, else by its script.
+    """Return the language of each row: the one it names, else the one of its script.
 
-    As the other rows of the file where the script says nothing, and in a Japanese exam for a question without
-    kana or kanji. A row that nothing is known of is a problem.
+    Where the script does not decide, and for a question without kana or kanji in a Japanese exam, the other rows of
+    the file decide. A row without any evidence becomes a problem.
     """
-    texts = {p: " ".join((each.stem, *each.asked.choices)) for p, each in drafts.items() if each.language is None}
+    texts = {p: " ".join((each.stem, *each.answer.choices)) for p, each in drafts.items() if each.language is None}
     japanese = {place for place, text in texts.items() if language_of(text) == "ja"}
     every = [*(each.language for each in drafts.values() if each.language), *("ja" for _ in japanese)]
     found: dict[int, Language] = {}
@@ -301,7 +306,7 @@ def _question(
         benchmark=each.line.path.stem,
         language=language,
         stem=each.stem,
-        choices=each.asked.choices,
+        choices=each.answer.choices,
         gold=golds[0],
         also_right=golds[1:],
         number=each.number,
@@ -309,21 +314,25 @@ def _question(
         points=each.points,
         subject=each.subject,
         flags=frozenset({"image"}) if each.image else frozenset(),
+        reference=each.reference,
+        rubric=each.rubric,
     )
 
 
 def _golds(each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm) -> GoldSets:
-    count, answer = len(each.asked.choices), each.asked.answer
+    count, answer = len(each.answer.choices), each.answer.written
     if not count or answer == []:
         return (frozenset(),)
     if form in found:
         return found[form]
-    if form == "letter" and not each.asked.printed and (isinstance(answer, str) or _is_texts(answer)):
+    if is_list_of_lists(answer):
+        raise each.line.wrong("answer", 'a list of different right answers such as [["a"], ["c"]], none of them empty')
+    if form == "letter" and not each.answer.has_labels and (isinstance(answer, str) or _is_texts(answer)):
         raise each.line.wrong("answer", f"letters from a to {label(count - 1)}, one for each of {count} choices")
     wanted = {
         "letter": 'a list of letters such as ["c"]'
-        if not each.asked.printed
-        else f"one of the labels {', '.join(each.asked.labels)}",
+        if not each.answer.has_labels
+        else f"one of the labels {', '.join(each.answer.labels)}",
         "index0": f"a number from 0 to {count - 1}, since the file's answers are indices from 0",
         "index1": f"a number from 1 to {count}, since the file's answers are indices from 1",
         "text": "the text of one of the choices, as elsewhere in the file",
@@ -336,18 +345,22 @@ def _is_texts(answer: object) -> bool:
 
 
 def _notes(kept: Sequence[ParsedRow], form: KeyForm, questions: Sequence[Question]) -> list[str]:
-    """What was decided for the user, counted."""
+    """What the reader decided for the user, with counts."""
     found = []
     if form != "letter":
         found.append(f"answers read as {KEY_FORM_NAMES[form]}")
     if count := sum(each.id is None for each in kept):
-        found.append(f"without an id, called by the number of their row: {count:,}")
+        found.append(f"without an id, named by the number of their row: {count:,}")
     if count := sum(each.relabelled for each in kept):
-        found.append(f"labels in front of the choices taken off: {count:,} of {len(kept):,} questions")
+        found.append(f"labels in front of the choices removed: {count:,} of {len(kept):,} questions")
     if count := sum(not each.stem.strip() for each in kept):
-        found.append(f"without a text above the choices: {count:,}")
-    if count := sum(not each.asked.choices for each in kept):
+        found.append(f"choices without a question text, kept: {count:,}")
+    if count := sum(bool(question.also_right) for question in questions):
+        found.append(f"with several right answers, any of which counts: {count:,}")
+    if count := sum(not each.answer.choices and not each.is_free_text for each in kept):
         found.append(f"without choices, answered by a number: {count:,}")
+    if count := sum(each.is_free_text for each in kept):
+        found.append(f"answered in free text: {count:,}")
     guessed = Counter(q.language for each, q in zip(kept, questions, strict=True) if each.language is None)
     if guessed:
         counts = ", ".join(f"{count:,} {language}" for language, count in sorted(guessed.items()))
@@ -358,7 +371,7 @@ def _notes(kept: Sequence[ParsedRow], form: KeyForm, questions: Sequence[Questio
 def _skipped_note(path: Path, skipped: Sequence[str], rows: int) -> str:
     places = [place.removeprefix(str(path)).strip(": ") for place in skipped[:MOST_NAMED]]
     more = f" and {len(skipped) - MOST_NAMED:,} more" if len(skipped) > MOST_NAMED else ""
-    return f"left out as wrong: {len(skipped):,} of {rows:,} rows ({', '.join(places)}{more})"
+    return f"invalid rows left out: {len(skipped):,} of {rows:,} ({', '.join(places)}{more})"
 
 
 def _of(path: Path, notes: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,11 @@ from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.order import TURN_MARK
 from jmedllm.evaluation.question import LANGUAGES, Language, canonical_number
 
-FIELDS = ("id", "question", "choices", "answer", "language", "select", "points", "subject", "image")
+FIELDS = (
+    "id", "question", "choices", "answer", "reference", "rubric", "language", "select", "points", "subject", "image",
+)  # fmt: skip
+FREE_TEXT = ("reference", "rubric")
+"""A question with one of these needs neither choices nor an answer."""
 
 _SPOKEN: Mapping[str, Language] = {
     "ja": "ja", "jp": "ja", "jpn": "ja", "japanese": "ja", "日本語": "ja", "ja-jp": "ja",
@@ -57,7 +61,7 @@ class ParsedRow:
         line: the record by our names.
         id: None where the file has none.
         language: None where the file does not say.
-        asked: what its answer is read against.
+        answer: the answer as written, with the choices it refers to.
         relabelled: whether labels were taken off its choices.
     """
 
@@ -65,13 +69,20 @@ class ParsedRow:
     id: str | None
     stem: str
     language: Language | None
-    asked: RawAnswer
+    answer: RawAnswer
     number: str | None
     select: int | None
     points: int
     subject: str | None
     image: bool
     relabelled: bool
+    reference: str | None
+    rubric: str | None
+
+    @property
+    def is_free_text(self) -> bool:
+        """Whether the question asks for an answer in free text."""
+        return not self.answer.choices and (self.reference is not None or self.rubric is not None)
 
 
 def parse_row(line: InputRow, layout: ColumnLayout) -> ParsedRow:
@@ -82,24 +93,28 @@ def parse_row(line: InputRow, layout: ColumnLayout) -> ParsedRow:
     """
     ours = layout.ours(line)
     stem, below = _stem(ours, layout)
-    texts, keys = (below, None) if layout.below else _choices(ours, layout)
+    reference, rubric = (_free_text(ours, field) for field in FREE_TEXT)
+    is_free = reference is not None or rubric is not None
+    texts, keys = (below, None) if layout.below else _choices(ours, layout, may_be_missing=is_free)
     if len(texts) == 1:
-        raise ours.wrong("choices", "two or more texts, or none where the answer is a number")
+        raise ours.wrong("choices", "two or more texts, or none for a number or free text")
     if not stem.strip() and not texts:
         raise ours.wrong("question", "a text")
-    asked, relabelled = _asked(ours, texts, keys)
+    answer, relabelled = _raw_answer(ours, texts, keys)
     return ParsedRow(
         line=ours,
         id=_id(ours, layout),
         stem=stem,
         language=_language(ours, layout),
-        asked=asked,
-        number=None if texts else _number(ours, layout),
+        answer=answer,
+        number=None if texts or (is_free and _is_missing(answer.written)) else _number(ours, layout),
         select=_whole(ours, "select", 1, max(1, len(texts)), layout) if "select" in ours.record else None,
         points=_whole(ours, "points", 0, None, layout) if "points" in ours.record else 1,
         subject=_subject(ours, layout),
         image=_truth(ours, layout),
         relabelled=relabelled,
+        reference=reference,
+        rubric=rubric,
     )
 
 
@@ -128,9 +143,25 @@ def _stem(ours: InputRow, layout: ColumnLayout) -> tuple[str, tuple[str, ...]]:
     return split_choices(value) if layout.below else (value, ())
 
 
-def _choices(ours: InputRow, layout: ColumnLayout) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """Texts of the choices as they stand, and the keys they are listed under."""
-    value = ours.record.get("choices", None if layout.strict else [])
+def _free_text(ours: InputRow, field: str) -> str | None:
+    """A reference answer or a rubric: a text, or a list of texts, one for each line."""
+    if _is_missing(value := ours.record.get(field)):
+        return None
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ours.wrong(field, "a text or a list of texts")
+    return "\n".join(texts)
+
+
+def _is_missing(value: Any) -> bool:
+    return _is_empty(value) or value == []
+
+
+def _choices(
+    ours: InputRow, layout: ColumnLayout, *, may_be_missing: bool
+) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Texts of the choices as the file has them, and the keys they are listed under."""
+    value = ours.record.get("choices", None if layout.strict and not may_be_missing else [])
     if isinstance(value, str) and not layout.strict:
         value = from_text(value)
         if isinstance(value, str):
@@ -176,7 +207,7 @@ def _from_objects(value: list[dict[str, Any]]) -> tuple[list[Any], tuple[str, ..
     return texts, tuple(str(each[label_key]) for each in value) if label_key else None
 
 
-def _asked(ours: InputRow, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[RawAnswer, bool]:
+def _raw_answer(ours: InputRow, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[RawAnswer, bool]:
     """Choices without their labels, and whether they had any."""
     try:
         bare = strip_labels(texts)

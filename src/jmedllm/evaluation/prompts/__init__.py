@@ -1,4 +1,4 @@
-"""Prompt packs: how a question is put to a model, the same in training, exam and serving."""
+"""Prompt packs: the prompt of a question, the same in training, evaluation and serving."""
 
 from jmedllm.evaluation.prompts.pack import PromptPack, load_pack, pack_names
 from jmedllm.evaluation.prompts.render import Prompt, answer_text, messages, prompt_hash, prompt_text, render

@@ -1,4 +1,4 @@
-"""One way of putting questions, fixed once and used alike by stage 2 and by the exam."""
+"""The prompt format: configured once and shared by stage 2 and evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,18 +29,18 @@ from jmedllm.settings import Settings
 
 
 class PromptConfig(Settings):
-    """How questions are put to the model."""
+    """How questions are presented to the model."""
 
-    pack: str = Field("instruction", description="built-in pack, folder of ja.j2 and en.j2, or published file")
-    answer_as: AnswerForm = Field("text", description="text or letter of the choice")
-    chat: bool = Field(False, description="go through the model's own chat template")
+    pack: str = Field("instruction", description="built-in pack, folder with ja.j2 and en.j2, or published file")
+    answer_as: AnswerForm = Field("text", description="ask for the text or the letter of the choice")
+    chat: bool = Field(False, description="apply the model's chat template")
     chat_template_kwargs: dict[str, Any] = Field(
-        {}, description="variables of the chat template → value, such as {enable_thinking: false}"
+        {}, description="variables for the chat template, such as {enable_thinking: false}"
     )
     date: str | None = Field(
-        None, description="YYYY-MM-DD that chat templates read as today's [the day on which the run began]"
+        None, description="date that chat templates use as today, YYYY-MM-DD [the day the run began]"
     )
-    shots: str | None = Field(None, description=".jsonl file of solved examples shown before each question")
+    shots: str | None = Field(None, description=".jsonl file of solved examples to show before each question")
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -48,7 +48,7 @@ class PromptConfig(Settings):
         try:
             to_json(values)
         except TypeError:
-            raise ValueError("holds a value that is no JSON; put dates in quotes") from None
+            raise ValueError("a value is not JSON; put dates in quotes") from None
         return values
 
     @field_validator("date", mode="before")
@@ -60,7 +60,7 @@ class PromptConfig(Settings):
             try:
                 return date.fromisoformat(value).isoformat()
             except ValueError:
-                raise ValueError(f"{value} is no date; write it as YYYY-MM-DD") from None
+                raise ValueError(f"{value} is not a date; write it as YYYY-MM-DD") from None
         return value
 
 
@@ -69,10 +69,10 @@ class PromptFormat:
     """A prompt pack with its settings.
 
     Attributes:
-        shots: solved examples; each prompt shows those of its own language.
-        chat: whether the prompt goes through the model's chat template.
+        shots: solved examples; each prompt shows those in its own language.
+        chat: whether the model's chat template is applied.
         variables: values for variables of the chat template.
-        date: the day that the chat template reads as today's, as YYYY-MM-DD; None for the day of the run.
+        date: date that the chat template uses as today, YYYY-MM-DD; None for the day of the run.
     """
 
     pack: PromptPack
@@ -83,33 +83,33 @@ class PromptFormat:
     date: str | None = None
 
     def template(self, tokenizer: Tokenizer) -> ChatTemplate:
-        """A tokenizer's chat template, as it is used here.
+        """Return the tokenizer's chat template with the variables and the date of this format.
 
         Raises:
-            InputError: there is none, or it does not read one of the variables.
+            InputError: the tokenizer has none, or it does not read one of the variables.
         """
         template = ChatTemplate(tokenizer, self.variables, self.date)
         template.require_variables()
         return template
 
     def shots_in(self, language: Language) -> tuple[Question, ...]:
-        """The solved examples shown to questions in `language`."""
+        """Return the solved examples for questions in `language`."""
         return tuple(shot for shot in self.shots if shot.language == language)
 
     def fingerprint(self, language: Language) -> str:
-        """Hash of all that shapes prompts in `language` besides the question and the chat template."""
+        """Hash everything that shapes prompts in `language` besides the question and the chat template."""
         chat = "chat" if self.chat else None
         return prompt_hash(self.pack, language, self.answer_as, self.shots_in(language), chat)
 
 
 def ask(prompt_format: PromptFormat, question: Question, chat_text: ChatText) -> str:
-    """The text that the model is given for `question`; `chat_text` is used only if `prompt_format.chat`."""
+    """Return the prompt for `question`; `chat_text` is used only if `prompt_format.chat`."""
     shots = prompt_format.shots_in(question.language)
     return _text(prompt_format, render(prompt_format.pack, question, prompt_format.answer_as, shots), chat_text)
 
 
 def ask_instruction(prompt_format: PromptFormat, item: Instruction, chat_text: ChatText) -> str:
-    """The text that the model is given for instruction data, by the same pack."""
+    """Return the prompt for instruction data, rendered with the same pack."""
     return _text(prompt_format, render_instruction(prompt_format.pack, item), chat_text)
 
 
@@ -118,16 +118,16 @@ def _text(prompt_format: PromptFormat, prompt: Prompt, chat_text: ChatText) -> s
 
 
 def prepare(prompt_config: PromptConfig, data: Path) -> PromptFormat:
-    """Load the pack and the solved examples that the settings name.
+    """Load the pack and the solved examples that the config names.
 
     Raises:
-        InputError: one of them is missing or broken.
+        InputError: the pack or the examples are missing or broken.
     """
     shots: list[Question] = []
     if prompt_config.shots is not None:
         shots = custom.read_all(Path(prompt_config.shots))
         if not shots:
-            raise InputError(f"shots {prompt_config.shots}: holds no solved example; leave it out to ask without any")
+            raise InputError(f"shots {prompt_config.shots}: the file has no solved example; leave shots out to ask without any")
     return PromptFormat(
         load_pack(prompt_config.pack, data),
         prompt_config.answer_as,

@@ -1,4 +1,4 @@
-"""How a prompt labels the choices: whether it numbers them, so that a number in the reply names one."""
+"""Find out whether a prompt numbers the choices, so that a number in the reply names one."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ _LAST_CIRCLED = 20
 
 
 def shows_numbers(prompt: str, choices: Sequence[str]) -> bool:
-    """Whether each of `choices` stands behind its number in `prompt`: "2. 大腸癌", "(2) 大腸癌", "②大腸癌"."""
+    """Whether each of `choices` follows its number in `prompt`: "2. 大腸癌", "(2) 大腸癌", "②大腸癌"."""
     return bool(choices) and all(_numbered(prompt, index + 1, choice) for index, choice in enumerate(choices))
 
 

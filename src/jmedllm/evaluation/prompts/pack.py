@@ -1,4 +1,4 @@
-"""A prompt pack: one template for each language, built in, from a folder, or the published file."""
+"""Prompt packs: one template for each language, from the package, a folder or the published file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jmedllm.evaluation.prompts.template import PromptTemplate, reads
 from jmedllm.evaluation.question import LANGUAGES, Language
 
 PUBLISHED = "sukeda2024"
-"""Name of the pack of published templates, found as DATA/prompts/sukeda2024.json."""
+"""Name of the pack of published templates, which are in DATA/prompts/sukeda2024.json."""
 
 _BUILT_IN = Path(__file__).parent / "packs"
 
@@ -20,9 +20,9 @@ class PromptPack:
     """A named set of templates.
 
     Attributes:
-        name: what the user called it, with the template's name where one file holds several.
-        templates: one for each language the pack knows; at least one.
-        note: what the user should be told about the choice of templates; empty if there is nothing to tell.
+        name: the name that the user gave, with the template's name if one file has several.
+        templates: one for each language of the pack; at least one.
+        note: which templates were chosen, for the user; empty if there was no choice.
         published: whether it is the published pack, whose responses are read from the whole decoded text.
     """
 
@@ -39,7 +39,7 @@ class PromptPack:
 
 
 def pack_names() -> tuple[str, ...]:
-    """Names that `load_pack` knows: the built-in packs, then the published one."""
+    """Names that `load_pack` accepts: the built-in packs, then the published one."""
     return (*sorted(folder.name for folder in _BUILT_IN.iterdir() if folder.is_dir()), PUBLISHED)
 
 
@@ -47,10 +47,9 @@ def load_pack(name: str, data: Path | None = None) -> PromptPack:
     """Load a prompt pack.
 
     Args:
-        name: a built-in pack ("instruction", "preamble"); a folder that holds ja.j2, en.j2 or both; or
-            "sukeda2024" or the path of a JSON file of that form, each with ":TEMPLATE" or without
-            (then `medpalm_five_choice_cot`).
-        data: the data directory, where the published templates lie once the user has got them.
+        name: a built-in pack such as "instruction"; a folder with ja.j2, en.j2 or both; "sukeda2024" or the path of
+            a JSON file of that form, both with an optional ":TEMPLATE" [medpalm_five_choice_cot].
+        data: the data directory, where `jmedllm data get` puts the published templates.
 
     Raises:
         InputError: there is no such pack, template or file, or a template is broken.
@@ -72,7 +71,7 @@ def _folder_templates(folder: Path) -> dict[Language, PromptTemplate]:
         language: PromptTemplate(str(file), _read(file)) for language, file in files.items() if file.is_file()
     }
     if not templates:
-        raise InputError(f"{folder}: no prompt pack: it holds neither ja.j2 nor en.j2; add one of them")
+        raise InputError(f"{folder}: not a prompt pack: it has neither ja.j2 nor en.j2; add one of them")
     return templates
 
 
@@ -80,17 +79,17 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}; mend its permissions") from error
+        raise InputError(f"{file}: cannot be read: {error.strerror}; fix its permissions") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
 
 
 def _published_file(data: Path | None) -> Path:
     if data is None:
-        raise InputError(f"prompt pack {PUBLISHED!r} lies in the data directory; name it with --data DIR")
+        raise InputError(f"prompt pack {PUBLISHED!r} is in the data directory; name that directory with --data DIR")
     file = data / "prompts" / f"{PUBLISHED}.json"
     if not file.is_file():
-        raise InputError(f"{file}: no such file; get it with 'jmedllm data get {PUBLISHED}'")
+        raise InputError(f"{file}: no such file; fetch it with: jmedllm data get {PUBLISHED} --data {data}")
     return file
 
 

@@ -1,7 +1,7 @@
-"""The published prompt templates (JSON with Liquid placeholders) as Jinja templates, by the published rules.
+"""Convert the published prompt templates (JSON with Liquid placeholders) to Jinja by the published rules.
 
 The texts are data (`data/prompts/sukeda2024.json`, from stardust-coder/japanese-lm-med-harness at ef9544a,
-CC BY-SA 4.0) and never part of this package; what is here is how that harness picks and fills them.
+CC BY-SA 4.0) and not part of this package. This module picks and fills them as that harness does.
 """
 
 import re
@@ -13,10 +13,10 @@ from jmedllm.evaluation.question import LANGUAGES, Language
 from jmedllm.files import read_json
 
 DEFAULT_TEMPLATE = "medpalm_five_choice_cot"
-"""The template behind the published leaderboard, for sets of four choices as well."""
+"""The template of the published leaderboard, also for questions with four choices."""
 
 _UNKNOWN_THERE = "medpalm_four_choice_"
-"""Names that start so stand in the published file, but the published harness does not know them."""
+"""The published file has names with this prefix, but the published harness does not know them."""
 
 _COMMA_JOINED = '{{ choices | join(",") }}'
 _LETTERED_LINES = (
@@ -27,9 +27,9 @@ _LETTERED_LINES = (
 
 
 def published_templates(path: Path, name: str) -> dict[Language, PromptTemplate]:
-    """Load the template called `name` for each language; `origin` ends with the name that is really used.
+    """Load the template called `name` for each language; `origin` ends with the name that is used.
 
-    Japanese uses `name`_ja where the file has it. A name that the published harness does not know becomes
+    Japanese uses `name`_ja if the file has it. A name that the published harness does not know becomes
     alpaca_ja if it contains "ja", else alpaca, as it does there.
 
     Raises:

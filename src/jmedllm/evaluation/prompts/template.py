@@ -1,4 +1,4 @@
-"""One Jinja template: it turns a question into one prompt block, or names the file and line of its fault."""
+"""A Jinja template that renders a question as one prompt block."""
 
 import traceback
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, label
 
 AnswerForm = Literal["text", "letter"]
-"""How an answer is asked for: as the choice's text or its letter. A numeric item always asks for a number."""
+"""How the prompt asks for an answer: as the choice's text or its letter. Questions without choices ask for a number or
+for free text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class PromptTemplate:
     """A Jinja text that ends where the model's answer begins.
 
     Attributes:
-        origin: where the text comes from, as error messages name it.
+        origin: where the text comes from, for error messages.
         source: the Jinja text.
     """
 
@@ -30,7 +31,7 @@ class PromptTemplate:
 
 
 def _environment() -> SandboxedEnvironment:
-    # Sandboxed because a pack may come from anywhere; a template that reads an unset variable fails.
+    # Sandboxed because a pack may come from anywhere. A template that reads an unset variable fails.
     return SandboxedEnvironment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -38,7 +39,7 @@ def _environment() -> SandboxedEnvironment:
 
 @cache
 def reads(template: PromptTemplate) -> frozenset[str]:
-    """Names that `template` reads: one that does not read `answer_as` can only ask for the choice's text.
+    """Return the variables that `template` reads; without `answer_as` it can only ask for the choice's text.
 
     Raises:
         InputError: the Jinja syntax is broken.
@@ -52,11 +53,11 @@ def reads(template: PromptTemplate) -> frozenset[str]:
 def fill(template: PromptTemplate, question: Question, answer_as: AnswerForm) -> str:
     """Render `question` as one block that ends where the answer begins.
 
-    The template may read `stem`, `choices`, `letters` (one beside each choice), `select`, `answer_as` and
-    `instruction`, which is empty for questions.
+    The template may read `stem`, `choices`, `letters` (one beside each choice), `select`, `answer_as`, `free_text`
+    (whether the question asks for an answer in free text) and `instruction`, which is empty for questions.
 
     Raises:
-        InputError: the template fails on this question; names the file and line.
+        InputError: the template fails on this question; the message names the file and line.
     """
     return _render(
         template,
@@ -65,19 +66,29 @@ def fill(template: PromptTemplate, question: Question, answer_as: AnswerForm) ->
         letters=tuple(label(index) for index in range(len(question.choices))),
         select=question.select,
         answer_as=answer_as,
+        free_text=question.is_free_text,
         instruction="",
     )
 
 
 def fill_instruction(template: PromptTemplate, instruction: str, text: str) -> str:
-    """Render free instruction data as one block; `text` is what to work on and may be empty.
+    """Render instruction data as one block; `text` is the input of the instruction and may be empty.
 
     Raises:
-        InputError: the template has no place for instructions, or fails; names the file.
+        InputError: the template has no place for instructions, or it fails; the message names the file.
     """
     if "instruction" not in reads(template):
-        raise InputError(f"{template.origin}: has no place for instruction data; read `instruction` there")
-    return _render(template, stem=text, choices=(), letters=(), select=1, answer_as="text", instruction=instruction)
+        raise InputError(f"{template.origin}: has no place for instruction data; use the variable `instruction` in it")
+    return _render(
+        template,
+        stem=text,
+        choices=(),
+        letters=(),
+        select=1,
+        answer_as="text",
+        free_text=True,
+        instruction=instruction,
+    )
 
 
 def _render(template: PromptTemplate, **values: object) -> str:
@@ -96,4 +107,4 @@ def _compiled(template: PromptTemplate) -> Template:
 
 def _broken(template: PromptTemplate, line: int | None, error: Exception) -> InputError:
     place = template.origin if line is None else f"{template.origin}:{line}"
-    return InputError(f"{place}: the prompt template fails: {error}; mend the template")
+    return InputError(f"{place}: the prompt template fails: {error}; fix the template")
