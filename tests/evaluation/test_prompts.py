@@ -17,6 +17,9 @@ ONE_EN = Question("e1", "medqa", "en", "Which is right?", ("stomach", "liver"), 
 TWO_EN = Question("e2", "igakuqa", "en", "Choose two.", ("stomach", "liver", "kidney"), frozenset({0, 2}), select=2)
 NUMBER_EN = Question("e3", "igakuqa", "en", "What is the BMI?", (), frozenset(), number="21.5")
 
+FREE = Question("f1", "own", "ja", "インスリンの作用を述べよ。", (), frozenset(), reference="血糖を下げる。")
+FREE_EN = Question("f2", "own", "en", "What does insulin do?", (), frozenset(), rubric="names glucose")
+
 JA, EN = "次は医学の試験問題です。", "This is a medical examination question. "
 
 RENDERED = [
@@ -68,6 +71,34 @@ RENDERED = [
         "### Instruction:\nChoose two.\n### Input:\na. stomach\nb. liver\nc. kidney\n### Response:\n",
     ),
     (
+        "instruction",
+        FREE,
+        "letter",
+        "### 指示：\n次は医学の問題です。答えを文章で書いてください。\n"
+        "### 入力：\nインスリンの作用を述べよ。\n### 応答：\n",
+    ),
+    (
+        "preamble",
+        FREE,
+        "text",
+        "次は医学の問題です。答えを文章で書いてください。\n### 指示：\nインスリンの作用を述べよ。\n### 応答：\n",
+    ),
+    (
+        "instruction",
+        FREE_EN,
+        "text",
+        "### Instruction:\nThis is a medical question. Answer it in your own words.\n"
+        "### Input:\nWhat does insulin do?\n### Response:\n",
+    ),
+    (
+        "preamble",
+        FREE_EN,
+        "letter",
+        "This is a medical question. Answer it in your own words.\n"
+        "### Instruction:\nWhat does insulin do?\n### Response:\n",
+    ),
+    ("plain", FREE, "text", "インスリンの作用を述べよ。"),
+    (
         "preamble",
         NUMBER_EN,
         "letter",
@@ -91,10 +122,16 @@ def test_built_in_packs(pack, asked, answer_as, text):
         (TWO, "text", "胃,腎"),
         (TWO, "letter", "a,c"),
         (NUMBER, "letter", "1.2"),
+        (FREE, "text", "血糖を下げる。"),
     ],
 )
 def test_answer_text(asked, answer_as, answer):
     assert answer_text(asked, answer_as) == answer
+
+
+def test_a_question_with_only_a_rubric_has_no_answer_text():
+    with pytest.raises(InputError, match="'f2' has no right answer"):
+        answer_text(FREE_EN)
 
 
 def test_a_question_without_right_answer_has_no_answer_text():

@@ -1,4 +1,4 @@
-"""The exam items that lie on this disk."""
+"""The test questions that are on this disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +11,27 @@ TEST = "test"
 
 
 def installed_tests(data: Path) -> Iterator[tuple[str, str]]:
-    """Benchmark and language of every test split whose files lie in the data directory.
-
-    What comes with the package, the demo's exam on the demo's corpus, is no exam of anything else.
-    """
+    """Yield benchmark and language of every test split that can be read, without synthetic benchmarks."""
     for benchmark in BENCHMARKS.values():
-        for language, name in benchmark.sources.items():
-            if name is None or TEST not in benchmark.splits(language):
-                continue
-            if any((data / file.path).is_file() for file in SOURCES[name].files):
+        for language, source in benchmark.sources.items():
+            if not benchmark.synthetic and TEST in benchmark.splits(language) and is_installed(source, data):
                 yield benchmark.name, language
 
 
+def is_installed(source: str | None, data: Path) -> bool:
+    """Whether files of a benchmark's source are there, at least in part."""
+    if source is None:
+        return True
+    if source not in SOURCES:  # of a benchmark from another package
+        return (data / source).is_dir()
+    return any((data / file.path).is_file() for file in SOURCES[source].files)
+
+
 def test_questions(data: Path) -> Iterator[Question]:
-    """All test questions that lie in the data directory.
+    """Yield all test questions in the data directory.
 
     Raises:
-        InputError: a benchmark is there in part, or a record is wrong.
+        InputError: a benchmark is incomplete, or a record is invalid.
     """
     for benchmark, language in installed_tests(data):
         yield from load(benchmark, language, data, TEST)

@@ -11,11 +11,6 @@ from jmedllm.evaluation.question import Language, Question
 LENGTH_LIMITS: Mapping[Language, int] = {"ja": 1024, "en": 2048}
 """The published protocol drops a question whose stem has more characters."""
 
-LEGACY_SUBJECTS = frozenset(
-    {"anatomy", "clinical_knowledge", "college_medicine", "medical_genetics", "professional_medicine"}
-)
-"""The published protocol's part of MMLU and JMMLU."""
-
 
 Reason = str
 """Why an item is left out, such as "shows a picture"."""
@@ -34,22 +29,22 @@ def _all(question: Question) -> Reason | None:
 def _graded(question: Question) -> Reason | None:
     """What a model that reads text can be graded on.
 
-    Out go: items that show a picture, items excluded from grading (0 points), and items without any right
-    answer. Numeric items and items where every answer is right stay in.
+    It leaves out items that show a picture, items excluded from grading (0 points), and items without a right answer.
+    It keeps numeric items, items answered in free text, and items where every answer is right.
     """
     if "image" in question.flags:
         return PICTURE
     if question.points <= 0:
         return NO_POINTS
-    answerable = bool(question.choices and question.gold) or question.number is not None
+    answerable = bool(question.choices and question.gold) or question.number is not None or question.is_free_text
     return None if answerable else NO_ANSWER
 
 
 def _legacy(question: Question) -> Reason | None:
-    """What the published protocol sat (stardust-coder/japanese-lm-med-harness, commit ef9544a).
+    """The items of the published protocol (stardust-coder/japanese-lm-med-harness, commit ef9544a).
 
-    Text only, with choices; IgakuQA with exactly five of them, MMLU and JMMLU in five subjects; no stem
-    over the length limit of its language. Points play no part.
+    It takes items in text only, with choices and with a stem up to the length limit of their language. Benchmarks may
+    restrict it further (`legacy_choices`, `legacy_subjects`). Points play no part.
     """
     limit = LENGTH_LIMITS[question.language]
     if "image" in question.flags:
@@ -58,16 +53,18 @@ def _legacy(question: Question) -> Reason | None:
         return NO_ANSWER if question.number is None else "answered by a number"
     if len(question.stem) > limit:
         return f"longer than {limit:,} characters"
-    if question.benchmark == "igakuqa":
-        return None if len(question.choices) == 5 else "without exactly five choices"
-    if question.benchmark in ("mmlu", "jmmlu"):
-        if question.subject is None:
-            raise InputError(
-                f"{question.benchmark} in {question.language!r}: the selection legacy needs subjects, "
-                "which these files do not name; choose all or graded, or another language"
-            )
-        return None if question.subject in LEGACY_SUBJECTS else "in other subjects than the published five"
-    return None
+    benchmark = BENCHMARKS.get(question.benchmark)
+    if benchmark is None:
+        return None
+    if benchmark.legacy_choices not in (None, len(question.choices)):
+        return f"without exactly {benchmark.legacy_choices} choices"
+    if benchmark.legacy_subjects and question.subject is None:
+        raise InputError(
+            f"{question.benchmark} in {question.language!r}: the selection legacy needs subjects, "
+            "which these files do not name; choose all or graded, or another language"
+        )
+    other = benchmark.legacy_subjects and question.subject not in benchmark.legacy_subjects
+    return "in subjects that the published protocol leaves out" if other else None
 
 
 SELECTIONS: Mapping[str, Callable[[Question], Reason | None]] = {"all": _all, "graded": _graded, "legacy": _legacy}

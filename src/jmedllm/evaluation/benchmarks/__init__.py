@@ -1,4 +1,4 @@
-"""Benchmarks: one file each, registered here, and a user's own exam file."""
+"""The registry of benchmarks, one file each, and the loader of their questions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,22 +8,20 @@ from jmedllm.evaluation.benchmarks import custom, demo, igakuqa, jmmlu, medmcqa,
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
 from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.question import LANGUAGES, Question
+from jmedllm.plugins import plugins
 
 __all__ = ["BENCHMARKS", "Benchmark", "load"]
 
-BENCHMARKS: Mapping[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (
-        igakuqa.BENCHMARK,
-        medqa.MEDQA,
-        medqa.MEDQA_5,
-        medmcqa.BENCHMARK,
-        mmlu.BENCHMARK,
-        jmmlu.BENCHMARK,
-        yakugakuqa.BENCHMARK,
-        demo.DEMO,
-        demo.BLANKED,
-    )
+BENCHMARKS: dict[str, Benchmark] = {
+    "igakuqa": igakuqa.BENCHMARK,
+    "medqa": medqa.MEDQA,
+    "medqa-5": medqa.MEDQA_5,
+    "medmcqa": medmcqa.BENCHMARK,
+    "mmlu": mmlu.BENCHMARK,
+    "jmmlu": jmmlu.BENCHMARK,
+    "yakugakuqa": yakugakuqa.BENCHMARK,
+    "demo": demo.DEMO,
+    "demo-blanked": demo.BLANKED,
 }
 
 
@@ -37,26 +35,36 @@ def load(
     """Load all questions of one language and split, without any selection.
 
     Args:
-        name: a registered benchmark, or the path of a user's own questions (see `tables.is_table`), which are one
-            split by whatever name.
-        data: the data directory, laid out as `jmedllm data get` does.
+        name: a registered benchmark, or the path of a user's own questions (see `file_formats.is_table`), for which
+            the split is ignored.
+        data: the data directory that `jmedllm data get` fills.
         read_options: how a user's own file is read.
 
     Raises:
-        InputError: there is no such benchmark, language or split; the files are not on disk (the message
-            names the command that fetches them); or a record is wrong.
+        InputError: the benchmark, language or split is unknown, files are missing (the message names the command
+            that fetches them), or a record is invalid.
     """
-    spoken = next((known for known in LANGUAGES if known == language), None)
-    if spoken is None:
+    known = next((each for each in LANGUAGES if each == language), None)
+    if known is None:
         raise unknown("language", language, LANGUAGES)
     if is_table(name):
-        return custom.read(Path(name), spoken, read_options)
+        return custom.read(Path(name), known, read_options)
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
     benchmark = BENCHMARKS[name]
-    if spoken not in benchmark.languages:
-        raise InputError(f"{name} has no questions in {spoken!r}; it has {', '.join(benchmark.languages)}")
-    splits = benchmark.splits(spoken)
+    if known not in benchmark.languages:
+        raise InputError(f"{name} has no questions in {known!r}; it has {', '.join(benchmark.languages)}")
+    splits = benchmark.splits(known)
     if split not in splits:
-        raise InputError(f"{name} has no split {split!r} in {spoken!r}; it has {', '.join(splits)}")
-    return benchmark.load(data, spoken, split)
+        raise InputError(f"{name} has no split {split!r} in {known!r}; it has {', '.join(splits)}")
+    return benchmark.load(data, known, split)
+
+
+def _require_own_names(benchmarks: Mapping[str, Benchmark]) -> None:
+    for name, benchmark in benchmarks.items():
+        if benchmark.name != name:
+            raise InputError(f"benchmark {benchmark.name} is registered as {name}; use the same name for both")
+
+
+BENCHMARKS |= plugins("benchmarks", BENCHMARKS)
+_require_own_names(BENCHMARKS)

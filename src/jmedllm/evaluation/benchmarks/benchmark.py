@@ -1,4 +1,4 @@
-"""The card of a benchmark."""
+"""The type of a benchmark. It imports no benchmark, so that each of them can import it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,19 +6,23 @@ from pathlib import Path
 
 from jmedllm.evaluation.question import Language, Question
 
-Reader = Callable[[Path, Language, str], list[Question]]
-"""(data directory, language, split) to questions, in the order of the files."""
+Loader = Callable[[Path, Language, str], list[Question]]
+"""(data directory, language, split) → questions, in the order of the files."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named list of Questions.
+    """A named set of questions.
 
     Attributes:
-        sources: for each language, the entry of the data catalogue that holds its files; None where they
-            come with the package.
-        expected_counts: for each (language, split) there is, how many questions it must hold; None where nobody
-            has counted them for us.
+        name: its key in `BENCHMARKS` and the `benchmark` of its questions.
+        sources: language → source in the data catalogue, or folder below the data directory, that has its files;
+            None if they come with the package.
+        expected_counts: (language, split) → number of questions; None if it is unknown.
+        load: reads the questions of one language and split.
+        legacy_subjects: subjects that the selection `legacy` keeps; empty if it keeps all.
+        legacy_choices: number of choices that a question must have for the selection `legacy`; None for any number.
+        synthetic: whether its facts were made up for the demo, so that no real corpus is checked against it.
     """
 
     name: str
@@ -26,13 +30,16 @@ class Benchmark:
     licence: str
     sources: Mapping[Language, str | None]
     expected_counts: Mapping[tuple[Language, str], int | None]
-    load: Reader
+    load: Loader
+    legacy_subjects: frozenset[str] = frozenset()
+    legacy_choices: int | None = None
+    synthetic: bool = False
 
     @property
     def languages(self) -> tuple[Language, ...]:
-        """Languages the benchmark can be sat in."""
+        """Languages of its questions."""
         return tuple(self.sources)
 
     def splits(self, language: Language) -> tuple[str, ...]:
-        """Splits there are in a language."""
-        return tuple(split for spoken, split in self.expected_counts if spoken == language)
+        """Splits that exist in a language."""
+        return tuple(split for known, split in self.expected_counts if known == language)

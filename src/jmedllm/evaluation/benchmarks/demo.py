@@ -103,13 +103,20 @@ def _read(data: Path, language: Language, split: str, *, blanked: bool) -> list[
 
 
 DEMO = Benchmark(
-    "demo", "questions on the embedded facts", "Apache-2.0", SOURCES, EXPECTED_COUNTS, partial(_read, blanked=False)
+    name="demo",
+    title="questions on the embedded facts",
+    licence="Apache-2.0",
+    sources=SOURCES,
+    expected_counts=EXPECTED_COUNTS,
+    load=partial(_read, blanked=False),
+    synthetic=True,
 )
 BLANKED = Benchmark(
-    "demo-blanked",
-    "control: the same questions without their subject",
-    "Apache-2.0",
-    SOURCES,
-    EXPECTED_COUNTS,
-    partial(_read, blanked=True),
+    name="demo-blanked",
+    title="control: the same questions without their subject",
+    licence="Apache-2.0",
+    sources=SOURCES,
+    expected_counts=EXPECTED_COUNTS,
+    load=partial(_read, blanked=True),
+    synthetic=True,
 )

@@ -180,4 +180,5 @@ BENCHMARK = Benchmark(
     sources={"ja": "igakuqa", "en": "igakuqa"},
     expected_counts={("ja", "test"): 2000, ("en", "test"): 2000},
     load=read,
+    legacy_choices=5,
 )

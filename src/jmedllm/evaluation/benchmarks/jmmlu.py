@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.mmlu import SUBJECTS, read_subject
+from jmedllm.evaluation.benchmarks.mmlu import LEGACY_SUBJECTS, SUBJECTS, read_subject
 from jmedllm.evaluation.benchmarks.rows import data_file
 from jmedllm.evaluation.question import Language, Question
 
@@ -24,4 +24,5 @@ BENCHMARK = Benchmark(
     sources={"ja": "jmmlu"},
     expected_counts={("ja", "test"): 1851},
     load=read,
+    legacy_subjects=LEGACY_SUBJECTS,
 )

@@ -23,6 +23,11 @@ SUBJECTS = (
     "professional_psychology",
     "virology",
 )
+LEGACY_SUBJECTS = frozenset(
+    {"anatomy", "clinical_knowledge", "college_medicine", "medical_genetics", "professional_medicine"}
+)
+"""The subjects that the published protocol evaluates, in MMLU and in JMMLU."""
+
 HEADER = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
 LETTERS = ("A", "B", "C", "D")
 INDICES = ("0", "1", "2", "3")
@@ -84,4 +89,5 @@ BENCHMARK = Benchmark(
         ("ja", "validation"): None,
     },
     load=read,
+    legacy_subjects=LEGACY_SUBJECTS,
 )

@@ -147,8 +147,9 @@ def _free_text(ours: InputRow, field: str) -> str | None:
     """A reference answer or a rubric: a text, or a list of texts, one for each line."""
     if _is_missing(value := ours.record.get(field)):
         return None
-    texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) and text.strip() for text in texts):
+    given = value if isinstance(value, list) else [value]
+    texts = [text for text in given if isinstance(text, str) and text.strip()]
+    if len(texts) < len(given):
         raise ours.wrong(field, "a text or a list of texts")
     return "\n".join(texts)
 

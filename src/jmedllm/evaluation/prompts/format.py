@@ -127,7 +127,7 @@ def prepare(prompt_config: PromptConfig, data: Path) -> PromptFormat:
     if prompt_config.shots is not None:
         shots = custom.read_all(Path(prompt_config.shots))
         if not shots:
-            raise InputError(f"shots {prompt_config.shots}: the file has no solved example; leave shots out to ask without any")
+            raise InputError(f"shots {prompt_config.shots}: no solved example in this file; leave shots out")
     return PromptFormat(
         load_pack(prompt_config.pack, data),
         prompt_config.answer_as,

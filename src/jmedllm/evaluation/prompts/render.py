@@ -121,5 +121,5 @@ def prompt_hash(
 def _block(pack: PromptPack, question: Question, answer_as: AnswerForm) -> str:
     template = pack.template(question.language)
     if answer_as == "letter" and "answer_as" not in reads(template):
-        raise InputError(f"{template.origin}: shows no letters; ask for answers as text, or use the variable `answer_as` in it")
+        raise InputError(f"{template.origin}: shows no letters; ask for the text, or use `answer_as` in it")
     return fill(template, question, answer_as)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jmedllm.corpus.readers.read import Document
-from jmedllm.data.catalogue import SOURCES
+from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.recipe import Recipe
 from jmedllm.report.markdown import bullets, table
 
@@ -105,6 +105,4 @@ def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _licence(benchmark: str) -> str:
-    if benchmark.startswith("demo"):
-        return "Apache-2.0"
-    return SOURCES[benchmark].licence if benchmark in SOURCES else "**unknown**"
+    return BENCHMARKS[benchmark].licence if benchmark in BENCHMARKS else "**unknown**"

@@ -1,0 +1,75 @@
+"""A benchmark from outside the package, as CONTRIBUTING.md shows it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from package import install
+
+from conftest import Cli
+from jmedllm.data.installed import installed_tests
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.plugins import plugins
+
+ROOT = Path(__file__).parents[2]
+
+ROWS = [
+    {
+        "no": str(number),
+        "q": "安静時の脈拍は。",
+        "a1": "20",
+        "a2": "70",
+        "a3": "150",
+        "a4": "220",
+        "right": 2,
+    }
+    for number in range(3)
+]
+
+
+def section() -> str:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a benchmark\n")[2]
+    return text.partition("\n## ")[0]
+
+
+def example() -> str:
+    return section().partition("```python\n")[2].partition("```")[0]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data directory of an installed NursingQA."""
+    package, folder = tmp_path / "package", tmp_path / "data" / "nursingqa"
+    package.mkdir()
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    install(package, monkeypatch, example(), benchmarks="nursingqa = BENCHMARK")
+    for name, benchmark in plugins("benchmarks", BENCHMARKS).items():
+        monkeypatch.setitem(BENCHMARKS, name, benchmark)
+    return tmp_path / "data"
+
+
+def test_the_example_is_short() -> None:
+    assert 10 < len(example().splitlines()) <= 40
+
+
+def test_it_is_evaluated_from_the_command_line(cli: Cli, tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    common = ("--model", tiny_model, "--benchmark", "nursingqa", "--data", data, "--device", "cpu")
+    code, _, errors = cli("eval", *common, "--scorer", "likelihood", "--output", tmp_path / "out")
+    assert code == 0, errors
+    assert json.loads((tmp_path / "out" / "nursingqa.ja.json").read_text(encoding="utf-8"))["asked"] == len(ROWS)
+
+
+def test_it_is_known_wherever_benchmarks_are_named(cli: Cli, data: Path) -> None:
+    assert list(installed_tests(data)) == [("nursingqa", "ja")]
+    assert [question.gold_choices for question in load("nursingqa", "ja", data)] == [("70",)] * len(ROWS)
+    with pytest.raises(InputError, match="nursingqa has no questions in 'en'; it has ja"):
+        load("nursingqa", "en", data)
+
+
+def test_an_invalid_row_is_one_line(data: Path) -> None:
+    file = data / "nursingqa" / "test.jsonl"
+    file.write_text(json.dumps(ROWS[0] | {"right": 5}) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r'test\.jsonl:1: field "right": expected a whole number from 1 to 4'):
+        load("nursingqa", "ja", data)
