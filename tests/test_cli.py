@@ -4,29 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import build_tiny, own_exam
-from jmedllm.cli import main
+from conftest import Cli, build_tiny, own_exam
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.files import hash_file
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["jmedllm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output, errors = capsys.readouterr()
-        return int(ended.value.code or 0), output, errors
-
-    return call
 
 
 def exam_of(model: Path, tmp_path: Path, *more: object) -> tuple[object, ...]:

@@ -207,7 +207,7 @@ def test_a_broken_template_names_file_and_line(tmp_path, text, line, reason):
     ("name", "message"),
     [
         ("instuction", "unknown prompt pack 'instuction': did you mean instruction"),
-        ("sukeda2024", "name it with --data"),
+        ("sukeda2024", "name that directory with --data"),
         ("missing.json", "missing.json: no such file"),
     ],
 )
