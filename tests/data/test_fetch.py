@@ -122,7 +122,7 @@ def test_passing_faults_pass(server: Server, tmp_path: Path, faults: list[str]):
         (
             "wrong",
             1,
-            "jmmlu/anatomy.csv from {url} is not the file we know: expected sha256 {expected}, found {found}; "
+            "jmmlu/anatomy.csv from {url} has another checksum: expected sha256 {expected}, found {found}; "
             "use another --mirror",
         ),
     ],
@@ -147,7 +147,7 @@ def test_a_wrong_file_does_not_replace_what_was_there(server: Server, tmp_path: 
     (tmp_path / "jmmlu").mkdir()
     (tmp_path / ANATOMY).write_text("an older edition", encoding="utf-8")
     server.faults[ANATOMY] = ["wrong"]
-    with pytest.raises(InputError, match="is not the file we know"):
+    with pytest.raises(InputError, match="has another checksum"):
         fetch.get("jmmlu", tmp_path, mirror=server.address)
     assert (tmp_path / ANATOMY).read_text(encoding="utf-8") == "an older edition"
 
@@ -273,7 +273,7 @@ def test_junk_is_not_kept_where_no_checksum_is_known(tmp_path: Path, content: by
     for file in SOURCES["jmedbench"].files:
         (tmp_path / "mirror" / file.path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mirror" / file.path).write_bytes(content)
-    with pytest.raises(InputError, match=r"^jmedbench/usmleqa_jp/train.jsonl from file:\S+ (does not|is empty)"):
+    with pytest.raises(InputError, match=r"^jmedbench/usmleqa_jp/train.jsonl from file:\S+ is (not JSON Lines|empty)"):
         fetch.get("jmedbench", tmp_path / "data", mirror=str(tmp_path / "mirror"))
     assert files(tmp_path / "data") == []
 

@@ -1,32 +1,70 @@
 """The commands of `jmedllm data`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jmedllm.cli.ending import data_options, print_ending
 from jmedllm.cli.options import Data
 from jmedllm.errors import InputError
 
-AllowUnverified = Annotated[bool, typer.Option("--allow-unverified", help="Accept files whose checksum is not known.")]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-data_app = typer.Typer(help="Benchmarks on disk: what there is, get it, check it.", no_args_is_help=True)
+    from jmedllm.data.on_disk import OnDisk
+
+AllowUnverified = Annotated[
+    bool, typer.Option("--allow-unverified", help="Accept files whose checksum is not known, instead of stopping.")
+]
+
+data_app = typer.Typer(help="Benchmarks on disk: list them, fetch them, check them.", no_args_is_help=True)
 
 
 @data_app.command("list")
-def data_list() -> None:
-    """What can be got: licence, upstream, revision, items."""
-    from jmedllm.data.listing import listing
+def data_list(
+    data: Data = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List benchmarks: what is on disk, items, licence, upstream."""
+    from jmedllm.cli.printing import console
+    from jmedllm.data import listing
+    from jmedllm.data.on_disk import find_on_disk
+    from jmedllm.files import to_json
 
-    typer.echo(listing())
+    found = find_on_disk(data)
+    if as_json:
+        typer.echo(to_json({"data": str(data), "sources": listing.as_json(found)}, indent=2))
+        return
+    typer.echo(listing.as_text(found, min(console().width, 120)))
+    counts = {state: sum(each.state == state for each in found) for state in ("present", "part", "absent")}
+    typer.echo(f"\n{data}: {counts['present']} present, {counts['part']} in part, {counts['absent']} absent")
+    print_ending(*_after_list(found), *data_options(data))
+
+
+def _after_list(found: "Sequence[OnDisk]") -> tuple[str, ...]:
+    """The next command: complete a source, check what is there, or fetch a first source."""
+    part = next((each for each in found if each.state == "part"), None)
+    if part is not None:
+        return "data", "get", part.source.name
+    return ("data", "check") if any(each.files for each in found) else ("data", "get", "igakuqa")
 
 
 @data_app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help="One of `jmedllm data list`.")],
+    name: Annotated[str, typer.Argument(help="Source to fetch; `jmedllm data list` lists them.")],
     data: Data = Path("data"),
-    mirror: Annotated[str | None, typer.Option(help="Folder or URL that holds the same files.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of an upstream that is not pinned.")] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="Folder or address (http, https, file) with the same files.", show_default="upstream"),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            help="Commit, branch or tag of upstream; only for files without a known checksum.",
+            show_default="the one that `data list` shows",
+        ),
+    ] = None,
     allow_unverified: AllowUnverified = False,
 ) -> None:
     """Fetch one source from upstream or a mirror and verify every file."""
@@ -35,7 +73,7 @@ def data_get(
 
     unpinned = find(name).unpinned
     if unpinned and not allow_unverified:
-        _not_verified(name, len(unpinned), "nothing was fetched; --allow-unverified fetches them all the same")
+        _warn_unverified(name, len(unpinned), "nothing was fetched; --allow-unverified fetches them all the same")
         raise typer.Exit(1)
     fetched = get(name, data, mirror, revision)
     new = sum(file.new for file in fetched)
@@ -44,20 +82,57 @@ def data_get(
     for file in fetched:
         if not file.verified:
             typer.echo(f"not verified: {file.path}: sha256 {file.sha256}", err=True)
+    accepted = ("--allow-unverified",) if unpinned else ()
+    print_ending("data", "check", name, *data_options(data), *accepted, wrote=(data,))
 
 
-def _not_verified(name: str, files: int, rest: str) -> None:
+def _warn_unverified(name: str, files: int, rest: str) -> None:
     typer.secho(f"{name}: not verified: no checksum is known of {files} files; {rest}", err=True, fg="yellow")
 
 
 @data_app.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="One of `jmedllm data list`.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Source to check; `jmedllm data list` lists them.", show_default="all that are on disk"),
+    ] = None,
     data: Data = Path("data"),
     allow_unverified: AllowUnverified = False,
 ) -> None:
     """Verify checksums and the number of items."""
     from jmedllm.data.catalogue import find
+    from jmedllm.data.check import expected_counts
+
+    names = [name] if name is not None else _on_disk(data)
+    failed = [each for each in names if not _passes(each, data)]
+    if failed:
+        run = " ".join(("jmedllm data get", failed[0], *data_options(data)))
+        raise InputError(f"checks failed: {', '.join(failed)}; run: {run}")
+    loose = {each: len(find(each).unpinned) for each in names if find(each).unpinned}
+    if loose and not allow_unverified:
+        for each, files in loose.items():
+            _warn_unverified(each, files, "--allow-unverified accepts them")
+        raise typer.Exit(1)
+    tests = [f"{row[0]}:{row[1]}" for each in names for row in expected_counts(find(each)) if row[2] == "test"]
+    print_ending(
+        "eval", "--model", "MODEL", "--benchmark", tests[0] if tests else "BENCHMARK", *data_options(data),
+        "--output", "results",
+    )  # fmt: skip
+
+
+def _on_disk(data: Path) -> list[str]:
+    """Names of the sources that are on disk, at least in part."""
+    from jmedllm.data.on_disk import find_on_disk
+
+    names = [each.source.name for each in find_on_disk(data) if each.files]
+    if not names:
+        run = " ".join(("jmedllm data get igakuqa", *data_options(data)))
+        raise InputError(f"{data}: no benchmark is here; fetch one with: {run}")
+    return names
+
+
+def _passes(name: str, data: Path) -> bool:
+    """Check one source and print the outcome."""
     from jmedllm.data.check import check
 
     rows = check(name, data)
@@ -65,12 +140,10 @@ def data_check(
     for row in bad:
         typer.echo(f"{row.status}: {row.what}: expected {row.expected}, found {row.found}", err=True)
     if bad:
-        raise InputError(f"{name}: {len(bad)} of {len(rows)} checks failed; run: jmedllm data get {name}")
+        typer.echo(f"{name}: {len(bad)} of {len(rows)} checks failed", err=True)
+        return False
     loose = [row for row in rows if row.status == "not verified"]
     for row in loose:
         typer.echo(f"not verified: {row.what}: {row.expected}, found {row.found}", err=True)
     typer.echo(f"{name}: {len(rows) - len(loose)} checks passed" + f", {len(loose)} not verified" * bool(loose))
-    unpinned = find(name).unpinned
-    if unpinned and not allow_unverified:
-        _not_verified(name, len(unpinned), "--allow-unverified accepts them")
-        raise typer.Exit(1)
+    return True

@@ -1,1 +1,1 @@
-"""The public files the project reads: a catalogue of them, a downloader, and a check of what is on disk."""
+"""Public files that jmedllm reads: a catalogue, a downloader and a check of the files on disk."""

@@ -1,7 +1,7 @@
-"""The catalogue: every file that `jmedllm data get` can fetch, where from, and what it must hash to.
+"""The catalogue: every file that `jmedllm data get` can fetch, with its address and checksum.
 
-Paths are relative to the data directory and to a mirror alike. Checksums lie beside this module in the form
-of `sha256sum -c`, so that a mirror can be checked without us.
+Paths are relative to the data directory and to a mirror. The checksums are in `checksums/`, in the format of
+`sha256sum -c`, so that a mirror can be checked without jmedllm.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ class File:
     """One file.
 
     Attributes:
-        path: place below the data directory, with "/".
-        sha256: hash of its bytes in hex; None where upstream was never seen by us.
-        url: where upstream has it; None where only a mirror can give it.
-        convert: what turns upstream's bytes into this file; None where they are the same.
+        path: path below the data directory, with "/".
+        sha256: hash of its bytes in hex; None if we have never seen the file.
+        url: address at upstream; None if only a mirror has the file.
+        convert: converts the bytes of upstream to this file; None if they are the same.
     """
 
     path: str
@@ -36,8 +36,8 @@ class Source:
 
     Attributes:
         upstream: repository or address in words.
-        revision: commit or revision the files were taken from.
-        note: what a user must know before fetching; empty if nothing.
+        revision: commit or revision of the files.
+        note: what a user must know before fetching; may be empty.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Source:
 
     @property
     def unpinned(self) -> list[str]:
-        """Paths of the files whose checksum is not known, so that no copy of them can be verified."""
+        """Paths of the files without a known checksum, which cannot be verified."""
         return [file.path for file in self.files if file.sha256 is None]
 
 
 def _checksums(name: str) -> list[tuple[str, str]]:
-    """(path, hash) of each file of a source, from `checksums/NAME.sha256`."""
+    """Read (path, hash) of each file of a source from `checksums/NAME.sha256`."""
     text = (resources.files("jmedllm.data") / "checksums" / f"{name}.sha256").read_text(encoding="utf-8")
     pairs = [line.split("  ", maxsplit=1) for line in text.splitlines()]
     return [(path, digest) for digest, path in pairs]
@@ -78,8 +78,7 @@ HARNESS = "ef9544a87b7ae0dfcd51e6af701710c458a4e435"
 JMEDBENCH = "b6acb5195050bf36e146b51cd2744a5d6638abd1"
 
 JMMLU_COMMITS = {
-    # Each file at the commit that gave it its present bytes: commit 762cbf1 holds them all, but its full name
-    # is not known to us.
+    # The commit that last changed each file. Commit 762cbf1 has them all, but we do not know its full hash.
     "a3e7ee9123a97e2516f22f8819665d04d9a1c3fc": ("clinical_knowledge",),
     "bf5dc03e46b18b6145cfeffcb3e9825fdf91bed1": (
         "anatomy",
@@ -100,7 +99,7 @@ JMMLU_COMMITS = {
 }
 
 MEDQA = {
-    # The original distribution is an archive behind a form; these repositories hold the same files.
+    # The original distribution is an archive behind a form; these repositories have the same files.
     "medqa/4_options/phrases_no_exclude_test.jsonl": _github(
         "Taewhoo/BioRAG", BIORAG, "phrases_no_exclude_test.jsonl"
     ),
@@ -112,7 +111,7 @@ JMEDBENCH_SPLITS = ("train", "validation", "test")
 
 
 def _same_layout(name: str, url: Callable[[str], str]) -> tuple[File, ...]:
-    """Files whose upstream path follows from ours without the leading folder."""
+    """Files whose upstream path is ours without the leading folder."""
     return tuple(File(path, digest, url(path.partition("/")[2])) for path, digest in _checksums(name))
 
 
@@ -192,7 +191,7 @@ SOURCES: Mapping[str, Source] = {
             upstream="huggingface.co/datasets/Coldog2333/JMedBench",
             revision=JMEDBENCH,
             files=_jmedbench(),
-            note="we have never held these files: no copy of them can be verified",
+            note="we have never had these files, so no copy can be verified",
         ),
         Source(
             name="yakugakuqa",
@@ -217,14 +216,14 @@ SOURCES: Mapping[str, Source] = {
                 )
                 for path, digest in _checksums("sukeda2024")
             ),
-            note="upstream keeps the templates in a Python file: their texts are taken out of it, unrun",
+            note="upstream has the templates in a Python file; their texts are extracted without running it",
         ),
     )
 }
 
 
 def find(name: str) -> Source:
-    """Look a source up; an unknown name is an `InputError` with the nearest ones."""
+    """Look up a source; an unknown name is an `InputError` that lists the nearest ones."""
     if name not in SOURCES:
         raise unknown("data source", name, SOURCES)
     return SOURCES[name]

@@ -1,4 +1,4 @@
-"""Check what is on disk: checksums of the files, census of the benchmarks that read them."""
+"""Check files on disk: their checksums, and the number of questions that benchmarks read from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_file
 
 Status = Literal["ok", "wrong", "missing", "not verified"]
-"""`not verified`: it is there, but the catalogue knows no checksum or count to hold it against."""
+"""`not verified`: it is there, but the catalogue has no checksum or count to compare it with."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was checked: a file, or the items of a benchmark in one language and split."""
+    """The check of a file, or of the number of questions of a benchmark in one language and split."""
 
     what: str
     expected: str
@@ -26,10 +26,10 @@ class CheckResult:
 
 
 def check(name: str, data: Path) -> list[CheckResult]:
-    """Check a source of the catalogue: first its files, then its census.
+    """Check a source of the catalogue: first its files, then the number of questions.
 
     Raises:
-        InputError: there is no such source. What is wrong on disk is a row, not an error.
+        InputError: the source is unknown. A file that is wrong or missing is a result, not an error.
     """
     source = find(name)
     return [
@@ -48,7 +48,7 @@ def _file(file: File, path: Path) -> CheckResult:
 
 
 def expected_counts(source: Source) -> Iterator[tuple[str, Language, str, int | None]]:
-    """(benchmark, language, split, items) of all that is read from a source; None: nobody has counted."""
+    """Yield (benchmark, language, split, number of questions or None if unknown) of what is read from a source."""
     for benchmark in BENCHMARKS.values():
         for (language, split), count in benchmark.expected_counts.items():
             if benchmark.sources[language] == source.name:

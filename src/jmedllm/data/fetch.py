@@ -1,4 +1,4 @@
-"""Fetch a source, from upstream or from a mirror: each file is verified before it gets its name."""
+"""Fetch a source from upstream or from a mirror; each file is verified before it gets its name."""
 
 import os
 import sys
@@ -20,12 +20,12 @@ SCHEMES = ("http", "https", "file")
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file of the source that is now on disk.
+    """A file of a source that is now on disk.
 
     Attributes:
-        new: whether it was fetched; otherwise it was there already.
-        sha256: of its bytes.
-        verified: whether the catalogue knows its checksum, which is this one.
+        new: whether it was fetched now.
+        sha256: hash of its bytes.
+        verified: whether the hash was compared with the catalogue's.
     """
 
     path: Path
@@ -35,23 +35,21 @@ class Fetched:
 
 
 def get(name: str, data: Path, mirror: str | None = None, revision: str | None = None) -> list[Fetched]:
-    """Bring the files of a source into the data directory, with a progress bar on a terminal's stderr.
+    """Fetch the files of a source into the data directory, with a progress bar on a terminal's stderr.
 
-    A file that is there with the right checksum is kept and not fetched. Nothing half-written or wrong is
-    left under a file's name: bytes go to a temporary neighbour and move in place once they are verified.
-    A file without a known checksum is kept when it is there, unless a `revision` is asked for; of such a file only
-    its form is checked.
+    A file with the right checksum is not fetched again. Bytes are written to a temporary file, which gets its name
+    only after it was verified. A file without a known checksum is kept unless `revision` is given; only its format is
+    checked.
 
     Args:
-        mirror: folder, or http, https or file address, that holds the same relative paths; None: upstream.
-        revision: upstream's commit, branch or tag instead of the catalogue's; only for files that no
-            checksum pins.
+        mirror: folder, or http, https or file address, with the same relative paths; None for upstream.
+        revision: commit, branch or tag of upstream instead of the catalogue's; only for files without a checksum.
 
     Raises:
-        InputError: no such source or mirror, a file cannot be fetched, or it is not what the catalogue says.
+        InputError: the source or mirror is unknown, a file cannot be fetched, or its checksum differs.
     """
     source = find(name)
-    # All addresses first: a source that cannot be had is said before anything is fetched.
+    # All addresses first: a source that cannot be fetched is refused before anything is written.
     base = None if mirror is None else _mirror_address(mirror)
     urls = [_address(source, file, base, revision) for file in source.files]
     fetched = []
@@ -67,12 +65,12 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
 
 
 def _is_right(file: File, path: Path) -> bool:
-    """Whether the file is on disk with the bytes the catalogue wants (any bytes where it knows none)."""
+    """Whether the file is on disk with the checksum of the catalogue, or with any if it has none."""
     return path.is_file() and file.sha256 in (None, hash_file(path))
 
 
 def _mirror_address(mirror: str) -> str:
-    """Address of a mirror without a slash at its end; a folder becomes a file address."""
+    """Return the address of a mirror without a trailing slash; a folder becomes a file address."""
     if "://" not in mirror:
         if not Path(mirror).is_dir():
             raise InputError(f"--mirror {mirror}: no such folder; give a folder or an {_schemes()} address")
@@ -103,9 +101,7 @@ def _require_lines(file: File, path: Path, url: str) -> None:
             pass
     except InputError as error:
         reason = str(error).removeprefix(f"{path}:")
-        raise InputError(
-            f"{file.path} from {url} does not hold JSON lines: line {reason}; use another --mirror"
-        ) from None
+        raise InputError(f"{file.path} from {url} is not JSON Lines: line {reason}; use another --mirror") from None
     if empty:
         raise InputError(f"{file.path} from {url} is empty; use another --mirror")
 
@@ -120,7 +116,7 @@ def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
         found = hash_file(temporary)
         if file.sha256 not in (None, found):
             raise InputError(
-                f"{file.path} from {url} is not the file we know: "
+                f"{file.path} from {url} has another checksum: "
                 f"expected sha256 {file.sha256}, found {found}; use another --mirror"
             )
         if file.sha256 is None and file.path.endswith(".jsonl"):
@@ -131,5 +127,5 @@ def _fetch(file: File, path: Path, url: str, *, from_upstream: bool) -> None:
             f"cannot write {path}: {error.strerror or error}; free space or choose another --data"
         ) from error
     finally:
-        with suppress(OSError):  # moved away, or never made
+        with suppress(OSError):  # renamed, or never created
             temporary.unlink()

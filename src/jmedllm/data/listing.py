@@ -1,27 +1,62 @@
-"""The catalogue as text for the terminal."""
+"""The catalogue and what of it is on disk, as text for the terminal and as JSON."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
+from typing import Any
 
-from jmedllm.data.catalogue import SOURCES, Source
+from jmedllm.data.catalogue import Source
 from jmedllm.data.check import expected_counts
+from jmedllm.data.on_disk import OnDisk
 from jmedllm.files import hash_text
 
-_NAME, _WIDTH = 12, 80
-_KIND = 9
+_NAME, _FACT = 12, 9
 
 
-def listing() -> str:
-    """Each source: what it is, how many items, its licence, where it comes from."""
-    return "\n\n".join("\n".join(_lines(source)) for source in SOURCES.values())
+def as_text(found: Sequence[OnDisk], width: int) -> str:
+    """List each source: its state on disk, benchmarks, licence and origin, in lines of at most `width` characters."""
+    return "\n\n".join("\n".join(_lines(each, width)) for each in found)
 
 
-def _lines(source: Source) -> Iterator[str]:
-    yield from wrap(f"{source.name:<{_NAME}}{source.title}", _WIDTH, subsequent_indent=" " * _NAME)
-    for kind, told in _facts(source):
-        head = f"{'':<{_NAME}}{kind:<{_KIND}}"
-        yield from wrap(told, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+def as_json(found: Sequence[OnDisk]) -> list[dict[str, Any]]:
+    """List each source as plain values."""
+    return [
+        {
+            "name": each.source.name,
+            "title": each.source.title,
+            "state": each.state,
+            "files": len(each.source.files),
+            "files_on_disk": each.files,
+            "bytes_on_disk": each.size,
+            "benchmarks": [
+                {"benchmark": benchmark, "language": language, "split": split, "items": count}
+                for benchmark, language, split, count in expected_counts(each.source)
+            ],
+            "licence": each.source.licence,
+            "upstream": each.source.upstream,
+            "revision": each.source.revision,
+            "needs_mirror": _needs_mirror(each.source),
+            "unpinned_files": len(each.source.unpinned),
+            "note": each.source.note,
+        }
+        for each in found
+    ]
+
+
+def _lines(each: OnDisk, width: int) -> Iterator[str]:
+    yield f"{each.source.name:<{_NAME}}{_state(each)}"
+    yield from wrap(each.source.title, width, initial_indent=" " * _NAME, subsequent_indent=" " * _NAME)
+    for name, text in _facts(each.source):
+        head = f"{'':<{_NAME}}{name:<{_FACT}}"
+        yield from wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _state(each: OnDisk) -> str:
+    if each.state == "absent":
+        return "absent"
+    total = len(each.source.files)
+    of = f" of {total:,}" if each.state == "part" else ""
+    return f"{each.state}: {each.files:,}{of} {'file' if total == 1 else 'files'}, {each.size / 1e6:,.1f} MB"
 
 
 def _facts(source: Source) -> Iterator[tuple[str, str]]:
@@ -32,12 +67,16 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     yield "files", f"{len(source.files)}, {checksums}"
     yield "licence", source.licence
     yield "from", f"{source.upstream} @ {source.revision}"
-    if any(file.url is None for file in source.files):
-        yield "note", "needs --mirror: no address with these very bytes is known to us"
+    if _needs_mirror(source):
+        yield "note", "needs --mirror: we know no address with these exact files"
     if source.unpinned:
         yield "note", "needs --allow-unverified"
     if source.note:
         yield "note", source.note
+
+
+def _needs_mirror(source: Source) -> bool:
+    return any(file.url is None for file in source.files)
 
 
 def _items(source: Source) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The published prompt templates, taken out of the Python file that upstream keeps them in."""
+"""Extract the published prompt templates from the Python file of upstream."""
 
 import ast
 import json
@@ -13,10 +13,10 @@ HEAD = {
 
 
 def templates_as_json(python: bytes) -> bytes:
-    """Collect every `name = Template("...")` of a Python file as JSON, without running the file.
+    """Extract every `name = Template("...")` of a Python file as JSON, without running the file.
 
     Raises:
-        InputError: the bytes are not a Python file: upstream, or a proxy on the way, sent something else.
+        InputError: the bytes are not a Python file, because upstream or a proxy sent something else.
     """
     try:
         statements = ast.parse(python).body

@@ -1,4 +1,4 @@
-"""Bring the bytes behind one address into one file; what may be a passing fault is tried again."""
+"""Download one file; temporary errors are retried."""
 
 import http.client
 import time
@@ -9,37 +9,37 @@ from pathlib import Path
 from jmedllm.errors import InputError
 
 PAUSES = (1.0, 4.0, 15.0)
-"""Seconds to wait before each further attempt after a fault that may pass."""
+"""Seconds to wait before each further attempt after a temporary error."""
 
-PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+TEMPORARY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that are worth another attempt."""
 
 TIMEOUT = 60.0
-"""Seconds without a byte after which a connection counts as broken."""
+"""Seconds without a byte until a connection counts as broken."""
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
 
 
-class _PassingError(Exception):
-    """A fault that may be gone at the next attempt."""
+class _TemporaryError(Exception):
+    """An error that may not occur at the next attempt."""
 
 
 def download(url: str, target: Path) -> None:
-    """Write what `url` (http, https or file) holds to `target`, which may be left half-written on an error.
+    """Download `url` (http, https or file) to `target`, which may be incomplete after an error.
 
     Raises:
-        InputError: there is no such thing, or the faults did not pass.
+        InputError: the address does not exist, or all attempts failed.
         OSError: `target` cannot be written.
     """
     for pause in PAUSES:
         try:
             return _attempt(url, target)
-        except _PassingError:
+        except _TemporaryError:
             time.sleep(pause)
     try:
         return _attempt(url, target)
-    except _PassingError as error:
+    except _TemporaryError as error:
         attempts = len(PAUSES) + 1
         raise InputError(
             f"cannot fetch {url}: {error} ({attempts} attempts); try again later or use another --mirror"
@@ -54,7 +54,7 @@ def _attempt(url: str, target: Path) -> None:
             received += len(block)
         promised = response.headers.get("Content-Length")
     if promised is not None and received != int(promised):
-        raise _PassingError(f"truncated, {received} of {promised} bytes")
+        raise _TemporaryError(f"truncated, {received} of {promised} bytes")
 
 
 def _open(url: str) -> http.client.HTTPResponse:
@@ -62,22 +62,22 @@ def _open(url: str) -> http.client.HTTPResponse:
         response: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=TIMEOUT)
         return response
     except urllib.error.HTTPError as error:
-        if error.code in PASSING_STATUSES:
-            raise _PassingError(f"the server answers {error.code} {error.reason}") from error
+        if error.code in TEMPORARY_STATUSES:
+            raise _TemporaryError(f"the server answers {error.code} {error.reason}") from error
         raise InputError(
             f"cannot fetch {url}: the server answers {error.code} {error.reason}; use another --mirror"
         ) from error
     except urllib.error.URLError as error:
         if url.startswith("file:"):
             raise InputError(f"cannot fetch {url}: {error.reason}; complete the mirror") from error
-        raise _PassingError(str(error.reason)) from error
+        raise _TemporaryError(str(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(str(error) or type(error).__name__) from error
+        raise _TemporaryError(str(error) or type(error).__name__) from error
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    """Read on. A broken connection is told here from a disk that cannot be written: both are an OSError."""
+    """Read the next block. A broken connection and an unwritable disk are both an OSError; here it is the former."""
     try:
         return response.read(BLOCK)
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"the connection broke: {error}") from error
+        raise _TemporaryError(f"the connection broke: {error}") from error
