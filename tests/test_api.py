@@ -9,6 +9,7 @@ from jmedllm.api import evaluate, load, open_model
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
+from jmedllm.models.backends.base import ModelSpec
 from jmedllm.precision import choose_precision
 
 
@@ -17,13 +18,8 @@ def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> Non
     model = open_model(tiny_model, precision="float32", device="cpu", name="tiny")
     result = evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "api", max_new_tokens=8)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], selection="all", max_new_tokens=8)
-    [expected] = evaluate_model(
-        tiny_model,
-        tasks(settings, PromptConfig(), Path("unused")),
-        choose_precision("float32", "cpu"),
-        tmp_path / "cli",
-        name="tiny",
-    )
+    spec = ModelSpec(str(tiny_model), "tiny", precision=choose_precision("float32", "cpu"))
+    [expected] = evaluate_model(spec, tasks(settings, PromptConfig(), Path("unused")), tmp_path / "cli")
     assert result.scores == expected.scores and result.calibration == expected.calibration
     with pytest.raises(InputError, match="unknown scorer 'answr'"):
         evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", scorers=["answr"])

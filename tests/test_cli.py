@@ -33,7 +33,7 @@ def test_a_chat_template_that_is_not_used_is_said_and_recorded(cli: Cli, tiny_mo
     chatty = Path(shutil.copytree(tiny_model, tmp_path / "chatty"))
     template = "{% for message in messages %}[{{ message.content }}]{% endfor %}"
     (chatty / "chat_template.jinja").write_text(template, encoding="utf-8")
-    told = "chatty has a chat template and is asked without it; --chat asks it as its users do"
+    told = "chatty has a chat template, which these prompts do not use; --chat applies it"
     code, output, errors = cli(*exam_of(chatty, tmp_path, "--limit", 1))
     assert code == 0 and errors.count(told) == 1
     assert " ".join(output.split()).count(told) == 1  # in the report, for both papers once
@@ -140,7 +140,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     both = tmp_path / "both.jsonl"
     both.write_text('{"id": "q0", "problem_id": "q1", "response": "c"}\n', encoding="utf-8")
     scored = ("score", "--questions", good, "--language", "ja")
-    served = ("--server", "http://127.0.0.1:1/v1")
+    served = ("--backend", "openai", "--server", "http://127.0.0.1:1/v1")
     cases: list[tuple[tuple[object, ...], str]] = [
         (exam(tmp_path / "nowhere", good), "nowhere': no such directory"),
         (exam("Qwen/Qwen2-7B-Instruct", good, *whole), "not in the local Hugging Face cache"),
@@ -180,9 +180,17 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (exam(tiny_model, marked), 'marked.jsonl:1: field "id": expected a text without "~"'),
         (
             exam(tiny_model, good, *whole, *served, "--adapter", tiny_adapter),
-            "--adapter says how to run a model here",
+            "backend openai does not support adapters (--adapter); use backend transformers or vllm",
         ),
-        (exam(tiny_model, good, *whole, *served, "--device", "cpu"), "--device says how to run a model here"),
+        (exam(tiny_model, good, *whole, *served, "--device", "cpu"), "backend openai does not support --device"),
+        (exam(tiny_model, good, *whole, *served), "does not support log-probabilities of whole choices"),
+        (exam(tiny_model, good, *whole, "--backend", "openai"), "or give the URL of the server with --server"),
+        (exam(tiny_model, good, *whole, *served[2:]), "does not support a server (--server); use backend openai"),
+        (exam(tiny_model, good, *whole, "--backend", "vlm"), "unknown backend 'vlm': did you mean vllm?"),
+        (
+            exam(tiny_model, good, *whole, "--backend", "vllm", "--quantization", "nf4"),
+            "backend vllm does not support quantization nf4; use backend transformers",
+        ),
         (exam(tiny_model, good, *whole, "--device", "mps"), "device mps: no MPS device is visible"),
         ((*scored, "--responses", torn), "torn.jsonl:17: broken JSON"),
         ((*scored, "--responses", nothing), "nothing.jsonl: holds no response"),

@@ -13,15 +13,17 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load as load_questions
-from jmedllm.evaluation.evaluate import EvalConfig, chat_template, evaluate_tasks, model_settings, require_known
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, require_known
+from jmedllm.evaluation.model import chat_template, model_settings, with_quantization
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorable import judgeable
 from jmedllm.evaluation.selection import default_selection, select
 from jmedllm.evaluation.task import EvalResult, EvalTask
 from jmedllm.files import to_json
-from jmedllm.models.adapters import quantization_of
-from jmedllm.models.backends.base import InferenceModel
+from jmedllm.models.backends import open_model as open_with_backend
+from jmedllm.models.backends import require_backend, requirements_of
+from jmedllm.models.backends.base import InferenceModel, ModelSpec
 from jmedllm.models.chat import ChatText
 from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
@@ -35,15 +37,12 @@ class Opened:
     """A model with all that stands for it in records: name, fingerprint, precision.
 
     Attributes:
-        folder: the model directory, whose chat template questions by chat go through; None for a model that is
-            given chat turns as JSON, as a server is.
-        adapter: the adapter on it, which may bring a chat template of its own.
+        spec: how the model was opened, for its chat template; None for a model that takes chat messages as JSON.
     """
 
     model: InferenceModel
     settings: dict[str, Any]
-    folder: Path | None = None
-    adapter: Path | None = None
+    spec: ModelSpec | None = None
 
 
 def load(
@@ -74,21 +73,23 @@ def open_model(
     quantization: Quantization | None = None,
     precision: PrecisionName = "auto",
     device: DeviceName = "auto",
+    backend: str = "transformers",
 ) -> Opened:
     """Load a model directory, with or without an adapter.
 
     Raises:
         InputError: it cannot be used.
     """
-    from jmedllm.models.backends.transformers.model import load_model
-
     path, beside = Path(folder), None if adapter is None else Path(adapter)
     chosen = choose_precision(precision, device)
-    held = quantization or (quantization_of(beside) if beside else "none")
-    settings = model_settings(
-        path, chosen, name=name or path.name, adapter=beside, ignore_adapter=ignore_adapter, quantization=held
-    )
-    return Opened(load_model(path, chosen, adapter=beside, name=name, quantization=held), settings, path, beside)
+    spec = ModelSpec(
+        str(path), name or path.name, backend, precision=chosen, adapter=beside, ignore_adapter=ignore_adapter,
+        quantization=quantization,
+    )  # fmt: skip
+    spec = with_quantization(spec)
+    require_backend(backend, requirements_of(spec))
+    settings = model_settings(spec)
+    return Opened(open_with_backend(spec), settings, spec)
 
 
 def evaluate(
@@ -138,10 +139,10 @@ def evaluate(
         left_out=judged.left_out,
         skip_invalid=exam.skip_invalid,
     )
-    if opened.folder is None and (task.prompt_format.variables or task.prompt_format.date):
+    if opened.spec is None and (task.prompt_format.variables or task.prompt_format.date):
         raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")
     chat_text: ChatText = to_json
-    template = chat_template([task], opened.folder, Path(output), opened.adapter) if opened.folder else None
+    template = chat_template([task], opened.spec, Path(output)) if opened.spec else None
     described = opened.settings
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()

@@ -14,6 +14,7 @@ from jmedllm.evaluation.prompts.format import PromptConfig, ask
 from jmedllm.evaluation.records import read_records
 from jmedllm.evaluation.task import EvalResult
 from jmedllm.files import hash_text
+from jmedllm.models.backends.base import ModelSpec
 from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
@@ -43,7 +44,7 @@ def evaluate_task(model: Path, output: Path, day: str, limit: int = 7, **prompt_
     sat = tasks(settings, PromptConfig(chat=True, **prompt_config), Path("unused"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ChatTemplate, "today", lambda _: day)
-        return evaluate_model(model, sat, CPU, output, name="tiny")[0]
+        return evaluate_model(ModelSpec(str(model), "tiny", precision=CPU), sat, output)[0]
 
 
 def rows(output: Path) -> list[dict[str, Any]]:

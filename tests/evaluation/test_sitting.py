@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 
 from conftest import TEXTS, build_tiny, own_exam
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, model_settings, tasks
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
+from jmedllm.evaluation.model import model_settings
 from jmedllm.evaluation.prompts.format import PromptConfig, ask
 from jmedllm.evaluation.records import Record, append_records, read_records
 from jmedllm.evaluation.sharding import evaluate_shares
 from jmedllm.files import locked
-from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends import BACKENDS
+from jmedllm.models.backends.base import GenerationConfig, ModelSpec, Request
 from jmedllm.models.backends.transformers.model import TransformersModel, load_model
+from jmedllm.models.folder import Quantization
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.precision import choose_precision
 from jmedllm.processes import Rank
@@ -31,7 +35,9 @@ def evaluate_task(model: Path, exam: Path, output: Path, *, adapter: Path | None
     options |= {"scorers": ["answer", "legacy", "likelihood"]} | changes
     settings = EvalConfig(**options)
     sat = tasks(settings, PromptConfig(), Path("unused"))
-    return evaluate_model(model, sat, CPU, output, name="tiny", adapter=adapter, batch_size=settings.batch_size)
+    return evaluate_model(
+        ModelSpec(str(model), "tiny", precision=CPU, adapter=adapter, batch_size=settings.batch_size), sat, output
+    )
 
 
 def same(left: dict[str, Record], right: dict[str, Record]) -> bool:
@@ -240,7 +246,7 @@ def test_shots_chat_and_letters_are_different_papers(tiny_model: Path, tmp_path:
     assert len(hashes) == 5
     sat = tasks(settings, PromptConfig(chat=True), Path("unused"))
     with pytest.raises(InputError, match="no chat template"):
-        evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+        evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), sat, tmp_path / "out")
 
 
 def test_rotations_are_sat_and_told_of(tiny_model: Path, tmp_path: Path) -> None:
@@ -284,7 +290,7 @@ def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> No
     exam = own_exam(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["en"], scorers=["likelihood"], selection="all")
     sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
-    [result] = evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
+    [result] = evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), sat, tmp_path / "out")
     assert [score.metric for score in result.scores] == ["accuracy"]
     calibration = result.calibration
     assert calibration is not None and calibration.n == 7
@@ -337,7 +343,7 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
     sat = tasks(settings, PromptConfig(), Path("unused"))
     monkeypatch.setattr("jmedllm.evaluation.sharding._agree", lambda problem, here: None)
-    shaping = model_settings(tiny_model, CPU, name="tiny")
+    shaping = model_settings(ModelSpec(str(tiny_model), "tiny", precision=CPU))
     model = load_model(tiny_model, CPU, name="tiny")
     assert evaluate_shares(sat, shaping, lambda: model, tmp_path / "out", Rank(1, 1, 2)) == []
     share = tmp_path / "out" / "rank-1"
@@ -367,20 +373,29 @@ def test_a_base_in_four_bits_is_another_exam(tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
     sat = tasks(settings, PromptConfig(), Path("unused"))
-    for quantization in ("none", "nf4"):
-        evaluate_model(model, sat, CPU, tmp_path / quantization, name="tiny", quantization=quantization)
+
+    def spec(quantization: Quantization) -> ModelSpec:
+        return ModelSpec(str(model), "tiny", precision=CPU, quantization=quantization)
+
+    methods: tuple[Quantization, ...] = ("none", "nf4")
+    for quantization in methods:
+        evaluate_model(spec(quantization), sat, tmp_path / quantization)
     whole, packed = (read_records(tmp_path / name / "exam.ja.jsonl")["q0"].log_probs for name in ("none", "nf4"))
     assert whole != packed and packed == pytest.approx(whole, rel=0.2)
     with pytest.raises(InputError, match="quantization None is now 'nf4'"):
-        evaluate_model(model, sat, CPU, tmp_path / "none", name="tiny", quantization="nf4")
-    with pytest.raises(InputError, match="--engine vllm holds no model in NF4"):
-        evaluate_model(model, sat, CPU, tmp_path / "v", name="tiny", quantization="nf4", engine="vllm")
+        evaluate_model(spec("nf4"), sat, tmp_path / "none")
+    with pytest.raises(InputError, match="backend vllm does not support quantization nf4; use backend transformers"):
+        evaluate_model(replace(spec("nf4"), backend="vllm"), sat, tmp_path / "v")
 
 
-def test_another_engine_is_another_exam(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_backend_is_another_evaluation(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     exam = own_exam(tmp_path / "exam.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], scorers=["answer"], selection="all")
     sat = tasks(settings, PromptConfig(), Path("unused"))
-    evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny")
-    with pytest.raises(InputError, match="engine None is now 'vllm'"):
-        evaluate_model(tiny_model, sat, CPU, tmp_path / "out", name="tiny", engine="vllm")
+    spec = ModelSpec(str(tiny_model), "tiny", precision=CPU)
+    evaluate_model(spec, sat, tmp_path / "out")
+    monkeypatch.setitem(BACKENDS, "other", BACKENDS["transformers"])
+    with pytest.raises(InputError, match="backend 'transformers' is now 'other'"):
+        evaluate_model(replace(spec, backend="other"), sat, tmp_path / "out")

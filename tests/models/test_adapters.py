@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from conftest import build_tiny
 from jmedllm.deploy.merge import merge
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import model_settings
+from jmedllm.evaluation.model import model_settings
 from jmedllm.models.adapters import require_adapter
+from jmedllm.models.backends.base import ModelSpec
 from jmedllm.models.backends.transformers.model import load_model
 from jmedllm.models.loading import load_adapter, load_network, load_structure
 from jmedllm.models.tokenizer.load import load_tokenizer
@@ -218,7 +219,7 @@ def test_the_tokenizer_of_an_adapter_is_used_with_its_new_tokens(
     ids = torch.tensor([[1, 2, 3 if kind == "template" else len(load_tokenizer(tiny_model)) + 1]])
     with torch.no_grad():
         assert torch.equal(loaded.network(ids).logits, expected)
-    settings = model_settings(tiny_model, FLOAT32, name="x", adapter=adapter)
+    settings = model_settings(ModelSpec(str(tiny_model), "x", precision=FLOAT32, adapter=adapter))
     assert settings["adapter_tokenizer"] == differing
 
 
@@ -254,4 +255,6 @@ def test_the_same_tokenizer_beside_an_adapter_is_no_difference(
     load_tokenizer(tiny_model).save_pretrained(adapter)  # as trainers do; other bytes, the same tokens
     load_tokenizer(tiny_model, adapter)
     assert capsys.readouterr().err == ""
-    assert "adapter_tokenizer" not in model_settings(tiny_model, FLOAT32, name="x", adapter=adapter)
+    assert "adapter_tokenizer" not in model_settings(
+        ModelSpec(str(tiny_model), "x", precision=FLOAT32, adapter=adapter)
+    )

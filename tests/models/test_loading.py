@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import model_settings
+from jmedllm.evaluation.model import model_settings
+from jmedllm.models.backends.base import ModelSpec
 from jmedllm.models.folder import adapter_fingerprint, fingerprint, require_unambiguous
 from jmedllm.models.loading import load_from_disk, load_network, load_structure
 from jmedllm.planning.shape import config_of
@@ -204,7 +205,7 @@ def test_a_model_with_adapter_files_beside_it_is_refused(tiny_model: Path, tmp_p
         "or move its files elsewhere"
     )
     for refusing in (
-        lambda: model_settings(folder, choose_precision("float32", "cpu"), name="x"),
+        lambda: model_settings(ModelSpec(str(folder), "x", precision=choose_precision("float32", "cpu"))),
         lambda: config_of(str(folder)),
     ):
         with pytest.raises(InputError, match="holds a whole model and an adapter's files"):
@@ -215,10 +216,10 @@ def test_what_becomes_of_the_adapter_can_be_said(
     both: Path, tiny_model: Path, tiny_adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     precision = choose_precision("float32", "cpu")
-    alone = model_settings(tiny_model, precision, name="x")
-    assert model_settings(both, precision, name="x", ignore_adapter=True) == alone
+    alone = model_settings(ModelSpec(str(tiny_model), "x", precision=precision))
+    assert model_settings(ModelSpec(str(both), "x", precision=precision, ignore_adapter=True)) == alone
     assert f"note: model {both}: the adapter beside it (adapter_config.json, adap" in capsys.readouterr().err
-    applied = model_settings(both, precision, name="x", adapter=both)
+    applied = model_settings(ModelSpec(str(both), "x", precision=precision, adapter=both))
     assert applied == alone | {"adapter_fingerprint": adapter_fingerprint(tiny_adapter)}
     with pytest.raises(InputError, match="--ignore-adapter not; leave one out"):
         require_unambiguous(both, adapter=both, ignore_adapter=True)

@@ -1,8 +1,10 @@
 """Commands that ask questions and score answers."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +27,9 @@ from jmedllm.cli.options import (
 )
 from jmedllm.cli.printing import console, print_item_notes, print_json, print_report
 from jmedllm.errors import InputError
+
+if TYPE_CHECKING:
+    from jmedllm.models.backends.base import Requirement
 
 export_app = typer.Typer(help="The same items for other harnesses.", no_args_is_help=True)
 
@@ -62,9 +67,14 @@ def evaluate(
     ] = None,
     precision: Precision = "auto",
     device: Device = "auto",
-    engine: Annotated[Literal["transformers", "vllm"], typer.Option(help="What runs it.")] = "transformers",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server)."
+        ),
+    ] = "transformers",
     server: Annotated[
-        str | None, typer.Option(help="Ask --model of the OpenAI-compatible server at this URL instead.")
+        str | None, typer.Option(help="URL of the OpenAI-compatible server; --model is its name there.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
@@ -74,14 +84,14 @@ def evaluate(
     from jmedllm.evaluation.evaluate import (
         EvalConfig,
         evaluate_model,
-        evaluate_served,
         require_known,
         tasks,
-        unused_template,
     )
+    from jmedllm.evaluation.model import requirements_of_tasks, unused_template
     from jmedllm.evaluation.prompts.format import PromptConfig
+    from jmedllm.models.backends import require_backend, requirements_of
+    from jmedllm.models.backends.base import ModelSpec
     from jmedllm.models.folder import resolve
-    from jmedllm.precision import choose_precision
     from jmedllm.settings import from_options
 
     settings = from_options(
@@ -97,8 +107,18 @@ def evaluate(
         max_new_tokens=max_new_tokens,
         shuffle=shuffle,
         rotations=rotations,
+        backend=backend,
     )
     require_known(settings)
+    spec = ModelSpec(
+        model, name or Path(model).name, backend, server=server, adapter=adapter, ignore_adapter=ignore_adapter,
+        quantization=quantization, batch_size=batch_size,
+    )  # fmt: skip
+    on_this_machine = _local_options(
+        precision=precision != "auto", device=device != "auto", ignore_adapter=ignore_adapter, revision=revision,
+        download=download, date=date, chat_template_kwargs=chat_template_kwargs,
+    )  # fmt: skip
+    can = require_backend(backend, [*requirements_of(spec), *on_this_machine]).capabilities
     prompt_config = from_options(
         PromptConfig, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
         chat_template_kwargs=_json_option("chat-template-kwargs", chat_template_kwargs),
@@ -109,26 +129,17 @@ def evaluate(
     print_item_notes(sat)
     if note := sat[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
-    label = name or Path(model).name
-    if server is not None:
-        _refuse_with_server(
-            adapter=adapter, ignore_adapter=ignore_adapter, quantization=quantization,
-            revision=revision, download=download, date=date,
-            chat_template_kwargs=chat_template_kwargs,
-            engine=engine != "transformers", precision=precision != "auto", device=device != "auto",
-        )  # fmt: skip
-        results = evaluate_served(server, model, sat, output, label=label, concurrency=batch_size or 32)
-    else:
-        folder = resolve(model, revision=revision, download=download)
+    require_backend(backend, requirements_of_tasks(sat))
+    if can.local:
+        from jmedllm.precision import choose_precision
+
         chosen = choose_precision(precision, device)
-        if unused := unused_template(sat, folder, label, adapter):
+        spec = replace(spec, model=str(resolve(model, revision=revision, download=download)), precision=chosen)
+        if unused := unused_template(sat, spec):
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-        results = evaluate_model(
-            folder, sat, chosen, output, name=label, adapter=adapter, quantization=quantization, batch_size=batch_size,
-            engine=engine, ignore_adapter=ignore_adapter,
-        )  # fmt: skip
+    results = evaluate_model(spec, sat, output)
     if results:  # under torchrun only the first process has them
         (print_json if as_json else print_report)(results)
 
@@ -143,13 +154,13 @@ def _json_option(name: str, text: str | None) -> dict[str, Any]:
     return value
 
 
-def _refuse_with_server(**given: object) -> None:
+def _local_options(**given: object) -> "Iterator[Requirement]":
+    """What options that only make sense for a model on this machine ask of a backend."""
+    from jmedllm.models.backends.base import Requirement
+
     for name, value in given.items():
         if value:
-            raise InputError(
-                f"--{name.replace('_', '-')} says how to run a model here, and --server asks one elsewhere; "
-                "leave one out"
-            )
+            yield Requirement(f"--{name.replace('_', '-')}", lambda can: can.local, "leave it out")
 
 
 def score(

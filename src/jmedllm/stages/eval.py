@@ -5,9 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jmedllm.evaluation.evaluate import chat_template, evaluate_model, model_settings, tasks
+from jmedllm.evaluation.evaluate import evaluate_model, tasks
+from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
 from jmedllm.evaluation.task import EvalTask, forget
 from jmedllm.files import hash_text, to_json
+from jmedllm.models.backends import require_backend, requirements_of
+from jmedllm.models.backends.base import ModelSpec, Requirement
 from jmedllm.models.folder import fingerprint
 from jmedllm.pipeline import Run, Stage, own_folder
 from jmedllm.processes import is_main_process, wait
@@ -25,6 +28,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         **({"templates": templates} if templates else {}),
         "tasks": [task.settings() | {"questions": task.questions_hash()} for task in sat],
         "precision": run.precision.name,
+        "backend": settings.backend,
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
 
@@ -46,10 +50,26 @@ def _fingerprint(run: Run, name: CollectedResult) -> str:
     return fingerprint(model) if adapter is None else f"{fingerprint(model)} {fingerprint(adapter)}"
 
 
-def _chat(run: Run, sat: Sequence[EvalTask], name: CollectedResult) -> dict[str, Any]:
-    """What of a model's chat template shapes its prompts; nothing where they do not go through it."""
+def _spec(run: Run, name: CollectedResult) -> ModelSpec:
+    """How the model of this name is opened."""
+    settings = run.recipe.eval
+    assert settings is not None
     model, adapter = _parts(run, name)
-    template = chat_template(sat, model, run.folder / "eval" / name, adapter)
+    return ModelSpec(
+        str(model),
+        name,
+        settings.backend,
+        precision=run.precision,
+        adapter=adapter,
+        ignore_adapter=run.recipe.base.ignore_adapter and model == base_folder(run),
+        quantization=settings.quantization,
+        batch_size=settings.batch_size,
+    )
+
+
+def _chat(run: Run, sat: Sequence[EvalTask], name: CollectedResult) -> dict[str, Any]:
+    """What of a model's chat template shapes its prompts; nothing if the prompts do not use it."""
+    template = chat_template(sat, _spec(run, name), run.folder / "eval" / name)
     return template.settings() if template else {}
 
 
@@ -59,29 +79,14 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     sat = tasks(settings, run.prompt_config, run.data)
     results, files = {}, []
     for name in settings.models:
-        model, adapter = _parts(run, name)
-        held = settings.quantization
-        ignore = run.recipe.base.ignore_adapter and model == base_folder(run)
-        shaping = model_settings(
-            model, run.precision, name=name, adapter=adapter, ignore_adapter=ignore, quantization=held
-        )
-        shaping |= _chat(run, sat, name)
+        spec = _spec(run, name)
+        shaping = model_settings(spec) | _chat(run, sat, name)
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
         for task in sat if is_main_process() else ():
             forget(task, shaping, folder)
         wait()
-        sat_now = evaluate_model(
-            model,
-            sat,
-            run.precision,
-            folder,
-            name=name,
-            adapter=adapter,
-            ignore_adapter=ignore,
-            quantization=held,
-            batch_size=settings.batch_size,
-        )
+        sat_now = evaluate_model(spec, sat, folder)
         results[name] = hash_text(to_json([asdict(result) for result in sat_now]))
         files += [f"eval/{name}/{task.name}.json" for task in sat]
     return {"results": results, "files": files}
@@ -90,10 +95,14 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
 def _check(run: Run) -> None:
     from jmedllm.models.loading import require_4_bits
 
-    if run.recipe.eval:
-        if run.recipe.eval.quantization != "none":
+    settings = run.recipe.eval
+    if settings:
+        if settings.quantization != "none":
             require_4_bits()
-        tasks(run.recipe.eval, run.prompt_config, run.data)
+        asked = tasks(settings, run.prompt_config, run.data)
+        spec = ModelSpec("", "", settings.backend, precision=run.precision, quantization=settings.quantization)
+        in_run = Requirement("the models of a run, which are directories", lambda can: can.local)
+        require_backend(settings.backend, [in_run, *requirements_of(spec), *requirements_of_tasks(asked)])
         require_usable_base(run)
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate import EvalConfig, evaluate_served, evaluate_tasks, tasks
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.records import read_records
 from jmedllm.files import read_json, to_json
-from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.base import GenerationConfig, ModelSpec, Request
 from jmedllm.models.backends.openai.replies import is_too_long
 from jmedllm.models.backends.openai.server import connect
 from jmedllm.models.backends.top_logprobs import UNLISTED
@@ -270,7 +270,7 @@ def test_a_server_that_starts_again_in_the_middle_is_waited_for(
 
 def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = connect("http://127.0.0.1:9/v1", "m", chat=False)
-    with pytest.raises(InputError, match="a server gives no likelihood of whole choices"):
+    with pytest.raises(InputError, match="a server gives no log-probabilities of whole choices"):
         list(nobody.answer([Request("q", "Q", choices=("a", "b"))], GenerationConfig(1)))
     monkeypatch.setenv("JMEDLLM_API_KEY", "wrong")
     with pytest.raises(InputError, match=r"server says 401: .*wrong key"):
@@ -467,7 +467,7 @@ def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_p
     sat = tasks(asked, PromptConfig(answer_as="letter", chat=True), Path("unused"))
 
     def examined() -> str:
-        evaluate_served(server.url, "m", sat, output, label="m", concurrency=1)
+        evaluate_model(ModelSpec("m", "m", "openai", server.url, batch_size=1), sat, output)
         return str(read_json(output / "exam.ja.json")["settings"]["date"])
 
     today = examined()
@@ -477,5 +477,5 @@ def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_p
     assert examined() == "2024-02-03"  # nothing is left to be asked
     records = (output / "exam.ja.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (output / "exam.ja.jsonl").write_text("".join(records[:-1]), encoding="utf-8")
-    with pytest.raises(InputError, match="begun on 2024-02-03, and the server's chat template writes the day into"):
+    with pytest.raises(InputError, match="begun on 2024-02-03, and the server's chat template writes the date into"):
         examined()

@@ -12,7 +12,7 @@ from jmedllm.errors import InputError
 from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.models.backends.transformers.generation import Ends, ends_of
-from jmedllm.models.backends.vllm.model import VllmModel, open_vllm
+from jmedllm.models.backends.vllm.model import VllmModel, load_model
 from jmedllm.models.tokenizer.load import load_tokenizer
 
 
@@ -140,12 +140,12 @@ def test_the_context_is_that_of_the_engine(tiny_model: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "vllm", vllm)
     monkeypatch.setitem(sys.modules, "vllm.lora", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "vllm.lora.request", SimpleNamespace(LoRARequest=tuple))
-    model = open_vllm(tiny_model, "bfloat16")
+    model = load_model(tiny_model, "bfloat16")
     assert (model.context, model.name, model.adapter) == (77, tiny_model.name, None)
 
 
 def test_what_it_cannot_do_is_said(model: VllmModel, tiny_model: Path) -> None:
-    with pytest.raises(InputError, match="no likelihood of whole choices"):
+    with pytest.raises(InputError, match="no log-probabilities of whole choices"):
         list(model.answer([Request("1", "Q", choices=("a", "b"))], GenerationConfig(1)))
     with pytest.raises(InputError, match=r"needs vllm; install it with: pip install 'vllm>="):
-        open_vllm(tiny_model, "bfloat16")
+        load_model(tiny_model, "bfloat16")

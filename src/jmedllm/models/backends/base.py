@@ -1,11 +1,16 @@
-"""Anything that completes or scores text, behind one small Protocol."""
+"""Types of the inference backends: what a model is asked, what it answers, and what a backend declares."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from jmedllm.errors import InputError
+from jmedllm.models.folder import Quantization
 from jmedllm.models.thoughts import Thought
+
+if TYPE_CHECKING:
+    from jmedllm.precision import Precision  # imports torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ def does_not_fit(reasons: Collection[str]) -> InputError:
 
 
 class InferenceModel(Protocol):
-    """What the exam needs of a model."""
+    """A model that a backend has opened."""
 
     @property
     def name(self) -> str:
@@ -144,5 +149,108 @@ class InferenceModel(Protocol):
     def answer(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> Iterator[tuple[int, Response]]:
-        """Responses with the index of their request, in any order, as they come."""
+        """Yield responses with the index of their request, in any order, as soon as they are there."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model and how to open it.
+
+    Attributes:
+        model: its directory, or its name on a server.
+        name: short name for reports.
+        backend: name of the backend, see `BACKENDS`.
+        server: URL of the server's API; None for a backend that needs none.
+        chat: whether the prompts are chat messages as JSON, for a backend that renders them.
+        precision: device and number format; None for a backend that does not compute on this machine.
+        adapter: directory of a PEFT adapter to apply.
+        ignore_adapter: whether to ignore adapter files in the model directory.
+        quantization: how to quantize the weights; None for how the adapter was trained, else not at all.
+        batch_size: most requests at a time; None for what suits the backend.
+    """
+
+    model: str
+    name: str
+    backend: str = "transformers"
+    server: str | None = None
+    chat: bool = False
+    precision: "Precision | None" = None
+    adapter: Path | None = None
+    ignore_adapter: bool = False
+    quantization: Quantization | None = None
+    batch_size: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The model as a directory."""
+        return Path(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendCapabilities:
+    """What a backend can do with any model, known before one is opened.
+
+    Attributes:
+        generation: it generates text.
+        text_log_probs: it gives log-probabilities of whole texts behind a prompt (`Request.choices`).
+        label_log_probs: it gives log-probabilities of labels behind a prompt (`Request.labels`).
+        local: it runs model directories on this machine; otherwise a model is a name that it understands.
+        server: it needs the URL of a server.
+        chat_messages: it applies the model's chat template itself, to messages as JSON.
+        adapters: it applies PEFT adapters.
+        quantization: ways to quantize weights that it supports.
+        distributed: several processes, as torchrun starts them, may each open a model.
+        needs_gpu: it runs on CUDA GPUs only.
+        estimated: `jmedllm plan` estimates the memory and time that it needs.
+    """
+
+    generation: bool = True
+    text_log_probs: bool = False
+    label_log_probs: bool = False
+    local: bool = True
+    server: bool = False
+    chat_messages: bool = False
+    adapters: bool = False
+    quantization: frozenset[Quantization] = frozenset({"none"})
+    distributed: bool = False
+    needs_gpu: bool = False
+    estimated: bool = False
+
+
+def _never(_: ModelSpec) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """An inference backend. Its module imports heavy libraries only when a model is opened.
+
+    Attributes:
+        title: a few words for help texts.
+        capabilities: what it can do.
+        open: opens a model, or raises an InputError of one line.
+        package: name of the Python package that it needs, if that is optional.
+        prompts_contain_date: whether the backend writes today's date into the prompts of this model.
+    """
+
+    title: str
+    capabilities: BackendCapabilities
+    open: Callable[[ModelSpec], InferenceModel]
+    package: str | None = None
+    prompts_contain_date: Callable[[ModelSpec], bool] = _never
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Something that is asked of a backend.
+
+    Attributes:
+        what: for messages, such as "adapters (--adapter)".
+        met_by: whether a backend with these capabilities can do it.
+        remedy: another way to get along without it, if there is one.
+    """
+
+    what: str
+    met_by: Callable[[BackendCapabilities], bool]
+    remedy: str = ""

@@ -83,7 +83,7 @@ class OpenAIServerModel:
         """
         if any(request.choices for request in requests):
             raise InputError(
-                "a server gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
+                "a server gives no log-probabilities of whole choices; ask for letters (--answer-as letter), or leave "
                 "scorer likelihood out"
             )
         self._meet()
@@ -285,7 +285,7 @@ def connect(
     try:
         from openai import OpenAI
     except ImportError:
-        raise not_installed("--server", "openai") from None
+        raise not_installed("backend openai", "openai") from None
     key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
     if key is None:
         raise InputError(f"no key for {url}: set {KEYS[0]} (any text, where the server wants none)")

@@ -1,1 +1,31 @@
-""""""
+"""Backend transformers: model directories on this machine's CPU or GPU, with every kind of score."""
+
+from jmedllm.models.backends.base import Backend, BackendCapabilities, InferenceModel, ModelSpec
+
+
+def _open(spec: ModelSpec) -> InferenceModel:
+    from jmedllm.models.backends.transformers.model import load_model
+    from jmedllm.precision import choose_precision
+
+    return load_model(
+        spec.folder,
+        spec.precision or choose_precision(),
+        adapter=spec.adapter,
+        name=spec.name,
+        batch_size=spec.batch_size,
+        quantization=spec.quantization or "none",
+    )
+
+
+BACKEND = Backend(
+    title="model directory on CPU or GPU",
+    capabilities=BackendCapabilities(
+        text_log_probs=True,
+        label_log_probs=True,
+        adapters=True,
+        quantization=frozenset({"none", "nf4"}),
+        distributed=True,
+        estimated=True,
+    ),
+    open=_open,
+)

@@ -60,8 +60,8 @@ class VllmModel:
         """
         if any(request.choices for request in requests):
             raise InputError(
-                "vLLM gives no likelihood of whole choices; ask for letters (--answer-as letter), or leave "
-                "--engine out"
+                "backend vllm gives no log-probabilities of whole choices; ask for letters (--answer-as letter), or "
+                "use backend transformers"
             )
         prompts = encode(self.tokenizer, [request.text for request in requests])
         too_long = {
@@ -163,13 +163,13 @@ def _tokens(request: Request, spelled: Spelled) -> list[list[int]]:
     """The tokens that spell each label behind the prompt."""
     if not spelled.is_next_token:
         raise InputError(
-            f"question {request.id}: a label is not one token behind this prompt, and vLLM tells of one position "
-            "only; end the prompt with a line feed, or leave --engine out"
+            f"question {request.id}: a label is not one token behind this prompt, and backend vllm reads one "
+            "position only; end the prompt with a line feed, or use backend transformers"
         )
     return [[ids[0] for ids in each] for each in spelled.labels]
 
 
-def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: str | None = None) -> VllmModel:
+def load_model(folder: Path, dtype: str, *, adapter: Path | None = None, name: str | None = None) -> VllmModel:
     """Load a model directory into vLLM, over all GPUs of this machine.
 
     Raises:
@@ -180,7 +180,7 @@ def open_vllm(folder: Path, dtype: str, *, adapter: Path | None = None, name: st
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
     except ImportError:
-        raise not_installed("--engine vllm", "vllm") from None
+        raise not_installed("backend vllm", "vllm") from None
     import torch
 
     load_structure(folder)  # vLLM does not look whether all tensors are there

@@ -1,0 +1,190 @@
+"""The model that is evaluated: what identifies it, how prompts reach it, and how its backend opens it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.resume import date_begun
+from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.evaluation.sharding import shares
+from jmedllm.evaluation.task import EvalTask
+from jmedllm.files import to_json
+from jmedllm.models.adapters import quantization_of, require_adapter
+from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
+from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
+from jmedllm.models.chat import ChatTemplate, ChatText, no_template
+from jmedllm.models.folder import (
+    adapter_fingerprint,
+    fingerprint,
+    has_chat_template,
+    require_model,
+    require_unambiguous,
+)
+from jmedllm.processes import broadcast_from_rank0
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A model that is checked and not yet opened.
+
+    Attributes:
+        settings: everything about the model that shapes its responses.
+        open: opens the model; a second call returns the same one.
+        chat_text: how chat messages become a prompt.
+        notes: what reports must say about the model.
+    """
+
+    settings: dict[str, Any]
+    open: Callable[[], InferenceModel]
+    chat_text: ChatText = no_template
+    notes: tuple[str, ...] = ()
+
+
+def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> PreparedModel:
+    """Check a model and its backend for these tasks; nothing is loaded.
+
+    Of several processes, which must all call this, the first one decides on the date in the prompts.
+
+    Args:
+        spec: the model.
+        tasks: at least one, all with one prompt format.
+        output: directory of the evaluation, which may have begun on another day.
+
+    Raises:
+        InputError: the backend cannot do what the tasks need, or the model or the adapter is unusable.
+    """
+    require_backend(spec.backend, [*requirements_of(spec), *requirements_of_tasks(tasks)])
+    if not BACKENDS[spec.backend].capabilities.local:
+        return _remote(spec, tasks, output)
+    spec = with_quantization(spec)
+    settings = model_settings(spec)
+    template = chat_template(tasks, spec, output)
+    note = unused_template(tasks, spec)
+    return PreparedModel(
+        settings | (template.settings() if template else {}),
+        _once(lambda: open_model(spec)),
+        template.prompt if template else no_template,
+        (note,) if note else (),
+    )
+
+
+def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
+    """What the scorers of these tasks ask of a backend."""
+    scorers = {name for task in tasks for name in task.scorers}
+    probable = [name for name in sorted(scorers) if SCORERS[name].needs == "log_probs"]
+    written = [name for name in sorted(scorers) if SCORERS[name].needs == "response"]
+    if written:
+        yield Requirement(f"generation (scorer {', '.join(written)})", lambda can: can.generation)
+    if not probable:
+        return
+    names = ", ".join(probable)
+    if tasks[0].by_label:
+        yield Requirement(f"log-probabilities of labels (scorer {names})", lambda can: can.label_log_probs)
+    else:
+        yield Requirement(
+            f"log-probabilities of whole choices (scorer {names})",
+            lambda can: can.text_log_probs,
+            "ask for letters (--answer-as letter)",
+        )
+
+
+def with_quantization(spec: ModelSpec) -> ModelSpec:
+    """The specification with the quantization that the adapter was trained with, where none is given."""
+    if spec.quantization is not None:
+        return spec
+    return replace(spec, quantization=quantization_of(spec.adapter) if spec.adapter else "none")
+
+
+def model_settings(spec: ModelSpec) -> dict[str, Any]:
+    """Everything about a model directory that shapes its responses: name, content, backend, precision.
+
+    Raises:
+        InputError: model and adapter are unusable, or there are adapter files in the model directory and the
+            specification does not say what to do with them.
+    """
+    from jmedllm.models.tokenizer.load import adapter_tokenizer_differences
+
+    spec = with_quantization(spec)
+    require_model(spec.folder)
+    require_unambiguous(spec.folder, adapter=spec.adapter, ignore_adapter=spec.ignore_adapter)
+    settings = {"model": spec.name, "fingerprint": fingerprint(spec.folder), "backend": spec.backend}
+    if spec.precision is not None:
+        settings["precision"] = spec.precision.name
+    if spec.quantization not in (None, "none"):
+        settings["quantization"] = spec.quantization
+    if spec.adapter is not None:
+        require_adapter(spec.adapter, spec.folder)
+        settings["adapter_fingerprint"] = adapter_fingerprint(spec.adapter)
+        if differing := adapter_tokenizer_differences(spec.adapter, spec.folder):
+            settings["adapter_tokenizer"] = ", ".join(differing)
+    return settings
+
+
+def chat_template(tasks: Sequence[EvalTask], spec: ModelSpec, output: Path) -> ChatTemplate | None:
+    """The chat template of the model, or of its adapter, as the tasks use it; None if they do not use it.
+
+    A template that reads the date gets the date of the tasks, else the one stored in `output`, else today's, so that
+    all prompts of an evaluation have the same date.
+
+    Raises:
+        InputError: there is no template, or it does not read a variable that the tasks set.
+    """
+    from jmedllm.models.tokenizer.load import load_tokenizer
+
+    prompt_format = tasks[0].prompt_format
+    if not prompt_format.chat:
+        return None
+    template = prompt_format.template(load_tokenizer(spec.folder, spec.adapter))
+    if template.date is None and template.reads_date:
+        names = [task.name for task in tasks]
+        begun = broadcast_from_rank0(lambda: date_begun(names, [output, *shares(output)]) or template.today())
+        template = replace(template, date=begun)
+    return template
+
+
+def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
+    """The notice that a model has a chat template and the tasks do not use it; None if there is nothing to say."""
+    folders = [folder for folder in (spec.folder, spec.adapter) if folder]
+    if tasks[0].prompt_format.chat or not any(map(has_chat_template, folders)):
+        return None
+    return f"{spec.name} has a chat template, which these prompts do not use; --chat applies it"
+
+
+def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> PreparedModel:
+    """A model that is elsewhere. Its files cannot be hashed, so its name identifies it."""
+    spec = replace(spec, chat=tasks[0].prompt_format.chat)
+    backend = BACKENDS[spec.backend]
+    settings = {
+        "model": spec.name,
+        "fingerprint": f"served {spec.model}",
+        "backend": spec.backend,
+        "precision": "the server's",
+    }
+    today, begun = date.today().isoformat(), date_begun([task.name for task in tasks], [output])
+    if begun or backend.prompts_contain_date(spec):
+        settings["date"] = begun or today
+
+    def open_today() -> InferenceModel:
+        if begun not in (None, today):
+            raise InputError(
+                f"{output}: begun on {begun}, and the server's chat template writes the date into the prompts; "
+                "choose another --output"
+            )
+        return open_model(spec)
+
+    chat_text = to_json if backend.capabilities.chat_messages else no_template
+    return PreparedModel(settings, _once(open_today), chat_text)
+
+
+def _once(load: Callable[[], InferenceModel]) -> Callable[[], InferenceModel]:
+    opened: list[InferenceModel] = []
+
+    def open_once() -> InferenceModel:
+        if not opened:
+            opened.append(load())
+        return opened[0]
+
+    return open_once
