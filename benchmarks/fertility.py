@@ -10,8 +10,9 @@ import argparse
 from pathlib import Path
 
 from jmedllm.corpus.cleaning.clean import clean
+from jmedllm.corpus.documents import Document
 from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
-from jmedllm.corpus.readers.read import Document, read_documents
+from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.models.tokenizer.extend import extend_tokenizer, learn
 from jmedllm.models.tokenizer.load import read_tokenizer
 from jmedllm.training.holding import is_held_out

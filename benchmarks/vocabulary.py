@@ -15,9 +15,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from jmedllm.corpus.cleaning.clean import clean
-from jmedllm.corpus.documents import as_line
+from jmedllm.corpus.documents import Document, as_line
 from jmedllm.corpus.language import language
-from jmedllm.corpus.readers.read import Document, read_documents
+from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.files import atomic_file
 from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision

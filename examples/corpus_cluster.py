@@ -1,6 +1,6 @@
 """The steps of `jmedllm corpus build` as a datatrove pipeline, for a corpus that one machine is too small for.
 
-python examples/corpus_cluster.py --input raw --data data --output corpora/large --tasks 64 --workers 16
+python examples/corpus_cluster.py raw --data data --output corpora/large --tasks 64 --workers 16
 
 Reading, cleaning and the search for exam questions are jmedllm's own functions; datatrove deals the files out to
 tasks, keeps note of those that are done, and finds near-duplicates over all of them. See docs/corpus.md.
@@ -28,14 +28,14 @@ from datatrove.utils.hashing import HashConfig
 from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
 from jmedllm.corpus.cleaning.clean import clean
-from jmedllm.corpus.contamination_index import index
+from jmedllm.corpus.contamination_index import build_index
 from jmedllm.corpus.decontaminate import cut, find
 from jmedllm.corpus.dedup import SHORT, signature
-from jmedllm.corpus.documents import as_line, open_documents
+from jmedllm.corpus.documents import Document, as_line, open_documents
 from jmedllm.corpus.language import language
 from jmedllm.corpus.ngrams import characters, grams
-from jmedllm.corpus.readers.inputs import Unread, find_files
-from jmedllm.corpus.readers.read import ByteRange, Document, read
+from jmedllm.corpus.readers.inputs import ByteRange, Skipped, find_files
+from jmedllm.corpus.readers.reader import read
 from jmedllm.data.installed import test_questions
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_file
@@ -73,7 +73,7 @@ def read_and_clean(
     """Every so-manieth file, cleaned; what cannot be read is printed to the task's log."""
     for file, name in files[rank::world_size]:
         for found in read(ByteRange(file, name=name)):
-            if isinstance(found, Unread):
+            if isinstance(found, Skipped):
                 print(f"{found.where}: {found.reason}")
             elif text := clean(found.text).text:
                 title = clean(found.title or "").text or None
@@ -88,10 +88,10 @@ def read_clean(data: Stream, rank: int, world_size: int, *, folder: Path) -> Ite
 
 def decontaminate(data: Stream, rank: int, world_size: int, *, exams: Path) -> Iterator[Carried]:
     """Documents cut around the text of exam questions."""
-    leaks = index(list(test_questions(exams)))
+    index = build_index(list(test_questions(exams)))
     for each in data:
         document: Document = each.metadata["document"]
-        hits = find(leaks, document.text)
+        hits = find(index, document.text)
         for number, piece in enumerate(cut(document.text, hits) if hits else [document.text], 1):
             yield carried(replace(document, text=piece, id=f"{document.id}#{number}" if hits else document.id))
 
@@ -125,7 +125,7 @@ def stages(
 def main() -> None:
     """Run all stages here; for a cluster put datatrove's SlurmPipelineExecutor in the place of the local one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, action="append", required=True)
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files and folders")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data directory with the exams")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--tasks", type=int, default=8, help="shares of the files, and files of the corpus")
@@ -133,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     before = None
     try:
-        files = list(find_files(options.input).files.items())
+        files = list(find_files(options.paths).files.items())
     except InputError as error:
         sys.exit(f"error: {error}")
     if not options.data.is_dir():

@@ -125,18 +125,18 @@ READING = {
     f"merge --model {{model}} --adapter {{bad}} {TO}": PATHS,
     f"merge --model {{model}} --adapter {{adapter}} --text {{bad}} {TO}": PATHS,
     f"convert {{bad.gguf}} {TO}": PATHS,
-    "tokens --tokenizer {bad} --text {good}/text.txt": PATHS,
-    "tokens --tokenizer {model} --text {bad.jsonl}": PATHS | CONTENTS,
+    "tokens --tokenizer {bad} {good}/text.txt": PATHS,
+    "tokens --tokenizer {model} {bad.jsonl}": PATHS | CONTENTS,
     "tokens --tokenizer {model} --terms {bad.csv}": PATHS | CONTENTS,
     "data get jmmlu --mirror {bad} --data {here}/d": PATHS,
     "data check jmmlu --data {bad}": PATHS,
-    f"corpus build --input {{bad.jsonl}} --data {{good}} {TO}": PATHS | CONTENTS,
-    f"corpus build --input {{good}}/text.txt --data {{bad}} {TO}": {
+    f"corpus build {{bad.jsonl}} --data {{good}} {TO}": PATHS | CONTENTS,
+    f"corpus build {{good}}/text.txt --data {{bad}} {TO}": {
         kind: make
         for kind, make in PATHS.items()
         if "folder" not in kind  # one without an exam is told of
     },
-    f"corpus build --input {{good}}/text.txt --tokenizer {{bad}} --data {{good}} {TO}": PATHS,
+    f"corpus build {{good}}/text.txt --tokenizer {{bad}} --data {{good}} {TO}": PATHS,
     "export lm-eval --benchmark {bad.jsonl} --output {here}/t": PATHS | CONTENTS,
 }
 """What is read; {bad} stands for the wrong path."""
@@ -150,7 +150,7 @@ WRITING = (
     "merge --model {model} --adapter {adapter} --output {bad}",
     "convert {good}/text.txt --output {bad}",
     "data get jmmlu --mirror {good} --data {bad}",
-    "corpus build --input {good}/text.txt --data {good} --output {bad}",
+    "corpus build {good}/text.txt --data {good} --output {bad}",
     "export lm-eval --benchmark {good}/exam.jsonl --output {bad}",
 )
 """Where something is written: a place that will do is no error, but no place is a traceback."""

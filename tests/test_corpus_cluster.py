@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jmedllm.corpus.documents import open_documents
-from jmedllm.corpus.pipeline.build import Order, build, shards
+from jmedllm.corpus.pipeline.build import BuildConfig, build, shards
 
 pytest.importorskip("datatrove")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "corpus_cluster.py"
@@ -27,7 +27,6 @@ def test_the_pipeline_makes_the_corpus_that_one_machine_makes(tmp_path: Path) ->
     command = [
         sys.executable,
         str(EXAMPLE),
-        "--input",
         str(raw),
         "--output",
         str(tmp_path / "out"),
@@ -38,7 +37,7 @@ def test_the_pipeline_makes_the_corpus_that_one_machine_makes(tmp_path: Path) ->
     for _ in range(2):
         subprocess.run(command, check=True, capture_output=True, timeout=100)
         made = open_documents(sorted((tmp_path / "out").glob("documents-*.jsonl")))
-        build(Order((raw,)), [], tmp_path / "one", 1)
+        build(BuildConfig((raw,)), [], tmp_path / "one", 1)
         here = open_documents(shards(tmp_path / "one"))
         kept = [sorted(document.text[:50] for document in documents) for documents in (made, here)]
         assert kept[0] == kept[1] == sorted(["壊血病。", long[:50], "脚気。", "痛風。"])

@@ -10,8 +10,8 @@ import pytest
 
 from conftest import own_exam
 from jmedllm.corpus import demo
-from jmedllm.corpus.pipeline.build import Order, build
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
+from jmedllm.corpus.pipeline.build import BuildConfig, build
 from jmedllm.errors import InputError
 from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
@@ -59,15 +59,15 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     first, *rest = list(read_corpus(made))
     assert first == Document("text.jsonl:1", "壊血病はビタミンCの欠乏で起こる。", "ja", "text.jsonl")
     assert len(rest) == 2 and not any(stem in document.text for document in rest)
-    counts = {name: made.outputs["corpus"][name] for name in ("unread", "duplicates", "exam_items_cut_out")}
-    assert counts == {"unread": 0, "duplicates": 1, "exam_items_cut_out": 1}
+    counts = {name: made.outputs["corpus"][name] for name in ("read_errors", "duplicates", "exam_items_removed")}
+    assert counts == {"read_errors": 0, "duplicates": 1, "exam_items_removed": 1}
     with pytest.raises(InputError, match=r"unknown text field 'text': known: body; choose it with"):
         run(tiny_model, tmp_path, corpus=corpus | {"field": "text"})
 
 
 def test_a_corpus_that_was_built_is_an_input(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("壊血病はビタミンCの欠乏で起こる。<br>予防は野菜。", encoding="utf-8")
-    build(Order((tmp_path / "a.txt",)), [], tmp_path / "built", 1)
+    build(BuildConfig((tmp_path / "a.txt",)), [], tmp_path / "built", 1)
     made = run(tiny_model, tmp_path, corpus={"inputs": [str(tmp_path / "built")], "block_size": 64})
     expected = Document("a.txt", "壊血病はビタミンCの欠乏で起こる。\n予防は野菜。", "ja", tmp_path.name)
     assert list(read_corpus(made)) == [expected]

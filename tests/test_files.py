@@ -180,7 +180,7 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
         with atomic_folder(tmp_path / "home", "mark"):
             pytest.fail("must not get here")
 
-    assert message(write) == f"{tmp_path}/home holds files that jmedllm did not make; choose another --output"
+    assert message(write) == f"{tmp_path}/home has files that jmedllm did not write; choose another --output"
     assert thesis.read_text() == "years of work"
 
 

@@ -208,7 +208,7 @@ def test_folders_of_the_user_are_not_emptied(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "mine.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(InputError, match=r"corpus holds files that jmedllm did not make; choose another"):
+    with pytest.raises(InputError, match=r"corpus has files that jmedllm did not write; choose another"):
         run(recipe, tmp_path, until="corpus")
     assert (tmp_path / "corpus" / "mine.txt").read_text(encoding="utf-8") == "years of work"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 VENV = ROOT / ".venv-lowest"
 TESTS = (
-    "tests/corpus/test_html.py",
-    "tests/corpus/test_pdf.py",
-    "tests/corpus/test_read.py",
+    "tests/corpus/readers/test_html.py",
+    "tests/corpus/readers/test_pdf.py",
+    "tests/corpus/readers/test_reader.py",
     "tests/deploy/test_merge.py",
     "tests/evaluation/test_legacy.py",
     "tests/evaluation/test_prompts.py",

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read with the line number of what is wrong, named by their hash."""
+"""Files: atomic writing, reading with line numbers in error messages, and hashes."""
 
 import fcntl
 import hashlib
@@ -16,25 +16,34 @@ from safetensors import SafetensorError
 from jmedllm.errors import InputError
 from jmedllm.parsing import EncodingError, decode_utf8, parse_json
 
+PRIVATE = 0o600
+"""Mode of files that only their owner may read."""
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary neighbour, so that a reader never sees half of it.
+
+def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
+    """Write `text` to `path` through a temporary file beside it, so that no reader ever sees half of it.
+
+    Args:
+        private: only the owner may read the file.
 
     Raises:
-        InputError: the disk is full or the place cannot be written; nothing of it stays.
+        InputError: the disk is full or `path` cannot be written; nothing is left behind.
     """
-    with atomic_file(path) as handle:
+    with atomic_file(path, private=private) as handle:
         handle.write(text.encode())
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
+def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that replaces it when the block ends without an error.
 
-    A device such as /dev/stdout or /dev/null is written straight: nothing may take its place.
+    A device such as /dev/stdout or /dev/null is written directly.
+
+    Args:
+        private: only the owner may read the file.
 
     Raises:
-        InputError: the disk is full or the place cannot be written; nothing of it stays.
+        InputError: the disk is full or `path` cannot be written; nothing is left behind.
     """
     temporary = _neighbour(path)
     try:
@@ -44,6 +53,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as handle:
+            if private:
+                os.fchmod(handle.fileno(), PRIVATE)
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -60,7 +71,7 @@ def _neighbour(path: Path, ending: str = "tmp") -> Path:
 
 
 def sweep(parent: Path, name: str) -> None:
-    """Remove what this process and those that are no more have left of folders whose name matches `name`."""
+    """Remove temporary folders, of names that match `name`, of this process and of processes that have ended."""
     left = re.compile(rf"\.(?:{name})\.(\d+)\.(?:tmp|old)")
     for folder in parent.iterdir() if parent.is_dir() else ():
         match = left.fullmatch(folder.name)
@@ -79,20 +90,20 @@ def _lives(process: int) -> bool:
 
 
 def unwritable(path: Path, error: Exception) -> InputError:
-    """Say that `path` cannot be written: a full disk, a missing permission, a file where a folder should be."""
+    """The error for a path that cannot be written: a full disk, a missing permission, a file in place of a folder."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    if isinstance(error, FileExistsError):  # mkdir says so of a file where a folder should be
+    if isinstance(error, FileExistsError):  # mkdir raises it for a file in place of a folder
         reason = f"{error.filename} is not a folder"
     return InputError(f"cannot write {path}: {reason}; free space or choose another place")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Serialise with Japanese left readable and keys in the order given."""
+    """Serialize with Japanese readable and keys in the given order."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def cut_unfinished_line(path: Path) -> None:
-    """Cut off the end of a file of lines that a kill left without its line feed."""
+    """Remove the last line of a file if it has no line feed, as after a kill."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
@@ -105,10 +116,10 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of `folder`; the lock ends with the process, however it ends.
+    """Lock `folder` against other processes. The lock ends with the process, however it ends.
 
     Raises:
-        InputError: another process is at work there, or the folder cannot be written.
+        InputError: another process uses the folder, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,17 +130,21 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder}: another jmedllm is at work here; choose another --output") from None
+            raise InputError(f"{folder} is in use by another jmedllm process; choose another --output") from None
         yield
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line, atomically."""
+    """Write one JSON value per line, atomically."""
     write_atomic(path, "".join(to_json(row) + "\n" for row in rows))
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON file; a missing or broken one is an `InputError`."""
+    """Read a JSON file.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
     return parse_json(decode_utf8(read_bytes(path), path), path)
 
 
@@ -160,10 +175,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
-    """Yield (line number from 1, object) for each non-empty line; in place of a broken one, what is wrong.
+    """Yield (line number from 1, object) for each non-empty line; the error in place of a broken one.
 
     Raises:
-        InputError: the file is missing or unreadable, or in another encoding than UTF-8.
+        InputError: the file is missing or unreadable, or not in UTF-8.
     """
     try:
         handle = path.open("rb")
@@ -172,7 +187,7 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with handle:
-        # Decoded line by line: text mode decodes ahead and could not name the line that is not UTF-8.
+        # Decoded line by line: text mode decodes ahead and cannot name the line that is not UTF-8.
         for number, raw in enumerate(_lines(handle, path), 1):
             try:
                 line = decode_utf8(raw, path, number)
@@ -201,17 +216,17 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def require_ours(folder: Path, mark: str) -> None:
-    """Check that `folder` may be emptied: it is not there, or is empty, or holds the file `mark`.
+    """Check that `folder` may be replaced: it is missing or empty, or has the file `mark`.
 
     Raises:
-        InputError: it holds something else.
+        InputError: it has other files.
     """
     if not is_vacant(folder) and not (folder / mark).is_file():
-        raise InputError(f"{folder} holds files that jmedllm did not make; choose another --output")
+        raise InputError(f"{folder} has files that jmedllm did not write; choose another --output")
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether nothing is lost by putting a folder there."""
+    """Whether a folder is missing or empty."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
@@ -235,19 +250,19 @@ def hash_file(path: Path) -> str:
 
 @contextmanager
 def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
-    """Hand out a temporary neighbour of `path` that takes its place, whole, once the block has ended.
+    """Make a temporary folder beside `path` that replaces it when the block ends without an error.
 
-    It then outlasts a power cut, so that older work may be removed.
+    The new folder is synced to disk, so that older work may be removed after it.
 
     Args:
         path: the folder to make.
-        mark: a file that the block writes. A folder at `path` that lacks it is not ours and stays.
+        mark: a file that the block writes. A folder at `path` without it is not ours and is kept.
 
     Raises:
-        InputError: `path` holds something else, the disk is full, or the place cannot be written.
+        InputError: `path` has other files, the disk is full, or `path` cannot be written.
     """
     require_ours(path, mark)
-    path = path.resolve()  # a link to a larger disk stays one
+    path = path.resolve()  # keeps a link to a larger disk
     temporary = _neighbour(path)
     sweep(path.parent, re.escape(path.name))
     try:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.contamination_index import COMMON, ContaminationIndex, index, load, save
+from jmedllm.corpus.contamination_index import COMMON, ContaminationIndex, build_index, load_index, save_index
 from jmedllm.corpus.decontaminate import MARGIN, SHORTEST, Hit, cut, find
-from jmedllm.corpus.readers.read import read_documents
+from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.data.installed import test_questions as all_test_questions
 from jmedllm.evaluation.question import Language, Question
 
@@ -44,15 +44,15 @@ LONG = question(
     "切開排膿",
 )
 EXAM = (CASE, FACT, TINY, VAGUE, SHORT, LONG)
-LEAKS = index(EXAM)
+LEAKS = build_index(EXAM)
 
 
 def lines(asked: Question, labels: str = "ABCDE", form: str = "{0}) {1}") -> str:
     return "\n".join([asked.stem, *map(form.format, labels, asked.choices)])
 
 
-def found(text: str, leaks: ContaminationIndex = LEAKS) -> set[str]:
-    return {hit.question for hit in find(leaks, text)}
+def found(text: str, index: ContaminationIndex = LEAKS) -> set[str]:
+    return {hit.question for hit in find(index, text)}
 
 
 @pytest.mark.parametrize("asked", EXAM, ids=lambda asked: asked.id)
@@ -117,9 +117,9 @@ BOILERPLATE = "Which of the following is the most appropriate next step in the m
 
 @pytest.mark.parametrize(("count", "evidence"), [(COMMON - 1, True), (COMMON, False)])
 def test_what_many_questions_have_in_common_is_no_evidence(count: int, evidence: bool) -> None:
-    leaks = index([question(n, "en", f"Patient number {n} coughs. {BOILERPLATE}") for n in range(count)])
-    assert bool(found(BOILERPLATE, leaks)) is evidence
-    assert found(f"Patient number 1 coughs. {BOILERPLATE}", leaks) >= {"q1"}
+    index = build_index([question(n, "en", f"Patient number {n} coughs. {BOILERPLATE}") for n in range(count)])
+    assert bool(found(BOILERPLATE, index)) is evidence
+    assert found(f"Patient number 1 coughs. {BOILERPLATE}", index) >= {"q1"}
 
 
 def test_a_whole_stem_that_others_contain_is_no_evidence() -> None:
@@ -127,13 +127,13 @@ def test_a_whole_stem_that_others_contain_is_no_evidence() -> None:
     others = [
         question(n, "ja", f"{name}に関する{stem}", "甲", "乙") for n, name in enumerate(("肝炎", "腎炎", "肺炎"), 1)
     ]
-    assert found(stem, index([question(0, "ja", stem, "丙", "丁"), *others])) == set()
-    assert found(stem, index([question(0, "ja", stem, "丙", "丁"), *others[1:]])) == {"q0"}
+    assert found(stem, build_index([question(0, "ja", stem, "丙", "丁"), *others])) == set()
+    assert found(stem, build_index([question(0, "ja", stem, "丙", "丁"), *others[1:]])) == {"q0"}
 
 
 def test_one_item_in_two_benchmarks_stays_evidence() -> None:
     twice = [replace(CASE, benchmark=f"exam-{n}") for n in range(COMMON + 1)]
-    assert {hit.benchmark for hit in find(index(twice), CASE.stem)} == {"exam-0"}
+    assert {hit.benchmark for hit in find(build_index(twice), CASE.stem)} == {"exam-0"}
 
 
 @pytest.mark.parametrize("before", [(1 << 20) - 150, (1 << 20) - 40, 1 << 20, (1 << 20) + 3990])
@@ -144,15 +144,15 @@ def test_a_question_is_found_where_two_windows_meet(before: int) -> None:
 
 
 def test_without_questions_nothing_is_found() -> None:
-    assert find(index([]), CASE.stem) == []
-    assert find(index([VAGUE]), VAGUE.stem) == []
+    assert find(build_index([]), CASE.stem) == []
+    assert find(build_index([VAGUE]), VAGUE.stem) == []
 
 
 def test_evidence_goes_to_other_processes_whole(tmp_path: Path) -> None:
     for number, asked in enumerate(((), EXAM)):
         with (tmp_path / f"{number}.npz").open("wb") as handle:
-            save(index(asked), handle)
-        one, other = load(tmp_path / f"{number}.npz"), index(asked)
+            save_index(build_index(asked), handle)
+        one, other = load_index(tmp_path / f"{number}.npz"), build_index(asked)
         assert one.questions == other.questions
         assert np.array_equal(one.seeds, other.seeds)
         assert one.hashes.keys() == other.hashes.keys() == one.owners.keys()
@@ -215,7 +215,7 @@ def test_offsets_point_into_the_text_and_no_piece_has_a_hit(data: st.DataObject)
 @cache
 def real(data: Path) -> tuple[list[Question], ContaminationIndex]:
     asked = list(all_test_questions(data))
-    return asked, index(asked)
+    return asked, build_index(asked)
 
 
 @pytest.mark.parametrize(
@@ -230,15 +230,15 @@ def real(data: Path) -> tuple[list[Question], ContaminationIndex]:
     ],
 )
 def test_planted_exam_questions(shared: Path, benchmark: str, language: str, stems: float, whole: float) -> None:
-    asked, leaks = real(shared)
+    asked, index = real(shared)
     those = [each for each in asked if (each.benchmark, each.language) == (benchmark, language)][::20]
-    assert sum(bool(find(leaks, each.stem)) for each in those) >= stems * len(those)
-    assert sum(bool(find(leaks, lines(each, "ABCDEFGHIJ"))) for each in those) >= whole * len(those)
+    assert sum(bool(find(index, each.stem)) for each in those) >= stems * len(those)
+    assert sum(bool(find(index, lines(each, "ABCDEFGHIJ"))) for each in those) >= whole * len(those)
 
 
 @pytest.mark.parametrize(
     "name", ["ja_pharmacopoeia.jsonl", "ja_wikipedia_medical.jsonl", "en_openstax_microbiology.jsonl"]
 )
 def test_clean_text_is_not_hit(shared: Path, name: str) -> None:
-    leaks = real(shared)[1]
-    assert [hit for document in read_documents(shared / "corpus" / name) for hit in find(leaks, document.text)] == []
+    index = real(shared)[1]
+    assert [hit for document in read_documents(shared / "corpus" / name) for hit in find(index, document.text)] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jmedllm.corpus.cleaning.clean import clean
-from jmedllm.corpus.dedup import SHORT, THRESHOLD, Duplicate, Seen, signature
+from jmedllm.corpus.dedup import SHORT, THRESHOLD, Duplicate, DuplicateIndex, signature
 
 LETTERS = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほ心肺肝腎脳血圧薬量症例診断治療"
 
@@ -19,7 +19,7 @@ def prose(seed: int, length: int = 1000) -> str:
 
 
 def second(one: str, other: str) -> Duplicate | None:
-    seen = Seen()
+    seen = DuplicateIndex()
     assert seen.add("one", signature(one)) is None
     return seen.add("other", signature(other))
 
@@ -82,7 +82,7 @@ def test_of_a_short_text_one_word_makes_another() -> None:
 
 
 def test_the_first_wins_and_the_most_similar_is_named() -> None:
-    seen = Seen()
+    seen = DuplicateIndex()
     added = [
         ("a", TEXT),
         ("b", TEXT[:650] + prose(6, 350)),
@@ -99,7 +99,7 @@ def test_texts_alike_only_by_way_of_one_that_was_left_out_both_stay() -> None:
     middle, far = TEXT[:-90] + prose(7, 90), prose(8, 80) + TEXT[80:-90] + prose(7, 90)
     assert second(TEXT, middle) is not None
     assert second(middle, far) is not None
-    seen = Seen()
+    seen = DuplicateIndex()
     assert [
         seen.add(name, signature(text)) is None for name, text in zip("abc", (TEXT, middle, far), strict=True)
     ] == [
@@ -197,7 +197,7 @@ REPEATED = [
 def test_the_whole_pharmacopoeia(shared: Path) -> None:
     """23 pairs have a true similarity of 0.8 or more, all of them found: 22 are one monograph twice; 18 and 258
     are the liquid and the spray of one drug. 281 repeats 280 with a true similarity of 0.79."""
-    seen = Seen()
+    seen = DuplicateIndex()
     texts = enumerate(pharmacopoeia(shared, *range(1, 332)), 1)
     found = {line: duplicate for line, text in texts if (duplicate := seen.add(str(line), signature(text)))}
     assert [(line, int(each.name)) for line, each in found.items()] == REPEATED

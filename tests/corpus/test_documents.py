@@ -5,8 +5,7 @@ from random import Random
 
 import pytest
 
-from jmedllm.corpus.documents import Documents, as_line, open_documents
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document, Documents, as_line, open_documents
 
 MADE = [
     Document(str(number), f"第{number}項。\n改行\u2028あり" * (number % 3), "ja", "s", None, None)

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jmedllm.cli import app
+from jmedllm.corpus.documents import Document
 from jmedllm.corpus.fertility import read_terms, term_fertility, text_fertility
-from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.load import read_tokenizer
 from jmedllm.models.tokenizer.pieces import BYTES, pieces, scheme, whole
@@ -154,7 +154,7 @@ def test_terms_with_a_byte_order_mark_and_short_rows(tmp_path: Path) -> None:
 def test_command(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ビタミンCの欠乏で壊血病になる。", encoding="utf-8")
     (tmp_path / "t.csv").write_text("ja_label,en_label\n壊血病,scurvy\n", encoding="utf-8")
-    asked = ["tokens", "--tokenizer", str(tiny_model), "--text", str(tmp_path / "a.txt"), "--terms"]
+    asked = ["tokens", "--tokenizer", str(tiny_model), str(tmp_path / "a.txt"), "--terms"]
     told = CliRunner().invoke(app, [*asked, str(tmp_path / "t.csv"), "--json"])
     counts = json.loads(told.stdout)
     assert counts["texts"][0]["characters"] == 16
@@ -165,11 +165,11 @@ def test_command(tiny_model: Path, tmp_path: Path) -> None:
 
 
 WRONG = {
-    "nothing to count": ([], "give --text or --terms"),
+    "nothing to count": ([], "give files or folders of text, or --terms"),
     "no such tokenizer": (["--tokenizer", "./nowhere"], "model './nowhere': no such directory"),
-    "a folder without a tokenizer": (["--tokenizer", "EMPTY", "--text", "EMPTY/a.txt"], "no tokenizer"),
-    "no such text": (["--text", "EMPTY/b.txt"], "no such file or folder"),
-    "a text without text": (["--text", "EMPTY/a.txt"], "the texts are empty"),
+    "a folder without a tokenizer": (["--tokenizer", "EMPTY", "EMPTY/a.txt"], "no tokenizer"),
+    "no such text": (["EMPTY/b.txt"], "no such file or folder"),
+    "a text without text": (["EMPTY/a.txt"], "the texts are empty"),
 }
 
 
@@ -179,7 +179,7 @@ def test_wrong_commands_are_one_line(name: str, tiny_model: Path, tmp_path: Path
     options, message = WRONG[name]
     filled = [option.replace("EMPTY", str(tmp_path)) for option in options]
     if name == "no such tokenizer":
-        filled += ["--text", str(tmp_path / "a.txt")]
+        filled += [str(tmp_path / "a.txt")]
     told = CliRunner().invoke(app, ["tokens", "--tokenizer", str(tiny_model), *filled])
     assert isinstance(told.exception, InputError)
     assert message in str(told.exception)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jmedllm.corpus.language import language
-from jmedllm.corpus.readers.read import read_documents
+from jmedllm.corpus.readers.reader import read_documents
 
 CASES = {
     "糖尿病は慢性の疾患である。": "ja",

@@ -171,7 +171,7 @@ def test_the_lock_empties_no_file(tmp_path: Path) -> None:
 
 def test_a_sitting_keeps_a_second_process_out(tiny_model: Path, tmp_path: Path) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
-    with locked(tmp_path / "out"), pytest.raises(InputError, match="another jmedllm is at work here"):
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="is in use by another jmedllm process"):
         evaluate_task(tiny_model, exam, tmp_path / "out")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.statistics import paired
@@ -49,8 +49,8 @@ DOCUMENTS = [
 BUILT = {
     "duplicates": {"exact": 12, "near": 345},
     "emptied": 3,
-    "unread": 4,
-    "leaked": {"igakuqa": {"items": 2, "places": 3}},
+    "read_errors": 4,
+    "contaminated": {"igakuqa": {"items": 2, "places": 3}},
     "questions": {"igakuqa ja": 2000},
 }
 
@@ -121,7 +121,7 @@ def card(results: list[EvalResult]) -> str:
     found = replace(
         FOUND,
         held_out={"ja": 2, "general": 1},
-        built={"medical text": BUILT, "general text": BUILT | {"leaked": {}}},
+        built={"medical text": BUILT, "general text": BUILT | {"contaminated": {}}},
         parameters=7_615_616_512,
         results=results,
         compared=[Comparison("models", "demo", "likelihood", Side("base", "ja"), Side("mpeft", "ja"), paired(*right))],

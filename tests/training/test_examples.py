@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.evaluation.prompts.format import PromptFormat, ask, ask_instruction

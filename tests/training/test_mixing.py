@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.errors import InputError
 from jmedllm.training.mixing import Mixing, Part, copies, mixture, parts
 

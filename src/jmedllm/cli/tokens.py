@@ -9,42 +9,45 @@ from jmedllm.cli.options import IgnoreAdapter
 from jmedllm.errors import InputError
 
 COLUMNS = ["ja_label", "en_label"]
-"""What Wikidata exports call a term and its translation."""
+"""The columns of a term and its translation in exports of Wikidata."""
 
 
 def tokens(
     tokenizer: Annotated[
-        list[str], typer.Option(help="Directory of a model or tokenizer, or cached hub id; one or more.")
+        list[str], typer.Option(help="Model or tokenizer directory, or cached hub id; may be given several times.")
     ],
-    text: Annotated[
-        list[Path] | None, typer.Option(help="Files and folders, as corpus build reads them; one or more.")
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH...]", help="Files and folders of text, of the kinds that corpus build reads."),
     ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", hidden=True)] = None,
-    terms: Annotated[Path | None, typer.Option(help="CSV file of terms.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help=f"Its columns of terms [{' and '.join(COLUMNS)}].")] = None,
-    field: Annotated[str, typer.Option(help="Key of the text in lines of JSON.")] = "text",
+    terms: Annotated[Path | None, typer.Option(help="CSV file of terms [none].")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Column of terms in it; may be given several times [{' and '.join(COLUMNS)}]."),
+    ] = None,
+    field: Annotated[str, typer.Option(help="Key of the text in .jsonl files [text].")] = "text",
     ignore_adapter: IgnoreAdapter = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON [tables].")] = False,
 ) -> None:
-    """Count how finely tokenizers cut texts and medical terms, by language."""
+    """Count the tokens of texts and medical terms with one or more tokenizers, by language."""
     from dataclasses import asdict
 
     from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
-    from jmedllm.corpus.readers.read import read_documents
+    from jmedllm.corpus.readers.reader import read_documents
     from jmedllm.files import to_json
     from jmedllm.models.folder import require_unambiguous, resolve
     from jmedllm.models.tokenizer.load import read_tokenizer
 
-    paths = [*(text or ()), *(more or ())]
-    if not paths and terms is None:
-        raise InputError("nothing to count: give --text or --terms")
+    texts = paths or []
+    if not texts and terms is None:
+        raise InputError("nothing to count: give files or folders of text, or --terms")
     columns = {} if terms is None else read_terms(terms, column or COLUMNS)
     loaded = {}
     for name in tokenizer:
         require_unambiguous(folder := resolve(name), ignore_adapter=ignore_adapter)
         loaded[name] = read_tokenizer(folder)
-    documents = (document for path in paths for document in read_documents(path, field))
-    of_texts = text_fertility(loaded, documents) if paths else []
+    documents = (document for path in texts for document in read_documents(path, field))
+    of_texts = text_fertility(loaded, documents) if texts else []
     of_terms = [row for name, cells in columns.items() for row in term_fertility(loaded, name, cells)]
     if as_json:
         rows = {"texts": list(map(asdict, of_texts)), "terms": list(map(asdict, of_terms))}

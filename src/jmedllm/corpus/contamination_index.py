@@ -48,7 +48,7 @@ class ContaminationIndex:
     owners: Mapping[int, NDArray[np.int32]]
 
 
-def index(questions: Sequence[Question]) -> ContaminationIndex:
+def build_index(questions: Sequence[Question]) -> ContaminationIndex:
     """Collect the evidence of questions; about 5 s and 100 MB for 16,000."""
     found: dict[int, list[tuple[Numbers, Places]]] = defaultdict(list)
     seeds = np.zeros(1 << _SEED_BITS, np.bool)
@@ -66,16 +66,16 @@ def index(questions: Sequence[Question]) -> ContaminationIndex:
     return _without_common(everything, questions)
 
 
-def save(leaks: ContaminationIndex, handle: BinaryIO) -> None:
+def save_index(index: ContaminationIndex, handle: BinaryIO) -> None:
     """Write evidence as NumPy's .npz, for other processes to load."""
-    arrays: dict[str, Any] = {f"hashes {length}": hashes for length, hashes in leaks.hashes.items()}
-    arrays |= {f"owners {length}": owners for length, owners in leaks.owners.items()}
-    questions = np.array(leaks.questions, np.str_).reshape(-1, 2)
-    np.savez(handle, allow_pickle=False, questions=questions, seeds=leaks.seeds, **arrays)
+    arrays: dict[str, Any] = {f"hashes {length}": hashes for length, hashes in index.hashes.items()}
+    arrays |= {f"owners {length}": owners for length, owners in index.owners.items()}
+    questions = np.array(index.questions, np.str_).reshape(-1, 2)
+    np.savez(handle, allow_pickle=False, questions=questions, seeds=index.seeds, **arrays)
 
 
-def load(path: Path) -> ContaminationIndex:
-    """What `save` wrote."""
+def load_index(path: Path) -> ContaminationIndex:
+    """What `save_index` wrote."""
     with np.load(path) as arrays:
         lengths = [int(name.split()[1]) for name in arrays if name.startswith("hashes ")]
         return ContaminationIndex(
@@ -86,11 +86,11 @@ def load(path: Path) -> ContaminationIndex:
         )
 
 
-def matches(leaks: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
-    """Evidence in a text of units: for each length where it begins, and its places in `leaks.hashes`."""
+def matches(index: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
+    """Evidence in a text of units: for each length where it begins, and its places in `index.hashes`."""
     hashes = hasher(numbers)
-    begun = np.flatnonzero(leaks.seeds[_seed_places(grams(numbers, _SEED))])
-    for length, known in leaks.hashes.items():
+    begun = np.flatnonzero(index.seeds[_seed_places(grams(numbers, _SEED))])
+    for length, known in index.hashes.items():
         starts = begun[begun + length <= len(numbers)]
         if len(starts):
             places = _places(known, hashes(starts, starts + length))
@@ -139,7 +139,7 @@ def _firsts(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
     return hashes[first], owners[first]
 
 
-def _without_common(leaks: ContaminationIndex, questions: Sequence[Question]) -> ContaminationIndex:
+def _without_common(index: ContaminationIndex, questions: Sequence[Question]) -> ContaminationIndex:
     """Leave out evidence that stands in `COMMON` questions of a benchmark, wherever in them."""
     found: dict[int, list[tuple[Places, Places]]] = defaultdict(list)
     for _, some in _batches(questions):
@@ -147,18 +147,18 @@ def _without_common(leaks: ContaminationIndex, questions: Sequence[Question]) ->
         units = words("\n".join(texts))
         ends = np.cumsum([len(text) + 1 for text in texts])
         owners = np.array([owner for owner, _ in some])[np.searchsorted(ends, units.starts, "right")]
-        for length, starts, places in matches(leaks, units.numbers):
+        for length, starts, places in matches(index, units.numbers):
             found[length].append((places, owners[starts]))
     benchmarks = np.unique([question.benchmark for question in questions], return_inverse=True)[1]
-    kept = {length: np.ones(len(hashes), bool) for length, hashes in leaks.hashes.items()}
+    kept = {length: np.ones(len(hashes), bool) for length, hashes in index.hashes.items()}
     for length, parts in found.items():
         places, owners = map(np.concatenate, zip(*parts, strict=True))
         kept[length][_shared(places, owners, benchmarks)] = False
     return ContaminationIndex(
-        leaks.questions,
-        leaks.seeds,
-        {length: hashes[kept[length]] for length, hashes in leaks.hashes.items()},
-        {length: owners[kept[length]] for length, owners in leaks.owners.items()},
+        index.questions,
+        index.seeds,
+        {length: hashes[kept[length]] for length, hashes in index.hashes.items()},
+        {length: owners[kept[length]] for length, owners in index.owners.items()},
     )
 
 

@@ -30,17 +30,17 @@ class Hit:
     question: str
 
 
-def find(leaks: ContaminationIndex, text: str) -> list[Hit]:
+def find(index: ContaminationIndex, text: str) -> list[Hit]:
     """The questions that stand in a text, in its order; one that is paraphrased may be found in several places."""
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for window in range(0, len(text), _WINDOW):
         begin, end = _outward(text, window, -1), _outward(text, window + _WINDOW + _OVERLAP, 1)
         units = words(text[begin:end])
-        for length, starts, places in matches(leaks, units.numbers):
+        for length, starts, places in matches(index, units.numbers):
             found = zip(units.starts[starts] + begin, units.ends[starts + length - 1] + begin, strict=True)
-            for owner, span in zip(leaks.owners[length][places].tolist(), found, strict=True):
+            for owner, span in zip(index.owners[length][places].tolist(), found, strict=True):
                 spans[owner].append((int(span[0]), int(span[1])))
-    hits = [Hit(*span, *leaks.questions[owner]) for owner, those in spans.items() for span in _merged(those)]
+    hits = [Hit(*span, *index.questions[owner]) for owner, those in spans.items() for span in _merged(those)]
     return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.benchmark, hit.question))
 
 

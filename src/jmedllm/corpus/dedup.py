@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmedllm.corpus.cleaning.characters import normalise
+from jmedllm.corpus.cleaning.characters import normalize
 from jmedllm.corpus.ngrams import characters, grams, mixed
 
 THRESHOLD = 0.8
@@ -59,7 +59,7 @@ class Duplicate:
 
 def signature(text: str) -> Signature:
     """Sign a document: a pure function."""
-    spelling = "".join(normalise(text).casefold().split())
+    spelling = "".join(normalize(text).casefold().split())
     exact = hashlib.sha256(spelling.encode("utf-8", "surrogatepass")).digest()[:16]
     least, count = np.full(_BINS, 1 << 32, np.uint64), 0
     for start in range(0, len(text), _WINDOW):
@@ -72,7 +72,7 @@ def signature(text: str) -> Signature:
     return Signature(exact, bits.astype(np.uint16).tobytes())
 
 
-class Seen:
+class DuplicateIndex:
     """The documents that stay so far, in 2.3 KB of memory each; the first of equal ones stays."""
 
     def __init__(self) -> None:

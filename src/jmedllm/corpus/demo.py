@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.demo import facts, relations
 
 

@@ -4,11 +4,28 @@ import json
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from jmedllm.corpus.readers.read import Document
 from jmedllm.files import to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text. `language` is "ja", "en", "other" or None where nothing says it.
+
+    Attributes:
+        where: file, and line in it, that the text was read from.
+    """
+
+    id: str
+    text: str
+    language: str | None = None
+    source: str | None = None
+    license: str | None = None
+    title: str | None = None
+    where: str = ""
 
 
 class Documents(Sequence[Document]):

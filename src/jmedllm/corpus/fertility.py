@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jmedllm.corpus.cleaning.clean import clean
+from jmedllm.corpus.documents import Document
 from jmedllm.corpus.language import language
-from jmedllm.corpus.readers.read import Document
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.statistics import wilson
 from jmedllm.models.tokenizer.encoding import Tokenizer, batches, encode_continuations

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from rapidfuzz.distance import Indel, LCSseq
 
-from jmedllm.corpus.contamination_index import LONG, index
+from jmedllm.corpus.contamination_index import LONG, build_index
 from jmedllm.corpus.decontaminate import Hit, find
 from jmedllm.corpus.ngrams import words
 from jmedllm.errors import MOST_NAMED, InputError
@@ -24,7 +24,7 @@ _Items = dict[tuple[str, str], list[Question]]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Overlap:
     """A question to train on that is an exam item."""
 
     trained: Question
@@ -32,13 +32,13 @@ class Seen:
     similarity: float
 
 
-def require_unseen(train: Iterable[Question], exam: Sequence[Question]) -> None:
+def require_no_exam_items(train: Iterable[Question], exam: Sequence[Question]) -> None:
     """Check that no question to train on is an exam item.
 
     Raises:
         InputError: some are; names each with its item.
     """
-    seen = list(exam_items(train, exam))
+    seen = list(find_overlaps(train, exam))
     if not seen:
         return
     named = [f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in seen]
@@ -48,7 +48,7 @@ def require_unseen(train: Iterable[Question], exam: Sequence[Question]) -> None:
     )
 
 
-def require_unseen_in(texts: Iterable[tuple[str, str]], exam: Sequence[Question]) -> None:
+def require_no_exam_items_in_texts(texts: Iterable[tuple[str, str]], exam: Sequence[Question]) -> None:
     """Check that no text to train on holds an exam item.
 
     Args:
@@ -57,10 +57,10 @@ def require_unseen_in(texts: Iterable[tuple[str, str]], exam: Sequence[Question]
     Raises:
         InputError: some do; names each with its item.
     """
-    leaks, items = index(exam), _by_name(exam)
+    index, items = build_index(exam), _by_name(exam)
     named = []
     for name, text in texts:
-        likely = _likely(find(leaks, text), items)
+        likely = _likely(find(index, text), items)
         if held := next((item for item in likely if share_held(text, item) >= HELD), None):
             named.append(f"{name} holds {held.benchmark} {held.id}")
     if named:
@@ -71,16 +71,16 @@ def _first(named: Sequence[str]) -> str:
     return "; ".join(named[:MOST_NAMED]) + f" and {len(named) - MOST_NAMED:,} more" * (len(named) > MOST_NAMED)
 
 
-def exam_items(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Seen]:
+def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Overlap]:
     """Those of the questions to train on that are exam items, each with the item it is most similar to."""
     # With the choices in one order a question that offers them in another is found, too.
-    leaks = index([_sorted(question) for question in exam])
+    index = build_index([_sorted(question) for question in exam])
     items = _by_name(exam)
     for question in train:
-        if likely := _likely(find(leaks, _text(_sorted(question))), items):
+        if likely := _likely(find(index, _text(_sorted(question))), items):
             item = max(likely, key=lambda item: similarity(question, item))
             if similarity(question, item) >= SAME:
-                yield Seen(question, item, similarity(question, item))
+                yield Overlap(question, item, similarity(question, item))
 
 
 def _by_name(exam: Iterable[Question]) -> _Items:

@@ -8,18 +8,19 @@ from random import Random
 from typing import Any, Literal
 
 from jmedllm.corpus import demo
-from jmedllm.corpus.documents import Documents, as_line, open_documents
-from jmedllm.corpus.pipeline.build import FORMAT, Order, build, shards
+from jmedllm.corpus.documents import Document, Documents, as_line, open_documents
+from jmedllm.corpus.pipeline.build import FORMAT, BuildConfig, build, shards
 from jmedllm.corpus.pipeline.parallel import available_processes
+from jmedllm.corpus.pipeline.report import PERSONAL_DATA
 from jmedllm.corpus.pipeline.survey import survey
-from jmedllm.corpus.readers.read import Document
 from jmedllm.evaluation.question import question_hash
 from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
 from jmedllm.pipeline import Run, Stage, files_in, own_folder
+from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.models import base_folder, start_folder
-from jmedllm.stages.questions import exam_questions, require_unseen_exam
+from jmedllm.stages.questions import exam_questions, require_no_train_test_overlap
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
 from jmedllm.training.holding import OTHER, is_held_out
 from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
@@ -92,16 +93,17 @@ def _make(run: Run, text: Text) -> dict[str, int]:
             handle.writelines(as_line(document) for name in built_in for document in BUILT_IN[name]())
     if not paths:
         return {}
-    order = Order(tuple(paths), _field(run))
+    config = BuildConfig(tuple(paths), _field(run))
     processes = run.recipe.threads or available_processes()
-    summary = build(order, exam_questions(run), run.folder / "corpus" / text, processes)
-    leaked = sum(each["items"] for each in summary.leaked.values())
+    summary = build(config, exam_questions(run), run.folder / "corpus" / text, processes)
+    if not summary.personal_data_removed:
+        notice(f"{text} text, {PERSONAL_DATA}")
     return {
-        "unread": summary.unread,
-        "files_not_read": sum(summary.skipped.values()),
+        "read_errors": summary.read_errors,
+        "files_not_read": summary.file_counts()["not read"],
         "duplicates": sum(summary.duplicates.values()),
-        "exams_searched_for": len(summary.questions),
-        "exam_items_cut_out": leaked,
+        "exams_searched": len(summary.questions),
+        "exam_items_removed": sum(each["items"] for each in summary.contaminated.values()),
     }
 
 
@@ -151,7 +153,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)
-    require_unseen_exam(run)  # told now, and not after days of stage 1
+    require_no_train_test_overlap(run)  # told now, and not after days of stage 1
     require_extendable_base(run)
     folder = own_folder(run.folder / "corpus", input_hash)
     removed = _make(run, "medical")

@@ -30,7 +30,7 @@ from jmedllm.stages.models import (
 from jmedllm.stages.questions import (
     left_out_of_training,
     notes_on_training,
-    require_unseen_exam,
+    require_no_train_test_overlap,
     training_questions,
 )
 from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
@@ -157,7 +157,7 @@ def _check(run: Run) -> None:
     for note in notes_on_training(run):
         sys.stderr.write(f"mpeft: {note}\n")
     if not run.recipe.corpus:  # else the corpus stage looks before it begins
-        require_unseen_exam(run)
+        require_no_train_test_overlap(run)
     if run.recipe.base.random_init:
         weighted(examples(run, settings, to_json), settings.weights)
     else:
@@ -225,7 +225,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
     folder = own_folder(run.folder / "mpeft", input_hash)
-    require_unseen_exam(run)
+    require_no_train_test_overlap(run)
     require_free(run.folder, bytes_below(base), "the merged model, as large as its base,")
     tokenizer = load_tokenizer(base)
     samples, told = _samples(run, settings, tokenizer)

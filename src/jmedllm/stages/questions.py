@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jmedllm.corpus.train_test_overlap import require_unseen, require_unseen_in
+from jmedllm.corpus.train_test_overlap import require_no_exam_items, require_no_exam_items_in_texts
 from jmedllm.data.installed import installed_tests, test_questions
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.custom import DEFAULT_READ_OPTIONS
@@ -64,7 +64,7 @@ def notes_on_training(run: Run) -> tuple[str, ...]:
     return tuple(note for notes in (*exams, *files) for note in notes)
 
 
-def require_unseen_exam(run: Run) -> None:
+def require_no_train_test_overlap(run: Run) -> None:
     """Check that stage 2 trains on no exam item.
 
     Raises:
@@ -72,9 +72,9 @@ def require_unseen_exam(run: Run) -> None:
     """
     mpeft, exam = run.recipe.mpeft, list(exam_questions(run))
     if mpeft and mpeft.questions:
-        require_unseen((question for _, question in training_questions(run)), exam)
+        require_no_exam_items((question for _, question in training_questions(run)), exam)
     if mpeft and mpeft.instructions:
-        require_unseen_in(_training_texts(run), exam)
+        require_no_exam_items_in_texts(_training_texts(run), exam)
 
 
 def exam_questions(run: Run) -> Iterator[Question]:

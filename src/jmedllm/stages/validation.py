@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.corpus.cleaning.clean import clean
-from jmedllm.corpus.readers.read import read_documents
+from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, tasks
 from jmedllm.evaluation.question import LANGUAGES

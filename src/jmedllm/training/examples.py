@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode, encode_continuations
 from jmedllm.training.packing import Sample

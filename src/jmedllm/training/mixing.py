@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import Field, model_validator
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.errors import InputError, unknown
 from jmedllm.settings import Settings
 

@@ -59,7 +59,7 @@ _COMPARING = re.compile(r"[＜＞](?:(?<=＜)[^＜＞\n、。，,]+＞)?")
 _ASCII = str.maketrans("．，：＜＞", ".,:<>")
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Bring each character into one form. Idempotent; line ends become "\\n", and page breaks ("\\f") stay."""
     text = _BROKEN_WORD.sub("\u2010", text.replace("\r\n", "\n")).translate(_TABLE)
     text = _HALF_WIDTH_KANA.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)

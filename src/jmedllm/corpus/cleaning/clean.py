@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 
 from jmedllm.corpus.cleaning.boilerplate import BOILERPLATE
-from jmedllm.corpus.cleaning.characters import normalise
+from jmedllm.corpus.cleaning.characters import normalize
 from jmedllm.corpus.cleaning.markup import MARKUP
-from jmedllm.corpus.cleaning.pages import flow
+from jmedllm.corpus.cleaning.pages import reflow
 from jmedllm.corpus.cleaning.rules import Removed, apply
 
 _SPACES = re.compile(r" +")
@@ -31,9 +31,9 @@ def clean(text: str) -> Cleaned:
     boilerplate out; at most one space and one blank line in a row.
     """
     removed: list[Removed] = []
-    text = _without_markup(normalise(text), removed)
+    text = _without_markup(normalize(text), removed)
     if "\f" in text:
-        text = flow(text, removed)
+        text = reflow(text, removed)
     text = _AROUND_LINES.sub("\n", _SPACES.sub(" ", text)).strip()
     text = _AROUND_LINES.sub("\n", apply(BOILERPLATE, text, removed))
     return Cleaned(_BLANK_LINES.sub("\n\n", text).strip(), tuple(removed))
@@ -44,5 +44,5 @@ def _without_markup(text: str, removed: list[Removed]) -> str:
         before, text = text, apply(MARKUP, text, removed)
         if text == before:
             break
-        text = normalise(text)
+        text = normalize(text)
     return text

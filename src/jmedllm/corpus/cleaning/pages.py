@@ -31,7 +31,7 @@ _NARROWEST = 20
 """Columns of the measure from which lines are taken for broken ones; narrower text is a list or a table."""
 
 
-def flow(text: str, removed: list[Removed]) -> str:
+def reflow(text: str, removed: list[Removed]) -> str:
     """Make one text of pages that "\\f" divides: page numbers and running heads out, lines joined to paragraphs.
 
     Whatever is taken out is appended to `removed`.

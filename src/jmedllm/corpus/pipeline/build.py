@@ -1,9 +1,9 @@
-"""From raw files to a clean corpus: read, clean, deduplicate, decontaminate, report.
+"""Builds a clean corpus from raw files: read, clean, deduplicate, decontaminate, report.
 
-    files ─ parts ─► read, clean, sign (processes) ─► duplicates (one) ─► leave out, cut (processes) ─► documents
+    files ─ parts ─► read, clean, sign (parallel) ─► duplicates (one process) ─► remove, cut (parallel) ─► documents
 
-Each part's products are kept until the end, so a killed build goes on where it stopped. Every order is the order
-of the files: the corpus is the same, byte for byte, from any number of processes.
+The results of each part are kept until the end, so that a killed build resumes where it stopped. Everything is in the
+order of the files: the corpus is the same, byte for byte, from any number of processes.
 """
 
 import shutil
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm import __version__
-from jmedllm.corpus.contamination_index import index, save
-from jmedllm.corpus.dedup import Seen
-from jmedllm.corpus.pipeline.parallel import spread
+from jmedllm.corpus.contamination_index import build_index, save_index
+from jmedllm.corpus.dedup import DuplicateIndex
+from jmedllm.corpus.pipeline.parallel import run_parallel
+from jmedllm.corpus.pipeline.process_part import WorkDir, finish, places, prepare, signatures
 from jmedllm.corpus.pipeline.report import write_reports
-from jmedllm.corpus.pipeline.steps import WorkDir, finish, places, prepare, signatures
 from jmedllm.corpus.pipeline.summary import Summary, gather
 from jmedllm.corpus.pipeline.survey import Survey, survey
-from jmedllm.corpus.readers.inputs import DOCUMENTS, NAME, Unread, ending
+from jmedllm.corpus.readers.inputs import DOCUMENTS, NAME
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.files import (
@@ -39,18 +39,18 @@ from jmedllm.files import (
 from jmedllm.progress import progress
 
 _WORK = "parts"
-_MARK = "identity"
-FORMAT = 2
-"""Raised whenever the same input makes another corpus."""
+_MARK = "input_hash"
+FORMAT = 3
+"""Increased whenever the same input makes a different corpus."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be built.
+class BuildConfig:
+    """What to build.
 
     Attributes:
         inputs: files and folders.
-        field: the key that holds the text in lines of JSON.
+        field: the key of the text in lines of JSON.
         tokenizer: a tokenizer.json to count tokens with; None counts none.
     """
 
@@ -59,68 +59,56 @@ class Order:
     tokenizer: Path | None = None
 
 
-def build(order: Order, questions: Iterable[Question], output: Path, processes: int) -> Summary:
-    """Build a corpus in `output`, or go on with the one that a killed build left there.
+def build(config: BuildConfig, questions: Iterable[Question], output: Path, processes: int) -> Summary:
+    """Build a corpus in `output`, or resume a build that was killed.
 
-    `output` gets `documents-NNNNN.jsonl`, `removed.jsonl`, `corpus.md` and, last, `corpus.json`. A corpus that is
-    there already, of the same files, settings and questions, is left as it is.
+    `output` receives `documents-NNNNN.jsonl`, `removed.jsonl`, `corpus.md` and, last, `corpus.json`. A finished corpus
+    of the same files, settings and questions is left unchanged.
 
     Args:
-        questions: exam items that must not be in the corpus.
-        processes: how many work side by side; each holds a part of some megabytes.
+        questions: exam questions to cut out of the corpus.
+        processes: number of parallel processes; each keeps a part of some megabytes in memory.
 
     Raises:
-        InputError: see `survey`; or no input holds any text, the output holds something else or cannot be written,
-            or a process died.
+        InputError: see `survey`; or no input has any text, the output holds other files or cannot be written, or a
+            process died.
     """
-    _require_apart(order.inputs, output)
-    surveyed = survey(order.inputs, order.field)
+    _require_separate(config.inputs, output)
+    surveyed = survey(config.inputs, config.field)
     _require_ours(output)
     with locked(output):
-        asked = list(questions)
-        identity = _identity(order, surveyed, asked)
+        exam = list(questions)
+        input_hash = _input_hash(config, surveyed, exam)
         finished = read_json(output / NAME) if (output / NAME).is_file() else {}
-        if finished.get("identity") == identity and all((output / name).is_file() for name in finished["files"]):
+        if finished.get("input_hash") == input_hash and all((output / name).is_file() for name in finished["files"]):
             shutil.rmtree(output / _WORK, ignore_errors=True)
             return Summary(**finished)
-        folder = _workplace(output, identity)
-        workshop = WorkDir(folder, order.field, order.tokenizer, folder / f"{identity}.npz")
-        numbers = range(len(surveyed.parts))
-        with progress("corpus", 2 * len(numbers)) as advance:
-            jobs = [job for job in enumerate(surveyed.parts) if not workshop.file(job[0], "cleaned.json").exists()]
-            advance(len(numbers) - len(jobs), "")
-            spread(partial(prepare, workshop=workshop), jobs, processes, lambda: advance(1, "read and cleaned"))
-            waiting = [number for number in numbers if not workshop.file(number, "finished.json").exists()]
-            advance(len(numbers) - len(waiting), "")
-            if waiting:
-                _find_duplicates(workshop, numbers)
-                with atomic_file(workshop.leaks) as handle:
-                    save(index(asked), handle)
-            spread(partial(finish, workshop=workshop), waiting, processes, lambda: advance(1, "decontaminated"))
+        folder = _work_folder(output, input_hash)
+        work_dir = WorkDir(folder, config.field, config.tokenizer, folder / f"{input_hash}.npz")
+        _process_parts(work_dir, surveyed, exam, processes)
         summary = Summary(
-            identity=identity,
+            input_hash=input_hash,
             version=__version__,
-            inputs=surveyed.hashes,
-            tokenizer=str(order.tokenizer) if order.tokenizer else None,
-            questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in asked).items())),
+            personal_data_removed=False,
+            tokenizer=str(config.tokenizer) if config.tokenizer else None,
+            questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in exam).items())),
             files={},
-            skipped=dict(sorted(Counter(f"{ending(each.where)}: {each.reason}" for each in surveyed.unread).items())),
-            **gather(workshop, numbers),
+            **gather(work_dir, surveyed),
         )
-        return _publish(workshop, output, order, summary, surveyed.unread)
+        return _publish(work_dir, output, config, summary)
 
 
 def tokenizer_file(folder: Path) -> Path:
     """The tokenizer.json of a model or tokenizer directory, or the file itself.
 
     Raises:
-        InputError: there is none, or it is broken.
+        InputError: the file is missing or broken.
     """
     from tokenizers import Tokenizer
 
     file = folder / "tokenizer.json" if folder.is_dir() else folder
     if not file.is_file():
-        raise InputError(f"tokenizer {folder}: no tokenizer.json is here; give the directory of a model")
+        raise InputError(f"tokenizer {folder}: it has no tokenizer.json; give the directory of a model")
     try:
         Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers, written in Rust, raises plain exceptions
@@ -129,89 +117,108 @@ def tokenizer_file(folder: Path) -> Path:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The files of documents of a corpus that was built whole, in their order.
+    """The document files of a finished corpus, in order.
 
     Raises:
-        InputError: no whole corpus is there.
+        InputError: the folder has no finished corpus.
     """
     if not (folder / NAME).is_file():
-        raise InputError(f"{folder}: no whole corpus is here; build it with: jmedllm corpus build")
+        raise InputError(f"{folder}: there is no finished corpus; build it with: jmedllm corpus build")
     return [folder / name for name in read_json(folder / NAME)["files"]]
 
 
-def _identity(order: Order, surveyed: Survey, questions: Sequence[Question]) -> str:
-    tokenizer = hash_file(order.tokenizer) if order.tokenizer else None
-    asked = hash_text("".join(question_hash(question) for question in questions))
-    files = [list(surveyed.hashes.items()), [astuple(each) for each in surveyed.unread]]
-    return hash_text(to_json([FORMAT, __version__, files, order.field, tokenizer, asked]))
+def _process_parts(work_dir: WorkDir, surveyed: Survey, exam: Sequence[Question], processes: int) -> None:
+    """Do whatever is not yet done for each part."""
+    numbers = range(len(surveyed.parts))
+    jobs = [job for job in enumerate(surveyed.parts) if not work_dir.file(job[0], "cleaned.json").exists()]
+    waiting = [number for number in numbers if not work_dir.file(number, "finished.json").exists()]
+    done = 2 * len(numbers) - len(jobs) - len(waiting)
+    with progress("corpus", 2 * len(numbers), done) as advance:
+        run_parallel(partial(prepare, work_dir=work_dir), jobs, processes, lambda: advance(1, "parts cleaned"))
+        if waiting:
+            _find_duplicates(work_dir, numbers)
+            with atomic_file(work_dir.index) as handle:
+                save_index(build_index(exam), handle)
+        run_parallel(partial(finish, work_dir=work_dir), waiting, processes, lambda: advance(1, "parts finished"))
 
 
-def _require_apart(inputs: Sequence[Path], output: Path) -> None:
+def _input_hash(config: BuildConfig, surveyed: Survey, questions: Sequence[Question]) -> str:
+    tokenizer = hash_file(config.tokenizer) if config.tokenizer else None
+    exam = hash_text("".join(question_hash(question) for question in questions))
+    files = [list(surveyed.hashes.items()), [astuple(each) for each in surveyed.skipped]]
+    return hash_text(to_json([FORMAT, __version__, files, config.field, tokenizer, exam]))
+
+
+def _require_separate(inputs: Sequence[Path], output: Path) -> None:
     for path in inputs:
         one, other = path.resolve(), output.resolve()
         if one == other or one in other.parents or other in one.parents:
-            raise InputError(f"--output {output} and the input {path} lie in one another; choose another --output")
+            raise InputError(f"--output {output} and the input {path} overlap; choose another --output")
 
 
 def _require_ours(output: Path) -> None:
-    there = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    ours = NAME in there or (output / _WORK / _MARK).is_file()
-    if there - {LOCK} and not ours:
-        raise InputError(f"{output} holds files that are no corpus; choose another --output")
+    present = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    ours = NAME in present or (output / _WORK / _MARK).is_file()
+    if present - {LOCK} and not ours:
+        raise InputError(f"{output} has files that are not a corpus; choose another --output")
 
 
-def _workplace(output: Path, identity: str) -> Path:
-    """The folder of the parts, emptied of those of another build."""
+def _work_folder(output: Path, input_hash: str) -> Path:
+    """The folder of the parts, without those of another build."""
     folder = output / _WORK
-    if not ((folder / _MARK).is_file() and (folder / _MARK).read_text(encoding="utf-8") == identity):
+    if not ((folder / _MARK).is_file() and (folder / _MARK).read_text(encoding="utf-8") == input_hash):
         with atomic_folder(folder, _MARK) as empty:
-            write_atomic(empty / _MARK, identity)
+            write_atomic(empty / _MARK, input_hash)
     return folder
 
 
-def _find_duplicates(workshop: WorkDir, numbers: Iterable[int]) -> None:
-    """Go through all signatures in order; the first of equal documents stays."""
-    seen = Seen()
+def _find_duplicates(work_dir: WorkDir, numbers: Iterable[int]) -> None:
+    """Compare all signatures in order. The first of several equal documents is kept."""
+    index = DuplicateIndex()
     for number in numbers:
         found: dict[str, Any] = {}
         named = zip(
-            places(workshop.file(number, "cleaned.jsonl")),
-            signatures(workshop.file(number, "signatures")),
+            places(work_dir.file(number, "cleaned.jsonl")),
+            signatures(work_dir.file(number, "signatures")),
             strict=True,
         )
         for position, (where, signed) in enumerate(named):
-            if duplicate := seen.add(where, signed):
-                found[str(position)] = {"where": where, "of": duplicate.name, "similarity": duplicate.similarity}
-        write_atomic(workshop.file(number, "duplicates.json"), to_json(found) + "\n")
+            if duplicate := index.add(where, signed):
+                found[str(position)] = {
+                    "where": where,
+                    "duplicate_of": duplicate.name,
+                    "similarity": duplicate.similarity,
+                }
+        write_atomic(work_dir.file(number, "duplicates.json"), to_json(found) + "\n")
 
 
-def _publish(workshop: WorkDir, output: Path, order: Order, summary: Summary, skipped: Sequence[Unread]) -> Summary:
-    """Put the documents in the place of those of an earlier corpus, and write the reports.
+def _publish(work_dir: WorkDir, output: Path, config: BuildConfig, summary: Summary) -> Summary:
+    """Replace the documents of an earlier corpus, and write the reports.
 
-    Done again after a kill, it does the rest.
+    If a build is killed here, the next one does the rest.
     """
-    made = {
+    written = {
         f"documents-{report.name.partition('.')[0]}.jsonl": report.with_suffix(".jsonl")
-        for report in sorted(workshop.folder.glob("*.finished.json"))
-        if read_json(report)["documents"]
+        for report in sorted(work_dir.folder.glob("*.finished.json"))
+        if read_json(report)["kept"]
     }
-    if not made:
-        shutil.rmtree(workshop.folder)
-        raise InputError(_nothing(order, summary, skipped))
+    if not written:
+        shutil.rmtree(work_dir.folder)
+        raise InputError(_no_text(config, summary))
     (output / NAME).unlink(missing_ok=True)
     for stale in output.glob(DOCUMENTS):
-        if stale.name not in made:
+        if stale.name not in written:
             stale.unlink()
-    for name, path in made.items():
+    for name, path in written.items():
         if path.exists():
             path.replace(output / name)
-    summary = replace(summary, files={name: hash_file(output / name) for name in made})
-    write_reports(workshop, output, summary, skipped)
-    shutil.rmtree(workshop.folder)
+    summary = replace(summary, files={name: hash_file(output / name) for name in written})
+    write_reports(work_dir, output, summary)
+    shutil.rmtree(work_dir.folder)
     return summary
 
 
-def _nothing(order: Order, summary: Summary, skipped: Sequence[Unread]) -> str:
-    named = [*summary.unread_named, *map(astuple, skipped)]
-    reasons = "".join(f"; {where} {reason}" for where, reason in named[:3])
-    return f"corpus {', '.join(map(str, order.inputs))}: holds no text; give files that do{reasons}"
+def _no_text(config: BuildConfig, summary: Summary) -> str:
+    named = [f"{each['file']} {each['reason']}" for each in summary.inputs if each["reason"]]
+    reasons = "".join(f"; {each}" for each in named[:3])
+    return f"corpus {', '.join(map(str, config.inputs))}: no text was found; give files that have some{reasons}"

@@ -1,22 +1,23 @@
-"""Counts of what went in and out of each step, by source, language and licence."""
+"""Counts of documents after each step, by source, language and licence."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 
-Step = Literal["read", "clean", "deduplicate", "decontaminate"]
-"""A count of a step is of what came out of it; what went in is what came out of the one before."""
-
+BuildStep = Literal["read", "clean", "deduplicate", "decontaminate"]
+"""A count of a step is its output. Its input is the output of the step before."""
 
 Column = Literal["source", "language", "license"]
 
+UNNAMED = "not stated"
 
-class Kind(NamedTuple):
-    """What documents are counted together by."""
 
-    step: Step
+class CountKey(NamedTuple):
+    """Documents with the same key are counted together."""
+
+    step: BuildStep
     source: str
     language: str
     license: str
@@ -24,7 +25,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much text. `tokens` is 0 throughout where no tokenizer is given."""
+    """An amount of text. `tokens` is 0 if there is no tokenizer."""
 
     documents: int = 0
     characters: int = 0
@@ -34,37 +35,33 @@ class Amount:
         return Amount(self.documents + other.documents, self.characters + other.characters, self.tokens + other.tokens)
 
 
-class Tally:
-    """Amounts by kind."""
+class Counts:
+    """Amounts by key."""
 
     def __init__(self) -> None:
-        self.amounts: dict[Kind, Amount] = {}
+        self.amounts: dict[CountKey, Amount] = {}
 
-    def add(self, step: Step, document: Document, language: str, amount: Amount) -> None:
-        """Count a document in."""
-        kind = Kind(step, document.source or UNNAMED, language, document.license or UNNAMED)
-        self.amounts[kind] = self.amounts.get(kind, Amount()) + amount
+    def add(self, step: BuildStep, document: Document, language: str, amount: Amount) -> None:
+        """Count a document."""
+        key = CountKey(step, document.source or UNNAMED, language, document.license or UNNAMED)
+        self.amounts[key] = self.amounts.get(key, Amount()) + amount
 
     def merge(self, rows: Iterable[list[Any]]) -> None:
-        """Count in what another tally has written as rows."""
+        """Add the rows of other counts."""
         for step, source, language, license_, *counts in rows:
-            kind = Kind(step, source, language, license_)
-            self.amounts[kind] = self.amounts.get(kind, Amount()) + Amount(*counts)
+            key = CountKey(step, source, language, license_)
+            self.amounts[key] = self.amounts.get(key, Amount()) + Amount(*counts)
 
     def rows(self) -> list[list[Any]]:
-        """All counts as plain values, sorted."""
+        """All counts as plain values, sorted by key."""
         return [
-            [*kind, amount.documents, amount.characters, amount.tokens]
-            for kind, amount in sorted(self.amounts.items())
+            [*key, amount.documents, amount.characters, amount.tokens] for key, amount in sorted(self.amounts.items())
         ]
 
-    def by(self, *columns: Column) -> dict[tuple[str, ...], dict[Step, Amount]]:
-        """For each value of the columns the amount behind each step, the largest first."""
-        found: dict[tuple[str, ...], dict[Step, Amount]] = {}
-        for kind, amount in self.amounts.items():
-            steps = found.setdefault(tuple(getattr(kind, column) for column in columns), {})
-            steps[kind.step] = steps.get(kind.step, Amount()) + amount
+    def by(self, *columns: Column) -> dict[tuple[str, ...], dict[BuildStep, Amount]]:
+        """The amount after each step for each value of the columns, largest first."""
+        found: dict[tuple[str, ...], dict[BuildStep, Amount]] = {}
+        for key, amount in self.amounts.items():
+            steps = found.setdefault(tuple(getattr(key, column) for column in columns), {})
+            steps[key.step] = steps.get(key.step, Amount()) + amount
         return dict(sorted(found.items(), key=lambda item: (-item[1].get("read", Amount()).characters, item[0])))
-
-
-UNNAMED = "not stated"

@@ -1,4 +1,4 @@
-"""The same work on many parts, spread over processes."""
+"""Runs the same function on many parts in several processes."""
 
 import multiprocessing
 import os
@@ -15,18 +15,18 @@ Job = TypeVar("Job")
 
 
 def available_processes() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spread(work: Callable[[Job], None], jobs: Iterable[Job], processes: int, done: Callable[[], None]) -> None:
-    """Carry out all jobs, in any order and side by side; `done` is called behind each.
+def run_parallel(work: Callable[[Job], None], jobs: Iterable[Job], processes: int, done: Callable[[], None]) -> None:
+    """Run all jobs in parallel, in any order; `done` is called after each.
 
     Args:
-        work: a function of a module, or a partial of one: it goes to the processes by name, with its job.
+        work: a function of a module, or a partial of one, since processes receive it by name.
 
     Raises:
-        InputError: what a job raises, or a process died.
+        InputError: a job raised it, or a process died.
     """
     waiting = list(jobs)
     if processes == 1 or len(waiting) < 2:
@@ -34,7 +34,7 @@ def spread(work: Callable[[Job], None], jobs: Iterable[Job], processes: int, don
             work(job)
             done()
         return
-    # Spawned and not forked: torch may have threads by now, and what they hold would never be let go.
+    # Spawned and not forked: torch may have threads by now, and locks that they hold would never be released.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool:
         running = [pool.submit(work, job) for job in waiting]
@@ -44,15 +44,15 @@ def spread(work: Callable[[Job], None], jobs: Iterable[Job], processes: int, don
                 done()
         except BrokenProcessPool:
             raise InputError(
-                "a process of the corpus died, most likely for lack of memory; "
-                "lower --processes: the same command goes on from the parts that are done"
+                "a process of the corpus build died, most likely for lack of memory; "
+                "lower --processes: the same command resumes from the finished parts"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _end_with_parent() -> None:
-    """Let the main process alone answer Ctrl-C, and do not outlive it when it is killed."""
+    """Leave Ctrl-C to the main process, and exit when the main process is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

@@ -1,152 +1,181 @@
-"""The files that tell of a corpus: corpus.json and corpus.md in numbers, removed.jsonl piece by piece."""
+"""The reports of a corpus: corpus.json (all counts), corpus.md (for people) and removed.jsonl (every removal)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, get_args
 
-from jmedllm.corpus.pipeline.counts import Amount, Column, Step
-from jmedllm.corpus.pipeline.steps import WorkDir
-from jmedllm.corpus.pipeline.summary import Summary
-from jmedllm.corpus.readers.inputs import NAME, Unread
+from jmedllm.corpus.pipeline.counts import Amount, BuildStep, Column
+from jmedllm.corpus.pipeline.process_part import WorkDir
+from jmedllm.corpus.pipeline.summary import InputFile, Summary
+from jmedllm.corpus.readers.inputs import NAME
 from jmedllm.files import atomic_file, read_json, to_json, write_atomic
 
-STEPS: tuple[Step, ...] = get_args(Step)
+BUILD_STEPS: tuple[BuildStep, ...] = get_args(BuildStep)
 BY: Mapping[str, Column] = {"language": "language", "source": "source", "licence": "license"}
 ARROW = " → "
-_TOLD = 10
+PERSONAL_DATA = "personal data: nothing has removed it from this text; check it before you train on it or share it"
+_EXAMPLES = 10
+_MOST_FILES = 100
+_MOST_REASONS = 6
 _LARGEST = 30
 _EXAMPLE_CHARACTERS = 60
 
 
-def write_reports(workshop: WorkDir, output: Path, summary: Summary, skipped: Sequence[Unread]) -> None:
-    """Write removed.jsonl, corpus.md and corpus.json, each whole or not at all.
-
-    Args:
-        skipped: files below the inputs that were not read.
-    """
-    with atomic_file(output / "removed.jsonl") as handle:
-        for row in chain(_not_read(skipped), _removed(workshop, summary)):
+def write_reports(work_dir: WorkDir, output: Path, summary: Summary) -> None:
+    """Write removed.jsonl, corpus.md and corpus.json, each atomically."""
+    with atomic_file(output / "removed.jsonl", private=True) as handle:
+        for row in chain(_not_read(summary), _removed(work_dir, summary)):
             handle.write((to_json(row) + "\n").encode())
-    write_atomic(output / "corpus.md", markdown(summary, skipped))
-    write_atomic(output / NAME, to_json(asdict(summary), indent=1) + "\n")
+    write_atomic(output / "corpus.md", markdown(summary), private=True)
+    write_atomic(output / NAME, to_json(asdict(summary), indent=1) + "\n", private=True)
 
 
-def _not_read(skipped: Sequence[Unread]) -> Iterator[dict[str, Any]]:
-    for each in skipped:
-        yield {"step": "read", "reason": each.reason, "where": each.where}
+def _not_read(summary: Summary) -> Iterator[dict[str, Any]]:
+    """Files that were not opened; errors in the others are in the reports of their parts."""
+    for each in summary.inputs:
+        if each["sha256"] is None:
+            other = {"duplicate_of": each["duplicate_of"]} if each["duplicate_of"] else {}
+            yield {"step": "read", "reason": each["reason"], "where": each["file"]} | other
 
 
-def _removed(workshop: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
-    """All that was not read, repeats a document or gives a question away, and examples of what rules removed."""
+def _removed(work_dir: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
+    """All errors, emptied documents, duplicates and exam questions, and examples of what the rules removed."""
     for rule, done in summary.cleaning.items():
         for where, text in done["examples"]:
             yield {"step": "clean", "reason": rule, "where": where, "text": text}
-    for path in sorted(workshop.folder.glob("*.cleaned.json")):
+    for path in sorted(work_dir.folder.glob("*.cleaned.json")):
         report = read_json(path)
-        for where, reason in report["unread"]:
+        for where, reason in report["errors"]:
             yield {"step": "read", "reason": reason, "where": where}
         for where in report["emptied"]:
             yield {"step": "clean", "reason": "no text is left", "where": where}
-    for path in sorted(workshop.folder.glob("*.duplicates.json")):
+    for path in sorted(work_dir.folder.glob("*.duplicates.json")):
         for each in read_json(path).values():
             yield {"step": "deduplicate", "reason": "repeats another document"} | each
-    for path in sorted(workshop.folder.glob("*.finished.json")):
-        for each in read_json(path)["leaked"]:
-            yield {"step": "decontaminate", "reason": "gives an exam question away"} | each
+    for path in sorted(work_dir.folder.glob("*.finished.json")):
+        for each in read_json(path)["contaminated"]:
+            yield {"step": "decontaminate", "reason": "contains an exam question"} | each
 
 
-def markdown(summary: Summary, skipped: Sequence[Unread]) -> str:
+def markdown(summary: Summary) -> str:
     """The report for people."""
-    kinds = [f"- {count:,} × {what}" for what, count in summary.skipped.items()]
-    names = [f"- {each.where}: {each.reason}" for each in skipped]
     tokens = summary.tokenizer is not None
-    tally = summary.tally
-    unread = [f"- {where}: {reason}" for where, reason in summary.unread_named[:_TOLD]]
+    counts = summary.step_counts
     cleaning = [
         f"| {rule} | {done['pieces']:,} | {done['characters']:,} | {_example(done['examples'])} |"
         for rule, done in summary.cleaning.items()
     ]
     searched = ", ".join(f"{name} ({count:,})" for name, count in summary.questions.items())
     repeated = [
-        f"- {where} repeats {of}" + f" to {similarity:.0%}" * (similarity < 1)
-        for where, of, similarity in summary.duplicates_named[:_TOLD]
+        f"- {where} repeats {other}" + f" to {similarity:.0%}" * (similarity < 1)
+        for where, other, similarity in summary.duplicate_examples[:_EXAMPLES]
     ]
-    leaked = [f"- {name}: items {each['items']:,}, places {each['places']:,}" for name, each in summary.leaked.items()]
-    given_away = [
-        f"- {where} gives away {question}: `{_short(text)}`" for where, question, text in summary.leaked_named[:_TOLD]
+    contaminated = [
+        f"- {name}: items {each['items']:,}, places {each['places']:,}" for name, each in summary.contaminated.items()
+    ]
+    found = [
+        f"- {where} contains {question}: `{_short(text)}`"
+        for where, question, text in summary.contamination_examples[:_EXAMPLES]
     ]
     parts = [
-        ["# Corpus", "", f"{len(summary.inputs):,} files, read by jmedllm {summary.version}."],
-        ["What is left behind each step:", "", *_table("", tally.by(), tokens)],
-        [f"In each cell below: {ARROW.join(STEPS)}."],
+        ["# Corpus", "", f"Built by jmedllm {summary.version}. {_sentence(PERSONAL_DATA)}"],
+        ["Text after each step:", "", *_table("", counts.by(), tokens)],
+        [f"In each cell below: {ARROW.join(BUILD_STEPS)}."],
         *(
-            [f"## By {heading}", "", *_table(heading, tally.by(column), tokens)]
+            [f"## By {heading}", "", *_table(heading, counts.by(column), tokens)]
             for heading, column in BY.items()
         ),
-        ["## Not read", "", f"{sum(summary.skipped.values()):,} files below the inputs were not read.", *kinds],
-        *([names] if names else []),
-        [f"{summary.unread:,} files or lines could not be read.", *unread],
+        *_files(summary),
         ["## Cleaned", "", "| rule | pieces | characters | for example |", "|---|---:|---:|---|", *cleaning],
-        [f"Documents of which nothing was left: {summary.emptied:,}."],
-        ["## Duplicates", "", f"{summary.duplicates['exact']:,} documents repeat an earlier one,"
-         f" {summary.duplicates['near']:,} nearly so; they are left out.", *repeated],
-        ["## Exam questions", "", f"Searched for: {searched}." if searched else "No benchmark is installed: the"
-         " corpus was searched for no question.", *leaked, *given_away],
-        ["Places, texts and questions are in removed.jsonl, hashes of all files in corpus.json."],
+        [f"Documents without text after cleaning: {summary.emptied:,}."],
+        ["## Duplicates", "", f"{summary.duplicates['exact']:,} documents repeat an earlier one exactly and"
+         f" {summary.duplicates['near']:,} nearly. They were removed.", *repeated],
+        ["## Exam questions", "", f"Searched for: {searched}." if searched else "No benchmark is installed, so no"
+         " exam question was searched for.", *contaminated, *found],
+        ["`removed.jsonl` has every removal with its text; `corpus.json` has every input file and all hashes."],
     ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def in_words(summary: Summary) -> str:
-    """One line a step, for the terminal."""
-    steps = summary.tally.by().get((), {})
-    amounts = [steps.get(step, Amount()) for step in STEPS]
+def _files(summary: Summary) -> Iterator[list[str]]:
+    """What became of the files, the most common reasons, and the first files that were not read in full."""
+    head = "| file | status | documents | characters | kept | reason |"
+    incomplete = [each for each in summary.inputs if each["status"] != "read"]
+    yield ["## Files", "", f"{file_counts(summary)}.", *(f"- {n:,} × {why}" for why, n in summary.reasons().items())]
+    if incomplete:
+        yield [head, "|---|---|---:|---:|---:|---|", *(_file_row(each) for each in incomplete[:_MOST_FILES])]
+    if len(incomplete) > _MOST_FILES:
+        yield [f"{len(incomplete) - _MOST_FILES:,} more are in corpus.json."]
+    if summary.read_errors:
+        examples = summary.read_error_examples[:_EXAMPLES]
+        yield [
+            f"{summary.read_errors:,} files, lines or groups of pages could not be read:",
+            *(f"- {where}: {reason}" for where, reason in examples),
+        ]
+
+
+def _file_row(each: InputFile) -> str:
+    reason = f"{each['reason']}" + (f": {each['duplicate_of']}" if each["duplicate_of"] else "")
+    cells = (each["file"], each["status"], f"{each['documents']:,}", f"{each['characters']:,}", f"{each['kept']:,}")
+    return f"| {' | '.join(map(_plain, (*cells, reason)))} |"
+
+
+def file_counts(summary: Summary) -> str:
+    """How many files were read, in words."""
+    return ", ".join(f"{count:,} {status}" for status, count in summary.file_counts().items() if count)
+
+
+def terminal_summary(summary: Summary) -> str:
+    """The counts of each step, and what became of the files, for the terminal."""
+    steps = summary.step_counts.by().get((), {})
+    amounts = [steps.get(step, Amount()) for step in BUILD_STEPS]
     tokens = [f", {amount.tokens:,} tokens" if summary.tokenizer else "" for amount in amounts]
-    leaked = sum(each["items"] for each in summary.leaked.values())
-    exams = f"{leaked:,} items of {len(summary.questions)} exams cut out"
+    found = sum(each["items"] for each in summary.contaminated.values())
     notes = (
-        f"{len(summary.inputs):,} files, {summary.unread:,} files or lines not read",
-        f"{sum(done['pieces'] for done in summary.cleaning.values()):,} pieces",
-        f"{summary.duplicates['exact']:,} repeated, {summary.duplicates['near']:,} nearly",
-        exams if summary.questions else "no exam is installed, none was searched for",
+        f"{summary.read_errors:,} files, lines or groups of pages not readable",
+        f"{sum(done['pieces'] for done in summary.cleaning.values()):,} pieces removed or changed",
+        f"{summary.duplicates['exact']:,} exact and {summary.duplicates['near']:,} near duplicates removed",
+        f"{found:,} items of {len(summary.questions)} exams cut out" if summary.questions else "no exam is installed",
     )
     lines = [
         f"{step:<14} {amount.documents:>9,} documents {amount.characters:>13,} characters{count}  ({note})"
-        for step, amount, count, note in zip(STEPS, amounts, tokens, notes, strict=True)
+        for step, amount, count, note in zip(BUILD_STEPS, amounts, tokens, notes, strict=True)
     ]
-    return "\n".join((*lines, *not_read(summary)))
+    reasons = summary.reasons()
+    lines.append(f"{'files':<14} {file_counts(summary)}")
+    lines += [f"{'':<14} {count:>9,} × {reason}" for reason, count in islice(reasons.items(), _MOST_REASONS)]
+    if len(reasons) > _MOST_REASONS:
+        lines.append(f"{'':<14} {len(reasons) - _MOST_REASONS:,} more reasons are in corpus.md")
+    return "\n".join(lines)
 
 
-def not_read(summary: Summary) -> Iterator[str]:
-    """What was left out before anything was read, by kind, for the terminal."""
-    if summary.skipped:
-        yield f"not read       {sum(summary.skipped.values()):>9,} files, named in corpus.md:"
-        yield from (f"{'':<14} {count:>9,} × {what}" for what, count in summary.skipped.items())
-
-
-def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[Step, Amount]], tokens: bool) -> Iterator[str]:
-    """Documents, characters and tokens behind each step, one row for each name."""
+def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[BuildStep, Amount]], tokens: bool) -> Iterator[str]:
+    """Documents, characters and tokens after each step, one row for each name."""
     units = ("documents", "characters", "tokens")[: 2 + tokens]
     if not heading:
         yield f"| | {' | '.join(units)} |"
         yield "|---|" + "---:|" * len(units)
         for steps in rows.values():
-            for step in STEPS:
+            for step in BUILD_STEPS:
                 yield f"| {step} | {' | '.join(_cells(steps.get(step, Amount()), units))} |"
         return
     yield f"| {heading} | {' | '.join(units)} |"
     yield "|---|" + "---:|" * len(units)
     for (name,), steps in list(rows.items())[:_LARGEST]:
-        behind = [_cells(steps.get(step, Amount()), units) for step in STEPS]
-        yield f"| {_plain(name)} | {' | '.join(map(ARROW.join, zip(*behind, strict=True)))} |"
+        after = [_cells(steps.get(step, Amount()), units) for step in BUILD_STEPS]
+        yield f"| {_plain(name)} | {' | '.join(map(ARROW.join, zip(*after, strict=True)))} |"
     if len(rows) > _LARGEST:
-        yield f"| and {len(rows) - _LARGEST:,} more, see corpus.json |" + " |" * len(units)
+        yield f"| {len(rows) - _LARGEST:,} more are in corpus.json |" + " |" * len(units)
 
 
 def _cells(amount: Amount, units: tuple[str, ...]) -> list[str]:
     return [f"{getattr(amount, unit):,}" for unit in units]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _example(examples: list[list[str]]) -> str:
@@ -158,5 +187,5 @@ def _short(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Fit for a cell of a table."""
+    """The text on one line, without signs that would end a cell of a table."""
     return " ".join(text.replace("|", "¦").replace("`", "'").split())

@@ -1,4 +1,4 @@
-"""What there is to read: every file's hash, and the parts that the work is divided into."""
+"""Hashes all input files and divides them into parts."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,66 +6,70 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmedllm.corpus.readers.compressed import is_compressed
-from jmedllm.corpus.readers.inputs import LINES, Unread, find_files, kind, spelled
-from jmedllm.corpus.readers.read import ByteRange, require_field
+from jmedllm.corpus.readers.inputs import LINES, ByteRange, Skipped, find_files, kind, spelled
+from jmedllm.corpus.readers.jsonl import require_field
 from jmedllm.errors import InputError
 
 PART_BYTES = 4 << 20
-"""Size of a part: small enough to keep all processes busy to the end, large enough to be worth a file."""
+"""Size of a part: small enough to keep all processes busy until the end, large enough to be worth a file."""
 
 _COMPRESSION = 4
-"""How many bytes of text a compressed byte is reckoned to hold."""
+"""Assumed number of bytes of text in a compressed byte."""
 
 _BUFFER = 1 << 20
 
 Part = tuple[ByteRange, ...]
-"""What one process reads at a time, and what a killed run does not read again."""
+"""What one process reads at a time. A killed build does not read a finished part again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The input, whole.
+    """The input files.
 
     Attributes:
         hashes: SHA-256 of every file that is read, by its path as given.
-        unread: all other files that were met, each with the reason.
-        parts: all of the input in order. They follow from the files alone, so that any number of processes makes
-            the same corpus.
+        parts: all of the input, in order. They depend on the files alone, so that the corpus does not depend on the
+            number of processes.
+        skipped: all other files, each with the reason.
     """
 
     hashes: dict[str, str]
     parts: tuple[Part, ...]
-    unread: tuple[Unread, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def survey(inputs: Sequence[Path], field: str) -> Survey:
-    """Read all files once.
+    """Hash all files and divide them into parts. A file with the same content as an earlier one is skipped.
 
     Raises:
-        InputError: an input is missing, cannot be read or is of no kind that is read; or the first line of a file
-            of JSON lines has no text in `field`.
+        InputError: an input is missing, cannot be read or is of no supported kind; or the first line of a file of JSON
+            lines has no text in `field`.
     """
     hashes: dict[str, str] = {}
-    extents: list[tuple[ByteRange, int]] = []
+    byte_ranges: list[tuple[ByteRange, int]] = []
     found = find_files(inputs)
-    unread = list(found.unread)
+    skipped, first = list(found.skipped), dict[str, str]()
     for path, name in found.files.items():
         try:
-            hashed, parts = _survey_file(path)
+            hashed, ranges = _survey_file(path)
         except OSError as error:
             if path in inputs:
                 raise InputError(f"corpus {path}: cannot be read: {error.strerror}") from error
-            unread.append(Unread(spelled(path), f"cannot be read: {error.strerror}"))
+            skipped.append(Skipped(spelled(path), f"cannot be read: {error.strerror}"))
+            continue
+        if hashed in first:
+            skipped.append(Skipped(spelled(path), "has the same content as another file", first[hashed]))
             continue
         if kind(path) in LINES:
             require_field(path, field)
         hashes[spelled(path)] = hashed
-        extents += [(replace(extent, name=name), size) for extent, size in parts]
-    return Survey(hashes, tuple(_grouped(extents)), tuple(unread))
+        first[hashed] = spelled(path)
+        byte_ranges += [(replace(each, name=name), size) for each, size in ranges]
+    return Survey(hashes, tuple(_grouped(byte_ranges)), tuple(skipped))
 
 
 def _survey_file(path: Path) -> tuple[str, list[tuple[ByteRange, int]]]:
-    """A file's hash, and its extents with their sizes in bytes of text."""
+    """A file's hash, and its byte ranges with their sizes in bytes of text."""
     divided = kind(path) in LINES and not is_compressed(path)
     digest, found = hashlib.sha256(), []
     start, line, offset, lines = 0, 1, 0, 0
@@ -88,15 +92,15 @@ def _survey_file(path: Path) -> tuple[str, list[tuple[ByteRange, int]]]:
     return digest.hexdigest(), found
 
 
-def _grouped(extents: Iterable[tuple[ByteRange, int]]) -> Iterator[Part]:
-    """Neighbours together until they are a part's size."""
+def _grouped(byte_ranges: Iterable[tuple[ByteRange, int]]) -> Iterator[Part]:
+    """Combine neighbours until they have the size of a part."""
     group: list[ByteRange] = []
     size = 0
-    for extent, length in extents:
+    for byte_range, length in byte_ranges:
         if group and size + length > PART_BYTES * 3 // 2:
             yield tuple(group)
             group, size = [], 0
-        group.append(extent)
+        group.append(byte_range)
         size += length
     if group:
         yield tuple(group)

@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 
-from jmedllm.corpus.readers.windows import WINDOWS
+from jmedllm.corpus.readers.windows_encodings import WINDOWS
 from jmedllm.errors import InputError
 
 _MARKS = (

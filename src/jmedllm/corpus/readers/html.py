@@ -11,6 +11,7 @@ from typing import Any
 
 from jmedllm.corpus.cleaning.markup import lowered, raised
 from jmedllm.corpus.readers.decode import decode
+from jmedllm.corpus.readers.file_text import FileText
 from jmedllm.errors import InputError
 
 _FURNITURE = (
@@ -39,7 +40,7 @@ _LINKED = 0.8
 """A block of this many links or more, of which this share of the letters is linked, is a menu."""
 
 
-def html_text(raw: bytes) -> tuple[str, str]:
+def html_text(raw: bytes) -> FileText:
     """The text of a page, its blocks on lines of their own, and its title.
 
     Page furniture, scripts, menus and furigana are left out; exponents and indices become ³ and ₂; cells of a
@@ -67,7 +68,7 @@ def html_text(raw: bytes) -> tuple[str, str]:
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
     if not text:
         raise InputError("has no text between its tags; a page that a script fills must be saved after it has run")
-    return text, title
+    return FileText(text, title or None)
 
 
 def _decoded(raw: bytes) -> str:

@@ -1,7 +1,4 @@
-"""Which files are read: those of a kind that holds text, and of a corpus that was built only its documents.
-
-All others are named with the reason.
-"""
+"""Finds the files that a corpus is made from, and says of every other file why it is not read."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,41 +6,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmedllm.corpus.readers.compressed import COMPRESSED
+from jmedllm.corpus.readers.formats import FORMATS
 from jmedllm.errors import InputError
 
 LINES = (".jsonl", ".ndjson")
-KINDS = (*LINES, ".txt", ".md", ".html", ".htm", ".pdf")
+KINDS = (*LINES, *FORMATS)
 
-_UNKNOWN = "is of a kind that is not read; export its text to .txt, .md, .html, .pdf or .jsonl"
+NAME = "corpus.json"
+"""The report of a finished corpus. It is written last: a folder that has it holds a complete corpus."""
+
+DOCUMENTS = "documents-*.jsonl"
+"""The document files of a corpus."""
+
+_UNKNOWN = "is of a kind that is not read; export its text to .txt, .md, .docx, .pdf or .jsonl"
 _ADVICE = {
     suffix: advice
     for suffixes, advice in (
         (".csv .tsv .parquet .xls .xlsx .ods", "is a table; export the column of its text to .jsonl"),
-        (".json .xml .yaml .yml", "is data of a layout of its own; export its text to .jsonl"),
-        (
-            ".doc .docx .odt .rtf .ppt .pptx .odp .epub",
-            "is a document of another program; save it as .pdf or .html",
-        ),
+        (".json .xml .yaml .yml", "is structured data; export its text to .jsonl"),
+        (".doc .odt .rtf .ppt .pptx .odp .epub", "is a document of another program; save it as .docx, .pdf or .html"),
         (".tex .rst .adoc", "is text with other markup; convert it to .md or .html"),
-        (
-            ".png .jpg .jpeg .gif .tif .tiff .bmp .webp .svg .heic .dcm",
-            "is an image; run OCR over it if it shows text",
-        ),
+        (".png .jpg .jpeg .gif .tif .tiff .bmp .webp .svg .heic .dcm", "is an image; run OCR on it if it shows text"),
         (".zip .tar .tgz .7z .rar .bz2 .xz .lzh .gz .zst", "is an archive; unpack it"),
     )
     for suffix in suffixes.split()
 }
-"""Why the commonest other kinds are not read, and what to do."""
+"""Why the most common other kinds are not read, and the fix."""
 
-NAME = "corpus.json"
-"""What tells of a corpus that was built; written last: where it is, the corpus is whole."""
-
-DOCUMENTS = "documents-*.jsonl"
-"""The files of documents of a corpus."""
+_HIDDEN = "is hidden; rename it if it should be read"
+_WORD_OWNER = "~$"
+"""Word writes a file with this prefix beside each document that is open."""
 
 
 def kind(path: Path) -> str | None:
-    """What a file holds, by its name, as one of `KINDS`; None if it is none of them."""
+    """The suffix among `KINDS` that says what a file holds, ignoring compression; None if it has none of them."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
@@ -51,21 +47,51 @@ def kind(path: Path) -> str | None:
 
 
 def ending(name: str) -> str:
-    """The ending of a file's name, such as ".csv"; "no ending" if it has none."""
-    return Path(name).suffix.lower() or "no ending"
+    """The suffix of a file's name, such as ".csv", or "no suffix"."""
+    return Path(name).suffix.lower() or "no suffix"
 
 
 def spelled(path: Path | str) -> str:
-    """A path as text; names in another encoding than UTF-8, as old archives leave them, get \\x.. for a byte."""
+    """A path as text. Bytes of a name that are not UTF-8, as old archives leave them, are written as \\x.. ."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def file_of(where: str) -> str:
+    """The file of a place, which is a file or a file and a line: `a.jsonl:7` is in `a.jsonl`."""
+    return where if kind(Path(where)) else where.rpartition(":")[0] or where
+
+
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """A file, or a line or pages of one, that could not be read, and why."""
+class ByteRange:
+    """A file, or a range of whole lines of it.
+
+    Attributes:
+        start: offset of the first byte.
+        end: offset after the last byte; None for the end of the file.
+        line: number of the first line, from 1.
+        name: prefix for the ids of documents that have none; the file's name if empty.
+    """
+
+    path: Path
+    start: int = 0
+    end: int | None = None
+    line: int = 1
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, or a line or some pages of it, that was not read, and why.
+
+    Attributes:
+        duplicate_of: the earlier file with the same content, where that is the reason.
+        files: how many files it stands for; more than one for a hidden folder.
+    """
 
     where: str
     reason: str
+    duplicate_of: str | None = None
+    files: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,51 +99,59 @@ class Found:
     """What is below the inputs.
 
     Attributes:
-        files: what can be read, with names for documents' ids; a name begins with that of its input, and is the
-            same wherever that lies.
-        unread: all other files, links and folders that were met.
+        files: the files to read, each with a name for its documents' ids. The name starts with the name of the input,
+            so it does not depend on where the input is.
+        skipped: all other files, links and folders.
     """
 
     files: dict[Path, str]
-    unread: tuple[Unread, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def find_files(inputs: Sequence[Path]) -> Found:
-    """The files among the inputs and below their folders: inputs in order, files of a folder by name.
+    """Find the files among the inputs and in their folders: inputs in order, files of a folder by name.
 
     Raises:
         InputError: an input is missing, or none of its files is of a kind that is read.
     """
     known = f"{', '.join(KINDS)}, also as {' or '.join(COMPRESSED)}"
     found: dict[Path, str] = {}
-    unread: dict[Path, Unread] = {}
+    skipped: dict[Path, Skipped] = {}
     for path in inputs:
         if path.is_dir():
-            reasons = {file: _why_not(file) for file in sorted(_below(path, unread))}
+            reasons = {file: _why_not(file) for file in sorted(_below(path, skipped))}
             files = [file for file, reason in reasons.items() if not reason]
-            unread |= {file: Unread(spelled(file), reason) for file, reason in reasons.items() if reason}
+            skipped |= {file: Skipped(spelled(file), reason) for file, reason in reasons.items() if reason}
             if not files:
-                raise InputError(f"corpus {path}: no file below this folder can be read; these can: {known}")
+                raise InputError(f"corpus {path}: no file in this folder can be read; supported: {known}")
         elif not path.exists():
             raise InputError(f"corpus {path}: no such file or folder")
         elif not kind(path):
-            raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; these can be: {known}")
+            raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; supported: {known}")
         else:
             files = [path]
         root = path.resolve().name
         found |= {file: spelled(root / file.relative_to(path)) for file in files if file not in found}
-    return Found(found, tuple(each for file, each in sorted(unread.items()) if file not in found))
+    return Found(found, tuple(each for file, each in sorted(skipped.items()) if file not in found))
 
 
-def _below(folder: Path, unread: dict[Path, Unread]) -> Iterator[Path]:
-    """All below a folder that is no folder itself; links to folders are not followed, they may lead in circles."""
+def _below(folder: Path, skipped: dict[Path, Skipped]) -> Iterator[Path]:
+    """All files below a folder. Links to folders are not followed, since they may form a cycle.
+
+    Hidden folders, and folders that cannot be opened, are added to `skipped`.
+    """
 
     def note(error: OSError) -> None:
         place = Path(os.fsdecode(error.filename))
-        unread[place] = Unread(spelled(place), f"cannot be read: {error.strerror}")
+        skipped[place] = Skipped(spelled(place), f"cannot be read: {error.strerror}")
 
     for name, folders, files in os.walk(folder, onerror=note):
         here = Path(name)
+        for hidden in [below for below in folders if below.startswith(".") and not (here / below).is_symlink()]:
+            folders.remove(hidden)
+            count = sum(len(inside) for _, _, inside in os.walk(here / hidden))
+            if count:
+                skipped[here / hidden] = Skipped(f"{spelled(here / hidden)}/", "is a hidden folder", files=count)
         yield from (here / file for file in files)
         yield from (here / below for below in folders if (here / below).is_symlink())
 
@@ -125,13 +159,15 @@ def _below(folder: Path, unread: dict[Path, Unread]) -> Iterator[Path]:
 def _why_not(file: Path) -> str:
     """Why a file below a folder is not read; empty if it is."""
     if not file.exists():
-        return "is a link to nothing"
+        return "is a broken link"
     if file.is_dir():
         return "is a link to a folder; give the folder as an input of its own"
     if not file.is_file():
-        return "is no regular file"
+        return "is not a regular file"
+    if file.name.startswith((".", _WORD_OWNER)):
+        return _HIDDEN
     if (file.parent / NAME).is_file() and not file.match(DOCUMENTS):
-        return "belongs to the corpus beside it, of which only the documents are read"
+        return "belongs to a finished corpus, of which only the documents are read"
     if kind(file):
         return "" if file.stat().st_size else "is empty"
     suffixes = [suffix.lower() for suffix in file.suffixes]

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from jmedllm.corpus.readers.superscripts import marked_text
+from jmedllm.corpus.readers.file_text import FileText
+from jmedllm.corpus.readers.pdf_superscripts import marked_text
 from jmedllm.errors import InputError
 
 _PASSWORD = 4
@@ -17,7 +18,7 @@ _UNREADABLE = 0.2
 """Share of characters without a meaning from which a text layer is of no use: its fonts name no characters."""
 
 
-def pdf_text(raw: bytes) -> tuple[str, str | None]:
+def pdf_text(raw: bytes) -> FileText:
     """The text of all pages, each ended by "\\f", lines as they stand on the page; and what is missing, if so.
 
     Raises:
@@ -41,7 +42,7 @@ def pdf_text(raw: bytes) -> tuple[str, str | None]:
     if len(_MEANINGLESS.findall(text)) > _UNREADABLE * count:
         raise InputError("has a text layer without character codes; run OCR over it first")
     gap = f"{scans} of {len(pages)} pages hold no text (scanned?); run OCR over the file first"
-    return text, gap if scans else None
+    return FileText(text, gap=gap if scans else None)
 
 
 def _page_text(document: Any, number: int) -> str:

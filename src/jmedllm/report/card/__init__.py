@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.task import EvalResult
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.scores import scores

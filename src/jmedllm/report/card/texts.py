@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jmedllm.corpus.readers.read import Document
+from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.recipe import Recipe
 from jmedllm.report.markdown import bullets, table
@@ -64,12 +64,13 @@ def _removed(built: Mapping[str, Mapping[str, Any]]) -> str:
     if not built:
         return "What was removed earlier is not known: the inputs were not made by `jmedllm corpus build`."
     rows = [
-        (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["unread"]))) for name, text in built.items()
+        (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["read_errors"])))
+        for name, text in built.items()
     ]
     lines = [
         f"Removed from the {name} for {exam}: {found['places']:,} places that contain {found['items']:,} of its items"
         for name, text in built.items()
-        for exam, found in text["leaked"].items()
+        for exam, found in text["contaminated"].items()
     ]
     searched: dict[str, list[str]] = {}
     for name, text in built.items():

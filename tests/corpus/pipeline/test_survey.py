@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jmedllm.corpus.documents import Document
 from jmedllm.corpus.pipeline import survey as survey_module
 from jmedllm.corpus.pipeline.survey import survey
-from jmedllm.corpus.readers.read import ByteRange, Document, read
+from jmedllm.corpus.readers.inputs import ByteRange
+from jmedllm.corpus.readers.reader import read
 from jmedllm.files import hash_file
 
 
@@ -25,7 +27,7 @@ def test_every_line_lies_in_one_part(
         patch.setattr(survey_module, "PART_BYTES", part)
         patch.setattr(survey_module, "_BUFFER", block)
         surveyed = survey([file], "text")
-    found = [each for parts in surveyed.parts for extent in parts for each in read(extent)]
+    found = [each for parts in surveyed.parts for byte_range in parts for each in read(byte_range)]
     whole = list(read(ByteRange(file)))
     assert found == whole and len(found) == max(1, len(lengths))  # an empty file is named
     assert surveyed.hashes == {str(file): hash_file(file)}
@@ -37,11 +39,11 @@ def test_large_files_are_divided_and_small_ones_put_together(tmp_path: Path, mon
     (tmp_path / "a.jsonl").write_text('{"text": "0123456789"}\n' * 200)
     (tmp_path / "b.txt").write_text("x" * 5000)
     for number in range(20):
-        (tmp_path / f"c{number:02d}.txt").write_text("x" * 200)
+        (tmp_path / f"c{number:02d}.txt").write_text(f"{number:02d}" * 100)
     (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 2000))
     parts = survey([tmp_path], "text").parts
-    assert [[extent.path.name[0] for extent in part] for part in parts][:4] == [["a"], ["a"], ["a"], ["a", "a"]]
+    assert [[each.path.name[0] for each in part] for part in parts][:4] == [["a"], ["a"], ["a"], ["a", "a"]]
     assert [len(part) for part in parts if part[0].path.name[0] == "c"] == [7, 7, 6]
-    assert [extent.path.name for extent in parts[-1]][-1] == "d.jsonl.gz"
-    texts = [each for part in parts for extent in part for each in read(extent)]
+    assert [byte_range.path.name for byte_range in parts[-1]][-1] == "d.jsonl.gz"
+    texts = [each for part in parts for byte_range in part for each in read(byte_range)]
     assert len(texts) == 200 + 1 + 20 + 2000 and all(isinstance(each, Document) for each in texts)

@@ -1,7 +1,7 @@
-"""What a process does with one part: before duplicates are known, and after.
+"""The work on one part: read and clean it, and, once duplicates are known, decontaminate it.
 
-A part's files lie beside one another, named by its number. Each is written whole or not at all, the report last,
-so that a report says that its step is done and need not be done again.
+The files of a part are named by its number. Each is written atomically, the report last: a step that has a report is
+done and is not repeated.
 """
 
 import json
@@ -13,87 +13,97 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.corpus.cleaning.clean import Cleaned, clean
-from jmedllm.corpus.contamination_index import ContaminationIndex, load
+from jmedllm.corpus.contamination_index import ContaminationIndex, load_index
 from jmedllm.corpus.decontaminate import Hit, cut, find, removed
 from jmedllm.corpus.dedup import Signature, signature
-from jmedllm.corpus.documents import as_line, as_row
+from jmedllm.corpus.documents import Document, as_line, as_row
 from jmedllm.corpus.language import language
-from jmedllm.corpus.pipeline.counts import Amount, Tally
+from jmedllm.corpus.pipeline.counts import Amount, Counts
 from jmedllm.corpus.pipeline.survey import Part
-from jmedllm.corpus.readers.inputs import Unread
-from jmedllm.corpus.readers.read import Document, read
+from jmedllm.corpus.readers.inputs import Skipped, file_of
+from jmedllm.corpus.readers.reader import read
 from jmedllm.files import atomic_file, read_json, to_json, write_atomic
 
 EXAMPLES = 5
-"""Pieces of each cleaning rule that a part's report shows."""
+"""Examples of each cleaning rule in the report of a part."""
 
 EXAMPLE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class WorkDir:
-    """Where the parts lie, and what all processes need.
+    """The folder of the parts, and what every process needs.
 
     Attributes:
         field: the key of the text in lines of JSON.
         tokenizer: a tokenizer.json to count tokens with.
-        leaks: the evidence of the exam questions; other questions lie in another file.
+        index: file of the contamination index. Its name depends on the questions.
     """
 
     folder: Path
     field: str
     tokenizer: Path | None
-    leaks: Path
+    index: Path
 
     def file(self, number: int, ending: str) -> Path:
         """A file of a part."""
         return self.folder / f"{number:05d}.{ending}"
 
 
-def prepare(job: tuple[int, Part], workshop: WorkDir) -> None:
-    """Read and clean a part and sign its documents, in its order."""
+def prepare(job: tuple[int, Part], work_dir: WorkDir) -> None:
+    """Read and clean a part, and compute the signatures of its documents, in order."""
     number, part = job
-    tally, cleaning, unread, emptied = Tally(), _Cleaning(), [], []
-    count = _counter(workshop.tokenizer)
+    counts, cleaning, errors, emptied = Counts(), _Cleaning(), [], []
+    read_from: dict[str, list[int]] = {}
+    count = _counter(work_dir.tokenizer)
     with (
-        atomic_file(workshop.file(number, "cleaned.jsonl")) as texts,
-        atomic_file(workshop.file(number, "signatures")) as signatures,
+        atomic_file(work_dir.file(number, "cleaned.jsonl"), private=True) as texts,
+        atomic_file(work_dir.file(number, "signatures")) as signatures,
     ):
-        for found in (each for extent in part for each in read(extent, workshop.field)):
-            if isinstance(found, Unread):
-                unread.append([found.where, found.reason])
+        for found in (each for byte_range in part for each in read(byte_range, work_dir.field)):
+            if isinstance(found, Skipped):
+                errors.append([found.where, found.reason])
                 continue
+            amounts = read_from.setdefault(file_of(found.where), [0, 0])
+            amounts[0] += 1
+            amounts[1] += len(found.text)
             cleaned = clean(found.text)
             cleaning.add(found, cleaned)
             tag = language(cleaned.text)
-            tally.add("read", found, tag, Amount(1, len(found.text), count(found.text)))
+            counts.add("read", found, tag, Amount(1, len(found.text), count(found.text)))
             if not cleaned.text:
                 emptied.append(found.where)
                 continue
             document = replace(found, text=cleaned.text, language=tag, title=clean(found.title or "").text or None)
             tokens = count(document.text)
-            tally.add("clean", document, tag, Amount(1, len(document.text), tokens))
+            counts.add("clean", document, tag, Amount(1, len(document.text), tokens))
             texts.write(_line(as_row(document) | {"where": document.where, "tokens": tokens}))
             signed = signature(document.text)
             signatures.write(f"{(signed.exact + signed.least).hex()}\n".encode())
-    report = {"counts": tally.rows(), "unread": unread, "emptied": emptied, "cleaning": cleaning.report()}
-    write_atomic(workshop.file(number, "cleaned.json"), to_json(report) + "\n")
+    report = {
+        "counts": counts.rows(),
+        "read": read_from,
+        "errors": errors,
+        "emptied": emptied,
+        "cleaning": cleaning.report(),
+    }
+    write_atomic(work_dir.file(number, "cleaned.json"), to_json(report) + "\n", private=True)
 
 
-def finish(number: int, workshop: WorkDir) -> None:
-    """Leave out a part's duplicates and cut out exam questions."""
-    duplicates = read_json(workshop.file(number, "duplicates.json"))
-    leaks = _leaks(workshop.leaks)
-    tally, leaked, written = Tally(), [], 0
-    count = _counter(workshop.tokenizer)
-    with atomic_file(workshop.file(number, "finished.jsonl")) as texts:
-        for index, (document, tokens) in enumerate(_cleaned(workshop.file(number, "cleaned.jsonl"))):
-            if str(index) in duplicates:
+def finish(number: int, work_dir: WorkDir) -> None:
+    """Remove the duplicates of a part, and cut exam questions out of it."""
+    duplicates = read_json(work_dir.file(number, "duplicates.json"))
+    index = _index(work_dir.index)
+    counts, contaminated, kept_from = Counts(), [], Counter[str]()
+    count = _counter(work_dir.tokenizer)
+    with atomic_file(work_dir.file(number, "finished.jsonl"), private=True) as texts:
+        for position, (document, tokens) in enumerate(_cleaned(work_dir.file(number, "cleaned.jsonl"))):
+            if str(position) in duplicates:
                 continue
             tag = document.language or "other"
-            tally.add("deduplicate", document, tag, Amount(1, len(document.text), tokens))
-            hits = find(leaks, document.text)
-            leaked += [
+            counts.add("deduplicate", document, tag, Amount(1, len(document.text), tokens))
+            hits = find(index, document.text)
+            contaminated += [
                 {"where": document.where, "text": text, "questions": [_named(document, hit) for hit in inside]}
                 for text, inside in removed(document.text, hits)
             ]
@@ -101,21 +111,21 @@ def finish(number: int, workshop: WorkDir) -> None:
             for order, piece in enumerate(pieces, 1):
                 kept = replace(document, text=piece, id=f"{document.id}#{order}" if hits else document.id)
                 amount = Amount(1, len(piece), count(piece) if hits else tokens)
-                tally.add("decontaminate", document, tag, amount)
+                counts.add("decontaminate", document, tag, amount)
                 texts.write(as_line(kept))
-                written += 1
-    report = {"documents": written, "counts": tally.rows(), "leaked": leaked}
-    write_atomic(workshop.file(number, "finished.json"), to_json(report) + "\n")
+                kept_from[file_of(document.where)] += 1
+    report = {"kept": kept_from, "counts": counts.rows(), "contaminated": contaminated}
+    write_atomic(work_dir.file(number, "finished.json"), to_json(report) + "\n", private=True)
 
 
 def _named(document: Document, hit: Hit) -> dict[str, str]:
-    """A hit with the words that gave the question away."""
+    """A hit, with the words that were found."""
     found = document.text[hit.start : hit.end]
     return {"benchmark": hit.benchmark, "question": hit.question, "text": found}
 
 
 def signatures(path: Path) -> Iterator[Signature]:
-    """The signatures of a part's documents, in their order."""
+    """The signatures of a part's documents, in order."""
     with path.open(encoding="ascii") as lines:
         for line in lines:
             signed = bytes.fromhex(line)
@@ -130,7 +140,7 @@ def places(path: Path) -> Iterator[str]:
 
 
 def _cleaned(path: Path) -> Iterator[tuple[Document, int]]:
-    """A part's documents, each with its number of tokens."""
+    """The documents of a part, each with its number of tokens."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             value = json.loads(line)
@@ -148,7 +158,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 class _Cleaning:
-    """What the rules took out of a part, with examples."""
+    """What the rules removed from a part, with examples."""
 
     def __init__(self) -> None:
         self.pieces: Counter[str] = Counter()
@@ -175,18 +185,18 @@ class _Cleaning:
 
 
 @lru_cache(maxsize=1)
-def _leaks(path: Path) -> ContaminationIndex:
-    return load(path)
+def _index(path: Path) -> ContaminationIndex:
+    return load_index(path)
 
 
 @lru_cache(maxsize=1)
 def _counter(tokenizer: Path | None) -> Callable[[str], int]:
-    """Counts the tokens of a text, without special ones; nothing where there is no tokenizer."""
+    """A function that counts the tokens of a text, without special ones; 0 if there is no tokenizer."""
     if tokenizer is None:
         return lambda text: 0
     from tokenizers import Tokenizer
 
     loaded = Tokenizer.from_file(str(tokenizer))
     loaded.no_truncation()
-    # The batch call leaves out offsets, which take as long as the ids.
+    # The batch call skips offsets, which take as long as the ids.
     return lambda text: len(loaded.encode_batch_fast([text], add_special_tokens=False)[0].ids)

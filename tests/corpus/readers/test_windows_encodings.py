@@ -7,10 +7,12 @@ from random import Random
 
 import pytest
 
+from jmedllm.corpus.documents import Document
 from jmedllm.corpus.readers.decode import decode
 from jmedllm.corpus.readers.html import html_text
-from jmedllm.corpus.readers.read import ByteRange, Document, read
-from jmedllm.corpus.readers.windows import WINDOWS
+from jmedllm.corpus.readers.inputs import ByteRange
+from jmedllm.corpus.readers.reader import read
+from jmedllm.corpus.readers.windows_encodings import WINDOWS
 from jmedllm.errors import InputError
 
 SENTENCES = {

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import zstandard
-from pdfs import pdf
 
+from docx_files import docx, p
+from jmedllm.corpus.documents import Document
 from jmedllm.corpus.pipeline.survey import survey
 from jmedllm.corpus.readers.compressed import open_any
-from jmedllm.corpus.readers.inputs import Unread, find_files, kind
-from jmedllm.corpus.readers.read import ByteRange, Document, read, read_documents, require_field
+from jmedllm.corpus.readers.inputs import ByteRange, Skipped, file_of, find_files, kind
+from jmedllm.corpus.readers.jsonl import require_field
+from jmedllm.corpus.readers.reader import read, read_documents
 from jmedllm.errors import InputError
+from pdfs import pdf
 
 
 def message(path: Path, corpus: Path) -> str:
@@ -63,6 +66,8 @@ FILES = {
     "a.html": (PAGE.encode("cp932"), TEXT, "壊血病"),
     "a.htm.gz": (gzip.compress(PAGE.encode()), TEXT, "壊血病"),
     "a.pdf": (pdf([[TEXT]]), TEXT + "\f", None),
+    "a.docx": (docx(p(TEXT)), TEXT, None),
+    "a.docx.gz": (gzip.compress(docx(p(TEXT))), TEXT, None),
     "a.pdf.zst": (zstandard.compress(pdf([[TEXT]])), TEXT + "\f", None),
     "a.jsonl.gz": (gzip.compress(json.dumps({"text": TEXT}).encode()), TEXT, None),
     "a.ndjson.zst": (zstandard.compress(json.dumps({"text": TEXT}).encode()), TEXT, None),
@@ -95,12 +100,17 @@ def test_a_folder_is_read_whole_and_in_order(tmp_path: Path) -> None:
 def test_every_file_that_is_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "built").mkdir()
     (tmp_path / "deep" / "er").mkdir(parents=True)
-    for name in ("a.csv", "deep/b.DOCX", "deep/er/c.jpg", "notes", "d.tar.gz", "e.csv.gz", ".DS_Store", "f.json"):
+    for name in ("a.csv", "deep/b.DOC", "deep/er/c.jpg", "notes", "d.tar.gz", "e.csv.gz", ".DS_Store", "f.json"):
         (tmp_path / name).write_bytes(b"x")
     for name in ("empty.txt", "empty.jsonl", "built/corpus.json", "built/removed.jsonl", "built/corpus.md"):
         (tmp_path / name).touch()
     (tmp_path / "built" / "documents-00000.jsonl").write_text('{"text": "x"}\n')
     (tmp_path / "good.txt").write_text("x")
+    (tmp_path / ".hidden.txt").write_text("x")
+    (tmp_path / "~$good.docx").write_text("x")
+    (tmp_path / ".git" / "objects").mkdir(parents=True)
+    (tmp_path / ".git" / "config.txt").touch()
+    (tmp_path / ".git" / "objects" / "1").touch()
     (tmp_path / "lost.txt").symlink_to(tmp_path / "nowhere")
     (tmp_path / "round").symlink_to(tmp_path)
     (tmp_path / "same.txt").symlink_to(tmp_path / "good.txt")
@@ -110,25 +120,29 @@ def test_every_file_that_is_not_read_is_named(tmp_path: Path) -> None:
     assert [name.removeprefix(here) for name in found.files.values()] == [
         "built/documents-00000.jsonl", "good.txt", "same.txt",
     ]  # fmt: skip
-    beside = "belongs to the corpus beside it, of which only the documents are read"
+    beside = "belongs to a finished corpus, of which only the documents are read"
     table = "is a table; export the column of its text to .jsonl"
-    other = "is of a kind that is not read; export its text to .txt, .md, .html, .pdf or .jsonl"
-    assert {each.where.removeprefix(f"{tmp_path}/"): each.reason for each in found.unread} == {
-        ".DS_Store": other,
+    hidden = "is hidden; rename it if it should be read"
+    other = "is of a kind that is not read; export its text to .txt, .md, .docx, .pdf or .jsonl"
+    assert {each.where.removeprefix(f"{tmp_path}/"): each.reason for each in found.skipped} == {
+        ".DS_Store": hidden,
+        ".git/": "is a hidden folder",
+        ".hidden.txt": hidden,
         "a.csv": table,
         "built/corpus.json": beside,
         "built/corpus.md": beside,
         "built/removed.jsonl": beside,
         "d.tar.gz": "is an archive; unpack it",
-        "deep/b.DOCX": "is a document of another program; save it as .pdf or .html",
-        "deep/er/c.jpg": "is an image; run OCR over it if it shows text",
+        "deep/b.DOC": "is a document of another program; save it as .docx, .pdf or .html",
+        "deep/er/c.jpg": "is an image; run OCR on it if it shows text",
         "e.csv.gz": table,
         "empty.jsonl": "is empty",
         "empty.txt": "is empty",
-        "f.json": "is data of a layout of its own; export its text to .jsonl",
-        "lost.txt": "is a link to nothing",
+        "f.json": "is structured data; export its text to .jsonl",
+        "lost.txt": "is a broken link",
         "notes": other,
-        "pipe.txt": "is no regular file",
+        "pipe.txt": "is not a regular file",
+        "~$good.docx": hidden,
         "round": "is a link to a folder; give the folder as an input of its own",
     }
 
@@ -144,14 +158,14 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: py
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert find_files([tmp_path]).unread == (Unread(f"{tmp_path}/locked", "cannot be read: Permission denied"),)
+    assert find_files([tmp_path]).skipped == (Skipped(f"{tmp_path}/locked", "cannot be read: Permission denied"),)
 
 
 @pytest.mark.parametrize("content", ["", " \n\n"])
 def test_a_file_of_no_lines_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.jsonl").write_text(content)
     [part] = survey([tmp_path / "a.jsonl"], "text").parts
-    assert list(read(part[0])) == [Unread(str(tmp_path / "a.jsonl"), "holds no line")]
+    assert list(read(part[0])) == [Skipped(str(tmp_path / "a.jsonl"), "has no lines")]
 
 
 def test_a_name_that_is_no_utf_8_is_spelled(tmp_path: Path) -> None:
@@ -175,7 +189,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> Non
         "1",
         (":2", "broken JSON: Expecting ',' delimiter"),
         (":3", "expected a JSON object in braces, found list"),
-        (":4", "field 'text' is no text"),
+        (":4", "field 'text' is not text"),
         (":5", "is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8"),
         "7",
         (":8", "broken JSON: nested too deeply"),
@@ -188,7 +202,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> Non
 def test_lines_in_utf_16_are_said_once(tmp_path: Path, name: str, order: str) -> None:
     file, lines = tmp_path / name, ("\ufeff" + '{"text": "壊血病。"}\n' * 3).encode(order)
     file.write_bytes(gzip.compress(lines) if name.endswith("gz") else lines)
-    assert list(read(ByteRange(file))) == [Unread(str(file), "is UTF-16; convert it to UTF-8")]
+    assert list(read(ByteRange(file))) == [Skipped(str(file), "is UTF-16; convert it to UTF-8")]
     assert list(read(ByteRange(file, lines.index(b"\n") + 1))) == []
 
 
@@ -196,7 +210,7 @@ def test_a_pdf_that_is_scanned_in_part_is_read_and_told(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf([[TEXT], None]))
     document, gap = read(ByteRange(tmp_path / "a.pdf"))
     assert isinstance(document, Document) and document.text == f"{TEXT}\f\f"
-    assert gap == Unread(str(tmp_path / "a.pdf"), "1 of 2 pages hold no text (scanned?); run OCR over the file first")
+    assert gap == Skipped(str(tmp_path / "a.pdf"), "1 of 2 pages hold no text (scanned?); run OCR over the file first")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
@@ -210,7 +224,8 @@ def test_a_torn_archive_is_read_as_far_as_it_goes(tmp_path: Path, name: str) -> 
         Document(f"{name}:{n + 1}", f"{n} {n**7}", source=name, where=f"{tmp_path / name}:{n + 1}") for n in (0, 1)
     ]
     assert (
-        isinstance(last, Unread) and last.reason == "is torn: the file ends before its text does; what follows is lost"
+        isinstance(last, Skipped)
+        and last.reason == "is torn: the file ends before its text does; what follows is lost"
     )
 
 
@@ -255,12 +270,20 @@ def test_a_stretch_of_a_file_is_read_with_its_own_line_numbers(tmp_path: Path) -
         ("a.b.JSONL.GZ", ".jsonl"),
         ("a.gz", None),
         ("a", None),
-        ("a.docx", None),
+        ("a.doc", None),
         ("a.txt.zip", None),
     ],
 )
 def test_kinds_are_told_by_name(name: str, expected: str | None) -> None:
     assert kind(Path(name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "file"),
+    [("a/b.jsonl:12", "a/b.jsonl"), ("a/b.txt", "a/b.txt"), ("a:3.pdf", "a:3.pdf"), ("b.jsonl.gz:1", "b.jsonl.gz")],
+)
+def test_the_file_of_a_place(where: str, file: str) -> None:
+    assert file_of(where) == file
 
 
 @pytest.mark.parametrize(
@@ -306,13 +329,13 @@ def below_a_file(path: Path) -> Path:
 
 
 def empty_folder(path: Path) -> Path:
-    (path / "notes.docx").write_bytes(b"PK")
+    (path / "notes.doc").write_bytes(b"PK")
     return path
 
 
 def other_kind(path: Path) -> Path:
-    (path / "a.docx").write_bytes(b"PK")
-    return path / "a.docx"
+    (path / "a.doc").write_bytes(b"PK")
+    return path / "a.doc"
 
 
 def no_suffix(path: Path) -> Path:
@@ -340,7 +363,7 @@ def broken_line(path: Path) -> Path:
     return path
 
 
-THESE = ".jsonl, .ndjson, .txt, .md, .html, .htm, .pdf, also as .gz or .zst"
+THESE = ".jsonl, .ndjson, .txt, .md, .html, .htm, .pdf, .docx, also as .gz or .zst"
 
 
 @pytest.mark.parametrize(
@@ -350,15 +373,15 @@ THESE = ".jsonl, .ndjson, .txt, .md, .html, .htm, .pdf, also as .gz or .zst"
         (nothing_txt, "corpus HERE/none.txt: no such file or folder"),
         (nothing_jsonl, "corpus HERE/none.jsonl: no such file or folder"),
         (below_a_file, "corpus HERE/a.md/b.txt: no such file or folder"),
-        (empty_folder, f"corpus HERE: no file below this folder can be read; these can: {THESE}"),
-        (other_kind, f"corpus HERE/a.docx: cannot read .docx files; these can be: {THESE}"),
-        (no_suffix, f"corpus HERE/notes: cannot read such files; these can be: {THESE}"),
+        (empty_folder, f"corpus HERE: no file in this folder can be read; supported: {THESE}"),
+        (other_kind, f"corpus HERE/a.doc: cannot read .doc files; supported: {THESE}"),
+        (no_suffix, f"corpus HERE/notes: cannot read such files; supported: {THESE}"),
         (
             no_encoding,
             "HERE/a.txt: is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8",
         ),
-        (no_text, "HERE/a.jsonl:2: field 'text' is no text"),
-        (text_is_a_list, "HERE/a.jsonl:1: field 'text' is no text"),
+        (no_text, "HERE/a.jsonl:2: field 'text' is not text"),
+        (text_is_a_list, "HERE/a.jsonl:1: field 'text' is not text"),
         (broken_line, "HERE/a.jsonl:2: broken JSON: Expecting ',' delimiter"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmedllm.corpus.cleaning.clean import clean
-from jmedllm.corpus.readers.read import read_documents
+from jmedllm.corpus.readers.reader import read_documents
 
 FOOTER = (
     "日本薬局方の医薬品の適否は，その医薬品各条の規定，通則，生薬総則，"

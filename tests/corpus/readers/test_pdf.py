@@ -1,17 +1,18 @@
 """PDF: the text layer, page by page, and one line where there is none."""
 
 import pytest
-from pdfs import NAMELESS, pdf
 
 from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.readers.pdf import pdf_text
 from jmedllm.errors import InputError
+from pdfs import NAMELESS, pdf
 
 
 def test_pages_end_in_form_feeds() -> None:
     made = pdf([["糖尿病は、インスリンの", "作用不足で起こる。"], ["Scurvy is a lack of", "vitamin C."]])
     assert pdf_text(made) == (
         "糖尿病は、インスリンの\n作用不足で起こる。\fScurvy is a lack of\nvitamin C.\f",
+        None,
         None,
     )
 
@@ -26,7 +27,7 @@ def test_pages_end_in_form_feeds() -> None:
     ids=["scans behind a title page", "a scan and a blank page", "a blank page"],
 )
 def test_pages_without_text_are_told_beside_the_others(pages: list[list[str] | None], gap: str | None) -> None:
-    assert pdf_text(pdf(pages)) == ("壊血病" + "\f" * len(pages), gap)
+    assert pdf_text(pdf(pages)) == ("壊血病" + "\f" * len(pages), None, gap)
 
 
 def test_a_report_of_three_pages_becomes_running_text() -> None:

@@ -1,10 +1,10 @@
 """Raised and lowered characters of PDF files: a dose must not become another one."""
 
 import pytest
-from pdfs import Style, drawn_pdf, marked_pdf, pdf
 
 from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.readers.pdf import pdf_text
+from pdfs import Style, drawn_pdf, marked_pdf, pdf
 
 STYLES = {
     "a word processor": Style(0.65, 0.33, 0.14),

@@ -28,7 +28,7 @@ BODIES = {
 def test_the_text_of_a_page(name: str) -> None:
     body, expected = BODIES[name]
     page = f"<html><head><title>題 名</title></head><body>{body}</body></html>"
-    assert html_text(page.encode()) == (expected, "題 名")
+    assert html_text(page.encode()) == (expected, "題 名", None)
 
 
 @pytest.mark.parametrize(

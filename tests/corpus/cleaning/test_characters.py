@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.cleaning.characters import normalise
+from jmedllm.corpus.cleaning.characters import normalize
 
 CASES = {
     "full-width letters and digits": ("ＨｂＡ１ｃ　６．５％", "HbA1c 6.5%"),
@@ -29,7 +29,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_one_form(name: str) -> None:
     text, expected = CASES[name]
-    assert normalise(text) == expected
+    assert normalize(text) == expected
 
 
 MEANING = (
@@ -40,7 +40,7 @@ MEANING = (
 
 @pytest.mark.parametrize("text", MEANING)
 def test_what_means_something_stays(text: str) -> None:
-    assert normalise(text) == text
+    assert normalize(text) == text
 
 
 WILD = st.one_of(st.characters(), st.sampled_from("ｶﾞﾊﾟか゛\u3099\u0338＜＞１２．，\u2126e\u0301\r\n\u00ad"))
@@ -48,5 +48,5 @@ WILD = st.one_of(st.characters(), st.sampled_from("ｶﾞﾊﾟか゛\u3099\u033
 
 @given(st.text(alphabet=WILD))
 def test_once_is_enough(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
+    once = normalize(text)
+    assert normalize(once) == once

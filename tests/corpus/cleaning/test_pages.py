@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmedllm.corpus.cleaning.pages import flow
+from jmedllm.corpus.cleaning.pages import reflow
 from jmedllm.corpus.cleaning.rules import Removed
 
 
 def flowed(*pages: str) -> str:
-    return flow("\f".join([*pages, ""]), [])
+    return reflow("\f".join([*pages, ""]), [])
 
 
 JOINED = {
@@ -103,7 +103,7 @@ def test_furniture_goes(frame: str) -> None:
 
 def test_furniture_is_told() -> None:
     removed: list[Removed] = []
-    flow("題\n一。\n1\f題\n二。\n2\f", removed)
+    reflow("題\n一。\n1\f題\n二。\n2\f", removed)
     assert removed == [("running head", "題"), ("page number", "1"), ("running head", "題"), ("page number", "2")]
 
 
@@ -123,7 +123,7 @@ def test_a_paragraph_goes_on_over_the_page() -> None:
 @given(st.lists(st.text(alphabet="あ漢a b-\n1。", max_size=60), max_size=6))
 def test_no_letter_is_lost_but_furniture(pages: list[str]) -> None:
     removed: list[Removed] = []
-    text = flow("\f".join(pages), removed)
+    text = reflow("\f".join(pages), removed)
     before = sum(sum(sign in "あ漢ab。" for sign in page) for page in pages)
     after = sum(sign in "あ漢ab。" for sign in text) + sum(sign in "あ漢ab。" for _, line in removed for sign in line)
     assert before == after

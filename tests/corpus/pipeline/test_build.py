@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pdfs import pdf
 
 from jmedllm.corpus.documents import open_documents
-from jmedllm.corpus.pipeline import steps, survey
-from jmedllm.corpus.pipeline.build import Order, build, shards, tokenizer_file
-from jmedllm.corpus.pipeline.report import in_words
+from jmedllm.corpus.pipeline import process_part, survey
+from jmedllm.corpus.pipeline.build import BuildConfig, build, shards, tokenizer_file
+from jmedllm.corpus.pipeline.report import terminal_summary
 from jmedllm.corpus.pipeline.summary import Summary
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question
+from jmedllm.files import hash_file
+from pdfs import pdf
 
 STEM = "ビタミンCの長期にわたる欠乏によって起こる疾患で、歯肉からの出血を主な症状とするものはどれか。"
 QUESTIONS = [Question("112A1", "igakuqa", "ja", STEM, ("壊血病", "脚気"), frozenset({0}))]
@@ -29,19 +30,20 @@ SENTENCES = [
 BEFORE, AFTER = SENTENCES[150:180], SENTENCES[180:210]
 LEAK = "\n".join([*BEFORE, STEM, *AFTER])
 
+ROWS: list[dict[str, Any]] = [
+    {"id": "a", "text": f"{SENTENCES[0]}（https://x.jp）", "source": "cases", "license": "CC BY 4.0"},
+    {"id": "b", "text": SENTENCES[1], "source": "cases", "license": "CC BY 4.0"},
+    {"id": "again", "text": SENTENCES[1], "source": "cases"},
+    {"id": "leak", "text": LEAK, "title": "ＱＡ"},
+    {"id": "empty", "text": "サイトマップ\n"},
+    {"id": "en", "text": "Scurvy is caused by a lack of vitamin C."},
+]
+
 
 def write(folder: Path) -> Path:
     """Raw files of every kind, some of them unreadable."""
     folder.mkdir()
-    rows = [
-        {"id": "a", "text": f"{SENTENCES[0]}（https://x.jp）", "source": "cases", "license": "CC BY 4.0"},
-        {"id": "b", "text": SENTENCES[1], "source": "cases", "license": "CC BY 4.0"},
-        {"id": "again", "text": SENTENCES[1], "source": "cases"},
-        {"id": "leak", "text": LEAK, "title": "ＱＡ"},
-        {"id": "empty", "text": "サイトマップ\n"},
-        {"id": "en", "text": "Scurvy is caused by a lack of vitamin C."},
-    ]
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]
     (folder / "a.jsonl").write_text("\n".join([*lines, "{torn"]) + "\n", encoding="utf-8")
     (folder / "b.txt").write_bytes("".join(SENTENCES[10:14]).encode("cp932"))
     (folder / "c.pdf").write_bytes(pdf([["壊血病は、ビタミンCの欠乏により起こる疾患で", "ある。", "1"]]))
@@ -65,7 +67,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build_here(raw: Path, output: Path, processes: int = 1, **more: Any) -> Summary:
-    return build(Order((raw,), **more), QUESTIONS, output, processes)
+    return build(BuildConfig((raw,), **more), QUESTIONS, output, processes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -88,13 +90,25 @@ def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
     assert not {"leak", "again", "empty", "raw/scan.pdf"} & set(documents)
     assert not any(STEM in document.text for document in documents.values())
 
-    counted = {step: amount.documents for step, amount in summary.tally.by()[()].items()}
+    counted = {step: amount.documents for step, amount in summary.step_counts.by()[()].items()}
     assert counted == {"read": 379, "clean": 378, "deduplicate": 377, "decontaminate": 378}
-    assert (summary.unread, summary.emptied, summary.duplicates) == (2, 1, {"exact": 1, "near": 0})
-    assert summary.leaked == {"igakuqa": {"items": 1, "places": 1}}
-    by_licence = summary.tally.by("license")
+    assert (summary.read_errors, summary.emptied, summary.duplicates) == (2, 1, {"exact": 1, "near": 0})
+    assert summary.contaminated == {"igakuqa": {"items": 1, "places": 1}}
+    by_licence = summary.step_counts.by("license")
     assert by_licence["CC BY 4.0",]["decontaminate"].documents == 2
-    assert len(json.loads((output / "corpus.json").read_text(encoding="utf-8"))["inputs"]) == 6
+    inputs = json.loads((output / "corpus.json").read_text(encoding="utf-8"))["inputs"]
+    assert {Path(each["file"]).name: each["status"] for each in inputs} == {
+        "a.jsonl": "partly read", "b.txt": "read", "c.pdf": "read", "d.html": "read", "many.jsonl": "read",
+        "scan.pdf": "not read",
+    }  # fmt: skip
+    first, characters = inputs[0], sum(len(row["text"]) for row in ROWS)
+    counted = {name: first[name] for name in ("documents", "characters", "kept", "errors", "reason")}
+    reason = "broken JSON: Expecting property name enclosed in double quotes"
+    assert counted == {"documents": 6, "characters": characters, "kept": 5, "errors": 1, "reason": reason}
+    assert first["sha256"] == hash_file(raw / "a.jsonl")
+    assert sum(each["kept"] for each in inputs) == 378
+    for name in (*summary.files, "removed.jsonl", "corpus.md", "corpus.json"):
+        assert (output / name).stat().st_mode & 0o777 == 0o600  # they hold text
     assert list(summary.files) == [path.name for path in sorted(output.glob("documents-*.jsonl"))]
 
 
@@ -110,17 +124,19 @@ def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
     scan = "is a scan: none of its 1 pages has a text layer; run OCR over it first"
     assert {"step": "read", "reason": scan, "where": "scan.pdf"} in removed
     [repeated] = [row for row in removed if row["step"] == "deduplicate"]
-    assert (repeated["where"], repeated["of"], repeated["similarity"]) == ("a.jsonl:3", f"{raw}/a.jsonl:2", 1.0)
+    expected = {"where": "a.jsonl:3", "duplicate_of": f"{raw}/a.jsonl:2", "similarity": 1.0}
+    assert {name: repeated[name] for name in expected} == expected
     [leak] = [row for row in removed if row["step"] == "decontaminate"]
     [question] = leak["questions"]
     assert (question["benchmark"], question["question"]) == ("igakuqa", "112A1") and question["text"] in STEM
     pieces = [each.text for each in open_documents(shards(tmp_path / "out")) if each.id.startswith("leak#")]
     assert leak["text"].strip().join(pieces) == LEAK  # all that is missing is there to be read
     page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
-    assert f"- {raw}/scan.pdf: {scan}" in page and "- igakuqa: items 1, places 1" in page
+    assert f"| {raw}/scan.pdf | not read | 0 | 0 | 0 | {scan} |" in page and "- igakuqa: items 1, places 1" in page
+    assert "Personal data: nothing has removed it from this text" in page
     assert "| cases | 3 → 3 → 2 → 2 |" in page and "| address | 1 |" in page
     assert f"- {raw}/a.jsonl:3 repeats {raw}/a.jsonl:2\n" in page
-    assert f"- {raw}/a.jsonl:4 gives away igakuqa 112A1: `{question['text'][:20]}" in page
+    assert f"- {raw}/a.jsonl:4 contains igakuqa 112A1: `{question['text'][:20]}" in page
 
 
 def test_files_that_are_not_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +144,12 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, monkeypatch: pytest.M
     raw.mkdir()
     (raw / "a.txt").write_text(SENTENCES[0], encoding="utf-8")
     (raw / "locked.txt").write_text("x", encoding="utf-8")
-    for name in ("b.csv", "c.csv", "d.docx"):
+    for name in ("b.csv", "c.csv", "d.doc"):
         (raw / name).write_text("x", encoding="utf-8")
+    (raw / "same.txt").write_text(SENTENCES[0], encoding="utf-8")
+    (raw / ".git" / "objects").mkdir(parents=True)
+    for name in ("HEAD", "notes.txt", "objects/1", "objects/2"):
+        (raw / ".git" / name).write_text("x", encoding="utf-8")
     opened = Path.open
 
     def refuse(path: Path, *more: Any, **named: Any) -> Any:
@@ -141,15 +161,19 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, monkeypatch: pytest.M
     summary = build_here(raw, tmp_path / "out")
     monkeypatch.undo()
     table = ".csv: is a table; export the column of its text to .jsonl"
-    assert summary.skipped[table] == 2 and sum(summary.skipped.values()) == 4
-    said = in_words(summary)
-    assert "not read               4 files, named in corpus.md:" in said and f"2 × {table}" in said
+    reasons = summary.reasons()
+    assert reasons[table] == 2 and sum(reasons.values()) == summary.file_counts()["not read"] == 9
+    assert reasons[".txt: has the same content as another file"] == 1 and reasons["is a hidden folder"] == 4
+    lines = terminal_summary(summary).splitlines()
+    assert lines[4].split(maxsplit=1) == ["files", "1 read, 9 not read"]
+    assert lines[5].split() == ["4", "×", "is", "a", "hidden", "folder"] and lines[6].strip() == f"2 × {table}"
     page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
     removed = (tmp_path / "out" / "removed.jsonl").read_text(encoding="utf-8")
-    for name in ("b.csv", "c.csv", "d.docx", "locked.txt"):
-        assert f"- {raw}/{name}: " in page and f"{raw}/{name}" in removed
+    for name in ("b.csv", "c.csv", "d.doc", "locked.txt"):
+        assert f"| {raw}/{name} | not read |" in page and f"{raw}/{name}" in removed
+    assert f"| {raw}/same.txt | not read | 0 | 0 | 0 | has the same content as another file: {raw}/a.txt |" in page
     (raw / "e.csv").touch()
-    assert sum(build_here(raw, tmp_path / "out").skipped.values()) == 4  # one more, and the locked one is read
+    assert build_here(raw, tmp_path / "out").file_counts()["not read"] == 9  # one more, and the locked one is read
 
 
 def test_any_number_of_processes_makes_the_same_corpus(
@@ -169,9 +193,9 @@ class Killed(BaseException):
 def test_a_build_goes_on_where_it_was_killed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at each of the files that it writes; what is done is not done again, and the end is the same."""
     build_here(raw, tmp_path / "whole")
-    build(Order((raw,)), [], tmp_path / "out", 1)  # an earlier corpus is no obstacle
+    build(BuildConfig((raw,)), [], tmp_path / "out", 1)  # an earlier corpus is no obstacle
     output, replaced, kills, read = tmp_path / "out", 0, 0, list[str]()
-    replace, reading = Path.replace, steps.read
+    replace, reading = Path.replace, process_part.read
 
     def count_and_die(path: Path, target: Any) -> Any:
         nonlocal replaced
@@ -180,12 +204,12 @@ def test_a_build_goes_on_where_it_was_killed(raw: Path, tmp_path: Path, monkeypa
             raise Killed
         return replace(path, target)
 
-    def note(extent: Any, field: str) -> Any:
-        read.append(f"{extent.path}:{extent.start}")
-        return reading(extent, field)
+    def note(byte_range: Any, field: str) -> Any:
+        read.append(f"{byte_range.path}:{byte_range.start}")
+        return reading(byte_range, field)
 
     monkeypatch.setattr(Path, "replace", count_and_die)
-    monkeypatch.setattr(steps, "read", note)
+    monkeypatch.setattr(process_part, "read", note)
     while kills < 1000:
         replaced = 0
         try:
@@ -205,10 +229,10 @@ def test_nothing_is_done_twice_and_everything_when_it_changes(raw: Path, tmp_pat
     times = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     assert build_here(raw, output) == first
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == times
-    second = build(Order((raw,)), [], output, 1)
-    assert second.leaked == {} and second.identity != first.identity
+    second = build(BuildConfig((raw,)), [], output, 1)
+    assert second.contaminated == {} and second.input_hash != first.input_hash
     (output / next(iter(second.files))).unlink()
-    assert build(Order((raw,)), [], output, 1) == second and len(shards(output)) == len(second.files)
+    assert build(BuildConfig((raw,)), [], output, 1) == second and len(shards(output)) == len(second.files)
 
 
 def test_a_corpus_is_an_input_too(raw: Path, tmp_path: Path) -> None:
@@ -216,14 +240,15 @@ def test_a_corpus_is_an_input_too(raw: Path, tmp_path: Path) -> None:
     again = build_here(tmp_path / "first", tmp_path / "again")
     texts = [[(each.id, each.text) for each in open_documents(shards(tmp_path / name))] for name in ("first", "again")]
     assert texts[0] == texts[1]
-    assert len(again.inputs) == len(first.files)
+    assert [each["status"] for each in again.inputs].count("read") == len(first.files)
 
 
 def test_of_a_corpus_below_a_folder_only_its_documents_are_read(raw: Path, tmp_path: Path) -> None:
     first = build_here(raw, tmp_path / "below" / "first")
     (tmp_path / "below" / "more.txt").write_text(SENTENCES[0], encoding="utf-8")
     again = build_here(tmp_path / "below", tmp_path / "again")
-    assert sorted(Path(name).name for name in again.inputs) == [*first.files, "more.txt"]
+    read = [Path(each["file"]).name for each in again.inputs if each["status"] == "read"]
+    assert read == [*first.files, "more.txt"]
 
 
 def test_a_build_that_fails_leaves_the_corpus_that_was_there(raw: Path, tmp_path: Path) -> None:
@@ -231,7 +256,7 @@ def test_a_build_that_fails_leaves_the_corpus_that_was_there(raw: Path, tmp_path
     before = contents(tmp_path / "out")
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "scan.pdf").write_bytes(pdf([[]]))
-    with pytest.raises(InputError, match=r"holds no text"):
+    with pytest.raises(InputError, match=r"no text was found"):
         build_here(tmp_path / "scan", tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
@@ -246,18 +271,18 @@ def test_what_is_read_and_what_is_written_lie_apart(
     before = contents(tmp_path / "out" / "below")
     with pytest.raises(InputError) as error:
         build_here(Path(given), Path(output))
-    assert str(error.value) == (f"--output {output} and the input {given} lie in one another; choose another --output")
+    assert str(error.value) == (f"--output {output} and the input {given} overlap; choose another --output")
     assert contents(tmp_path / "out" / "below") == before
 
 
 def test_tokens_are_counted(raw: Path, tmp_path: Path, tiny_model: Path) -> None:
     summary = build_here(raw, tmp_path / "out", tokenizer=tokenizer_file(tiny_model))
-    amounts = summary.tally.by()[()]
+    amounts = summary.step_counts.by()[()]
     assert amounts["read"].tokens > amounts["clean"].tokens > amounts["deduplicate"].tokens > 1000
     assert "| language | documents | characters | tokens |" in (tmp_path / "out" / "corpus.md").read_text(
         encoding="utf-8"
     )
-    with pytest.raises(InputError, match=r"no tokenizer.json is here; give the directory of a model"):
+    with pytest.raises(InputError, match=r"it has no tokenizer.json; give the directory of a model"):
         tokenizer_file(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match=r"tokenizer .*tokenizer.json: .*; give the directory of a model"):
@@ -281,7 +306,7 @@ def read_only(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (occupied, "HERE holds files that are no corpus; choose another --output"),
+        (occupied, "HERE has files that are not a corpus; choose another --output"),
         (a_file, "cannot write HERE/file/out: Not a directory; free space or choose another place"),
         (read_only, "cannot write /proc/jmedllm: No such file or directory; free space or choose another place"),
     ],
@@ -302,7 +327,7 @@ def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         build_here(tmp_path / "raw", tmp_path / "out")
     assert str(error.value) == (
-        f"corpus {tmp_path}/raw: holds no text; give files that do; {tmp_path}/raw/scan.pdf is a scan: "
+        f"corpus {tmp_path}/raw: no text was found; give files that have some; {tmp_path}/raw/scan.pdf is a scan: "
         "none of its 1 pages has a text layer; run OCR over it first"
     )
 
@@ -310,7 +335,7 @@ def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_said(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jmedllm.corpus.pipeline.build.prepare", _die)
     with pytest.raises(
-        InputError, match=r"^a process of the corpus died, most likely for lack of memory; lower --pro"
+        InputError, match=r"^a process of the corpus build died, most likely for lack of memory; lower --pro"
     ):
         build_here(raw, tmp_path / "out", processes=2)
 
@@ -327,7 +352,7 @@ def test_kill_9_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for number in range(3):  # parts of 4 MiB that are soon read
         rows = ({"text": f"{number} {each} {SENTENCES[each % 400]}", "pad": "x" * 3000} for each in range(1500))
         (raw / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "jmedllm", "corpus", "build", "--input", str(raw), "--output", str(output)]
+    command = [sys.executable, "-m", "jmedllm", "corpus", "build", str(raw), "--output", str(output)]
     command += ["--processes", "2", "--data", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list(output.glob("parts/*.cleaned.json")):
@@ -340,7 +365,7 @@ def test_kill_9_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (output / "corpus.json").exists() and before
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "4,500 documents" in result.stdout
-    build(Order((raw,)), [], tmp_path / "whole", 1)
+    build(BuildConfig((raw,)), [], tmp_path / "whole", 1)
     assert contents(output) == contents(tmp_path / "whole")
     deadline = time.monotonic() + 5
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:

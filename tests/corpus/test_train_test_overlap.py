@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jmedllm.corpus.train_test_overlap import exam_items, require_unseen, similarity
+from jmedllm.corpus.train_test_overlap import find_overlaps, require_no_exam_items, similarity
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.evaluation.question import Question
@@ -56,7 +56,7 @@ def trained(item: Question, **changes: object) -> Question:
 def test_an_exam_item_is_refused(question: Question) -> None:
     name = "77" if question.language == "en" else "8"
     with pytest.raises(InputError, match=f"own 1 is exam {name}; train on"):
-        require_unseen([question], [CASE, FACT])
+        require_no_exam_items([question], [CASE, FACT])
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_an_exam_item_is_refused(question: Question) -> None:
 )
 def test_a_question_of_its_own_is_allowed(question: Question) -> None:
     assert similarity(question, CASE if question.language == "en" else FACT) < 0.85
-    require_unseen([question], [CASE, FACT])
+    require_no_exam_items([question], [CASE, FACT])
 
 
 def test_many_are_counted_and_the_first_named() -> None:
     with pytest.raises(InputError, match=r"25 of the questions .*own 19 is exam 77 and 5 more; train"):
-        require_unseen([replace(trained(CASE), id=str(n)) for n in range(25)], [CASE])
+        require_no_exam_items([replace(trained(CASE), id=str(n)) for n in range(25)], [CASE])
 
 
 def test_without_an_exam_everything_is_allowed() -> None:
-    require_unseen([CASE], [])
+    require_no_exam_items([CASE], [])
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_published_training_questions(
     shared: Path, benchmark: str, language: str, split: str, exam: str, found: list[tuple[str, str]]
 ) -> None:
     """Five of MMLU's 65 dev items are test items of another subject."""
-    seen = exam_items(load(benchmark, language, shared, split), load(exam, language, shared))
+    seen = find_overlaps(load(benchmark, language, shared, split), load(exam, language, shared))
     assert [(each.trained.id, each.item.id) for each in seen] == found
 
 
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_the_demo_trains_on_other_questions_than_it_sits(language: str) -> None:
-    require_unseen(load("demo", language, Path(), "train"), load("demo", language, Path()))
+    require_no_exam_items(load("demo", language, Path(), "train"), load("demo", language, Path()))
