@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from jmedllm.evaluation.benchmarks import load
+from jmedllm.evaluation.benchmarks import custom, load
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.question import Question, label
@@ -71,6 +72,62 @@ def evaluate_igakuqa(
         identity = {"model": name, "fingerprint": name, "precision": "float32"}
         evaluate_tasks(evaluated, identity, lambda model=model: model, folders[-1])
     return folders
+
+
+class Knows:
+    """A model that answers the first items of an exam right, by their number."""
+
+    name = "fake"
+
+    def __init__(self, right: int, exam: Path) -> None:
+        self.right = right
+        self.questions = {question.id: question for question in custom.read_all(exam)}
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        return ""
+
+    def answer(self, requests, generation_config):
+        for index, request in enumerate(requests):
+            question = self.questions[request.group]
+            known = int(request.group[1:]) < self.right
+            text = question.gold_choices[0] if known else question.choices[-1]
+            yield index, Response(Completion(text, request.prompt + text))
+
+
+def write_exam(file: Path) -> Path:
+    """Twenty questions with two choices, in both languages."""
+    lines = [
+        f'{{"id": "q{i}", "language": "{language}", "question": "{i}?", "choices": ["x", "y"], "answer": ["a"]}}'
+        for language in ("ja", "en")
+        for i in range(20)
+    ]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def evaluate_exam(
+    exam: Path,
+    output: Path,
+    name: str,
+    right: int,
+    languages: Sequence[str] = ("ja",),
+    *,
+    fingerprint: str | None = None,
+    adapter_fingerprint: str | None = None,
+    **settings: Any,
+) -> Path:
+    """Evaluate a model that knows `right` of the questions; its fingerprint is its name unless given."""
+    config = EvalConfig(
+        benchmarks=[str(exam)],
+        languages=list(languages),
+        scorers=["answer", "legacy"],
+        selection="all",
+        **settings,
+    )
+    identity = {"model": name, "fingerprint": fingerprint or name}
+    identity |= {"adapter_fingerprint": adapter_fingerprint} if adapter_fingerprint else {}
+    evaluate_tasks(tasks(config, PromptConfig(), Path("unused")), identity, lambda: Knows(right, exam), output)
+    return output
 
 
 def trained(steps: int = 450) -> TrainedStage:

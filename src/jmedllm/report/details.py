@@ -43,7 +43,7 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
     if rows := _rows(results, _reading_cells):
         yield Detail(
             "How answers were read",
-            (Column("scorer"), Column("n"), Column("how", is_text=True)),
+            (_SCORER, Column("n"), Column("how", is_text=True)),
             rows,
             "Most frequent first, with the reason where there is no answer; an answer is never guessed. "
             + meanings(how for result in results for counts in result.readings.values() for how in counts),
@@ -54,7 +54,7 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
         yield Detail(
             "Compared with the human examinees",
             (
-                Column("scorer"),
+                _SCORER,
                 Column("items", is_text=True),
                 *map(Column, ("n", "right", "95 % interval", "examinees")),
             ),
@@ -83,7 +83,8 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
         )
 
 
-_ROTATION_HEADINGS = ("scorer", "rotations", "n", "accuracy", "same answer", "95 % interval", "position bias")
+_SCORER = Column("scorer", is_text=True)
+_ROTATION_HEADINGS = ("rotations", "n", "accuracy", "same answer", "95 % interval", "position bias")
 
 
 def _rows(
@@ -113,16 +114,20 @@ def meanings(ways: Iterable[str]) -> str:
 
 def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
     """Points, pass marks and pass or fail, each with its model and task."""
-    headings = ("exam", "right", "points", "95 %", "required", "general", "prohibited", "pictures", "")
+    prohibited: dict[str, list[str]] = {}
+    for model, task, outcome in outcomes:
+        if outcome.prohibited_items:
+            prohibited.setdefault(f"{model} {task}".strip(), []).extend(outcome.prohibited_items)
+    headings = ("exam", "right", "points", "95 %", "required", "general", "prohibited", "pictures")
     return Detail(
         "Licence exam by the ministry's pass rule",
-        tuple(map(Column, headings)),
+        (*map(Column, headings), Column("", is_text=True)),
         tuple(
             DetailRow(
                 model,
                 task,
                 (
-                    f"{outcome.exam} ({outcome.year})",
+                    f"{outcome.exam} {outcome.year}",
                     f"{outcome.correct}/{outcome.n}",
                     f"{outcome.points}/{outcome.max_points}",
                     f"{outcome.points_low}-{outcome.points_high}",
@@ -135,14 +140,10 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
             )
             for model, task, outcome in outcomes
         ),
-        "Points: of the maximum, with their 95 % interval. Required, general: points of those needed to pass. "
-        "Prohibited: items on which a prohibited choice was picked, of the number allowed. Pictures: right answers to "
-        "items whose picture is not in the data."
-        + "".join(
-            f" {f'{model} {task}'.strip()} picked a prohibited choice in {', '.join(outcome.prohibited_items)}."
-            for model, task, outcome in outcomes
-            if outcome.prohibited_items
-        ),
+        "Exam: number and year. Points: of the maximum, with their 95 % interval. Required, general: points of those "
+        "needed to pass. Prohibited: items on which a prohibited choice was picked, of the number allowed. Pictures: "
+        "right answers to items whose picture is not in the data."
+        + "".join(f" Prohibited choices by {who}: {', '.join(ids)}." for who, ids in prohibited.items()),
     )
 
 

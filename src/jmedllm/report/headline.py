@@ -30,8 +30,8 @@ def headlines(results: Sequence[CollectedResult]) -> list[str]:
     for each in found:
         by_model.setdefault(each.second.model, []).append(each)
     lines = [
-        f"After {_tuning(model, by_model)}: {'; '.join(_finding(each, len(found)) for each in members)}."
-        for model, members in by_model.items()
+        f"{_subject(members[0], len(by_model))}: {'; '.join(_finding(each, len(found)) for each in members)}."
+        for members in by_model.values()
     ]
     unchanged = {(name, each.result.model): None for each in results for name in each.unchanged}
     lines += [f"{name} is the same model as {base}: training changed nothing." for name, base in unchanged]
@@ -51,8 +51,8 @@ def _against_base(result: CollectedResult, results: Sequence[CollectedResult]) -
     return []
 
 
-def _tuning(model: str, models: dict[str, list[Comparison]]) -> str:
-    return "tuning" if len(models) == 1 else model
+def _subject(each: Comparison, models: int) -> str:
+    return "After tuning" if models == 1 else f"{each.second.model} against {each.first.model}"
 
 
 def _finding(each: Comparison, comparisons: int) -> str:

@@ -1,7 +1,7 @@
 """Tables that fit the width of a terminal without breaking names.
 
 A table that is too wide is made narrower in this order: headings and running text wrap between words, the gaps shrink,
-names are shortened in the middle (a legend below gives them in full), each name gets a line of its own, and at last
+names are shortened in the middle (a legend gives them in full), each name gets a line of its own, and at last
 each row becomes a list of its values.
 """
 
@@ -17,6 +17,9 @@ LEAST_NAME = 20
 
 LEAST_STACKED_NAME = 12
 """Cells that a shortened name keeps on a line of its own."""
+
+LEAST_TEXT = 28
+"""Cells that running text keeps beside names; below that names get lines of their own."""
 
 LONGEST_WORD = 24
 """A longer word, such as a Japanese phrase without spaces, may be broken."""
@@ -73,15 +76,31 @@ class Grid:
         return _INDENT if any(caption for caption, _ in self.groups) else ""
 
 
-def print_grid(build: Callable[[Names], Grid], names: Iterable[str], console: Console) -> None:
-    """Print the table that `build` makes of printed names, see `fit`."""
-    for line in fit(build, names, console.width):
+def print_grid(build: Callable[[Names], Grid], names: Iterable[str], console: Console) -> dict[str, str]:
+    """Print the table that `build` makes of printed names, see `fit`.
+
+    Returns:
+        Shortened names with the names in full, for a legend.
+    """
+    lines, legend = fit(build, names, console.width)
+    _print(lines, console)
+    return legend
+
+
+def print_legend(legend: Mapping[str, str], console: Console) -> None:
+    """Print which names the shortened ones are."""
+    for short, name in legend.items():
+        _print([Text(line, style="dim") for line in _wrapped(f"{short} = {name}", console.width)], console)
+
+
+def _print(lines: Iterable[Text], console: Console) -> None:
+    for line in lines:
         console.print(line, soft_wrap=True)
 
 
-def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> list[Text]:
-    """Lines of the table that `build` makes of printed names, none wider than `width`, with a legend where names
-    had to be shortened."""
+def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> tuple[list[Text], dict[str, str]]:
+    """Lines of the table that `build` makes of printed names, none wider than `width`, and the legend of those names
+    that had to be shortened."""
     every = list(dict.fromkeys(names))
     longest = max(map(cell_len, every), default=0)
     for is_stacked, least in ((False, LEAST_NAME), (True, LEAST_STACKED_NAME)):
@@ -89,9 +108,9 @@ def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> lis
             short = shorten(every, limit)
             grid = build(short)
             if found := _widths(grid, width, is_stacked):
-                return [*_draw(grid, *found, width), *_legend(short, width)]
+                return list(_draw(grid, *found, width)), _legend(short)
     short = shorten(every, min(longest, max(LEAST_STACKED_NAME, width - 4)))
-    return [*_listed(build(short), width), *_legend(short, width)]
+    return list(_listed(build(short), width)), _legend(short)
 
 
 def shorten(names: Sequence[str], limit: int) -> dict[str, str]:
@@ -123,13 +142,8 @@ def _crop(text: str, cells: int) -> str:
     return text
 
 
-def _legend(short: Names, width: int) -> list[Text]:
-    return [
-        Text(line, style="dim")
-        for name, printed in short.items()
-        if name != printed
-        for line in _wrapped(f"{printed} = {name}", width)
-    ]
+def _legend(short: Names) -> dict[str, str]:
+    return {printed: name for name, printed in short.items() if name != printed}
 
 
 def _widths(grid: Grid, width: int, is_stacked: bool) -> tuple[list[int], int, bool] | None:
@@ -139,7 +153,8 @@ def _widths(grid: Grid, width: int, is_stacked: bool) -> tuple[list[int], int, b
         return None
     first = len(grid.indent) if is_stacked else max(labels, _least(grid.heading, ()))
     cells = [[line.cells[index] for line in grid.lines] for index in range(len(grid.columns))]
-    least = [first, *(_least_of(column, texts) for column, texts in zip(grid.columns, cells, strict=True))]
+    text = 0 if is_stacked else LEAST_TEXT
+    least = [first, *(_least_of(column, texts, text) for column, texts in zip(grid.columns, cells, strict=True))]
     ideal = [
         first if is_stacked else max(first, cell_len(grid.heading)),
         *(max(map(cell_len, (column.heading, *texts))) for column, texts in zip(grid.columns, cells, strict=True)),
@@ -161,9 +176,10 @@ def _spread(least: Sequence[int], ideal: Sequence[int], spare: int) -> list[int]
     return widths
 
 
-def _least_of(column: Column, cells: Sequence[str]) -> int:
+def _least_of(column: Column, cells: Sequence[str], text: int) -> int:
     if column.is_text:
-        return _least(column.heading, [word for cell in cells for word in cell.split()])
+        widest = max(map(cell_len, cells), default=0)
+        return max(min(text, widest), _least(column.heading, [word for cell in cells for word in cell.split()]))
     return _least(column.heading, cells, longest=None)
 
 

@@ -12,7 +12,7 @@ from jmedllm.report.compare import NOTE as COMPARED_NOTE
 from jmedllm.report.compare import SIGNIFICANT, Comparison
 from jmedllm.report.details import Detail, details
 from jmedllm.report.headline import NOTE as HEADLINE_NOTE
-from jmedllm.report.layout import Column, Grid, Line, Names, print_grid
+from jmedllm.report.layout import Column, Grid, Line, Names, print_grid, print_legend
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import count, interval, percent, probability
 from jmedllm.report.rows import Row, build_rows
@@ -24,14 +24,18 @@ def print_table(results: Sequence[EvalResult], console: Console, headlines: Sequ
     """Print the headlines, a table for each benchmark and language with a group for each metric, notes and details."""
     print_headlines(headlines, console)
     rows = build_rows(results)
+    legend: dict[str, str] = {}
     for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
-        _print_scores(f"{benchmark} {language}", list(members), console)
+        legend |= _print_scores(f"{benchmark} {language}", list(members), console)
         console.print()
     for note in footnotes(results, rows):
         console.print(Text(note, style="dim"))
     for detail in details(results):
         console.print()
-        print_detail(detail, console)
+        legend |= print_detail(detail, console)
+    if legend:
+        console.print()
+    print_legend(legend, console)
 
 
 def print_headlines(headlines: Sequence[str], console: Console) -> None:
@@ -43,7 +47,7 @@ def print_headlines(headlines: Sequence[str], console: Console) -> None:
         console.print()
 
 
-def _print_scores(title: str, rows: Sequence[Row], console: Console) -> None:
+def _print_scores(title: str, rows: Sequence[Row], console: Console) -> dict[str, str]:
     def build(names: Names) -> Grid:
         groups = groupby(rows, key=lambda row: row.measure)
         return Grid(
@@ -54,7 +58,7 @@ def _print_scores(title: str, rows: Sequence[Row], console: Console) -> None:
             ),
         )
 
-    print_grid(build, [row.model for row in rows], console)
+    return print_grid(build, [row.model for row in rows], console)
 
 
 def _line(row: Row, names: Names) -> Line:
@@ -68,8 +72,12 @@ def _line(row: Row, names: Names) -> Line:
     return Line(names[row.model], cells, "dim" if row.published else "")
 
 
-def print_detail(detail: Detail, console: Console) -> None:
-    """Print a table of details, grouped by task; a column whose cells are all the same becomes part of the caption."""
+def print_detail(detail: Detail, console: Console) -> dict[str, str]:
+    """Print a table of details, grouped by task; a scorer that all rows have becomes part of the caption.
+
+    Returns:
+        The legend of shortened names.
+    """
     same = {
         index: detail.rows[0].cells[index]
         for index, column in enumerate(detail.columns)
@@ -90,8 +98,9 @@ def print_detail(detail: Detail, console: Console) -> None:
         )
 
     console.print(Text(detail.title, style="bold"))
-    print_grid(build, [row.model for row in detail.rows], console)
+    legend = print_grid(build, [row.model for row in detail.rows], console)
     console.print(Text(detail.note.rstrip(), style="dim"))
+    return legend
 
 
 _COMPARED = ("n", "−/+", "difference", "95 % interval", "p", "p (Holm)", "min. detectable")
@@ -111,7 +120,8 @@ def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
             groups.setdefault(_caption(each), []).append(Line(short.title, _cells(each), _style(each)))
         return Grid("first → second", tuple(map(Column, _COMPARED)), tuple((k, tuple(v)) for k, v in groups.items()))
 
-    print_grid(build, [side.model for each in found for side in (each.first, each.second)], console)
+    legend = print_grid(build, [side.model for each in found for side in (each.first, each.second)], console)
+    print_legend(legend, console)
     console.print(Text(COMPARED_NOTE, style="dim"))
 
 
