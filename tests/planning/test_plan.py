@@ -444,5 +444,39 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     waiting = said("--gpus", "16xh100")[1]
     assert "a batch has 4 rows: 12 of 16 GPUs only wait" in waiting.replace("\n", " ")
     choose = "give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100"
-    assert said() == (2, "", f"error: {choose}\n")
+    other = "--nodes and --ram describe another machine; give its --gpu or --gpus, too"
+    assert said() == (2, "", f"error: {other}\n")
+    assert said("--gpu", "24GiB", "--gpus", "2x24GiB") == (2, "", f"error: {choose}\n")
     assert said("--gpu", "24") == (2, "", "error: --gpu '24' is no size of memory; write 24GiB\n")
+
+
+def test_without_a_gpu_the_command_plans_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe(tmp_path).model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+
+    def planned(*options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jmedllm", "plan", str(file), *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("jmedllm.planning.machine.host_memory", lambda: 64 * 2**30)
+    code, output, errors = planned()
+    assert code == 0 and errors == (
+        f"planning for this machine's CPU and 64.0 GiB of memory; --gpu plans for a GPU\nnext:  jmedllm run {file}\n"
+    )
+    assert output.startswith("this machine's CPU: 64.0 GiB")
+    code, output, errors = planned("--json")
+    assert code == 0 and json.loads(output)["machine"]["gpu"]["name"] == "this machine's CPU" and "next" not in errors
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("precision: auto", "precision: float32"), encoding="utf-8")
+    assert planned("--json")[1] == output  # what a run chooses on this CPU
+    file.write_text(text.replace("precision: auto", "precision: bfloat16"), encoding="utf-8")
+    assert planned("--json")[1] != output
+    monkeypatch.setattr("jmedllm.planning.machine.host_memory", lambda: 2**20)
+    assert "next" not in planned()[2]  # a run would not fit

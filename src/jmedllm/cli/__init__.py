@@ -2,38 +2,60 @@
 
 import os
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
-from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from jmedllm import __version__
+from jmedllm.cli.compare import compare
 from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
-from jmedllm.cli.eval import evaluate, export_app, score
+from jmedllm.cli.eval import evaluate
+from jmedllm.cli.export import export_app
+from jmedllm.cli.help import Command, Group
+from jmedllm.cli.merge import merge
 from jmedllm.cli.plan import plan
-from jmedllm.cli.report import compare, report
+from jmedllm.cli.pretrain import pretrain
+from jmedllm.cli.report import report
+from jmedllm.cli.run import run
+from jmedllm.cli.score import score
 from jmedllm.cli.tokens import tokens
-from jmedllm.cli.training import merge, pretrain, run, tune
+from jmedllm.cli.tune import tune
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.processes import is_reporting
 
 app = typer.Typer(
+    cls=Group,
     help="Adapt an open LLM to medicine, in Japanese and English, and measure honestly whether it worked.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # rich would double the time that --help takes
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (plan, run, pretrain, tune, merge, convert, report, compare, score, tokens):
-    app.command()(command)
-app.command("eval")(evaluate)
-app.add_typer(data_app, name="data")
-app.add_typer(export_app, name="export")
-app.add_typer(corpus_app, name="corpus")
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Evaluate": {"eval": evaluate, "score": score, "report": report, "compare": compare, "export": export_app},
+    "Adapt": {"plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
+    "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
+}
+"""Every command by its name, in the groups of `jmedllm --help`."""
+
+for section, commands in COMMANDS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            for each in command.registered_commands:
+                each.cls = Command
+            app.add_typer(command, name=name, cls=Group, rich_help_panel=section)
+        else:
+            app.command(name, cls=Command, rich_help_panel=section)(command)
 
 _OUT_OF_MEMORY = (
     "out of memory; lower --batch-size (eval), micro_batch_size or block_size (training); what is done so far is kept"
@@ -84,10 +106,3 @@ def _fail(message: str, code: int) -> None:
     if is_reporting():
         typer.secho(f"error: {message}", err=True, fg="red")
     sys.exit(code)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        typer.echo(f"jmedllm {__version__}")
-        raise typer.Exit

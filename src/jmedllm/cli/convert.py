@@ -1,9 +1,11 @@
-"""The command that makes a plain model directory of a GGUF file."""
+"""The command `jmedllm convert`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from jmedllm.cli.ending import print_ending
 
 
 def convert(
@@ -11,16 +13,20 @@ def convert(
         Path,
         typer.Argument(
             metavar="FILE.gguf|DIRECTORY",
-            help="GGUF file, or a wheel or zip archive that holds one; or directory of a model in FP8 or MXFP4.",
+            help="GGUF file, a wheel or zip archive that contains one, or the directory of a model in FP8 or MXFP4.",
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Directory of the model.")],
-    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Number format of the weights.")] = "float32",
+    output: Annotated[Path, typer.Option(help="Directory to write the model to.")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="Number format of the weights: float32 (exact copy), bfloat16 (half the size)."),
+    ] = "float32",
 ) -> None:
-    """Convert a GGUF file, or a model in FP8 or MXFP4, to a plain model directory with all that belongs to it."""
+    """Convert a GGUF, FP8 or MXFP4 model to a plain model directory."""
     from jmedllm.models.conversion.convert import FORMATS
     from jmedllm.models.conversion.convert import convert as convert_into
     from jmedllm.models.conversion.dequantize import dequantize
 
     fingerprint = dequantize(file, output, FORMATS[dtype]) if file.is_dir() else convert_into(file, output, dtype)
     typer.echo(f"model {fingerprint} in {output}")
+    print_ending("eval", "--model", output, "--benchmark", "NAME", "--output", "DIR", wrote=(output,))

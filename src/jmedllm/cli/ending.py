@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from jmedllm.processes import is_reporting
+from jmedllm.processes import is_main_process
 
 
 def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: str = "jmedllm") -> None:
@@ -19,7 +19,7 @@ def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: st
         wrote: files and folders.
         program: what runs the next command.
     """
-    if not is_reporting():
+    if not is_main_process():
         return
     if wrote:
         typer.secho(f"wrote: {', '.join(map(str, wrote))}", err=True, fg="green")

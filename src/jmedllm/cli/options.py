@@ -5,43 +5,108 @@ from typing import Annotated, Literal
 
 import typer
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe.")]
-Control = Annotated[str | None, typer.Option(help="Lay one of the recipe's controls over it.")]
-Data = Annotated[Path, typer.Option(help="Data directory.", envvar="JMEDLLM_DATA")]
-Precision = Annotated[
-    Literal["auto", "bfloat16", "float32"], typer.Option(help="Number format of the matrix products.")
+ITEMS, PROMPT, INFERENCE = "Benchmarks and items", "Prompt", "Inference"
+"""Groups of options in --help."""
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Recipe, see docs/recipes.md.")]
+Control = Annotated[
+    str | None,
+    typer.Option(help="Apply the changes that the recipe lists under controls: NAME.", show_default="none"),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+Data = Annotated[Path, typer.Option(help="Data directory with the benchmarks.", envvar="JMEDLLM_DATA")]
+Precision = Annotated[
+    Literal["auto", "bfloat16", "float32"],
+    typer.Option(
+        help="Number format of the computation: auto (bfloat16 where fast), bfloat16 (half the memory), "
+        "float32 (exact and slow).",
+        rich_help_panel=INFERENCE,
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option(
+        help="Where to compute: auto (GPU if present), cpu (all its cores), cuda (NVIDIA or AMD GPU), "
+        "mps (Apple's GPU).",
+        rich_help_panel=INFERENCE,
+    ),
+]
 IgnoreAdapter = Annotated[
-    bool, typer.Option("--ignore-adapter", help="Use the weights alone where an adapter lies beside them.")
+    bool,
+    typer.Option(
+        "--ignore-adapter",
+        help="Use the weights alone although an adapter is in the same folder.",
+        rich_help_panel=INFERENCE,
+    ),
 ]
 Benchmarks = Annotated[
-    str, typer.Option(help="Names or your own files, with commas between; NAME:ja for one language.")
+    str,
+    typer.Option(
+        help="Benchmarks or files of your own questions, separated by commas; NAME:ja for one language. "
+        "`jmedllm data list` lists them."
+    ),
 ]
-Languages = Annotated[str, typer.Option(help="ja, en or both.")]
+Languages = Annotated[
+    str,
+    typer.Option(
+        help="Languages to evaluate, separated by commas: ja (Japanese), en (English).", rich_help_panel=ITEMS
+    ),
+]
 Selection = Annotated[
     str | None,
-    typer.Option(help="Which items: all, graded [for your own files] or legacy [for benchmarks]."),
+    typer.Option(
+        help="Which items: all (every single one), graded (no pictures, graded), legacy (as papers selected).",
+        show_default="legacy for benchmarks, graded for your own files",
+        rich_help_panel=ITEMS,
+    ),
 ]
-PromptPack = Annotated[str, typer.Option(help="Prompt pack: name, folder or published file.")]
-AnswerAs = Annotated[str, typer.Option(help="Ask for the choice's text or its letter.")]
-Shots = Annotated[str | None, typer.Option(help=".jsonl file of solved examples.")]
+PromptPack = Annotated[
+    str,
+    typer.Option(
+        help="Prompt pack: instruction (instruction and input), preamble (medical instruction first), "
+        "plain (question text only), a folder of ja.j2 and en.j2, or a published file.",
+        rich_help_panel=PROMPT,
+    ),
+]
+AnswerAs = Annotated[
+    str,
+    typer.Option(
+        help="What to ask for: text (the choice's text), letter (the choice's label).", rich_help_panel=PROMPT
+    ),
+]
+Shots = Annotated[
+    str | None,
+    typer.Option(
+        help=".jsonl file of solved examples to show before each question.",
+        show_default="none",
+        rich_help_panel=PROMPT,
+    ),
+]
 Map = Annotated[
     str | None,
-    typer.Option("--map", help="Columns of your own files, such as question=stem,choices=A:E,answer=key."),
+    typer.Option(
+        "--map",
+        help="Columns of your own files, such as question=stem,choices=A:E,answer=key.",
+        show_default="columns named like our fields",
+        rich_help_panel=ITEMS,
+    ),
 ]
 SkipInvalid = Annotated[
     bool,
     typer.Option(
         "--skip-invalid",
-        help="Leave wrong rows out and count items that cannot be asked as no answer [they are errors].",
+        help="Leave out wrong rows, and count items that do not fit the model as unanswered, instead of stopping.",
+        rich_help_panel=ITEMS,
     ),
 ]
-Limit = Annotated[int | None, typer.Option(help="Only the first N items of each paper.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="Only the first N items of each benchmark.", show_default="all", rich_help_panel=ITEMS),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def question_map(text: str | None) -> dict[str, str]:
-    """The mapping behind --map."""
+    """The columns that --map names."""
     from jmedllm.evaluation.benchmarks.columns import parse_map
     from jmedllm.evaluation.benchmarks.custom import MAP_FIELDS
 
@@ -49,5 +114,5 @@ def question_map(text: str | None) -> dict[str, str]:
 
 
 def split(text: str) -> list[str]:
-    """What stands between commas."""
+    """The parts of a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]

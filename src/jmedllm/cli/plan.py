@@ -1,55 +1,111 @@
 """The command `jmedllm plan`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jmedllm.cli.options import Control, RecipeFile
+from jmedllm.cli.ending import print_ending
+from jmedllm.cli.options import AsJson, Control, RecipeFile
 from jmedllm.cli.printing import console
 from jmedllm.errors import InputError
+
+if TYPE_CHECKING:
+    from jmedllm.planning.machine import Machine
+    from jmedllm.recipe import Recipe
+
+_MACHINE = "Machine"
 
 
 def plan(
     recipe: RecipeFile,
     gpu: Annotated[
         str | None,
-        typer.Option(help="A GPU by name or numbers: rtx4090, 24GiB, or 24GiB,165,1008,32 with its rates."),
+        typer.Option(
+            help="One GPU, by its name (rtx4090), its memory (24GiB), or its memory and speed (24GiB,165,1008,32: "
+            "TFLOP/s, GB/s of its memory, GB/s of its link to the host).",
+            show_default="this machine's GPU, else its CPU",
+            rich_help_panel=_MACHINE,
+        ),
     ] = None,
-    gpus: Annotated[str | None, typer.Option(help="Several in each node: 8xh100, 2x24GiB.")] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    ram: Annotated[str | None, typer.Option(help="Host memory of each machine [that of this one].")] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Several GPUs in each machine instead, such as 8xh100 or 2x24GiB.",
+            show_default="one",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.", rich_help_panel=_MACHINE)] = 1,
+    ram: Annotated[
+        str | None,
+        typer.Option(
+            help="Host memory of each machine, such as 64GiB.",
+            show_default="that of this machine",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Run directory; its packed blocks say how many tokens there are [runs/NAME]."),
+        typer.Option(help="Run directory. If it has packed blocks, their number is used.", show_default="runs/NAME"),
     ] = None,
     control: Control = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what fits a machine and how long it takes, from the base's config alone."""
-    import os
-
+    """Estimate the memory and time that a recipe needs, before it runs."""
     from jmedllm.files import to_json
     from jmedllm.planning.eval import plan_eval
-    from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_gpus, read_size
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe
     from jmedllm.planning.show import as_json as values_of
     from jmedllm.planning.show import print_plan
     from jmedllm.recipe import load_recipe
 
-    if (gpu is None) == (gpus is None):
+    if gpu is not None and gpus is not None:
         raise InputError("give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100")
     if output is not None and output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: is no run directory; leave it out, or give the one of the run")
-    device, count = read_gpus(gpus) if gpus else (read_gpu(gpu or ""), 1)
-    # Without --ram the host is this machine.
-    memory, cores = (read_size(ram, "--ram"), None) if ram else (host_memory(), os.cpu_count())
-    machine = Machine(device, count, nodes, memory, cores=cores)
+        raise InputError(f"--output {output}: is not a directory; leave it out, or give the run's directory")
     loaded = load_recipe(recipe, control=control)
-    found = plan_recipe(loaded, machine, output or Path("runs") / loaded.name)
-    exam = plan_eval(loaded, base_of(loaded), machine)
-    if as_json:
-        typer.echo(to_json(values_of(found, exam, machine), indent=2))
+    if gpu is None and gpus is None:
+        if nodes > 1 or ram is not None:
+            raise InputError("--nodes and --ram describe another machine; give its --gpu or --gpus, too")
+        loaded, machine = _here(loaded)
     else:
-        print_plan(found, exam, machine, console())
+        machine = _described(gpu, gpus, nodes, ram)
+    found = plan_recipe(loaded, machine, output or Path("runs") / loaded.name)
+    evaluation = plan_eval(loaded, base_of(loaded), machine)
+    if as_json:
+        typer.echo(to_json(values_of(found, evaluation, machine), indent=2))
+    else:
+        print_plan(found, evaluation, machine, console())
+        fits = all(
+            each.chosen is not None and (not each.changes or loaded.memory == "auto") for each in found
+        )  # as the recipe is, or as `memory: auto` changes it
+        if fits:
+            print_ending("run", recipe, *(("--control", control) if control else ()))
+
+
+def _described(gpu: str | None, gpus: str | None, nodes: int, ram: str | None) -> "Machine":
+    """The machine that the options describe; its host is this one where --ram is not given."""
+    import os
+
+    from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_gpus, read_size
+
+    device, count = read_gpus(gpus) if gpus else (read_gpu(gpu or ""), 1)
+    memory, cores = (read_size(ram, "--ram"), None) if ram else (host_memory(), os.cpu_count())
+    return Machine(device, count, nodes, memory, cores=cores)
+
+
+def _here(recipe: "Recipe") -> tuple["Recipe", "Machine"]:
+    """This machine, and the recipe in the precision that a run would choose on it."""
+    from jmedllm.planning.machine import gib, this_machine
+    from jmedllm.precision import choose_precision
+
+    precision = choose_precision(recipe.precision, recipe.device, recipe.threads)
+    machine = this_machine(precision.device)
+    memory = gib(machine.gpu.memory)
+    if machine.is_shared:
+        typer.echo(f"planning for {machine.gpu.name} and {memory} of memory; --gpu plans for a GPU", err=True)
+    else:
+        typer.echo(f"planning for this machine's {machine.gpu.name}, {memory}", err=True)
+    return recipe.model_copy(update={"precision": precision.name}), machine
