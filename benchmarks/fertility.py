@@ -15,7 +15,7 @@ from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, tex
 from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.models.tokenizer.extend import extend_tokenizer, learn
 from jmedllm.models.tokenizer.load import read_tokenizer
-from jmedllm.training.holding import is_held_out
+from jmedllm.training.mixing import is_held_out
 
 SOURCES = ("ja_laws", "ja_pharmacopoeia.jsonl", "ja_wikipedia_medical.jsonl", "ja_case_reports.jsonl")
 ADDED = (500, 2000, 8000)

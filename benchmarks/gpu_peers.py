@@ -17,8 +17,8 @@ from gpu_sizes import TRAININGS, Sizes
 from gpu_training import RATE, WARMUP, packed, speed
 
 from jmedllm.errors import InputError
-from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import micro_batches
+from jmedllm.training.memory import keep_less
 
 
 def require(*packages: str) -> None:

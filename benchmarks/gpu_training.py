@@ -18,10 +18,9 @@ from jmedllm.planning.shape import shape_of, structure
 from jmedllm.precision import Precision
 from jmedllm.recipe import MfptConfig, MpeftConfig
 from jmedllm.training import loop
-from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import micro_batches
-from jmedllm.training.layer_offload import stream_layers
 from jmedllm.training.lora import add_adapter
+from jmedllm.training.memory import keep_less, stream_layers
 from jmedllm.training.optim.build import build
 from jmedllm.training.packing import Blocks, Sample, pack_documents
 

@@ -92,10 +92,10 @@ def work_ours(job: Job) -> None:
 
     from jmedllm.files import read_jsonl
     from jmedllm.precision import choose_precision
+    from jmedllm.training.batches import rows_of_step
     from jmedllm.training.config import TrainingConfig
     from jmedllm.training.loop import train
     from jmedllm.training.packing import Sample, pack_documents, pack_examples
-    from jmedllm.training.schedule import rows_of_step
 
     network = _network(job)
     samples = [Sample(str(i), s["ids"], s["trained"]) for i, s in enumerate(read_samples(job))]

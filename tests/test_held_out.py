@@ -14,7 +14,7 @@ from jmedllm.pipeline import Run, run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.stages import STAGES
-from jmedllm.training.holding import is_held_out
+from jmedllm.training.mixing import is_held_out
 from jmedllm.training.packing import load_blocks
 
 HELD_OUT = 0.2

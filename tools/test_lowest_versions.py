@@ -28,7 +28,7 @@ TESTS = (
     "tests/models/tokenizer/test_roundtrip.py",
     "tests/planning/test_machine.py",
     "tests/report/test_table.py",
-    "tests/training/test_adapter.py",
+    "tests/training/test_lora.py",
     "tests/test_recipe.py",
 )
 """At least one test of everything that each dependency does."""

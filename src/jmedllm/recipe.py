@@ -24,9 +24,8 @@ from jmedllm.models.random_init import RandomInit
 from jmedllm.models.tokenizer.extend import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
 from jmedllm.settings import Settings, nearest
-from jmedllm.training.config import TrainingConfig, clash
+from jmedllm.training.config import TrainingConfig, ValidationConfig, clash
 from jmedllm.training.examples import ExcessLength
-from jmedllm.training.holding import ValidationConfig
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
 from jmedllm.training.lora import Adapter
 from jmedllm.training.mixing import Mixing

@@ -57,7 +57,7 @@ def test_a_host_that_is_large_enough_is_taken() -> None:
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-@pytest.mark.parametrize("activation_checkpointing", ["recompute", "offload"])
+@pytest.mark.parametrize("activations", ["recompute", "offload"])
 def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_shared: bool) -> None:
     wanted = settings(activation_checkpointing=activations, optimizer="adamw-8bit")
     planned = plan_stage("mfpt", wanted, 128, base(), host(0, is_shared=is_shared))

@@ -18,12 +18,12 @@ from jmedllm.models.loading import load_network
 from jmedllm.precision import Precision, choose_precision
 from jmedllm.processes import process_group, rank
 from jmedllm.training import checkpoint
+from jmedllm.training.checkpoint import write_tensors
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.distributed import own, shard
-from jmedllm.training.embedding import keep_embedding_on_host
 from jmedllm.training.loop import train
 from jmedllm.training.lora import Adapter, add_adapter, to_plain
-from jmedllm.training.storage import write_tensors
+from jmedllm.training.memory import keep_embedding_on_host
 
 BFLOAT16 = choose_precision("bfloat16", "cpu")
 STEPS, SAVED_EVERY = 4, 2

@@ -22,8 +22,7 @@ from jmedllm.evaluation.prompts.render import answer_text
 from jmedllm.evaluation.question import Question
 from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.encoding import encode
-from jmedllm.training.conversation import conversation_samples
-from jmedllm.training.examples import document_samples, example_sample
+from jmedllm.training.examples import conversation_samples, document_samples, example_sample
 from jmedllm.training.instructions import read_instructions
 from jmedllm.training.packing import Sample, pack_examples
 

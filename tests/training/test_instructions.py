@@ -14,7 +14,7 @@ from jmedllm.evaluation.benchmarks.custom import ReadOptions
 from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.encoding import encode
-from jmedllm.training.conversation import conversation_samples
+from jmedllm.training.examples import conversation_samples
 from jmedllm.training.instructions import Conversation, read_instruction_file, read_instructions
 from jmedllm.training.packing import Sample, pack_examples
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.training import checkpoint, loop
+from jmedllm.training.batches import rows_of_step
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
 from jmedllm.training.packing import Sample, pack_examples
-from jmedllm.training.preview import mask_in_words, show_example
-from jmedllm.training.schedule import rows_of_step
+from jmedllm.training.preflight import mask_in_words, show_example
 
 KEYS = [
     "step",

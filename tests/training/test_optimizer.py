@@ -12,13 +12,12 @@ from loops import WORDS, rows, same, tiny, weights
 
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
-from jmedllm.training.batches import autocast, micro_batches
+from jmedllm.training.batches import autocast, learning_rate, micro_batches, rows_of_step
 from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.loop import train
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import PERIOD, in_format, round_stochastically
-from jmedllm.training.schedule import learning_rate, rows_of_step
 
 BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")

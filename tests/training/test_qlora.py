@@ -21,10 +21,10 @@ from jmedllm.precision import choose_precision
 from jmedllm.report import collect
 from jmedllm.training.batches import autocast, micro_batches
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.embedding import HostEmbedding, keep_embedding_on_host, require_own_embedding
 from jmedllm.training.loop import Trained, train
 from jmedllm.training.lora import Adapter, add_adapter, to_plain
 from jmedllm.training.loss import split, summed_loss
+from jmedllm.training.memory import HostEmbedding, keep_embedding_on_host, require_own_embedding
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 from jmedllm.training.packing import Sample, pack_examples
@@ -169,7 +169,7 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
 # The embedding on the host
 
 
-@pytest.mark.parametrize("activation_checkpointing", ["none", "recompute"])
+@pytest.mark.parametrize("activations", ["none", "recompute"])
 def test_an_embedding_on_the_host_trains_to_the_same_bits(base: Path, tmp_path: Path, activations: str) -> None:
     here, there = adapted(base), keep_embedding_on_host(adapted(base))
     lookups: list[torch.device] = []

@@ -15,7 +15,7 @@ from jmedllm.planning.ways import has_embedding_on_host, is_quantized
 from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import Adapter
-from jmedllm.training.optim.pinned_buffers import SLOT, SLOTS
+from jmedllm.training.optim.cpu_offload import SLOT, SLOTS
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)

@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
-from jmedllm.training.activations import keep_less
 from jmedllm.training.batches import autocast
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
+from jmedllm.training.memory import keep_less
 from jmedllm.training.optim.build import build, choose_gradient_formats, parts_of
 from jmedllm.training.optim.optimizer import Part
 

@@ -22,8 +22,7 @@ from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.models import base_folder, start_folder
 from jmedllm.stages.questions import exam_questions, require_no_train_test_overlap
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
-from jmedllm.training.holding import OTHER, is_held_out
-from jmedllm.training.mixing import GENERAL, Mixing, mixture, parts
+from jmedllm.training.mixing import GENERAL, OTHER, Mixing, is_held_out, mixture, parts
 from jmedllm.training.packing import document_rows, load_blocks, save_blocks
 
 BUILT_IN = {

@@ -58,7 +58,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
     from jmedllm.training.optim.weights import in_format
-    from jmedllm.training.preview import show_example
+    from jmedllm.training.preflight import show_example
 
     settings, base = run.recipe.mfpt, start_folder(run)
     assert settings is not None

@@ -34,8 +34,7 @@ from jmedllm.stages.questions import (
     training_questions,
 )
 from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
-from jmedllm.training.conversation import conversation_samples
-from jmedllm.training.examples import Limits, document_samples, example_sample, pieces, within
+from jmedllm.training.examples import Limits, conversation_samples, document_samples, example_sample, pieces, within
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import copies
 from jmedllm.training.packing import Sample, pack_examples
@@ -148,7 +147,7 @@ def _check(run: Run) -> None:
     from jmedllm.deploy.preflight import require_mergeable, tell_frozen
     from jmedllm.models.loading import load_structure
     from jmedllm.models.tokenizer.load import load_tokenizer
-    from jmedllm.training.embedding import require_own_embedding
+    from jmedllm.training.memory import require_own_embedding
 
     settings = run.recipe.mpeft
     assert settings is not None
@@ -215,12 +214,11 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
-    from jmedllm.training.embedding import keep_embedding_on_host
     from jmedllm.training.loop import train
     from jmedllm.training.lora import add_adapter, add_structure, to_plain
+    from jmedllm.training.memory import keep_embedding_on_host
     from jmedllm.training.optim.weights import WEIGHT_FORMATS
-    from jmedllm.training.preflight import bytes_below, require_free
-    from jmedllm.training.preview import show_example
+    from jmedllm.training.preflight import bytes_below, require_free, show_example
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None

@@ -15,9 +15,9 @@ from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
 from jmedllm.pipeline import Run
 from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
+from jmedllm.training.config import ValidationConfig
 from jmedllm.training.early_stopping import ACCURACY, BITS, EarlyStopping, require_measured
-from jmedllm.training.holding import OTHER, ValidationConfig, chosen
-from jmedllm.training.mixing import GENERAL
+from jmedllm.training.mixing import GENERAL, OTHER, chosen
 
 Texts = dict[str, list[str]]
 """Held-out texts of each set, Japanese first."""
@@ -54,8 +54,7 @@ def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
     Raises:
         InputError: texts or questions are missing, or a text is trained on.
     """
-    from jmedllm.training.quiz import make_quiz
-    from jmedllm.training.validation import Evaluation, text_set
+    from jmedllm.training.validation import Evaluation, make_quiz, text_set
 
     settings = run.recipe.validation
     if settings is None:

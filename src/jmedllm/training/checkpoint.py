@@ -1,20 +1,138 @@
-"""The state of a training run on disk: whole or not there, in safetensors and JSON only."""
+"""Checkpoints of a training run and the weights of its best evaluation, complete or absent.
+
+Files are safetensors and JSON only, so loading them executes nothing. Any number of processes can read what any
+other number has written: with several processes, torch.distributed.checkpoint writes one file per process in its
+safetensors format, which stores the position of each shard as JSON in the header. Its default format, which
+includes pickled metadata, is never written or read.
+"""
 
 import re
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from jmedllm.errors import InputError
-from jmedllm.files import read_json, sweep, to_json, write_atomic
-from jmedllm.processes import broadcast_from_rank0, is_main_process, rank
+from jmedllm.files import atomic_folder, read_json, sweep, to_json, unwritable, write_atomic
+from jmedllm.processes import broadcast_from_rank0, is_main_process, rank, receive, send, wait
 from jmedllm.training.optim.optimizer import Optimizer
-from jmedllm.training.storage import read_tensors, shared_folder, write_tensors
+
+_FILE = 2**30
+"""Most bytes in a file, if no tensor alone has more."""
+
+
+@contextmanager
+def shared_folder(path: Path, mark: str) -> Iterator[Path]:
+    """Hand all processes a temporary folder that takes the place of `path`, whole, once all have ended the block.
+
+    Args:
+        path: the folder to make.
+        mark: a file that the first process writes there; see `atomic_folder`.
+
+    Raises:
+        InputError: see `atomic_folder`.
+    """
+    if is_main_process():
+        with atomic_folder(path, mark) as temporary:
+            send(temporary)
+            yield temporary
+            wait()
+    else:
+        yield receive()
+        wait()
+    wait()
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write named tensors into a folder; of those in shards each process writes its own.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    if rank().world_size == 1:
+        for number, part in enumerate(_parts(tensors)):
+            save_file(part, folder / f"tensors-{number:05d}.safetensors")
+        return
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    try:
+        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
+        reason = next(iter(error.failures.values()))[0]
+        raise unwritable(folder, reason) if isinstance(reason, OSError) else reason from error
+
+
+def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """The tensors, as many at a time as one file takes: each is copied to the host, if it is not there."""
+    part: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if part and sum(each.nbytes for each in part.values()) + tensor.nbytes > _FILE:
+            yield part
+            part = {}
+        part[name] = tensor.contiguous()
+    yield part
+
+
+def read_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Read all tensors of a folder, whoever wrote it, those of known names into the given tensors.
+
+    Args:
+        folder: as `write_tensors` left it.
+        into: tensors by name, whole or in shards; none of them is changed where one is missing.
+
+    Returns:
+        All others, whole, on the CPU.
+
+    Raises:
+        InputError: the files are broken, or lack a tensor.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    for file in sorted(folder.glob("*.safetensors")):
+        _require_whole(file)
+    reader = HuggingFaceStorageReader(str(folder))
+    others: dict[str, torch.Tensor] = {}
+    missing = dict(into)
+    try:
+        for name, stored in reader.read_metadata().state_dict_metadata.items():
+            assert isinstance(stored, TensorStorageMetadata)
+            if sum(chunk.sizes.numel() for chunk in stored.chunks) != stored.size.numel():
+                raise InputError(f"{folder}: lacks a part of {name}")
+            if name not in into:
+                others[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
+            elif into[name].shape == stored.size:
+                del missing[name]
+        for name in missing:
+            raise InputError(f"{folder}: lacks {name}")
+        with warnings.catch_warnings():
+            # That there is but one process is no news.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            wanted = {name: tensor.detach() for name, tensor in into.items()} | others
+            load(wanted, storage_reader=reader, no_dist=rank().world_size == 1)
+    except CheckpointException as error:
+        reason = next(iter(error.failures.values()))[0]
+        raise InputError(f"{folder}: cannot be read: {reason}") from error
+    return others
+
+
+def _require_whole(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +236,41 @@ def _state(file: Path) -> dict[str, Any]:
         if not isinstance(state, dict) or key not in state:
             raise InputError(f"{file}: lacks {key}")
     return dict(state)
+
+
+_STATE = "state.json"
+
+
+def keep_best(folder: Path, network: Any, step: int) -> None:
+    """Keep the trainable weights as they are after `step`, unless `folder` holds those of this very step.
+
+    A checkpoint of the same step must have been written before: whichever of the two a kill prevents, the
+    weights of the best evaluation are then on disk.
+    """
+    if kept_step(folder) == step:
+        return
+    with shared_folder(folder, _STATE) as temporary:
+        write_tensors(_weights(network), temporary)
+        if is_main_process():
+            write_atomic(temporary / _STATE, to_json({"step": step}))
+
+
+def _weights(network: Any) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+
+
+def kept_step(folder: Path) -> int | None:
+    """The step whose weights are kept; None where there are none."""
+    file = folder / _STATE
+    return broadcast_from_rank0(lambda: int(read_json(file)["step"]) if file.is_file() else None)
+
+
+def restore_best(folder: Path, network: Any, step: int) -> None:
+    """Put the weights that were kept after `step` back into the network.
+
+    Raises:
+        InputError: others are there, or none.
+    """
+    if kept_step(folder) != step:
+        raise InputError(f"{folder}: does not hold the weights of step {step}; remove {folder.parent} and train again")
+    read_tensors(folder, _weights(network))

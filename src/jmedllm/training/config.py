@@ -1,4 +1,4 @@
-"""How a stage is trained: the settings that both stages share."""
+"""Settings that both training stages share: optimization, and what is measured during training."""
 
 from importlib.util import find_spec
 from typing import Annotated, Literal
@@ -128,3 +128,24 @@ def clash(weight_format: Weights, precision: str) -> str | None:
         f"weight_format {weight_format} holds bfloat16 weights, which cannot be multiplied in float32; set "
         "precision: bfloat16 or weight_format: float32"
     )
+
+
+class ValidationConfig(Settings):
+    """What both stages are measured on while they train; when, stands in their `early_stopping`."""
+
+    held_out: float = Field(
+        0.0, ge=0, le=0.5, description="share of documents never trained on, by the hash of their text"
+    )
+    texts: dict[str, list[str]] = Field(
+        {}, description="name of a set, such as ja, en, general → files or folders of further held-out text"
+    )
+    max_bytes: int = Field(200_000, ge=1_000, description="UTF-8 bytes read of each set at most, in whole documents")
+    benchmarks: list[str] = Field([], description="benchmarks or .jsonl files of a small exam by likelihood; NAME:ja")
+    split: str = Field("test", description="of the small exam")
+    limit: int = Field(50, ge=1, description="items of each paper of the small exam")
+
+    @model_validator(mode="after")
+    def _something(self) -> "ValidationConfig":
+        if not (self.held_out or self.texts or self.benchmarks):
+            raise ValueError("give held_out, texts or benchmarks: something to measure")
+        return self

@@ -20,7 +20,7 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process, rank, receive, send, summed
 from jmedllm.training.batches import Batch, micro_batches
-from jmedllm.training.embedding import HostEmbedding
+from jmedllm.training.memory import HostEmbedding
 from jmedllm.training.packing import Blocks
 
 T = TypeVar("T")

@@ -14,14 +14,13 @@ from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process, summed
 from jmedllm.progress import progress
 from jmedllm.training import checkpoint
-from jmedllm.training.activations import keep_less
-from jmedllm.training.batches import Batch, autocast
-from jmedllm.training.best import keep_best, restore_best
+from jmedllm.training.batches import Batch, autocast, learning_rate, rows_of_step
+from jmedllm.training.checkpoint import keep_best, restore_best
 from jmedllm.training.config import TrainingConfig, require_shardable
 from jmedllm.training.distributed import draw_apart, is_finite, is_sharded, share_of_step
 from jmedllm.training.early_stopping import best, is_exhausted, require_measured
-from jmedllm.training.layer_offload import stream_layers
 from jmedllm.training.loss import summed_loss
+from jmedllm.training.memory import keep_less, stream_layers
 from jmedllm.training.metrics import (
     EVALUATIONS,
     METRICS,
@@ -45,7 +44,6 @@ from jmedllm.training.preflight import (
     try_evaluation_batch,
     try_longest_batch,
 )
-from jmedllm.training.schedule import learning_rate, rows_of_step
 from jmedllm.training.trainable import require_trainable
 from jmedllm.training.validation import Evaluation, measure
 

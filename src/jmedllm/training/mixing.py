@@ -1,9 +1,8 @@
-"""How often each document is read in one pass over the corpus: weights by source and language, and general
-text replayed beside the medical one.
+"""Which documents stage 1 reads and how often: held-out documents, weights by source and language, general text.
 
-Whole times a document is repeated, and for the rest of its weight it is read once more where its hash falls
-below that rest: a document is read as often wherever it lies, and the same in every run. The mixture is fixed
-before packing, so what a training step sees still follows from its number alone.
+A document is repeated as many whole times as its weight says, and once more if its hash falls below the fractional
+part. The number of repetitions therefore does not depend on the document's position and is the same in every run.
+The mixture is fixed before packing, so the rows of a training step depend only on the step number.
 """
 
 import hashlib
@@ -112,3 +111,24 @@ def parts(members: Iterable[tuple[str, Document, int]]) -> dict[str, Part]:
         before = found.get(name, Part(0, 0, 0))
         found[name] = Part(before.documents + 1, before.bytes + size, before.read + times * size)
     return found
+
+
+OTHER = "other"
+"""Set of those held-out documents whose language is not known."""
+
+
+def is_held_out(text: str, share: float) -> bool:
+    """Whether a text belongs to the `share` that is never trained on: equal texts always fall on one side."""
+    return draw(text, "evaluate") < share
+
+
+def chosen(texts: Iterable[str], limit: int) -> list[str]:
+    """Whole texts of at most `limit` UTF-8 bytes together, at least one; the same from any order."""
+    kept: list[str] = []
+    size = 0
+    for text in sorted(set(texts), key=lambda text: draw(text, "choose")):
+        size += len(text.encode())
+        if kept and size > limit:
+            break
+        kept.append(text)
+    return kept

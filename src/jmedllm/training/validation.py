@@ -1,13 +1,13 @@
-"""Bits per byte on texts that are never trained on.
+"""Validation during training: bits per byte of held-out texts, and accuracy on small benchmarks by likelihood.
 
-A text's bits are the sum of -log2 p(token | what stands before it) over all its tokens but the first, before
-which nothing stands; its bytes are those of its UTF-8 behind the characters of that token. Where the tokenizer
-begins with a BOS, that is the first token and every byte counts. Bits per byte of a set are all bits over all
-bytes. Unlike a loss per token it compares across tokenizers and languages (as Gao et al. 2020 use it for the
+The bits of a text are the sum of -log2 p(token | preceding tokens) over all of its tokens except the first, which
+has no context. Its bytes are the UTF-8 bytes that follow the characters of that first token. If the tokenizer adds a
+BOS token, BOS is the first token and every byte counts. Bits per byte of a set are its total bits divided by its
+total bytes. Unlike a loss per token, they compare across tokenizers and languages (Gao et al. 2020 use them for the
 Pile, arXiv 2101.00027, section 3.1).
 
-A text longer than a window is read in windows that share one token: each token is predicted once, by what its
-window holds before it. The end of a text is not predicted.
+A text longer than a window is split into windows that share one token, so that each token is predicted once, from
+the preceding tokens of its window. The end of a text is not predicted.
 """
 
 import math
@@ -18,6 +18,14 @@ from typing import Any
 import numpy as np
 
 from jmedllm.errors import InputError
+from jmedllm.evaluation.prompts.format import ask
+from jmedllm.evaluation.question import label
+from jmedllm.evaluation.scorers.likelihood import judge
+from jmedllm.evaluation.task import EvalTask
+from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.transformers.capabilities import context_length, detect_capabilities
+from jmedllm.models.backends.transformers.model import TransformersModel
+from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode
 from jmedllm.precision import Precision
 from jmedllm.processes import summed
@@ -124,3 +132,45 @@ def measure(network: Any, evaluation: Evaluation, precision: Precision, micro_ba
         return {BITS: bits}
     with evaluating(network):
         return {BITS: bits, ACCURACY: evaluation.quiz(network)}
+
+
+_NOTHING_WRITTEN = GenerationConfig(1)
+
+
+def make_quiz(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision: Precision) -> Quiz:
+    """An exam of these papers for a network in training, asked as the exam asks; each paper's accuracy by name.
+
+    Args:
+        tasks: of scorer likelihood.
+
+    Raises:
+        InputError: they are asked by chat, and the tokenizer has no template for that.
+    """
+    prompt_format = tasks[0].prompt_format
+    chat_text = prompt_format.template(tokenizer).prompt if prompt_format.chat else no_template
+
+    def evaluate_task(network: Any) -> dict[str, float]:
+        capabilities = detect_capabilities(network, tokenizer, precision.device)
+        context = context_length(network.config)
+        model = TransformersModel("quiz", network, tokenizer, precision.device, context, capabilities)
+        return {task.name: _accuracy(model, task, chat_text) for task in tasks}
+
+    return evaluate_task
+
+
+def _accuracy(model: TransformersModel, task: EvalTask, chat_text: ChatText) -> float:
+    requests = [
+        Request(
+            id=question.id,
+            prompt=ask(task.prompt_format, question, chat_text),
+            group=question.id,
+            choices=() if task.by_label else question.choices,
+            labels=tuple(map(label, range(len(question.choices)))) if task.by_label else (),
+        )
+        for question in task.questions
+    ]
+    right = sum(
+        judge(task.questions[index], response.log_probs or (), by_label=task.by_label).correct
+        for index, response in model.answer(requests, _NOTHING_WRITTEN)
+    )
+    return right / len(requests)

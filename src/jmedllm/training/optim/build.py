@@ -8,10 +8,8 @@ import torch
 
 from jmedllm.training.config import Moments, TrainingConfig
 from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule
-from jmedllm.training.optim.cpu_offload import OnHost
-from jmedllm.training.optim.optimizer import Optimizer, Part
-from jmedllm.training.optim.optimizer_in_backward import OptimizerInBackward
-from jmedllm.training.optim.pinned_buffers import Ring
+from jmedllm.training.optim.cpu_offload import OnHost, Ring
+from jmedllm.training.optim.optimizer import Optimizer, OptimizerInBackward, Part
 from jmedllm.training.optim.weights import MASTER, WEIGHT_FORMATS
 
 SMALL = 4096

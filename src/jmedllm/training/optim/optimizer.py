@@ -1,8 +1,9 @@
-"""The optimiser as the loop and the checkpoints see it."""
+"""The optimizer interface of the training loop, and its variant that steps during the backward pass."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.utils.hooks import RemovableHandle
@@ -88,3 +89,31 @@ class Optimizer:
     def _pace(self, part: Part) -> StepConfig:
         assert self._rate is not None, "begin comes first"
         return StepConfig(self._rate, part.decay, self._betas)
+
+
+class OptimizerInBackward(Optimizer):
+    """AdamW that updates each weight in a backward hook and then frees its gradient.
+
+    No two gradients exist at once (Lv et al. 2023, arXiv 2306.09782, do the same with plain gradient descent). A
+    weight is updated before the other gradients are known, so gradients can be neither clipped by their global norm
+    nor accumulated over passes. A backward pass outside a step changes nothing.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float]) -> None:
+        super().__init__(parts, betas)
+        self._norms: list[torch.Tensor] = []
+        for part in parts.values():
+            self._at_each_gradient(part, partial(self._use, part))
+
+    def _use(self, part: Part, _: torch.Tensor) -> None:
+        if self._rate is not None and part.weight.grad is not None:
+            self._norms.append(torch.linalg.vector_norm(part.weight.grad))
+            part.step(self._pace(part))
+        part.weight.grad = None
+
+    def clip(self, largest: float | None) -> float:
+        """Norm of the whole gradient, which has been used up: `largest` must be None."""
+        assert largest is None, "gradients that are used up cannot be clipped"
+        norm = torch.linalg.vector_norm(torch.stack(self._norms)).item() if self._norms else 0.0
+        self._norms.clear()
+        return norm

@@ -14,7 +14,7 @@ from test_loop import fail_at_call, strip_speed
 
 from jmedllm.errors import InputError
 from jmedllm.recipe import load_recipe
-from jmedllm.training import activations, checkpoint
+from jmedllm.training import checkpoint, memory
 from jmedllm.training.batches import micro_batches
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
@@ -89,7 +89,7 @@ def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_h
 ) -> None:
     layers, hidden = 6, 2 * 32 * 16
     plain, recomputed, offloaded = (tiny(layers=layers).train() for _ in range(3))
-    activations.keep_less(recomputed, "recompute")
+    memory.keep_less(recomputed, "recompute")
     whole, less = sum(saved_sizes(plain)), sum(saved_sizes(recomputed))
     assert whole > layers * 10 * hidden
     assert less < layers * hidden + 12 * hidden
@@ -101,8 +101,8 @@ def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_h
             assert pin_memory == torch.cuda.is_available()
             super().__init__(lambda tensor: moved.append(tensor.numel()) or tensor.clone(), lambda tensor: tensor)
 
-    monkeypatch.setattr(activations, "save_on_cpu", Host)
-    activations.keep_less(offloaded, "offload")
+    monkeypatch.setattr(memory, "save_on_cpu", Host)
+    memory.keep_less(offloaded, "offload")
     left = sum(saved_sizes(offloaded))
     assert [size for size in moved if size > 1] == [hidden] * layers
     assert left <= less - (layers - 1) * hidden

@@ -17,9 +17,8 @@ from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.training.early_stopping import EarlyStopping, best, is_exhausted
-from jmedllm.training.holding import chosen, is_held_out
-from jmedllm.training.quiz import make_quiz
-from jmedllm.training.validation import Evaluation, bits_per_byte, first_bytes, text_set, windows
+from jmedllm.training.mixing import chosen, is_held_out
+from jmedllm.training.validation import Evaluation, bits_per_byte, first_bytes, make_quiz, text_set, windows
 
 JAPANESE, ENGLISH = "ビタミンCの欠乏で壊血病になる。", "A lack of vitamin C leads to scurvy."
 

@@ -15,15 +15,15 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_jsonl
 from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import choose_precision
-from jmedllm.training import layer_offload
-from jmedllm.training.activations import keep_less
+from jmedllm.training import memory
 from jmedllm.training.batches import micro_batches
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import summed_loss
+from jmedllm.training.memory import keep_less
 from jmedllm.training.metrics import METRICS
-from jmedllm.training.optim import pinned_buffers
+from jmedllm.training.optim import cpu_offload
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.pinned_buffers import Ring
+from jmedllm.training.optim.cpu_offload import Ring
 from jmedllm.training.optim.weights import in_format
 
 BF16 = choose_precision("bfloat16", "cpu")
@@ -47,7 +47,7 @@ def settings_of(**changes: Any) -> TrainingConfig:
 
 
 def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinned_buffers, "SLOT", 64)
+    monkeypatch.setattr(cpu_offload, "SLOT", 64)
     source = torch.arange(1000, dtype=torch.float32)
     there, back = torch.zeros(1000), torch.zeros(10, 100, dtype=torch.bfloat16)
     way = Ring(CPU)
@@ -66,7 +66,7 @@ def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest
 
 
 def test_what_goes_wrong_on_the_host_is_raised_and_the_slot_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinned_buffers, "SLOTS", 1)
+    monkeypatch.setattr(cpu_offload, "SLOTS", 1)
     way = Ring(CPU)
 
     def fail(start: int, part: torch.Tensor) -> None:
@@ -152,7 +152,7 @@ def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> Non
     made: list[torch.Tensor] = []
 
     keep_less(network.train(), "recompute")
-    layer_offload.stream_layers(network, CPU)
+    memory.stream_layers(network, CPU)
     for layer in layers:
         layer.self_attn.register_forward_pre_hook(
             lambda *_: held.append(sum(each.mlp.up_proj.weight.data_ptr() not in at_home for each in layers))
@@ -180,7 +180,7 @@ def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> N
 def test_pinned_blocks_hold_the_same_weights_without_overlap(size: int) -> None:
     network, plain = (in_format(tiny(tied=False), "bfloat16-master") for _ in range(2))
     parameters = list(network.parameters())
-    layer_offload._pin(parameters, size, pinned=False)
+    memory._pin(parameters, size, pinned=False)
     assert same(network, plain)
     places = sorted((p.data_ptr(), p.data_ptr() + p.nbytes) for p in parameters)
     assert all(end <= start for (_, end), (start, _) in pairwise(places))
@@ -260,7 +260,7 @@ def test_a_run_goes_on_where_more_lies_on_the_host(tmp_path: Path) -> None:
 
 
 def _until(step: int) -> Any:
-    from jmedllm.training.schedule import learning_rate
+    from jmedllm.training.batches import learning_rate
 
     def rate(at: int, *rest: Any) -> float:
         if at == step:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmedllm.training import schedule
-from jmedllm.training.schedule import learning_rate, rows_of_step
+from jmedllm.training import batches
+from jmedllm.training.batches import learning_rate, rows_of_step
 
 # total, warmup: shares of the peak at each step. Cosine by hand: 0.1 + 0.9 * (1 + cos(pi * p)) / 2.
 RATES = {
@@ -91,10 +91,10 @@ def test_the_order_is_that_of_the_seed() -> None:
 
 
 def test_an_epoch_is_drawn_once() -> None:
-    schedule._permutation.cache_clear()
+    batches._permutation.cache_clear()
     for step in range(20):
         rows_of_step(step, 3, 40, 1)
-    assert schedule._permutation.cache_info().misses == 2
+    assert batches._permutation.cache_info().misses == 2
 
 
 def test_fewer_rows_than_the_batch_repeat_evenly() -> None:

@@ -1,17 +1,53 @@
-"""Decoder layers whose weights wait in host memory and are on the GPU only while they are used.
+"""Techniques that save GPU memory: activation checkpointing, layer offload and embedding offload.
 
-A layer is fetched one ahead of its turn, forwards as backwards, so that at most three are there at once: the one
-that computes, the next, and what is left of the one before. Embedding, last norm and head stay on the GPU.
+Activation checkpointing keeps only the input of each decoder layer and recomputes the layer when its gradient is
+due (Chen et al. 2016, arXiv 1604.06174). The inputs can be offloaded to host memory as well.
+
+Layer offload keeps the weights of the decoder layers in host memory and prefetches each layer one ahead of its use,
+in the forward and in the backward pass. At most three layers are on the GPU at once: the current one, the next one
+and the remains of the previous one. Embedding, last norm and head stay on the GPU.
+
+Embedding offload keeps the input embedding in host memory and sends only the rows of a batch's tokens to the GPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.graph import save_on_cpu
+from torch.utils.checkpoint import checkpoint
 
+from jmedllm.errors import InputError
 from jmedllm.models.layers import decoder_layers
+from jmedllm.training.config import ActivationCheckpointing
+
+
+def keep_less(network: Any, activations: ActivationCheckpointing) -> None:
+    """Have the decoder layers of a network keep less; the numbers it computes stay the same.
+
+    Args:
+        network: a Hugging Face causal model, or a PEFT model around one.
+        activation_checkpointing: none: keep all; recompute: keep each layer's input; offload: keep it in host memory,
+            pinned where there is a GPU. Without a GPU this copies it, to no use.
+    """
+    if activations == "none":
+        return
+    # transformers 5.23 renamed the method and warns at the old name, which 5.17 alone knows.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    if activations == "offload":
+        for module in network.modules():
+            if hasattr(module, "_gradient_checkpointing_func"):
+                module._gradient_checkpointing_func = _checkpoint_from_host
+
+
+def _checkpoint_from_host(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Any:
+    # Around the checkpoint only its inputs are saved; what is computed inside is dropped as before.
+    with save_on_cpu(pin_memory=torch.cuda.is_available()):
+        return checkpoint(function, *inputs, use_reentrant=False)
+
 
 BLOCK = 2**30
 """torch rounds what it pins up to the next power of two, which would nearly double a matrix of 130 MiB alone."""
@@ -134,3 +170,57 @@ def _send_home(parameter: torch.nn.Parameter, home: torch.Tensor) -> None:
 def _is_in_backward() -> bool:
     # torch's own checkpointing asks the same way; there is no public name for it.
     return torch._C._current_graph_task_id() != -1
+
+
+class HostEmbedding(torch.nn.Module):
+    """Looks ids up where the weights are, and hands the rows to where the ids came from.
+
+    The weights are not pinned: what travels is a fresh tensor of rows, which the CPU has gathered.
+    """
+
+    def __init__(self, embedding: Any) -> None:
+        super().__init__()
+        self.embedding = embedding.cpu()
+
+    @property
+    def weight(self) -> torch.nn.Parameter:
+        """[V, H], as an embedding on the GPU has it."""
+        weight: torch.nn.Parameter = self.embedding.weight
+        return weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """[..., H] of ids [...]."""
+        rows: torch.Tensor = self.embedding(ids.to(self.weight.device))
+        return rows.to(ids.device)
+
+
+def keep_embedding_on_host(network: Any) -> Any:
+    """The network with its input embedding in host memory.
+
+    Args:
+        network: a Hugging Face causal model, or a PEFT model around one; its embedding is frozen.
+
+    Raises:
+        InputError: the embedding is trained, or see `require_own_embedding`.
+    """
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    require_own_embedding(base)
+    embedding = base.get_input_embeddings()
+    if embedding.weight.requires_grad:
+        raise InputError("offload_embedding: true is for a frozen embedding, and this one is trained; leave it out")
+    base.set_input_embeddings(HostEmbedding(embedding))
+    return network
+
+
+def require_own_embedding(network: Any) -> None:
+    """Check that the embedding is not the output head too, which computes on the GPU.
+
+    Raises:
+        InputError: it is.
+    """
+    head = network.get_output_embeddings()
+    if head is not None and head.weight is network.get_input_embeddings().weight:
+        raise InputError(
+            "offload_embedding: true saves no GPU memory here: the base's embedding shares its weights with the "
+            "output head; leave it out"
+        )
