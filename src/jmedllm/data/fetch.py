@@ -1,19 +1,16 @@
 """Fetch a source from upstream or from a mirror; each file is verified before it gets its name."""
 
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from jmedllm.data.catalogue import File, Source, find
 from jmedllm.data.transport import download
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, read_jsonl
+from jmedllm.progress import progress
 
 SCHEMES = ("http", "https", "file")
 
@@ -35,7 +32,7 @@ class Fetched:
 
 
 def get(name: str, data: Path, mirror: str | None = None, revision: str | None = None) -> list[Fetched]:
-    """Fetch the files of a source into the data directory, with a progress bar on a terminal's stderr.
+    """Fetch the files of a source into the data directory, with a progress line on stderr.
 
     A file with the right checksum is not fetched again. Bytes are written to a temporary file, which gets its name
     only after it was verified. A file without a known checksum is kept unless `revision` is given; only its format is
@@ -53,14 +50,14 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
     base = None if mirror is None else _mirror_address(mirror)
     urls = [_address(source, file, base, revision) for file in source.files]
     fetched = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        for file, url in progress.track(list(zip(source.files, urls, strict=True)), description=name):
+    with progress(f"download {name}", len(urls)) as advance:
+        for file, url in zip(source.files, urls, strict=True):
             path = data / file.path
             new = revision is not None or not _is_right(file, path)
             if new:
                 _fetch(file, path, url, from_upstream=mirror is None)
             fetched.append(Fetched(path, new, hash_file(path), file.sha256 is not None))
+            advance(1, path.name)
     return fetched
 
 

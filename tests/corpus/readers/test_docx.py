@@ -127,7 +127,7 @@ BROKEN = {
     ),
     "broken XML": (docx("<w:p>"), "is a broken .docx (ParseError: mismatched tag"),
     "no text": (docx(p("")), "holds no text"),
-    "a bomb of spaces": (bomb(), "unpacks to more than 64 MB of XML; divide it, or export its text as .txt"),
+    "a bomb of spaces": (bomb(), "unpacks to more than 32 MB of XML; divide it, or export its text as .txt"),
     "a bomb of entities": (
         docx(p("&e19;"), head=f"<!DOCTYPE w [{ENTITIES}]>"),
         "has a document type declaration, which no word processor writes; export its text as .txt",

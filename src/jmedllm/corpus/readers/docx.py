@@ -18,8 +18,8 @@ from jmedllm.corpus.readers.file_text import FileText
 from jmedllm.corpus.readers.html import html_text
 from jmedllm.errors import InputError
 
-MOST_UNPACKED = 64 << 20
-"""Bytes of XML that a document may hold. 1,000 pages of dense text have about 15 MB."""
+MOST_UNPACKED = 32 << 20
+"""Bytes of XML that a document may hold. 1,000 dense pages have about 10 MB."""
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
