@@ -250,9 +250,47 @@ def test_training_is_drawn(opened: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1366])
-def test_training_fits_the_screen(opened: Page, width: int) -> None:
+def test_the_page_fits_the_screen(opened: Page, width: int) -> None:
     opened.page.set_viewport_size({"width": width, "height": 900})
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+LONG = ["Qwen2.5-72B-Instruct-GPTQ-Int4-checkpoints/step-12000", "日本語医療大規模言語モデル七十億パラメータ版第二版"]
+
+
+@pytest.fixture(scope="module")
+def long_names(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("long")
+    collected = collect(evaluate_igakuqa(shared, folder, limit=3, scripts=dict.fromkeys(LONG, lambda question: "a")))
+    write_page(folder / "page.html", collected, questions_of(collected, shared), "long names")
+    return (folder / "page.html").as_uri()
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "is_below"),
+    [("short", 1366, False), ("short", 390, True), ("long", 1366, True), ("long", 390, True)],
+)
+def test_probabilities_are_below_the_choice_where_columns_would_break_words(
+    browser: Any, address: str, long_names: str, names: str, width: int, is_below: bool
+) -> None:
+    opened = Page(browser, {"short": address, "long": long_names}[names])
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.page.wait_for_timeout(100)
+    row = opened.page.locator("#detail .choices tbody tr").first
+    text, *shares = (cell.bounding_box() for cell in row.locator("td:nth-child(n + 2)").all())
+    assert all((share["y"] >= text["y"] + text["height"]) == is_below for share in shares)
+    # One line for each choice and model: no word is cut in pieces.
+    assert text["height"] < 60 and all(share["height"] < 60 for share in shares)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.problems == []
+    opened.page.close()
+
+
+def test_terms_are_explained(opened: Page) -> None:
+    explained = set(opened.page.locator("#glossary dt").all_inner_texts())
+    tooltips = opened.page.locator("abbr").evaluate_all("all => all.map(e => [e.textContent, e.title])")
+    assert {text.replace(" accuracy", "") for text, _ in tooltips} <= explained and all(title for _, title in tooltips)
+    assert {"n", "95 % interval", "ECE", "p (Holm)", "min. detectable", "scorer"} <= {text for text, _ in tooltips}
 
 
 def test_training_in_print(opened: Page) -> None:

@@ -1,8 +1,8 @@
 "use strict";
 (() => {
   const ROW = 46;
-  const COLUMN = 95; // pixels that a column of probabilities takes
-  const LEAST_TEXT = 320; // pixels that are left for the text of the choices
+  const COLUMN = 96; // pixels of a column of probabilities
+  const LEAST_TEXT = 320; // pixels that the text of the choices keeps beside such columns
   const settings = JSON.parse(document.getElementById("settings").textContent);
   const byId = (id) => document.getElementById(id);
   const [list, sheet, detail, count] = ["list", "sheet", "detail", "count"].map(byId);
@@ -180,7 +180,7 @@
 
   const share = (who, percent, css, picked = false) => {
     // On a narrow screen the cell is below the choice, with its model's name.
-    const cell = make("td", { class: `share ${css}` }, make("span", { class: "who" }, who));
+    const cell = make("td", { class: `share ${css}` }, make("span", { class: "who", title: who }, who));
     if (percent === undefined) {
       cell.append(make("span", { class: picked ? "picked" : "muted" }, picked ? "" : "·"));
       return cell;
@@ -216,7 +216,9 @@
       }
       return row;
     });
-    return make("table", { class: "choices", "data-columns": evaluated.length + (item.examinees ? 1 : 0) }, make("thead", {}, head), make("tbody", {}, ...body));
+    const columns = evaluated.length + (item.examinees ? 1 : 0);
+    const widths = ["letter", "text", ...Array(columns).fill("column")].map((name) => make("col", { class: name }));
+    return make("table", { class: "choices", "data-columns": columns }, make("colgroup", {}, ...widths), make("thead", {}, head), make("tbody", {}, ...body));
   };
 
   const reasonOf = (score) => {
@@ -249,10 +251,13 @@
     return parts;
   };
 
-  // Where the columns would leave too little room, probabilities are below the text of their choice.
+  // Where columns leave too little room for the choices or break a name, probabilities are below their choice.
   const stack = () => {
     for (const table of detail.querySelectorAll(".choices")) {
-      table.classList.toggle("stacked", detail.clientWidth < LEAST_TEXT + COLUMN * table.dataset.columns);
+      table.classList.remove("stacked");
+      const names = [...table.tHead.querySelectorAll("th")];
+      const isNarrow = detail.clientWidth < LEAST_TEXT + COLUMN * table.dataset.columns;
+      table.classList.toggle("stacked", isNarrow || names.some((name) => name.scrollWidth > name.clientWidth));
     }
   };
 
