@@ -145,7 +145,7 @@ def test_mmlu_shapes(tmp_path: Path, text: str):
             "expected 6 fields (question, choice0, choice1, choice2, choice3, answer), found 5; "
             "put quotes around texts with commas",
         ),
-        ('"Q,a', "broken CSV: unexpected end of data; mend the quotes of this row"),
+        ('"Q,a', "broken CSV: unexpected end of data; fix the quotes of this row"),
     ],
 )
 def test_mmlu_bad_row(tmp_path: Path, row: str, message: str):

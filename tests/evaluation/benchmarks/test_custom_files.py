@@ -333,7 +333,7 @@ def test_a_wrong_reference_or_rubric_is_one_line(tmp_path: Path, row: dict[str, 
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
-        ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; say which: --map "),
+        ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; choose one: --map "),
         ((0, 1, 2, 3, 0), "t.jsonl: answers are indices from 1 in "),
         (("a", "d"), 't.jsonl:2: field "answer": expected letters from a to c, one for each of 3 choices'),
         ((0, 2, 7), 't.jsonl:3: field "answer": expected a number from 0 to 2, since the file\'s answers are'),
@@ -388,7 +388,7 @@ def test_names_of_other_data_sets_are_answered_with_ours(tmp_path: Path, name: s
     ("columns", "told"),
     [
         ("question=stm,choices=A:C,answer=key", "unknown column 'stm': did you mean stem?"),
-        ("question=stem,choices=C:A,answer=key", "column A is not behind C in the file"),
+        ("question=stem,choices=C:A,answer=key", "column A does not follow C in the file"),
         (
             "question=stem,choices=A:C",
             "no column for answer; columns: qid, stem, A, B, C, key; name them with --map",
@@ -421,7 +421,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(tmp_path: Path) -> No
     ("content", "told"),
     [
         ("a,b\n1,2,3\n", "t.csv:2: expected 2 fields (a, b), found 3"),
-        ("a,a\n1,2\n", "t.csv:1: column a is there twice"),
+        ("a,a\n1,2\n", "t.csv:1: column a appears twice"),
         ('a,b\n"1,2\n', "t.csv:2: broken CSV"),
         ("質問,解答\nどれか,1\n".encode("cp932"), "t.csv:1: not UTF-8: it looks like Shift_JIS"),
         ("質問,解答\nどれか,1\n".encode("utf-16"), "t.csv:1: not UTF-8: it looks like UTF-16"),
@@ -487,6 +487,23 @@ def test_real_files(shared: Path, file: str, columns: str, counts: tuple[int, in
         pytest.skip(f"no {file}")
     exam = read(shared / file, columns, skip=True)
     assert (len(exam.questions), len(exam.skipped)) == counts and told in exam.notes[0]
+
+
+def test_igakuqa119_keeps_the_item_without_a_question_text(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "igakuqa119"
+    if not folder.is_dir():
+        pytest.skip("no igakuqa119")
+    with (folder / "correct_answers.csv").open(encoding="utf-8-sig") as file:
+        keys: dict[str, Any] = {row["問題番号"]: row["解答"] for row in csv.DictReader(file)}
+    keys["119E28"] = [[letter] for letter in keys["119E28"]]  # either is right
+    items = [row for file in sorted(folder.glob("questions/*.json")) for row in json.loads(file.read_text("utf-8"))]
+    path = lines(tmp_path / "igakuqa119.jsonl", *(row | {"answer": keys[row["number"]]} for row in items))
+    exam = read(path, "id=number,image=has_image", skip=True)
+    questions = {question.id: question for question in exam.questions}
+    assert (len(questions), len(exam.skipped)) == (396, 4)
+    assert (questions["119C18"].stem, questions["119C18"].choices[0]) == ("", "Malaria")
+    assert (questions["119E28"].gold, questions["119E28"].also_right) == (frozenset({0}), (frozenset({2}),))
+    assert "choices without a question text, kept: 1; with several right answers" in exam.notes[0]
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "utf-16"])

@@ -1,6 +1,6 @@
-"""Right answers as people write them: labels, indices from 0 or from 1, or the texts of choices.
+"""Read answer keys in the forms that people use: labels, indices from 0 or from 1, or the texts of choices.
 
-Which of these a file uses is decided over the whole file: one form must fit every answer that can be read at all.
+The form is chosen for the whole file: it must fit every answer that can be read at all.
 """
 
 import ast
@@ -25,7 +25,7 @@ KEY_FORM_NAMES: Mapping[KeyForm, str] = {
 }
 
 GoldSets = tuple[frozenset[int], ...]
-"""Sets of choices that are right, first the main one."""
+"""Sets of choices that are right; the first is the main one."""
 
 _BETWEEN = re.compile(r"\s*(?:[,、，;；/／・&＆]|\band\b|と)\s*|\s+", re.IGNORECASE)
 _OR = re.compile(r"\s+or\s+|\s*または\s*|\s*もしくは\s*|\s*又は\s*", re.IGNORECASE)
@@ -37,7 +37,7 @@ class RawAnswer:
 
     Attributes:
         choices: texts, without their labels.
-        labels: in NFKC and lower case; a, b, c where the file prints none.
+        labels: in NFKC and lower case; a, b, c if the file prints none.
         has_labels: whether the file prints labels.
         written: the answer as the file has it.
     """
@@ -49,17 +49,17 @@ class RawAnswer:
 
 
 def default_labels(count: int) -> tuple[str, ...]:
-    """Labels of choices that print none."""
+    """Labels for choices that are printed without labels."""
     return tuple(label(index) for index in range(count))
 
 
 def plain(text: str) -> str:
-    """A text as labels and choices are compared."""
+    """Normalise a text for comparing labels and choices."""
     return unicodedata.normalize("NFKC", text).strip().lower()
 
 
 def interpretations(raw: RawAnswer) -> dict[KeyForm, GoldSets]:
-    """What an answer means in each form in which it means something."""
+    """Interpret an answer in each form that fits it."""
     found = {form: _golds(form, raw) for form in KEY_FORMS}
     return {form: golds for form, golds in found.items() if golds is not None}
 
@@ -79,7 +79,7 @@ def is_list_of_lists(written: Any) -> bool:
 
 
 def _alternatives(written: Any) -> list[list[Any]]:
-    """Ways to split an answer into several right ones: a list of lists, or a text at each "or"."""
+    """The possible splits of an answer into several right ones: a list of lists, or a text at each "or"."""
     if isinstance(written, str):
         written = from_text(written)
     if is_list_of_lists(written):
@@ -89,7 +89,7 @@ def _alternatives(written: Any) -> list[list[Any]]:
 
 
 def from_text(text: str) -> Any:
-    """The list that a cell of a table spells, as JSON or as Python does; any other text as it is."""
+    """Parse a list or an object in a cell of a table, written as in JSON or Python; return other texts unchanged."""
     if text.strip()[:1] not in ("[", "{"):
         return text
     try:
@@ -104,7 +104,7 @@ def from_text(text: str) -> Any:
 
 
 def _one(form: KeyForm, raw: RawAnswer, answer: Any) -> frozenset[int] | None:
-    """Indices of the choices that together are one right answer."""
+    """Indices of the choices that make up one right answer."""
     parts = answer if isinstance(answer, list) else [answer]
     found: list[int] = []
     for part in parts:
@@ -133,7 +133,7 @@ def _places(form: KeyForm, raw: RawAnswer, part: str) -> list[int] | None:
 
 
 def _label_and_text(raw: RawAnswer, part: str) -> int | None:
-    """The choice that is named by its label and its text, as "B. Vitamin C"."""
+    """The choice that is named by its label and its text, such as "B. Vitamin C"."""
     found = parse_label(part)
     if found is None or found.label not in raw.labels:
         return None
@@ -146,7 +146,7 @@ def _split(text: str) -> list[str]:
 
 
 def _labelled(labels: Sequence[str], text: str) -> list[int] | None:
-    """Places of the labels in "c", "(c)", "c.", "a,c", "ac"."""
+    """Positions of the labels in "c", "(c)", "c.", "a,c", "ac"."""
     places: list[int] = []
     for each in _split(text):
         bare = each.strip("()[]（）.:：。")
@@ -162,12 +162,12 @@ def _labelled(labels: Sequence[str], text: str) -> list[int] | None:
 def choose_form(
     path: Any, found: Sequence[tuple[str, RawAnswer, dict[KeyForm, GoldSets]]], wanted: KeyForm | None
 ) -> KeyForm:
-    """The form that the answers of a file are in.
+    """Choose the form of a file's answers.
 
     Args:
         path: the file, for messages.
-        found: place, question and readings of each answer.
-        wanted: what the user says it is; None to find out.
+        found: place, answer and interpretations of each row.
+        wanted: the form that the user gave, or None.
 
     Raises:
         InputError: two forms fit equally well and mean different choices.
@@ -181,12 +181,12 @@ def choose_form(
         return "letter"
     _require_one_base(path, found, fits, best)
     if "letter" in best and any(raw.has_labels for _, raw, _ in found):
-        return "letter"  # a number that the file prints before a choice is that choice's label
+        return "letter"  # numbers printed before the choices are their labels
     for place, _, each in found:
         if len({each[form] for form in best if form in each}) > 1:
             words = " or ".join(KEY_FORM_NAMES[form] for form in best)
             options = " or ".join(f"answer_form={form}" for form in best)
-            raise InputError(f"{place}: the answers may be {words}; say which: --map {options}")
+            raise InputError(f"{place}: the answers may be {words}; choose one: --map {options}")
     return best[0]
 
 
@@ -196,7 +196,7 @@ def _require_one_base(
     fits: Mapping[KeyForm, int],
     best: Sequence[KeyForm],
 ) -> None:
-    """Check that answers do not count from 0 here and from 1 there."""
+    """Check that indices do not count from 0 in one row and from 1 in another."""
     if len(best) > 1 or best[0] not in ("index0", "index1"):
         return
     other: KeyForm = "index1" if best[0] == "index0" else "index0"
@@ -205,5 +205,5 @@ def _require_one_base(
     if here and there:
         raise InputError(
             f"{path}: answers are {KEY_FORM_NAMES[other]} in {here} and {KEY_FORM_NAMES[best[0]]} in {there}; "
-            f"mend them, or say which is right: --map answer_form={best[0]}"
+            f"fix them, or choose one: --map answer_form={best[0]}"
         )

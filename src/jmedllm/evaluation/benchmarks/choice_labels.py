@@ -1,4 +1,4 @@
-"""Labels that choices carry in their own text, such as "a. " or "①": taken off, for prompts print their own."""
+"""Strip the labels in front of choices, such as "a. " or "①", because prompts print their own."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ _KINDS: tuple[tuple[str, Callable[[str], int]], ...] = (
     (f"[{_KANJI}]", _KANJI.index),
     ("[ivx]{1,4}", lambda label: _ROMAN.index(label) if label in _ROMAN else -1),
 )
-"""What a label may be, in NFKC and lower case, and which place it stands for, from 0."""
+"""Patterns of labels in NFKC and lower case, and the position that each label means, from 0."""
 
 _CIRCLED = "[①-⑳⓪-⓿⑴-⒇Ⓐ-ⓩ㋐-㋙㊀-㊉❶-❿]"
 
@@ -27,8 +27,8 @@ _LABELLED = re.compile(
     r"\s*(?P<text>.*\S)\s*",
     re.DOTALL,
 )
-"""A label and the choice behind it. A space alone makes no label ("A 型"), nor does a decimal point or a ratio;
-"①の反応" speaks of a ① that the question shows."""
+"""A label and the text of its choice. A letter and a space are no label ("A 型"), nor are a decimal point and a ratio.
+"①の反応" refers to a ① in the question."""
 
 
 class LabelledChoice(NamedTuple):
@@ -36,8 +36,8 @@ class LabelledChoice(NamedTuple):
 
     Attributes:
         label: in NFKC and lower case.
-        places: for each kind of label it may be, by the index of the kind, the place it stands for.
-        text: what stands behind it.
+        places: index of each kind of label that it may be → its position.
+        text: the choice without the label.
     """
 
     label: str
@@ -46,7 +46,7 @@ class LabelledChoice(NamedTuple):
 
 
 def parse_label(choice: str) -> LabelledChoice | None:
-    """The label at the beginning of a choice, if there is one with a text behind it."""
+    """Parse the label at the beginning of a choice; None without a label or without a text behind it."""
     match = _LABELLED.fullmatch(choice)
     if match is None:
         return None
@@ -61,10 +61,10 @@ def parse_label(choice: str) -> LabelledChoice | None:
 
 
 def strip_labels(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Choices without their own labels, and these; None where not every choice has one and in order.
+    """Return the choices without their labels, and the labels; None unless all choices have labels in order.
 
     Raises:
-        ValueError: they have labels in another order or with gaps, so that a choice is missing or misplaced.
+        ValueError: the labels have gaps or another order, so a choice is missing or misplaced.
     """
     found = [each for choice in choices if (each := parse_label(choice)) is not None]
     if len(choices) < 2 or len(found) != len(choices):
@@ -73,7 +73,7 @@ def strip_labels(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
         places = [each.places.get(kind, -1) for each in found]
         if places == list(range(len(found))):
             return tuple(each.text for each in found), tuple(each.label for each in found)
-        # Letters may abbreviate ("A.", "N.", "V." for artery, nerve, vein): only near misses are labels.
+        # Letters may be abbreviations ("A.", "N.", "V." for artery, nerve, vein): only near misses are labels.
         near = len(set(places)) == len(places) > 2 and min(places) in (0, 1) and max(places) <= len(places) + 1
         if near:
             raise ValueError(", ".join(each.label for each in found))
@@ -86,14 +86,14 @@ _FIRST_OF_LINE = re.compile(
     r"|[^\W_]{1,2}\s*(?:[)）\]］]|[.．:：](?![0-9０-９]))"
     rf"|(?:[A-Za-zＡ-Ｚａ-ｚ{_KATAKANA}]|[0-9０-９]{{1,2}}(?=.*[^\W\d]))[ \u3000\t]).*\S"
 )
-"""Below a question a letter and a space are a label, too, and so are a number and a space before words; numbers
-alone are digits to be marked."""
+"""Below a question a letter and a space are also a label, and so are a number and a space before words. Lines of
+numbers alone are digits to be marked."""
 
 
 def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
-    """The question and the labelled choices that stand below it, each on a line of its own, labels included.
+    """Split a text into the question and the labelled choices below it, one per line, with their labels.
 
-    Without choices the whole text is the question.
+    Without such choices the whole text is the question.
     """
     lines = text.split("\n")
     starts = [number for number, line in enumerate(lines) if _FIRST_OF_LINE.fullmatch(line)]
@@ -111,4 +111,4 @@ def _in_order(choices: Sequence[str]) -> bool:
     try:
         return strip_labels(choices) is not None
     except ValueError:
-        return True  # told when they are read as choices
+        return True  # `strip_labels` raises it again for the choices

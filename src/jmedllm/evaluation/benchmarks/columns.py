@@ -1,4 +1,4 @@
-"""Which columns of a user's file hold what: a mapping such as `question=stem,choices=A:E,answer=key`."""
+"""Map the columns of a user's file to our fields, by a mapping such as `question=stem,choices=A:E,answer=key`."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from jmedllm.errors import InputError, unknown
 
 Map = Mapping[str, str]
-"""Our field to the column, or columns, of the file."""
+"""Our field → the column, or columns, of the file."""
 
 QUESTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("qid", "question_id", "problem_id", "sample_id", "item_id", "uid", "uuid", "_id", "idx", "number",
@@ -27,7 +27,7 @@ QUESTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "subject": ("subject_name", "category", "topic", "topic_name", "meta_info", "科目"),
     "image": ("has_image", "requires_image", "has_images"),
 }  # fmt: skip
-"""What others call our fields, commonest first."""
+"""Names of our fields in other data sets, most common first."""
 
 RESPONSE_NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("qid", "question_id", "sample_id", "item_id", "uid", "uuid", "_id", "doc_id", "custom_id", "idx",
@@ -38,14 +38,14 @@ RESPONSE_NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _SERIES = re.compile(r"(?P<stem>.*?)[ _-]?(?P<mark>[a-j]|[0-9])", re.IGNORECASE)
-"""A column that holds one choice: opa, A, option_b, choice0, 選択肢1."""
+"""A column with one choice: opa, A, option_b, choice0, 選択肢1."""
 
 
 def parse_map(text: str | None, fields: Iterable[str]) -> dict[str, str]:
-    """The mapping that an option gives, as `field=column` with commas between.
+    """Parse the mapping of an option: `field=column`, separated by commas.
 
     Raises:
-        InputError: it is not of this form, or names a field that there is not.
+        InputError: the text has another form, or a field is unknown.
     """
     found: dict[str, str] = {}
     for part in (text or "").split(",") if text else ():
@@ -60,10 +60,10 @@ def parse_map(text: str | None, fields: Iterable[str]) -> dict[str, str]:
 
 
 def require_fields(mapping: Map, fields: Iterable[str]) -> None:
-    """Check that a mapping names fields that there are.
+    """Check that a mapping names known fields.
 
     Raises:
-        InputError: one is unknown; the nearest are named.
+        InputError: a field is unknown; the message names the nearest ones.
     """
     known = tuple(fields)
     for field in mapping:
@@ -73,11 +73,12 @@ def require_fields(mapping: Map, fields: Iterable[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FieldSource:
-    """Where a field's value is.
+    """The columns or the constant that give a field's value.
 
     Attributes:
-        columns: names; several give a list of values.
-        constant: stands for every record, where there are no columns.
+        columns: names of columns.
+        constant: the value for every record, if there are no columns.
+        several: whether the value is the list of the columns' values.
     """
 
     columns: tuple[str, ...] = ()
@@ -85,7 +86,7 @@ class FieldSource:
     several: bool = False
 
     def value(self, record: Mapping[str, Any]) -> Any:
-        """The field's value in a record; None where it has none."""
+        """Return the field's value in a record; None if it has none."""
         if self.several:
             return [_at(record, column) for column in self.columns]
         return _at(record, self.columns[0]) if self.columns else self.constant
@@ -104,11 +105,13 @@ def _at(record: Mapping[str, Any], column: str) -> Any:
 
 
 def resolve(field: str, written: str, columns: Sequence[str], constants: Iterable[str] = ()) -> FieldSource:
-    """Where the value of a field is: `name`, `first:last` (in the order of the file), `one+two`, `outer.inner`
-    (of a list its place from 0), one of the constants, or a list of them (`yes|no`).
+    """Resolve one entry of a mapping.
+
+    It may be `name`, `first:last` (in the order of the file), `one+two`, `outer.inner` (for a list a position from
+    0), one of the constants, or a list of texts (`yes|no`).
 
     Raises:
-        InputError: there is no such column; the nearest are named.
+        InputError: a column is unknown; the message names the nearest ones.
     """
     if _is_column(written, columns):
         return FieldSource((written,))
@@ -120,7 +123,7 @@ def resolve(field: str, written: str, columns: Sequence[str], constants: Iterabl
     if colon and first in columns and last in columns:
         begin, end = columns.index(first), columns.index(last)
         if begin >= end:
-            raise InputError(f"map {field}={written}: column {last} is not behind {first} in the file")
+            raise InputError(f"map {field}={written}: column {last} does not follow {first} in the file")
         return FieldSource(tuple(columns[begin : end + 1]), several=True)
     parts = [part.strip() for part in re.split(r"[+:]", written)]
     for part in parts:
@@ -134,7 +137,7 @@ def _is_column(name: str, columns: Sequence[str]) -> bool:
 
 
 def suggest(columns: Sequence[str], fields: Iterable[str], names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """A mapping that these columns seem to call for; fields that are there by our name are not in it."""
+    """Suggest a mapping for these columns, without the fields that have a column of our name."""
     lower = {column.lower().replace(" ", "_"): column for column in reversed(columns)}
     found: dict[str, str] = {}
     for field in fields:
@@ -149,7 +152,7 @@ def suggest(columns: Sequence[str], fields: Iterable[str], names: Mapping[str, t
 
 
 def _series(columns: Sequence[str]) -> str | None:
-    """Columns that hold one choice each, as a range."""
+    """Columns with one choice each, as a range."""
     series: dict[str, list[tuple[int, str]]] = {}
     for place, column in enumerate(columns):
         match = _SERIES.fullmatch(column)
@@ -163,11 +166,11 @@ def _series(columns: Sequence[str]) -> str | None:
 
 
 def as_option(mapping: Map) -> str:
-    """A mapping as it is written behind --map."""
+    """Format a mapping for --map."""
     return ",".join(f"{field}={column}" for field, column in mapping.items())
 
 
 def our_name(name: str, names: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Our field that others call `name`."""
+    """Return our field that other data sets call `name`."""
     lower = name.lower().replace(" ", "_")
     return next((field for field, others in names.items() if lower in (field, *others)), None)

@@ -1,7 +1,7 @@
-"""The embedded demo's questions.
+"""Questions of the embedded demo.
 
-All choices of a question are answers of the same category and the same half of the facts, so that no choice
-of an exam question was ever an answer in stage 2.
+All choices of a question are answers of the same category and the same half of the facts. So no choice of a test
+question was ever an answer in stage 2.
 """
 
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ from jmedllm.evaluation.question import Language, Question
 
 CHOICES = 5
 DRAWS = 4
-"""How often each training question is asked, each time among other choices."""
+"""Number of times each training question is asked, each time with other choices."""
 
 EXAM_PHRASINGS = 2
-"""How many of a category's phrasings, its last, stand in the exam alone."""
+"""Number of a category's phrasings, its last ones, that only the test split uses."""
 
 _BLANK: dict[Language, str] = {"ja": "これ", "en": "something"}
 
 
 def questions(split: str, language: Language, *, blanked: bool = False) -> list[Question]:
-    """Questions of one split: "train" asks each of its facts in every training phrasing, "test" once.
+    """Make the questions of one split: "train" asks each fact in every training phrasing, "test" once.
 
-    The right choice stands equally often in every place.
+    The right choice is equally often in each position.
 
     Args:
-        blanked: replace the subject by a word that says nothing: the control that shows whether the choices alone
-            give the answer away.
+        blanked: replace the subject by a word without meaning. This control shows whether the choices alone give
+            the answer away.
     """
     exam = split == "test"
     asked = [
@@ -49,7 +49,7 @@ def questions(split: str, language: Language, *, blanked: bool = False) -> list[
 
 
 def _phrasings(fact: Fact, language: Language) -> list[tuple[str, str]]:
-    """How a fact is asked about: the id of each question and its phrasing."""
+    """The questions about a fact: id and phrasing of each."""
     phrasings = relations()[fact.category][language]["questions"]
     if fact.in_exam:
         number = len(phrasings) - 1 - int(fact.id[-3:]) % EXAM_PHRASINGS
@@ -76,11 +76,11 @@ def _question(
 
 
 def _others(fact: Fact) -> list[Fact]:
-    """The facts whose answers may stand beside this one's.
+    """The facts whose answers may be choices beside this fact's answer.
 
-    In the exam they are those at four fixed distances, the same in both languages. So every answer is offered
-    equally often over the whole exam: five times, once as the right one. Freely drawn, the one offered least
-    was right in 31 % of the questions.
+    In the test split these are the facts at four fixed distances, the same in both languages. So the test split offers
+    every answer equally often: five times, once as the right one. With free draws, the answer offered least often was
+    right in 31 % of the questions.
     """
     alike = [other for other in facts() if (other.category, other.in_exam) == (fact.category, fact.in_exam)]
     if not fact.in_exam:

@@ -1,4 +1,4 @@
-"""Files of records in the formats that people keep them in: JSON Lines, JSON, CSV, TSV, Parquet."""
+"""Read records from JSON Lines, JSON, CSV, TSV and Parquet files."""
 
 import csv
 import io
@@ -15,32 +15,32 @@ from jmedllm.parsing import decode_utf8, parse_json
 JSON_KINDS = (".jsonl", ".ndjson", ".json")
 
 RowOrError = InputRow | InputError
-"""A record, or what is wrong with the row that should hold it."""
+"""A record, or the error of an invalid row."""
 
 
 def is_table(name: str) -> bool:
-    """Whether a name is that of a file that `records` reads."""
+    """Whether a name is a file that `records` reads."""
     return Path(name).suffix.lower() in _READERS
 
 
 def kinds() -> str:
-    """The endings that `records` reads, for messages."""
+    """File endings that `records` reads, for messages."""
     return ", ".join(_READERS)
 
 
 def records(path: Path, *, header: bool = True) -> Iterator[RowOrError]:
-    """Yield the records of a file by its ending; in place of a row that is broken, what is wrong with it.
+    """Yield the records of a file in the format of its ending, and an error for each invalid row.
 
     Args:
         path: the file.
-        header: whether the first row of a CSV or TSV file names its columns; else they are #1, #2, ...
+        header: whether the first row of a CSV or TSV file names the columns; else they are #1, #2, ...
 
     Raises:
-        InputError: the file as a whole cannot be read.
+        InputError: the whole file cannot be read.
     """
     suffix = path.suffix.lower()
     if suffix not in _READERS:
-        raise InputError(f"{path}: records are read from {kinds()}; save it as one of these")
+        raise InputError(f"{path}: unknown file format; save it as one of {kinds()}")
     return _READERS[suffix](path, header)
 
 
@@ -50,8 +50,8 @@ def _jsonl(path: Path, header: bool) -> Iterator[RowOrError]:
 
 
 def _json(path: Path, header: bool) -> Iterator[RowOrError]:
-    """A list of objects; an object with one such list among its values, or of nothing but objects; or lines of
-    JSON, which many data sets name so."""
+    """Read a list of objects, an object with one such list or with nothing but objects, or JSON Lines under the name
+    .json, as many data sets have them."""
     text = decode_utf8(read_bytes(path), path)
     if _is_lines(text):
         yield from _jsonl(path, header)
@@ -65,7 +65,7 @@ def _json(path: Path, header: bool) -> Iterator[RowOrError]:
 
 
 def _is_lines(text: str) -> bool:
-    """Whether there is an object whose line ends with it, and another one behind it."""
+    """Whether the first line is one object and another object follows."""
     first, _, rest = text.strip().partition("\n")
     return first.lstrip().startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
 
@@ -85,7 +85,7 @@ def _entries(path: Path, value: Any) -> list[Any]:
 def _csv(path: Path, header: bool) -> Iterator[RowOrError]:
     text = _text(path)
     first = text.partition("\n")[0]
-    # What spreadsheets write where the comma stands in numbers.
+    # Spreadsheets write ";" in countries with a decimal comma.
     delimiter = next((each for each in ",\t;" if each in first), ",")
     return _delimited(path, text, delimiter, header)
 
@@ -95,7 +95,7 @@ def _tsv(path: Path, header: bool) -> Iterator[RowOrError]:
 
 
 def _text(path: Path) -> str:
-    """The file's text; line ends inside a field become "\\n", whatever kind the file has."""
+    """Read the file; all line ends become "\\n"."""
     return decode_utf8(read_bytes(path), path).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -121,14 +121,14 @@ def _delimited(path: Path, text: str, delimiter: str, header: bool) -> Iterator[
                     "put quotes around texts with commas"
                 )
     except csv.Error as error:
-        raise InputError(f"{path}:{number}: broken CSV: {error}; mend the quotes of this row") from error
+        raise InputError(f"{path}:{number}: broken CSV: {error}; fix the quotes of this row") from error
 
 
 def _columns(path: Path, number: int, row: list[str]) -> list[str]:
     names = [cell.strip() or f"#{place}" for place, cell in enumerate(row, 1)]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{path}:{number}: column {name} is there twice; rename one of them")
+            raise InputError(f"{path}:{number}: column {name} appears twice; rename one of them")
     return names
 
 

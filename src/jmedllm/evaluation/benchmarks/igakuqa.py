@@ -12,23 +12,23 @@ from jmedllm.evaluation.question import Flag, Language, Question, canonical_numb
 EXAMS = range(112, 117)
 SECTIONS = "ABCDEF"
 REQUIRED_SECTIONS = "BE"
-"""必修 (required); the other sections are 一般・臨床 (general and clinical)."""
+"""必修 (required). The other sections are 一般・臨床 (general and clinical)."""
 
 EVERY_ANSWER_RIGHT = frozenset({"116A71"})
-"""The ministry accepted every answer afterwards; the data still hold one letter and one point."""
+"""The ministry accepted every answer afterwards; the data still have one letter and one point."""
 
 NUMBERS = {
-    # The answer sheet is a row of digit boxes, and the data kept the digits without the form's print.
+    # The answer sheet is a row of digit boxes. The data have the digits, without what is printed on the sheet.
     "114C75": ("100", "10.0"),  # 解答：①②.③
     "114F75": ("130", "1130"),  # 解答：1, ①②③ kcal: the leading 1 was printed
     "116B50": ("21", "2.1"),  # 解答：①.②
     "116F74": ("04", "0.4"),  # 解答：①.②
 }
-"""Numeric gold as it stands in the data, and what the exam meant by it."""
+"""Numeric gold in the data → its meaning in the exam."""
 
 SHARES_MISPRINTED = frozenset({"113A14", "113D75", "114B4", "116B33"})
-"""One share of examinees is over 100 % ("1701.0"), so the item's shares are left out. Other items, such as
-112B21 (2.0, 0.3, 0.3, 0.2, 0.3), seem to have lost a digit: those stay as they are in the data."""
+"""One percentage of examinees is over 100 ("1701.0"), so all percentages of the item are left out. Other items, such
+as 112B21 (2.0, 0.3, 0.3, 0.2, 0.3), seem to have lost a digit; they are read as they are."""
 
 FIELDS: dict[Language, tuple[str, str]] = {
     "ja": ("problem_text", "choices"),
@@ -39,8 +39,8 @@ FIELDS: dict[Language, tuple[str, str]] = {
 def read(data: Path, language: Language, split: str) -> list[Question]:
     """Read all items of all five exams; the one split is "test".
 
-    The English wording is the same line of `*_translate.jsonl`; everything else of an item (gold, points,
-    `image`, metadata) comes from the Japanese record in both languages.
+    The English text is in the same line of `*_translate.jsonl`. All other fields (gold, points, `image`, metadata)
+    come from the Japanese record in both languages.
     """
     return [
         question
@@ -60,7 +60,7 @@ def _section(data: Path, stem: str, language: Language) -> list[Question]:
 
 
 def _same_items(items: list[InputRow], path: Path) -> list[InputRow]:
-    """Read a companion file, whose lines must be about the same items in the same order."""
+    """Read a companion file; its lines must have the same items in the same order."""
     companions = list(jsonl_rows(path))
     for item, companion in zip(items, companions, strict=False):
         if companion.text("problem_id") != item.text("problem_id"):
@@ -86,7 +86,7 @@ def _question(item: InputRow, wording: InputRow, facts: InputRow, language: Lang
         gold=golds[0],
         also_right=tuple(golds[1:]),
         number=None if count else _number(item, identity),
-        # Checked over all 2,000 items: the stem asks for as many choices as the gold holds.
+        # Checked on all 2,000 items: the stem asks for as many choices as the gold has.
         select=max(1, len(golds[0])),
         points=_points(item),
         subject=facts.text("category"),
@@ -99,7 +99,7 @@ def _question(item: InputRow, wording: InputRow, facts: InputRow, language: Lang
 
 
 def _golds(item: InputRow, count: int) -> list[frozenset[int]]:
-    """Sets of choices that are right, first the main one: 112B30 has "a or d"."""
+    """Sets of choices that are right; the first is the main one. 112B30 has "a or d"."""
     letters = item.texts("answer")
     if len(letters) == 1 and " or " in letters[0]:
         return [frozenset({item.choice("answer", letter, count)}) for letter in letters[0].split(" or ")]
@@ -152,7 +152,7 @@ def _prohibited_plain(facts: InputRow, count: int) -> frozenset[int]:
 
 
 def _examinees(facts: InputRow, identity: str, count: int) -> tuple[float, ...]:
-    """Share of examinees per choice; none for numeric items and most that were taken out of grading."""
+    """Percentage of examinees per choice; empty for numeric items and most items excluded from grading."""
     if identity in SHARES_MISPRINTED:
         return ()
     shares = tuple(_percentage(facts, "breakdown", text) for text in facts.texts("breakdown"))
@@ -162,7 +162,7 @@ def _examinees(facts: InputRow, identity: str, count: int) -> tuple[float, ...]:
 
 
 def _examinees_right(facts: InputRow) -> float | None:
-    """Share of examinees who were right; an empty text says that none was published."""
+    """Percentage of examinees who were right; an empty text means that none was published."""
     text = facts.text("human_accuracy", may_be_empty=True)
     return _percentage(facts, "human_accuracy", text) if text else None
 

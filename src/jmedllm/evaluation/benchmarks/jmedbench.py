@@ -1,8 +1,8 @@
 """JMedBench's JSONL: the Japanese translations of MedQA, MedMCQA and MMLU.
 
-A record is `sample_id` (text or whole number), `question`, `options` (list of texts), `answer_idx` (index
-from 0), `n_options`, `metadata`: so the suite's own evaluation code reads and writes it
-(nii-nlp/med-eval, `MCQASample`). A letter in `answer_idx` is therefore an error here, not another dialect.
+A record has `sample_id` (text or whole number), `question`, `options` (list of texts), `answer_idx` (index from 0),
+`n_options` and `metadata`, as in the suite's own code (nii-nlp/med-eval, `MCQASample`). A letter in `answer_idx` is an
+error.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""JMMLU: MMLU put into Japanese by hand, the same 13 subjects."""
+"""JMMLU: MMLU translated into Japanese by hand, the same 13 subjects."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-"""MedMCQA: Indian medical entrance exams. Its validation split is sat as the test, as everybody does,
-because the answers of its own test split are not public."""
+"""MedMCQA: Indian medical entrance exams. Its validation split is the test split here, as is usual, because the
+answers of its test split are not public."""
 
 from pathlib import Path
 

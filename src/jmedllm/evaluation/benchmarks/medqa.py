@@ -10,8 +10,8 @@ from jmedllm.evaluation.question import Language, Question, label
 
 FILES = {
     ("medqa", "test"): "medqa/4_options/phrases_no_exclude_test.jsonl",
-    # MedQA's own dev set as MediQ distributes it, the stem cut into sentences. It is training material here;
-    # the train set proper (10,178 questions) is not among the files we can pin.
+    # MedQA's dev set as MediQ distributes it, with the stem split into sentences. It is used for training, because
+    # we know no address with a fixed version of the train set (10,178 questions).
     ("medqa", "train"): "medqa/4_options/mediq_all_dev_good.jsonl",
     ("medqa-5", "test"): "medqa/5_options/test.jsonl",
 }
@@ -19,7 +19,7 @@ JAPANESE = {"medqa": "usmleqa_jp", "medqa-5": "medqa_jp"}
 
 
 def read(benchmark: str, data: Path, language: Language, split: str) -> list[Question]:
-    """Read one split of `benchmark`, "medqa" or "medqa-5"; the Japanese one is JMedBench's translation."""
+    """Read one split of "medqa" or "medqa-5"; the Japanese one is JMedBench's translation."""
     if language == "ja":
         return jmedbench.read(data, JAPANESE[benchmark], split, benchmark)
     path = data_file(data, FILES[benchmark, split], benchmark)
@@ -33,7 +33,7 @@ def _question(row: InputRow, benchmark: str, split: str) -> Question:
         raise row.wrong("answer", f'the text of option {row.text("answer_idx")}, "{choices[gold]}"')
     context = row.texts("context") if "context" in row.record else ()
     return Question(
-        # The files number nothing: the line is the name.
+        # The files have no ids.
         id=f"{split}-{row.number}",
         benchmark=benchmark,
         language="en",

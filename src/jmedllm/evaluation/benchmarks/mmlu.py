@@ -34,7 +34,7 @@ INDICES = ("0", "1", "2", "3")
 
 
 def read(data: Path, language: Language, split: str) -> list[Question]:
-    """Read one split: "test", or "dev", the five questions a subject meant as few-shot examples."""
+    """Read one split: "test", or "dev" with five questions per subject for few-shot examples."""
     if language == "ja":
         return jmedbench.read(data, "mmlu_medical_jp", split, "mmlu")
     return [
@@ -47,10 +47,10 @@ def read(data: Path, language: Language, split: str) -> list[Question]:
 
 
 def read_subject(path: Path, subject: str, benchmark: str, language: Language) -> Iterator[Question]:
-    """Read one CSV file in either of the two shapes it is distributed in.
+    """Read one CSV file in either of its two published forms.
 
-    With the header `question,choice0,...,answer` the answer is an index from 0; without a header, as in the
-    original, it is a letter. Blanks around texts are kept: the published scores compare them so.
+    With the header `question,choice0,...,answer` the answer is an index from 0. Without a header, as in the original,
+    it is a letter. Spaces around texts are kept, because the published scores compare texts with them.
     """
     golds = LETTERS
     number = 0

@@ -1,4 +1,4 @@
-"""One row of a user's questions: all of it but the answer, whose form shows only over the whole file."""
+"""Parse one row of a user's questions, except the answer, whose form depends on the whole file."""
 
 import math
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ _LABEL_KEYS = ("label", "key", "id", "letter", "idx")
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """Where each field is.
+    """The column of each field.
 
     Attributes:
-        sources: by our field.
-        strict: whether the file has our own names and types, so that another type is a mistake.
-        below: whether the choices stand below the question, in the same text.
+        sources: our field → its columns.
+        strict: whether the file uses our names and types, so that another type is an error.
+        below: whether the choices are below the question in the same text.
     """
 
     sources: Mapping[str, FieldSource]
@@ -44,7 +44,7 @@ class ColumnLayout:
     below: bool = False
 
     def ours(self, line: InputRow) -> InputRow:
-        """The record by our names; outside our own format an empty field is one that is not there."""
+        """Return the record with our names. Unless the file is strict, empty fields are dropped."""
         found = {field: source.value(line.record) for field, source in self.sources.items()}
         if self.strict:
             found = {field: value for field, value in found.items() if field in line.record}
@@ -55,14 +55,14 @@ class ColumnLayout:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
-    """A question whose answer is not read yet.
+    """A question whose answer is not interpreted yet.
 
     Attributes:
-        line: the record by our names.
-        id: None where the file has none.
-        language: None where the file does not say.
-        answer: the answer as written, with the choices it refers to.
-        relabelled: whether labels were taken off its choices.
+        line: the record with our names.
+        id: None if the file has none.
+        language: None if the file does not name it.
+        answer: the answer as written, with the choices that it refers to.
+        relabelled: whether labels were stripped from the choices.
     """
 
     line: InputRow
@@ -86,10 +86,10 @@ class ParsedRow:
 
 
 def parse_row(line: InputRow, layout: ColumnLayout) -> ParsedRow:
-    """Read one row.
+    """Parse one row.
 
     Raises:
-        InputError: a field is missing or wrong; names the row and the field.
+        InputError: a field is missing or invalid; the message names the row and the field.
     """
     ours = layout.ours(line)
     stem, below = _stem(ours, layout)
@@ -127,14 +127,14 @@ def _is_nan(value: Any) -> bool:
 
 
 def _as_text(value: Any) -> str:
-    """A cell as text; empty where it holds none. A column of whole numbers with a gap holds 3.0."""
+    """A cell as text; empty if the cell is. 3.0 becomes "3": a column of whole numbers with a gap has floats."""
     if _is_empty(value):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _stem(ours: InputRow, layout: ColumnLayout) -> tuple[str, tuple[str, ...]]:
-    """The question, and the choices below it where they stand there."""
+    """The question, and the choices below it if they are in the same text."""
     value = ours.record.get("question", None if layout.strict else "")
     if isinstance(value, list) and not layout.strict:
         value = "\n".join(text for each in value if (text := _as_text(each)))
@@ -180,7 +180,7 @@ def _choices(
 
 
 def _texts(cells: list[Any]) -> list[str]:
-    """Cells as texts, without the empty ones that end a row of fewer choices."""
+    """Cells as texts, without empty ones at the end."""
     texts = [_as_text(cell) for cell in cells]
     while texts and not texts[-1]:
         texts.pop()
@@ -209,13 +209,13 @@ def _from_objects(value: list[dict[str, Any]]) -> tuple[list[Any], tuple[str, ..
 
 
 def _raw_answer(ours: InputRow, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[RawAnswer, bool]:
-    """Choices without their labels, and whether they had any."""
+    """The answer with its choices, and whether labels were stripped from them."""
     try:
         bare = strip_labels(texts)
     except ValueError as error:
         raise InputError(
             f'{ours.place}: field "choices": they are labelled {error}: one is missing, misplaced or joined to '
-            "another; mend this row"
+            "another; fix this row"
         ) from None
     answer = ours.record.get("answer")
     listed = keys is not None and len(set(keys)) == len(texts) and all(len(key) <= 2 for key in keys)
@@ -234,7 +234,7 @@ def _id(ours: InputRow, layout: ColumnLayout) -> str | None:
     else:
         name = _as_text(ours.record["id"])
     if TURN_MARK in name:
-        raise ours.wrong("id", f'a text without "{TURN_MARK}", which marks turned choices in results')
+        raise ours.wrong("id", f'a text without "{TURN_MARK}", which marks rotated choices in results')
     return name
 
 
@@ -279,6 +279,6 @@ def _truth(ours: InputRow, layout: ColumnLayout) -> bool:
         return False
     value = ours.record["image"]
     if isinstance(value, list) and not layout.strict:
-        return bool(value)  # names of pictures
+        return bool(value)  # file names of images
     known = None if layout.strict else _TRUTH.get(_as_text(value).strip().lower())
     return ours.boolean("image") if known is None else known

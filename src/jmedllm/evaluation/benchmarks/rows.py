@@ -1,4 +1,4 @@
-"""Reading data files: each record with its place, so that every complaint names file, line and field."""
+"""Records of data files with their place, so that every error names file, line and field."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from jmedllm.evaluation.question import label, letter_index
 from jmedllm.files import read_jsonl
 
 SHOWN = 60
-"""A complaint quotes at most this many characters of what it found."""
+"""Characters of a value that an error quotes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class InputRow:
     """One record of a data file and the place where it begins.
 
     Attributes:
-        number: of the line, from 1; or of whatever `unit` names.
-        unit: "entry" or "row" where the file has no lines that mean anything.
+        number: number of the line, entry or row, from 1.
+        unit: "entry" or "row" for formats without meaningful lines.
     """
 
     path: Path
@@ -31,16 +31,16 @@ class InputRow:
 
     @property
     def place(self) -> str:
-        """The record's place, to begin a complaint with."""
+        """The record's place, for the beginning of an error."""
         return f"{self.path}: {self.unit} {self.number}" if self.unit else f"{self.path}:{self.number}"
 
     def wrong(self, field: str, wanted: str) -> InputError:
-        """Build the error for a field that does not hold what is wanted."""
+        """Build the error for a field with an invalid value."""
         found = quoted(self.record[field]) if field in self.record else "nothing"
         return InputError(f'{self.place}: field "{field}": expected {wanted}, found {found}')
 
     def text(self, field: str, *, may_be_empty: bool = False) -> str:
-        """Text of a field, exactly as it stands."""
+        """Text of a field, unchanged."""
         value = self.record.get(field)
         if not isinstance(value, str) or not (value or may_be_empty):
             raise self.wrong(field, "a text")
@@ -70,7 +70,7 @@ class InputRow:
         return value
 
     def choice(self, field: str, letter: str, count: int) -> int:
-        """Index of the choice that `letter` (found in `field`) names among `count` choices."""
+        """Index of the choice that `letter`, the value of `field`, names among `count` choices."""
         try:
             index = letter_index(letter)
         except ValueError:
@@ -81,7 +81,7 @@ class InputRow:
 
 
 def quoted(value: Any) -> str:
-    """The beginning of a value, to be quoted in a complaint."""
+    """The beginning of a value, for an error."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):
@@ -98,10 +98,10 @@ def jsonl_rows(path: Path) -> Iterator[InputRow]:
 def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
     """Yield the rows of a CSV file (UTF-8, with or without BOM) as records with `fields`.
 
-    Line ends inside a text become "\\n": which kind a file has says nothing about the question.
+    Line ends inside a text become "\\n".
 
     Raises:
-        InputError: the file is not such a CSV file, or a row has another number of fields.
+        InputError: the file is not valid CSV, or a row has another number of fields.
     """
     number = 1
     with path.open(encoding="utf-8-sig") as handle:
@@ -116,16 +116,16 @@ def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
                 yield InputRow(path, number, dict(zip(fields, row, strict=True)))
                 number = rows.line_num + 1
         except csv.Error as error:
-            raise InputError(f"{path}:{number}: broken CSV: {error}; mend the quotes of this row") from error
+            raise InputError(f"{path}:{number}: broken CSV: {error}; fix the quotes of this row") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
 
 
 def data_file(data: Path, relative: str, source: str) -> Path:
-    """Path of a file that `jmedllm data get` put there.
+    """Return the path of a file that `jmedllm data get` fetches.
 
     Raises:
-        InputError: it is missing; the message names the command that fetches it.
+        InputError: the file is missing; the message names the command that fetches it.
     """
     path = data / relative
     if not path.is_file():

@@ -10,7 +10,7 @@ from jmedllm.evaluation.question import Language, Question
 
 EXAMS = range(97, 110)
 PICTURES = "IMAGES"
-"""Stands where the choices are pictures, which the data do not hold."""
+"""Value of `choices` if they are pictures, which the data do not have."""
 
 NO_ANSWER = "解なし"
 ANY_OF = re.compile("いずれか([1-9一二三])つ")
@@ -20,16 +20,15 @@ COUNTS = {"一": 1, "二": 2, "三": 3}
 def read(data: Path, language: Language, split: str) -> list[Question]:
     """Read all exams; the one split is "train".
 
-    Items whose choices are pictures keep the flag `image`, and neither choices nor gold. Items without a
-    right answer (解なし) have an empty gold; where any of several answers was accepted, the further ones
-    are `also_right`.
+    Items whose choices are pictures have the flag `image` and neither choices nor gold. Items without a right answer
+    (解なし) have an empty gold. If several answers were accepted, the further ones are in `also_right`.
     """
     return [question for exam in EXAMS for question in _exam(data, language, exam)]
 
 
 def _exam(data: Path, language: Language, exam: int) -> list[Question]:
     folder = f"yakugakuqa/data/{exam + 1915}"
-    # The metadata repeat most items four times, always with the same category.
+    # The metadata repeat most items four times, with the same category each time.
     subjects = {
         row.text("problem_id"): row.text("category")
         for row in jsonl_rows(data_file(data, f"{folder}/metadata_{exam:03}.jsonl", "yakugakuqa"))
@@ -50,7 +49,7 @@ def _question(row: InputRow, language: Language, subjects: dict[str, str]) -> Qu
         id=identity,
         benchmark="yakugakuqa",
         language=language,
-        # Two stems are nothing but a picture.
+        # The stems of two items are pictures.
         stem=row.text("problem_text", may_be_empty=image),
         choices=choices,
         gold=golds[0],
@@ -62,10 +61,10 @@ def _question(row: InputRow, language: Language, subjects: dict[str, str]) -> Qu
 
 
 def _golds(row: InputRow, count: int) -> list[frozenset[int]]:
-    """Sets of choices that are right, first the main one.
+    """Sets of choices that are right; the first is the main one.
 
-    Upstream answers are numbers from 1; a remark in brackets, itself split at its commas, may follow the
-    last one: ["2", "4", "5（いずれか2つを選択で正解とする）"] is any two of the three.
+    Upstream answers are numbers from 1. A remark in brackets, itself split at its commas, may follow the last one:
+    ["2", "4", "5（いずれか2つを選択で正解とする）"] accepts any two of the three.
     """
     answer = ",".join(row.texts("answer"))
     if NO_ANSWER in answer:

@@ -1,4 +1,4 @@
-"""Free responses to exam questions and what they mean."""
+"""Extract answers from free responses to exam questions."""
 
 from jmedllm.evaluation.reading.extracted import NO_ANSWER, ExtractedAnswer
 from jmedllm.evaluation.reading.read import read_answer, same_answer

@@ -1,4 +1,4 @@
-"""What belongs to the answer: without the reasoning before it, the tokens around it and the turns after it."""
+"""Remove from a response the reasoning before the answer, the tokens around it and the turns after it."""
 
 import re
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from jmedllm.models.thoughts import Thought, borders, has_unknown
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A response without its wrapping.
+    """A response without reasoning and special tokens.
 
     Attributes:
-        text: what was said to the reader.
-        thinking: the response ends inside a thought.
-        unsure: thought and answer cannot be told apart. Where the borders are of a kind that nobody has published
-            `text` is empty; where they were lost it is what may be the answer, if it is one from end to end.
+        text: the text for the reader.
+        thinking: whether the response ends inside a thought.
+        unsure: whether thought and answer cannot be separated. If the borders of the thought are of an unknown kind,
+            `text` is empty. If the borders were lost, `text` is the part that may be the answer.
     """
 
     text: str
@@ -23,7 +23,7 @@ class Cleaned:
     unsure: bool = False
 
 
-# What is left of channels and thoughts where special tokens were dropped in decoding.
+# Remains of channels and thoughts after special tokens were dropped in decoding.
 _BARE_CHANNELS = re.compile(r"\A\s*(?:assistant)?analysis(?=[\s\S]*assistantfinal)[\s\S]*assistantfinal")
 _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?analysis(?=[A-Z])")
 _BARE_THOUGHT = re.compile(r"\A\s*thought\n")
@@ -42,9 +42,9 @@ _TURN_START = re.compile(
 _TOKEN = re.compile(r"<[|｜][\w▁/:]+[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|\[/?INST\]|<(?:start|end)_of_turn>")
 
 _HTML = re.compile(r"<(b|i|u|p|strong|em|mark|span)(?:\s[^<>]{0,80})?>([^<>]{1,200})</\1>", re.IGNORECASE)
-"""Words set in another type, as some servers' models write them."""
+"""HTML emphasis, which some models write."""
 
-# Models that were not tuned to stop go on with a question of their own.
+# Models that were not tuned to stop continue with a question of their own.
 _NEXT_QUESTION = re.compile(
     r"^[ \t]*(?:#+[ \t]*(?:指示|入力|質問|問題|Instruction|Input|Question)[ \t]*[:：]?"
     r"|(?:次の)?(?:問題|質問|Question)[ \t]*\d*[ \t]*[:：])",
@@ -56,12 +56,12 @@ _SECTION = re.compile(r"^[ \t]*#+[ \t]*(?:応答|Response)[ \t]*[:：]?", re.MUL
 def clean(
     response: str, *, truncated: bool = False, thought_open: bool | None = False, thoughts: Sequence[Thought] = ()
 ) -> Cleaned:
-    """Cut out of `response` what its author meant to be read.
+    """Extract the text that `response` addresses to the reader.
 
     Args:
-        truncated: the model was cut off at its token limit.
-        thought_open: whether the prompt had opened a thought; None where nobody knows.
-        thoughts: borders of thoughts besides the published ones, from the model's template.
+        truncated: whether the response was cut off at the token limit.
+        thought_open: whether the prompt opened a thought; None if unknown.
+        thoughts: borders of thoughts in the model's template, besides the published ones.
     """
     spoken, thinking, marked = _outside_thoughts(response, bool(thought_open), thoughts)
     if has_unknown(spoken):
@@ -70,7 +70,7 @@ def clean(
     if not marked:
         spoken, thinking, unsure = _without_markers(spoken, thinking)
         if thought_open is None and truncated:
-            # All of it may be thought; only what begins with its answer is not.
+            # All of it may be thought, unless it begins with its answer.
             spoken = _first_sentence(spoken)
     text = _TURN_START.sub("", spoken)
     text = _until(_TURN_END, text)
@@ -80,12 +80,12 @@ def clean(
 
 
 def _outside_thoughts(text: str, is_open: bool, thoughts: Sequence[Thought]) -> tuple[str, bool, bool]:
-    """The last part of a text outside thoughts that says something.
+    """Find the last part of a text outside thoughts that is not empty.
 
-    Where an answer is followed by a thought and that by nothing, it is the answer.
+    An answer that only a thought follows is that part.
 
     Returns:
-        The part, whether the text ends inside a thought, and whether it has any marker of one.
+        The part, whether the text ends inside a thought, and whether it has any border of a thought.
     """
     said, start, thought, inside = [""], 0, None, is_open
     closed = False
@@ -96,7 +96,7 @@ def _outside_thoughts(text: str, is_open: bool, thoughts: Sequence[Thought]) -> 
         if not inside:
             said.append(text[start : border.start])
         if border.kind == "answer" or (border.kind == "closing" and not inside and not closed):
-            said = [""]  # all before it was thought that the prompt had opened, or another channel
+            said = [""]  # everything before it is a thought that the prompt opened, or another channel
         if border.kind == "opening":
             thought = thought if inside else border.thought
             inside = True
@@ -109,14 +109,17 @@ def _outside_thoughts(text: str, is_open: bool, thoughts: Sequence[Thought]) -> 
 
 
 def _without_markers(text: str, thinking: bool) -> tuple[str, bool, bool]:
-    """What a text says whose markers were dropped in decoding, whether it ends inside a thought, and whether that
-    is unsure, as far as the words of the markers tell."""
+    """Remove the reasoning from a text whose markers were dropped in decoding, by the words of the markers.
+
+    Returns:
+        The rest, whether the text ends inside a thought, and whether the rest is unsure.
+    """
     if channels := _BARE_CHANNELS.match(text):
         return text[channels.end() :], thinking, False
     if _BARE_ANALYSIS.match(text):
         return "", True, False
     if _BARE_THOUGHT.match(text):
-        # Where the thought ended is lost: of all lines only the last can be the answer.
+        # The end of the thought is lost, so only the last line can be the answer.
         return text.rstrip().rpartition("\n")[2], thinking, True
     return text, thinking, False
 
@@ -127,5 +130,5 @@ def _first_sentence(text: str) -> str:
 
 
 def _until(mark: re.Pattern[str], text: str) -> str:
-    """The first part of `text` between such marks that has something in it."""
+    """The first part of `text` between matches of `mark` that is not empty."""
     return next((part for part in mark.split(text) if part.strip()), "")

@@ -1,4 +1,4 @@
-"""What a response repeats of the question: it says nothing about the answer."""
+"""Remove what a response repeats from the question, because it says nothing about the answer."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,11 @@ from jmedllm.evaluation.reading.texts import EDGE, fold, key, normalise
 _SENTENCE = re.compile(r"[^。?\n.]+(?:[。?]|\.(?=\s|$)|\.(?=\S)[^。?\n.]*)*")
 _AROUND = f"[{re.escape(EDGE.replace(' ', '').replace(chr(10), ''))}「」]*"
 _SHORTEST = 14
-"""Shorter sentences of a question may stand in an answer by chance."""
+"""Shorter sentences of a question may occur in an answer by chance."""
 
 
 def without_echo(question: Question, text: str) -> str:
-    """`text` without the question and without its choices listed one after the other; as it is, if it repeats
-    neither."""
+    """Remove the question and a list of all its choices from `text`; return it unchanged if it repeats neither."""
     said = normalise(text)
     plain = said
     flat = fold(said).replace("\n", " ")
@@ -29,7 +28,7 @@ def without_echo(question: Question, text: str) -> str:
 
 
 def _patterns(question: Question) -> Iterator[str]:
-    """The choices in their order: behind their labels, and without labels on one line or on several."""
+    """Patterns of the choices in order: behind their labels, and without labels on one line or on several."""
     texts = [_AROUND + re.sub(r"(?:\\ )+", r"\\s+", re.escape(key(choice))) + _AROUND for choice in question.choices]
     labelled = [rf"[(\[]?{label(index)}[)\].:、,\s]+{text}" for index, text in enumerate(texts)]
     yield r"(?<![A-Za-z0-9])" + r"[\s,、;/・*|-]*".join(labelled) + r"(?![A-Za-z0-9])"

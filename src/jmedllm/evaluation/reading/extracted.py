@@ -1,4 +1,4 @@
-"""What a response was taken to mean."""
+"""The answer that was extracted from a response."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,21 +14,22 @@ NO_ANSWER: Mapping[str, str] = {
     "ambiguous": "named several and did not decide between them",
     "too many": "named more choices than the question asks for",
     "too few": "named fewer choices than the question asks for",
-    "unknown marker": "marks its thought in a way that is not known, so thought and answer cannot be told apart",
+    "unknown marker": "marks its thought in an unknown way, so thought and answer cannot be separated",
     "too long": "not asked: the prompt does not fit the model's context",
     "rejected": "not asked: the server refuses this prompt",
 }
-"""Why a response is no answer: the word that records keep, and what it means, as terminal and page print it."""
+"""Reasons for no answer: the word in records → its meaning, as terminal and page print it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractedAnswer:
-    """What a response was taken to mean.
+    """The answer that was extracted from a response.
 
     Attributes:
         chosen: indices of choices; empty for no answer and for numeric items.
         number: canonical decimal, for numeric items.
-        how: how it was read; for no answer a key of `NO_ANSWER`. "text" in it: choices were named by their texts.
+        how: how it was extracted, with "text" in it if choices were named by their texts; for no answer a key of
+            `NO_ANSWER`.
     """
 
     chosen: frozenset[int]
@@ -42,19 +43,19 @@ class ExtractedAnswer:
 
 
 def no_answer(reason: str) -> ExtractedAnswer:
-    """No answer, for one of the reasons in `NO_ANSWER`."""
+    """Return no answer, for one of the reasons in `NO_ANSWER`."""
     return ExtractedAnswer(frozenset(), None, reason)
 
 
 def fits(question: Question, count: int) -> bool:
-    """Whether a right answer to `question` may have so many choices; which ones they are plays no part."""
+    """Whether a right answer to `question` may have `count` choices, whichever they are."""
     if "every_answer_right" in question.flags:
         return count > 0
     return count > 0 and count in {question.select, *map(len, (question.gold, *question.also_right))}
 
 
 def answer_of(question: Question, chosen: Collection[int], how: str) -> ExtractedAnswer:
-    """The reading of these choices, or no answer if they are too many or too few."""
+    """Return these choices as the answer, or no answer if they are too many or too few."""
     if fits(question, len(chosen)):
         return ExtractedAnswer(frozenset(chosen), None, how)
     return no_answer("too many" if len(chosen) > question.select else "too few")

@@ -1,6 +1,6 @@
-"""Lines that name an answer outright: "【回答】x", "〔答〕x", "答.x", "解答欄：x", "Sol: x", "[ANSWER] x".
+"""Markers of an answer: "【回答】x", "〔答〕x", "答.x", "解答欄：x", "Sol: x", "[ANSWER] x".
 
-All of them are rewritten into one, so that what follows knows a single mark.
+All of them are replaced by one, so that the later steps need to know a single marker.
 """
 
 import re
@@ -27,11 +27,11 @@ _EN = (
 )
 _EN_NUMBERED = r"(?:answer|ans|solution|sol)[ #]{1,2}[1-9](?!\d)"
 _NOUN = rf"(?:{_JA}{_NUMBER_OF_SEVERAL}|{_EN_NUMBERED}|{_EN})"
-# "解" alone is a word of many others ("解説", "溶解"), "Final" of a sentence: they need a colon.
-# "結果" and "判定" may be those of anything: nothing but a label follows.
+# "解" is part of other words ("解説", "溶解") and "Final" of sentences: they need a colon.
+# "結果" and "判定" may be those of anything: only a label may follow.
 _SHORT = r"(?:(?:解|診断|最終)(?=\s?[:=])|(?:結果|判定)(?=\s?[:=]\s?\W?[A-Za-z0-9]\W{0,3}(?:\n|\Z)))"
 _BEFORE = r"(?:^[\s>*•・●○#\-→|]*+(?:\d{1,2}[.)]\s)?|(?<=[。、])\s?|(?<=[.!?;] ))"
-# A space alone will do in front of a label that ends the line.
+# A space alone is enough in front of a label that ends the line.
 _SIGN = (
     r"(?: (?=\W?(?:[A-Za-z]|\d)(?:\W?\s?(?:\n|\Z)|[.):]))"
     r"|\s?(?::|=|→|⇒|=>|->|[.](?=\s?\(?[A-Za-z0-9](?![A-Za-z0-9]))|[-–—](?=\s?\W?[A-Za-z0-9](?![A-Za-z0-9])))\s?)"
@@ -47,24 +47,24 @@ _MARKED = re.compile(
 
 ANNOUNCES = re.compile(
     rf"{re.escape(MARKER.strip())}\s*|(?:\A|(?<=[\s、。,.#*>【(]))(?:最終)?(?:答え?|回答|解答|正解|正答)(?:番号)?(?:は、?|\n)\s*"
-    # No other word may stand before these, or it is the "wrong answer" or the "second choice".
+    # No other word may precede these: "wrong answer", "second choice".
     r"|(?:\A|(?<=[\n、。,.#*>【(])|(?<=[,.:] )|\b(?:so|therefore|thus) )(?:(?:the|my) )?"
     r"(?:(?:final|correct|best|right|most appropriate) )*(?:answer|option|choice|ans)(?: choice)?(?:s|\(s\))?"
     r"(?: (?:is|are)(?: option| choice)?\b|\s*[:=-]|\n)[\s:]*"
     r"|boxed:\s*",
     re.IGNORECASE,
 )
-"""What an answer may follow that ends the reply: a mark, or a sentence that goes on with it."""
+"""Text before an answer that ends the reply: a marker, or the beginning of its sentence."""
 
 
-_BEHIND_MARK = re.compile(re.escape(MARKER.strip()) + r"[\s\"'(「【\[*]*\Z")
+_AFTER_MARKER = re.compile(re.escape(MARKER.strip()) + r"[\s\"'(「【\[*]*\Z")
 
 
 def follows_marker(text: str, place: int) -> bool:
-    """Whether what stands at `place` follows a mark directly."""
-    return _BEHIND_MARK.search(text, max(0, place - 12), place) is not None
+    """Whether a marker is directly before `place`."""
+    return _AFTER_MARKER.search(text, max(0, place - 12), place) is not None
 
 
 def with_one_marker(text: str) -> str:
-    """A normalised text in which each such mark is `MARKER`, at the beginning of a line."""
+    """Replace each marker in a normalised text by `MARKER` at the beginning of a line."""
     return _MARKED.sub("\n" + MARKER, _ASKED.sub("\n" + MARKER, text)).lstrip("\n")

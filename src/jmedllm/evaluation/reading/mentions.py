@@ -1,4 +1,4 @@
-"""Where a text mentions choices, by label or by text, and which mentions belong together."""
+"""Find mentions of choices in a text, by label or by text, and group those that belong together."""
 
 import re
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ class Mention:
     index: int
     by_text: bool
     weak: bool = False
-    """A single letter or a number that stands for a choice's text: it may as well be part of the prose."""
+    """A single letter or a number that is a choice's text: it may also be part of the prose."""
     clash: bool = False
-    """The label of one choice before the text of another."""
+    """Whether it is the label of one choice before the text of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class MentionGroup:
 
     items: tuple[Mention, ...]
     either: bool
-    """Joined by "or": its author has not decided."""
+    """Whether they are joined by "or", so that the author has not decided."""
 
     @property
     def start(self) -> int:
@@ -50,12 +50,12 @@ class MentionGroup:
 
     @property
     def by_text(self) -> bool:
-        """No label among them."""
+        """Whether no label is among them."""
         return all(item.by_text for item in self.items)
 
     @property
     def clash(self) -> bool:
-        """A label contradicts the text behind it."""
+        """Whether a label contradicts the text behind it."""
         return any(item.clash for item in self.items)
 
 
@@ -74,10 +74,10 @@ _NUMBER = re.compile(
 _DIGIT = re.compile(r"\d")
 _STEP = re.compile(r"[.)]\s?(?!\Z|\n)")
 MOST = 150
-"""Places that may be mentions, of which so many are looked at: the first 30, and the last."""
+"""Number of possible mentions that are examined: the first 30 and the last ones."""
 _FIRST, _ANNOUNCED = 30, 4
 _FARTHEST = 60
-"""Characters between two mentions that may belong together."""
+"""Most characters between two mentions of a group."""
 _CONNECTED = re.compile(
     r" (?:and|or|but|is|are|was|because|since|as|for|due|rather|seems?|appears?|fits?|would|should|must"
     r"|it is|will|can|cannot|could|may|might|does|has|instead|over|not|only|here|if|would|given"
@@ -95,7 +95,7 @@ _ENDS_LINE = re.compile(r"[\"'」』)\]]*[.。]?\s*(?:\n|\Z)")
 _NEXT_SENTENCE = re.compile(r" (?:is|are|was|were|would|can|has|have|may|does|do)\b|[はがも]")
 _PLUS_LABEL = re.compile(r" ?\+ ?[A-Za-z](?![A-Za-z0-9])")
 _STOP_INSIDE = re.compile(r"[。.][」』\"'”)]*(?=では|で(?:も)?な|です|が|は|を|も|[:,、]|\s*[○◯×(])")
-"""The full stop of a choice's text that does not end the sentence around it."""
+"""The full stop of a choice's text inside a sentence that continues."""
 _FUNCTION_WORDS = frozenset(
     ["yes", "no", "maybe", "none", "both", "all", "true", "false", "never", "always", "neither"]
 )
@@ -114,14 +114,14 @@ _JOIN = re.compile(
 
 
 def numbers_name_choices(question: Question, numbered: bool | None) -> bool:
-    """Whether "3" names the third choice; where nobody knows the prompt, only if no choice has digits."""
+    """Whether "3" names the third choice; if the prompt is unknown, only if no choice has digits."""
     return not any(_DIGIT.search(key(choice)) for choice in question.choices) if numbered is None else numbered
 
 
 def mention_groups(
     question: Question, text: str, answer_as: AnswerForm, numbered: bool | None = None
 ) -> list[MentionGroup]:
-    """All mentions of choices in a normalised text, those that belong together in one group."""
+    """Find all mentions of choices in a normalised text and group those that belong together."""
     found: list[tuple[list[Mention], bool]] = []
     for item in _items(question, text, answer_as, numbered):
         last = found[-1][0][-1] if found else None
@@ -141,15 +141,17 @@ def mention_groups(
 
 
 def _goes_on(first: Mention, right: Mention, joined: re.Match[str], text: str) -> bool:
-    """Whether a list that has as many choices as are asked for goes on with a line: not with an explanation, as in
-    "答え: b" before "a. 胃癌：誤り"."""
+    """Whether the next line continues a list that already has the number of choices asked for.
+
+    An explanation does not: "答え: b" before "a. 胃癌：誤り".
+    """
     return bool(_ENDS_LINE.match(text, right.end)) and (
         joined["bullet"] is not None or not follows_marker(text, first.start)
     )
 
 
 def _belong(left: Mention, right: Mention, joined: re.Match[str], text: str, *, again: bool) -> bool:
-    """Whether `right`, which may be mentioned `again`, goes on with the list that `left` is in."""
+    """Whether `right`, possibly mentioned `again`, continues the list that `left` is in."""
     if joined["sign"] or joined["more"] or joined["either2"]:
         # "Between B and C, B fits better."
         return not again or not _SAYS_MORE.match(text, right.end)
@@ -184,21 +186,21 @@ def _items(question: Question, text: str, answer_as: AnswerForm, numbered: bool 
 
 
 def _labelled_behind(item: Mention, label: Mention, text: str) -> bool:
-    """Whether a label stands in brackets behind a choice's text: "膵癌 (c)"."""
+    """Whether a label in brackets follows a choice's text: "膵癌 (c)"."""
     if not item.by_text or label.by_text or text[label.end : label.end + 1] not in (")", "]"):
         return False
     return bool(_OPENS_LABEL.fullmatch(text, item.end, label.start))
 
 
 def _texts(question: Question, text: str) -> Iterator[Mention]:
-    """Choice texts, the longest at each place."""
+    """Mentions by text, the longest at each place."""
     folded = fold(text).replace("\n", " ")
     places: dict[int, list[tuple[int, int]]] = {}
     for index, choice in enumerate(question.choices):
         sought = fold(key(choice))
         for start in _places(folded, sought) if sought else ():
             end = start + len(sought)
-            if _stands_alone(text, start, end):
+            if _is_whole_word(text, start, end):
                 if choice.rstrip().endswith(("。", ".")) and (stop := _STOP_INSIDE.match(text, end)):
                     end = stop.end()
                 places.setdefault(start, []).append((end, index))
@@ -217,8 +219,8 @@ def _places(text: str, sought: str) -> list[int]:
     return found if len(found) <= MOST else found[:_FIRST] + found[_FIRST - MOST :]
 
 
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] is no part of a longer word or number."""
+def _is_whole_word(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] is not part of a longer word or number."""
     before, after = text[start - 1 : start], text[end : end + 1]
     if _PART_BEFORE.search(text[max(0, start - 8) : start]) and text[start].isdigit():
         return False
@@ -237,7 +239,7 @@ def _same_script(left: str, right: str) -> bool:
 
 
 def _script(char: str) -> str:
-    """The script of a letter if words of it have ends that can be seen; Hiragana words do not."""
+    """The script of a letter; empty for Hiragana, whose words have no visible ends."""
     if not char.isalnum() and char not in ("ー", "々"):
         return ""
     if "ァ" <= char <= "ー":
@@ -274,13 +276,13 @@ def _labels(question: Question, text: str, starts: dict[int, Mention], numbered:
 
 
 def _is_step(text: str, end: int) -> bool:
-    """Whether the number that ends there counts the steps of an argument: "1. The patient has fever."."""
+    """Whether the number that ends at `end` numbers the steps of an argument: "1. The patient has fever."."""
     judgements = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
     return bool(_STEP.match(text, end)) and not any(judgement.match(text, end) for judgement in judgements)
 
 
 def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
-    """The first and last places, and those between that a mark announces; the rest of so many is repetition."""
+    """The first and last matches, and those between that follow a marker; more than that is repetition."""
     found = list(pattern.finditer(text))
     if len(found) <= MOST:
         return found
@@ -290,7 +292,7 @@ def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
 
 
 def _text_behind(text: str, end: int, starts: dict[int, Mention]) -> Mention | None:
-    """The choice text that a label ending at `end` announces."""
+    """The choice text that follows a label ending at `end`."""
     behind = _BEFORE_OWN_TEXT.match(text, end)
     places = range(end, behind.end() + 1) if behind else ()
     return next((starts[place] for place in places if place in starts), None)
@@ -301,7 +303,7 @@ def _same(question: Question, one: int, other: int) -> bool:
 
 
 def _is_label(text: str, place: int, *, own_text: bool) -> bool:
-    """Whether the lone letter at `place` may be a label, not an article, a variable or part of a word."""
+    """Whether the single letter at `place` may be a label, not an article, a variable or part of a word."""
     before, after = text[max(0, place - 2) : place], text[place + 1 : place + 3]
     if before[-1:] in ("°", "^", "_", "\\") or re.search(r"\w[-'’.]$", before, re.ASCII):
         return False
@@ -336,7 +338,7 @@ def _next_label(text: str, place: int) -> bool:
 
 
 def _with_text(question: Question, label: Mention, text: str, starts: dict[int, Mention]) -> Mention:
-    """The label together with the choice text behind it."""
+    """Merge a label with the choice text behind it."""
     item = _text_behind(text, label.end, starts)
     if item is None:
         return label

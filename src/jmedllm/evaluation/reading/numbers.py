@@ -1,4 +1,4 @@
-"""Numeric items: the number that a response states."""
+"""Extract the number that a response to a numeric item states."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ _SLOT = re.compile(rf"[{_SLOTS}](?:[.．](?=\s))?")
 _SLOT_DIGIT = re.compile(rf"([{_SLOTS}])\s*[:：=＝はが]?\s*([0-9０-９])(?![0-9０-９])")
 _TEMPLATE = re.compile(rf"[0-9,，.．\s]*[{_SLOTS}][0-9,，.．\s{_SLOTS}]*")
 
-# Digits of a formula (PaO2), of an exponent (m^2) and of a unit (per 100 mL, 人口1,000対) are no results.
+# Digits of a formula (PaO2), an exponent (m^2) or a unit (per 100 mL, 人口1,000対) are not results.
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9^_.])(?<!\d[,.])(?<![-−–])(?<![A-Za-z]-)(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)"
 )
@@ -34,7 +34,7 @@ _SAID = re.compile(
     r"[^\d]{0,12}$"
 )
 _SENTENCE_TAIL, _BEHIND, _MARKS = 80, 400, 20
-"""Characters at the end of a sentence, and behind a mark, that may hold the number; the last marks that count."""
+"""Characters at the end of a sentence and behind a marker that may contain the number; last markers that count."""
 _UNIT_BEFORE = re.compile(r"(?:/|\bper|人口|あたり|毎)\s*$")
 _ROUNDING = re.compile(
     r"[(（][^()（）]*(?:小数|四捨五入|切り捨て|切り上げ|rounded|rounding|decimal|nearest)[^()（）]*[)）]|小数(?:点以下)?(?:第\s*\d+\s*位|点)"
@@ -57,7 +57,7 @@ _LEAD = re.compile(
 
 
 def read_number(question: Question, text: str) -> ExtractedAnswer | None:
-    """The number that `text` states, several numbers as "ambiguous", none as None."""
+    """Return the number that `text` states; "ambiguous" for several numbers, None for none."""
     text = _filled(question, _PAIR.sub(r" \1.\2 ", text))
     slots = len(_SLOT.findall(text)) > 1
     text = _SLOT.sub(" ", text)
@@ -73,7 +73,7 @@ def read_number(question: Question, text: str) -> ExtractedAnswer | None:
         for found in list(mark.finditer(text))[: -_MARKS - 1 : -1]:
             if answer := _first(_statement(text[found.end() : found.end() + _BEHIND]), how):
                 return answer
-    # A number alone on a line is the answer, what else stands there explains it.
+    # A number alone on a line is the answer; other lines explain it.
     plain = [_ASIDE.sub("", line) for line in text.split("\n")]
     said = [line for line in plain if len(line) <= _SENTENCE_TAIL and _LEAD.match(line)] or [
         line if slots else _RESULT.split(line)[-1]
@@ -84,7 +84,7 @@ def read_number(question: Question, text: str) -> ExtractedAnswer | None:
 
 
 def _statement(behind: str) -> str:
-    """The line behind a mark, or the next one that says something; of a calculation its result."""
+    """The text behind a marker on its line, or the next line with a number; of a calculation its result."""
     line = next((line for line in behind.split("\n") if re.search(r"\d", line)), "")
     sentences = _SENTENCE.split(line)
     sentence = next((sentence for sentence in sentences if _numbers(sentence)), "")
@@ -110,7 +110,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _filled(question: Question, text: str) -> str:
-    """An answer given slot by slot ("①2 ②6") as one number, in the form that the question prescribes."""
+    """Replace an answer given slot by slot ("①2 ②6") by one number in the format of the question."""
     template = _TEMPLATE.findall(question.stem)
     digits = dict(_SLOT_DIGIT.findall(text))
     if not template or len(digits) < 2:

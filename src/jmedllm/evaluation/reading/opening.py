@@ -1,4 +1,4 @@
-"""Replies that begin with their answer and go on to explain it."""
+"""Replies that begin with their answer and then explain it."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _AFTER = re.compile(
     r"|番?(?:です|だ|である|でしょう|かな)|と思|と考え|になり|となり|because\b|since\b|as\b)"
 )
 SHARE = re.compile(r"[\s:(]*\d+(?:\.\d+)?\s*%")
-"""Behind each choice of a list of probabilities."""
+"""A probability behind a choice."""
 _LINE_END = re.compile(r"[\"'」』)\]}】〕》≫〉⟩» .。]*\n")
 _LINE_LABEL = re.compile(r"^[ *\-•・(]*([A-Za-z])[.):]", re.MULTILINE)
 _REASON = re.compile(
@@ -24,13 +24,13 @@ _REASON = re.compile(
 
 
 def opening(reply: Reply, label: str = "label", by_text: str = "choice text") -> ExtractedAnswer | None:
-    """The answer that `reply` begins with, if it is no list of all choices with comments."""
+    """Extract the answer at the beginning of `reply`, unless it is a list of all choices with comments."""
     text, stances = reply.said, reply.stances
     edge = EDGE.match(text)
     if not stances or not edge:
         return None
     group, said = stances[0]
-    # Behind the group or, where its text goes on in other words than the choice's, behind its label.
+    # Behind the group or, if other words than the choice's text follow, behind its label.
     ends = (group.end, group.start + 1) if len(group.items) == 1 and not group.by_text else (group.end,)
     if group.start > edge.end() or said == "dismissed" or not any(_AFTER.match(text, end) for end in ends):
         return None
@@ -45,8 +45,11 @@ def opening(reply: Reply, label: str = "label", by_text: str = "choice text") ->
 
 
 def opening_for_sure(reply: Reply) -> ExtractedAnswer | None:
-    """The same for a reply that was cut off: what it begins with may be the first stop of a walk through all
-    choices, unless it stands alone and is explained."""
+    """Extract the answer at the beginning of a reply that was cut off.
+
+    The first choice may be the start of a discussion of all choices, unless it is alone on its line and an
+    explanation follows.
+    """
     answer = opening(reply)
     if not answer:
         return None
@@ -56,7 +59,7 @@ def opening_for_sure(reply: Reply) -> ExtractedAnswer | None:
 
 
 def begins_line(text: str, group: MentionGroup) -> bool:
-    """Whether nothing but bullets stands before `group` in its line."""
+    """Whether only bullets precede `group` on its line."""
     line = text[text.rfind("\n", 0, group.start) + 1 : group.start]
     edge = EDGE.match(line)
     return edge is not None and edge.end() == len(line)

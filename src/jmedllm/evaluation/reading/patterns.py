@@ -1,13 +1,13 @@
-"""The words with which a text states, affirms, doubts or rules out an answer, in both languages.
+"""Patterns of words that state, affirm, doubt or rule out an answer, in both languages.
 
-Every pattern looks at a text in which each mention of choices is the one character `MENTION`. Those made by
-`_before` look at what stands in front of a mention, those made by `_behind` at what stands behind it.
+The patterns apply to a text in which each mention of choices is replaced by the character `MENTION`. `_before` makes
+patterns for the text in front of a mention, `_behind` for the text behind it.
 """
 
 import re
 
 MENTION = "\ue000"
-"""Of the private use area, so that no text has a meaning for it."""
+"""A character of the private use area, which has no meaning in any text."""
 
 
 def _any(*words: str) -> str:
@@ -19,23 +19,23 @@ def _search(*words: str) -> re.Pattern[str]:
 
 
 _REACH = 100
-"""Characters in front of a mention in which the words right before it are looked for."""
+"""Characters in front of a mention that are searched."""
 
 
 class _Before:
-    """Words that end a text. Only its last characters are searched, for the engine tries each as a beginning."""
+    """Words at the end of a text. Only its last characters are searched, to save time."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = re.compile(pattern + "$", re.IGNORECASE)
 
     def search(self, text: str) -> re.Match[str] | None:
-        """The words with which `text` ends."""
+        """Find the words at the end of `text`."""
         if not text or text.endswith(MENTION):
             return None
         return self._pattern.search(text, max(0, len(text) - _REACH))
 
     def cut(self, text: str) -> str:
-        """`text` without them."""
+        """Remove the words from the end of `text`."""
         found = self.search(text)
         return text[: found.start()] if found else text
 
@@ -45,7 +45,7 @@ def _before(*words: str) -> _Before:
 
 
 def _behind(*words: str) -> re.Pattern[str]:
-    # Quotes and brackets may close, then particles and words follow.
+    # Closing quotes and brackets may precede particles and words.
     return re.compile(r"[\s\"'“”‘’」』》〉】\])}*_]*" + _any(*words), re.IGNORECASE)
 
 
@@ -62,17 +62,17 @@ FILLER = _Before(
     )
     + "+"
 )
-"""What may stand between a mark and its answer."""
+"""Words that may be between a marker and its answer."""
 
 SENTENCE_END = re.compile(r"[。!?\n;]|(?<![Aa]ns)\.(?=[\s\"')\]]|$)")
 
-# Nouns that announce the answer.
+# Nouns that introduce the answer.
 _JA_ANSWER = "(?<![不お誤])(?<!違う)(?:答え?|答案|こたえ|アンサー|御?回答|解答|正解|正答|結論|最終判断|選択)"
 _ADJECTIVE = (
     r"(?:(?:single|only|one|most|final|correct|right|best|true|appropriate|suitable|accurate|likely|probable"
     r"|likeliest|chosen|selected|overall|remaining|and|two|three)\s+)*"
 )
-# A noun with any other word before it ("wrong answer", "second choice") announces something else.
+# With another word before it ("wrong answer", "second choice") a noun introduces something else.
 _EN_OPENING = (
     r"(?:(?:^|[^\w\s'’-]\s*|[^\x00-\x7f]\s*|\b(?:so|thus|hence|therefore|then)\s+)"
     r"|\b(?:the|my|our|your|its)\s+)"
@@ -84,7 +84,7 @@ _EN_NOUN = (
     r"(?:\s*\([^()]{0,20}\))?"
 )
 
-# What the right answer is like.
+# Properties of the right answer.
 _JA_FITTING = _any(
     "正し|適切|適当|妥当|考えられ|考えやす|可能性が高|可能性の高|該当す|当てはま|あてはま",
     "疑われ|疑う|疑わし|選ぶ|選択す|ふさわし|有力|推奨され|優先",
@@ -96,10 +96,10 @@ _EN_MOST = r"\bmost\s+(?:likely|appropriate|suitable|accurate|probable)\b"
 ANSWER_IS = _before(
     _JA_ANSWER + "(?:の選択肢|選択肢|番号|肢)?(?:として)?(?:最も)?(?:適切なの|考えられるの|なの|となるの)?[はが]?",
     "(?<![とか])(?:実際は|実際には|正しくは|本当は|正確には)",
-    # "Answer choices:" and "Options" announce all of them.
+    # "Answer choices:" and "Options" introduce all of them.
     _EN_OPENING + _ADJECTIVE + _EN_NOUN + r"(?:\s+that best fits)?" + _EN_OF + _EN_IS,
     _EN_OPENING + _ADJECTIVE + r"(?:answers?|ans)\b(?:\s*\([^()]{0,20}\))?(?:\s+(?:key|letter))?",
-    # FILLER has taken the noun: "The best choice: C".
+    # FILLER removed the noun: "The best choice: C".
     _EN_OPENING + r"(?:\b(?:correct|right|best|final|chosen|selected|remaining|most|appropriate|suitable)\s*)+",
     r"(?:^|[^\w\s]\s*)(?:solution|key|conclusion|correction)",
     r"\bboxed|\bans[.)]",
@@ -124,7 +124,7 @@ THEREFORE = _before(
     r"|(?:i'm )?going with)",
     r"\bi(?:'d| would)?\s+(?:think|believe|guess|suspect|say)(?:\s+that)?(?:\s+(?:it is|it's|it must be))?",
 )
-# FILLER takes these words too, so that "the answer is therefore" is a mark as well.
+# FILLER removes these words too, so that "the answer is therefore" is also a marker.
 THEREFORE_ITSELF = re.compile(
     r"(?:^|[.\n!;,]\s*)(?:therefore|thus|definitely|clearly|probably|certainly|surely"
     r"|(?:most )?likely)[\s,(\"'*:]*$",
@@ -183,7 +183,7 @@ IS_RIGHT = _behind(
 )
 ASSERTED = _behind(r"(?:to|for) me\b|です|だ(?!が)|である|となる|となります|になる|になります|が正|を選|[。.!]|$|\n")
 
-# Verdicts stand behind a label as in a table: "c: 正しい", "C. Heparin - Incorrect", "c. ○".
+# Judgements behind a label, as in a table: "c: 正しい", "C. Heparin - Incorrect", "c. ○".
 _GAP = (
     r"[\s\"'“”‘’」』》〉】\])}*_.。?:：=→>\-–—(\[|]*(?:は|が|も|の選択肢は)?[、,:：\s]*"
     r"(?:(?:これ|それ)[がは]|this is |it is |that is |is |are )?"
@@ -215,15 +215,15 @@ IS_TRUE = _judgement(
     r"(?:correct|right|true|appropriate)\b|yes" + _REST,
 )
 SIGN_BEFORE = re.compile(r"(?:(?P<yes>[○◯〇✓✔✅⭕])|(?P<no>[×✗✘❌✕]))\s*$")
-LAST_VERDICT = re.compile(
+FINAL_JUDGEMENT = re.compile(
     r"(?:これ|こちら|それ|よって|したがって、?)[がは、]?(?:本問の)?(?:正解|正答|答え)(?:です|である|となる)?$"
     r"|\b(?:this|it) is (?:therefore |thus )?the (?:correct |right |best )?(?:answer|choice|option)$"
     r"|^→\s*(?:正解|正答|答え)$",
     re.IGNORECASE,
 )
-"""The end of a line, or a line of its own, that speaks of the choice with which that, or the one above, begins."""
+"""The end of a line, or a separate line, about the choice at the beginning of that line or of the line above."""
 
-# What makes a clause say nothing about the answer, or the contrary.
+# Words that negate a clause, or make it say nothing about the answer.
 _EN_NOT = (
     r"\bnot\b|n't\b|\b(?:never|neither|nor|hardly|rarely|cannot|unlike|except|least|worst|wrong|incorrect|unlikely)\b"
     r"|\b(?:less likely|rather than|instead of|other than|anything but|none of|inferior|no longer|far from)\b"
@@ -277,13 +277,13 @@ EN_DENIED_BEHIND = _search(_EN_NOT, _EN_DENIED_BEHIND)
 CLAUSE_END_BEHIND = re.compile(
     r"[、,。(;]|であり|であって|です(?!か)|だ[。、が](?!と)|である(?=[。、が])|ため|ので|から|\b(?:because|since|due|given|although|whereas|while)\b|$"
 )
-"""Where what is said about a mention ends; what follows gives reasons or speaks of others."""
+"""The end of the statement about a mention; reasons or other mentions follow."""
 LINKS_NEXT = re.compile(
     r"(?:[\s,]|\b(?:but|and|or|is|are|it|even)\b"
     r"|\b(?:not|rather than|instead of|over|unlike|nor|than|excluding|option|except|more than)\b)+$",
     re.IGNORECASE,
 )
-"""What rules out the next mention and not the one before."""
+"""Words that rule out the next mention, not the one before."""
 CLAUSE_START = re.compile(
     r"[,、;()（）]|\b(?:so|because|since|but|however|therefore|thus|hence)\b|ため|ので|から(?!は)|が、|すると",
     re.IGNORECASE,
@@ -294,7 +294,7 @@ CONTRAST = re.compile(
     r"|というより[はも]?、?|,?\s*but(?: rather)?\b)"
     r"[\s\"'「『(]*(?:むしろ|選択肢|options?)?\s*"
 )
-"""Between what is not the answer and what is: "Aではなく" C, "not A but" C."""
+"""Words between a choice that is not the answer and one that is: "Aではなく" C, "not A but" C."""
 RANGE = re.compile(r"\s*(?:[〜~\-–—]|から|to|through|thru)\s*")
 
 CORRECTION = re.compile(
@@ -305,14 +305,14 @@ CORRECTION = re.compile(
     r"[\s,、。.:;!すると]*(?:no\b|actually\b|いや、|しま(?:す|した)|that's wrong)?[\s,、。.:;!]*",
     re.IGNORECASE | re.MULTILINE,
 )
-"""What follows takes back what was said before."""
+"""Words after which the text corrects what it said before."""
 
 NEGATIVE_STEM = re.compile(
     r"誤|適切でない|適切ではない|正しくない|当てはまらない|該当しない|でないの"
     r"|\b(?:except|not|false|incorrect)\b",
     re.IGNORECASE,
 )
-"""Questions that ask for what is wrong."""
+"""Questions that ask for a wrong statement."""
 
 NAMED = re.compile(r"(?:選択肢|options?|choices?|answers?|letters?|肢|番号)[\s(\"'「]*$", re.IGNORECASE)
 OPENING = re.compile(
@@ -320,21 +320,21 @@ OPENING = re.compile(
     r"|text|case|question|scenario|vignette|image|data|information|above|below|choose|pick|select|guess) $",
     re.IGNORECASE,
 )
-"""Words after which a letter is a letter, and not the end of a name such as "vitamin C"."""
+"""Words after which a letter is a label, not the end of a name such as "vitamin C"."""
 INCIDENTAL = _search(
     "既往|病歴|家族歴|歴が|歴の|治療中|内服|服用|合併|投与中|通院",
     "^(?:のは|とは|などの|による)",
     r"\bhistory of\b|\b(?:is|are|was|been|already) on\b|\b(?:takes?|taking|took|received|allergic to)\b"
     r"|\bpreviously\b",
 )
-"""Of the patient, not of the answer."""
+"""Statements about the patient, not about the answer."""
 BARE = re.compile(
     r"[\s\"'」』)】]*番?(?:(?:です|だ|である|でしょう|となります|となる|だろう|だと(?:思|考え)(?:う|います|えます|える|られる|られます))"
     r"(?:ね|よ)?|(?:では?|じゃ)ない(?:でしょう|だろう)か\??|(?:では?|じゃ)ないかと(?:思|考え|推測)(?:う|います|える|えます|られる|されます|ます|する|します)|!)[。.!\n]*"
 )
-"""What makes a mention a sentence."""
+"""Words that make a mention a complete sentence."""
 RECONSIDERED = re.compile(
     r"\b(?:but|however|wait|hmm|although|though|yet|alternatively)\b|しかし|だが|ただ|一方|が、|けれど|とはいえ",
     re.IGNORECASE,
 )
-"""What may take back a conclusion, if the text were to go on."""
+"""Words that may revise a conclusion in a text that was cut off."""

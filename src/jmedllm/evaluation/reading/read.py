@@ -1,7 +1,7 @@
-"""The order in which a free response is read: see `_ORDER`, from top to bottom.
+"""Extract the answer from a free response, by the kinds of evidence in `_ORDER` from top to bottom.
 
-A label or text in a negation is never part of an answer. Where equal texts make choices the same, the first is
-taken; `same_answer` does not tell them apart.
+A label or text in a negation is never part of an answer. Of choices with equal texts the first is chosen;
+`same_answer` treats them as the same.
 """
 
 import re
@@ -31,10 +31,10 @@ _ASKED = re.compile(
     r"\A(?P<question>Q\s*[:.][\s\S]*?(?:\n|[?。.] ?))?A\s*[:.]\s*(?P<answer>\S[\s\S]*)\Z", re.IGNORECASE
 )
 _NEXT_WORDS = 150
-"""Characters behind a conclusion in which it may be taken back."""
+"""Characters behind a conclusion in which it may be revised."""
 _SHORT = 400
 _MARKS = 5
-"""So many of the last markers are tried with all that follows them."""
+"""Number of last markers that are tried with all the text behind them."""
 
 Evidence = Callable[[Reply], ExtractedAnswer | None]
 """One way to find the answer in a reply; None where it finds none."""
@@ -50,15 +50,15 @@ def read_answer(
     thought_open: bool | None = False,
     thoughts: Sequence[Thought] = (),
 ) -> ExtractedAnswer:
-    """Read a free response.
+    """Extract the answer from a free response.
 
     Args:
-        truncated: the model was cut off at its token limit.
-        answer_as: what the prompt asked for. It matters only where a choice's text is another one's letter.
-        numbered: whether the prompt numbered the choices, so that numbers name them. None where nobody knows: then
-            they do if no choice has digits of its own.
-        thought_open: whether the prompt had opened a thought; None where nobody knows.
-        thoughts: borders of thoughts besides the published ones, from the model's template.
+        truncated: whether the response was cut off at the token limit.
+        answer_as: what the prompt asked for. It matters only if a choice's text is another choice's letter.
+        numbered: whether the prompt numbered the choices, so that numbers name them. None if unknown: then numbers
+            name choices if no choice has digits.
+        thought_open: whether the prompt opened a thought; None if unknown.
+        thoughts: borders of thoughts in the model's template, besides the published ones.
     """
     cleaned = clean(response, truncated=truncated, thought_open=thought_open, thoughts=thoughts)
     if cleaned.unsure:
@@ -81,7 +81,7 @@ def read_answer(
 
 
 def same_answer(question: Question, answer: ExtractedAnswer, gold: Collection[int]) -> bool:
-    """Whether `answer` says what `gold` says: the same choices or, if they were read as text, the same texts."""
+    """Whether `answer` equals `gold`: the same choices or, if they were named by text, the same texts."""
     if question.number is not None:
         return answer.number == question.number
     if not answer.chosen:
@@ -113,15 +113,15 @@ def _question_and_answer(reply: Reply) -> ExtractedAnswer | None:
     """ "Q: ... A: c"."""
     asked = _ASKED.match(normalise(reply.text))
     answer = whole(reply.part(asked["answer"]), "stated label", "stated text") if asked else None
-    # "A: <text of c>" without a question before it is the label of another choice.
+    # Without a question before it, "A: <text of c>" is the label of another choice.
     return answer if asked and answer and ("label" in answer.how or asked["question"]) else None
 
 
 def _in_a_form(reply: Reply) -> ExtractedAnswer | None:
-    """A field of JSON, a box, a tag: the last value or, where several are asked for and each holds one, all."""
+    """A JSON field, a box or a tag: the last value or, if the question asks for several, all of them."""
     for how, values in structured(reply.text):
         joined = [",".join(dict.fromkeys(values))] if reply.question.select > 1 and len(values) > 1 else []
-        # "2" in a form may count from 0, unless the prompt numbered the choices.
+        # "2" may count from 0, unless the prompt numbered the choices.
         parts = [
             replace(reply.part(value[: longest(reply.question)]), numbered=bool(reply.numbered))
             for value in [*values[-1:], *joined]
@@ -133,8 +133,8 @@ def _in_a_form(reply: Reply) -> ExtractedAnswer | None:
     return None
 
 
-def _behind_the_last_mark(reply: Reply) -> ExtractedAnswer | None:
-    """All that follows it. This comes before mentions in it: the texts of choices may be made of anything."""
+def _behind_the_last_marker(reply: Reply) -> ExtractedAnswer | None:
+    """The text behind the last marker. It is tried before the mentions in it, because choices may contain any text."""
     said = reply.said
     near = max(0, len(said) - longest(reply.question) - _NEXT_WORDS)
     for mark in reversed(list(ANNOUNCES.finditer(said, near))[-_MARKS:]):
@@ -146,7 +146,7 @@ def _behind_the_last_mark(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _conclusion(reply: Reply) -> ExtractedAnswer | None:
-    """What it last calls the answer. Where it was cut off, the next words may have taken that back."""
+    """The last choice called the answer. If the reply was cut off, the next words may have revised it."""
     last = [group for group, stance in reply.stances if stance == "concluded"]
     if reply.truncated and last and patterns.RECONSIDERED.search(reply.said, last[-1].end, last[-1].end + _NEXT_WORDS):
         return None
@@ -154,12 +154,12 @@ def _conclusion(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _most_fitting(reply: Reply) -> ExtractedAnswer | None:
-    """What it last calls the most fitting."""
+    """The last choice called the most fitting."""
     return None if reply.truncated else _stated(reply, "likeliest")
 
 
 def _opening(reply: Reply) -> ExtractedAnswer | None:
-    """What it begins with, if it explains that."""
+    """The choice at the beginning, if an explanation follows."""
     if not reply.truncated:
         return opening(reply)
     concluded = any(stance == "concluded" for _, stance in reply.stances)
@@ -167,7 +167,7 @@ def _opening(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _affirmed(reply: Reply) -> ExtractedAnswer | None:
-    """What it calls right, choice by choice; as many as are asked for."""
+    """The choices called right one by one, if their number is the one asked for."""
     affirmed = [group for group, stance in reply.stances if stance == "affirmed"]
     if reply.truncated or not affirmed:
         return None
@@ -176,7 +176,7 @@ def _affirmed(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _last_line(reply: Reply) -> ExtractedAnswer | None:
-    """An answer in a line of its own at the end."""
+    """An answer alone on the last line."""
     _, line_feed, line = reply.said.rpartition("\n")
     settled = reply.stances and reply.stances[-1][1] in ("affirmed", "dismissed")
     if reply.truncated or not line_feed or settled:
@@ -202,8 +202,8 @@ def _affirmed_too_many(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _mentioned(reply: Reply) -> ExtractedAnswer:
-    """What a short reply mentions without more being said of it."""
-    # What was ruled out somewhere is not named by being mentioned elsewhere.
+    """The choices that a short reply mentions without a statement about them."""
+    # A choice that was ruled out is not named by another mention.
     out = frozenset[int]().union(*(group.chosen for group, stance in reply.stances if stance == "dismissed"))
     named = [
         group
@@ -220,7 +220,7 @@ def _mentioned(reply: Reply) -> ExtractedAnswer:
 def _unless_cut_through(
     evidence: Callable[[Reply], ExtractedAnswer | None],
 ) -> Callable[[Reply], ExtractedAnswer | None]:
-    """`evidence`, unless the text of another choice begins like the one with which a reply was cut off."""
+    """Wrap `evidence`: no answer if the cut may have gone through the longer text of another choice."""
 
     def found(reply: Reply) -> ExtractedAnswer | None:
         answer = evidence(reply)
@@ -230,14 +230,14 @@ def _unless_cut_through(
 
 
 _ORDER: tuple[Evidence, ...] = (
-    # What was stated.
+    # Stated answers.
     *map(
         _unless_cut_through,
         (
             _whole,
             _question_and_answer,
             _in_a_form,
-            _behind_the_last_mark,
+            _behind_the_last_marker,
             _conclusion,
             _most_fitting,
             _opening,
@@ -245,23 +245,23 @@ _ORDER: tuple[Evidence, ...] = (
             _affirmed,
         ),
     ),
-    # Only where nothing was stated may it have been refused or cut off.
+    # Refused or cut off, only if nothing was stated.
     _refusal,
     _cut,
-    # What may be guessed.
+    # Weak evidence.
     _affirmed_too_many,
     _mentioned,
 )
-"""The first evidence that yields a reading decides."""
+"""The first evidence that finds an answer decides."""
 
 
 def _stated(reply: Reply, wanted: Stance) -> ExtractedAnswer | None:
-    """The last conclusion; where that holds too few, with the list that follows it or with those before it."""
+    """The last conclusion; if it has too few choices, with the list behind it or the conclusions before it."""
     stances, text = reply.stances, reply.said
     places = [place for place, (_, said) in enumerate(stances) if said == wanted]
     if not places:
         return None
-    # A line that names the answer outright outweighs lists and tables behind it.
+    # A line with a marker outweighs lists and tables behind it.
     outright = [place for place in places if _outright(text, stances[place][0])]
     if outright and all(begins_line(text, stances[place][0]) for place in places if place > outright[-1]):
         places = [place for place in places if place <= outright[-1]]
@@ -279,13 +279,13 @@ def _stated(reply: Reply, wanted: Stance) -> ExtractedAnswer | None:
 
 
 def _outright(text: str, group: MentionGroup) -> bool:
-    """Whether `group` stands right behind a mark."""
+    """Whether `group` is directly behind a marker."""
     line = text[text.rfind("\n", 0, group.start) + 1 : group.start]
     return line.startswith(MARKER) and not line[len(MARKER) :].strip(AROUND)
 
 
 def _names(text: str, group: MentionGroup) -> bool:
-    """Whether a mention without any statement around it is surely one of a choice."""
+    """Whether a mention without a statement around it certainly names a choice."""
     if SHARE.match(text, group.end):
         return False
     if all((item.by_text or item.end - item.start > 1) and not item.weak for item in group.items):
@@ -297,7 +297,7 @@ def _names(text: str, group: MentionGroup) -> bool:
 
 
 def _may_go_on(reply: Reply, answer: ExtractedAnswer) -> bool:
-    """Whether the cut may have gone through the text of another choice that begins like the one chosen."""
+    """Whether the cut may have gone through the text of another choice that begins like the chosen one."""
     if "text" not in answer.how:
         return False
     end = fold(key(reply.text[-2 * longest(reply.question) :]))

@@ -1,4 +1,4 @@
-"""A response about choices in the forms that its readings look at, each made once."""
+"""A response in the forms that the kinds of evidence use, each computed once."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +12,18 @@ from jmedllm.evaluation.reading.structured import as_markers
 from jmedllm.evaluation.reading.texts import EDGE, PAIRS, normalise
 
 AROUND = EDGE + "・•●○>-" + "".join(PAIRS) + "".join(PAIRS.values())
-"""What may stand around an answer, brackets and bullets included."""
+"""Characters that may be around an answer, including brackets and bullets."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said about a question with choices.
+    """The response of a model to a question with choices.
 
     Attributes:
-        text: what it said, without its reasoning and without what it repeats of the question.
-        truncated: it was cut off at its token limit.
+        text: the response without its reasoning and without repetitions of the question.
+        truncated: whether it was cut off at the token limit.
         answer_as: what the prompt asked for.
-        numbered: whether the prompt numbered the choices; None where nobody knows.
+        numbered: whether the prompt numbered the choices; None if unknown.
     """
 
     question: Question
@@ -34,7 +34,7 @@ class Reply:
 
     @cached_property
     def said(self) -> str:
-        """The text, normalised, with one mark in front of each answer that is named outright."""
+        """The normalised text, with one kind of marker in front of answers."""
         return with_one_marker(normalise(as_markers(self.text)))
 
     @cached_property
@@ -44,9 +44,9 @@ class Reply:
 
     @cached_property
     def stances(self) -> list[tuple[MentionGroup, Stance]]:
-        """What `said` says about each of them."""
+        """The stance of `said` on each group."""
         return find_stances(self.question, self.said, self.groups)
 
     def part(self, text: str) -> "Reply":
-        """A part of what it said, as a reply of its own."""
+        """Return a part of the text as a reply."""
         return Reply(self.question, text, self.truncated, self.answer_as, self.numbered)

@@ -1,8 +1,8 @@
-"""What a text says about the choices that it mentions.
+"""Find the stance of a text on the choices that it mentions.
 
-Each mention becomes one character, so that neither the full stop inside a choice's text nor its words are taken
-for what is said about it. That stands in the sentence and the line of the mention, or in a heading above it.
-Whatever denies, doubts or supposes comes first: a wrong letter is worse than none.
+Each mention is replaced by one character, so that the words and full stops of a choice's text do not count as a
+statement about it. The stance depends on the sentence and the line of the mention, or on a heading above it.
+Denial, doubt and supposition come first, because a wrong letter is worse than none.
 """
 
 import re
@@ -17,17 +17,17 @@ from jmedllm.evaluation.reading.markers import follows_marker
 from jmedllm.evaluation.reading.mentions import MentionGroup
 
 Stance = Literal["concluded", "likeliest", "affirmed", "dismissed", "mentioned"]
-"""Concluded: called the answer; likeliest: called the most fitting; affirmed: called right, as others may be;
-dismissed: eliminated, denied, supposed, reported or questioned."""
+"""Concluded: called the answer. Likeliest: called the most fitting. Affirmed: called right, which others may be too.
+Dismissed: eliminated, denied, supposed, reported or questioned."""
 
 _LINE_OPENING = re.compile(
     r"(?:[\s\"'“”‘’「『(\[{【《〈*#>・•●○×→|-]|\d{1,3}[.)]\s|選択肢|options?\b|choices?\b)*", re.IGNORECASE
 )
 _WINDOW = 400
-"""Characters before and behind a mention that say what it is worth."""
+"""Characters before and behind a mention that are examined."""
 _NOT = re.compile(r"\bnot\s*\Z", re.IGNORECASE)
 _BEHIND_SIGN = re.compile(r"[○◯〇✓✔✅⭕◎×✗✘❌✕][\s、,(「\[]*\Z")
-"""In a table on one line: "(a) × (b) ○"."""
+"""A sign in a table on one line: "(a) × (b) ○"."""
 _HEADING_END = re.compile(r"[\s:。.*#】\]）)]+$")
 
 
@@ -36,33 +36,33 @@ class _Place:
     """The surroundings of one mention, with all mentions masked."""
 
     head: str
-    """Its sentence up to it."""
+    """Its sentence before it."""
     tail: str
-    """Its sentence from behind it, with what ends it."""
+    """Its sentence behind it, with the end of the sentence."""
     line: str
-    """Its line from behind it."""
+    """Its line behind it."""
     opens: bool
-    """Nothing but bullets stands before it in its line."""
+    """Whether only bullets precede it on its line."""
     corrects: bool
-    """Its sentence takes back what was said before."""
+    """Whether its sentence corrects what was said before."""
     begins: bool
-    """Nothing but bullets stands before it in its sentence."""
+    """Whether only bullets precede it in its sentence."""
     heading: str
-    """For those that open a line: the last line above without any mention."""
+    """If it opens a line: the last line above without any mention."""
     near: bool
-    """The heading stands right above."""
+    """Whether the heading is the line directly above."""
     next: str
     """The line below, unless that begins with a mention."""
 
 
 FIRST, OUTRIGHT, LAST = 8, 4, 30
-"""Of more mentions than these are judged: the first, the last of those behind a mark, and the last."""
+"""Number of mentions that are judged if there are more: the first, the last behind a marker, and the last."""
 
 
 def find_stances(
     question: Question, text: str, mention_groups: Sequence[MentionGroup]
 ) -> list[tuple[MentionGroup, Stance]]:
-    """What `text` says about each of its mentions, in order; about a part of them if there are many."""
+    """Find the stance of `text` on each of its mentions in order, or on a part of them if there are many."""
     said = masked(text, mention_groups)
     at = [place for place, char in enumerate(said) if char == patterns.MENTION]
     corrections = [found.end() for found in patterns.CORRECTION.finditer(said)]
@@ -80,7 +80,7 @@ def find_stances(
         ):
             found.append((group, "dismissed"))
         elif places and patterns.CONTRAST.fullmatch(between):
-            # "The answer is not A but C": what stands before A speaks of C.
+            # "The answer is not A but C": the words before A refer to C.
             found[-1] = (found[-1][0], "dismissed")
             found.append((group, _contrasted(question, places[-1], place)))
         else:
@@ -91,7 +91,7 @@ def find_stances(
 
 
 def _judged(said: str, at: Sequence[int]) -> Sequence[int]:
-    """Which of the mentions `at` these places are judged."""
+    """Numbers of the mentions to judge, from their places `at`."""
     count = len(at)
     if count <= FIRST + LAST:
         return range(count)
@@ -101,13 +101,13 @@ def _judged(said: str, at: Sequence[int]) -> Sequence[int]:
 
 
 def may_conclude(text: str, place: int) -> bool:
-    """Whether a conclusion may stand at `place` of `text`: nothing before it denies or doubts it."""
+    """Whether nothing before `place` denies or doubts a conclusion there."""
     head = text[_sentence_start(text, place) : place]
     return not _denied_before(head) and not _unable(head)
 
 
 def masked(text: str, mention_groups: Sequence[MentionGroup]) -> str:
-    """`text` with one character in place of each of `mention_groups`."""
+    """Replace each of `mention_groups` in `text` by one character."""
     text = text.replace(patterns.MENTION, " ")
     ends = [0, *(group.end for group in mention_groups)]
     starts = [*(group.start for group in mention_groups), len(text)]
@@ -158,7 +158,7 @@ def _stance(question: Question, place: _Place, *, free: bool, weak: bool) -> Sta
     head = patterns.FILLER.cut(place.head)
     negative = patterns.NEGATIVE_STEM.search(question.stem)
     if patterns.WRONG_IS.search(head):
-        # Where the question asks for what is wrong, this is the answer.
+        # If the question asks for a wrong statement, this is the answer.
         return "concluded" if negative and not _denied_behind(place.tail) else "dismissed"
     if patterns.ALL_OTHERS_WRONG.match(place.tail):
         return "mentioned" if negative else "concluded"
@@ -182,7 +182,7 @@ def _stance(question: Question, place: _Place, *, free: bool, weak: bool) -> Sta
 
 def _announced(heading: str) -> Stance | None:
     if heading.startswith(("→", "⇒", "->", "=>")):
-        # A verdict on what stands above.
+        # A judgement on the text above.
         return None
     head = patterns.FILLER.cut(heading)
     if _denied_before(heading):
@@ -208,7 +208,7 @@ def _praise(question: Question, head: str, before: str, tail: str, *, free: bool
 
 
 def _judgement(question: Question, place: _Place) -> Stance | None:
-    """What stands behind a label as in a table, or as the last word of its line."""
+    """The judgement behind a label, as in a table or at the end of its line."""
     negative = bool(patterns.NEGATIVE_STEM.search(question.stem))
     truth = _truth(place)
     if patterns.NOT_THE_ANSWER.match(place.line):
@@ -216,7 +216,7 @@ def _judgement(question: Question, place: _Place) -> Stance | None:
     if truth is not None and patterns.THE_ANSWER.match(place.line) is None:
         return "affirmed" if truth is not negative else "dismissed"
     last = [place.line.rstrip(" 。.!"), place.next.strip(" 。.!*")]
-    if any(patterns.LAST_VERDICT.search(text) and patterns.MENTION not in text for text in last):
+    if any(patterns.FINAL_JUDGEMENT.search(text) and patterns.MENTION not in text for text in last):
         return "concluded"
     if patterns.THE_ANSWER.match(place.line) and not _denied_behind(place.line):
         return "concluded"
@@ -224,7 +224,7 @@ def _judgement(question: Question, place: _Place) -> Stance | None:
 
 
 def _truth(place: _Place) -> bool | None:
-    """Whether a table calls the statement true or false."""
+    """Whether a table calls the statement true (or false); None if it does neither."""
     if patterns.NOT_THE_ANSWER.match(place.line) or patterns.IS_FALSE.match(place.line):
         return False
     if patterns.IS_TRUE.match(place.line):
@@ -236,7 +236,7 @@ def _truth(place: _Place) -> bool | None:
 def _exception(
     question: Question, found: list[tuple[MentionGroup, Stance]], places: Sequence[_Place]
 ) -> list[tuple[MentionGroup, Stance]]:
-    """Where all but as many choices as are asked for are called wrong, the others are meant, whatever is asked."""
+    """If all choices but the number asked for are called wrong, the others are the answer, whatever is asked."""
     if not patterns.NEGATIVE_STEM.search(question.stem):
         return found
     truths = [(group.chosen, _truth(place)) for (group, _), place in zip(found, places, strict=True) if place.opens]
@@ -253,7 +253,7 @@ def _exception(
 
 
 def _denied_before(head: str) -> bool:
-    """Whether the words before a mention deny, doubt or suppose what they say about it."""
+    """Whether the words before a mention deny, doubt or only suppose it."""
     head = patterns.AFFIRMED_TWICE.sub("", head.rsplit(patterns.MENTION, 1)[-1])
     return bool(
         patterns.DENIED_BEFORE.search(patterns.CLAUSE_START.split(head)[-1])
@@ -266,7 +266,7 @@ def _unable(head: str) -> bool:
 
 
 def _denied_behind(tail: str) -> bool:
-    """Whether the words behind a mention deny, doubt or suppose what they say about it."""
+    """Whether the words behind a mention deny, doubt or only suppose it."""
     if patterns.AFFIRMED_TWICE.sub("", tail).endswith("?") or patterns.WRONGLY.match(tail):
         return True
     end = tail.find(patterns.MENTION)
@@ -283,7 +283,7 @@ def _denied_behind(tail: str) -> bool:
 
 
 def _free(before: str, group: MentionGroup) -> bool:
-    """Whether `group` is a noun of its own: not so in "vitamin C is the answer" and "ビタミンCが正解"."""
+    """Whether `group` is a separate noun, unlike in "vitamin C is the answer" and "ビタミンCが正解"."""
     if group.items[0].by_text or patterns.NAMED.search(before):
         return True
     if re.search(r"[ァ-ー一-鿿々]$", before):

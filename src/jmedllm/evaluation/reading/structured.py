@@ -1,4 +1,4 @@
-"""Answers in a form that holds nothing else: a field of JSON, a LaTeX box, a tag."""
+"""Answers in structured form: a JSON field, a LaTeX box, a tag."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _TAG = re.compile(r"<(answer|final_answer|choice|回答)>([\s\S]*?)(?:</\1>|\Z)"
 
 
 def structured(text: str) -> tuple[tuple[str, list[str]], ...]:
-    """What each form holds, under the name of the form."""
+    """The values in each form, with the name of the form."""
     field = json_field(text)
     boxes = [box[1] or box[2] or "" for box in _BOX.finditer(text) if not _denied(text, box)]
     tags = [tag[2] for tag in _TAG.finditer(text)]
@@ -30,14 +30,14 @@ def _denied(text: str, box: re.Match[str]) -> bool:
 
 
 def as_markers(text: str) -> str:
-    """`text` with boxes and tags as marks like any other, for those that hold more than an answer."""
+    """Replace boxes and tags by markers, for those that contain more than an answer."""
     return _TAG.sub(r"\nanswer: \2\n", _BOX.sub(r"\nboxed: \1\2\n", text))
 
 
 def json_field(text: str) -> str | None:
-    """The value of the last JSON field that is named like an answer; several values joined by commas.
+    """Return the value of the last JSON field named like an answer, with several values joined by commas.
 
-    A field that may as well list all choices ("options") counts only where no other is named.
+    A field that may list all choices ("options") counts only if there is no other.
     """
     fields = list(_FIELD.finditer(text)) if "{" in text else []
     if not fields:

@@ -1,4 +1,4 @@
-"""Choice texts: the form in which they are compared, and whole responses made of them."""
+"""Compare texts with the texts of choices."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from functools import lru_cache
 from jmedllm.evaluation.question import Question
 
 EDGE = " \n\"'“”‘’`*_.。,、;:!?#"
-"""What may stand around an answer without being part of it, besides brackets."""
+"""Characters around an answer that are not part of it, besides brackets."""
 
 PAIRS = {
     "「": "」",
@@ -28,7 +28,7 @@ PAIRS = {
 
 _INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0e\ufe0f]")
 _NUMBER_OF_ONE = re.compile(r"[①-⑨](?=\s?[A-Za-zＡ-Ｚａ-ｚ](?![A-Za-zＡ-Ｚａ-ｚ0-9]))")
-"""In front of a label: "①b ②d"."""
+"""A number in front of a label: "①b ②d"."""
 _SPACES = re.compile(r"[^\S\n]+")
 _BREAKS = re.compile(r" ?\n[ \n]*")
 _EMPHASIS = re.compile(r"\*\*|__|`|\$")
@@ -43,21 +43,21 @@ _BULLET = re.compile(r"^(?:[-*•・●○]|\d{1,2}[.)])\s+", re.MULTILINE)
 
 
 def normalise(text: str) -> str:
-    """One width, one kind of space, no emphasis; lines stay lines."""
+    """Normalise width and spaces and remove emphasis; lines are kept."""
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", _NUMBER_OF_ONE.sub(" ", text)))
     text = _LATEX_BRACKET.sub("", _LATEX_TEXT.sub(r"\1", text))
     return _BREAKS.sub("\n", _SPACES.sub(" ", _EMPHASIS.sub("", text))).strip()
 
 
 def fold(text: str) -> str:
-    """Lower case, of the same length, so that places in it are places in `text`."""
+    """Convert to lower case of the same length, so that positions are those of `text`."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
 @lru_cache(maxsize=4096)
 def key(text: str) -> str:
-    """A choice or answer as it is looked for: normalised, on one line, without what stands around it."""
+    """Normalise a choice or answer to one line without quotes, brackets and punctuation around it."""
     text = normalise(text).replace("\n", " ").strip(EDGE)
     while len(text) > 1 and _enclosed(text):
         text = text[1:-1].strip(EDGE)
@@ -65,7 +65,7 @@ def key(text: str) -> str:
 
 
 def _enclosed(text: str) -> bool:
-    """Whether one pair of brackets holds all of `text`."""
+    """Whether one pair of brackets encloses all of `text`."""
     left, right, depth = text[0], PAIRS.get(text[0], ""), 0
     if text[-1] != right:
         return False
@@ -85,20 +85,20 @@ def _loose(text: str) -> str:
 
 
 def exact_texts(question: Question, text: str) -> frozenset[int]:
-    """The choices whose texts, letter by letter, are all that `text` is."""
+    """The choices whose exact texts make up all of `text`."""
     return _by(question, text, (_raw, key))
 
 
 def same_texts(question: Question, text: str) -> frozenset[int]:
-    """The choices whose texts are all that `text` is, in any case and with any spaces."""
+    """The choices whose texts make up all of `text`, ignoring case and spaces."""
     return _by(question, text, (lambda t: fold(key(t)), _loose))
 
 
 def _by(question: Question, text: str, forms: tuple[Callable[[str], str], ...]) -> frozenset[int]:
     for form in forms:
         for candidate in dict.fromkeys((text, _BULLET.sub("", text))):
-            keys = _told_apart(question, form)
-            # One answer first: a choice may be made of others and commas. Bullets stand in lines of their own.
+            keys = _distinct(question, form)
+            # One choice first, because a choice may consist of others and commas. Bullets are on separate lines.
             found = _whole(keys, form(candidate)) or _tiled(keys, question.select, _joined(candidate, form))
             if found:
                 return found
@@ -106,7 +106,7 @@ def _by(question: Question, text: str, forms: tuple[Callable[[str], str], ...]) 
 
 
 def same_numbers(question: Question, text: str) -> frozenset[int]:
-    """The choice that `text` gives the number of, where all choices are numbers with one unit: "30" for "30%"."""
+    """The choice whose number is `text`, if all choices are numbers with one unit: "30" for "30%"."""
     choices = [_NUMBER_UNIT.fullmatch(key(choice)) for choice in question.choices]
     said = _NUMBER_UNIT.fullmatch(key(text))
     if said is None or None in choices:
@@ -122,8 +122,8 @@ def _joined(text: str, form: Callable[[str], str]) -> str:
     return form(",".join(line.rstrip(" ,、;") for line in lines) if len(lines) > 1 else text)
 
 
-def _told_apart(question: Question, form: Callable[[str], str]) -> list[str]:
-    """The choices in this form; an empty text for those that only this form makes equal ("Bb" and "BB")."""
+def _distinct(question: Question, form: Callable[[str], str]) -> list[str]:
+    """The choices in this form; empty for those that only this form makes equal ("Bb" and "BB")."""
     texts: dict[str, set[str]] = {}
     for choice in question.choices:
         texts.setdefault(form(choice), set()).add(key(choice))
@@ -131,12 +131,12 @@ def _told_apart(question: Question, form: Callable[[str], str]) -> list[str]:
 
 
 def _whole(keys: list[str], text: str) -> frozenset[int]:
-    """The choice that `text` is; of choices with equal texts the first."""
+    """The choice with the text `text`; of several the first."""
     return frozenset([i for i, k in enumerate(keys) if k and k == text][:1])
 
 
 def _tiled(keys: list[str], count: int, text: str) -> frozenset[int]:
-    """Several texts with separators in between that fill `text`; as many as are asked for, if that is possible."""
+    """The choices whose texts, with separators, fill `text`; the number asked for, if that is possible."""
     found = None
     for tiles in _tilings(keys, text, ()):
         if len(tiles) == count:

@@ -1,4 +1,4 @@
-"""Replies, and parts of replies, that are an answer from end to end."""
+"""Replies, and parts of replies, that consist of nothing but an answer."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ EDGE = re.compile(
     r"|i(?:'d)? (?:think|believe|guess|say))\b)*",
     re.IGNORECASE,
 )
-"""What may stand before an answer without being part of it."""
+"""Text before an answer that is not part of it."""
 _NUMBERED = re.compile(
     r"(?:選択肢|options?|choices?|nos?\.?|numbers?)?\s?[1-9]番?"
     r"(?:(?:[\s,、・/&+]|と|および|及び|ならびに|\band\b|選択肢|options?|choices?)+[1-9]番?)*",
@@ -28,15 +28,16 @@ _LETTERS = re.compile(r"[A-Za-z]{2,8}|[A-Za-z](?:\.[A-Za-z]){1,7}")
 
 
 def longest(question: Question) -> int:
-    """Characters that a text may have that is an answer from end to end."""
+    """Most characters of a text that is nothing but an answer."""
     return sum(map(len, question.choices)) + 20 * len(question.choices) + 60
 
 
 def whole(reply: Reply, label: str, by_text: str) -> ExtractedAnswer | None:
-    """The reading of a reply that is an answer from end to end.
+    """Extract the answer of a reply that is nothing but an answer.
 
     Args:
-        label, by_text: how it was read, if it names choices by label or by text.
+        label: the `how` of an answer that names choices by label.
+        by_text: the `how` of an answer that names choices by text.
     """
     question, text = reply.question, reply.text
     said = normalise(text)
@@ -64,7 +65,7 @@ def whole(reply: Reply, label: str, by_text: str) -> ExtractedAnswer | None:
 
 
 def answer_of_mentions(question: Question, found: Sequence[MentionGroup], label: str, by_text: str) -> ExtractedAnswer:
-    """The reading of these mentions together."""
+    """Return the choices of these groups as one answer."""
     if any(group.either or group.clash for group in found):
         return no_answer("ambiguous")
     chosen = frozenset[int]().union(*(group.chosen for group in found))
@@ -72,7 +73,7 @@ def answer_of_mentions(question: Question, found: Sequence[MentionGroup], label:
 
 
 def _labels(reply: Reply, said: str) -> ExtractedAnswer | None:
-    """The reading of labels, or of labels and texts, that fill a text from end to end."""
+    """Extract labels, or labels and texts, that fill a text."""
     question = reply.question
     bare = TAIL.sub("", said).strip(AROUND)
     if _LETTERS.fullmatch(bare) and (bare.islower() or bare.isupper()):
