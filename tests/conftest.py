@@ -15,7 +15,7 @@ SETTING = "JMEDLLM_SHARED_DATA"
 DEFAULT = Path(__file__).parents[2] / "shared" / "data"
 
 SHARED_SOURCES = ("igakuqa", "medqa", "medqa-5", "medmcqa", "mmlu", "jmmlu", "yakugakuqa", "sukeda2024")
-"""Sources that lie in the directory of real data."""
+"""Sources in the directory of real data."""
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def test_real_data(shared: Path, name: str):
     assert len(rows) >= len(SOURCES[name].files)
 
 
-def test_census_rows(shared: Path):
+def test_counts_of_items(shared: Path):
     rows = [row for row in check("medqa", shared) if row.what.startswith("medqa en")]
     assert [(row.what, row.expected, row.found) for row in rows] == [
         ("medqa en test", "1273 items", "1273 items"),
@@ -26,7 +26,7 @@ def test_census_rows(shared: Path):
     ]
 
 
-def test_census_of_a_source():
+def test_expected_counts_of_a_source():
     assert list(expected_counts(SOURCES["mmlu"])) == [("mmlu", "en", "test", 3382), ("mmlu", "en", "dev", 65)]
     assert list(expected_counts(SOURCES["sukeda2024"])) == []
     assert {name for name, *_ in expected_counts(SOURCES["jmedbench"])} == {"medqa", "medqa-5", "medmcqa", "mmlu"}
@@ -47,7 +47,7 @@ def test_broken_files(shared: Path, tmp_path: Path):
     assert rows[-1].found.startswith(f"{virology}: no such file; fetch it with: jmedllm data get jmmlu")
 
 
-def test_nothing_to_hold_it_against(tmp_path: Path):
+def test_without_checksum_and_count(tmp_path: Path):
     path = tmp_path / "jmedbench/medmcqa_jp/test.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"sample_id": 1, "question": "q", "options": ["a", "b"], "answer_idx": 0}\n')

@@ -37,7 +37,7 @@ VIROLOGY = replace(PLAIN, benchmark="mmlu", subject="virology")
         pytest.param(TOO_LONG, True, False, id="too long"),
         pytest.param(replace(TOO_LONG, language="en"), True, True, id="English may be longer"),
         pytest.param(replace(PLAIN, language="en", stem="a" * 2049), True, False, id="too long in English"),
-        pytest.param(ANATOMY, True, True, id="a subject that was sat"),
+        pytest.param(ANATOMY, True, True, id="a published subject"),
         pytest.param(VIROLOGY, True, False, id="a subject that was not"),
     ],
 )

@@ -59,7 +59,7 @@ def duplicates(questions: list[Question]) -> int:
         if benchmark.sources[language] in (None, *SHARED_SOURCES)
     ],
 )
-def test_census(shared: Path, name: str, language: str, split: str, count: int):
+def test_expected_counts(shared: Path, name: str, language: str, split: str, count: int):
     questions = load(name, language, shared, split)
     assert len(questions) == len({question.id for question in questions}) == count
     assert {(question.benchmark, question.language) for question in questions} == {(name, language)}

@@ -316,7 +316,7 @@ def test_choices_and_free_text_in_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "expected"),
     [
         ({"reference": 7}, 'field "reference": expected a text or a list of texts, found 7'),
         ({"rubric": ["", "names glucose"]}, 'field "rubric": expected a text or a list of texts'),
@@ -325,13 +325,13 @@ def test_choices_and_free_text_in_one_file(tmp_path: Path) -> None:
         ({"reference": "x", "answer": "glucose"}, 'field "answer": expected a number in quotes such as "7.2"'),
     ],
 )
-def test_a_wrong_reference_or_rubric_is_one_line(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+def test_a_wrong_reference_or_rubric_is_one_line(tmp_path: Path, row: dict[str, Any], expected: str) -> None:
     path = lines(tmp_path / "t.jsonl", FREE | row)
-    assert problem(path).startswith(f"{path}:1: {told}")
+    assert problem(path).startswith(f"{path}:1: {expected}")
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "expected"),
     [
         ((1, 2), "t.jsonl:1: the answers may be indices from 0 or indices from 1; choose one: --map "),
         ((0, 1, 2, 3, 0), "t.jsonl: answers are indices from 1 in "),
@@ -340,8 +340,8 @@ def test_a_wrong_reference_or_rubric_is_one_line(tmp_path: Path, row: dict[str, 
     ],
     ids=["from 0 or 1", "from 0 and 1", "no such letter", "no such index"],
 )  # fmt: skip
-def test_answers_that_are_not_clear_are_asked_about(tmp_path: Path, answers: Any, told: str) -> None:
-    assert told in problem(lines(tmp_path / "t.jsonl", *numbered(*answers)))
+def test_answers_that_are_not_clear_are_asked_about(tmp_path: Path, answers: Any, expected: str) -> None:
+    assert expected in problem(lines(tmp_path / "t.jsonl", *numbered(*answers)))
 
 
 NAMES = {
@@ -373,7 +373,7 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
 def test_names_of_other_data_sets_are_answered_with_ours(tmp_path: Path, name: str, ending: str) -> None:
-    row, told, columns = NAMES[name]
+    row, expected, columns = NAMES[name]
     record = {"id": "1", **({} if "Question" in row else {"question": "Which?"}), **row}
     path = tmp_path / f"t.{ending}"
     if ending == "jsonl":
@@ -381,11 +381,11 @@ def test_names_of_other_data_sets_are_answered_with_ours(tmp_path: Path, name: s
     else:
         write(path, f"{','.join(record)}\n{','.join('-' for _ in record)}\n")
     message = problem(path)
-    assert told in message and f"--map {columns}" in message and "\n" not in message
+    assert expected in message and f"--map {columns}" in message and "\n" not in message
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "expected"),
     [
         ("question=stm,choices=A:C,answer=key", "unknown column 'stm': did you mean stem?"),
         ("question=stem,choices=C:A,answer=key", "column A does not follow C in the file"),
@@ -398,19 +398,19 @@ def test_names_of_other_data_sets_are_answered_with_ours(tmp_path: Path, name: s
         ("question=stem,answer_form=letters", "unknown answer_form in map 'letters': did you mean letter?"),
     ],
 )
-def test_a_mapping_that_does_not_fit_is_one_line(tmp_path: Path, columns: str, told: str) -> None:
+def test_a_mapping_that_does_not_fit_is_one_line(tmp_path: Path, columns: str, expected: str) -> None:
     message = problem(write(tmp_path / "t.csv", TABLE), columns)
-    assert told in message and "\n" not in message
+    assert expected in message and "\n" not in message
 
 
 def test_all_bad_rows_are_named_at_once_and_can_be_skipped(tmp_path: Path) -> None:
     path = lines(tmp_path / "t.jsonl", *({**ROW, "id": str(n), "answer": ["bz"[n % 2]]} for n in range(60)))
     with path.open("a") as file:
         file.write('{"id": "60", "answer": [\n{"id": "0"}\n' + json.dumps(ROW) + "\n")
-    told = problem(path).split("\n")
-    assert told[0].startswith("32 rows are invalid; fix them, or leave them out with --skip-invalid")
-    assert told[1].startswith(f'{path}:2: field "answer": expected letters') and len(told) == 22
-    assert told[-1] == "and 12 more"
+    message = problem(path).split("\n")
+    assert message[0].startswith("32 rows are invalid; fix them, or leave them out with --skip-invalid")
+    assert message[1].startswith(f'{path}:2: field "answer": expected letters') and len(message) == 22
+    assert message[-1] == "and 12 more"
     exam = read(path, skip=True)
     assert len(exam.questions) == 31 and exam.skipped[-2:] == (f"{path}:61", f"{path}:62")
     assert "invalid rows left out: 32 of 63 (2, 4, 6," in exam.notes[0] and "and 12 more" in exam.notes[0]
@@ -418,7 +418,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         ("a,b\n1,2,3\n", "t.csv:2: expected 2 fields (a, b), found 3"),
         ("a,a\n1,2\n", "t.csv:1: column a appears twice"),
@@ -428,13 +428,13 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(tmp_path: Path) -> No
     ],
     ids=["fields", "columns", "quotes", "Shift_JIS", "UTF-16"],
 )
-def test_broken_tables(tmp_path: Path, content: str | bytes, told: str) -> None:
-    columns = "question=a,choices=a,answer=b" if told.startswith("t.csv:2: expected") else None
-    assert told in problem(write(tmp_path / "t.csv", content), columns)
+def test_broken_tables(tmp_path: Path, content: str | bytes, expected: str) -> None:
+    columns = "question=a,choices=a,answer=b" if expected.startswith("t.csv:2: expected") else None
+    assert expected in problem(write(tmp_path / "t.csv", content), columns)
 
 
 @pytest.mark.parametrize(
-    ("rows", "languages", "told"),
+    ("rows", "languages", "expected"),
     [
         ([ROW | {"language": "ja"}], ["ja"], None),
         ([{}], ["ja"], "language taken from the script: 1 ja"),
@@ -445,12 +445,12 @@ def test_broken_tables(tmp_path: Path, content: str | bytes, told: str) -> None:
     ids=["said", "kana", "Latin", "Latin in a Japanese exam", "both"],
 )
 def test_the_language_is_known_from_the_script(
-    tmp_path: Path, rows: list[dict[str, Any]], languages: list[str], told: str | None
+    tmp_path: Path, rows: list[dict[str, Any]], languages: list[str], expected: str | None
 ) -> None:
     plain = {key: value for key, value in ROW.items() if key != "language"}
     exam = read(lines(tmp_path / "t.jsonl", *(plain | row | {"id": str(n)} for n, row in enumerate(rows))))
     assert list(exam.languages) == languages
-    assert (told in " ".join(exam.notes)) if told else not exam.notes
+    assert (expected in " ".join(exam.notes)) if expected else not exam.notes
 
 
 def test_an_empty_question_is_kept_with_its_choices_and_counted(tmp_path: Path) -> None:
@@ -464,7 +464,7 @@ def test_an_empty_question_is_kept_with_its_choices_and_counted(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("file", "columns", "counts", "told"),
+    ("file", "columns", "counts", "expected"),
     [
         ("medmcqa/dev.json", "choices=opa:opd,answer=cop,subject=subject_name", (4183, 0), "indices from 1"),
         ("medqa/5_options/test.jsonl", "choices=options", (1273, 0), "texts of choices"),
@@ -482,11 +482,11 @@ def test_an_empty_question_is_kept_with_its_choices_and_counted(tmp_path: Path) 
         ("medrect/jmle-2018-2025-source-questions.json", "subject=case_classification", (1181, 2), "left out"),
     ],
 )
-def test_real_files(shared: Path, file: str, columns: str, counts: tuple[int, int], told: str) -> None:
+def test_real_files(shared: Path, file: str, columns: str, counts: tuple[int, int], expected: str) -> None:
     if not (shared / file).is_file():
         pytest.skip(f"no {file}")
     exam = read(shared / file, columns, skip=True)
-    assert (len(exam.questions), len(exam.skipped)) == counts and told in exam.notes[0]
+    assert (len(exam.questions), len(exam.skipped)) == counts and expected in exam.notes[0]
 
 
 def test_igakuqa119_keeps_the_item_without_a_question_text(shared: Path, tmp_path: Path) -> None:

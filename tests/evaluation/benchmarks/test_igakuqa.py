@@ -1,4 +1,4 @@
-"""IgakuQA: the whole census, the odd items by name, and records of the wrong shape."""
+"""IgakuQA: all counts, the odd items by name, and records of the wrong shape."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def english(shared: Path) -> Exam:
     return {question.id: question for question in load("igakuqa", "en", shared)}
 
 
-def census(questions: list[Question]) -> tuple[int, ...]:
+def counts(questions: list[Question]) -> tuple[int, ...]:
     text_only = [q for q in questions if "image" not in q.flags]
     five = [q for q in text_only if len(q.choices) == 5]
     return (
@@ -51,11 +51,11 @@ def census(questions: list[Question]) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("language", ["japanese", "english"])
-def test_census(language: str, request: pytest.FixtureRequest):
+def test_expected_counts(language: str, request: pytest.FixtureRequest):
     exam: Exam = request.getfixturevalue(language)
     for year, expected in CENSUS.items():
-        assert census([q for q in exam.values() if q.id.startswith(str(year - 1906))]) == expected
-    assert census(list(exam.values())) == TOTAL
+        assert counts([q for q in exam.values() if q.id.startswith(str(year - 1906))]) == expected
+    assert counts(list(exam.values())) == TOTAL
 
 
 def test_both_languages_differ_in_wording_alone(japanese: Exam, english: Exam):
@@ -142,7 +142,7 @@ def test_examinees(japanese: Exam):
     assert len(without) == 12 + 4
 
 
-def test_selects_as_many_as_the_gold_holds(japanese: Exam):
+def test_select_is_the_size_of_the_gold(japanese: Exam):
     assert {q.select for q in japanese.values()} == {1, 2, 3}
     assert "2つ選べ" in next(q.stem for q in japanese.values() if q.select == 2)
 

@@ -53,7 +53,7 @@ def test_what_is_read_of_a_long_reply():
 
 @pytest.mark.parametrize("item", [QUESTIONS["JA"], QUESTIONS["LAB"]], ids=["letters", "digits"])
 def test_mentions_are_weighed_up_to_a_number(item):
-    """What stands in `passages` may still be nothing but mentions."""
+    """Passages may still be nothing but mentions."""
     reply = Reply(item, "aは、" * 2_000, numbered=True)
     assert len(reply.groups) <= mentions.MOST + 4
     assert len(reply.stances) <= stated.FIRST + stated.OUTRIGHT + stated.LAST

@@ -5,6 +5,7 @@ question was ever an answer in stage 2.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -33,42 +34,43 @@ def questions(split: str, language: Language, *, blanked: bool = False) -> list[
             the answer away.
     """
     exam = split == "test"
-    asked = [
-        (fact, name, phrasing)
-        for fact in facts()
-        if fact.in_exam is exam
-        for name, phrasing in _phrasings(fact, language)
-    ]
+    items = [item for fact in facts() if fact.in_exam is exam for item in _items(fact, language)]
     order = Random(f"{split} {language}")
-    places = [number % CHOICES for number in range(len(asked))]
+    places = [number % CHOICES for number in range(len(items))]
     order.shuffle(places)
     return [
-        _question(fact, name, phrasing, language, place, order, blanked)
-        for (fact, name, phrasing), place in zip(asked, places, strict=True)
+        _question(item, language, place, order, blanked=blanked) for item, place in zip(items, places, strict=True)
     ]
 
 
-def _phrasings(fact: Fact, language: Language) -> list[tuple[str, str]]:
-    """The questions about a fact: id and phrasing of each."""
+@dataclass(frozen=True)
+class _Item:
+    """A question about a fact before its choices are drawn."""
+
+    id: str
+    fact: Fact
+    phrasing: str
+
+
+def _items(fact: Fact, language: Language) -> list[_Item]:
     phrasings = relations()[fact.category][language]["questions"]
     if fact.in_exam:
         number = len(phrasings) - 1 - int(fact.id[-3:]) % EXAM_PHRASINGS
-        return [(f"{fact.id}.{number}", phrasings[number])]
+        return [_Item(f"{fact.id}.{number}", fact, phrasings[number])]
     trained = enumerate(phrasings[:-EXAM_PHRASINGS])
-    return [(f"{fact.id}.{number}.{draw}", text) for number, text in trained for draw in range(DRAWS)]
+    return [_Item(f"{fact.id}.{number}.{draw}", fact, text) for number, text in trained for draw in range(DRAWS)]
 
 
-def _question(
-    fact: Fact, name: str, phrasing: str, language: Language, place: int, order: Random, blanked: bool
-) -> Question:
+def _question(item: _Item, language: Language, place: int, order: Random, *, blanked: bool) -> Question:
+    fact = item.fact
     choices = [other.answer[language] for other in order.sample(_others(fact), CHOICES - 1)]
     choices.insert(place, fact.answer[language])
     subject = _BLANK[language] if blanked else fact.subject[language]
     return Question(
-        id=name,
+        id=item.id,
         benchmark="demo-blanked" if blanked else "demo",
         language=language,
-        stem=phrasing.format(subject=subject),
+        stem=item.phrasing.format(subject=subject),
         choices=tuple(choices),
         gold=frozenset({place}),
         subject=fact.category,
