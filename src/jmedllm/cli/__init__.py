@@ -15,6 +15,7 @@ from jmedllm.cli.data import data_app
 from jmedllm.cli.eval import evaluate
 from jmedllm.cli.export import export_app
 from jmedllm.cli.help import Command, Group
+from jmedllm.cli.init import init
 from jmedllm.cli.merge import merge
 from jmedllm.cli.plan import plan
 from jmedllm.cli.pretrain import pretrain
@@ -43,7 +44,7 @@ def _root() -> None:
 
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Evaluate": {"eval": evaluate, "score": score, "report": report, "compare": compare, "export": export_app},
-    "Adapt": {"plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
+    "Adapt": {"init": init, "plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
     "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
 }
 """Every command by its name, in the groups of `jmedllm --help`."""

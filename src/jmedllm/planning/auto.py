@@ -107,7 +107,7 @@ def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precisi
     for stage in stages:
         asked = hash_text(to_json([stage.settings.model_dump(exclude=BESIDE), stage.block_size]))
         if stage.name not in choices or choices[stage.name].asked != asked:
-            choices[stage.name] = _as_choice(_choose(stage, base, planned, machine, precision), machine, asked)
+            choices[stage.name] = _as_choice(choose(stage, base, planned, machine, precision), machine, asked)
         try:
             _as_chosen(stage, choices[stage.name])
         except ValidationError as error:
@@ -122,7 +122,12 @@ def _as_chosen(stage: TrainingStage, choice: Choice) -> TrainingConfig:
     return type(stage.settings).model_validate(choice.settings | beside)
 
 
-def _choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision) -> Option:
+def choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision) -> Option:
+    """The first way of training a stage that fits a machine, without changing the batch size or the clipping.
+
+    Raises:
+        InputError: none fits.
+    """
     dearer: list[Option] = []
     for option in options_of(stage, base, machine):
         if not _is_possible(option.settings, precision):

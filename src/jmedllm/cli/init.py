@@ -1,0 +1,160 @@
+"""The command `jmedllm init`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from jmedllm.cli.ending import print_ending
+from jmedllm.cli.options import Data, split
+from jmedllm.errors import InputError
+
+if TYPE_CHECKING:
+    from jmedllm.planning.machine import Machine
+    from jmedllm.precision import Precision
+
+T = TypeVar("T")
+
+
+def init(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="File to write.")] = Path("recipe.yaml"),
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to adapt: directory, or id in the local Hugging Face cache.", show_default="asked for"
+        ),
+    ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(help="Files and folders of medical text to train on, separated by commas.", show_default="none"),
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            help="Benchmarks or files of your own questions to tune on, separated by commas.", show_default="none"
+        ),
+    ] = None,
+    instructions: Annotated[
+        str | None,
+        typer.Option(help="Files of instructions to tune on, separated by commas.", show_default="none"),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="Benchmarks or files of your own questions to evaluate on, separated by commas.",
+            show_default="none",
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU that the recipe will run on, such as rtx4090 or 24GiB.",
+            show_default="this machine",
+        ),
+    ] = None,
+    ram: Annotated[
+        str | None,
+        typer.Option(help="Host memory of the machine with that GPU, such as 64GiB.", show_default="this machine's"),
+    ] = None,
+    data: Data = Path("data"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: use defaults for what is not given.")] = False,
+) -> None:
+    """Write a commented recipe for your model, data and benchmarks."""
+    from jmedllm.starter import Wishes, require_new, write_recipe
+
+    require_new(recipe)
+    asks = not yes and sys.stdin.isatty()
+    machine, precision = _answer(
+        asks, gpu, "GPU (name, memory such as 24GiB, empty for this machine)", lambda text: _read_machine(text, ram)
+    )
+    wishes = Wishes(
+        base=_answer(asks, base, "Model to adapt (directory or Hugging Face id)", _require_base),
+        texts=_answer(asks, texts, "Medical texts to train on (files, folders, or empty)", _require_texts),
+        questions=_answer(
+            asks, questions, "Questions to tune on (benchmarks, files, or empty)", lambda text: _questions(text, data)
+        ),
+        instructions=_answer(asks, instructions, "Instructions to tune on (files, or empty)", _require_instructions),
+        benchmarks=_answer(
+            asks, benchmark, "Benchmarks to evaluate on (names, files, or empty)", lambda text: _benchmarks(text, data)
+        ),
+        data=data,
+    )
+    write_recipe(recipe, wishes, machine, precision)
+    print_ending("run", recipe, wrote=(recipe,))
+
+
+def _answer(asks: bool, given: str | None, question: str, read: Callable[[str], T]) -> T:
+    """An option's value, or what the user answers: asked again until it can be read."""
+    if given is not None or not asks:
+        return read(given or "")
+    while True:
+        try:
+            return read(typer.prompt(question, default="", show_default=False, err=True))
+        except InputError as error:
+            typer.secho(f"error: {error}", err=True, fg="red")
+
+
+def _require_base(text: str) -> str:
+    from jmedllm.planning.shape import config_of
+
+    if not text:
+        raise InputError("give --base, the model to adapt: a directory or a Hugging Face id")
+    config_of(text)
+    return text
+
+
+def _require_texts(text: str) -> tuple[str, ...]:
+    from jmedllm.corpus.readers.inputs import find_files
+
+    names = split(text)
+    if names:
+        find_files([Path(name) for name in names])
+    return tuple(names)
+
+
+def _require_instructions(text: str) -> tuple[str, ...]:
+    from jmedllm.training.instructions import read_instruction_file
+
+    for name in split(text):
+        read_instruction_file(Path(name))
+    return tuple(split(text))
+
+
+def _questions(text: str, data: Path) -> tuple[str, ...]:
+    from jmedllm.starter import training_languages
+
+    for name in split(text):
+        training_languages(name, data)
+    return tuple(split(text))
+
+
+def _benchmarks(text: str, data: Path) -> tuple[str, ...]:
+    from jmedllm.evaluation.evaluate import EvalConfig, tasks
+    from jmedllm.evaluation.prompts.format import PromptConfig
+    from jmedllm.settings import from_options
+
+    names = split(text)
+    if names:
+        tasks(from_options(EvalConfig, benchmarks=names), PromptConfig(), data)
+    return tuple(names)
+
+
+def _read_machine(text: str, ram: str | None) -> "tuple[Machine, Precision]":
+    """The machine and how it computes: that of a GPU given by name or size, or this one."""
+    import os
+
+    import torch
+
+    from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_size, this_machine
+    from jmedllm.precision import Precision, choose_precision
+
+    if not text:
+        if ram is not None:
+            raise InputError("--ram describes another machine; give its --gpu, too")
+        precision = choose_precision()
+        return this_machine(precision.device), precision
+    memory, cores = (read_size(ram, "--ram"), None) if ram else (host_memory(), os.cpu_count())
+    machine = Machine(read_gpu(text), 1, 1, memory, cores=cores)
+    return machine, Precision(torch.device("cuda"), torch.bfloat16, "planned for a GPU")

@@ -1,0 +1,237 @@
+"""A recipe to start from: the user's model, data and benchmarks, and memory settings that fit a machine."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jmedllm.errors import InputError, unknown
+from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
+from jmedllm.evaluation.benchmarks.file_formats import is_table
+from jmedllm.evaluation.evaluate import split_language
+from jmedllm.files import write_atomic
+from jmedllm.models.folder import has_chat_template, resolve
+from jmedllm.planning.auto import choose
+from jmedllm.planning.machine import Machine, gib
+from jmedllm.planning.plan import base_of, stages_of
+from jmedllm.planning.shape import config_of
+from jmedllm.planning.ways import Change
+from jmedllm.precision import Precision
+from jmedllm.recipe import Recipe
+
+TRAIN = "train"
+
+LONGEST_BLOCK = 1024
+"""Tokens of a training row, unless the model reads fewer."""
+
+_COMMENT_COLUMN = 42
+
+COMMENTS = {
+    "name": "the run is written to runs/NAME",
+    "seed": "the same seed gives the same result on the same machine",
+    "data": "data directory, filled by `jmedllm data get`",
+    "base": "the model to adapt",
+    "base.path": "directory, or id in the local Hugging Face cache",
+    "prompt": "how questions are asked, in training and evaluation alike",
+    "prompt.pack": "instruction, preamble, plain, or a folder of templates",
+    "prompt.answer_as": "text: the choice's text; letter: its label",
+    "prompt.chat": "whether to use the model's chat template",
+    "corpus": "medical text; test questions found in it are cut out",
+    "corpus.inputs": "files and folders",
+    "corpus.block_size": "tokens of a training row; longer documents are split",
+    "mfpt": "stage 1: continued pretraining of all weights on the corpus",
+    "mpeft": "stage 2: tuning of a LoRA adapter on questions and instructions",
+    "eval": "evaluates each model on the benchmarks",
+    "eval.benchmarks": "add :ja or :en for one language",
+    "eval.scorers": "answer: reads the response; likelihood: ranks the choices",
+    "eval.models": "base: before; mfpt, mpeft: after each stage",
+    "mpeft.questions": "the train split, never the test split",
+    "mpeft.instructions": "files with instruction, input and output, or with messages",
+    "mpeft.block_size": "tokens of a training row, and of the longest example",
+    "mpeft.excess_length_strategy": "leaves longer examples out and prints how many; raise: stops",
+    "mpeft.adapter": "rank and scale of LoRA, and the layers it adapts",
+    "epochs": "passes over the data; `steps: N` instead sets the number of steps",
+    "learning_rate": "peak; the first value to vary",
+    "batch_size": "rows per optimizer step",
+    "micro_batch_size": "rows per forward pass; changes speed and memory only",
+}
+"""What each section and key is for, by its path; of a training stage also by the key alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a user has and wants.
+
+    Attributes:
+        base: directory or Hugging Face id of the model to adapt.
+        texts: files and folders of medical text to train on.
+        questions: benchmarks and files of questions to tune on; NAME:ja for one language.
+        instructions: files of instructions to tune on.
+        benchmarks: benchmarks and files of questions to evaluate on; NAME:ja for one language.
+        data: the data directory.
+    """
+
+    base: str
+    texts: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] = ()
+    data: Path = Path("data")
+
+
+def write_recipe(path: Path, wishes: Wishes, machine: Machine, precision: Precision) -> None:
+    """Write a commented recipe whose training fits a machine.
+
+    Args:
+        path: a file that does not exist.
+        machine: what it will run on.
+        precision: device and number format of the computation there.
+
+    Raises:
+        InputError: the file exists, there is nothing to do, a file is missing, the base's config is not known, or
+            training does not fit the machine.
+    """
+    require_new(path)
+    values = recipe_values(_run_name(path), wishes)
+    changes = _memory(Recipe.model_validate(values), machine, precision)
+    comments = dict(COMMENTS)
+    for stage, made in changes.items():
+        for change in made:
+            values[stage] = _merged(values[stage], change.values)
+            comments |= {f"{stage}.{key}": f"saves memory; cost: {change.cost}" for key in change.values}
+    Recipe.model_validate(values)
+    head = f"# Written by jmedllm init for {machine.gpu.name} with {gib(machine.gpu.memory)} of memory."
+    how = f"# Run it: jmedllm run {path}. All keys: docs/recipes.md."
+    write_atomic(path, "\n".join([head, how, *_lines(values, comments)]) + "\n")
+
+
+def require_new(path: Path) -> None:
+    """Refuse to overwrite a file.
+
+    Raises:
+        InputError: it exists.
+    """
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path}: exists; choose another name, or remove it")
+
+
+def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
+    """The recipe as plain values, before anything is changed to save memory.
+
+    Raises:
+        InputError: there is nothing to do, a file is missing, or the base's config is not known.
+    """
+    trains = bool(wishes.questions or wishes.instructions)
+    if not (wishes.texts or trains or wishes.benchmarks):
+        raise InputError(
+            "nothing to do: name --texts, --questions or --instructions to train on, or --benchmark to evaluate on"
+        )
+    block_size = min(LONGEST_BLOCK, int(config_of(wishes.base).get("max_position_embeddings", LONGEST_BLOCK)))
+    values: dict[str, Any] = {"name": name, "seed": 0, "data": str(wishes.data), "base": {"path": wishes.base}}
+    values["prompt"] = {"pack": "instruction", "answer_as": "text", "chat": _has_chat_template(wishes.base)}
+    if wishes.texts:
+        values["corpus"] = {"inputs": list(wishes.texts), "block_size": block_size}
+        values["mfpt"] = {"epochs": 1, "learning_rate": 1e-5, "batch_size": 8, "micro_batch_size": 1}
+    if trains:
+        questions = [_source(each, wishes.data) for each in wishes.questions]
+        values["mpeft"] = {
+            **({"questions": questions} if questions else {}),
+            **({"instructions": list(wishes.instructions)} if wishes.instructions else {}),
+            "epochs": 1, "learning_rate": 1e-4, "batch_size": 8, "micro_batch_size": 1,
+            "block_size": block_size, "excess_length_strategy": "drop",
+            "adapter": {"r": 16, "alpha": 32, "targets": "all-linear"},
+        }  # fmt: skip
+    if wishes.benchmarks:
+        models = ["base", *(["mfpt"] if wishes.texts else []), *(["mpeft"] if trains else [])]
+        scorers = ["answer", "likelihood"]
+        values["eval"] = {"benchmarks": list(wishes.benchmarks), "scorers": scorers, "models": models}
+    return values
+
+
+def training_languages(name: str, data: Path) -> list[str]:
+    """Languages in which a benchmark or a user's own file has questions to train on.
+
+    Raises:
+        InputError: there are none, or the files are not on disk.
+    """
+    benchmark, asked = split_language(name)
+    if is_table(benchmark):
+        found = custom.read_exam(Path(benchmark), custom.DEFAULT_READ_OPTIONS).languages
+    elif benchmark in BENCHMARKS:
+        card = BENCHMARKS[benchmark]
+        found = tuple(language for language in card.languages if TRAIN in card.splits(language))
+    else:
+        raise unknown("benchmark", benchmark, BENCHMARKS)
+    languages = [language for language in found if not asked or language in asked]
+    if not languages:
+        raise InputError(f"{name}: has no questions to train on; its test questions are for the evaluation alone")
+    for language in languages:
+        load(benchmark, language, data, TRAIN)
+    return list(languages)
+
+
+def _run_name(path: Path) -> str:
+    """The file's name, with what a run's name cannot contain replaced."""
+    return re.sub(r"[^\w.-]|^[^\w]", "-", path.stem).lstrip("-.") or "run"
+
+
+def _source(name: str, data: Path) -> dict[str, Any]:
+    benchmark, _ = split_language(name)
+    source: dict[str, Any] = {"benchmark": benchmark, "languages": training_languages(name, data)}
+    return source if is_table(benchmark) else source | {"split": TRAIN}
+
+
+def _has_chat_template(base: str) -> bool:
+    try:
+        return has_chat_template(resolve(base))
+    except InputError:  # a base that is known by its name and is not on this machine
+        return False
+
+
+def _memory(recipe: Recipe, machine: Machine, precision: Precision) -> dict[str, tuple[Change, ...]]:
+    """The planner's changes to each training stage."""
+    planned = base_of(recipe)
+    base = replace(planned, dtype=precision.dtype)
+    try:
+        return {stage.name: choose(stage, base, planned, machine, precision).changes for stage in stages_of(recipe)}
+    except InputError as error:
+        raise InputError(str(error).removeprefix("memory: auto: ")) from error
+
+
+def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return values | {
+        key: _merged(values[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+    }
+
+
+def _lines(values: Mapping[str, Any], comments: Mapping[str, str]) -> list[str]:
+    """Each section apart, each key with its comment."""
+    lines: list[str] = []
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            lines.append(_line(f"{key}: {_yaml(value)}", comments[key]))
+            continue
+        lines += ["", _line(f"{key}:", comments[key])]
+        for inner, each in value.items():
+            comment = comments.get(f"{key}.{inner}") or comments[inner]
+            if isinstance(each, list) and isinstance(each[0], dict):
+                lines.append(_line(f"  {inner}:", comment))
+                lines += [f"    - {_yaml(item)}" for item in each]
+            else:
+                lines.append(_line(f"  {inner}: {_yaml(each)}", comment))
+    return lines
+
+
+def _line(text: str, comment: str) -> str:
+    return f"{text:<{_COMMENT_COLUMN}}  # {comment}"
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line; numbers as people write them."""
+    if isinstance(value, float):
+        return f"{value:.0e}".replace("e-0", "e-") if value < 1e-2 else str(value)
+    written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
+    return written.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,123 @@
+"""`jmedllm init`: the recipe that it writes passes the check and runs, and wrong answers are one line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Cli, own_exam
+from jmedllm.recipe import load_recipe
+
+TEXTS = "壊血病はビタミンCの欠乏で起こる。\nScurvy is caused by a lack of vitamin C.\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with texts and an exam, which is where the commands run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JMEDLLM_DATA", raising=False)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text(TEXTS * 20, encoding="utf-8")
+    own_exam(tmp_path / "ward.jsonl")
+    return tmp_path
+
+
+def test_the_recipe_passes_the_check_and_every_line_is_explained(cli: Cli, here: Path, tiny_model: Path) -> None:
+    given = ("--base", tiny_model, "--texts", "texts", "--questions", "demo", "--benchmark", "ward.jsonl,demo:ja")
+    code, output, errors = cli("init", "ward.yaml", *given)
+    assert (code, output, errors) == (0, "", "wrote: ward.yaml\nnext:  jmedllm run ward.yaml\n")
+    code, output, _ = cli("run", "ward.yaml", "--check")
+    assert code == 0 and "stages corpus, mfpt, mpeft, merge, eval, report" in output
+    lines = (here / "ward.yaml").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if line and "# " not in line and not line.startswith("    - {")]
+    recipe = load_recipe(here / "ward.yaml")
+    assert recipe.name == "ward" and recipe.mpeft and recipe.eval and recipe.corpus
+    assert [(each.benchmark, each.languages, each.split) for each in recipe.mpeft.questions] == [
+        ("demo", ["ja", "en"], "train")
+    ]
+    assert recipe.eval.benchmarks == ["ward.jsonl", "demo:ja"] and recipe.eval.models == ["base", "mfpt", "mpeft"]
+    assert recipe.corpus.block_size == 512  # what the model reads
+    assert recipe.prompt.chat is False
+
+
+def test_an_evaluation_alone_runs(cli: Cli, here: Path, tiny_model: Path) -> None:
+    assert cli("init", "my ward.yaml", "--base", tiny_model, "--benchmark", "ward.jsonl")[0] == 0
+    code, output, errors = cli("run", "my ward.yaml")
+    assert code == 0 and "ward ja" in output
+    report = Path("runs") / "my-ward"
+    assert errors.endswith(
+        f"wrote: {report / 'report.html'}, {report / 'report.md'}\nnext:  jmedllm compare {report}\n"
+    )
+
+
+def test_memory_settings_are_the_planner_s_for_the_machine(cli: Cli, here: Path) -> None:
+    large = ("--base", "Qwen/Qwen2-7B-Instruct", "--texts", "texts", "--questions", "demo")
+    code, _, _ = cli("init", "a.yaml", *large, "--gpu", "24GiB", "--ram", "128GiB")
+    recipe = load_recipe(here / "a.yaml")
+    assert code == 0 and recipe.mfpt and recipe.mfpt.cpu_offload == "optimizer"
+    text = (here / "a.yaml").read_text(encoding="utf-8")
+    assert "cpu_offload: optimizer" in text and text.startswith(
+        "# Written by jmedllm init for a GPU of 24 GiB with 24.0 GiB of memory."
+    )
+    code, _, _ = cli("init", "b.yaml", *large, "--gpu", "h200")
+    recipe = load_recipe(here / "b.yaml")
+    assert code == 0 and recipe.mfpt and recipe.mfpt.cpu_offload == "none"
+    code, _, errors = cli("init", "c.yaml", *large, "--gpu", "6GiB", "--ram", "16GiB")
+    assert code == 2 and errors.startswith("error: mfpt does not fit a GPU of 6 GiB") and errors.count("\n") == 1
+    assert not (here / "c.yaml").exists()
+
+
+def test_wrong_answers_are_one_line(cli: Cli, here: Path, tiny_model: Path) -> None:
+    (here / "there.yaml").touch()
+    base = ("--base", tiny_model)
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("there.yaml", *base), "there.yaml: exists; choose another name, or remove it"),
+        (("--yes",), "give --base, the model to adapt"),
+        (("--base", "nowhere"), "base nowhere: its config.json is not on this machine"),
+        (base, "nothing to do: name --texts, --questions or --instructions to train on, or --benchmark"),
+        ((*base, "--texts", "nowhere"), "nowhere: no such file or folder"),
+        ((*base, "--questions", "igakuqa"), "igakuqa: has no questions to train on"),
+        ((*base, "--questions", "medqua"), "unknown benchmark 'medqua': did you mean medqa"),
+        ((*base, "--questions", "medqa:en"), "jmedllm data get medqa"),
+        ((*base, "--instructions", "ward.jsonl"), 'ward.jsonl: "question" is called "instruction" here'),
+        ((*base, "--benchmark", "igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
+        ((*base, "--benchmark", "none.csv"), "none.csv: no such file"),
+        ((*base, "--benchmark", "ward.jsonl", "--gpu", "rtx409"), "'rtx409': did you mean rtx4090"),
+        ((*base, "--benchmark", "ward.jsonl", "--ram", "8GiB"), "--ram describes another machine"),
+    ]
+    for arguments, expected in cases:
+        code, output, errors = cli("init", *arguments)
+        assert (code, output) == (2, "") and expected in errors and errors.count("\n") == 1, f"{arguments}: {errors}"
+    assert not (here / "recipe.yaml").exists() and not (here / "there.yaml").read_bytes()
+
+
+def test_on_a_terminal_it_asks_and_asks_again(
+    cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[str] = []
+    answers = iter(["", "nowhere", str(tiny_model), "texts", "", "", "ward.jsonl"])
+
+    def prompt(question: str, **_: object) -> str:
+        questions.append(question.partition(" (")[0])
+        return next(answers)
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("typer.prompt", prompt)
+    code, _, errors = cli("init")
+    assert code == 0 and errors.count("error: base nowhere") == 1
+    assert questions == [
+        "GPU", "Model to adapt", "Model to adapt", "Medical texts to train on", "Questions to tune on",
+        "Instructions to tune on", "Benchmarks to evaluate on",
+    ]  # fmt: skip
+    recipe = load_recipe(here / "recipe.yaml")
+    assert recipe.mfpt and not recipe.mpeft and recipe.eval and recipe.eval.models == ["base", "mfpt"]
+
+
+class Terminal:
+    """A standard input that a person types into."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
