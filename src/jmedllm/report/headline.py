@@ -12,11 +12,16 @@ from jmedllm.report.compare import (
     main_scorer,
 )
 from jmedllm.report.numbers import probability
+from jmedllm.report.published import SCORER as PUBLISHED
 
 NOTE = (
     "Difference in percentage points on the same items, with its 95 % interval, by the first scorer that both models "
-    "have. A gain or loss is shown where the paired test gives p below 0.05, adjusted for all comparisons named here."
+    f"have ({PUBLISHED} only if there is no other). A gain or loss is shown where the paired test gives p below "
+    f"{SIGNIFICANT}, adjusted for all comparisons named here."
 )
+
+WIDE = 0.1
+"""Differences whose intervals are all at least so wide are given without decimals."""
 
 
 def headlines(results: Sequence[CollectedResult]) -> list[str]:
@@ -29,8 +34,9 @@ def headlines(results: Sequence[CollectedResult]) -> list[str]:
     by_model: dict[str, list[Comparison]] = {}
     for each in found:
         by_model.setdefault(each.second.model, []).append(each)
+    digits = int(any(each.paired.high - each.paired.low < WIDE for each in found))
     lines = [
-        f"{_subject(members[0], len(by_model))}: {'; '.join(_finding(each, len(found)) for each in members)}."
+        f"{_subject(members[0], len(by_model))}: {'; '.join(_finding(each, digits, len(found)) for each in members)}."
         for members in by_model.values()
     ]
     unchanged = {(name, each.result.model): None for each in results for name in each.unchanged}
@@ -55,10 +61,9 @@ def _subject(each: Comparison, models: int) -> str:
     return "After tuning" if models == 1 else f"{each.second.model} against {each.first.model}"
 
 
-def _finding(each: Comparison, comparisons: int) -> str:
+def _finding(each: Comparison, digits: int, comparisons: int) -> str:
     """For example "+20 points [−22, +56] on medqa en, no gain shown"."""
     pair = each.paired
-    digits = 0 if pair.high - pair.low >= 0.1 else 1
     difference, low, high = (_signed(100 * value, digits) for value in (pair.difference, pair.low, pair.high))
     task = f"{each.benchmark} {each.second.language}"
     return f"{difference} points [{low}, {high}] on {task}, {_conclusion(each, comparisons)}"
