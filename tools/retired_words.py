@@ -59,7 +59,7 @@ WORDS = [
     ("as_first_sees", "broadcast_from_rank0", ""),
     ("may_speak", "is_reporting", ""),
     ("scratch", "random_init", r"from scratch|scratch that"),
-    ("engine", "backend", r"[Rr]egex engine|JavaScript engine"),
+    ("engine", "backend", r"[Rr]egex engine|JavaScript engine|llm_engine"),
 ]
 CODE = [  # identifiers only
     ("Paper|Sitting|Verdict|Shown|Asking|Prompting|Board|Optimization|Keeping|Pace|Scratch|Ways|Workshop|Leaks|Extent"

@@ -262,6 +262,6 @@ def test_a_merge_leaves_adapter_files_behind(
         assert not list((tmp_path / f"merged{number}").glob("adapter_*"))
     # Were they copied all the same, the check of what was written would see it.
     monkeypatch.setattr("jmedllm.deploy.merge.model_files", lambda folder: sorted(folder.glob("*.json")))
-    with pytest.raises(InputError, match="holds a whole model and an adapter's files"):
+    with pytest.raises(InputError, match="contains a whole model and the files of an adapter"):
         merge(both, tiny_adapter, tmp_path / "third", FLOAT32)
     assert not (tmp_path / "third").exists()

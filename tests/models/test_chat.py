@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import Request
-from jmedllm.models.backends.transformers.generation import Ends, completion, ends_of
+from jmedllm.models.backends.completion import Ends, completion, ends_of
 from jmedllm.models.backends.transformers.model import load_model
 from jmedllm.models.chat import ChatTemplate, turn_end
 from jmedllm.precision import choose_precision

@@ -200,7 +200,7 @@ def test_a_model_with_adapter_files_beside_it_is_refused(tiny_model: Path, tmp_p
     with pytest.raises(InputError) as error:
         require_unambiguous(folder)
     assert str(error.value) == (
-        f"model {folder}: holds a whole model and an adapter's files ({', '.join(names)}); apply the "
+        f"model {folder}: contains a whole model and the files of an adapter ({', '.join(names)}); apply the "
         f"adapter with --adapter {folder}, leave it out with --ignore-adapter (base.ignore_adapter in a recipe), "
         "or move its files elsewhere"
     )
@@ -208,7 +208,7 @@ def test_a_model_with_adapter_files_beside_it_is_refused(tiny_model: Path, tmp_p
         lambda: model_settings(ModelSpec(str(folder), "x", precision=choose_precision("float32", "cpu"))),
         lambda: config_of(str(folder)),
     ):
-        with pytest.raises(InputError, match="holds a whole model and an adapter's files"):
+        with pytest.raises(InputError, match="contains a whole model and the files of an adapter"):
             refusing()
 
 
@@ -218,10 +218,10 @@ def test_what_becomes_of_the_adapter_can_be_said(
     precision = choose_precision("float32", "cpu")
     alone = model_settings(ModelSpec(str(tiny_model), "x", precision=precision))
     assert model_settings(ModelSpec(str(both), "x", precision=precision, ignore_adapter=True)) == alone
-    assert f"note: model {both}: the adapter beside it (adapter_config.json, adap" in capsys.readouterr().err
+    assert f"note: model {both}: its own adapter (adapter_config.json, adap" in capsys.readouterr().err
     applied = model_settings(ModelSpec(str(both), "x", precision=precision, adapter=both))
     assert applied == alone | {"adapter_fingerprint": adapter_fingerprint(tiny_adapter)}
-    with pytest.raises(InputError, match="--ignore-adapter not; leave one out"):
+    with pytest.raises(InputError, match="but --ignore-adapter ignores it; leave one out"):
         require_unambiguous(both, adapter=both, ignore_adapter=True)
     assert fingerprint(both) == fingerprint(tiny_model)
 
@@ -234,7 +234,7 @@ def test_a_recipe_that_only_evaluates_is_checked_without_loading(
         change, config, expected = WRONG[case]
         folder = changed(tiny_model, tmp_path / "model", change, config)
     else:
-        folder, expected = both, "holds a whole model and an adapter's files"
+        folder, expected = both, "contains a whole model and the files of an adapter"
     exam = own_exam(tmp_path / "exam.jsonl")
     values = {"name": "x", "eval": {"benchmarks": [str(exam)], "models": ["base"]}}
     with pytest.raises(InputError, match=re.escape(expected)):

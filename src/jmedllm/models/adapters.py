@@ -1,4 +1,4 @@
-"""An adapter as files: whether it belongs to a base, whether it changes anything, and the tokenizer it brings."""
+"""Adapter directories: whether an adapter fits a base, whether it changes anything, and its own tokenizer."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ from jmedllm.progress import notice
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _SAMPLE = 4096
-"""Bytes of each tensor that are compared: two models that agree in all of these are one."""
+"""Bytes of each tensor to compare: two models that agree in all of these are the same."""
 
 _WRAPPER = re.compile(r"\.(modules_to_save|original_module|token_adapter|base_layer)(?=\.)")
-"""Layers that peft puts around a module whose own weights it stores."""
+"""Wrappers that peft puts around a module whose own weights it stores."""
 
 _TOKENS = ".token_adapter.trainable_tokens_delta"
 """Rows of single tokens that were trained."""
@@ -38,19 +38,19 @@ _Sample = tuple[str, tuple[int, ...], str]
 
 
 def quantization_of(adapter: Path) -> Quantization:
-    """How the base was quantised when the adapter was trained on it, as far as the adapter says."""
+    """How the base was quantized during the adapter's training, if the adapter says so."""
     origin = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else {}
     return "nf4" if origin.get("quantization") == "nf4" else "none"
 
 
 def require_adapter(adapter: Path, base: Path) -> None:
-    """Check that `adapter` is a PEFT directory and, as far as that can be known, was trained on `base`.
+    """Check that `adapter` is a PEFT directory and, as far as can be checked, was trained on `base`.
 
-    An adapter of ours names its base by fingerprint. Another one names it in its configuration: if that model is
-    on this machine, its weights must be those of `base`; else a difference of names is said on standard error.
+    Our adapters name their base by fingerprint. Others name it in their configuration: if that model is on this
+    machine, its weights must be those of `base`; otherwise a notice on standard error reports a different name.
 
     Raises:
-        InputError: it is no adapter, or was trained on another base.
+        InputError: it is not an adapter, or was trained on another base.
     """
     if not (adapter / CONFIG).is_file():
         raise InputError(f"adapter {adapter}: no {CONFIG}; is this a PEFT adapter directory?")
@@ -71,7 +71,7 @@ def require_adapter(adapter: Path, base: Path) -> None:
 def _require_named_base(adapter: Path, base: Path) -> None:
     named = _config(adapter).get("base_model_name_or_path")
     if not named:
-        notice(f"adapter {adapter}: does not name its base; only its shapes tell whether it belongs to {base}")
+        notice(f"adapter {adapter}: does not name its base; only the shapes of its tensors are checked against {base}")
         return
     try:
         there = resolve(str(named))
@@ -96,20 +96,20 @@ def _require_named_base(adapter: Path, base: Path) -> None:
 def _config(adapter: Path) -> dict[str, Any]:
     values = read_json(adapter / CONFIG)
     if not isinstance(values, dict):
-        raise InputError(f"{adapter / CONFIG}: holds no JSON object; copy the adapter again")
+        raise InputError(f"{adapter / CONFIG}: is not a JSON object; copy the adapter again")
     return values
 
 
 def _names(base: Path) -> set[str]:
-    """What a model directory may be called: by its own name, in the cache, and by its configuration."""
+    """Possible names of a model directory: its own, the one in the cache, and those in its configuration."""
     config, origin = read_json(base / "config.json"), base / ORIGIN
-    told = [config.get("_name_or_path"), read_json(origin).get("source") if origin.is_file() else None]
+    named = [config.get("_name_or_path"), read_json(origin).get("source") if origin.is_file() else None]
     cached = [part.rpartition("--")[2] for part in base.resolve().parts if part.startswith("models--")]
-    return {name.casefold() for name in [base.resolve().name, *cached, *(Path(str(each)).name for each in told)]}
+    return {name.casefold() for name in [base.resolve().name, *cached, *(Path(str(each)).name for each in named)]}
 
 
 def _compare(one: Path, other: Path) -> Literal["same", "different", "unknown"]:
-    """Whether two model directories hold the same weights, by names, shapes and the first bytes of each tensor."""
+    """Whether two model directories contain the same weights, by name, shape and first bytes of each tensor."""
     if one.resolve() == other.resolve():
         return "same"
     left, right = _samples(one), _samples(other)
@@ -138,10 +138,10 @@ def _sample(file: Path) -> dict[str, _Sample]:
 
 
 def header(file: Path) -> dict[str, dict[str, Any]]:
-    """Of each tensor in a safetensors file its dtype, shape and data_offsets, which count from `offset`.
+    """Dtype, shape and data_offsets of each tensor in a safetensors file; the offsets count from `offset`.
 
     Raises:
-        InputError: the file is no safetensors file.
+        InputError: the file is not a safetensors file.
     """
     try:
         with file.open("rb") as handle:
@@ -156,14 +156,14 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def stored_twice(name: str, stored: Collection[str]) -> bool:
-    """Whether peft wrote a tensor twice: under its name within peft, too, or for a head tied to the embedding."""
+    """Whether peft wrote a tensor twice: also under its name within peft, or for a head tied to the embedding."""
     plain = _WRAPPER.sub("", name)
     end = name.rpartition(_TOKENS)[1]
     return (plain != name and plain in stored) or (bool(end) and sum(each.endswith(end) for each in stored) > 1)
 
 
 def embedding_rows(adapter: Path) -> dict[str, int]:
-    """Rows of each whole embedding or head that an adapter brings along, by the module's name in the base."""
+    """Number of rows of each full embedding or head in an adapter, by the module's name in the base."""
     return {
         _WRAPPER.sub("", name).removeprefix("base_model.model.").removesuffix(".weight"): entry["shape"][0]
         for name, entry in header(adapter / WEIGHTS).items()
@@ -172,7 +172,7 @@ def embedding_rows(adapter: Path) -> dict[str, int]:
 
 
 def changes_nothing(adapter: Path) -> bool:
-    """Whether an adapter leaves every weight as it is: its scale is 0, or one factor of each product is."""
+    """Whether an adapter leaves every weight unchanged: its scale or one factor of each product is 0."""
     from safetensors.torch import load_file
 
     config, tensors = _config(adapter), load_file(adapter / WEIGHTS)
@@ -184,15 +184,15 @@ def changes_nothing(adapter: Path) -> bool:
 
 
 def brings_tokenizer(adapter: Path, base: Path) -> bool:
-    """Whether tokenizer files lie in an adapter's directory that are not those of the base, byte by byte."""
-    if (adapter / "config.json").is_file():  # the directory of a model: they are the model's
+    """Whether an adapter's directory contains tokenizer files that differ from those of the base."""
+    if (adapter / "config.json").is_file():  # a model directory: the files are the model's
         return False
     own = [file for name in TOKENIZER_FILES if (file := adapter / name).is_file()]
     return any(not (base / f.name).is_file() or (base / f.name).read_bytes() != f.read_bytes() for f in own)
 
 
 def differences(own: Tokenizer, base: Tokenizer) -> list[str]:
-    """In what a tokenizer differs from another one, as far as a model can see."""
+    """Differences between two tokenizers that affect a model's input."""
     found = []
     mine: Mapping[str, int] = own.get_vocab()
     theirs: Mapping[str, int] = base.get_vocab()

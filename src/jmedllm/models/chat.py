@@ -1,6 +1,6 @@
-"""A model's chat template: the one way from messages to text, and how the template ends a turn of the assistant.
+"""Chat templates: from messages to text, and how a template ends a turn of the assistant.
 
-Training, evaluation and planning render through it, so that the same messages are the same text everywhere.
+Training, evaluation and planning all use it, so that the same messages become the same text everywhere.
 """
 
 import string
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, str]]
 
 ChatText = Callable[[list[dict[str, str]]], str]
-"""Messages in, the text that makes a model answer them out."""
+"""Turns messages into the text that a model continues with its answer."""
 
 CLOCK = "strftime_now"
-"""The function by which templates read today's date."""
+"""The function with which templates read today's date."""
 
 _FIXED_CLOCK = (
-    "{%- macro strftime_now(format) -%}{%- set told = namespace(text=format) -%}"
+    "{%- macro strftime_now(format) -%}{%- set out = namespace(text=format) -%}"
     "{%- for directive, value in jmedllm_clock.items() -%}"
-    "{%- set told.text = told.text | replace(directive, value) -%}{%- endfor -%}{{- told.text -}}"
+    "{%- set out.text = out.text | replace(directive, value) -%}{%- endfor -%}{{- out.text -}}"
     "{%- endmacro %}\n"
 )
-"""Stands before a template and gives it a clock that stands still. A macro, because transformers hands templates
-plain values only; its line feed goes with `trim_blocks`, so the template begins on a line of its own."""
+"""Put before a template to give it a fixed clock. It is a macro because transformers passes only plain values to
+templates. `trim_blocks` removes its line feed, so the template starts on a line of its own."""
 
 RESERVED = {
     "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
@@ -46,15 +46,15 @@ _JINJA = {
     "True",
 }  # fmt: skip
 
-_STAND_IN, _ASKED = "\ue000", "\ue001"
-"""Private characters: no template writes them."""
+_ANSWER, _QUESTION = "\ue000", "\ue001"
+"""Private characters, which no template contains."""
 
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What a template raises, besides jinja's own errors, at messages that it was not made for."""
+"""Exceptions, besides jinja's own, that a template raises for messages that it does not support."""
 
 
 def no_template(messages: list[dict[str, str]]) -> str:
-    """Stands where nobody gave a chat template.
+    """Used if there is no chat template.
 
     Raises:
         InputError: always.
@@ -64,14 +64,14 @@ def no_template(messages: list[dict[str, str]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """What a template writes behind the assistant's last words.
+    """What a template writes after the assistant's last words.
 
     Attributes:
-        text: up to and including the first marker token; a line feed behind that belongs to no turn. Without a
-            marker all of it but the white space at its end, which may be nothing.
-        token: the marker's id. Where the template closes no turn with one, the marker that begins the next
-            turn; None where there is none at all.
-        words: `text` where no marker is in it.
+        text: up to and including the first marker token; a line feed after that belongs to no turn. Without a
+            marker all of it except white space at the end, which may be nothing.
+        token: id of the marker. If the template ends no turn with a marker, the marker that begins the next turn;
+            None if there is none at all.
+        words: `text` if it contains no marker.
     """
 
     text: str = ""
@@ -81,11 +81,11 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A tokenizer's chat template with all that shapes its text besides the messages.
+    """A tokenizer's chat template with everything that shapes its text besides the messages.
 
     Attributes:
         variables: values for the template's own variables, such as {"enable_thinking": False}.
-        date: the day that the template reads as today's, as YYYY-MM-DD; None for the real one.
+        date: the date that the template reads as today's, as YYYY-MM-DD; None for the real one.
     """
 
     tokenizer: Tokenizer
@@ -94,7 +94,7 @@ class ChatTemplate:
 
     @property
     def source(self) -> str:
-        """The template itself; of several that a tokenizer has, the default one.
+        """The template itself; the default one if the tokenizer has several.
 
         Raises:
             InputError: there is none.
@@ -108,17 +108,17 @@ class ChatTemplate:
 
     @property
     def reads_date(self) -> bool:
-        """Whether the text depends on the day."""
+        """Whether the text depends on the date."""
         return CLOCK in self.source
 
     def settings(self) -> dict[str, Any]:
-        """All that shapes the text besides the messages, as plain values."""
-        told: dict[str, Any] = {"chat_template": hash_text(self.source)}
+        """Everything that shapes the text besides the messages, as plain values."""
+        settings: dict[str, Any] = {"chat_template": hash_text(self.source)}
         if self.variables:
-            told["chat_template_kwargs"] = dict(self.variables)
+            settings["chat_template_kwargs"] = dict(self.variables)
         if self.reads_date:
-            told["date"] = self.date
-        return told
+            settings["date"] = self.date
+        return settings
 
     def prompt(self, messages: Messages) -> str:
         """The text that makes the model answer `messages`.
@@ -137,15 +137,15 @@ class ChatTemplate:
         return self._render(messages, answer=False)
 
     def today(self) -> str:
-        """Today's date by the clock that templates read."""
+        """Today's date by the clock of templates."""
         return str(self.tokenizer.apply_chat_template(
             [{"role": "user", "content": ""}], chat_template="{{ strftime_now('%Y-%m-%d') }}", tokenize=False
         ))  # fmt: skip
 
     def _render(self, messages: Messages, *, answer: bool) -> str:
-        """The text, in which all that the user says must be found.
+        """The text, which must contain all that the user says.
 
-        A template for images and text reads no plain text, and leaves it out in silence: it is given parts.
+        A template for images and text silently omits plain text. It gets the content in parts.
         """
         refusal = None
         for given in (_plain, _in_parts):
@@ -183,10 +183,10 @@ class ChatTemplate:
             raise InputError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
 
     def require_variables(self) -> None:
-        """Check that the template reads the variables that it is given: one that it does not read changes nothing.
+        """Check that the template reads the given variables: a variable that it does not read has no effect.
 
         Raises:
-            InputError: it does not; the nearest that it reads are named.
+            InputError: it does not; the message names the nearest that it reads.
         """
         words = _words(self.source)
         for name in self.variables:
@@ -205,28 +205,28 @@ def _in_parts(message: Mapping[str, str]) -> dict[str, Any]:
 
 
 def turn_end(template: ChatTemplate) -> TurnEnd:
-    """How the template ends a turn of the assistant, found by what it writes behind one."""
-    turns = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _STAND_IN}]
+    """How the template ends a turn of the assistant, found from the text that it writes after one."""
+    turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
     if not template.tokenizer.chat_template:
         return TurnEnd()
     try:
-        closing = template.conversation(turns).rpartition(_STAND_IN)[2]
-    except InputError:  # a template for single questions: what would end an answer, it does not say
+        closing = template.conversation(turns).rpartition(_ANSWER)[2]
+    except InputError:  # a template for single questions does not show how it ends an answer
         return TurnEnd()
     if (found := _first_marker(template.tokenizer, closing)) is not None:
         return TurnEnd(closing[: found[0]], found[1])
     try:
-        going_on = template.conversation([*turns, turns[0]]).rpartition(_STAND_IN)[2]
+        continued = template.conversation([*turns, turns[0]]).rpartition(_ANSWER)[2]
     except InputError:
-        going_on = ""
-    following = _first_marker(template.tokenizer, going_on)
+        continued = ""
+    following = _first_marker(template.tokenizer, continued)
     return TurnEnd(closing.rstrip(), following[1] if following else None, closing.strip())
 
 
 def _first_marker(tokenizer: Tokenizer, text: str) -> tuple[int, int] | None:
-    """Where the first marker token in a text ends, and its id; of two that begin together the longer one.
+    """End position and id of the first marker token in a text; the longer one if two start together.
 
-    A marker must also be found by the tokenizer: one that it normalizes is not, behind a dummy prefix.
+    The tokenizer must find the marker as well: it does not find one that it normalizes after a dummy prefix.
     """
     tokens = set(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else set()
     found = [
@@ -241,14 +241,14 @@ def _first_marker(tokenizer: Tokenizer, text: str) -> tuple[int, int] | None:
 
 
 def _clock(date: str) -> dict[str, str]:
-    """What each directive of strftime says at the beginning of a day."""
+    """The value of each directive of strftime at the beginning of a day."""
     day = datetime.fromisoformat(date)
     directives = [f"%{flag}{letter}" for flag in ("-", "") for letter in string.ascii_letters]
     return {directive: day.strftime(directive) for directive in directives} | {"%%": "%"}
 
 
 def _words(source: str) -> set[str]:
-    """All names in a template, besides jinja's own words; its variables are among them."""
+    """All names in a template except jinja's own words. They include its variables."""
     from jinja2 import Environment, TemplateSyntaxError
 
     try:

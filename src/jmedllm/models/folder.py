@@ -1,4 +1,4 @@
-"""A model as files: where it lies, what it is called by content, whether it is whole."""
+"""Model directories: where they are, their fingerprints, and whether they are complete."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ from jmedllm.progress import notice
 Quantization = Literal["none", "nf4"]
 
 ORIGIN = "jmedllm.json"
-"""File beside the models and adapters we write: what they were made from."""
+"""File in the models and adapters that we write: what they were made from."""
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-"""What transformers reads weights from: one file, or the list of several."""
+"""Files that transformers reads weights from: a single one, or the index of several."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 
@@ -31,17 +31,17 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-"""Files that say how text becomes tokens, the chat template among them."""
+"""Files that define how text becomes tokens, including the chat template."""
 
 _IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TOKENIZER_FILES)
-"""Files beside the weights that change what a model reads or answers."""
+"""Files besides the weights that change the inputs or outputs of a model."""
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
-"""What peft writes, and what transformers applies by itself to a model that lies in the same directory."""
+"""Files that peft writes, and that transformers applies by itself to a model in the same directory."""
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether the tokenizer files of a model directory hold a chat template."""
+    """Whether the tokenizer files of a model directory contain a chat template."""
     if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     config = folder / "tokenizer_config.json"
@@ -50,9 +50,9 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
-    """Directory of a model given as a directory or as an id in the Hugging Face cache.
+    """Directory of a model that is given as a directory or as an id in the Hugging Face cache.
 
-    Nothing is fetched unless `download` is true; then only safetensors and tokenizer files are.
+    Nothing is downloaded unless `download` is true; then only safetensors and tokenizer files are.
 
     Raises:
         InputError: there is no such directory and no such cached model.
@@ -87,7 +87,9 @@ def require_model(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         if adapter_files(folder):
-            raise InputError(f"model {folder}: holds an adapter only; give its base as the model, it as --adapter")
+            raise InputError(
+                f"model {folder}: is an adapter only; give its base as the model and the adapter with --adapter"
+            )
         raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
     found = sorted({*folder.glob("*.safetensors")} - {*adapter_files(folder)})
     if not found:
@@ -101,13 +103,13 @@ def require_model(folder: Path) -> None:
 
 
 def _require_usual_files(folder: Path) -> None:
-    """Check that transformers reads the weights from the files that we take for them.
+    """Check that transformers reads the weights from the files that we expect.
 
     Raises:
-        InputError: the configuration, or a checkpoint of many processes, sends it to other files.
+        InputError: the configuration, or a checkpoint of several processes, names other files.
     """
     if list(folder.glob("shard-[0-9]*-model-[0-9]*-of-[0-9]*.safetensors")):
-        raise InputError(f"model {folder}: holds a distributed checkpoint (shard-*); save it as a plain model")
+        raise InputError(f"model {folder}: is a distributed checkpoint (shard-*); save it as a plain model")
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and (named := config.get("transformers_weights")):
         raise InputError(
@@ -122,15 +124,15 @@ def adapter_files(folder: Path) -> list[Path]:
 
 
 def require_unambiguous(folder: Path, *, adapter: Path | None = None, ignore_adapter: bool = False) -> None:
-    """Check that a directory holds a model alone, or that the user has said what becomes of the adapter in it.
+    """Check that a directory contains no adapter besides the model, or that the user decided what to do with it.
 
     Args:
-        folder: the model directory; of an adapter alone nothing is said here.
-        adapter: the adapter that is applied, in this directory or another one.
-        ignore_adapter: the weights alone count; an adapter that lies there is named on standard error.
+        folder: the model directory; a directory with an adapter alone passes.
+        adapter: the adapter to apply, in this directory or another one.
+        ignore_adapter: whether to ignore adapter files in the directory; a notice on standard error names them.
 
     Raises:
-        InputError: adapter files lie beside the model and nothing was said of them, or both things were.
+        InputError: there are adapter files in the directory and the user decided nothing, or both.
     """
     found = adapter_files(folder) if (folder / "config.json").is_file() else []
     if not found:
@@ -138,21 +140,23 @@ def require_unambiguous(folder: Path, *, adapter: Path | None = None, ignore_ada
     names = ", ".join(file.name for file in found)
     if adapter is not None:
         if ignore_adapter and adapter.resolve() == folder.resolve():
-            raise InputError(f"--adapter applies the adapter in {folder}, --ignore-adapter not; leave one out")
+            raise InputError(
+                f"--adapter applies the adapter in {folder} but --ignore-adapter ignores it; leave one out"
+            )
         if adapter.resolve() != folder.resolve():
-            notice(f"model {folder}: the adapter beside it ({names}) is not applied, but {adapter}")
+            notice(f"model {folder}: its own adapter ({names}) is not applied; {adapter} is")
         return
     if not ignore_adapter:
         raise InputError(
-            f"model {folder}: holds a whole model and an adapter's files ({names}); apply the adapter with "
+            f"model {folder}: contains a whole model and the files of an adapter ({names}); apply the adapter with "
             f"--adapter {folder}, leave it out with --ignore-adapter (base.ignore_adapter in a recipe), or move "
             "its files elsewhere"
         )
-    notice(f"model {folder}: the adapter beside it ({names}) is ignored")
+    notice(f"model {folder}: its own adapter ({names}) is ignored")
 
 
 def require_tokenizer(folder: Path) -> None:
-    """Check that a directory holds a tokenizer.
+    """Check that a directory contains a tokenizer.
 
     Raises:
         InputError: its files are missing.
@@ -162,7 +166,7 @@ def require_tokenizer(folder: Path) -> None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a directory holds a tokenizer, and not only settings of one."""
+    """Whether a directory contains a tokenizer, and not only settings of one."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
 
 
@@ -170,7 +174,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that transformers reads a model's weights from: the one, or all that the index lists.
 
     Raises:
-        InputError: one of those listed is missing, or the index is none.
+        InputError: one of the listed files is missing, or the index is invalid.
     """
     index = folder / _INDEX
     if (whole := folder / _WHOLE).is_file():
@@ -188,23 +192,23 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """All files that belong to a model besides its weights, among them the index of the weights."""
+    """All files of a model besides its weights, including the index of the weights."""
     files = {file for pattern in _HUB_FILES[1:] for file in folder.glob(pattern) if file.name != ORIGIN}
     return sorted(files - {*adapter_files(folder)})
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits over the bytes of config, tokenizer, chat template and every weight file.
+    """16 hex digits of a hash over config, tokenizer, chat template and every weight file.
 
-    Reads all weights once (about a second per gigabyte): two models share a fingerprint only if they
-    would answer alike. An adapter beside a model is no part of it.
+    Reads all weights once (about a second per gigabyte). Two models have the same fingerprint only if they give the
+    same answers. An adapter in the same directory is not part of it.
     """
     files = {*(folder / name for name in _IDENTITY), *folder.glob("*.safetensors")}
     return _fingerprint(files - {*adapter_files(folder)} if (folder / "config.json").is_file() else files)
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """The same of an adapter and the tokenizer with it; in a model's directory, of the adapter's own files."""
+    """Fingerprint of an adapter and its tokenizer; in a model directory, of the adapter's own files only."""
     if not (folder / "config.json").is_file():
         return fingerprint(folder)
     return _fingerprint(adapter_files(folder))
@@ -220,8 +224,8 @@ def _fingerprint(files: Iterable[Path]) -> str:
 
 @cache
 def _hash_once(path: Path, size: int, modified: int) -> str:
-    """Hash of a file, taken once a process as long as its size and time of change stay the same."""
+    """Hash of a file, computed once per process unless its size or modification time changes."""
     if path.name == "adapter_config.json":
-        # Where the base lay on this machine is no part of the adapter.
+        # The path of the base on this machine is not part of the adapter.
         return hash_text(to_json({k: v for k, v in read_json(path).items() if k != "base_model_name_or_path"}))
     return hash_file(path)

@@ -1,4 +1,4 @@
-"""Where the decoder layers of a causal model are."""
+"""The decoder layers of a causal model."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def decoder_layers(network: Any) -> list[torch.nn.Module]:
     """The decoder layers of a Hugging Face causal model, or of a PEFT model around one.
 
     Raises:
-        InputError: the decoder holds no list of layers.
+        InputError: the decoder has no list of layers.
     """
     base = network.get_base_model() if hasattr(network, "get_base_model") else network
     lists = [list(child) for child in base.get_decoder().children() if isinstance(child, torch.nn.ModuleList)]

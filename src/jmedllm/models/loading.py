@@ -1,4 +1,4 @@
-"""Weights and adapters from model directories; whatever is wrong with them is one line."""
+"""Loading weights and adapters from model directories, with errors of one line."""
 
 import re
 import sys
@@ -34,11 +34,11 @@ from jmedllm.models.weights.tensor_check import (
 from jmedllm.progress import notice
 
 _M_MMAP_THRESHOLD = -3
-"""glibc's number of the size from which on a piece of memory is one of its own."""
+"""glibc's number of the parameter for the size from which it maps memory separately."""
 
 _NO_ADAPTER = {"subfolder": "config.json"}
-"""Where transformers looks for an adapter to apply by itself: no adapter can be below a file. The default would be
-the model's directory."""
+"""Subfolder in which transformers looks for an adapter to apply by itself. There can be none below a file; the default
+would be the model directory."""
 
 
 _STRUCTURE: dict[str, Any] = {"device_map": {"": "meta"}}
@@ -46,15 +46,15 @@ _STRUCTURE: dict[str, Any] = {"device_map": {"": "meta"}}
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Turn whatever a library raises at files it cannot use into one line."""
+    """Turn any exception of a library about unusable files into one line."""
     try:
         yield
-    except Exception as error:  # tokenizers and transformers raise exceptions of many kinds, some of them plain
+    except Exception as error:  # tokenizers and transformers raise many kinds of exceptions, also plain ones
         if isinstance(error, InputError) or is_out_of_memory(error):
             raise
-        told = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # peft and torch put the reason behind a heading that ends with a colon.
-        reason = " ".join(told[:2] if told and told[0].endswith(":") else told[:1])
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # peft and torch put the reason after a heading that ends with a colon.
+        reason = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
         if isinstance(error, KeyError):
             reason = f"{reason} is missing"
         raise InputError(f"{what}: cannot be loaded: {reason or type(error).__name__}") from error
@@ -74,8 +74,8 @@ def read_config(folder: Path) -> Any:
 
 
 def class_for(kind: str) -> Any:
-    """What transformers loads a kind of model by: as a language model where it can, else as one that sees pictures
-    too.
+    """The class with which transformers loads a kind of model: a language model if possible, else a vision-language
+    model.
 
     Args:
         kind: `model_type` in config.json.
@@ -94,7 +94,7 @@ def _sees(kind: str) -> bool:
 
 
 def whole_class_of(folder: Path) -> Any:
-    """What transformers loads all of a model by: with its vision tower where it has one."""
+    """The class with which transformers loads all of a model, including its vision tower if it has one."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     return AutoModelForImageTextToText if _sees(read_config(folder).model_type) else AutoModelForCausalLM
@@ -116,12 +116,12 @@ def load_network(
     Args:
         folder: the model directory.
         dtype: format of the weights; "auto" keeps the one they are stored in.
-        device: where to put them.
-        quantization: "nf4" keeps linear layers in 4 bits with double quantisation (Dettmers et al. 2023,
+        device: device of the weights.
+        quantization: "nf4" quantizes linear layers to 4 bits with double quantization (Dettmers et al. 2023,
             arXiv 2305.14314) and computes in bfloat16.
 
     Raises:
-        InputError: the directory is no model that can be loaded.
+        InputError: the directory is not a loadable model.
     """
     options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
     is_packed_here = bool(options) and device.type == "cpu"
@@ -131,16 +131,16 @@ def load_network(
 
 
 def _load(folder: Path, **options: Any) -> Any:
-    """The network of a model directory with its weights alone: an adapter beside them is not applied.
+    """The network of a model directory; an adapter in the same directory is not applied.
 
     Raises:
-        InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
+        InputError: the directory is not a loadable model, or its tensors are not those of its class.
     """
     go_offline()
     require_model(folder)
     be_quiet()
     if "device_map" in options and options != _STRUCTURE:
-        _load(folder, **_STRUCTURE)  # shapes are not compared where weights are packed or stay on the disk
+        _load(folder, **_STRUCTURE)  # transformers compares no shapes if weights are packed or stay on disk
     with loading(f"model {folder}"):
         loaded: Any = _class_of(folder).from_pretrained(
             folder,
@@ -148,7 +148,7 @@ def _load(folder: Path, **options: Any) -> Any:
             trust_remote_code=False,
             adapter_kwargs=_NO_ADAPTER,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, with the others
+            ignore_mismatched_sizes=True,  # reported below, with the others
             **options,
         )
         network, found = loaded
@@ -156,12 +156,12 @@ def _load(folder: Path, **options: Any) -> Any:
             found |= {"unexpected_keys": _unknown_to_whole(folder, found["unexpected_keys"])}
         require_tensors(f"model {folder}", network, found)
         _require_scaled(folder, network)
-    _tell_untied_head(folder, network)
+    _report_untied_head(folder, network)
     return network
 
 
 def _require_scaled(folder: Path, network: Any) -> None:
-    """Check that no weights are whole numbers where nothing says what they stand for.
+    """Check that no weights are integers without a scale.
 
     Raises:
         InputError: some are.
@@ -175,21 +175,20 @@ def _require_scaled(folder: Path, network: Any) -> None:
     require_fractions(f"model {folder}", stored, [name for each in made for name in each.names])
 
 
-def _tell_untied_head(folder: Path, network: Any) -> None:
-    """Say where the files hold a head of its own, which transformers uses, though config.json shares it."""
+def _report_untied_head(folder: Path, network: Any) -> None:
+    """Report a separate output head in the files, which transformers uses although config.json ties it."""
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
     if not getattr(network.config, "tie_word_embeddings", False) or head is None or head.weight.is_meta:
         return
     if head.weight is not embedding.weight:
         notice(
-            f"model {folder}: its files hold an output head other than the embedding, which is used, though "
+            f"model {folder}: its files contain an output head other than the embedding, which is used although "
             "config.json shares them; other programs may leave it out: set tie_word_embeddings to false"
         )
 
 
 def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[str]:
-    """Those of the unexpected tensors of a language model that are not of the vision-language model either whose
-    files they come from, if they do."""
+    """The unexpected tensors of a language model that do not belong to its vision-language model either."""
     from safetensors import safe_open
 
     config = read_config(folder)
@@ -208,10 +207,10 @@ def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[s
 
 @contextmanager
 def _without_holes() -> Iterator[None]:
-    """Have every large piece of host memory given back when it is freed, where the C library is glibc.
+    """Return large blocks of host memory to the system as soon as they are freed, if the C library is glibc.
 
-    glibc keeps freed pieces of up to 32 MiB in its heap. Packing weights on a CPU leaves small results between
-    large copies, so the heap can grow by all the copies together: as much as the whole model in 16 bits, and more.
+    glibc keeps freed blocks of up to 32 MiB in its heap. Packing weights on a CPU leaves small results between large
+    copies, so the heap can grow by the sum of all copies: more than the whole model in 16 bits.
     """
     change = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if change is None:
@@ -221,41 +220,41 @@ def _without_holes() -> Iterator[None]:
     try:
         yield
     finally:
-        change(_M_MMAP_THRESHOLD, 2**25)  # where glibc's own adjustment ends
+        change(_M_MMAP_THRESHOLD, 2**25)  # the maximum of glibc's own adjustment
 
 
 def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
-    """The network of a model directory without its weights; of their files only the headers are read.
+    """The network of a model directory without its weights; only the headers of the weight files are read.
 
     Raises:
-        InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
+        InputError: the directory is not a loadable model, or its tensors are not those of its class.
     """
     options = {"quantization_config": _nf4()} if quantization == "nf4" else {}
     return _load(folder, **_STRUCTURE, **options)
 
 
 def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offload: Path) -> Any:
-    """Load a model to be run once: its weights stay in their files and are read as each layer is reached.
+    """Load a model for a single run: its weights stay in their files and are read layer by layer.
 
-    A GPU takes as many layers as it has room for.
+    A GPU gets as many layers as fit.
 
     Args:
         folder: the model directory.
         dtype: format to compute in.
-        device: where to compute.
-        offload: directory for the weights that the network holds otherwise than their files, such as those of
-            experts; needed as long as the network is.
+        device: device to compute on.
+        offload: directory for weights whose form in the network differs from their files, such as those of experts;
+            needed as long as the network is used.
 
     Raises:
-        InputError: the directory is no model that can be loaded, or its tensors are not those of its class.
+        InputError: the directory is not a loadable model, or its tensors are not those of its class.
     """
     device_map = "auto" if device.type == "cuda" else {"": "disk"}
     return _load(folder, dtype=dtype, device_map=device_map, offload_folder=offload)
 
 
 def layers_in_4_bits(folder: Path) -> dict[str, bool]:
-    """By name the layers that `quantization="nf4"` holds in 4 bits, and whether each is held transposed (GPT-2);
-    reads no weights."""
+    """The layers that `quantization="nf4"` quantizes, by name, and whether each is transposed (GPT-2); reads no
+    weights."""
     from transformers.pytorch_utils import Conv1D
 
     network = load_structure(folder, quantization="nf4")
@@ -267,24 +266,24 @@ def layers_in_4_bits(folder: Path) -> dict[str, bool]:
 
 
 def in_4_bits(weight: torch.Tensor, *, transposed: bool = False) -> torch.Tensor:
-    """What a weight becomes when it is held in 4 bits, as it is or transposed, and written out again."""
+    """A weight after quantization to 4 bits, maybe transposed, and dequantization."""
     if transposed:
         return in_4_bits(weight.T.contiguous()).T
     config = _nf4()
     import bitsandbytes
 
     library: Any = bitsandbytes
-    held = library.nn.Params4bit(
+    packed = library.nn.Params4bit(
         weight,
         requires_grad=False,
         quant_type=config.bnb_4bit_quant_type,
         compress_statistics=config.bnb_4bit_use_double_quant,
     ).to(weight.device)
-    return torch.as_tensor(library.functional.dequantize_4bit(held.data, held.quant_state))
+    return torch.as_tensor(library.functional.dequantize_4bit(packed.data, packed.quant_state))
 
 
 def require_4_bits() -> None:
-    """Check that weights can be held in 4 bits.
+    """Check that weights can be quantized to 4 bits.
 
     Raises:
         InputError: bitsandbytes is missing.
@@ -306,13 +305,13 @@ def _nf4() -> Any:
 
 
 def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
-    """Put a PEFT adapter trained on `base` onto its network, with or without contents.
+    """Apply a PEFT adapter that was trained on `base` to its network, with or without weights.
 
-    An embedding that has grown with the adapter's own tokens grows here, too.
+    The embedding is enlarged if the adapter has tokens of its own.
 
     Raises:
-        InputError: the adapter is none, belongs to another base, or its tensors are not those that its
-            configuration promises.
+        InputError: the directory is not an adapter, it belongs to another base, or its tensors are not those of its
+            configuration.
     """
     from peft import PeftModel
 
@@ -322,7 +321,7 @@ def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
         _resize(network, embedding_rows(adapter))
         mapping = getattr(network, "_checkpoint_conversion_mapping", None)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what peft only warns of is told below
+            warnings.simplefilter("ignore")  # what peft only warns about is reported below
             adapted = PeftModel.from_pretrained(network, str(adapter))
             found = adapted.load_adapter(str(adapter), adapted.active_adapter, key_mapping=mapping)
         missing, unknown = ([name.replace(".default", "") for name in names] for names in found)
@@ -336,7 +335,7 @@ def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
 
 
 def _resize(network: Any, rows: Mapping[str, int]) -> None:
-    """Give the embedding of a network as many rows as an adapter has for it."""
+    """Resize the embedding of a network to the number of rows in an adapter."""
     layers = (network.get_input_embeddings(), network.get_output_embeddings())
     wanted = {rows[name] for name, module in network.named_modules() if name in rows and module in layers}
     if wanted and max(wanted) != layers[0].weight.shape[0]:

@@ -1,4 +1,4 @@
-"""How much can be read and written at once in the memory that is free."""
+"""Memory per token, and free memory of a device, to size batches."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class TokenBytes:
-    """Bytes that one token takes, by arithmetic from a model's config.
+    """Bytes that one token takes, estimated from a model's config.
 
     Attributes:
         reading: in a forward pass without gradients, with its logits and its keys and values.
@@ -23,8 +23,8 @@ class TokenBytes:
 def token_bytes(config: Any, dtype: torch.dtype) -> TokenBytes:
     """Bytes of a token for a transformer of this config that computes in `dtype`.
 
-    Reading counts what lives at once in a gated layer: hidden states, their norm, queries and the sums around
-    them (8 widths), gate, up and product (3 feed-forward widths).
+    Reading counts the tensors of a gated layer that exist at the same time: hidden states, their norm, queries and
+    residual sums (8 hidden sizes), gate, up and product (3 feed-forward sizes).
     """
     text = config.get_text_config()
     hidden, heads = text.hidden_size, getattr(text, "num_attention_heads", None) or 1
@@ -36,7 +36,7 @@ def token_bytes(config: Any, dtype: torch.dtype) -> TokenBytes:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device; what torch holds without using it counts as free."""
+    """Bytes that can still be allocated on a device; memory that torch has reserved and not used counts as free."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

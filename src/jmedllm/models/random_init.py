@@ -1,6 +1,6 @@
-"""A small model from nothing: a tokenizer trained on given texts and weights drawn from a seed.
+"""A small randomly initialized model: a tokenizer trained on given texts, and weights drawn from a seed.
 
-It exists for the demo, for tests and for trying a recipe before the real base is at hand.
+It is for the demo, for tests, and for trying a recipe before the real base model is available.
 """
 
 from collections.abc import Iterable
@@ -20,11 +20,11 @@ Architecture = Literal["qwen2", "llama"]
 END = "<|endoftext|>"
 
 _SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}|\s+| ?[^\s\p{L}\p{N}]+"
-"""Pieces that no token may cross: Japanese has no spaces, so its scripts are the borders."""
+"""Pieces that no token may cross. Japanese has no spaces, so a change of script is a border."""
 
 
 class RandomInit(Settings):
-    """Shape of a model built from nothing."""
+    """Architecture and sizes of a randomly initialized model."""
 
     architecture: Architecture = "qwen2"
     vocabulary: int = Field(2048, ge=320, description="tokens, byte alphabet included")
@@ -49,11 +49,11 @@ def build(shape: RandomInit, texts: Iterable[str], folder: Path, seed: int) -> N
 
 
 def build_around(tokenizer: Any, shape: RandomInit, folder: Path, seed: int) -> None:
-    """Write a model directory for a tokenizer that is there; `seed` draws the weights.
+    """Write a model directory for an existing tokenizer, with weights drawn from `seed`.
 
     Args:
         tokenizer: has an end-of-sequence and a padding token.
-        shape: its `vocabulary` is what a trained tokenizer would have had; the embedding fits this one.
+        shape: its `vocabulary` is ignored; the embedding fits the tokenizer.
         folder: where to write it.
         seed: of the weights.
     """
@@ -87,9 +87,9 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def _as_loaded(tokenizer: Any, architecture: Architecture) -> Any:
-    """The tokenizer that transformers makes of these files beside such a model.
+    """The tokenizer as transformers loads it for a model of this architecture.
 
-    Qwen2's class splits text by its own rule. With that rule written out, the file and the class agree.
+    Qwen2's class splits text by its own rule. Saving this tokenizer writes that rule into the file.
     """
     from transformers import AutoTokenizer
 

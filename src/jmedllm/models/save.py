@@ -1,4 +1,4 @@
-"""Models and adapters as directories, written whole or not at all."""
+"""Writing models and adapters as directories, completely or not at all."""
 
 from pathlib import Path
 from shutil import copyfile
@@ -15,22 +15,22 @@ _PROCESSOR = (
     "video_preprocessor_config.json",
     "chat_template.json",
 )
-"""Files by which a vision-language model reads pictures."""
+"""Files of the image processor of a vision-language model."""
 
 
 def save_model(
     network: Any, tokenizer: Tokenizer, folder: Path, origin: dict[str, str], base: Path | None = None
 ) -> None:
-    """Write a plain model directory: safetensors, config, tokenizer; `origin` says what it was made from.
+    """Write a plain model directory: safetensors, config, tokenizer, and its origin.
 
-    The model's own fingerprint is written beside it, so that one that was damaged later is known.
+    The model's own fingerprint is written as well, so that later damage is detected.
 
     Args:
         network: a model of transformers.
-        tokenizer: the one that belongs to it.
+        tokenizer: its tokenizer.
         folder: where to write it.
         origin: what it was made from.
-        base: the model it was trained from; its processor is kept where both are of the same kind.
+        base: the model it was trained from, whose processor is copied if both have the same model type.
     """
     be_quiet()
     with atomic_folder(folder, ORIGIN) as temporary:
@@ -50,7 +50,7 @@ def _kind(folder: Path) -> object:
 
 
 def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
-    """Write a PEFT adapter; `origin` names its base, so that it never meets another one."""
+    """Write a PEFT adapter; `origin` names its base, so that it is never applied to another one."""
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
         _sort_lists(temporary / "adapter_config.json")
@@ -58,7 +58,7 @@ def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
 
 
 def _drop_runtime_keys(path: Path) -> None:
-    """Forget how this process found the tokenizer: transformers writes that down as if it were a setting."""
+    """Remove how this process found the tokenizer, which transformers stores as if it were a setting."""
     if path.exists():
         config = read_json(path)
         kept = {key: value for key, value in config.items() if key not in ("is_local", "local_files_only")}
@@ -66,7 +66,7 @@ def _drop_runtime_keys(path: Path) -> None:
 
 
 def _sort_lists(path: Path) -> None:
-    """Give a configuration one form: peft writes sets in an order that changes from process to process."""
+    """Sort lists in a configuration: peft writes sets in an order that changes from process to process."""
     config = read_json(path)
     ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()}
     write_atomic(path, to_json(ordered, indent=2) + "\n")

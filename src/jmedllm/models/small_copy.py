@@ -1,4 +1,4 @@
-"""A small network of the same architecture as a large one, to try out what the architecture does."""
+"""A small network with the architecture of a large one, to test how the architecture behaves."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -12,9 +12,9 @@ from jmedllm.models.loading import class_for
 
 _VOCABULARY = 320
 _MOST_LAYERS = 8
-"""Decoder layers of a copy, where there are more kinds of layers."""
+"""Most decoder layers of a copy, if there are more kinds of layers."""
 _MOST_WEIGHTS = 150_000_000
-"""Numbers in a copy, 0.6 GB: one whose sizes cannot be lowered may be as large as the model, and is not built."""
+"""Most weights of a copy (0.6 GB). A copy whose sizes cannot be lowered could be as large as the model."""
 
 _NARROW = {
     "hidden_size": 64,
@@ -59,24 +59,24 @@ _CHANGES: tuple[Mapping[str, int], ...] = (_NARROW | _SHALLOW, _SHALLOW, {"vocab
 """Sizes to try, smallest network first: not every architecture allows every combination of sizes."""
 
 UNUSABLE = (ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
-"""What architectures raise that do not allow a combination of sizes, when built or when used."""
+"""Exceptions that architectures raise for unsupported combinations of sizes, when built or when used."""
 
 _GAIN = 1.6
-"""Standard deviation of a layer's outputs where its inputs have 1: weights as in training start at about 0.02 a
-number, so small that most of what one token does to another hides in the residual stream."""
+"""Standard deviation of a layer's outputs for inputs of standard deviation 1. The usual initial weights of about 0.02
+are so small that the effect of one token on another is lost in the residual stream."""
 
 
 def small_copies(config: Any) -> Iterator[Any]:
     """Networks of the architecture of `config`, with few layers and random weights in float32, smallest first.
 
-    All that a configuration switches on (kinds of layers, biases, scaling, soft-capping) stays switched on. Of
-    composite configurations the text part is built, or all of it where transformers has no class for that alone.
+    All features of a configuration (kinds of layers, biases, scaling, soft-capping) stay enabled. For composite
+    configurations the text part is built, or all of it if transformers has no class for the text part alone.
 
     Args:
-        config: a transformers configuration of a causal model; it is left as it is.
+        config: a transformers configuration of a causal model; it is not changed.
 
     Yields:
-        Those that can be built; a caller that cannot use one takes the next.
+        Networks that can be built; a caller that cannot use one takes the next.
     """
     for changes in _CHANGES:
         with torch.random.fork_rng(devices=[]):
@@ -98,14 +98,14 @@ def _built(config: Any, changes: Mapping[str, int]) -> Any | None:
         if size > _MOST_WEIGHTS:
             return None
         network = build(small, dtype=torch.float32)
-    # Configurations refuse sizes that do not go together in many ways.
+    # Configurations raise many kinds of exceptions for sizes that do not fit together.
     except (*UNUSABLE, StrictDataclassError) as error:
         if is_out_of_memory(error):
             raise InputError("memory runs out on a small copy of the model's layers; free some host memory") from error
         return None
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            if weight.dim() > 1 and not name.endswith("A_log"):  # decay rates are no weights of a sum
+            if weight.dim() > 1 and not name.endswith("A_log"):  # decay rates are not weights of a sum
                 weight.normal_(0, _GAIN / weight[0].numel() ** 0.5)
     return network.eval()
 
@@ -135,7 +135,7 @@ def _smaller(config: Any, changes: Mapping[str, int]) -> Any:
             place: _lowered(numbered[number], changes) for place, number in enumerate(kept) if number in numbered
         }
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        values[name] = 0  # those of the model are beyond the copy's vocabulary
+        values[name] = 0  # the model's ids are outside the copy's vocabulary
     heads = changes.get("num_attention_heads")
     if heads and values.get("num_key_value_heads") == values.get("num_attention_heads"):
         changes = {**changes, "num_key_value_heads": heads}  # latent attention allows no other number
@@ -157,11 +157,11 @@ def _lowered(values: Mapping[str, Any], changes: Mapping[str, int]) -> dict[str,
 
 
 def _layers_kept(of_layers: list[list[Any]], layers: int) -> list[int]:
-    """The numbers of the first layer of every kind there is, of at least two layers.
+    """Numbers of the first layer of each kind, at least two layers.
 
     Args:
-        of_layers: what a configuration says of each layer.
-        layers: how many there are.
+        of_layers: per-layer lists of a configuration.
+        layers: number of layers.
     """
     kinds: dict[str, int] = {}
     for number in range(layers):

@@ -1,4 +1,4 @@
-"""How models mark what they think before they answer, and whether a prompt leaves such a thought open."""
+"""Markers of the thoughts (reasoning) that models write before they answer, and prompts that open a thought."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -12,9 +12,9 @@ class Thought:
     """Markers around a thought.
 
     Attributes:
-        opening: what begins the thought.
-        closing: what ends it.
-        nested: whether it only stands inside other thoughts, so that its end is not theirs.
+        opening: marker at its start.
+        closing: marker at its end.
+        nested: whether it only occurs inside other thoughts, so that its end does not end them.
     """
 
     opening: str
@@ -55,13 +55,13 @@ PUBLISHED: tuple[Thought, ...] = (
     Thought("Here is my thought process:", "Here is my response:"),  # Granite 3.2
     Thought("Here's my thought process:", "Here's my response:"),
 )
-"""Markers that makers of models have published, with the models that write them."""
+"""Published markers, with the models that write them."""
 
 ANSWERS = ("<|open|>response<|sep|>", "<|START_RESPONSE|>", "<|START_TEXT|>", "<|begin_of_solution|>")
-"""Markers behind which the answer begins, whatever stood before."""
+"""Markers after which the answer begins, whatever came before."""
 
 CHANNELS = {"analysis": "opening", "commentary": "opening", "final": "answer"}
-"""Channels of the Harmony format (gpt-oss): what is said in each."""
+"""Channels of the Harmony format (gpt-oss), and what each contains."""
 
 _WORDS = (
     r"think|thought|reasoning|reflect|ponder|scratchpad|monologue|deliberat|ruminat|chain[_-]of"
@@ -76,7 +76,7 @@ UNKNOWN = re.compile(
     r"|(?i:\[/?(?:think(?:ing)?|thoughts?|reasoning)\])"
     r"|\[/?[A-Z_]{0,20}(?:THINK|THOUGHT|REASON)[A-Z_]{0,20}\])"
 )
-"""What looks like the border of a thought or a channel and is none of those above."""
+"""Text that looks like a marker of a thought or a channel and is none of the above."""
 
 _HINTS = (
     *(
@@ -93,16 +93,16 @@ _HINTS = (
     ),
     *("cot", "unused", "channel", "|open|", "|close|", "◁"),
 )
-"""One of these is in all that `UNKNOWN` finds; looking for them takes a twentieth of the time."""
+"""Every match of `UNKNOWN` contains one of these; searching for them takes a twentieth of the time."""
 
 _HARMONY = re.compile(r"<\|channel\|>\s*(?P<channel>\w+)(?:[^<\n]|<\|constrain\|>)*<\|message\|>")
 _CUT_HEADER = re.compile(r"<\|channel\|>\s*\w*\Z|<\|channel>(?:t(?:h(?:o(?:u(?:gh?)?)?)?)?)?\Z")
-"""The head of a channel that a cut left unfinished: nothing was said behind it."""
+"""An incomplete channel header at the end of a truncated text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """A marker found in a text: where it lies, and which it is."""
+    """A marker found in a text: its position and its kind."""
 
     start: int
     end: int
@@ -111,7 +111,7 @@ class Border:
 
 
 _NARROW = str.maketrans("＜＞／｜［］", "<>/|[]")
-"""Brackets as a Japanese keyboard writes them; each stays one character, so that places stay the same."""
+"""Full-width brackets of Japanese keyboards; each maps to one character, so that positions stay the same."""
 
 
 def _folded(marker: str) -> str:
@@ -119,7 +119,7 @@ def _folded(marker: str) -> str:
 
 
 def has_unknown(text: str) -> bool:
-    """Whether a text has what looks like the border of a thought or a channel and is none that is known."""
+    """Whether a text contains an unknown marker of a thought or a channel."""
     narrow = text.translate(_NARROW)
     folded = narrow.casefold()
     return any(hint in folded for hint in _HINTS) and UNKNOWN.search(narrow) is not None
@@ -127,7 +127,7 @@ def has_unknown(text: str) -> bool:
 
 @cache
 def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, Border]]:
-    """All markers in one expression, and what each is, by its folded text."""
+    """One expression for all markers, and the kind of each marker by its folded text."""
     kinds = {_folded(each.opening): Border(0, 0, "opening", each) for each in thoughts}
     kinds |= {_folded(each.closing): Border(0, 0, "closing", each) for each in thoughts}
     kinds |= {_folded(each): Border(0, 0, "answer") for each in ANSWERS}
@@ -135,7 +135,7 @@ def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, 
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """An expression for any of these texts, the longest first, that tries what they begin with alike only once."""
+    """An expression for any of these texts, longest first, that tries shared beginnings only once."""
     rests: dict[str, list[str]] = {}
     for text in texts:
         if text:
@@ -145,16 +145,16 @@ def _any_of(texts: Collection[str]) -> str:
 
 
 def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
-    """The markers in `text`, in their order.
+    """The markers in `text`, in order.
 
     Args:
-        more: markers besides the published ones, see `thoughts_of_template`.
+        more: markers in addition to the published ones, see `thoughts_of_template`.
     """
     pattern, kinds = _pattern((*PUBLISHED, *more))
     for found in pattern.finditer(text.translate(_NARROW)):
         start, end = found.span()
         if known := kinds.get(_folded(found[0])):
-            # Words that anybody may say are a marker at the head only.
+            # Ordinary words are a marker only at the start of the text.
             if known.kind == "opening" and found[0][0].isalpha() and text[:start].strip():
                 continue
             yield Border(start, end, known.kind, known.thought)
@@ -165,23 +165,23 @@ def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
 
 
 def leaves_thought_open(prompt: str, more: Sequence[Thought] = ()) -> bool:
-    """Whether `prompt`, as the model's template wrote it, ends inside a thought: what follows it is thought.
+    """Whether `prompt`, as the model's template rendered it, ends inside a thought.
 
-    Only a marker at the very end counts, so that a prompt that speaks of such markers opens none.
+    Only a marker at the very end counts, so that a prompt that mentions such markers opens no thought.
     """
     text = prompt.rstrip()
     last = list(borders(text, more))[-1:]
     if last and last[0].end == len(text):
         return last[0].kind == "opening"
-    # A template's own marker that nobody has published.
+    # An unpublished marker of the template's own.
     return any(found.end() == len(text) and not _CLOSES.search(found[0]) for found in UNKNOWN.finditer(text))
 
 
 def thoughts_of_template(template: object) -> tuple[Thought, ...]:
-    """Markers that only a chat template spells: pairs that look like the borders of a thought.
+    """Markers that only this chat template contains: pairs that look like the start and the end of a thought.
 
     Args:
-        template: the Jinja text; None where the tokenizer has none; one for each use in some.
+        template: the Jinja text; None if the tokenizer has none; a dict of several in some tokenizers.
     """
     if isinstance(template, dict):
         return thoughts_of_template("\n".join(map(str, template.values())))
@@ -198,11 +198,11 @@ def thoughts_of_template(template: object) -> tuple[Thought, ...]:
 
 
 _CLOSES = re.compile(r"\A[<\[◁]\|?/|\A<[^|].*\|>\Z|(?<![a-z])(?:end|close|suffix|stop)(?![a-z])", re.IGNORECASE)
-"""What the markers that end a thought have in them."""
+"""Text that only markers at the end of a thought contain."""
 
 
 def _closings(opening: str) -> set[str]:
-    """How the end of a thought may be spelled that begins with `opening`."""
+    """Possible closing markers of a thought with this opening marker."""
     words = (("begin", "end"), ("start", "end"), ("open", "close"), ("prefix", "suffix"))
     spelled = {opening.replace(a, b) for a, b in words} | {opening.replace(a.upper(), b.upper()) for a, b in words}
     spelled |= {re.sub(r"\A([<\[◁]\|?)", r"\1/", opening), re.sub(r"\A<\|(.*[^|])>\Z", r"<\1|>", opening)}

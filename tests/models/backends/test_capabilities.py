@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from jmedllm.models.backends.base import Request
+from jmedllm.models.backends.completion import Ends
 from jmedllm.models.backends.transformers.capabilities import detect_capabilities
-from jmedllm.models.backends.transformers.generation import Ends
 from jmedllm.models.backends.transformers.generation import generated as generated_ids
 from jmedllm.models.backends.transformers.model import TransformersModel
 from jmedllm.models.tokenizer.encoding import encode

@@ -7,7 +7,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from jmedllm.evaluation.reading.clean import clean
-from jmedllm.models.backends.transformers.generation import Ends, completion
+from jmedllm.models.backends.completion import Ends, completion
 
 SPECIAL = ["<|channel>", "<channel|>", "<turn|>", "<pad0>"]
 

@@ -10,8 +10,8 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.completion import Ends
 from jmedllm.models.backends.transformers.capabilities import Capabilities, detect_capabilities
-from jmedllm.models.backends.transformers.generation import Ends
 from jmedllm.models.backends.transformers.model import TransformersModel, load_model
 from jmedllm.models.backends.transformers.token_tree import attention_mask
 from jmedllm.models.random_init import RandomInit, build

@@ -1,4 +1,4 @@
-"""The vLLM engine against a stand-in that records how it was called; vLLM itself is not installed here."""
+"""Backend vllm with a stand-in for vLLM that records how it was called."""
 
 import sys
 from dataclasses import dataclass, field, replace
@@ -10,8 +10,8 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.completion import Ends, ends_of
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.models.backends.transformers.generation import Ends, ends_of
 from jmedllm.models.backends.vllm.model import VllmModel, load_model
 from jmedllm.models.tokenizer.load import load_tokenizer
 
@@ -72,7 +72,7 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
     assert [found[i].log_probs for i in range(3)] == [(-2.0, -0.5, UNLISTED)] * 3
     assert {found[i].completion.text for i in range(3)} == {"\nfirst line\nsecond line"}
     assert found[0].completion.truncated
-    labels, texts = model.engine.calls
+    labels, texts = model.llm.calls
     assert labels == {"prompts": 3, "temperature": 0.0, "max_tokens": 1, "logprobs": 20}
     assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64, "stop_token_ids": [0]}
 
@@ -81,9 +81,9 @@ def test_what_a_chunk_gave_is_out_before_the_next_begins(model: VllmModel, monke
     monkeypatch.setattr("jmedllm.models.backends.vllm.model.CHUNK", 2)
     answers = model.answer(requests_of(5), GenerationConfig(64))
     assert [next(answers)[0] for _ in range(2)] == [0, 1]
-    assert [call["prompts"] for call in model.engine.calls] == [2, 2]
+    assert [call["prompts"] for call in model.llm.calls] == [2, 2]
     assert [index for index, _ in answers] == [2, 3, 4]
-    assert [call["prompts"] for call in model.engine.calls] == [2, 2, 2, 2, 1, 1]
+    assert [call["prompts"] for call in model.llm.calls] == [2, 2, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_a_chunk_gave_is_out_before_the_next_begins(model: VllmModel, monke
 def test_a_prompt_that_does_not_fit_is_named_before_any_work(model: VllmModel, too_long: Request, needed: str) -> None:
     with pytest.raises(InputError, match=f"question 116A1: {needed}, the context of v is 128; use fewer shots"):
         list(model.answer([Request("1", "Q", generate=True), too_long], GenerationConfig(121)))
-    assert not model.engine.calls
+    assert not model.llm.calls
 
 
 def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
@@ -105,11 +105,11 @@ def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
 
 
 def test_what_ends_a_turn_is_cut_by_its_id(model: VllmModel) -> None:
-    whole = model.engine.written("\nfirst line\nsecond line")
+    whole = model.llm.written("\nfirst line\nsecond line")
     ended = replace(model, ends=Ends(frozenset({whole[-1]})))
     [(_, response)] = ended.answer([Request("1", "Q", generate=True)], GenerationConfig(64))
     assert response.completion.text == model.tokenizer.decode(whole[: whole.index(whole[-1])])
-    assert model.engine.calls[-1]["stop_token_ids"] == [whole[-1]]
+    assert model.llm.calls[-1]["stop_token_ids"] == [whole[-1]]
 
 
 def test_a_label_of_several_tokens_is_refused(model: VllmModel) -> None:
@@ -125,16 +125,16 @@ def test_no_label_listed_is_no_answer(model: VllmModel) -> None:
 def test_a_first_line_that_is_enough_is_not_written_on(model: VllmModel) -> None:
     [(_, response)] = model.answer([Request("1", "Q" * 3, generate=True)], GenerationConfig(64, lambda _: True))
     assert response.completion.text == "first line\n"
-    assert [call["prompts"] for call in model.engine.calls] == [1]
+    assert [call["prompts"] for call in model.llm.calls] == [1]
 
 
 def test_a_first_line_that_is_not_enough_is_written_again_in_full(model: VllmModel) -> None:
     [(_, response)] = model.answer([Request("1", "Q" * 3, generate=True)], GenerationConfig(64, lambda _: False))
     assert response.completion.text == "\nfirst line\nsecond line"
-    assert [call.get("stop") for call in model.engine.calls] == [["\n"], None]
+    assert [call.get("stop") for call in model.llm.calls] == [["\n"], None]
 
 
-def test_the_context_is_that_of_the_engine(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_context_is_that_of_the_loaded_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(model_config=SimpleNamespace(max_model_len=77))
     vllm = SimpleNamespace(LLM=lambda **_: SimpleNamespace(llm_engine=config), SamplingParams=dict)
     monkeypatch.setitem(sys.modules, "vllm", vllm)

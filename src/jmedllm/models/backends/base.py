@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt put to a model, with what is wanted of it.
+    """One prompt for a model and what to compute for it.
 
     Attributes:
-        id: names the item in messages.
-        group: requests of one group begin alike; a model may compute what they share once.
-        choices: texts whose likelihood after the prompt is wanted.
-        labels: short labels whose likelihood as the very next token is wanted; not together with `choices`.
-        generate: whether a completion is wanted.
+        id: name of the item in messages.
+        group: requests of one group share a beginning, which a model may compute once.
+        choices: texts to compute the log-probability of, as continuations of the prompt.
+        labels: short labels to compute the log-probability of, as the next token; not together with `choices`.
+        generate: whether to generate a completion.
     """
 
     id: str
@@ -34,9 +34,9 @@ class Request:
 
     @property
     def text(self) -> str:
-        """What every engine is given to go on from: the prompt without the spaces it ends with.
+        """The prompt as every backend gets it: without spaces at its end.
 
-        Tokenizers put a space at the head of the next word: behind a lone space no word was ever trained.
+        Tokenizers put a space in front of the next word, so no model was trained to continue after a lone space.
         """
         return self.prompt.rstrip(" ")
 
@@ -46,15 +46,14 @@ class Completion:
     """Greedy continuation of one prompt.
 
     Attributes:
-        text: the new tokens, decoded up to the end of the turn, with the borders of thoughts and channels.
-        decoded: prompt and new tokens decoded together without special tokens, which is what the published
-            protocol reads.
-        finish_reason: why it ended, as the backend says: "stop", "length" and others; None where it does not say.
-        new_tokens: how many tokens the model generated, the one that ended it included; None where unknown.
-        plain: `text` without special tokens, if that is another.
-        thought_open: whether the prompt had opened a thought; None where a server does not tell.
+        text: the new tokens, decoded up to the end of the turn, with the markers of thoughts and channels.
+        decoded: prompt and new tokens decoded together without special tokens, which the published protocol reads.
+        finish_reason: why it ended, as the backend reports it: "stop", "length" and others; None if not reported.
+        new_tokens: how many tokens the model generated, including the one that ended it; None if unknown.
+        plain: `text` without special tokens, if that differs.
+        thought_open: whether the prompt had opened a thought; None if a server does not report it.
         thoughts: markers of thoughts that only this model's template has.
-        reasoning: the thought, where a server gives it apart from the text.
+        reasoning: the thought, if a server returns it separately from the text.
     """
 
     text: str
@@ -83,17 +82,17 @@ CUT = {
 
 
 def is_truncated(finish_reason: str | None) -> bool:
-    """Whether a response ended before it was complete; False where no finish reason is given."""
+    """Whether a response ended before it was complete; False if no finish reason is given."""
     return finish_reason is not None and finish_reason.lower() not in COMPLETE
 
 
 def never(_: Completion) -> bool:
-    """Whether a part of a completion is enough, where only the whole is."""
+    """Whether a part of a completion is enough: never."""
     return False
 
 
 Failure = Literal["too long", "rejected"]
-"""Why an engine gave no response to one prompt: it does not fit the context, or a server refuses it."""
+"""Why there is no response to one prompt: it does not fit the context, or a server refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,8 @@ class GenerationConfig:
 
     Attributes:
         max_new_tokens: longest completion.
-        is_final: whether what was written so far is all that is needed; asked at line ends only. An engine that
-            cannot be asked on the way stops at the first line end and begins anew, unless it is `never`.
+        is_final: whether the text so far is all that is needed; called at line ends only. A backend that cannot
+            call it during generation stops at the first line end and starts again, unless it is `never`.
         skip_invalid: whether a prompt that cannot be answered is a `Failure` instead of an error.
     """
 
@@ -114,13 +113,13 @@ class GenerationConfig:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a model gave for one request; None where it was not asked for.
+    """The answer of a model to one request; None for what was not requested.
 
     Attributes:
-        log_probs: natural log-probability of each choice (sum over its tokens) or of each label, see `labels` for
-            those that an engine does not tell; None also if it tells none.
+        log_probs: natural log-probability of each choice (sum over its tokens) or of each label; `UNLISTED` for
+            labels that the backend does not report, and None if it reports none of them.
         failure: why there is neither.
-        seconds: from the start of the request's batch to its end; None where the backend does not measure it.
+        seconds: from the start of the request's batch to its end; None if the backend does not measure it.
     """
 
     completion: Completion | None = None
@@ -130,7 +129,7 @@ class Response:
 
 
 def does_not_fit(reasons: Collection[str]) -> InputError:
-    """Build the error for prompts that do not fit the context, from what is said of each."""
+    """Build the error for prompts that do not fit the context, from the reason for each."""
     more = f" ({len(reasons) - 1} more do not fit either)" if len(reasons) > 1 else ""
     return InputError(
         f"{next(iter(reasons))}{more}; use fewer shots, a shorter prompt pack or fewer new tokens, or count such "

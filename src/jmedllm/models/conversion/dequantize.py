@@ -1,4 +1,4 @@
-"""A model whose weights are quantized, written out as plain numbers."""
+"""Dequantizing a model: its quantized weights become plain numbers."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -17,29 +17,29 @@ from jmedllm.models.weights.tensor_check import require_tensors
 
 
 def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:
-    """Write a model directory with the numbers that its quantized weights stand for, each rounded to `dtype` once.
+    """Write a model directory with the values of its quantized weights, each rounded to `dtype` once.
 
-    Holds the whole model in host memory. Pictures are still read: nothing of a vision-language model is left out.
+    Needs host memory for the whole model. A vision-language model is converted completely.
 
     Args:
         folder: a model directory whose config.json names a method of `DEQUANTIZED`.
-        output: directory to write; nothing stays of a conversion that is refused.
+        output: directory to write; nothing is left there if the conversion is refused.
         dtype: number format of the new weights.
 
     Returns:
         The new model's fingerprint.
 
     Raises:
-        InputError: the model cannot be loaded, its weights are not quantized or in another way, or `output` is not
+        InputError: the model cannot be loaded, its weights are not quantized or by another method, or `output` is not
             empty.
     """
     go_offline()
     require_model(folder)
     method = quantization_in(read_json(folder / "config.json"))
     if method not in DEQUANTIZED:
-        held = "are not quantized" if method is None else f"are quantized by {method}"
+        state = "are not quantized" if method is None else f"are quantized by {method}"
         known = " and ".join(DEQUANTIZED)
-        raise InputError(f"model {folder}: its weights {held}; those of {known} can be written out as plain numbers")
+        raise InputError(f"model {folder}: its weights {state}; only those of {known} can be dequantized")
     if not is_vacant(output):
         raise InputError(f"convert: {output} is not empty; choose another --output")
     import transformers
@@ -56,7 +56,7 @@ def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:
             output_loading_info=True,
         )
         require_tensors(f"model {folder}", network, found)
-    network._weight_conversions = None  # else transformers writes once more the scales that it has read
+    network._weight_conversions = None  # otherwise transformers writes the scales again
     origin = {
         "source": str(folder),
         "source_fingerprint": fingerprint(folder),

@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself: metadata and tensors, with no tensor read."""
+"""Metadata and tensor table of a GGUF file; no tensor is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jmedllm.errors import InputError, not_installed
 _MAGIC = b"GGUF"
 
 _DECODER_KINDS = ("model", None)
-"""`general.type` of files that hold a model; others hold an adapter, a vision tower or an importance matrix."""
+"""`general.type` of files with a model; others are an adapter, a vision tower or an importance matrix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Gguf:
         return str(self.metadata["general.architecture"])
 
     def of_architecture(self, key: str) -> Any:
-        """Value of a key below the architecture's name, None where there is none."""
+        """Value of a key of the architecture; None if there is none."""
         return self.metadata.get(f"{self.architecture}.{key}")
 
     def of_tokenizer(self, key: str, default: Any = None) -> Any:
-        """Value of a key below `tokenizer.ggml`."""
+        """Value of a key of `tokenizer.ggml`."""
         return self.metadata.get(f"tokenizer.ggml.{key}", default)
 
 
@@ -53,11 +53,11 @@ def require_gguf() -> None:
 
 
 def read_gguf(path: Path) -> Gguf:
-    """Read metadata and the table of tensors of a file that holds one whole language model.
+    """Read metadata and tensor table of a file with one complete language model.
 
     Raises:
-        InputError: the file is missing, no GGUF file, truncated or damaged, one of several parts, or no language
-            model.
+        InputError: the file is missing, not a GGUF file, truncated or damaged, one of several parts, or not a
+            language model.
     """
     _require_magic(path)
     require_gguf()
@@ -68,13 +68,13 @@ def read_gguf(path: Path) -> Gguf:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
-        # The reader trusts every length in the file, so a cut file fails at whatever comes first behind the cut.
+        # The reader trusts every length in the file, so a truncated file fails at whatever comes after the cut.
         raise InputError(f"{path}: a truncated or damaged GGUF file ({error}); copy it again") from error
     for key in ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.tokens"):
         if key not in metadata:
             raise InputError(f"{path}: no {key} in its metadata; give the GGUF file of a language model")
     if (kind := metadata.get("general.type")) not in _DECODER_KINDS:
-        raise InputError(f"{path}: holds a GGUF {kind}, not a model; give the GGUF file of a language model")
+        raise InputError(f"{path}: is a GGUF {kind}, not a model; give the GGUF file of a language model")
     if (parts := int(metadata.get("split.count", 1))) > 1:
         raise InputError(f"{path}: one of {parts} parts; join them with: llama-gguf-split --merge FIRST_PART OUTPUT")
     return Gguf(path, metadata, tensors)

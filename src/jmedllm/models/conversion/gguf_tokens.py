@@ -1,7 +1,7 @@
-"""How a GGUF file cuts text into tokens, by the rules that it states, apart from any tokenizer library.
+"""Tokenization by the rules of a GGUF file, independent of any tokenizer library.
 
-llama.cpp names the rule that cuts text before any merge (`tokenizer.ggml.pre`). `ReferenceTokenizer` follows it;
-the converted tokenizer is held against that.
+llama.cpp names the rule that splits text before any merge (`tokenizer.ggml.pre`). `ReferenceTokenizer` follows it,
+and the converted tokenizer is compared with it.
 """
 
 import heapq
@@ -39,13 +39,13 @@ _WHOLE_FIRST_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How text is cut before any merge.
+    """How text is split before any merge.
 
     Attributes:
-        pattern: regular expression of one piece; what it does not match is a piece too.
-        single_digits: whether every digit is cut off first.
-        whole_first: whether a piece that is a token is taken as it is, whatever the merges say.
-        add_bos: whether BOS is put first where the file does not say.
+        pattern: regular expression of one piece; text between matches is a piece as well.
+        single_digits: whether every digit is split off first.
+        whole_first: whether a piece that is a token is used directly, whatever the merges are.
+        add_bos: whether BOS is put first if the file does not specify it.
     """
 
     pattern: str
@@ -58,7 +58,7 @@ def split_rule(gguf: Gguf) -> Split:
     """The rule that a byte-level BPE file names.
 
     Raises:
-        InputError: the rule is not known here, so text would be cut in another way than in training.
+        InputError: the rule is unknown, so text would be split differently than in training.
     """
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
@@ -72,7 +72,7 @@ def split_rule(gguf: Gguf) -> Split:
         pattern = GGUF_PRE_TOKENIZER_SPLITS[name]
         return Split(pattern, whole_first=is_whole_first, add_bos=is_whole_first)
     raise InputError(
-        f"{gguf.path}: cuts text by the rule {name!r} (tokenizer.ggml.pre), which is not known here, so its token "
+        f"{gguf.path}: splits text by the rule {name!r} (tokenizer.ggml.pre), which is not supported: token "
         "ids would differ; give the model as a safetensors directory"
     )
 
@@ -85,7 +85,7 @@ class ReferenceTokenizer:
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """The id of each token as the file spells it."""
+        """The id of each token, as spelled in the file."""
         return {token: number for number, token in enumerate(self.gguf.of_tokenizer("tokens"))}
 
     @cached_property
@@ -111,11 +111,11 @@ class ReferenceTokenizer:
 
     @property
     def adds_space(self) -> bool:
-        """Whether text, and what follows a token that is matched whole, is read as if a space stood before it."""
+        """Whether text, and text after a token that is matched whole, is read as if a space preceded it."""
         return self.kind == "llama" and bool(self.gguf.of_tokenizer("add_space_prefix", True))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, no BOS before it; tokens that are matched whole come first, the longest of them first."""
+        """Ids of a text without BOS; tokens that are matched whole are found first, the longest first."""
         found: list[int] = []
         for part in self._wholes.split(text) if self._wholes else [text]:
             if part in self._whole_ids:
@@ -186,7 +186,7 @@ def _pieces(pattern: str, text: str) -> Iterator[str]:
 
 
 def merged(symbols: list[str], rank: Any) -> list[str]:
-    """Join neighbours, those of the lowest rank first and the leftmost of equal ones, until none has a rank."""
+    """Merge neighbours, lowest rank first and leftmost of equal ones, until none has a rank."""
     left, right = list(range(-1, len(symbols) - 1)), list(range(1, len(symbols) + 1))
     queue: list[tuple[float, int, str, str]] = []
 
@@ -202,7 +202,7 @@ def merged(symbols: list[str], rank: Any) -> list[str]:
         _, start, first, second = heapq.heappop(queue)
         behind = right[start]
         if symbols[start] != first or behind >= len(symbols) or symbols[behind] != second:
-            continue  # one of the two has been joined with another in between
+            continue  # one of the two has been merged with another symbol meanwhile
         symbols[start], symbols[behind] = first + second, ""
         right[start] = right[behind]
         if right[start] < len(symbols):

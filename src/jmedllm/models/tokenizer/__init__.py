@@ -1,1 +1,1 @@
-"""Tokenizers: load, encode, extend, and check that they give text back as it was."""
+"""Tokenizers: loading, encoding, new tokens, and a round-trip check."""

@@ -1,8 +1,8 @@
-"""Byte-pair encoding, continued from the tokens that a tokenizer has (Purason et al. 2025, arXiv 2512.03989).
+"""Byte-pair encoding that continues from the tokens of a tokenizer (Purason et al. 2025, arXiv 2512.03989).
 
-Of all pairs of neighbouring tokens the most frequent is joined to a new token, which saves one token wherever it
-occurs; then the next one (Sennrich et al. 2016, arXiv 1508.07909). The new merges rank behind all old ones: a text
-is cut as before and then joined further, and no new token is out of reach.
+The most frequent pair of neighbouring tokens is merged into a new token, which saves one token at each occurrence;
+then the next pair (Sennrich et al. 2016, arXiv 1508.07909). The new merges rank after all old ones: a text is split
+as before and then merged further, and every new token can be produced.
 """
 
 import heapq
@@ -15,10 +15,10 @@ from jmedllm.models.tokenizer.encoding import Tokenizer, batches
 from jmedllm.models.tokenizer.pieces import pieces, whole
 
 Word = tuple[bytes, ...]
-"""Tokens, by the bytes they spell, of which neighbours may be joined."""
+"""Tokens, as the bytes they spell, of which neighbours may be merged."""
 
 LEAST = 10
-"""Times that a pair occurs at least: a token that is hardly ever seen cannot be trained."""
+"""Least number of occurrences of a pair: a token that is almost never seen cannot be trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Merge:
 
 
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[Word]:
-    """How often each stretch of two or more tokens occurs that may be joined: letters beyond ASCII, or parts of
-    such characters, within one word of the tokenizer's own pre-tokenisation."""
+    """Count each run of two or more tokens that may be merged: non-ASCII letters, or parts of such characters, within
+    one word of the tokenizer's own pre-tokenization."""
     spelled = pieces(tokenizer)
     may_join = [_is_material(piece) for piece in spelled]
     found = Counter[Word]()
@@ -55,9 +55,10 @@ def _is_material(piece: bytes) -> bool:
 
 
 def learn_merges(counted: Mapping[Word, int], known: Iterable[bytes], count: int) -> list[Merge]:
-    """The merges that save most, until they have made `count` tokens that are not `known`, or no more save any.
+    """The merges that save most tokens, until they make `count` tokens that are not `known` or none saves any.
 
-    The same for words in any order: of pairs equally frequent the one that spells less in order of bytes is first.
+    The result does not depend on the order of words: of equally frequent pairs the one with the smaller bytes is
+    first.
     """
     lines, times = [list(word) for word in counted], list(counted.values())
     pairs, places = Counter[tuple[bytes, bytes]](), defaultdict[tuple[bytes, bytes], set[int]](set)
@@ -70,7 +71,7 @@ def learn_merges(counted: Mapping[Word, int], known: Iterable[bytes], count: int
     merges, left, made = list[Merge](), count, set(known)
     while queue and left:
         frequency, pair = heapq.heappop(queue)
-        if pairs[pair] != -frequency:  # it has changed since, and stands in the queue again
+        if pairs[pair] != -frequency:  # it has changed, and is in the queue again
             continue
         merges.append(Merge(*pair))
         left -= merges[-1].joined not in made
@@ -92,22 +93,22 @@ def learn_merges(counted: Mapping[Word, int], known: Iterable[bytes], count: int
 
 
 def _join(line: list[bytes], pair: tuple[bytes, bytes]) -> Iterator[bytes]:
-    """A word with every occurrence of the pair joined, from the left."""
-    held = None
+    """A word with every occurrence of the pair merged, from the left."""
+    previous = None
     for token in line:
-        if held is not None and (held, token) == pair:
-            yield held + token
-            held = None
+        if previous is not None and (previous, token) == pair:
+            yield previous + token
+            previous = None
         else:
-            if held is not None:
-                yield held
-            held = token
-    if held is not None:
-        yield held
+            if previous is not None:
+                yield previous
+            previous = token
+    if previous is not None:
+        yield previous
 
 
 def _is_allowed(pair: tuple[bytes, bytes]) -> bool:
-    """Whether a token may be made of this: letters, one character of any kind, or the beginning of one."""
+    """Whether this may become a token: letters, one character of any kind, or the beginning of one."""
     joined = pair[0] + pair[1]
     text = whole(joined)
     if text is not None:
@@ -116,5 +117,5 @@ def _is_allowed(pair: tuple[bytes, bytes]) -> bool:
 
 
 def _length(lead: int) -> int:
-    """Bytes of a character in UTF-8 by its first one."""
+    """Number of bytes of a character in UTF-8, by its first byte."""
     return 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4

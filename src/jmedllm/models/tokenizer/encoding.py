@@ -1,4 +1,4 @@
-"""The one way from text to token ids, shared by training and exam so that they can never differ."""
+"""From text to token ids: used by training and evaluation alike, so that they cannot differ."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ Tokenizer = Any  # transformers.PreTrainedTokenizerBase; importing it for the an
 
 
 BATCH = 256
-"""Texts that are encoded at once: enough for all cores, few enough for the memory."""
+"""Texts to encode at once: enough for all cores, few enough for memory."""
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in their order, `BATCH` at a time."""
+    """The texts in order, `BATCH` at a time."""
     left = iter(texts)
     while batch := list(islice(left, BATCH)):
         yield batch
@@ -24,8 +24,8 @@ def batches(texts: Iterable[str]) -> Iterator[list[str]]:
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text with the tokenizer's default special tokens.
 
-    A BOS that the text already spells is not added again, and an EOS that the tokenizer appends by
-    default is taken off, but not one that the text spells: what follows a prompt must not follow an end.
+    A BOS that the text already contains is not added again. An EOS that the tokenizer appends by default is removed,
+    because the continuation of a prompt must not follow an end; an EOS that the text contains is kept.
     """
     if not texts:
         return []
@@ -34,13 +34,15 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """The same ids, and for each the characters of `text` that it stands for: start, and end (exclusive).
+    """The same ids, and the characters of `text` that each id represents: start, and end (exclusive).
 
     Raises:
-        InputError: the tokenizer cannot tell.
+        InputError: the tokenizer does not report them.
     """
     if not tokenizer.is_fast:
-        raise InputError(f"tokenizer {tokenizer.name_or_path}: tells no offsets; give one with a tokenizer.json")
+        raise InputError(
+            f"tokenizer {tokenizer.name_or_path}: has no character offsets; give one with a tokenizer.json"
+        )
     encoded = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
     kept = _kept(tokenizer, text, encoded["input_ids"])
     return encoded["input_ids"][kept], encoded["offset_mapping"][kept]
@@ -57,12 +59,12 @@ def _kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> slice:
 def encode_continuations(
     tokenizer: Tokenizer, prompt: str, continuations: Sequence[str]
 ) -> tuple[list[int], list[list[int]]]:
-    """Encode a prompt and, jointly with it, each continuation.
+    """Encode a prompt jointly with each continuation.
 
     Returns:
-        The ids of the prompt that all continuations share, and for each continuation the ids that
-        follow. Each pair joined is exactly `encode(prompt + continuation)`. Where a tokenizer merges
-        the last characters of the prompt with the continuation, the shared prompt is shorter by them.
+        The ids of the prompt that all continuations share, and for each continuation the ids that follow. Each pair
+        concatenated is exactly `encode(prompt + continuation)`. If the tokenizer merges the last characters of the
+        prompt with a continuation, the shared prompt is shorter by these.
     """
     alone, *joint = encode(tokenizer, [prompt, *(prompt + text for text in continuations)])
     shared = shared_length(alone, joint)
@@ -70,12 +72,12 @@ def encode_continuations(
 
 
 def shared_length(alone: list[int], joint: Sequence[list[int]]) -> int:
-    """How many tokens of a prompt, encoded alone, all of its joint encodings keep."""
+    """How many tokens of a prompt, encoded alone, are in all its joint encodings."""
     return min((common_length(alone, ids) for ids in joint), default=len(alone))
 
 
 def common_length(left: Sequence[object], right: Sequence[object]) -> int:
-    """How many tokens, or characters, two sequences begin with alike."""
+    """Length of the common beginning of two sequences of tokens or characters."""
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return index
@@ -87,8 +89,8 @@ class Spelled:
     """How labels continue a prompt.
 
     Attributes:
-        prompt: ids behind which the labels are read.
-        labels: for each label the sequences of ids that spell it there; none begins with another.
+        prompt: ids after which the labels are read.
+        labels: for each label the sequences of ids that spell it there; none is the beginning of another.
         is_next_token: whether `prompt` is the whole prompt and each sequence one token.
     """
 
@@ -108,22 +110,23 @@ def spell_labels(tokenizer: Tokenizer, asked: Sequence[tuple[str, Sequence[str]]
 
 
 _PROMPTS = 64
-"""Prompts whose labels are spelled at once: each is encoded twice for every label."""
+"""Prompts to encode at once with their labels: each is encoded twice for every label."""
 
 
 def _label_texts(prompt: str, labels: Sequence[str]) -> list[str]:
-    """The prompt, then the prompt with each spelling of each label: the label alone and behind a space."""
+    """The prompt, then the prompt with each spelling of each label: the label alone and after a space."""
     prompt = prompt.rstrip(" ")
     return [prompt, *(f"{prompt}{space}{label}" for label in labels for space in ("", " "))]
 
 
 def _spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
-    """How a tokenizer spells labels behind a prompt, from the ids of `_label_texts`.
+    """How a tokenizer spells labels after a prompt, from the ids of `_label_texts`.
 
-    In context, since a tokenizer may spell a label otherwise alone: one of SentencePiece puts a space before every
-    text. Where each label alone is one token behind the prompt, these tokens are read there, with those behind a
-    space if they are one token for each label, too. Else the labels are read as texts, by all tokens of both
-    spellings, behind what all of them leave of the prompt's tokens: the prompt's last one may merge with a label.
+    Labels are encoded in context, because a tokenizer may spell a label differently alone: SentencePiece puts a
+    space before every text. If each label without a space is one token after the prompt, these tokens are read, and
+    also those with a space if they are one token for each label. Otherwise the labels are read as texts, by all
+    tokens of both spellings, after the tokens of the prompt that all spellings keep: the last one may merge with a
+    label.
     """
     prompt, joint = encoded[0], encoded[1:]
     forms = [joint[place::2] for place in range(2)]
@@ -135,7 +138,7 @@ def _spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
 
 
 def _apart(sequences: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Those that do not begin with another: its probability holds theirs."""
+    """The sequences that do not begin with another one, whose probability includes theirs."""
     return sorted(
         ids for ids in sequences if not any(ids != other and ids[: len(other)] == other for other in sequences)
     )

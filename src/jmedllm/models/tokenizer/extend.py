@@ -1,7 +1,7 @@
-"""More tokens for a tokenizer and its model, learnt from the text that the model is to be adapted to.
+"""New tokens for a tokenizer and its model, learned from the text that the model will be adapted to.
 
-A text in ASCII keeps its tokens. The row of a new token in the input and in the output embedding is the mean of
-the rows of the tokens it joins (Gee et al. 2022, arXiv 2402.09977).
+ASCII text keeps its tokens. The row of a new token in the input and output embedding is the mean of the rows of the
+tokens that it merges (Gee et al. 2022, arXiv 2402.09977).
 """
 
 import math
@@ -25,24 +25,24 @@ from jmedllm.models.tokenizer.pieces import BYTES, pieces, scheme
 from jmedllm.settings import Settings
 
 _ALIGNED = 128
-"""An embedding that is padded to a multiple of this, or of a power of two below, stays so."""
+"""An embedding that is padded to a multiple of this, or of a smaller power of two, stays padded."""
 
 _WRITTEN = {byte: character for character, byte in BYTES.items()}
 
 
 class Vocabulary(Settings):
-    """New tokens for the base, learnt from the Japanese documents of the corpus and trained in stage 1."""
+    """New tokens for the base model, learned from the Japanese documents of the corpus and trained in stage 1."""
 
-    add: int = Field(ge=1, le=100_000, description="new tokens; fewer where the text has no more to give")
+    add: int = Field(ge=1, le=100_000, description="number of new tokens; fewer if the text yields no more")
 
 
 def extend(base: Path, texts: Iterable[str], settings: Vocabulary, folder: Path) -> None:
     """Write `base` with new tokens as a plain model directory.
 
-    Holds the model once, in the format it is stored in, in the memory of the CPU.
+    Loads the model once into host memory, in its stored format.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, no token can be learnt, or the base cannot be loaded.
+        InputError: the tokenizer is not a byte-level BPE, no token can be learned, or the base cannot be loaded.
     """
     tokenizer = load_tokenizer(base)
     extended, joined = extend_tokenizer(tokenizer, learn(tokenizer, texts, settings.add))
@@ -52,7 +52,7 @@ def extend(base: Path, texts: Iterable[str], settings: Vocabulary, folder: Path)
 
 
 def size(tokenizer: Tokenizer) -> int:
-    """Rows that an embedding needs for a tokenizer: its highest id and one."""
+    """Number of rows that an embedding needs for a tokenizer: its highest id plus one."""
     numbers: Iterable[int] = tokenizer.get_vocab().values()
     return max(numbers) + 1
 
@@ -61,37 +61,37 @@ def require_extendable(tokenizer: Tokenizer) -> None:
     """Check that new tokens can be added to a tokenizer.
 
     Raises:
-        InputError: it is no byte-level BPE.
+        InputError: it is not a byte-level BPE.
     """
     if scheme(tokenizer) != "byte-level" or type(tokenizer.backend_tokenizer.model).__name__ != "BPE":
         raise InputError(
-            f"tokenizer {tokenizer.name_or_path}: only a byte-level BPE, as of Qwen2 or Llama 3, can be extended; "
+            f"tokenizer {tokenizer.name_or_path}: only a byte-level BPE (Qwen2, Llama 3) can be extended; "
             "leave corpus.vocabulary out"
         )
 
 
 def learn(tokenizer: Tokenizer, texts: Iterable[str], count: int) -> list[Merge]:
-    """Merges that bring at most `count` new tokens, the most saving first; the same from texts in any order.
+    """Merges that make at most `count` new tokens, those that save most first; the order of texts does not matter.
 
-    Keeps the different words of the texts in memory.
+    Keeps the distinct words of the texts in memory.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, or nothing in the texts can be joined.
+        InputError: the tokenizer is not a byte-level BPE, or nothing in the texts can be merged.
     """
     require_extendable(tokenizer)
     merges = learn_merges(words(tokenizer, texts), pieces(tokenizer), count)
     if not merges:
         raise InputError(
-            f"corpus.vocabulary: no two tokens stand together {LEAST} times in the Japanese documents; give more text"
+            f"corpus.vocabulary: no two tokens occur together {LEAST} times in the Japanese documents; give more text"
         )
     return merges
 
 
 def extend_tokenizer(tokenizer: Tokenizer, merges: Sequence[Merge]) -> tuple[Tokenizer, list[tuple[int, ...]]]:
-    """The tokenizer with these merges behind its own, and for each new token the old ones that it joins.
+    """The tokenizer with these merges after its own, and for each new token the old tokens that it merges.
 
-    New ids follow the highest one there is, in order. A merge that spells a token which is there already brings it
-    into reach and adds none.
+    New ids follow the highest old one, in order. A merge that spells an existing token adds none and only makes that
+    token reachable.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -105,9 +105,9 @@ def extend_tokenizer(tokenizer: Tokenizer, merges: Sequence[Merge]) -> tuple[Tok
 
 
 def _add_merges(description: dict[str, Any], merges: Sequence[Merge], first: int) -> list[tuple[int, ...]]:
-    """Write merges into what a tokenizer.json holds; returns the old ids that each new token joins."""
+    """Add merges to the content of a tokenizer.json; returns the old ids that each new token merges."""
     vocabulary: dict[str, int] = description["model"]["vocab"]
-    # Special tokens often stand outside the vocabulary, and would get other ids once it has grown.
+    # Special tokens are often outside the vocabulary and would get other ids when it grows.
     vocabulary |= {token["content"]: token["id"] for token in description["added_tokens"]}
     parts: dict[str, tuple[int, ...]] = {piece: (number,) for piece, number in vocabulary.items()}
     ranked = dict.fromkeys(map(tuple, description["model"]["merges"]))
@@ -124,14 +124,14 @@ def _add_merges(description: dict[str, Any], merges: Sequence[Merge], first: int
 
 
 def extend_network(network: Any, joined: Sequence[Sequence[int]], first: int) -> None:
-    """Give each new token the mean of the rows of the old tokens that it joins.
+    """Set the row of each new token to the mean of the rows of the old tokens that it merges.
 
-    Rows that only pad a grown embedding get the mean of all tokens' rows, so that they stay unlikely answers.
+    Rows that only pad a larger embedding get the mean of all rows, so that they stay improbable outputs.
 
     Args:
-        network: a causal model; its input and output embedding may be one.
-        joined: for each new token the ids of old ones.
-        first: id of the first new token; those below are the tokens there were.
+        network: a causal model; its input and output embedding may be tied.
+        joined: for each new token the ids of old tokens.
+        first: id of the first new token; lower ids are old tokens.
     """
     rows = network.get_input_embeddings().weight.shape[0]
     wanted = first + len(joined)
@@ -139,9 +139,9 @@ def extend_network(network: Any, joined: Sequence[Sequence[int]], first: int) ->
         aligned = math.gcd(rows, _ALIGNED)
         network.resize_token_embeddings(math.ceil(wanted / aligned) * aligned, mean_resizing=False)
     layers = (network.get_input_embeddings(), network.get_output_embeddings())
-    held = [getattr(layer, name, None) for layer in layers for name in ("weight", "bias")]
+    tensors = [getattr(layer, name, None) for layer in layers for name in ("weight", "bias")]
     with torch.no_grad():
-        for values in {id(each): each for each in held if each is not None}.values():
+        for values in {id(each): each for each in tensors if each is not None}.values():
             old = values[:first].float()
             values[rows:] = old.mean(0).to(values.dtype)
             for number, parts in enumerate(joined, first):

@@ -1,4 +1,4 @@
-"""Tokenizers of model directories, and those that adapters bring."""
+"""Loading tokenizers of model directories and of adapters."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from jmedllm.progress import notice
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """Load a tokenizer from a directory that need not hold a model.
+    """Load a tokenizer from a directory that may contain no model.
 
-    Where the class that the folder names encodes text differently from its tokenizer.json, that file is used as it
-    stands, which is said on standard error: some classes of transformers 5 bring rules of their own.
+    If the class that the folder names encodes text differently from its tokenizer.json, the file is used and a notice
+    on standard error says so: some classes of transformers 5 have rules of their own.
 
     Raises:
-        InputError: the files are missing or broken, or the tokenizer loses some of a text.
+        InputError: the files are missing or broken, or the tokenizer loses part of a text.
     """
     go_offline()
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -38,12 +38,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def load_tokenizer(folder: Path, adapter: Path | None = None) -> Tokenizer:
-    """Load the tokenizer of a model directory; it always has a padding token afterwards.
+    """Load the tokenizer of a model directory; it always gets a padding token.
 
     Args:
         folder: the model directory.
-        adapter: where an adapter brings a tokenizer or a chat template that differs from the model's, its own is
-            given, which is said on standard error.
+        adapter: an adapter whose own tokenizer or chat template is used if it differs from the model's, with a notice
+            on standard error.
 
     Raises:
         InputError: the files are missing or broken, or the tokenizer has no EOS token or more tokens than the
@@ -51,7 +51,7 @@ def load_tokenizer(folder: Path, adapter: Path | None = None) -> Tokenizer:
     """
     require_model(folder)
     tokenizer = read_tokenizer(folder)
-    # A tokenizer may have fewer tokens than the embedding has rows, which are often padded, but not more.
+    # A tokenizer may have fewer tokens than the embedding has rows, because embeddings are often padded.
     rows = read_config(folder).get_text_config().vocab_size
     if adapter is not None and brings_tokenizer(adapter, folder):
         own = _adapter_tokenizer(adapter, folder)
@@ -77,13 +77,13 @@ def _require_rows_of_adapter(adapter: Path, tokenizer: Tokenizer, rows: int) -> 
     tokens = max(tokenizer.get_vocab().values()) + 1
     if tokens > rows:
         raise InputError(
-            f"adapter {adapter}: its tokenizer has {tokens:,} tokens, but there are only {rows:,} rows of "
-            "embedding, and it brings none; save the adapter with its embedding, or take its tokenizer files away"
+            f"adapter {adapter}: its tokenizer has {tokens:,} tokens, but the embedding has only {rows:,} "
+            "rows, and it has none of its own; save the adapter with its embedding, or remove its tokenizer files"
         )
 
 
 def adapter_tokenizer_differences(adapter: Path, folder: Path) -> list[str]:
-    """In what the tokenizer that `load_tokenizer` gives with an adapter differs from the model's own.
+    """Differences between the tokenizer that `load_tokenizer` returns with an adapter and the model's own.
 
     Raises:
         InputError: one of them is broken.
@@ -94,7 +94,7 @@ def adapter_tokenizer_differences(adapter: Path, folder: Path) -> list[str]:
 
 
 def _adapter_tokenizer(adapter: Path, folder: Path) -> Tokenizer:
-    """What an adapter brings: a tokenizer, or a chat template alone, which belongs to the model's tokenizer."""
+    """The adapter's own tokenizer, or the model's tokenizer with the adapter's chat template."""
     if has_tokenizer(adapter):
         return read_tokenizer(adapter)
     tokenizer = read_tokenizer(folder)

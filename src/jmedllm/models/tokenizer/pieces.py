@@ -1,7 +1,7 @@
-"""What each token of a tokenizer spells, in bytes.
+"""The bytes that each token of a tokenizer spells.
 
-Byte-level BPE (Qwen2, Llama 3) writes every byte as one printable character of its own; SentencePiece (Llama 2,
-llm-jp) writes text as it is, with a mark for the space, and bytes it has no text for as `<0xE3>`.
+Byte-level BPE (Qwen2, Llama 3) writes every byte as a printable character; SentencePiece (Llama 2, llm-jp) writes
+plain text with a mark for the space, and bytes without a text token as `<0xE3>`.
 """
 
 import json
@@ -31,10 +31,10 @@ def scheme(tokenizer: Tokenizer) -> Scheme:
     """How a tokenizer writes its tokens.
 
     Raises:
-        InputError: in a way that is not known here, such as WordPiece.
+        InputError: it uses another scheme, such as WordPiece.
     """
     if not tokenizer.is_fast:
-        raise InputError(f"tokenizer {tokenizer.name_or_path}: has no tokenizer.json; give one that has")
+        raise InputError(f"tokenizer {tokenizer.name_or_path}: no tokenizer.json; give a tokenizer that has one")
     decoder = tokenizer.backend_tokenizer.decoder
     kinds = set(_kinds(json.loads(decoder.__getstate__()))) if decoder else set()
     if "ByteLevel" in kinds:
@@ -42,8 +42,8 @@ def scheme(tokenizer: Tokenizer) -> Scheme:
     if kinds & {"ByteFallback", "Metaspace"}:
         return "sentencepiece"
     raise InputError(
-        f"tokenizer {tokenizer.name_or_path}: is neither byte-level BPE nor SentencePiece, so what its tokens "
-        "spell is not known; give the tokenizer of a generative model"
+        f"tokenizer {tokenizer.name_or_path}: is neither byte-level BPE nor SentencePiece, so the text of its "
+        "tokens is unknown; give the tokenizer of a generative model"
     )
 
 
@@ -54,9 +54,9 @@ def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
 
 
 def pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes that each token spells, by id; none where an id has no token.
+    """The bytes that each token spells, by id; empty if an id has no token.
 
-    A token that stands for itself, such as an end of text, spells its name.
+    A special token, such as the end of a text, spells its name.
 
     Raises:
         InputError: see `scheme`.
@@ -80,9 +80,9 @@ def _sentencepiece(piece: str) -> bytes:
 
 
 def whole(piece: bytes) -> str | None:
-    """The characters of a token that spells whole ones; None for one that begins or ends inside a character.
+    """The characters of a token; None for a token that begins or ends inside a character.
 
-    In a text, which is valid UTF-8, a token does so exactly if its own bytes are none.
+    In valid UTF-8 text, this is the case exactly if the token's own bytes are not valid UTF-8.
     """
     try:
         return piece.decode()

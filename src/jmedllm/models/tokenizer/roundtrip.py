@@ -1,4 +1,4 @@
-"""Whether a tokenizer gives text back as it was, by the token ids of its own file."""
+"""Round-trip check of tokenizers: decoding must give the encoded text, with the token ids of its own file."""
 
 import difflib
 import re
@@ -17,27 +17,27 @@ TEXTS = (
     "鬱血性心不全、蕁麻疹、髙﨑氏と𠮷田氏。",
     "お大事に💊🙏",
 )
-"""Text that has to come back: spaces, digits, line ends, rare kanji, emoji, both languages side by side."""
+"""Text that must come back unchanged: spaces, digits, line ends, rare kanji, emoji, both languages together."""
 
 FOLDED = ("白血球９×10⁹/L、ﾋﾞﾀﾐﾝC５㎎①", "two  spaces\tand a tab", "か\u3099ん")
-"""Text that a published normalisation may write in another form: widths, runs of spaces, combining marks."""
+"""Text that a published normalization may change: widths, runs of spaces, combining marks."""
 
 _EXAMPLE, _NAMED = 60, 20
-"""Most characters of a text, and of what it loses, in a message."""
+"""Most characters of a text, and of lost characters, in a message."""
 
 
 def require_round_trip(tokenizer: Tokenizer, name: str) -> None:
-    """Check that decoding gives back what was encoded; a fraction of a millisecond for each text.
+    """Check that decoding returns the encoded text; takes a fraction of a millisecond per text.
 
-    Another form of the same characters (NFKC, case, runs of spaces) is said on standard error and let pass.
-    Nothing is said of NFC, nor of the space that SentencePiece puts before a text.
+    Another form of the same characters (NFKC, case, runs of spaces) is accepted, with a notice on standard error.
+    NFC, and the space that SentencePiece puts before a text, are accepted silently.
 
     Args:
-        tokenizer: to be tried.
-        name: of it, for messages.
+        tokenizer: the tokenizer to check.
+        name: its name, for messages.
 
     Raises:
-        InputError: spaces, line ends or characters are lost or added; says which, and shows a text.
+        InputError: spaces, line ends or characters are lost or added; the message names them and shows a text.
     """
     other_forms: dict[str, str] = {}
     for text in (*TEXTS, *FOLDED):
@@ -58,7 +58,7 @@ def require_round_trip(tokenizer: Tokenizer, name: str) -> None:
 def encodes_otherwise(tokenizer: Tokenizer, file: Path) -> bool:
     """Whether a tokenizer gives other token ids than the tokenizer.json that it was loaded from.
 
-    Decoding cannot tell: a class that splits numbers or words by another rule still gives the text back.
+    Decoding does not show this: a class that splits numbers or words by another rule still returns the text.
     """
     from tokenizers import Tokenizer as Plain
 
@@ -93,7 +93,7 @@ def _difference(text: str, back: str) -> str:
         kinds.append("line ends")
     if " " in lost:
         kinds.append("spaces")
-    return f"loses {' and '.join(kinds)}" if kinds else "adds what was not there"
+    return f"loses {' and '.join(kinds)}" if kinds else "adds text"
 
 
 def _presented(text: str) -> str:

@@ -1,9 +1,8 @@
-"""How transformers makes a network's parameters of the tensors in its files, and how to undo that.
+"""How transformers maps the tensors in model files to parameters, and the reverse.
 
-Files and networks name tensors differently (a vision-language file says `language_model.model.layers.0`, its
-network `model.language_model.layers.0`), and some networks hold in one parameter what their files hold in many,
-the experts of a layer for one. transformers has the rules for each architecture: here they are applied, not
-repeated.
+Files and networks name tensors differently (`language_model.model.layers.0` in a vision-language file is
+`model.language_model.layers.0` in its network). Some networks have one parameter for many tensors in their files,
+such as the experts of a layer. transformers has the rules for each architecture; this module applies them.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,13 +17,13 @@ from jmedllm.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Tensors of a model's files and the parameters that transformers makes of them.
+    """Tensors in model files and the parameters that transformers makes from them.
 
     Attributes:
-        network: whose parameters they are; its weights may be missing.
+        network: the network with the parameters; its weights may be missing.
         sources: names in the files by the pattern that they match, in the order in which they are read.
-        first: the parameter that transformers names the conversion by.
-        rule: transformers' own; None where one tensor is one parameter under another name or the same.
+        first: the parameter after which transformers names the conversion.
+        rule: transformers' rule; None if one tensor is one parameter, under the same or another name.
     """
 
     network: Any
@@ -38,7 +37,7 @@ class Conversion:
         return [name for names in self.sources.values() for name in names]
 
     def to_parameters(self, stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The parameters made of what is stored; without values on the meta device."""
+        """The parameters made from the stored tensors; without values on the meta device."""
         if self.rule is None:
             return {self.first: stored[self.names[0]]}
         rule = deepcopy(self.rule)
@@ -49,10 +48,10 @@ class Conversion:
         return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
 
     def to_stored(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What is to be stored so that these parameters are made of it; by the names that the files have now.
+        """The tensors to store for these parameters, by their names in the files.
 
         Raises:
-            InputError: transformers' rule cannot be undone.
+            InputError: transformers' rule cannot be reversed.
         """
         if self.rule is None:
             return {self.names[0]: parameters[self.first]}
@@ -76,17 +75,17 @@ class Conversion:
             for number, name in enumerate(self.sources.get(key, ()))
         }
         if values.keys() != names.keys():
-            raise InputError(f"{self.first}: transformers does not say how its files are written from it")
+            raise InputError(f"{self.first}: transformers has no rule to write it back to files")
         return {names[key]: value[0] if isinstance(value, list) else value for key, value in values.items()}
 
 
 def conversions(network: Any, stored: Collection[str]) -> list[Conversion]:
-    """How the parameters of a network are made of tensors with these names, as `from_pretrained` would make them.
+    """How `from_pretrained` makes the parameters of a network from tensors with these names.
 
-    Names that no parameter is made of are left out: whether those may be there is `from_pretrained`'s to say.
+    Names that belong to no parameter are omitted; `from_pretrained` decides whether they are allowed.
 
     Args:
-        network: of a transformers class; its weights may be missing.
+        network: a network of a transformers class; its weights may be missing.
         stored: names of the tensors in the files.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
@@ -112,7 +111,7 @@ def conversions(network: Any, stored: Collection[str]) -> list[Conversion]:
 def _parameter(
     name: str, renamings: list[Any], converters: list[Any], network: Any, parameters: dict[str, Any]
 ) -> tuple[str, Any]:
-    """The first parameter that a stored tensor goes into, and the pattern of the converter that puts it there."""
+    """The first parameter that a stored tensor becomes part of, and the pattern of the converter that does this."""
     from transformers.core_model_loading import rename_source_key
 
     prefix = network.base_model_prefix

@@ -1,4 +1,4 @@
-"""Models whose weights arrive quantized: which those are, and what is to be done with them."""
+"""Models with quantized weights: how to recognize them, and which can be dequantized."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json
 
 DEQUANTIZED = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
-"""Methods that transformers undoes exactly on loading, and its class of settings for that."""
+"""Methods that transformers can dequantize exactly on loading, and the config class for that."""
 
 
 def quantization_in(config: Mapping[str, Any]) -> str | None:
-    """The method by which the weights of a model are quantized, as its config.json says; None if they are not."""
+    """The quantization method of a model's weights, according to its config.json; None if they are not quantized."""
     for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
         for key in ("quantization_config", "compression_config"):
             found = part.get(key)
@@ -23,11 +23,11 @@ def quantization_in(config: Mapping[str, Any]) -> str | None:
 
 
 def require_plain_weights(config: Mapping[str, Any], name: str) -> None:
-    """Check that a base to be trained stores its weights as plain numbers.
+    """Check that the weights of a base model for training are plain numbers.
 
     Args:
-        config: what its config.json holds.
-        name: of the base, for the message.
+        config: content of its config.json.
+        name: name of the base, for the message.
 
     Raises:
         InputError: they are quantized; an adapter cannot be merged into such weights.
@@ -36,12 +36,12 @@ def require_plain_weights(config: Mapping[str, Any], name: str) -> None:
     if method is None:
         return
     way = (
-        f"write it out once with: jmedllm convert {name} --output DIRECTORY --dtype bfloat16"
+        f"dequantize it once with: jmedllm convert {name} --output DIRECTORY --dtype bfloat16"
         if method in DEQUANTIZED
         else "take its release in bfloat16; to train in 4 bits, set mpeft.adapter.quantization: nf4"
     )
     raise InputError(
-        f"base {name}: its weights are stored quantized ({method}), which nothing can be merged into; {way}"
+        f"base {name}: its weights are quantized ({method}), so no adapter can be merged into them; {way}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the tensors in a model's files are those of its class; transformers fills gaps with random numbers."""
+"""Checks that the tensors in model files are those of the class: transformers fills gaps with random numbers."""
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
@@ -7,28 +7,28 @@ from typing import Any
 from jmedllm.errors import InputError
 
 _NAMED = 3
-"""Tensors of each kind that a message names."""
+"""Number of tensors of each kind that a message names."""
 
 WHOLE_NUMBERS = ("I", "U", "BOOL")
-"""How safetensors' names of formats of whole numbers begin."""
+"""First letters of safetensors' names of integer formats."""
 
 _FORMER = {"masked_bias"}
-"""Constants that classes of older versions stored, and that today's neither hold nor declare."""
+"""Constants that older versions of classes stored and that current versions neither have nor declare."""
 
 
 def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
-    """Check what transformers says of the tensors it has met while loading.
+    """Check the report of transformers about the tensors that it found while loading.
 
-    Tied weights and what a class declares to be ignorable are no part of it; tensors that a class keeps as buffers
-    which it computes by itself are let pass here.
+    The report omits tied weights and tensors that a class declares to be ignorable. Buffers that a class computes by
+    itself are accepted here.
 
     Args:
-        what: was loaded, for the message.
-        network: as it was loaded, with or without contents.
-        found: `missing_keys`, `unexpected_keys` and `mismatched_keys` (name, shape found, shape wanted).
+        what: what was loaded, for the message.
+        network: the loaded network, with or without weights.
+        found: `missing_keys`, `unexpected_keys` and `mismatched_keys` (name, shape found, shape expected).
 
     Raises:
-        InputError: some are missing, unknown, or of another shape; the first are named, and the nearest ones.
+        InputError: tensors are missing, unknown, or have another shape; the message names the first and the nearest.
     """
     computed = {name for name, _ in network.named_buffers()} - {*network.state_dict()}
     last = {name.rpartition(".")[2] for name in computed} | _FORMER
@@ -37,21 +37,21 @@ def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
 
 
 def require_fractions(what: str, stored: Mapping[str, Mapping[str, Any]], weights: Collection[str]) -> None:
-    """Check that no weight is stored as whole numbers, which mean nothing without a scale.
+    """Check that no weight is stored as integers, which have no meaning without a scale.
 
     Args:
-        what: is loaded, for the message.
-        stored: `dtype` of each tensor in its files.
-        weights: names of those that are weights, among them.
+        what: what is loaded, for the message.
+        stored: `dtype` of each tensor in the files.
+        weights: names of the tensors that are weights.
 
     Raises:
-        InputError: one is.
+        InputError: a weight is stored as integers.
     """
     for name in weights:
         if (dtype := str(stored[name]["dtype"])).startswith(WHOLE_NUMBERS):
             raise InputError(
-                f"{what}: {name} is stored as {dtype}, but its configuration names no quantization that would "
-                "give these numbers a scale; copy the configuration again, or take the release in bfloat16"
+                f"{what}: {name} is stored as {dtype}, but its configuration has no quantization with "
+                "a scale for these numbers; copy the configuration again, or use the release in bfloat16"
             )
 
 
@@ -62,10 +62,10 @@ def require_no_difference(
     unknown: Iterable[str],
     mismatched: Iterable[tuple[str, Collection[int], Collection[int]]],
 ) -> None:
-    """Check that no tensor is missing, unknown, or of another shape than its owner has it.
+    """Check that no tensor is missing, unknown, or of another shape than in its owner.
 
     Raises:
-        InputError: one is; see `require_tensors`.
+        InputError: see `require_tensors`.
     """
     lacking, strange = sorted(missing), sorted(unknown)
     differing = sorted(f"{name} is {list(here)}, not {list(there)}" for name, here, there in mismatched)
@@ -93,7 +93,7 @@ def _are(names: list[str]) -> str:
 
 
 def _nearest(missing: list[str], known: list[str]) -> str:
-    """What may have been meant by a missing name: the one known that ends most like it, else the most alike."""
+    """The known name that a missing name probably means: the one with the longest equal end, else the most similar."""
     for name in missing:
         parts = name.split(".")
         for start in range(max(1, len(parts) - 1)):

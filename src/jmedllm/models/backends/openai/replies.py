@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers say, each in its own words: vLLM, llama.cpp, SGLang, TGI, OpenAI and others."""
+"""Reading the replies of OpenAI-compatible servers: vLLM, llama.cpp, SGLang, TGI, OpenAI and others."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _TOO_LONG = re.compile(
 
 
 def new_tokens_of(reply: Any) -> int | None:
-    """How many tokens the model generated, as the server counts; None where it does not say."""
+    """How many tokens the model generated, as the server counts them; None if it does not report it."""
     count = getattr(getattr(reply, "usage", None), "completion_tokens", None)
     return count if isinstance(count, int) else None
 
@@ -31,12 +31,12 @@ def is_too_long(status: int, message: str, code: object = None) -> bool:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """What a message says; of one in parts, as Mistral's API gives it, those that are text."""
+    """Text of a message; of a message in parts, as Mistral's API returns it, the parts that are text."""
     return _joined(message.get("content"), ("text", "output_text"))
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str | None:
-    """The thought that a server gives apart from a message's text; None where it gives none."""
+    """The thought that a server returns separately from a message's text; None if it returns none."""
     names = ("reasoning_content", "reasoning", "thinking")
     found = next((message[name] for name in names if isinstance(message.get(name), str) and message[name]), None)
     content = message.get("content")
@@ -44,7 +44,7 @@ def reasoning_of(message: Mapping[str, Any]) -> str | None:
 
 
 def _joined(content: object, kinds: Collection[str]) -> str:
-    """A text, or the parts of these kinds; a part holds its own under its kind or as "text", in parts again."""
+    """A text, or the parts of these kinds. The text of a part is under its kind or under "text", maybe in parts."""
     if not isinstance(content, list):
         return str(content or "")
     parts = [part for part in content if isinstance(part, Mapping) and part.get("type") in kinds]
@@ -52,14 +52,14 @@ def _joined(content: object, kinds: Collection[str]) -> str:
 
 
 def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The likeliest first tokens with their natural log-probabilities; empty where the server gives none.
+    """The most likely first tokens with their natural log-probabilities; empty if the server returns none.
 
     Args:
         choice: the first of `choices`.
         reply: the whole reply.
     """
     logprobs = choice.get("logprobs") or {}
-    # Chat's form, which llama.cpp gives for text too, or llama.cpp's own.
+    # The form of chat, which llama.cpp also uses for text, or llama.cpp's own form.
     content = logprobs.get("content") or reply.get("completion_probabilities")
     if content:
         first = content[0]
@@ -70,7 +70,7 @@ def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tupl
 
 
 def _spelled(token: str) -> str:
-    """A token as text; some servers give the vocabulary's own sign for the space before a word."""
+    """A token as text; some servers return the vocabulary's own sign for the space before a word."""
     return f" {token[1:]}" if token[:1] in ("▁", "Ġ") else token
 
 

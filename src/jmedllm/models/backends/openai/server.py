@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server, asked by several requests at once."""
+"""A model behind an OpenAI-compatible server, with concurrent requests."""
 
 import json
 import os
@@ -19,44 +19,44 @@ from jmedllm.models.chat import CLOCK
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 
 KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
-"""Environment variables in which a key is looked for, in this order."""
+"""Environment variables that may contain the API key, in this order."""
 
 RETRIES, TIMEOUT_S = 8, 120.0
-"""After 429, 5xx, time-outs, broken connections and unreadable answers a request is sent again, later each time;
-the server's own Retry-After is kept to. The limit is for one attempt."""
+"""After 429, 5xx, time-outs, broken connections and unreadable responses a request is sent again with growing waits;
+the server's own Retry-After is respected. The time limit is for one attempt."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
-"""Waits before a request is sent again whose answer could not be read; the openai package waits as long after what
-it takes for failures, of which an unreadable answer is none."""
+"""Waits before a request is sent again after an unreadable response. The openai package waits as long after
+failures, but does not count unreadable responses as failures."""
 
 CHECKS, CHECK_TIMEOUT_S = 3, 5.0
-"""Attempts to connect at all, and the limit for each, before anything is asked: who mistyped the address should
-not wait for what a server needs to start again."""
+"""Attempts to connect before the first request, and the time limit for each. They are fewer than the retries of a
+request, so that a mistyped address is reported soon."""
 
 NOBODY_THERE = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol"}
-"""Errors of httpx; by name, as its package is called httpx2 under some versions of openai."""
+"""Errors of httpx, by name: its package is called httpx2 under some versions of openai."""
 
 TOP_CHAT, TOP_TEXT = 20, 5
-"""Most likely tokens that a server is asked for; more is refused by some."""
+"""Number of most likely tokens to request; some servers refuse more."""
 
 REFUSALS = (400, 413, 422)
-"""A server's answers to one request that it finds wrong, whatever it says to others."""
+"""Status codes with which a server refuses one invalid request and no others."""
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
-"""What reading an answer raises that is no JSON, or not the JSON that was asked for."""
+"""Exceptions raised by reading a response that is not JSON or not the expected JSON."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class OpenAIServerModel:
-    """A served model.
+    """A model on a server.
 
     Attributes:
         client: `openai.OpenAI`.
-        chat: whether questions go out as chat turns, to which the server applies the model's template.
+        chat: whether prompts are chat messages, to which the server applies the model's template.
         concurrency: most requests at a time.
-        met: set once the server was there; from then on it may be away for as long as a new start takes.
+        met: set after the first contact; from then on the server may be unreachable for as long as a restart takes.
     """
 
     name: str
@@ -66,20 +66,21 @@ class OpenAIServerModel:
     met: Event = field(default_factory=Event, compare=False)
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
-        """The turns themselves: the template is the server's."""
+        """The messages themselves: the server applies the template."""
         return to_json(messages)
 
     def answer(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> Iterator[tuple[int, Response]]:
-        """Responses as they come; see `InferenceModel`. When one fails for good, those under way are still handed out.
+        """Yield responses as they arrive; see `InferenceModel`. If one request fails for good, those in flight are
+        still yielded.
 
-        A prompt that the server finds too long is a `Failure`, and so is one that it refuses for another reason
-        where `generation_config` skips those.
+        A prompt that the server finds too long is a `Failure`. So is one that it refuses for another reason, if
+        `generation_config` skips invalid prompts.
 
         Raises:
-            InputError: choices' texts are to be scored, which no server does; nobody is there; or a request fails
-                for good.
+            InputError: the requests have choices, which no server scores; the server cannot be reached; or a request
+                fails for good.
         """
         if any(request.choices for request in requests):
             raise InputError(
@@ -117,15 +118,15 @@ class OpenAIServerModel:
             if attempt + 1 < CHECKS:
                 time.sleep(FIRST_WAIT_S)
         raise InputError(
-            f"server {self.client.base_url}: cannot be reached: {absence}; start it or mend its address"
+            f"server {self.client.base_url}: cannot be reached: {absence}; start it or correct its address"
         ) from absence
 
     def reads_date(self) -> bool:
-        """Whether the server's template, where it shows one, writes the day into the prompts."""
+        """Whether the server's template writes the date into the prompts, if the server shows its template."""
         return self.chat and CLOCK in (self._template() or "")
 
     def _template(self) -> str | None:
-        """The chat template that llama.cpp's server shows; None where a server shows none."""
+        """The chat template that llama.cpp's server shows; None if a server shows none."""
         from openai import OpenAIError
 
         client = self.client.with_options(max_retries=0, timeout=CHECK_TIMEOUT_S)
@@ -155,17 +156,17 @@ class OpenAIServerModel:
                 return Response(failure="rejected")
             way_out = "; count such items as no answer with --skip-invalid" * (error.status_code in REFUSALS)
             raise InputError(
-                f"question {request.id}: server says {error.status_code}: {_reason(error)}{way_out}"
+                f"question {request.id}: the server answers {error.status_code}: {_reason(error)}{way_out}"
             ) from error
         except APIConnectionError as error:
             raise InputError(
                 f"server {self.client.base_url}: cannot be reached: {error.__cause__ or error}; is it running? "
-                "What was answered so far is kept"
+                "The responses so far are kept"
             ) from error
         except (OpenAIError, *UNREADABLE) as error:
             raise InputError(
-                f"question {request.id}: the server's answer cannot be read: {type(error).__name__}: {error}; "
-                "is that the right address? What was answered so far is kept"
+                f"question {request.id}: the server's response cannot be read: {type(error).__name__}: {error}; "
+                "is that the right address? The responses so far are kept"
             ) from error
         return Response(completion, log_probs, seconds=time.monotonic() - began)
 
@@ -191,7 +192,7 @@ class OpenAIServerModel:
             request.prompt + text,
             finish_reason=choice.finish_reason,
             new_tokens=new_tokens_of(reply),
-            # What the server gives apart is not in the text, whoever opened it.
+            # A thought that the server returns separately is not in the text, whoever opened it.
             thought_open=False if reasoning else _opens_thought(template, messages, thoughts),
             thoughts=thoughts,
             reasoning=reasoning,
@@ -200,8 +201,10 @@ class OpenAIServerModel:
     def _read_labels(self, request: Request) -> tuple[float, ...] | None:
         top = self._top_tokens(request)
         if not top:
-            raise InputError(f"server {self.client.base_url} gives no probabilities; leave scorer likelihood out")
-        # The spellings of `encoding.label_tokens`, so that a model served and a model here are measured alike.
+            raise InputError(
+                f"server {self.client.base_url} gives no probabilities; use another scorer than likelihood"
+            )
+        # The spellings of `encoding.label_tokens`, so that a served model and a local one are scored alike.
         return from_listed([[value for token, value in top if token in (name, f" {name}")] for name in request.labels])
 
     def _top_tokens(self, request: Request) -> list[tuple[str, float]]:
@@ -223,7 +226,7 @@ class OpenAIServerModel:
 
 
 def _opens_thought(template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]) -> bool | None:
-    """Whether the server's template opens a thought for these turns; None where it cannot be known."""
+    """Whether the server's template opens a thought for these messages; None if unknown."""
     if template is None:
         return None
     from jinja2 import TemplateError
@@ -232,12 +235,12 @@ def _opens_thought(template: str | None, messages: list[dict[str, str]], thought
     try:
         rendered = render_jinja_template([messages], chat_template=template, add_generation_prompt=True)
     except (TemplateError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # it wants what only the server has
+        return None  # it needs variables that only the server has
     return leaves_thought_open(rendered[0][0], thoughts)
 
 
 def _absence(client: Any) -> BaseException | None:
-    """Why nobody can be met; None where somebody is there, be it one that is slow, cuts the line or says 404."""
+    """Why the server cannot be reached; None if it can, even if it is slow, cuts the connection or returns 404."""
     from openai import OpenAIError
 
     try:
@@ -248,7 +251,7 @@ def _absence(client: Any) -> BaseException | None:
 
 
 def _until_readable(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` gives; an unreadable answer, such as a proxy's page, passes as a 5xx does."""
+    """The result of `ask`, repeated after unreadable responses, such as a proxy's error page, as after a 5xx."""
     for attempt in range(RETRIES):
         try:
             return ask()
@@ -258,7 +261,7 @@ def _until_readable(ask: Callable[[], Answer]) -> Answer:
 
 
 def _said(error: Any) -> str:
-    """The server's message; its whole answer where that has another form than OpenAI's, as TGI's has."""
+    """The server's message; its whole response if that has a form other than OpenAI's, as TGI's has."""
     bare = str(error.message) == f"Error code: {error.status_code}"
     return f"{error.message} - {error.response.text}" if bare else str(error.message)
 
@@ -270,11 +273,11 @@ def _reason(error: Any) -> str:
 def connect(
     url: str, name: str, *, chat: bool, concurrency: int = 8, timeout_s: float = TIMEOUT_S
 ) -> OpenAIServerModel:
-    """A served model.
+    """Connect to a served model; no request is sent.
 
     Args:
-        url: where the server's API begins, such as http://127.0.0.1:8000/v1.
-        name: what the server calls the model.
+        url: base URL of the server's API, such as http://127.0.0.1:8000/v1.
+        name: name of the model on the server.
         chat: see `OpenAIServerModel`.
         concurrency: most requests at a time.
         timeout_s: longest one attempt may take.

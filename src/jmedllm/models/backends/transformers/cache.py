@@ -7,9 +7,9 @@ from transformers.cache_utils import DynamicLayer
 
 
 class PreallocatedCacheLayer(DynamicLayer):
-    """A cache layer that writes into room kept at its end, where transformers' own joins old and new anew.
+    """A cache layer that appends in place; transformers' own copies all tokens at every step.
 
-    `keys` and `values` show the first `length` tokens of two tensors [rows, heads, tokens with room, width].
+    `keys` and `values` are views of the first `length` tokens of two tensors [rows, heads, capacity, width].
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
@@ -21,7 +21,7 @@ class PreallocatedCacheLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the newest tokens behind the others; returns all."""
+        """Append the newest tokens; returns all."""
         start, self.length = self.length, self.length + key_states.shape[2]
         self.whole_keys[:, :, start : self.length] = key_states
         self.whole_values[:, :, start : self.length] = value_states

@@ -1,4 +1,4 @@
-"""What a network can be asked for, found out by trying when it is loaded."""
+"""Which fast methods give the exact numbers of a network, tested when it is loaded."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,22 +8,22 @@ from typing import Any, Literal
 import torch
 
 from jmedllm.models.backends.transformers.generation import Start, generated, join, step
-from jmedllm.models.backends.transformers.token_tree import Tree, attention_mask, lay_out
+from jmedllm.models.backends.transformers.token_tree import Tree, arrange, attention_mask
 from jmedllm.models.loading import loading
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
 BRANCHES = 40
-"""Branches of the tree that is tried out: enough to put the last one far from its prompt in the row."""
+"""Branches of the test tree: enough to put the last one far from its prompt in the row."""
 
 TOLERANCE = {torch.float32: 1e-3}
 ROUGH_TOLERANCE = 0.1
-"""Largest standard deviation of the difference of logits, as a share of their own. Measured: networks that can
-take trees stay under 2e-6 in float32 and, with usual weights, under 0.04 in bfloat16; ALiBi and local attention
-come to 0.28 and more."""
+"""Largest standard deviation of the difference of logits, as a share of their own. Measured: networks that support
+trees stay under 2e-6 in float32 and, with usual weights, under 0.04 in bfloat16; ALiBi and local attention reach
+0.28 and more."""
 
 TOKEN_LAYERS = {"DynamicLayer", "DynamicSlidingWindowLayer"}
 STATE_LAYERS = {"LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer", "DummyLayer"}
-"""Layers of transformers' cache that are known to us."""
+"""Known cache layers of transformers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Capabilities:
     Attributes:
         longest_tree: most tokens that the sequences of one question may have in a shared forward pass; 0 if the
             architecture does not keep the branches of a tree apart. Otherwise each sequence is a row of its own.
-        padding: whether rows may stand side by side, padded on the left. Otherwise each is read alone.
-        joining: whether keys and values of each token are all that the network keeps of it, so that those of
-            prompts that were read apart can be joined. Otherwise `generate` writes with the network's own cache.
-        generating: whether `generate` may write rows side by side, too.
+        padding: whether a batch may contain rows that are padded on the left. Otherwise each row is read alone.
+        joining: whether the cache consists of keys and values of each token only, so that the caches of separate
+            prompts can be joined. Otherwise `generate` uses the network's own cache.
+        generating: whether `generate` may process a batch of rows.
     """
 
     longest_tree: int
@@ -46,13 +46,13 @@ class Capabilities:
 
 
 def context_length(config: Any) -> int:
-    """Most tokens the model was built for; without bound where its positions have none."""
+    """Most tokens that the model was built for; unbounded if its positions have no limit."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A prompt and its end, and the logits that the network gives for the end when it reads nothing else."""
+    """A prompt and its end, and the logits of the end when the network reads nothing else."""
 
     network: Any
     device: torch.device
@@ -64,7 +64,7 @@ class _Trial:
         self, rows: Sequence[Tree], nodes: Sequence[set[int]], *, pad_id: int = 0, stretch: int = 1
     ) -> torch.Tensor:
         """Logits of the last row's end; several rows are plain sequences."""
-        batch = lay_out(rows, nodes, pad_id)
+        batch = arrange(rows, nodes, pad_id)
         tree = len(rows) == 1
         mask = attention_mask(batch.seen, 0, self.network.dtype) if tree else batch.real.long()
         output = self.network(
@@ -78,11 +78,11 @@ class _Trial:
         return last.float()
 
     def as_expected(self, logits: torch.Tensor) -> bool:
-        """Whether these are the network's own logits of the end's last tokens, but for rounding."""
+        """Whether these are the network's own logits of the end's last tokens, up to rounding."""
         return self.are_alike(logits, self.expected[:, -logits.shape[1] :])
 
     def are_alike(self, logits: torch.Tensor, expected: torch.Tensor) -> bool:
-        """Whether logits are the same but for rounding."""
+        """Whether logits are equal up to rounding."""
         tolerance = TOLERANCE.get(self.network.dtype, ROUGH_TOLERANCE)
         return bool((logits - expected).std() <= tolerance * expected.std())
 
@@ -92,7 +92,7 @@ def detect_capabilities(network: Any, tokenizer: Tokenizer, device: torch.device
     """Try the fast methods on small sequences.
 
     Raises:
-        InputError: the network cannot even be given a plain prompt.
+        InputError: the network fails even on a plain prompt.
     """
     vocabulary = min(len(tokenizer), network.config.get_text_config().vocab_size)
     first, second, third = (vocabulary // 2 + i for i in range(3))
@@ -101,39 +101,39 @@ def detect_capabilities(network: Any, tokenizer: Tokenizer, device: torch.device
         output = network(input_ids=torch.tensor([prompt + end], device=device), use_cache=True)
     trial = _Trial(network, device, prompt, end, output.logits[:, -len(end) :].float())
     kept = _kept(output)
-    padding = kept is not None and _stretch(network.config) is None and _holds(_takes_padding, trial)
+    padding = kept is not None and _stretch(network.config) is None and _passes(_takes_padding, trial)
     return Capabilities(
-        longest_tree=_longest(network.config) if kept == "tokens" and _holds(_takes_trees, trial) else 0,
+        longest_tree=_longest(network.config) if kept == "tokens" and _passes(_takes_trees, trial) else 0,
         padding=padding,
-        joining=kept == "tokens" and _holds(_takes_joining, trial),
-        generating=padding and kept == "states" and _holds(_takes_generating, trial),
+        joining=kept == "tokens" and _passes(_takes_joining, trial),
+        generating=padding and kept == "states" and _passes(_takes_generating, trial),
     )
 
 
-def _holds(takes: Callable[[_Trial], bool], trial: _Trial) -> bool:
+def _passes(takes: Callable[[_Trial], bool], trial: _Trial) -> bool:
     try:
         return takes(trial)
     except (ValueError, RuntimeError, TypeError, LookupError, AttributeError):
-        return False  # the architecture cannot even be asked so
+        return False  # the architecture does not support such a call
 
 
 def _takes_trees(trial: _Trial) -> bool:
-    """Whether the last branch of a small tree gets the logits that it gets alone, and positions are read."""
+    """Whether the last branch of a small tree gets its own logits, and the network uses positions."""
     tree = Tree()
     parent = tree.add(trial.prompt)[-1]
     for branch in range(BRANCHES):
         tree.add([branch % trial.prompt[0], trial.prompt[0]], parent)
     nodes = set(tree.add(trial.end, parent))
     found = trial.logits([tree], [nodes])
-    # Where tokens are placed by their distance in the row (ALiBi), other positions give the same logits; with
-    # small weights the harm of that hides in bfloat16's rounding.
+    # With ALiBi, tokens are placed by their distance in the row and other positions give the same logits. With
+    # small weights the resulting error is no larger than bfloat16's rounding.
     return trial.as_expected(found) and not torch.equal(found, trial.logits([tree], [nodes], stretch=2))
 
 
 def _takes_padding(trial: _Trial) -> bool:
-    """Whether a sequence behind padding gets the logits that it gets alone, whatever the padding is.
+    """Whether a sequence after padding gets its own logits, and the same to the bit for any padding token.
 
-    "Whatever" is meant to the bit: a little that a recurrent network remembers of it hides in rounding too.
+    To the bit, because the little that a recurrent network remembers of the padding can be as small as rounding.
     """
     long, short = Tree(), Tree()
     rows = (long, (trial.prompt + trial.end) * 3), (short, trial.prompt + trial.end)
@@ -143,7 +143,7 @@ def _takes_padding(trial: _Trial) -> bool:
 
 
 def _takes_joining(trial: _Trial) -> bool:
-    """Whether a sequence whose cache was joined with a longer one's goes on as it does alone."""
+    """Whether a sequence whose cache was joined with a longer one's continues as it does alone."""
     from transformers import DynamicCache
 
     starts = []
@@ -159,7 +159,7 @@ def _takes_joining(trial: _Trial) -> bool:
 
 
 def _takes_generating(trial: _Trial) -> bool:
-    """Whether a sequence beside a longer one is written on as it is alone."""
+    """Whether a sequence in a batch with a longer one continues as it does alone."""
     short = trial.prompt + trial.end
     options = {"max_new_tokens": 3, "output_logits": True, "return_dict_in_generate": True}
     beside, alone = (
@@ -170,8 +170,8 @@ def _takes_generating(trial: _Trial) -> bool:
 
 
 def _kept(output: Any) -> Literal["tokens", "states"] | None:
-    """What the network's own cache holds: keys and values of each token (in a window maybe) and nothing else, or
-    states of recurrent layers too. None for a cache we do not know, of which only the network itself makes sense.
+    """What the network's own cache contains: only keys and values of tokens (maybe in a window), or states of
+    recurrent layers as well. None for an unknown kind of cache.
     """
     cache: Any = getattr(output, "past_key_values", None) or getattr(output, "cache_params", None)
     if type(cache).__name__ != "DynamicCache":
@@ -183,9 +183,9 @@ def _kept(output: Any) -> Literal["tokens", "states"] | None:
 
 
 def _longest(config: Any) -> int:
-    """Most tokens in which nothing but our mask and positions decides what a token sees."""
+    """Most tokens for which only our mask and positions decide what a token attends to."""
     text = config.get_text_config()
-    # Our mask stands in for the window's own.
+    # Our mask replaces the window's own.
     windows = [getattr(text, name, None) for name in ("window_size", "attention_chunk_size")]
     if getattr(text, "use_sliding_window", True):
         windows.append(getattr(text, "sliding_window", None))

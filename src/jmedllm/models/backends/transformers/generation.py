@@ -1,64 +1,25 @@
 """Greedy decoding of many completions in one batch. A row leaves the batch as soon as it ends."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from jmedllm.models.backends.base import Completion, GenerationConfig
-from jmedllm.models.chat import ChatTemplate, turn_end
+from jmedllm.models.backends.completion import Ends, completion
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """What ends a completion; none of it is part of the text.
-
-    Attributes:
-        tokens: each of them ends it.
-        text: ends it too, where the chat template ends a turn with plain text instead of a token; may be empty.
-    """
-
-    tokens: frozenset[int] = field(default_factory=frozenset)
-    text: str = ""
-
-    def reached(self, tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
-        """Whether the newest token ends a completion."""
-        if ids[-1] in self.tokens:
-            return True
-        return bool(self.text) and self.text in tokenizer.decode(ids[-len(self.text.encode()) :])
-
-    def without(self, ids: Sequence[int]) -> list[int]:
-        """New tokens without those that end them."""
-        return list(takewhile(lambda token: token not in self.tokens, ids))
-
-    def before(self, text: str) -> str:
-        """A completion's text without the end that is plain text."""
-        return text.partition(self.text)[0] if self.text else text
-
-
-NOTHING = Ends()
-"""Ends nothing."""
-
-
-def ends_of(tokenizer: Tokenizer, others: Iterable[int | None] = ()) -> Ends:
-    """What ends a completion: EOS, `others`, and what the chat template writes behind a turn of the assistant."""
-    turn = turn_end(ChatTemplate(tokenizer))
-    tokens = (tokenizer.eos_token_id, turn.token, *others)
-    return Ends(frozenset(token for token in tokens if token is not None), turn.words)
-
-
-@dataclass(frozen=True, slots=True)
 class Start:
-    """Where a completion goes on from.
+    """Where a completion starts.
 
     Attributes:
-        prompt: the prompt's ids.
+        prompt: ids of the prompt.
         first: the first new token.
-        keys: keys and values of the prompt in each layer, as (cache, row of the cache, columns of the prompt);
-            the cache is None if there is none that could be joined with others.
+        keys: keys and values of the prompt in each layer, as (cache, row of the cache, columns of the prompt); the
+            cache is None if it cannot be joined with others.
     """
 
     prompt: list[int]
@@ -132,13 +93,13 @@ def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
 def step(
     network: Any, tokens: Sequence[int], lengths: Sequence[int], cache: Any, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [rows, vocabulary] behind one more token in each row of a cache, and the mask with these tokens.
+    """Logits [rows, vocabulary] after one more token in each row of a cache, and the mask with these tokens.
 
     Args:
-        network: reads the tokens.
-        tokens: the newest of each row.
+        network: the model.
+        tokens: the newest token of each row.
         lengths: how many tokens of each row come before it.
-        cache: what `join` gave; the tokens are added to it.
+        cache: the cache from `join`; the tokens are added to it.
         mask: [rows, width], 0 for padding.
     """
     mask = torch.nn.functional.pad(mask, (0, 1), value=1)
@@ -155,7 +116,7 @@ def step(
 def generate(
     network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], generation_config: GenerationConfig
 ) -> list[Completion]:
-    """Completions by transformers' own greedy decoding, with whatever cache the network keeps."""
+    """Completions by transformers' own greedy decoding, with the network's own cache."""
     from transformers import StoppingCriteriaList
 
     def ends_here(prompt: list[int], ids: list[int]) -> bool:
@@ -173,7 +134,7 @@ def generate(
     output = generated(network, prompts, tokenizer.pad_token_id, **options)
     done = []
     for prompt, ids in zip(prompts, output[:, width:].tolist(), strict=True):
-        # A row that has ended is written on until all have.
+        # A row that has ended is continued until all rows have ended.
         lengths = (length for length in range(1, len(ids) + 1) if ends_here(prompt, ids[:length]))
         length = next(lengths, None)
         done.append(completion(tokenizer, ends, prompt, ids[:length], truncated=length is None))
@@ -181,7 +142,7 @@ def generate(
 
 
 def generated(network: Any, prompts: Sequence[list[int]], pad_id: int, **options: Any) -> Any:
-    """What transformers' own greedy decoding gives for prompts side by side, padded on the left."""
+    """Output of transformers' own greedy decoding for a batch of prompts, padded on the left."""
     width = max(map(len, prompts))
     rows = [[pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -194,29 +155,10 @@ def generated(network: Any, prompts: Sequence[list[int]], pad_id: int, **options
     )
 
 
-def completion(
-    tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: Sequence[int], *, truncated: bool = False
-) -> Completion:
-    """Decode new tokens, alone and behind their prompt, without what ends them."""
-    generated = ids
-    ids = ends.without(ids)
-    plain = ends.before(str(tokenizer.decode(ids, skip_special_tokens=True)))
-    # The borders of thoughts and channels are special tokens in some models: without them a thought cannot be told
-    # from the answer. BOS, EOS and the like say nothing.
-    silent = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
-    spoken = [token for token in ids if token not in silent]
-    text = ends.before(str(tokenizer.decode(spoken, skip_special_tokens=False)))
-    whole = str(tokenizer.decode(prompt + ids, skip_special_tokens=True))
-    return Completion(
-        text, whole, "length" if truncated else "stop", len(generated), plain=None if plain == text else plain
-    )
-
-
 def _is_over(
     tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: list[int], generation_config: GenerationConfig
 ) -> bool:
-    """Whether a completion ends with its newest token; whether it is final is asked only where that can end a
-    line."""
+    """Whether a completion ends with its newest token. `is_final` is called only if the token can end a line."""
     if ends.reached(tokenizer, ids):
         return True
     return "\n" in tokenizer.decode(ids[-1:]) and generation_config.is_final(completion(tokenizer, ends, prompt, ids))

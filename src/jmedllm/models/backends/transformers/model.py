@@ -1,8 +1,8 @@
 """A causal language model on this machine, by transformers.
 
-All that is wanted of a question comes from one pass over its text: the likelihoods of its choices or labels and
-the first token of the completion are read from the same logits, and the completion goes on from the same keys
-and values. What all questions begin with (the prompt pack's words, solved examples) is read once.
+Each question needs one forward pass: the log-probabilities of its choices or labels and the first token of the
+completion come from the same logits, and generation continues from the same keys and values. The beginning that all
+questions share (instructions of the prompt pack, solved examples) is computed once.
 """
 
 import time
@@ -17,10 +17,11 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit
+from jmedllm.models.backends.completion import NOTHING, Ends, ends_of
 from jmedllm.models.backends.top_logprobs import log_sum
 from jmedllm.models.backends.transformers.capabilities import Capabilities, context_length, detect_capabilities
-from jmedllm.models.backends.transformers.generation import NOTHING, Ends, Start, decode, ends_of, generate
-from jmedllm.models.backends.transformers.token_tree import Tree, attention_mask, by_budget, lay_out
+from jmedllm.models.backends.transformers.generation import Start, decode, generate
+from jmedllm.models.backends.transformers.token_tree import Tree, arrange, attention_mask, by_budget
 from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.memory import free_memory, token_bytes
@@ -30,21 +31,21 @@ from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
-"""Most padded tokens in one pass: on a CPU longer passes only add padding; a GPU wants them longer."""
+"""Most padded tokens in one forward pass. On a CPU longer passes only add padding; a GPU needs them longer."""
 
 COMPLETIONS_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
-"""Most completions that are written side by side, where the user sets no other bound."""
+"""Most completions in one batch, if the user sets no other limit."""
 
 SHORTEST_PREFIX = 8
-"""A beginning that all questions share is read once from this many tokens on."""
+"""Least number of tokens of a shared beginning that is computed once."""
 
 
 @dataclass(slots=True)
 class _Task:
-    """A request and what it came to.
+    """A request and its results.
 
     Attributes:
-        next_tokens: tokens behind the prompt that spell each label; empty where labels are read as texts.
+        next_tokens: tokens after the prompt that spell each label; empty if labels are read as texts.
         scores: log-probability of each choice, or of each spelling of each label.
         seconds: how long its batch took.
     """
@@ -64,12 +65,12 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """A sequence that has to be read.
+    """A sequence to compute.
 
     Attributes:
-        ids: what is fed; a choice's last token is only predicted.
-        choice: the choice, or the label, that it ends with; None for the bare prompt.
-        wanted: its tokens, of which all but the last are the end of `ids`.
+        ids: input tokens; the last token of a choice is only predicted.
+        choice: the choice, or the label, at its end; None for the prompt alone.
+        wanted: tokens of the choice, of which all but the last are the end of `ids`.
     """
 
     task: _Task
@@ -80,7 +81,7 @@ class _Path:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """Paths laid into one tree, with the nodes of each."""
+    """Paths merged into one tree, with the nodes of each."""
 
     tree: Tree
     paths: list[tuple[_Path, list[int]]]
@@ -92,13 +93,13 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """A beginning that all sequences share, and its keys and values in each layer, [1, heads, tokens, width]."""
+    """The beginning that all sequences share, and its keys and values in each layer, [1, heads, tokens, width]."""
 
     ids: list[int]
     states: list[tuple[torch.Tensor, torch.Tensor]]
 
     def cache(self, rows: int) -> Any:
-        """A cache that begins with it in every row."""
+        """A cache that begins with the prefix in every row."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
@@ -113,8 +114,8 @@ class TransformersModel:
 
     Attributes:
         context: most tokens of prompt and continuation together.
-        capabilities: what may be done at once with the same numbers, tried out when loading.
-        batch_size: most completions that are written side by side; None for what suits the device.
+        capabilities: which fast methods give the same numbers, tested when loading.
+        batch_size: most completions in one batch; None for what suits the device.
         ends: what ends a completion.
         thoughts: markers of thoughts that only this model's template has.
     """
@@ -132,9 +133,9 @@ class TransformersModel:
     def answer(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> Iterator[tuple[int, Response]]:
-        """Responses with the index of their request, longest prompts first; see `InferenceModel`.
+        """Yield responses with the index of their request, longest prompts first; see `InferenceModel`.
 
-        As much is done at once as free memory holds by arithmetic; where it runs out all the same, half as much.
+        Batches are as large as free memory allows by estimate. If memory runs out anyway, they are halved.
 
         Raises:
             InputError: a request does not fit the context, and `generation_config` does not skip it.
@@ -151,7 +152,7 @@ class TransformersModel:
         memory, most = free_memory(self.device), self.batch_size or COMPLETIONS_AT_ONCE[self.device.type]
         token = token_bytes(self.network.config, self.network.dtype)
         while groups:
-            # Half of the memory for passes, an eighth for what they keep and as much again where that is joined.
+            # Half of the memory is for forward passes, an eighth for their caches and another eighth to join these.
             budget = min(memory // 2 // token.reading, TOKENS_PER_FORWARD[self.device.type])
             longest = max(len(path.ids) for path in groups[0]) + generation_config.max_new_tokens
             rows = min(memory // 8 // (longest * token.keeping), most)
@@ -172,8 +173,8 @@ class TransformersModel:
     def _encode(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> tuple[list[_Path], dict[int, str]]:
-        """All sequences that have to be read, by one call of the tokenizer and a few more for labels; and by index
-        why some do not fit."""
+        """All sequences to compute, by one call of the tokenizer and a few more for labels; and by index the reason
+        why a request does not fit."""
         places: dict[str, int] = {}
         for request in requests:
             for text in (request.prompt, request.text, *_wholes(request)):
@@ -195,7 +196,7 @@ class TransformersModel:
             wholes = {
                 choice: ids[places[text]] for choice, text in zip(request.choices, _wholes(request), strict=True)
             }
-            # Where a tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
+            # If the tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
             shared = shared_length(alone, list(wholes.values()))
             if not prompt or not labels.prompt or not shared or any(len(w) == shared for w in wholes.values()):
                 raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
@@ -216,7 +217,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
-        """What all sequences begin with, as far as no logits are needed of it."""
+        """The beginning that all sequences share, up to the first token whose logits are needed."""
         if not self.capabilities.longest_tree or not paths:
             return _Prefix([], [])
         length = min(common_length(paths[0].ids, path.ids) for path in paths)
@@ -238,11 +239,11 @@ class TransformersModel:
     def _answer_groups(
         self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, generation_config: GenerationConfig
     ) -> None:
-        """Fill in what the tasks of these groups came to."""
-        rows = [_grow(group, len(prefix.ids)) for group in groups]
+        """Compute the results of the tasks of these groups."""
+        rows = [_merge(group, len(prefix.ids)) for group in groups]
         longest = self.capabilities.longest_tree - len(prefix.ids)
         trees = [row for row in rows if len(row.tree) <= longest]
-        chains = [_grow([path], 0) for row in rows if len(row.tree) > longest for path, _ in row.paths]
+        chains = [_merge([path], 0) for row in rows if len(row.tree) > longest for path, _ in row.paths]
         starts: list[tuple[_Task, Start]] = []
         for batch in by_budget([len(row.tree) for row in trees], budget):
             starts += self._read([trees[i] for i in batch], prefix, in_branches=True)
@@ -257,7 +258,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def _write(self, starts: Sequence[Start], generation_config: GenerationConfig) -> list[Completion]:
-        """Completions in the order of `starts`, side by side as far as the network allows."""
+        """Completions in the order of `starts`, in batches as far as the network allows."""
         longest = (
             self.context
             if self.capabilities.padding
@@ -276,10 +277,10 @@ class TransformersModel:
     def _read(self, rows: Sequence[_Row], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
         """Score the paths of some rows by one forward pass; returns where their completions start.
 
-        Rows without branches take a plain mask, and a row alone none, which every architecture understands.
+        Rows without branches use a plain mask and a single row uses none, which every architecture supports.
         """
         offset = len(prefix.ids)
-        batch = lay_out([r.tree for r in rows], [r.needed() for r in rows], self.tokenizer.pad_token_id, offset)
+        batch = arrange([r.tree for r in rows], [r.needed() for r in rows], self.tokenizer.pad_token_id, offset)
         cache = None
         inputs: dict[str, Any] = {"input_ids": batch.ids.to(self.device), "use_cache": False}
         if in_branches or self.capabilities.padding:
@@ -322,8 +323,8 @@ def _wholes(request: Request) -> list[str]:
     return [request.prompt + choice for choice in request.choices]
 
 
-def _grow(paths: Sequence[_Path], skip: int) -> _Row:
-    """Lay paths into one tree, without the first `skip` tokens, which a prefix holds."""
+def _merge(paths: Sequence[_Path], skip: int) -> _Row:
+    """Merge paths into one tree, without the first `skip` tokens, which the prefix contains."""
     tree = Tree()
     return _Row(tree, [(path, tree.add(path.ids[skip:])) for path in paths])
 
@@ -337,7 +338,7 @@ def load_model(
     batch_size: int | None = None,
     quantization: Quantization = "none",
 ) -> TransformersModel:
-    """Load a model directory for the exam, with or without an adapter."""
+    """Load a model directory for evaluation, with or without an adapter."""
     from transformers import GenerationConfig
 
     tokenizer = load_tokenizer(folder, adapter)
@@ -346,7 +347,7 @@ def load_model(
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
     ends = _ends(network, tokenizer)
-    network.generation_config = GenerationConfig()  # its other habits of decoding (penalties, bans) are not ours
+    network.generation_config = GenerationConfig()  # without its other decoding settings (penalties, bans)
     return TransformersModel(
         name=name or folder.name,
         network=network,
@@ -361,6 +362,6 @@ def load_model(
 
 
 def _ends(network: Any, tokenizer: Tokenizer) -> Ends:
-    """What ends a text for this model: its own habit, EOS, and the end of a turn in its chat template."""
+    """What ends a text for this model: its generation config, EOS, and the end of a turn in its chat template."""
     own = network.generation_config.eos_token_id
     return ends_of(tokenizer, own if isinstance(own, list) else [own])

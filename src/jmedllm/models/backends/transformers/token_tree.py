@@ -1,4 +1,4 @@
-"""Token trees: sequences that begin alike are computed once, and one forward pass reads them all."""
+"""Token trees: a beginning that sequences share is computed once, and one forward pass covers them all."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ import torch
 
 @dataclass(slots=True)
 class Tree:
-    """Token sequences laid into one another as far as they begin alike. A node is a token in its context.
+    """Token sequences merged as far as they begin alike. A node is a token in its context.
 
     Attributes:
         ids: token of each node; a node's parent comes before it.
-        parents: node before each node; -1 where there is none.
+        parents: node before each node; -1 if there is none.
         depths: tokens before each node.
     """
 
@@ -23,7 +23,7 @@ class Tree:
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def add(self, tokens: Sequence[int], after: int = -1) -> list[int]:
-        """Lay a sequence in, behind the node `after`; returns its nodes."""
+        """Add a sequence after the node `after`; returns its nodes."""
         path = []
         for token in tokens:
             node = self._children.get((after, token))
@@ -48,10 +48,10 @@ class TreeBatch:
     Attributes:
         ids: [B, T] token ids.
         positions: [B, T], by depth.
-        seen: [B, T, T], whether a token (row) sees another (column): itself and what comes before it.
+        seen: [B, T, T], whether a token (row) attends to another (column): itself and those before it.
         real: [B, T], False for padding.
         columns: column of every node of each tree.
-        keep: how many last columns hold every node whose logits are needed.
+        keep: how many of the last columns contain every node whose logits are needed.
     """
 
     ids: torch.Tensor
@@ -62,14 +62,14 @@ class TreeBatch:
     keep: int
 
 
-def lay_out(trees: Sequence[Tree], needed: Sequence[Collection[int]], pad_id: int, offset: int = 0) -> TreeBatch:
-    """Lay trees out for one forward pass.
+def arrange(trees: Sequence[Tree], needed: Sequence[Collection[int]], pad_id: int, offset: int = 0) -> TreeBatch:
+    """Arrange trees for one forward pass.
 
     Args:
         trees: at least one.
-        needed: nodes of each tree whose logits are read; they come to stand at the end, which the mask allows.
-        pad_id: token for the padding, which sees itself so that no softmax row is empty.
-        offset: tokens that come before all trees, added to the positions.
+        needed: nodes of each tree whose logits are read; they are moved to the end, which the mask allows.
+        pad_id: token for the padding, which attends to itself so that no softmax row is empty.
+        offset: number of tokens before all trees, added to the positions.
     """
     width, keep = max(map(len, trees)), max(map(len, needed))
     ids = np.full((len(trees), width), pad_id)
@@ -100,7 +100,7 @@ def lay_out(trees: Sequence[Tree], needed: Sequence[Collection[int]], pad_id: in
 
 
 def _ancestors(tree: Tree) -> np.ndarray:
-    """[n, n] whether a node (row) is another (column) or comes behind it."""
+    """[n, n] whether a node (row) is another node (column) or a descendant of it."""
     seen = np.zeros((len(tree), len(tree)), dtype=bool)
     for node, parent in enumerate(tree.parents):
         if parent >= 0:
@@ -110,7 +110,7 @@ def _ancestors(tree: Tree) -> np.ndarray:
 
 
 def attention_mask(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask [B, 1, T, prefix + T] of a tree batch behind a prefix that every token sees."""
+    """Additive mask [B, 1, T, prefix + T] of a tree batch after a prefix that every token attends to."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     mask.masked_fill_(~seen, torch.finfo(dtype).min)
     return torch.nn.functional.pad(mask, (prefix, 0))[:, None]

@@ -1,4 +1,4 @@
-"""A model on this machine's GPUs by vLLM, an optional extra: many prompts in one call."""
+"""Models on this machine's GPUs by vLLM, many prompts in one call."""
 
 import os
 import time
@@ -9,39 +9,39 @@ from typing import Any
 
 from jmedllm.errors import InputError, not_installed
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit, never
+from jmedllm.models.backends.completion import NOTHING, Ends, completion, ends_of
 from jmedllm.models.backends.top_logprobs import from_listed
-from jmedllm.models.backends.transformers.generation import NOTHING, Ends, completion, ends_of
 from jmedllm.models.loading import load_structure
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, encode, spell_labels
 from jmedllm.models.tokenizer.load import load_tokenizer
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-"""vLLM reports its use to its makers unless it is told not to."""
+"""Environment variables that stop vLLM from reporting usage statistics."""
 
 TOP_LABELS = 20
-"""Most likely next tokens that are read for labels, which is all that vLLM gives by default."""
+"""Number of most likely next tokens to read labels from: the most that vLLM returns by default."""
 
 
 CHUNK = 1000
-"""Requests in one call: enough to keep a GPU busy, and few enough that a kill does not lose much."""
+"""Requests in one call: enough to keep a GPU busy, few enough to lose little when the process is killed."""
 
 
 @dataclass(frozen=True)
 class VllmModel:
-    """A model in vLLM's engine.
+    """A model loaded by vLLM.
 
     Attributes:
-        engine: `vllm.LLM`.
+        llm: `vllm.LLM`.
         sampling: `vllm.SamplingParams`.
         context: most tokens of prompt and continuation together.
-        adapter: `vllm.lora.request.LoRARequest`; None without one.
-        ends: what ends a completion, besides what vLLM knows of the model.
+        adapter: `vllm.lora.request.LoRARequest`, or None.
+        ends: what ends a completion, besides what vLLM reads from the model.
         thoughts: markers of thoughts that only this model's template has.
     """
 
     name: str
-    engine: Any
+    llm: Any
     sampling: Any
     tokenizer: Tokenizer
     context: int
@@ -52,11 +52,11 @@ class VllmModel:
     def answer(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> Iterator[tuple[int, Response]]:
-        """Responses with the index of their request, `CHUNK` at a time; see `InferenceModel`.
+        """Yield responses with the index of their request, `CHUNK` at a time; see `InferenceModel`.
 
         Raises:
-            InputError: choices' texts are to be scored: vLLM could do that only without its prefix cache; a label
-                is not one token behind its prompt; or a request does not fit the context.
+            InputError: the requests have choices, which vLLM could score only without its prefix cache; a label is
+                not one token after its prompt; or a request does not fit the context.
         """
         if any(request.choices for request in requests):
             raise InputError(
@@ -106,10 +106,10 @@ class VllmModel:
         return f"question {request.id}: {what} need {prompt + new} tokens, {limit}"
 
     def _generate(self, prompts: Sequence[list[int]], **settings: Any) -> list[Any]:
-        # As token ids: the one way from text to ids is ours.
+        # Prompts go in as token ids: text is always encoded by `encode`.
         given = [{"prompt_token_ids": ids} for ids in prompts]
         sampling = self.sampling(temperature=0.0, **settings)
-        replies = self.engine.generate(given, sampling, lora_request=self.adapter, use_tqdm=True) if given else []
+        replies = self.llm.generate(given, sampling, lora_request=self.adapter, use_tqdm=True) if given else []
         return [reply.outputs[0] for reply in replies]
 
     def _labels(
@@ -121,8 +121,8 @@ class VllmModel:
             yield from_listed([[top[token] for token in tokens if token in top] for tokens in labels])
 
     def _write(self, prompts: Sequence[list[int]], generation_config: GenerationConfig) -> list[Completion]:
-        """Completions; where the first line may be all that is needed, they are stopped behind it, and those of
-        which more is needed are written again in full."""
+        """Completions. If the first line may be enough, they stop after it, and those that need more are generated
+        again in full."""
         limit = generation_config.max_new_tokens
         if generation_config.is_final is never:
             return self._complete(prompts, limit)
@@ -136,7 +136,7 @@ class VllmModel:
         return done
 
     def _complete(self, prompts: Sequence[list[int]], limit: int, *, one_line: bool = False) -> list[Completion]:
-        """Completions that stop at an end, at the limit or, if wanted, behind their first line."""
+        """Completions that stop at an end, at the limit or, with `one_line`, after their first line."""
         stops = ["\n"] * one_line + [self.ends.text] * bool(self.ends.text)
         outputs = self._generate(
             prompts,
@@ -147,10 +147,10 @@ class VllmModel:
         return [self._completion(*each, one_line) for each in zip(prompts, outputs, strict=True)]
 
     def _completion(self, prompt: list[int], output: Any, one_line: bool) -> Completion:
-        """From the ids, as a model here is read: vLLM's own text may hide what ended it, or hold it."""
+        """Decode the ids as for a local model: vLLM's own text may hide or contain what ended it."""
         cut = output.finish_reason == "length"
         whole = completion(self.tokenizer, self.ends, prompt, list(output.token_ids), truncated=cut)
-        beyond = whole.text.partition("\n")[2] if one_line else ""  # the last token may hold more than a line feed
+        beyond = whole.text.partition("\n")[2] if one_line else ""  # the last token may be more than a line feed
         return replace(
             whole,
             text=whole.text.removesuffix(beyond),
@@ -160,7 +160,7 @@ class VllmModel:
 
 
 def _tokens(request: Request, spelled: Spelled) -> list[list[int]]:
-    """The tokens that spell each label behind the prompt."""
+    """The tokens that spell each label after the prompt."""
     if not spelled.is_next_token:
         raise InputError(
             f"question {request.id}: a label is not one token behind this prompt, and backend vllm reads one "
@@ -183,8 +183,8 @@ def load_model(folder: Path, dtype: str, *, adapter: Path | None = None, name: s
         raise not_installed("backend vllm", "vllm") from None
     import torch
 
-    load_structure(folder)  # vLLM does not look whether all tensors are there
-    engine = LLM(
+    load_structure(folder)  # vLLM does not check that all tensors are there
+    llm = LLM(
         model=str(folder),
         dtype=dtype,
         tensor_parallel_size=max(1, torch.cuda.device_count()),
@@ -194,9 +194,9 @@ def load_model(folder: Path, dtype: str, *, adapter: Path | None = None, name: s
         trust_remote_code=False,
     )
     request = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
-    context = int(engine.llm_engine.model_config.max_model_len)
+    context = int(llm.llm_engine.model_config.max_model_len)
     tokenizer = load_tokenizer(folder, adapter)
     return VllmModel(
-        name or folder.name, engine, SamplingParams, tokenizer, context, request, ends_of(tokenizer),
+        name or folder.name, llm, SamplingParams, tokenizer, context, request, ends_of(tokenizer),
         thoughts_of_template(tokenizer.chat_template),
     )  # fmt: skip
