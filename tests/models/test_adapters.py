@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
     "whole numbers": (
         lambda tensors: {name: value.to(torch.int8) for name, value in tensors.items()},
         {},
-        "down_proj.lora_A.weight is stored as I8, but its configuration names no quantization",
+        "down_proj.lora_A.weight is stored as I8, but its configuration has no quantization",
     ),
     "an embedding promised": (same, {"modules_to_save": ["embed_tokens"]}, "embed_tokens.weight' is missing"),
 }
@@ -145,7 +145,7 @@ NAMED: dict[str, tuple[str | None, str]] = {
         "org/base-7b",
         "note: adapter ADAPTER: was trained on org/base-7b (adapter",
     ),
-    "none": (None, "note: adapter ADAPTER: does not name its base; only its shapes tell"),
+    "none": (None, "note: adapter ADAPTER: does not name its base; only the shapes of its tensors"),
 }
 
 
@@ -227,7 +227,7 @@ def test_the_tokenizer_of_an_adapter_is_used_with_its_new_tokens(
 def test_new_tokens_without_rows_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter, _ = with_tokenizer(tiny_model, tmp_path / "adapter", "no rows")
     rows = len(load_tokenizer(tiny_model))
-    expected = f"its tokenizer has {rows + 2} tokens, but there are only {rows} rows of embedding, and it"
+    expected = f"its tokenizer has {rows + 2} tokens, but the embedding has only {rows} rows, and it"
     with pytest.raises(InputError, match=expected):
         load_tokenizer(tiny_model, adapter)
 

@@ -150,7 +150,7 @@ def test_a_head_that_config_json_would_leave_out_is_said(
     folder = changed(tiny_model, tmp_path / "model", lambda tensors: tensors | {"lm_head.weight": other}, {})
     network = load_network(folder, "auto", CPU)
     assert torch.equal(network.get_output_embeddings().weight, other)
-    assert "its files hold an output head other than the embedding, which is used" in capsys.readouterr().err
+    assert "its files contain an output head other than the embedding, which is used" in capsys.readouterr().err
     load_network(tiny_model, "auto", CPU)
     assert not capsys.readouterr().err
 

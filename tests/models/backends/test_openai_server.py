@@ -203,12 +203,12 @@ def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> No
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        ("400", "question q0: server says 400: .*busy"),
-        ("404", "question q0: server says 404"),
-        ("500", "question q0: server says 500"),
+        ("400", "question q0: the server answers 400: .*busy"),
+        ("404", "question q0: the server answers 404"),
+        ("500", "question q0: the server answers 500"),
         ("cut", "cannot be reached: .*; is it running"),
-        ("garbage", "question q0: the server's answer cannot be read"),
-        ("empty", "question q0: the server's answer cannot be read"),
+        ("garbage", "question q0: the server's response cannot be read"),
+        ("empty", "question q0: the server's response cannot be read"),
     ],
 )
 def test_what_fails_for_good_is_one_line(
@@ -237,9 +237,9 @@ def test_garbage_is_not_given_up_early_and_loses_nothing(server: Server) -> None
     [
         (
             "http://127.0.0.1:9/v1",
-            r"server http://127\.0\.0\.1:9/v1/: cannot be reached: .*refused; start it or mend",
+            r"server http://127\.0\.0\.1:9/v1/: cannot be reached: .*refused; start it or correct",
         ),
-        ("127.0.0.1:9/v1", r"cannot be reached: .*'http://'.*; start it or mend"),
+        ("127.0.0.1:9/v1", r"cannot be reached: .*'http://'.*; start it or correct"),
     ],
 )
 def test_no_server_is_said_at_once(server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.
     with pytest.raises(InputError, match="a server gives no log-probabilities of whole choices"):
         list(nobody.answer([Request("q", "Q", choices=("a", "b"))], GenerationConfig(1)))
     monkeypatch.setenv("JMEDLLM_API_KEY", "wrong")
-    with pytest.raises(InputError, match=r"server says 401: .*wrong key"):
+    with pytest.raises(InputError, match=r"the server answers 401: .*wrong key"):
         list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], GenerationConfig(64)))
     monkeypatch.delenv("JMEDLLM_API_KEY")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -296,7 +296,7 @@ def test_a_sitting_goes_on_where_the_server_died(
 
     monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 0)
     server.faults = ["none"] * 3 + ["500"]
-    with pytest.raises(InputError, match="server says 500"):
+    with pytest.raises(InputError, match="the server answers 500"):
         evaluate_task()
     # The one that was under way beside the fault is kept.
     assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) in (3, 4)
@@ -396,7 +396,7 @@ def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(server: Server
     refusals = {"error": {"message": "roles must alternate"}}
     words, evaluate_task = sit_refused(server, tmp_path, False)
     server.refusals = {words: (code, refusals)}
-    with pytest.raises(InputError, match=f"server says {code}: .*alternate.*; count such items .* --skip-invalid"):
+    with pytest.raises(InputError, match=f"the server answers {code}: .*alternate.*; count such items .* --skip-invalid"):
         evaluate_task()
     _, evaluate_task = sit_refused(server, tmp_path, False, skip_invalid=True)
     result = evaluate_task()
@@ -409,7 +409,7 @@ def test_a_refusal_in_another_form_than_openai_s_is_read(server: Server) -> None
     found = dict(model.answer(REQUESTS[:2], GenerationConfig(64)))
     assert [found[n].failure for n in range(2)] == [None, "too long"]
     server.refusals = {"question 1": (422, {"detail": [{"msg": "no such field"}]})}
-    with pytest.raises(InputError, match=r"question q1: server says 422: .*no such field"):
+    with pytest.raises(InputError, match=r"question q1: the server answers 422: .*no such field"):
         list(model.answer(REQUESTS[:2], GenerationConfig(64)))
 
 

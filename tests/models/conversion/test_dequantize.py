@@ -85,10 +85,10 @@ def test_the_numbers_are_those_that_the_weights_stand_for(
 
 
 def test_what_cannot_be_written_out_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="its weights are not quantized; those of fp8 and mxfp4 can be written"):
+    with pytest.raises(InputError, match="its weights are not quantized; only those of fp8 and mxfp4 can be"):
         dequantize(tiny_model, tmp_path / "plain", torch.float32)
     tensors = load_file(tiny_model / "model.safetensors")
     gptq = quantized(tiny_model, tmp_path / "gptq", tensors, quant_method="gptq")
-    with pytest.raises(InputError, match="its weights are quantized by gptq; those of"):
+    with pytest.raises(InputError, match="its weights are quantized by gptq; only those of"):
         dequantize(gptq, tmp_path / "plain", torch.float32)
     assert not (tmp_path / "plain").exists()
