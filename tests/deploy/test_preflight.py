@@ -106,8 +106,8 @@ def test_a_quantized_base_is_refused_before_anything(
     ):
         told = run(*words)
         assert told.startswith("refused: base ")
-        assert f"stored quantized ({method}), which nothing can be merged into; " in told
-    with pytest.raises(InputError, match="stored quantized"):
+        assert f"weights are quantized ({method}), so no adapter can be merged into them; " in told
+    with pytest.raises(InputError, match="its weights are quantized"):
         merge(base, tmp_path, tmp_path / "merged", FLOAT32)
 
 

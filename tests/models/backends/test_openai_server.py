@@ -396,7 +396,9 @@ def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(server: Server
     refusals = {"error": {"message": "roles must alternate"}}
     words, evaluate_task = sit_refused(server, tmp_path, False)
     server.refusals = {words: (code, refusals)}
-    with pytest.raises(InputError, match=f"the server answers {code}: .*alternate.*; count such items .* --skip-invalid"):
+    with pytest.raises(
+        InputError, match=f"the server answers {code}: .*alternate.*; count such items .* --skip-invalid"
+    ):
         evaluate_task()
     _, evaluate_task = sit_refused(server, tmp_path, False, skip_invalid=True)
     result = evaluate_task()
