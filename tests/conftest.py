@@ -3,10 +3,12 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from fork_server import ForkServer
 
 # Models this small lose time on threads; set before torch is imported, and passed on to subprocesses.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -131,3 +133,11 @@ def own_exam(path: Path, count: int = 7) -> Path:
     ]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Commands in processes of their own that need no time for imports."""
+    server = ForkServer(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.stop()

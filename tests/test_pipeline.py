@@ -1,10 +1,8 @@
 """Whole runs of a tiny recipe: what is skipped, what is redone, and what a kill does."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ import pytest
 import yaml
 
 from conftest import own_exam
+from fork_server import ForkServer
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
 from jmedllm.pipeline import Run, run_pipeline
@@ -352,7 +351,7 @@ def test_settings_that_the_identity_leaves_out_are_recorded(tmp_path: Path) -> N
     assert [stages["mfpt"]["recipe"]["mfpt"][name] for name in left_out] == [4, 1, "none"]
 
 
-def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:
+def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path, forks: ForkServer) -> None:
     run(write_recipe(tmp_path), tmp_path / "run", until="merge")
     code = (
         "import sys; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1];"
@@ -360,23 +359,21 @@ def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path) -> None:
         "print(t.decode(m.generate(**t('ビタミン', return_tensors='pt'), max_new_tokens=4)[0]))"
     )
     model = tmp_path / "run" / "merge" / "model"
-    said = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("ビタミン")
+    loaded = forks.run("-c", code, model)
+    assert loaded.returncode == 0 and loaded.stdout.startswith("ビタミン"), loaded.stderr
 
 
 @pytest.mark.parametrize("line", [2, 9])
-def test_kill_9_in_stage_1_changes_nothing_in_the_end(tmp_path: Path, line: int) -> None:
+def test_kill_9_in_stage_1_changes_nothing_in_the_end(tmp_path: Path, forks: ForkServer, line: int) -> None:
     recipe = write_recipe(tmp_path, steps=60)
     run(recipe, tmp_path / "whole", until="mfpt")
-    command = [sys.executable, "-m", "jmedllm", "pretrain", recipe, "--output", tmp_path / "killed"]
-    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    process = forks.start("-m", "jmedllm", "pretrain", recipe, "--output", tmp_path / "killed")
     metrics = tmp_path / "killed" / "mfpt" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= line):
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it was killed"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert "mfpt" not in manifest(tmp_path / "killed")
     run(recipe, tmp_path / "killed", until="mfpt")
     assert manifest(tmp_path / "killed")["mfpt"] == manifest(tmp_path / "whole")["mfpt"]

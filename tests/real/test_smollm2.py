@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 import zipfile
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fork_server import ForkServer
 from jmedllm.cli import main
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.models.backends.base import GenerationConfig, Request
@@ -154,16 +153,14 @@ def test_tuning_lowers_the_loss_and_the_merge_is_the_tuned_model(tuned: Path) ->
     assert origin["divergence"]["tokens"] > 100 and origin["divergence"]["nats"] < 1e-6
 
 
-def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path) -> None:
+def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path, forks: ForkServer) -> None:
     recipe = tuned.parent / "real.yaml"
-    command = [sys.executable, "-m", "jmedllm", "tune", recipe, "--output", tmp_path / "run"]
-    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    process = forks.start("-m", "jmedllm", "tune", recipe, "--output", tmp_path / "run")
     metrics, deadline = tmp_path / "run" / "mpeft" / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 3):
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it was killed"
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     loaded = load_recipe(recipe)
     run = Run(loaded, tmp_path / "run", choose_precision("float32", "cpu", 1), {})
     run_pipeline(STAGES, run, "mpeft", lambda *_: None)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from conftest import TEXTS
+from fork_server import ForkServer
 from jmedllm.errors import InputError
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.training.config import TrainingConfig, require_shardable
@@ -29,38 +31,37 @@ def start(*arguments: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """How a launcher ended, and all that it and its processes said on standard error."""
-    said = process.communicate(timeout=240)[1]
-    return process.returncode, said
+MEETS = """
+from jmedllm.processes import process_group, rank, summed
+with process_group():
+    print(summed(rank().global_rank + 1))
+"""
 
 
-def on_one_machine(processes: int, *arguments: Any) -> tuple[int, str]:
-    return ended(start("--standalone", "--nproc-per-node", processes, *arguments))
-
-
-def on_two_machines(*arguments: Any) -> None:
-    """Two launchers that meet at an address, as on two machines."""
+def test_two_launchers_meet_at_an_address_as_on_two_machines(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
+    (tmp_path / "meets.py").write_text(MEETS, encoding="utf-8")
     meeting = ("--nnodes", 2, "--nproc-per-node", 1, "--rdzv-backend", "c10d", "--rdzv-endpoint", address)
-    launchers = [start(*meeting, "--rdzv-id", "test", *arguments) for _ in range(2)]
-    for code, said in map(ended, launchers):
-        assert code == 0, said
+    launchers = [start(*meeting, "--rdzv-id", "test", tmp_path / "meets.py") for _ in range(2)]
+    for launcher in launchers:
+        said, errors = launcher.communicate(timeout=240)
+        assert (launcher.returncode, said) == (0, "3.0\n"), errors
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Path:
     """All cases trained by 1, 2 and 4 processes, and checkpoints handed from one number to another."""
     root = tmp_path_factory.mktemp("distributed")
     build(RandomInit(vocabulary=320, hidden_size=128, layers=2, feed_forward=128), TEXTS, root / "base", 0)
     main(root, [*(f"1-{name}:{name}" for name in CASES), "1-then-2:full:stopped", "nf4-then-2:nf4:stopped"])
     jobs = [f"2-{name}:{name}" for name in CASES]
     resumed = ["1-then-2:full", "nf4-then-2:nf4", "2-then-2:dropout:stopped", "2-then-2:dropout"]
-    on_two_machines(WORKER, root, *jobs, *resumed, "2-then-4:full:stopped")
-    code, said = on_one_machine(4, WORKER, root, "2-then-4:full", "4-killed-then-1:lora:killed")
-    assert code != 0 and "SIGKILL" in said, said
+    for ended in forks.run_ranks(2, WORKER, root, *jobs, *resumed, "2-then-4:full:stopped"):
+        assert ended.returncode == 0, ended.stderr
+    killed = forks.run_ranks(4, WORKER, root, "2-then-4:full", "4-killed-then-1:lora:killed")
+    assert -signal.SIGKILL in [each.returncode for each in killed], killed[0].stderr
     shutil.copytree(root / "4-killed-then-1", root / "4-killed")
     main(root, ["4-killed-then-1:lora"])
     return root
@@ -147,7 +148,10 @@ def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: P
     (tmp_path / "corpus.jsonl").write_text(lines, encoding="utf-8")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(folder=tmp_path, rate="1e38"), encoding="utf-8")
-    code, said = on_one_machine(2, "-m", "jmedllm", "pretrain", recipe, "--output", tmp_path / "run")
+    launcher = start(
+        "--standalone", "--nproc-per-node", 2, "-m", "jmedllm", "pretrain", recipe, "--output", tmp_path / "run"
+    )
+    said, code = launcher.communicate(timeout=240)[1], launcher.returncode
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code != 0 and len(errors) == 1 and "lower learning_rate" in errors[0], said
     assert said.count("Traceback") == 1, "torchrun's own, none of ours"

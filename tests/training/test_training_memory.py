@@ -1,8 +1,5 @@
 """Each technique that saves memory resumes to the same bits, and is refused where it cannot work."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ from loops import CPU, fit, rows, same, tiny, weights
 from safetensors.torch import load_file
 from test_loop import fail_at_call, strip_speed
 
+from fork_server import ForkServer
 from jmedllm.errors import InputError
 from jmedllm.recipe import load_recipe
 from jmedllm.training import checkpoint, memory
@@ -256,10 +254,9 @@ except InputError as error:
 """
 
 
-def test_a_disk_that_fills_up_in_a_checkpoint_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_in_a_checkpoint_is_one_line_and_loses_nothing(tmp_path: Path, forks: ForkServer) -> None:
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", FILLS_UP, here, str(tmp_path / "full")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = forks.run("-c", FILLS_UP, here, tmp_path / "full")
     assert ended.returncode == 2, ended.stderr
     [line] = ended.stdout.splitlines()
     assert "cannot write" in line and "step-00000004" in line and "free space or choose another place" in line
@@ -297,12 +294,11 @@ print(kills, torn)
 """
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path: Path, forks: ForkServer) -> None:
     whole = in_format(tiny(), "bfloat16-stochastic")
     fit(tmp_path / "whole", whole, steps=25, save_steps=1, weight_format="bfloat16-stochastic")
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", KILLED, here, str(tmp_path / "killed"), "1"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ, timeout=60)
+    ended = forks.run("-c", KILLED, here, tmp_path / "killed", 1)
     kills = int(ended.stdout.split()[0])
     assert kills > 0
     last = torch.load(tmp_path / "killed" / "last", weights_only=True)
