@@ -12,7 +12,10 @@ from jmedllm.evaluation.question import LANGUAGES, Language
 PUBLISHED = "sukeda2024"
 """Name of the pack of published templates, which are in DATA/prompts/sukeda2024.json."""
 
-_BUILT_IN = Path(__file__).parent / "packs"
+PACKS: dict[str, Path] = {
+    folder.name: folder for folder in sorted((Path(__file__).parent / "packs").iterdir()) if folder.is_dir()
+}
+"""Built-in packs: name → folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class PromptPack:
 
 def pack_names() -> tuple[str, ...]:
     """Names that `load_pack` accepts: the built-in packs, then the published one."""
-    return (*sorted(folder.name for folder in _BUILT_IN.iterdir() if folder.is_dir()), PUBLISHED)
+    return (*PACKS, PUBLISHED)
 
 
 def load_pack(name: str, data: Path | None = None) -> PromptPack:
@@ -54,12 +57,12 @@ def load_pack(name: str, data: Path | None = None) -> PromptPack:
     Raises:
         InputError: there is no such pack, template or file, or a template is broken.
     """
-    folder = _BUILT_IN / name if name in pack_names() else Path(name)
-    if folder.is_dir():
-        return _checked(PromptPack(name, _folder_templates(folder)))
     source, _, template_name = name.partition(":")
     if source == PUBLISHED:
         return _published_pack(source, _published_file(data), template_name or DEFAULT_TEMPLATE)
+    folder = PACKS.get(name, Path(name))
+    if folder.is_dir():
+        return _checked(PromptPack(name, _folder_templates(folder)))
     if source.endswith(".json"):
         return _published_pack(source, Path(source), template_name or DEFAULT_TEMPLATE)
     raise unknown("prompt pack", name, pack_names())
