@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jmedllm.cli.ending import print_ending
 from jmedllm.errors import InputError
 
 corpus_app = typer.Typer(help="Build a clean corpus from raw medical text.", no_args_is_help=True)
@@ -20,25 +21,27 @@ def _corpus() -> None:
 def corpus_build(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Files and folders: .txt .md .jsonl .html .pdf .docx, also .gz, .zst."),
+        typer.Argument(metavar="PATH", help="Files and folders: .txt .md .jsonl .html .pdf .docx, also .gz, .zst."),
     ],
     output: Annotated[Path, typer.Option(help="Directory for the corpus. An interrupted build resumes from here.")],
-    field: Annotated[str, typer.Option(help="Key of the text in .jsonl files [text].")] = "text",
+    field: Annotated[str, typer.Option(help="Key of the text in .jsonl files.")] = "text",
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Data directory [data]. The questions of all exams in it are cut out of the text.",
+            help="Data directory. The test questions of all benchmarks in it are cut out of the text.",
             envvar="JMEDLLM_DATA",
+            show_default="data",
         ),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Model or tokenizer directory, to count tokens as well [not counted].")
+        Path | None,
+        typer.Option(help="Model or tokenizer directory, to count tokens as well.", show_default="tokens not counted"),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of parallel processes [one per CPU core].")
+        int | None, typer.Option(min=1, help="Number of parallel processes.", show_default="one per CPU core")
     ] = None,
 ) -> None:
-    """Read, clean, deduplicate and decontaminate raw text, and report what was removed."""
+    """Read, clean, deduplicate and decontaminate raw text."""
     from jmedllm.corpus.pipeline.build import BuildConfig, build, tokenizer_file
     from jmedllm.corpus.pipeline.parallel import available_processes
     from jmedllm.corpus.pipeline.report import PERSONAL_DATA, terminal_summary
@@ -55,5 +58,4 @@ def corpus_build(
         )
     if not summary.personal_data_removed:
         typer.secho(PERSONAL_DATA, err=True, fg="yellow")
-    typer.echo(f"corpus: {output} (report: {output / 'corpus.md'})", err=True)
-    typer.echo(f"next: write `corpus: {{inputs: [{output}]}}` in a recipe; jmedllm run RECIPE.yaml", err=True)
+    print_ending("init", "RECIPE.yaml", "--base", "MODEL", "--texts", output, wrote=(output, output / "corpus.md"))

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jmedllm.cli.ending import data_options, print_ending
 from jmedllm.cli.options import (
+    INFERENCE,
+    ITEMS,
+    PROMPT,
     AnswerAs,
+    AsJson,
     Benchmarks,
     Data,
     Device,
@@ -33,56 +38,135 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="Directory, or id in the local Hugging Face cache.")],
+    model: Annotated[
+        str,
+        typer.Option(help="Model: directory, id in the local Hugging Face cache, or its name on a server."),
+    ],
     benchmark: Benchmarks,
-    output: Annotated[Path, typer.Option(help="Directory of the records; a second call goes on there.")],
+    output: Annotated[Path, typer.Option(help="Output directory. An interrupted evaluation resumes from here.")],
     data: Data = Path("data"),
+    scorer: Annotated[
+        str,
+        typer.Option(
+            help="How answers are scored, separated by commas: answer (reads the response), likelihood (ranks the "
+            "choices), legacy (the published protocol), official (the ministry's rules)."
+        ),
+    ] = "answer,likelihood",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model in reports.", show_default="the last part of --model"),
+    ] = None,
     language: Languages = "ja,en",
-    scorer: Annotated[str, typer.Option(help="answer, legacy, likelihood, official.")] = "answer,likelihood",
-    adapter: Annotated[Path | None, typer.Option(help="Adapter trained on this model.")] = None,
-    ignore_adapter: IgnoreAdapter = False,
-    name: Annotated[str | None, typer.Option(help="Name in reports [last part of --model].")] = None,
     selection: Selection = None,
-    prompt: PromptPack = "instruction",
-    answer_as: AnswerAs = "text",
-    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
-    chat_template_kwargs: Annotated[
-        str | None, typer.Option(help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.")
-    ] = None,
-    date: Annotated[
-        str | None, typer.Option(help="YYYY-MM-DD that the chat template reads as today's [the first day].")
-    ] = None,
-    shots: Shots = None,
     limit: Limit = None,
     columns: Map = None,
     skip_invalid: SkipInvalid = False,
-    shuffle: Annotated[int | None, typer.Option(help="Seed of a random order of the choices.")] = None,
-    rotations: Annotated[int, typer.Option(help="Show each question with K turns of its choices.")] = 1,
-    batch_size: Annotated[int | None, typer.Option(help="Most items answered together [as memory allows].")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
+    shuffle: Annotated[
+        int | None,
+        typer.Option(
+            help="Shuffle the choices of each question with this seed.",
+            show_default="the printed order",
+            rich_help_panel=ITEMS,
+        ),
+    ] = None,
+    rotations: Annotated[
+        int,
+        typer.Option(
+            help="Ask each question with this many rotations of its choices, to measure how much their order matters.",
+            rich_help_panel=ITEMS,
+        ),
+    ] = 1,
+    prompt: PromptPack = "instruction",
+    answer_as: AnswerAs = "text",
+    shots: Shots = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Use the model's chat template, as its users do.", rich_help_panel=PROMPT),
+    ] = False,
+    chat_template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.",
+            show_default="none",
+            rich_help_panel=PROMPT,
+        ),
+    ] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(
+            help="Date that the chat template writes as today's, as YYYY-MM-DD.",
+            show_default="the day the evaluation began",
+            rich_help_panel=PROMPT,
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of an adapter that was trained on this model.",
+            show_default="none",
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
+    ignore_adapter: IgnoreAdapter = False,
     quantization: Annotated[
-        Literal["none", "nf4"] | None, typer.Option(help="Hold the base in 4 bits [as the adapter was trained].")
+        Literal["none", "nf4"] | None,
+        typer.Option(
+            help="Precision of the stored weights: none (as they are), nf4 (4-bit, an eighth).",
+            show_default="as the adapter was trained, else none",
+            rich_help_panel=INFERENCE,
+        ),
     ] = None,
     precision: Precision = "auto",
     device: Device = "auto",
     backend: Annotated[
         str,
         typer.Option(
-            help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server)."
+            help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server).",
+            rich_help_panel=INFERENCE,
         ),
     ] = "transformers",
     server: Annotated[
-        str | None, typer.Option(help="URL of the OpenAI-compatible server; --model is its name there.")
+        str | None,
+        typer.Option(
+            help="URL of an OpenAI-compatible server, with --backend openai; --model is the model's name there.",
+            show_default="none",
+            rich_help_panel=INFERENCE,
+        ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Allow fetching a hub id.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Maximum number of items answered at the same time.",
+            show_default="as memory allows",
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Maximum length of a response, in tokens.", rich_help_panel=INFERENCE)
+    ] = 256,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            help="Revision of a Hugging Face id: branch, tag or commit.",
+            show_default="main",
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download", help="Download the model if it is not in the local cache.", rich_help_panel=INFERENCE
+        ),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate a model on benchmarks and print the scores."""
+    from jmedllm.evaluation.benchmarks.file_formats import is_table
     from jmedllm.evaluation.evaluate import (
         EvalConfig,
         evaluate_model,
         require_known,
+        split_language,
         tasks,
     )
     from jmedllm.evaluation.model import requirements_of_tasks, unused_template
@@ -123,23 +207,28 @@ def evaluate(
     )  # fmt: skip
     if (prompt_config.chat_template_kwargs or date) and not chat:
         raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
-    sat = tasks(settings, prompt_config, data)
-    print_item_notes(sat)
-    if note := sat[0].prompt_format.pack.note:
+    found = tasks(settings, prompt_config, data)
+    print_item_notes(found)
+    if note := found[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
-    require_backend(backend, requirements_of_tasks(sat))
+    require_backend(backend, requirements_of_tasks(found))
     if can.local:
         from jmedllm.precision import choose_precision
 
         chosen = choose_precision(precision, device)
         spec = replace(spec, model=str(resolve(model, revision=revision, download=download)), precision=chosen)
-        if unused := unused_template(sat, spec):
+        if unused := unused_template(found, spec):
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-    results = evaluate_model(spec, sat, output)
-    if results:  # under torchrun only the first process has them
-        (print_json if as_json else print_report)(results)
+    results = evaluate_model(spec, found, output)
+    if results and as_json:  # under torchrun only the first process has them
+        print_json(results)
+    elif results:
+        print_report(results)
+        files = [name for name, _ in map(split_language, settings.benchmarks) if is_table(name)]
+        own = [word for name in files for word in ("--questions", name)]
+        print_ending("report", output, "--html", output / "report.html", *data_options(data), *own, wrote=(output,))
 
 
 def _json_option(name: str, text: str | None) -> dict[str, Any]:

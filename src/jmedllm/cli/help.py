@@ -17,6 +17,9 @@ _LONGEST = 1_000
 _TYPE = re.compile(r"<list\[(\w+)\]>|<(\w+) range>")
 """How typer writes a type that a user needs to know less of."""
 
+_DEFAULT = re.compile(r"default: \((.+?)\)(?=[;\]])")
+"""A default in words, which typer writes in parentheses."""
+
 
 class Command(TyperCommand):
     """A command with grouped options and `--version`."""
@@ -96,7 +99,7 @@ def _write_parameters(parameters: list[Any], ctx: Any, formatter: Any) -> None:
         section = getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
         if record := parameter.get_help_record(ctx):
             name = record[0].partition(" <")[0] if is_argument else _TYPE.sub(_type_name, record[0])
-            sections.setdefault(section, []).append((name, record[1]))
+            sections.setdefault(section, []).append((name, _DEFAULT.sub(r"default: \1", record[1])))
     _write_sections(formatter, sections)
 
 

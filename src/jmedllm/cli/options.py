@@ -54,7 +54,7 @@ Languages = Annotated[
 Selection = Annotated[
     str | None,
     typer.Option(
-        help="Which items: all (every single one), graded (no pictures, graded), legacy (as papers selected).",
+        help="Which items: all (every single one), graded (no pictures, graded), legacy (as previously published).",
         show_default="legacy for benchmarks, graded for your own files",
         rich_help_panel=ITEMS,
     ),

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jmedllm.cli.options import IgnoreAdapter
+from jmedllm.cli.ending import print_ending
+from jmedllm.cli.options import AsJson, IgnoreAdapter
 from jmedllm.errors import InputError
 
 COLUMNS = ["ja_label", "en_label"]
@@ -14,22 +15,29 @@ COLUMNS = ["ja_label", "en_label"]
 
 def tokens(
     tokenizer: Annotated[
-        list[str], typer.Option(help="Model or tokenizer directory, or cached hub id; may be given several times.")
+        list[str],
+        typer.Option(
+            help="Directory of a model or tokenizer, or id in the local Hugging Face cache; give it once for each."
+        ),
     ],
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH...]", help="Files and folders of text, of the kinds that corpus build reads."),
+        typer.Argument(
+            metavar="PATH",
+            help="Files and folders of text, of the kinds that `jmedllm corpus build` reads.",
+            show_default="none",
+        ),
     ] = None,
-    terms: Annotated[Path | None, typer.Option(help="CSV file of terms [none].")] = None,
+    terms: Annotated[Path | None, typer.Option(help="CSV file of medical terms.", show_default="none")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help=f"Column of terms in it; may be given several times [{' and '.join(COLUMNS)}]."),
+        typer.Option(help="Column of terms in that file; give it once for each.", show_default=" and ".join(COLUMNS)),
     ] = None,
-    field: Annotated[str, typer.Option(help="Key of the text in .jsonl files [text].")] = "text",
+    field: Annotated[str, typer.Option(help="Key of the text in .jsonl files.")] = "text",
     ignore_adapter: IgnoreAdapter = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON [tables].")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Count the tokens of texts and medical terms with one or more tokenizers, by language."""
+    """Count the tokens of texts and medical terms, by language."""
     from dataclasses import asdict
 
     from jmedllm.corpus.fertility import read_terms, term_fertility, term_table, text_fertility, text_table
@@ -55,3 +63,5 @@ def tokens(
     else:
         tables = [text_table(of_texts)] * bool(of_texts) + [term_table(of_terms)] * bool(of_terms)
         typer.echo("\n".join(tables), nl=False)
+        if texts:
+            print_ending("corpus", "build", *texts, "--output", "DIR")
