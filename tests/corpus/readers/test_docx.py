@@ -126,7 +126,8 @@ BROKEN = {
         "is a broken .docx (OSError: Could not",
     ),
     "broken XML": (docx("<w:p>"), "is a broken .docx (ParseError: mismatched tag"),
-    "no text": (docx(p("")), "holds no text"),
+    "no text": (docx(p("")), "has no text"),
+    "an empty table": (docx(f"<w:tbl><w:tr><w:tc>{p()}</w:tc></w:tr></w:tbl>"), "has no text"),
     "a bomb of spaces": (bomb(), "unpacks to more than 32 MB of XML; divide it, or export its text as .txt"),
     "a bomb of entities": (
         docx(p("&e19;"), head=f"<!DOCTYPE w [{ENTITIES}]>"),

@@ -134,20 +134,20 @@ def terminal_summary(summary: Summary) -> str:
     tokens = [f", {amount.tokens:,} tokens" if summary.tokenizer else "" for amount in amounts]
     found = sum(each["items"] for each in summary.contaminated.values())
     notes = (
-        f"{summary.read_errors:,} files, lines or groups of pages not readable",
-        f"{sum(done['pieces'] for done in summary.cleaning.values()):,} pieces removed or changed",
-        f"{summary.duplicates['exact']:,} exact and {summary.duplicates['near']:,} near duplicates removed",
-        f"{found:,} items of {len(summary.questions)} exams cut out" if summary.questions else "no exam is installed",
+        f"{summary.read_errors:,} read errors",
+        f"{sum(done['pieces'] for done in summary.cleaning.values()):,} pieces changed",
+        f"{summary.duplicates['exact']:,} exact, {summary.duplicates['near']:,} near duplicates",
+        f"{found:,} items of {len(summary.questions)} exams" if summary.questions else "no exam is installed",
     )
     lines = [
-        f"{step:<14} {amount.documents:>9,} documents {amount.characters:>13,} characters{count}  ({note})"
+        f"{step:<13} {amount.documents:>9,} documents {amount.characters:>13,} characters{count}, {note}"
         for step, amount, count, note in zip(BUILD_STEPS, amounts, tokens, notes, strict=True)
     ]
     reasons = summary.reasons()
-    lines.append(f"{'files':<14} {file_counts(summary)}")
-    lines += [f"{'':<14} {count:>9,} × {reason}" for reason, count in islice(reasons.items(), _MOST_REASONS)]
+    lines.append(f"{'files':<13} {file_counts(summary)}")
+    lines += [f"{'':<13} {count:>9,} × {reason}" for reason, count in islice(reasons.items(), _MOST_REASONS)]
     if len(reasons) > _MOST_REASONS:
-        lines.append(f"{'':<14} {len(reasons) - _MOST_REASONS:,} more reasons are in corpus.md")
+        lines.append(f"{'':<13} {len(reasons) - _MOST_REASONS:,} more reasons are in corpus.md")
     return "\n".join(lines)
 
 

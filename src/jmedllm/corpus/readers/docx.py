@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 from jmedllm.corpus.readers.docx_xml import simplify
 from jmedllm.corpus.readers.file_text import FileText
-from jmedllm.corpus.readers.html import html_text
+from jmedllm.corpus.readers.html import readable_text
 from jmedllm.errors import InputError
 
 MOST_UNPACKED = 32 << 20
@@ -52,7 +52,7 @@ def docx_text(raw: bytes) -> FileText:
     Tracked insertions are part of the text. Deletions, comments, headers, footers and the table of contents are not.
 
     Raises:
-        InputError: the file is broken, needs a password, unpacks to too much, or holds no text.
+        InputError: the file is broken, needs a password, unpacks to too much, or has no text.
     """
     import mammoth
 
@@ -70,10 +70,11 @@ def docx_text(raw: bytes) -> FileText:
     numbers = count(1)
     html = _BACK.sub("", _NOTE_MARK.sub(r"\1", html))
     html = _NOTE.sub(lambda note: f"<li>{note[1] or ''}[{next(numbers)}] ", html)
-    if not html.strip():
-        raise InputError("holds no text")
+    text, _ = readable_text(html)
+    if not text:
+        raise InputError("has no text")
     gap = f"{lost:,} embedded equations or documents cannot be read; export the file as .pdf" if lost else None
-    return FileText(html_text(f"<meta charset=utf-8>{html}".encode()).text, gap=gap)
+    return FileText(text, gap=gap)
 
 
 def _simplified(raw: bytes) -> tuple[BytesIO, int]:

@@ -49,9 +49,21 @@ def html_text(raw: bytes) -> FileText:
     Raises:
         InputError: no encoding reads the file, or no text is on the page.
     """
+    text, title = readable_text(_decoded(raw))
+    if not text:
+        raise InputError("has no text between its tags; a page that a script fills must be saved after it has run")
+    return FileText(text, title or None)
+
+
+def readable_text(page: str) -> tuple[str, str]:
+    """Text and title of a page, either of which may be empty; see `html_text`.
+
+    Raises:
+        InputError: the tags are nested too deeply.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
-    tree = LexborHTMLParser(_decoded(raw))
+    tree = LexborHTMLParser(page)
     heading = tree.css_first("title")
     title = " ".join(heading.text().split()) if heading else ""
     for node in tree.css(_FURNITURE):
@@ -65,10 +77,7 @@ def html_text(raw: bytes) -> FileText:
     except RecursionError:
         raise InputError("nests its tags too deeply to be read; repair the page or leave it out") from None
     lines = (re.sub(r"[ \r\f\v]+", " ", line).strip() for line in text.split("\n"))
-    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    if not text:
-        raise InputError("has no text between its tags; a page that a script fills must be saved after it has run")
-    return FileText(text, title or None)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), title
 
 
 def _decoded(raw: bytes) -> str:

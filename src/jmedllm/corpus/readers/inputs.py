@@ -33,9 +33,8 @@ _ADVICE = {
 }
 """Why the most common other kinds are not read, and the fix."""
 
-_HIDDEN = "is hidden; rename it if it should be read"
-_WORD_OWNER = "~$"
-"""Word writes a file with this prefix beside each document that is open."""
+_WORD_LOCK = "~$"
+"""Word writes a small file with this prefix beside each document that is open."""
 
 
 def kind(path: Path) -> str | None:
@@ -164,8 +163,10 @@ def _why_not(file: Path) -> str:
         return "is a link to a folder; give the folder as an input of its own"
     if not file.is_file():
         return "is not a regular file"
-    if file.name.startswith((".", _WORD_OWNER)):
-        return _HIDDEN
+    if file.name.startswith("."):
+        return "is hidden; rename it if it should be read"
+    if file.name.startswith(_WORD_LOCK):
+        return "is a lock file of Word"
     if (file.parent / NAME).is_file() and not file.match(DOCUMENTS):
         return "belongs to a finished corpus, of which only the documents are read"
     if kind(file):
