@@ -244,9 +244,9 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 
 
 BROKEN_LINES = {
-    "broken": (b'{"a": 1}\n\n{"a": \n', 3, "broken JSON: Expecting value; mend or remove the line"),
-    "cut": (b'{"a": 1}\n{"a": "b', 2, "broken JSON: Unterminated string starting at; mend or remove the line"),
-    "two in a line": (b'{"a": 1} {"b": 2}\n', 1, "broken JSON: Extra data; mend or remove the line"),
+    "broken": (b'{"a": 1}\n\n{"a": \n', 3, "broken JSON: Expecting value; fix or remove the line"),
+    "cut": (b'{"a": 1}\n{"a": "b', 2, "broken JSON: Unterminated string starting at; fix or remove the line"),
+    "two in a line": (b'{"a": 1} {"b": 2}\n', 1, "broken JSON: Extra data; fix or remove the line"),
     "list": (b'{"a": 1}\n[1]\n', 2, "expected a JSON object in braces, found list"),
     "number": (b"3\n", 1, "expected a JSON object in braces, found int"),
     "null": (b"null\n", 1, "expected a JSON object in braces, found NoneType"),
@@ -273,7 +273,7 @@ BROKEN_LINES = {
     "a zero byte": (
         b'{"a": "a text of some length with a byte that no text has \0"}\n',
         1,
-        "holds a zero byte; remove it",
+        "has a zero byte; remove it",
     ),
     "utf-16 without its mark": (
         '{"a": "scurvy"}\n'.encode("utf-16-le"),
@@ -283,27 +283,27 @@ BROKEN_LINES = {
     "key twice": (
         b'{"answer": ["a"]}\n{"answer": ["b"], "x": 1, "answer": ["a"]}\n',
         2,
-        'key "answer" is given twice in one object; mend or remove the line',
+        'key "answer" is given twice in one object; fix or remove the line',
     ),
     "key twice, once escaped, below a list": (
         rb'{"a": [{"key": 1, "x": {"key": 1}}, {"k": 1, "\u006b": "k"}]}',
         1,
-        r'key "\u006b" is given twice in one object; mend or remove the line',
+        r'key "\u006b" is given twice in one object; fix or remove the line',
     ),
     "long number": (
         b'{"a": 1}\n{"a": ' + b"1" * 6000 + b"}\n",
         2,
-        "a number of thousands of digits; mend or remove the line",
+        "a number of thousands of digits; fix or remove the line",
     ),
     "deep": (
         b'{"a": 1}\n{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
         2,
-        "broken JSON: nested too deeply; mend or remove the line",
+        "broken JSON: nested too deeply; fix or remove the line",
     ),
     "half a character": (
         rb'{"a": "\uD83D"}',
         1,
-        "\\ud83d is half a character; mend or remove the line",
+        "\\ud83d is half a character; fix or remove the line",
     ),
 }
 
@@ -335,11 +335,11 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[P
     ("content", "problem"),
     [
         (b'{\n"a" 1\n}', ":2: broken JSON: "),
-        (b"", ":1: broken JSON: Expecting value; mend or remove the line"),
+        (b"", ":1: broken JSON: Expecting value; fix or remove the line"),
         (b'{\n"a":\n"\xff"}', ":3: not UTF-8: invalid start byte; convert the file to UTF-8: iconv "),
-        (b'[{"a": 1},\n{"a": 1,\n"a": "a"}]', ':3: key "a" is given twice in one object; mend or remove the line'),
-        (b'{"a": "1",\n"b":\n' + b"1" * 6000 + b"}", ":3: a number of thousands of digits; mend or remove"),
-        (b'{"a":\n"\\ud83d"}', ":2: \\ud83d is half a character; mend or remove the line"),
+        (b'[{"a": 1},\n{"a": 1,\n"a": "a"}]', ':3: key "a" is given twice in one object; fix or remove the line'),
+        (b'{"a": "1",\n"b":\n' + b"1" * 6000 + b"}", ":3: a number of thousands of digits; fix or remove"),
+        (b'{"a":\n"\\ud83d"}', ":2: \\ud83d is half a character; fix or remove the line"),
     ],
     ids=["colon", "empty", "bytes", "key twice", "long number", "half a character"],
 )

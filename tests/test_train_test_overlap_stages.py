@@ -42,7 +42,7 @@ def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step)
     row["answer"] = ["d"]
     train = tmp_path / "train.jsonl"
     train.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="1 of the questions to train on are exam items: train copied is exam q0"):
+    with pytest.raises(InputError, match="1 training questions are exam items: train copied is exam q0"):
         step.perform(tiny(tmp_path, tiny_model, train, exam), "input_hash")
     assert not (tmp_path / "run" / "mpeft" / "adapter").exists()
 
@@ -64,7 +64,7 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     )
     with pytest.raises(InputError) as error:
         corpus.STAGE.perform(replace(run, recipe=recipe), "input_hash")
-    assert str(error.value) == (f"mpeft.instructions: exam items in 1: {file}:1 holds exam q0; take them out")
+    assert str(error.value) == (f"mpeft.instructions: 1 contain exam items: {file}:1 contains exam q0; remove them")
 
 
 def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:

@@ -1,14 +1,14 @@
-"""The one exception a user may meet."""
+"""The exception for wrong input, and builders of its messages."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 
 class InputError(Exception):
-    """What the user gave cannot be used.
+    """Wrong input from the user.
 
-    The message is one line: what is wrong, where, and how to mend it. The command line prints it and
-    exits with code 2; every other exception is a defect of ours and keeps its traceback.
+    The message is one line: what is wrong, where, and the fix. The command line prints it and exits with code 2. Any
+    other exception is a bug and keeps its traceback.
     """
 
 
@@ -20,22 +20,22 @@ OPTIONAL = {
     "tensorboard": "tensorboard>=2.18",
     "vllm": "vllm>=0.11",
 }
-"""Packages that only some features need, as pip is told of them."""
+"""Requirements of optional features, by package."""
 
 
 def not_installed(feature: str, package: str) -> InputError:
-    """Build the error for a package of `OPTIONAL` that a feature needs and that is not there.
+    """The error for a package of `OPTIONAL` that a feature needs and that is not installed.
 
-    It names the package itself: extras can be installed from a checkout only.
+    It names the package itself, since extras can only be installed from a checkout.
     """
     return InputError(f"{feature} needs {package}; install it with: pip install '{OPTIONAL[package]}'")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; on a CPU and on MPS torch says so in the words of a RuntimeError only."""
-    told = ("out of memory", "can't allocate memory")
+    """Whether memory ran out. On a CPU and on MPS torch raises a plain RuntimeError."""
+    messages = ("out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in messages)
     )
 
 
@@ -52,9 +52,9 @@ def invalid_rows(problems: Sequence[InputError], fix: str) -> InputError:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Build the error for a name that is not among `known`, naming the nearest ones first."""
+    """The error for a name that is not among `known`; it suggests the nearest ones."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     first = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED:,} more" * (len(names) > MOST_NAMED))
-    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {first}"
-    return InputError(f"unknown {kind} {name!r}: {mend}")
+    fix = f"did you mean {' or '.join(near)}?" if near else f"known: {first}"
+    return InputError(f"unknown {kind} {name!r}: {fix}")

@@ -1,4 +1,4 @@
-"""Text and JSON as users give them: what cannot be read is said with its file and line."""
+"""Decodes text and parses JSON; errors name the file and the line."""
 
 import json
 import re
@@ -10,42 +10,42 @@ from typing import Any
 from jmedllm.errors import InputError
 
 _ENCODINGS = (("EUC-JP", "euc_jp", "EUC-JP"), ("Shift_JIS", "cp932", "CP932"))
-"""What Japanese text may be in besides UTF-8: name, Python's codec, the name that iconv knows. EUC-JP goes first:
-most of its bytes are half-width katakana in Shift_JIS, while Shift_JIS is hardly ever EUC-JP."""
+"""Encodings of Japanese text besides UTF-8: name, codec of Python, name for iconv. EUC-JP is tried first: most of its
+bytes are half-width katakana in Shift_JIS, while Shift_JIS is hardly ever valid EUC-JP."""
 
 _JAPANESE = re.compile("[\u3040-\u30ff]|[\u4e00-\u9fff]{2}")
-"""In no text of another encoding: a single accented letter may well read as one kanji."""
+"""Never in text of another encoding, where a single accented letter may decode as one kanji."""
 
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 _ZEROS = 0.05
-"""Share of zero bytes from which a text is UTF-16: even long Japanese texts in JSON have it."""
+"""Minimum share of zero bytes in UTF-16; even long Japanese texts in JSON have it."""
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|-?[0-9]+', re.DOTALL)
-"""Parts of JSON text that matter for finding a place in it."""
+"""The tokens of JSON text by which a position in it is found."""
 
 
 class EncodingError(InputError):
-    """A file is in another encoding, which is known: no line of it can be read."""
+    """A file is in a known encoding other than UTF-8, so none of its lines can be read."""
 
 
 def decode_utf8(raw: bytes, path: Path, number: int = 1) -> str:
-    """Text of one line, or of a whole file, without a byte order mark at the start of the file.
+    """Decode one line, or a whole file, without a byte order mark at its start.
 
     Args:
         raw: the bytes.
         path: the file, for messages.
-        number: line of the file that `raw` begins with, from 1.
+        number: line of the file at which `raw` starts, from 1.
 
     Raises:
-        EncodingError: it is in another encoding, which is named with the line.
-        InputError: it is not UTF-8, or holds a zero byte; the line is named.
+        EncodingError: it is in another encoding; the message names it and the line.
+        InputError: it is not UTF-8, or has a zero byte; the message names the line.
     """
     if (number == 1 and raw.startswith(_BYTE_ORDER_MARKS)) or raw.count(b"\0") > len(raw) * _ZEROS:
         raise EncodingError(_not_utf8(path, number, "it looks like UTF-16", "UTF-16"))
     if (zero := raw.find(b"\0")) >= 0:
         line = number + raw.count(b"\n", 0, zero)
-        raise InputError(f"{path}:{line}: holds a zero byte; remove it")
+        raise InputError(f"{path}:{line}: has a zero byte; remove it")
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
@@ -81,16 +81,16 @@ def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_json(text: str, path: Path, number: int = 1) -> Any:
-    """The value that a JSON text stands for.
+    """Parse a JSON text.
 
     Args:
         text: one line, or a whole file.
         path: the file, for messages.
-        number: line of the file that `text` begins with, from 1.
+        number: line of the file at which `text` starts, from 1.
 
     Raises:
         InputError: the text is not JSON, an object has a key twice, a number has thousands of digits, the nesting
-            is too deep, or half a character is escaped. File and line are named.
+            is too deep, or an escape is half a character. The message names file and line.
     """
     try:
         return _checked(json.loads(text, object_pairs_hook=_distinct), text)
@@ -104,14 +104,14 @@ def parse_json(text: str, path: Path, number: int = 1) -> Any:
     except _RepeatedKeyError:
         key, place = next(_repeated_keys(text))
         line, problem = number + text.count("\n", 0, place), f"key {key} is given twice in one object"
-    except ValueError:  # Python converts no more digits than this
+    except ValueError:  # Python converts no number of so many digits
         place = _long_number(text)
         line, problem = number + text.count("\n", 0, place), "a number of thousands of digits"
-    raise InputError(f"{path}:{line}: {problem}; mend or remove the line")
+    raise InputError(f"{path}:{line}: {problem}; fix or remove the line")
 
 
 def _checked(value: Any, text: str) -> Any:
-    """The value, once it is known that its texts can be written as UTF-8."""
+    """The value, after checking that its strings can be encoded as UTF-8."""
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -122,7 +122,7 @@ def _line_of(text: str, half: str) -> int:
 
 
 def _repeated_keys(text: str) -> Iterator[tuple[str, int]]:
-    """Keys that their object has already, as they are written, and where."""
+    """Keys that their object already has, as they are written, with their positions."""
     keys: list[set[str] | None] = []
     for match in _TOKENS.finditer(text):
         token = match[0]

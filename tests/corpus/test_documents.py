@@ -31,7 +31,7 @@ def test_they_are_a_sequence(documents: Documents) -> None:
 
 
 def test_some_of_them_are_a_sequence_too(documents: Documents) -> None:
-    odd = documents.those(lambda document: int(document.id) % 2 == 1)
+    odd = documents.filter(lambda document: int(document.id) % 2 == 1)
     assert list(odd) == MADE[1::2] and odd[3] == MADE[7]
     assert list(odd + documents) == MADE[1::2] + MADE
     assert list(open_documents([])) == []

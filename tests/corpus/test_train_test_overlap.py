@@ -75,7 +75,7 @@ def test_a_question_of_its_own_is_allowed(question: Question) -> None:
 
 
 def test_many_are_counted_and_the_first_named() -> None:
-    with pytest.raises(InputError, match=r"25 of the questions .*own 19 is exam 77 and 5 more; train"):
+    with pytest.raises(InputError, match=r"25 training questions .*own 19 is exam 77 and 5 more; train"):
         require_no_exam_items([replace(trained(CASE), id=str(n)) for n in range(25)], [CASE])
 
 

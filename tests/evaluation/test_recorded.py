@@ -66,7 +66,7 @@ def test_answers_in_any_order_under_either_name(exam: Path, tmp_path: Path) -> N
         (['{"id": "1"}'], r'r\.jsonl:1: field "response": expected a text, found nothing'),
         (['{"response": "b"}'], r'r\.jsonl:1: field "id": expected a text, found nothing'),
         (['{"id": "1", "response": 3}'], r'r\.jsonl:1: field "response": expected a text, found 3'),
-        (["", "", '{"id": "1", "respo'], r"r\.jsonl:3: broken JSON: .*; mend or remove the line"),
+        (["", "", '{"id": "1", "respo'], r"r\.jsonl:3: broken JSON: .*; fix or remove the line"),
     ],
 )
 def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], problem: str) -> None:

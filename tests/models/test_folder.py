@@ -198,7 +198,7 @@ def test_an_adapter_of_another_base_names_both(model: Path, tmp_path: Path) -> N
         (
             ADAPTER | {"adapter_model.safetensors": b"", ORIGIN: b"{"},
             f"ADAPTER/{ORIGIN}:1: broken JSON: Expecting property name enclosed in double quotes; "
-            "mend or remove the line",
+            "fix or remove the line",
         ),
         (ADAPTER | {ORIGIN: b"{}"}, "adapter ADAPTER: trained on base None (None), but BASE is "),
     ],

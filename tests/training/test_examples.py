@@ -225,7 +225,7 @@ BROKEN = {
     ),
     "one object": ("x.json", FIRST, ": expected a list of objects, one for each item; give that list alone"),
     "list of texts": ("x.json", '["a"]', ": entry 1: expected an object, found str"),
-    "broken": ("x.json", f"[{FIRST},\n", ":2: broken JSON: Expecting value; mend or remove the line"),
+    "broken": ("x.json", f"[{FIRST},\n", ":2: broken JSON: Expecting value; fix or remove the line"),
 }
 
 

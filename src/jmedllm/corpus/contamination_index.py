@@ -1,8 +1,9 @@
-"""What of a question gives it away in a text: runs of words that stand in no other text by chance.
+"""The contamination index: hashes of the n-grams by which exam questions are found in a text.
 
-A unit is a kana or kanji, or a word or number in other letters. Evidence is every run of `LONG` units that begins
-in the stem; of a shorter question the whole stem, and the whole stem with its choices, from `SHORT` units on. What
-many questions have in common is evidence of none. The numbers were chosen on real text: docs/decontamination.md.
+A unit is a kana or kanji, or a word or number in other letters. The n-grams of a question are all runs of `LONG` units
+that begin in its stem; for a shorter question the whole stem, and the whole stem with its choices, if they have
+`SHORT` units or more. N-grams that many questions share are left out. The numbers were chosen on real text, see
+docs/decontamination.md.
 """
 
 from collections import defaultdict
@@ -21,7 +22,7 @@ LONG: Mapping[Language, int] = {"ja": 30, "en": 13}
 SHORT: Mapping[Language, int] = {"ja": 12, "en": 8}
 
 COMMON = 4
-"""What so many questions of one benchmark have in common is boilerplate; three may share a patient's history."""
+"""An n-gram of this many questions of one benchmark is boilerplate. Three may share a patient's history."""
 
 _SEED = min(SHORT.values())
 _SEED_BITS = 23
@@ -32,14 +33,14 @@ _Numbered = Sequence[tuple[int, Question]]
 
 @dataclass(frozen=True, slots=True)
 class ContaminationIndex:
-    """The evidence of all questions: 12 bytes for each.
+    """The n-grams of all questions, 12 bytes each.
 
     Attributes:
         questions: benchmark and id.
-        seeds: true at the upper 23 bits of the hashes of the units that evidence begins with: a text is looked
-            through once for these, and for each length only where one stands.
-        hashes: for each length in units the hashes of evidence, sorted.
-        owners: for each length whose it is: indices into `questions`, the first where several share it.
+        seeds: true at the upper 23 bits of the hashes of the units that n-grams begin with. A text is searched once
+            for these, and for n-grams of each length only where one is found.
+        hashes: the hashes of n-grams by length in units, sorted.
+        owners: for each of them the index of its question, the first if several questions share it.
     """
 
     questions: tuple[tuple[str, str], ...]
@@ -49,25 +50,25 @@ class ContaminationIndex:
 
 
 def build_index(questions: Sequence[Question]) -> ContaminationIndex:
-    """Collect the evidence of questions; about 5 s and 100 MB for 16,000."""
+    """Index questions; about 5 s and 100 MB for 16,000."""
     found: dict[int, list[tuple[Numbers, Places]]] = defaultdict(list)
     seeds = np.zeros(1 << _SEED_BITS, np.bool)
     for language, some in _batches(questions):
-        for length, hashes, owners, first in _claims(language, some):
+        for length, hashes, owners, first in _ngrams(language, some):
             found[length].append((hashes, owners))
             seeds[_seed_places(first)] = True
-    evidence = {length: _firsts(*map(np.concatenate, zip(*parts, strict=True))) for length, parts in found.items()}
+    ngrams = {length: _first_owners(*map(np.concatenate, zip(*parts, strict=True))) for length, parts in found.items()}
     everything = ContaminationIndex(
         questions=tuple((question.benchmark, question.id) for question in questions),
         seeds=seeds,
-        hashes={length: hashes for length, (hashes, _) in sorted(evidence.items())},
-        owners={length: owners.astype(np.int32) for length, (_, owners) in sorted(evidence.items())},
+        hashes={length: hashes for length, (hashes, _) in sorted(ngrams.items())},
+        owners={length: owners.astype(np.int32) for length, (_, owners) in sorted(ngrams.items())},
     )
     return _without_common(everything, questions)
 
 
 def save_index(index: ContaminationIndex, handle: BinaryIO) -> None:
-    """Write evidence as NumPy's .npz, for other processes to load."""
+    """Write the index as an .npz file, for other processes to load."""
     arrays: dict[str, Any] = {f"hashes {length}": hashes for length, hashes in index.hashes.items()}
     arrays |= {f"owners {length}": owners for length, owners in index.owners.items()}
     questions = np.array(index.questions, np.str_).reshape(-1, 2)
@@ -75,7 +76,7 @@ def save_index(index: ContaminationIndex, handle: BinaryIO) -> None:
 
 
 def load_index(path: Path) -> ContaminationIndex:
-    """What `save_index` wrote."""
+    """Load an index that `save_index` wrote."""
     with np.load(path) as arrays:
         lengths = [int(name.split()[1]) for name in arrays if name.startswith("hashes ")]
         return ContaminationIndex(
@@ -87,7 +88,7 @@ def load_index(path: Path) -> ContaminationIndex:
 
 
 def matches(index: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
-    """Evidence in a text of units: for each length where it begins, and its places in `index.hashes`."""
+    """The n-grams found in a text: for each length where they begin, and their positions in `index.hashes`."""
     hashes = hasher(numbers)
     begun = np.flatnonzero(index.seeds[_seed_places(grams(numbers, _SEED))])
     for length, known in index.hashes.items():
@@ -98,15 +99,15 @@ def matches(index: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, 
 
 
 def _batches(questions: Sequence[Question]) -> Iterator[tuple[Language, _Numbered]]:
-    """All questions with their numbers, some of one language at a time."""
+    """All questions with their numbers, in batches of one language."""
     for language in LANGUAGES:
         spoken = [(number, each) for number, each in enumerate(questions) if each.language == language]
         for start in range(0, len(spoken), _AT_ONCE):
             yield language, spoken[start : start + _AT_ONCE]
 
 
-def _claims(language: Language, some: _Numbered) -> Iterator[tuple[int, Numbers, Places, Numbers]]:
-    """For each length the hashes of evidence, whose it is, and the seeds it begins with."""
+def _ngrams(language: Language, some: _Numbered) -> Iterator[tuple[int, Numbers, Places, Numbers]]:
+    """For each length the hashes of n-grams, their owners, and the hashes of the seeds they begin with."""
     texts = [(owner, len(question.stem), text) for owner, question in some for text in _texts(question)]
     units = words("\n".join(text for _, _, text in texts))
     ends = np.cumsum([len(text) + 1 for _, _, text in texts])
@@ -123,7 +124,7 @@ def _claims(language: Language, some: _Numbered) -> Iterator[tuple[int, Numbers,
 
 
 def _texts(question: Question) -> Iterator[str]:
-    """What a question looks like in a text: alone, with its choices, and with letters or numbers before them."""
+    """The forms of a question in a text: the stem, and the stem with bare, lettered and numbered choices."""
     yield question.stem
     if question.choices:
         yield "\n".join([question.stem, *question.choices])
@@ -131,8 +132,8 @@ def _texts(question: Question) -> Iterator[str]:
         yield "\n".join([question.stem, *(f"{i} {choice}" for i, choice in enumerate(question.choices, 1))])
 
 
-def _firsts(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
-    """Each hash once, in order, with its first owner."""
+def _first_owners(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
+    """Each hash once, sorted, with its first owner."""
     order = np.lexsort((owners, hashes))
     hashes, owners = hashes[order], owners[order]
     first = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
@@ -140,7 +141,7 @@ def _firsts(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
 
 
 def _without_common(index: ContaminationIndex, questions: Sequence[Question]) -> ContaminationIndex:
-    """Leave out evidence that stands in `COMMON` questions of a benchmark, wherever in them."""
+    """Remove n-grams that occur anywhere in `COMMON` questions of a benchmark."""
     found: dict[int, list[tuple[Places, Places]]] = defaultdict(list)
     for _, some in _batches(questions):
         texts = ["\n".join([question.stem, *question.choices]) for _, question in some]
@@ -163,7 +164,7 @@ def _without_common(index: ContaminationIndex, questions: Sequence[Question]) ->
 
 
 def _shared(places: Places, owners: Places, benchmarks: Places) -> Places:
-    """The places that `COMMON` different owners of one benchmark have."""
+    """The n-grams that `COMMON` different owners of one benchmark share."""
     places, owners = np.divmod(np.unique(places * len(benchmarks) + owners), len(benchmarks))
     groups, counts = np.unique(places * len(benchmarks) + benchmarks[owners], return_counts=True)
     shared: Places = groups[counts >= COMMON] // len(benchmarks)
@@ -175,7 +176,7 @@ def _seed_places(hashes: Numbers) -> Places:
 
 
 def _places(known: Numbers, wanted: Numbers) -> Places:
-    """Where each number stands among sorted ones; -1 where it does not."""
+    """The position of each number among sorted ones, or -1."""
     if not len(known):
         return np.full(len(wanted), -1)
     places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)

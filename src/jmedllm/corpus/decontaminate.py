@@ -1,4 +1,4 @@
-"""Exam questions that stand in a text: found by their evidence, and cut out with what lies around them."""
+"""Finds exam questions in a text, and cuts them out together with the text around them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,21 +8,21 @@ from jmedllm.corpus.contamination_index import ContaminationIndex, matches
 from jmedllm.corpus.ngrams import divides, words
 
 MARGIN = 200
-"""Characters cut off before and behind a hit: the rest of a paraphrased question, and its answer."""
+"""Characters removed before and after a hit: the rest of a paraphrased question, and its answer."""
 
 SHORTEST = 200
-"""A piece of fewer characters is not kept."""
+"""Pieces of fewer characters are removed."""
 
 _WINDOW = 1 << 20
-"""Characters looked at together, so that a document of any length needs little memory."""
+"""Characters processed at a time, so that a document of any length needs little memory."""
 
 _OVERLAP = 4000
-"""Characters that two windows share: more than any evidence has."""
+"""Characters that two windows share: more than any n-gram has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Where a question stands in a text: from offset `start` to before `end`."""
+    """A question found in a text, from offset `start` up to `end`."""
 
     start: int
     end: int
@@ -31,7 +31,7 @@ class Hit:
 
 
 def find(index: ContaminationIndex, text: str) -> list[Hit]:
-    """The questions that stand in a text, in its order; one that is paraphrased may be found in several places."""
+    """Find the questions in a text, in order. A paraphrased question may be found in several places."""
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for window in range(0, len(text), _WINDOW):
         begin, end = _outward(text, window, -1), _outward(text, window + _WINDOW + _OVERLAP, 1)
@@ -45,12 +45,12 @@ def find(index: ContaminationIndex, text: str) -> list[Hit]:
 
 
 def cut(text: str, hits: Sequence[Hit]) -> list[str]:
-    """The pieces of a text around the hits that are long enough to be of use; no question is found in them."""
+    """The pieces of a text between the hits that are long enough to be useful. No question is found in them."""
     return [text[start:end] for start, end in _pieces(text, hits)]
 
 
 def removed(text: str, hits: Sequence[Hit]) -> Iterator[tuple[str, list[Hit]]]:
-    """What `cut` leaves out, stretch by stretch, each with the hits that stand in it."""
+    """The stretches that `cut` removes, each with the hits in it."""
     pieces = _pieces(text, hits) if hits else [(0, len(text))]
     starts, ends = [0, *(end for _, end in pieces)], [*(start for start, _ in pieces), len(text)]
     for start, end in zip(starts, ends, strict=True):
@@ -72,14 +72,14 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _outward(text: str, place: int, step: int) -> int:
-    """The next place that cuts no word in two: a part of one is another word, and might make a question's."""
+    """The next offset that is not inside a word, since part of a word is another word and might match a question."""
     while 0 < place < len(text) and not (divides(text[place - 1]) or divides(text[place])):
         place += step
     return max(0, min(place, len(text)))
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans that touch or overlap as one, in order."""
+    """The spans in order, with those that touch or overlap merged."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:

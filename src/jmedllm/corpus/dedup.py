@@ -1,9 +1,9 @@
-"""Documents that repeat earlier ones: the same but for spelling, or nearly.
+"""Finds documents that repeat an earlier one exactly, apart from spelling, or nearly.
 
-How much two documents have in common is the Jaccard similarity of their sets of shingles: runs of eight letters
-or digits, which need no spaces between words. One-permutation hashing (Li, Owen and Zhang 2012) estimates it from
-one hash a shingle: hashes are dealt into 128 bins, and of each bin the least is kept. Documents are compared if
-they agree in one of 16 bands of bins (locality-sensitive hashing, Indyk and Motwani 1998).
+The similarity of two documents is the Jaccard similarity of their sets of shingles, runs of eight letters or digits,
+which need no spaces between words. One-permutation hashing (Li, Owen and Zhang 2012) estimates it from one hash per
+shingle: hashes are distributed over 128 bins, and the minimum of each bin is kept. Documents are compared if they
+agree in one of 16 bands of bins (locality-sensitive hashing, Indyk and Motwani 1998).
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from jmedllm.corpus.cleaning.characters import normalize
 from jmedllm.corpus.ngrams import characters, grams, mixed
 
 THRESHOLD = 0.8
-"""Similarity from which a document repeats another; docs/decontamination.md has what was measured around it."""
+"""Minimum similarity of a near-duplicate. Measurements are in docs/decontamination.md."""
 
 SHORT = 200
-"""Letters and digits below which only the same text counts: of a few lines the dose that differs is the fact."""
+"""Below this number of letters and digits only equal texts are duplicates: a short text may differ in the dose."""
 
 _SHINGLE = 8
 _BINS = 128
@@ -27,17 +27,16 @@ _EMPTY = 0xFFFF
 _EMPTY_HALF = 0xFFFF_FFFF_FFFF_FFFF
 _NEVER_THE_SAME = (_BINS - 1) / _BINS
 _WINDOW = 1 << 20
-"""Characters looked at together, so that a document of any length needs little memory."""
+"""Characters processed at a time, so that a document of any length needs little memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What is compared of a document: 272 bytes, the same in every process and on every machine.
+    """The 272 bytes of a document that are compared. They do not depend on the process or the machine.
 
     Attributes:
         exact: hash of the text without white space and case.
-        least: the least hash in each of 128 bins, 16 bits of it, or 0xFFFF where the bin
-            is empty; nothing of a short text.
+        least: 16 bits of the minimum hash of each of 128 bins, 0xFFFF for an empty bin; empty for a short text.
     """
 
     exact: bytes
@@ -46,11 +45,11 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """What a document repeats.
+    """A match with an earlier document.
 
     Attributes:
         name: the earlier document.
-        similarity: 1.0 for the same text; otherwise the estimate, always below.
+        similarity: 1.0 for the same text; otherwise the estimate, which is always below 1.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Duplicate:
 
 
 def signature(text: str) -> Signature:
-    """Sign a document: a pure function."""
+    """Compute the signature of a document."""
     spelling = "".join(normalize(text).casefold().split())
     exact = hashlib.sha256(spelling.encode("utf-8", "surrogatepass")).digest()[:16]
     least, count = np.full(_BINS, 1 << 32, np.uint64), 0
@@ -73,7 +72,7 @@ def signature(text: str) -> Signature:
 
 
 class DuplicateIndex:
-    """The documents that stay so far, in 2.3 KB of memory each; the first of equal ones stays."""
+    """The documents kept so far, 2.3 KB of memory each. The first of several equal documents is kept."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -82,7 +81,7 @@ class DuplicateIndex:
         self._bands: dict[int, int] = {}
 
     def add(self, name: str, signed: Signature) -> Duplicate | None:
-        """Remember a document, or say which earlier one it repeats: the most similar of those that stay."""
+        """Add a document, or return the most similar earlier document if it repeats one."""
         if signed.exact in self._exact:
             return Duplicate(self._names[self._exact[signed.exact]], 1.0)
         least, bands = np.frombuffer(signed.least, np.uint16), _bands(signed.least)
@@ -101,7 +100,7 @@ class DuplicateIndex:
 
 
 def _bands(least: bytes) -> list[int]:
-    """A number for each band of bins that are not all empty."""
+    """A hash of each band of bins that are not all empty."""
     halves = np.frombuffer(least, np.uint64).reshape(-1, 2)  # eight bins of 16 bits
     filled = (halves != _EMPTY_HALF).any(axis=1)
     places = np.arange(len(halves), dtype=np.uint64)
@@ -110,6 +109,6 @@ def _bands(least: bytes) -> list[int]:
 
 
 def _similarity(one: NDArray[np.uint16], two: NDArray[np.uint16]) -> float:
-    """Share of the bins that agree among those that are filled in either: an unbiased estimate."""
+    """The share of bins that agree among those that are filled in either document: an unbiased estimate."""
     filled = (one != _EMPTY) | (two != _EMPTY)
     return float(((one == two) & filled).sum() / filled.sum())

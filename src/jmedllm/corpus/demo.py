@@ -1,4 +1,4 @@
-"""The embedded demo's corpus: its facts, stated."""
+"""The corpus of the built-in demo: statements of its facts."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ from jmedllm.demo import facts, relations
 
 
 def documents(*, exam_facts: bool = True) -> Iterator[Document]:
-    """Each fact stated once by every template of its category, in both languages.
+    """State each fact once with every template of its category, in both languages.
 
     Args:
-        exam_facts: False leaves out all statements of the facts that the exam asks about: the control
-            that shows whether exam answers come from the corpus.
+        exam_facts: False leaves out all facts that the exam asks about. This control shows whether exam answers come
+            from the corpus.
     """
     for fact in facts():
         if exam_facts or not fact.in_exam:

@@ -1,4 +1,4 @@
-"""The documents of a clean corpus on disk, each read when it is asked for."""
+"""Documents, and the files of a clean corpus, from which each document is read when it is used."""
 
 import json
 from array import array
@@ -13,10 +13,11 @@ from jmedllm.files import to_json
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text. `language` is "ja", "en", "other" or None where nothing says it.
+    """One text.
 
     Attributes:
-        where: file, and line in it, that the text was read from.
+        language: "ja", "en" or "other"; None if it is unknown.
+        where: the file, and the line in it, that the text was read from.
     """
 
     id: str
@@ -29,11 +30,11 @@ class Document:
 
 
 class Documents(Sequence[Document]):
-    """Documents in files of one JSON object a line, by their number; 8 bytes of memory each.
+    """Documents by number, in files of one JSON object per line; 8 bytes of memory each.
 
     Args:
-        files: in order.
-        offsets: for each file where its lines begin.
+        files: the files, in order.
+        offsets: the offsets of the lines of each file.
     """
 
     def __init__(self, files: Sequence[Path], offsets: Sequence["array[int]"]) -> None:
@@ -70,14 +71,14 @@ class Documents(Sequence[Document]):
     def __add__(self, other: "Documents") -> "Documents":
         return Documents(self.files + other.files, self.offsets + other.offsets)
 
-    def those(self, wanted: Callable[[Document], bool]) -> "Documents":
-        """The documents that are wanted."""
-        kept = iter([wanted(document) for document in self])
+    def filter(self, keep: Callable[[Document], bool]) -> "Documents":
+        """The documents for which `keep` is true."""
+        kept = iter([keep(document) for document in self])
         return Documents(self.files, [array("Q", (offset for offset in each if next(kept))) for each in self.offsets])
 
 
 def open_documents(files: Iterable[Path]) -> Documents:
-    """The documents of files of a clean corpus, in their order."""
+    """The documents of the files of a clean corpus, in order."""
     paths = list(files)
     return Documents(paths, [_offsets(path) for path in paths])
 
@@ -88,7 +89,7 @@ def as_line(document: Document) -> bytes:
 
 
 def as_row(document: Document) -> dict[str, Any]:
-    """A document as plain values, by the names that files of a clean corpus give them."""
+    """A document as plain values, with the keys of the files of a clean corpus."""
     return {
         "id": document.id,
         "title": document.title or "",

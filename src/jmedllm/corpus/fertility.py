@@ -1,9 +1,8 @@
-"""How finely tokenizers cut a text: the fewer characters to a token, the more time, memory and context it costs.
+"""Counts how many tokens a tokenizer needs for a text: more tokens cost more time, memory and context.
 
-Paper 2 (MedSwallow, arXiv 2406.14882) names a Japanese tokenizer among the reasons why Japanese-centric bases
-gain more from tuning; here that is counted. Fertility as it is known, tokens per word (Rust et al. 2021, arXiv
-2012.15613), needs words, and Japanese has no spaces: so characters and bytes of text per token, and tokens per
-term of a list.
+MedSwallow (arXiv 2406.14882) names a Japanese tokenizer among the reasons why Japanese base models gain more from
+tuning. Fertility is usually measured in tokens per word (Rust et al. 2021, arXiv 2012.15613), but Japanese has no
+spaces between words. This module reports characters and bytes per token, and tokens per term of a list.
 """
 
 import csv
@@ -25,17 +24,17 @@ from jmedllm.models.tokenizer.pieces import pieces, whole
 
 @dataclass(frozen=True, slots=True)
 class TextFertility:
-    """How one tokenizer cuts the texts of one language. Special tokens that it adds to a text are not counted.
+    """The tokens of one tokenizer for the texts of one language, without the special tokens that it adds to a text.
 
     Attributes:
         language: "ja", "en" or "other".
         documents: how many texts.
         characters: Unicode code points of the texts.
         bytes: of the texts in UTF-8.
-        single: tokens that spell one character, a space before it not counted.
-        partial: tokens that spell no whole characters: they begin or end inside one, or stand for what the
-            tokenizer does not know. Byte fallback for a character of several bytes counts; for one of a single
-            byte, such as a line feed, it does not.
+        single: tokens of one character, not counting a space before it.
+        partial: tokens that do not consist of whole characters: they begin or end inside one, or are the unknown
+            token. Byte fallback counts for a character of several bytes, but not for one of a single byte, such as a
+            line feed.
     """
 
     tokenizer: str
@@ -50,14 +49,14 @@ class TextFertility:
 
 @dataclass(frozen=True, slots=True)
 class TermFertility:
-    """How one tokenizer cuts the different terms of one column.
+    """The tokens of one tokenizer for the distinct terms of one column.
 
     Attributes:
-        terms: how many.
-        tokens: of all terms together.
-        one_token: terms that are one token.
-        low: lower end of Wilson's 95 % interval of the share `one_token` / `terms`.
-        high: its upper end.
+        terms: number of terms.
+        tokens: number of tokens of all terms.
+        one_token: number of terms that are one token.
+        low: lower end of Wilson's 95 % interval of `one_token` / `terms`.
+        high: upper end of that interval.
     """
 
     tokenizer: str
@@ -70,10 +69,10 @@ class TermFertility:
 
 
 def text_fertility(tokenizers: Mapping[str, Tokenizer], documents: Iterable[Document]) -> list[TextFertility]:
-    """Count the tokens of documents, by language; all tokenizers read the same texts, cleaned as a corpus is.
+    """Count the tokens of documents by language, after the cleaning of a corpus.
 
     Raises:
-        InputError: no document has any text, or it is not known what a tokenizer's tokens spell.
+        InputError: no document has any text, or the spelling of a tokenizer's tokens is unknown.
     """
     spelling = {name: _spelling(tokenizer) for name, tokenizer in tokenizers.items()}
     texts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
@@ -86,7 +85,7 @@ def text_fertility(tokenizers: Mapping[str, Tokenizer], documents: Iterable[Docu
             for tag, ids in zip(tags, _ids(tokenizer, batch), strict=True):
                 counts[tag, name] += (len(ids), *spelling[name][:, ids].sum(axis=1))
     if not texts:
-        raise InputError("tokens: the texts are empty; give files that hold text")
+        raise InputError("tokens: the texts are empty; give files that have text")
     return [
         TextFertility(name, tag, *map(int, texts[tag]), *map(int, counts[tag, name]))
         for tag in ("ja", "en", "other")
@@ -96,21 +95,22 @@ def text_fertility(tokenizers: Mapping[str, Tokenizer], documents: Iterable[Docu
 
 
 def characters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
-    """Characters of all texts together to a token; at least one text that is not empty."""
+    """Characters per token over all texts, of which at least one must not be empty."""
     tokens = sum(len(ids) for batch in batches(texts) for ids in _ids(tokenizer, batch))
     return sum(map(len, texts)) / tokens
 
 
 def term_fertility(tokenizers: Mapping[str, Tokenizer], column: str, terms: Iterable[str]) -> list[TermFertility]:
-    """Count the tokens of terms as they stand in running text: at the head of a line, and behind a space unless
-    they are Japanese. A tokenizer's own mark for the beginning of a text is then no part of a term.
+    """Count the tokens of terms in running text: at the start of a line, and after a space unless they are Japanese.
+
+    A tokenizer's own mark for the start of a text is not counted.
 
     Raises:
         InputError: there are no terms.
     """
     different = list(dict.fromkeys(filter(None, map(str.strip, terms))))
     if not different:
-        raise InputError(f"terms: column {column!r} is empty; choose another one")
+        raise InputError(f"terms: column {column!r} is empty; choose another column")
     placed = [term if language(term) == "ja" else f" {term}" for term in different]
     found = []
     for name, tokenizer in tokenizers.items():
@@ -125,7 +125,7 @@ def read_terms(path: Path, columns: Iterable[str]) -> dict[str, list[str]]:
     """The cells of each column of a CSV file with a header.
 
     Raises:
-        InputError: the file is missing or no such file, or has no such column; names the nearest one.
+        InputError: the file is missing or broken, or has no such column; the message names the nearest one.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
@@ -142,12 +142,12 @@ def read_terms(path: Path, columns: Iterable[str]) -> dict[str, list[str]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: broken CSV: {error}; mend the line") from error
+        raise InputError(f"{path}:{reader.line_num}: broken CSV: {error}; fix the line") from error
     return {column: [row[column] or "" for row in rows] for column in columns}
 
 
 def text_table(rows: Iterable[TextFertility]) -> str:
-    """The counts of texts as a Markdown table."""
+    """The counts for texts as a Markdown table."""
     head = (
         "Text", "Tokenizer", "Documents", "Tokens", "Characters per token", "Bytes per token",
         "Single-character tokens", "Partial-character tokens",
@@ -171,7 +171,7 @@ def text_table(rows: Iterable[TextFertility]) -> str:
 
 
 def term_table(rows: Iterable[TermFertility]) -> str:
-    """The counts of terms as a Markdown table."""
+    """The counts for terms as a Markdown table."""
     return _table(
         ("Terms", "Tokenizer", "n", "Tokens per term", "One token", "95 % interval"),
         (
@@ -194,7 +194,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _spelling(tokenizer: Tokenizer) -> np.ndarray:
-    """[2, V]: whether each token spells a single character, and whether it spells no whole ones."""
+    """[2, V]: whether each token is a single character, and whether it is no whole character."""
     texts = [whole(piece) for piece in pieces(tokenizer)]
     single = [text is not None and len(text.removeprefix(" ") or text) == 1 for text in texts]
     partial = [text is None for text in texts]

@@ -1,4 +1,4 @@
-"""The language of a text, by its script."""
+"""Detects the language of a text by its script."""
 
 import re
 from typing import Literal
@@ -11,15 +11,15 @@ _ASCII = re.compile(r"[a-zA-Z]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 _JAPANESE = 0.15
-"""Share of kana and kanji among the letters from which a text is Japanese: one that names its drugs, genes and
-laboratory values in Latin letters still is."""
+"""Minimum share of kana and kanji among the letters of a Japanese text, which may name its drugs, genes and laboratory
+values in Latin letters."""
 
 _KANA_SHARE = 0.05
 _WITHOUT_KANA = 30
-"""A text of this many kanji or fewer may do without kana, as a heading does; a longer one is Chinese."""
+"""A text of at most this many kanji may have no kana, as a heading does. A longer one is Chinese."""
 
 _FOREIGN = 0.03
-"""Share of letters beyond ASCII from which a text in Latin script is not English."""
+"""Minimum share of letters beyond ASCII in a text in Latin script that is not English."""
 
 _LONGEST = 20_000
 
@@ -27,8 +27,8 @@ _LONGEST = 20_000
 def language(text: str) -> Tag:
     """Tag a text by the letters of its first 20,000 characters: "ja", "en" or "other".
 
-    Only scripts are counted. Chinese is told from Japanese by the missing kana, other languages in Latin script
-    from English by their accented letters; those that have few (Dutch, Latin) count as English.
+    Chinese is recognized by the missing kana, and other languages in Latin script by their accented letters. Languages
+    that have few of these (Dutch, Latin) count as English.
     """
     text = text[:_LONGEST]
     kana, han, ascii_letters = (len(pattern.findall(text)) for pattern in (_KANA, _HAN, _ASCII))

@@ -1,7 +1,7 @@
-"""Runs of n characters or n words as numbers, so that texts can be compared however they are spelt.
+"""N-grams of characters or words as numbers, independent of spelling.
 
-Letters are compared by their compatibility decomposition (NFKD) without case or accents: Ａ and a are one letter,
-ｶﾞ and ガ, too. What is neither letter nor digit only divides words.
+Letters are compared by their compatibility decomposition (NFKD), without case or accents: Ａ equals a, and ｶﾞ equals
+ガ. Characters that are neither letters nor digits only separate words.
 """
 
 import unicodedata
@@ -17,13 +17,13 @@ Places = NDArray[np.int64]
 
 _GAP = ord(" ")
 _WITHOUT_SPACES = 0x2E80
-"""From here on lie kana, kanji and the other scripts that put no spaces between words."""
+"""First code point of kana, kanji and the other scripts that put no spaces between words."""
 
 _MARKS = ("Mn", "Cf")
-"""Accents, voicing marks of kana, and characters that are not seen."""
+"""Categories of accents, voicing marks of kana, and invisible characters."""
 
 _KNOWN = 0x40000
-"""Beyond lie no letters that a text of medicine would hold."""
+"""Code points from here on are in no medical text."""
 
 _BASE = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio; odd, so that it has an inverse modulo 2^64."""
@@ -31,12 +31,12 @@ _BASE = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The characters or the words of a text, in its order.
+    """The characters or the words of a text, in order.
 
     Attributes:
-        numbers: what each is compared by.
-        starts: offset of each in the text.
-        ends: offset behind each.
+        numbers: a number for each; equal units have equal numbers.
+        starts: offset of the first character of each.
+        ends: offset after the last character of each.
     """
 
     numbers: Numbers
@@ -52,9 +52,9 @@ def characters(text: str) -> Units:
 
 
 def words(text: str) -> Units:
-    """The words and numbers of a text; of scripts without spaces every letter is one."""
+    """The words and numbers of a text. In scripts without spaces every letter is a word."""
     letters, origins = _letters(text)
-    # Kinds of letters: 0 divides, 1 makes words, 2 stands alone.
+    # Kinds of letters: 0 separates words, 1 is part of a word, 2 is a word.
     kinds = np.zeros(len(letters) + 2, np.int8)
     kinds[1:-1] = (letters != _GAP).astype(np.int8) + (letters >= _WITHOUT_SPACES)
     here, before, behind = kinds[1:-1], kinds[:-2], kinds[2:]
@@ -64,22 +64,22 @@ def words(text: str) -> Units:
 
 
 def grams(numbers: Numbers, n: int) -> Numbers:
-    """One number for every n numbers that follow one another; none if there are fewer."""
+    """One number for each run of n consecutive numbers; none if there are fewer."""
     starts = np.arange(max(0, len(numbers) - n + 1))
     return hasher(numbers)(starts, starts + n)
 
 
 def divides(character: str) -> bool:
-    """Whether no word goes on across this character: it is a sign, or a unit of its own."""
+    """Whether a character separates words: it is a sign, or a word by itself."""
     spelt = _spelt(character)
     return spelt != "" and (spelt.isspace() or ord(spelt[0]) >= _WITHOUT_SPACES)
 
 
 def hasher(numbers: Numbers) -> Callable[[Places, Places], Numbers]:
-    """A function that gives one number for each run numbers[start:end], the same wherever the run stands.
+    """A function that hashes runs numbers[start:end], independent of their position.
 
-    A run is a polynomial in a base b modulo 2^64; those of all runs come from one sum over the whole, divided by
-    b^start (Karp and Rabin 1987).
+    The hash of a run is a polynomial in a base b modulo 2^64, computed for all runs from one cumulative sum, divided
+    by b^start (Karp and Rabin 1987).
     """
     sums = np.zeros(len(numbers) + 1, np.uint64)
     np.cumsum(numbers * _powers(_BASE, len(numbers)), out=sums[1:])
@@ -94,7 +94,7 @@ def _powers(base: int, count: int) -> Numbers:
 
 
 def mixed(numbers: Numbers) -> Numbers:
-    """Spread numbers over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    """Mix numbers over all 64 bits (the finalizer of splitmix64, Steele et al. 2014)."""
     mixed = numbers + np.uint64(_BASE)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -102,7 +102,7 @@ def mixed(numbers: Numbers) -> Numbers:
 
 
 def _letters(text: str) -> tuple[Numbers, Places]:
-    """What a text's characters are compared by, gaps included, and the offset that each comes from."""
+    """The compared letters of a text, gaps included, and the offset that each comes from."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     codes = np.where(codes < _KNOWN, codes, _GAP)
     spelling, firsts, counts = _table()
@@ -114,7 +114,7 @@ def _letters(text: str) -> tuple[Numbers, Places]:
 
 @cache
 def _table() -> tuple[Numbers, Places, Places]:
-    """The letters of all characters in a row, and for each character where its own begin and how many they are."""
+    """The letters of all characters in a row, and for each character the position and number of its own."""
     spelt = [_spelt(chr(code)) for code in range(_KNOWN)]
     counts = np.array([len(letters) for letters in spelt])
     return (
@@ -125,7 +125,7 @@ def _table() -> tuple[Numbers, Places, Places]:
 
 
 def _spelt(character: str) -> str:
-    """The letters and digits that a character stands for, a gap for each sign, nothing for an accent."""
+    """The letters and digits of a character, a gap for each sign, nothing for an accent."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
     return "".join(
         letter if letter.isalnum() else " " for letter in decomposed if unicodedata.category(letter) not in _MARKS

@@ -1,4 +1,4 @@
-"""What is to be trained on in stage 2 and stands in an exam."""
+"""Refuses training data of stage 2 that overlaps with an exam."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.evaluation.question import Question
 
 SAME = 0.85
-"""Similarity from which two questions are one item. Different items of real benchmarks reach 0.78, an item with
-one word in twenty replaced 0.9 and more: docs/decontamination.md."""
+"""Minimum similarity of two questions that are the same item. Different items of real benchmarks reach 0.78, and an
+item with one word in twenty replaced has 0.9 or more; see docs/decontamination.md."""
 
 
-HELD = 0.9
-"""Share of an item's words from which a text holds it. MedQA's dev items hold 0.87 of a test item at most."""
+CONTAINED = 0.9
+"""Minimum share of the words of an item in a text that contains it. MedQA's dev items have at most 0.87."""
 
 _Items = dict[tuple[str, str], list[Question]]
 """Exam items by benchmark and id."""
@@ -25,7 +25,7 @@ _Items = dict[tuple[str, str], list[Question]]
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A question to train on that is an exam item."""
+    """A training question that is an exam item."""
 
     trained: Question
     item: Question
@@ -33,38 +33,40 @@ class Overlap:
 
 
 def require_no_exam_items(train: Iterable[Question], exam: Sequence[Question]) -> None:
-    """Check that no question to train on is an exam item.
+    """Check that no training question is an exam item.
 
     Raises:
-        InputError: some are; names each with its item.
+        InputError: some are; the message names each with its item.
     """
-    seen = list(find_overlaps(train, exam))
-    if not seen:
+    overlaps = list(find_overlaps(train, exam))
+    if not overlaps:
         return
-    named = [f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in seen]
+    named = [
+        f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in overlaps
+    ]
     raise InputError(
-        f"mpeft.questions: {len(seen):,} of the questions to train on are exam items: {_first(named)}; "
-        "train on a .jsonl file of your own without them"
+        f"mpeft.questions: {len(overlaps):,} training questions are exam items: {_first(named)}; "
+        "train on a .jsonl file without them"
     )
 
 
 def require_no_exam_items_in_texts(texts: Iterable[tuple[str, str]], exam: Sequence[Question]) -> None:
-    """Check that no text to train on holds an exam item.
+    """Check that no training text contains an exam item.
 
     Args:
         texts: name and text of each.
 
     Raises:
-        InputError: some do; names each with its item.
+        InputError: some do; the message names each with its item.
     """
     index, items = build_index(exam), _by_name(exam)
     named = []
     for name, text in texts:
         likely = _likely(find(index, text), items)
-        if held := next((item for item in likely if share_held(text, item) >= HELD), None):
-            named.append(f"{name} holds {held.benchmark} {held.id}")
+        if found := next((item for item in likely if share_contained(text, item) >= CONTAINED), None):
+            named.append(f"{name} contains {found.benchmark} {found.id}")
     if named:
-        raise InputError(f"mpeft.instructions: exam items in {len(named):,}: {_first(named)}; take them out")
+        raise InputError(f"mpeft.instructions: {len(named):,} contain exam items: {_first(named)}; remove them")
 
 
 def _first(named: Sequence[str]) -> str:
@@ -72,8 +74,8 @@ def _first(named: Sequence[str]) -> str:
 
 
 def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Overlap]:
-    """Those of the questions to train on that are exam items, each with the item it is most similar to."""
-    # With the choices in one order a question that offers them in another is found, too.
+    """Find training questions that are exam items, each with the item it is most similar to."""
+    # Sorted choices also find a question that has them in another order.
     index = build_index([_sorted(question) for question in exam])
     items = _by_name(exam)
     for question in train:
@@ -91,14 +93,14 @@ def _by_name(exam: Iterable[Question]) -> _Items:
 
 
 def _likely(hits: Iterable[Hit], items: _Items) -> list[Question]:
-    """The items, in both languages, that some evidence was found of."""
+    """The items, in both languages, of which an n-gram was found."""
     return [item for name in dict.fromkeys((hit.benchmark, hit.question) for hit in hits) for item in items[name]]
 
 
-def share_held(text: str, item: Question) -> float:
-    """Share of an item's words, kana and kanji that stand in a text in the same order, from 0 to 1.
+def share_contained(text: str, item: Question) -> float:
+    """The share of the words, kana and kanji of an item that a text contains in the same order, from 0 to 1.
 
-    Of a long stem the stem alone counts, of a short one the stem with its choices or with its answer.
+    A long stem is compared alone, a short one with its choices or with its answer.
     """
     answer = replace(item, choices=tuple(item.choices[right] for right in sorted(item.gold)))
     long = len(_words(item.stem)) >= LONG[item.language]
@@ -107,9 +109,9 @@ def share_held(text: str, item: Question) -> float:
 
 
 def similarity(one: Question, two: Question) -> float:
-    """Share of the words, kana and kanji that two questions have in common and in the same order, from 0 to 1.
+    """The share of words, kana and kanji that two questions have in common in the same order, from 0 to 1.
 
-    The stems are compared with the sorted choices behind them and, where both are long, alone: the higher share.
+    The stems are compared with the sorted choices and, if both are long, alone; the higher share counts.
     """
     texts = _words(_text(_sorted(one))), _words(_text(_sorted(two)))
     stems = _words(one.stem), _words(two.stem)

@@ -1,4 +1,4 @@
-"""Stage corpus: raw text to clean text to packed blocks; also builds the base that a recipe wants from scratch."""
+"""Stage corpus: cleans raw text and packs it into blocks; also builds a base model with random weights."""
 
 from array import array
 from collections.abc import Iterator
@@ -29,25 +29,25 @@ BUILT_IN = {
     "demo": lambda: demo.documents(),
     "demo-without-exam-facts": lambda: demo.documents(exam_facts=False),
 }
-"""Corpora that come with the package, by the name a recipe gives as input."""
+"""Corpora in the package, by the name that a recipe gives as input."""
 
 
 Text = Literal["medical", "general"]
-"""The two texts of a recipe: what is to be learnt, and what is replayed against forgetting."""
+"""The two texts of a recipe: medical text to learn, and general text that is replayed against forgetting."""
 
 
 def read_corpus(run: Run) -> Documents:
-    """The documents of the recipe's corpus that are trained on, clean and in order."""
+    """The clean documents of the recipe's corpus that are trained on, in order."""
     return _trained(run, _documents(run, "medical"))
 
 
 def read_general(run: Run) -> Documents:
-    """The general text that stage 1 replays, without what is held out of it."""
+    """The general text that stage 1 replays, without the held-out documents."""
     return _trained(run, _documents(run, "general"))
 
 
 def read_held_out(run: Run) -> Iterator[tuple[str, Document]]:
-    """What is held out of the corpus, each document with its language, and of the general text."""
+    """The held-out documents of the corpus and of the general text, each with its language."""
     share = held_out_share(run.recipe)
     for document in _documents(run, "medical") if share else ():
         if is_held_out(document.text, share):
@@ -58,17 +58,17 @@ def read_held_out(run: Run) -> Iterator[tuple[str, Document]]:
 
 
 def held_out_share(recipe: Recipe) -> float:
-    """Share of the documents that are never trained on."""
+    """The share of documents that are never trained on."""
     return recipe.validation.held_out if recipe.validation else 0.0
 
 
 def _trained(run: Run, documents: Documents) -> Documents:
     share = held_out_share(run.recipe)
-    return documents.those(lambda document: not is_held_out(document.text, share)) if share else documents
+    return documents.filter(lambda document: not is_held_out(document.text, share)) if share else documents
 
 
 def _inputs_of(corpus: CorpusConfig | None, text: Text) -> tuple[list[str], list[Path]]:
-    """Names of built-in corpora among a text's inputs, and the files and folders."""
+    """The built-in corpora among the inputs of a text, and its files and folders."""
     inputs = [] if corpus is None else corpus.inputs if text == "medical" else corpus.mixing.general
     return [name for name in inputs if name in BUILT_IN], [Path(name) for name in inputs if name not in BUILT_IN]
 
@@ -78,14 +78,14 @@ def _built_in_file(run: Run, text: Text) -> Path:
 
 
 def _documents(run: Run, text: Text) -> Documents:
-    """All documents of a text that the stage has made."""
+    """All documents of a text that the stage has written."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     files = [_built_in_file(run, text)] if built_in else []
     return open_documents([*files, *(shards(run.folder / "corpus" / text) if paths else [])])
 
 
 def _make(run: Run, text: Text) -> dict[str, int]:
-    """Write the documents of a text; returns counts of what was removed from it."""
+    """Write the documents of a text; return counts of what was removed from it."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     if built_in:
         with atomic_file(_built_in_file(run, text)) as handle:
@@ -111,7 +111,7 @@ def _field(run: Run) -> str:
 
 
 def _hashes(run: Run, text: Text) -> dict[str, Any]:
-    """What the documents of a text depend on."""
+    """Everything that the documents of a text depend on."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     made: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
     if paths:
@@ -121,7 +121,7 @@ def _hashes(run: Run, text: Text) -> dict[str, Any]:
 
 
 def _files(run: Run) -> list[str]:
-    """The files of documents, new tokens and blocks that the stage has made."""
+    """The files of documents, new tokens and blocks that the stage has written."""
     files = [*_documents(run, "medical").files, *_documents(run, "general").files]
     names = [file.relative_to(run.folder).as_posix() for file in files]
     return [*names, *files_in(run, "corpus/extended"), *files_in(run, "corpus/blocks")]
@@ -152,7 +152,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)
-    require_no_train_test_overlap(run)  # told now, and not after days of stage 1
+    require_no_train_test_overlap(run)  # now, and not after days of stage 1
     require_extendable_base(run)
     folder = own_folder(run.folder / "corpus", input_hash)
     removed = _make(run, "medical")

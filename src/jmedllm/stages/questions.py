@@ -1,4 +1,4 @@
-"""The questions of a run: those it trains on, and the exam items that nothing it trains on may give away."""
+"""The questions of a run: those it trains on, and the exam items that its training data must not contain."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
 
 
 def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
-    """Name and whole text of each instruction that stage 2 trains on."""
+    """Name and full text of each instruction that stage 2 trains on."""
     mpeft = run.recipe.mpeft
     for file in mpeft.instructions if mpeft else ():
         for item in read_instructions(Path(file), mpeft.read_options if mpeft else DEFAULT_READ_OPTIONS):
@@ -37,7 +37,7 @@ def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
-    """By source, how many questions and instructions stage 2 leaves out, by reason; none where all are trained."""
+    """The number of questions and instructions that stage 2 leaves out, by source and reason."""
     mpeft = run.recipe.mpeft
     found: dict[str, dict[str, int]] = {}
     for source in mpeft.questions if mpeft else ():
@@ -54,7 +54,7 @@ def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
 
 
 def notes_on_training(run: Run) -> tuple[str, ...]:
-    """How the user's own files that stage 2 trains on were read."""
+    """Notes on how the user's own training files were read."""
     mpeft = run.recipe.mpeft
     if mpeft is None:
         return ()
@@ -68,7 +68,7 @@ def require_no_train_test_overlap(run: Run) -> None:
     """Check that stage 2 trains on no exam item.
 
     Raises:
-        InputError: it does; names each question or instruction with its item.
+        InputError: it does; the message names each question or instruction with its item.
     """
     mpeft, exam = run.recipe.mpeft, list(exam_questions(run))
     if mpeft and mpeft.questions:

@@ -1,4 +1,4 @@
-"""New tokens for a recipe's base, as a part of the corpus stage: they are learnt from its documents."""
+"""Adds tokens to the base model of a recipe, learned from the documents of the corpus stage."""
 
 from random import Random
 from typing import Any
@@ -9,15 +9,15 @@ from jmedllm.models.folder import ORIGIN
 from jmedllm.pipeline import Run
 from jmedllm.stages.models import base_folder, start_folder
 
-LEARNT_FROM = 16 << 20
-"""UTF-8 bytes of text that tokens are learnt from at most; a pair that is frequent is so in these."""
+LEARNED_FROM = 16 << 20
+"""Maximum UTF-8 bytes of text that tokens are learned from. Frequent pairs are frequent in these, too."""
 
 
 def require_extendable_base(run: Run) -> None:
-    """Check, before a corpus is made for days, that its tokens could be added to the base.
+    """Check that tokens can be added to the base model, before a long corpus build starts.
 
     Raises:
-        InputError: they could not.
+        InputError: they cannot be added.
     """
     from jmedllm.models.tokenizer.extend import require_extendable
     from jmedllm.models.tokenizer.load import load_tokenizer
@@ -27,13 +27,13 @@ def require_extendable_base(run: Run) -> None:
 
 
 def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
-    """Write the model with new tokens that stage 1 starts from, where the recipe wants any.
+    """Write the model with new tokens that stage 1 starts from, if the recipe asks for them.
 
     Returns:
-        What the manifest says of them: their number, and characters per token of the text they were learnt from.
+        Their number, and characters per token of the text they were learned from, for the manifest.
 
     Raises:
-        InputError: the base cannot be extended, or no token can be learnt from the Japanese documents.
+        InputError: the base cannot be extended, or no token can be learned from the Japanese documents.
     """
     from jmedllm.models.tokenizer.extend import extend, size
     from jmedllm.models.tokenizer.load import load_tokenizer
@@ -43,7 +43,7 @@ def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
         return {}
     base, folder = base_folder(run), start_folder(run)
     texts = _japanese(documents)
-    if not (folder / ORIGIN).is_file():  # else made by a run that was killed later on
+    if not (folder / ORIGIN).is_file():  # otherwise a run that was killed later wrote it
         extend(base, texts, settings, folder)
     before, after = load_tokenizer(base), load_tokenizer(folder)
     return {
@@ -54,13 +54,13 @@ def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
 
 
 def _japanese(documents: Documents) -> list[str]:
-    """Japanese documents in random order, up to `LEARNT_FROM`; the same for every seed of a recipe."""
+    """Japanese documents in random order, up to `LEARNED_FROM`; the order is the same for every seed of a recipe."""
     texts, length = [], 0
     for number in Random(0).sample(range(len(documents)), len(documents)):
         document = documents[number]
         if document.language == "ja":
             texts.append(document.text)
             length += len(document.text.encode())
-        if length >= LEARNT_FROM:
+        if length >= LEARNED_FROM:
             break
     return texts

@@ -121,7 +121,7 @@ def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
         row["where"] = row["where"].removeprefix(f"{raw}/")
     assert {"step": "clean", "reason": "address", "where": "a.jsonl:1", "text": "（https://x.jp）"} in removed
     assert {"step": "clean", "reason": "no text is left", "where": "a.jsonl:5"} in removed
-    scan = "is a scan: none of its 1 pages has a text layer; run OCR over it first"
+    scan = "is a scan: none of its 1 pages has a text layer; run OCR on it first"
     assert {"step": "read", "reason": scan, "where": "scan.pdf"} in removed
     [repeated] = [row for row in removed if row["step"] == "deduplicate"]
     expected = {"where": "a.jsonl:3", "duplicate_of": f"{raw}/a.jsonl:2", "similarity": 1.0}
@@ -328,7 +328,7 @@ def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
         build_here(tmp_path / "raw", tmp_path / "out")
     assert str(error.value) == (
         f"corpus {tmp_path}/raw: no text was found; give files that have some; {tmp_path}/raw/scan.pdf is a scan: "
-        "none of its 1 pages has a text layer; run OCR over it first"
+        "none of its 1 pages has a text layer; run OCR on it first"
     )
 
 

@@ -100,7 +100,7 @@ def test_a_broken_byte_does_not_make_it_another_encoding(name: str) -> None:
     raw, encoding, offset = BROKEN[name]
     with pytest.raises(InputError) as error:
         decode(raw)
-    assert str(error.value) == f"is {encoding} with a broken byte at offset {offset}; mend or replace the file"
+    assert str(error.value) == f"is {encoding} with a broken byte at offset {offset}; fix or replace the file"
 
 
 @given(st.text())

@@ -55,7 +55,7 @@ def test_a_western_or_chinese_page_is_read_whatever_it_declares(declared: str, w
 
 def test_a_broken_byte_of_utf_8_is_said_whatever_the_page_declares() -> None:
     page = f"<html><head>{meta('iso-8859-1')}</head><body><p>尿糖と血糖を測る。</p></body></html>".encode()
-    with pytest.raises(InputError, match=r"^is UTF-8 with a broken byte at offset 115; mend or replace the file$"):
+    with pytest.raises(InputError, match=r"^is UTF-8 with a broken byte at offset 115; fix or replace the file$"):
         html_text(page.replace("を".encode(), b"\xff"))
 
 

@@ -20,8 +20,8 @@ def test_pages_end_in_form_feeds() -> None:
 @pytest.mark.parametrize(
     ("pages", "gap"),
     [
-        ([["壊血病"], *[None] * 9], "9 of 10 pages hold no text (scanned?); run OCR over the file first"),
-        ([["壊血病"], [], None], "1 of 3 pages hold no text (scanned?); run OCR over the file first"),
+        ([["壊血病"], *[None] * 9], "9 of 10 pages have no text (scanned?); run OCR on the file first"),
+        ([["壊血病"], [], None], "1 of 3 pages have no text (scanned?); run OCR on the file first"),
         ([["壊血病"], []], None),
     ],
     ids=["scans behind a title page", "a scan and a blank page", "a blank page"],
@@ -45,8 +45,8 @@ def test_a_report_of_three_pages_becomes_running_text() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (pdf([[], [], []]), "is a scan: none of its 3 pages has a text layer; run OCR over it first"),
-        (pdf([["あいう"]], NAMELESS), "has a text layer without character codes; run OCR over it first"),
+        (pdf([[], [], []]), "is a scan: none of its 3 pages has a text layer; run OCR on it first"),
+        (pdf([["あいう"]], NAMELESS), "has a text layer without character codes; run OCR on it first"),
         (b"%PDF-1.5 torn", "is a broken PDF: Failed to load document (PDFium: Data format error)."),
         (b"", "is a broken PDF: Failed to load document (PDFium: Data format error)."),
     ],

@@ -210,7 +210,7 @@ def test_a_pdf_that_is_scanned_in_part_is_read_and_told(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf([[TEXT], None]))
     document, gap = read(ByteRange(tmp_path / "a.pdf"))
     assert isinstance(document, Document) and document.text == f"{TEXT}\f\f"
-    assert gap == Skipped(str(tmp_path / "a.pdf"), "1 of 2 pages hold no text (scanned?); run OCR over the file first")
+    assert gap == Skipped(str(tmp_path / "a.pdf"), "1 of 2 pages have no text (scanned?); run OCR on the file first")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
@@ -225,7 +225,7 @@ def test_a_torn_archive_is_read_as_far_as_it_goes(tmp_path: Path, name: str) -> 
     ]
     assert (
         isinstance(last, Skipped)
-        and last.reason == "is torn: the file ends before its text does; what follows is lost"
+        and last.reason == "is truncated: the file ends before its text does; what follows is lost"
     )
 
 
@@ -234,7 +234,7 @@ def test_archives_behind_one_another_are_one_text(tmp_path: Path, name: str, pac
     (tmp_path / name).write_bytes(pack("壊血".encode()) + pack("病".encode()))
     assert [document.text for document in read_documents(tmp_path)] == ["壊血病"]
     (tmp_path / name).write_bytes(pack("壊血病".encode())[:-3])
-    torn = f"HERE/{name}: is torn: the file ends before its text does; nothing of it is read"
+    torn = f"HERE/{name}: is truncated: the file ends before its text does; nothing of it is read"
     assert message(tmp_path, tmp_path) == torn
     (tmp_path / name).write_bytes(b"no archive")
     assert message(tmp_path, tmp_path).startswith(f"HERE/{name}: is broken: ")

@@ -122,7 +122,7 @@ def test_escapes_of_iso_2022_jp(raw: bytes) -> None:
         (b"\x1b$B$\x1b(B", "begins as ISO-2022-JP but is not: illegal multibyte sequence; convert it to UTF-8"),
         (
             as_cp51932("血液検査の結果①と②。" * 9) + b"\xad",
-            "is EUC-JP with a broken byte at offset 198; mend or replace the file",
+            "is EUC-JP with a broken byte at offset 198; fix or replace the file",
         ),
     ],
 )

@@ -1,7 +1,7 @@
-"""Lines and phrases that say nothing of medicine: navigation, rights, and the footer of the pharmacopoeia.
+"""Rules for lines that are not medical text: navigation, rights, and the footer of the pharmacopoeia.
 
-A fixed list, not the lines that many documents share: of those that 125 documents of a textbook share most are its
-headings, and of those in the pharmacopoeia all are (性状, 純度試験).
+The list is fixed. Lines that many documents share are not removed: most of those in 125 documents of a textbook are
+its headings, and all of those in the pharmacopoeia are (性状, 純度試験).
 """
 
 import re
@@ -33,9 +33,9 @@ _NAVIGATION = r"""
 | (?:(?:jump|go\ back)\ to\ the\ (?:next|previous)\ .{1,40}?\ box\.\s?){1,2}
 """
 _YEAR = r"(?:(?:19|20)\d\d[-–,]\ ?)?(?:19|20)\d\d(?!\d|\ ?(?:[mkµμ]?[lgu]\b|iu\b|meq|[年例人名%]))"
-"""A year or two, and no quantity: © 2020, but 2000 mL."""
+"""One or two years, but no quantity: © 2020, not 2000 mL."""
 
-_HOLDER = (
+_OWNER = (
     r"(?-i:[A-Z]|[^\x00-\x7f]).{0,60}"
     r"(?:\b(?:inc|ltd|llc|corp|gmbh|company|press|publish\w+|university|society|association|foundation)"
     r"|学会|協会|大学|会社|法人|病院|出版|センター)\.?"
@@ -44,9 +44,9 @@ _RIGHTS = rf"""
 .{{0,60}}(?:all\ rights\ reserved|無断(?:転載|複製|複写|引用)(?:を|・|は|の)?.{{0,20}}(?:禁|断)).{{0,60}}
 | copyright\ .{{0,80}}\d{{4}}.{{0,60}}
 | ©\ ?{_YEAR}.{{0,80}} | ©\ [^\d\n]{{1,80}}{_YEAR}(?:[.,;].{{0,60}})?
-| \(c\)\ ?{_YEAR}[,.]?\ {_HOLDER}
+| \(c\)\ ?{_YEAR}[,.]?\ {_OWNER}
 """
-"""(c) and ©, which word processors make of it, are the third item of a list more often than a sign of rights."""
+"""(c), and © as word processors write it, is more often the third item of a list than a copyright sign."""
 
 _RULE = r"[-*_=~・]{3,}"
 _ORIGIN = r"(?:generated|downloaded|retrieved|printed|exported)\ (?:from|by|on)\ .{1,60}"

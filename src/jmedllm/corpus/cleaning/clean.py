@@ -1,4 +1,4 @@
-"""From the text of a file to the text that a model reads."""
+"""Cleans the text of a file for a model to read."""
 
 import re
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ _SPACES = re.compile(r" +")
 _AROUND_LINES = re.compile(r"[ \t]*\n[ \t]*")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LAYERS = 8
-"""Depth to which markup within markup (&amp;lt;) is taken out; without an end, &amp;amp;... could take hours."""
+"""Maximum depth of markup within markup (&amp;lt;) that is removed; without a limit &amp;amp;... could take hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A clean text, and all that was taken out of it."""
+    """A clean text, and everything that was removed from it."""
 
     text: str
     removed: tuple[Removed, ...]
 
 
 def clean(text: str) -> Cleaned:
-    """Clean one document; a pure function, and idempotent for text without page breaks or markup nine deep.
+    """Clean one document. Idempotent for text without page breaks or markup that is nine levels deep.
 
-    In this order: characters in one form, markup out, pages joined where "\\f" divides the text into pages,
-    boilerplate out; at most one space and one blank line in a row.
+    In order: normalize characters, remove markup, join the pages of a text that "\\f" divides into pages, remove
+    boilerplate, and leave at most one space and one blank line in a row.
     """
     removed: list[Removed] = []
     text = _without_markup(normalize(text), removed)

@@ -1,4 +1,4 @@
-"""What is left in texts of Markdown and HTML: anchors, links, addresses, emphasis, tags."""
+"""Rules for markup in text: anchors, links, addresses, emphasis, tags of Markdown and HTML."""
 
 import html
 import re
@@ -18,24 +18,24 @@ _ONE_TERM = re.compile(r"[-–−+]?(?:\d+(?:\.\d+)?|[A-Za-zα-ωΑ-Ω])")
 def raised(text: str) -> str:
     """Superscript signs for an exponent or a charge (10³, Ca²⁺), so that 10³ never becomes 103.
 
-    Text without such signs keeps its tags: the rule below, which sees what stands before, makes 10^6.5 of it.
+    Text that has no such signs keeps its tags, and the rule below, which sees the text before it, writes 10^6.5.
     """
     return _in_signs(text, _RAISED) or f"<sup>{html.escape(text, quote=False)}</sup>"
 
 
 def lowered(text: str) -> str:
-    """Subscript signs for the numbers of a formula (H₂O); words stay as they are (HbA1c)."""
+    """Subscript signs for the numbers of a formula (H₂O); words are not changed (HbA1c)."""
     return _in_signs(text, _LOWERED) or text
 
 
 def _in_signs(text: str, signs: dict[int, int]) -> str:
-    """The text in these signs; empty if one is lacking."""
+    """The text in these signs; empty if one is missing."""
     inner, space = _apart(text)
     return inner.translate(signs) + space if all(ord(sign) in signs for sign in inner) else ""
 
 
 def _apart(text: str) -> tuple[str, str]:
-    """The text on one line, and the space behind it."""
+    """The text on one line, and the space after it."""
     return " ".join(text.split()), text[len(text.rstrip()) :]
 
 
@@ -66,7 +66,7 @@ _FILE = (
     r"|com|org|net|edu|gov|jp)\b"
 )
 _TARGET = rf"(?:(?:[a-z]+:)?//|mailto:|\.\.?/|#|{_FILE})(?:[^()\s]|\([^()\s]*\))*(?:\s\"[^\"\n]*\")?"
-"""What only an address looks like: a bracket behind a bracket may hold a unit, [Na+](mmol/L), or a value."""
+"""Text that can only be an address: brackets after brackets may contain a unit, [Na+](mmol/L), or a value."""
 
 _ADDRESS = r"(?:https?://|ftp://|www\.)[\w\-.~:/?#@!$&'*+,;=%]*[\w\-~/#=]"
 _ENTITY = r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]\w{1,31});"
@@ -74,7 +74,7 @@ _LINK_ONLY = rf"^[ \t]*[-*・][ \t]*\[[^\[\]\n]+\]\({_TARGET}\)(?:[ \t]*[(（]\d
 
 
 def _tag(letters: str, names: str) -> re.Pattern[str]:
-    """Tags by name; one letter in brackets (group <A>) opens a tag only with attributes or where one closes it."""
+    """Tags by name. One letter in brackets (group <A>) is a tag only with attributes or a closing tag."""
     closed = rf"<([{letters}])>(?=(?:[^<]+|<(?!/?\1\b))*+</\1\s*>)"
     certain = rf"<(?:{names}){_VALUES}>|<[{letters}](?=\s+\w|/){_VALUES}>|</(?:{names}|[{letters}])\s*>"
     return re.compile(f"{closed}|{certain}", re.IGNORECASE)

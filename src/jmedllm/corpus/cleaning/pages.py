@@ -1,4 +1,4 @@
-"""Text that is laid out in pages, made to flow: page furniture goes, broken lines are joined."""
+"""Joins the lines of text that is laid out in pages, and removes page numbers and running heads."""
 
 import re
 from collections import Counter
@@ -8,10 +8,10 @@ from itertools import chain, pairwise
 from jmedllm.corpus.cleaning.rules import Removed
 
 _EDGE = 3
-"""Lines from the top and from the foot of a page among which furniture is looked for."""
+"""Lines at the top and at the bottom of a page that may be page numbers or running heads."""
 
 _OFTEN = 3
-"""Pages that a line has to head or end, its digits aside, to be furniture; in shorter documents all pages."""
+"""Minimum number of pages that a running head is on, ignoring its digits; in shorter documents all pages."""
 
 _LONGEST_HEAD = 120
 _PAGE_NUMBER = re.compile(
@@ -25,16 +25,16 @@ _WIDE = re.compile(r"[\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00
 _HYPHENATED = re.compile(r"([0-9A-Za-zα-ωΑ-Ω]+)[-‐]$")
 _SPACED_OUT = re.compile(r"(?<![^\s])(?:[\u3041-\u30ff\u4e00-\u9fff] ){3,}[\u3041-\u30ff\u4e00-\u9fff](?![^\s])")
 _SLACK = 4
-"""Columns by which lines of one paragraph differ: Japanese lines must not begin with 。 or end with 「."""
+"""Columns by which lines of one paragraph may differ: Japanese lines must not start with 。 or end with 「."""
 
 _NARROWEST = 20
-"""Columns of the measure from which lines are taken for broken ones; narrower text is a list or a table."""
+"""Minimum width of text whose lines are joined; narrower text is a list or a table."""
 
 
 def reflow(text: str, removed: list[Removed]) -> str:
-    """Make one text of pages that "\\f" divides: page numbers and running heads out, lines joined to paragraphs.
+    """Join pages that "\\f" divides: remove page numbers and running heads, and join lines to paragraphs.
 
-    Whatever is taken out is appended to `removed`.
+    Everything that is removed is appended to `removed`.
     """
     pages = [page.strip("\n").split("\n") for page in text.split("\f")]
     pages = [page for page in pages if any(line.strip() for line in page)]
@@ -61,7 +61,7 @@ def _heads(pages: Sequence[Sequence[str]]) -> frozenset[str]:
 
 
 def _body(page: Sequence[str], heads: frozenset[str], removed: list[Removed]) -> Sequence[str]:
-    """The lines between the furniture at the top and that at the foot."""
+    """The lines between the page furniture at the top and at the bottom."""
     first, last = 0, len(page)
     while first < min(_EDGE, last) and _is_furniture(page[first], heads, removed):
         first += 1
@@ -86,15 +86,15 @@ def _paragraphs(lines: Sequence[str]) -> Iterator[str]:
     paragraph = ""
     for line, following in pairwise([*lines, ""]):
         paragraph += line.lstrip() if paragraph else line
-        if _goes_on(line, following, measure):
+        if _continues(line, following, measure):
             paragraph = _open_end(paragraph, following, words)
         else:
             yield paragraph
             paragraph = ""
 
 
-def _goes_on(line: str, following: str, measure: int) -> bool:
-    """Whether a line ends only because the page does: the first word of the next would not have fitted in."""
+def _continues(line: str, following: str, measure: int) -> bool:
+    """Whether the paragraph continues on the next line, whose first word would not have fitted on this one."""
     if not line or not following or measure < _NARROWEST or _OPENS_ITEM.match(following):
         return False
     if (broken := _HYPHENATED.search(line)) and broken[1].isalpha() and following[0].isalpha():
@@ -104,11 +104,11 @@ def _goes_on(line: str, following: str, measure: int) -> bool:
 
 
 def _open_end(paragraph: str, following: str, words: Counter[str]) -> str:
-    """The paragraph so that the next line can be put behind it."""
+    """The paragraph, ready for the next line to be appended."""
     if broken := _HYPHENATED.search(paragraph):
         rest = re.match(r"[a-z][A-Za-z]*", following.lstrip())
-        # Only a word is ever broken, and not IL-6, T-cell or β-lactam; one that the document hyphenates elsewhere,
-        # too, keeps its hyphen: well-known, but microbiology.
+        # Only words are broken, not IL-6, T-cell or β-lactam. A word that the document also hyphenates elsewhere keeps
+        # its hyphen: well-known, but microbiology.
         is_word = broken[1].isascii() and broken[1].isalpha() and not broken[1].isupper()
         keeps = not (rest and is_word) or f"{broken[1]}-{rest[0]}" in words
         return paragraph[:-1] + "-" * keeps
@@ -117,5 +117,5 @@ def _open_end(paragraph: str, following: str, words: Counter[str]) -> str:
 
 
 def _width(line: str) -> int:
-    """Columns of a line; Japanese characters take two."""
+    """The width of a line in columns. Japanese characters take two."""
     return len(line) + len(_WIDE.findall(line))

@@ -1,4 +1,4 @@
-"""A cleaning rule: what is taken out of a text, under a name that the report tells."""
+"""Cleaning rules: each has a name, under which the report lists what it removed."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Removed(NamedTuple):
-    """A piece that a rule took out or changed, as it stood in the text."""
+    """A piece of text that a rule removed or changed, as it was before."""
 
     rule: str
     text: str
@@ -15,23 +15,23 @@ class Removed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What matches `pattern` is replaced by `put`: nothing, or what of it is worth keeping."""
+    """Replaces each match of `pattern` by `replacement`; an empty replacement removes it."""
 
     name: str
     pattern: re.Pattern[str]
-    put: str | Callable[[re.Match[str]], str] = ""
+    replacement: str | Callable[[re.Match[str]], str] = ""
 
 
 def apply(rules: Iterable[Rule], text: str, removed: list[Removed]) -> str:
-    """Apply the rules in order; whatever they take out is appended to `removed`."""
+    """Apply the rules in order, and append each piece that they remove or change to `removed`."""
     for rule in rules:
-        kept = rule.put
+        replacement = rule.replacement
 
-        def take(match: re.Match[str], name: str = rule.name, kept: str | Callable[..., str] = kept) -> str:
-            put = match.expand(kept) if isinstance(kept, str) else kept(match)
-            if put != match[0]:
+        def replace(match: re.Match[str], name: str = rule.name, new: str | Callable[..., str] = replacement) -> str:
+            text = match.expand(new) if isinstance(new, str) else new(match)
+            if text != match[0]:
                 removed.append(Removed(name, match[0]))
-            return put
+            return text
 
-        text = rule.pattern.sub(take, text)
+        text = rule.pattern.sub(replace, text)
     return text

@@ -1,1 +1,1 @@
-"""Building a corpus: the steps, their order, and the report on them."""
+"""The corpus build: its steps, their order, and its reports."""

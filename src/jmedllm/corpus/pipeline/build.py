@@ -70,7 +70,7 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
         processes: number of parallel processes; each keeps a part of some megabytes in memory.
 
     Raises:
-        InputError: see `survey`; or no input has any text, the output holds other files or cannot be written, or a
+        InputError: see `survey`; or no input has any text, the output has other files or cannot be written, or a
             process died.
     """
     _require_separate(config.inputs, output)

@@ -34,7 +34,7 @@ def run_parallel(work: Callable[[Job], None], jobs: Iterable[Job], processes: in
             work(job)
             done()
         return
-    # Spawned and not forked: torch may have threads by now, and locks that they hold would never be released.
+    # Spawned and not forked: torch may have threads by now, and their locks would never be released.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool:
         running = [pool.submit(work, job) for job in waiting]

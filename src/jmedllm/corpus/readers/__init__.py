@@ -1,1 +1,1 @@
-"""From files of many kinds to text."""
+"""Readers of all supported file formats."""

@@ -1,4 +1,4 @@
-"""Files compressed with gzip or Zstandard, read like any other; a torn one as far as it goes."""
+"""Reads files compressed with gzip or Zstandard; truncated files are read up to where they end."""
 
 import zlib
 from io import BytesIO
@@ -10,7 +10,7 @@ from jmedllm.errors import InputError
 COMPRESSED = (".gz", ".zst")
 
 _BUFFER = 1 << 16
-"""Bytes decompressed at a time; what they unfold to is held in memory."""
+"""Compressed bytes that are read at a time. Their decompressed content is in memory."""
 
 
 def is_compressed(path: Path) -> bool:
@@ -22,7 +22,7 @@ def open_any(path: Path) -> BinaryIO:
     """Open a file for its bytes, uncompressed.
 
     Raises:
-        InputError: it cannot be opened; while it is read, that it is broken.
+        InputError: it cannot be opened; or, while it is read, it is broken.
     """
     try:
         handle = path.open("rb")
@@ -33,10 +33,10 @@ def open_any(path: Path) -> BinaryIO:
 
 
 class _Decompressed:
-    """A compressed stream that says in one line what is wrong with it.
+    """A compressed stream with one-line errors.
 
-    What stands before a broken place is read: the libraries' own files would lose it together with what follows,
-    and that of zstandard takes the end of a torn file for the end of the text.
+    The content before a broken place is read. The file objects of the libraries would lose it, and that of zstandard
+    takes the end of a truncated file for the end of the text.
     """
 
     def __init__(self, handle: BinaryIO, suffix: str) -> None:
@@ -54,7 +54,7 @@ class _Decompressed:
         self.handle.close()
 
     def read(self, size: int = -1) -> bytes:
-        """As many bytes or fewer, none only at the end; all of them where no size is given."""
+        """At most `size` bytes, none only at the end; all of them if `size` is negative."""
         if size < 0:
             return b"".join((self.text.read(), *iter(lambda: self._some("nothing of it is read"), b"")))
         if size and self.text.tell() == len(self.text.getbuffer()):
@@ -65,7 +65,7 @@ class _Decompressed:
         import zstandard
 
         while data := self.unused or self.handle.read(_BUFFER):
-            if self.decoder.eof:  # another stream behind the first, as `cat a.gz b.gz` makes them
+            if self.decoder.eof:  # another stream follows, as `cat a.gz b.gz` writes them
                 self.decoder = self.new()
             self.begun = True
             try:
@@ -76,7 +76,7 @@ class _Decompressed:
             if text:
                 return text
         if self.begun and not self.decoder.eof:
-            raise InputError(f"is torn: the file ends before its text does; {lost}")
+            raise InputError(f"is truncated: the file ends before its text does; {lost}")
         return b""
 
 

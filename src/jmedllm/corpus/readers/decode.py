@@ -1,4 +1,4 @@
-"""From bytes to text: which of the encodings that Japanese and English files come in is this?"""
+"""Detects the encoding of Japanese and English files, and decodes them."""
 
 import re
 from contextlib import suppress
@@ -15,17 +15,17 @@ _MARKS = (
 )
 _JIS_ESCAPE = re.compile(rb"\x1b(?:\$(?:[@AB]|\([CDOPQ])|\(I)")
 _JIS = ((b"\x1b(I", "iso2022_jp_ext"), (b"\x1b$(Q", "iso2022_jp_2004"), (b"\x1b$(O", "iso2022_jp_3"))
-"""Escapes that only one of Python's codecs of ISO-2022-JP knows; the first: half-width kana."""
+"""Escapes that only one of Python's codecs of ISO-2022-JP knows; the first starts half-width kana."""
 
 _EUC_KANA = re.compile(rb"(?:\x8e[\xa1-\xdf]){3}")
 """Half-width kana of EUC-JP, which are rare kanji of one row in Shift-JIS."""
 
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _NAMES = {"cp932": "Shift-JIS", "euc_jp": "EUC-JP", "cp1252": "Windows-1252", "utf-8": "UTF-8"}
-"""Where two are as likely, the first. EUC-JP is read with the characters of Windows."""
+"""Of two that are equally likely, the first is used. EUC-JP is decoded with the characters of Windows."""
 
 _EVIDENCE = 20_000
-"""Characters of a text that are judged, from the first beyond ASCII: more would not change the verdict."""
+"""Characters of a text that are scored, from the first beyond ASCII; more would not change the result."""
 
 _KINDS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"[\u3040-\u30ff\u3000-\u3002\u300c-\u300f\u3010\u3011]"), 2.0),  # kana, 、。「」
@@ -40,19 +40,19 @@ _KINDS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile("\u2021(?=[@-z])"), -2.0),  # ‡r, ‡@: ㎎ and ① misread
     (re.compile(r"\ufffd"), -3.0),  # a broken byte
 )
-"""What characters beyond ASCII say for an encoding, where they stand; the mean decides."""
+"""Scores of characters beyond ASCII, in their context, for an encoding. The highest mean wins."""
 
 
 def decode(raw: bytes) -> tuple[str, str]:
-    """Decode a whole text; returns it and the name of its encoding.
+    """Decode a whole text; return it and the name of its encoding.
 
-    A byte order mark or the escapes of ISO-2022-JP say it all. Valid UTF-8 is UTF-8: no Japanese text in another
-    encoding is. Otherwise UTF-8, CP932, EUC-JP and Windows-1252 are judged by the kind of characters that each
-    makes of the bytes, broken ones among them: a broken byte of UTF-8 must not make a text of another encoding. A
-    document is whole or not read: nothing is replaced by U+FFFD.
+    A byte order mark or the escapes of ISO-2022-JP decide. Otherwise valid UTF-8 is UTF-8, since no Japanese text in
+    another encoding is valid UTF-8. Otherwise UTF-8, CP932, EUC-JP and Windows-1252 are scored by the kinds of
+    characters that they decode, broken ones included: one broken byte in UTF-8 must not select another encoding. A
+    text that does not decode in full is refused; nothing is replaced by U+FFFD.
 
     Raises:
-        InputError: no encoding reads it, or the likeliest reads it but for broken bytes.
+        InputError: no encoding decodes it, or the most likely one fails at a broken byte.
     """
     for mark, name in _MARKS:
         if raw.startswith(mark):
@@ -69,7 +69,7 @@ def decode(raw: bytes) -> tuple[str, str]:
         return raw.decode(name, WINDOWS), name
     except UnicodeDecodeError as error:
         place = f"a broken byte at offset {error.start}"
-        raise InputError(f"is {_NAMES[name]} with {place}; mend or replace the file") from error
+        raise InputError(f"is {_NAMES[name]} with {place}; fix or replace the file") from error
 
 
 def _likeliest(raw: bytes) -> str:

@@ -19,7 +19,7 @@ from jmedllm.corpus.readers.html import readable_text
 from jmedllm.errors import InputError
 
 MOST_UNPACKED = 32 << 20
-"""Bytes of XML that a document may hold. 1,000 dense pages have about 10 MB."""
+"""Bytes of XML of a document. 1,000 dense pages have about 10 MB."""
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")

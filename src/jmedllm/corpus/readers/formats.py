@@ -1,4 +1,4 @@
-"""File formats that hold one document each: a reader for each suffix."""
+"""Readers of file formats with one document per file, by suffix."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
-"""The reading text of an HTML page, by selectolax (the lexbor parser).
+"""The text of an HTML page, by selectolax (the lexbor parser).
 
-The tree is walked here and not left to an extractor of main text: trafilatura 2.3 turned 10<sup>3</sup> into 103
-and kept the navigation of short pages, and it brings twelve packages along.
+This module walks the tree itself. trafilatura 2.3, an extractor of main text, turned 10<sup>3</sup> into 103 and kept
+the navigation of short pages, and it has twelve dependencies.
 """
 
 import re
@@ -20,7 +20,7 @@ _FURNITURE = (
     "select, input, dialog, rt, rp, [hidden], [aria-hidden=true], "
     "[role=navigation], [role=banner], [role=contentinfo], [role=search]"
 )
-"""What is no reading text; `rt` and `rp` are furigana, the reading of the word that they stand over."""
+"""Elements that are not reading text. `rt` and `rp` are furigana, which repeat the word below them."""
 
 _INLINE = frozenset(
     ("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i",
@@ -33,21 +33,21 @@ _SAYS_NOTHING = frozenset(
     ("", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252", "cp1252", "utf-16",
      "utf-16le", "utf-16be", "unicode")
 )  # fmt: skip
-"""What servers and editors declare unasked, or what no page can be that declares it in bytes of ASCII."""
+"""Encodings that servers and editors declare by default, or that no page with a declaration in ASCII can have."""
 
 _LINKS = 4
 _LINKED = 0.8
-"""A block of this many links or more, of which this share of the letters is linked, is a menu."""
+"""A block with this many links or more, and this share of its letters in links, is a menu."""
 
 
 def html_text(raw: bytes) -> FileText:
-    """The text of a page, its blocks on lines of their own, and its title.
+    """The text of a page, each block on its own line, and its title.
 
-    Page furniture, scripts, menus and furigana are left out; exponents and indices become ³ and ₂; cells of a
-    table are divided by tabs.
+    Page furniture, scripts, menus and furigana are left out. Exponents and indices become ³ and ₂, and tabs separate
+    the cells of a table.
 
     Raises:
-        InputError: no encoding reads the file, or no text is on the page.
+        InputError: no encoding decodes the file, or the page has no text.
     """
     text, title = readable_text(_decoded(raw))
     if not text:
@@ -81,11 +81,11 @@ def readable_text(page: str) -> tuple[str, str]:
 
 
 def _decoded(raw: bytes) -> str:
-    """Decode as any text, but other than UTF-8 by what the page declares, if that reads it."""
+    """Decode a page: as UTF-8 if it is valid, else in the declared encoding if it decodes, else as any text."""
     declared = _CHARSET.search(raw[:4096])
     name = declared[1].decode("ascii").lower() if declared else ""
     if name not in _SAYS_NOTHING and not _is_utf_8(raw):
-        with suppress(UnicodeError, LookupError):  # many pages declare a wrong encoding, or none that there is
+        with suppress(UnicodeError, LookupError):  # many pages declare a wrong or unknown encoding
             return raw.decode("cp932" if name in _SHIFT_JIS else name)
     return decode(raw)[0]
 

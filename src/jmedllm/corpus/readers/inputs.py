@@ -13,7 +13,7 @@ LINES = (".jsonl", ".ndjson")
 KINDS = (*LINES, *FORMATS)
 
 NAME = "corpus.json"
-"""The report of a finished corpus. It is written last: a folder that has it holds a complete corpus."""
+"""The report of a finished corpus. It is written last: a folder that has it is a complete corpus."""
 
 DOCUMENTS = "documents-*.jsonl"
 """The document files of a corpus."""
@@ -38,7 +38,7 @@ _WORD_LOCK = "~$"
 
 
 def kind(path: Path) -> str | None:
-    """The suffix among `KINDS` that says what a file holds, ignoring compression; None if it has none of them."""
+    """The suffix among `KINDS` that names the format of a file, ignoring compression; None if it has none of them."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()

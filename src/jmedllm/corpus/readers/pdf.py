@@ -11,19 +11,19 @@ _PASSWORD = 4
 """PDFium's FPDF_ERR_PASSWORD."""
 
 _LINE_HYPHEN = "\ufffe"
-"""What PDFium puts in place of a hyphen that ends a line, with the line joined to the next."""
+"""PDFium writes this character for a hyphen at the end of a line, and joins the line to the next."""
 
 _MEANINGLESS = re.compile(r"[\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
 _UNREADABLE = 0.2
-"""Share of characters without a meaning from which a text layer is of no use: its fonts name no characters."""
+"""Maximum share of characters without a meaning in a usable text layer. Its fonts may not name their characters."""
 
 
 def pdf_text(raw: bytes) -> FileText:
-    """The text of all pages, each ended by "\\f", lines as they stand on the page; and what is missing, if so.
+    """The text of all pages, each followed by "\\f", with the lines of the page, and a note on scanned pages.
 
     Raises:
-        InputError: the file is broken or needs a password; no page holds text, as in a scan; or the text layer
-            does not say which characters it shows.
+        InputError: the file is broken or needs a password; no page has text, as in a scan; or the text layer has no
+            character codes.
     """
     import pypdfium2
 
@@ -38,10 +38,10 @@ def pdf_text(raw: bytes) -> FileText:
     text = "".join(f"{page}\f" for page in pages)
     count = len("".join(text.split()))
     if not count:
-        raise InputError(f"is a scan: none of its {len(pages)} pages has a text layer; run OCR over it first")
+        raise InputError(f"is a scan: none of its {len(pages)} pages has a text layer; run OCR on it first")
     if len(_MEANINGLESS.findall(text)) > _UNREADABLE * count:
-        raise InputError("has a text layer without character codes; run OCR over it first")
-    gap = f"{scans} of {len(pages)} pages hold no text (scanned?); run OCR over the file first"
+        raise InputError("has a text layer without character codes; run OCR on it first")
+    gap = f"{scans} of {len(pages)} pages have no text (scanned?); run OCR on the file first"
     return FileText(text, gap=gap if scans else None)
 
 

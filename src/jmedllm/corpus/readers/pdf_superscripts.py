@@ -1,8 +1,9 @@
-"""Raised and lowered characters on the page of a PDF file, told by baseline and size.
+"""Finds superscripts and subscripts on the pages of a PDF file by baseline and size.
 
-The text layer of 10⁹/L says "109/L", an error of dose. PDFium gives the origin of each character. A run whose
-baseline lies above or below that of its neighbour, by less than a line, is a superscript or a subscript. Only
-digits, signs, their neighbours and the ends of lines are looked at: all origins would take longer than the text.
+The text layer of 10⁹/L is "109/L", which changes a dose. PDFium gives the origin of each character. A run whose
+baseline is above or below that of its neighbour, by less than a line, is a superscript or a subscript. Only digits,
+signs, their neighbours and the ends of lines are checked, since reading all origins takes longer than reading the
+text.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from jmedllm.corpus.cleaning.markup import lowered, raised
 
 _SIGNS = r"+\-\u2010-\u2015\u2212"
 _SUSPECTS = re.compile(rf"[A-Za-z]?[{_SIGNS}(]*[0-9][0-9{_SIGNS}.,()*]*[A-Za-z]{{0,2}}|[{_SIGNS}](?![A-Za-z])")
-"""What changes the meaning of a text where it, or a part of it, is raised or lowered."""
+"""Text that changes its meaning if it, or a part of it, is raised or lowered."""
 
 _DIGITS = re.compile(rf"[0-9{_SIGNS}()]+(?:[.,][0-9]+)*")
 _DRAWN = re.compile(rf"(?<=[^\W_])[0-9{_SIGNS}]*[0-9]", re.ASCII)
@@ -24,7 +25,7 @@ _DRAWN = re.compile(rf"(?<=[^\W_])[0-9{_SIGNS}]*[0-9]", re.ASCII)
 _JAPANESE = re.compile(r"[\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _LINE_END = re.compile(r"\r?\n")
 _FLAT = 0.1
-"""Points by which baselines of one line differ at most."""
+"""Maximum difference between the baselines of one line, in points."""
 
 _SMALLER = (0.4, 0.9)
 """Size of a superscript relative to its base; text behind a drop capital is smaller still."""
@@ -39,13 +40,13 @@ _NEAR, _TOUCHING = (-0.3, 0.6), (-0.2, 0.3)
 """Gap to the base in sizes of the base."""
 
 _LONGEST = 12
-"""Characters of a superscript; longer runs are lines of smaller text."""
+"""Maximum length of a superscript; longer runs are lines of smaller text."""
 
 _SPACE = 0.15
-"""Gap in sizes of the base from which two characters have a space between them."""
+"""Minimum gap between two characters that is a space, in sizes of the base."""
 
 _GLYPH_RISE = 0.5
-"""Height above the baseline, in heights of the digit, from which the font itself draws a digit raised."""
+"""Minimum height above the baseline of a digit that the font itself draws raised, in heights of the digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class _Glyph:
 
 
 class _Layer:
-    """The characters of a text layer by index, each looked up once and only where asked for."""
+    """The characters of a text layer by index, each looked up once and only when needed."""
 
     def __init__(self, layer: Any, text: str) -> None:
         from pypdfium2 import raw
@@ -70,7 +71,7 @@ class _Layer:
         self._x, self._y = ctypes.c_double(), ctypes.c_double()
         self._origins: dict[int, tuple[float, float]] = {}
         self._glyphs: dict[int, _Glyph] = {}
-        # Characters without a code have an index but no place in the text.
+        # Characters without a code have an index but no position in the text.
         count = layer.count_chars()
         self._indices = None if count == len(text) else self._mapped(len(text))
         self.cosine, self.sine = self._direction(self._matrix(len(text) - len(text.lstrip())))
@@ -92,7 +93,7 @@ class _Layer:
         return matrix
 
     def origin(self, place: int) -> tuple[float, float]:
-        """Where a character stands, along and across the direction of the page's first line."""
+        """The position of a character, along and across the direction of the first line of the page."""
         found = self._origins.get(place)
         if found is None:
             self._raw.FPDFText_GetCharOrigin(
@@ -117,23 +118,23 @@ class _Layer:
         return found
 
     def _end(self, place: int, cosine: float, sine: float, along: float) -> float:
-        """Where the next character would begin: the advance counts, not the ink, of which "、" has little."""
+        """The position where the next character would start: the advance counts, since "、" has little ink."""
         box = self._raw.FS_RECTF()
         if not self._raw.FPDFText_GetLooseCharBox(self._handle, self._index(place), box):
             return along
-        # The box of text aslant is wider than the text, but its centre is the text's.
+        # The box of slanted text is wider than the text, but it has the same centre.
         centre = _turned((box.left + box.right) / 2, (box.bottom + box.top) / 2, cosine, sine)
         return 2 * centre[0] - along
 
     def corners(self, place: int, cosine: float, sine: float) -> list[tuple[float, float]]:
-        """Two opposite corners of what a character inks, in a direction; none where that is unknown."""
+        """Two opposite corners of the ink of a character, in a direction; None if they are unknown."""
         left, right, bottom, top = (ctypes.c_double() for _ in range(4))
         if not self._raw.FPDFText_GetCharBox(self._handle, self._index(place), left, right, bottom, top):
             return []
         return [_turned(x.value, y.value, cosine, sine) for x, y in ((left, bottom), (right, top))]
 
     def is_drawn_raised(self, place: int) -> bool:
-        """Whether a font's own glyph of a digit stands above the line, as those of OpenType's `sups` do."""
+        """Whether the glyph of a digit is above the line in the font itself, as with OpenType's `sups`."""
         base = self.origin(place)[1]
         heights = sorted(corner[1] for corner in self.corners(place, self.cosine, self.sine))
         if not heights or heights[1] - heights[0] < _FLAT:
@@ -165,7 +166,7 @@ def marked_text(layer: Any) -> str:
 
 
 class _Page:
-    """What is found out of one page.
+    """The analysis of one page.
 
     Attributes:
         rises: 1 for each raised character, -1 for each lowered one, by place.
@@ -180,7 +181,7 @@ class _Page:
         self.breaks: dict[int, str] = {}
 
     def candidates(self) -> Iterator[int]:
-        """Places at which a baseline may change, in order."""
+        """The positions at which a baseline may change, in order."""
         places = {match.end() for match in _LINE_END.finditer(self.text)}
         for match in _SUSPECTS.finditer(self.text):
             places.update(range(match.start(), match.end() + 1))
@@ -193,7 +194,7 @@ class _Page:
                 yield place
 
     def look_at(self, place: int) -> None:
-        """Find out whether a run ends before a place or begins there that is raised or lowered."""
+        """Find out whether a raised or lowered run ends before a position or starts at it."""
         before = place - 1
         while before >= 0 and self.text[before] <= " ":
             before -= 1
@@ -232,14 +233,14 @@ class _Page:
         return (self.layer.glyph(place).along - self.layer.glyph(before).end) / self.layer.glyph(base).size
 
     def _join(self, before: int, place: int, distance: float) -> None:
-        """Take out a line end; where the page shows a gap that is no space of the text, a space stays."""
+        """Remove a line end; if the page shows a gap that is not a space of the text, leave a space."""
         gap, around = self.text[before + 1 : place], self.text[before] + self.text[place]
         words = self.text[place].isalnum() and not _JAPANESE.search(around)
         apart = distance > _SPACE and not gap.strip("\r\n") and words
         self.breaks.update(dict.fromkeys(range(before + 1, place), "") | {place - 1: " " * apart})
 
     def _run(self, place: int, step: int) -> range:
-        """The places from one on, in one direction, whose characters stand on its baseline without a space."""
+        """The positions from one on, in one direction, that share its baseline without a space between them."""
         across, last = self.layer.origin(place)[1], place
         for _ in range(_LONGEST):
             following = last + step
@@ -256,14 +257,14 @@ class _Page:
         Args:
             before: the character ahead of the place where run and base meet, and `place` the one behind it.
         """
-        first, standing = self.layer.glyph(run[0]), self.layer.glyph(base)
-        turned = abs(first.cosine - standing.cosine) + abs(first.sine - standing.sine) > 0.01
-        if len(run) > _LONGEST or not standing.size or turned:
+        first, base_glyph = self.layer.glyph(run[0]), self.layer.glyph(base)
+        turned = abs(first.cosine - base_glyph.cosine) + abs(first.sine - base_glyph.sine) > 0.01
+        if len(run) > _LONGEST or not base_glyph.size or turned:
             return 0
-        shift, ratio = (first.across - standing.across) / standing.size, first.size / standing.size
+        shift, ratio = (first.across - base_glyph.across) / base_glyph.size, first.size / base_glyph.size
         distance = self._distance(before, place, base)
         if before in self.rises:  # an exponent above an index: both begin where their base ends
-            reach = (self.layer.glyph(before).end - self.layer.glyph(base).end) / standing.size
+            reach = (self.layer.glyph(before).end - self.layer.glyph(base).end) / base_glyph.size
             near = _NEAR[0] - reach <= distance <= _NEAR[1]
         else:
             near = _within(distance, _NEAR)
@@ -274,20 +275,20 @@ class _Page:
         return _sign(shift, _RAISED_ALONE, _LOWERED_ALONE) if touches and same else 0
 
     def look_at_glyphs(self) -> None:
-        """Find digits that a font draws raised though they stand on the line, behind a character that is not."""
+        """Find digits that a font draws raised although they are on the line, after a character that is not raised."""
         for match in _DRAWN.finditer(self.text):
             places = [place for place in range(*match.span()) if place not in self.rises]
             if not places or not self.layer.is_drawn_raised(places[-1]):
                 continue
             high = {place for place in places if self.text[place].isdigit() and self.layer.is_drawn_raised(place)}
             if not self.layer.is_drawn_raised(match.start() - 1):
-                for place in reversed(places):  # a sign is as high as the digit behind it
+                for place in reversed(places):  # a sign is as high as the digit after it
                     if place + 1 in high and not self.text[place].isdigit():
                         high.add(place)
                 self.rises.update(dict.fromkeys(high, 1))
 
     def written(self) -> str:
-        """The text with its signs and without the line ends that are none."""
+        """The text with its signs, and without false line ends."""
         pieces: list[str] = []
         done = 0
         for start, stop, rise in _runs(self.rises):
@@ -299,7 +300,7 @@ class _Page:
         return "".join((*pieces, self._kept(done, len(self.text))))
 
     def _kept(self, start: int, stop: int) -> str:
-        """A stretch of the text; of a line end that is none the space behind it stays."""
+        """A part of the text; of a false line end only the space after it is kept."""
         if not self.breaks:
             return self.text[start:stop]
         return "".join(self._character(place) for place in range(start, stop))
@@ -310,7 +311,7 @@ class _Page:
 
 
 def _runs(rises: dict[int, int]) -> Iterator[tuple[int, int, int]]:
-    """First place, place behind the last, and rise of each run of neighbours that rise alike."""
+    """Start, end and rise of each run of neighbours with the same rise."""
     start = stop = rise = 0
     for place in sorted(rises):
         if rise and (place != stop or rises[place] != rise):

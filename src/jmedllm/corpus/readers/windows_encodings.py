@@ -1,15 +1,15 @@
-"""Characters of Windows in EUC-JP and ISO-2022-JP, which Python's codecs do not know: ㎎, ①, ㈱, Ⅲ, ㌘, 髙.
+"""Decodes the characters of Windows in EUC-JP and ISO-2022-JP that Python's codecs do not know: ㎎, ①, ㈱, Ⅲ, ㌘, 髙.
 
-Files that say EUC-JP or ISO-2022-JP are mostly CP51932, eucJP-ms, CP50220 or CP50221: the same codes, with the
-rows that NEC and IBM added to JIS X 0208. These rows are those of CP932, moved. So the codec of the standard reads
-the text, and an error handler reads by CP932 what the standard leaves empty.
+Most files in EUC-JP or ISO-2022-JP are CP51932, eucJP-ms, CP50220 or CP50221: the same codes, with the rows that NEC
+and IBM added to JIS X 0208. These rows are those of CP932 at other positions. The codec of the standard decodes the
+text, and an error handler decodes the codes that the standard leaves empty by CP932.
 """
 
 import codecs
 from contextlib import suppress
 
 WINDOWS = "jmedllm.windows"
-"""Error handler that reads the characters of Windows and raises for any others."""
+"""Error handler that decodes the characters of Windows and raises for all others."""
 
 _ROWS = frozenset((13, 89, 90, 91, 92))
 """Rows of NEC's own characters, and of IBM's as NEC selected them."""
@@ -19,7 +19,7 @@ _THREE_BYTES = 0x8F
 
 
 def _of_row(row: int, cell: int) -> str:
-    """The character of CP932 at a place of the table of 94 rows and cells; empty if there is none."""
+    """The character of CP932 at a row and cell of the table of 94 by 94; empty if there is none."""
     lead = (row + 1) // 2 + (0x80 if row <= 62 else 0xC0)
     trail = cell + 0x9E if row % 2 == 0 else cell + 0x3F + (cell > 0x3F)
     with suppress(UnicodeDecodeError):
@@ -35,11 +35,11 @@ def _ibm_kanji() -> str:
 
 _OF_IBM = "ⅰⅱⅲⅳⅴⅵⅶⅷⅸⅹⅠⅡⅢⅣⅤⅥⅦⅧⅨⅩ＇＂㈱№℡" + _ibm_kanji()
 _FIRST_OF_IBM = 82 * 94 + 82
-"""Place of the first of these in the table of three bytes: row 83, cell 83."""
+"""Position of the first of these in the table of three bytes: row 83, cell 83."""
 
 
 def _read(raw: bytes, start: int) -> tuple[str, int]:
-    """The character of Windows at an offset and the number of its bytes; "" if none is there."""
+    """The character of Windows at an offset, or "", and its number of bytes."""
     if raw[start] == _THREE_BYTES:
         row, cell = (byte - _HIGH for byte in (*raw[start + 1 : start + 3], 0, 0)[:2])
         place = (row - 1) * 94 + cell - 1 - _FIRST_OF_IBM
