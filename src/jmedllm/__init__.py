@@ -1,3 +1,3 @@
 """Adapt an open LLM to medicine, in Japanese and English, and measure honestly whether it worked."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
