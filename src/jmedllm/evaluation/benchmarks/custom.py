@@ -144,25 +144,25 @@ def _read(path: Path, options: ReadOptions) -> CustomExam:
     rows = list(records(path, header=header))
     layout, unread = _layout(path, rows, mapping)
     problems: dict[int, InputError] = {}
-    drafts: dict[int, ParsedRow] = {}
+    parsed: dict[int, ParsedRow] = {}
     for place, row in enumerate(rows):
         try:
-            drafts[place] = _draft(row, layout)
+            parsed[place] = _parse(row, layout)
         except InputError as error:
             problems[place] = error
-    languages = _languages(drafts, problems)
-    chosen = [each for each in drafts.values() if each.answer.choices and each.answer.written != []]
+    languages = _languages(parsed, problems)
+    chosen = [each for each in parsed.values() if each.answer.choices and each.answer.written != []]
     found = {id(each): interpretations(each.answer) for each in chosen}
-    form = choose_form(path, [(each.line.place, each.answer, found[id(each)]) for each in chosen], wanted)
+    form = choose_form(path, [(each.row.place, each.answer, found[id(each)]) for each in chosen], wanted)
     questions: dict[tuple[str, Language], tuple[int, Question]] = {}
     for place, language in languages.items():
-        each = drafts[place]
+        each = parsed[place]
         try:
             question = _question(each, found.get(id(each), {}), form, language, place + 1)
             before, _ = questions.setdefault((question.id, language), (place, question))
             if before != place:
-                other = drafts[before].line
-                raise each.line.wrong("id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)")
+                other = parsed[before].row
+                raise each.row.wrong("id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)")
         except InputError as error:
             problems[place] = error
     if problems and not options.skip_invalid:
@@ -170,7 +170,7 @@ def _read(path: Path, options: ReadOptions) -> CustomExam:
     if problems and not questions:
         raise InputError(f"{path}: every row is invalid; the first one: {problems[min(problems)]}")
     skipped = tuple(_place_of(rows[place], problems[place]) for place in sorted(problems))
-    kept = [drafts[place] for place, _ in questions.values()]
+    kept = [parsed[place] for place, _ in questions.values()]
     notes = (*unread, *_notes(kept, form, [question for _, question in questions.values()]))
     if skipped:
         notes = (*notes, _skipped_note(path, skipped, len(rows)))
@@ -199,12 +199,12 @@ def _layout(
     Raises:
         InputError: the mapping names an unknown column, or there is no mapping and the names are not ours.
     """
-    lines = [row for row in rows if isinstance(row, InputRow)]
-    columns = list(dict.fromkeys(key for line in lines for key in line.record))
+    valid = [row for row in rows if isinstance(row, InputRow)]
+    columns = list(dict.fromkeys(key for row in valid for key in row.record))
     strict = not mapping and path.suffix.lower() in JSON_KINDS
     sources: dict[str, FieldSource] = {}
     for field in FIELDS:
-        if lines and field in mapping:
+        if valid and field in mapping:
             try:
                 sources[field] = resolve(field, mapping[field], columns, LANGUAGES if field == "language" else ())
             except InputError as error:
@@ -216,12 +216,12 @@ def _layout(
         column for source in sources.values() for column in source.columns
     }
     unread = [column for column in columns if column not in read]
-    first = next((line for line in lines if unread and unread[0] in line.record), None)
-    if first and not mapping and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, lines)):
+    first = next((row for row in valid if unread and unread[0] in row.record), None)
+    if first and not mapping and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, valid)):
         raise _foreign(first, unread, columns)
     required = _REQUIRED_FREE_TEXT if any(field in sources for field in FREE_TEXT) else _REQUIRED
     missing = [field for field in required if field not in sources]
-    if lines and not strict and missing:
+    if valid and not strict and missing:
         found = as_option(dict(mapping) | suggest(columns, missing, QUESTION_NAMES))
         raise InputError(
             f"{path}: no column for {' and '.join(missing)}; columns: {', '.join(columns)}; name them with --map "
@@ -234,34 +234,34 @@ def _layout(
     return ColumnLayout(sources, strict, below), note
 
 
-def _in_most(unread: Sequence[str], lines: Sequence[InputRow]) -> bool:
+def _in_most(unread: Sequence[str], valid: Sequence[InputRow]) -> bool:
     """Whether most rows have an unknown key: then the whole file has another format, not one row."""
-    return 2 * sum(any(key in line.record for key in unread) for line in lines) > len(lines)
+    return 2 * sum(any(key in row.record for key in unread) for row in valid) > len(valid)
 
 
-def _foreign(line: InputRow, unread: Sequence[str], columns: Sequence[str]) -> InputError:
+def _foreign(row: InputRow, unread: Sequence[str], columns: Sequence[str]) -> InputError:
     """The error for keys that are not ours, with the mapping that reads them."""
     found = suggest(columns, FIELDS, QUESTION_NAMES)
     called = next(((key, field) for key in unread if (field := our_name(key, QUESTION_NAMES))), None)
     if called is not None and called[1] in found:
         name, field = called
         return InputError(
-            f'{line.place}: unknown key {name!r}: "{name}" is called "{field}" here; rename it, or read the file '
+            f'{row.place}: unknown key {name!r}: "{name}" is called "{field}" here; rename it, or read the file '
             f"with --map {as_option(found)} (in a recipe: map)"
         )
     if found:
         return InputError(
-            f"{line.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} (in a recipe: map)"
+            f"{row.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} (in a recipe: map)"
         )
     problem = unknown("key", unread[0], FIELDS)
     if "known: " not in str(problem):
-        return InputError(f"{line.place}: {problem}")
+        return InputError(f"{row.place}: {problem}")
     return InputError(
-        f"{line.place}: {problem}; to read only what is known, name it: --map question=question (in a recipe: map)"
+        f"{row.place}: {problem}; to read only what is known, name it: --map question=question (in a recipe: map)"
     )
 
 
-def _draft(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
+def _parse(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
     if isinstance(row, InputError):
         raise row
     for key in row.record if layout.strict else ():
@@ -270,17 +270,17 @@ def _draft(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
     return parse_row(row, layout)
 
 
-def _languages(drafts: Mapping[int, ParsedRow], problems: dict[int, InputError]) -> dict[int, Language]:
+def _languages(parsed: Mapping[int, ParsedRow], problems: dict[int, InputError]) -> dict[int, Language]:
     """Return the language of each row: the one it names, else the one of its script.
 
     Where the script does not decide, and for a question without kana or kanji in a Japanese exam, the other rows of
     the file decide. A row without any evidence becomes a problem.
     """
-    texts = {p: " ".join((each.stem, *each.answer.choices)) for p, each in drafts.items() if each.language is None}
+    texts = {p: " ".join((each.stem, *each.answer.choices)) for p, each in parsed.items() if each.language is None}
     japanese = {place for place, text in texts.items() if language_of(text) == "ja"}
-    every = [*(each.language for each in drafts.values() if each.language), *("ja" for _ in japanese)]
+    every = [*(each.language for each in parsed.values() if each.language), *("ja" for _ in japanese)]
     found: dict[int, Language] = {}
-    for place, each in drafts.items():
+    for place, each in parsed.items():
         if each.language is not None:
             found[place] = each.language
         elif place in japanese or len(japanese) >= _MOSTLY * len(texts):
@@ -290,20 +290,20 @@ def _languages(drafts: Mapping[int, ParsedRow], problems: dict[int, InputError])
         elif every:
             found[place] = "ja" if 2 * every.count("ja") >= len(every) else "en"
         else:
-            problems[place] = each.line.wrong("language", f"one of {', '.join(LANGUAGES)}")
+            problems[place] = each.row.wrong("language", f"one of {', '.join(LANGUAGES)}")
     return found
 
 
 def _question(
-    each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm, language: Language, row: int
+    each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm, language: Language, number: int
 ) -> Question:
     golds = _golds(each, found, form)
     select = each.select or max(1, len(golds[0]))
     if golds[0] and select != len(golds[0]):
-        raise each.line.wrong("select", f"{len(golds[0])}, the number of letters in the answer")
+        raise each.row.wrong("select", f"{len(golds[0])}, the number of letters in the answer")
     return Question(
-        id=str(row) if each.id is None else each.id,
-        benchmark=each.line.path.stem,
+        id=str(number) if each.id is None else each.id,
+        benchmark=each.row.path.stem,
         language=language,
         stem=each.stem,
         choices=each.answer.choices,
@@ -326,9 +326,9 @@ def _golds(each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm) ->
     if form in found:
         return found[form]
     if is_list_of_lists(answer):
-        raise each.line.wrong("answer", 'a list of different right answers such as [["a"], ["c"]], none of them empty')
+        raise each.row.wrong("answer", 'a list of different right answers such as [["a"], ["c"]], none of them empty')
     if form == "letter" and not each.answer.has_labels and (isinstance(answer, str) or _is_texts(answer)):
-        raise each.line.wrong("answer", f"letters from a to {label(count - 1)}, one for each of {count} choices")
+        raise each.row.wrong("answer", f"letters from a to {label(count - 1)}, one for each of {count} choices")
     wanted = {
         "letter": 'a list of letters such as ["c"]'
         if not each.answer.has_labels
@@ -337,7 +337,7 @@ def _golds(each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm) ->
         "index1": f"a number from 1 to {count}, since the file's answers are indices from 1",
         "text": "the text of one of the choices, as elsewhere in the file",
     }
-    raise each.line.wrong("answer", wanted[form])
+    raise each.row.wrong("answer", wanted[form])
 
 
 def _is_texts(answer: object) -> bool:

@@ -43,14 +43,14 @@ class ColumnLayout:
     strict: bool
     below: bool = False
 
-    def ours(self, line: InputRow) -> InputRow:
+    def ours(self, row: InputRow) -> InputRow:
         """Return the record with our names. Unless the file is strict, empty fields are dropped."""
-        found = {field: source.value(line.record) for field, source in self.sources.items()}
+        found = {field: source.value(row.record) for field, source in self.sources.items()}
         if self.strict:
-            found = {field: value for field, value in found.items() if field in line.record}
+            found = {field: value for field, value in found.items() if field in row.record}
         else:
             found = {field: value for field, value in found.items() if not _is_empty(value)}
-        return InputRow(line.path, line.number, found, line.unit)
+        return InputRow(row.path, row.number, found, row.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class ParsedRow:
     """A question whose answer is not interpreted yet.
 
     Attributes:
-        line: the record with our names.
+        row: the record with our names.
         id: None if the file has none.
         language: None if the file does not name it.
         answer: the answer as written, with the choices that it refers to.
         relabelled: whether labels were stripped from the choices.
     """
 
-    line: InputRow
+    row: InputRow
     id: str | None
     stem: str
     language: Language | None
@@ -85,13 +85,13 @@ class ParsedRow:
         return not self.answer.choices and (self.reference is not None or self.rubric is not None)
 
 
-def parse_row(line: InputRow, layout: ColumnLayout) -> ParsedRow:
+def parse_row(row: InputRow, layout: ColumnLayout) -> ParsedRow:
     """Parse one row.
 
     Raises:
         InputError: a field is missing or invalid; the message names the row and the field.
     """
-    ours = layout.ours(line)
+    ours = layout.ours(row)
     stem, below = _stem(ours, layout)
     reference, rubric = (_free_text(ours, field) for field in FREE_TEXT)
     is_free = reference is not None or rubric is not None
@@ -102,7 +102,7 @@ def parse_row(line: InputRow, layout: ColumnLayout) -> ParsedRow:
         raise ours.wrong("question", "a text")
     answer, relabelled = _raw_answer(ours, texts, keys)
     return ParsedRow(
-        line=ours,
+        row=ours,
         id=_id(ours, layout),
         stem=stem,
         language=_language(ours, layout),
