@@ -44,10 +44,12 @@ def data_list(
 
 def _after_list(found: "Sequence[OnDisk]") -> tuple[str, ...]:
     """The next command: complete a source, check what is there, or fetch a first source."""
+    from jmedllm.data.on_disk import first_to_fetch
+
     part = next((each for each in found if each.state == "part"), None)
     if part is not None:
         return "data", "get", part.source.name
-    return ("data", "check") if any(each.files for each in found) else ("data", "get", "igakuqa")
+    return ("data", "check") if any(each.files for each in found) else ("data", "get", first_to_fetch())
 
 
 @data_app.command("get")
@@ -122,11 +124,11 @@ def data_check(
 
 def _on_disk(data: Path) -> list[str]:
     """Names of the sources that are on disk, at least in part."""
-    from jmedllm.data.on_disk import find_on_disk
+    from jmedllm.data.on_disk import find_on_disk, first_to_fetch
 
     names = [each.source.name for each in find_on_disk(data) if each.files]
     if not names:
-        run = " ".join(("jmedllm data get igakuqa", *data_options(data)))
+        run = " ".join(("jmedllm data get", first_to_fetch(), *data_options(data)))
         raise InputError(f"{data}: no benchmark is here; fetch one with: {run}")
     return names
 

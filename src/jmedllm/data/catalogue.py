@@ -49,6 +49,11 @@ class Source:
     note: str = ""
 
     @property
+    def needs_mirror(self) -> bool:
+        """Whether upstream has no address for some of the files."""
+        return any(file.url is None for file in self.files)
+
+    @property
     def unpinned(self) -> list[str]:
         """Paths of the files without a known checksum, which cannot be verified."""
         return [file.path for file in self.files if file.sha256 is None]

@@ -35,7 +35,7 @@ def as_json(found: Sequence[OnDisk]) -> list[dict[str, Any]]:
             "licence": each.source.licence,
             "upstream": each.source.upstream,
             "revision": each.source.revision,
-            "needs_mirror": _needs_mirror(each.source),
+            "needs_mirror": each.source.needs_mirror,
             "unpinned_files": len(each.source.unpinned),
             "note": each.source.note,
         }
@@ -67,16 +67,12 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     yield "files", f"{len(source.files)}, {checksums}"
     yield "licence", source.licence
     yield "from", f"{source.upstream} @ {source.revision}"
-    if _needs_mirror(source):
+    if source.needs_mirror:
         yield "note", "needs --mirror: we know no address with these exact files"
     if source.unpinned:
         yield "note", "needs --allow-unverified"
     if source.note:
         yield "note", source.note
-
-
-def _needs_mirror(source: Source) -> bool:
-    return any(file.url is None for file in source.files)
 
 
 def _items(source: Source) -> dict[str, list[str]]:

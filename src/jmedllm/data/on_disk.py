@@ -36,6 +36,11 @@ def find_on_disk(data: Path) -> list[OnDisk]:
     return [_look_for(source, data) for source in SOURCES.values()]
 
 
+def first_to_fetch() -> str:
+    """Name of the first source that upstream has and that checksums verify."""
+    return next(each.name for each in SOURCES.values() if not each.needs_mirror and not each.unpinned)
+
+
 def _look_for(source: Source, data: Path) -> OnDisk:
     sizes = [path.stat().st_size for file in source.files if (path := data / file.path).is_file()]
     return OnDisk(source, len(sizes), sum(sizes))
