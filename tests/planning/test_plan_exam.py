@@ -83,6 +83,12 @@ def test_the_smallest_machine_names_the_line_that_the_recipe_lacks(quantization:
     assert line.rstrip().endswith(f"on the host{told}")
 
 
+def test_a_backend_that_is_not_estimated_is_named() -> None:
+    assert planned(recipe()).note is None
+    note = planned(recipe(backend="vllm")).note
+    assert note == "backend vllm is not estimated; these figures are for backend transformers"
+
+
 def test_passes_and_answers_take_what_the_exam_would() -> None:
     """Half of the memory that is free for passes, an eighth for keys and values."""
     found = planned(recipe()).planned

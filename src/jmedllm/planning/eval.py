@@ -13,6 +13,7 @@ from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.task import EvalTask
+from jmedllm.models.backends import BACKENDS
 from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
@@ -122,11 +123,21 @@ class EvalAdvice:
     Attributes:
         in_4_bits: with `quantization: nf4`; None where the recipe has that.
         least: of these, what the smallest machine takes; one item at a time.
+        backend: inference backend of the recipe.
     """
 
     planned: EvalPlan
     in_4_bits: EvalPlan | None
     least: Needs
+    backend: str = "transformers"
+
+    @property
+    def note(self) -> str | None:
+        """What to know about these figures; None if they are for the recipe's own backend."""
+        if BACKENDS[self.backend].capabilities.estimated:
+            return None
+        able = " or ".join(name for name, each in BACKENDS.items() if each.capabilities.estimated)
+        return f"backend {self.backend} is not estimated; these figures are for backend {able}"
 
 
 def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None:
@@ -151,7 +162,8 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
         [packed] if recipe.eval.quantization == "nf4" else [[Part(f"weights, {base.precision.name}", whole)], packed]
     )
     first, *other = (_plan(recipe, machine, shape, token, sat, weights) for weights in ways)
-    return EvalAdvice(first, other[0] if other else None, Needs(tuple(_least(machine, token, sat, recipe, packed))))
+    least = Needs(tuple(_least(machine, token, sat, recipe, packed)))
+    return EvalAdvice(first, other[0] if other else None, least, recipe.eval.backend)
 
 
 def _plan(

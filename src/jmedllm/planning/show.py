@@ -80,6 +80,8 @@ def _print_exam(exam: EvalAdvice, machine: Machine, console: Console) -> None:
     console.print(Text(_results(presented, machine), style="dim"))
     way = " (quantization: nf4)" if exam.in_4_bits else ""
     console.print(Text(f"smallest machine: {sizes(exam.least, machine)}{way}", style="dim"))
+    if exam.note:
+        console.print(Text(exam.note, style="dim"))
 
 
 def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
@@ -202,4 +204,8 @@ def _eval_values(exam: EvalAdvice, machine: Machine) -> dict[str, Any]:
             "hours": planned.hours(machine),
         }
         for name, planned in (("as_written", exam.planned), ("in_4_bits", exam.in_4_bits))
-    } | {"smallest": {"gpu": exam.least.gpu, "host": exam.least.host}}
+    } | {
+        "smallest": {"gpu": exam.least.gpu, "host": exam.least.host},
+        "backend": exam.backend,
+        "note": exam.note,
+    }
