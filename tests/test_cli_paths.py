@@ -117,7 +117,12 @@ READING = {
     "report {bad}": PATHS,
     "report {good}/out --html {here}/page.html --questions {bad.jsonl}": PATHS | CONTENTS,
     "compare {bad}": PATHS,
-    "plan {bad.yaml} --gpu 24GiB": PATHS,
+    "init {here}/new.yaml --base {bad} --benchmark {good}/exam.jsonl": PATHS,
+    "init {here}/new.yaml --base {model} --texts {bad.jsonl}": PATHS | CONTENTS,
+    "init {here}/new.yaml --base {model} --questions {bad.jsonl}": PATHS | CONTENTS,
+    "init {here}/new.yaml --base {model} --instructions {bad.jsonl}": PATHS | CONTENTS,
+    "init {here}/new.yaml --base {model} --benchmark {bad.jsonl}": PATHS | CONTENTS,
+    "plan {bad.yaml}": PATHS,
     "run {bad.yaml} --check": PATHS | CONTENTS,
     "pretrain {bad.yaml}": PATHS,
     "tune {bad.yaml}": PATHS,
@@ -134,7 +139,7 @@ READING = {
     f"corpus build {{good}}/text.txt --data {{bad}} {TO}": {
         kind: make
         for kind, make in PATHS.items()
-        if "folder" not in kind  # one without an exam is told of
+        if "folder" not in kind  # for one without benchmarks there is a warning
     },
     f"corpus build {{good}}/text.txt --tokenizer {{bad}} --data {{good}} {TO}": PATHS,
     "export lm-eval --benchmark {bad.jsonl} --output {here}/t": PATHS | CONTENTS,
@@ -146,6 +151,7 @@ WRITING = (
     "score --responses {good}/replies.jsonl --questions {good}/exam.jsonl --language ja --items {bad}",
     "report {good}/out --output {bad}",
     "report {good}/out --questions {good}/exam.jsonl --html {bad}",
+    "init {bad.yaml} --base {model} --benchmark {good}/exam.jsonl",
     "run {good}/recipe.yaml --until corpus --output {bad}",
     "merge --model {model} --adapter {adapter} --output {bad}",
     "convert {good}/text.txt --output {bad}",
@@ -235,12 +241,12 @@ BROKEN = {
 
 
 def test_a_broken_chat_template_is_one_line(call: Call, tiny_model: Path, tmp_path: Path) -> None:
-    for number, (template, told) in enumerate(BROKEN.items()):
+    for number, (template, reason) in enumerate(BROKEN.items()):
         model = Path(shutil.copytree(tiny_model, tmp_path / f"model-{number}"))
         (model / "chat_template.jinja").write_text(template, encoding="utf-8")
         command = f"eval --model {{bad}} {EXAM} --limit 1 --max-new-tokens 2 --chat {TO}"
         code, [line] = call(command, template, lambda path, model=model: model)  # type: ignore[misc]
-        assert code == 2 and line.startswith(f"error: the model's chat template {told}"), line
+        assert code == 2 and line.startswith(f"error: the model's chat template {reason}"), line
 
 
 def test_a_device_is_written_and_stays_one(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def write_recipe(path: Path, wishes: Wishes, machine: Machine, precision: Precis
             comments |= {f"{stage}.{key}": f"saves memory; cost: {change.cost}" for key in change.values}
     Recipe.model_validate(values)
     head = f"# Written by jmedllm init for {machine.gpu.name} with {gib(machine.gpu.memory)} of memory."
-    how = f"# Run it: jmedllm run {path}. All keys: docs/recipes.md."
+    how = f"# Run it: jmedllm run {_printable(path)}. All keys: docs/recipes.md."
     write_atomic(path, "\n".join([head, how, *_lines(values, comments)]) + "\n")
 
 
@@ -176,6 +176,11 @@ def training_languages(name: str, data: Path) -> list[str]:
 def _run_name(path: Path) -> str:
     """The file's name, with what a run's name cannot contain replaced."""
     return re.sub(r"[^\w.-]|^[^\w]", "-", path.stem).lstrip("-.") or "run"
+
+
+def _printable(path: Path) -> str:
+    """A path as text; bytes that are not UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _source(name: str, data: Path) -> dict[str, Any]:

@@ -63,43 +63,43 @@ _OUT_OF_MEMORY = (
 )
 
 _LOOP = "Symlink loop"
-"""How `Path.resolve` says so before Python 3.13."""
+"""How the message of `Path.resolve` begins before Python 3.13."""
 
 _INTERRUPTED = 130
-"""What typer makes of Ctrl-C."""
+"""Exit code that typer returns after Ctrl-C."""
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one line and exit code 2."""
+    """Run the command line. An error in the input is printed as one line, with exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
+            stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
     try:
         code = app(prog_name="jmedllm", standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
     except TyperException as error:
         message = error.format_message()
-        if message.startswith("Usage:"):  # no command was given, so the help is the answer
+        if message.startswith("Usage:"):  # no command was given, so this is the help
             typer.echo(message)
             sys.exit(2)
         _fail(message, 2)
     except OSError as error:
         if error.filename is None:
             raise
-        # Such as a name that is too long, which may come up wherever a path is first looked at.
+        # For example a name that is too long, which can fail wherever a path is first used.
         _fail(f"{os.fsdecode(error.filename)}: {error.strerror}; give another path", 2)
     except (MemoryError, RuntimeError) as error:
         if str(error).startswith(_LOOP):
             _fail(f"{error}; give another path", 2)
         if is_out_of_memory(error):
             _fail(_OUT_OF_MEMORY, 2)
-        if not is_reporting():  # the connection to a process that has failed and said so
+        if not is_reporting():  # the connection to a process that failed and has printed its error
             sys.exit(2)
         raise
     else:
         if code == _INTERRUPTED:
-            _fail("interrupted; the same command goes on from here", _INTERRUPTED)
+            _fail("interrupted; run the same command again to resume", _INTERRUPTED)
         sys.exit(code)
 
 

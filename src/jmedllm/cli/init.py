@@ -107,19 +107,24 @@ def _require_base(text: str) -> str:
 
 def _require_texts(text: str) -> tuple[str, ...]:
     from jmedllm.corpus.readers.inputs import find_files
+    from jmedllm.corpus.readers.reader import read_documents
 
     names = split(text)
-    if names:
-        find_files([Path(name) for name in names])
+    for name in names:
+        files = find_files([Path(name)]).files
+        if not any(document.text for file in files for document in read_documents(file)):
+            raise InputError(f"{name}: contains no text; give files that do")
     return tuple(names)
 
 
 def _require_instructions(text: str) -> tuple[str, ...]:
     from jmedllm.training.instructions import read_instruction_file
 
-    for name in split(text):
-        read_instruction_file(Path(name))
-    return tuple(split(text))
+    names = split(text)
+    for name in names:
+        if not read_instruction_file(Path(name)).items:
+            raise InputError(f"{name}: contains no instruction; give files that do")
+    return tuple(names)
 
 
 def _questions(text: str, data: Path) -> tuple[str, ...]:
