@@ -1,6 +1,6 @@
 #!/bin/bash
 # A recipe on several machines of a SLURM cluster: sbatch examples/slurm.sh RECIPE.yaml
-# Give it the resources of your cluster. A job that was killed goes on with the same command.
+# Give it the resources of your cluster. Submit the same command again to resume a job that was killed.
 #SBATCH --job-name=jmedllm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

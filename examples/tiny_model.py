@@ -25,7 +25,7 @@ def main() -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(options.tokenizer, **given)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    # 128 wide: the narrowest layers that bitsandbytes holds in 4 bits.
+    # 128 wide: the narrowest layers that bitsandbytes packs into 4 bits.
     shape = RandomInit(architecture=options.architecture, hidden_size=128, layers=2, feed_forward=384)
     build_around(tokenizer, shape, options.output, seed=0)
     print(f"{options.architecture} model with {len(tokenizer):,} tokens in {options.output}")

@@ -18,7 +18,11 @@ START, END = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))", r"(?![a-z])"
 # words (alternatives of a regular expression), what to write instead, and what may stand around them
 WORDS = [
     ("sit|sits|sitting|sittings|sat", "evaluate, evaluates, result", ""),
-    ("papers?", "benchmark or task (EvalTask)", r"arXiv|publish|Paper 2|papers?\.md|the papers\b|of the paper on"),
+    (
+        "papers?",
+        "benchmark or task (EvalTask)",
+        r"arXiv|publish|Paper 2|(by|that) the paper|papers?\.md|the papers\b|of the paper on",
+    ),
     ("tracks?", "scorer", r"\.track\(|DO_NOT_TRACK"),
     ("verdicts?", "item score", ""),
     ("boards?", "outcome (ExamOutcome)", r"[Tt]ensor[Bb]oard|keyboard|[Kk]eyboard"),

@@ -1,6 +1,6 @@
-"""Sit an exam from Python and look at single answers.
+"""Evaluate a model from Python and look at single answers.
 
-python examples/exam.py MODEL_DIR --data data
+python examples/evaluate.py MODEL_DIR --data data
 """
 
 import argparse
