@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmedllm.evaluation.statistics import Paired, holm, paired
+from jmedllm.evaluation.statistics import Paired, compare_pairs, holm
 from jmedllm.report.collect import collect
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
@@ -133,7 +133,7 @@ def claims(seeds: dict[str, dict[tuple[Cell, str], Right]]) -> str:
 
 def _paired(claim: Claim, found: dict[tuple[Cell, str], Right]) -> Paired:
     before, after = found[claim.before, claim.language], found[claim.after, claim.language]
-    return paired([before[item] for item in before], [after[item] for item in before])
+    return compare_pairs([before[item] for item in before], [after[item] for item in before], binary=True)
 
 
 def _share(right: Right) -> float:

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from jmedllm.api import evaluate, load, open_model
-from jmedllm.evaluation.records import read_finished
+from jmedllm.evaluation.records import read_samples, read_scores
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model", type=Path)
@@ -23,9 +23,9 @@ result = evaluate(model, questions, scorers=["answer", "likelihood"], output=opt
 for score in result.scores:
     print(f"{score.scorer} {score.metric}: {score.value:.1%} [{score.low:.1%}, {score.high:.1%}] of {score.n}")
 
-# Every item has its record: what was written, how it was read, what each choice was given.
-records = read_finished(options.output / "igakuqa.ja.jsonl")
+# Every item has a sample (what the model gave) and item scores (what the scorers made of it).
+samples = read_samples(options.output / "igakuqa.ja.samples.jsonl")
+scores = read_scores(options.output / "igakuqa.ja.scores.jsonl")
 for question in questions[:3]:
-    record = records[question.id]
     print(f"\n{question.id} {question.stem[:60]}")
-    print(f"  wrote {record.response!r}, read as {record.item_scores['answer']}")
+    print(f"  wrote {samples[question.id].response!r}, read as {scores[question.id].item_scores['answer']}")

@@ -35,7 +35,7 @@ def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
         ([], {}, "one benchmark and language, not none"),
         ([*japanese, *english], {}, "not exam en and exam ja"),
         ([*japanese, *japanese], {}, "a question is given twice"),
-        (japanese, {"scorers": ["official"]}, "official can judge none of these questions"),
+        (japanese, {"scorers": ["official"]}, "official can score none of these questions"),
         (japanese, {"limit": 2}, "sit has no setting limit"),
     ):
         with pytest.raises(InputError, match=problem):

@@ -191,12 +191,15 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         ),
         (evaluate(tiny_model, good, *whole, "--device", "mps"), "device mps: no MPS device is visible"),
         ((*scored, "--responses", torn), "torn.jsonl:17: broken JSON"),
-        ((*scored, "--responses", nothing), "nothing.jsonl: holds no response"),
+        ((*scored, "--responses", nothing), "nothing.jsonl: has no response"),
         ((*scored, "--responses", both), "both.jsonl:1: has both id and problem_id; remove one"),
         ((*scored, "--responses", replies, "--items", replies), "would overwrite what is scored"),
         ((*scored, "--responses", replies, "--items", good), "would overwrite what is scored"),
-        ((*scored, "--responses", replies, "--scorer", ","), "name at least one track"),
-        ((*scored, "--responses", replies, "--scorer", "legacy", "--strict-letters"), "legacy reads none"),
+        ((*scored, "--responses", replies, "--scorer", ","), "name at least one scorer"),
+        (
+            (*scored, "--responses", replies, "--scorer", "legacy", "--strict-letters"),
+            "--strict-letters changes nothing for legacy",
+        ),
         (("score", "--questions", nothing, "--responses", replies), "nothing.jsonl: the file has no question"),
         (("eval", "--model", tiny_model), "Missing option"),
         (("exma",), "No such command 'exma'"),
@@ -261,7 +264,7 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
         "answer,legacy",
     )
     printed = json.loads(output)
-    assert code == 0 and printed["missing"] == ["q2"] and printed["official"] == []
+    assert code == 0 and printed["missing"] == ["q2"] and printed["exam_outcomes"] == []
     assert [(s["scorer"], s["metric"], s["n"], s["no_answer"]) for s in printed["scores"]] == [
         ("answer", "accuracy", 3, 2),
         ("legacy", "exact_match", 3, 2),

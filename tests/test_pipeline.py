@@ -259,7 +259,7 @@ def test_the_card_follows_what_leaves_the_model_as_it_is(tmp_path: Path) -> None
 def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
     run(recipe, folder)
-    records = folder / "eval" / "mpeft" / "exam.ja.jsonl"
+    records = folder / "eval" / "mpeft" / "exam.ja.samples.jsonl"
     before = records.stat().st_mtime_ns
     own_exam(tmp_path / "second.jsonl", count=2)
     one, two = f"[{tmp_path}/exam.jsonl]", f"[{tmp_path}/exam.jsonl, {tmp_path}/second.jsonl]"

@@ -17,9 +17,10 @@ from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, require_know
 from jmedllm.evaluation.model import chat_template, model_settings, with_quantization
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorable import judgeable
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.selection import default_selection, select
-from jmedllm.evaluation.task import EvalResult, EvalTask
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.backends import open_model as open_with_backend
 from jmedllm.models.backends import require_backend, requirements_of
@@ -123,9 +124,9 @@ def evaluate(
         raise InputError(f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice")
     exam = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
     require_known(exam.model_copy(update={"benchmarks": []}))
-    judged = judgeable(questions, exam.scorers)
+    judged = scorable(questions, exam.scorers)
     if not judged.questions:
-        raise InputError(f"{', '.join(exam.scorers)} can judge none of these questions; choose another track")
+        raise InputError(f"{', '.join(exam.scorers)} can score none of these questions; choose another scorer")
     task = EvalTask(
         judged.questions,
         len(judged.questions),

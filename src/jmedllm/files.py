@@ -139,6 +139,19 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     write_atomic(path, "".join(to_json(row) + "\n" for row in rows))
 
 
+def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Append one JSON value a line and hand them to the operating system before returning.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write("".join(to_json(row) + "\n" for row in rows))
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

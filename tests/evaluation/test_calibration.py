@@ -23,7 +23,7 @@ def item(gold: int) -> Question:
 )
 def test_calibration(chances, golds, error, brier):
     found = calibrate([item(gold) for gold in golds], [tuple(map(math.log, each)) for each in chances])
-    assert (found.n, found.expected_error, found.brier) == pytest.approx((len(golds), error, brier))
+    assert (found.n, found.expected_calibration_error, found.brier) == pytest.approx((len(golds), error, brier))
 
 
 def test_only_items_with_one_right_choice_count():

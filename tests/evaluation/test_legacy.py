@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmedllm.evaluation.benchmarks import load
-from jmedllm.evaluation.order import show
+from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question, label
 from jmedllm.evaluation.scorers import legacy
 from jmedllm.evaluation.selection import select
@@ -123,7 +123,7 @@ plain = st.text(st.characters(exclude_characters=",."), min_size=1, max_size=30)
 @given(st.lists(plain, min_size=2, max_size=8, unique=True), st.data())
 def test_the_gold_text_wins_where_choices_are_plain(choices, data):
     asked = question(choices, [data.draw(st.integers(0, len(choices) - 1))])
-    item_score = legacy.judge(show(asked)[0], legacy.gold_text(asked))
+    item_score = legacy.score_response(present(asked)[0], legacy.gold_text(asked))
     assert item_score.exact
     assert item_score.gestalt
 
@@ -135,9 +135,10 @@ def test_gold_text_joins_in_the_order_of_the_choices():
 def test_scores_carry_floor_and_ceiling():
     asked = [question(gold=(0,)), question(gold=(1,)), question(("a, b", "c"), (0,))]
     item_scores = [
-        legacy.judge(show(q)[0], response) for q, response in zip(asked, ["胃癌", "膵癌", "a, b"], strict=True)
+        legacy.score_response(present(q)[0], response)
+        for q, response in zip(asked, ["胃癌", "膵癌", "a, b"], strict=True)
     ]
-    exact, gestalt = legacy.scores(asked, item_scores)
+    exact, gestalt = legacy.aggregate(asked, item_scores)
     assert (exact.metric, exact.correct, exact.floor, exact.ceiling) == ("exact_match", 2, 0.0, 1.0)
     assert (gestalt.metric, gestalt.correct, gestalt.n) == ("gestalt_match", 1, 3)
     assert (gestalt.floor, gestalt.ceiling) == pytest.approx((1 / 3, 2 / 3))
@@ -162,9 +163,9 @@ GOLDEN = [
 def test_golden_numbers(shared: Path, name, language, n, ceiling, floor, lower, upper):
     asked = select(load(name, language, shared), "legacy")
     letters = [",".join(label(i) for i in sorted(q.gold)) for q in asked]
-    of_lower = [legacy.judge(show(q)[0], answer) for q, answer in zip(asked, letters, strict=True)]
-    of_upper = [legacy.judge(show(q)[0], answer.upper()) for q, answer in zip(asked, letters, strict=True)]
-    exact, gestalt = legacy.scores(asked, of_lower)
+    of_lower = [legacy.score_response(present(q)[0], answer) for q, answer in zip(asked, letters, strict=True)]
+    of_upper = [legacy.score_response(present(q)[0], answer.upper()) for q, answer in zip(asked, letters, strict=True)]
+    exact, gestalt = legacy.aggregate(asked, of_lower)
     assert exact.n == n
     assert (exact.floor, exact.ceiling) == (0.0, 1.0)
     assert (round(gestalt.floor, 4), round(gestalt.ceiling, 4)) == (floor, ceiling)
@@ -177,10 +178,10 @@ def test_golden_numbers(shared: Path, name, language, n, ceiling, floor, lower, 
 @pytest.mark.parametrize("response", ["", ".", " .. "])
 def test_what_the_protocol_counts_without_an_answer_says_so(response):
     """The nearest choice to an empty text is the shortest, or the first of equally near ones."""
-    counted = legacy.judge(show(question(gold=(0,)))[0], response)
-    missed = legacy.judge(show(question(gold=(4,)))[0], response)
+    counted = legacy.score_response(present(question(gold=(0,)))[0], response)
+    missed = legacy.score_response(present(question(gold=(4,)))[0], response)
     assert (counted.correct, missed.correct) == (True, False)
     assert (counted.answered, counted.how) == (False, legacy.NO_TEXT_RIGHT)
     assert (missed.answered, missed.how) == (False, legacy.NO_TEXT_WRONG)
-    assert {score.no_answer for score in legacy.scores([question()] * 2, [counted, missed])} == {2}
-    assert legacy.judge(show(question())[0], "膵癌").how == "most similar"
+    assert {score.no_answer for score in legacy.aggregate([question()] * 2, [counted, missed])} == {2}
+    assert legacy.score_response(present(question())[0], "膵癌").how == "most similar"

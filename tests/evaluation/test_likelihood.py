@@ -30,15 +30,15 @@ def test_choose(values, n, chosen):
 
 def test_a_long_choice_wins_per_byte_only():
     # 胃 has 3 bytes of UTF-8, 肝臓 has 6: -6 / 3 = -2 against -9 / 6 = -1.5.
-    item_score = likelihood.judge(question(), [-6.0, -9.0, -30.0, -60.0, -30.0])
+    item_score = likelihood.score_log_probs(question(), [-6.0, -9.0, -30.0, -60.0, -30.0])
     assert item_score == likelihood.LikelihoodItemScore((0,), (1,), False, True)
 
 
 def test_a_byte_is_not_a_character():
     # 胃炎 has 6 bytes and 2 characters, ulcer 5 of both: -1 and -1.2 per byte, -3 and -1.2 per character.
-    item_score = likelihood.judge(question((0,), ("胃炎", "ulcer")), [-6.0, -6.0])
+    item_score = likelihood.score_log_probs(question((0,), ("胃炎", "ulcer")), [-6.0, -6.0])
     assert item_score.chosen_per_byte == (0,)
-    item_score = likelihood.judge(question((0,), ("ulcer", "胃炎")), [-6.0, -6.0])
+    item_score = likelihood.score_log_probs(question((0,), ("ulcer", "胃炎")), [-6.0, -6.0])
     assert item_score.chosen_per_byte == (1,)
 
 
@@ -53,14 +53,14 @@ def test_a_byte_is_not_a_character():
     ],
 )
 def test_a_label_that_is_not_listed_is_never_chosen(gold, log_probs, chosen):
-    item_score = likelihood.judge(question(gold, ("x", "y", "z")), log_probs, by_label=True)
+    item_score = likelihood.score_log_probs(question(gold, ("x", "y", "z")), log_probs, by_label=True)
     assert item_score == likelihood.LikelihoodItemScore(chosen, None, chosen == gold, None)
 
 
 def test_no_log_probabilities_are_no_answer_by_either_measure():
-    assert likelihood.judge(question(), ()) == likelihood.LikelihoodItemScore((), (), False, False)
+    assert likelihood.score_log_probs(question(), ()) == likelihood.LikelihoodItemScore((), (), False, False)
     every = question((), flags=frozenset({"every_answer_right"}))
-    assert not likelihood.judge(every, (), by_label=True).correct
+    assert not likelihood.score_log_probs(every, (), by_label=True).correct
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ def test_no_log_probabilities_are_no_answer_by_either_measure():
         pytest.param(question((), flags=frozenset({"every_answer_right"})), [-9, -1, -9, -9, -9], True, id="no gold"),
     ],
 )
-def test_judge(asked, log_probs, correct):
-    assert likelihood.judge(asked, log_probs).correct is correct
+def test_item_scores(asked, log_probs, correct):
+    assert likelihood.score_log_probs(asked, log_probs).correct is correct
 
 
 def test_nan_is_no_answer():
     with pytest.raises(InputError, match="question 'q1': the model gives NaN"):
-        likelihood.judge(question(), [-1.0, math.nan, -1.0, -1.0, -1.0])
+        likelihood.score_log_probs(question(), [-1.0, math.nan, -1.0, -1.0, -1.0])
 
 
 def test_one_log_probability_for_each_choice():
     with pytest.raises(ValueError, match="zip"):
-        likelihood.judge(question(), [-1.0])
+        likelihood.score_log_probs(question(), [-1.0])
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_applies(asked, applies):
 
 def test_scores():
     asked = [question((1,)), question((1, 3))]
-    item_scores = [likelihood.judge(q, [-6, -9, -30, -60, -30]) for q in asked]
-    total, per_byte = likelihood.scores(asked, item_scores)
+    item_scores = [likelihood.score_log_probs(q, [-6, -9, -30, -60, -30]) for q in asked]
+    total, per_byte = likelihood.aggregate(asked, item_scores)
     assert (total.metric, total.correct, total.n) == ("accuracy", 0, 2)
     assert (per_byte.metric, per_byte.correct, per_byte.n) == ("accuracy_per_byte", 1, 2)
     assert total.floor == pytest.approx((1 / 5 + 1 / 10) / 2)
@@ -130,8 +130,10 @@ def test_scores():
 def test_scores_count_no_answer():
     asked = [question((1,)), question((1,)), question((1,))]
     labels = [(-6.0, -1.0, -9.0, -9.0, -9.0), (), (-1.0, UNLISTED, UNLISTED, UNLISTED, UNLISTED)]
-    item_scores = [likelihood.judge(q, values, by_label=True) for q, values in zip(asked, labels, strict=True)]
-    [score] = likelihood.scores(asked, item_scores)
+    item_scores = [
+        likelihood.score_log_probs(q, values, by_label=True) for q, values in zip(asked, labels, strict=True)
+    ]
+    [score] = likelihood.aggregate(asked, item_scores)
     assert (score.correct, score.no_answer, score.n) == (1, 1, 3)
-    texts = [likelihood.judge(q, values) for q, values in zip(asked[:2], labels[:2], strict=True)]
-    assert [score.no_answer for score in likelihood.scores(asked[:2], texts)] == [1, 1]
+    texts = [likelihood.score_log_probs(q, values) for q, values in zip(asked[:2], labels[:2], strict=True)]
+    assert [score.no_answer for score in likelihood.aggregate(asked[:2], texts)] == [1, 1]

@@ -6,7 +6,7 @@ import pytest
 
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.evaluation.offline import questions_answered, read_responses, score_responses
-from jmedllm.evaluation.order import show
+from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import SCORERS, ModelOutput, answer
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
@@ -36,7 +36,7 @@ def test_the_published_table(shared: Path, candidate: str, year: int) -> None:
     files = sorted((shared / "igakuqa" / "baseline_results" / str(year)).glob(f"*-?_{candidate}.jsonl"))
     responses = read_responses(files, [question.id for question in asked])
     scored = score_responses(asked, responses, ["official"], strict_letters=True)
-    [outcome] = scored.official
+    [outcome] = scored.exam_outcomes
     place = year - 2018
     assert (outcome.year, outcome.n, scored.missing) == (year, 400, ())
     assert (outcome.correct, outcome.points) == CANDIDATES[candidate][place]
@@ -50,7 +50,7 @@ def test_the_published_table(shared: Path, candidate: str, year: int) -> None:
 def test_a_list_of_prohibited_letters_counts_each(shared: Path, questions: list[Question]) -> None:
     # 112D43 has "de" in one string: gpt4's d is prohibited, which the published table overlooks.
     [item] = [question for question in questions if question.id == "112D43"]
-    item_score = answer.judge(show(item)[0], "d")
+    item_score = answer.score_response(present(item)[0], "d")
     assert [outcomes([item], [item_score])[0].prohibited_items] == [("112D43",)]
     assert outcomes([item], [item_score], plain_prohibited=True)[0].prohibited == 0
 
@@ -70,19 +70,19 @@ def test_a_list_of_prohibited_letters_counts_each(shared: Path, questions: list[
 )
 def test_special_items(questions: list[Question], name: str, response: str, correct: bool) -> None:
     [item] = [question for question in questions if question.id == name]
-    assert answer.judge(show(item)[0], response).correct is correct
+    assert answer.score_response(present(item)[0], response).correct is correct
 
 
 def test_where_every_answer_was_accepted_everybody_has_the_points(questions: list[Question]) -> None:
     [item] = [question for question in questions if question.id == "116A71"]
-    given = ModelOutput(show(item)[0], text="")
-    assert SCORERS["official"].judge(given).correct
-    assert not SCORERS["answer"].judge(given).correct
+    given = ModelOutput(present(item)[0], text="")
+    assert SCORERS["official"].score_item(given).correct
+    assert not SCORERS["answer"].score_item(given).correct
 
 
 def test_without_all_items_nobody_passes_or_fails(questions: list[Question]) -> None:
     part = [question for question in questions if question.id.startswith("116")][:399]
-    item_scores = [answer.judge(show(question)[0], "a") for question in part]
+    item_scores = [answer.score_response(present(question)[0], "a") for question in part]
     assert outcomes(part, item_scores)[0].passed is None
 
 

@@ -8,21 +8,34 @@ import pytest
 
 from jmedllm.evaluation.calibration import Calibration
 from jmedllm.evaluation.human_baseline import Group
-from jmedllm.evaluation.records import Record
+from jmedllm.evaluation.records import JudgeReply, Sample, ScoredItem
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers import SCORERS
-from jmedllm.evaluation.scorers.official import ExamOutcome
+from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.statistics import Paired, Score
-from jmedllm.evaluation.task import EvalResult
 from jmedllm.report.compare import Comparison
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
-VERDICTS = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  # in one order for all test processes
+ITEM_SCORES = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  # in one order for all test processes
 
 
 @pytest.mark.parametrize(
     "described",
-    [Record, EvalResult, Score, ExamOutcome, Calibration, Rotations, Group, Comparison, Paired, *VERDICTS],
+    [
+        Sample,
+        ScoredItem,
+        JudgeReply,
+        EvalResult,
+        Score,
+        ExamOutcome,
+        Calibration,
+        Rotations,
+        Group,
+        Comparison,
+        Paired,
+        *ITEM_SCORES,
+    ],
     ids=lambda described: described.__name__,
 )
 def test_every_field_is_described(described: type) -> None:
@@ -30,5 +43,5 @@ def test_every_field_is_described(described: type) -> None:
     assert {field.name for field in fields(described)} <= told
 
 
-def test_every_track_and_metric_is_described() -> None:
+def test_every_scorer_and_metric_is_described() -> None:
     assert set(SCORERS) <= set(re.findall(r"`(\w+)`", PAGE))

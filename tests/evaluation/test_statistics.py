@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.statistics import bootstrap_sum, holm, mcnemar, paired, score, share, wilson
+from jmedllm.evaluation.statistics import Metric, bootstrap_sum, compare_pairs, holm, mcnemar, score, share, wilson
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def question(benchmark="igakuqa") -> Question:
 
 
 def test_score():
-    made = score([question()] * 4, scorer="t", metric="m", right=[True, False, True, True], floor=0.2, ceiling=0.9)
+    made = score(Metric("t", "m", 0.2, 0.9), [question()] * 4, [True, False, True, True])
     assert (made.benchmark, made.language, made.n, made.correct, made.value) == ("igakuqa", "ja", 4, 3, 0.75)
     assert (made.low, made.high) == wilson(3, 4)
     assert share([True, False]) == 0.5
@@ -50,12 +50,12 @@ def test_score():
     [
         pytest.param([], [], id="none"),
         pytest.param([question(), question("medqa")], [True, True], id="two benchmarks"),
-        pytest.param([question()], [True, True], id="more verdicts than questions"),
+        pytest.param([question()], [True, True], id="more values than questions"),
     ],
 )
 def test_score_refuses_what_is_not_one_set(questions, right):
-    with pytest.raises(ValueError, match="verdicts on"):
-        score(questions, scorer="t", metric="m", right=right, floor=0.0, ceiling=1.0)
+    with pytest.raises(ValueError, match="values for"):
+        score(Metric("t", "m", 0.0, 1.0), questions, right)
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
@@ -82,17 +82,18 @@ def test_holm(probabilities, adjusted):
     assert holm(probabilities) == pytest.approx(adjusted)
 
 
-def test_paired():
+def test_pairs_of_binary_scores():
     first = [True] * 60 + [False] * 40
     second = [True] * 55 + [False] * 5 + [True] * 20 + [False] * 20
-    pair = paired(first, second)
+    pair = compare_pairs(first, second, binary=True)
+    assert (pair.first, pair.second, pair.both) == (0.6, 0.75, 55)
     assert (pair.n, pair.only_first, pair.only_second, pair.difference) == (100, 5, 20, 0.15)
     # By hand: (21 - 6) / 102 -+ 1.96 * sqrt((27/102 - (15/102)^2) / 102)
     assert (pair.low, pair.high) == pytest.approx((0.0514, 0.2427), abs=5e-4)
     assert pair.p == pytest.approx(binomtest(20, 25).pvalue)
     assert pair.detectable == pytest.approx(2.8016 * (27 / 102 / 100) ** 0.5, abs=1e-4)
     with pytest.raises(ValueError, match="no pairs"):
-        paired([True], [])
+        compare_pairs([True], [], binary=True)
 
 
 def test_bootstrap_of_points_is_the_same_each_time_and_near_the_normal_one():

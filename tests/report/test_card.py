@@ -14,8 +14,8 @@ import yaml
 from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
-from jmedllm.evaluation.statistics import paired
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.statistics import compare_pairs
 from jmedllm.hardware import hardware
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.card import Findings, model_card
@@ -118,13 +118,23 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[EvalResult]:
 @pytest.fixture(scope="module")
 def card(results: list[EvalResult]) -> str:
     right = [True] * 30 + [False] * 10, [True] * 38 + [False] * 2
+    pair = compare_pairs(*right, binary=True)
     found = replace(
         FOUND,
         held_out={"ja": 2, "general": 1},
         built={"medical text": BUILT, "general text": BUILT | {"contaminated": {}}},
         parameters=7_615_616_512,
         results=results,
-        compared=[Comparison("models", "demo", "likelihood", Side("base", "ja"), Side("mpeft", "ja"), paired(*right))],
+        compared=[
+            Comparison(
+                "models",
+                "demo",
+                "likelihood",
+                Side("base", "ja"),
+                Side("mpeft", "ja"),
+                pair,
+            )
+        ],
     )
     return model_card(found)
 

@@ -13,10 +13,10 @@ from test_table import result, score
 
 from jmedllm.evaluation.calibration import Calibration
 from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
-from jmedllm.evaluation.scorers.official import ExamOutcome
-from jmedllm.evaluation.statistics import paired
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.scorers.base import ExamOutcome
+from jmedllm.evaluation.statistics import compare_pairs
 from jmedllm.report import print_table
 from jmedllm.report.compare import Comparison, Side
 from jmedllm.report.layout import Column, Grid, Line, Names, fit, shorten
@@ -67,10 +67,10 @@ def full(model: str, language: str) -> EvalResult:
     )
     return replace(
         result(model, *scores),
-        official=(OUTCOME, replace(OUTCOME, exam=113, year=2019, passed=False)),
+        exam_outcomes=(OUTCOME, replace(OUTCOME, exam=113, year=2019, passed=False)),
         calibration=Calibration(1690, 0.447, 1.084, ()),
         rotations=(Rotations("likelihood", 1988, 5, 0.306, 0.12, 0.1, 0.14, (0.771, -0.1, 0.0, 0.0, 0.0)),),
-        people=(
+        human_baseline=(
             Group("likelihood", "difficulty", "80-100 % right", 1401, 700, 0.5, 0.47, 0.53, 0.932),
             Group("likelihood", "subject", "公衆衛生・医療統計・法医学", 270, 135, 0.5, 0.44, 0.56, 0.853),
         ),
@@ -79,11 +79,11 @@ def full(model: str, language: str) -> EvalResult:
 
 
 def compared(models: Sequence[str]) -> list[Comparison]:
-    right = [True] * 30 + [False] * 10, [True] * 38 + [False] * 2
+    pair = compare_pairs([True] * 30 + [False] * 10, [True] * 38 + [False] * 2, binary=True)
     pairs = [(a, b) for a in models for b in models if a < b]
     sides = [("models", Side(a, "ja"), Side(b, "ja")) for a, b in pairs]
     sides += [("languages", Side(model, "ja"), Side(model, "en")) for model in models]
-    return [Comparison(kind, "igakuqa", "likelihood", *both, paired(*right)) for kind, *both in sides]
+    return [Comparison(kind, "igakuqa", "likelihood", *both, pair) for kind, *both in sides]
 
 
 def printed(models: Sequence[str], width: int) -> str:

@@ -41,6 +41,7 @@ def test_every_item_with_every_answer_is_packed(collected, shared: Path) -> None
         "number": None,
         "how": "label",
         "correct": True,
+        "value": 1.0,
     }
     assert reckless["scores"]["official"]["chosen"] == item["prohibited"][:1]
     assert knows["probabilities"] == sorted(knows["probabilities"], reverse=True)

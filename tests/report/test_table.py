@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import Score, wilson
-from jmedllm.evaluation.task import EvalResult
 from jmedllm.report import build_rows, markdown, print_table
 from jmedllm.report.notes import footnotes
 from jmedllm.report.published import published_scores
@@ -42,7 +42,7 @@ def result(model: str, *scores: Score) -> EvalResult:
         (),
         None,
         (),
-        {"questions": "q" * 16, "records": "r" * 64, "jmedllm": "0.1.0"},
+        {"questions": "q" * 16, "samples": "r" * 16, "jmedllm": "0.1.0"},
     )
 
 

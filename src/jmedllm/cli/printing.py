@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jmedllm.evaluation.task import EvalResult, EvalTask
+    from jmedllm.evaluation.result import EvalResult
+    from jmedllm.evaluation.task import EvalTask
 
 
 def print_json(results: "Sequence[EvalResult]") -> None:
@@ -19,13 +20,13 @@ def print_json(results: "Sequence[EvalResult]") -> None:
     from jmedllm.files import to_json
 
     rows = [asdict(score) for result in results for score in result.scores]
-    outcomes = [asdict(outcome) for result in results for outcome in result.official]
+    outcomes = [asdict(outcome) for result in results for outcome in result.exam_outcomes]
     tasks = [
         {name: result.settings[name] for name in ("benchmark", "language", "selection")}
         | {name: getattr(result, name) for name in ("selected", "asked", "left_out", "notes", "failures")}
         for result in results
     ]
-    typer.echo(to_json({"scores": rows, "official": outcomes, "tasks": tasks}, indent=2))
+    typer.echo(to_json({"scores": rows, "exam_outcomes": outcomes, "tasks": tasks}, indent=2))
 
 
 def print_item_notes(tasks: "Sequence[EvalTask]") -> None:

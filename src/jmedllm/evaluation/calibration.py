@@ -1,4 +1,4 @@
-"""How far the probabilities that a model gives to the choices hold."""
+"""How well the probabilities that a model gives to the choices are calibrated."""
 
 import math
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ class Calibration:
     """Calibration over items with one right choice.
 
     Attributes:
-        expected_error: expected calibration error (Guo et al. 2017, arXiv 1706.04599): mean gap between the
-            probability of the choice picked and the share of right picks, over ten equal bins.
+        expected_calibration_error: ECE (Guo et al. 2017, arXiv 1706.04599): mean gap between the probability of the
+            picked choice and the share of right picks, over ten equal bins.
         brier: mean over items of the squared distance between the probabilities and the right choice, 0 to 2
             (Brier 1950).
-        bins: for each bin that holds items, their number, mean probability and share right.
+        bins: for each bin with items, their number, mean probability and share right.
     """
 
     n: int
-    expected_error: float
+    expected_calibration_error: float
     brier: float
     bins: tuple[dict[str, Any], ...]
 
@@ -42,7 +42,7 @@ def calibrate(questions: Sequence[Question], log_probs: Sequence[tuple[float, ..
     for question, values in zip(questions, log_probs, strict=True):
         if values is None or len(question.gold) != 1 or len(values) != len(question.choices):
             continue
-        if UNLISTED in values:  # how likely that label is nobody knows
+        if UNLISTED in values:  # the backend did not list that label
             continue
         shares = probabilities(values)
         best = max(range(len(shares)), key=lambda index: shares[index])

@@ -11,14 +11,16 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
+from jmedllm.evaluation.evaluate_task import evaluate_task
 from jmedllm.evaluation.model import prepare_model
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGES, Language
-from jmedllm.evaluation.scorable import judgeable
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import SELECTIONS, WRONG, default_selection, select_counted
 from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_empty_shares
-from jmedllm.evaluation.task import EvalResult, EvalTask, evaluate_task
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import locked
 from jmedllm.models.backends import backend_named, require_backend
 from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
@@ -134,14 +136,14 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
     read_options = settings.read_options if is_table(name) else custom.DEFAULT_READ_OPTIONS
     selected = select_counted(load(name, language, data, settings.split, read_options), selection)
     exam = custom.read_exam(Path(name), read_options) if is_table(name) else None
-    judged = judgeable(selected.questions, settings.scorers)
+    judged = scorable(selected.questions, settings.scorers)
     left_out = selected.left_out | judged.left_out
     if exam and exam.skipped and len(exam.languages) == 1:  # else nobody knows of which language they are
         left_out[WRONG] = len(exam.skipped)
     if not judged.questions:
         raise InputError(
             f"benchmark {name} in {language}: selection {selection} leaves no item that "
-            f"{', '.join(settings.scorers)} can judge; choose another selection"
+            f"{', '.join(settings.scorers)} can score; choose another selection"
         )
     return EvalTask(
         judged.questions[: settings.limit],
@@ -157,6 +159,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         exam.notes if exam else (),
         read_options,
         skip_invalid=settings.skip_invalid,
+        source={"data": str(data)} | ({"file": name} if is_table(name) else {}),
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers that somebody else recorded, scored without any model."""
+"""Scoring responses that somebody else recorded: they become samples and are scored like our own."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError, unknown
+from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
-from jmedllm.evaluation.order import show
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
-from jmedllm.evaluation.responses import Delivery, Responses, read_responses
-from jmedllm.evaluation.scorable import judgeable
-from jmedllm.evaluation.scorers import SCORERS, ModelOutput, ReadItemScore, legacy
-from jmedllm.evaluation.scorers.answer import AnswerItemScore, judge_letters
-from jmedllm.evaluation.scorers.official import ExamOutcome, award, exam_of, exam_of_year, outcomes
+from jmedllm.evaluation.responses import Recorded, read_responses, recorded_sample
+from jmedllm.evaluation.scorable import scorable
+from jmedllm.evaluation.score import Evaluation, ItemScores, aggregate_all, require_scorable, score_samples
+from jmedllm.evaluation.scorers import SCORERS, scorers_named
+from jmedllm.evaluation.scorers.base import ExamOutcome, Scorer
+from jmedllm.evaluation.scorers.official import exam_of, exam_of_year
 from jmedllm.evaluation.selection import WRONG, select_counted
 from jmedllm.evaluation.statistics import Score
 
@@ -34,21 +34,21 @@ _LETTERS = re.compile(r"\s*[a-zA-Z](\s*,\s*[a-zA-Z])*\s*")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What recorded responses were worth.
+    """The scores of recorded responses.
 
     Attributes:
-        item_scores: by track and question id.
+        item_scores: by scorer and question id.
         missing: ids of questions without a response; they count as no answer.
-        skipped: places of rows that were left out as wrong.
+        skipped: places of invalid rows that were skipped.
         selection: name of the step that chose the questions.
         left_out: how many items were left out, by reason.
-        notes: what else there is to say of how the questions were read.
+        notes: what else reports must say about how the questions were read.
     """
 
     questions: tuple[Question, ...]
     scores: tuple[Score, ...]
-    official: tuple[ExamOutcome, ...]
-    item_scores: Mapping[str, Mapping[str, ReadItemScore]]
+    exam_outcomes: tuple[ExamOutcome, ...]
+    item_scores: ItemScores
     missing: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     selection: str = "all"
@@ -56,10 +56,10 @@ class Scored:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: the scores, the board of each year, and what is not in them."""
+        """Plain values: the scores, the outcome of each exam, and what is not in them."""
         return {
             "scores": [asdict(score) for score in self.scores],
-            "official": [asdict(outcome) for outcome in self.official],
+            "exam_outcomes": [asdict(outcome) for outcome in self.exam_outcomes],
             "missing": list(self.missing),
             "skipped": list(self.skipped),
             "selection": self.selection,
@@ -70,18 +70,18 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What responses are about.
+    """The questions that responses answer.
 
     Attributes:
         selection: name of the step that chose the questions.
         left_out: how many items it left out, by reason.
-        notes: what else there is to say of how the questions were read.
+        notes: what else reports must say about how the questions were read.
     """
 
     questions: tuple[Question, ...]
-    selection: str
-    left_out: dict[str, int]
-    notes: tuple[str, ...]
+    selection: str = "all"
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def exam_answered(
@@ -94,7 +94,7 @@ def exam_answered(
     selection: str = "all",
     read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS,
 ) -> Answered:
-    """The questions of a benchmark, or of a user's own file, that responses are about.
+    """The questions of a benchmark, or of a user's own file, that responses answer.
 
     Args:
         benchmark: a registered one; or None.
@@ -151,14 +151,43 @@ def questions_answered(
 
 
 def score_recorded(
-    asked: Answered, given: Responses, scorers: Sequence[str], *, strict_letters: bool = False
+    asked: Answered, recorded: Recorded, scorers: Sequence[str], *, strict_letters: bool = False
 ) -> Scored:
-    """Score recorded responses and account for every item, see `score_responses`."""
-    scored = score_responses(
-        asked.questions, given.by_id, scorers, strict_letters=strict_letters, deliveries=given.deliveries
+    """Score recorded responses and account for every item.
+
+    Args:
+        scorers: names from `SCORERS` that read responses.
+        strict_letters: read answers by the plain comma split of the published table of candidates, and count
+            prohibited choices as it does.
+
+    Raises:
+        InputError: no scorer is named, one needs a model, or one can score none of the questions.
+    """
+    chosen = _scorers(scorers, strict_letters=strict_letters)
+    questions = asked.questions
+    samples = {
+        question.id: replace(
+            recorded.samples.get(question.id) or recorded_sample(question.id, ""),
+            order=tuple(range(len(question.choices))),
+        )
+        for question in questions
+    }
+    form = _answer_form([sample.response or "" for sample in samples.values()])
+    evaluation = Evaluation(questions, samples, {"answer_as": form}, len(questions))
+    require_scorable(evaluation, chosen, "jmedllm eval")
+    item_scores = score_samples(evaluation, chosen)
+    scores, outcomes = aggregate_all(questions, item_scores, chosen)
+    return Scored(
+        questions=questions,
+        scores=scores,
+        exam_outcomes=outcomes,
+        item_scores=item_scores,
+        missing=tuple(question.id for question in questions if question.id not in recorded.samples),
+        skipped=recorded.skipped,
+        selection=asked.selection,
+        left_out=asked.left_out | scorable(questions, scorers).left_out,
+        notes=asked.notes,
     )
-    left_out = asked.left_out | judgeable(asked.questions, scorers).left_out
-    return replace(scored, skipped=given.skipped, selection=asked.selection, left_out=left_out, notes=asked.notes)
 
 
 def score_responses(
@@ -167,87 +196,51 @@ def score_responses(
     scorers: Sequence[str],
     *,
     strict_letters: bool = False,
-    deliveries: Mapping[str, Delivery] | None = None,
 ) -> Scored:
-    """Score recorded responses.
+    """Score texts by question id, see `score_recorded`; questions without a text count as no answer."""
+    recorded = Recorded({name: recorded_sample(name, text) for name, text in responses.items()}, ())
+    return score_recorded(Answered(tuple(questions)), recorded, scorers, strict_letters=strict_letters)
 
-    Args:
-        questions: at least one, all of one benchmark and language.
-        responses: raw text by question id.
-        scorers: names from `SCORERS` that read responses.
-        strict_letters: read answers by the plain comma split of the published table of candidates, and count
-            the prohibited choices as it does.
-        deliveries: what else is known of responses, by question id.
+
+def _scorers(names: Sequence[str], *, strict_letters: bool) -> dict[str, Scorer]:
+    """The scorers of these names, or their strict forms.
 
     Raises:
-        InputError: no track is named, one needs a model, or one can judge none of the questions.
+        InputError: see `score_recorded`.
     """
-    if not scorers:
-        raise InputError("name at least one track: answer, legacy or official")
-    if strict_letters and set(scorers) == {"legacy"}:
-        raise InputError("--strict-letters reads answers for the tracks answer and official; legacy reads none")
-    answer_as, told = _form(questions, responses), deliveries or {}
-    scores: list[Score] = []
-    item_scores: dict[str, dict[str, ReadItemScore]] = {}
-    official: list[ExamOutcome] = []
-    for name in dict.fromkeys(scorers):
-        if name not in SCORERS:
-            raise unknown("scorer", name, SCORERS)
-        if SCORERS[name].needs != "response":
-            raise InputError(f"scorer {name} needs a model's probabilities; choose answer, legacy or official")
-        judged = [question for question in questions if SCORERS[name].applies(question)]
-        if not judged:
-            raise InputError(f"scorer {name} can judge none of these questions; choose another track")
-        found = [
-            _judge_strictly(name, question, responses.get(question.id, ""))
-            if strict_letters and name != "legacy"
-            else _judge(name, question, responses.get(question.id, ""), answer_as, told.get(question.id, Delivery()))
-            for question in judged
-        ]
-        scores += SCORERS[name].scores(judged, found)
-        item_scores[name] = {question.id: item_score for question, item_score in zip(judged, found, strict=True)}
-        if name == "official":
-            official = outcomes(judged, found, plain_prohibited=strict_letters)
-    missing = tuple(question.id for question in questions if question.id not in responses)
-    return Scored(tuple(questions), tuple(scores), tuple(official), item_scores, missing)
+    readers = ", ".join(name for name, scorer in SCORERS.items() if scorer.needs == "response")
+    if not names:
+        raise InputError(f"name at least one scorer: {readers}")
+    chosen = scorers_named(names)
+    if unfit := [name for name, scorer in chosen.items() if scorer.needs != "response"]:
+        raise InputError(f"scorer {unfit[0]} needs a model's probabilities; choose among {readers}")
+    if not strict_letters:
+        return chosen
+    strict = {name: scorer.strict or scorer for name, scorer in chosen.items()}
+    if not any(scorer.strict for scorer in chosen.values()):
+        able = ", ".join(name for name, scorer in SCORERS.items() if scorer.strict)
+        raise InputError(f"--strict-letters changes nothing for {', '.join(chosen)}; it goes with {able}")
+    return strict
 
 
-def _form(questions: Sequence[Question], responses: Mapping[str, str]) -> AnswerForm:
-    """Whether these are letters or texts, by what most of them are: a choice's text may be another's letter."""
-    written = [responses[question.id] for question in questions if responses.get(question.id, "").strip()]
-    letters = sum(bool(_LETTERS.fullmatch(response)) for response in written)
+def _answer_form(texts: Sequence[str]) -> AnswerForm:
+    """Whether responses are letters or texts, by what most of them are: a choice's text may be another's letter."""
+    written = [text for text in texts if text.strip()]
+    letters = sum(bool(_LETTERS.fullmatch(text)) for text in written)
     return "letter" if 2 * letters > len(written) else "text"
 
 
-def _judge_strictly(scorer: str, question: Question, response: str) -> AnswerItemScore:
-    item_score = judge_letters(question, response)
-    return award(question, item_score) if scorer == "official" else item_score
-
-
-def _judge(scorer: str, question: Question, response: str, answer_as: AnswerForm, delivery: Delivery) -> Any:
-    return SCORERS[scorer].judge(
-        ModelOutput(
-            show(question)[0],
-            response,
-            legacy.extract_response(response),
-            truncated=delivery.truncated,
-            answer_as=answer_as,
-            thought_open=delivery.thought_open,
-        )
-    )
-
-
 def item_rows(scored: Scored) -> list[dict[str, Any]]:
-    """One verdict per question, of the first track: what was chosen, whether it was right, how it was read."""
+    """One row per question, by the first scorer: what was chosen, its value, and how it was read."""
     item_scores = next(iter(scored.item_scores.values()))
     return [{"id": name, **_item(item_score)} for name, item_score in item_scores.items()]
 
 
-def _item(item_score: ReadItemScore) -> dict[str, Any]:
-    number = item_score.number if isinstance(item_score, AnswerItemScore) else None
-    chosen = [label(index) for index in item_score.chosen]
-    return {
-        "chosen": number if number is not None else chosen,
-        "correct": item_score.correct,
-        "how": item_score.how,
-    }
+def _item(item_score: Any) -> dict[str, Any]:
+    return {"chosen": answer_of(item_score), "value": item_score.value, "how": item_score.how}
+
+
+def answer_of(item_score: Any) -> str | list[str]:
+    """The answer that an item score speaks of: a number, or letters of choices."""
+    number: str | None = getattr(item_score, "number", None)
+    return [label(index) for index in item_score.chosen] if number is None else number

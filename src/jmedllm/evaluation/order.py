@@ -1,4 +1,4 @@
-"""In which order the choices of a question are shown: as printed, shuffled by a seed, or rotated."""
+"""The order in which the choices of a question are shown: as printed, shuffled by a seed, or rotated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,18 +6,18 @@ from random import Random
 
 from jmedllm.evaluation.question import Question
 
-TURN_MARK = "~"
-"""Between a question's id and the turn of its choices; no id holds it."""
+ROTATION_MARK = "~"
+"""Between a question's id and the rotation of its choices; no id contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresentedQuestion:
-    """A question as it is put to a model.
+    """A question in the order in which a model is shown its choices.
 
     Attributes:
-        question: the question as printed, which verdicts speak of.
+        question: the question as printed; item scores refer to its choices.
         order: index of the printed choice at each place.
-        rotation: how many places the choices were turned; 0 for the first showing.
+        rotation: by how many places the choices were rotated; 0 for the first presentation.
     """
 
     question: Question
@@ -26,12 +26,12 @@ class PresentedQuestion:
 
     @property
     def key(self) -> str:
-        """Id of the question, with the rotation behind it where the choices were turned."""
-        return self.question.id if not self.rotation else f"{self.question.id}{TURN_MARK}{self.rotation}"
+        """Id of the question, followed by the rotation if its choices were rotated."""
+        return self.question.id if not self.rotation else f"{self.question.id}{ROTATION_MARK}{self.rotation}"
 
     @property
     def permuted(self) -> Question:
-        """The question with its choices in the order shown, and what is right of them."""
+        """The question with its choices, and its gold, in the order shown."""
         question, place = self.question, {choice: index for index, choice in enumerate(self.order)}
         if self.order == tuple(range(len(self.order))):
             return question
@@ -47,15 +47,15 @@ class PresentedQuestion:
         return tuple(sorted(self.order[place] for place in chosen))
 
 
-def show(question: Question, shuffle: int | None = None, rotations: int = 1) -> list[PresentedQuestion]:
-    """All showings of a question.
+def present(question: Question, shuffle: int | None = None, rotations: int = 1) -> list[PresentedQuestion]:
+    """All presentations of a question.
 
     Args:
         shuffle: seed of a random order; the same seed gives a question the same order in both languages.
-        rotations: how many turns of the choices are shown; at most one for each choice.
+        rotations: in how many rotations the choices are shown; at most one for each choice.
     """
     order = list(range(len(question.choices)))
     if shuffle is not None:
         Random(f"{shuffle} {question.id}").shuffle(order)
-    turns = range(max(1, min(rotations, len(order))))
-    return [PresentedQuestion(question, tuple(order[turn:] + order[:turn]), turn) for turn in turns]
+    places = range(max(1, min(rotations, len(order))))
+    return [PresentedQuestion(question, tuple(order[place:] + order[:place]), place) for place in places]

@@ -78,6 +78,11 @@ def question_hash(question: Question) -> str:
     return hash_text(to_json(values | {"also_right": [sorted(answer) for answer in question.also_right]}))
 
 
+def content_hash(question: Question) -> str:
+    """Hash over the text and the choices of a question: the same if only its gold was corrected."""
+    return hash_text(to_json([question.language, question.stem, question.choices]))
+
+
 def language_of(text: str) -> Language:
     """Japanese if kana or kanji occur in `text`, else English."""
     return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) else "en"

@@ -1,106 +1,199 @@
-"""Records of a sitting on disk: one line per item, appended as they come, safe against a kill."""
+"""Samples and item scores on disk: what the model gave, apart from what scorers made of it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.order import TURN_MARK
-from jmedllm.files import cut_unfinished_line, read_jsonl, to_json, unwritable, write_jsonl
-from jmedllm.models.backends.base import Failure
+from jmedllm.evaluation.order import ROTATION_MARK
+from jmedllm.files import append_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
+from jmedllm.models.backends.base import EARLY_STOP, Failure, is_truncated
+from jmedllm.models.thoughts import Thought
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """All that a sitting keeps of one item.
+class Sample:
+    """Everything that a model gave for one item. It depends on the model, the prompt and decoding, not on scorers.
 
     Attributes:
-        id: the question's id; "116A1~2" where its choices were turned by two places.
+        id: the question's id; "116A1~2" if its choices were rotated by two places.
         prompt_hash: hash of the text that the model was given; of the chat turns, where a server renders them.
-        question_hash: hash of the question with its gold, which the verdicts depend on.
-        order: index of the printed choice at each place, as it was asked.
-        response: what the model wrote; None where no track asked for it.
-        truncated: whether the token limit ended the response.
-        thought_open: whether the prompt had opened a thought; None where a server does not tell.
+        content_hash: hash of the question's text and choices, without its gold.
+        order: index of the printed choice at each place, in the order shown.
+        response: the response; None if no scorer asked for it.
+        plain: the response without special tokens, if that is different.
+        decoded: prompt and response decoded together; only for published prompts, whose protocol reads both.
+        finish_reason: why the response ended, as the backend says; "early_stop" if the scorers read no further.
+        new_tokens: tokens that the model generated; None where unknown.
+        seconds: from the start of the request's batch to its end; None where unknown.
+        thought_open: whether the prompt had opened a thought; None where a server does not show its template.
+        thoughts: thought markers that only the model's chat template has.
         reasoning: the thought, where a server gives it apart from the response.
         failure: why there is no response at all: "too long" or "rejected".
-        log_probs: natural log-probability of each printed choice; None where no track asked for them.
-        item_scores: for each track that applies to the item, its verdict.
+        log_probs: natural log-probability of each printed choice; None if no scorer asked or the backend gives none.
+        log_probs_of: what the log-probabilities are of: the choices' "texts" or "labels"; None if not asked for.
+        numbered: whether the prompt numbered the choices; None where unknown.
     """
 
     id: str
     prompt_hash: str
-    question_hash: str
+    content_hash: str
     order: tuple[int, ...] = ()
     response: str | None = None
-    truncated: bool = False
+    plain: str | None = None
+    decoded: str | None = None
+    finish_reason: str | None = None
+    new_tokens: int | None = None
+    seconds: float | None = None
     thought_open: bool | None = False
+    thoughts: tuple[Thought, ...] = ()
     reasoning: str | None = None
     failure: Failure | None = None
     log_probs: tuple[float, ...] | None = None
-    item_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    log_probs_of: Literal["texts", "labels"] | None = None
+    numbered: bool | None = None
 
     @property
     def question(self) -> str:
         """Id of the question."""
-        return self.id.partition(TURN_MARK)[0]
+        return self.id.partition(ROTATION_MARK)[0]
 
     @property
-    def turn(self) -> str:
-        """By how many places its choices were turned; empty for the first showing."""
-        return self.id.partition(TURN_MARK)[2]
+    def rotation(self) -> int:
+        """By how many places its choices were rotated; 0 for the first presentation."""
+        return int(self.id.partition(ROTATION_MARK)[2] or 0)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the response was cut off."""
+        return is_truncated(self.finish_reason)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether generation stopped because the scorers read no further."""
+        return self.finish_reason == EARLY_STOP
 
 
-def read_records(path: Path) -> dict[str, Record]:
-    """Records by question id; a last line that a kill left unfinished is cut off the file.
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """What scorers made of one sample.
 
-    The caller has made sure that the file is ours.
+    Attributes:
+        id: the sample's id.
+        question_hash: hash of the question with its gold, which the item scores depend on.
+        item_scores: by scorer, the fields of its item score.
+    """
+
+    id: str
+    question_hash: str
+    item_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A sample with its item scores."""
+
+    sample: Sample
+    scored: ScoredItem
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeReply:
+    """What a judge model replied about one sample.
+
+    Attributes:
+        scorer: the scorer that asked.
+        id: the sample's id.
+        judge: fingerprint of the judge and its settings.
+        prompt_hash: hash of `prompt`.
+        prompt: what the judge was asked.
+        response: what it replied; empty if it could not answer.
+        finish_reason: as in a sample; `new_tokens`, `seconds` and `failure` likewise.
+    """
+
+    scorer: str
+    id: str
+    judge: str
+    prompt_hash: str
+    prompt: str
+    response: str
+    finish_reason: str | None = None
+    new_tokens: int | None = None
+    seconds: float | None = None
+    failure: Failure | None = None
+
+
+def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
+    """Samples by id. A later line replaces an earlier one of the same id, so that additions can be appended.
+
+    Args:
+        repair: first cut off a last line that a kill left unfinished; the caller has made sure that the file is ours.
 
     Raises:
-        InputError: a line in the middle is broken, or an id stands twice.
+        InputError: a line is broken.
     """
-    if not path.exists():
-        return {}
-    cut_unfinished_line(path)
-    return read_finished(path)
+    if repair and path.exists():
+        cut_unfinished_line(path)
+    return {sample.id: sample for sample in map(_sample, _rows(path, Sample))}
 
 
-def read_finished(path: Path) -> dict[str, Record]:
-    """Records by id, from a file that is left as it is.
+def append_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """Append samples and hand them to the operating system before returning."""
+    append_jsonl(path, map(_values, samples))
+
+
+def write_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """Write all samples anew, atomically."""
+    write_jsonl(path, map(_values, samples))
+
+
+def samples_hash(samples: Iterable[Sample]) -> str:
+    """Hash over samples without their times, so that the same answers have the same hash."""
+    return hash_text("".join(to_json(_values(replace(sample, seconds=None))) for sample in samples))
+
+
+def read_scores(path: Path) -> dict[str, ScoredItem]:
+    """Item scores by sample id.
 
     Raises:
-        InputError: see `read_records`.
+        InputError: a line is broken.
     """
-    records: dict[str, Record] = {}
-    for number, row in read_jsonl(path):
-        record = _record(path, number, row)
-        if record.id in records:
-            raise InputError(f"{path}:{number}: question {record.id} stands twice; choose another --output")
-        records[record.id] = record
-    return records
+    return {row["id"]: ScoredItem(**row) for row in _rows(path, ScoredItem)}
 
 
-def append_records(path: Path, records: Iterable[Record]) -> None:
-    """Append records and hand them to the operating system before returning."""
-    try:
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write("".join(to_json(_row(record)) + "\n" for record in records))
-    except OSError as error:
-        raise unwritable(path, error) from error
+def write_scores(path: Path, scored: Iterable[ScoredItem]) -> None:
+    """Write all item scores, atomically."""
+    write_jsonl(path, map(_values, scored))
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write all records anew, atomically."""
-    write_jsonl(path, map(_row, records))
+def read_judge_replies(path: Path, *, repair: bool = False) -> dict[tuple[str, str], JudgeReply]:
+    """Judge replies by scorer and sample id; see `read_samples`."""
+    if repair and path.exists():
+        cut_unfinished_line(path)
+    return {(row["scorer"], row["id"]): JudgeReply(**row) for row in _rows(path, JudgeReply)}
 
 
-def _row(record: Record) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in Record.__slots__}
+def append_judge_replies(path: Path, replies: Iterable[JudgeReply]) -> None:
+    """Append judge replies and hand them to the operating system before returning."""
+    append_jsonl(path, map(_values, replies))
 
 
-def _record(path: Path, number: int, row: dict[str, Any]) -> Record:
-    if row.keys() != set(Record.__slots__):
-        raise InputError(f"{path}:{number}: not a record of this version; choose another --output")
+def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
+    names = {each.name for each in fields(kind)}
+    for number, row in read_jsonl(path) if path.exists() else ():
+        if row.keys() != names:
+            raise InputError(f"{path}:{number}: not a row of this version of jmedllm; choose another --output")
+        yield row
+
+
+def _values(row: Any) -> Mapping[str, Any]:
+    values = {each.name: getattr(row, each.name) for each in fields(row)}
+    if isinstance(row, Sample):
+        values["thoughts"] = [(each.opening, each.closing, each.nested) for each in row.thoughts]
+    return values
+
+
+def _sample(row: dict[str, Any]) -> Sample:
     lists = {name: None if row[name] is None else tuple(row[name]) for name in ("order", "log_probs")}
-    return Record(**{**row, **lists})
+    return Sample(**{**row, **lists, "thoughts": tuple(Thought(*each) for each in row["thoughts"])})

@@ -1,23 +1,25 @@
-"""Responses that somebody else recorded, from files of the kinds that `tables` reads."""
+"""Responses that somebody else recorded, as samples, from files of the kinds that `tables` reads."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jmedllm.errors import InputError, invalid_rows, unknown
 from jmedllm.evaluation.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
 from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
-from jmedllm.models.backends.base import COMPLETE, CUT, is_truncated
+from jmedllm.evaluation.records import Sample
+from jmedllm.models.backends.base import COMPLETE, CUT
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
 """Our names of each field that every row has."""
 
 REASONING = ("reasoning", "reasoning_content", "thinking")
-"""Names of a thought that stands apart from the response."""
+"""Names of a thought that is separate from the response."""
 
 FINISH = ("finish_reason", "finishReason", "done_reason", "stop_reason", "stopReason")
-"""Names of why a response ended; vLLM has the string that ended it as `stop_reason` beside `finish_reason`."""
+"""Names of the finish reason; vLLM has the string that ended a response as `stop_reason` beside `finish_reason`."""
 
 _NAMES = KEYS | {FINISH[0]: FINISH, REASONING[0]: REASONING}
 
@@ -26,42 +28,33 @@ RESPONSE_FIELDS = (*KEYS, FINISH[0], REASONING[0], "thought_open")
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """What is known of a response besides its text.
-
-    Attributes:
-        truncated: whether it was cut off before it was whole.
-        thought_open: whether it begins inside a thought that the prompt had opened; None where nobody says.
-    """
-
-    truncated: bool = False
-    thought_open: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Responses:
+class Recorded:
     """Recorded responses.
 
     Attributes:
-        by_id: raw text by question id.
-        skipped: places of rows that were left out as wrong.
-        deliveries: what else the rows tell of responses, by question id; only where it is not the usual.
+        samples: by question id.
+        skipped: places of invalid rows that were skipped.
     """
 
-    by_id: dict[str, str]
+    samples: dict[str, Sample]
     skipped: tuple[str, ...]
-    deliveries: dict[str, Delivery] = field(default_factory=dict)
 
 
 def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str]:
-    """Responses by question id, see `read_recorded`."""
-    return read_recorded(files, known).by_id
+    """Texts of the responses by question id, see `read_recorded`."""
+    return {name: sample.response or "" for name, sample in read_recorded(files, known).samples.items()}
+
+
+def recorded_sample(name: str, text: str, **known: Any) -> Sample:
+    """A response that somebody else recorded as a sample; `known` are other fields of the sample."""
+    # Whether the file has the whole decoded text or the response only is unknown: markers are looked for in it.
+    return Sample(name, "", "", response=text, decoded=text, **{"thought_open": None, **known})
 
 
 def read_recorded(
     files: Sequence[Path], known: Iterable[str], columns: Map | None = None, *, skip_invalid: bool = False
-) -> Responses:
-    """Responses by question id, from files of any kind that `tables` reads, their rows in any order.
+) -> Recorded:
+    """Responses as samples, from files of any kind that `tables` reads, their rows in any order.
 
     A row may also have `finish_reason`, `thought_open` and `reasoning`, as a server gives them.
 
@@ -69,7 +62,7 @@ def read_recorded(
         files: one or more.
         known: ids of the questions.
         columns: our fields (`RESPONSE_FIELDS`) with the files' columns.
-        skip_invalid: leave rows that are wrong out.
+        skip_invalid: skip invalid rows.
 
     Raises:
         InputError: rows are broken, or their ids are unknown or were given before (all are named, up to 20); or
@@ -77,8 +70,7 @@ def read_recorded(
     """
     ids = set(known)
     require_fields(columns or {}, RESPONSE_FIELDS)
-    responses: dict[str, str] = {}
-    deliveries: dict[str, Delivery] = {}
+    samples: dict[str, Sample] = {}
     places: dict[str, str] = {}
     problems: list[tuple[str, InputError]] = []
     for path in files:
@@ -89,33 +81,36 @@ def read_recorded(
                 name = _name(row, ids)
                 if name in places:
                     raise InputError(f"{row.place}: question {name} was answered in {places[name]}; remove one")
-                text, delivery = _response(row)
-                responses[name] = text
-                if delivery != Delivery():
-                    deliveries[name] = delivery
+                samples[name] = _sample(name, row)
                 places[name] = row.place
             except InputError as error:
                 problems.append((row.place if isinstance(row, InputRow) else str(row).partition(": ")[0], error))
     if problems and not skip_invalid:
-        raise invalid_rows([error for _, error in problems], "fix them, or leave them out with --skip-invalid")
-    if not responses:
+        raise invalid_rows([error for _, error in problems], "fix them, or skip them with --skip-invalid")
+    if not samples:
         first = f"; every row is invalid, the first one: {problems[0][1]}" if problems else ""
-        raise InputError(f"{', '.join(map(str, files))}: holds no response; check that it is the right file{first}")
-    return Responses(responses, tuple(place for place, _ in problems), deliveries)
+        raise InputError(f"{', '.join(map(str, files))}: has no response; check that it is the right file{first}")
+    return Recorded(samples, tuple(place for place, _ in problems))
 
 
-def _response(line: InputRow) -> tuple[str, Delivery]:
-    """A row's response, and what it tells of it."""
+def _sample(name: str, line: InputRow) -> Sample:
+    """A row as a sample."""
     reasoning = ""
     for key in REASONING:
         if line.record.get(key) is not None:
             reasoning = line.text(key, may_be_empty=True) or reasoning
     response = _key(line, KEYS["response"])
-    # Servers leave the response null where there is nothing but the thought.
+    # Servers leave the response null if there is nothing but the thought.
     alone = bool(reasoning) and response in line.record and line.record[response] is None
     text = "" if alone else line.text(response, may_be_empty=True)
-    # A thought that stands apart is not in the response, whoever opened it.
-    return text, Delivery(is_truncated(_finish_reason(line)), False if reasoning else _thought_open(line))
+    return recorded_sample(
+        name,
+        text,
+        finish_reason=_finish_reason(line),
+        # A separate thought is not in the response, whoever opened it.
+        thought_open=False if reasoning else _thought_open(line),
+        reasoning=reasoning or None,
+    )
 
 
 def _finish_reason(line: InputRow) -> str | None:
@@ -142,7 +137,7 @@ def _rows(path: Path, columns: Map) -> Iterator[RowOrError]:
     """The rows of a file by our names.
 
     Raises:
-        InputError: no row has them; the mapping that would help is named.
+        InputError: no row has them; names the mapping that would help.
     """
     rows = list(records(path))
     names = list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
@@ -164,7 +159,7 @@ def _rows(path: Path, columns: Map) -> Iterator[RowOrError]:
 
 
 def _loose(value: object) -> object:
-    """A number as a text, and a list of one as that one: outside our own format nobody can be asked for quotes."""
+    """A number as a text, and a list of one as that one: files in other formats need no quotes."""
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Which questions the tracks that are asked for can judge."""
+"""Which questions the requested scorers can score."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,12 +8,12 @@ from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import NO_ANSWER, Selected, keep
 
 
-def judgeable(questions: Iterable[Question], scorers: Sequence[str]) -> Selected:
-    """The questions that at least one of the tracks can judge, and how many others there are."""
+def scorable(questions: Iterable[Question], scorers: Sequence[str]) -> Selected:
+    """The questions that at least one of the scorers can score, and how many others there are."""
 
-    def unjudged(question: Question) -> str | None:
+    def unscored(question: Question) -> str | None:
         if any(SCORERS[scorer].applies(question) for scorer in scorers):
             return None
-        return f"that {', '.join(scorers)} cannot judge" if has_answer(question) else NO_ANSWER
+        return f"that {', '.join(scorers)} cannot score" if has_answer(question) else NO_ANSWER
 
-    return keep(questions, unjudged)
+    return keep(questions, unscored)

@@ -1,7 +1,7 @@
-"""One exam over several processes, as torchrun starts them: each sits its share, the first joins the records.
+"""One evaluation over several processes, as torchrun starts them: each has a share, the first joins the samples.
 
-Shares are whole questions that nobody has answered yet, so a killed exam goes on with any number of processes, and
-the joined file is the one that a single process writes.
+Shares are whole questions that are still incomplete, so a killed evaluation resumes with any number of processes,
+and the joined file is the one that a single process writes.
 """
 
 import shutil
@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.records import read_finished
-from jmedllm.evaluation.task import EvalResult, EvalTask, adopt, evaluate_task
+from jmedllm.evaluation.evaluate_task import adopt, evaluate_task
+from jmedllm.evaluation.generate import incomplete_questions
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.records import read_samples, write_samples
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.resume import begin, files_of
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import LOCK, locked
 from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatText, no_template
@@ -28,12 +33,12 @@ def evaluate_shares(
     here: Rank,
     chat_text: ChatText = no_template,
 ) -> list[EvalResult]:
-    """Sit the papers together with the other processes; only the first one returns sittings.
+    """Evaluate tasks together with the other processes; only the first one returns results.
 
     Args:
-        settings: all of the model that shapes its answers.
-        load: gives the model.
-        output: gets the records, on a disk that all processes see.
+        settings: everything about the model that shapes its answers.
+        load: returns the model.
+        output: gets the samples, on a disk that all processes see.
         chat_text: see `evaluate_task`.
 
     Raises:
@@ -45,11 +50,12 @@ def evaluate_shares(
             if here.global_rank == 0:
                 join_shares(task, settings, output)
             wait()
-            share = _missing(task, output)[here.global_rank :: here.world_size]
+            share = _incomplete(task, output)[here.global_rank :: here.world_size]
             problem = None
             try:
                 if share:
                     part = replace(task, questions=tuple(share))
+                    _seed(part, settings, output, output / _folder(here.global_rank))
                     evaluate_task(part, settings, load, output / _folder(here.global_rank), chat_text)
             except InputError as error:
                 problem = str(error)
@@ -71,43 +77,53 @@ def _folder(rank: int) -> str:
 
 
 def is_share(folder: Path) -> bool:
-    """Whether a folder holds one process's share of an exam, which is no exam of its own."""
+    """Whether a folder has one process's share of an evaluation, which is not an evaluation of its own."""
     return folder.name.removeprefix(_FOLDER).isdigit() and folder.name.startswith(_FOLDER)
 
 
 def shares(output: Path) -> list[Path]:
-    """The folders of shares in the folder of an exam."""
+    """The folders of shares in the folder of an evaluation."""
     return sorted(filter(is_share, output.glob(f"{_FOLDER}*")))
 
 
 def join_shares(task: EvalTask, settings: dict[str, Any], output: Path) -> None:
-    """Take over what the processes of a killed exam, or those of this one, left of a paper, and remove it.
+    """Take over what the processes of a killed evaluation, or of this one, left of a task, and remove it.
 
     Raises:
-        InputError: it was sat under other settings.
+        InputError: it was evaluated under other settings.
     """
     for folder in shares(output):
-        adopt(task, settings, folder, output)
-        for file in folder.glob(f"{task.name}.json*"):
-            file.unlink()
+        theirs = files_of(task.name, folder)
+        adopt(task, settings, theirs, files_of(task.name, output))
+        for file in theirs.every():
+            file.unlink(missing_ok=True)
 
 
 def remove_empty_shares(output: Path) -> None:
-    """Remove what is left of shares that were joined."""
+    """Remove the folders of shares that were joined."""
     for folder in shares(output):
         if {file.name for file in folder.iterdir()} <= {LOCK}:
             shutil.rmtree(folder)
 
 
-def _missing(task: EvalTask, output: Path) -> list[Any]:
-    file = output / f"{task.name}.jsonl"
-    there = read_finished(file) if file.exists() else {}
-    waiting = {presented.question.id for presented in task.showings() if presented.key not in there}
-    return [question for question in task.questions if question.id in waiting]
+def _incomplete(task: EvalTask, output: Path) -> list[Question]:
+    """The questions for which something must still be asked."""
+    missing = set(incomplete_questions(task, files_of(task.name, output)))
+    return [question for question in task.questions if question.id in missing]
+
+
+def _seed(part: EvalTask, settings: dict[str, Any], output: Path, share: Path) -> None:
+    """Give a share the samples that there are of its questions, so that only what they lack is asked for."""
+    keys = {each.key for each in part.presented()}
+    known = [sample for sample in read_samples(files_of(part.name, output).samples).values() if sample.id in keys]
+    files = files_of(part.name, share)
+    if known and not files.samples.exists():
+        begin(files.summary, settings | part.settings(), len(part.questions), part.source)
+        write_samples(files.samples, known)
 
 
 def _agree(problem: str | None, here: Rank) -> None:
-    """Wait for all; where one of them cannot go on, the first says why and the others leave without a word."""
+    """Wait for all; if one of them has failed, the first reports why and the others exit silently."""
     import torch.distributed as dist
 
     problems: list[str | None] = [None] * here.world_size

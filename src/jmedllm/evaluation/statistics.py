@@ -12,15 +12,35 @@ from jmedllm.evaluation.question import Language, Question
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """One metric over the items of one benchmark in one language. All values are shares from 0 to 1.
+class Metric:
+    """What a score measures.
 
     Attributes:
-        low: lower end of the 95 % interval of `value`.
+        floor: score of no skill at all on these items.
+        ceiling: score of perfect answers on these items.
+        binary: whether each item's value is 0 or 1; declared by the scorer.
+    """
+
+    scorer: str
+    name: str
+    floor: float
+    ceiling: float
+    binary: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric over the items of one benchmark in one language. All values are from 0 to 1.
+
+    Attributes:
+        correct: items with the value 1.
+        value: mean over the items; of a binary metric the share of right items.
+        low: lower end of the 95 % interval of `value`: Wilson's for a binary metric, else bootstrap.
         high: its upper end.
-        floor: what no skill at all earns on these items.
-        ceiling: what a perfect answer earns on these items.
-        no_answer: items on which the response was taken for no answer; they count as wrong.
+        floor: score of no skill at all on these items.
+        ceiling: score of perfect answers on these items.
+        no_answer: items without a readable answer; they count as wrong.
+        binary: whether each item's value is 0 or 1.
     """
 
     benchmark: str
@@ -35,31 +55,40 @@ class Score:
     floor: float
     ceiling: float
     no_answer: int = 0
+    binary: bool = True
 
 
-def score(
-    questions: Sequence[Question],
-    *,
-    scorer: str,
-    metric: str,
-    right: Sequence[bool],
-    floor: float,
-    ceiling: float,
-    no_answer: int = 0,
-) -> Score:
-    """Build the score of `right` (one verdict per question) with its 95 % interval.
+def score(metric: Metric, questions: Sequence[Question], values: Sequence[float], *, no_answer: int = 0) -> Score:
+    """Build the score of `values`, one for each question, with its 95 % interval.
 
     Raises:
-        ValueError: there are no questions, they are not all of one benchmark and language, or `right` is
-            not as long as they are.
+        ValueError: there are no questions, they are not all of one benchmark and language, there is not one value for
+            each, or a value is outside what the metric allows.
     """
     sets = {(question.benchmark, question.language) for question in questions}
-    if len(sets) != 1 or len(right) != len(questions):
-        raise ValueError(f"{len(right)} verdicts on {len(questions)} questions of {sets or 'no benchmark'}")
+    if len(sets) != 1 or len(values) != len(questions):
+        raise ValueError(f"{len(values)} values for {len(questions)} questions of {sets or 'no benchmark'}")
     benchmark, language = sets.pop()
-    n, correct = len(right), sum(right)
-    low, high = wilson(correct, n)
-    return Score(benchmark, language, scorer, metric, n, correct, correct / n, low, high, floor, ceiling, no_answer)
+    n, correct = len(values), sum(value == 1 for value in values)
+    mean = correct / n if metric.binary else math.fsum(values) / n
+    low, high = interval(values, binary=metric.binary)
+    return Score(
+        benchmark, language, metric.scorer, metric.name, n, correct, mean, low, high, metric.floor, metric.ceiling,
+        no_answer, metric.binary,
+    )  # fmt: skip
+
+
+def interval(values: Sequence[float], *, binary: bool) -> tuple[float, float]:
+    """95 % interval of the mean of `values`: Wilson's for binary ones, else a percentile bootstrap.
+
+    Raises:
+        ValueError: there are no values, or one is not from 0 to 1, or not 0 or 1 though binary.
+    """
+    if wrong := [value for value in values if not (value in (0, 1) if binary else 0 <= value <= 1)]:
+        raise ValueError(f"item value {wrong[0]} is not {'0 or 1' if binary else 'from 0 to 1'}")
+    if binary:
+        return wilson(sum(value == 1 for value in values), len(values))
+    return bootstrap_mean(values)
 
 
 def share(right: Sequence[bool]) -> float:
@@ -104,53 +133,124 @@ def bootstrap_sum(values: Sequence[float], confidence: float = 0.95) -> tuple[in
     return int(np.percentile(sums, tail)), int(np.percentile(sums, 100 - tail))
 
 
+BLOCK = 1 << 20
+"""Values drawn at once: a bootstrap of 20,000 items in one piece would take 1.6 GB."""
+
+
+def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile bootstrap interval (Efron 1979) of a mean; the same each time.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values to draw from")
+    known, random, n = np.asarray(values, dtype=float), np.random.default_rng(BOOTSTRAP_SEED), len(values)
+    means: list[float] = []
+    while len(means) < RESAMPLES:
+        rows = min(RESAMPLES - len(means), max(1, BLOCK // n))
+        means += known[random.integers(0, n, (rows, n))].mean(axis=1).tolist()
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def sign_flip_probability(differences: Sequence[float]) -> float:
+    """Two-sided permutation probability (Fisher 1935) of so large a mean difference; the same each time.
+
+    The sign of each difference is drawn at random `RESAMPLES` times. The observed signs count as one more draw
+    (Phipson and Smyth 2010), so the probability is never 0.
+    """
+    known, random = np.asarray(differences, dtype=float), np.random.default_rng(BOOTSTRAP_SEED)
+    known = known[known != 0]
+    if not len(known):
+        return 1.0
+    observed, extreme, drawn = abs(known.sum()), 0, 0
+    while drawn < RESAMPLES:
+        rows = min(RESAMPLES - drawn, max(1, BLOCK // len(known)))
+        signs = random.integers(0, 2, (rows, len(known))) * 2 - 1
+        # Rounding may part sums that are equal.
+        extreme += int((np.abs(signs @ known) >= observed * (1 - 1e-12)).sum())
+        drawn += rows
+    return (1 + extreme) / (1 + RESAMPLES)
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Two answerers on the same items.
 
     Attributes:
-        both: items that both got right.
-        only_first: items that only the first got right.
-        only_second: items that only the second got right.
-        difference: share right of the second minus that of the first.
+        both: items that both got right; of graded scores, items on which both have the same value.
+        only_first: items that only the first got right; of graded scores, items on which the first has more.
+        only_second: the same for the second.
+        first: mean value of the first; of binary scores its share of right items.
+        second: that of the second.
+        difference: the second's mean minus the first's.
         low: lower end of the difference's 95 % interval.
         high: its upper end.
-        p: two-sided exact McNemar probability of so uneven a split where both are equally good.
-        detectable: smallest difference that this many items, disagreeing this often, show in four of five
-            experiments at the 5 % level.
+        p: two-sided probability of so large a difference if both were equally good: exact McNemar test for binary
+            scores, permutation test for graded ones.
+        detectable: minimum detectable difference: the smallest that this many items, disagreeing this often, show
+            with 80 % power at the 5 % level.
+        binary: whether each value is 0 or 1.
     """
 
     n: int
     both: int
     only_first: int
     only_second: int
+    first: float
+    second: float
     difference: float
     low: float
     high: float
     p: float
     detectable: float
-
-    @property
-    def first(self) -> float:
-        """Share right of the first."""
-        return (self.both + self.only_first) / self.n
-
-    @property
-    def second(self) -> float:
-        """Share right of the second."""
-        return (self.both + self.only_second) / self.n
+    binary: bool = True
 
 
-def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+def compare_pairs(first: Sequence[float], second: Sequence[float], *, binary: bool) -> Paired:
     """Compare two answerers item by item.
 
-    Interval: Bonett and Price (2012), which adds one to both kinds of disagreement. Test: McNemar (1947), exact.
+    Args:
+        first: value of each item, from 0 to 1.
+        second: values of the same items.
+        binary: whether each value is 0 or 1; as the scorer declares.
 
     Raises:
-        ValueError: the two are not of one length, or empty.
+        ValueError: the two have different lengths, or are empty.
     """
     if len(first) != len(second) or not first:
-        raise ValueError(f"{len(first)} and {len(second)} verdicts are no pairs")
+        raise ValueError(f"{len(first)} and {len(second)} values are no pairs")
+    if binary:
+        return _compare_binary([value == 1 for value in first], [value == 1 for value in second])
+    return _compare_graded(first, second)
+
+
+def _compare_graded(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """Interval: percentile bootstrap of the mean difference. Test: permutation of signs."""
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    n, normal = len(differences), NormalDist()
+    deviation = float(np.std(differences, ddof=1)) if n > 1 else 1.0
+    low, high = bootstrap_mean(differences)
+    return Paired(
+        n=n,
+        both=sum(difference == 0 for difference in differences),
+        only_first=sum(difference < 0 for difference in differences),
+        only_second=sum(difference > 0 for difference in differences),
+        first=math.fsum(first) / n,
+        second=math.fsum(second) / n,
+        difference=math.fsum(differences) / n,
+        low=low,
+        high=high,
+        p=sign_flip_probability(differences),
+        detectable=min(1.0, (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * deviation / math.sqrt(n)),
+        binary=False,
+    )
+
+
+def _compare_binary(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+    """Interval: Bonett and Price (2012), which adds one to both kinds of disagreement. Test: McNemar (1947), exact."""
     n = len(first)
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     won = sum(b and not a for a, b in zip(first, second, strict=True))
@@ -161,11 +261,14 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     centre = p_won - p_lost
     # Of a true difference d, disagreements p vary with variance (p - d^2) / n; d is small beside p.
     detectable = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * math.sqrt((p_lost + p_won) / n)
+    both = sum(a and b for a, b in zip(first, second, strict=True))
     return Paired(
         n,
-        sum(a and b for a, b in zip(first, second, strict=True)),
+        both,
         lost,
         won,
+        (both + lost) / n,
+        (both + won) / n,
         (won - lost) / n,
         max(-1.0, centre - margin),
         min(1.0, centre + margin),

@@ -249,8 +249,8 @@ def _limited(items: int | None, recipe: Recipe) -> int | None:
 
 def _looked_at(task: EvalTask, language: Language, tokenizer: Tokenizer | None) -> TaskPlan:
     """A paper by the texts of some of its items, evenly taken."""
-    showings = task.showings()
-    some = showings[:: max(1, len(showings) // SAMPLED)]
+    presented = task.presented()
+    some = presented[:: max(1, len(presented) // SAMPLED)]
     scored = not task.by_label and any(SCORERS[name].needs == "log_probs" for name in task.scorers)
     chat_text = task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else _spoken
     texts = [
@@ -260,7 +260,7 @@ def _looked_at(task: EvalTask, language: Language, tokenizer: Tokenizer | None) 
     ]
     sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
     sizes = sizes or [ceil(len(text) / CHARACTERS[language]) for text in texts]
-    return TaskPlan(task.name, len(showings), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
+    return TaskPlan(task.name, len(presented), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
 
 
 def _spoken(turns: list[dict[str, str]]) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import LANGUAGES
-from jmedllm.evaluation.records import Record, read_finished
-from jmedllm.evaluation.scorers import item_score_of
+from jmedllm.evaluation.records import Sample, read_samples, read_scores
+from jmedllm.evaluation.result import EvalResult, read_result
+from jmedllm.evaluation.resume import SAMPLES, SUMMARY, files_of
+from jmedllm.evaluation.scorers import from_values
 from jmedllm.evaluation.scorers.legacy import LegacyItemScore
 from jmedllm.evaluation.sharding import is_share
-from jmedllm.evaluation.task import EvalResult, read_result
 from jmedllm.files import to_json
 from jmedllm.manifest import NAME, Manifest, read_manifest
 
@@ -116,7 +117,7 @@ def _find(folder: Path) -> list[_Found]:
     single = [
         (path, None)
         for path in sorted(folder.rglob("*.json"))
-        if path.with_suffix(".jsonl").exists()
+        if path.with_suffix(SAMPLES).exists()
         and not is_share(path.parent)
         and not any(run in path.parents for run in runs)
     ]
@@ -215,27 +216,33 @@ def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence
 
 
 def _items(found: _Found) -> tuple[dict[str, ScoredItem], dict[str, list[ScoredItem]]]:
-    """First presentations and rotated ones by question, without items beyond the evaluation's --limit."""
-    every = read_finished(found.path.with_suffix(".jsonl")).values()
-    first = [record for record in every if not record.turn][: found.result.asked]
-    items = {record.id: _item(record) for record in first}
+    """First presentations and rotated ones by question. Samples beyond the evaluation's --limit have no scores."""
+    files = files_of(found.path.name.removesuffix(SUMMARY), found.path.parent)
+    samples, scores = read_samples(files.samples), read_scores(files.scores)
+    items: dict[str, ScoredItem] = {}
     rotated: dict[str, list[ScoredItem]] = {}
-    for record in every:
-        if record.turn and record.question in items:
-            rotated.setdefault(record.question, []).append(_item(record))
+    for name, scored in scores.items():
+        sample = samples[name]
+        item = _item(sample, scored.question_hash, scored.item_scores)
+        if sample.rotation:
+            rotated.setdefault(sample.question, []).append(item)
+        else:
+            items[name] = item
     return items, rotated
 
 
-def _item(record: Record) -> ScoredItem:
-    scores = {name: _score(name, values) for name, values in record.item_scores.items()}
-    return ScoredItem(record.question_hash, record.order, record.response, record.truncated, record.log_probs, scores)
+def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str, Any]]) -> ScoredItem:
+    scores = {name: _score(name, values) for name, values in item_scores.items()}
+    return ScoredItem(question_hash, sample.order, sample.response, sample.truncated, sample.log_probs, scores)
 
 
 def _score(scorer: str, values: dict[str, Any]) -> dict[str, Any]:
-    """An item score with its main metric's outcome as `correct`; an empty response that the published protocol
-    picked a choice for has `answered` False."""
-    item_score = item_score_of(scorer, values)
-    found = values | {"correct": bool(item_score.correct)}
+    """An item score with its `value`, and whether that is full credit as `correct`.
+
+    An empty response that the published protocol picked a choice for has `answered` False.
+    """
+    item_score = from_values(scorer, values)
+    found = values | {"value": item_score.value, "correct": item_score.value == 1}
     if isinstance(item_score, LegacyItemScore) and not item_score.answered:
         found |= {"answered": False, "how": item_score.how}
     return found

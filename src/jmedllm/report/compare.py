@@ -7,7 +7,7 @@ from typing import Literal
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.scorers import SCORERS
-from jmedllm.evaluation.statistics import Paired, holm, paired
+from jmedllm.evaluation.statistics import Paired, compare_pairs, holm
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.published import SCORER as PUBLISHED
 
@@ -83,15 +83,16 @@ def compare_two(first: CollectedResult, second: CollectedResult) -> Iterator[Com
         if same_task and any(scored[0][id].question_hash != scored[1][id].question_hash for id in common):
             models = f"{first.result.model} and {second.result.model}"
             raise InputError(f"{models} were evaluated on different versions of {' '.join(first.task)}")
-        right = [[bool(items[id].scores[scorer]["correct"]) for id in common] for items in scored]
+        values = [[float(items[id].scores[scorer]["value"]) for id in common] for items in scored]
+        pair = compare_pairs(*values, binary=SCORERS[scorer].binary)
         kind: Literal["models", "languages"] = "models" if same_task else "languages"
-        yield Comparison(kind, first.task[0], scorer, _side(first), _side(second), paired(*right))
+        yield Comparison(kind, first.task[0], scorer, _side(first), _side(second), pair)
 
 
 def common_scorers(first: CollectedResult, second: CollectedResult) -> list[str]:
-    """Scorers that both have; official only without answer, which reads the same choices."""
+    """Scorers that both have, without those that read the same answers as another of them."""
     both = [name for name in SCORERS if all(name in each.result.settings["scorers"] for each in (first, second))]
-    return [name for name in both if name != "official" or "answer" not in both]
+    return [name for name in both if SCORERS[name].same_answers_as not in both]
 
 
 def main_scorer(scorers: Sequence[str]) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from jmedllm.evaluation.human_baseline import Group
 from jmedllm.evaluation.reading import NO_ANSWER
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
-from jmedllm.evaluation.scorers.official import MOST_PROHIBITED, ExamOutcome
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.scorers.base import ExamOutcome
+from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.report.layout import Column
 from jmedllm.report.numbers import interval, percent
 
@@ -48,9 +49,9 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
             "Most frequent first, with the reason where there is no answer; an answer is never guessed. "
             + meanings(how for result in results for counts in result.readings.values() for how in counts),
         )
-    if outcomes := [(each.model, _task(each), outcome) for each in results for outcome in each.official]:
+    if outcomes := [(each.model, _task(each), outcome) for each in results for outcome in each.exam_outcomes]:
         yield outcome_detail(outcomes)
-    if rows := _rows(results, lambda result: map(_group_cells, _known_groups(result.people))):
+    if rows := _rows(results, lambda result: map(_group_cells, _known_groups(result.human_baseline))):
         yield Detail(
             "Compared with the human examinees",
             (
@@ -172,15 +173,15 @@ def _rotation_cells(found: Rotations) -> tuple[str, ...]:
     worst = max(range(len(found.position_bias)), key=lambda place: found.position_bias[place])
     return (
         found.scorer,
-        str(found.turns),
+        str(found.rotations),
         f"{found.n:,}",
         percent(found.accuracy),
-        percent(found.alike),
-        interval((found.alike_low, found.alike_high)),
+        percent(found.consistency),
+        interval((found.consistency_low, found.consistency_high)),
         f"place {worst + 1}: {100 * found.position_bias[worst]:+.1f}" if found.position_bias[worst] > 0 else "-",
     )
 
 
 def _calibration_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
     if found := result.calibration:
-        yield f"{found.n:,}", f"{100 * found.expected_error:.1f}", f"{found.brier:.3f}"
+        yield f"{found.n:,}", f"{100 * found.expected_calibration_error:.1f}", f"{found.brier:.3f}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.details import Detail, details
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import count, interval, percent
@@ -67,7 +67,7 @@ def _detail(detail: Detail) -> str:
 
 
 def _trace(results: Sequence[EvalResult]) -> str:
-    """Hashes of model, prompt, questions and records for every result."""
+    """Hashes of model, prompt, questions and samples for every result."""
     head = ("Model", "Task", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Records", "jmedllm")
     rows = []
     for result in results:
@@ -81,7 +81,7 @@ def _trace(results: Sequence[EvalResult]) -> str:
                 settings["precision"],
                 f"{settings['prompt_pack']} {settings['prompt_pack_hash']}",
                 trace["questions"],
-                trace["records"][:16],
+                trace["samples"],
                 trace["jmedllm"],
             )
         )

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.selection import account
-from jmedllm.evaluation.task import EvalResult, EvalTask
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.report.published import METRIC, SCORER, published_scores, source
 from jmedllm.report.rows import Row
 

@@ -1,13 +1,12 @@
 """The outcome of `jmedllm score` on the terminal."""
 
-from collections import Counter
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jmedllm.evaluation.offline import Scored
+from jmedllm.evaluation.score import count_readings
 from jmedllm.evaluation.selection import account
 from jmedllm.report.details import meanings, outcome_detail, reading_counts
 from jmedllm.report.table import print_detail
@@ -15,8 +14,8 @@ from jmedllm.report.table import print_detail
 MISSING_SHOWN = 10
 
 
-def _unjudged(scored: Scored) -> int:
-    """How many of the questions no track has judged."""
+def _unscored(scored: Scored) -> int:
+    """How many of the questions no scorer has scored."""
     return len({q.id for q in scored.questions} - {name for each in scored.item_scores.values() for name in each})
 
 
@@ -34,22 +33,22 @@ def print_scored(scored: Scored, console: Console) -> None:
             f"{score.no_answer:,}",
         )  # fmt: skip
     console.print(table)
-    if scored.official:
+    if scored.exam_outcomes:
         console.print()
-        print_detail(outcome_detail([("recorded", "", outcome) for outcome in scored.official]), console)
+        print_detail(outcome_detail([("recorded", "", outcome) for outcome in scored.exam_outcomes]), console)
     for name, item_scores in scored.item_scores.items():
-        ways = dict(Counter(item_score.how for item_score in item_scores.values()).most_common())
-        told = f"Track {name}, how answers were read: {reading_counts(ways)}. {meanings(ways)}"
+        ways = count_readings(item_scores.values())
+        told = f"Scorer {name}, how answers were read: {reading_counts(ways)}. {meanings(ways)}"
         console.print(Text(told.rstrip(), style="dim"))
     if scored.left_out:
-        told = account("questions", scored.selection, len(scored.questions) - _unjudged(scored), scored.left_out)
+        told = account("questions", scored.selection, len(scored.questions) - _unscored(scored), scored.left_out)
         console.print(Text(told, style="dim"))
     for note in scored.notes:
         console.print(Text(note, style="dim"))
     if scored.skipped:
         presented = ", ".join(scored.skipped[:MISSING_SHOWN])
         more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
-        rows = f"Rows of responses left out as wrong: {len(scored.skipped):,} ({presented}{more})."
+        rows = f"Invalid rows of responses, skipped: {len(scored.skipped):,} ({presented}{more})."
         console.print(Text(rows, style="yellow"))
     if scored.missing:
         presented = ", ".join(scored.missing[:MISSING_SHOWN])

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.evaluation.question import Language
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import Score
-from jmedllm.evaluation.task import EvalResult
 from jmedllm.report.published import METRIC, SCORER, PublishedScore, published_scores
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import NOTE as COMPARED_NOTE
 from jmedllm.report.compare import SIGNIFICANT, Comparison
 from jmedllm.report.details import Detail, details

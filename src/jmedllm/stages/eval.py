@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.evaluate import evaluate_model, tasks
+from jmedllm.evaluation.evaluate_task import forget
 from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
-from jmedllm.evaluation.task import EvalTask, forget
+from jmedllm.evaluation.resume import files_of
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.backends import require_backend, requirements_of
 from jmedllm.models.backends.base import ModelSpec, Requirement
@@ -84,7 +86,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         # Records stay as long as what they depend on does: neither another model nor another paper.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
         for task in sat if is_main_process() else ():
-            forget(task, shaping, folder)
+            forget(task, shaping, files_of(task.name, folder))
         wait()
         sat_now = evaluate_model(spec, sat, folder)
         results[name] = hash_text(to_json([asdict(result) for result in sat_now]))

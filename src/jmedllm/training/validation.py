@@ -20,7 +20,7 @@ import numpy as np
 from jmedllm.errors import InputError
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import label
-from jmedllm.evaluation.scorers.likelihood import judge
+from jmedllm.evaluation.scorers.likelihood import score_log_probs
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.transformers.capabilities import context_length, detect_capabilities
@@ -170,7 +170,7 @@ def _accuracy(model: TransformersModel, task: EvalTask, chat_text: ChatText) -> 
         for question in task.questions
     ]
     right = sum(
-        judge(task.questions[index], response.log_probs or (), by_label=task.by_label).correct
+        score_log_probs(task.questions[index], response.log_probs or (), by_label=task.by_label).correct
         for index, response in model.answer(requests, _NOTHING_WRITTEN)
     )
     return right / len(requests)

@@ -17,7 +17,7 @@ from conftest import own_exam
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
-from jmedllm.evaluation.records import read_records
+from jmedllm.evaluation.records import read_samples
 from jmedllm.files import read_json, to_json
 from jmedllm.models.backends.base import GenerationConfig, ModelSpec, Request
 from jmedllm.models.backends.openai.replies import is_too_long
@@ -299,10 +299,10 @@ def test_a_sitting_goes_on_where_the_server_died(
     with pytest.raises(InputError, match="the server answers 500"):
         evaluate_task()
     # The one that was under way beside the fault is kept.
-    assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) in (3, 4)
+    assert len(read_samples(tmp_path / "out" / "exam.ja.samples.jsonl")) in (3, 4)
     server.faults = []
     evaluate_task()
-    assert len(read_records(tmp_path / "out" / "exam.ja.jsonl")) == 7
+    assert len(read_samples(tmp_path / "out" / "exam.ja.samples.jsonl")) == 7
     assert sorted(server.answered.values()) == [1] * 7
 
 
@@ -474,10 +474,10 @@ def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_p
 
     today = examined()
     assert today == examined() == date.today().isoformat()
-    for file in output.glob("exam.ja.json*"):
+    for file in output.glob("exam.ja.json"):
         file.write_text(file.read_text(encoding="utf-8").replace(today, "2024-02-03"), encoding="utf-8")
     assert examined() == "2024-02-03"  # nothing is left to be asked
-    records = (output / "exam.ja.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (output / "exam.ja.jsonl").write_text("".join(records[:-1]), encoding="utf-8")
+    records = (output / "exam.ja.samples.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (output / "exam.ja.samples.jsonl").write_text("".join(records[:-1]), encoding="utf-8")
     with pytest.raises(InputError, match="begun on 2024-02-03, and the server's chat template writes the date into"):
         examined()

@@ -10,7 +10,7 @@ from jmedllm.evaluation.benchmarks.answer_keys import RawAnswer, default_labels,
 from jmedllm.evaluation.benchmarks.choice_labels import split_choices, strip_labels
 from jmedllm.evaluation.benchmarks.columns import FieldSource
 from jmedllm.evaluation.benchmarks.rows import InputRow
-from jmedllm.evaluation.order import TURN_MARK
+from jmedllm.evaluation.order import ROTATION_MARK
 from jmedllm.evaluation.question import LANGUAGES, Language, canonical_number
 
 FIELDS = (
@@ -233,8 +233,8 @@ def _id(ours: InputRow, layout: ColumnLayout) -> str | None:
         return None
     else:
         name = _as_text(ours.record["id"])
-    if TURN_MARK in name:
-        raise ours.wrong("id", f'a text without "{TURN_MARK}", which marks rotated choices in results')
+    if ROTATION_MARK in name:
+        raise ours.wrong("id", f'a text without "{ROTATION_MARK}", which marks rotated choices in results')
     return name
 
 

@@ -1,4 +1,4 @@
-"""Track `answer`: the choices, or the number, that a free response states as its answer."""
+"""Scorer `answer`: the choices, or the number, that a free response states as its answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,20 @@ from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, canonical_number
 from jmedllm.evaluation.reading import ExtractedAnswer, read_answer, same_answer
-from jmedllm.evaluation.statistics import Score, score
+from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
+from jmedllm.evaluation.statistics import Metric, Score, score
 from jmedllm.models.thoughts import Thought
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerItemScore:
-    """What one response was taken to mean, and what it was worth.
+    """The answer read from one response, and whether it is right.
 
     Attributes:
         chosen: indices of the printed choices; empty for no answer and for numbers.
         number: the number read, in canonical form; None for choices and for no answer.
         how: how the answer was read, or why there is none.
+        correct: whether it is a right answer.
     """
 
     chosen: tuple[int, ...]
@@ -28,17 +30,22 @@ class AnswerItemScore:
     correct: bool
 
     @property
+    def value(self) -> float:
+        """1 for a right answer, else 0."""
+        return float(self.correct)
+
+    @property
     def answered(self) -> bool:
         """Whether there is an answer at all."""
         return bool(self.chosen) or self.number is not None
 
 
 def applies(question: Question) -> bool:
-    """Whether this track can judge `question`: some answer must be right."""
+    """Whether this scorer can score `question`: some answer must be right."""
     return has_answer(question)
 
 
-def judge(
+def score_response(
     presented: PresentedQuestion,
     response: str,
     answer_as: AnswerForm = "text",
@@ -48,9 +55,12 @@ def judge(
     thoughts: Sequence[Thought] = (),
     numbered: bool | None = None,
 ) -> AnswerItemScore:
-    """Judge all that a model wrote; what it was asked for decides where a text is also another choice's letter.
+    """Score everything that a model wrote.
 
-    The others are those of `read_answer`.
+    Args:
+        answer_as: what the prompt asked for; it decides where a choice's text is also another choice's letter.
+
+    The other arguments are those of `read_answer`.
     """
     extracted = read_answer(
         presented.permuted,
@@ -69,8 +79,8 @@ def judge(
     )
 
 
-def judge_letters(question: Question, response: str) -> AnswerItemScore:
-    """Judge by the plain comma split that the published table of candidates uses: "a,c" and nothing else."""
+def score_letters(question: Question, response: str) -> AnswerItemScore:
+    """Score by the plain comma split that the published table of candidates uses: "a,c" and nothing else."""
     if question.number is not None:
         try:
             number = canonical_number(response)
@@ -90,19 +100,54 @@ def _is_right(question: Question, extracted: ExtractedAnswer) -> bool:
     return any(same_answer(question, extracted, gold) for gold in (question.gold, *question.also_right))
 
 
-def scores(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
+def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
     """Share of right answers; no answer is wrong. The floor is chance on these very items, the ceiling 1."""
     return [accuracy(questions, item_scores, "answer")]
 
 
 def accuracy(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore], scorer: str) -> Score:
-    """The score of these verdicts under the name of a track that reads answers so."""
+    """Share of right answers, as the score of the scorer of this name."""
     return score(
+        Metric(scorer, "accuracy", mean_chance(questions), 1.0),
         questions,
-        scorer=scorer,
-        metric="accuracy",
-        right=[item_score.correct for item_score in item_scores],
-        floor=mean_chance(questions),
-        ceiling=1.0,
+        [item_score.correct for item_score in item_scores],
         no_answer=sum(not item_score.answered for item_score in item_scores),
     )
+
+
+def score_item(output: ModelOutput) -> AnswerItemScore:
+    """The item score of one model output."""
+    if output.failure is not None:
+        return AnswerItemScore((), None, output.failure, False)
+    return score_response(
+        output.presented,
+        output.text or "",
+        output.answer_as,
+        truncated=output.truncated,
+        thought_open=output.thought_open,
+        thoughts=output.thoughts,
+        numbered=output.numbered,
+    )
+
+
+def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
+    """The item score of one output by the plain comma split."""
+    return score_letters(output.presented.question, output.text or "")
+
+
+SCORER = Scorer(
+    summary="reads the stated answer",
+    needs="response",
+    applies=applies,
+    score_item=score_item,
+    item_score=AnswerItemScore,
+    aggregate=aggregate,
+    strict=Scorer(
+        summary="splits at commas",
+        needs="response",
+        applies=applies,
+        score_item=score_item_strictly,
+        item_score=AnswerItemScore,
+        aggregate=aggregate,
+    ),
+)

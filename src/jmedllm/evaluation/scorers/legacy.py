@@ -1,4 +1,4 @@
-"""Track `legacy`: the published evaluation protocol, oddities included, so that numbers can be compared.
+"""Scorer `legacy`: the published evaluation protocol, oddities included, so that numbers can be compared.
 
 Source: what stardust-coder/japanese-lm-med-harness at ef9544a measures. The oddities are the protocol: the
 choices are compared uncleaned; a comma inside a choice counts as a second answer; of equally similar choices
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from cydifflib import SequenceMatcher
 from rapidfuzz.distance import JaroWinkler
 
-from jmedllm.evaluation.order import PresentedQuestion, show
+from jmedllm.evaluation.order import PresentedQuestion, present
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.statistics import Score, score, share
+from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
+from jmedllm.evaluation.statistics import Metric, Score, score, share
 
 NO_TEXT_RIGHT = "no answer, yet counted right by the protocol"
 NO_TEXT_WRONG = "no answer"
@@ -24,7 +25,7 @@ _MARKERS = ("### 応答：\n", "### Answer:", "### Response:")
 
 @dataclass(frozen=True, slots=True)
 class LegacyItemScore:
-    """What one response was worth.
+    """How one response compares with the choices and with the gold text.
 
     Attributes:
         response: the answer as `extract_response` cut it out.
@@ -50,20 +51,25 @@ class LegacyItemScore:
         return self.gestalt
 
     @property
+    def value(self) -> float:
+        """1 if the gestalt match is right, else 0."""
+        return float(self.gestalt)
+
+    @property
     def answered(self) -> bool:
         """Whether there was text to compare; without it the protocol still picks the choice nearest to none."""
         return bool(_clean(self.response))
 
     @property
     def how(self) -> str:
-        """How the choices were picked; said of those that the protocol picked without an answer."""
+        """How the choices were picked; it says so if the protocol picked them without an answer."""
         if self.answered:
             return "most similar"
         return NO_TEXT_RIGHT if self.correct else NO_TEXT_WRONG
 
 
 def applies(question: Question) -> bool:
-    """Whether this track can judge `question`: it needs choices of which some are right."""
+    """Whether this scorer can score `question`: it needs choices of which some are right."""
     return bool(question.gold)
 
 
@@ -75,9 +81,9 @@ def gold_text(question: Question) -> str:
 def extract_response(decoded: str) -> str:
     """Cut the answer out of the whole decoded text, prompt included.
 
-    The answer lies between the first marker and its next occurrence; "### 応答：" is looked for first, then
-    "### Answer:", then "### Response:"; a text without any is all answer. Of it counts the first line (up to
-    a line feed). With solved examples in the prompt the first marker is theirs: give the last block only.
+    The answer is between the first marker and its next occurrence; "### 応答：" is searched first, then
+    "### Answer:", then "### Response:"; without a marker the whole text is the answer. Only its first line (up to a
+    line feed) counts. With solved examples in the prompt the first marker is theirs: give the last block only.
     """
     marker = next((marker for marker in _MARKERS if marker in decoded), None)
     answer = decoded if marker is None else decoded.split(marker)[1]
@@ -95,7 +101,7 @@ def is_final(decoded: str) -> bool:
 
 
 def after_marker(completion: str) -> str:
-    """`completion` as it would stand in a decoded text, for prompts that end without a published marker."""
+    """`completion` as part of a decoded text, for prompts that end without a published marker."""
     return _MARKERS[0] + completion
 
 
@@ -127,8 +133,8 @@ def _matches(choices: Sequence[str], gold: str, picked: Sequence[int]) -> bool:
     return bool(picked) and sorted(choices[index] for index in picked) == sorted(gold.split(","))
 
 
-def judge(presented: PresentedQuestion, response: str) -> LegacyItemScore:
-    """Judge a response that `extract_response` cut out. The gold text keeps the printed order."""
+def score_response(presented: PresentedQuestion, response: str) -> LegacyItemScore:
+    """Score a response that `extract_response` cut out. The gold text keeps the printed order."""
     question, choices = presented.question, presented.permuted.choices
     gold = gold_text(question)
     picked = nearest(choices, gold, response)
@@ -144,16 +150,16 @@ def judge(presented: PresentedQuestion, response: str) -> LegacyItemScore:
 
 
 def floor(questions: Sequence[Question]) -> list[LegacyItemScore]:
-    """What an empty answer earns on each item."""
-    return [judge(show(question)[0], "") for question in questions]
+    """The item scores of an empty answer."""
+    return [score_response(present(question)[0], "") for question in questions]
 
 
 def ceiling(questions: Sequence[Question]) -> list[LegacyItemScore]:
-    """What the right answer earns on each item."""
-    return [judge(show(question)[0], gold_text(question)) for question in questions]
+    """The item scores of the right answer."""
+    return [score_response(present(question)[0], gold_text(question)) for question in questions]
 
 
-def scores(questions: Sequence[Question], item_scores: Sequence[LegacyItemScore]) -> list[Score]:
+def aggregate(questions: Sequence[Question], item_scores: Sequence[LegacyItemScore]) -> list[Score]:
     """Both metrics over items of one benchmark and language, `item_scores` in the order of `questions`.
 
     Floor and ceiling are measured on these very items.
@@ -162,12 +168,9 @@ def scores(questions: Sequence[Question], item_scores: Sequence[LegacyItemScore]
 
     def one(metric: str, right: Callable[[LegacyItemScore], bool]) -> Score:
         return score(
+            Metric("legacy", metric, share(list(map(right, low))), share(list(map(right, high)))),
             questions,
-            scorer="legacy",
-            metric=metric,
-            right=list(map(right, item_scores)),
-            floor=share(list(map(right, low))),
-            ceiling=share(list(map(right, high))),
+            list(map(right, item_scores)),
             no_answer=sum(not item_score.answered for item_score in item_scores),
         )
 
@@ -184,3 +187,30 @@ def similarity(choice: str, response: str) -> float:
     forward = SequenceMatcher(None, choice, response).ratio()
     backward = SequenceMatcher(None, response, choice).ratio()
     return float((forward + backward) / 2)
+
+
+def _text_to_read(text: str, plain: str | None, decoded: str | None) -> str:
+    """The text that `extract_response` is applied to.
+
+    With a published prompt, raw and zero-shot, that is the whole decoded text, as in the published code. Any other
+    prompt may contain the same markers, so only the response is read.
+    """
+    return after_marker(text if plain is None else plain) if decoded is None else decoded
+
+
+def score_item(output: ModelOutput) -> LegacyItemScore:
+    """The item score of one model output."""
+    nothing = output.text is None
+    line = "" if nothing else extract_response(_text_to_read(output.text or "", output.plain, output.decoded))
+    return score_response(output.presented, line)
+
+
+SCORER = Scorer(
+    summary="compares as published",
+    needs="response",
+    applies=applies,
+    score_item=score_item,
+    item_score=LegacyItemScore,
+    aggregate=aggregate,
+    is_final=lambda completion: is_final(_text_to_read(completion.text, completion.plain, completion.decoded)),
+)

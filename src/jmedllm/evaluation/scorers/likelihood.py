@@ -1,4 +1,4 @@
-"""Track `likelihood`: the model picks the choices whose texts it finds most likely after the prompt."""
+"""Scorer `likelihood`: the model picks the choices whose texts are most likely after the prompt."""
 
 import math
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from jmedllm.errors import InputError
 from jmedllm.evaluation.gold import has_answer, is_right, mean_chance, picks
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.statistics import Score, score
+from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
+from jmedllm.evaluation.statistics import Metric, Score, score
 from jmedllm.models.backends.top_logprobs import UNLISTED
 
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodItemScore:
-    """What the log-probabilities of one item's choices were worth.
+    """The choices that the log-probabilities pick, and whether they are right.
 
     Attributes:
         chosen: indices of the choices picked by summed log-probability; empty for no answer.
@@ -28,9 +29,19 @@ class LikelihoodItemScore:
     correct: bool
     correct_per_byte: bool | None
 
+    @property
+    def value(self) -> float:
+        """1 for a right answer, else 0."""
+        return float(self.correct)
+
+    @property
+    def how(self) -> str:
+        """Nothing is read from text."""
+        return ""
+
 
 def applies(question: Question) -> bool:
-    """Whether this track can judge `question`: it needs choices, none of them empty, and a right answer.
+    """Whether this scorer can score `question`: it needs choices, none of them empty, and a right answer.
 
     An empty text has no probability that could be compared.
     """
@@ -42,8 +53,8 @@ def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
     return tuple(sorted(sorted(range(len(values)), key=lambda index: values[index], reverse=True)[:n]))
 
 
-def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodItemScore:
-    """Judge the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
+def score_log_probs(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodItemScore:
+    """Score the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
 
     As many choices are picked as the right answer has. Where fewer labels than that are known there is no answer:
     nothing is picked, and the item is wrong.
@@ -70,7 +81,7 @@ def judge(question: Question, log_probs: Sequence[float], *, by_label: bool = Fa
     return LikelihoodItemScore(chosen, chosen_per_byte, right, is_right(question, chosen_per_byte))
 
 
-def scores(questions: Sequence[Question], item_scores: Sequence[LikelihoodItemScore]) -> list[Score]:
+def aggregate(questions: Sequence[Question], item_scores: Sequence[LikelihoodItemScore]) -> list[Score]:
     """Both metrics over items of one benchmark and language, `item_scores` in the order of `questions`.
 
     The floor is chance on these very items; the ceiling is 1.
@@ -86,13 +97,26 @@ def scores(questions: Sequence[Question], item_scores: Sequence[LikelihoodItemSc
         metrics["accuracy_per_byte"] = per_byte
     return [
         score(
+            Metric("likelihood", metric, floor, 1.0),
             questions,
-            scorer="likelihood",
-            metric=metric,
-            right=[right for _, right in found],
-            floor=floor,
-            ceiling=1.0,
+            [right for _, right in found],
             no_answer=sum(not chosen for chosen, _ in found),
         )
         for metric, found in metrics.items()
     ]
+
+
+def score_item(output: ModelOutput) -> LikelihoodItemScore:
+    """The item score of one model output."""
+    by_label = output.answer_as == "letter"
+    return score_log_probs(output.presented.question, output.log_probs or (), by_label=by_label)
+
+
+SCORER = Scorer(
+    summary="compares the choices' probabilities",
+    needs="log_probs",
+    applies=applies,
+    score_item=score_item,
+    item_score=LikelihoodItemScore,
+    aggregate=aggregate,
+)

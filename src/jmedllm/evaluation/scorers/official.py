@@ -1,17 +1,19 @@
-"""Track `official`: the ministry's rule for the Japanese medical licence exam, with pass or fail for each year.
+"""Scorer `official`: the ministry's rule for the Japanese medical licence exam, with pass or fail for each year.
 
-Right is who chose exactly the gold set; the points come with the items, 0 for those taken out of grading. A
-candidate passes with enough points in the required part (sections B and E) and in the general and clinical one,
-and with prohibited choices in at most three items. Source of the marks: the ministry's notices, see `MARKS`.
+An answer is right if it is exactly the gold set. Each item has its points; items excluded from grading have 0. A
+candidate passes with enough points in the required part (sections B and E) and in the general and clinical part,
+and with prohibited choices in at most three items. Source of the pass marks: the ministry's notices, see `MARKS`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import answer
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
+from jmedllm.evaluation.scorers.base import ExamOutcome, ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Score, bootstrap_sum
 
 ITEMS = 400
@@ -41,50 +43,13 @@ MARKS: Mapping[str, Marks] = {
 at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com (第115回医師国家試験-合格発表)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExamOutcome:
-    """The outcome of one year's exam.
-
-    Attributes:
-        exam: its number, such as "116".
-        points: points earned.
-        points_low: lower end of the 95 % interval that drawing other items like these would leave.
-        prohibited: in how many items a prohibited choice was picked.
-        prohibited_items: their ids.
-        passed: None where items of the exam are missing, so that nobody can say.
-        correct: right answers of `n` items, excluded ones too.
-        image_correct: right answers among the `image_n` items that show a picture we do not have.
-    """
-
-    exam: str
-    year: int
-    points: int
-    points_low: int
-    points_high: int
-    max_points: int
-    required: int
-    required_max: int
-    required_mark: int
-    general: int
-    general_max: int
-    general_mark: int
-    prohibited: int
-    prohibited_items: tuple[str, ...]
-    passed: bool | None
-    correct: int
-    n: int
-    image_correct: int
-    image_n: int
-
-
 def applies(question: Question) -> bool:
-    """Whether this track can judge `question`: an item of the licence exam with an answer."""
+    """Whether this scorer can score `question`: an item of the licence exam with an answer."""
     return question.benchmark == "igakuqa" and answer.applies(question)
 
 
 def award(question: Question, item_score: AnswerItemScore) -> AnswerItemScore:
-    """The verdict by the ministry's rule: where every answer was accepted, everybody has the points, even who
-    gave none."""
+    """The item score by the ministry's rule: if every answer was accepted, even no answer earns the points."""
     return replace(item_score, correct=True) if "every_answer_right" in question.flags else item_score
 
 
@@ -106,7 +71,7 @@ def exam_of_year(year: int) -> str:
     raise InputError(f"no exam of {year}; there are {years[0]} to {years[-1]}")
 
 
-def scores(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
+def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
     """Share of right answers among the graded items, those with points."""
     graded = [i for i, question in enumerate(questions) if question.points]
     if not graded:
@@ -176,3 +141,34 @@ def _outcome(exam: str, judged: Sequence[tuple[Question, AnswerItemScore]], plai
         image_correct=sum(images),
         image_n=len(images),
     )
+
+
+def score_item(output: ModelOutput) -> AnswerItemScore:
+    """The item score of one model output."""
+    return award(output.presented.question, answer.score_item(output))
+
+
+def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
+    """The item score of one output by the plain comma split."""
+    return award(output.presented.question, answer.score_item_strictly(output))
+
+
+SCORER = Scorer(
+    summary="applies the ministry's rule",
+    needs="response",
+    applies=applies,
+    score_item=score_item,
+    item_score=AnswerItemScore,
+    aggregate=aggregate,
+    exam_outcomes=outcomes,
+    strict=Scorer(
+        summary="splits at commas",
+        needs="response",
+        applies=applies,
+        score_item=score_item_strictly,
+        item_score=AnswerItemScore,
+        aggregate=aggregate,
+        exam_outcomes=partial(outcomes, plain_prohibited=True),
+    ),
+    same_answers_as="answer",
+)

@@ -47,7 +47,8 @@ class Completion:
 
     Attributes:
         text: the new tokens, decoded up to the end of the turn, with the markers of thoughts and channels.
-        decoded: prompt and new tokens decoded together without special tokens, which the published protocol reads.
+        decoded: prompt and new tokens decoded together without special tokens, which the published protocol reads;
+            None if only the response is read.
         finish_reason: why it ended, as the backend reports it: "stop", "length" and others; None if not reported.
         new_tokens: how many tokens the model generated, including the one that ended it; None if unknown.
         plain: `text` without special tokens, if that differs.
@@ -57,7 +58,7 @@ class Completion:
     """
 
     text: str
-    decoded: str
+    decoded: str | None = None
     finish_reason: str | None = "stop"
     new_tokens: int | None = None
     plain: str | None = None
@@ -71,8 +72,12 @@ class Completion:
         return is_truncated(self.finish_reason)
 
 
+EARLY_STOP = "early_stop"
+"""Finish reason where generation stopped because the scorers read no further."""
+
 COMPLETE = {
-    "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_calls", "tool_use", "function_call"
+    "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_calls", "tool_use", "function_call",
+    EARLY_STOP,
 }  # fmt: skip
 CUT = {
     "length", "max_tokens", "max_new_tokens", "max_output_tokens", "model_length", "content_filter", "safety",

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from jmedllm.corpus.documents import Document
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.recipe import Recipe
 from jmedllm.report.card.scores import scores
 from jmedllm.report.card.texts import corpus, examples

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import Comparison, adjusted
 from jmedllm.report.markdown import table
 from jmedllm.report.notes import item_notes

@@ -101,7 +101,7 @@ def page(
         compared_note=NOTE,
         groups=groups(results, models),
         outcomes=outcome_lines(results),
-        exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.official}),
+        exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.exam_outcomes}),
         most_prohibited=MOST_PROHIBITED,
         training=[_stage(stage) for stage in training],
         tasks=packed,

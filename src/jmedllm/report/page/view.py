@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.evaluation.human_baseline import Group
-from jmedllm.evaluation.scorers.official import ExamOutcome
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.report.published import SCORER as PUBLISHED
 from jmedllm.report.rows import Row
 
@@ -77,7 +77,7 @@ def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]
     """Each task's groups with all models side by side; difficulty before subjects."""
     found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, Group]]]] = {}
     for result in results:
-        for group in result.people:
+        for group in result.human_baseline:
             key = (result.settings["benchmark"], result.settings["language"], group.scorer, group.kind)
             names = found.setdefault(key, {})
             names.setdefault(group.name, []).append((models.index(result.model), group))
@@ -95,4 +95,6 @@ def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]
 
 def outcome_lines(results: Sequence[EvalResult]) -> list[tuple[EvalResult, dict[str, ExamOutcome]]]:
     """Results scored by the ministry's rule, with their outcome by exam."""
-    return [(each, {outcome.exam: outcome for outcome in each.official}) for each in results if each.official]
+    return [
+        (each, {outcome.exam: outcome for outcome in each.exam_outcomes}) for each in results if each.exam_outcomes
+    ]

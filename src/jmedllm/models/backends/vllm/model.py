@@ -154,7 +154,7 @@ class VllmModel:
         return replace(
             whole,
             text=whole.text.removesuffix(beyond),
-            decoded=whole.decoded.removesuffix(beyond),
+            decoded=whole.decoded and whole.decoded.removesuffix(beyond),
             plain=whole.plain and whole.plain.removesuffix(beyond),
         )
 

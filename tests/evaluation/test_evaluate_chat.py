@@ -11,8 +11,8 @@ from conftest import own_exam
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig, ask
-from jmedllm.evaluation.records import read_records
-from jmedllm.evaluation.task import EvalResult
+from jmedllm.evaluation.records import read_samples
+from jmedllm.evaluation.result import EvalResult
 from jmedllm.files import hash_text
 from jmedllm.models.backends.base import ModelSpec
 from jmedllm.models.chat import ChatTemplate
@@ -48,7 +48,7 @@ def evaluate_task(model: Path, output: Path, day: str, limit: int = 7, **prompt_
 
 
 def rows(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "exam.ja.jsonl").open(encoding="utf-8")]
+    return [json.loads(line) | {"seconds": None} for line in (output / "exam.ja.samples.jsonl").open(encoding="utf-8")]
 
 
 def test_an_exam_that_goes_on_on_another_day_keeps_its_first(dated: Path, tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_the_text_that_the_model_was_given_is_hashed(dated: Path, tmp_path: Path
     [task] = tasks(settings, PromptConfig(chat=True), Path("unused"))
     template = ChatTemplate(load_tokenizer(dated), date="2024-02-03")
     texts = {
-        presented.key: ask(task.prompt_format, presented.permuted, template.prompt) for presented in task.showings()
+        presented.key: ask(task.prompt_format, presented.permuted, template.prompt) for presented in task.presented()
     }
     assert all(text.startswith("Today: 03 Feb 2024\n") for text in texts.values())
-    records = read_records(tmp_path / "out" / "exam.ja.jsonl")
-    assert {name: record.prompt_hash for name, record in records.items()} == {
+    samples = read_samples(tmp_path / "out" / "exam.ja.samples.jsonl")
+    assert {name: sample.prompt_hash for name, sample in samples.items()} == {
         name: hash_text(text) for name, text in texts.items()
     }
 
@@ -98,7 +98,7 @@ def test_no_exam_holds_two_prompts(dated: Path, tmp_path: Path, case: str) -> No
     prompt_config, template, message = CHANGED[case]
     evaluate_task(dated, tmp_path / "out", "2026-11-29", limit=2)
     (dated / "chat_template.jinja").write_text(template, encoding="utf-8")
-    with pytest.raises(InputError, match=f"sat with other settings .*{message}"):
+    with pytest.raises(InputError, match=f"evaluated with other settings .*{message}"):
         evaluate_task(dated, tmp_path / "out", "2026-11-29", **prompt_config)
 
 

@@ -20,7 +20,7 @@ from jmedllm.evaluation.offline import (
     score_responses,
 )
 from jmedllm.evaluation.question import label
-from jmedllm.evaluation.responses import RESPONSE_FIELDS, Delivery, Responses, read_recorded
+from jmedllm.evaluation.responses import RESPONSE_FIELDS, Recorded, read_recorded, recorded_sample
 from jmedllm.report.offline import print_scored
 
 EXAM = [
@@ -52,9 +52,9 @@ def test_answers_in_any_order_under_either_name(exam: Path, tmp_path: Path) -> N
     assert accuracy.floor == pytest.approx((1 / 3 + 1 / 3) / 3)
     assert (exact.metric, exact.n, gestalt.metric) == ("exact_match", 2, "gestalt_match")
     assert item_rows(scored) == [
-        {"id": "1", "chosen": ["b"], "correct": True, "how": "label"},
-        {"id": "2", "chosen": [], "correct": False, "how": "empty"},
-        {"id": "3", "chosen": "7.2", "correct": True, "how": "stated number"},
+        {"id": "1", "chosen": ["b"], "value": 1.0, "how": "label"},
+        {"id": "2", "chosen": [], "value": 0.0, "how": "empty"},
+        {"id": "3", "chosen": "7.2", "value": 1.0, "how": "stated number"},
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], probl
         ),
         (lambda exam: questions_answered(None, exam, "en", exam), 'no question with "language": "en"'),
         (lambda exam: score(exam, "likelihood"), "scorer likelihood needs a model's probabilities"),
-        (lambda exam: score(exam, "official"), "scorer official can judge none of these questions"),
+        (lambda exam: score(exam, "official"), "scorer official cannot score any of these questions"),
         (lambda exam: score(exam, "answr"), "unknown scorer 'answr': did you mean answer?"),
     ],
 )
@@ -149,20 +149,20 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(exam: Path, tmp_path:
     with pytest.raises(InputError) as error:
         read_responses([path], ["1", "2", "3"])
     assert str(error.value).split("\n") == [
-        "3 rows are invalid; fix them, or leave them out with --skip-invalid:",
+        "3 rows are invalid; fix them, or skip them with --skip-invalid:",
         f'{path}:2: field "response": expected a text, found null',
         f"{path}:3: unknown question '9': known: 1, 2, 3",
         f"{path}:4: question 1 was answered in {path}:1; remove one",
     ]
     given = read_recorded([path], ["1", "2", "3"], skip_invalid=True)
-    assert given == Responses({"1": "b"}, (f"{path}:2", f"{path}:3", f"{path}:4"))
+    assert given == Recorded({"1": recorded_sample("1", "b")}, (f"{path}:2", f"{path}:3", f"{path}:4"))
     scored = score_recorded(exam_answered(None, exam, None, tmp_path), given, ["answer"])
     assert (scored.skipped, scored.missing, scored.scores[0].n) == (given.skipped, ("2", "3"), 3)
     text = io.StringIO()
     print_scored(scored, Console(file=text, width=300))
-    assert "Rows of responses left out as wrong: 3 (" in text.getvalue()
+    assert "Invalid rows of responses, skipped: 3 (" in text.getvalue()
     bad = write(tmp_path / "bad.jsonl", ROWS[1:])
-    with pytest.raises(InputError, match=r"holds no response; .* every row is invalid, the first one: .*:1: field"):
+    with pytest.raises(InputError, match=r"has no response; .* every row is invalid, the first one: .*:1: field"):
         read_recorded([bad], ["1", "2", "3"], skip_invalid=True)
 
 
@@ -184,14 +184,17 @@ RESPONSES = {
 def test_what_else_is_known_of_a_response_is_mapped_too(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", [{"id": "1", "response": "b", "end": ["length"], "open": True}])
     columns = parse_map("finish_reason=end,thought_open=open", RESPONSE_FIELDS)
-    assert read_recorded([path], ["1"], columns).deliveries == {"1": Delivery(truncated=True, thought_open=True)}
+    assert read_recorded([path], ["1"], columns).samples == {
+        "1": recorded_sample("1", "b", finish_reason="length", thought_open=True)
+    }
 
 
 @pytest.mark.parametrize("name", RESPONSES)
 def test_responses_are_read_from_the_files_that_others_write(tmp_path: Path, name: str) -> None:
     file, content, columns = RESPONSES[name]
     (tmp_path / file).write_text(content, encoding="utf-8", newline="")
-    assert read_recorded([tmp_path / file], ["1"], parse_map(columns, RESPONSE_FIELDS)).by_id == {"1": "b"}
+    recorded = read_recorded([tmp_path / file], ["1"], parse_map(columns, RESPONSE_FIELDS))
+    assert {name: sample.response for name, sample in recorded.samples.items()} == {"1": "b"}
 
 
 @pytest.mark.parametrize(
@@ -221,8 +224,8 @@ def test_a_language_is_needed_only_where_there_are_two(exam: Path, tmp_path: Pat
 def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:
     rows = [*EXAM, {**EXAM[0], "id": "4", "image": True}, {**EXAM[0], "id": "5", "answer": []}]
     asked = exam_answered(None, write(tmp_path / "mine.jsonl", rows), None, tmp_path, selection="graded")
-    scored = score_recorded(asked, Responses({"1": "b"}, ()), ["legacy"])
-    counted = {"with a picture": 1, "without a right answer": 1, "that legacy cannot judge": 1}
+    scored = score_recorded(asked, Recorded({"1": recorded_sample("1", "b")}, ()), ["legacy"])
+    counted = {"with a picture": 1, "without a right answer": 1, "that legacy cannot score": 1}
     assert scored.as_json()["left_out"] == counted
     text = io.StringIO()
     print_scored(scored, Console(file=text, width=300))

@@ -1,6 +1,6 @@
 """Beside the examinees: bands and subjects, by hand."""
 
-from jmedllm.evaluation.human_baseline import beside_people
+from jmedllm.evaluation.human_baseline import compare_with_examinees
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
 
@@ -24,7 +24,9 @@ def test_bands_and_subjects() -> None:
         item("6", "循環器", 50.0),
     ]
     item_scores = {name: item_score(name in "34") for name in "12345"}
-    told = [(g.kind, g.name, g.n, g.correct, g.examinees) for g in beside_people("answer", questions, item_scores)]
+    told = [
+        (g.kind, g.name, g.n, g.correct, g.examinees) for g in compare_with_examinees("answer", questions, item_scores)
+    ]
     assert told == [
         ("difficulty", "0-20 % right", 1, 0, 0.125),
         ("difficulty", "20-40 % right", 1, 0, 0.2),

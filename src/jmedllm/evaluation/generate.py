@@ -1,0 +1,201 @@
+"""Asking the model: from a task to samples. Only what no stored sample has is asked for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.prompts.format import ask
+from jmedllm.evaluation.prompts.numbering import shows_numbers
+from jmedllm.evaluation.question import content_hash, label
+from jmedllm.evaluation.records import Sample, append_samples, read_samples, write_samples
+from jmedllm.evaluation.resume import EvalFiles, begin
+from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.evaluation.scorers.base import Scorer
+from jmedllm.evaluation.task import EvalTask
+from jmedllm.files import hash_text
+from jmedllm.models.backends.base import (
+    EARLY_STOP,
+    Completion,
+    GenerationConfig,
+    InferenceModel,
+    Request,
+    Response,
+    never,
+)
+from jmedllm.models.chat import ChatText, no_template
+from jmedllm.progress import progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request with the sample that it completes."""
+
+    request: Request
+    sample: Sample
+
+
+def generation_config(task: EvalTask) -> GenerationConfig:
+    """How responses end. Generation stops early if every scorer that reads responses can say when it has enough."""
+    readers = _readers(task)
+    if not readers or any(scorer.is_final is None for scorer in readers):
+        return GenerationConfig(task.max_new_tokens, skip_invalid=task.skip_invalid)
+    return GenerationConfig(
+        task.max_new_tokens, lambda completion: _is_enough(task, completion), skip_invalid=task.skip_invalid
+    )
+
+
+def collect_samples(
+    task: EvalTask,
+    settings: dict[str, Any],
+    load: Callable[[], InferenceModel],
+    files: EvalFiles,
+    chat_text: ChatText = no_template,
+) -> dict[str, Sample]:
+    """All samples of a task by id, in the order of its questions; the model is loaded only if something is missing.
+
+    Samples are appended as they come, so that a killed evaluation resumes. Those of an earlier, longer evaluation
+    stay in the file behind those of this task.
+
+    Raises:
+        InputError: an item cannot be asked, or the files cannot be written.
+    """
+    presented = task.presented()
+    prompts = {each.key: ask(task.prompt_format, each.permuted, chat_text) for each in presented}
+    stored = read_samples(files.samples, repair=True)
+    samples = stored | {each.key: _current(task, each, prompts[each.key], stored) for each in presented}
+    asked = [
+        found
+        for each in presented
+        if (found := _missing(task, each, prompts[each.key], samples[each.key])) is not None
+    ]
+    if asked:
+        for number, sample in enumerate(_generate(task, asked, len(presented), load())):
+            if number == 0:  # not before there is something to keep
+                begin(files.summary, settings, len(task.questions), task.source)
+            append_samples(files.samples, [sample])
+            samples[sample.id] = sample
+    ordered = {each.key: samples[each.key] for each in presented}
+    everything = ordered | {name: sample for name, sample in samples.items() if name not in ordered}
+    if asked or list(everything.values()) != list(stored.values()):
+        write_samples(files.samples, everything.values())
+    return ordered
+
+
+def incomplete_questions(task: EvalTask, files: EvalFiles) -> list[str]:
+    """Ids of the questions for which the model must still be asked something; prompts are not compared."""
+    stored = read_samples(files.samples)
+    return list(
+        dict.fromkeys(
+            each.question.id
+            for each in task.presented()
+            if (sample := stored.get(each.key)) is None or any(_wants(task, each, sample))
+        )
+    )
+
+
+def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: Mapping[str, Sample]) -> Sample:
+    """The stored sample of a question as it is asked now; an empty one if it was never asked so."""
+    hashes = hash_text(prompt), content_hash(presented.question)
+    sample = stored.get(presented.key)
+    if sample is not None and (sample.prompt_hash, sample.content_hash) == hashes:
+        return sample
+    question = presented.permuted
+    numbered = shows_numbers(ask(task.prompt_format, question, _plain_turns), question.choices)
+    return Sample(presented.key, *hashes, order=presented.order, numbered=numbered)
+
+
+def _wants(task: EvalTask, presented: PresentedQuestion, sample: Sample) -> tuple[bool, bool]:
+    """Whether a response and whether log-probabilities must still be asked for."""
+    needs = {scorer.needs for scorer in _scorers(task) if scorer.applies(presented.question)}
+    if sample.failure is not None:
+        return False, False
+    unread = sample.response is None or (sample.stopped_early and not _suffices(task, sample))
+    return "response" in needs and unread, "log_probs" in needs and sample.log_probs_of != task.log_probs_of
+
+
+def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: Sample) -> _Asked | None:
+    """What must still be asked about one question; None if nothing."""
+    response, log_probs = _wants(task, presented, sample)
+    if not (response or log_probs):
+        return None
+    question = presented.permuted
+    request = Request(
+        id=presented.key,
+        prompt=prompt,
+        group=question.id,
+        choices=question.choices if log_probs and not task.by_label else (),
+        labels=tuple(map(label, range(len(question.choices)))) if log_probs and task.by_label else (),
+        generate=response,
+    )
+    return _Asked(request, sample)
+
+
+def _scorers(task: EvalTask) -> list[Scorer]:
+    return [SCORERS[name] for name in task.scorers]
+
+
+def _readers(task: EvalTask) -> list[Scorer]:
+    return [scorer for scorer in _scorers(task) if scorer.needs == "response"]
+
+
+def _readable(task: EvalTask, completion: Completion) -> Completion:
+    """A completion as scorers see it: only the published protocol, asked raw and zero-shot, reads the prompt, too."""
+    asked = task.prompt_format
+    is_published = asked.pack.published and not asked.chat and not asked.shots
+    return completion if is_published else replace(completion, decoded=None)
+
+
+def _is_enough(task: EvalTask, completion: Completion) -> bool:
+    readable = _readable(task, completion)
+    return all(scorer.is_final is not None and scorer.is_final(readable) for scorer in _readers(task))
+
+
+def _suffices(task: EvalTask, sample: Sample) -> bool:
+    """Whether a response that stopped early is all that these scorers read."""
+    return _is_enough(task, Completion(sample.response or "", sample.decoded, plain=sample.plain))
+
+
+def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: InferenceModel) -> Iterator[Sample]:
+    """Completed samples as the model answers."""
+    generation = generation_config(task)
+    with progress(f"{model.name} {task.name}", presented, presented - len(asked)) as advance:
+        for index, response in model.answer([each.request for each in asked], generation):
+            yield _completed(task, asked[index], response, generation)
+            advance(1, "")
+
+
+def _completed(task: EvalTask, asked: _Asked, response: Response, generation: GenerationConfig) -> Sample:
+    """A sample with what the model gave."""
+    sample, request = asked.sample, asked.request
+    spent = [each for each in (sample.seconds, response.seconds) if each is not None]
+    sample = replace(sample, seconds=round(sum(spent), 4) if spent else None, failure=response.failure)
+    if response.completion is not None:
+        completion = _readable(task, response.completion)
+        stopped = generation.is_final is not never and generation.is_final(completion)
+        sample = replace(
+            sample,
+            response=completion.text,
+            plain=completion.plain,
+            decoded=completion.decoded,
+            finish_reason=EARLY_STOP if stopped else completion.finish_reason,
+            new_tokens=completion.new_tokens,
+            thought_open=completion.thought_open,
+            thoughts=completion.thoughts,
+            reasoning=completion.reasoning,
+        )
+    if (request.choices or request.labels) and response.failure is None:
+        log_probs = _as_printed(sample.order, response.log_probs)
+        sample = replace(sample, log_probs=log_probs, log_probs_of=task.log_probs_of)
+    return sample
+
+
+def _plain_turns(turns: list[dict[str, str]]) -> str:
+    return "\n".join(turn["content"] for turn in turns)
+
+
+def _as_printed(order: Sequence[int], values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    by_choice = dict(zip(order, values, strict=True))
+    return tuple(by_choice[choice] for choice in sorted(by_choice))

@@ -1,0 +1,78 @@
+"""The result of one evaluation, and how it is read back from its summary file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jmedllm.evaluation.calibration import Calibration
+from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.rotations import Rotations
+from jmedllm.evaluation.scorers.base import ExamOutcome
+from jmedllm.evaluation.statistics import Score
+from jmedllm.files import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """The result of one model on one benchmark in one language.
+
+    Attributes:
+        settings: everything that shaped the answers: model, precision, prompts; and the scorers.
+        selected: how many items the selection gave.
+        asked: how many of them were evaluated; fewer under a limit.
+        scores: one for each metric of each scorer, on the first presentation of each question.
+        exam_outcomes: pass or fail of each year's exam, from scorers that have it.
+        calibration: how well the model's probabilities are calibrated, if log-probabilities were asked for.
+        rotations: for each scorer the effect of rotating the choices, if they were rotated.
+        trace: hashes of the questions with their gold and of the samples, the version that asked the model
+            ("jmedllm") and the version that scored the samples ("scored_with").
+        human_baseline: the first scorer beside the human examinees, by difficulty and subject.
+        readings: for each scorer that reads responses, how many were read in which way, commonest first.
+        left_out: how many items the selection left out, by reason.
+        notes: what else reports must say about how the questions were read.
+        failures: ids of items without any response, by the reason; they count as no answer.
+        source: where the questions came from, see `EvalTask.source`.
+    """
+
+    settings: dict[str, Any]
+    selected: int
+    asked: int
+    scores: tuple[Score, ...]
+    exam_outcomes: tuple[ExamOutcome, ...]
+    calibration: Calibration | None
+    rotations: tuple[Rotations, ...]
+    trace: dict[str, str]
+    human_baseline: tuple[Group, ...] = ()
+    readings: dict[str, dict[str, int]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    failures: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return str(self.settings["model"])
+
+
+def read_result(summary_file: Path) -> EvalResult | None:
+    """The result in a summary file; None for other JSON files and unfinished evaluations."""
+    summary = read_json(summary_file)
+    if not isinstance(summary, dict) or summary.keys() != set(EvalResult.__slots__):
+        return None
+    calibration = summary["calibration"]
+    parts = {
+        "scores": tuple(Score(**row) for row in summary["scores"]),
+        "exam_outcomes": tuple(ExamOutcome(**_frozen(row)) for row in summary["exam_outcomes"]),
+        "calibration": calibration and Calibration(**_frozen(calibration)),
+        "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
+        "human_baseline": tuple(Group(**row) for row in summary["human_baseline"]),
+        "notes": tuple(summary["notes"]),
+        "failures": _frozen(summary["failures"]),
+    }
+    return EvalResult(**{**summary, **parts})
+
+
+def _frozen(row: dict[str, Any]) -> dict[str, Any]:
+    """A dataclass's values as they were before JSON made lists of its tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}

@@ -1,0 +1,222 @@
+"""Scoring samples: from samples and questions to item scores and the result. No model is asked."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jmedllm import __version__
+from jmedllm.errors import InputError
+from jmedllm.evaluation.calibration import calibrate
+from jmedllm.evaluation.human_baseline import compare_with_examinees
+from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.prompts.template import AnswerForm
+from jmedllm.evaluation.question import Question, question_hash
+from jmedllm.evaluation.records import JudgeReply, Sample, ScoredItem, samples_hash, write_scores
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.resume import EvalFiles
+from jmedllm.evaluation.rotations import compare_rotations
+from jmedllm.evaluation.scorers import SCORERS, aggregate, as_values, scorers_named
+from jmedllm.evaluation.scorers.base import ExamOutcome, ModelOutput, Scorer
+from jmedllm.evaluation.statistics import Score
+from jmedllm.evaluation.task import questions_hash
+from jmedllm.files import read_json, to_json, write_atomic
+
+ItemScores = dict[str, dict[str, Any]]
+"""By scorer, the item score of each sample by the sample's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that scores are computed from.
+
+    Attributes:
+        questions: in order, all of one benchmark and language.
+        samples: by id, of these questions only.
+        settings: everything that shaped the samples, and the scorers.
+        selected: how many items the selection gave.
+        left_out: how many items the selection left out, by reason.
+        notes: what else reports must say about how the questions were read.
+        source: where the questions came from, see `EvalTask.source`.
+        replies: what a judge model replied, by scorer and sample id.
+    """
+
+    questions: tuple[Question, ...]
+    samples: dict[str, Sample]
+    settings: dict[str, Any]
+    selected: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    source: dict[str, str] = field(default_factory=dict)
+    replies: Mapping[tuple[str, str], JudgeReply] = field(default_factory=dict)
+
+    def presented(self) -> list[PresentedQuestion]:
+        """The questions as they were asked, in the order of the samples."""
+        questions = {question.id: question for question in self.questions}
+        return [
+            PresentedQuestion(questions[sample.question], sample.order, sample.rotation)
+            for sample in self.samples.values()
+        ]
+
+
+def output_of(
+    presented: PresentedQuestion, sample: Sample, answer_as: AnswerForm, reply: JudgeReply | None = None
+) -> ModelOutput:
+    """What scorers are given of a sample."""
+    return ModelOutput(
+        presented=presented,
+        text=sample.response,
+        plain=sample.plain,
+        decoded=sample.decoded,
+        truncated=sample.truncated,
+        log_probs=sample.log_probs,
+        answer_as=answer_as,
+        thought_open=sample.thought_open,
+        thoughts=sample.thoughts,
+        failure=sample.failure,
+        numbered=sample.numbered,
+        judge_reply=None if reply is None else reply.response,
+    )
+
+
+def score_samples(evaluation: Evaluation, scorers: Mapping[str, Scorer]) -> ItemScores:
+    """The item scores of each scorer on the samples that it applies to.
+
+    Raises:
+        InputError: a scorer cannot score an item, such as one whose log-probabilities are NaN.
+    """
+    answer_as = evaluation.settings["answer_as"]
+    found: ItemScores = {name: {} for name in scorers}
+    for presented, sample in zip(evaluation.presented(), evaluation.samples.values(), strict=True):
+        for name, scorer in scorers.items():
+            if scorer.applies(presented.question):
+                reply = evaluation.replies.get((name, sample.id))
+                found[name][sample.id] = scorer.score_item(output_of(presented, sample, answer_as, reply))
+    return found
+
+
+def aggregate_all(
+    questions: Sequence[Question], item_scores: ItemScores, scorers: Mapping[str, Scorer]
+) -> tuple[tuple[Score, ...], tuple[ExamOutcome, ...]]:
+    """Scores and exam outcomes of all scorers, on the first presentation of each question."""
+    scores: list[Score] = []
+    outcomes: list[ExamOutcome] = []
+    for name, scorer in scorers.items():
+        scored = [question for question in questions if question.id in item_scores[name]]
+        first = [item_scores[name][question.id] for question in scored]
+        scores += aggregate(name, scorer, scored, first) if scored else []
+        outcomes += scorer.exam_outcomes(scored, first) if scorer.exam_outcomes else []
+    return tuple(scores), tuple(outcomes)
+
+
+def count_readings(item_scores: Iterable[Any]) -> dict[str, int]:
+    """How many responses were read in which way, commonest first; empty where nothing is read from text."""
+    return dict(Counter(item_score.how for item_score in item_scores if item_score.how).most_common())
+
+
+def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, str]) -> EvalResult:
+    """The result of an evaluation from its item scores."""
+    questions, names = evaluation.questions, list(item_scores)
+    scores, outcomes = aggregate_all(questions, item_scores, scorers_named(names))
+    presented = evaluation.presented()
+    first = {
+        name: [item_scores[name][question.id] for question in questions if question.id in item_scores[name]]
+        for name in names
+    }
+    rotations = [found for name in names if (found := compare_rotations(name, presented, item_scores[name]))]
+    return EvalResult(
+        settings=evaluation.settings | {"scorers": names},
+        selected=evaluation.selected,
+        asked=len(questions),
+        scores=scores,
+        exam_outcomes=outcomes,
+        calibration=calibrate(questions, [evaluation.samples[question.id].log_probs for question in questions]),
+        rotations=tuple(rotations),
+        trace=trace,
+        human_baseline=tuple(
+            compare_with_examinees(names[0], questions, item_scores[names[0]], binary=SCORERS[names[0]].binary)
+        ),
+        readings={name: ways for name in names if (ways := count_readings(first[name]))},
+        left_out=evaluation.left_out,
+        notes=evaluation.notes,
+        failures=_failures(evaluation.samples.values()),
+        source=evaluation.source,
+    )
+
+
+def _failures(samples: Iterable[Sample]) -> dict[str, tuple[str, ...]]:
+    """Ids of the items without any response in one of their presentations, by the reason."""
+    found: dict[str, dict[str, None]] = {}
+    for sample in samples:
+        if sample.failure:
+            found.setdefault(sample.failure, {})[sample.question] = None
+    return {failure: tuple(ids) for failure, ids in found.items()}
+
+
+def scored_items(evaluation: Evaluation, item_scores: ItemScores) -> list[ScoredItem]:
+    """Item scores as the rows of a scores file."""
+    hashes = {question.id: question_hash(question) for question in evaluation.questions}
+    return [
+        ScoredItem(
+            sample.id,
+            hashes[sample.question],
+            {name: as_values(found[sample.id]) for name, found in item_scores.items() if sample.id in found},
+        )
+        for sample in evaluation.samples.values()
+    ]
+
+
+def write_result(evaluation: Evaluation, files: EvalFiles) -> EvalResult:
+    """Score an evaluation whose samples are complete, and write scores and summary.
+
+    Raises:
+        InputError: see `score_samples`; or the files cannot be written.
+    """
+    item_scores = score_samples(evaluation, scorers_named(evaluation.settings["scorers"]))
+    trace = {
+        "questions": questions_hash(evaluation.questions),
+        "samples": samples_hash(evaluation.samples.values()),
+        "jmedllm": read_json(files.summary)["trace"]["jmedllm"],
+        "scored_with": __version__,
+    }
+    result = summarize(evaluation, item_scores, trace)
+    write_scores(files.scores, scored_items(evaluation, item_scores))
+    write_atomic(files.summary, to_json(asdict(result), indent=2) + "\n")
+    return result
+
+
+def require_scorable(evaluation: Evaluation, scorers: Mapping[str, Scorer], command: str) -> None:
+    """Check that the samples have what the scorers need.
+
+    Args:
+        command: what to run to get what is missing.
+
+    Raises:
+        InputError: a scorer applies to none of the questions, or samples lack what it needs.
+    """
+    for name, scorer in scorers.items():
+        judged = [
+            sample
+            for presented, sample in zip(evaluation.presented(), evaluation.samples.values(), strict=True)
+            if scorer.applies(presented.question)
+        ]
+        if not judged:
+            raise InputError(f"scorer {name} cannot score any of these questions; choose another scorer")
+        what, lacking = _lacking(name, scorer, judged, evaluation)
+        if lacking:
+            raise InputError(
+                f"scorer {name} needs {what}, which {lacking:,} of {len(judged):,} samples do not have; get them "
+                f"from the model: {command}"
+            )
+
+
+def _lacking(name: str, scorer: Scorer, judged: Sequence[Sample], evaluation: Evaluation) -> tuple[str, int]:
+    """What a scorer needs, and how many of these samples lack it."""
+    asked = [sample for sample in judged if sample.failure is None]
+    if scorer.needs == "log_probs":
+        return "log-probabilities", sum(sample.log_probs_of is None for sample in asked)
+    whole = scorer.is_final is None
+    lacking = sum(sample.response is None or (whole and sample.stopped_early) for sample in asked)
+    if not lacking and scorer.judge_prompt is not None:
+        return "replies of a judge model", sum((name, sample.id) not in evaluation.replies for sample in asked)
+    return "whole responses" if whole else "responses", lacking
