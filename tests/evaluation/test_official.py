@@ -10,7 +10,7 @@ from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import SCORERS, ModelOutput, answer
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
-from jmedllm.evaluation.scorers.official import MARKS, outcomes
+from jmedllm.evaluation.scorers.official import outcomes, pass_marks_of
 
 # Correct of 400 and points in 2018 to 2022 (shared/papers.md).
 CANDIDATES = {
@@ -101,7 +101,7 @@ def test_the_fourth_prohibited_choice_fails(questions: list[Question]) -> None:
 
 
 def test_marks(questions: list[Question]) -> None:
-    assert {exam: (m.year, m.required, m.general) for exam, m in MARKS.items()} == {
+    assert {exam: (m.year, m.required, m.general) for exam, m in pass_marks_of("igakuqa").items()} == {
         "112": (2018, 160, 208),
         "113": (2019, 160, 209),
         "114": (2020, 158, 217),

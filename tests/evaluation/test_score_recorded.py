@@ -82,7 +82,7 @@ def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], probl
         (lambda exam: questions_answered("igakuqa", exam, "ja", exam), "give either --benchmark or --questions"),
         (
             lambda exam: questions_answered(None, exam, "ja", exam, year=2022),
-            "--year goes with --benchmark igakuqa",
+            "--year needs a benchmark of yearly exams",
         ),
         (lambda exam: questions_answered(None, exam, "en", exam), 'no question with "language": "en"'),
         (lambda exam: score(exam, "likelihood"), "scorer likelihood needs a model's probabilities"),

@@ -1,5 +1,6 @@
 """A benchmark from outside the package, as CONTRIBUTING.md shows it."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -73,3 +74,18 @@ def test_an_invalid_row_is_one_line(data: Path) -> None:
     file.write_text(json.dumps(ROWS[0] | {"right": 5}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r'test\.jsonl:1: field "right": expected a whole number from 1 to 4'):
         load("nursingqa", "ja", data)
+
+
+def test_no_other_module_names_a_benchmark() -> None:
+    """What other modules need to know about a benchmark is a field of it."""
+    source = ROOT / "src" / "jmedllm"
+    members = ("evaluation/benchmarks/", "data/catalogue.py", "demo/")
+    names = [name for name, benchmark in BENCHMARKS.items() if not benchmark.synthetic]
+    found = [
+        f"{file.relative_to(source)}: {node.value}"
+        for file in sorted(source.rglob("*.py"))
+        if not str(file.relative_to(source)).startswith(members)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []

@@ -101,7 +101,7 @@ def exam_answered(
         file: the user's own questions; or None.
         language: None for the only one there is; of a benchmark that has both, Japanese.
         data: data directory.
-        year: of IgakuQA.
+        year: only the exam of this year, for a benchmark of yearly exams.
         selection: which items.
         read_options: how the user's own file is read.
 
@@ -111,8 +111,7 @@ def exam_answered(
     """
     if (benchmark is None) == (file is None):
         raise InputError("give either --benchmark or --questions")
-    if year is not None and benchmark != "igakuqa":
-        raise InputError("--year goes with --benchmark igakuqa only; leave it out")
+    exam_number = None if year is None else exam_of_year(benchmark or str(file), year)
     left_out: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     if file is not None:
@@ -132,8 +131,8 @@ def exam_answered(
         load(benchmark or str(file), language or "ja", data, read_options=read_options), selection
     )
     questions = selected.questions
-    if year is not None:
-        questions = tuple(question for question in questions if exam_of(question) == exam_of_year(year))
+    if exam_number is not None:
+        questions = tuple(question for question in questions if exam_of(question) == exam_number)
     return Answered(questions, selection, selected.left_out | left_out, notes)
 
 

@@ -14,6 +14,8 @@ def scorable(questions: Iterable[Question], scorers: Sequence[str]) -> Selected:
     def unscored(question: Question) -> str | None:
         if any(SCORERS[scorer].applies(question) for scorer in scorers):
             return None
-        return f"that {', '.join(scorers)} cannot score" if has_answer(question) else NO_ANSWER
+        if has_answer(question) or question.is_free_text:
+            return f"that {', '.join(scorers)} cannot score"
+        return NO_ANSWER
 
     return keep(questions, unscored)

@@ -1,13 +1,22 @@
 """The type of a benchmark. It imports no benchmark, so that each of them can import it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jmedllm.evaluation.question import Language, Question
 
 Loader = Callable[[Path, Language, str], list[Question]]
 """(data directory, language, split) → questions, in the order of the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassMarks:
+    """Points that a candidate needs in each part of one year's exam."""
+
+    year: int
+    required: int
+    general: int
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,8 @@ class Benchmark:
         load: reads the questions of one language and split.
         legacy_subjects: subjects that the selection `legacy` keeps; empty if it keeps all.
         legacy_choices: number of choices that a question must have for the selection `legacy`; None for any number.
+        pass_marks: number of an exam, the first three characters of its questions' ids → points needed to pass it; the
+            scorer `official` applies to these exams.
         synthetic: whether its facts were made up for the demo, so that no real corpus is checked against it.
     """
 
@@ -33,6 +44,7 @@ class Benchmark:
     load: Loader
     legacy_subjects: frozenset[str] = frozenset()
     legacy_choices: int | None = None
+    pass_marks: Mapping[str, PassMarks] = field(default_factory=dict)
     synthetic: bool = False
 
     @property

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks.benchmark import Benchmark
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark, PassMarks
 from jmedllm.evaluation.benchmarks.rows import InputRow, data_file, jsonl_rows
 from jmedllm.evaluation.question import Flag, Language, Question, canonical_number
 
@@ -29,6 +29,17 @@ NUMBERS = {
 SHARES_MISPRINTED = frozenset({"113A14", "113D75", "114B4", "116B33"})
 """One percentage of examinees is over 100 ("1701.0"), so all percentages of the item are left out. Other items, such
 as 112B21 (2.0, 0.3, 0.3, 0.2, 0.3), seem to have lost a digit; they are read as they are."""
+
+PASS_MARKS: dict[str, PassMarks] = {
+    "112": PassMarks(2018, 160, 208),
+    "113": PassMarks(2019, 160, 209),
+    "114": PassMarks(2020, 158, 217),
+    "115": PassMarks(2021, 160, 209),
+    "116": PassMarks(2022, 158, 214),
+}
+"""By exam. Sources: the ministry's notice for 114, press reports of it for 113 and 116; for 112 and 115 its
+announcement as quoted at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com
+(第115回医師国家試験-合格発表)."""
 
 FIELDS: dict[Language, tuple[str, str]] = {
     "ja": ("problem_text", "choices"),
@@ -181,4 +192,5 @@ BENCHMARK = Benchmark(
     expected_counts={("ja", "test"): 2000, ("en", "test"): 2000},
     load=read,
     legacy_choices=5,
+    pass_marks=PASS_MARKS,
 )

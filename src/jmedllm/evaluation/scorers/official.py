@@ -2,14 +2,17 @@
 
 An answer is right if it is exactly the gold set. Each item has its points; items excluded from grading have 0. A
 candidate passes with enough points in the required part (sections B and E) and in the general and clinical part,
-and with prohibited choices in at most three items. Source of the pass marks: the ministry's notices, see `MARKS`.
+and with prohibited choices in at most three items. The pass marks are in
+`Benchmark.pass_marks`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks import BENCHMARKS
+from jmedllm.evaluation.benchmarks.benchmark import PassMarks
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import answer
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
@@ -23,29 +26,9 @@ MOST_PROHIBITED = 3
 """Items in which a candidate may pick a prohibited choice (禁忌肢) and still pass."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """Points that a candidate needs in each part of one year's exam."""
-
-    year: int
-    required: int
-    general: int
-
-
-MARKS: Mapping[str, Marks] = {
-    "112": Marks(2018, 160, 208),
-    "113": Marks(2019, 160, 209),
-    "114": Marks(2020, 158, 217),
-    "115": Marks(2021, 160, 209),
-    "116": Marks(2022, 158, 214),
-}
-"""By exam. 114: the ministry's notice; 113 and 116: press reports of it; 112 and 115: its announcement as quoted
-at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com (第115回医師国家試験-合格発表)."""
-
-
 def applies(question: Question) -> bool:
     """Whether this scorer can score `question`: an item of the licence exam with an answer."""
-    return question.benchmark == "igakuqa" and answer.applies(question)
+    return exam_of(question) in pass_marks_of(question.benchmark) and answer.applies(question)
 
 
 def award(question: Question, item_score: AnswerItemScore) -> AnswerItemScore:
@@ -58,17 +41,24 @@ def exam_of(question: Question) -> str:
     return question.id[:3]
 
 
-def exam_of_year(year: int) -> str:
+def pass_marks_of(benchmark: str) -> Mapping[str, PassMarks]:
+    """Pass marks of a benchmark's exams; empty for a user's own questions and other benchmarks."""
+    return BENCHMARKS[benchmark].pass_marks if benchmark in BENCHMARKS else {}
+
+
+def exam_of_year(benchmark: str, year: int) -> str:
     """Number of the exam of a year: "116" for 2022.
 
     Raises:
-        InputError: there is none.
+        InputError: the benchmark has no exam of that year.
     """
-    for exam, marks in MARKS.items():
-        if marks.year == year:
-            return exam
-    years = sorted(marks.year for marks in MARKS.values())
-    raise InputError(f"no exam of {year}; there are {years[0]} to {years[-1]}")
+    exams = {marks.year: exam for exam, marks in pass_marks_of(benchmark).items()}
+    if not exams:
+        yearly = " or ".join(name for name in BENCHMARKS if pass_marks_of(name))
+        raise InputError(f"--year needs a benchmark of yearly exams ({yearly}), not {benchmark}; leave it out")
+    if year not in exams:
+        raise InputError(f"no exam of {year}; there are {min(exams)} to {max(exams)}")
+    return exams[year]
 
 
 def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
@@ -113,7 +103,7 @@ def _outcome(exam: str, judged: Sequence[tuple[Question, AnswerItemScore]], plai
         for question, item_score in judged
         if set(item_score.chosen) & (question.prohibited_plain if plain_prohibited else question.prohibited)
     ]
-    marks = MARKS[exam]
+    marks = pass_marks_of(judged[0][0].benchmark)[exam]
     passed = (
         part(earned, required=True) >= marks.required
         and part(earned, required=False) >= marks.general
