@@ -8,7 +8,7 @@ import torch
 from gpu_sizes import GIB
 
 from jmedllm.errors import InputError
-from jmedllm.training.metrics import forget_peak_memory, peak_memory
+from jmedllm.training.metrics import peak_memory, reset_peak_memory
 
 FOREIGN = 3 * GIB
 """CUDA and its libraries hold less than this in a process that has done nothing yet."""
@@ -63,7 +63,7 @@ def cap(limit: int | None) -> None:
 
 def forget_peaks() -> None:
     """Let `peaks` begin anew."""
-    forget_peak_memory(torch.device("cpu"))
+    reset_peak_memory(torch.device("cpu"))
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -18,7 +18,7 @@ from gpu_training import RATE, WARMUP, packed, speed
 
 from jmedllm.errors import InputError
 from jmedllm.training.batches import micro_batches
-from jmedllm.training.memory import keep_less
+from jmedllm.training.memory import apply_activation_checkpointing
 
 
 def require(*packages: str) -> None:
@@ -117,7 +117,7 @@ def train_with_paged_moments(name: str, sizes: Sizes) -> Iterator[dict[str, Any]
     network = random_network(config(sizes.models[part.model]), device(), device())
     _require_room(2.1 * sum(p.numel() for p in network.parameters()))
     blocks = packed(sizes, part.stage, sizes.rows_of(part), network.config.vocab_size)
-    keep_less(network, "recompute")
+    apply_activation_checkpointing(network, "recompute")
     network.train()
     forget_peaks()
     optimizer = bitsandbytes.optim.PagedAdamW8bit(network.parameters(), lr=RATE)

@@ -20,7 +20,7 @@ from jmedllm.recipe import MfptConfig, MpeftConfig
 from jmedllm.training import loop
 from jmedllm.training.batches import micro_batches
 from jmedllm.training.lora import add_adapter
-from jmedllm.training.memory import keep_less, stream_layers
+from jmedllm.training.memory import apply_activation_checkpointing, offload_layers
 from jmedllm.training.optim.build import build
 from jmedllm.training.packing import Blocks, Sample, pack_documents
 
@@ -61,7 +61,7 @@ def train(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 def speed(blocks: Blocks, seconds: Sequence[float]) -> dict[str, Any]:
     """Tokens a second over steps that each read all of `blocks`."""
-    mean, trained = sum(seconds) / len(seconds), int(blocks.trained.sum())
+    mean, trained = sum(seconds) / len(seconds), int(blocks.loss_mask.sum())
     return {
         "seconds": list(seconds),
         "tokens_per_second": blocks.ids.size / mean,
@@ -77,7 +77,7 @@ def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
         for i in range(-(-rows * sizes.block[stage] // length))
     )
     blocks = pack_documents(samples, sizes.block[stage], 0)
-    return Blocks(blocks.ids[:rows], blocks.positions[:rows], blocks.trained[:rows])
+    return Blocks(blocks.ids[:rows], blocks.positions[:rows], blocks.loss_mask[:rows])
 
 
 def settings_of(part: Training, sizes: Sizes) -> MfptConfig | MpeftConfig:
@@ -102,15 +102,15 @@ def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Bloc
     """Make ready what `training.loop.train` makes ready, and hand out one of its steps over given rows."""
     precision = Precision(device(), torch.bfloat16, "asked for")
     if settings.cpu_offload == "layers":
-        stream_layers(network, precision.device)
-    keep_less(network, settings.activation_checkpointing)
+        offload_layers(network, precision.device)
+    apply_activation_checkpointing(network, settings.activation_checkpointing)
     optimizer = build(network, settings, precision.device)
     network.train()
 
     def step(blocks: Blocks, rows: Sequence[int]) -> None:
         chosen = np.array(rows)
         batches = micro_batches(blocks, chosen, settings.micro_batch_size, precision.device)
-        count = int(blocks.trained[chosen].sum())
+        count = int(blocks.loss_mask[chosen].sum())
         loop._step(network, optimizer, batches, count, 0, RATE, settings.max_grad_norm, precision)
 
     return step

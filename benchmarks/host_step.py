@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import torch
 
-from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule, StepConfig
-from jmedllm.training.optim.weights import in_parts
+from jmedllm.training.optim.adamw import ADAMW, ADAMW_8BIT, ADAMW_BF16, AdamWVariant, StepConfig
+from jmedllm.training.optim.weights import chunks
 
 NUMBERS = 2**25
 ROUNDS = 3
@@ -26,9 +26,9 @@ def main() -> None:
     theirs = torch.optim.AdamW([copy], fused=True)
     costs = {
         "torch.optim.AdamW, fused, float32": _cost(theirs.step),
-        "adamw": _cost(_stepping(IN_32_BITS, values, gradient)),
-        "adamw-bf16": _cost(_stepping(IN_16_BITS, values, gradient)),
-        "adamw-8bit": _cost(_stepping(IN_8_BITS, values, gradient)),
+        "adamw": _cost(_stepping(ADAMW, values, gradient)),
+        "adamw-bf16": _cost(_stepping(ADAMW_BF16, values, gradient)),
+        "adamw-8bit": _cost(_stepping(ADAMW_8BIT, values, gradient)),
         "a bfloat16 gradient added to float32, as torch does it": _cost(lambda: values.view(-1).add_(sent)),
         "the same, as offload does it": _cost(lambda: _add(values.view(-1), sent)),
     }
@@ -37,13 +37,13 @@ def main() -> None:
         print(f"{name:56} {cost:6.2f} ns  {cost / first:5.2f}x")
 
 
-def _stepping(rule: Rule, values: torch.Tensor, gradient: torch.Tensor) -> Callable[[], None]:
-    state, pace = rule.start(values), StepConfig(1e-5, 0.1, (0.9, 0.95))
-    return lambda: rule.step(values, gradient, state, pace)
+def _stepping(variant: AdamWVariant, values: torch.Tensor, gradient: torch.Tensor) -> Callable[[], None]:
+    state, step_config = variant.start(values), StepConfig(1e-5, 0.1, (0.9, 0.95))
+    return lambda: variant.step(values, gradient, state, step_config)
 
 
 def _add(into: torch.Tensor, values: torch.Tensor) -> None:
-    for part, added in in_parts(into, values):
+    for part, added in chunks(into, values):
         part.add_(added.float())
 
 

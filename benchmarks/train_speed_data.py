@@ -120,11 +120,11 @@ def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
         while total < wanted:
             samples.append(next(fitting))
             total += len(samples[-1].ids)
-    lines = (json.dumps({"ids": list(s.ids), "trained": list(s.trained)}) + "\n" for s in samples)
+    lines = (json.dumps({"ids": list(s.ids), "loss_mask": list(s.loss_mask)}) + "\n" for s in samples)
     asked.samples().write_text("".join(lines), encoding="utf-8")
     packed = len(pack_examples(samples, asked.block, 0)) if asked.stage == 2 else 1
     mean = sum(len(s.ids) for s in samples) / len(samples)
-    share = sum(sum(s.trained) for s in samples) / sum(len(s.ids) for s in samples)
+    share = sum(sum(s.loss_mask) for s in samples) / sum(len(s.ids) for s in samples)
     return {"mean": mean, "share": share, "examples": round(len(samples) / packed * asked.rows)}
 
 

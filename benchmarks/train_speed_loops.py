@@ -76,12 +76,12 @@ def _network(job: Job) -> Any:
     import torch
 
     from jmedllm.models.loading import load_network
-    from jmedllm.training.lora import Adapter, add_adapter
+    from jmedllm.training.lora import AdapterConfig, add_adapter
 
     folder, device = Path(job.folder) / "model", torch.device(_device())
     if job.stage == 1:
         return load_network(folder, torch.float32, device)
-    return add_adapter(load_network(folder, torch.bfloat16, device), Adapter.model_validate(LORA), seed=SEED)
+    return add_adapter(load_network(folder, torch.bfloat16, device), AdapterConfig.model_validate(LORA), seed=SEED)
 
 
 def work_ours(job: Job) -> None:
@@ -98,7 +98,7 @@ def work_ours(job: Job) -> None:
     from jmedllm.training.packing import Sample, pack_documents, pack_examples
 
     network = _network(job)
-    samples = [Sample(str(i), s["ids"], s["trained"]) for i, s in enumerate(read_samples(job))]
+    samples = [Sample(str(i), s["ids"], s["loss_mask"]) for i, s in enumerate(read_samples(job))]
     pack = pack_documents if job.stage == 1 else pack_examples
     settings = TrainingConfig(
         steps=job.steps,
@@ -171,7 +171,7 @@ def _plain_rows(job: Job) -> tuple[list[dict[str, list[int]]], int]:
 
 
 def _labels(sample: dict[str, Any]) -> list[int]:
-    return [i if trained else -100 for i, trained in zip(sample["ids"], sample["trained"], strict=True)]
+    return [i if trained else -100 for i, trained in zip(sample["ids"], sample["loss_mask"], strict=True)]
 
 
 def _pad(rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:

@@ -106,9 +106,9 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     from jmedllm.models.folder import fingerprint
     from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_adapter
-    from jmedllm.training.lora import Adapter, add_adapter
+    from jmedllm.training.lora import AdapterConfig, add_adapter
 
-    network = add_adapter(load_network(tiny_model, "auto", torch.device("cpu")), Adapter(r=4, alpha=8), seed=2)
+    network = add_adapter(load_network(tiny_model, "auto", torch.device("cpu")), AdapterConfig(r=4, alpha=8), seed=2)
     generator = torch.Generator().manual_seed(3)
     for name, parameter in network.named_parameters():
         if "lora_B" in name:

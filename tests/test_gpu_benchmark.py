@@ -130,9 +130,9 @@ def test_documents_fill_their_rows(scripts: Callable[[str], ModuleType]) -> None
         [0, 17, 65, 113],
         [0, 34, 82],
     ]
-    assert np.array_equal(blocks.trained, blocks.positions > 0)
+    assert np.array_equal(blocks.loss_mask, blocks.positions > 0)
     real = scripts("gpu_training").packed(sizes.REAL, "mfpt", 2, 9)
-    assert real.ids.shape == (2, 4096) and real.trained.sum() == 2 * (4096 - 4)
+    assert real.ids.shape == (2, 4096) and real.loss_mask.sum() == 2 * (4096 - 4)
 
 
 def test_a_network_in_4_bits_holds_its_layers_so_and_is_never_whole_in_bfloat16(

@@ -89,10 +89,10 @@ def test_every_set_is_measured_and_counted(done: Run) -> None:
     rows = [json.loads(line) for line in (done.folder / "mfpt" / "evaluations.jsonl").open()]
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert list(rows[0]["bits_per_byte"]) == ["ja", "en", "general", "extra"]
-    census = done.outputs["mfpt"]["evaluated"]
+    sizes = done.outputs["mfpt"]["evaluated"]
     held = [row["text"] for row in documents("plain", 20) if is_held_out(row["text"], HELD_OUT)]
-    assert census["general"]["documents"] == len(held)
-    assert census["extra"]["documents"] == 1 and 40 <= census["extra"]["bytes"] < 50
+    assert sizes["general"]["documents"] == len(held)
+    assert sizes["extra"]["documents"] == 1 and 40 <= sizes["extra"]["bytes"] < 50
 
 
 def test_the_mixture_is_counted(done: Run) -> None:

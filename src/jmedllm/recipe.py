@@ -27,8 +27,8 @@ from jmedllm.settings import Settings, nearest
 from jmedllm.training.config import TrainingConfig, ValidationConfig, clash
 from jmedllm.training.examples import ExcessLength
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
-from jmedllm.training.lora import Adapter
-from jmedllm.training.mixing import Mixing
+from jmedllm.training.lora import AdapterConfig
+from jmedllm.training.mixing import MixingConfig
 
 Weight = Annotated[float, Field(ge=0)]
 Stage = Literal["corpus", "mfpt", "mpeft", "merge", "eval", "report"]
@@ -69,7 +69,7 @@ class CorpusConfig(Settings):
     inputs: list[str] = Field(min_length=1, description="files, folders, or the built-in corpus demo")
     field: str = Field("text", description="key of the text in lines of JSON")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row")
-    mixing: Mixing = Mixing()
+    mixing: MixingConfig = MixingConfig()
     vocabulary: Vocabulary | None = None
 
 
@@ -128,7 +128,7 @@ class MpeftConfig(TrainingConfig):
     max_completion_tokens: int | None = Field(None, ge=2, description="most tokens of an answer, EOS included")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row: most of a prompt with its answer")
     excess_length_strategy: ExcessLength = Field("raise", description="drop: leave longer examples out and count them")
-    adapter: Adapter = Adapter()
+    adapter: AdapterConfig = AdapterConfig()
     offload_embedding: bool = Field(False, description="keep the input embedding in host memory")
 
     @property

@@ -18,7 +18,7 @@ from jmedllm.planning.auto import choose
 from jmedllm.planning.machine import Machine, gib
 from jmedllm.planning.plan import base_of, stages_of
 from jmedllm.planning.shape import config_of
-from jmedllm.planning.ways import Change
+from jmedllm.planning.techniques import Techniques
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe
 
@@ -196,7 +196,7 @@ def _has_chat_template(base: str) -> bool:
         return False
 
 
-def _memory(recipe: Recipe, machine: Machine, precision: Precision) -> dict[str, tuple[Change, ...]]:
+def _memory(recipe: Recipe, machine: Machine, precision: Precision) -> dict[str, Techniques]:
     """The planner's changes to each training stage."""
     planned = base_of(recipe)
     base = replace(planned, dtype=precision.dtype)

@@ -45,7 +45,7 @@ def samples(draw: st.DrawFn, longest: int = 12, *, trained_end: bool = False) ->
 def parts(blocks: Blocks) -> list[tuple[list[int], list[bool]]]:
     """What lies in the rows, cut where positions restart; padding left out."""
     found: list[tuple[list[int], list[bool]]] = []
-    for ids, positions, trained in zip(blocks.ids, blocks.positions, blocks.trained, strict=True):
+    for ids, positions, trained in zip(blocks.ids, blocks.positions, blocks.loss_mask, strict=True):
         for start, position in enumerate(positions):
             if position == 0 and ids[start] != PAD:
                 found.append(([], []))
@@ -73,7 +73,7 @@ def test_each_token_of_a_document_is_predicted_once_in_order(samples: list[Sampl
     assert rebuilt == [
         (token, trained and place > 0)
         for sample in samples
-        for place, (token, trained) in enumerate(zip(sample.ids, sample.trained, strict=True))
+        for place, (token, trained) in enumerate(zip(sample.ids, sample.loss_mask, strict=True))
     ]
 
 
@@ -89,7 +89,7 @@ def test_only_the_last_row_of_documents_is_padded(samples: list[Sample], size: i
     blocks = pack_documents(samples, size, PAD)
     padding = blocks.ids == PAD
     assert not padding[:-1].any()
-    assert not (blocks.trained | blocks.positions.astype(bool))[padding].any()
+    assert not (blocks.loss_mask | blocks.positions.astype(bool))[padding].any()
     assert not len(blocks) or not padding[-1].all()
 
 
@@ -97,16 +97,16 @@ def test_only_the_last_row_of_documents_is_padded(samples: list[Sample], size: i
 @settings(max_examples=100, deadline=None)
 def test_examples_stay_whole(samples: list[Sample], size: int) -> None:
     blocks = pack_examples(samples, size, PAD)
-    assert sorted(parts(blocks)) == sorted((list(sample.ids), [F, *sample.trained[1:]]) for sample in samples)
+    assert sorted(parts(blocks)) == sorted((list(sample.ids), [F, *sample.loss_mask[1:]]) for sample in samples)
     padding = blocks.ids == PAD
-    assert not blocks.trained[padding].any()
+    assert not blocks.loss_mask[padding].any()
     assert not blocks.positions[padding].any()
 
 
 def lengths_in_rows(lengths: Sequence[int], size: int) -> list[list[int]]:
     blocks = pack_examples([document(str(i), *[7] * length) for i, length in enumerate(lengths)], size, PAD)
     rows = zip(
-        *(np.split(array, len(blocks)) for array in (blocks.ids, blocks.positions, blocks.trained)), strict=True
+        *(np.split(array, len(blocks)) for array in (blocks.ids, blocks.positions, blocks.loss_mask)), strict=True
     )
     return [[len(ids) for ids, _ in parts(Blocks(*row))] for row in rows]
 
@@ -135,21 +135,21 @@ def test_a_row_by_hand() -> None:
     blocks = pack_documents([document("a", 5, 6, 7), document("b", 8, 9, 10, 11)], 4, PAD)
     assert blocks.ids.tolist() == [[5, 6, 7, 8], [8, 9, 10, 11]]
     assert blocks.positions.tolist() == [[0, 1, 2, 0], [0, 1, 2, 3]]
-    assert blocks.trained.tolist() == [[F, T, T, F], [F, T, T, T]]
+    assert blocks.loss_mask.tolist() == [[F, T, T, F], [F, T, T, T]]
     blocks = pack_documents([document("a", 5, 6, 7, 8, 9)], 4, PAD)  # the EOS alone behind a cut
     assert blocks.ids.tolist() == [[5, 6, 7, 8], [8, 9, PAD, PAD]]
-    assert blocks.trained.tolist() == [[F, T, T, T], [F, T, F, F]]
+    assert blocks.loss_mask.tolist() == [[F, T, T, T], [F, T, F, F]]
     blocks = pack_examples([document("a", 5, 6, 7), document("b", 8, 9)], 4, PAD)
     assert blocks.ids.tolist() == [[5, 6, 7, PAD], [8, 9, PAD, PAD]]
     assert blocks.positions.tolist() == [[0, 1, 2, 0], [0, 1, 0, 0]]
-    assert blocks.trained.tolist() == [[F, T, T, F], [F, T, F, F]]
+    assert blocks.loss_mask.tolist() == [[F, T, T, F], [F, T, F, F]]
 
 
 @pytest.mark.parametrize(("pack", "rows"), [(pack_documents, document_rows), (pack_examples, example_rows)])
 def test_nothing_is_no_rows(tmp_path: Path, pack: object, rows: object) -> None:
     blocks = pack([], 8, PAD)  # type: ignore[operator]
     assert len(blocks) == 0
-    assert blocks.ids.shape == blocks.positions.shape == blocks.trained.shape == (0, 8)
+    assert blocks.ids.shape == blocks.positions.shape == blocks.loss_mask.shape == (0, 8)
     save_blocks(rows([], 8, PAD), 8, tmp_path / "blocks")  # type: ignore[operator]
     assert load_blocks(tmp_path / "blocks").ids.shape == (0, 8)
 
@@ -192,7 +192,7 @@ def test_blocks_come_back_as_they_were(
         assert array.dtype == dtype
         assert np.array_equal(array, getattr(blocks, name))
         assert np.array_equal(array, np.load(folder / f"{name}.npy"))  # a plain file to others, too
-    assert sorted(file.name for file in folder.iterdir()) == ["ids.npy", "positions.npy", "trained.npy"]
+    assert sorted(file.name for file in folder.iterdir()) == ["ids.npy", "loss_mask.npy", "positions.npy"]
 
 
 def test_rows_are_written_as_they_come(tmp_path: Path) -> None:

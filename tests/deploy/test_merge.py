@@ -23,7 +23,7 @@ from jmedllm.precision import choose_precision
 from jmedllm.training.batches import evaluating
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
-from jmedllm.training.lora import Adapter, add_adapter, to_plain
+from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 from jmedllm.training.packing import Sample, pack_examples
 
 CPU = torch.device("cpu")
@@ -38,14 +38,14 @@ def log_probs(network: Any) -> torch.Tensor:
 
 def adapt(base: Path, folder: Path, **settings: Any) -> Path:
     """An adapter with every trained number moved a little."""
-    adapter = Adapter(r=4, alpha=8, **settings)
+    adapter = AdapterConfig(r=4, alpha=8, **settings)
     network = add_adapter(load_network(base, "auto", CPU, quantization=adapter.quantization), adapter, seed=0)
     generator = torch.Generator().manual_seed(3)
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
-    save_adapter(to_plain(network), folder, origin)
+    save_adapter(to_plain_lora(network), folder, origin)
     return folder
 
 
@@ -221,7 +221,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
 ) -> None:
     base = build_tiny(tmp_path / "base", architecture=architecture, hidden_size=hidden_size)
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
-    adapter = Adapter(r=4, alpha=8, dropout=dropout, quantization="nf4")
+    adapter = AdapterConfig(r=4, alpha=8, dropout=dropout, quantization="nf4")
     network = add_adapter(load_network(base, "auto", CPU, quantization="nf4"), adapter, seed=0)
     trained = train(
         network,

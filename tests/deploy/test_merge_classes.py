@@ -14,7 +14,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.loading import load_network
 from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
-from jmedllm.training.lora import Adapter, add_adapter, to_plain
+from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 
 CPU = torch.device("cpu")
 FLOAT32 = choose_precision("float32", "cpu")
@@ -48,7 +48,7 @@ def by_transformers(folder: Path) -> Any:
 
 
 def save(adapted: Any, base: Path, folder: Path) -> Path:
-    save_adapter(to_plain(adapted), folder, {"base": str(base), "base_fingerprint": fingerprint(base)})
+    save_adapter(to_plain_lora(adapted), folder, {"base": str(base), "base_fingerprint": fingerprint(base)})
     return folder
 
 
@@ -75,7 +75,7 @@ def test_the_merged_model_is_the_trained_one_and_of_the_same_class(
     name: str, model_of: ModelOf, tmp_path: Path
 ) -> None:
     base = model_of(name)
-    network = add_adapter(load_network(base, "auto", CPU), Adapter(r=4, alpha=8), seed=0)
+    network = add_adapter(load_network(base, "auto", CPU), AdapterConfig(r=4, alpha=8), seed=0)
     before = logits(network)
     train(network)
     trained = logits(network)
@@ -98,7 +98,7 @@ def test_experts_that_lie_in_several_files_are_merged(model_of: ModelOf, tmp_pat
         (base / file).write_bytes((model_of("Qwen3MoeForCausalLM") / file).read_bytes())
     files = {file for file, names in names_in(base).items() if any("layers.0.mlp.experts" in n for n in names)}
     assert len(files) > 1
-    network = add_adapter(load_network(base, torch.float32, CPU), Adapter(r=4, alpha=8), seed=0)
+    network = add_adapter(load_network(base, torch.float32, CPU), AdapterConfig(r=4, alpha=8), seed=0)
     train(network)
     found = merge(base, save(network, base, tmp_path / "adapter"), tmp_path / "merged", FLOAT32, texts=TEXTS)
     assert 0 < found.divergence.nats < 1e-4  # the sum is rounded once
@@ -155,11 +155,11 @@ def test_a_4_bit_adapter_on_layers_that_are_not_plain_is_merged(
     monkeypatch.setattr("jmedllm.deploy.divergence.free_memory", lambda device: free)
     base = model_of(name)
     network = load_network(base, torch.float32, CPU, quantization="nf4")
-    network = add_adapter(network, Adapter(r=4, alpha=8, quantization="nf4"), seed=0)
+    network = add_adapter(network, AdapterConfig(r=4, alpha=8, quantization="nf4"), seed=0)
     network.train()
     train(network)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": "nf4"}
-    save_adapter(to_plain(network), tmp_path / "adapter", origin)
+    save_adapter(to_plain_lora(network), tmp_path / "adapter", origin)
     found = merge(base, tmp_path / "adapter", tmp_path / "merged", FLOAT32)
     assert 0 < found.divergence.nats < 1e-3  # 4-bit layers compute in bfloat16
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "merged"]

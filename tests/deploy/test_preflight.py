@@ -19,7 +19,7 @@ from jmedllm.models.loading import load_network
 from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
-from jmedllm.training.lora import Adapter
+from jmedllm.training.lora import AdapterConfig
 from tiny_classes import CLASSES
 
 ModelOf = Callable[[str], Path]
@@ -114,7 +114,7 @@ def test_a_quantized_base_is_refused_before_anything(
 def test_weights_in_8_bits_are_refused_though_no_config_says_so(tiny_model: Path, tmp_path: Path) -> None:
     base = in_fp8(tiny_model, tmp_path / "base")
     with pytest.raises(InputError, match=r"proj.weight is stored as F8_E4M3, which nothing can be added to; give"):
-        require_mergeable(base, Adapter(r=4), is_rewritten=False)
+        require_mergeable(base, AdapterConfig(r=4), is_rewritten=False)
 
 
 @pytest.mark.parametrize("kind", ["dora", "pissa"])
@@ -129,7 +129,7 @@ def test_a_kind_of_adapter_that_no_experts_take_is_refused(kind: str, model_of: 
 def test_a_target_that_shares_its_weights_with_another_layer_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     base = copy_of(tiny_model, tmp_path / "base", tie_word_embeddings=True)
     with pytest.raises(InputError, match="shares its weights"):
-        require_mergeable(base, Adapter(r=4, targets=["lm_head"]), is_rewritten=False)
+        require_mergeable(base, AdapterConfig(r=4, targets=["lm_head"]), is_rewritten=False)
 
 
 # class: what an adapter on all linear layers leaves frozen, and what stage 1 would leave out
@@ -147,7 +147,7 @@ LEFT: dict[str, tuple[set[str], dict[str, int]]] = {
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_left_frozen_and_left_out_is_counted(name: str, model_of: ModelOf) -> None:
     frozen, left_out = LEFT[name]
-    found = require_mergeable(model_of(name), Adapter(r=4), is_rewritten=True)
+    found = require_mergeable(model_of(name), AdapterConfig(r=4), is_rewritten=True)
     assert found.keys() == frozen and all(0.01 <= share < 1 for share in found.values())
     assert require_loadable(model_of(name)) == left_out
 

@@ -87,7 +87,7 @@ def test_an_answer_by_chat_is_trained_to_end_its_turn(case: str) -> None:
     tokenizer = tokenizer_of(case)
     closing = turn_end(ChatTemplate(tokenizer)).text
     sample = example_sample(tokenizer, "n", "a:\n", "b", closing)
-    trained = [token for token, wanted in zip(sample.ids, sample.trained, strict=True) if wanted]
+    trained = [token for token, wanted in zip(sample.ids, sample.loss_mask, strict=True) if wanted]
     plain = ["b", *tokenizer.tokenize(closing)] if closing else ["b"]
     told = tokenizer.convert_ids_to_tokens(trained)
     assert told[0] == "b" and told[-1] == "</s>" and told.count("</s>") == 1

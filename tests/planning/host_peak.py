@@ -17,8 +17,8 @@ from jmedllm.planning.needs import plan_stage
 from jmedllm.precision import Precision
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
-from jmedllm.training.metrics import forget_peak_memory, peak_memory
-from jmedllm.training.optim.weights import in_format
+from jmedllm.training.metrics import peak_memory, reset_peak_memory
+from jmedllm.training.optim.weights import cast_weights
 from jmedllm.training.packing import Blocks
 
 SHAPE = {
@@ -53,7 +53,7 @@ def main(offload: str, optimizer: str, folder: str) -> None:
 
     def run(shape: dict[str, Any], into: Path) -> None:
         network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.bfloat16)
-        network = in_format(network, settings.weight_format)
+        network = cast_weights(network, settings.weight_format)
         train(network, blocks, settings, precision, into, seed=0, input_hash="-", title="tested")
 
     settings, precision = settings_of(offload, optimizer), Precision(CPU, torch.bfloat16, "tested")
@@ -62,7 +62,7 @@ def main(offload: str, optimizer: str, folder: str) -> None:
     ids = np.random.default_rng(0).integers(0, 2000, (4, 128)).astype(np.int32)
     blocks = Blocks(ids, np.tile(np.arange(128, dtype=np.int32), (4, 1)), np.ones((4, 128), np.bool_))
     run(SHAPE | {"hidden_size": 256, "num_hidden_layers": 1}, Path(folder) / "small")  # loads all libraries
-    forget_peak_memory(CPU)
+    reset_peak_memory(CPU)
     before = peak_memory(CPU)
     run(SHAPE, Path(folder) / "large")
     parts = [part for part in planned.parts if not part.name.startswith("Python")]

@@ -19,17 +19,17 @@ from jmedllm.errors import InputError
 from jmedllm.planning.counts import FEW, Base
 from jmedllm.planning.hours import Work
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
-from jmedllm.planning.needs import NF4, Part, StagePlan, plan_stage
+from jmedllm.planning.needs import NF4, Component, StagePlan, plan_stage
 from jmedllm.planning.plan import Advice, base_of, options_of, plan, stages_of
 from jmedllm.planning.shape import keep_layers, structure
 from jmedllm.planning.show import print_plan
-from jmedllm.planning.tracing import Step, extrapolate, measure_step, trace_step
+from jmedllm.planning.tracing import StepMemory, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.weights import WEIGHT_FORMATS, in_format
+from jmedllm.training.optim.weights import WEIGHT_FORMATS, cast_weights
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 1000}
 GATED = SMALL | {"intermediate_size": 256, "num_key_value_heads": 2, "tie_word_embeddings": False}
@@ -77,8 +77,8 @@ def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
 )
 def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, name: str) -> None:
     settings = TrainingConfig(steps=1, learning_rate=1e-3, micro_batch_size=2, **SETTINGS[name])
-    measured = measure_step(in_format(real(architecture), settings.weight_format), settings, BFLOAT16, 256)
-    network = in_format(structure(config(architecture), "small", torch.float32), settings.weight_format)
+    measured = measure_step(cast_weights(real(architecture), settings.weight_format), settings, BFLOAT16, 256)
+    network = cast_weights(structure(config(architecture), "small", torch.float32), settings.weight_format)
     planned = trace_step(network, settings, BFLOAT16, 256)
     for exact in ("frozen", "trained", "numbers", "inputs"):
         assert getattr(planned, exact) == getattr(measured, exact)
@@ -93,12 +93,12 @@ def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage:
     kept = "none" if "nothing" in stage else "recompute"
     settings = TrainingConfig(steps=1, learning_rate=1e-3, activation_checkpointing=kept)
 
-    def traced(layers: int) -> Step:
+    def traced(layers: int) -> StepMemory:
         network = structure(deep, "small", torch.bfloat16 if stage == "mpeft" else torch.float32)
         keep_layers(network, layers)
         if stage == "mpeft":
             with torch.device("meta"):
-                network = add_adapter(network, Adapter(r=64, alpha=8), 0)
+                network = add_adapter(network, AdapterConfig(r=64, alpha=8), 0)
         return trace_step(network, settings, BFLOAT16, 64)
 
     told, whole = extrapolate(traced(FEW), traced(2 * FEW), 10 / FEW), traced(10)
@@ -108,7 +108,7 @@ def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage:
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_an_adapter_without_contents_is_as_large_as_a_real_one(kind: Any) -> None:
-    settings, adapter = TrainingConfig(steps=1, learning_rate=1e-3), Adapter(kind=kind, r=8, alpha=8)
+    settings, adapter = TrainingConfig(steps=1, learning_rate=1e-3), AdapterConfig(kind=kind, r=8, alpha=8)
     measured = measure_step(add_adapter(real("llama", torch.bfloat16), adapter, 0), settings, BFLOAT16, 128)
     with torch.device("meta"):
         network = add_adapter(structure(config("llama"), "small", torch.bfloat16), adapter, 0)
@@ -157,7 +157,7 @@ def settings_of(advice: Advice) -> list[str]:
     return [change.setting for change in advice.changes]
 
 
-def part(planned: StagePlan, name: str) -> Part:
+def part(planned: StagePlan, name: str) -> Component:
     [found] = [each for each in planned.parts if each.name.startswith(name)]
     return found
 
@@ -168,7 +168,7 @@ def test_weights_and_state_are_told_to_the_byte(architecture: str) -> None:
     for weight_format, optimizer in product(WEIGHT_FORMATS, ("adamw", "adamw-bf16", "adamw-8bit")):
         settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
         planned = plan_stage("mfpt", settings, 128, base, on(GIB))
-        network = in_format(real(architecture), weight_format)
+        network = cast_weights(real(architecture), weight_format)
         state = build(network, settings, torch.device("cpu")).state()
         assert part(planned, "weights").gpu == sum(p.nbytes for p in network.parameters())
         assert part(planned, "gradients").gpu == sum(4 * p.numel() for p in network.parameters())
@@ -439,8 +439,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert presented.count("smallest machine: ") == 2
     told = json.loads(said("--gpus", "2xh100", "--json")[1])
     assert [each["stage"] for each in told["stages"]] == ["mfpt", "mpeft"]
-    assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_written"]["gpu"] > 0
-    assert told["stages"][0]["smallest"]["gpu"] <= told["stages"][0]["as_written"]["gpu"]
+    assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_configured"]["gpu"] > 0
+    assert told["stages"][0]["smallest"]["gpu"] <= told["stages"][0]["as_configured"]["gpu"]
     waiting = said("--gpus", "16xh100")[1]
     assert "a batch has 4 rows: 12 of 16 GPUs only wait" in waiting.replace("\n", " ")
     choose = "give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100"

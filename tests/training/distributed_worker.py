@@ -22,8 +22,8 @@ from jmedllm.training.checkpoint import write_tensors
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.distributed import own, shard
 from jmedllm.training.loop import train
-from jmedllm.training.lora import Adapter, add_adapter, to_plain
-from jmedllm.training.memory import keep_embedding_on_host
+from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
+from jmedllm.training.memory import offload_embedding
 
 BFLOAT16 = choose_precision("bfloat16", "cpu")
 STEPS, SAVED_EVERY = 4, 2
@@ -34,7 +34,7 @@ class Case:
     """A way to train. Rows of a step and ranks of adapters are chosen not to fit the number of processes."""
 
     architecture: str = "qwen2"
-    adapter: Adapter | None = None
+    adapter: AdapterConfig | None = None
     precision: Precision = CPU
     is_evaluated: bool = False
     tolerance: float = 1e-5
@@ -48,16 +48,16 @@ CASES = {
     ),
     "llama": Case("llama", settings={"batch_size": 5, "micro_batch_size": 2, "activation_checkpointing": "recompute"}),
     "bfloat16": Case(precision=BFLOAT16, tolerance=5e-3, is_evaluated=True),
-    "lora": Case(adapter=Adapter(r=2), settings={"batch_size": 3}),
+    "lora": Case(adapter=AdapterConfig(r=2), settings={"batch_size": 3}),
     "dora": Case(
-        adapter=Adapter(r=3, kind="dora"), settings={"batch_size": 2, "activation_checkpointing": "recompute"}
+        adapter=AdapterConfig(r=3, kind="dora"), settings={"batch_size": 2, "activation_checkpointing": "recompute"}
     ),
-    "pissa": Case(adapter=Adapter(r=3, kind="pissa")),
-    "dropout": Case(adapter=Adapter(r=2, dropout=0.3)),
-    "nf4": Case(adapter=Adapter(r=3, quantization="nf4"), settings={"batch_size": 3}),
-    "host": Case("llama", adapter=Adapter(r=2), embedding="host"),
+    "pissa": Case(adapter=AdapterConfig(r=3, kind="pissa")),
+    "dropout": Case(adapter=AdapterConfig(r=2, dropout=0.3)),
+    "nf4": Case(adapter=AdapterConfig(r=3, quantization="nf4"), settings={"batch_size": 3}),
+    "host": Case("llama", adapter=AdapterConfig(r=2), embedding="host"),
     "nf4-dora": Case(  # 4-bit layers multiply in bfloat16
-        adapter=Adapter(r=2, kind="dora", quantization="nf4"),
+        adapter=AdapterConfig(r=2, kind="dora", quantization="nf4"),
         settings={"activation_checkpointing": "recompute"},
         tolerance=1e-3,
     ),
@@ -84,7 +84,7 @@ def build(case: Case, base: Path) -> Any:
     network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if case.adapter:
         network = add_adapter(network, case.adapter, seed=1)
-    return keep_embedding_on_host(network) if case.embedding == "host" else network
+    return offload_embedding(network) if case.embedding == "host" else network
 
 
 def fit(case: Case, folder: Path) -> None:
@@ -107,7 +107,7 @@ def fit(case: Case, folder: Path) -> None:
     )
     whole = gather()
     if whole is not None:
-        plain = to_plain(whole) if case.adapter else whole
+        plain = to_plain_lora(whole) if case.adapter else whole
         trained = {
             name: p.detach().clone() for name, p in plain.named_parameters() if "lora" in name or not case.adapter
         }

@@ -8,10 +8,10 @@ import torch
 
 from jmedllm.precision import Precision, choose_precision
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import Trained, train
-from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.loop import TrainResult, train
+from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.packing import Blocks, Sample, pack_documents
-from jmedllm.training.validation import Evaluation, TextSet
+from jmedllm.training.validation import TextSet, Validation
 
 CPU = choose_precision("float32", "cpu")
 WORDS = 300
@@ -35,7 +35,7 @@ def tiny(
         tie_word_embeddings=tied,
     )
     network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return add_adapter(network, Adapter(r=4, dropout=0.2), seed=1) if adapter else network
+    return add_adapter(network, AdapterConfig(r=4, dropout=0.2), seed=1) if adapter else network
 
 
 def rows(n: int = 40, seed: int = 0, size: int = 32) -> Blocks:
@@ -47,15 +47,15 @@ def rows(n: int = 40, seed: int = 0, size: int = 32) -> Blocks:
     return pack_documents(samples, size, 0)
 
 
-def evaluation(seed: int = 7) -> Evaluation:
+def evaluation(seed: int = 7) -> Validation:
     """Two sets of random rows, one byte a token."""
     sets = {name: rows(6, seed + number) for number, name in enumerate(("ja", "en"))}
-    return Evaluation({name: TextSet(each, 6, int(each.trained.sum())) for name, each in sets.items()})
+    return Validation({name: TextSet(each, 6, int(each.loss_mask.sum())) for name, each in sets.items()})
 
 
 def fit(
-    folder: Path, network: Any, evaluated: Evaluation | None = None, *, precision: Precision = CPU, **changes: Any
-) -> Trained:
+    folder: Path, network: Any, evaluated: Validation | None = None, *, precision: Precision = CPU, **changes: Any
+) -> TrainResult:
     settings = {"steps": 6, "learning_rate": 1e-3, "batch_size": 4, "save_steps": 2} | changes
     return train(
         network,

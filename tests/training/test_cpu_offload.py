@@ -19,12 +19,12 @@ from jmedllm.training import memory
 from jmedllm.training.batches import micro_batches
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import summed_loss
-from jmedllm.training.memory import keep_less
+from jmedllm.training.memory import apply_activation_checkpointing
 from jmedllm.training.metrics import METRICS
 from jmedllm.training.optim import cpu_offload
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.cpu_offload import Ring
-from jmedllm.training.optim.weights import in_format
+from jmedllm.training.optim.cpu_offload import PinnedBuffers
+from jmedllm.training.optim.weights import cast_weights
 
 BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest
     monkeypatch.setattr(cpu_offload, "SLOT", 64)
     source = torch.arange(1000, dtype=torch.float32)
     there, back = torch.zeros(1000), torch.zeros(10, 100, dtype=torch.bfloat16)
-    way = Ring(CPU)
+    way = PinnedBuffers(CPU)
     starts: list[int] = []
 
     def arrived(start: int, part: torch.Tensor) -> None:
@@ -67,7 +67,7 @@ def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest
 
 def test_what_goes_wrong_on_the_host_is_raised_and_the_slot_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_offload, "SLOTS", 1)
-    way = Ring(CPU)
+    way = PinnedBuffers(CPU)
 
     def fail(start: int, part: torch.Tensor) -> None:
         raise MemoryError("the host is full")
@@ -85,7 +85,7 @@ def test_what_goes_wrong_on_the_host_is_raised_and_the_slot_is_free_again(monkey
 
 
 def test_no_gradient_stays_on_the_device_and_what_the_host_keeps_is_float32() -> None:
-    network = in_format(tiny(tied=False), "bfloat16-master")
+    network = cast_weights(tiny(tied=False), "bfloat16-master")
     optimizer = build(network, settings_of(**HOST), CPU)
     for batch in micro_batches(rows(), torch.arange(4).numpy(), 2, CPU):
         summed_loss(network, *batch).backward()
@@ -105,7 +105,7 @@ def test_what_a_trained_network_keeps_alive_is_its_weights(changes: dict[str, An
         kept.extend(weakref.ref(tensor) for tensor in optimizer.state().values())
         return optimizer
 
-    network = in_format(tiny(tied=False), changes["weight_format"])
+    network = cast_weights(tiny(tied=False), changes["weight_format"])
     gc.disable()  # what only a collection frees lies beside the model while it is written
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +120,7 @@ def test_what_a_trained_network_keeps_alive_is_its_weights(changes: dict[str, An
 def test_smaller_moments_on_the_host_train_too(optimizer: str, tmp_path: Path) -> None:
     if optimizer == "adamw-8bit":
         pytest.importorskip("bitsandbytes")
-    exact, smaller = (in_format(tiny(hidden_size=64, tied=False), "bfloat16-master") for _ in range(2))
+    exact, smaller = (cast_weights(tiny(hidden_size=64, tied=False), "bfloat16-master") for _ in range(2))
     changes = HOST | {"steps": 20, "learning_rate": 3e-3}
     reference = fit(tmp_path / "a", exact, precision=BF16, **changes).final_loss
     found = fit(tmp_path / "b", smaller, precision=BF16, **changes, optimizer=optimizer).final_loss
@@ -136,7 +136,7 @@ def test_moments_in_bfloat16_keep_the_mean_of_what_is_rounded() -> None:
     torch.manual_seed(0)
     for _ in range(100):
         layer.weight.grad = torch.zeros_like(layer.weight)
-        optimizer.begin(0.0)
+        optimizer.begin_step(0.0)
         optimizer.step()
     assert moment.dtype == torch.bfloat16 and moment.float().mean().item() == pytest.approx(0.999**100, abs=0.002)
 
@@ -145,14 +145,14 @@ def test_moments_in_bfloat16_keep_the_mean_of_what_is_rounded() -> None:
 
 
 def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> None:
-    network = in_format(tiny(layers=6, tied=False), "bfloat16-master")
+    network = cast_weights(tiny(layers=6, tied=False), "bfloat16-master")
     at_home = {p.data_ptr() for p in network.parameters()}
     layers = decoder_layers(network)
     held: list[int] = []
     made: list[torch.Tensor] = []
 
-    keep_less(network.train(), "recompute")
-    memory.stream_layers(network, CPU)
+    apply_activation_checkpointing(network.train(), "recompute")
+    memory.offload_layers(network, CPU)
     for layer in layers:
         layer.self_attn.register_forward_pre_hook(
             lambda *_: held.append(sum(each.mlp.up_proj.weight.data_ptr() not in at_home for each in layers))
@@ -167,7 +167,7 @@ def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> Non
 
 def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> None:
     """Evaluated between steps, the network gives what one that never streams gives."""
-    streamed, plain = (in_format(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
+    streamed, plain = (cast_weights(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
     fit(tmp_path / "a", streamed, precision=BF16, **STREAMED, micro_batch_size=2)
     fit(tmp_path / "b", plain, precision=BF16, **HOST, activation_checkpointing="recompute", micro_batch_size=2)
     assert same(streamed, plain)
@@ -178,7 +178,7 @@ def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("size", [2**12, 2**16])
 def test_pinned_blocks_hold_the_same_weights_without_overlap(size: int) -> None:
-    network, plain = (in_format(tiny(tied=False), "bfloat16-master") for _ in range(2))
+    network, plain = (cast_weights(tiny(tied=False), "bfloat16-master") for _ in range(2))
     parameters = list(network.parameters())
     memory._pin(parameters, size, pinned=False)
     assert same(network, plain)
@@ -193,7 +193,7 @@ def test_pinned_blocks_hold_the_same_weights_without_overlap(size: int) -> None:
 
 @pytest.mark.parametrize("weight_format", ["float32", "bfloat16-master"])
 def test_steps_in_the_backward_pass_are_the_steps_after_it(weight_format: str, tmp_path: Path) -> None:
-    at_once, after = (in_format(tiny(), weight_format) for _ in range(2))
+    at_once, after = (cast_weights(tiny(), weight_format) for _ in range(2))
     changes = AT_ONCE | {"weight_format": weight_format, "steps": 10}
     one = fit(tmp_path / "a", at_once, precision=BF16, **changes)
     other = fit(tmp_path / "b", after, precision=BF16, **changes | {"optimizer_in_backward": False})
@@ -203,7 +203,7 @@ def test_steps_in_the_backward_pass_are_the_steps_after_it(weight_format: str, t
 
 
 def test_no_two_gradients_exist_at_once() -> None:
-    network = in_format(tiny(), "bfloat16-stochastic")
+    network = cast_weights(tiny(), "bfloat16-stochastic")
     most = 0
 
     def count(_: torch.Tensor) -> None:
@@ -217,7 +217,7 @@ def test_no_two_gradients_exist_at_once() -> None:
     batch = next(micro_batches(rows(), torch.arange(4).numpy(), 4, CPU))
     summed_loss(network, *batch).backward()  # of no step: nothing moves
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
-    optimizer.begin(1e-2)
+    optimizer.begin_step(1e-2)
     summed_loss(network, *batch).backward()
     assert most == 1 and not all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
@@ -232,7 +232,7 @@ def test_no_two_gradients_exist_at_once() -> None:
 )
 def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, Any], tmp_path: Path) -> None:
     def fresh() -> Any:
-        return in_format(tiny(tied=False), changes["weight_format"])
+        return cast_weights(tiny(tied=False), changes["weight_format"])
 
     whole, killed, resumed = fresh(), fresh(), fresh()
     fit(tmp_path / "whole", whole, precision=BF16, **changes)
@@ -248,7 +248,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, Any], tmp_p
 
 
 def test_a_run_goes_on_where_more_lies_on_the_host(tmp_path: Path) -> None:
-    whole, begun, moved = (in_format(tiny(tied=False), "bfloat16-master") for _ in range(3))
+    whole, begun, moved = (cast_weights(tiny(tied=False), "bfloat16-master") for _ in range(3))
     plain: dict[str, Any] = {"weight_format": "bfloat16-master", "precision": BF16}
     fit(tmp_path / "whole", whole, **plain)
     with pytest.MonkeyPatch.context() as patch:

@@ -47,7 +47,7 @@ def small() -> Any:
 
 
 def trained(sample: Sample) -> list[int]:
-    return [token for token, wanted in zip(sample.ids, sample.trained, strict=True) if wanted]
+    return [token for token, wanted in zip(sample.ids, sample.loss_mask, strict=True) if wanted]
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_an_example_is_the_text_as_the_exam_encodes_it(qwen2: Any, prompt: str, 
     sample = example_sample(qwen2, "n", prompt, answer)
     [ids] = encode(qwen2, [prompt + answer])
     assert sample.ids == [*ids, qwen2.eos_token_id]
-    assert sample.trained[-1] is True
+    assert sample.loss_mask[-1] is True
     [alone] = encode(qwen2, [prompt])
-    first = sample.trained.index(True)
-    assert sample.trained == [F] * first + [T] * (len(ids) + 1 - first)
+    first = sample.loss_mask.index(True)
+    assert sample.loss_mask == [F] * first + [T] * (len(ids) + 1 - first)
     assert ids[:first] == alone[:first]
 
 
@@ -163,7 +163,7 @@ def test_real_questions_survive_packing(qwen2: Any, real_questions: list[Questio
     prompt_format = PromptFormat(load_pack("instruction"))
     samples = [example_sample(qwen2, q.id, ask(prompt_format, q, never), answer_text(q)) for q in real_questions[::3]]
     blocks = pack_examples(samples, 2048, qwen2.eos_token_id)
-    wanted = blocks.ids[blocks.trained].tolist()
+    wanted = blocks.ids[blocks.loss_mask].tolist()
     assert qwen2.decode(wanted) == "".join(answer_text(q) + EOS for q in real_questions[::3])
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from loops import fit
 
-from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.lora import AdapterConfig, add_adapter
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 SETTINGS = {
@@ -56,7 +56,7 @@ def ten_steps(case: str, folder: Path, **changes: Any) -> dict[str, list[float]]
     stage, architecture = case.split()
     trained = network(architecture)
     if stage == "mpeft":
-        trained = add_adapter(trained, Adapter(r=4, alpha=8), seed=1)
+        trained = add_adapter(trained, AdapterConfig(r=4, alpha=8), seed=1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

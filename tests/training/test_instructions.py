@@ -81,7 +81,7 @@ TALK = [
 
 def trained_runs(tokenizer: Any, sample: Sample) -> list[str]:
     runs: list[list[int]] = [[]]
-    for token, wanted in zip(sample.ids, sample.trained, strict=True):
+    for token, wanted in zip(sample.ids, sample.loss_mask, strict=True):
         if wanted:
             runs[-1].append(token)
         elif runs[-1]:
@@ -115,7 +115,7 @@ def test_the_assistant_s_turns_are_trained_and_no_others(qwen2: Any, name: str) 
     for sample, talk in zip(samples, [TALK[: 3 + 2 * (place + 2 > len(samples))] for place in range(2)], strict=False):
         [whole] = encode(tokenizer, [tokenizer.apply_chat_template(talk, tokenize=False)])
         assert sample.ids[:-1] == whole[: len(sample.ids) - 1]  # the very tokens of the text
-        assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
+        assert sample.ids[-1] == tokenizer.eos_token_id and sample.loss_mask[-1]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -126,7 +126,7 @@ def test_a_tokenizer_with_characters_of_several_bytes_is_masked_as_well(llm_jp: 
     [sample] = conversation_samples(ChatTemplate(tokenizer), "n", talk)
     [run] = trained_runs(tokenizer, sample)
     assert "𠮷野の🩺は咳嗽を聴く" in run and "何" not in run
-    assert sample.ids[-1] == tokenizer.eos_token_id and sample.trained[-1]
+    assert sample.ids[-1] == tokenizer.eos_token_id and sample.loss_mask[-1]
     assert sample.ids.count(tokenizer.bos_token_id) <= 1
 
 
@@ -176,7 +176,7 @@ def test_a_conversation_survives_packing(tiny_model: Path) -> None:
     tokenizer.chat_template = TEMPLATES["sections of plain text"][0]
     [sample] = conversation_samples(ChatTemplate(tokenizer), "n", TALK)
     blocks = pack_examples([sample, sample], 512, 0)
-    assert tokenizer.decode(blocks.ids[blocks.trained]) == f"壊血病です。Vitamin C.{EOS}" * 2
+    assert tokenizer.decode(blocks.ids[blocks.loss_mask]) == f"壊血病です。Vitamin C.{EOS}" * 2
 
 
 def test_conversations_and_instructions_are_read_from_one_file(tmp_path: Path) -> None:
@@ -392,4 +392,4 @@ def test_a_variable_of_the_template_makes_both_agree(tiny_model: Path) -> None:
         turns = [place for place, message in enumerate(talk) if message["role"] == "assistant"]
         for sample, index in zip(samples, turns, strict=True):
             [prompt] = encode(tokenizer, [chat.prompt(talk[:index])])
-            assert sample.ids[: len(prompt)] == prompt and sample.trained.index(True) == len(prompt)
+            assert sample.ids[: len(prompt)] == prompt and sample.loss_mask.index(True) == len(prompt)

@@ -16,7 +16,7 @@ from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
-from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.packing import Blocks, Sample, pack_documents, pack_examples
 
@@ -56,7 +56,7 @@ def tensors(blocks: Blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return (
         torch.from_numpy(blocks.ids).long(),
         torch.from_numpy(blocks.positions).long(),
-        torch.from_numpy(blocks.trained),
+        torch.from_numpy(blocks.loss_mask),
     )
 
 
@@ -119,7 +119,7 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
 def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> None:
     full = Sample("full", [5] * 32, [False] + [True] * 31)
     blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
-    assert blocks.trained.sum(axis=1).tolist() == [31, 0]
+    assert blocks.loss_mask.sum(axis=1).tolist() == [31, 0]
     settings = TrainingConfig(steps=2, learning_rate=1e-3, batch_size=2, micro_batch_size=1)
     result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, input_hash="x", title="test")
     assert result.trained_tokens == 62
@@ -143,7 +143,7 @@ def test_a_torn_line_of_metrics_is_cut_off(tmp_path: Path) -> None:
 def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
     def fresh() -> Any:
         network = tiny()
-        return network if stage == "full" else add_adapter(network, Adapter(r=4, dropout=0.2), seed=1)
+        return network if stage == "full" else add_adapter(network, AdapterConfig(r=4, dropout=0.2), seed=1)
 
     whole, stopped, resumed = fresh(), fresh(), fresh()
     run(tmp_path / "whole", whole)

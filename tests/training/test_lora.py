@@ -15,7 +15,7 @@ from jmedllm.precision import choose_precision
 from jmedllm.training import checkpoint
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import train
-from jmedllm.training.lora import Adapter, add_adapter, principal_components, to_plain
+from jmedllm.training.lora import AdapterConfig, add_adapter, principal_components, to_plain_lora
 from jmedllm.training.packing import Sample, pack_examples
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def test_an_adapter_starts_at_its_base_learns_and_is_saved_for_it(tiny_model: Pa
     network = load_network(tiny_model, "auto", CPU)
     base = log_probs(network)
     frozen = {name: p.clone() for name, p in network.named_parameters()}
-    adapted = add_adapter(network, Adapter(kind=kind, r=4, alpha=8, targets="qkv"), seed=0)
+    adapted = add_adapter(network, AdapterConfig(kind=kind, r=4, alpha=8, targets="qkv"), seed=0)
     assert torch.allclose(log_probs(adapted), base, atol=1e-5)
     layer = adapted.get_base_model().model.layers[0].self_attn.v_proj
     assert layer.scaling[next(iter(layer.scaling))] == scale
@@ -59,7 +59,7 @@ def test_an_adapter_starts_at_its_base_learns_and_is_saved_for_it(tiny_model: Pa
     as_trained = log_probs(adapted)
     assert (as_trained - base).abs().max() > 0.05
     origin = {"base": str(tiny_model), "base_fingerprint": fingerprint(tiny_model)}
-    save_adapter(to_plain(adapted), tmp_path / "adapter", origin)
+    save_adapter(to_plain_lora(adapted), tmp_path / "adapter", origin)
     original = load_network(tiny_model, "auto", CPU)
     for name, parameter in original.named_parameters():
         assert torch.equal(parameter, frozen[name])
@@ -69,7 +69,7 @@ def test_an_adapter_starts_at_its_base_learns_and_is_saved_for_it(tiny_model: Pa
 def test_pissa_in_bfloat16_leaves_the_base_as_it_is(tiny_model: Path) -> None:
     network = load_network(tiny_model, torch.bfloat16, CPU)
     before = [p.clone() for p in network.parameters()]
-    adapted = add_adapter(network, Adapter(kind="pissa", r=4, alpha=8), seed=0)
+    adapted = add_adapter(network, AdapterConfig(kind="pissa", r=4, alpha=8), seed=0)
     frozen = [p for name, p in adapted.named_parameters() if "lora" not in name]
     assert all(torch.equal(a, b) for a, b in zip(before, frozen, strict=True))
     learning = {name.split(".")[-2] for name, p in adapted.named_parameters() if p.requires_grad}
@@ -80,7 +80,7 @@ def test_pissa_goes_on_from_a_checkpoint_to_the_same_adapter(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fresh() -> Any:
-        return add_adapter(load_network(tiny_model, "auto", CPU), Adapter(kind="pissa", r=4, alpha=8), seed=5)
+        return add_adapter(load_network(tiny_model, "auto", CPU), AdapterConfig(kind="pissa", r=4, alpha=8), seed=5)
 
     whole, stopped, resumed = fresh(), fresh(), fresh()
     learn(whole, tmp_path / "whole")
@@ -100,14 +100,14 @@ def test_pissa_goes_on_from_a_checkpoint_to_the_same_adapter(
     as_trained = log_probs(resumed)
     assert torch.equal(as_trained, log_probs(whole))
     origin = {"base": str(tiny_model), "base_fingerprint": fingerprint(tiny_model)}
-    save_adapter(to_plain(resumed), tmp_path / "adapter", origin)
+    save_adapter(to_plain_lora(resumed), tmp_path / "adapter", origin)
     again = load_adapter(load_network(tiny_model, "auto", CPU), tmp_path / "adapter", tiny_model)
     assert torch.allclose(log_probs(again), as_trained, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dora", "pissa"])
 def test_a_4_bit_base_takes_every_kind(tiny_model: Path, tmp_path: Path, kind: Any) -> None:
-    adapter = Adapter(kind=kind, r=4, alpha=8, quantization="nf4")
+    adapter = AdapterConfig(kind=kind, r=4, alpha=8, quantization="nf4")
     network = load_network(tiny_model, "auto", CPU, quantization="nf4").train()
     before = network(IDS).logits.detach()
     adapted = add_adapter(network, adapter, seed=0).train()
@@ -142,7 +142,7 @@ REFUSED = [
 @pytest.mark.parametrize(("settings", "message"), REFUSED)
 def test_an_adapter_that_cannot_work_is_refused(tiny_model: Path, settings: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        add_adapter(load_network(tiny_model, "auto", CPU), Adapter(**settings), seed=0)
+        add_adapter(load_network(tiny_model, "auto", CPU), AdapterConfig(**settings), seed=0)
 
 
 def test_a_preset_without_a_layer_is_refused(tmp_path: Path) -> None:
@@ -150,4 +150,4 @@ def test_a_preset_without_a_layer_is_refused(tmp_path: Path) -> None:
     for layer in network.model.layers:
         layer.self_attn = torch.nn.Identity()
     with pytest.raises(InputError, match="unknown adapter target preset for this architecture 'qkv'"):
-        add_adapter(network, Adapter(targets="qkv"), seed=0)
+        add_adapter(network, AdapterConfig(targets="qkv"), seed=0)

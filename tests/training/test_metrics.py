@@ -18,9 +18,9 @@ from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.training import checkpoint, loop
 from jmedllm.training.batches import rows_of_step
 from jmedllm.training.loss import split
-from jmedllm.training.metrics import Log, Stopwatch, in_words, peak_memory
+from jmedllm.training.metrics import MetricsLog, Stopwatch, peak_memory, progress_note
 from jmedllm.training.packing import Sample, pack_examples
-from jmedllm.training.preflight import mask_in_words, show_example
+from jmedllm.training.preflight import describe_mask, preview_example
 
 KEYS = [
     "step",
@@ -60,7 +60,7 @@ def test_a_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "torn')
     seen: list[object] = []
-    with Log(path, 2, seen.append) as log:
+    with MetricsLog(path, 2, seen.append) as log:
         assert log.has(2) and not log.has(3)
         log.add({"step": 3, "loss": 1.5})
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.5}\n'
@@ -150,8 +150,8 @@ def test_memory_of_a_cpu_is_that_of_the_process() -> None:
 def test_the_note_tells_loss_bits_speed_and_memory() -> None:
     row = {"loss": 2.3456, "tokens_per_second": 12345.6, "peak_memory": 3 * 2**30}
     evaluations = [{"bits_per_byte": {"ja": 0.91234, "general": 0.8}, "accuracy": {"demo.ja": 0.42}}]
-    assert in_words(row, []) == "loss 2.346  12,346 tokens/s  3.0 GiB"
-    assert in_words(row, evaluations) == (
+    assert progress_note(row, []) == "loss 2.346  12,346 tokens/s  3.0 GiB"
+    assert progress_note(row, evaluations) == (
         "loss 2.346  bits/byte ja 0.912 general 0.800  demo.ja 42 %  12,346 tokens/s  3.0 GiB"
     )
 
@@ -181,7 +181,7 @@ def presented(tiny_model: Path, folder: Path, text: bool = False) -> Console:
     other = Sample("other", [7, 8, 9], [False, True, True])
     blocks = pack_examples([Sample("first", ids, trained), other], 64, tokenizer.pad_token_id)
     console = Console(record=True, width=100, file=(folder / "shown").open("w"), force_terminal=True)
-    show_example(tokenizer, blocks, "mpeft", console, text=text)
+    preview_example(tokenizer, blocks, "mpeft", console, text=text)
     return console
 
 
@@ -200,6 +200,6 @@ def test_the_text_of_an_example_stays_out_of_logs(tiny_model: Path, tmp_path: Pa
 
 
 def test_a_mask_of_many_turns_is_told_in_short() -> None:
-    told = mask_in_words([False, False, True] * 9)
+    told = describe_mask([False, False, True] * 9)
     assert told.startswith("27 tokens, 9 trained; in order: 2 untrained, 1 trained, 2 untrained")
     assert told.endswith("10 runs more")

@@ -17,7 +17,7 @@ from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.loop import train
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.weights import PERIOD, in_format, round_stochastically
+from jmedllm.training.optim.weights import PERIOD, cast_weights, round_stochastically
 
 BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")
@@ -64,13 +64,13 @@ def test_parts_are_rounded_by_the_same_noise_and_each_call_by_another(monkeypatc
 def one_step_of_a_layer(weight_format: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights as a layer is initialised, before and after one step at 1e-5, which AdamW makes as long for each."""
     torch.manual_seed(0)
-    layer = in_format(torch.nn.Linear(1000, 1000, bias=False), weight_format)
+    layer = cast_weights(torch.nn.Linear(1000, 1000, bias=False), weight_format)
     with torch.no_grad():
         layer.weight.normal_(0, 0.02)
     before = layer.weight.detach().clone()
     optimizer = build(layer, TrainingConfig(steps=1, learning_rate=RATE, weight_format=weight_format), CPU)
     layer.weight.grad = torch.randn(before.shape)
-    optimizer.begin(RATE)
+    optimizer.begin_step(RATE)
     optimizer.step()
     return before, layer.weight.detach()
 
@@ -105,7 +105,7 @@ def reference_steps(network: Any, settings: TrainingConfig) -> list[torch.Tensor
         parameter.grad_dtype = torch.float32  # of a tied weight two gradients meet
     for step in range(settings.steps):
         chosen = rows_of_step(step, settings.batch_size, len(blocks), 3)
-        count = int(blocks.trained[chosen].sum())
+        count = int(blocks.loss_mask[chosen].sum())
         for copy in copies:
             copy.grad = torch.zeros_like(copy)
         for batch in micro_batches(blocks, chosen, settings.micro_batch_size, BF16.device):
@@ -151,7 +151,7 @@ def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -
         warmup_ratio=0.2,
         **changes,
     )
-    start, ours, theirs = (in_format(tiny(tied=tied), settings.weight_format) for _ in range(3))
+    start, ours, theirs = (cast_weights(tiny(tied=tied), settings.weight_format) for _ in range(3))
     train(ours, rows(), settings, BF16, tmp_path, seed=3, input_hash="x", title="test")
     reference_steps(theirs, settings)
     assert not same(ours, start)
@@ -159,7 +159,7 @@ def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -
 
 
 def test_micro_batches_of_bfloat16_weights_add_up_in_float32() -> None:
-    network = in_format(tiny(), "bfloat16-stochastic")
+    network = cast_weights(tiny(), "bfloat16-stochastic")
     optimizer = build(network, TrainingConfig(steps=1, learning_rate=1e-3, weight_format="bfloat16-stochastic"), CPU)
     blocks = rows()
     for batch in micro_batches(blocks, np.arange(4), 1, BF16.device):
@@ -188,7 +188,7 @@ def test_8_bit_steps_are_those_of_bitsandbytes() -> None:
             torch.manual_seed(step)
             for parameter in network.parameters():
                 parameter.grad = torch.randn(parameter.shape)
-        mine.begin(1e-3)
+        mine.begin_step(1e-3)
         mine.step()
         reference.step()
     assert torch.equal(ours[1].weight, theirs[1].weight) and torch.equal(ours[2].weight, theirs[2].weight)
@@ -218,7 +218,7 @@ BYTES = {
 
 @pytest.mark.parametrize(("weight_format", "optimizer"), BYTES)
 def test_a_parameter_takes_as_many_bytes_as_the_docs_say(weight_format: Any, optimizer: Any) -> None:
-    layer = in_format(torch.nn.Linear(512, 512, bias=False), weight_format)
+    layer = cast_weights(torch.nn.Linear(512, 512, bias=False), weight_format)
     settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
     kept = [layer.weight, *build(layer, settings, CPU).state().values()]
     found = sum(tensor.numel() * tensor.element_size() for tensor in kept) / layer.weight.numel()
@@ -233,10 +233,10 @@ def test_all_that_steps_depend_on_is_in_the_state(weight_format: Any, optimizer:
         torch.manual_seed(number)
         for parameter in network.parameters():
             parameter.grad = torch.randn(parameter.shape)
-        optimizer.begin(1e-3)
+        optimizer.begin_step(1e-3)
         optimizer.step()
 
-    first, second = (in_format(wide(), weight_format) for _ in range(2))
+    first, second = (cast_weights(wide(), weight_format) for _ in range(2))
     whole, resumed = build(first, settings, CPU), build(second, settings, CPU)
     step(first, whole, 0)
     with torch.no_grad():
@@ -255,7 +255,7 @@ def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
     before = weights(network)
     optimizer = build(network, TrainingConfig(steps=1, learning_rate=1e-3, weight_decay=0.5), CPU)
     network[1].weight.grad = torch.ones_like(network[1].weight)
-    optimizer.begin(1e-3)
+    optimizer.begin_step(1e-3)
     optimizer.step()
     moved = [not torch.equal(a, b) for a, b in zip(before, weights(network), strict=True)]
     assert moved == [False, True, False, False, False, False, False]
@@ -278,6 +278,6 @@ def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_buffers_keep_their_format() -> None:
-    network = in_format(tiny(vocabulary=WORDS), "bfloat16-stochastic")
+    network = cast_weights(tiny(vocabulary=WORDS), "bfloat16-stochastic")
     assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
     assert {b.dtype for b in network.buffers()} == {torch.float32}

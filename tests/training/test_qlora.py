@@ -21,10 +21,10 @@ from jmedllm.precision import choose_precision
 from jmedllm.report import collect
 from jmedllm.training.batches import autocast, micro_batches
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import Trained, train
-from jmedllm.training.lora import Adapter, add_adapter, to_plain
+from jmedllm.training.loop import TrainResult, train
+from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 from jmedllm.training.loss import split, summed_loss
-from jmedllm.training.memory import HostEmbedding, keep_embedding_on_host, require_own_embedding
+from jmedllm.training.memory import OffloadedEmbedding, offload_embedding, require_untied_embedding
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 from jmedllm.training.packing import Sample, pack_examples
@@ -45,11 +45,11 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def adapted(base: Path, *, weights: Any = "float32", quantization: Any = "nf4", **settings: Any) -> Any:
     network = load_network(base, torch.bfloat16, CPU, quantization=quantization)
-    adapter = Adapter(**{"r": 4, "alpha": 6, "quantization": quantization} | settings)
+    adapter = AdapterConfig(**{"r": 4, "alpha": 6, "quantization": quantization} | settings)
     return add_adapter(network, adapter, seed=1, dtype=WEIGHT_FORMATS[weights].dtype)
 
 
-def learn(folder: Path, network: Any, **changes: Any) -> Trained:
+def learn(folder: Path, network: Any, **changes: Any) -> TrainResult:
     settings = {"steps": 6, "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 2, "save_steps": 2} | changes
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     return train(
@@ -134,7 +134,7 @@ def test_it_is_saved_as_an_adapter_for_the_original_base(base: Path, tmp_path: P
     learn(tmp_path / "stage", network, weight_format="bfloat16-stochastic")
     as_trained = logits(deepcopy(network))
     origin = {"base": str(base), "base_fingerprint": fingerprint(base)}
-    save_adapter(to_plain(network), tmp_path / "adapter", origin)
+    save_adapter(to_plain_lora(network), tmp_path / "adapter", origin)
     plain = load_network(base, torch.float32, CPU)
     before = logits(plain)
     assert torch.allclose(logits(load_adapter(plain, tmp_path / "adapter", base)), as_trained, atol=1e-5)
@@ -171,9 +171,9 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
 
 @pytest.mark.parametrize("activations", ["none", "recompute"])
 def test_an_embedding_on_the_host_trains_to_the_same_bits(base: Path, tmp_path: Path, activations: str) -> None:
-    here, there = adapted(base), keep_embedding_on_host(adapted(base))
+    here, there = adapted(base), offload_embedding(adapted(base))
     lookups: list[torch.device] = []
-    [module] = [each for each in there.modules() if isinstance(each, HostEmbedding)]
+    [module] = [each for each in there.modules() if isinstance(each, OffloadedEmbedding)]
     module.embedding.register_forward_pre_hook(lambda _, ids: lookups.append(ids[0].device))
     losses = [
         learn(tmp_path / str(number), network, activation_checkpointing=activations).final_loss
@@ -185,14 +185,16 @@ def test_an_embedding_on_the_host_trains_to_the_same_bits(base: Path, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         split(there)[0].register_forward_pre_hook(fail_at_call(4))
         learn(tmp_path / "1", there, steps=8)
-    save_adapter(to_plain(there), tmp_path / "adapter", {"base": str(base), "base_fingerprint": fingerprint(base)})
+    save_adapter(
+        to_plain_lora(there), tmp_path / "adapter", {"base": str(base), "base_fingerprint": fingerprint(base)}
+    )
     fresh = load_network(base, torch.bfloat16, CPU, quantization="nf4")
     assert load_adapter(fresh, tmp_path / "adapter", base).peft_config["default"].r == 4
 
 
 def test_ids_on_a_gpu_go_to_the_host_and_rows_come_back() -> None:
     table = torch.nn.Embedding(8, 4).requires_grad_(False)
-    module = HostEmbedding(table)
+    module = OffloadedEmbedding(table)
     with FakeTensorMode(allow_non_fake_inputs=True):  # knows devices that are not there
         ids = torch.zeros(1, 2, dtype=torch.long, device="cuda")
         found = module(ids)
@@ -202,13 +204,13 @@ def test_ids_on_a_gpu_go_to_the_host_and_rows_come_back() -> None:
 
 
 def test_an_embedding_that_is_the_head_or_is_trained_stays(tiny_model: Path, base: Path) -> None:
-    tied = add_adapter(load_network(tiny_model, torch.bfloat16, CPU), Adapter(r=2), seed=0)
+    tied = add_adapter(load_network(tiny_model, torch.bfloat16, CPU), AdapterConfig(r=2), seed=0)
     with pytest.raises(InputError, match="shares its weights with the output head; leave it out"):
-        keep_embedding_on_host(tied)
+        offload_embedding(tied)
     with pytest.raises(InputError, match="shares its weights"):
-        require_own_embedding(load_structure(tiny_model, quantization="nf4"))  # before weights are read
+        require_untied_embedding(load_structure(tiny_model, quantization="nf4"))  # before weights are read
     with pytest.raises(InputError, match="is for a frozen embedding"):
-        keep_embedding_on_host(load_network(base, torch.bfloat16, CPU))
+        offload_embedding(load_network(base, torch.bfloat16, CPU))
 
 
 # Nothing is upcast
@@ -235,7 +237,7 @@ def test_a_step_makes_no_float32_copy_of_embedding_or_head_and_norms_compute_in_
     network = adapted(base, weights=weights).train()
     settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weights)  # type: ignore[arg-type]
     optimizer = build(network, settings, CPU)
-    optimizer.begin(1e-3)
+    optimizer.begin_step(1e-3)
     with Made() as made, autocast(BFLOAT16):
         [batch] = micro_batches(rows(8), [0, 1], 2, CPU)
         summed_loss(network, *batch).backward()

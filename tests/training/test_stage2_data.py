@@ -22,7 +22,7 @@ from jmedllm.precision import choose_precision
 from jmedllm.recipe import load_recipe
 from jmedllm.stages import STAGES
 from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
-from jmedllm.training.examples import Limits, pieces, within
+from jmedllm.training.examples import LengthLimits, filter_by_length, split_document
 from jmedllm.training.packing import Sample
 
 
@@ -32,39 +32,39 @@ def sample(source: int, target: int, name: str = "q1") -> Sample:
 
 # tokens of prompt and answer, limits -> what is too long
 LENGTHS = [
-    ((4, 3), Limits(4, 3, 7), None),
-    ((4, 3), Limits(None, None, 7), None),
-    ((5, 3), Limits(4, 3, 100), "prompt of 5 tokens, more than max_prompt_tokens 4"),
-    ((4, 4), Limits(4, 3, 100), "answer of 4 tokens, more than max_completion_tokens 3"),
-    ((4, 4), Limits(4, 4, 7), "prompt and answer of 8 tokens, more than block_size 7"),
-    ((1500, 9), Limits(None, None, 1024), "prompt and answer of 1,509 tokens, more than block_size 1,024"),
+    ((4, 3), LengthLimits(4, 3, 7), None),
+    ((4, 3), LengthLimits(None, None, 7), None),
+    ((5, 3), LengthLimits(4, 3, 100), "prompt of 5 tokens, more than max_prompt_tokens 4"),
+    ((4, 4), LengthLimits(4, 3, 100), "answer of 4 tokens, more than max_completion_tokens 3"),
+    ((4, 4), LengthLimits(4, 4, 7), "prompt and answer of 8 tokens, more than block_size 7"),
+    ((1500, 9), LengthLimits(None, None, 1024), "prompt and answer of 1,509 tokens, more than block_size 1,024"),
 ]
 
 
 @pytest.mark.parametrize(("tokens", "limits", "told"), LENGTHS)
 def test_what_is_too_long_is_an_error_that_names_it_or_is_skipped(
-    tokens: tuple[int, int], limits: Limits, told: str | None
+    tokens: tuple[int, int], limits: LengthLimits, told: str | None
 ) -> None:
     short, long = sample(1, 2, "short"), sample(*tokens)
     if told is None:
-        assert within([short, long], limits, "raise") == [short, long]
+        assert filter_by_length([short, long], limits, "raise") == [short, long]
         return
     with pytest.raises(InputError) as error:
-        within([short, long], limits, "raise")
+        filter_by_length([short, long], limits, "raise")
     assert (
         str(error.value) == f"example q1: {told}; raise it, leave the example out, or set excess_length_strategy: drop"
     )
-    assert within([long, short], limits, "drop") == [short]
+    assert filter_by_length([long, short], limits, "drop") == [short]
     with pytest.raises(InputError, match="every example is too long: raise the limits"):
-        within([long], limits, "drop")
+        filter_by_length([long], limits, "drop")
 
 
 @given(length=st.integers(0, 40), block=st.integers(2, 16))
 def test_each_token_of_a_replayed_document_but_its_first_is_predicted_once(length: int, block: int) -> None:
     document = Sample("d", list(range(length)), [False] + [True] * (length - 1))
-    parts = list(pieces(document, block))
+    parts = list(split_document(document, block))
     assert all(2 <= len(part.ids) <= block for part in parts)
-    targets = [token for part in parts for token, trained in zip(part.ids, part.trained, strict=True) if trained]
+    targets = [token for part in parts for token, trained in zip(part.ids, part.loss_mask, strict=True) if trained]
     assert targets == list(range(1, length))
     assert all(part.ids[0] == before.ids[-1] for before, part in pairwise(parts))
 

@@ -17,7 +17,7 @@ from jmedllm.training.batches import micro_batches
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.optim.build import build
-from jmedllm.training.optim.weights import in_format
+from jmedllm.training.optim.weights import cast_weights
 from test_pipeline import run, write_recipe
 
 FULL: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ CASES = [("full", name) for name in FULL] + [("adapter", name) for name in ADAPT
 
 def fresh(stage: str, technique: dict[str, Any]) -> Any:
     network = tiny(adapter=stage == "adapter")
-    return network if stage == "adapter" else in_format(network, technique.get("weight_format", "float32"))
+    return network if stage == "adapter" else cast_weights(network, technique.get("weight_format", "float32"))
 
 
 @pytest.mark.parametrize(("stage", "name"), CASES)
@@ -87,7 +87,7 @@ def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_h
 ) -> None:
     layers, hidden = 6, 2 * 32 * 16
     plain, recomputed, offloaded = (tiny(layers=layers).train() for _ in range(3))
-    memory.keep_less(recomputed, "recompute")
+    memory.apply_activation_checkpointing(recomputed, "recompute")
     whole, less = sum(saved_sizes(plain)), sum(saved_sizes(recomputed))
     assert whole > layers * 10 * hidden
     assert less < layers * hidden + 12 * hidden
@@ -100,7 +100,7 @@ def test_recomputing_keeps_a_layers_input_and_offloading_puts_just_that_on_the_h
             super().__init__(lambda tensor: moved.append(tensor.numel()) or tensor.clone(), lambda tensor: tensor)
 
     monkeypatch.setattr(memory, "save_on_cpu", Host)
-    memory.keep_less(offloaded, "offload")
+    memory.apply_activation_checkpointing(offloaded, "offload")
     left = sum(saved_sizes(offloaded))
     assert [size for size in moved if size > 1] == [hidden] * layers
     assert left <= less - (layers - 1) * hidden
@@ -273,9 +273,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 from loops import fit, tiny
-from jmedllm.training.optim.weights import in_format
+from jmedllm.training.optim.weights import cast_weights
 folder, chance = Path(sys.argv[2]), random.Random(int(sys.argv[3]))
-networks = in_format(tiny(), "bfloat16-stochastic")
+networks = cast_weights(tiny(), "bfloat16-stochastic")
 settings = {"steps": 25, "save_steps": 1, "weight_format": "bfloat16-stochastic"}
 kills = torn = 0
 while True:
@@ -295,7 +295,7 @@ print(kills, torn)
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path: Path, forks: ForkServer) -> None:
-    whole = in_format(tiny(), "bfloat16-stochastic")
+    whole = cast_weights(tiny(), "bfloat16-stochastic")
     fit(tmp_path / "whole", whole, steps=25, save_steps=1, weight_format="bfloat16-stochastic")
     here = str(Path(__file__).parent)
     ended = forks.run("-c", KILLED, here, tmp_path / "killed", 1)

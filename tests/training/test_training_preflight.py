@@ -14,7 +14,7 @@ from jmedllm.errors import InputError
 from jmedllm.training import loop, preflight
 from jmedllm.training.loss import split
 from jmedllm.training.packing import Blocks
-from jmedllm.training.preflight import Footprint, require_disk, try_longest_batch
+from jmedllm.training.preflight import DiskUsage, require_disk, try_longest_batch
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -30,7 +30,7 @@ def test_training_is_the_same_to_the_bit_without_it(
 
 def test_the_batch_with_the_most_trained_tokens_is_tried() -> None:
     blocks = rows()
-    trained = np.zeros_like(blocks.trained)
+    trained = np.zeros_like(blocks.loss_mask)
     trained[3, 1:20], trained[5, 1:9], trained[1, 1:4] = True, True, True
     seen: list[torch.Tensor] = []
     network = tiny()
@@ -85,7 +85,7 @@ def test_too_little_memory_is_one_line_before_step_1(tmp_path: Path, call: int, 
         ),
         ("build", {}, "memory runs out on what the optimizer keeps; `jmedllm plan` says what fits"),
         (
-            "stream_layers",
+            "offload_layers",
             {"cpu_offload": "layers", "weight_format": "bfloat16-master", "activation_checkpointing": "recompute"},
             "memory runs out on the layers' weights in pinned host memory; `jmedllm plan` says what fits",
         ),
@@ -123,7 +123,7 @@ def test_a_disk_too_small_for_the_stage_is_one_line_before_step_1(
 
 
 def test_the_footprint_is_that_of_a_real_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Footprint] = []
+    told: list[DiskUsage] = []
     monkeypatch.setattr(loop, "require_disk", lambda _, needed: told.append(needed))
     fit(tmp_path, tiny())
     [checkpoint] = (tmp_path / "checkpoints").iterdir()
@@ -135,9 +135,9 @@ def test_the_footprint_is_that_of_a_real_checkpoint(tmp_path: Path, monkeypatch:
 def test_what_lies_there_already_is_not_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=90))
     (tmp_path / "old").write_bytes(b"x" * 20)
-    require_disk(tmp_path, Footprint(checkpoint=50, model=10, copies_of_model=1))
+    require_disk(tmp_path, DiskUsage(checkpoint=50, model=10, copies_of_model=1))
     with pytest.raises(InputError):
-        require_disk(tmp_path, Footprint(checkpoint=50, model=11, copies_of_model=1))
+        require_disk(tmp_path, DiskUsage(checkpoint=50, model=11, copies_of_model=1))
 
 
 def test_a_resumed_run_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from jmedllm.evaluation.evaluate import EvalConfig, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.training.early_stopping import EarlyStopping, best, is_exhausted
-from jmedllm.training.mixing import chosen, is_held_out
-from jmedllm.training.validation import Evaluation, bits_per_byte, first_bytes, make_quiz, text_set, windows
+from jmedllm.training.early_stopping import EarlyStopping, best_evaluation, should_stop
+from jmedllm.training.mixing import choose_texts, is_held_out
+from jmedllm.training.validation import Validation, bits_per_byte, first_bytes, make_in_loop_eval, text_set, windows
 
 JAPANESE, ENGLISH = "ビタミンCの欠乏で壊血病になる。", "A lack of vitamin C leads to scurvy."
 
@@ -146,7 +146,7 @@ def die_in(patched: pytest.MonkeyPatch, name: str) -> None:
     from jmedllm.training import checkpoint, loop, metrics
 
     place, attribute, number = {
-        "evaluations.add": (metrics.Log, "add", 6),
+        "evaluations.add": (metrics.MetricsLog, "add", 6),
         "checkpoint.save": (checkpoint, "save", 3),
         "keep_best": (loop, "keep_best", 2),
         "restore_best": (loop, "restore_best", 1),
@@ -170,7 +170,7 @@ def test_a_measure_that_is_not_taken_is_named(tmp_path: Path) -> None:
 
 def test_a_small_exam_on_the_way(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     sat = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"], limit=4), PromptConfig(pack="plain"), tmp_path)
-    evaluated = Evaluation({}, tuple(task.name for task in sat), make_quiz(sat, tokenizer, CPU))
+    evaluated = Validation({}, tuple(task.name for task in sat), make_in_loop_eval(sat, tokenizer, CPU))
     assert evaluated.measures == ("accuracy.demo.ja", "accuracy.demo.en")
     plain, watched = (load_network(tiny_model, torch.float32, torch.device("cpu")) for _ in range(2))
     fit(tmp_path / "plain", plain)
@@ -206,9 +206,9 @@ COURSES = {
 @pytest.mark.parametrize("name", COURSES)
 def test_best_and_end(name: str) -> None:
     rows, early_stopping, expected, ends = COURSES[name]
-    found = best(rows, early_stopping)
+    found = best_evaluation(rows, early_stopping)
     assert (found and found["step"]) == expected
-    assert is_exhausted(rows, early_stopping) == ends
+    assert should_stop(rows, early_stopping) == ends
 
 
 def test_what_is_held_out_follows_from_the_text_alone() -> None:
@@ -222,7 +222,7 @@ def test_what_is_held_out_follows_from_the_text_alone() -> None:
 
 def test_texts_are_chosen_in_any_order_alike() -> None:
     texts = [f"{number:04d}" for number in range(100)]
-    few = chosen(texts, 40)
-    assert len(few) == 10 and chosen(reversed(texts), 40) == few
-    assert chosen([*texts, *texts], 40) == few  # a repeated text is one
-    assert chosen(["long" * 100], 40) == ["long" * 100]
+    few = choose_texts(texts, 40)
+    assert len(few) == 10 and choose_texts(reversed(texts), 40) == few
+    assert choose_texts([*texts, *texts], 40) == few  # a repeated text is one
+    assert choose_texts(["long" * 100], 40) == ["long" * 100]

@@ -10,7 +10,7 @@ from jmedllm.deploy.delta import deltas_on, left_frozen
 from jmedllm.deploy.fold import layout, stored_tensors, tensors_to_write
 from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.models.loading import load_structure
-from jmedllm.training.lora import Adapter, add_structure
+from jmedllm.training.lora import AdapterConfig, add_adapter_layers
 
 
 def require_loadable(base: Path) -> dict[str, int]:
@@ -37,7 +37,7 @@ def require_loadable(base: Path) -> dict[str, int]:
     return dict(Counter(".".join(name.split(".")[:2]) for name in stored if name not in used))
 
 
-def require_mergeable(base: Path, adapter: Adapter, *, is_rewritten: bool) -> dict[str, float]:
+def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool) -> dict[str, float]:
     """Check that an adapter can be put on a base and folded into its files.
 
     Args:
@@ -54,12 +54,12 @@ def require_mergeable(base: Path, adapter: Adapter, *, is_rewritten: bool) -> di
     network = load_structure(base)
     stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
     where = layout(base, network, stored)
-    adapted: Any = add_structure(network, adapter)
+    adapted: Any = add_adapter_layers(network, adapter)
     where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
     return left_frozen(adapted)
 
 
-def tell_left_out(counts: Mapping[str, int], title: str) -> None:
+def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
     """Say on standard error what a stage does not write of its base."""
     if counts:
         told = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:MOST_NAMED])
@@ -69,7 +69,7 @@ def tell_left_out(counts: Mapping[str, int], title: str) -> None:
         )
 
 
-def tell_frozen(shares: Mapping[str, float], title: str) -> None:
+def report_frozen(shares: Mapping[str, float], title: str) -> None:
     """Say on standard error what an adapter leaves frozen, where it is 1 % of the weights or more."""
     if shares:
         told = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])

@@ -16,7 +16,7 @@ from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
 from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest, stages_of
 from jmedllm.planning.show import sizes
-from jmedllm.planning.ways import IN_BACKWARD, is_quantized
+from jmedllm.planning.techniques import OPTIMIZER_IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.processes import broadcast_from_rank0, is_main_process
 from jmedllm.recipe import STAGES, Recipe, Stage
@@ -55,11 +55,11 @@ class Choice(BaseModel, frozen=True, strict=True):
     planned: Sizes
 
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 """Called with a line for the user."""
 
 
-def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: Tell) -> Recipe:
+def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, log: Log) -> Recipe:
     """The recipe with each training stage as it fits this machine, or as it is where it does not ask for that.
 
     What was chosen before for the same settings stays, on whatever machine the run goes on. Nothing is chosen that
@@ -70,7 +70,7 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
         precision: device and number format of the run.
         folder: the run directory.
         until: last stage that is carried out.
-        tell: called once for each stage.
+        log: called once for each stage.
 
     Raises:
         InputError: a stage does not fit in any way, or the base's config is not known.
@@ -81,7 +81,7 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, tell: 
     choices = broadcast_from_rank0(lambda: _choices(recipe, stages, precision, folder))
     if is_main_process():
         for stage in stages:
-            tell(_in_words(stage.name, choices[stage.name]))
+            log(_in_words(stage.name, choices[stage.name]))
     return recipe.model_copy(update={stage.name: _as_chosen(stage, choices[stage.name]) for stage in stages})
 
 
@@ -132,7 +132,7 @@ def choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, pr
     for option in options_of(stage, base, machine):
         if not _is_possible(option.settings, precision):
             continue
-        if option.planned.fits(machine) and IN_BACKWARD not in option.changes:
+        if option.planned.fits(machine) and OPTIMIZER_IN_BACKWARD not in option.changes:
             return option
         dearer.append(option)
     raise InputError(_nothing_fits(stage, dearer, planned, machine))
@@ -170,7 +170,8 @@ def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machi
         return f"{told}: no way of training is possible here; see jmedllm plan"
     for option in options:
         if option.planned.fits(machine):
-            return f"{told}; {IN_BACKWARD.setting} would, but {IN_BACKWARD.cost}: write it down if you want that"
+            last = OPTIMIZER_IN_BACKWARD
+            return f"{told}; {last.setting} would, but {last.cost}: add it to the recipe if you want that"
     if machine.is_shared:
         told += f": it needs at least {sizes(least.planned, machine)}"
     # The same count as that of `jmedllm plan`: libraries that are missing here make no machine larger.

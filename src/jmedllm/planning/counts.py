@@ -12,11 +12,11 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
-from jmedllm.planning.tracing import Step, extrapolate, state_bytes, trace_step
+from jmedllm.planning.tracing import StepMemory, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.lora import Adapter, add_adapter
+from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 FEW = 2
@@ -43,13 +43,13 @@ def shape_of_base(base: Base) -> Shape:
     return shape_of(structure(json.loads(base.config), base.name, base.dtype))
 
 
-def step_of(base: Base, settings: TrainingConfig, block_size: int) -> Step:
+def step_of(base: Base, settings: TrainingConfig, block_size: int) -> StepMemory:
     """What a step of a stage holds.
 
     Raises:
         InputError: the base's config is of no model that can be trained like this.
     """
-    with _told(base):
+    with _one_line_errors(base):
         return _step(base, _key(_adapter_of(settings)), block_size, _traced(settings))
 
 
@@ -59,17 +59,17 @@ def state_of(base: Base, settings: TrainingConfig) -> int:
     Raises:
         InputError: see `step_of`.
     """
-    with _told(base):
+    with _one_line_errors(base):
         return _state(base, _key(_adapter_of(settings)), _stated(settings))
 
 
-def adapter_numbers(base: Base, adapter: Adapter) -> int:
+def adapter_numbers(base: Base, adapter: AdapterConfig) -> int:
     """Parameters of an adapter."""
     return _numbers(base, _key(adapter))
 
 
 @contextmanager
-def _told(base: Base) -> Iterator[None]:
+def _one_line_errors(base: Base) -> Iterator[None]:
     """Turn whatever torch and transformers raise at sizes that do not go together into one line."""
     log = logging.getLogger("torch._subclasses.fake_tensor")  # which tells of each error with its traceback
     was_silent, log.disabled = log.disabled, True
@@ -87,11 +87,11 @@ def _told(base: Base) -> Iterator[None]:
         log.disabled = was_silent
 
 
-def _adapter_of(settings: TrainingConfig) -> Adapter | None:
+def _adapter_of(settings: TrainingConfig) -> AdapterConfig | None:
     return settings.adapter if isinstance(settings, MpeftConfig) else None
 
 
-def _key(adapter: Adapter | None) -> str | None:
+def _key(adapter: AdapterConfig | None) -> str | None:
     """The adapter without PiSSA's start, which is computed from the weights' contents, and its base whole."""
     if adapter is None:
         return None
@@ -127,14 +127,14 @@ def _network(base: Base, adapter: str | None, settings: TrainingConfig, layers: 
         return network
     with torch.device("meta"):
         kept = WEIGHT_FORMATS[settings.weight_format].dtype
-        return add_adapter(network, Adapter.model_validate_json(adapter), 0, kept)
+        return add_adapter(network, AdapterConfig.model_validate_json(adapter), 0, kept)
 
 
 @cache
-def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> Step:
+def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> StepMemory:
     wanted = TrainingConfig.model_validate_json(settings)
 
-    def traced(layers: int) -> Step:
+    def traced(layers: int) -> StepMemory:
         return trace_step(_network(base, adapter, wanted, layers), wanted, base.precision, block_size)
 
     few, *twice = map(traced, _depths(base))

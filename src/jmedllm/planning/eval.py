@@ -29,8 +29,8 @@ from jmedllm.planning.needs import (
     NF4,
     PYTHON,
     WITHOUT_CUDA,
+    Component,
     Needs,
-    Part,
     in_4_bits,
 )
 from jmedllm.planning.shape import Shape, shape_of, structure
@@ -155,11 +155,13 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
     shape, token = shape_of(network), token_bytes(network.config, base.dtype)
     sat = tuple(_tasks(recipe))
     whole = base.dtype.itemsize * shape.total
-    packed = [Part(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
+    packed = [Component(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
     if recipe.mpeft and "mpeft" in recipe.eval.models:
-        packed.append(Part("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
+        packed.append(Component("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
     ways = (
-        [packed] if recipe.eval.quantization == "nf4" else [[Part(f"weights, {base.precision.name}", whole)], packed]
+        [packed]
+        if recipe.eval.quantization == "nf4"
+        else [[Component(f"weights, {base.precision.name}", whole)], packed]
     )
     first, *other = (_plan(recipe, machine, shape, token, sat, weights) for weights in ways)
     least = Needs(tuple(_least(machine, token, sat, recipe, packed)))
@@ -172,7 +174,7 @@ def _plan(
     shape: Shape,
     token: TokenBytes,
     sat: tuple[TaskPlan, ...],
-    weights: Sequence[Part],
+    weights: Sequence[Component],
 ) -> EvalPlan:
     """As `models.local` divides the memory that the weights leave free."""
     assert recipe.eval is not None
@@ -186,9 +188,9 @@ def _plan(
     if at_once >= 1 and tokens >= longest:
         parts = (
             *(part for part in parts if not part.name.startswith("one item")),
-            Part(f"passes over {tokens:,} tokens", tokens * token.reading),
+            Component(f"passes over {tokens:,} tokens", tokens * token.reading),
             # What a pass keeps is copied where it is joined with others.
-            Part(f"keys and values of {at_once} answers", 2 * at_once * longest * token.keeping),
+            Component(f"keys and values of {at_once} answers", 2 * at_once * longest * token.keeping),
         )
     return EvalPlan(
         parts,
@@ -202,17 +204,17 @@ def _plan(
 
 
 def _least(
-    machine: Machine, token: TokenBytes, sat: Sequence[TaskPlan], recipe: Recipe, weights: Sequence[Part]
-) -> Iterator[Part]:
+    machine: Machine, token: TokenBytes, sat: Sequence[TaskPlan], recipe: Recipe, weights: Sequence[Component]
+) -> Iterator[Component]:
     """With one item at a time: below that the exam does not go."""
     longest = _longest(sat, recipe)
     yield from weights
-    yield Part("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
+    yield Component("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
     if machine.is_shared:
-        yield Part(PYTHON, host=WITHOUT_CUDA * machine.gpus)
+        yield Component(PYTHON, host=WITHOUT_CUDA * machine.gpus)
     else:
-        yield Part(CUDA, CONTEXT)
-        yield Part(PYTHON, host=LIBRARIES * machine.gpus)
+        yield Component(CUDA, CONTEXT)
+        yield Component(PYTHON, host=LIBRARIES * machine.gpus)
 
 
 def _longest(sat: Sequence[TaskPlan], recipe: Recipe) -> int:

@@ -6,7 +6,7 @@ from math import ceil
 
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
-from jmedllm.training.config import Moments, TrainingConfig
+from jmedllm.training.config import OptimizerName, TrainingConfig
 
 REACHED = (0.25, 0.7)
 """Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured; rates that
@@ -24,7 +24,7 @@ HOST_BANDWIDTH = (20e9, 150e9)
 HOST_CORES = (8, 64)
 """Cores of a host that nothing is known of, at worst and at best. Assumed."""
 
-HOST_STEP: Mapping[Moments, float] = {"adamw": 1.17e-9, "adamw-bf16": 1.87e-9, "adamw-8bit": 27e-9}
+HOST_STEP: Mapping[OptimizerName, float] = {"adamw": 1.17e-9, "adamw-bf16": 1.87e-9, "adamw-8bit": 27e-9}
 """Seconds of one thread for a number of a host's step, measured by benchmarks/host_step.py on one machine."""
 
 Hours = tuple[float, float]

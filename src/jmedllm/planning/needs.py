@@ -10,11 +10,11 @@ from jmedllm.planning.counts import Base, shape_of_base, state_of, step_of
 from jmedllm.planning.hours import HOST_STEP, Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape
-from jmedllm.planning.tracing import Step
-from jmedllm.planning.ways import has_embedding_on_host, is_quantized
+from jmedllm.planning.techniques import has_offloaded_embedding, is_quantized
+from jmedllm.planning.tracing import StepMemory
 from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.lora import Adapter
+from jmedllm.training.lora import AdapterConfig
 from jmedllm.training.optim.cpu_offload import SLOT, SLOTS
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
@@ -38,7 +38,7 @@ STREAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Component:
     """Bytes of one component, on each GPU, on the host and on disk."""
 
     name: str
@@ -51,7 +51,7 @@ class Part:
 class Needs:
     """Components that are there at once."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Component, ...]
 
     @property
     def gpu(self) -> int:
@@ -129,12 +129,12 @@ def plan_stage(
     )
 
 
-def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+def _joined(parts: Iterable[Component]) -> tuple[Component, ...]:
     """One part of each name, without those that hold nothing."""
-    found: dict[str, Part] = {}
+    found: dict[str, Component] = {}
     for part in parts:
-        one = found.get(part.name, Part(part.name))
-        found[part.name] = Part(part.name, one.gpu + part.gpu, one.host + part.host, one.disk + part.disk)
+        one = found.get(part.name, Component(part.name))
+        found[part.name] = Component(part.name, one.gpu + part.gpu, one.host + part.host, one.disk + part.disk)
     return tuple(part for part in found.values() if part.gpu or part.host or part.disk)
 
 
@@ -175,45 +175,45 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
 
 
 def _on_gpu(
-    step: Step,
+    step: StepMemory,
     state: int,
     shape: Shape,
     settings: TrainingConfig,
-    adapter: Adapter | None,
+    adapter: AdapterConfig | None,
     dtype: torch.dtype,
     machine: Machine,
-) -> Iterator[Part]:
+) -> Iterator[Component]:
     quantized = is_quantized(settings)
     share = machine.processes
     if adapter:
         frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
-        away = dtype.itemsize * shape.embedding if has_embedding_on_host(settings) else 0
+        away = dtype.itemsize * shape.embedding if has_offloaded_embedding(settings) else 0
         kept = in_4_bits(shape) if quantized else _named(dtype)
-        yield Part(f"base, {kept}", (frozen - away) // share)
+        yield Component(f"base, {kept}", (frozen - away) // share)
         halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
-        yield Part(f"adapter, {settings.weight_format}", halves * step.trained // share)
+        yield Component(f"adapter, {settings.weight_format}", halves * step.trained // share)
     elif settings.cpu_offload == "layers":
         beside = shape.total - shape.in_layers
-        yield Part("embedding, head and last norm", dtype.itemsize * beside)
-        yield Part("layers on the GPU at once", dtype.itemsize * STREAMED * shape.largest_layer)
+        yield Component("embedding, head and last norm", dtype.itemsize * beside)
+        yield Component("layers on the GPU at once", dtype.itemsize * STREAMED * shape.largest_layer)
     else:
-        yield Part(f"weights, {settings.weight_format}", step.trained // share)
+        yield Component(f"weights, {settings.weight_format}", step.trained // share)
     if settings.cpu_offload == "none":
-        yield Part("gradients", 0 if settings.optimizer_in_backward else 4 * step.numbers // share)
-        yield Part(f"optimizer, {settings.optimizer}", state // share)
+        yield Component("gradients", 0 if settings.optimizer_in_backward else 4 * step.numbers // share)
+        yield Component(f"optimizer, {settings.optimizer}", state // share)
     else:
-        yield Part("gradients on their way", _ring(shape))
+        yield Component("gradients on their way", _ring(shape))
     if share > 1:
-        yield Part("two layers, embedding and head, whole", _gathered(shape, settings, adapter, dtype))
+        yield Component("two layers, embedding and head, whole", _gathered(shape, settings, adapter, dtype))
     away = step.inputs if settings.activation_checkpointing == "offload" else 0
-    yield Part("kept for the backward pass", step.held - away)
+    yield Component("kept for the backward pass", step.held - away)
     working = step.working - step.held
     if quantized:
         working += 2 * shape.largest_matrix  # unpacked for its product
     if share > 1 and dtype == torch.float32:
         working -= min(working, 2 * shape.linear)  # layers arrive in bfloat16 and go again: no casts of them stay
-    yield Part("at work: activations, logits, casts", working)
-    yield Part(CUDA, 0 if machine.is_shared else CONTEXT)
+    yield Component("at work: activations, logits, casts", working)
+    yield Component(CUDA, 0 if machine.is_shared else CONTEXT)
 
 
 def in_4_bits(shape: Shape) -> str:
@@ -221,43 +221,48 @@ def in_4_bits(shape: Shape) -> str:
     return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
 
 
-def _gathered(shape: Shape, settings: TrainingConfig, adapter: Adapter | None, dtype: torch.dtype) -> int:
+def _gathered(shape: Shape, settings: TrainingConfig, adapter: AdapterConfig | None, dtype: torch.dtype) -> int:
     """What each GPU has whole of weights in shards: two layers as they travel, the rest with any gradients."""
     layers = int(2 * shape.largest_layer * (NF4 if is_quantized(settings) else 2))
     if adapter is None:
         return layers + 2 * 4 * (shape.embedding + shape.head)
-    return layers + dtype.itemsize * (shape.head + (0 if has_embedding_on_host(settings) else shape.embedding))
+    return layers + dtype.itemsize * (shape.head + (0 if has_offloaded_embedding(settings) else shape.embedding))
 
 
 def _on_host(
-    step: Step, state: int, shape: Shape, settings: TrainingConfig, adapter: Adapter | None, machine: Machine
-) -> Iterator[Part]:
+    step: StepMemory,
+    state: int,
+    shape: Shape,
+    settings: TrainingConfig,
+    adapter: AdapterConfig | None,
+    machine: Machine,
+) -> Iterator[Component]:
     away = tuple(_offloaded(step.numbers, state, shape, settings)) if settings.cpu_offload != "none" else ()
     yield from away
     if settings.activation_checkpointing == "offload":
-        yield Part("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
-    if has_embedding_on_host(settings):
-        yield Part("embedding", host=2 * shape.embedding * machine.gpus)
+        yield Component("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
+    if has_offloaded_embedding(settings):
+        yield Component("embedding", host=2 * shape.embedding * machine.gpus)
     if machine.processes > 1:
         packed = shape.linear * (2 - NF4) if is_quantized(settings) else 0
         whole = 2 * shape.total - int(packed) if adapter else 4 * shape.total
-        yield Part("the whole model, in the first process", host=whole)
+        yield Component("the whole model, in the first process", host=whole)
     elif not adapter and not machine.is_shared:
         # By then what `cpu_offload` holds is free again.
         written = max(0, 2 * shape.total - sum(part.host for part in away))
-        yield Part("the model, while it is written in the end", host=written)
-    yield Part(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
+        yield Component("the model, while it is written in the end", host=written)
+    yield Component(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
-def _offloaded(numbers: int, state: int, shape: Shape, settings: TrainingConfig) -> Iterator[Part]:
+def _offloaded(numbers: int, state: int, shape: Shape, settings: TrainingConfig) -> Iterator[Component]:
     """What `cpu_offload` lays into host memory."""
     copies = 4 * numbers
-    yield Part("weights, float32", host=copies)
-    yield Part("gradients, float32", host=copies)
-    yield Part(f"moments, {settings.optimizer}", host=state - copies)
+    yield Component("weights, float32", host=copies)
+    yield Component("gradients, float32", host=copies)
+    yield Component(f"moments, {settings.optimizer}", host=state - copies)
     if settings.cpu_offload == "layers":
-        yield Part("layers, bfloat16", host=2 * shape.in_layers)
-    yield Part("gradients on their way", host=_ring(shape))
+        yield Component("layers, bfloat16", host=2 * shape.in_layers)
+    yield Component("gradients on their way", host=_ring(shape))
 
 
 def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
@@ -272,17 +277,17 @@ def _ring(shape: Shape) -> int:
 
 
 def _on_disk(
-    step: Step, state: int, shape: Shape, settings: TrainingConfig, adapter: Adapter | None
-) -> Iterator[Part]:
-    yield Part("two checkpoints", disk=2 * (step.trained + state))
+    step: StepMemory, state: int, shape: Shape, settings: TrainingConfig, adapter: AdapterConfig | None
+) -> Iterator[Component]:
+    yield Component("two checkpoints", disk=2 * (step.trained + state))
     if settings.early_stopping.metric:
-        yield Part("the best weights, twice", disk=2 * step.trained)
+        yield Component("the best weights, twice", disk=2 * step.trained)
     name, beside = ("adapter and merged model", step.trained) if adapter else ("the model", 0)
-    yield Part(name, disk=2 * shape.total + beside)
+    yield Component(name, disk=2 * shape.total + beside)
 
 
 def _work(
-    step: Step, state: int, shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None
+    step: StepMemory, state: int, shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None
 ) -> Work:
     """What is computed, what passes the link, and what the host's step touches.
 

@@ -15,7 +15,7 @@ from jmedllm.planning.counts import Base, shape_of_base
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import StagePlan, plan_stage
 from jmedllm.planning.shape import config_of
-from jmedllm.planning.ways import Way, changed, refusal, ways_of
+from jmedllm.planning.techniques import Techniques, apply_techniques, refusal, techniques_of
 from jmedllm.recipe import Recipe
 from jmedllm.training.config import TrainingConfig
 
@@ -46,7 +46,7 @@ class Option:
         settings: with them.
     """
 
-    changes: Way
+    changes: Techniques
     settings: TrainingConfig
     planned: StagePlan
 
@@ -67,7 +67,7 @@ class Advice:
     smallest: Option | None
 
     @property
-    def changes(self) -> Way:
+    def changes(self) -> Techniques:
         """What makes it fit."""
         return self.chosen.changes if self.chosen else ()
 
@@ -140,9 +140,9 @@ def smallest(options: Iterable[Option], machine: Machine) -> Option | None:
 
 def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[Option]:
     """The stage as it is written and then in each way, as far as a run would take them: the dearest last."""
-    tried: dict[Way, TrainingConfig] = {(): stage.settings}
-    for way in ways_of(stage.settings):
-        if found := changed(stage.settings, way):
+    tried: dict[Techniques, TrainingConfig] = {(): stage.settings}
+    for way in techniques_of(stage.settings):
+        if found := apply_techniques(stage.settings, way):
             tried.setdefault(found[1], found[0])
     for changes, settings in tried.items():
         if _refusal(stage, settings, base, machine) is None:

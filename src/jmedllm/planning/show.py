@@ -13,7 +13,7 @@ from jmedllm.planning.eval import EvalAdvice, EvalPlan
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.needs import Needs, StagePlan
 from jmedllm.planning.plan import Advice, Option
-from jmedllm.planning.ways import Way
+from jmedllm.planning.techniques import Techniques
 
 SMALLEST_SHOWN = GIB // 20
 """Smaller components go into the sum alone."""
@@ -62,7 +62,7 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     console.print(Text(f"smallest machine: {_smallest(advice, machine)}", style="dim"))
 
 
-def _print_changes(changes: Way, console: Console) -> None:
+def _print_changes(changes: Techniques, console: Console) -> None:
     width = max((len(change.setting) for change in changes), default=0)
     for change in changes:
         console.print(Text(f"  {change.setting:<{width}}  # {change.cost}"))
@@ -157,7 +157,7 @@ def as_json(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machine) 
                 "stage": each.planned.stage,
                 "fits": each.planned.fits(machine) and each.refusal is None,
                 "refusal": each.refusal,
-                "as_written": _stage_values(each.planned, machine),
+                "as_configured": _stage_values(each.planned, machine),
                 "fits_changed": each.chosen is not None,
                 "changes": [change.setting for change in each.changes],
                 "changed": _stage_values(each.chosen.planned, machine) if each.chosen else None,
@@ -179,7 +179,7 @@ def _stage_values(planned: StagePlan, machine: Machine) -> dict[str, Any]:
         "steps": planned.steps,
         "tokens": planned.tokens,
         "hours": planned.hours(machine, planned.tokens) if planned.tokens else None,
-        "hours_a_million_tokens": planned.hours(machine, 1_000_000),
+        "hours_per_million_tokens": planned.hours(machine, 1_000_000),
     }
 
 
@@ -200,10 +200,10 @@ def _eval_values(exam: EvalAdvice, machine: Machine) -> dict[str, Any]:
             "models": planned.models,
             "tasks": [asdict(task) for task in planned.tasks],
             "tokens_read": planned.read,
-            "tokens_written_at_most": planned.written,
+            "max_tokens_generated": planned.written,
             "hours": planned.hours(machine),
         }
-        for name, planned in (("as_written", exam.planned), ("in_4_bits", exam.in_4_bits))
+        for name, planned in (("as_configured", exam.planned), ("in_4_bits", exam.in_4_bits))
     } | {
         "smallest": {"gpu": exam.least.gpu, "host": exam.least.host},
         "backend": exam.backend,

@@ -18,13 +18,13 @@ from jmedllm.precision import Precision
 from jmedllm.training.batches import autocast
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loss import chunked_loss, split
-from jmedllm.training.memory import keep_less
-from jmedllm.training.optim.build import build, choose_gradient_formats, parts_of
-from jmedllm.training.optim.optimizer import Part
+from jmedllm.training.memory import apply_activation_checkpointing
+from jmedllm.training.optim.build import build, parts_of, set_gradient_dtypes
+from jmedllm.training.optim.optimizer import TrainedParameter
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepMemory:
     """What a step holds, in bytes.
 
     Attributes:
@@ -62,7 +62,7 @@ def state_bytes(network: Any, settings: TrainingConfig) -> int:
     return sum(tensor.nbytes for part in parts for tensor in part.state.values())
 
 
-def trace_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> Step:
+def trace_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> StepMemory:
     """`measure_step` without contents.
 
     Args:
@@ -77,7 +77,7 @@ def trace_step(network: Any, settings: TrainingConfig, precision: Precision, blo
         return measure_step(network, settings, precision, block_size)
 
 
-def measure_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> Step:
+def measure_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> StepMemory:
     """Run one micro-batch of a stage, all of whose tokens are trained, and count the bytes of its tensors.
 
     Args:
@@ -91,12 +91,12 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         weights = live.now
         trained = [p for p in parameters if p.requires_grad]
         parts = build(network, _at_home(settings), torch.device("cpu")).parts.values()
-        choose_gradient_formats(network, settings)
+        set_gradient_dtypes(network, settings)
         for part in parts:
             # What stays of a gradient is counted by its size; here it goes as soon as it is there.
             use = _step if settings.optimizer_in_backward else _drop
             part.weight.register_post_accumulate_grad_hook(lambda _, part=part, use=use: use(part))
-        keep_less(network, settings.activation_checkpointing)
+        apply_activation_checkpointing(network, settings.activation_checkpointing)
         before = live.begin()
         ids = torch.zeros(settings.micro_batch_size, block_size, dtype=torch.long)
         # Two samples in a row: a row of one needs no mask to keep samples apart.
@@ -117,7 +117,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         if settings.cpu_offload == "none":
             _step(max(parts, key=lambda part: part.weight.numel()))
     bytes_trained = sum(p.nbytes for p in trained)
-    return Step(
+    return StepMemory(
         frozen=weights - bytes_trained,
         trained=bytes_trained,
         numbers=sum(p.numel() for p in trained),
@@ -133,27 +133,27 @@ def _at_home(settings: TrainingConfig) -> TrainingConfig:
     return settings.model_copy(update={"cpu_offload": "none", "optimizer_in_backward": False})
 
 
-def _drop(part: Part) -> None:
+def _drop(part: TrainedParameter) -> None:
     part.weight.grad = None
 
 
 @torch.no_grad()
-def _step(part: Part) -> None:
+def _step(part: TrainedParameter) -> None:
     """What a step holds for a moment: values in float32, and what they are rounded to; AdamW works in place."""
-    values = part.keeping.read(part.weight, part.state)
+    values = part.weight_format.read(part.weight, part.state)
     if values is not part.weight and all(values is not kept for kept in part.state.values()):
         torch.empty_like(part.weight)
     part.weight.grad = None
 
 
-def extrapolate(few: Step, twice: Step, times: float) -> Step:
+def extrapolate(few: StepMemory, twice: StepMemory, times: float) -> StepMemory:
     """A step of a model with `times` as many layers as the first of two, the second of which has twice as many.
 
     All layers being of one size, each figure grows by the same with each layer. What is at work does so before the
     loss is known and behind it, at one pace each: autocast keeps its copies of weights only until then.
     """
     pairs = zip(astuple(few), astuple(twice), strict=True)
-    return Step(*(round(one + (other - one) * (times - 1)) for one, other in pairs))
+    return StepMemory(*(round(one + (other - one) * (times - 1)) for one, other in pairs))
 
 
 def _give_sizes(network: Any, mode: FakeTensorMode) -> None:

@@ -22,7 +22,7 @@ from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.models import base_folder, start_folder
 from jmedllm.stages.questions import exam_questions, require_no_train_test_overlap
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
-from jmedllm.training.mixing import GENERAL, OTHER, Mixing, is_held_out, mixture, parts
+from jmedllm.training.mixing import GENERAL, OTHER, MixingConfig, count_sources, is_held_out, mixture
 from jmedllm.training.packing import document_rows, load_blocks, save_blocks
 
 BUILT_IN = {
@@ -141,7 +141,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         inputs |= {"held_out": held_out_share(recipe)}
     if recipe.corpus and recipe.corpus.vocabulary:
         inputs |= {"vocabulary": recipe.corpus.vocabulary.model_dump()}
-    if recipe.corpus and recipe.corpus.mixing != Mixing():
+    if recipe.corpus and recipe.corpus.mixing != MixingConfig():
         inputs |= {"mixing": recipe.corpus.mixing.model_dump(), "general": _hashes(run, "general")}
     return inputs
 
@@ -162,7 +162,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         build_model(recipe.base.random_init, (document.text for document in medical), base, recipe.seed)
     extended = extend_base(run, medical)
     tokenizer = load_tokenizer(start_folder(run))
-    mixing = recipe.corpus.mixing if recipe.corpus else Mixing()
+    mixing = recipe.corpus.mixing if recipe.corpus else MixingConfig()
     order = array("Q")
 
     def members() -> Iterator[tuple[str, Document, int]]:
@@ -170,7 +170,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
             order.extend([number] * member[2])
             yield member
 
-    mixed = parts(members())
+    mixed = count_sources(members())
     # Neighbours in a file are often alike; shuffled, the rows of a step are not.
     Random(recipe.seed).shuffle(order)
     both = medical + general
@@ -184,7 +184,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         "tokens": int(load_blocks(folder / "blocks").ids.size),
         **removed,
         **extended,
-        **({} if mixing == Mixing() else {"mixture": {name: asdict(part) for name, part in mixed.items()}}),
+        **({} if mixing == MixingConfig() else {"mixture": {name: asdict(part) for name, part in mixed.items()}}),
         "files": [*_files(run), *(files_in(run, "base") if recipe.base.random_init else [])],
     }
 

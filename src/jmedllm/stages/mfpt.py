@@ -36,9 +36,9 @@ def _check(run: Run) -> None:
     require_usable_base(run)
     require_measurable(run, settings.early_stopping)
     if run.recipe.base.path:
-        from jmedllm.deploy.preflight import require_loadable, tell_left_out
+        from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
 
-        tell_left_out(require_loadable(base_folder(run)), "mfpt")
+        report_unused_tensors(require_loadable(base_folder(run)), "mfpt")
     if settings.cpu_offload != "none" and run.recipe.base.path and run.recipe.corpus:
         from jmedllm.planning.machine import this_machine
         from jmedllm.planning.needs import require_host_memory
@@ -57,8 +57,8 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
-    from jmedllm.training.optim.weights import in_format
-    from jmedllm.training.preflight import show_example
+    from jmedllm.training.optim.weights import cast_weights
+    from jmedllm.training.preflight import preview_example
 
     settings, base = run.recipe.mfpt, start_folder(run)
     assert settings is not None
@@ -66,11 +66,11 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
     evaluation = open_validation(run, tokenizer, blocks.ids.shape[1])
-    show_example(tokenizer, blocks, "mfpt", text=run.shows_example)
+    preview_example(tokenizer, blocks, "mfpt", text=run.shows_example)
 
     def load(device: torch.device) -> Any:
         home = torch.device("cpu") if settings.cpu_offload == "layers" else device
-        return in_format(load_network(base, "auto", home), settings.weight_format)
+        return cast_weights(load_network(base, "auto", home), settings.weight_format)
 
     network, gather = shard(load, run.precision)
     trained = train(
@@ -99,7 +99,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         "files": files_in(run, "mfpt/model"),
         **trained.summary(),
         **memory,
-        **({"evaluated": evaluation.census()} if evaluation else {}),
+        **({"evaluated": evaluation.sizes()} if evaluation else {}),
         **_epochs(run, trained.steps * settings.batch_size / len(blocks)),
     }
 

@@ -109,14 +109,14 @@ def check_base(recipe: Recipe) -> bool:
     if not is_trained:
         load_structure(base)
         return True
-    from jmedllm.deploy.preflight import require_loadable, require_mergeable, tell_frozen, tell_left_out
+    from jmedllm.deploy.preflight import report_frozen, report_unused_tensors, require_loadable, require_mergeable
     from jmedllm.training.trainable import require_trainable
 
     if recipe.mfpt:
-        tell_left_out(require_loadable(base), "mfpt")
+        report_unused_tensors(require_loadable(base), "mfpt")
     if recipe.mpeft:
         is_rewritten = recipe.mfpt is not None
-        tell_frozen(require_mergeable(base, recipe.mpeft.adapter, is_rewritten=is_rewritten), "mpeft")
+        report_frozen(require_mergeable(base, recipe.mpeft.adapter, is_rewritten=is_rewritten), "mpeft")
     require_trainable(read_config(base), torch.device("cpu"))  # once more before training, on its own device
     return True
 

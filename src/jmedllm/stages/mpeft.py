@@ -34,9 +34,16 @@ from jmedllm.stages.questions import (
     training_questions,
 )
 from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
-from jmedllm.training.examples import Limits, conversation_samples, document_samples, example_sample, pieces, within
+from jmedllm.training.examples import (
+    LengthLimits,
+    conversation_samples,
+    document_samples,
+    example_sample,
+    filter_by_length,
+    split_document,
+)
 from jmedllm.training.instructions import Conversation, read_instructions
-from jmedllm.training.mixing import copies
+from jmedllm.training.mixing import repetitions
 from jmedllm.training.packing import Sample, pack_examples
 
 
@@ -102,7 +109,9 @@ def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Exa
     kept = [
         example
         for example in found
-        for _ in range(copies(_text(example), weights.get(example.source, 1.0) * weights.get(example.language, 1.0)))
+        for _ in range(
+            repetitions(_text(example), weights.get(example.source, 1.0) * weights.get(example.language, 1.0))
+        )
     ]
     if not kept:
         raise InputError("mpeft.weights: leave no example to train on; raise them")
@@ -144,10 +153,10 @@ def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
 
 
 def _check(run: Run) -> None:
-    from jmedllm.deploy.preflight import require_mergeable, tell_frozen
+    from jmedllm.deploy.preflight import report_frozen, require_mergeable
     from jmedllm.models.loading import load_structure
     from jmedllm.models.tokenizer.load import load_tokenizer
-    from jmedllm.training.memory import require_own_embedding
+    from jmedllm.training.memory import require_untied_embedding
 
     settings = run.recipe.mpeft
     assert settings is not None
@@ -163,10 +172,10 @@ def _check(run: Run) -> None:
         _fitting(run, settings, load_tokenizer(base_folder(run)))
         network = load_structure(base_folder(run), quantization=settings.adapter.quantization)
         if settings.offload_embedding:
-            require_own_embedding(network)
+            require_untied_embedding(network)
         is_rewritten = run.recipe.mfpt is not None
         frozen = require_mergeable(base_folder(run), settings.adapter, is_rewritten=is_rewritten)
-        tell_frozen(frozen, "mpeft")
+        report_frozen(frozen, "mpeft")
 
 
 def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
@@ -178,8 +187,8 @@ def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     closing = turn_end(template).text if chat else ""
     found = weighted(examples(run, settings, template.prompt if chat else no_template), settings.weights)
     encoded = [sample for example in found for sample in _encoded(template, example, closing)]
-    limits = Limits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
-    kept = within(encoded, limits, settings.excess_length_strategy)
+    limits = LengthLimits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
+    kept = filter_by_length(encoded, limits, settings.excess_length_strategy)
     dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
     left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
     return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **dropped, **left_out}
@@ -193,7 +202,7 @@ def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     if settings.replay:
         wanted = round(len(samples) * settings.replay / (1 - settings.replay))
         for document in document_samples(tokenizer, random.choices(read_corpus(run), k=wanted)):
-            samples += pieces(document, settings.block_size)
+            samples += split_document(document, settings.block_size)
     random.shuffle(samples)
     return samples, {"examples": len(samples), **made}
 
@@ -215,27 +224,27 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
     from jmedllm.training.loop import train
-    from jmedllm.training.lora import add_adapter, add_structure, to_plain
-    from jmedllm.training.memory import keep_embedding_on_host
+    from jmedllm.training.lora import add_adapter, add_adapter_layers, to_plain_lora
+    from jmedllm.training.memory import offload_embedding
     from jmedllm.training.optim.weights import WEIGHT_FORMATS
-    from jmedllm.training.preflight import bytes_below, require_free, show_example
+    from jmedllm.training.preflight import folder_bytes, preview_example, require_free
 
     settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
     assert settings is not None
     folder = own_folder(run.folder / "mpeft", input_hash)
     require_no_train_test_overlap(run)
-    require_free(run.folder, bytes_below(base), "the merged model, as large as its base,")
+    require_free(run.folder, folder_bytes(base), "the merged model, as large as its base,")
     tokenizer = load_tokenizer(base)
     samples, told = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
     evaluation = open_validation(run, tokenizer, settings.block_size)
-    show_example(tokenizer, blocks, "mpeft", text=run.shows_example)
+    preview_example(tokenizer, blocks, "mpeft", text=run.shows_example)
     adapter = settings.adapter
 
     def load_adapted(device: torch.device) -> Any:
         network = load_network(base, run.precision.dtype, device, quantization=adapter.quantization)
         adapted = add_adapter(network, adapter, seed, WEIGHT_FORMATS[settings.weight_format].dtype)
-        return keep_embedding_on_host(adapted) if settings.offload_embedding else adapted
+        return offload_embedding(adapted) if settings.offload_embedding else adapted
 
     network, gather = shard(load_adapted, run.precision)
     trained = train(
@@ -258,8 +267,8 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         "base_fingerprint": fingerprint(base),
         "quantization": adapter.quantization,
     }
-    save_adapter(to_plain(whole), folder / "adapter", origin)
-    frozen = left_frozen(add_structure(load_structure(base), adapter))
+    save_adapter(to_plain_lora(whole), folder / "adapter", origin)
+    frozen = left_frozen(add_adapter_layers(load_structure(base), adapter))
     return {
         "adapter": fingerprint(folder / "adapter"),
         **({"left_frozen": frozen} if frozen else {}),
@@ -267,7 +276,7 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
         "files": files_in(run, "mpeft/adapter"),
         **trained.summary(),
         **memory,
-        **({"evaluated": evaluation.census()} if evaluation else {}),
+        **({"evaluated": evaluation.sizes()} if evaluation else {}),
     }
 
 

@@ -16,8 +16,8 @@ from jmedllm.files import hash_text, to_json
 from jmedllm.pipeline import Run
 from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
 from jmedllm.training.config import ValidationConfig
-from jmedllm.training.early_stopping import ACCURACY, BITS, EarlyStopping, require_measured
-from jmedllm.training.mixing import GENERAL, OTHER, chosen
+from jmedllm.training.early_stopping import ACCURACY, BITS_PER_BYTE, EarlyStopping, require_measured
+from jmedllm.training.mixing import GENERAL, OTHER, choose_texts
 
 Texts = dict[str, list[str]]
 """Held-out texts of each set, Japanese first."""
@@ -45,7 +45,9 @@ def require_measurable(run: Run, early_stopping: EarlyStopping) -> None:
         return
     sets = {*settings.texts, *((*LANGUAGES, OTHER, GENERAL) if settings.held_out else ())}
     tasks = [task.name for task in _tasks(run, settings)]
-    require_measured(early_stopping, [*(f"{BITS}.{name}" for name in sets), *(f"{ACCURACY}.{name}" for name in tasks)])
+    require_measured(
+        early_stopping, [*(f"{BITS_PER_BYTE}.{name}" for name in sets), *(f"{ACCURACY}.{name}" for name in tasks)]
+    )
 
 
 def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
@@ -54,15 +56,15 @@ def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
     Raises:
         InputError: texts or questions are missing, or a text is trained on.
     """
-    from jmedllm.training.validation import Evaluation, make_quiz, text_set
+    from jmedllm.training.validation import Validation, make_in_loop_eval, text_set
 
     settings = run.recipe.validation
     if settings is None:
         return None
     sets = {name: text_set(tokenizer, name, texts, window) for name, texts in held_out_texts(run, settings).items()}
     sat = _tasks(run, settings)
-    quiz = make_quiz(sat, tokenizer, run.precision) if sat else None
-    return Evaluation(sets, tuple(task.name for task in sat), quiz)
+    in_loop_eval = make_in_loop_eval(sat, tokenizer, run.precision) if sat else None
+    return Validation(sets, tuple(task.name for task in sat), in_loop_eval)
 
 
 def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
@@ -89,7 +91,7 @@ def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
             raise InputError(f"validation.texts.{name}: holds no text; give files that do")
     if settings.held_out and not found:
         raise InputError(f"validation.held_out {settings.held_out}: no document fell into it; raise it")
-    return {name: chosen(found[name], settings.max_bytes) for name in sorted(found, key=_order)}
+    return {name: choose_texts(found[name], settings.max_bytes) for name in sorted(found, key=_order)}
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -57,7 +57,7 @@ def micro_batches(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device
         yield (
             torch.from_numpy(blocks.ids[part]).long().to(device),
             torch.from_numpy(blocks.positions[part]).long().to(device),
-            torch.from_numpy(blocks.trained[part]).to(device),
+            torch.from_numpy(blocks.loss_mask[part]).to(device),
         )
 
 

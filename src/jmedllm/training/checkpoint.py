@@ -178,7 +178,7 @@ def save(
 
 
 def _random() -> dict[str, torch.Tensor]:
-    """The random generators; several processes draw by the step instead, see `draw_apart`."""
+    """The random generators; several processes draw by the step instead, see `seed_step`."""
     if rank().world_size > 1:
         return {}
     states = {"random.cpu": torch.get_rng_state()}

@@ -11,10 +11,10 @@ from jmedllm.training.early_stopping import EarlyStopping
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
-Weights = Literal["float32", "bfloat16-master", "bfloat16-stochastic"]
+WeightFormatName = Literal["float32", "bfloat16-master", "bfloat16-stochastic"]
 ActivationCheckpointing = Literal["none", "recompute", "offload"]
 CpuOffload = Literal["none", "optimizer", "layers"]
-Moments = Literal["adamw", "adamw-bf16", "adamw-8bit"]
+OptimizerName = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 
 
 class TrainingConfig(Settings):
@@ -29,8 +29,8 @@ class TrainingConfig(Settings):
     weight_decay: float = Field(0.0, ge=0, description="on matrices only")
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     max_grad_norm: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
-    weight_format: Weights = Field("float32", description="of what is trained; see docs/training/weights.md")
-    optimizer: Moments = Field("adamw", description="moments in fewer bits; 8-bit ones need [gpu]")
+    weight_format: WeightFormatName = Field("float32", description="of what is trained; see docs/training/weights.md")
+    optimizer: OptimizerName = Field("adamw", description="moments in fewer bits; 8-bit ones need [gpu]")
     activation_checkpointing: ActivationCheckpointing = Field(
         "none", description="recompute or offload: less memory, a third slower"
     )
@@ -120,7 +120,7 @@ def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
         )
 
 
-def clash(weight_format: Weights, precision: str) -> str | None:
+def clash(weight_format: WeightFormatName, precision: str) -> str | None:
     """Why weights in this format cannot be multiplied in `precision`, and the mend; None where they can."""
     if weight_format == "float32" or precision != "float32":
         return None

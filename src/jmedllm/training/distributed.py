@@ -20,7 +20,7 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process, rank, receive, send, summed
 from jmedllm.training.batches import Batch, micro_batches
-from jmedllm.training.memory import HostEmbedding
+from jmedllm.training.memory import OffloadedEmbedding
 from jmedllm.training.packing import Blocks
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
             targets = dict(whole.named_parameters()) if whole is not None else {}
             for name, parameter in network.named_parameters():
                 if parameter.requires_grad:
-                    value = entire(parameter)
+                    value = gather_full(parameter)
                     if name in targets:
                         targets[name].copy_(value)
         return whole
@@ -113,7 +113,7 @@ def _fill(network: Any, whole: Any | None, device: torch.device) -> None:
     for module in network.modules():
         if getattr(module, "quant_state", None) is not None:
             module.quant_state.to(device)
-        if isinstance(module, HostEmbedding):
+        if isinstance(module, OffloadedEmbedding):
             module.cpu()
     values = dict(whole.named_parameters()) if whole is not None else {}
     for name, parameter in network.named_parameters():
@@ -151,7 +151,9 @@ def is_sharded(network: Any) -> bool:
     return hasattr(network, _FORWARD)
 
 
-def share_of_step(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device: torch.device) -> Iterator[Batch]:
+def local_micro_batches(
+    blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device: torch.device
+) -> Iterator[Batch]:
     """This process's micro-batches of a step; micro-batches without a trained token are left out.
 
     With several processes each gets as many, for each must go forward and backward as often as the others. Where
@@ -168,7 +170,7 @@ def share_of_step(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device
         yield ids, positions, torch.zeros_like(trained)
 
 
-def entire(tensor: torch.Tensor) -> torch.Tensor:
+def gather_full(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor that may be in shards, whole; called by all processes."""
     from torch.distributed.tensor import DTensor
 
@@ -187,7 +189,7 @@ def is_finite(tensors: Iterable[torch.Tensor]) -> bool:
     return summed(sum(not bool(own(tensor).isfinite().all()) for tensor in tensors)) == 0
 
 
-def draw_apart(seed: int, step: int) -> None:
+def seed_step(seed: int, step: int) -> None:
     """Give each process random numbers of its own for a step. Alone, one series of them goes through all steps.
 
     They follow from the step, so that no checkpoint has to keep them.

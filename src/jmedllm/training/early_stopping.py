@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from jmedllm.errors import unknown
 from jmedllm.settings import Settings
 
-BITS = "bits_per_byte"
+BITS_PER_BYTE = "bits_per_byte"
 ACCURACY = "accuracy"
 
 Row = Mapping[str, Any]
@@ -32,8 +32,10 @@ class EarlyStopping(Settings):
     @model_validator(mode="after")
     def _one_kind(self) -> "EarlyStopping":
         kinds = {name.partition(".")[0] for name in self.metric}
-        if len(kinds) > 1 or not kinds <= {BITS, ACCURACY}:
-            raise ValueError(f"metric names {BITS}.SET or {ACCURACY}.TASK, and all of one kind: others have no mean")
+        if len(kinds) > 1 or not kinds <= {BITS_PER_BYTE, ACCURACY}:
+            raise ValueError(
+                f"metric names {BITS_PER_BYTE}.SET or {ACCURACY}.TASK, and all of one kind: others have no mean"
+            )
         if self.patience and not self.metric:
             raise ValueError("patience needs metric, which says what is to get better")
         return self
@@ -50,7 +52,7 @@ def require_measured(early_stopping: EarlyStopping, measured: Collection[str]) -
             raise unknown("measure in metric", name, measured)
 
 
-def best(rows: Sequence[Row], early_stopping: EarlyStopping) -> Row | None:
+def best_evaluation(rows: Sequence[Row], early_stopping: EarlyStopping) -> Row | None:
     """The best evaluation so far, the first of equal ones; None without any, or without `metric`."""
     if not rows or not early_stopping.metric:
         return None
@@ -64,9 +66,9 @@ def _worth(row: Row, names: Sequence[str]) -> float:
     return mean if names[0].startswith(ACCURACY) else -mean
 
 
-def is_exhausted(rows: Sequence[Row], early_stopping: EarlyStopping) -> bool:
+def should_stop(rows: Sequence[Row], early_stopping: EarlyStopping) -> bool:
     """Whether the last `patience` evaluations were all no better than one before them."""
-    found = best(rows, early_stopping)
+    found = best_evaluation(rows, early_stopping)
     return bool(
         early_stopping.patience
         and found

@@ -51,7 +51,7 @@ def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, cl
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LengthLimits:
     """Most tokens of an example; None where there is no limit.
 
     Attributes:
@@ -66,7 +66,7 @@ class Limits:
 
     def excess(self, sample: Sample) -> str | None:
         """What is too long about a sample, in words; None where nothing is."""
-        target = sum(sample.trained)
+        target = sum(sample.loss_mask)
         told = (
             ("prompt", len(sample.ids) - target, "max_prompt_tokens", self.source),
             ("answer", target, "max_completion_tokens", self.target),
@@ -81,7 +81,9 @@ class Limits:
 ExcessLength = Literal["raise", "drop"]
 
 
-def within(samples: Iterable[Sample], limits: Limits, excess_length_strategy: ExcessLength) -> list[Sample]:
+def filter_by_length(
+    samples: Iterable[Sample], limits: LengthLimits, excess_length_strategy: ExcessLength
+) -> list[Sample]:
     """The samples within the limits, in their order.
 
     Raises:
@@ -101,12 +103,12 @@ def within(samples: Iterable[Sample], limits: Limits, excess_length_strategy: Ex
     return kept
 
 
-def pieces(sample: Sample, block_size: int) -> Iterator[Sample]:
+def split_document(sample: Sample, block_size: int) -> Iterator[Sample]:
     """A document in parts that fit into a row, cut as pretraining cuts it: a part begins with the last token
     of the one before, so that each token but the document's first is predicted once."""
     for start in range(0, len(sample.ids) - 1, block_size - 1):
         part = slice(start, start + block_size)
-        yield Sample(sample.name, sample.ids[part], [False, *sample.trained[part][1:]])
+        yield Sample(sample.name, sample.ids[part], [False, *sample.loss_mask[part][1:]])
 
 
 Messages = Sequence[dict[str, str]]

@@ -17,27 +17,27 @@ from jmedllm.training import checkpoint
 from jmedllm.training.batches import Batch, autocast, learning_rate, rows_of_step
 from jmedllm.training.checkpoint import keep_best, restore_best
 from jmedllm.training.config import TrainingConfig, require_shardable
-from jmedllm.training.distributed import draw_apart, is_finite, is_sharded, share_of_step
-from jmedllm.training.early_stopping import best, is_exhausted, require_measured
+from jmedllm.training.distributed import is_finite, is_sharded, local_micro_batches, seed_step
+from jmedllm.training.early_stopping import best_evaluation, require_measured, should_stop
 from jmedllm.training.loss import summed_loss
-from jmedllm.training.memory import keep_less, stream_layers
+from jmedllm.training.memory import apply_activation_checkpointing, offload_layers
 from jmedllm.training.metrics import (
     EVALUATIONS,
     METRICS,
-    Log,
+    MetricsLog,
     Stopwatch,
-    forget_peak_memory,
-    in_words,
-    nowhere,
+    discard_rows,
     peak_memory,
+    progress_note,
+    reset_peak_memory,
     tensorboard,
 )
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.optimizer import Optimizer
 from jmedllm.training.packing import Blocks
 from jmedllm.training.preflight import (
-    Footprint,
-    in_memory,
+    DiskUsage,
+    explain_out_of_memory,
     require_disk,
     trained_bytes,
     try_checkpoint,
@@ -45,11 +45,11 @@ from jmedllm.training.preflight import (
     try_longest_batch,
 )
 from jmedllm.training.trainable import require_trainable
-from jmedllm.training.validation import Evaluation, measure
+from jmedllm.training.validation import Validation, run_validation
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainResult:
     """What a training run did.
 
     Attributes:
@@ -81,8 +81,8 @@ def train(
     seed: int,
     input_hash: str,
     title: str,
-    evaluation: Evaluation | None = None,
-) -> Trained:
+    evaluation: Validation | None = None,
+) -> TrainResult:
     """Train the parameters that require a gradient; goes on from the latest checkpoint in `folder`.
 
     The loss of a step is the sum over its trained tokens divided by their number, whatever the
@@ -102,17 +102,17 @@ def train(
     Raises:
         InputError: there is nothing to train on, memory or disk will not do, or the loss is not finite.
     """
-    if not blocks.trained.any():
+    if not blocks.loss_mask.any():
         raise InputError(f"{title}: nothing to train on, the data has no trained token")
     if is_sharded(network):
-        require_shardable(settings, exam=bool(evaluation and evaluation.quiz))
+        require_shardable(settings, exam=bool(evaluation and evaluation.in_loop_eval))
     if settings.cpu_offload == "layers":
-        with in_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
-            stream_layers(network, precision.device)
+        with explain_out_of_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
+            offload_layers(network, precision.device)
     require_trainable(network.config, precision.device)
-    forget_peak_memory(precision.device)
-    keep_less(network, settings.activation_checkpointing)
-    with in_memory("what the optimizer keeps; `jmedllm plan` says what fits"):
+    reset_peak_memory(precision.device)
+    apply_activation_checkpointing(network, settings.activation_checkpointing)
+    with explain_out_of_memory("what the optimizer keeps; `jmedllm plan` says what fits"):
         optimizer = build(network, settings, precision.device)
     torch.manual_seed(seed)
     resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, input_hash)
@@ -122,20 +122,22 @@ def train(
     if not resumed:
         require_measured(watch, evaluation.measures if evaluation else ())
         _rehearse(network, optimizer, blocks, settings, precision, folder, evaluation)
-    outcome = tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_main_process() else nowhere()
+    outcome = (
+        tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_main_process() else discard_rows()
+    )
     with (
         outcome as also,
-        Log(folder / METRICS, start, also) as metrics,
-        Log(folder / EVALUATIONS, start, also) as evaluations,
+        MetricsLog(folder / METRICS, start, also) as metrics,
+        MetricsLog(folder / EVALUATIONS, start, also) as evaluations,
         progress(title, total, start) as advance,
     ):
         began = time.perf_counter() - (metrics.rows[-1]["seconds"] if metrics.rows else 0.0)
         for step in range(start, total + 1):  # so many steps are done here
             if evaluation and (step % watch.every == 0 or step == total) and not evaluations.has(step):
-                measured = measure(network, evaluation, precision, settings.micro_batch_size)
+                measured = run_validation(network, evaluation, precision, settings.micro_batch_size)
                 evaluations.add({"step": step, "trained_tokens": tokens} | measured)
-            leading = best(evaluations.rows, watch)
-            is_over = step == total or is_exhausted(evaluations.rows, watch)
+            leading = best_evaluation(evaluations.rows, watch)
+            is_over = step == total or should_stop(evaluations.rows, watch)
             is_best = leading is not None and leading["step"] == step
             if step > start and (step % settings.save_steps == 0 or is_over or is_best):
                 _require_finite(network, step)
@@ -146,18 +148,20 @@ def train(
                 keep_best(folder / "best", network, step)
             if is_over:
                 break
-            draw_apart(seed, step)
-            with in_memory(f"step {step + 1}; lower micro_batch_size: the run goes on from its last checkpoint"):
+            seed_step(seed, step)
+            with explain_out_of_memory(
+                f"step {step + 1}; lower micro_batch_size: the run goes on from its last checkpoint"
+            ):
                 count, measured = _measured_step(network, optimizer, blocks, step, total, settings, precision, seed)
             tokens += count
             elapsed = round(time.perf_counter() - began, 3)
             metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
-            advance(1, in_words(metrics.rows[-1], evaluations.rows))
+            advance(1, progress_note(metrics.rows[-1], evaluations.rows))
     optimizer.close()
     if leading is not None:
         restore_best(folder / "best", network, leading["step"])
     network.eval()
-    return Trained(step, tokens, metrics.rows[-1]["loss"], leading["step"] if leading else None, start)
+    return TrainResult(step, tokens, metrics.rows[-1]["loss"], leading["step"] if leading else None, start)
 
 
 def _rehearse(
@@ -167,7 +171,7 @@ def _rehearse(
     settings: TrainingConfig,
     precision: Precision,
     folder: Path,
-    evaluation: Evaluation | None,
+    evaluation: Validation | None,
 ) -> None:
     """Try out what would otherwise fail late; changes neither weights nor random numbers."""
     try_longest_batch(network, blocks, settings.micro_batch_size, precision)
@@ -178,7 +182,7 @@ def _rehearse(
     written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
     # The best weights lie there twice while they are replaced, the stage's model once.
     if is_main_process():
-        require_disk(folder, Footprint(written, model, 3 if settings.early_stopping.metric else 1))
+        require_disk(folder, DiskUsage(written, model, 3 if settings.early_stopping.metric else 1))
 
 
 def _measured_step(
@@ -195,8 +199,8 @@ def _measured_step(
     began, watch = time.perf_counter(), Stopwatch()
     with watch.waiting():
         rows = rows_of_step(step, settings.batch_size, len(blocks), seed)
-        count = int(blocks.trained[rows].sum())
-    batches = watch.waits(share_of_step(blocks, rows, settings.micro_batch_size, precision.device))
+        count = int(blocks.loss_mask[rows].sum())
+    batches = watch.waits(local_micro_batches(blocks, rows, settings.micro_batch_size, precision.device))
     rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup_ratio * total))
     loss, norm = _step(network, optimizer, batches, count, step, rate, settings.max_grad_norm, precision)
     seconds = time.perf_counter() - began
@@ -234,7 +238,7 @@ def _step(
         clip: largest norm of the gradient; None for any.
     """
     loss = 0.0
-    optimizer.begin(rate)
+    optimizer.begin_step(rate)
     for ids, positions, trained in batches:
         with autocast(precision):
             part = summed_loss(network, ids, positions, trained) / max(1, count)

@@ -19,7 +19,7 @@ _PRESETS = {
 }
 
 
-def chosen(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
+def resolve_targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
     """What peft is to be told: its own "all-linear", or the last parts of the layers' names.
 
     Raises:
@@ -28,7 +28,7 @@ def chosen(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
     """
     if targets == "all-linear":
         return "all-linear"
-    left_out = set(outside(network))
+    left_out = set(excluded_layers(network))
     present = {name.rpartition(".")[2] for name, _ in _linear_layers(network) if name not in left_out}
     if isinstance(targets, str):
         found = [name for name in _PRESETS[targets] if name in present]
@@ -42,7 +42,7 @@ def chosen(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
     return list(targets)
 
 
-def outside(network: Any) -> list[str]:
+def excluded_layers(network: Any) -> list[str]:
     """Names of the linear layers that no adapter is put on, whatever is targeted.
 
     Those are the layers that text does not reach, such as a vision tower, and those that give more than the
@@ -99,7 +99,7 @@ _ITERATIONS = 16
 """Of the subspace iteration; with as many, the authors of PiSSA found no difference from the exact SVD."""
 
 
-class Adapter(Settings):
+class AdapterConfig(Settings):
     """Low-rank adaptation by peft: W + s B A, with B [out, r] and A [r, in] trained and W frozen.
 
     kind:
@@ -119,7 +119,7 @@ class Adapter(Settings):
     quantization: Quantization = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
 
 
-def add_adapter(network: Any, settings: Adapter, seed: int, dtype: torch.dtype = torch.float32) -> Any:
+def add_adapter(network: Any, settings: AdapterConfig, seed: int, dtype: torch.dtype = torch.float32) -> Any:
     """Freeze the network and put a fresh adapter on it.
 
     Args:
@@ -134,13 +134,13 @@ def add_adapter(network: Any, settings: Adapter, seed: int, dtype: torch.dtype =
             which this kind of adapter cannot be put on.
     """
     torch.manual_seed(seed)
-    adapted = add_structure(network, settings)
+    adapted = add_adapter_layers(network, settings)
     if settings.kind == "pissa":
         _start_at_principal_components(adapted, seed)
-    return _in(dtype, adapted)
+    return _cast_adapter(dtype, adapted)
 
 
-def add_structure(network: Any, settings: Adapter) -> Any:
+def add_adapter_layers(network: Any, settings: AdapterConfig) -> Any:
     """Put the layers of an adapter on a network whose weights may be missing; PiSSA's do not start at them yet.
 
     Raises:
@@ -154,8 +154,8 @@ def add_structure(network: Any, settings: Adapter) -> Any:
         lora_dropout=settings.dropout,
         use_rslora=settings.kind == "rslora",
         use_dora=settings.kind == "dora",
-        target_modules=chosen(network, settings.targets),
-        exclude_modules=outside(network) or None,
+        target_modules=resolve_targets(network, settings.targets),
+        exclude_modules=excluded_layers(network) or None,
         task_type="CAUSAL_LM",
     )
     is_pissa = settings.kind == "pissa"
@@ -186,7 +186,7 @@ def _require_room(adapted: Any, rank: int) -> None:
             raise InputError(f"adapter: r {rank} is more than the width of {name}; lower r")
 
 
-def _in(dtype: torch.dtype, adapted: Any) -> Any:
+def _cast_adapter(dtype: torch.dtype, adapted: Any) -> Any:
     """The network with its adapter in a number format, both halves of PiSSA alike, so that they cancel out."""
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
@@ -194,7 +194,7 @@ def _in(dtype: torch.dtype, adapted: Any) -> Any:
     return adapted
 
 
-def to_plain(adapted: Any) -> Any:
+def to_plain_lora(adapted: Any) -> Any:
     """The adapter as one that needs nothing but the original base: what `save_adapter` is to get.
 
     A PiSSA adapter becomes a LoRA adapter of twice the rank, [B, -B0] [s A; s A0]; others stay as they are.

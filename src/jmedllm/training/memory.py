@@ -24,7 +24,7 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.training.config import ActivationCheckpointing
 
 
-def keep_less(network: Any, activations: ActivationCheckpointing) -> None:
+def apply_activation_checkpointing(network: Any, activations: ActivationCheckpointing) -> None:
     """Have the decoder layers of a network keep less; the numbers it computes stay the same.
 
     Args:
@@ -129,7 +129,7 @@ class _Layers:
         return torch.cuda.stream(self._stream) if self._is_cuda else nullcontext()
 
 
-def stream_layers(network: Any, device: torch.device) -> None:
+def offload_layers(network: Any, device: torch.device) -> None:
     """Leave the weights of the decoder layers in host memory, pinned where there is a GPU, and let each layer
     fetch its own when it computes; put all else on `device`.
 
@@ -172,7 +172,7 @@ def _is_in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-class HostEmbedding(torch.nn.Module):
+class OffloadedEmbedding(torch.nn.Module):
     """Looks ids up where the weights are, and hands the rows to where the ids came from.
 
     The weights are not pinned: what travels is a fresh tensor of rows, which the CPU has gathered.
@@ -194,25 +194,25 @@ class HostEmbedding(torch.nn.Module):
         return rows.to(ids.device)
 
 
-def keep_embedding_on_host(network: Any) -> Any:
+def offload_embedding(network: Any) -> Any:
     """The network with its input embedding in host memory.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one; its embedding is frozen.
 
     Raises:
-        InputError: the embedding is trained, or see `require_own_embedding`.
+        InputError: the embedding is trained, or see `require_untied_embedding`.
     """
     base = network.get_base_model() if hasattr(network, "get_base_model") else network
-    require_own_embedding(base)
+    require_untied_embedding(base)
     embedding = base.get_input_embeddings()
     if embedding.weight.requires_grad:
         raise InputError("offload_embedding: true is for a frozen embedding, and this one is trained; leave it out")
-    base.set_input_embeddings(HostEmbedding(embedding))
+    base.set_input_embeddings(OffloadedEmbedding(embedding))
     return network
 
 
-def require_own_embedding(network: Any) -> None:
+def require_untied_embedding(network: Any) -> None:
     """Check that the embedding is not the output head too, which computes on the GPU.
 
     Raises:

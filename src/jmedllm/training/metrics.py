@@ -28,7 +28,7 @@ Add = Callable[[Row], None]
 T = TypeVar("T")
 
 
-class Log:
+class MetricsLog:
     """A file of one JSON object per line that a killed run goes on with: lines behind `start` are dropped.
 
     The first process writes it; all know what it holds.
@@ -40,9 +40,9 @@ class Log:
     def __init__(self, path: Path, start: int, also: Add) -> None:
         self.rows = broadcast_from_rank0(lambda: _kept(path, start))
         self._also = also
-        self._file = _Growing(path if is_main_process() else Path(os.devnull))
+        self._file = _AppendFile(path if is_main_process() else Path(os.devnull))
 
-    def __enter__(self) -> "Log":
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,7 +72,7 @@ class Log:
             self._file.sync()
 
 
-class _Growing:
+class _AppendFile:
     """A file that grows by whole pieces; an `InputError` says that it cannot."""
 
     def __init__(self, path: Path) -> None:
@@ -142,7 +142,7 @@ class Stopwatch:
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def forget_peak_memory(device: torch.device) -> None:
+def reset_peak_memory(device: torch.device) -> None:
     """Let `peak_memory` begin anew, on the device and on the host; of the host's only Linux can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -186,7 +186,7 @@ def tensorboard(folder: Path, start: int) -> Iterator[Add]:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in _flat(row) if name != "step"]
         write(step=row["step"], summary=Summary(value=values))
 
-    with closing(_Growing(folder / f"events.out.tfevents.{time.time_ns()}")) as file:
+    with closing(_AppendFile(folder / f"events.out.tfevents.{time.time_ns()}")) as file:
         write(file_version="brain.Event:2")
         # Steps that a killed run did and this one does again are hidden behind the later ones.
         write(step=start + 1, session_log=SessionLog(status=SessionLog.START))
@@ -194,7 +194,7 @@ def tensorboard(folder: Path, start: int) -> Iterator[Add]:
 
 
 @contextmanager
-def nowhere() -> Iterator[Add]:
+def discard_rows() -> Iterator[Add]:
     """Hand out what drops its rows."""
     yield lambda row: None
 
@@ -207,7 +207,7 @@ def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield f"{prefix}{name}", value
 
 
-def in_words(row: Row, evaluations: Sequence[Row]) -> str:
+def progress_note(row: Row, evaluations: Sequence[Row]) -> str:
     """The note of the progress line: what a step came to, and the last evaluation."""
     parts = [f"loss {row['loss']:.3f}"]
     if evaluations:

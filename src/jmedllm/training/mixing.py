@@ -17,11 +17,11 @@ from jmedllm.settings import Settings
 
 GENERAL = "general"
 
-Reading = Callable[[], Iterable[Document]]
+DocumentReader = Callable[[], Iterable[Document]]
 """Reads documents from the beginning; they may not all fit in memory."""
 
 
-class Mixing(Settings):
+class MixingConfig(Settings):
     """The mixture that stage 1 reads; by default every medical document once in each pass."""
 
     weights: dict[str, float] = Field(
@@ -32,7 +32,7 @@ class Mixing(Settings):
     replay: float = Field(0.0, ge=0, lt=1, description="share of the bytes of a pass that are general text")
 
     @model_validator(mode="after")
-    def _whole(self) -> "Mixing":
+    def _whole(self) -> "MixingConfig":
         if bool(self.general) != bool(self.replay):
             raise ValueError("general and replay go together: which text, and its share of the bytes")
         if any(weight < 0 for weight in self.weights.values()):
@@ -41,7 +41,7 @@ class Mixing(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SourceCount:
     """What a pass reads of one source.
 
     Attributes:
@@ -60,14 +60,14 @@ class Part:
         return self.read / self.bytes
 
 
-def draw(text: str, purpose: str) -> float:
+def hash_fraction(text: str, purpose: str) -> float:
     """A number from 0 to 1 that follows from the text alone; each purpose has its own."""
     return int.from_bytes(hashlib.sha256(f"{purpose}\n{text}".encode()).digest()[:8], "big") / 2**64
 
 
-def copies(text: str, times: float) -> int:
+def repetitions(text: str, times: float) -> int:
     """How often a pass reads a text that is to be read `times` times on average."""
-    return int(times) + (draw(text, "mixing") < times % 1)
+    return int(times) + (hash_fraction(text, "mixing") < times % 1)
 
 
 def weight(document: Document, weights: Mapping[str, float]) -> float:
@@ -75,7 +75,9 @@ def weight(document: Document, weights: Mapping[str, float]) -> float:
     return weights.get(document.source or "", 1.0) * weights.get(document.language or "", 1.0)
 
 
-def mixture(medical: Reading, general: Reading, mixing: Mixing) -> Iterator[tuple[str, Document, int]]:
+def mixture(
+    medical: DocumentReader, general: DocumentReader, mixing: MixingConfig
+) -> Iterator[tuple[str, Document, int]]:
     """Each document once, medical ones first, with its part of the mixture and how often one pass reads it.
 
     A part is a source of the corpus; all general text is one, called general.
@@ -87,7 +89,7 @@ def mixture(medical: Reading, general: Reading, mixing: Mixing) -> Iterator[tupl
     size = 0
     for document in medical():
         known |= {name for name in (document.source, document.language) if name}
-        times = copies(document.text, weight(document, mixing.weights))
+        times = repetitions(document.text, weight(document, mixing.weights))
         size += times * len(document.text.encode())
         yield document.source or "unnamed", document, times
     for name in mixing.weights:
@@ -100,16 +102,16 @@ def mixture(medical: Reading, general: Reading, mixing: Mixing) -> Iterator[tupl
         raise InputError(f"general text {', '.join(mixing.general)}: holds no text; give files that do")
     share = size * mixing.replay / (1 - mixing.replay) / there
     for document in general():
-        yield GENERAL, document, copies(document.text, share)
+        yield GENERAL, document, repetitions(document.text, share)
 
 
-def parts(members: Iterable[tuple[str, Document, int]]) -> dict[str, Part]:
+def count_sources(members: Iterable[tuple[str, Document, int]]) -> dict[str, SourceCount]:
     """What a pass reads of each part of a mixture."""
-    found: dict[str, Part] = {}
+    found: dict[str, SourceCount] = {}
     for name, document, times in members:
         size = len(document.text.encode())
-        before = found.get(name, Part(0, 0, 0))
-        found[name] = Part(before.documents + 1, before.bytes + size, before.read + times * size)
+        before = found.get(name, SourceCount(0, 0, 0))
+        found[name] = SourceCount(before.documents + 1, before.bytes + size, before.read + times * size)
     return found
 
 
@@ -119,14 +121,14 @@ OTHER = "other"
 
 def is_held_out(text: str, share: float) -> bool:
     """Whether a text belongs to the `share` that is never trained on: equal texts always fall on one side."""
-    return draw(text, "evaluate") < share
+    return hash_fraction(text, "evaluate") < share
 
 
-def chosen(texts: Iterable[str], limit: int) -> list[str]:
+def choose_texts(texts: Iterable[str], limit: int) -> list[str]:
     """Whole texts of at most `limit` UTF-8 bytes together, at least one; the same from any order."""
     kept: list[str] = []
     size = 0
-    for text in sorted(set(texts), key=lambda text: draw(text, "choose")):
+    for text in sorted(set(texts), key=lambda text: hash_fraction(text, "choose")):
         size += len(text.encode())
         if kept and size > limit:
             break

@@ -15,14 +15,14 @@ from jmedllm.files import atomic_file, hash_file, hash_text
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One text as token ids; `trained` says of each token whether the model is to learn to predict it.
+    """One text as token ids; `loss_mask` says of each token whether the model is to learn to predict it.
 
     The first token of a sample is never trained: nothing stands before it.
     """
 
     name: str
     ids: Sequence[int]
-    trained: Sequence[bool]
+    loss_mask: Sequence[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class Blocks:
     Attributes:
         ids: [N, T] token ids.
         positions: [N, T]; restart at 0 with every sample, and for every token of padding.
-        trained: [N, T]; whether the token is a target of the loss.
+        loss_mask: [N, T]; whether the token is a target of the loss.
     """
 
     ids: npt.NDArray[np.int32]
     positions: npt.NDArray[np.int32]
-    trained: npt.NDArray[np.bool_]
+    loss_mask: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]
-"""Ids, positions and trained of one row, each [T]."""
+"""Ids, positions and loss mask of one row, each [T]."""
 
 
 def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
@@ -58,7 +58,7 @@ def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> It
         start, end = 0, 0
         while end < len(sample.ids):
             end = start + row.room
-            row.append(sample.ids[start:end], sample.trained[start:end])
+            row.append(sample.ids[start:end], sample.loss_mask[start:end])
             start = end - 1
             if not row.room:
                 yield row.take()
@@ -87,7 +87,7 @@ def example_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Ite
                 yield fullest.take()
             best = _Row(block_size, pad_id)
             rows.append(best)
-        best.append(sample.ids, sample.trained)
+        best.append(sample.ids, sample.loss_mask)
     for row in rows:
         yield row.take()
 
@@ -102,7 +102,7 @@ def _require_usable(sample: Sample, block_size: int) -> None:
             f"example {sample.name}: {len(sample.ids)} tokens are more than block_size {block_size}; "
             "raise block_size or leave the example out"
         )
-    if not any(sample.trained[1:]):
+    if not any(sample.loss_mask[1:]):
         raise InputError(f"example {sample.name}: no token is trained; is its answer empty?")
 
 
@@ -137,32 +137,32 @@ class _Row:
         self.length = 0
         self.ids = np.full(self.size, self.pad_id, np.int32)
         self.positions = np.zeros(self.size, np.int32)
-        self.trained = np.zeros(self.size, np.bool_)
+        self.loss_mask = np.zeros(self.size, np.bool_)
 
     @property
     def room(self) -> int:
         return self.size - self.length
 
-    def append(self, ids: Sequence[int], trained: Sequence[bool]) -> None:
+    def append(self, ids: Sequence[int], loss_mask: Sequence[bool]) -> None:
         """Lay tokens, no more than there is room for, behind those that are there; the first is not trained."""
         start, end = self.length, self.length + len(ids)
         self.ids[start:end] = ids
         self.positions[start:end] = np.arange(len(ids))
-        self.trained[start:end] = trained
-        self.trained[start:end][:1] = False
+        self.loss_mask[start:end] = loss_mask
+        self.loss_mask[start:end][:1] = False
         self.length = end
 
     def take(self) -> Row:
-        row = self.ids, self.positions, self.trained
+        row = self.ids, self.positions, self.loss_mask
         self._clear()
         return row
 
 
-DTYPES = {"ids": np.int32, "positions": np.int32, "trained": np.bool_}
+DTYPES = {"ids": np.int32, "positions": np.int32, "loss_mask": np.bool_}
 
 
 def save_blocks(rows: Iterable[Row], block_size: int, folder: Path) -> str:
-    """Write rows as they come to ids.npy, positions.npy and trained.npy; returns one hash over the three.
+    """Write rows as they come to ids.npy, positions.npy and loss_mask.npy; returns one hash over the three.
 
     Raises:
         InputError: the disk is full or the place cannot be written.

@@ -26,7 +26,7 @@ from jmedllm.training.packing import Blocks
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
+class DiskUsage:
     """What a stage needs on disk, in bytes.
 
     Attributes:
@@ -52,9 +52,9 @@ def try_longest_batch(network: Any, blocks: Blocks, micro_batch_size: int, preci
     Raises:
         InputError: memory runs out.
     """
-    rows = np.sort(np.argsort(-blocks.trained.sum(axis=1), kind="stable")[:micro_batch_size])
+    rows = np.sort(np.argsort(-blocks.loss_mask.sum(axis=1), kind="stable")[:micro_batch_size])
     devices = [precision.device] if precision.device.type == "cuda" else []
-    told = in_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
+    told = explain_out_of_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
     with told, torch.random.fork_rng(devices), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch).backward()
@@ -67,7 +67,9 @@ def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch_size: int, pr
         InputError: memory runs out.
     """
     rows = np.arange(min(micro_batch_size, len(blocks)))
-    told = in_memory(f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
+    told = explain_out_of_memory(
+        f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}"
+    )
     with told, evaluating(network), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch)
@@ -79,7 +81,7 @@ _LARGEST = (
 
 
 @contextmanager
-def in_memory(what: str) -> Iterator[None]:
+def explain_out_of_memory(what: str) -> Iterator[None]:
     """Say in one line that memory runs out on `what`, which ends with the mend.
 
     Raises:
@@ -105,13 +107,13 @@ def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
     trial = folder / "trial"
     try:
         write(trial)
-        return broadcast_from_rank0(lambda: bytes_below(trial))
+        return broadcast_from_rank0(lambda: folder_bytes(trial))
     finally:
         if is_main_process():
             shutil.rmtree(trial, ignore_errors=True)
 
 
-def bytes_below(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Size of all files below a folder; 0 where there is none."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -121,7 +123,7 @@ def trained_bytes(network: Any) -> int:
     return sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
 
 
-def require_disk(folder: Path, needed: Footprint) -> None:
+def require_disk(folder: Path, needed: DiskUsage) -> None:
     """Check that the disk holds all that the stage will write, less what of it lies in `folder` already.
 
     Raises:
@@ -131,7 +133,7 @@ def require_disk(folder: Path, needed: Footprint) -> None:
         f"two checkpoints of {_gib(needed.checkpoint)}",
         f"{needed.copies_of_model} times {_gib(needed.model)}",
     )
-    require_free(folder, needed.total - bytes_below(folder), f"the stage ({checkpoints}, {models} of weights)")
+    require_free(folder, needed.total - folder_bytes(folder), f"the stage ({checkpoints}, {models} of weights)")
 
 
 def require_free(folder: Path, size: int, what: str) -> None:
@@ -159,7 +161,7 @@ _MOST_RUNS = 8
 """Runs of a mask that are told."""
 
 
-def show_example(
+def preview_example(
     tokenizer: Tokenizer, blocks: Blocks, title: str, console: Console | None = None, *, text: bool = False
 ) -> None:
     """Print to standard error which tokens are trained in the first sample of the first row that trains anything.
@@ -172,17 +174,17 @@ def show_example(
         text: whether the sample's text is printed, too, which logs may keep: untrained tokens dim, trained ones
             green and between ⟦ ⟧, special tokens spelled out.
     """
-    rows = [index for index in range(min(len(blocks), 100)) if blocks.trained[index].any()]
+    rows = [index for index in range(min(len(blocks), 100)) if blocks.loss_mask[index].any()]
     if not rows or not is_main_process():
         return
     ids, trained = first_sample(blocks, rows[0])
     presented = console or Console(stderr=True)
-    presented.print(Text(f"{title}: the first example: {mask_in_words(trained)}", style="bold"), soft_wrap=True)
+    presented.print(Text(f"{title}: the first example: {describe_mask(trained)}", style="bold"), soft_wrap=True)
     if text:
         presented.print(colored(tokenizer, ids, trained), soft_wrap=True)
 
 
-def mask_in_words(trained: list[bool]) -> str:
+def describe_mask(trained: list[bool]) -> str:
     """How many tokens there are, how many of them are trained, and in which order."""
     runs = [(len(list(run)), is_trained) for is_trained, run in groupby(trained)]
     told = [f"{length:,} {'trained' if is_trained else 'untrained'}" for length, is_trained in runs[:_MOST_RUNS]]
@@ -193,10 +195,10 @@ def mask_in_words(trained: list[bool]) -> str:
 def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:
     """Ids of the first sample of a row that trains anything, and which of them are trained."""
     starts = [column for column, position in enumerate(blocks.positions[row]) if position == 0]
-    first_trained = int(blocks.trained[row].argmax())
+    first_trained = int(blocks.loss_mask[row].argmax())
     start = max(column for column in starts if column <= first_trained)
     end = min((column for column in starts if column > first_trained), default=blocks.ids.shape[1])
-    return blocks.ids[row, start:end].tolist(), blocks.trained[row, start:end].tolist()
+    return blocks.ids[row, start:end].tolist(), blocks.loss_mask[row, start:end].tolist()
 
 
 def colored(tokenizer: Tokenizer, ids: list[int], trained: list[bool]) -> Text:

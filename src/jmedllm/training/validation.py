@@ -30,12 +30,12 @@ from jmedllm.models.tokenizer.encoding import Tokenizer, encode
 from jmedllm.precision import Precision
 from jmedllm.processes import summed
 from jmedllm.training.batches import autocast, evaluating
-from jmedllm.training.distributed import share_of_step
-from jmedllm.training.early_stopping import ACCURACY, BITS
+from jmedllm.training.distributed import local_micro_batches
+from jmedllm.training.early_stopping import ACCURACY, BITS_PER_BYTE
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.packing import Blocks, Sample, pack_examples
 
-Quiz = Callable[[Any], dict[str, float]]
+InLoopEval = Callable[[Any], dict[str, float]]
 """Called with the network; gives the accuracy of each paper of a small exam."""
 
 
@@ -55,25 +55,25 @@ class TextSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Validation:
     """What the loop measures.
 
     Attributes:
         sets: texts by name, such as ja, en, general.
         tasks: names of the papers of the small exam.
-        quiz: sits them; None where there are none.
+        in_loop_eval: sits them; None where there are none.
     """
 
     sets: Mapping[str, TextSet]
     tasks: tuple[str, ...] = ()
-    quiz: Quiz | None = None
+    in_loop_eval: InLoopEval | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of all that is measured, such as bits_per_byte.ja and accuracy.igakuqa.ja."""
-        return (*(f"{BITS}.{name}" for name in self.sets), *(f"{ACCURACY}.{name}" for name in self.tasks))
+        return (*(f"{BITS_PER_BYTE}.{name}" for name in self.sets), *(f"{ACCURACY}.{name}" for name in self.tasks))
 
-    def census(self) -> dict[str, dict[str, int]]:
+    def sizes(self) -> dict[str, dict[str, int]]:
         """Number of texts and bytes of each set."""
         return {name: {"documents": each.documents, "bytes": each.bytes} for name, each in self.sets.items()}
 
@@ -118,26 +118,30 @@ def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batc
     """
     nats = 0.0
     with evaluating(network), autocast(precision):
-        for batch in share_of_step(texts.blocks, np.arange(len(texts.blocks)), micro_batch_size, precision.device):
+        for batch in local_micro_batches(
+            texts.blocks, np.arange(len(texts.blocks)), micro_batch_size, precision.device
+        ):
             nats += summed_loss(network, *batch).item()
     if not math.isfinite(nats):
         raise InputError("bits per byte are no longer finite; lower learning_rate or use precision float32")
     return summed(nats) / math.log(2) / texts.bytes
 
 
-def measure(network: Any, evaluation: Evaluation, precision: Precision, micro_batch_size: int) -> dict[str, Any]:
+def run_validation(
+    network: Any, evaluation: Validation, precision: Precision, micro_batch_size: int
+) -> dict[str, Any]:
     """All that an evaluation measures, as its line in `evaluations.jsonl` keeps it."""
     bits = {name: bits_per_byte(network, each, precision, micro_batch_size) for name, each in evaluation.sets.items()}
-    if evaluation.quiz is None:
-        return {BITS: bits}
+    if evaluation.in_loop_eval is None:
+        return {BITS_PER_BYTE: bits}
     with evaluating(network):
-        return {BITS: bits, ACCURACY: evaluation.quiz(network)}
+        return {BITS_PER_BYTE: bits, ACCURACY: evaluation.in_loop_eval(network)}
 
 
 _NOTHING_WRITTEN = GenerationConfig(1)
 
 
-def make_quiz(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision: Precision) -> Quiz:
+def make_in_loop_eval(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision: Precision) -> InLoopEval:
     """An exam of these papers for a network in training, asked as the exam asks; each paper's accuracy by name.
 
     Args:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from jmedllm.deploy.preflight import require_loadable, require_mergeable
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.dequantize import dequantize
-from jmedllm.training.lora import Adapter
+from jmedllm.training.lora import AdapterConfig
 
 Tensors = dict[str, torch.Tensor]
 BLOCK = 16
@@ -81,7 +81,7 @@ def test_the_numbers_are_those_that_the_weights_stand_for(
         assert torch.equal(found[key], value.to(dtype)), key
     assert "quantization_config" not in json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))
     require_loadable(tmp_path / "plain")
-    require_mergeable(tmp_path / "plain", Adapter(r=4), is_rewritten=False)
+    require_mergeable(tmp_path / "plain", AdapterConfig(r=4), is_rewritten=False)
 
 
 def test_what_cannot_be_written_out_is_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.markdown import bullets, table
 from jmedllm.report.training import TrainedStage
-from jmedllm.training.lora import Adapter
+from jmedllm.training.lora import AdapterConfig
 
 SMALL = 10_000
 """Bytes of held-out text below which a change in bits per byte is not interpreted: a few sentences decide it."""
@@ -25,7 +25,7 @@ def stages_trained(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], trai
     return f"{table((*head, 'Hours', 'Hardware'), rows)}\n\n{bullets(lines)}"
 
 
-def _adapter(adapter: Adapter) -> str:
+def _adapter(adapter: AdapterConfig) -> str:
     targets = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
     base = "not quantized" if adapter.quantization == "none" else f"quantized to {adapter.quantization}"
     return (

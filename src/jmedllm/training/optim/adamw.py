@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from jmedllm.training.optim.weights import State, draw_noise, in_parts, round_part
+from jmedllm.training.optim.weights import State, chunks, draw_noise, round_part
 
 EPSILON = 1e-8
 BLOCK = 256
@@ -25,18 +25,18 @@ class StepConfig:
     """How far a step goes.
 
     Attributes:
-        rate: learning rate.
-        decay: weight decay, times the learning rate.
+        learning_rate: learning rate.
+        weight_decay: weight decay, times the learning rate.
         betas: how much of the first and of the second moment stays at each step.
     """
 
-    rate: float
-    decay: float
+    learning_rate: float
+    weight_decay: float
     betas: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AdamWVariant:
     """One form of AdamW.
 
     Attributes:
@@ -56,7 +56,7 @@ def _start(weight: torch.Tensor, dtype: torch.dtype = torch.float32) -> State:
     }
 
 
-def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: StepConfig) -> None:
+def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, step_config: StepConfig) -> None:
     adamw(
         [values],
         [gradient],
@@ -66,22 +66,22 @@ def _step(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: Step
         [state["step"]],
         fused=True,
         amsgrad=False,
-        beta1=pace.betas[0],
-        beta2=pace.betas[1],
-        lr=pace.rate,
-        weight_decay=pace.decay,
+        beta1=step_config.betas[0],
+        beta2=step_config.betas[1],
+        lr=step_config.learning_rate,
+        weight_decay=step_config.weight_decay,
         eps=EPSILON,
         maximize=False,
     )
 
 
-def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: StepConfig) -> None:
+def _step_bf16(values: torch.Tensor, gradient: torch.Tensor, state: State, step_config: StepConfig) -> None:
     first, second = state["exp_avg"], state["exp_avg_sq"]
     noises = draw_noise(first), draw_noise(second)
-    for value, slope, *moments in in_parts(values, gradient, first, second):
+    for value, slope, *moments in chunks(values, gradient, first, second):
         exact = [moment.float() for moment in moments]
         step = state["step"].clone()
-        _step(value, slope, {"step": step, "exp_avg": exact[0], "exp_avg_sq": exact[1]}, pace)
+        _step(value, slope, {"step": step, "exp_avg": exact[0], "exp_avg_sq": exact[1]}, step_config)
         for moment, number, noise in zip(moments, exact, noises, strict=True):
             moment.copy_(round_part(number, noise))
     state["step"] += 1
@@ -98,12 +98,12 @@ def _start_8bit(weight: torch.Tensor) -> State:
     }
 
 
-def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace: StepConfig) -> None:
+def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, step_config: StepConfig) -> None:
     state["step"] += 1
     signed, unsigned = _levels(values.device)
     start = 0
     # In parts: on a CPU bitsandbytes unpacks all that it is given, which takes 20 bytes a number.
-    for value, slope, first, second in in_parts(values, gradient, state["exp_avg"], state["exp_avg_sq"]):
+    for value, slope, first, second in chunks(values, gradient, state["exp_avg"], state["exp_avg_sq"]):
         blocks = slice(start // BLOCK, -(-(start + len(value)) // BLOCK))
         _bitsandbytes().optimizer_update_8bit_blockwise(
             "adam",
@@ -111,17 +111,17 @@ def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, pace:
             value,
             first,
             second,
-            *pace.betas,
+            *step_config.betas,
             0.0,
             0.0,
             EPSILON,
             int(state["step"]),
-            pace.rate,
+            step_config.learning_rate,
             signed,
             unsigned,
             state["exp_avg_scale"][blocks],
             state["exp_avg_sq_scale"][blocks],
-            pace.decay,
+            step_config.weight_decay,
         )
         start += len(value)
 
@@ -139,6 +139,6 @@ def _levels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return library.create_dynamic_map(signed=True).to(device), library.create_dynamic_map(signed=False).to(device)
 
 
-IN_32_BITS = Rule(_start, _step)
-IN_16_BITS = Rule(partial(_start, dtype=torch.bfloat16), _step_bf16)
-IN_8_BITS = Rule(_start_8bit, _step_8bit)
+ADAMW = AdamWVariant(_start, _step)
+ADAMW_BF16 = AdamWVariant(partial(_start, dtype=torch.bfloat16), _step_bf16)
+ADAMW_8BIT = AdamWVariant(_start_8bit, _step_8bit)

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from jmedllm.training.config import Moments, TrainingConfig
-from jmedllm.training.optim.adamw import IN_8_BITS, IN_16_BITS, IN_32_BITS, Rule
-from jmedllm.training.optim.cpu_offload import OnHost, Ring
-from jmedllm.training.optim.optimizer import Optimizer, OptimizerInBackward, Part
+from jmedllm.training.config import OptimizerName, TrainingConfig
+from jmedllm.training.optim.adamw import ADAMW, ADAMW_8BIT, ADAMW_BF16, AdamWVariant
+from jmedllm.training.optim.cpu_offload import CpuOffloadOptimizer, PinnedBuffers
+from jmedllm.training.optim.optimizer import BackwardOptimizer, Optimizer, TrainedParameter
 from jmedllm.training.optim.weights import MASTER, WEIGHT_FORMATS
 
 SMALL = 4096
 """Parameters with fewer numbers get no moments of 8 bits, as in bitsandbytes: there is nothing to save."""
 
-_RULES: Mapping[Moments, Rule] = {"adamw": IN_32_BITS, "adamw-bf16": IN_16_BITS, "adamw-8bit": IN_8_BITS}
+_RULES: Mapping[OptimizerName, AdamWVariant] = {"adamw": ADAMW, "adamw-bf16": ADAMW_BF16, "adamw-8bit": ADAMW_8BIT}
 
 
 def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optimizer:
@@ -27,13 +27,13 @@ def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optim
         device: where the network computes.
     """
     parts = parts_of(network, settings)
-    choose_gradient_formats(network, settings)
+    set_gradient_dtypes(network, settings)
     if settings.cpu_offload != "none":
-        return OnHost(parts, settings.betas, Ring(device))
-    return (OptimizerInBackward if settings.optimizer_in_backward else Optimizer)(parts, settings.betas)
+        return CpuOffloadOptimizer(parts, settings.betas, PinnedBuffers(device))
+    return (BackwardOptimizer if settings.optimizer_in_backward else Optimizer)(parts, settings.betas)
 
 
-def choose_gradient_formats(network: Any, settings: TrainingConfig) -> None:
+def set_gradient_dtypes(network: Any, settings: TrainingConfig) -> None:
     """Let gradients of bfloat16 weights come in float32, or as they are computed where they leave for the host.
 
     Micro-batches that add up in bfloat16 lose what is small; those that leave add up on the host. Of a weight that
@@ -46,20 +46,20 @@ def choose_gradient_formats(network: Any, settings: TrainingConfig) -> None:
             parameter.grad_dtype = None if leaves else torch.float32
 
 
-def parts_of(network: Any, settings: TrainingConfig) -> dict[str, Part]:
+def parts_of(network: Any, settings: TrainingConfig) -> dict[str, TrainedParameter]:
     """What the optimiser keeps for each trained parameter, by name; matrices come first."""
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
-    keeping = WEIGHT_FORMATS[settings.weight_format]
+    weight_format = WEIGHT_FORMATS[settings.weight_format]
     parts = {}
     for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
-        rule = _RULES[settings.optimizer]
+        variant = _RULES[settings.optimizer]
         # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimisers.
-        if rule is IN_8_BITS and (weight.numel() < SMALL or id(weight) in embeddings):
-            rule = IN_32_BITS
-        decay = settings.weight_decay if weight.dim() >= 2 else 0.0
+        if variant is ADAMW_8BIT and (weight.numel() < SMALL or id(weight) in embeddings):
+            variant = ADAMW
+        weight_decay = settings.weight_decay if weight.dim() >= 2 else 0.0
         home = weight if settings.cpu_offload == "none" else weight.detach().cpu()
-        state = rule.start(home) | keeping.start(home)
+        state = variant.start(home) | weight_format.start(home)
         holder = weight if settings.cpu_offload == "none" else state[MASTER]
-        parts[name] = Part(weight, holder, keeping, rule, decay, state)
+        parts[name] = TrainedParameter(weight, holder, weight_format, variant, weight_decay, state)
     return parts

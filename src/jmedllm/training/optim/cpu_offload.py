@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from jmedllm.training.optim.optimizer import Optimizer, Part
-from jmedllm.training.optim.weights import in_parts
+from jmedllm.training.optim.optimizer import Optimizer, TrainedParameter
+from jmedllm.training.optim.weights import chunks
 
 SLOT = 64 * 2**20
 """Bytes of a slot. Long enough for a link to reach its speed."""
@@ -29,7 +29,7 @@ Arrived = Callable[[int, torch.Tensor], None]
 """Called with the place in the flat source where a part begins, and the part, which is gone when it returns."""
 
 
-class Ring:
+class PinnedBuffers:
     """Copies to and from a device in parts, on a stream of its own; a thread takes care of what has arrived.
 
     Without a GPU the parts pass through the same slots, one after another.
@@ -119,22 +119,24 @@ class Ring:
         return torch.cuda.stream(self._stream) if self._is_cuda else nullcontext()
 
 
-class OnHost(Optimizer):
+class CpuOffloadOptimizer(Optimizer):
     """AdamW over parts whose holders are float32 copies on the host.
 
     Args:
         parts: their weights are on the device of `ring`, or on the host like the copies.
     """
 
-    def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float], ring: Ring) -> None:
+    def __init__(self, parts: Mapping[str, TrainedParameter], betas: tuple[float, float], ring: PinnedBuffers) -> None:
         self._ring = ring
-        sending = {n: replace(part, keeping=replace(part.keeping, write=self._write)) for n, part in parts.items()}
+        sending = {
+            n: replace(part, weight_format=replace(part.weight_format, write=self._write)) for n, part in parts.items()
+        }
         super().__init__(sending, betas)
         for part in self.parts.values():
             gradient = torch.empty_like(part.holder)
-            self._at_each_gradient(part, partial(self._send, part, gradient))
+            self._on_gradient(part, partial(self._send, part, gradient))
 
-    def _send(self, part: Part, gradient: torch.Tensor, _: torch.Tensor) -> None:
+    def _send(self, part: TrainedParameter, gradient: torch.Tensor, _: torch.Tensor) -> None:
         """Put a gradient that has just been made into the host's, or add it to what is there."""
         made, part.weight.grad = part.weight.grad, None
         assert made is not None
@@ -147,7 +149,7 @@ class OnHost(Optimizer):
             if is_first:
                 into.copy_(values)
                 return
-            for sums, added in in_parts(into, values):
+            for sums, added in chunks(into, values):
                 sums.add_(added.float())  # torch adds two formats in five times the time
 
         self._ring.down(made, arrived)

@@ -8,13 +8,13 @@ from functools import partial
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from jmedllm.training.distributed import entire
-from jmedllm.training.optim.adamw import Rule, StepConfig
+from jmedllm.training.distributed import gather_full
+from jmedllm.training.optim.adamw import AdamWVariant, StepConfig
 from jmedllm.training.optim.weights import State, WeightFormat
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TrainedParameter:
     """One trained parameter with all that its steps need.
 
     Attributes:
@@ -24,59 +24,59 @@ class Part:
 
     weight: torch.nn.Parameter
     holder: torch.Tensor
-    keeping: WeightFormat
-    rule: Rule
-    decay: float
+    weight_format: WeightFormat
+    variant: AdamWVariant
+    weight_decay: float
     state: State
 
     @torch.no_grad()
-    def step(self, pace: StepConfig) -> None:
+    def step(self, step_config: StepConfig) -> None:
         """Change the weight by the gradient in `holder`."""
         assert self.holder.grad is not None
-        values = self.keeping.read(self.weight, self.state)
-        self.rule.step(values, self.holder.grad, self.state, pace)
-        self.keeping.write(self.weight, values)
+        values = self.weight_format.read(self.weight, self.state)
+        self.variant.step(values, self.holder.grad, self.state, step_config)
+        self.weight_format.write(self.weight, values)
 
 
 class Optimizer:
     """AdamW over named parameters, whole or in shards; one after another, so no second copy of all is made.
 
-    A step of training is: `begin`, the backward passes, `max_grad_norm`, `step`, `zero_grad`.
+    A step of training is: `begin_step`, the backward passes, `max_grad_norm`, `step`, `zero_grad`.
     """
 
-    def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float]) -> None:
+    def __init__(self, parts: Mapping[str, TrainedParameter], betas: tuple[float, float]) -> None:
         self.parts = parts
         self._betas = betas
-        self._rate: float | None = None
+        self._learning_rate: float | None = None
         self._hooks: list[RemovableHandle] = []
 
-    def begin(self, rate: float) -> None:
-        """Let the backward passes of a step at learning rate `rate` begin."""
-        self._rate = rate
+    def begin_step(self, learning_rate: float) -> None:
+        """Let the backward passes of a step at learning rate `learning_rate` begin."""
+        self._learning_rate = learning_rate
 
     def clip(self, largest: float | None) -> float:
         """Norm of the whole gradient, which is scaled down to `largest` where it is longer; None: never."""
         holders = [part.holder for part in self.parts.values()]
         norm = torch.nn.utils.clip_grad_norm_(holders, math.inf if largest is None else largest)
-        return float(entire(norm).item())
+        return float(gather_full(norm).item())
 
     def step(self) -> None:
         """Change each parameter that has a gradient."""
         for part in self.parts.values():
             if part.holder.grad is not None:
-                part.step(self._pace(part))
+                part.step(self._step_config(part))
 
     def zero_grad(self) -> None:
         """Drop all gradients; the next ones are not of a step until it begins."""
         for part in self.parts.values():
             part.holder.grad = None
-        self._rate = None
+        self._learning_rate = None
 
     def state(self) -> State:
         """All that a checkpoint must hold beside the parameters, as PARAMETER.KEY: the tensors themselves."""
         return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state.items()}
 
-    def _at_each_gradient(self, part: Part, act: Callable[[torch.Tensor], None]) -> None:
+    def _on_gradient(self, part: TrainedParameter, act: Callable[[torch.Tensor], None]) -> None:
         """Call `act` in each backward pass as soon as the weight's gradient is whole."""
         self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
 
@@ -86,12 +86,12 @@ class Optimizer:
             hook.remove()
         self.parts = {}
 
-    def _pace(self, part: Part) -> StepConfig:
-        assert self._rate is not None, "begin comes first"
-        return StepConfig(self._rate, part.decay, self._betas)
+    def _step_config(self, part: TrainedParameter) -> StepConfig:
+        assert self._learning_rate is not None, "begin comes first"
+        return StepConfig(self._learning_rate, part.weight_decay, self._betas)
 
 
-class OptimizerInBackward(Optimizer):
+class BackwardOptimizer(Optimizer):
     """AdamW that updates each weight in a backward hook and then frees its gradient.
 
     No two gradients exist at once (Lv et al. 2023, arXiv 2306.09782, do the same with plain gradient descent). A
@@ -99,16 +99,16 @@ class OptimizerInBackward(Optimizer):
     nor accumulated over passes. A backward pass outside a step changes nothing.
     """
 
-    def __init__(self, parts: Mapping[str, Part], betas: tuple[float, float]) -> None:
+    def __init__(self, parts: Mapping[str, TrainedParameter], betas: tuple[float, float]) -> None:
         super().__init__(parts, betas)
         self._norms: list[torch.Tensor] = []
         for part in parts.values():
-            self._at_each_gradient(part, partial(self._use, part))
+            self._on_gradient(part, partial(self._use, part))
 
-    def _use(self, part: Part, _: torch.Tensor) -> None:
-        if self._rate is not None and part.weight.grad is not None:
+    def _use(self, part: TrainedParameter, _: torch.Tensor) -> None:
+        if self._learning_rate is not None and part.weight.grad is not None:
             self._norms.append(torch.linalg.vector_norm(part.weight.grad))
-            part.step(self._pace(part))
+            part.step(self._step_config(part))
         part.weight.grad = None
 
     def clip(self, largest: float | None) -> float:

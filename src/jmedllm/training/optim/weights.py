@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from jmedllm.training.config import Weights
+from jmedllm.training.config import WeightFormatName
 
 State = dict[str, torch.Tensor]
 
@@ -49,7 +49,7 @@ def part_size(device: torch.device) -> int:
     return _PART.get(device.type, _PART["cuda"])
 
 
-def in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+def chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Flat parts of tensors of one shape, as many numbers at a time as suit the device."""
     size = part_size(tensors[0].device)
     return zip(*(each.view(-1).split(size) for each in tensors), strict=True)
@@ -78,12 +78,12 @@ def round_stochastically(values: torch.Tensor) -> torch.Tensor:
     """A tensor with each number rounded as in `round_part`."""
     rounded = torch.empty(values.shape, dtype=torch.bfloat16, device=values.device)
     noise = draw_noise(values)
-    for part, into in in_parts(values, rounded):
+    for part, into in chunks(values, rounded):
         into.copy_(round_part(part, noise))
     return rounded
 
 
-WEIGHT_FORMATS: Mapping[Weights, WeightFormat] = {
+WEIGHT_FORMATS: Mapping[WeightFormatName, WeightFormat] = {
     "float32": WeightFormat(
         torch.float32,
         start=lambda weight: {},
@@ -105,7 +105,7 @@ WEIGHT_FORMATS: Mapping[Weights, WeightFormat] = {
 }
 
 
-def in_format(network: torch.nn.Module, weights: Weights) -> torch.nn.Module:
+def cast_weights(network: torch.nn.Module, weights: WeightFormatName) -> torch.nn.Module:
     """The network with its parameters in the format of `weights`; buffers, such as rotary angles, keep theirs."""
     for parameter in network.parameters():
         parameter.data = parameter.data.to(WEIGHT_FORMATS[weights].dtype)

@@ -13,7 +13,7 @@ from jmedllm.training.config import TrainingConfig, clash, require_shardable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Change:
+class Technique:
     """A setting that needs less memory.
 
     Attributes:
@@ -27,62 +27,73 @@ class Change:
     values: dict[str, Any]
 
 
-Way = tuple[Change, ...]
+Techniques = tuple[Technique, ...]
 """Changes that are made together; all others stay as the recipe has them."""
 
-RECOMPUTE = Change(
+RECOMPUTE = Technique(
     "activation_checkpointing: recompute", "about a third of the time", {"activation_checkpointing": "recompute"}
 )
-ON_HOST = Change(
+OFFLOAD_ACTIVATIONS = Technique(
     "activation_checkpointing: offload", "copies to the host and back", {"activation_checkpointing": "offload"}
 )
-ONE_ROW = Change("micro_batch_size: 1", "time, where passes become small", {"micro_batch_size": 1})
-BF16 = Change("optimizer: adamw-bf16", "moments rounded to bfloat16", {"optimizer": "adamw-bf16"})
-EIGHT_BITS = Change("optimizer: adamw-8bit", "moments rounded to 8 bits", {"optimizer": "adamw-8bit"})
-STOCHASTIC = Change(
+ONE_ROW = Technique("micro_batch_size: 1", "time, where passes become small", {"micro_batch_size": 1})
+BF16 = Technique("optimizer: adamw-bf16", "moments rounded to bfloat16", {"optimizer": "adamw-bf16"})
+EIGHT_BITS = Technique("optimizer: adamw-8bit", "moments rounded to 8 bits", {"optimizer": "adamw-8bit"})
+STOCHASTIC = Technique(
     "weight_format: bfloat16-stochastic",
     "what is trained, rounded to bfloat16",
     {"weight_format": "bfloat16-stochastic"},
 )
-MASTER = Change(
+MASTER = Technique(
     "weight_format: bfloat16-master", "no precision: steps stay in float32", {"weight_format": "bfloat16-master"}
 )
-OPTIMIZER_AWAY = Change(
+OFFLOAD_OPTIMIZER = Technique(
     "cpu_offload: optimizer", "gradients pass the link; the CPU steps", {"cpu_offload": "optimizer"}
 )
-WEIGHTS_AWAY = Change("cpu_offload: layers", "weights pass the link too, twice a pass", {"cpu_offload": "layers"})
-IN_BACKWARD = Change(
+OFFLOAD_LAYERS = Technique("cpu_offload: layers", "weights pass the link too, twice a pass", {"cpu_offload": "layers"})
+OPTIMIZER_IN_BACKWARD = Technique(
     "optimizer_in_backward: true, max_grad_norm: null, batch_size: 1, micro_batch_size: 1",
     "changes the training: no accumulation, no clipping",
     {"optimizer_in_backward": True, "max_grad_norm": None, "batch_size": 1, "micro_batch_size": 1},
 )
-EMBEDDING = Change("offload_embedding: true", "the CPU gathers its rows", {"offload_embedding": True})
-NF4 = Change("adapter: {quantization: nf4}", "the base rounded to 4 bits", {"adapter": {"quantization": "nf4"}})
+OFFLOAD_EMBEDDING = Technique("offload_embedding: true", "the CPU gathers its rows", {"offload_embedding": True})
+NF4 = Technique("adapter: {quantization: nf4}", "the base rounded to 4 bits", {"adapter": {"quantization": "nf4"}})
 
 _LEAN = (RECOMPUTE, ONE_ROW)
-_MOMENTS: tuple[Way, ...] = ((), (BF16,), (EIGHT_BITS,))
+_MOMENTS: tuple[Techniques, ...] = ((), (BF16,), (EIGHT_BITS,))
 
-MFPT: tuple[Way, ...] = (
+MFPT: tuple[Techniques, ...] = (
     (RECOMPUTE,),
     _LEAN,
     (*_LEAN, BF16),
     (*_LEAN, EIGHT_BITS),
     (*_LEAN, EIGHT_BITS, STOCHASTIC),
-    (ON_HOST, ONE_ROW, BF16),  # where shards refuse what is above
-    (ON_HOST, ONE_ROW, EIGHT_BITS, STOCHASTIC),
-    *((*kept, *moments, MASTER, OPTIMIZER_AWAY) for kept in (_LEAN, (ON_HOST, ONE_ROW)) for moments in _MOMENTS),
-    *((*kept, *moments, MASTER, WEIGHTS_AWAY) for kept in (_LEAN, (ON_HOST, ONE_ROW)) for moments in _MOMENTS),
-    (RECOMPUTE, EIGHT_BITS, STOCHASTIC, IN_BACKWARD),
+    (OFFLOAD_ACTIVATIONS, ONE_ROW, BF16),  # where shards refuse what is above
+    (OFFLOAD_ACTIVATIONS, ONE_ROW, EIGHT_BITS, STOCHASTIC),
+    *(
+        (*kept, *moments, MASTER, OFFLOAD_OPTIMIZER)
+        for kept in (_LEAN, (OFFLOAD_ACTIVATIONS, ONE_ROW))
+        for moments in _MOMENTS
+    ),
+    *(
+        (*kept, *moments, MASTER, OFFLOAD_LAYERS)
+        for kept in (_LEAN, (OFFLOAD_ACTIVATIONS, ONE_ROW))
+        for moments in _MOMENTS
+    ),
+    (RECOMPUTE, EIGHT_BITS, STOCHASTIC, OPTIMIZER_IN_BACKWARD),
 )
-_ADAPTERS: tuple[Way, ...] = (
+_ADAPTERS: tuple[Techniques, ...] = (
     _LEAN,
     (*_LEAN, EIGHT_BITS),
     (*_LEAN, EIGHT_BITS, STOCHASTIC),
     (*_LEAN, EIGHT_BITS, NF4),
     (*_LEAN, EIGHT_BITS, STOCHASTIC, NF4),
-    (ON_HOST, ONE_ROW, EIGHT_BITS, STOCHASTIC, NF4),
+    (OFFLOAD_ACTIVATIONS, ONE_ROW, EIGHT_BITS, STOCHASTIC, NF4),
 )
-MPEFT: tuple[Way, ...] = ((RECOMPUTE,), *((*way, *last) for way in _ADAPTERS for last in ((), (EMBEDDING,))))
+MPEFT: tuple[Techniques, ...] = (
+    (RECOMPUTE,),
+    *((*way, *last) for way in _ADAPTERS for last in ((), (OFFLOAD_EMBEDDING,))),
+)
 
 _SAVING = {
     "activation_checkpointing": ("none", "recompute", "offload"),
@@ -92,12 +103,12 @@ _SAVING = {
 """Values of a setting, those that need less memory last."""
 
 
-def ways_of(settings: TrainingConfig) -> tuple[Way, ...]:
+def techniques_of(settings: TrainingConfig) -> tuple[Techniques, ...]:
     """All ways there are for a stage."""
     return MPEFT if isinstance(settings, MpeftConfig) else MFPT
 
 
-def changed(settings: TrainingConfig, way: Way) -> tuple[TrainingConfig, Way] | None:
+def apply_techniques(settings: TrainingConfig, way: Techniques) -> tuple[TrainingConfig, Techniques] | None:
     """The settings with a way's changes, and those changes that were not made yet.
 
     None where the settings would then contradict one another, or nothing has changed.
@@ -105,7 +116,7 @@ def changed(settings: TrainingConfig, way: Way) -> tuple[TrainingConfig, Way] | 
     new = tuple(change for change in way if not _is_made(settings, change))
     values: dict[str, Any] = settings.model_dump()
     for change in new:
-        values = _laid_over(values, change.values)
+        values = _merge(values, change.values)
     try:
         return (type(settings).model_validate(values), new) if new else None
     except ValidationError:
@@ -124,7 +135,7 @@ def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Mac
     """
     if reason := clash(settings.weight_format, precision):
         return reason
-    if has_embedding_on_host(settings) and not shape.head:
+    if has_offloaded_embedding(settings) and not shape.head:
         return "the base's embedding shares its weights with the output head; set offload_embedding: false"
     if machine.processes > 1:
         try:
@@ -139,12 +150,12 @@ def is_quantized(settings: TrainingConfig) -> bool:
     return isinstance(settings, MpeftConfig) and settings.adapter.quantization == "nf4"
 
 
-def has_embedding_on_host(settings: TrainingConfig) -> bool:
+def has_offloaded_embedding(settings: TrainingConfig) -> bool:
     """Whether the input embedding waits in host memory."""
     return isinstance(settings, MpeftConfig) and settings.offload_embedding
 
 
-def _is_made(settings: TrainingConfig, change: Change) -> bool:
+def _is_made(settings: TrainingConfig, change: Technique) -> bool:
     """Whether the settings have a change already, or one that saves more."""
     return all(_has(getattr(settings, key), value, key) for key, value in change.values.items())
 
@@ -157,7 +168,7 @@ def _has(found: Any, wanted: Any, key: str) -> bool:
     return bool(found == wanted)
 
 
-def _laid_over(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return values | {
-        key: _laid_over(values[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+        key: _merge(values[key], value) if isinstance(value, dict) else value for key, value in changes.items()
     }
