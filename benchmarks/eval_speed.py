@@ -1,9 +1,9 @@
-"""How fast is the exam beside lm-eval and beside the published way? Ratios measured in one run, as a table.
+"""Speed of evaluation compared with lm-eval and with the published code. Ratios measured in one run, as a table.
 
     python benchmarks/eval_speed.py --data ../shared/data --output build/eval_speed
 
 The same items, prompts and model for all, an untrained Qwen2 shape of 37.7 M parameters. lm-eval is installed into
-an environment of its own. Every measurement is a fresh process; "in-engine" leaves out its start and loading.
+an environment of its own. Every measurement is a fresh process; "in-process" leaves out its start and loading.
 The floor is the arithmetic of the tokens that must be read, at the rate of a matrix product measured here.
 """
 
@@ -66,7 +66,7 @@ def main() -> None:
                 "ours_s": ours["seconds"],
                 "lm_eval_s": peers[best]["seconds"],
                 "lm_eval_batch": best,
-                "in_engine": peers[best]["seconds"] / ours["seconds"],
+                "in_process": peers[best]["seconds"] / ours["seconds"],
                 "whole_process": peers[best]["whole_s"] / ours["whole_s"],
                 "over_floor": ours["seconds"] / floor,
                 "memory": ours["peak_mib"] / peers[best]["peak_mib"],
@@ -104,7 +104,7 @@ def _in_bfloat16(model: Path, folder: Path) -> dict[str, Any]:
 
 
 def _growth(model: Path, data: Path, folder: Path) -> dict[str, Any]:
-    """Choice texts of the whole exam: seconds for each token beside those of the few items above."""
+    """Choice texts of the whole benchmark: seconds per token, and those of the few items above."""
     _jmedllm("export", "lm-eval", "--benchmark", "igakuqa:ja", "--data", str(data), "--output", str(folder / "all"))
     few, many = (_ours(model, folder / name, "texts") for name in ("choice-texts", "all"))
     return {
@@ -119,7 +119,7 @@ def _growth(model: Path, data: Path, folder: Path) -> dict[str, Any]:
 def _line(row: dict[str, Any]) -> str:
     return (
         f"| {row['what']} | {row['items']} | {row['ours_s']:.1f} s | {row['lm_eval_s']:.1f} s (batch "
-        f"{row['lm_eval_batch']}) | {row['in_engine']:.1f}x | {row['whole_process']:.1f}x | "
+        f"{row['lm_eval_batch']}) | {row['in_process']:.1f}x | {row['whole_process']:.1f}x | "
         f"{row['over_floor']:.2f} | {row['memory']:.2f} | {row['largest_difference']:.1e} |"
     )
 
@@ -152,7 +152,7 @@ def _model(folder: Path, data: Path) -> Path:
 
 
 def _shots(folder: Path, data: Path) -> Path:
-    """Three solved examples, from the end of the exam."""
+    """Three solved examples, from the end of the benchmark."""
     from jmedllm.evaluation.benchmarks import load
     from jmedllm.evaluation.question import label
     from jmedllm.evaluation.selection import select
@@ -187,8 +187,8 @@ def _worker(python: str, *arguments: str) -> Any:
         text=True,
     )
     whole = time.perf_counter() - began
-    told = json.loads(done.stdout.splitlines()[-1])
-    return told | {"whole_s": whole - told.get("aside_s", 0.0)}
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return measured | {"whole_s": whole - measured.get("aside_s", 0.0)}
 
 
 def _difference(ours: list[list[float]], theirs: list[list[float]]) -> float:
@@ -216,7 +216,7 @@ def _written(model: Path, data: Path, items: int) -> list[dict[str, Any]]:
     return found
 
 
-def _tell(**values: Any) -> None:
+def _print_json(**values: Any) -> None:
     print(json.dumps(values | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
@@ -230,7 +230,7 @@ def work_rate() -> None:
     began = time.perf_counter()
     for _ in range(200):
         left @ right
-    _tell(flops=200 * 2 * 2048 * 512 * 2048 / (time.perf_counter() - began))
+    _print_json(flops=200 * 2 * 2048 * 512 * 2048 / (time.perf_counter() - began))
 
 
 def work_ours(model: str, file: str, kind: str, precision: str) -> None:
@@ -255,13 +255,13 @@ def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     began = time.perf_counter()
     found = dict(loaded.answer(requests, GenerationConfig(1)))
     seconds = time.perf_counter() - began
-    began = time.perf_counter()  # what follows is for the comparison, not for the exam
+    began = time.perf_counter()  # what follows is for the comparison, not for the evaluation
     parameters = sum(p.numel() for p in loaded.network.parameters())
     tree = Tree()
     for path in loaded._encode(requests, GenerationConfig(1)):
         tree.add(path.ids)
     log_probs = _cut_as_there(loaded, requests) if kind == "texts" else _values(found)
-    _tell(
+    _print_json(
         aside_s=time.perf_counter() - began,
         seconds=seconds,
         items=len(rows),
@@ -315,7 +315,7 @@ def work_lm_eval(model: str, tasks: str, batch: str) -> None:
         loaded, tasks=["jmedllm_igakuqa_ja"], task_manager=manager, bootstrap_iters=0, log_samples=True
     )
     samples = sorted(result["samples"]["jmedllm_igakuqa_ja"], key=lambda sample: sample["doc_id"])
-    _tell(seconds=spent, log_probs=[[answer[0] for answer in sample["filtered_resps"]] for sample in samples])
+    _print_json(seconds=spent, log_probs=[[answer[0] for answer in sample["filtered_resps"]] for sample in samples])
 
 
 def _prompts(data: str, items: str) -> list[str]:
@@ -337,7 +337,7 @@ def work_write(model: str, data: str, items: str, tokens: str) -> None:
     requests = [Request(str(i), prompt, str(i), generate=True) for i, prompt in enumerate(_prompts(data, items))]
     began = time.perf_counter()
     found = dict(loaded.answer(requests, GenerationConfig(int(tokens))))
-    _tell(seconds=time.perf_counter() - began, texts=[found[i].completion.text for i in range(len(requests))])
+    _print_json(seconds=time.perf_counter() - began, texts=[found[i].completion.text for i in range(len(requests))])
 
 
 def work_published(model: str, data: str, items: str, tokens: str) -> None:
@@ -354,7 +354,7 @@ def work_published(model: str, data: str, items: str, tokens: str) -> None:
         inputs = tokenizer(prompt, return_tensors="pt")
         output = network.generate(**inputs, do_sample=False, max_new_tokens=int(tokens))
         texts.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-    _tell(seconds=time.perf_counter() - began, texts=texts)
+    _print_json(seconds=time.perf_counter() - began, texts=texts)
 
 
 WORKERS = {

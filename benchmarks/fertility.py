@@ -1,6 +1,6 @@
-"""What new tokens save on text that they were not learnt from, and on medical terms, as tables.
+"""What new tokens save on text that they were not learned from, and on medical terms, as tables.
 
-python benchmarks/fertility.py --data DIR      DIR holds the project's real data
+python benchmarks/fertility.py --data DIR      DIR contains the project's real data
 
 New tokens for Qwen2's tokenizer are learnt from nine tenths of the Japanese texts, by the hash of the text, and
 counted on the last tenth.

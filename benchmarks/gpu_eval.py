@@ -1,4 +1,4 @@
-"""The exam's own model on random questions, beside the least that its arithmetic takes."""
+"""Backend transformers on random questions, compared with the least time that its arithmetic takes."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,10 +1,10 @@
-"""What new tokens do to a small model: bits per byte with and without them, before and after stage 1, as a table.
+"""Effect of new tokens on a small model: bits per byte with and without them, before and after stage 1, as a table.
 
-python benchmarks/vocabulary.py --data DIR --output /tmp/vocabulary      goes on where it stopped
+python benchmarks/vocabulary.py --data DIR --output /tmp/vocabulary      resumes where it stopped
 
-DIR holds the project's corpus of real texts. A model from nothing first reads statutes and an English textbook;
-that is the base. Stage 1 then reads Japanese medical text, the same text in the same number of passes, with new
-tokens and without. What is held out is the same, by the hash of the text.
+DIR contains the project's corpus of real texts. The base is a randomly initialized model, trained on statutes and an
+English textbook. Stage 1 then trains it on Japanese medical text, the same text for as many epochs, with new
+tokens and without. The held-out text is the same, by the hash of the text.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def _run(
         }
     )
     run = Run(recipe, folder, choose_precision("float32", "cpu", 1), {})
-    run_pipeline(STAGES, run, "mfpt", lambda stage, told: print(f"{folder.name} {stage}: {told}"))
+    run_pipeline(STAGES, run, "mfpt", lambda stage, state: print(f"{folder.name} {stage}: {state}"))
     return folder
 
 
@@ -106,14 +106,16 @@ def _table(runs: list[tuple[int, Path]]) -> str:
     lines = [head, ("---:",) * len(head)]
     for asked in ADDED:
         folders = [folder for added, folder in runs if added == asked]
-        told = [json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"] for folder in folders]
-        corpus = told[0]["corpus"]["outputs"]
+        stages_of_runs = [
+            json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"] for folder in folders
+        ]
+        corpus = stages_of_runs[0]["corpus"]["outputs"]
         cells = [
             f"{corpus.get('tokens_added', 0):,}",
             f"{asked:,}",
             f"{corpus.get('characters_per_token_after', '')}",
-            f"{told[0]['mfpt']['outputs']['trained_tokens']:,}",
-            f"{mean(each['mfpt']['seconds'] for each in told):.0f}",
+            f"{stages_of_runs[0]['mfpt']['outputs']['trained_tokens']:,}",
+            f"{mean(each['mfpt']['seconds'] for each in stages_of_runs):.0f}",
         ]
         measured = [_evaluations(folder) for folder in folders]
         for name in ("ja", "general", "en"):

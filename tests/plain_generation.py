@@ -1,4 +1,4 @@
-"""The plain way of scoring and writing, one sequence at a time, and the model's way beside it."""
+"""Plain scoring and generation, one sequence at a time, to compare with the backend's methods."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Small tokenizers in the ways of well-known ones, made on the spot."""
+"""Small tokenizers that work like well-known ones."""
 
 from typing import Any
 

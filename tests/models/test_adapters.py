@@ -1,4 +1,4 @@
-"""An adapter is what its configuration promises, on the base that it names, with the tokenizer that it brings."""
+"""Adapters match their configuration and their base, and use their own tokenizer."""
 
 import json
 import shutil
@@ -119,7 +119,7 @@ EFFECTS: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], bool]] = 
 
 
 @pytest.mark.parametrize("case", EFFECTS)
-def test_an_adapter_that_changes_nothing_is_said(
+def test_an_adapter_that_changes_nothing_is_reported(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
     change, config, changes = EFFECTS[case]
@@ -150,7 +150,7 @@ NAMED: dict[str, tuple[str | None, str]] = {
 
 
 @pytest.mark.parametrize("case", NAMED)
-def test_a_foreign_adapter_is_held_against_the_base_that_it_names(
+def test_a_foreign_adapter_is_compared_with_the_base_that_it_names(
     tiny_model: Path,
     another: Path,
     tiny_adapter: Path,
@@ -170,8 +170,8 @@ def test_a_foreign_adapter_is_held_against_the_base_that_it_names(
             require_adapter(adapter, another)
         return
     require_adapter(adapter, another)
-    told = capsys.readouterr().err.replace(str(adapter), "ADAPTER")
-    assert told.startswith(expected) if expected else told == ""
+    printed = capsys.readouterr().err.replace(str(adapter), "ADAPTER")
+    assert printed.startswith(expected) if expected else printed == ""
 
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -248,7 +248,7 @@ def test_a_merge_that_would_drop_new_tokens_is_refused(tiny_model: Path, tmp_pat
         merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
 
 
-def test_the_same_tokenizer_beside_an_adapter_is_no_difference(
+def test_the_same_tokenizer_in_an_adapter_is_no_difference(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapter = shutil.copytree(tiny_adapter, tmp_path / "adapter")

@@ -24,7 +24,7 @@ HARMONY = "<|channel|>final<|message|>{{ m.content }}{{ '<|return|>' if loop.las
 THINKING = "<A>{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}<B>\n"
 SINGLE = "{{ raise_exception('one turn') if messages[1] is defined }}{{ messages[0].content }}"
 TURN = [{"role": "user", "content": "何?"}]
-# Ways to end a turn, in our own words: template, markers, text behind an answer, token that ends a completion,
+# Methods to end a turn, in our own words: template, markers, text after an answer, token that ends a completion,
 # plain text that does.
 ENDS = {
     "marker and line feed": (LOOP + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
@@ -89,9 +89,9 @@ def test_an_answer_by_chat_is_trained_to_end_its_turn(case: str) -> None:
     sample = example_sample(tokenizer, "n", "a:\n", "b", closing)
     trained = [token for token, wanted in zip(sample.ids, sample.loss_mask, strict=True) if wanted]
     plain = ["b", *tokenizer.tokenize(closing)] if closing else ["b"]
-    told = tokenizer.convert_ids_to_tokens(trained)
-    assert told[0] == "b" and told[-1] == "</s>" and told.count("</s>") == 1
-    assert (told if plain[-1] == "</s>" else told[:-1])[-1] == plain[-1]
+    tokens = tokenizer.convert_ids_to_tokens(trained)
+    assert tokens[0] == "b" and tokens[-1] == "</s>" and tokens.count("</s>") == 1
+    assert (tokens if plain[-1] == "</s>" else tokens[:-1])[-1] == plain[-1]
 
 
 class Says:
@@ -142,7 +142,7 @@ def test_a_template_reads_the_day_it_is_given(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     "source", ["\n {% if true %}\nx{% endif %}\n", "  {% set y = 1 %}{{ y }}", "{#- a -#} b", "\n\n"]
 )
-def test_a_clock_that_stands_still_changes_nothing_else(tiny_model: Path, source: str) -> None:
+def test_a_fixed_clock_changes_nothing_else(tiny_model: Path, source: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = source + "{{ messages[0].content }}{{ strftime_now('%Y') }}"
     assert ChatTemplate(tokenizer, date="2024-02-03").prompt(TURN)[:-4] == ChatTemplate(tokenizer).prompt(TURN)[:-4]

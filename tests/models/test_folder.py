@@ -1,4 +1,4 @@
-"""Where a model lies, what it is called by content, and whether adapter and base belong together."""
+"""Model directories: finding them, fingerprints, and whether adapter and base belong together."""
 
 import json
 import shutil
@@ -79,14 +79,14 @@ def test_an_id_in_the_cache_is_found_without_the_network(cache: Path, revision: 
     assert resolve("org/model", revision=asked) == snapshot
 
 
-MEND = "give a directory or allow one download with --download"
+FIX = "give a directory or allow one download with --download"
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("org/other", f"no such directory, and not in the local Hugging Face cache; {MEND}"),
-        ("a b/c", f"no such directory, and not in the local Hugging Face cache; {MEND}"),
+        ("org/other", f"no such directory, and not in the local Hugging Face cache; {FIX}"),
+        ("a b/c", f"no such directory, and not in the local Hugging Face cache; {FIX}"),
         ("none", "no such directory"),
         ("./none", "no such directory"),
         ("../none", "no such directory"),
@@ -103,7 +103,7 @@ def test_what_is_not_there_is_named(cache: Path, name: str, expected: str) -> No
 
 def test_a_revision_that_is_not_there_is_no_other_one(cache: Path) -> None:
     cached(cache)
-    assert MEND in message(lambda: resolve("org/model", revision="v2"))
+    assert FIX in message(lambda: resolve("org/model", revision="v2"))
 
 
 def test_a_download_that_fails_says_so(cache: Path) -> None:
@@ -160,7 +160,7 @@ def test_weights_that_change_places_make_another_model(model: Path) -> None:
     assert fingerprint(model) != GOLDEN
 
 
-def test_what_we_note_beside_a_model_is_no_part_of_it(model: Path) -> None:
+def test_our_notes_in_a_model_directory_are_not_part_of_it(model: Path) -> None:
     (model / ORIGIN).write_text('{"base": "/somewhere"}')
     assert fingerprint(model) == GOLDEN
 

@@ -1,4 +1,4 @@
-"""What is loaded is what lies in the files, all of it and nothing else."""
+"""Loading takes exactly the tensors in the files."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def same(tensors: Tensors) -> Tensors:
     return tensors
 
 
-# how the files differ from the class: the tensors, the configuration, what the message holds
+# how the files differ from the class: the tensors, the configuration, what the message contains
 WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
     "another prefix": (
         renamed("model.", "transformer."),
@@ -113,13 +113,13 @@ WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
 def test_tensors_that_are_not_those_of_the_class_are_refused(tiny_model: Path, tmp_path: Path, case: str) -> None:
     change, config, expected = WRONG[case]
     folder = changed(tiny_model, tmp_path / "model", change, config)
-    told = set()
+    messages = set()
     for load in WAYS.values():
         with pytest.raises(InputError) as error:
             load(folder)
-        told.add(str(error.value))
-    assert len(told) == 1
-    line = told.pop()
+        messages.add(str(error.value))
+    assert len(messages) == 1
+    line = messages.pop()
     assert line.startswith(f"model {folder}: its tensors are not those of ") and expected in line
     assert "\n" not in line
 
@@ -143,7 +143,7 @@ def test_weights_of_whole_numbers_without_a_scale_are_refused(tiny_model: Path, 
         WAYS[way](folder)
 
 
-def test_a_head_that_config_json_would_leave_out_is_said(
+def test_a_head_that_config_json_ties_is_reported(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = torch.ones_like(load_file(tiny_model / "model.safetensors")["model.embed_tokens.weight"])
@@ -183,7 +183,7 @@ def both(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_adapter_beside_a_model_is_never_applied_in_silence(both: Path, tiny_model: Path) -> None:
+def test_an_adapter_in_a_model_directory_is_never_applied_silently(both: Path, tiny_model: Path) -> None:
     for load in (WAYS["network"], WAYS["from disk"]):
         ids = torch.arange(1, 33)[None]
         with torch.no_grad():
@@ -193,7 +193,7 @@ def test_an_adapter_beside_a_model_is_never_applied_in_silence(both: Path, tiny_
 @pytest.mark.parametrize(
     "names", [["adapter_config.json"], ["adapter_model.safetensors"], ["adapter_config.json", "adapter_model.bin"]]
 )
-def test_a_model_with_adapter_files_beside_it_is_refused(tiny_model: Path, tmp_path: Path, names: list[str]) -> None:
+def test_a_model_directory_with_adapter_files_is_refused(tiny_model: Path, tmp_path: Path, names: list[str]) -> None:
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     for name in names:
         (folder / name).write_bytes(b"{}")
@@ -212,7 +212,7 @@ def test_a_model_with_adapter_files_beside_it_is_refused(tiny_model: Path, tmp_p
             refusing()
 
 
-def test_what_becomes_of_the_adapter_can_be_said(
+def test_the_user_decides_about_the_adapter(
     both: Path, tiny_model: Path, tiny_adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     precision = choose_precision("float32", "cpu")

@@ -1,4 +1,4 @@
-"""The whole way on a model that nobody here made: SmolLM2-135M-Instruct."""
+"""End-to-end on a published model: SmolLM2-135M-Instruct."""
 
 import hashlib
 import json
@@ -139,7 +139,7 @@ def test_a_chat_turn_ends_where_it_should(smollm2: Path) -> None:
     assert all(one is not None and not one.truncated and "<|" not in one.text for one in written.values())
 
 
-def test_every_track_gives_its_scores(tuned: Path) -> None:
+def test_every_scorer_gives_its_scores(tuned: Path) -> None:
     [collected] = collect([tuned])
     result = collected.result
     assert {score.scorer for score in result.scores} == {"answer", "legacy", "likelihood"}
@@ -176,6 +176,6 @@ def test_its_plan_names_its_training(
     monkeypatch.setattr(sys, "argv", ["jmedllm", "plan", recipe, "--gpu", "24GiB", "--json"])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     assert not ended.value.code
-    assert [stage["stage"] for stage in told["stages"]] == ["mpeft"] and told["stages"][0]["fits"]
+    assert [stage["stage"] for stage in printed["stages"]] == ["mpeft"] and printed["stages"][0]["fits"]

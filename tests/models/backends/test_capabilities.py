@@ -1,4 +1,4 @@
-"""Every architecture gives its own numbers and its own text, by whichever way it can take."""
+"""Every architecture gives its own numbers and its own text, by whichever methods it supports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +115,7 @@ SHORT = Request("5", "Scurvy?", "5", ("iron", "vitamin C"))
 
 
 def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -> TransformersModel:
-    """A network with weights large enough to tell right from wrong."""
+    """A network with weights large enough to separate right from wrong."""
     config = AutoConfig.for_model(name.split()[0], **SIZES | more)
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
@@ -146,7 +146,7 @@ def test_every_architecture_gives_its_own_numbers_and_text(name: str, dtype: tor
         assert [c.text for c in together] == [generated(model, request.prompt, 16) for request in requests]
 
 
-def test_what_recurrent_networks_write_ends_row_by_row(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completions_of_recurrent_networks_end_row_by_row(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("lfm2", ARCHITECTURES["lfm2"][1], torch.float32, load_tokenizer(tiny_model))
     model = replace(model, ends=Ends())
     whole = complete(model, REQUESTS, 24)

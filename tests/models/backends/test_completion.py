@@ -1,4 +1,4 @@
-"""What a model wrote, decoded: borders of thoughts stay, the end of the turn goes, `legacy` reads as before."""
+"""Decoded completions: markers of thoughts are kept, the end of the turn is removed, `legacy` reads the plain text."""
 
 from pathlib import Path
 

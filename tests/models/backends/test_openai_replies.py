@@ -1,4 +1,4 @@
-"""What servers say, each in its own words: log-probabilities, texts and thoughts in every shape."""
+"""Replies of servers: log-probabilities, texts and thoughts in every form."""
 
 import math
 from typing import Any

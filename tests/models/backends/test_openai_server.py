@@ -1,4 +1,4 @@
-"""A served model: right answers from a good server, and nothing lost or asked twice from a bad one."""
+"""Backend openai: right responses from a good server, nothing lost and nothing requested twice with a bad one."""
 
 import json
 import threading
@@ -171,7 +171,7 @@ def test_every_answer_comes_once(server: Server, chat: bool) -> None:
         pytest.param([("The", -0.5), ("C", -2.0), ("\nc", -3.0), ("cc", -4.0)], None, id="none listed"),
     ],
 )
-def test_labels_as_the_local_engine_reads_them(
+def test_labels_are_read_as_by_the_local_backend(
     server: Server, chat: bool, top: list[tuple[str, float]], log_probs: tuple[float, ...] | None
 ) -> None:
     server.top = top
@@ -185,9 +185,9 @@ def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Pa
     server.top = [("The", -0.5), ("Sure", -2.0)]
     exam = own_exam(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
-    sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
+    eval_tasks = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
-    [result] = evaluate_tasks(sat, described, lambda: connect(server.url, "m", chat=False), tmp_path / "out")
+    [result] = evaluate_tasks(eval_tasks, described, lambda: connect(server.url, "m", chat=False), tmp_path / "out")
     [score] = result.scores
     assert score.correct == 0 and score.no_answer == score.n > 0 and result.calibration is None
 
@@ -242,7 +242,9 @@ def test_garbage_is_not_given_up_early_and_loses_nothing(server: Server) -> None
         ("127.0.0.1:9/v1", r"cannot be reached: .*'http://'.*; start it or correct"),
     ],
 )
-def test_no_server_is_said_at_once(server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_at_once(
+    server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Long waits as a user has them, which must not be waited for.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 8.0)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 8.0)
@@ -281,17 +283,17 @@ def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.
         connect("http://x", "m", chat=False)
 
 
-def test_a_sitting_goes_on_where_the_server_died(
+def test_an_evaluation_resumes_after_the_server_died(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exam = own_exam(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all")
-    sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
+    eval_tasks = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": f"served at {server.url}"}
 
     def evaluate_task() -> Any:
         return evaluate_tasks(
-            sat, described, lambda: connect(server.url, "m", chat=False, concurrency=2), tmp_path / "out"
+            eval_tasks, described, lambda: connect(server.url, "m", chat=False, concurrency=2), tmp_path / "out"
         )
 
     monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 0)
@@ -364,28 +366,28 @@ def test_another_refusal_is_not_too_long(message: str) -> None:
     assert is_too_long(400, message, "context_length_exceeded") and is_too_long(413, message)
 
 
-def sit_refused(server: Server, folder: Path, chat: bool, **settings: Any) -> Any:
+def evaluation_with_refusals(server: Server, folder: Path, chat: bool, **settings: Any) -> Any:
     exam = own_exam(folder / "exam.jsonl")
     asked = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all", **settings)
-    sat = tasks(asked, PromptConfig(answer_as="letter", chat=chat), Path("unused"))
+    eval_tasks = tasks(asked, PromptConfig(answer_as="letter", chat=chat), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
-    words = sat[0].questions[2].stem
+    words = eval_tasks[0].questions[2].stem
     return words, lambda: evaluate_tasks(
-        sat, described, lambda: connect(server.url, "m", chat=chat), folder / "out", to_json
+        eval_tasks, described, lambda: connect(server.url, "m", chat=chat), folder / "out", to_json
     )[0]
 
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_one_item_too_long_is_no_answer_and_the_rest_is_asked(server: Server, tmp_path: Path, chat: bool) -> None:
-    words, evaluate_task = sit_refused(server, tmp_path, chat)
+    words, evaluate_task = evaluation_with_refusals(server, tmp_path, chat)
     server.refusals = {words: (400, {"error": {"message": TOO_LONG["vLLM"], "code": 400}})}
     result = evaluate_task()
     [score] = result.scores
     # Two of the seven questions have the same stem.
     assert score.n == 7 and result.failures == {"too long": ("q2", "q5")}
     assert result.readings["answer"]["too long"] == 2 and score.no_answer >= 2
-    [told] = item_notes([result])
-    assert told.startswith("m, exam ja: 2 of 7 items count as no answer, too long for the model's context: ")
+    [note] = item_notes([result])
+    assert note.startswith("m, exam ja: 2 of 7 items count as no answer, too long for the model's context: ")
     server.refusals = {}
     answered = server.answered.copy()
     assert evaluate_task() == result and server.answered == answered
@@ -394,13 +396,13 @@ def test_one_item_too_long_is_no_answer_and_the_rest_is_asked(server: Server, tm
 @pytest.mark.parametrize("code", [400, 422])
 def test_another_refusal_ends_the_evaluation_unless_it_is_skipped(server: Server, tmp_path: Path, code: int) -> None:
     refusals = {"error": {"message": "roles must alternate"}}
-    words, evaluate_task = sit_refused(server, tmp_path, False)
+    words, evaluate_task = evaluation_with_refusals(server, tmp_path, False)
     server.refusals = {words: (code, refusals)}
     with pytest.raises(
         InputError, match=f"the server answers {code}: .*alternate.*; count such items .* --skip-invalid"
     ):
         evaluate_task()
-    _, evaluate_task = sit_refused(server, tmp_path, False, skip_invalid=True)
+    _, evaluate_task = evaluation_with_refusals(server, tmp_path, False, skip_invalid=True)
     result = evaluate_task()
     assert list(result.failures) == ["rejected"] and result.readings["answer"]["rejected"] == 2
 
@@ -431,7 +433,7 @@ THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation
         ({}, {"content": [{"type": "reasoning", "text": "so b"}, {"type": "text", "text": "b"}]}, False, "so b"),
     ],
 )
-def test_whether_a_served_prompt_opened_a_thought(
+def test_a_served_prompt_that_opens_a_thought(
     server: Server,
     props: dict[str, Any],
     message: dict[str, Any],
@@ -456,20 +458,20 @@ CUT = [
 
 @pytest.mark.parametrize("text", CUT)
 def test_a_served_reply_cut_inside_a_thought_is_truncated(server: Server, tmp_path: Path, text: str) -> None:
-    _, evaluate_task = sit_refused(server, tmp_path, True)
+    _, evaluate_task = evaluation_with_refusals(server, tmp_path, True)
     server.message = {"content": text}
     server.finish = "length"
     assert evaluate_task().readings["answer"] == {"truncated": 7}
 
 
-def test_a_served_exam_never_mixes_the_prompts_of_two_days(server: Server, tmp_path: Path) -> None:
+def test_a_served_evaluation_never_mixes_the_prompts_of_two_days(server: Server, tmp_path: Path) -> None:
     server.props = {"chat_template": "{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}"}
     exam, output = own_exam(tmp_path / "exam.jsonl"), tmp_path / "out"
     asked = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all")
-    sat = tasks(asked, PromptConfig(answer_as="letter", chat=True), Path("unused"))
+    eval_tasks = tasks(asked, PromptConfig(answer_as="letter", chat=True), Path("unused"))
 
     def examined() -> str:
-        evaluate_model(ModelSpec("m", "m", "openai", server.url, batch_size=1), sat, output)
+        evaluate_model(ModelSpec("m", "m", "openai", server.url, batch_size=1), eval_tasks, output)
         return str(read_json(output / "exam.ja.json")["settings"]["date"])
 
     today = examined()

@@ -1,4 +1,4 @@
-"""What a list of the likeliest next tokens tells of labels, and what it leaves open."""
+"""Log-probabilities of labels from a list of the most likely next tokens."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Scoring and completing on tiny real models, against the plain way of doing the same."""
+"""Scoring and generation with tiny real models, compared with the plain method."""
 
 import json
 import math
@@ -178,7 +178,7 @@ def test_free_memory_and_batch_bound_what_is_done_at_once(
         assert some == pytest.approx(all_at_once, **LIKE_PLAIN)
 
 
-def test_a_model_s_own_decoding_habits_are_forgotten(tmp_path: Path) -> None:
+def test_the_model_s_own_decoding_settings_are_ignored(tmp_path: Path) -> None:
     from conftest import build_tiny
 
     plain = build_tiny(tmp_path / "plain")

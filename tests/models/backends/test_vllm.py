@@ -34,7 +34,7 @@ class Logprob:
 
 
 @dataclass
-class Engine:
+class FakeLLM:
     """Writes the same two lines for every prompt; the label "b" is likely, "a" less so, "c" not listed."""
 
     tokenizer: Any
@@ -60,7 +60,7 @@ class Engine:
 @pytest.fixture
 def model(tiny_model: Path) -> VllmModel:
     tokenizer = load_tokenizer(tiny_model)
-    return VllmModel("v", Engine(tokenizer), dict, tokenizer, context=128, ends=ends_of(tokenizer))
+    return VllmModel("v", FakeLLM(tokenizer), dict, tokenizer, context=128, ends=ends_of(tokenizer))
 
 
 def requests_of(n: int) -> list[Request]:
@@ -122,13 +122,13 @@ def test_no_label_listed_is_no_answer(model: VllmModel) -> None:
     assert response.log_probs is None
 
 
-def test_a_first_line_that_is_enough_is_not_written_on(model: VllmModel) -> None:
+def test_a_first_line_that_is_enough_is_not_continued(model: VllmModel) -> None:
     [(_, response)] = model.answer([Request("1", "Q" * 3, generate=True)], GenerationConfig(64, lambda _: True))
     assert response.completion.text == "first line\n"
     assert [call["prompts"] for call in model.llm.calls] == [1]
 
 
-def test_a_first_line_that_is_not_enough_is_written_again_in_full(model: VllmModel) -> None:
+def test_a_first_line_that_is_not_enough_is_generated_again_in_full(model: VllmModel) -> None:
     [(_, response)] = model.answer([Request("1", "Q" * 3, generate=True)], GenerationConfig(64, lambda _: False))
     assert response.completion.text == "\nfirst line\nsecond line"
     assert [call.get("stop") for call in model.llm.calls] == [["\n"], None]
@@ -144,7 +144,7 @@ def test_the_context_is_that_of_the_loaded_model(tiny_model: Path, monkeypatch: 
     assert (model.context, model.name, model.adapter) == (77, tiny_model.name, None)
 
 
-def test_what_it_cannot_do_is_said(model: VllmModel, tiny_model: Path) -> None:
+def test_what_it_cannot_do_is_refused(model: VllmModel, tiny_model: Path) -> None:
     with pytest.raises(InputError, match="no log-probabilities of whole choices"):
         list(model.answer([Request("1", "Q", choices=("a", "b"))], GenerationConfig(1)))
     with pytest.raises(InputError, match=r"needs vllm; install it with: pip install 'vllm>="):

@@ -1,4 +1,4 @@
-"""GGUF files of tiny models, written by the rules of the format and not by those of transformers."""
+"""GGUF files of tiny models, written by the rules of the format, independent of transformers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""GGUF files become the very model they hold, or are refused in one line."""
+"""GGUF files become exactly the model in the file, or are refused in one line."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from jmedllm.models.tokenizer.load import load_tokenizer
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 MERGES = ["1 6", "16 2", "Ġ p", "a i", "Ġp ai", "Ġpai n", "i n"]
-"""162 is one token where digits stay together, three where each stands alone."""
+"""162 is one token where digits stay together, three where each is alone."""
 
 UNREACHED = ["i n", "a i", "ai n", "p ain"]
 """Joining "in" first leaves "pain" in pieces, though it is a token."""
@@ -56,7 +56,7 @@ def test_token_ids_are_those_of_the_file(name: str, tmp_path: Path) -> None:
     assert (converted("x")["input_ids"][0] == 1) == reference.add_bos
 
 
-def test_digits_are_cut_as_the_file_says(tmp_path: Path) -> None:
+def test_digits_are_split_as_the_file_says(tmp_path: Path) -> None:
     lengths = {}
     for name in ("digits alone", "digits together"):
         (tmp_path / name).mkdir()
@@ -131,9 +131,9 @@ def test_what_cannot_be_converted_exactly_is_refused(name: str, tmp_path: Path) 
         file.write_bytes(file.read_bytes()[:change])
     else:
         file.write_bytes(change)
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as refusal:
         convert(file, tmp_path / "out")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
 
 

@@ -1,4 +1,4 @@
-"""Weights in FP8 and MXFP4 are written out as the very numbers they stand for."""
+"""Weights in FP8 and MXFP4 are dequantized to their exact values."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ CASES: dict[str, tuple[Callable[[Tensors], tuple[Tensors, Tensors]], dict[str, A
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", CASES)
-def test_the_numbers_are_those_that_the_weights_stand_for(
+def test_dequantized_weights_have_the_values_of_their_bytes_and_scales(
     name: str, dtype: torch.dtype, model_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     quantize, settings = CASES[name]
@@ -84,7 +84,7 @@ def test_the_numbers_are_those_that_the_weights_stand_for(
     require_mergeable(tmp_path / "plain", AdapterConfig(r=4), is_rewritten=False)
 
 
-def test_what_cannot_be_written_out_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_dequantized_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its weights are not quantized; only those of fp8 and mxfp4 can be"):
         dequantize(tiny_model, tmp_path / "plain", torch.float32)
     tensors = load_file(tiny_model / "model.safetensors")

@@ -50,7 +50,7 @@ LEARNT = {
 
 
 @pytest.mark.parametrize("name", LEARNT)
-def test_learnt(name: str) -> None:
+def test_learned_merges(name: str) -> None:
     counted, expected = LEARNT[name]
     assert learn_merges(counted, (), 10) == expected
 

@@ -1,4 +1,4 @@
-"""New tokens: that old texts keep their tokens, that the model stays the one it was, that a run trains them."""
+"""New tokens: old texts keep their tokens, the model stays the same, and a run trains the tokens."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def ids(tokenizer: Any, text: str) -> list[int]:
     return found
 
 
-def test_what_is_learnt_from_real_tokens(qwen2: Any) -> None:
+def test_merges_learned_from_real_tokens(qwen2: Any) -> None:
     merges = learn(qwen2, CORPUS, 1000)
     assert merges == learn(qwen2, CORPUS[::-1], 1000)
     learnt = [merge.joined.decode(errors="replace") for merge in merges]
@@ -123,7 +123,7 @@ SHAPES = {
     # rows before, tokens, rows after, for three new tokens
     "multiple of 8": (40, 39, 48),
     "odd": (39, 39, 42),
-    "padding that holds them": (64, 40, 64),
+    "padding that has room for them": (64, 40, 64),
     "padding that must grow": (64, 62, 128),
 }
 
@@ -193,14 +193,14 @@ def run(base: Path, folder: Path, **corpus: Any) -> tuple[Run, dict[str, str]]:
         "mfpt": {"steps": 3, "learning_rate": 3e-3, "batch_size": 2},
     }  # fmt: skip
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
-    told: dict[str, str] = {}
-    run_pipeline(STAGES, made, "mfpt", lambda stage, what: told.update({stage: what.split(" in ")[0]}))
-    return made, told
+    states: dict[str, str] = {}
+    run_pipeline(STAGES, made, "mfpt", lambda stage, what: states.update({stage: what.split(" in ")[0]}))
+    return made, states
 
 
 def test_a_run_learns_adds_and_trains_them(tiny_model: Path, tmp_path: Path) -> None:
-    made, told = run(tiny_model, tmp_path, vocabulary={"add": 6})
-    assert told == {"corpus": "done", "mfpt": "done"}
+    made, states = run(tiny_model, tmp_path, vocabulary={"add": 6})
+    assert states == {"corpus": "done", "mfpt": "done"}
     said = made.outputs["corpus"]
     assert said["tokens_added"] == 6
     assert said["characters_per_token_after"] > said["characters_per_token_before"] > 0
@@ -216,8 +216,8 @@ def test_a_run_learns_adds_and_trains_them(tiny_model: Path, tmp_path: Path) -> 
     assert size(load_tokenizer(made.folder / "mfpt" / "model")) == old + 6
     assert run(tiny_model, tmp_path, vocabulary={"add": 6})[1] == {"corpus": "unchanged", "mfpt": "unchanged"}
     shutil.rmtree(made.folder / "corpus" / "extended")
-    again, told = run(tiny_model, tmp_path, vocabulary={"add": 6})
-    assert told == {"corpus": "done", "mfpt": "unchanged"}
+    again, states = run(tiny_model, tmp_path, vocabulary={"add": 6})
+    assert states == {"corpus": "done", "mfpt": "unchanged"}
     assert again.outputs["corpus"] == said
 
 

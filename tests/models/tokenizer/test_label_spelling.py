@@ -1,4 +1,4 @@
-"""Labels are spelled as the tokenizer spells them behind the prompt, not as it spells them alone."""
+"""Labels are spelled as after the prompt, not as alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ def tokenizers(shared: Path) -> dict[str, Any]:
     }
 
 
-# tokenizer, prompt, spellings of "b" behind it, whether one token tells all labels
+# tokenizer, prompt, spellings of "b" behind it, whether one token decides all labels
 SPELLED = [
     ("llm-jp", "### 応答：\n", [["b"], ["▁b"]], True),
     ("llm-jp", "Answer: ", [["b"], ["▁b"]], True),

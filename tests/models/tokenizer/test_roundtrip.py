@@ -13,7 +13,7 @@ from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.load import read_tokenizer
 
 Description = dict[str, Any]
-"""What a tokenizer.json holds."""
+"""Content of a tokenizer.json."""
 
 
 def metaspace(description: Description) -> Description:
@@ -110,7 +110,7 @@ HARMLESS: dict[str, tuple[Callable[[Description], Description], str]] = {
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_another_form_of_the_same_text_is_said(
+def test_another_form_of_the_same_text_is_reported(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
     change, expected = HARMLESS[case]

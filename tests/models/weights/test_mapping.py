@@ -1,4 +1,4 @@
-"""The parameters of a network come from its files, and go back into them, as transformers has it."""
+"""Files become parameters, and parameters become files again, by transformers' rules."""
 
 from collections.abc import Callable
 from pathlib import Path
