@@ -87,7 +87,7 @@ def evaluate_model(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
         before = {"base": ("without", "none"), "mfpt": ("with stage 1", "none")}
         for each in collect([kept]):
             cell = before.get(each.result.model, (first, second))
-            right = {id: bool(item.scores["likelihood"]["correct"]) for id, item in each.items.items()}
+            right = {id: item.scores["likelihood"]["value"] == 1 for id, item in each.items.items()}
             found[cell, each.task[1]] = right
     return found
 

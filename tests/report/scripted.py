@@ -8,6 +8,7 @@ from jmedllm.evaluation.benchmarks import custom, load
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.question import Question, label
+from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer
 from jmedllm.models.backends.base import Completion, Response
 from jmedllm.report.training import TrainedStage
 
@@ -114,13 +115,14 @@ def evaluate_exam(
     *,
     fingerprint: str | None = None,
     adapter_fingerprint: str | None = None,
+    scorers: Sequence[str] = ("answer", "legacy"),
     **settings: Any,
 ) -> Path:
     """Evaluate a model that knows `right` of the questions; its fingerprint is its name unless given."""
     config = EvalConfig(
         benchmarks=[str(exam)],
         languages=list(languages),
-        scorers=["answer", "legacy"],
+        scorers=list(scorers),
         selection="all",
         **settings,
     )
@@ -155,3 +157,13 @@ def trained(steps: int = 450) -> TrainedStage:
     sizes = {name: {"documents": 12, "bytes": 3456} for name in evaluations[0]["bits_per_byte"]}
     made = {"steps": steps, "trained_tokens": 99_000, "best_step": 400, "evaluated": sizes}
     return TrainedStage("mfpt", made, metrics, evaluations)
+
+
+def letter_overlap(output: ModelOutput) -> GradedItemScore:
+    """Share of the right answer's letters in the response: a graded score for tests."""
+    gold_text = set(output.presented.question.gold_choices[0])
+    share = len(gold_text & set(output.text or "")) / len(gold_text)
+    return GradedItemScore(share, "compared")
+
+
+GRADED = Scorer("compares letters", "response", lambda question: bool(question.gold), letter_overlap, binary=False)

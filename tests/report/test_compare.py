@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from scripted import evaluate_exam, write_exam
+from scripted import GRADED, evaluate_exam, write_exam
 
 from jmedllm.errors import InputError
+from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.report.collect import collect
 from jmedllm.report.compare import compare
-from jmedllm.report.table import print_comparisons
+from jmedllm.report.headline import headlines
+from jmedllm.report.table import print_comparisons, print_table
 
 
 @pytest.fixture
@@ -67,3 +69,26 @@ def test_other_questions_are_not_compared(exam: Path, tmp_path: Path) -> None:
     second = evaluate_exam(exam, tmp_path / "b", "b", 5)
     with pytest.raises(InputError, match="a and b were evaluated on different versions of exam ja"):
         compare(collect([first, second]))
+
+
+def test_graded_scores_are_compared_by_their_means(
+    exam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCORERS, "letters", GRADED)
+    exam.write_text(exam.read_text(encoding="utf-8").replace('"x", "y"', '"abcd", "cd"'), encoding="utf-8")
+    folders = [
+        evaluate_exam(exam, tmp_path / name, name, right, scorers=["letters"], fingerprint="f", **adapter)
+        for name, right, adapter in (("a", 5, {}), ("b", 15, {"adapter_fingerprint": "x"}))
+    ]
+    results = collect(folders)
+    [found] = compare(results)
+    pair = found.paired
+    assert (pair.first, pair.second, pair.difference, pair.binary) == (0.625, 0.875, 0.25, False)
+    assert pair.low == pytest.approx(0.15) and pair.p < 0.01
+    assert headlines(results) == ["After tuning: +25 points [+15, +35] on exam ja, gain shown."]
+    assert {item.scores["letters"]["outcome"] for item in results[0].items.values()} == {"right", "partial"}
+    console = Console(file=io.StringIO(), width=80)
+    print_table([each.result for each in results], console)
+    printed = console.file.getvalue()
+    assert printed.split()[printed.split().index("mean") + 1 :][:5] == ["a", "20", "62.5", "[55.0,", "72.5]"]
+    assert "bootstrap for graded scores" in printed

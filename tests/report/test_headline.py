@@ -17,7 +17,9 @@ def collected(
     evaluated = result(model, score(benchmark, language, scorers[0], "accuracy", n, right, 0.2, 1.0))
     evaluated = replace(evaluated, settings=evaluated.settings | {"scorers": list(scorers)})
     items = {
-        f"q{number}": ScoredItem("hash", (), "", False, None, {name: {"correct": number < right} for name in scorers})
+        f"q{number}": ScoredItem(
+            "hash", (), "", False, None, {name: {"value": float(number < right)} for name in scorers}
+        )
         for number in range(n)
     }
     return CollectedResult(evaluated, items, {}, base)

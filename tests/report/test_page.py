@@ -42,6 +42,7 @@ def test_every_item_with_every_answer_is_packed(collected, shared: Path) -> None
         "how": "label",
         "correct": True,
         "value": 1.0,
+        "outcome": "right",
     }
     assert reckless["scores"]["official"]["chosen"] == item["prohibited"][:1]
     assert knows["probabilities"] == sorted(knows["probabilities"], reverse=True)
@@ -57,8 +58,8 @@ def test_an_empty_response_that_the_protocol_counts_is_marked(shared: Path, tmp_
     collected = collect(folders)
     items = json.loads(gzip.decompress(base64.b64decode(pack(collected, questions_of(collected, shared))[0].packed)))
     item_scores = [item["answers"][0]["scores"]["legacy"] for item in items]
-    assert {(v["answered"], v["how"]) for v in item_scores if v["correct"]} == {(False, NO_TEXT_RIGHT)}
-    assert {(v["answered"], v["how"]) for v in item_scores if not v["correct"]} == {(False, NO_TEXT_WRONG)}
+    assert {(v["outcome"], v["how"]) for v in item_scores if v["value"]} == {("counted", NO_TEXT_RIGHT)}
+    assert {(v["outcome"], v["how"]) for v in item_scores if not v["value"]} == {("none", NO_TEXT_WRONG)}
 
 
 def test_the_page_is_the_same_for_the_same_results(collected, shared: Path, html: str) -> None:

@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import LANGUAGES
+from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.records import Sample, read_samples, read_scores
 from jmedllm.evaluation.result import EvalResult, read_result
 from jmedllm.evaluation.resume import SAMPLES, SUMMARY, files_of
-from jmedllm.evaluation.scorers import from_values
-from jmedllm.evaluation.scorers.legacy import LegacyItemScore
+from jmedllm.evaluation.scorers import ItemScore, from_values
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.files import to_json
 from jmedllm.manifest import NAME, Manifest, read_manifest
@@ -26,6 +26,9 @@ BASE = "base"
 SERVED = "served "
 """How the fingerprint of a model behind a server begins: its content is not known."""
 
+Outcome = Literal["right", "partial", "wrong", "none", "counted"]
+"""What became of an item: "none" is no answer, "counted" is no answer that the published protocol counts as right."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredItem:
@@ -33,7 +36,7 @@ class ScoredItem:
 
     Attributes:
         order: index of the printed choice at each place, as the question was presented.
-        scores: for each scorer its values, with `correct` for its main metric.
+        scores: for each scorer the fields of its item score, with its `value` (from 0 to 1) and `outcome`.
     """
 
     question_hash: str
@@ -237,12 +240,19 @@ def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str
 
 
 def _score(scorer: str, values: dict[str, Any]) -> dict[str, Any]:
-    """An item score with its `value`, and whether that is full credit as `correct`.
-
-    An empty response that the published protocol picked a choice for has `answered` False.
-    """
+    """An item score as plain values, with its `value` and `outcome`, and why there is no answer as `how`."""
     item_score = from_values(scorer, values)
-    found = values | {"value": item_score.value, "correct": item_score.value == 1}
-    if isinstance(item_score, LegacyItemScore) and not item_score.answered:
-        found |= {"answered": False, "how": item_score.how}
-    return found
+    outcome = _outcome(item_score)
+    reason = {} if _is_answered(item_score) else {"how": item_score.how}
+    return {**values, "value": item_score.value, "outcome": outcome, **reason}
+
+
+def _outcome(item_score: ItemScore) -> Outcome:
+    if not _is_answered(item_score):
+        return "counted" if item_score.value else "none"
+    return "right" if item_score.value == 1 else "partial" if item_score.value else "wrong"
+
+
+def _is_answered(item_score: ItemScore) -> bool:
+    """Whether there is an answer; item scores that may lack one say so in `answered` or in `how`."""
+    return bool(getattr(item_score, "answered", item_score.how not in NO_ANSWER))

@@ -105,8 +105,8 @@ def _side(collected: CollectedResult) -> Side:
 
 
 NOTE = (
-    "Difference in accuracy in percentage points, second minus first, on the items that both answered. −/+: items "
-    "that only the first or only the second got right. p: exact McNemar test; p (Holm): adjusted for all rows; bold "
-    "below 0.05. Min. detectable: minimum detectable difference, the smallest that this many items show with 80 % "
-    "power."
+    "Difference in percentage points, second minus first, on the items that both answered. −/+: items that only the "
+    "first or only the second got right, or on which it has the higher score. p: exact McNemar test, for graded "
+    "scores a permutation test; p (Holm): adjusted for all rows; bold below 0.05. Min. detectable: minimum detectable "
+    "difference, the smallest that this many items show with 80 % power."
 )

@@ -68,7 +68,7 @@ def _detail(detail: Detail) -> str:
 
 def _trace(results: Sequence[EvalResult]) -> str:
     """Hashes of model, prompt, questions and samples for every result."""
-    head = ("Model", "Task", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Records", "jmedllm")
+    head = ("Model", "Task", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Samples", "jmedllm")
     rows = []
     for result in results:
         settings, trace = result.settings, result.trace

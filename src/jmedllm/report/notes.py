@@ -13,9 +13,9 @@ BOUNDS = (
     f"{SCORER} and of guessing for all others. Ceiling: the score of the right answers themselves. Read a score "
     "between the two."
 )
-INTERVAL = (
-    "95 % interval: Wilson, the sampling error of n items; it does not include the choice of prompt or training seed."
-)
+_SAMPLING = "the sampling error of n items; it does not include the choice of prompt or training seed."
+INTERVAL = f"95 % interval: Wilson, {_SAMPLING}"
+GRADED_INTERVAL = f"95 % interval: bootstrap for graded scores, Wilson for all others; {_SAMPLING}"
 AT_FLOOR = "the interval reaches down to the floor, so no skill is shown."
 CONTAMINATED = "contaminated: the model was trained on the questions of this test."
 
@@ -34,7 +34,8 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
     Args:
         marks: what precedes the notes on scores at the floor and on contaminated ones.
     """
-    found = [BOUNDS, INTERVAL]
+    is_graded = any(not score.binary for result in results for score in result.scores)
+    found = [BOUNDS, GRADED_INTERVAL if is_graded else INTERVAL]
     if any(row.at_floor for row in rows):
         found.append(f"{marks[0]}{AT_FLOOR}")
     if any(row.contaminated for row in rows):

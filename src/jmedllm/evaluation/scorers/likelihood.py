@@ -35,6 +35,11 @@ class LikelihoodItemScore:
         return float(self.correct)
 
     @property
+    def answered(self) -> bool:
+        """Whether the log-probabilities allowed a pick."""
+        return bool(self.chosen)
+
+    @property
     def how(self) -> str:
         """Nothing is read from text."""
         return ""

@@ -23,8 +23,11 @@ TERMS = {
     "accuracy per byte": "likelihood relative to the length of the choice, so that long choices have no disadvantage.",
     "gestalt match": "the choice most similar to the response, by longest common parts, is the right one.",
     "exact match": "the response is the right choice, character for character.",
-    "−/+": "items that only the first or only the second got right.",
-    "p": "probability of a difference at least this large if both are equally good; exact McNemar test.",
+    "−/+": "items that only the first or only the second got right, or on which it has the higher score.",
+    "p": (
+        "probability of a difference at least this large if both are equally good: exact McNemar test, for graded "
+        "scores a permutation test."
+    ),
     "p (Holm)": "p adjusted for the number of comparisons (Holm 1979); a difference is shown where it is below 0.05.",
     "min. detectable": (
         "minimum detectable difference: the smallest difference that this many items show with 80 % power at the "

@@ -8,7 +8,7 @@
   const [list, sheet, detail, count] = ["list", "sheet", "detail", "count"].map(byId);
   const FILTERS = ["q", "benchmark", "language", "subject", "scorer", "model", "outcome"];
   const OUTCOMES = {
-    "": "any", right: "right", wrong: "wrong", none: "no answer",
+    "": "any", right: "right", partial: "partly right", wrong: "wrong", none: "no answer",
     counted: "no answer, but counted as right",
     disagree: "models disagree", prohibited: "prohibited choice picked",
   };
@@ -51,11 +51,11 @@
   const series = (model) => `s${settings.models.indexOf(model) % 8}`;
   const goldOf = (item) => item.number ?? ([item.gold ?? [], ...(item.also ?? [])].map(letters).join(" or ") || "–");
 
-  // The published protocol also scores empty responses, and some of them as right: those are marked.
-  const stated = (score) => score.answered !== false && (score.chosen.length || score.number != null);
-  const outcomeOf = (score) =>
-    score.answered === false ? (score.correct ? "counted" : "none") : score.correct ? "right" : stated(score) ? "wrong" : "none";
-  const SIGNS = { right: ["✓", "right"], wrong: ["✗", "wrong"], none: ["–", "no answer"], counted: ["○", "no answer, counted as right"] };
+  // No answer is neither right nor wrong, even where the published protocol counts it as right.
+  const isAnswered = (score) => !["none", "counted"].includes(score.outcome);
+  const answerOf = (score) =>
+    isAnswered(score) ? (score.number ?? (letters(score.chosen ?? []) || `${(100 * score.value).toFixed(0)} %`)) : "–";
+  const SIGNS = { right: ["✓", "right"], partial: ["◐", "partly right"], wrong: ["✗", "wrong"], none: ["–", "no answer"], counted: ["○", "no answer, counted as right"] };
   const scoresOf = (entry, scorer, model) =>
     entry.item.answers
       .filter((answer, index) => answer && (!model || entry.task.models[index] === model))
@@ -65,13 +65,13 @@
   const matchesOutcome = (entry, outcome, scorer, model) => {
     const scores = scoresOf(entry, scorer, outcome === "disagree" ? "" : model);
     if (outcome === "disagree") {
-      return new Set(scores.map((score) => JSON.stringify([score.chosen, score.number]))).size > 1;
+      return new Set(scores.map((score) => answerOf(score))).size > 1;
     }
     if (outcome === "prohibited") {
       const bad = entry.item.prohibited ?? [];
-      return scores.some((score) => score.chosen.some((choice) => bad.includes(choice)));
+      return scores.some((score) => (score.chosen ?? []).some((choice) => bad.includes(choice)));
     }
-    return scores.some((score) => outcomeOf(score) === outcome);
+    return scores.some((score) => score.outcome === outcome);
   };
 
   const fold = (text) => text.normalize("NFKC").toLowerCase();
@@ -118,7 +118,7 @@
         const signs = make("span", { class: "signs" });
         entry.item.answers.forEach((answer) => {
           const score = answer?.scores[scorer];
-          const outcome = score ? outcomeOf(score) : null;
+          const outcome = score?.outcome ?? null;
           signs.append(make("span", { class: `sign ${outcome ?? "muted"}` }, outcome ? SIGNS[outcome][0] : "·"));
         });
         const row = make(
@@ -211,7 +211,7 @@
       for (const { answer, model } of evaluated) {
         const probability = answer.probabilities?.[index];
         const score = answer.scores[scorer];
-        const picked = Boolean(score && stated(score)) && score.chosen.includes(index);
+        const picked = Boolean(score && isAnswered(score) && score.chosen?.includes(index));
         row.append(share(model, probability === undefined ? undefined : 100 * probability, series(model), picked));
       }
       return row;
@@ -222,7 +222,7 @@
   };
 
   const reasonOf = (score) => {
-    const { chosen, number, correct, response, answered, ...rest } = score;
+    const { chosen, number, correct, value, outcome, response, ...rest } = score;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
       .map(([name, value]) => (name === "how" ? (settings.reasons[value] ?? value) : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))
@@ -231,11 +231,10 @@
 
   const modelPart = (answer, model) => {
     const rows = Object.entries(answer.scores).map(([scorer, score]) => {
-      const outcome = outcomeOf(score);
-      const chosen = stated(score) ? (score.number ?? letters(score.chosen)) : "–";
+      const { outcome } = score;
       return make(
         "tr", {}, make("th", { scope: "row" }, scorer), make("td", { class: outcome }, `${SIGNS[outcome][0]} ${SIGNS[outcome][1]}`),
-        make("td", {}, chosen), make("td", { class: "muted" }, reasonOf(score)),
+        make("td", {}, answerOf(score)), make("td", { class: "muted" }, reasonOf(score)),
       );
     });
     const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "scores" }, make("tbody", {}, ...rows))];
@@ -245,7 +244,7 @@
       if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
     }
     for (const rotation of answer.rotations ?? []) {
-      const answers = Object.entries(rotation.scores).map(([scorer, score]) => `${scorer} ${stated(score) ? (score.number ?? letters(score.chosen)) : "–"} ${SIGNS[outcomeOf(score)][0]}`);
+      const answers = Object.entries(rotation.scores).map(([scorer, score]) => `${scorer} ${answerOf(score)} ${SIGNS[score.outcome][0]}`);
       parts.push(make("p", { class: "muted" }, `rotated, presented as ${letters(rotation.order)}: ${answers.join(" · ")}`));
     }
     return parts;
