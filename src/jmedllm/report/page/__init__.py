@@ -22,7 +22,7 @@ from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import probability
 from jmedllm.report.page import charts
 from jmedllm.report.page.curves import figures
-from jmedllm.report.page.glossary import MODELS, TERMS
+from jmedllm.report.page.glossary import MODELS, glossary
 from jmedllm.report.page.items import PackedTask, pack
 from jmedllm.report.page.view import groups, matrices, outcome_lines
 from jmedllm.report.questions import TaskQuestions
@@ -93,7 +93,7 @@ def page(
         matrices=matrices(rows),
         headlines=headlines(collected),
         headline_note=HEADLINE_NOTE,
-        glossary=MODELS | TERMS,
+        glossary=glossary(),
         stage_names=MODELS,
         notes=footnotes(results, rows),
         languages=[each for each in compared if each.kind == "languages"],

@@ -1,5 +1,7 @@
 """Terms on the page that a physician may not know: tooltips, and the section at the end."""
 
+from jmedllm.evaluation.scorers import SCORERS
+
 MODELS = {
     "base": "the model before training.",
     "mfpt": "medical full-parameter training: stage 1, further training of all weights on medical text.",
@@ -56,3 +58,9 @@ TERMS = {
     "GiB": "gibibyte, 1,073,741,824 bytes of memory.",
     "McNemar test": "test for two models on the same items; only items on which they differ count.",
 }
+
+
+def glossary() -> dict[str, str]:
+    """All terms with their meaning; scorers of other packages are explained by their summary."""
+    scorers = {name: f"scorer: {scorer.summary}." for name, scorer in SCORERS.items()}
+    return MODELS | scorers | TERMS
