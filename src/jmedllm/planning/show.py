@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jmedllm.planning.eval import EvalAdvice, EvalPlan
 from jmedllm.planning.machine import GIB, Machine, gib
-from jmedllm.planning.needs import Needs, StagePlan
+from jmedllm.planning.needs import Component, Needs, StagePlan
 from jmedllm.planning.plan import Advice, Option
 from jmedllm.planning.techniques import Techniques
 
@@ -31,7 +31,8 @@ def print_plan(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machin
     many = f"{machine.gpus} × " * (machine.gpus > 1) + machine.gpu.name
     nodes = f"{machine.nodes} nodes of {many}" if machine.nodes > 1 else many
     each, node = (" each", " a node") if machine.processes > 1 else ("", "")
-    console.print(f"{nodes}: {gib(machine.gpu.memory)}{each}, {gib(machine.ram)} of host memory{node}")
+    host = "memory" if machine.is_shared else f"{gib(machine.ram)} of host memory{node}"
+    console.print(f"{nodes}: {gib(machine.gpu.memory)}{' of ' if machine.is_shared else f'{each}, '}{host}")
     for advice in found:
         console.print()
         _print_advice(advice, machine, console)
@@ -87,17 +88,25 @@ def _print_exam(exam: EvalAdvice, machine: Machine, console: Console) -> None:
 def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column(title, min_width=40)
-    for name in ("each GPU" if machine.processes > 1 else "GPU", "host", "disk"):
+    memory = ("memory",) if machine.is_shared else ("each GPU" if machine.processes > 1 else "GPU", "host")
+    for name in (*memory, "disk"):
         table.add_column(name, justify="right", min_width=9)
     for part in needs.parts:
-        sizes = part.gpu, part.host, part.disk
+        sizes = _columns(part, machine)
         if max(sizes) >= SMALLEST_SHOWN:
             table.add_row(part.name, *(gib(size) if size >= SMALLEST_SHOWN else "" for size in sizes))
     table.add_section()
     fits = needs.fits(machine)
     told = Text("fits" if fits else "does not fit", style="green" if fits else "red")
-    table.add_row(told, *(gib(size) if size else "" for size in (needs.gpu, needs.host, needs.disk)))
+    table.add_row(told, *(gib(size) if size else "" for size in _columns(needs, machine)))
     console.print(table)
+
+
+def _columns(sizes: Component | Needs, machine: Machine) -> tuple[int, ...]:
+    """Memory of the GPU and of the host, which are one on a machine without a GPU of its own, and disk."""
+    if machine.is_shared:
+        return sizes.gpu + sizes.host, sizes.disk
+    return sizes.gpu, sizes.host, sizes.disk
 
 
 def _work(planned: StagePlan, machine: Machine) -> str:
@@ -124,6 +133,8 @@ def _results(planned: EvalPlan, machine: Machine) -> str:
 
 
 def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
+    if machine.is_shared:
+        return "hours: not estimated without a GPU"
     if machine.gpu.rates is None:
         return f"hours: not known for {machine.gpu.name}, name a GPU or give its rates"
     if hours is None:
