@@ -118,8 +118,8 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     return folder
 
 
-def own_exam(path: Path, count: int = 7) -> Path:
-    """A small exam of one's own in both languages."""
+def write_questions(path: Path, count: int = 7) -> Path:
+    """Write a small file of custom questions in both languages."""
     rows = [
         {
             "id": f"q{number}",

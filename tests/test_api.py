@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.api import evaluate, load, open_model
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
@@ -14,7 +14,7 @@ from jmedllm.precision import choose_precision
 
 
 def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     model = open_model(tiny_model, precision="float32", device="cpu", name="tiny")
     result = evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "api", max_new_tokens=8)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], selection="all", max_new_tokens=8)
@@ -28,7 +28,7 @@ def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    exam = str(own_exam(tmp_path / "exam.jsonl"))
+    exam = str(write_questions(tmp_path / "exam.jsonl"))
     model = open_model(tiny_model, precision="float32", device="cpu")
     japanese, english = (load(exam, language, selection="all") for language in ("ja", "en"))
     for questions, more, problem in (

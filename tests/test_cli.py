@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cli, build_tiny, own_exam
+from conftest import Cli, build_tiny, write_questions
 from jmedllm.data.catalogue import SOURCES
 from jmedllm.files import hash_file
 
 
 def eval_of(model: Path, tmp_path: Path, *more: object) -> tuple[object, ...]:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     return ("eval", "--model", model, "--benchmark", exam, "--selection", "all", "--output", tmp_path / "out",
             "--max-new-tokens", 8, *more)  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
     def evaluate(model: object = tiny_model, benchmark: object = wrong_key, *more: object) -> tuple[object, ...]:
         return ("eval", "--model", model, "--benchmark", benchmark, "--output", tmp_path / "o", *more)
 
-    good = own_exam(tmp_path / "exam.jsonl")
+    good = write_questions(tmp_path / "exam.jsonl")
     whole = ("--selection", "all")
     column = eval_line(tmp_path / "column.jsonl")
     column.write_text(column.read_text(encoding="utf-8").replace('"choices"', '"options"'), encoding="utf-8")
@@ -245,7 +245,7 @@ def test_what_no_checksum_pins_is_not_verified(cli: Cli, tmp_path: Path) -> None
 
 
 def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "mine.jsonl", count=3)
+    exam = write_questions(tmp_path / "mine.jsonl", count=3)
     responses = tmp_path / "r.jsonl"
     responses.write_text('{"id": "q0", "response": "答え：C"}\n{"id": "q1", "response": ""}\n', encoding="utf-8")
     items = tmp_path / "items.jsonl"

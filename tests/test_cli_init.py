@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cli, own_exam
+from conftest import Cli, write_questions
 from jmedllm.recipe import load_recipe
 
 TEXTS = "壊血病はビタミンCの欠乏で起こる。\nScurvy is caused by a lack of vitamin C.\n"
@@ -18,7 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("JMEDLLM_DATA", raising=False)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "notes.txt").write_text(TEXTS * 20, encoding="utf-8")
-    own_exam(tmp_path / "ward.jsonl")
+    write_questions(tmp_path / "ward.jsonl")
     return tmp_path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.cli import main
 from jmedllm.files import write_atomic
 
@@ -166,7 +166,7 @@ WRITING = (
 def good(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A folder of files that are as they should be."""
     here = tmp_path_factory.mktemp("good")
-    own_exam(here / "exam.jsonl")
+    write_questions(here / "exam.jsonl")
     (here / "replies.jsonl").write_text('{"id": "q0", "response": "c"}\n', encoding="utf-8")
     (here / "text.txt").write_text("壊血病はビタミンCの欠乏で起こる。", encoding="utf-8")
     (here / "recipe.yaml").write_text(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.corpus import demo
 from jmedllm.corpus.documents import Document
 from jmedllm.corpus.pipeline.build import BuildConfig, build
@@ -46,7 +46,7 @@ def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     stem = "ビタミンCの長期にわたる欠乏によって起こり、歯肉からの出血を主な症状とする疾患はどれか。"
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0]) | {"id": "x", "question": stem}
     exam.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     story = [f"第{n}の症例では{n * 37 % 91}日目に解熱し、{n % 7 + 2}週後に退院した。\n" for n in range(60)]

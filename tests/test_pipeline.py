@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import own_exam
+from conftest import write_questions
 from fork_server import ForkServer
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
@@ -70,7 +70,7 @@ def write_recipe(folder: Path, steps: int = 8) -> Path:
     ]
     rows = [json.dumps({"id": str(i), "text": line}, ensure_ascii=False) for i, line in enumerate(lines)]
     (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    exam = own_exam(folder / "exam.jsonl", count=4).read_text(encoding="utf-8")
+    exam = write_questions(folder / "exam.jsonl", count=4).read_text(encoding="utf-8")
     (folder / "train.jsonl").write_text(exam.translate(str.maketrans(OTHERS)), encoding="utf-8")
     task = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビタミンCの欠乏。"}
     (folder / "instructions.jsonl").write_text(json.dumps(task, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -261,7 +261,7 @@ def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
     run(recipe, folder)
     records = folder / "eval" / "mpeft" / "exam.ja.samples.jsonl"
     before = records.stat().st_mtime_ns
-    own_exam(tmp_path / "second.jsonl", count=2)
+    write_questions(tmp_path / "second.jsonl", count=2)
     one, two = f"[{tmp_path}/exam.jsonl]", f"[{tmp_path}/exam.jsonl, {tmp_path}/second.jsonl]"
     text = recipe.read_text(encoding="utf-8")
     recipe.write_text(text.replace(f"benchmarks: {one}", f"benchmarks: {two}"), encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.pipeline import Run
 from jmedllm.precision import choose_precision
@@ -36,7 +36,7 @@ def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
 
 @pytest.mark.parametrize("step", [corpus.STAGE, mpeft.STAGE], ids=["corpus", "mpeft"])
 def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl", count=1)
+    exam = write_questions(tmp_path / "exam.jsonl", count=1)
     row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])
     row |= {"id": "copied", "question": row["question"].replace("。", "？"), "choices": row["choices"][::-1]}
     row["answer"] = ["d"]
@@ -49,7 +49,7 @@ def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step)
 
 @pytest.mark.parametrize("form", ["instruction", "messages"])
 def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_model: Path, form: str) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl", count=1)
+    exam = write_questions(tmp_path / "exam.jsonl", count=1)
     question = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])["question"]
     rows = {
         "instruction": {"instruction": "次の問いに答えてください。", "input": question, "output": "壊血病"},
@@ -57,7 +57,7 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     }
     file = tmp_path / "instructions.jsonl"
     file.write_text(json.dumps(rows[form], ensure_ascii=False) + "\n", encoding="utf-8")
-    train = own_exam(tmp_path / "train.jsonl", count=0)
+    train = write_questions(tmp_path / "train.jsonl", count=0)
     run = tiny(tmp_path, tiny_model, train, exam)
     recipe = run.recipe.model_copy(
         update={"mpeft": run.recipe.mpeft.model_copy(update={"questions": [], "instructions": [str(file)]})}
@@ -68,5 +68,5 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
 
 
 def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
-    train = own_exam(tmp_path / "train.jsonl", count=1)
+    train = write_questions(tmp_path / "train.jsonl", count=1)
     corpus.STAGE.perform(tiny(tmp_path, tiny_model, train, None), "input_hash")

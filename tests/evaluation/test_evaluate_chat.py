@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig, ask
@@ -37,7 +37,7 @@ def dated(tiny_model: Path, tmp_path: Path) -> Path:
 
 def evaluate_task(model: Path, output: Path, day: str, limit: int = 7, **prompt_config: Any) -> EvalResult:
     """What an exam in Japanese comes to on a day."""
-    exam = own_exam(output.parent / "exam.jsonl")
+    exam = write_questions(output.parent / "exam.jsonl")
     settings = EvalConfig(
         benchmarks=[f"{exam}:ja"], selection="all", limit=limit, max_new_tokens=4, scorers=["answer", "likelihood"]
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import TEXTS, build_tiny, own_exam
+from conftest import TEXTS, build_tiny, write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
 from jmedllm.evaluation.model import model_settings
@@ -51,7 +51,7 @@ def same(left: Path, right: Path, name: str) -> bool:
 
 
 def test_one_sample_per_item_with_everything_in_it(tiny_model: Path, tmp_path: Path) -> None:
-    results = evaluate_task(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
+    results = evaluate_task(tiny_model, write_questions(tmp_path / "exam.jsonl"), tmp_path / "out")
     assert [(s.settings["benchmark"], s.settings["language"]) for s in results] == [
         ("exam", "ja"),
         ("exam", "en"),
@@ -79,7 +79,7 @@ def test_one_sample_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
 def test_a_finished_evaluation_needs_no_model(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     first = evaluate_task(tiny_model, exam, tmp_path / "out")
     monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
     assert evaluate_task(tiny_model, exam, tmp_path / "out") == first
@@ -89,7 +89,7 @@ def test_a_finished_evaluation_needs_no_model(
 def test_a_killed_evaluation_resumes_with_another_batch_size(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     evaluate_task(tiny_model, exam, tmp_path / "whole")
     answer = TransformersModel.answer
 
@@ -112,7 +112,7 @@ def test_a_killed_evaluation_resumes_with_another_batch_size(
 
 
 def test_a_longer_limit_keeps_the_samples_there_are(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
     assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=7)[0].scores[0].n == 7
     assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=3)[0].scores[0].n == 3
@@ -120,7 +120,7 @@ def test_a_longer_limit_keeps_the_samples_there_are(tiny_model: Path, tmp_path: 
 
 
 def test_other_settings_need_another_output(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     evaluate_task(tiny_model, exam, tmp_path / "out")
     with pytest.raises(InputError, match=r"with other settings \(max_new_tokens 12 is now 5\); choose another"):
         evaluate_task(tiny_model, exam, tmp_path / "out", max_new_tokens=5)
@@ -132,7 +132,7 @@ def test_other_settings_need_another_output(tiny_model: Path, tmp_path: Path) ->
 def test_only_changed_prompts_are_asked_again(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     evaluate_task(tiny_model, exam, tmp_path / "out")
     before = read_samples(tmp_path / "out" / "exam.ja.samples.jsonl")
     exam.write_text(exam.read_text(encoding="utf-8").replace("痛風3", "糖尿病"), encoding="utf-8")
@@ -148,7 +148,7 @@ def test_only_changed_prompts_are_asked_again(
 def test_a_changed_gold_asks_the_model_nothing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     [first, _] = evaluate_task(tiny_model, exam, tmp_path / "out")
     before = (tmp_path / "out" / "exam.ja.samples.jsonl").read_bytes()
     chosen = read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")["q0"].item_scores["likelihood"]["chosen"][0]
@@ -168,7 +168,7 @@ def test_a_changed_gold_asks_the_model_nothing(
 def test_another_scorer_asks_only_for_what_no_sample_has(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl", count=3)
+    exam = write_questions(tmp_path / "exam.jsonl", count=3)
     evaluate_task(tiny_model, exam, tmp_path / "whole", scorers=["answer", "legacy", "likelihood"])
     asked: list[Request] = []
     answer = TransformersModel.answer
@@ -195,7 +195,7 @@ def test_another_scorer_asks_only_for_what_no_sample_has(
 
 
 def test_an_adapter_changes_the_answers(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     evaluate_task(tiny_model, exam, tmp_path / "plain")
     evaluate_task(tiny_model, exam, tmp_path / "adapted", adapter=tiny_adapter)
     plain, adapted = (read_samples(tmp_path / name / "exam.ja.samples.jsonl") for name in ("plain", "adapted"))
@@ -205,18 +205,18 @@ def test_an_adapter_changes_the_answers(tiny_model: Path, tiny_adapter: Path, tm
 def test_samples_with_an_adapter_are_not_taken_for_the_base_model_s(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     evaluate_task(tiny_model, exam, tmp_path / "out", adapter=tiny_adapter)
     with pytest.raises(InputError, match=r"adapter_fingerprint '\w{16}' is now None"):
         evaluate_task(tiny_model, exam, tmp_path / "out")
 
 
 def test_tasks_need_names_of_their_own(tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     twice = EvalConfig(benchmarks=[str(exam), str(exam)], selection="all")
     with pytest.raises(InputError, match=r"paper exam\.ja is asked for twice"):
         tasks(twice, PromptConfig(), Path("unused"))
-    borrowed = own_exam(tmp_path / "igakuqa.jsonl")
+    borrowed = write_questions(tmp_path / "igakuqa.jsonl")
     with pytest.raises(InputError, match="is named like the benchmark igakuqa; rename your file"):
         tasks(EvalConfig(benchmarks=[str(borrowed)], selection="all"), PromptConfig(), Path("unused"))
 
@@ -229,13 +229,13 @@ def test_the_lock_empties_no_file(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_keeps_a_second_process_out(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     with locked(tmp_path / "out"), pytest.raises(InputError, match="is in use by another jmedllm process"):
         evaluate_task(tiny_model, exam, tmp_path / "out")
 
 
 def test_the_version_that_answered_stays(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     first = evaluate_task(tiny_model, exam, tmp_path / "out", limit=3)
     monkeypatch.setattr("jmedllm.evaluation.resume.__version__", "99")
     assert evaluate_task(tiny_model, exam, tmp_path / "out", limit=2)[0].trace["jmedllm"] == first[0].trace["jmedllm"]
@@ -260,18 +260,18 @@ def test_files_of_the_user_stay_as_they_are(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=f"{problem}; choose another --output"):
-        evaluate_task(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out")
+        evaluate_task(tiny_model, write_questions(tmp_path / "exam.jsonl"), tmp_path / "out")
     assert (tmp_path / "out" / name).read_text(encoding="utf-8") == content
 
 
 def test_scorers_in_another_order_are_the_same_evaluation(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     first = evaluate_task(tiny_model, exam, tmp_path / "out", scorers=["legacy", "likelihood"])
     assert evaluate_task(tiny_model, exam, tmp_path / "out", scorers=["likelihood", "legacy", "likelihood"]) == first
 
 
 def test_a_result_says_how_many_items_were_left_out(tiny_model: Path, tmp_path: Path) -> None:
-    first = evaluate_task(tiny_model, own_exam(tmp_path / "exam.jsonl"), tmp_path / "out", limit=3)[0]
+    first = evaluate_task(tiny_model, write_questions(tmp_path / "exam.jsonl"), tmp_path / "out", limit=3)[0]
     assert (first.asked, first.selected) == (3, 7)
 
 
@@ -290,8 +290,8 @@ def test_a_later_line_of_a_sample_replaces_the_earlier_one(tmp_path: Path) -> No
 
 
 def test_shots_chat_and_letters_are_different_tasks(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
-    shots = own_exam(tmp_path / "shots.jsonl", count=2)
+    exam = write_questions(tmp_path / "exam.jsonl")
+    shots = write_questions(tmp_path / "shots.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], selection="all")
     hashes = {
         tasks(settings, prompt_config, Path("unused"))[0].settings()["prompt_pack_hash"]
@@ -310,7 +310,7 @@ def test_shots_chat_and_letters_are_different_tasks(tiny_model: Path, tmp_path: 
 
 
 def test_rotations_are_evaluated_and_reported(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl", count=3)
+    exam = write_questions(tmp_path / "exam.jsonl", count=3)
     japanese, _ = evaluate_task(tiny_model, exam, tmp_path / "out", shuffle=1, rotations=3)
     assert [(r.scorer, r.n, r.rotations) for r in japanese.rotations] == [
         (scorer, 3, 3) for scorer in ("answer", "legacy", "likelihood")
@@ -348,7 +348,7 @@ def test_rotations_are_evaluated_and_reported(tiny_model: Path, tmp_path: Path) 
 
 
 def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["en"], scorers=["likelihood"], selection="all")
     sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     [result] = evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), sat, tmp_path / "out")
@@ -362,7 +362,7 @@ def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> No
 
 
 def test_several_processes_write_the_files_that_one_writes(tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     options = ["--model", tiny_model, "--benchmark", exam, "--selection", "all", "--max-new-tokens", "8"]
     options += ["--rotations", "2", "--precision", "float32", "--device", "cpu", "--json"]
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jmedllm"]
@@ -385,7 +385,7 @@ def test_several_processes_write_the_files_that_one_writes(tiny_model: Path, tmp
 
 
 def test_if_one_process_fails_one_line_says_why(tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     model = build_tiny(tmp_path / "short", context=60)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     command += ["jmedllm", "eval", "--model", model, "--benchmark", exam, "--selection", "all", "--device", "cpu"]
@@ -399,7 +399,7 @@ def test_if_one_process_fails_one_line_says_why(tmp_path: Path) -> None:
 
 
 def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl", count=5)
+    exam = write_questions(tmp_path / "exam.jsonl", count=5)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
     sat = tasks(settings, PromptConfig(), Path("unused"))
     monkeypatch.setattr("jmedllm.evaluation.sharding._agree", lambda problem, here: None)
@@ -430,7 +430,7 @@ def test_a_base_model_in_four_bits_is_another_evaluation(tmp_path: Path) -> None
     shape = RandomInit(architecture="qwen2", vocabulary=320, hidden_size=128, layers=2, feed_forward=256, context=512)
     build(shape, TEXTS, tmp_path / "model", seed=1)
     model = tmp_path / "model"
-    exam = own_exam(tmp_path / "exam.jsonl", count=2)
+    exam = write_questions(tmp_path / "exam.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
     sat = tasks(settings, PromptConfig(), Path("unused"))
 
@@ -453,7 +453,7 @@ def test_a_base_model_in_four_bits_is_another_evaluation(tmp_path: Path) -> None
 def test_another_backend_is_another_evaluation(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl", count=2)
+    exam = write_questions(tmp_path / "exam.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], scorers=["answer"], selection="all")
     sat = tasks(settings, PromptConfig(), Path("unused"))
     spec = ModelSpec(str(tiny_model), "tiny", precision=CPU)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from package import install
 
-from conftest import Cli, own_exam
+from conftest import Cli, write_questions
 from jmedllm.errors import InputError
 from jmedllm.models.backends import BACKENDS, require_backend
 from jmedllm.models.backends.base import Requirement
@@ -49,7 +49,7 @@ def test_the_example_is_short() -> None:
 
 @pytest.mark.usefixtures("mine")
 def test_it_evaluates_a_model_from_the_command_line(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     common = ("--model", tiny_model, "--benchmark", exam, "--language", "ja", "--selection", "all", "--device", "cpu")
     code, _, errors = cli("eval", *common, "--backend", "mine", "--scorer", "answer", "--output", tmp_path / "out")
     assert code == 0, errors
@@ -62,7 +62,7 @@ def test_what_it_does_not_declare_is_refused_before_it_is_opened(
     cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BACKENDS, "mine", replace(BACKENDS["mine"], open=lambda _: pytest.fail("opened")))
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     common = ("--model", tiny_model, "--benchmark", exam, "--selection", "all", "--backend", "mine", "--device", "cpu")
     for more, problem in (
         ((), "does not support log-probabilities of whole choices (scorer likelihood); use backend transformers"),
@@ -77,7 +77,7 @@ def test_what_it_does_not_declare_is_refused_before_it_is_opened(
 
 @pytest.mark.usefixtures("mine")
 def test_a_recipe_names_it(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    exam, recipe = own_exam(tmp_path / "exam.jsonl"), tmp_path / "recipe.yaml"
+    exam, recipe = write_questions(tmp_path / "exam.jsonl"), tmp_path / "recipe.yaml"
     text = RECIPE.format(model=tiny_model, exam=exam)
     recipe.write_text(text, encoding="utf-8")
     code, _, errors = cli("run", recipe, "--output", tmp_path / "run")
@@ -93,7 +93,7 @@ def test_a_recipe_names_it(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_cannot_run_the_models_of_a_recipe(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    exam, recipe = own_exam(tmp_path / "exam.jsonl"), tmp_path / "recipe.yaml"
+    exam, recipe = write_questions(tmp_path / "exam.jsonl"), tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(model=tiny_model, exam=exam).replace("mine", "openai"), encoding="utf-8")
     code, _, errors = cli("run", recipe, "--output", tmp_path / "run")
     assert code == 2 and "backend openai does not support the models of a run, which are directories" in errors

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.model import model_settings
 from jmedllm.models.backends.base import ModelSpec
@@ -235,7 +235,7 @@ def test_a_recipe_that_only_evaluates_is_checked_without_loading(
         folder = changed(tiny_model, tmp_path / "model", change, config)
     else:
         folder, expected = both, "contains a whole model and the files of an adapter"
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     values = {"name": "x", "eval": {"benchmarks": [str(exam)], "models": ["base"]}}
     with pytest.raises(InputError, match=re.escape(expected)):
         check_base(Recipe.model_validate(values | {"base": {"path": str(folder)}}))

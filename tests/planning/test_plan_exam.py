@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.planning.eval import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_eval
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
@@ -114,7 +114,7 @@ def test_what_is_not_on_disk_is_counted_by_the_catalogue_or_said_to_be_unknown()
 
 
 def test_what_is_on_disk_is_read(tmp_path: Path) -> None:
-    file = own_exam(tmp_path / "ward.jsonl", 6)
+    file = write_questions(tmp_path / "ward.jsonl", 6)
     found = planned(recipe(benchmarks=[str(file)], selection="all")).planned
     assert {task.name: (task.items, task.is_there) for task in found.tasks} == {
         "ward.ja": (6, True),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.manifest import FORMAT
@@ -127,7 +127,7 @@ mpeft:
 
 
 def write(folder: Path, base: Path, *rows: Any, excess_length_strategy: str = "drop") -> Path:
-    own_exam(folder / "exam.jsonl", count=4)
+    write_questions(folder / "exam.jsonl", count=4)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (folder / "custom.jsonl").write_text("\n".join(lines), encoding="utf-8")
     path = folder / "tiny.yaml"

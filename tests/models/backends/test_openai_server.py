@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import own_exam
+from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
@@ -183,7 +183,7 @@ def test_labels_are_read_as_by_the_local_backend(
 
 def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Path) -> None:
     server.top = [("The", -0.5), ("Sure", -2.0)]
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
     eval_tasks = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
@@ -286,7 +286,7 @@ def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.
 def test_an_evaluation_resumes_after_the_server_died(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = own_exam(tmp_path / "exam.jsonl")
+    exam = write_questions(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all")
     eval_tasks = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": f"served at {server.url}"}
@@ -367,7 +367,7 @@ def test_another_refusal_is_not_too_long(message: str) -> None:
 
 
 def evaluation_with_refusals(server: Server, folder: Path, chat: bool, **settings: Any) -> Any:
-    exam = own_exam(folder / "exam.jsonl")
+    exam = write_questions(folder / "exam.jsonl")
     asked = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all", **settings)
     eval_tasks = tasks(asked, PromptConfig(answer_as="letter", chat=chat), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
@@ -466,7 +466,7 @@ def test_a_served_reply_cut_inside_a_thought_is_truncated(server: Server, tmp_pa
 
 def test_a_served_evaluation_never_mixes_the_prompts_of_two_days(server: Server, tmp_path: Path) -> None:
     server.props = {"chat_template": "{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}"}
-    exam, output = own_exam(tmp_path / "exam.jsonl"), tmp_path / "out"
+    exam, output = write_questions(tmp_path / "exam.jsonl"), tmp_path / "out"
     asked = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["answer"], selection="all")
     eval_tasks = tasks(asked, PromptConfig(answer_as="letter", chat=True), Path("unused"))
 
