@@ -1,9 +1,9 @@
-"""From files to packed blocks: time and memory at 1, 4 and 16 times the size.
+"""Time and memory from files to packed blocks, at 1, 4 and 16 times the size.
 
     python benchmarks/corpus.py --data ../shared/data --output build/corpus-speed --processes 2
 
-Copies have a fifth of their letters exchanged, so that they are no duplicates. Each size is a process of its own
-with its workers; memory is the sum over them of what no other process shares, looked at ten times a second.
+Copies have a fifth of their letters exchanged, so that they are not duplicates. Each size runs in its own process with
+its workers; memory is the sum of what no other process shares, sampled ten times a second.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _LETTERS = re.compile(r"[a-z\u3041-\u3096\u4e00-\u9fff]")
 
 
 def altered(text: str, copy: int) -> str:
-    """The same text with a fifth of its letters exchanged among themselves: as long, and alike nowhere."""
+    """The text with a fifth of its letters exchanged: of the same length, but not similar."""
     if copy == 0:
         return text
     draw = random.Random(f"{copy} {text[:100]} {len(text)}")
@@ -51,7 +51,7 @@ def write_copies(corpus: Path, folder: Path, size: int) -> int:
 
 
 def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
-    """The corpus stage of a recipe whose base has the tokenizer of Qwen2."""
+    """Run the corpus stage of a recipe whose base model has the tokenizer of Qwen2."""
     from transformers import PreTrainedTokenizerFast
 
     from jmedllm.models.random_init import RandomInit, build_around
@@ -76,34 +76,34 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     )
     began, before = time.perf_counter(), cpu_seconds()
     run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
-    carry(STAGES, run, "corpus", lambda stage, told: None)
+    carry(STAGES, run, "corpus", lambda stage, measured: None)
     made = run.outputs["corpus"] | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
     print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds", "cpu")}))
 
 
 def cpu_seconds() -> float:
-    """What this process and its ended children have used of all cores."""
+    """The CPU seconds of this process and its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def measure(arguments: list[str]) -> tuple[dict[str, float], float]:
-    """What a process of this script says, and the most memory in MiB that it and its workers held together."""
+    """The result of a process of this script, and the peak memory in MiB of it and its workers together."""
     with subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True) as process:
         watched, peak = psutil.Process(process.pid), 0
         while process.poll() is None:
-            held = 0
+            used = 0
             for each in [watched, *watched.children(recursive=True)]:
                 try:
-                    held += each.memory_full_info().uss
+                    used += each.memory_full_info().uss
                 except psutil.Error:
                     continue
-            peak = max(peak, held)
+            peak = max(peak, used)
             time.sleep(0.1)
-        told = process.stdout.read() if process.stdout else ""
+        measured = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise SystemExit(process.returncode)
-    return json.loads(told.splitlines()[-1]), peak / 2**20
+    return json.loads(measured.splitlines()[-1]), peak / 2**20
 
 
 def main() -> None:
@@ -124,10 +124,10 @@ def main() -> None:
         megabytes = write_copies(options.data / "corpus", raw, size) / 1e6
         shutil.rmtree(output, ignore_errors=True)
         arguments = ["--only", raw, "--data", options.data, "--output", output, "--processes", options.processes]
-        told, peak = measure(list(map(str, arguments)))
+        found, peak = measure(list(map(str, arguments)))
         print(
-            f"| {size}x | {megabytes:.1f} | {told['documents']:,} | {told['tokens']:,} | {told['seconds']:.0f} "
-            f"| {told['cpu']:.0f} | {told['cpu'] / megabytes:.2f} | {peak:,.0f} |",
+            f"| {size}x | {megabytes:.1f} | {found['documents']:,} | {found['tokens']:,} | {found['seconds']:.0f} "
+            f"| {found['cpu']:.0f} | {found['cpu'] / megabytes:.2f} | {peak:,.0f} |",
             flush=True,
         )
 

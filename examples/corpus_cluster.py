@@ -2,8 +2,8 @@
 
 python examples/corpus_cluster.py raw --data data --output corpora/large --tasks 64 --workers 16
 
-Reading, cleaning and the search for exam questions are jmedllm's own functions; datatrove deals the files out to
-tasks, keeps note of those that are done, and finds near-duplicates over all of them. See docs/corpus.md.
+Reading, cleaning and the search for exam questions are functions of jmedllm. datatrove distributes the files over
+tasks, records which are finished, and finds near-duplicates. See docs/corpus.md.
 """
 
 import argparse
@@ -41,17 +41,17 @@ from jmedllm.errors import InputError
 from jmedllm.files import atomic_file
 
 Stream = Iterable[Carried]
-"""What datatrove hands from step to step; ours carries the document in its metadata."""
+"""The items of a datatrove pipeline. Their metadata has the document."""
 
 MINHASH = MinhashConfig(num_buckets=14, hashes_per_bucket=8, hash_config=HashConfig(hash_fc="sha1"))
-"""Finds 92 % of pairs of similarity 0.8 and half of those of 0.7, and compares no further."""
+"""Finds 92 % of pairs of similarity 0.8 and half of those of 0.7."""
 
 
 class Signatures(MinhashDedupSignature):
-    """Shingles of characters, for Japanese; a short text is one shingle, so that only the same one equals it."""
+    """Shingles of characters, for Japanese. A short text is one shingle, so that it equals only the same text."""
 
     def __init__(self, folder: Path) -> None:
-        # Words are not looked at; the default tokenizer for them would have to be installed.
+        # Words are not used; the default tokenizer for them would have to be installed.
         super().__init__(str(folder), MINHASH, WhitespaceTokenizer())
 
     def get_shingles(self, text: str) -> Any:
@@ -63,14 +63,14 @@ class Signatures(MinhashDedupSignature):
 
 
 def carried(document: Document) -> Carried:
-    """A document as datatrove carries it."""
+    """A document as an item of datatrove."""
     return Carried(text=document.text, id=document.id, metadata={"document": document})
 
 
 def read_and_clean(
     data: Stream, rank: int, world_size: int, *, files: Sequence[tuple[Path, str]]
 ) -> Iterator[Carried]:
-    """Every so-manieth file, cleaned; what cannot be read is printed to the task's log."""
+    """Read and clean the files of a task; what cannot be read is printed to its log."""
     for file, name in files[rank::world_size]:
         for found in read(ByteRange(file, name=name)):
             if isinstance(found, Skipped):
@@ -81,13 +81,13 @@ def read_and_clean(
 
 
 def read_clean(data: Stream, rank: int, world_size: int, *, folder: Path) -> Iterator[Carried]:
-    """What the task of the same number wrote."""
+    """Read what the task with the same number wrote."""
     for document in open_documents([folder / f"documents-{rank:05d}.jsonl"]):
         yield carried(document)
 
 
 def decontaminate(data: Stream, rank: int, world_size: int, *, exams: Path) -> Iterator[Carried]:
-    """Documents cut around the text of exam questions."""
+    """Cut exam questions out of documents."""
     index = build_index(list(test_questions(exams)))
     for each in data:
         document: Document = each.metadata["document"]
@@ -97,7 +97,7 @@ def decontaminate(data: Stream, rank: int, world_size: int, *, exams: Path) -> I
 
 
 def write(data: Stream, rank: int, world_size: int, *, folder: Path) -> Iterator[Carried]:
-    """Documents as a file of a corpus, which recipes read as it is."""
+    """Write documents as a file of a corpus."""
     with atomic_file(folder / f"documents-{rank:05d}.jsonl") as handle:
         for each in data:
             handle.write(as_line(each.metadata["document"]))
@@ -107,7 +107,7 @@ def write(data: Stream, rank: int, world_size: int, *, folder: Path) -> Iterator
 def stages(
     files: Sequence[tuple[Path, str]], exams: Path, output: Path, tasks: int
 ) -> list[tuple[list[Callable[..., Any]], int]]:
-    """The steps of each stage, and its number of tasks; a stage needs all tasks of the one before."""
+    """The steps of each stage, and its number of tasks. A stage needs all tasks of the one before."""
     work = output.with_name(f"{output.name}.work")
     clean_texts, hashes, pairs, repeated = (work / name for name in ("clean", "signatures", "pairs", "repeated"))
     first = [partial(read_and_clean, files=files), partial(write, folder=clean_texts)]
@@ -123,13 +123,13 @@ def stages(
 
 
 def main() -> None:
-    """Run all stages here; for a cluster put datatrove's SlurmPipelineExecutor in the place of the local one."""
+    """Run all stages here. On a cluster, replace the local executor by datatrove's SlurmPipelineExecutor."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files and folders")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data directory with the exams")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--tasks", type=int, default=8, help="shares of the files, and files of the corpus")
-    parser.add_argument("--workers", type=int, default=1, help="tasks at once")
+    parser.add_argument("--tasks", type=int, default=8, help="number of tasks, and of files of the corpus")
+    parser.add_argument("--workers", type=int, default=1, help="number of tasks in parallel")
     options = parser.parse_args()
     before = None
     try:

@@ -12,10 +12,10 @@ set -euo pipefail
 
 recipe=${1:?usage: sbatch examples/slurm.sh RECIPE.yaml}
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs on one machine must not meet
+port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs on one machine need different ports
 
-# One launcher on each machine; it starts one process for each GPU. Since SLURM 22.05 srun does not take over
-# --cpus-per-task by itself.
+# One launcher on each machine; it starts one process for each GPU. Since SLURM 22.05 srun does not inherit
+# --cpus-per-task.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node "$SLURM_GPUS_ON_NODE" \
     --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:$port" \

@@ -1,4 +1,4 @@
-r"""A tiny model around a real tokenizer, to try a recipe from end to end before the real base is at hand.
+r"""Build a tiny model with a real tokenizer, to try a recipe end-to-end before the real base model is available.
 
 python examples/tiny_model.py --tokenizer data/tokenizers/qwen2 --end "<|endoftext|>" --output models/tiny-qwen2
 python examples/tiny_model.py --tokenizer data/tokenizers/llm-jp-v2.2 --architecture llama \
@@ -14,10 +14,10 @@ from jmedllm.models.random_init import RandomInit, build_around
 
 
 def main() -> None:
-    """Build it."""
+    """Build the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory with a tokenizer.json")
-    parser.add_argument("--end", help="end-of-sequence token, where the directory does not say")
+    parser.add_argument("--end", help="end-of-sequence token, if the directory does not name it")
     parser.add_argument("--architecture", choices=["qwen2", "llama"], default="qwen2")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()

@@ -24,7 +24,7 @@ from jmedllm.training.packing import load_blocks, pack_documents
 def run(model: Path, folder: Path, **more: Any) -> Run:
     recipe = {"name": "t", "data": str(folder), "base": {"path": str(model)}, "threads": 1} | more
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
-    run_pipeline(STAGES, made, "corpus", lambda stage, told: None)
+    run_pipeline(STAGES, made, "corpus", lambda stage, message: None)
     return made
 
 
@@ -39,7 +39,7 @@ def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     expected = pack_documents(document_samples(tokenizer, documents), 256, tokenizer.pad_token_id)
     packed = load_blocks(made.folder / "corpus" / "blocks")
-    for name in ("ids", "positions", "trained"):
+    for name in ("ids", "positions", "loss_mask"):
         assert np.array_equal(getattr(packed, name), getattr(expected, name))
     assert made.outputs["corpus"]["documents"] == len(documents) == 4576
 

@@ -15,8 +15,8 @@ def test_advice_names_a_package_of_the_index_as_an_extra_needs_it(package: str) 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {each for name, extra in extras["optional-dependencies"].items() if name != "dev" for each in extra}
     assert OPTIONAL[package] in wanted
-    told = f"this needs {package}; install it with: pip install '{OPTIONAL[package]}'"
-    assert str(not_installed("this", package)) == told
+    message = f"this needs {package}; install it with: pip install '{OPTIONAL[package]}'"
+    assert str(not_installed("this", package)) == message
 
 
 def test_nothing_advises_an_extra_of_a_name_on_the_index() -> None:

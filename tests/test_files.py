@@ -124,12 +124,12 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> Non
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    mend = "; free space or choose another place"
+    fix = "; free space or choose another place"
     text, blocks, weights, tokenizer, left = result.stdout.splitlines()
-    assert text == f"cannot write DISK/text: File too large{mend}"
-    assert blocks == f"cannot write DISK/blocks/ids.npy: File too large{mend}"
+    assert text == f"cannot write DISK/text: File too large{fix}"
+    assert blocks == f"cannot write DISK/blocks/ids.npy: File too large{fix}"
     assert weights.startswith("cannot write DISK/weights: ") and "os error 27" in weights
-    assert tokenizer == f"cannot write DISK/tokenizer: File too large (os error 27){mend}"
+    assert tokenizer == f"cannot write DISK/tokenizer: File too large (os error 27){fix}"
     assert left == "['blocks', 'text', 'tokenizer', 'weights']"
     assert result.stderr == ""
 

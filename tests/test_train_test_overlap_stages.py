@@ -67,6 +67,6 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     assert str(error.value) == (f"mpeft.instructions: 1 contain exam items: {file}:1 contains exam q0; remove them")
 
 
-def test_what_no_exam_holds_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
+def test_questions_of_no_exam_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
     train = write_questions(tmp_path / "train.jsonl", count=1)
     corpus.STAGE.perform(tiny(tmp_path, tiny_model, train, None), "input_hash")

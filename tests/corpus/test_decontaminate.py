@@ -44,14 +44,14 @@ LONG = question(
     "切開排膿",
 )
 EXAM = (CASE, FACT, TINY, VAGUE, SHORT, LONG)
-LEAKS = build_index(EXAM)
+INDEX = build_index(EXAM)
 
 
 def lines(asked: Question, labels: str = "ABCDE", form: str = "{0}) {1}") -> str:
     return "\n".join([asked.stem, *map(form.format, labels, asked.choices)])
 
 
-def found(text: str, index: ContaminationIndex = LEAKS) -> set[str]:
+def found(text: str, index: ContaminationIndex = INDEX) -> set[str]:
     return {hit.question for hit in find(index, text)}
 
 
@@ -108,8 +108,8 @@ def test_parts_of_questions(text: str, names: set[str]) -> None:
 
 def test_a_hit_points_at_the_question_in_the_text_as_it_was_given() -> None:
     text = f"はじめに。Ａ. {SHORT.stem}（５択）"
-    assert [text[hit.start : hit.end] for hit in find(LEAKS, text)] == [SHORT.stem[:-1]]
-    assert find(LEAKS, text) == [Hit(8, 8 + len(SHORT.stem) - 1, "exam", "q5")]
+    assert [text[hit.start : hit.end] for hit in find(INDEX, text)] == [SHORT.stem[:-1]]
+    assert find(INDEX, text) == [Hit(8, 8 + len(SHORT.stem) - 1, "exam", "q5")]
 
 
 BOILERPLATE = "Which of the following is the most appropriate next step in the management of this patient today?"
@@ -139,8 +139,8 @@ def test_one_item_in_two_benchmarks_stays_evidence() -> None:
 @pytest.mark.parametrize("before", [(1 << 20) - 150, (1 << 20) - 40, 1 << 20, (1 << 20) + 3990])
 def test_a_question_is_found_where_two_windows_meet(before: int) -> None:
     text = "心" * (before - 1) + " " + lines(CASE) + " " + "肺" * 5000
-    whole = [(hit.start - before, hit.end - before) for hit in find(LEAKS, text)]
-    assert whole == [(hit.start, hit.end) for hit in find(LEAKS, lines(CASE))]
+    whole = [(hit.start - before, hit.end - before) for hit in find(INDEX, text)]
+    assert whole == [(hit.start, hit.end) for hit in find(INDEX, lines(CASE))]
 
 
 def test_without_questions_nothing_is_found() -> None:
@@ -176,7 +176,7 @@ def prose(seed: int, count: int, language: str) -> str:
 def test_a_document_is_cut_around_its_question(asked: Question) -> None:
     before, after = prose(1, 1000, asked.language), prose(2, 1000, asked.language)
     text = f"{before} {lines(asked)} Answer: A {after}"
-    pieces = cut(text, find(LEAKS, text))
+    pieces = cut(text, find(INDEX, text))
     assert len(pieces) == 2
     assert before.startswith(pieces[0])
     assert after.endswith(pieces[1])
@@ -187,7 +187,7 @@ def test_a_document_is_cut_around_its_question(asked: Question) -> None:
 @pytest.mark.parametrize(("between", "left"), [(2 * MARGIN + SHORTEST - 30, 0), (2 * MARGIN + SHORTEST + 60, 1)])
 def test_what_is_left_between_questions_is_dropped_where_it_is_short(between: int, left: int) -> None:
     text = "\n".join([lines(CASE), prose(3, between, "ja"), lines(FACT)])
-    assert len(cut(text, find(LEAKS, text))) == left
+    assert len(cut(text, find(INDEX, text))) == left
 
 
 def test_a_text_without_hits_stays_whole() -> None:
@@ -203,13 +203,13 @@ def test_offsets_point_into_the_text_and_no_piece_has_a_hit(data: st.DataObject)
         st.builds(prose, st.integers(0, 9), st.integers(0, 900), st.sampled_from(["ja", "en"])),
     )
     text = data.draw(st.lists(st.one_of(spelt, noise), max_size=8).map("".join))
-    hits = find(LEAKS, text)
+    hits = find(INDEX, text)
     assert all(0 <= hit.start < hit.end <= len(text) for hit in hits)
     assert hits == sorted(hits, key=lambda hit: (hit.start, hit.end))
     for piece in cut(text, hits):
         assert piece in text
         assert len(piece) >= SHORTEST
-        assert find(LEAKS, piece) == []
+        assert find(INDEX, piece) == []
 
 
 @cache

@@ -144,7 +144,7 @@ def pharmacopoeia(shared: Path, *lines: int) -> list[str]:
     ("first", "repeated"),
     [(244, 245), (267, 268), (211, 212), (276, 277), (278, 279), (214, 215), (293, 294), (241, 242), (197, 198)],
 )
-def test_monographs_that_stand_twice(shared: Path, first: int, repeated: int) -> None:
+def test_monographs_that_occur_twice(shared: Path, first: int, repeated: int) -> None:
     assert second(*pharmacopoeia(shared, first, repeated)) is not None
 
 

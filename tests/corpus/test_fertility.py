@@ -100,7 +100,7 @@ def test_languages_are_counted_apart(qwen2: Any, llm_jp: Any) -> None:
     ]  # fmt: skip
 
 
-def test_terms_stand_in_running_text(qwen2: Any, llm_jp: Any) -> None:
+def test_terms_are_encoded_as_in_running_text(qwen2: Any, llm_jp: Any) -> None:
     terms = ["糖尿病", "糖尿病", "  ", "diabetes", "腱膜瘤"]
     first, second = term_fertility({"q": qwen2, "l": llm_jp}, "name", terms)
     assert (first.terms, first.tokens, first.one_token) == (3, 1 + 1 + 3, 2)
@@ -155,13 +155,13 @@ def test_command(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ビタミンCの欠乏で壊血病になる。", encoding="utf-8")
     (tmp_path / "t.csv").write_text("ja_label,en_label\n壊血病,scurvy\n", encoding="utf-8")
     asked = ["tokens", "--tokenizer", str(tiny_model), str(tmp_path / "a.txt"), "--terms"]
-    told = CliRunner().invoke(app, [*asked, str(tmp_path / "t.csv"), "--json"])
-    counts = json.loads(told.stdout)
+    result = CliRunner().invoke(app, [*asked, str(tmp_path / "t.csv"), "--json"])
+    counts = json.loads(result.stdout)
     assert counts["texts"][0]["characters"] == 16
     assert [row["column"] for row in counts["terms"]] == ["ja_label", "en_label"]
-    told = CliRunner().invoke(app, [*asked, str(tmp_path / "t.csv")])
-    assert told.stdout.count("\n| ") == 2 + 4
-    assert f"| ja | {tiny_model} | 1 | " in told.stdout
+    result = CliRunner().invoke(app, [*asked, str(tmp_path / "t.csv")])
+    assert result.stdout.count("\n| ") == 2 + 4
+    assert f"| ja | {tiny_model} | 1 | " in result.stdout
 
 
 WRONG = {
@@ -180,6 +180,6 @@ def test_wrong_commands_are_one_line(name: str, tiny_model: Path, tmp_path: Path
     filled = [option.replace("EMPTY", str(tmp_path)) for option in options]
     if name == "no such tokenizer":
         filled += [str(tmp_path / "a.txt")]
-    told = CliRunner().invoke(app, ["tokens", "--tokenizer", str(tiny_model), *filled])
-    assert isinstance(told.exception, InputError)
-    assert message in str(told.exception)
+    result = CliRunner().invoke(app, ["tokens", "--tokenizer", str(tiny_model), *filled])
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)

@@ -61,7 +61,7 @@ def test_letters_differ(one: str, other: str) -> None:
     assert characters(one).numbers.tolist() != characters(other).numbers.tolist()
 
 
-def test_grams_are_the_same_wherever_they_stand() -> None:
+def test_ngrams_do_not_depend_on_their_position() -> None:
     found = grams(words("give oxygen now and again give oxygen now").numbers, 3).tolist()
     assert len(found) == 6
     assert found[0] == found[5]

@@ -112,5 +112,5 @@ def test_published_training_questions(
 
 
 @pytest.mark.parametrize("language", ["ja", "en"])
-def test_the_demo_trains_on_other_questions_than_it_sits(language: str) -> None:
+def test_the_demo_trains_on_other_questions_than_its_exam(language: str) -> None:
     require_no_exam_items(load("demo", language, Path(), "train"), load("demo", language, Path()))

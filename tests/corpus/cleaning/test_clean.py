@@ -98,7 +98,7 @@ def test_text_is_left_alone(text: str) -> None:
     assert clean(text) == clean(text).__class__(text, ())
 
 
-def test_what_was_removed_is_told_as_it_stood() -> None:
+def test_removed_text_is_reported_unchanged() -> None:
     removed = clean('<a id="x"></a>\n本文 [法](./a.md)\nサイトマップ').removed
     assert [(each.rule, each.text) for each in removed] == [
         ("anchor", '<a id="x"></a>\n'),

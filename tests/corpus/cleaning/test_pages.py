@@ -101,7 +101,7 @@ def test_furniture_goes(frame: str) -> None:
     assert flowed(*pages) == "\n".join(BODY)
 
 
-def test_furniture_is_told() -> None:
+def test_removed_page_furniture_is_reported() -> None:
     removed: list[Removed] = []
     reflow("題\n一。\n1\f題\n二。\n2\f", removed)
     assert removed == [("running head", "題"), ("page number", "1"), ("running head", "題"), ("page number", "2")]

@@ -28,13 +28,13 @@ SENTENCES = [
     f"第{number}の症例では{number * 37 % 91}日目に解熱し、{number % 7 + 2}週後に退院した。" for number in range(400)
 ]
 BEFORE, AFTER = SENTENCES[150:180], SENTENCES[180:210]
-LEAK = "\n".join([*BEFORE, STEM, *AFTER])
+CONTAMINATED = "\n".join([*BEFORE, STEM, *AFTER])
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "text": f"{SENTENCES[0]}（https://x.jp）", "source": "cases", "license": "CC BY 4.0"},
     {"id": "b", "text": SENTENCES[1], "source": "cases", "license": "CC BY 4.0"},
     {"id": "again", "text": SENTENCES[1], "source": "cases"},
-    {"id": "leak", "text": LEAK, "title": "ＱＡ"},
+    {"id": "exam", "text": CONTAMINATED, "title": "ＱＡ"},
     {"id": "empty", "text": "サイトマップ\n"},
     {"id": "en", "text": "Scurvy is caused by a lack of vitamin C."},
 ]
@@ -84,10 +84,10 @@ def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
     assert documents["raw/b.txt"].text == "".join(SENTENCES[10:14])
     assert documents["raw/c.pdf"].text == "壊血病は、ビタミンCの欠乏により起こる疾患である。"
     assert (documents["raw/d.html"].text, documents["raw/d.html"].title) == (SENTENCES[20], "題")
-    assert documents["leak#1"].title == "QA"
-    assert "\n".join(BEFORE).startswith(documents["leak#1"].text)
-    assert "\n".join(AFTER).endswith(documents["leak#2"].text)
-    assert not {"leak", "again", "empty", "raw/scan.pdf"} & set(documents)
+    assert documents["exam#1"].title == "QA"
+    assert "\n".join(BEFORE).startswith(documents["exam#1"].text)
+    assert "\n".join(AFTER).endswith(documents["exam#2"].text)
+    assert not {"exam", "again", "empty", "raw/scan.pdf"} & set(documents)
     assert not any(STEM in document.text for document in documents.values())
 
     counted = {step: amount.documents for step, amount in summary.step_counts.by()[()].items()}
@@ -108,11 +108,11 @@ def test_a_corpus_is_built(raw: Path, tmp_path: Path) -> None:
     assert first["sha256"] == hash_file(raw / "a.jsonl")
     assert sum(each["kept"] for each in inputs) == 378
     for name in (*summary.files, "removed.jsonl", "corpus.md", "corpus.json"):
-        assert (output / name).stat().st_mode & 0o777 == 0o600  # they hold text
+        assert (output / name).stat().st_mode & 0o777 == 0o600  # they contain text
     assert list(summary.files) == [path.name for path in sorted(output.glob("documents-*.jsonl"))]
 
 
-def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
+def test_every_removal_is_reported(raw: Path, tmp_path: Path) -> None:
     build_here(raw, tmp_path / "out")
     removed = [
         json.loads(line) for line in (tmp_path / "out" / "removed.jsonl").read_text(encoding="utf-8").splitlines()
@@ -126,11 +126,11 @@ def test_what_was_removed_is_told(raw: Path, tmp_path: Path) -> None:
     [repeated] = [row for row in removed if row["step"] == "deduplicate"]
     expected = {"where": "a.jsonl:3", "duplicate_of": f"{raw}/a.jsonl:2", "similarity": 1.0}
     assert {name: repeated[name] for name in expected} == expected
-    [leak] = [row for row in removed if row["step"] == "decontaminate"]
-    [question] = leak["questions"]
+    [row] = [row for row in removed if row["step"] == "decontaminate"]
+    [question] = row["questions"]
     assert (question["benchmark"], question["question"]) == ("igakuqa", "112A1") and question["text"] in STEM
-    pieces = [each.text for each in open_documents(shards(tmp_path / "out")) if each.id.startswith("leak#")]
-    assert leak["text"].strip().join(pieces) == LEAK  # all that is missing is there to be read
+    pieces = [each.text for each in open_documents(shards(tmp_path / "out")) if each.id.startswith("exam#")]
+    assert row["text"].strip().join(pieces) == CONTAMINATED  # all that is missing is there to be read
     page = (tmp_path / "out" / "corpus.md").read_text(encoding="utf-8")
     assert f"| {raw}/scan.pdf | not read | 0 | 0 | 0 | {scan} |" in page and "- igakuqa: items 1, places 1" in page
     assert "Personal data: nothing has removed it from this text" in page
@@ -190,7 +190,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_build_goes_on_where_it_was_killed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_build_resumes(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at each of the files that it writes; what is done is not done again, and the end is the same."""
     build_here(raw, tmp_path / "whole")
     build(BuildConfig((raw,)), [], tmp_path / "out", 1)  # an earlier corpus is no obstacle
@@ -262,7 +262,7 @@ def test_a_build_that_fails_leaves_the_corpus_that_was_there(raw: Path, tmp_path
 
 
 @pytest.mark.parametrize(("given", "output"), [("out", "out"), (".", "out"), ("out/below", "out")])
-def test_what_is_read_and_what_is_written_lie_apart(
+def test_inputs_and_output_must_not_overlap(
     raw: Path, tmp_path: Path, given: str, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -312,15 +312,13 @@ def read_only(path: Path) -> Path:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_place_that_cannot_be_used_is_named(
-    raw: Path, tmp_path: Path, output: Callable[[Path], Path], message: str
-) -> None:
+def test_an_unusable_output_is_named(raw: Path, tmp_path: Path, output: Callable[[Path], Path], message: str) -> None:
     with pytest.raises(InputError) as error:
         build_here(raw, output(tmp_path))
     assert str(error.value).replace(str(tmp_path), "HERE") == message
 
 
-def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
+def test_no_text_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "scan.pdf").write_bytes(pdf([[]]))
     (tmp_path / "raw" / "blank.txt").write_text(" \n")
@@ -332,7 +330,7 @@ def test_no_usable_text_is_said_with_the_reason(tmp_path: Path) -> None:
     )
 
 
-def test_a_process_that_dies_is_said(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_process_is_reported(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jmedllm.corpus.pipeline.build.prepare", _die)
     with pytest.raises(
         InputError, match=r"^a process of the corpus build died, most likely for lack of memory; lower --pro"
@@ -345,7 +343,7 @@ def _die(*_: object, **__: object) -> None:
 
 
 def test_kill_9_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real command, killed with its workers at work: the next one goes on, and no process stays behind."""
+    """A real command, killed with its workers at work: the next one resumes, and no process stays behind."""
     monkeypatch.undo()
     raw, output = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()

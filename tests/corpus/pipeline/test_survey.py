@@ -18,7 +18,7 @@ from jmedllm.files import hash_file
 
 @given(lengths=st.lists(st.integers(0, 60), max_size=60), part=st.integers(1, 200), block=st.integers(1, 100))
 @settings(max_examples=60, deadline=None)
-def test_every_line_lies_in_one_part(
+def test_every_line_is_in_one_part(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], part: int, block: int
 ) -> None:
     file = tmp_path_factory.mktemp("lines") / "a.jsonl"

@@ -26,7 +26,7 @@ def test_pages_end_in_form_feeds() -> None:
     ],
     ids=["scans behind a title page", "a scan and a blank page", "a blank page"],
 )
-def test_pages_without_text_are_told_beside_the_others(pages: list[list[str] | None], gap: str | None) -> None:
+def test_pages_without_text_are_reported_and_the_others_read(pages: list[list[str] | None], gap: str | None) -> None:
     assert pdf_text(pdf(pages)) == ("壊血病" + "\f" * len(pages), None, gap)
 
 
@@ -52,7 +52,7 @@ def test_a_report_of_three_pages_becomes_running_text() -> None:
     ],
     ids=["scan", "fonts without codes", "torn", "empty"],
 )
-def test_what_holds_no_text_is_said(raw: bytes, message: str) -> None:
+def test_a_file_without_text_is_reported(raw: bytes, message: str) -> None:
     with pytest.raises(InputError) as error:
         pdf_text(raw)
     assert str(error.value) == message

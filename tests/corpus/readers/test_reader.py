@@ -168,7 +168,7 @@ def test_a_file_of_no_lines_is_named(tmp_path: Path, content: str) -> None:
     assert list(read(part[0])) == [Skipped(str(tmp_path / "a.jsonl"), "has no lines")]
 
 
-def test_a_name_that_is_no_utf_8_is_spelled(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     file = tmp_path / os.fsdecode("診療.txt".encode("cp932"))
     file.write_text("壊血病", encoding="utf-8")
     [found] = read_documents(tmp_path)
@@ -176,7 +176,7 @@ def test_a_name_that_is_no_utf_8_is_spelled(tmp_path: Path) -> None:
     assert found.where == f"{tmp_path}/\\x90f\\x97\\xc3.txt"
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     lines = ['{"text": "1"}', '{"text": "2"', "[3]", '{"text": 4}', "\xff\x00", "", '{"text": "7"}', "[" * 100_000]
     lines.append('{"text": "9", "count": ' + "9" * 4301 + "}")
@@ -199,14 +199,14 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_read(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-def test_lines_in_utf_16_are_said_once(tmp_path: Path, name: str, order: str) -> None:
+def test_lines_in_utf_16_are_reported_once(tmp_path: Path, name: str, order: str) -> None:
     file, lines = tmp_path / name, ("\ufeff" + '{"text": "壊血病。"}\n' * 3).encode(order)
     file.write_bytes(gzip.compress(lines) if name.endswith("gz") else lines)
     assert list(read(ByteRange(file))) == [Skipped(str(file), "is UTF-16; convert it to UTF-8")]
     assert list(read(ByteRange(file, lines.index(b"\n") + 1))) == []
 
 
-def test_a_pdf_that_is_scanned_in_part_is_read_and_told(tmp_path: Path) -> None:
+def test_a_partly_scanned_pdf_is_read_and_reported(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf([[TEXT], None]))
     document, gap = read(ByteRange(tmp_path / "a.pdf"))
     assert isinstance(document, Document) and document.text == f"{TEXT}\f\f"
@@ -214,7 +214,7 @@ def test_a_pdf_that_is_scanned_in_part_is_read_and_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
-def test_a_torn_archive_is_read_as_far_as_it_goes(tmp_path: Path, name: str) -> None:
+def test_a_truncated_archive_is_read_up_to_its_end(tmp_path: Path, name: str) -> None:
     lines = "".join(json.dumps({"text": f"{number} {number**7}"}) + "\n" for number in range(40_000)).encode()
     raw = gzip.compress(lines) if name.endswith("gz") else zstandard.compress(lines)
     (tmp_path / name).write_bytes(raw[: len(raw) // 2])
@@ -274,7 +274,7 @@ def test_a_stretch_of_a_file_is_read_with_its_own_line_numbers(tmp_path: Path) -
         ("a.txt.zip", None),
     ],
 )
-def test_kinds_are_told_by_name(name: str, expected: str | None) -> None:
+def test_the_kind_of_a_file_follows_from_its_name(name: str, expected: str | None) -> None:
     assert kind(Path(name)) == expected
 
 

@@ -12,7 +12,7 @@ from jmedllm.corpus.cleaning.rules import Removed, apply
 _SPACES = re.compile(r" +")
 _AROUND_LINES = re.compile(r"[ \t]*\n[ \t]*")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_LAYERS = 8
+_MAX_DEPTH = 8
 """Maximum depth of markup within markup (&amp;lt;) that is removed; without a limit &amp;amp;... could take hours."""
 
 
@@ -40,7 +40,7 @@ def clean(text: str) -> Cleaned:
 
 
 def _without_markup(text: str, removed: list[Removed]) -> str:
-    for _ in range(_LAYERS):
+    for _ in range(_MAX_DEPTH):
         before, text = text, apply(MARKUP, text, removed)
         if text == before:
             break
