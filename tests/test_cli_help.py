@@ -132,4 +132,4 @@ def test_a_shell_completes_commands_and_choices() -> None:
         return found.stdout.split()
 
     assert sorted(completed("jmedllm co", 1)) == ["compare", "convert", "corpus"]
-    assert completed("jmedllm run x.yaml --until m", 4) == ["mfpt", "mpeft", "merge"]
+    assert completed("jmedllm merge --device c", 3) == ["cpu", "cuda"]
