@@ -190,17 +190,17 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
             "backend vllm does not support quantization nf4; use backend transformers",
         ),
         (evaluate(tiny_model, good, *whole, "--device", "mps"), "device mps: no MPS device is visible"),
-        ((*scored, "--responses", torn), "torn.jsonl:17: broken JSON"),
-        ((*scored, "--responses", nothing), "nothing.jsonl: has no response"),
-        ((*scored, "--responses", both), "both.jsonl:1: has both id and problem_id; remove one"),
-        ((*scored, "--responses", replies, "--items", replies), "would overwrite what is scored"),
-        ((*scored, "--responses", replies, "--items", good), "would overwrite what is scored"),
-        ((*scored, "--responses", replies, "--scorer", ","), "name at least one scorer"),
+        ((*scored, torn), "torn.jsonl:17: broken JSON"),
+        ((*scored, nothing), "nothing.jsonl: has no response"),
+        ((*scored, both), "both.jsonl:1: has both id and problem_id; remove one"),
+        ((*scored, replies, "--items", replies), "would overwrite what is scored"),
+        ((*scored, replies, "--items", good), "would overwrite what is scored"),
+        ((*scored, replies, "--scorer", ","), "name at least one scorer"),
         (
-            (*scored, "--responses", replies, "--scorer", "legacy", "--strict-letters"),
+            (*scored, replies, "--scorer", "legacy", "--strict-letters"),
             "--strict-letters changes nothing for legacy",
         ),
-        (("score", "--questions", nothing, "--responses", replies), "nothing.jsonl: the file has no question"),
+        (("score", replies, "--questions", nothing), "nothing.jsonl: the file has no question"),
         (("eval", "--model", tiny_model), "Missing option"),
         (("exma",), "No such command 'exma'"),
     ]
@@ -255,7 +255,6 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
         exam,
         "--language",
         "ja",
-        "--responses",
         responses,
         "--items",
         items,
@@ -271,9 +270,7 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
         ("legacy", "gestalt_match", 3, 2),
     ]
     assert [json.loads(line)["chosen"] for line in items.open(encoding="utf-8")] == [["c"], [], []]
-    code, output, errors = cli(
-        "score", "--questions", exam, "--language", "en", "--responses", tmp_path / "none.jsonl"
-    )
+    code, output, errors = cli("score", "--questions", exam, "--language", "en", tmp_path / "none.jsonl")
     assert (code, output, errors) == (2, "", f"error: {tmp_path}/none.jsonl: no such file\n")
 
     assert cli(*eval_of(tiny_model, tmp_path))[0] == 0

@@ -27,7 +27,6 @@ def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 
 COMMANDS = {" ".join(words): command for words, command in commands(typer.main.get_command(app))}
-del COMMANDS["score"]  # until it is rewritten
 PACKS = sorted(folder.name for folder in (ROOT / "src/jmedllm/evaluation/prompts/packs").iterdir() if folder.is_dir())
 
 

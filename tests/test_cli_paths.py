@@ -111,9 +111,9 @@ READING = {
     f"eval --model {{model}} --prompt {{bad}} {EXAM} {TO}": PATHS,
     f"eval --model {{model}} --shots {{bad.jsonl}} {EXAM} {TO}": PATHS | CONTENTS,
     f"eval --model {{model}} --data {{bad}} --benchmark igakuqa {TO}": PATHS,
-    "score --responses {bad.jsonl} --questions {good}/exam.jsonl --language ja": PATHS | CONTENTS,
-    "score --responses {good}/replies.jsonl --questions {bad.jsonl} --language ja": PATHS | CONTENTS,
-    "score --responses {good}/replies.jsonl --benchmark igakuqa --data {bad}": PATHS,
+    "score {bad.jsonl} --questions {good}/exam.jsonl --language ja": PATHS | CONTENTS,
+    "score {good}/replies.jsonl --questions {bad.jsonl} --language ja": PATHS | CONTENTS,
+    "score {good}/replies.jsonl --benchmark igakuqa --data {bad}": PATHS,
     "report {bad}": PATHS,
     "report {good}/out --html {here}/page.html --questions {bad.jsonl}": PATHS | CONTENTS,
     "compare {bad}": PATHS,
@@ -148,7 +148,7 @@ READING = {
 
 WRITING = (
     f"eval --model {{model}} {EXAM} --limit 1 --max-new-tokens 2 --scorer legacy --output {{bad}}",
-    "score --responses {good}/replies.jsonl --questions {good}/exam.jsonl --language ja --items {bad}",
+    "score {good}/replies.jsonl --questions {good}/exam.jsonl --language ja --items {bad}",
     "report {good}/out --output {bad}",
     "report {good}/out --questions {good}/exam.jsonl --html {bad}",
     "init {bad.yaml} --base {model} --benchmark {good}/exam.jsonl",

@@ -1,41 +1,192 @@
 """The command `jmedllm score`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jmedllm.cli.options import Data, Map, SkipInvalid, question_map, split
-from jmedllm.cli.printing import console
+from jmedllm.cli.ending import data_options, print_ending
+from jmedllm.cli.options import AsJson, Map, SkipInvalid, question_map, split
+from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
+
+if TYPE_CHECKING:
+    from jmedllm.evaluation.rescore import Stored
+
+RECORDED = "Recorded responses"
+"""Group of options in --help."""
 
 
 def score(
-    responses: Annotated[list[Path], typer.Option(help="Files of id and response, one or more.")],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", hidden=True)] = None,
-    benchmark: Annotated[str | None, typer.Option(help="Benchmark that was answered.")] = None,
-    questions: Annotated[Path | None, typer.Option(help="Or your own questions that were answered.")] = None,
-    year: Annotated[int | None, typer.Option(help="Only this year of igakuqa.")] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Output directories of `jmedllm eval` or `jmedllm run`, or files of responses that were recorded "
+            "elsewhere.",
+        ),
+    ],
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="Scorers, separated by commas: answer, legacy, likelihood, official. Of a directory, in addition to "
+            "those it has.",
+            show_default="those of the directory; answer for recorded responses",
+        ),
+    ] = None,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", help="List the items whose score differs from the stored one, and write nothing."),
+    ] = False,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of your own questions that were answered.",
+            show_default="of a directory, the file that was evaluated; else none",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data directory with the benchmarks.",
+            envvar="JMEDLLM_DATA",
+            show_default="of a directory, the one that was used; else data",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="Benchmark that was answered.", show_default="none", rich_help_panel=RECORDED),
+    ] = None,
+    language: Annotated[
+        Literal["ja", "en"] | None,
+        typer.Option(
+            help="Language of the questions: ja (in Japanese), en (in English).",
+            show_default="the only one there is, else ja",
+            rich_help_panel=RECORDED,
+        ),
+    ] = None,
+    year: Annotated[
+        int | None, typer.Option(help="Only this year of igakuqa.", show_default="all", rich_help_panel=RECORDED)
+    ] = None,
+    selection: Annotated[
+        str,
+        typer.Option(
+            help="Which items: all (every single one), graded (no pictures, graded), legacy (as previously "
+            "published).",
+            rich_help_panel=RECORDED,
+        ),
+    ] = "all",
     columns: Map = None,
     columns_of_responses: Annotated[
-        str | None, typer.Option("--map-responses", help="Columns of the responses: id=qid,response=output.")
+        str | None,
+        typer.Option(
+            "--map-responses",
+            help="Columns of the responses, as OURS=THEIRS separated by commas: id=qid,response=output.",
+            show_default="columns with our names",
+            rich_help_panel=RECORDED,
+        ),
     ] = None,
     skip_invalid: SkipInvalid = False,
-    language: Annotated[
-        Literal["ja", "en"] | None, typer.Option(help="Language it was answered in [the only one; else ja].")
-    ] = None,
-    scorer: Annotated[str, typer.Option(help="answer, legacy, official, with commas between.")] = "answer",
-    selection: Annotated[str, typer.Option(help="Which items: all, graded or legacy.")] = "all",
     strict_letters: Annotated[
-        bool, typer.Option("--strict-letters", help="Read answers by a plain comma split only.")
+        bool,
+        typer.Option(
+            "--strict-letters",
+            help="Read answers by splitting at commas only, as published result files have them.",
+            rich_help_panel=RECORDED,
+        ),
     ] = False,
     items: Annotated[
-        Path | None, typer.Option(help="Write the first track's verdict on each item to this .jsonl file.")
+        Path | None,
+        typer.Option(
+            help="Write the first scorer's item scores to this .jsonl file.",
+            show_default="none",
+            rich_help_panel=RECORDED,
+        ),
     ] = None,
-    data: Data = Path("data"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Score recorded answers without any model."""
+    """Score stored evaluations or recorded responses without any model."""
+    folders = [path for path in paths if path.is_dir()]
+    if not folders:
+        read_options = question_map(columns), skip_invalid
+        asked = (benchmark, questions, language, data or Path("data"))
+        if diff:
+            raise InputError("--diff goes with an output directory of jmedllm eval; recorded files have no scores")
+        _score_files(
+            paths, split(scorer or "answer"), asked, read_options, year=year, selection=selection,
+            columns_of_responses=columns_of_responses, strict_letters=strict_letters, items=items, as_json=as_json,
+        )  # fmt: skip
+        return
+    if len(folders) < len(paths):
+        raise InputError("give directories of jmedllm eval, or files of recorded responses, not both")
+    _refuse(
+        benchmark=benchmark, language=language, year=year, map=columns, map_responses=columns_of_responses,
+        skip_invalid=skip_invalid, strict_letters=strict_letters, items=items,
+    )  # fmt: skip
+    from jmedllm.evaluation.rescore import stored_evaluations
+
+    stored = stored_evaluations(
+        folders, split(scorer) if scorer else [], data=data, own=[questions] if questions else []
+    )
+    if diff:
+        _print_diff(stored, as_json=as_json)
+        return
+    results = [each.write() if each.is_finished else each.result() for each in stored]
+    if as_json:
+        print_json(results)
+        return
+    print_report(results)
+    for each in stored:
+        if not each.is_finished:
+            have = len(each.evaluation.questions)
+            typer.echo(
+                f"{each.files.samples}: unfinished, {have:,} of {each.asked:,} items; its scores are not written",
+                err=True,
+            )
+    more = [*data_options(data or Path("data")), *(("--questions", str(questions)) if questions else ())]
+    print_ending("report", *folders, "--html", folders[0] / "report.html", *more, wrote=tuple(folders))
+
+
+def _refuse(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"--{name.replace('_', '-')} goes with files of recorded responses; a directory of jmedllm eval has "
+                "its own settings"
+            )
+
+
+def _print_diff(stored: "Sequence[Stored]", *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from jmedllm.evaluation.rescore import count_changes
+    from jmedllm.files import to_json
+    from jmedllm.report.offline import print_changes
+
+    changes = [change for each in stored for change in each.changes]
+    counts = count_changes(changes)
+    if as_json:
+        typer.echo(to_json({"counts": counts, "changes": [asdict(change) for change in changes]}, indent=2))
+    else:
+        scored = sum(len(found) for each in stored for found in each.item_scores.values())
+        print_changes(changes, counts, scored, console())
+
+
+def _score_files(
+    paths: Sequence[Path],
+    scorers: Sequence[str],
+    asked: tuple[str | None, Path | None, Literal["ja", "en"] | None, Path],
+    read: tuple[dict[str, str], bool],
+    *,
+    year: int | None,
+    selection: str,
+    columns_of_responses: str | None,
+    strict_letters: bool,
+    items: Path | None,
+    as_json: bool,
+) -> None:
+    """Score responses that were recorded elsewhere."""
     from jmedllm.evaluation.benchmarks.columns import parse_map
     from jmedllm.evaluation.benchmarks.custom import ReadOptions
     from jmedllm.evaluation.offline import exam_answered, item_rows, score_recorded
@@ -43,23 +194,25 @@ def score(
     from jmedllm.files import to_json, write_jsonl
     from jmedllm.report.offline import print_scored
 
-    answered = [*responses, *(more or ())]
-    if items is not None and items.resolve() in {path.resolve() for path in [*answered, questions] if path}:
+    (benchmark, questions, language, data), (columns, skip_invalid) = asked, read
+    if items is not None and items.resolve() in {path.resolve() for path in [*paths, questions] if path}:
         raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
-    read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
-    asked = exam_answered(
+    read_options = ReadOptions(tuple(columns.items()), skip_invalid and questions is not None)
+    answered = exam_answered(
         benchmark, questions, language, data, year=year, selection=selection, read_options=read_options
     )
-    given = read_recorded(
-        answered,
-        [question.id for question in asked.questions],
+    recorded = read_recorded(
+        paths,
+        [question.id for question in answered.questions],
         parse_map(columns_of_responses, RESPONSE_FIELDS),
         skip_invalid=skip_invalid,
     )
-    scored = score_recorded(asked, given, split(scorer), strict_letters=strict_letters)
+    scored = score_recorded(answered, recorded, scorers, strict_letters=strict_letters)
     if items is not None:
         write_jsonl(items, item_rows(scored))
     if as_json:
         typer.echo(to_json(scored.as_json(), indent=2))
-    else:
-        print_scored(scored, console())
+        return
+    print_scored(scored, console())
+    if items is not None:
+        typer.secho(f"wrote: {items}", err=True, fg="green")

@@ -1,11 +1,14 @@
 """The outcome of `jmedllm score` on the terminal."""
 
+from collections.abc import Mapping, Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jmedllm.evaluation.offline import Scored
+from jmedllm.evaluation.rescore import Change
 from jmedllm.evaluation.score import count_readings
 from jmedllm.evaluation.selection import account
 from jmedllm.report.details import meanings, outcome_detail, reading_counts
@@ -54,3 +57,23 @@ def print_scored(scored: Scored, console: Console) -> None:
         presented = ", ".join(scored.missing[:MISSING_SHOWN])
         more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""
         console.print(Text(f"{len(scored.missing)} questions have no response: {presented}{more}.", style="yellow"))
+
+
+CHANGES_SHOWN = 200
+
+
+def print_changes(
+    changes: Sequence[Change], counts: Mapping[str, Mapping[str, int]], scored: int, console: Console
+) -> None:
+    """What `jmedllm score --diff` found: each changed item with both readings, then the counts by kind."""
+    for change in changes[:CHANGES_SHOWN]:
+        console.print(Text(f"{change.model} {change.task} {change.id}, scorer {change.scorer}: {change.kind}"))
+        for title, reading in (("before", change.before), ("now", change.after)):
+            chosen = reading["chosen"] if isinstance(reading["chosen"], str) else ",".join(reading["chosen"])
+            line = f"  {title:<6} {chosen or 'no answer'} ({reading['how'] or 'by probability'}), {reading['value']:g}"
+            console.print(Text(line, style="dim"))
+    if len(changes) > CHANGES_SHOWN:
+        console.print(Text(f"... and {len(changes) - CHANGES_SHOWN:,} more; --json lists all", style="dim"))
+    for scorer, kinds in counts.items():
+        console.print(Text(f"scorer {scorer}: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())))
+    console.print(Text(f"{len(changes):,} of {scored:,} item scores differ from the stored ones. Nothing is written."))

@@ -1,0 +1,206 @@
+"""Scoring stored evaluations again, finished or not, without their model."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.evaluation.benchmarks.custom import ReadOptions
+from jmedllm.evaluation.offline import answer_of
+from jmedllm.evaluation.question import Question, content_hash
+from jmedllm.evaluation.records import Sample, read_judge_replies, read_samples, read_scores
+from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.resume import SAMPLES, EvalFiles, files_of, is_summary
+from jmedllm.evaluation.score import Evaluation, ItemScores, require_scorable, score_samples, summarize, write_result
+from jmedllm.evaluation.scorers import from_values, scorers_named
+from jmedllm.evaluation.sharding import is_share
+from jmedllm.files import locked, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An item whose score is not the stored one.
+
+    Attributes:
+        kind: "right → wrong", "wrong → right", "value 0.40 → 0.60", or "same value, read differently".
+        before: the stored reading: `chosen`, `how`, `value`.
+        after: the present one.
+    """
+
+    model: str
+    task: str
+    scorer: str
+    id: str
+    kind: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored evaluation with its present item scores.
+
+    Attributes:
+        asked: how many items are evaluated; more than `evaluation` has while it is unfinished.
+        changes: items that are scored differently than the stored scores say.
+    """
+
+    name: str
+    files: EvalFiles
+    evaluation: Evaluation
+    item_scores: ItemScores
+    asked: int
+    changes: tuple[Change, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all items have samples, in all rotations."""
+        rotations = self.evaluation.settings["rotations"]
+        wanted = sum(max(1, min(rotations, len(question.choices))) for question in self.evaluation.questions)
+        return len(self.evaluation.questions) == self.asked and len(self.evaluation.samples) == wanted
+
+    def result(self) -> EvalResult:
+        """The result with the present item scores."""
+        return summarize(self.evaluation, self.item_scores, {})
+
+    def write(self) -> EvalResult:
+        """Write scores and summary; the evaluation must be finished."""
+        with locked(self.files.summary.parent):
+            return write_result(self.evaluation, self.files)
+
+
+def stored_evaluations(
+    folders: Iterable[Path], scorers: Sequence[str], *, data: Path | None = None, own: Sequence[Path] = ()
+) -> list[Stored]:
+    """Score every evaluation below the folders; nothing is written.
+
+    Args:
+        folders: of evaluations or runs.
+        scorers: scorers to add to those of each evaluation.
+        data: data directory; None for the one that each evaluation used.
+        own: files of users' own questions, known by their names; needed if they have been moved.
+
+    Raises:
+        InputError: a folder has no evaluation, questions are missing or have changed, or samples lack what a scorer
+            needs.
+    """
+    scorers_named(scorers)
+    found = [each for folder in folders for each in _score_below(folder, scorers, data, own)]
+    return sorted(found, key=lambda each: (each.evaluation.settings["model"], each.name))
+
+
+def _score_below(folder: Path, scorers: Sequence[str], data: Path | None, own: Sequence[Path]) -> Iterator[Stored]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the --output of an evaluation or a run")
+    paths = [path for path in sorted(folder.resolve().rglob(f"*{SAMPLES}")) if not is_share(path.parent)]
+    if not paths:
+        raise InputError(f"{folder}: has no evaluation; run `jmedllm eval` or `jmedllm run` first")
+    for path in paths:
+        name = path.name.removesuffix(SAMPLES)
+        yield _score_one(name, files_of(name, path.parent), scorers, (data, own))
+
+
+def _score_one(
+    name: str, files: EvalFiles, scorers: Sequence[str], places: tuple[Path | None, Sequence[Path]]
+) -> Stored:
+    summary: Any = read_json(files.summary) if files.summary.exists() else None
+    if not is_summary(summary):
+        raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
+    settings, asked = summary["settings"], summary["asked"]
+    names = list(dict.fromkeys([*settings["scorers"], *scorers]))
+    questions, samples = _asked(files, summary, _questions(settings, summary["source"], *places))
+    evaluation = Evaluation(
+        questions,
+        samples,
+        settings | {"scorers": names},
+        summary.get("selected", asked),
+        summary.get("left_out", {}),
+        tuple(summary.get("notes", ())),
+        summary["source"],
+        read_judge_replies(files.judge),
+    )
+    benchmark = summary["source"].get("file", settings["benchmark"])
+    again = f"jmedllm eval --model {settings['model']} --benchmark {benchmark} --output {files.summary.parent}"
+    require_scorable(evaluation, scorers_named(names), f"{again} --scorer {','.join(names)}")
+    item_scores = score_samples(evaluation, scorers_named(names))
+    changes = tuple(_changes(name, evaluation, item_scores, files))
+    return Stored(name, files, evaluation, item_scores, asked, changes)
+
+
+def _questions(
+    settings: Mapping[str, Any], source: Mapping[str, str], data: Path | None, own: Sequence[Path]
+) -> dict[str, Question]:
+    """All questions of an evaluation's benchmark and language, by id."""
+    benchmark = settings["benchmark"]
+    files = {path.stem: str(path) for path in own}
+    name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
+    if name is None or (name != benchmark and not Path(name).exists()):
+        raise InputError(f"the questions of {benchmark} are not at {name}: name their file with --questions")
+    # An evaluation from Python is given its questions and does not know which split they are of.
+    split = "test" if settings["split"] == "given" else settings["split"]
+    folder = data or Path(source.get("data", "data"))
+    loaded = load(name, settings["language"], folder, split, ReadOptions.from_settings(dict(settings)))
+    return {question.id: question for question in loaded}
+
+
+def _asked(
+    files: EvalFiles, summary: Mapping[str, Any], questions: Mapping[str, Question]
+) -> tuple[tuple[Question, ...], dict[str, Sample]]:
+    """The questions of an evaluation that have samples, and these. Those of an earlier, longer one are left out.
+
+    Raises:
+        InputError: a question is missing, or its text or choices have changed.
+    """
+    every = read_samples(files.samples)
+    ids = [sample.question for sample in every.values() if not sample.rotation][: summary["asked"]]
+    samples = {name: sample for name, sample in every.items() if sample.question in set(ids)}
+    for sample in samples.values():
+        question = questions.get(sample.question)
+        if question is None or content_hash(question) != sample.content_hash:
+            what = "is not in the questions" if question is None else "has another text or other choices"
+            raise InputError(
+                f"{files.samples}: question {sample.question} {what} now; evaluate again to ask what has changed"
+            )
+    return tuple(questions[name] for name in ids), samples
+
+
+def _changes(name: str, evaluation: Evaluation, item_scores: ItemScores, files: EvalFiles) -> Iterator[Change]:
+    stored = read_scores(files.scores)
+    for scorer, found in item_scores.items():
+        for sample, now in found.items():
+            values = stored[sample].item_scores.get(scorer) if sample in stored else None
+            before = None if values is None else from_values(scorer, values)
+            if before is not None and before != now:
+                yield Change(
+                    str(evaluation.settings["model"]), name, scorer, sample, _kind(before.value, now.value),
+                    _reading(before), _reading(now),
+                )  # fmt: skip
+
+
+_OUTCOMES = {0: "wrong", 1: "right"}
+
+
+def _kind(before: float, after: float) -> str:
+    if before == after:
+        return "same value, read differently"
+    if before in _OUTCOMES and after in _OUTCOMES:
+        return f"{_OUTCOMES[int(before)]} → {_OUTCOMES[int(after)]}"
+    return f"value {before:.2f} → {after:.2f}"
+
+
+def _reading(item_score: Any) -> dict[str, Any]:
+    return {"chosen": answer_of(item_score), "how": item_score.how, "value": item_score.value}
+
+
+def count_changes(changes: Iterable[Change]) -> dict[str, dict[str, int]]:
+    """By scorer, how many items changed in which way, commonest first; graded ones as higher or lower."""
+    counts: dict[str, Counter[str]] = {}
+    for change in changes:
+        kind = change.kind
+        if kind.startswith("value "):
+            kind = "higher value" if change.after["value"] > change.before["value"] else "lower value"
+        counts.setdefault(change.scorer, Counter())[kind] += 1
+    return {scorer: dict(found.most_common()) for scorer, found in counts.items()}

@@ -1,0 +1,131 @@
+"""`jmedllm score` on stored evaluations: scored again without the model, and what differs from the stored scores."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Cli, write_questions
+from jmedllm.evaluation.records import read_samples, read_scores
+
+
+@pytest.fixture
+def stored(cli: Cli, tiny_model: Path, tmp_path: Path) -> Path:
+    """An evaluation in both languages that asked for responses only."""
+    command = (
+        "eval",
+        "--model",
+        tiny_model,
+        "--benchmark",
+        write_questions(tmp_path / "exam.jsonl"),
+        "--selection",
+        "all",
+    )
+    more = ("--scorer", "answer", "--max-new-tokens", 4, "--device", "cpu", "--output", tmp_path / "out")
+    code, _, errors = cli(*command, *more)
+    assert code == 0, errors
+    return tmp_path / "out"
+
+
+def edit_first_gold(exam: Path, gold: str) -> None:
+    rows = [json.loads(line) for line in exam.read_text(encoding="utf-8").splitlines()]
+    rows[0]["answer"] = [gold]
+    exam.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("exam.*"))}
+
+
+def test_the_same_scorers_change_nothing(cli: Cli, stored: Path) -> None:
+    before = contents(stored)
+    code, output, errors = cli("score", stored, "--diff")
+    assert code == 0 and "0 of 14 item scores differ from the stored ones. Nothing is written." in output, errors
+    assert cli("score", stored)[0] == 0
+    assert contents(stored) == before
+
+
+def test_another_scorer_is_added_without_the_model(cli: Cli, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = (stored / "exam.ja.samples.jsonl").read_bytes()
+    monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
+    code, output, errors = cli("score", stored, "--scorer", "legacy", "--json")
+    assert code == 0, errors
+    assert {score["scorer"] for score in json.loads(output)["scores"]} == {"answer", "legacy"}
+    assert set(read_scores(stored / "exam.ja.scores.jsonl")["q0"].item_scores) == {"answer", "legacy"}
+    assert (stored / "exam.ja.samples.jsonl").read_bytes() == samples
+
+
+def test_what_the_samples_lack_is_named_with_the_command(cli: Cli, stored: Path) -> None:
+    code, _, errors = cli("score", stored, "--scorer", "likelihood")
+    assert code == 2
+    assert "scorer likelihood needs log-probabilities, which 7 of 7 samples do not have" in errors
+    assert f"--output {stored} --scorer answer,likelihood" in errors
+
+
+def test_a_corrected_gold_is_listed_with_both_readings(cli: Cli, stored: Path, tmp_path: Path) -> None:
+    scores = stored / "exam.ja.scores.jsonl"
+    rows = [json.loads(line) for line in scores.read_text(encoding="utf-8").splitlines()]
+    rows[0]["item_scores"]["answer"] |= {"chosen": [1], "how": "label", "correct": True}
+    scores.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    before = contents(stored)
+    code, output, errors = cli("score", stored, "--diff", "--json")
+    assert code == 0, errors
+    found: dict[str, Any] = json.loads(output)
+    [change] = found["changes"]
+    assert found["counts"] == {"answer": {change["kind"]: 1}}
+    assert (change["id"], change["task"], change["before"]["chosen"]) == ("q0", "exam.ja", ["b"])
+    _, printed, _ = cli("score", stored, "--diff")
+    assert "before b (label), 1" in printed and "1 of 14 item scores differ" in printed
+    assert contents(stored) == before
+    # The gold counts, the text does not change: nothing has to be asked.
+    edit_first_gold(tmp_path / "exam.jsonl", "d")
+    assert cli("score", stored)[0] == 0
+    edited = read_scores(scores)["q0"]
+    assert edited.question_hash != rows[0]["question_hash"]
+
+
+def test_changed_texts_are_refused(cli: Cli, stored: Path, tmp_path: Path) -> None:
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text(exam.read_text(encoding="utf-8").replace("痛風3", "糖尿病"), encoding="utf-8")
+    code, _, errors = cli("score", stored)
+    assert code == 2 and "question q3 has another text or other choices now; evaluate again" in errors
+    exam.unlink()
+    code, _, errors = cli("score", stored)
+    assert code == 2 and "name their file with --questions" in errors
+
+
+def test_an_unfinished_evaluation_is_scored_and_not_written(cli: Cli, stored: Path) -> None:
+    samples = stored / "exam.ja.samples.jsonl"
+    lines = samples.read_text(encoding="utf-8").splitlines(keepends=True)
+    samples.write_text("".join(lines[:3]), encoding="utf-8")
+    before = contents(stored)
+    code, output, errors = cli("score", stored, "--json")
+    assert code == 0, errors
+    assert [score["n"] for score in json.loads(output)["scores"]] == [7, 3]
+    assert {name for name in before if before[name] != contents(stored)[name]} == set()
+    _, _, errors = cli("score", stored)
+    assert "unfinished, 3 of 7 items; its scores are not written" in errors
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        (("--benchmark", "igakuqa"), "--benchmark goes with files of recorded responses"),
+        (("nowhere.jsonl",), "give directories of jmedllm eval, or files of recorded responses, not both"),
+        (("--scorer", "answr"), "unknown scorer 'answr': did you mean answer?"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(cli: Cli, stored: Path, more: tuple[str, ...], problem: str) -> None:
+    code, _, errors = cli("score", stored, *more)
+    assert code == 2 and problem in errors
+
+
+def test_neither_torch_nor_transformers_is_imported(stored: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "jmedllm", "score", stored, "--diff"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers"}
+    assert len(read_samples(stored / "exam.ja.samples.jsonl")) == 7
