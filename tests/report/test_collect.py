@@ -1,4 +1,4 @@
-"""Finished evaluations found again on disk: equal ones are one, different ones of one name are told apart."""
+"""Finished evaluations found again on disk: equal ones become one, different ones of one name get distinct names."""
 
 from pathlib import Path
 
