@@ -91,7 +91,8 @@ class Knows:
         for index, request in enumerate(requests):
             question = self.questions[request.group]
             known = int(request.group[1:]) < self.right
-            text = question.gold_choices[0] if known else question.choices[-1]
+            wrong = question.choices[-1] if question.choices else _answer_text(question)[:5]
+            text = _answer_text(question) if known else wrong
             yield index, Response(Completion(text, request.prompt + text))
 
 
@@ -161,9 +162,13 @@ def trained(steps: int = 450) -> TrainedStage:
 
 def letter_overlap(output: ModelOutput) -> GradedItemScore:
     """Share of the right answer's letters in the response: a graded score for tests."""
-    gold_text = set(output.presented.question.gold_choices[0])
-    share = len(gold_text & set(output.text or "")) / len(gold_text)
+    wanted = set(_answer_text(output.presented.question))
+    share = len(wanted & set(output.text or "")) / len(wanted)
     return GradedItemScore(share, "compared")
 
 
-GRADED = Scorer("compares letters", "response", lambda question: bool(question.gold), letter_overlap, binary=False)
+def _answer_text(question: Question) -> str:
+    return question.reference or question.gold_choices[0]
+
+
+GRADED = Scorer("compares letters", "response", lambda question: True, letter_overlap, binary=False)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import HOSTILE, evaluate_igakuqa, trained
+from scripted import GRADED, HOSTILE, evaluate_exam, evaluate_igakuqa, trained
 
+from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.report import collect, questions_of
 from jmedllm.report.page import write_page
 
@@ -296,3 +297,22 @@ def test_terms_are_explained(opened: Page) -> None:
 def test_training_in_print(opened: Page) -> None:
     opened.page.emulate_media(media="print")
     assert opened.page.is_visible("#training svg.curve")
+
+
+def test_free_text_questions_show_their_reference_and_partial_credit(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCORERS, "letters", GRADED)
+    exam = tmp_path / "free.jsonl"
+    exam.write_text(
+        '{"id": "q9", "question": "Why?", "reference": "scurvy <b>", "language": "en"}\n', encoding="utf-8"
+    )
+    folder = evaluate_exam(exam, tmp_path / "out", "m", 0, ["en"], scorers=["letters"])
+    collected = collect([folder])
+    write_page(tmp_path / "page.html", collected, questions_of(collected, tmp_path, [exam]), "free text")
+    opened = Page(browser, (tmp_path / "page.html").as_uri())
+    detail = opened.page.inner_text("#detail")
+    assert "scurvy <b>" in detail and "◐ partly right" in detail and "50 %" in detail
+    assert opened.choose(outcome="partial") == "1 of 1 items" and opened.choose(outcome="right") == "0 of 1 items"
+    assert opened.problems == []
+    opened.page.close()

@@ -78,7 +78,7 @@ def _trace(results: Sequence[EvalResult]) -> str:
                 result.model,
                 f"{settings['benchmark']} {settings['language']}",
                 settings["fingerprint"] + (f" + {adapter}" if adapter else ""),
-                settings["precision"],
+                settings.get("precision", "-"),
                 f"{settings['prompt_pack']} {settings['prompt_pack_hash']}",
                 trace["questions"],
                 trace["samples"],

@@ -68,6 +68,8 @@ def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[
         "gold": sorted(question.gold),
         "also": [sorted(answer) for answer in question.also_right],
         "number": question.number,
+        "reference": question.reference,
+        "rubric": question.rubric,
         "subject": question.subject,
         "flags": sorted(question.flags),
         "prohibited": sorted(question.prohibited),

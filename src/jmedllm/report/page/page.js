@@ -173,7 +173,7 @@
       item.points === 0 ? "excluded from grading" : item.points > 1 ? `${item.points} points` : null,
       ...(item.flags ?? []).map((flag) => FLAGS[flag] ?? flag),
       item.examineesRight === undefined ? null : `${item.examineesRight} % of the examinees were right`,
-      item.choices.length ? null : `answer ${goldOf(item)}`,
+      item.number ? `answer ${item.number}` : null,
       (item.also ?? []).length ? `right: ${goldOf(item)}` : null,
     ].filter(Boolean).map((text) => make("span", {}, text));
   };
@@ -269,6 +269,7 @@
       make("p", { class: "chips" }, ...chips(entry), link),
       make("p", { class: "stemtext", lang: task.language }, item.stem),
       item.choices.length ? choicesOf(entry) : null,
+      ...["reference", "rubric"].flatMap((name) => (item[name] ? [make("h4", {}, name), make("p", { class: "stemtext", lang: task.language }, item[name])] : [])),
       ...item.answers.flatMap((answer, index) => (answer ? modelPart(answer, task.models[index]) : [])),
     ].filter(Boolean);
   };
