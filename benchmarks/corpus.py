@@ -55,11 +55,11 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     from transformers import PreTrainedTokenizerFast
 
     from jmedllm.models.random_init import RandomInit, build_around
-    from jmedllm.pipeline import Run
     from jmedllm.pipeline import run_pipeline as carry
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import Recipe
     from jmedllm.stages import STAGES
+    from jmedllm.stages.stage import Run
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(data / "tokenizers" / "qwen2", eos_token="<|endoftext|>")
     tokenizer.pad_token = tokenizer.eos_token
@@ -76,8 +76,8 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     )
     began, before = time.perf_counter(), cpu_seconds()
     run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
-    carry(STAGES, run, "corpus", lambda stage, measured: None)
-    made = run.outputs["corpus"] | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
+    carry(STAGES.values(), run, "corpus", lambda stage, measured: None)
+    made = run.outputs["corpus"].to_dict() | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
     print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds", "cpu")}))
 
 

@@ -19,10 +19,11 @@ from jmedllm.corpus.documents import Document, as_line
 from jmedllm.corpus.language import language
 from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.files import atomic_file
-from jmedllm.pipeline import Run, run_pipeline
+from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STAGES
+from jmedllm.stages.stage import Run
 
 SHAPE = {"vocabulary": 4096, "hidden_size": 128, "layers": 3, "feed_forward": 384, "context": 512}
 TRAINING = {"batch_size": 8, "micro_batch_size": 8, "save_steps": 100_000, "early_stopping": {"every": 100_000}}
@@ -94,7 +95,7 @@ def _run(
         }
     )
     run = Run(recipe, folder, choose_precision("float32", "cpu", 1), {})
-    run_pipeline(STAGES, run, "mfpt", lambda stage, state: print(f"{folder.name} {stage}: {state}"))
+    run_pipeline(STAGES.values(), run, "mfpt", lambda stage, state: print(f"{folder.name} {stage}: {state}"))
     return folder
 
 

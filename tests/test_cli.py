@@ -168,7 +168,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (("run", tmp_path / "none.yaml"), "none.yaml: no such recipe"),
         (("run", recipe, "--output", tmp_path / "r"), "no text was found; give files that have some"),
         (("run", recipe, "--output", file / "below"), f"cannot write {file / 'below'}"),
-        (("run", recipe, "--until", "mftp"), "Invalid value for '--until'"),
+        (("run", recipe, "--until", "mftp"), "unknown stage 'mftp': did you mean mfpt or mpeft?"),
         (("run", recipe, "--control", "none"), "has no controls; leave --control out"),
         (("report", empty), "has no finished evaluation"),
         (("report", tmp_path / "nowhere"), "nowhere: no such folder"),

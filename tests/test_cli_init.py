@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Cli, write_questions
-from jmedllm.recipe import load_recipe
+from jmedllm.recipe_file import load_recipe
 
 TEXTS = "壊血病はビタミンCの欠乏で起こる。\nScurvy is caused by a lack of vitamin C.\n"
 

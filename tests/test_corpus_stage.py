@@ -13,18 +13,19 @@ from jmedllm.corpus import demo
 from jmedllm.corpus.documents import Document
 from jmedllm.corpus.pipeline.build import BuildConfig, build
 from jmedllm.errors import InputError
-from jmedllm.pipeline import Run, run_pipeline
+from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STAGES
-from jmedllm.stages.corpus import read_corpus
+from jmedllm.stages.corpus import CorpusOutputs, read_corpus
+from jmedllm.stages.stage import Run
 from jmedllm.training.packing import load_blocks, pack_documents
 
 
 def run(model: Path, folder: Path, **more: Any) -> Run:
     recipe = {"name": "t", "data": str(folder), "base": {"path": str(model)}, "threads": 1} | more
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
-    run_pipeline(STAGES, made, "corpus", lambda stage, message: None)
+    run_pipeline(STAGES.values(), made, "corpus", lambda stage, message: None)
     return made
 
 
@@ -41,7 +42,7 @@ def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     packed = load_blocks(made.folder / "corpus" / "blocks")
     for name in ("ids", "positions", "loss_mask"):
         assert np.array_equal(getattr(packed, name), getattr(expected, name))
-    assert made.outputs["corpus"]["documents"] == len(documents) == 4576
+    assert made.output(CorpusOutputs).documents == len(documents) == 4576
 
 
 def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
@@ -59,8 +60,8 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     first, *rest = list(read_corpus(made))
     assert first == Document("text.jsonl:1", "壊血病はビタミンCの欠乏で起こる。", "ja", "text.jsonl")
     assert len(rest) == 2 and not any(stem in document.text for document in rest)
-    counts = {name: made.outputs["corpus"][name] for name in ("read_errors", "duplicates", "exam_items_removed")}
-    assert counts == {"read_errors": 0, "duplicates": 1, "exam_items_removed": 1}
+    counts = made.outputs["corpus"].to_dict()
+    assert [counts[name] for name in ("read_errors", "duplicates", "exam_items_removed")] == [0, 1, 1]
     with pytest.raises(InputError, match=r"unknown text field 'text': known: body; choose it with"):
         run(tiny_model, tmp_path, corpus=corpus | {"field": "text"})
 

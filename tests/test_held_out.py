@@ -10,10 +10,13 @@ import yaml
 
 from jmedllm.errors import InputError
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, run_pipeline
+from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
-from jmedllm.recipe import load_recipe
+from jmedllm.recipe_file import load_recipe
 from jmedllm.stages import STAGES
+from jmedllm.stages.corpus import CorpusOutputs
+from jmedllm.stages.mfpt import MfptOutputs
+from jmedllm.stages.stage import Run
 from jmedllm.training.mixing import is_held_out
 from jmedllm.training.packing import load_blocks
 
@@ -62,7 +65,7 @@ def write(folder: Path, **changes: Any) -> Run:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = write(tmp_path_factory.mktemp("held"))
-    run_pipeline(STAGES, run, "report", lambda *_: None)
+    run_pipeline(STAGES.values(), run, "report", lambda *_: None)
     return run
 
 
@@ -89,14 +92,14 @@ def test_every_set_is_measured_and_counted(done: Run) -> None:
     rows = [json.loads(line) for line in (done.folder / "mfpt" / "evaluations.jsonl").open()]
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert list(rows[0]["bits_per_byte"]) == ["ja", "en", "general", "extra"]
-    sizes = done.outputs["mfpt"]["evaluated"]
+    sizes = done.output(MfptOutputs).evaluated
     held = [row["text"] for row in documents("plain", 20) if is_held_out(row["text"], HELD_OUT)]
     assert sizes["general"]["documents"] == len(held)
     assert sizes["extra"]["documents"] == 1 and 40 <= sizes["extra"]["bytes"] < 50
 
 
 def test_the_mixture_is_counted(done: Run) -> None:
-    mixture, epochs = done.outputs["corpus"]["mixture"], done.outputs["mfpt"]["epochs"]
+    mixture, epochs = done.output(CorpusOutputs).mixture, done.output(MfptOutputs).epochs
     read = {name: part["read"] for name, part in mixture.items()}
     assert read["general"] / sum(read.values()) == pytest.approx(0.25, abs=0.1)
     assert mixture["medical"]["read"] == mixture["medical"]["bytes"]
@@ -113,11 +116,11 @@ def test_a_text_that_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:
     texts = {"ja": [str(tmp_path / "medical.jsonl")]}
     run = write(tmp_path, validation={"texts": texts})
     with pytest.raises(InputError, match=r"validation.texts.ja: .* is in the corpus, too; take it out of one"):
-        run_pipeline(STAGES, run, "mfpt", lambda *_: None)
+        run_pipeline(STAGES.values(), run, "mfpt", lambda *_: None)
 
 
 def test_a_weight_for_no_source_is_one_line(tmp_path: Path) -> None:
     run = write(tmp_path)
     corpus = run.recipe.model_dump(exclude_none=True)["corpus"] | {"mixing": {"weights": {"medicine": 2.0}}}
     with pytest.raises(InputError, match="unknown source or language in weights 'medicine': did you mean medical"):
-        run_pipeline(STAGES, write(tmp_path, corpus=corpus), "corpus", lambda *_: None)
+        run_pipeline(STAGES.values(), write(tmp_path, corpus=corpus), "corpus", lambda *_: None)

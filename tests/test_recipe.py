@@ -9,7 +9,8 @@ import pytest
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.evaluation.evaluate import EvalConfig
-from jmedllm.recipe import Recipe, load_recipe
+from jmedllm.recipe import Recipe
+from jmedllm.recipe_file import load_recipe
 from jmedllm.settings import Settings, from_options
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -274,15 +275,11 @@ BROKEN = {
     ),
     "exam of a stage that is not there": (
         EXAM + "  models: [base, mpeft]\n",
-        "mine.yaml:3: eval: models names mpeft, but there is no mpeft section",
-    ),
-    "exam of all stages where none is": (
-        EXAM,
-        "mine.yaml:3: eval: models names mfpt, but there is no mfpt section",
+        "mine.yaml:5: eval.models: unknown model of this recipe 'mpeft': known: base",
     ),
     "exam of an unknown stage": (
         EXAM + "  models: [base, mpfet]\n",
-        "mine.yaml:5: eval.models.1: input should be 'base', 'mfpt' or 'mpeft', found 'mpfet'",
+        "mine.yaml:5: eval.models: unknown model of this recipe 'mpfet': known: base",
     ),
     "unknown benchmark to sit": (
         EXAM.replace("[demo]", "[igakuqa-ja]") + "  models: [base]\n",

@@ -9,10 +9,11 @@ import yaml
 
 from conftest import write_questions
 from jmedllm.errors import InputError
-from jmedllm.pipeline import Run
 from jmedllm.precision import choose_precision
-from jmedllm.recipe import load_recipe
-from jmedllm.stages import corpus, mpeft
+from jmedllm.recipe_file import load_recipe
+from jmedllm.stages.corpus import CORPUS
+from jmedllm.stages.mpeft import MPEFT
+from jmedllm.stages.stage import Run
 
 
 def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
@@ -34,7 +35,7 @@ def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
     return Run(load_recipe(folder / "tiny.yaml"), folder / "run", choose_precision("float32", "cpu"), {})
 
 
-@pytest.mark.parametrize("step", [corpus.STAGE, mpeft.STAGE], ids=["corpus", "mpeft"])
+@pytest.mark.parametrize("step", [CORPUS, MPEFT], ids=["corpus", "mpeft"])
 def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step) -> None:
     exam = write_questions(tmp_path / "exam.jsonl", count=1)
     row = json.loads(exam.read_text(encoding="utf-8").splitlines()[0])
@@ -63,10 +64,10 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
         update={"mpeft": run.recipe.mpeft.model_copy(update={"questions": [], "instructions": [str(file)]})}
     )
     with pytest.raises(InputError) as error:
-        corpus.STAGE.perform(replace(run, recipe=recipe), "input_hash")
+        CORPUS.perform(replace(run, recipe=recipe), "input_hash")
     assert str(error.value) == (f"mpeft.instructions: 1 contain exam items: {file}:1 contains exam q0; remove them")
 
 
 def test_questions_of_no_exam_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
     train = write_questions(tmp_path / "train.jsonl", count=1)
-    corpus.STAGE.perform(tiny(tmp_path, tiny_model, train, None), "input_hash")
+    CORPUS.perform(tiny(tmp_path, tiny_model, train, None), "input_hash")

@@ -1,6 +1,7 @@
 """The manifest of a run directory: the inputs and outputs of each finished stage."""
 
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,9 @@ def begin_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, atomically."""
     write_atomic(folder / NAME, to_json(manifest, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of the packages that the numbers depend on."""
+    names = ("jmedllm", "torch", "transformers", "tokenizers", "peft", "cydifflib")
+    return {name: version(name) for name in names}

@@ -1,86 +1,27 @@
-"""Run the stages of a recipe in a directory, skipping those that are up to date."""
+"""Run the stages of a recipe in a directory, skipping those that are up to date; or only check them."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import MOST_NAMED, InputError
-from jmedllm.evaluation.prompts.format import PromptConfig
-from jmedllm.files import atomic_folder, hash_text, locked, to_json, write_atomic
+from jmedllm.errors import MOST_NAMED, InputError, unknown
+from jmedllm.files import hash_text, locked, to_json
 from jmedllm.hardware import hardware
-from jmedllm.manifest import Manifest, begin_manifest, write_manifest
-from jmedllm.precision import Precision
+from jmedllm.manifest import Manifest, begin_manifest, versions, write_manifest
+from jmedllm.models.folder import resolve
 from jmedllm.processes import is_main_process, process_group, receive, send
-from jmedllm.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A recipe and the directory that it runs in.
-
-    Attributes:
-        outputs: outputs of the finished stages, by stage name.
-        date: the day on which the run was started, as YYYY-MM-DD. Chat templates see it as today's date, also when
-            the run resumes on another day. Empty before the pipeline runs.
-        shows_example: whether to print the text of the first training example.
-    """
-
-    recipe: Recipe
-    folder: Path
-    precision: Precision
-    outputs: dict[str, dict[str, Any]]
-    date: str = ""
-    shows_example: bool = False
-
-    @property
-    def prompt_config(self) -> PromptConfig:
-        """The recipe's prompt settings, with the date that chat templates see."""
-        prompt = self.recipe.prompt
-        return prompt.model_copy(update={"date": prompt.date or self.date or None})
-
-    @property
-    def data(self) -> Path:
-        """The data directory."""
-        return Path(self.recipe.data)
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage of the pipeline.
-
-    Attributes:
-        enabled: whether the recipe asks for it.
-        inputs: everything that its result depends on, as plain values; large inputs by their hash.
-        perform: does the work in the run's folder and resumes a killed run; takes the hash of the inputs and
-            returns the outputs that later stages depend on, as plain values.
-        check: raises an InputError for every problem that can be found before any stage starts.
-        keeps: patterns of files in the stage's folder that took long to compute. If they were computed on other
-            inputs, the stage is refused instead of run again in their place.
-        shared: whether all processes that torchrun started perform it together; only the main process's return
-            value is used. The other stages run in the main process while the rest wait.
-    """
-
-    name: str
-    enabled: Callable[[Recipe], bool]
-    inputs: Callable[[Run], dict[str, Any]]
-    perform: Callable[[Run, str], dict[str, Any]]
-    check: Callable[[Run], None] = lambda run: None
-    keeps: tuple[str, ...] = ()
-    shared: bool = False
-
-
-_HASH_FILE = "input_hash"
+from jmedllm.stages.stage import Run, Stage, input_hash_of, model_names
 
 Log = Callable[[str, str], None]
 """Called with the name of a stage and a message for the user."""
 
 
-def run_pipeline(stages: Sequence[Stage], run: Run, until: str, log: Log) -> None:
-    """Run the stages in order up to and including `until`.
+def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log) -> None:
+    """Run the stages in order up to and including `until`; all of them if it is None.
 
     A stage is skipped if the manifest has it with the same inputs. Only one command at a time may use a run
     directory. The main process decides what runs and writes the manifest.
@@ -88,20 +29,24 @@ def run_pipeline(stages: Sequence[Stage], run: Run, until: str, log: Log) -> Non
     Raises:
         InputError: another command is using the folder, or a stage cannot be performed.
     """
+    run = replace(run, stages=tuple(stages))
+    wanted = stages_until(run.stages, until)
     with process_group():
         if not is_main_process():
-            _follow(stages, run)
+            _follow(run)
             return
         with locked(run.folder):
             manifest = begin_manifest(run.folder)
+            manifest["enabled"] = [stage.name for stage in run.stages if stage.enabled(run.recipe)]
+            manifest["models"] = model_names(run.stages, run.recipe)
             run = replace(run, date=manifest["date"])
             send(run.date)
-            last = next(number for number, stage in enumerate(stages) if stage.name == until)
-            enabled = [stage for stage in stages[: last + 1] if stage.enabled(run.recipe)]
+            enabled = _enabled(wanted, run)
             for stage in enabled:
                 if stage.name not in manifest["stages"]:
                     stage.check(run)
-            for stage in stages[: last + 1]:
+                    stage.check_base(run)
+            for stage in wanted:
                 if stage in enabled:
                     _run_stage(stage, run, manifest, log)
                 else:
@@ -109,13 +54,101 @@ def run_pipeline(stages: Sequence[Stage], run: Run, until: str, log: Log) -> Non
         send(None)
 
 
-def _follow(stages: Sequence[Stage], run: Run) -> None:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check_pipeline` checked of a stage.
+
+    Attributes:
+        checks: their names.
+        is_complete: whether the base model was on this machine, so that nothing was left unchecked.
+    """
+
+    stage: str
+    checks: Sequence[str]
+    is_complete: bool
+
+
+def check_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) -> list[Checked]:
+    """Perform the checks of all stages that the recipe enables. Writes nothing and loads no weights.
+
+    Raises:
+        InputError: the recipe enables no stage, a stage would be refused, or the run's folder is not writable.
+    """
+    run = replace(run, stages=tuple(stages))
+    require_writable(run.folder)
+    manifest = begin_manifest(run.folder)
+    run = replace(run, date=manifest["date"])
+    has_base = _has_base(run)
+    checked = []
+    for stage in _enabled(stages_until(run.stages, until), run):
+        checks = [*stage.check(run), *(stage.check_base(run) if has_base else ())]
+        checked.append(Checked(stage.name, checks, has_base))
+    return checked
+
+
+def stages_until(stages: Sequence[Stage], until: str | None) -> Sequence[Stage]:
+    """The stages up to and including one of them.
+
+    Raises:
+        InputError: none of them has this name.
+    """
+    names = [stage.name for stage in stages]
+    if until is None:
+        return stages
+    if until not in names:
+        raise unknown("stage", until, names)
+    return stages[: names.index(until) + 1]
+
+
+def _enabled(stages: Sequence[Stage], run: Run) -> list[Stage]:
+    """The stages that the recipe asks for.
+
+    Raises:
+        InputError: there are none, or one needs another that the recipe does not ask for.
+    """
+    enabled = [stage for stage in stages if stage.enabled(run.recipe)]
+    if not enabled:
+        sections = ", ".join(stage.name for stage in stages if stage.section and not stage.needs)
+        raise InputError(f"recipe {run.recipe.name}: there is nothing to do; add one of the sections {sections}")
+    names = [stage.name for stage in enabled]
+    for stage in enabled:
+        for name in stage.needs:
+            if name not in names:
+                raise InputError(f"recipe {run.recipe.name}: {stage.name} needs the stage {name}; add its section")
+    return enabled
+
+
+def _has_base(run: Run) -> bool:
+    """Whether the base model's files are on this machine; one that the run creates needs no check."""
+    if run.recipe.base.path is None:
+        return True
+    try:
+        resolve(run.recipe.base.path, revision=run.recipe.base.revision)
+    except InputError:
+        return False
+    return True
+
+
+def require_writable(folder: Path) -> None:
+    """Check that a run directory can be created or written to.
+
+    Raises:
+        InputError: it is a file, or this user may not write there.
+    """
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing}: is a file; choose another --output")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: cannot be written: no permission in {existing}; choose another --output")
+
+
+def _follow(run: Run) -> None:
     """Perform the shared stages that the main process announces."""
     run = replace(run, date=receive())
     while (message := receive()) is not None:
         name, input_hash, outputs = message
         run.outputs.update(outputs)
-        next(stage for stage in stages if stage.name == name).perform(run, input_hash)
+        next(stage for stage in run.stages if stage.name == name).perform(run, input_hash)
 
 
 def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
@@ -123,6 +156,7 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
     input_hash = hash_text(to_json(inputs))
     entry = manifest["stages"].get(stage.name)
     if entry and entry["input_hash"] == input_hash and _is_complete(run.folder, entry["outputs"]):
+        outputs = stage.outputs.from_dict(entry["outputs"])
         log(stage.name, "unchanged")
     else:
         if stage.keeps:
@@ -141,7 +175,7 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
             "inputs": inputs,
             # The whole recipe: settings that only change speed and memory are not among the inputs.
             "recipe": run.recipe.model_dump(),
-            "outputs": outputs,
+            "outputs": outputs.to_dict(),
             "seconds": seconds,
             "versions": versions(),
             "hardware": hardware(run.precision.device),
@@ -149,8 +183,8 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
         manifest["stages"][stage.name] = entry
         del manifest["started"][stage.name]
         write_manifest(run.folder, manifest)
-        log(stage.name, f"done in {seconds:.0f} s{_numbers_of(outputs)}")
-    run.outputs[stage.name] = entry["outputs"]
+        log(stage.name, f"done in {seconds:.0f} s" + _numbers_of(entry["outputs"]))
+    run.outputs[stage.name] = outputs
 
 
 def _require_same_work(
@@ -158,7 +192,7 @@ def _require_same_work(
 ) -> None:
     """Refuse to replace what took long to compute and was computed on other inputs."""
     work = folder / stage.name
-    if _input_hash_of(work) == input_hash or not any(any(work.glob(pattern)) for pattern in stage.keeps):
+    if input_hash_of(work) == input_hash or not any(any(work.glob(pattern)) for pattern in stage.keeps):
         return
     entry = manifest["stages"].get(stage.name)
     old = entry["inputs"] if entry else manifest.get("started", {}).get(stage.name, {})
@@ -193,33 +227,5 @@ def _numbers_of(outputs: dict[str, Any]) -> str:
     return f": {', '.join(numbers)}" if numbers else ""
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package and of the packages that the numbers depend on."""
-    names = ("jmedllm", "torch", "transformers", "tokenizers", "peft", "cydifflib")
-    return {name: version(name) for name in names}
-
-
 def _is_complete(folder: Path, outputs: dict[str, Any]) -> bool:
     return all((folder / name).exists() for name in outputs.get("files", ()))
-
-
-def files_in(run: Run, folder: str) -> list[str]:
-    """All files in a folder of the run, for a stage's outputs: the stage runs again if one of them is missing."""
-    return sorted(p.relative_to(run.folder).as_posix() for p in (run.folder / folder).rglob("*") if p.is_file())
-
-
-def own_folder(folder: Path, input_hash: str) -> Path:
-    """A folder for work on these inputs. The main process empties it if it has work on other inputs.
-
-    Raises:
-        InputError: it has files that jmedllm did not write, or is not writable.
-    """
-    if is_main_process() and _input_hash_of(folder) != input_hash:
-        with atomic_folder(folder, _HASH_FILE) as empty:
-            write_atomic(empty / _HASH_FILE, input_hash)
-    return folder
-
-
-def _input_hash_of(folder: Path) -> str | None:
-    file = folder / _HASH_FILE
-    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -1,14 +1,10 @@
-"""The whole YAML schema of a recipe. Each component owns its settings; here they become one file."""
+"""The schema of a recipe. Each component owns its settings; here they become one file."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from jmedllm.deploy.merge import MergeConfig
 from jmedllm.errors import InputError, unknown
@@ -23,7 +19,7 @@ from jmedllm.models.folder import Quantization
 from jmedllm.models.random_init import RandomInit
 from jmedllm.models.tokenizer.extend import Vocabulary
 from jmedllm.precision import DeviceName, PrecisionName
-from jmedllm.settings import Settings, nearest
+from jmedllm.settings import Settings
 from jmedllm.training.config import TrainingConfig, ValidationConfig, clash
 from jmedllm.training.examples import ExcessLength
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
@@ -31,17 +27,13 @@ from jmedllm.training.lora import AdapterConfig
 from jmedllm.training.mixing import MixingConfig
 
 Weight = Annotated[float, Field(ge=0)]
-Stage = Literal["corpus", "mfpt", "mpeft", "merge", "eval", "report"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-CollectedResult = Literal["base", "mfpt", "mpeft"]
-
-_Place = tuple[str | int, ...]
-"""Keys and list indices that lead to a value."""
+BASE = "base"
+"""The name of the base model among the models of a run."""
 
 
 @contextmanager
-def _told_in_place() -> Iterator[None]:
-    """Make an `InputError` one of those that pydantic tells together with their place."""
+def _validation() -> Iterator[None]:
+    """Turn an `InputError` into an error that pydantic reports with its place in the recipe."""
     try:
         yield
     except InputError as error:
@@ -49,11 +41,11 @@ def _told_in_place() -> Iterator[None]:
 
 
 class BaseConfig(Settings):
-    """The model to adapt: a directory or hub id, or one built from nothing."""
+    """The model to adapt: a directory or hub id, or a new one with random weights."""
 
     path: str | None = Field(None, description="directory, or id in the local Hugging Face cache")
     revision: str | None = None
-    ignore_adapter: bool = Field(False, description="use the weights alone where an adapter lies beside them")
+    ignore_adapter: bool = Field(False, description="use the weights without the adapter in the same folder")
     random_init: RandomInit | None = None
 
     @model_validator(mode="after")
@@ -89,12 +81,12 @@ class QuestionSource(Settings):
 
     @property
     def read_options(self) -> custom.ReadOptions:
-        """How a file of the user's own is read."""
+        """How to read a custom file."""
         return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
     @model_validator(mode="after")
     def _known(self) -> "QuestionSource":
-        with _told_in_place():
+        with _validation():
             require_benchmark(self.benchmark)
             require_fields(self.map, custom.MAP_FIELDS)
             if self.read_options != custom.DEFAULT_READ_OPTIONS and not is_table(self.benchmark):
@@ -111,7 +103,20 @@ class QuestionSource(Settings):
         return split
 
 
-class MpeftConfig(TrainingConfig):
+class AdapterTrainingConfig(TrainingConfig):
+    """How an adapter is trained on a frozen model."""
+
+    adapter: AdapterConfig = AdapterConfig()
+    offload_embedding: bool = Field(False, description="keep the input embedding in host memory")
+
+    @model_validator(mode="after")
+    def _adapter_is_small(self) -> "AdapterTrainingConfig":
+        if self.cpu_offload != "none" or self.optimizer_in_backward:
+            raise ValueError("cpu_offload and optimizer_in_backward belong to mfpt: adapters are small; remove them")
+        return self
+
+
+class MpeftConfig(AdapterTrainingConfig):
     """Stage 2: medical parameter-efficient tuning on questions and instructions."""
 
     questions: list[QuestionSource] = Field([], description="see QuestionSource")
@@ -128,18 +133,16 @@ class MpeftConfig(TrainingConfig):
     max_completion_tokens: int | None = Field(None, ge=2, description="most tokens of an answer, EOS included")
     block_size: int = Field(2048, ge=8, description="tokens of a packed row: most of a prompt with its answer")
     excess_length_strategy: ExcessLength = Field("raise", description="drop: leave longer examples out and count them")
-    adapter: AdapterConfig = AdapterConfig()
-    offload_embedding: bool = Field(False, description="keep the input embedding in host memory")
 
     @property
     def read_options(self) -> custom.ReadOptions:
-        """How the files of instructions are read."""
+        """How to read the files of instructions."""
         return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
     @field_validator("map")
     @classmethod
     def _known_fields(cls, columns: dict[str, str]) -> dict[str, str]:
-        with _told_in_place():
+        with _validation():
             require_fields(columns, INSTRUCTION_FIELDS)
         return columns
 
@@ -149,28 +152,26 @@ class MpeftConfig(TrainingConfig):
             raise ValueError("give questions or instructions to train on")
         return self
 
-    @model_validator(mode="after")
-    def _adapter_is_small(self) -> "MpeftConfig":
-        if self.cpu_offload != "none" or self.optimizer_in_backward:
-            raise ValueError("cpu_offload and optimizer_in_backward belong to mfpt: adapters are small; remove them")
-        return self
-
 
 class EvalSection(EvalConfig):
-    """What is sat, and by which models of the run."""
+    """Which models of the run are evaluated, and on what."""
 
-    models: list[CollectedResult] = Field(["base", "mfpt", "mpeft"], min_length=1)
-    quantization: Quantization = Field("none", description="nf4: models sit in 4 bits, mpeft as it was trained")
+    models: list[str] | None = Field(
+        None, min_length=1, description="base, and names of models that the stages yield; by default all of them"
+    )
+    quantization: Quantization = Field(
+        "none", description="nf4: quantize the models to 4 bits; adapters stay unmerged, as they were trained"
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "EvalSection":
-        with _told_in_place():
+        with _validation():
             require_known(self)
         return self
 
 
 class Recipe(Settings):
-    """One adaptation from raw text to report; a stage that is left out is not run."""
+    """One adaptation from raw text to report. A stage without its section does not run."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
     seed: int = Field(0, ge=0)
@@ -191,7 +192,11 @@ class Recipe(Settings):
     eval: EvalSection | None = None
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
-    # What was wrong with an earlier section is told there, so a section that failed counts as given.
+    def section(self, name: str) -> Any:
+        """The section of this name; None if the recipe does not have it."""
+        return getattr(self, name, None)
+
+    # A section that failed to validate counts as given: its own error is reported.
     @field_validator("mfpt")
     @classmethod
     def _text_to_train_on(cls, mfpt: MfptConfig | None, info: ValidationInfo) -> MfptConfig | None:
@@ -199,10 +204,12 @@ class Recipe(Settings):
             raise ValueError("needs a corpus section")
         return mfpt
 
-    @field_validator("mfpt", "mpeft")
+    @field_validator("*")
     @classmethod
-    def _one_precision(cls, stage: TrainingConfig | None, info: ValidationInfo) -> TrainingConfig | None:
-        if stage and (reason := clash(stage.weight_format, info.data.get("precision", "auto"))):
+    def _one_precision(cls, stage: Any, info: ValidationInfo) -> Any:
+        if isinstance(stage, TrainingConfig) and (
+            reason := clash(stage.weight_format, info.data.get("precision", "auto"))
+        ):
             raise ValueError(reason)
         return stage
 
@@ -213,10 +220,14 @@ class Recipe(Settings):
             raise ValueError("held_out needs a corpus section")
         return validation
 
-    @field_validator("mfpt", "mpeft")
+    @field_validator("*")
     @classmethod
-    def _something_to_watch(cls, stage: TrainingConfig | None, info: ValidationInfo) -> TrainingConfig | None:
-        if stage and stage.early_stopping.metric and info.data.get("validation", ...) is None:
+    def _something_to_measure(cls, stage: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(stage, TrainingConfig)
+            and stage.early_stopping.metric
+            and info.data.get("validation", ...) is None
+        ):
             raise ValueError("early_stopping.metric needs a validation section, which says what is measured")
         return stage
 
@@ -229,17 +240,9 @@ class Recipe(Settings):
 
     @field_validator("eval")
     @classmethod
-    def _models_to_examine(cls, exam: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
-        for model in exam.models if exam else ():
-            if model != "base" and info.data.get(model, ...) is None:
-                raise ValueError(f"models names {model}, but there is no {model} section")
-        return exam
-
-    @field_validator("eval")
-    @classmethod
     def _nothing_chosen_by_the_exam(cls, exam: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
         validation = info.data.get("validation")
-        chosen_by = [name for stage in ("mfpt", "mpeft") for name in _chosen_by(info.data.get(stage))]
+        chosen_by = [name for section in info.data.values() for name in _chosen_by(section)]
         if (
             exam
             and validation
@@ -284,154 +287,10 @@ class Recipe(Settings):
         return self
 
 
-def _chosen_by(stage: TrainingConfig | None) -> list[str]:
-    return stage.early_stopping.metric if stage else []
+def _chosen_by(section: Any) -> list[str]:
+    return section.early_stopping.metric if isinstance(section, TrainingConfig) else []
 
 
 def recipe_hash(recipe: Recipe) -> str:
     """Hash over all values of a recipe, defaults included."""
     return hash_text(to_json(recipe.model_dump()))
-
-
-def load_recipe(path: Path, *, control: str | None = None, seed: int | None = None) -> Recipe:
-    """Read and check a recipe.
-
-    Args:
-        path: the YAML file.
-        control: one of the recipe's `controls`, laid over it.
-        seed: replaces the recipe's seed and is added to its name, so that runs do not overwrite each other.
-
-    Raises:
-        InputError: names the file, the line and the key that is wrong, and the nearest right one.
-    """
-    values, lines = _read_yaml(path)
-    recipe = _validate(path, values, lines)
-    if control is not None:
-        if not recipe.controls:
-            raise InputError(f"{path}: has no controls; leave --control out")
-        if control not in recipe.controls:
-            raise unknown(f"control of {path}", control, recipe.controls)
-        values = _overlay(values, recipe.controls[control])
-        values["name"] = f"{values['name']}.{control}"
-        lines |= {place[2:]: line for place, line in lines.items() if place[:2] == ("controls", control)}
-    if seed is not None:
-        values = values | {"seed": seed, "name": f"{values['name']}.seed{seed}"}
-        lines.pop(("seed",), None)
-    return _validate(path, values, lines)
-
-
-def _validate(path: Path, values: dict[str, Any], lines: dict[_Place, int]) -> Recipe:
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise _explain(path, lines, error) from None
-
-
-def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(values.get(key), dict)
-        merged[key] = _overlay(values[key], value) if both else value
-    return merged
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 5e-5 as a string; every recipe writes learning rates so."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
-    """The values, and the line of each key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except ValueError as error:  # YAML reads 2020-13-45 as a date
-        raise InputError(f"{path}: broken YAML: {error}; put the value in quotes") from error
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{place}: broken YAML: {problem}") from error
-    if not isinstance(values, dict):
-        found = "empty" if values is None else f"a {type(values).__name__}"
-        raise InputError(f"{path}: a recipe is a file of `key: value` lines, this one is {found}")
-    lines: dict[_Place, int] = {}
-    for key, line in _lines(node, ()):
-        if key in lines:
-            raise InputError(f"{path}:{line}: {_dotted(key)}: given twice, first in line {lines[key]}; remove one")
-        lines[key] = line
-    return values, lines
-
-
-def _dotted(place: _Place) -> str:
-    return ".".join(map(str, place))
-
-
-def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*place, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*place, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*place, index), value.start_mark.line + 1
-            yield from _lines(value, (*place, index))
-
-
-def _explain(path: Path, lines: dict[_Place, int], error: ValidationError) -> InputError:
-    """Tell the first error: a mistyped key first of all, for what it was meant to be is then missing too."""
-    errors = error.errors()
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
-    place = _place(first, lines)
-    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-    more = len({_place(each, lines) for each in errors}) - 1
-    rest = f" (and {more} more)" if more else ""
-    parts = [f"{path}:{line}" if line else str(path), *([_dotted(place)] if place else []), _problem(first)]
-    return InputError(": ".join(parts) + rest)
-
-
-def _place(error: ErrorDetails, lines: dict[_Place, int]) -> _Place:
-    """Where an error is, as far as it is written: behind that pydantic puts names of its own."""
-    place = error["loc"]
-    if error["type"] in ("missing", "extra_forbidden"):
-        return place
-    return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), place)
-
-
-def _problem(error: ErrorDetails) -> str:
-    """What is wrong with a value and how to mend it."""
-    kind, value, message = error["type"], error["input"], error["msg"]
-    if kind == "extra_forbidden":
-        return f"unknown key{nearest(Recipe, error['loc'])}"
-    if kind == "missing":
-        return "missing; it has no default"
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    found = f", found {value!r}" if isinstance(value, str | int | float | bool) else ""
-    if kind == "model_type":
-        return f"should be a section of `key: value` lines{found}"
-    mend = ""
-    if kind in ("float_type", "int_type") and isinstance(value, str):
-        mend = "; write it as a number, without quotes" if _is_number(value) else "; write a number"
-    elif kind == "list_type" and isinstance(value, str):
-        mend = f"; write [{value}]"
-    return f"{message[0].lower()}{message[1:]}{found}{mend}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

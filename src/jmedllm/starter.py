@@ -16,11 +16,12 @@ from jmedllm.files import write_atomic
 from jmedllm.models.folder import has_chat_template, resolve
 from jmedllm.planning.auto import choose
 from jmedllm.planning.machine import Machine, gib
-from jmedllm.planning.plan import base_of, stages_of
+from jmedllm.planning.plan import base_of
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.techniques import Techniques
 from jmedllm.precision import Precision
 from jmedllm.recipe import Recipe
+from jmedllm.stages import training_stages
 
 TRAIN = "train"
 
@@ -201,7 +202,9 @@ def _memory(recipe: Recipe, machine: Machine, precision: Precision) -> dict[str,
     planned = base_of(recipe)
     base = replace(planned, dtype=precision.dtype)
     try:
-        return {stage.name: choose(stage, base, planned, machine, precision).changes for stage in stages_of(recipe)}
+        return {
+            stage.name: choose(stage, base, planned, machine, precision).changes for stage in training_stages(recipe)
+        }
     except InputError as error:
         raise InputError(str(error).removeprefix("memory: auto: ")) from error
 

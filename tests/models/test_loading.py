@@ -17,10 +17,12 @@ from jmedllm.evaluation.model import model_settings
 from jmedllm.models.backends.base import ModelSpec
 from jmedllm.models.folder import adapter_fingerprint, fingerprint, require_unambiguous
 from jmedllm.models.loading import load_from_disk, load_network, load_structure
+from jmedllm.pipeline import check_pipeline
 from jmedllm.planning.shape import config_of
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
-from jmedllm.stages.models import check_base
+from jmedllm.stages import STAGES
+from jmedllm.stages.stage import Run
 
 CPU = torch.device("cpu")
 Tensors = dict[str, torch.Tensor]
@@ -238,6 +240,12 @@ def test_a_recipe_that_only_evaluates_is_checked_without_loading(
     exam = write_questions(tmp_path / "exam.jsonl")
     values = {"name": "x", "eval": {"benchmarks": [str(exam)], "models": ["base"]}}
     with pytest.raises(InputError, match=re.escape(expected)):
-        check_base(Recipe.model_validate(values | {"base": {"path": str(folder)}}))
-    assert check_base(Recipe.model_validate(values | {"base": {"path": str(tiny_model)}}))
-    assert check_base(Recipe.model_validate(values | {"base": {"path": str(both), "ignore_adapter": True}}))
+        check(values | {"base": {"path": str(folder)}}, tmp_path / "run")
+    check(values | {"base": {"path": str(tiny_model)}}, tmp_path / "run")
+    check(values | {"base": {"path": str(both), "ignore_adapter": True}}, tmp_path / "run")
+
+
+def check(values: dict[str, Any], folder: Path) -> None:
+    run = Run(Recipe.model_validate(values), folder, choose_precision("float32", "cpu"), {})
+    assert all(each.is_complete for each in check_pipeline(STAGES.values(), run))
+    assert not folder.exists()

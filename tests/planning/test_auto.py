@@ -16,9 +16,11 @@ from jmedllm.cli import main
 from jmedllm.errors import InputError
 from jmedllm.planning import auto
 from jmedllm.planning.machine import GIB, Gpu, Machine, gib, this_machine
-from jmedllm.planning.plan import base_of, options_of, plan, stages_of
+from jmedllm.planning.plan import base_of, options_of, plan
 from jmedllm.precision import Precision, choose_precision
-from jmedllm.recipe import Recipe, load_recipe
+from jmedllm.recipe import Recipe
+from jmedllm.recipe_file import load_recipe
+from jmedllm.stages import training_stages
 
 CPU = choose_precision("float32", "cpu")
 BF16 = choose_precision("bfloat16", "cpu")
@@ -45,7 +47,7 @@ def between(wanted: Recipe, *settings: str) -> Machine:
     """A machine on which exactly these changes are the first to fit."""
     sizes = {
         tuple(change.setting for change in option.changes): option.planned
-        for option in options_of(stages_of(wanted)[0], replace(base_of(wanted), dtype=torch.float32), gpu(1))
+        for option in options_of(training_stages(wanted)[0], replace(base_of(wanted), dtype=torch.float32), gpu(1))
     }
     return gpu(sizes[settings].gpu, sizes[settings].host)
 
@@ -53,12 +55,12 @@ def between(wanted: Recipe, *settings: str) -> Machine:
 def fit(monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
     told: list[str] = []
     monkeypatch.setattr(auto, "this_machine", lambda device: machine)
-    return auto.fit(wanted, CPU, folder, "report", told.append), told
+    return auto.fit(wanted, training_stages(wanted), CPU, folder, told.append), told
 
 
 def test_a_recipe_that_does_not_ask_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
     wanted = recipe(tiny_model, memory="as-configured")
-    assert auto.fit(wanted, CPU, tmp_path, "report", pytest.fail) is wanted
+    assert auto.fit(wanted, training_stages(wanted), CPU, tmp_path, pytest.fail) is wanted
     assert auto.memory_of(wanted, tmp_path, "mfpt", CPU.device) == {} and not list(tmp_path.iterdir())
 
 
@@ -131,7 +133,7 @@ def test_stages_behind_the_last_one_are_not_chosen_for(
 ) -> None:
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(1))
     wanted = recipe(tiny_model)
-    assert auto.fit(wanted, CPU, tmp_path, "corpus", pytest.fail) == wanted
+    assert auto.fit(wanted, training_stages(wanted, until="corpus"), CPU, tmp_path, pytest.fail) == wanted
 
 
 @pytest.mark.parametrize(
@@ -165,8 +167,8 @@ def test_a_run_on_a_cpu_names_the_smallest_machine_of_the_plan(
     laptop = Machine(Gpu("this machine's CPU", 16 * GIB), 1, 1, 16 * GIB, is_shared=True)
     monkeypatch.setattr(auto, "this_machine", lambda device: laptop)
     with pytest.raises(InputError) as error:
-        auto.fit(wanted, precision, tmp_path, "report", pytest.fail)
-    planned = plan(wanted, Machine(Gpu("a GPU", 24 * GIB), 1, 1, 128 * GIB))[0].smallest
+        auto.fit(wanted, training_stages(wanted), precision, tmp_path, pytest.fail)
+    planned = plan(wanted, training_stages(wanted), Machine(Gpu("a GPU", 24 * GIB), 1, 1, 128 * GIB))[0].smallest
     assert planned is not None
     told = f"{gib(planned.planned.gpu)} on the GPU, {gib(planned.planned.host)} on the host"
     said = str(error.value)
@@ -180,10 +182,10 @@ def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkey
     config = json.dumps({"model_type": "llama", "intermediate_size": 1536} | shape)
     (tmp_path / "base" / "config.json").write_text(config, encoding="utf-8")
     wanted = recipe(tmp_path / "base", precision="bfloat16")
-    *_, last = [option.planned for option in options_of(stages_of(wanted)[0], base_of(wanted), gpu(1))]
+    *_, last = [option.planned for option in options_of(training_stages(wanted)[0], base_of(wanted), gpu(1))]
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(last.gpu, last.host))
     with pytest.raises(InputError, match=r"optimizer_in_backward: true.* would, but changes the training"):
-        auto.fit(wanted, BF16, tmp_path, "report", pytest.fail)
+        auto.fit(wanted, training_stages(wanted), BF16, tmp_path, pytest.fail)
 
 
 def test_scratch_is_refused(tiny_model: Path) -> None:

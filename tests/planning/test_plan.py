@@ -20,12 +20,14 @@ from jmedllm.planning.counts import FEW, Base
 from jmedllm.planning.hours import Work
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4, Component, StagePlan, plan_stage
-from jmedllm.planning.plan import Advice, base_of, options_of, plan, stages_of
+from jmedllm.planning.plan import Advice, base_of, options_of
+from jmedllm.planning.plan import plan as plan_stages
 from jmedllm.planning.shape import keep_layers, structure
 from jmedllm.planning.show import print_plan
 from jmedllm.planning.tracing import StepMemory, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import MpeftConfig, Recipe
+from jmedllm.stages import training_stages
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.optim.build import build
@@ -60,6 +62,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch_size": 2,
     },
 }
+
+
+def plan(wanted: Recipe, machine: Machine, folder: Path | None = None) -> list[Advice]:
+    return plan_stages(wanted, training_stages(wanted, folder), machine)
 
 
 def config(architecture: str) -> dict[str, Any]:
@@ -187,7 +193,7 @@ def test_what_does_not_fit_is_told_what_to_change_in_order_of_cost(tmp_path: Pat
 
 def test_ways_are_tried_in_order_and_each_is_a_whole_set_of_changes(tmp_path: Path) -> None:
     wanted = recipe(tmp_path)
-    stage = stages_of(wanted)[0]
+    stage = training_stages(wanted)[0]
     told = [[each.setting for each in o.changes] for o in options_of(stage, base_of(wanted), on(GIB))]
     lean = ["activation_checkpointing: recompute", "micro_batch_size: 1"]
     assert told[:3] == [[], lean[:1], lean]
@@ -202,7 +208,7 @@ def test_ways_are_tried_in_order_and_each_is_a_whole_set_of_changes(tmp_path: Pa
 def test_what_the_recipe_has_already_is_not_advised_and_not_taken_back(tmp_path: Path) -> None:
     training = {"steps": 1, "learning_rate": 1e-3, "activation_checkpointing": "offload", "optimizer": "adamw-8bit"}
     wanted = recipe(tmp_path, mfpt=training)
-    for option in options_of(stages_of(wanted)[0], base_of(wanted), on(GIB)):
+    for option in options_of(training_stages(wanted)[0], base_of(wanted), on(GIB)):
         told = {change.setting for change in option.changes}
         assert option.settings.activation_checkpointing == "offload" and option.settings.optimizer == "adamw-8bit"
         assert not {"activation_checkpointing: recompute", "optimizer: adamw-bf16", "optimizer: adamw-8bit"} & told
@@ -236,7 +242,7 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
         if each.name.startswith(("weights", "gradients", "optimizer")):
             assert each.gpu == held[each.name] // 4
     wanted = recipe(tmp_path)
-    told = {c.setting for o in options_of(stages_of(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
+    told = {c.setting for o in options_of(training_stages(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
     assert told == {
         "activation_checkpointing: recompute",
         "activation_checkpointing: offload",
@@ -280,7 +286,7 @@ def test_where_a_run_refuses_every_way_the_reason_is_told(tmp_path: Path) -> Non
 
 def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
     wanted = recipe(tmp_path, precision="float32")
-    for stage in stages_of(wanted):
+    for stage in training_stages(wanted):
         told = {c.setting for o in options_of(stage, base_of(wanted), on(1)) for c in o.changes}
         assert not [each for each in told if each.startswith(("weight_format", "cpu_offload"))]
 
@@ -372,7 +378,7 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     for junk in (b"", b"junk", whole[:-1]):
         (blocks / "ids.npy").write_bytes(junk)
         with pytest.raises(InputError, match=r"blocks/ids.npy: holds no packed blocks: .*; remove .*corpus and pack"):
-            stages_of(wanted, tmp_path / "run")
+            training_stages(wanted, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -384,7 +390,7 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
         ),
         (
             {"mfpt": None, "mpeft": None, "eval": None},
-            "the recipe trains nothing: it has no mfpt and no mpeft section",
+            "the recipe trains nothing; add the section of a stage that trains, such as mpeft",
         ),
     ],
     ids=["random_init", "no training"],

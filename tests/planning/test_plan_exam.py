@@ -16,7 +16,8 @@ from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
 from jmedllm.planning.plan import base_of
 from jmedllm.planning.show import print_plan
-from jmedllm.recipe import Recipe, load_recipe
+from jmedllm.recipe import Recipe
+from jmedllm.recipe_file import load_recipe
 
 MACHINE = Machine(Gpu("toy", 24 * GIB, Rates(1e14, 1e12, 3e10)), 1, 1, 64 * GIB)
 QWEN2 = 7_615_616_512

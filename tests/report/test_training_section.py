@@ -91,10 +91,9 @@ def test_a_stage_that_is_no_longer_in_the_recipe_is_not_read(tmp_path: Path) -> 
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
     done = {"mfpt": {"outputs": {}}, "mpeft": {"outputs": {}}}
-    reported = {"report": {"recipe": {"mfpt": None, "mpeft": {"steps": 1}}}}
-    for stages, expected in ((done, ["mfpt", "mpeft"]), (done | reported, ["mpeft"])):
-        write_manifest(tmp_path, {"format": FORMAT, "stages": stages})
-        assert [stage.name for stage in read_training([tmp_path])] == expected
+    for enabled in (["mfpt", "mpeft"], ["mpeft"]):
+        write_manifest(tmp_path, {"format": FORMAT, "enabled": enabled, "stages": done})
+        assert [stage.name for stage in read_training([tmp_path])] == enabled
 
 
 def test_other_folders_have_no_training(tmp_path: object) -> None:

@@ -17,11 +17,12 @@ from jmedllm.errors import InputError
 from jmedllm.files import hash_text
 from jmedllm.manifest import FORMAT
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.pipeline import Run, Stage, run_pipeline
+from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
-from jmedllm.recipe import load_recipe
+from jmedllm.recipe_file import load_recipe
 from jmedllm.stages import STAGES
 from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
+from jmedllm.stages.stage import Outputs, Run, Stage
 from jmedllm.training.examples import LengthLimits, filter_by_length, split_document
 from jmedllm.training.packing import Sample
 
@@ -139,7 +140,7 @@ def write(folder: Path, base: Path, *rows: Any, excess_length_strategy: str = "d
 
 def made(recipe: Path, folder: Path) -> dict[str, Any]:
     run_pipeline(
-        STAGES,
+        STAGES.values(),
         Run(load_recipe(recipe), folder, choose_precision("float32", "cpu"), {}),
         "merge",
         lambda *_: None,
@@ -218,12 +219,17 @@ def test_a_run_by_chat_ends_turns_and_keeps_its_day(tiny_model: Path, tmp_path: 
 
 
 def test_a_run_that_goes_on_behind_midnight_keeps_its_day(tiny_model: Path, tmp_path: Path) -> None:
-    begun = {"format": FORMAT, "date": "2024-02-03", "stages": {}}
+    started = {"format": FORMAT, "date": "2024-02-03", "stages": {}}
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(begun), encoding="utf-8")
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(started), encoding="utf-8")
     loaded = load_recipe(write(tmp_path, tiny_model, SHORT))
     days = []
-    step = Stage("corpus", lambda _: True, lambda _: {}, lambda run, _: days.append(run.prompt_config.date) or {})
-    run_pipeline([step], Run(loaded, tmp_path / "run", CPU, {}), "corpus", lambda *_: None)
-    run_pipeline([step], Run(loaded, tmp_path / "new", CPU, {}), "corpus", lambda *_: None)
+
+    def perform(run: Run, _: str) -> Outputs:
+        days.append(run.prompt_config.date)
+        return Outputs()
+
+    stage = Stage(name="corpus", enabled=lambda _: True, inputs=lambda _: {}, perform=perform, outputs=Outputs)
+    run_pipeline([stage], Run(loaded, tmp_path / "run", CPU, {}), "corpus", lambda *_: None)
+    run_pipeline([stage], Run(loaded, tmp_path / "new", CPU, {}), "corpus", lambda *_: None)
     assert days == ["2024-02-03", date.today().isoformat()]

@@ -11,7 +11,7 @@ from test_loop import fail_at_call, strip_speed
 
 from fork_server import ForkServer
 from jmedllm.errors import InputError
-from jmedllm.recipe import load_recipe
+from jmedllm.recipe_file import load_recipe
 from jmedllm.training import checkpoint, memory
 from jmedllm.training.batches import micro_batches
 from jmedllm.training.config import TrainingConfig

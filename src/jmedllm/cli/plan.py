@@ -59,7 +59,8 @@ def plan(
     from jmedllm.planning.plan import plan as plan_recipe
     from jmedllm.planning.show import as_json as values_of
     from jmedllm.planning.show import print_plan
-    from jmedllm.recipe import load_recipe
+    from jmedllm.recipe_file import load_recipe
+    from jmedllm.stages import training_stages, unplanned
 
     if gpu is not None and gpus is not None:
         raise InputError("give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100")
@@ -72,12 +73,14 @@ def plan(
         loaded, machine = _here(loaded)
     else:
         machine = _described(gpu, gpus, nodes, ram)
-    found = plan_recipe(loaded, machine, output or Path("runs") / loaded.name)
+    found = plan_recipe(loaded, training_stages(loaded, output or Path("runs") / loaded.name), machine)
     evaluation = plan_eval(loaded, base_of(loaded), machine)
     if as_json:
         typer.echo(to_json(values_of(found, evaluation, machine), indent=2))
     else:
         print_plan(found, evaluation, machine, console())
+        if others := unplanned(loaded):
+            typer.echo(f"no estimate for {', '.join(others)}", err=True)
         fits = all(
             each.chosen is not None and (not each.changes or loaded.memory == "auto") for each in found
         )  # as the recipe is, or as `memory: auto` changes it

@@ -1,7 +1,7 @@
 """The command `jmedllm run`, and what it shares with `pretrain` and `tune`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,6 @@ from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
 from jmedllm.processes import is_main_process, process_group
 
-Stage = Literal["corpus", "mfpt", "mpeft", "merge", "eval", "report"]
 RunFolder = Annotated[
     Path | None,
     typer.Option("--output", help="Run directory. An interrupted run resumes from here.", show_default="runs/NAME"),
@@ -35,12 +34,14 @@ def run(
     recipe: RecipeFile,
     output: RunFolder = None,
     until: Annotated[
-        Stage,
+        str | None,
         typer.Option(
             help="Last stage to run: corpus (reads the texts), mfpt (continued pretraining), mpeft (adapter tuning), "
-            "merge (adapter into base), eval (answers the benchmarks), report (tables and page)."
+            "merge (adapter into base), eval (answers the benchmarks), report (tables and page), or a stage of "
+            "another package.",
+            show_default="the last one",
         ),
-    ] = "report",
+    ] = None,
     control: Control = None,
     seed: Seed = None,
     check: Annotated[
@@ -50,16 +51,10 @@ def run(
 ) -> None:
     """Run a recipe: corpus, mfpt, mpeft, merge, eval, report."""
     if check:
-        from jmedllm.recipe import load_recipe
-        from jmedllm.stages import STAGES
-        from jmedllm.stages.models import check_base
+        from jmedllm.cli.check import check_recipe
 
-        checked = load_recipe(recipe, control=control, seed=seed)
-        if not check_base(checked):
-            typer.echo(f"{recipe}: base {checked.base.path} is not on this machine and was not checked", err=True)
-        enabled = [stage.name for stage in STAGES if stage.enabled(checked)]
-        typer.echo(f"{recipe}: valid; stages {', '.join(enabled)}")
-        print_ending("plan", recipe, *options(output=output, control=control))
+        check_recipe(recipe, output, until, control, seed)
+        print_ending("run", recipe, *options(output=output, until=until, control=control, seed=seed))
         return
     run_recipe(recipe, output, until, control, seed, show_example)
 
@@ -70,24 +65,26 @@ def require_section(recipe: Path, section: str) -> None:
     Raises:
         InputError: it has none.
     """
-    from jmedllm.recipe import load_recipe
+    from jmedllm.recipe_file import load_recipe
 
-    if getattr(load_recipe(recipe), section) is None:
+    if load_recipe(recipe).section(section) is None:
         raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
 
 
 def run_recipe(
-    recipe: Path, output: Path | None, until: Stage, control: str | None, seed: int | None, show_example: bool
+    recipe: Path, output: Path | None, until: str | None, control: str | None, seed: int | None, show_example: bool
 ) -> None:
     """Run the stages of a recipe up to one of them, and print the scores where the report is that one."""
-    from jmedllm.pipeline import Run, run_pipeline
+    from jmedllm.pipeline import run_pipeline, stages_until
     from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision
-    from jmedllm.recipe import load_recipe
-    from jmedllm.stages import STAGES
+    from jmedllm.recipe_file import load_recipe
+    from jmedllm.stages import STAGES, training_stages
+    from jmedllm.stages.stage import Run, yielding
 
     loaded = load_recipe(recipe, control=control, seed=seed)
     folder = output or Path("runs") / loaded.name
+    last = stages_until(list(STAGES.values()), until)[-1].name
     precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
     if is_main_process():
         chosen = f"{precision.name} on {precision.device}, {precision.reason}"
@@ -97,20 +94,20 @@ def run_recipe(
         typer.secho(f"{stage:<7} {message}", err=True, fg="green" if message.startswith("done") else None)
 
     with process_group():
-        fitted = fit(loaded, precision, folder, until, lambda line: typer.echo(line, err=True))
-        run_pipeline(STAGES, Run(fitted, folder, precision, {}, shows_example=show_example), until, log)
-    if is_main_process() and until == "report" and loaded.eval:
+        stages = training_stages(loaded, folder, last)
+        fitted = fit(loaded, stages, precision, folder, lambda line: typer.echo(line, err=True))
+        run_pipeline(STAGES.values(), Run(fitted, folder, precision, {}, shows_example=show_example), last, log)
+    is_finished = last == list(STAGES)[-1]
+    if is_main_process() and is_finished and loaded.eval:
         from jmedllm.report import collect, headlines
 
         collected = collect([folder])
         print_report([each.result for each in collected], headlines(collected))
-    again = (str(recipe), *options(output=output, control=control, seed=seed))
-    if until == "mfpt" and loaded.mpeft:
-        print_ending("tune", *again, wrote=(folder,))
-    elif until != "report":
-        print_ending("run", *again, wrote=(folder,))
+    if not is_finished:
+        print_ending("run", recipe, *options(output=output, control=control, seed=seed), wrote=(folder,))
     elif loaded.eval:
         print_ending("compare", folder, wrote=(folder / "report.html", folder / "report.md"))
     else:
-        model = folder / ("merge" if loaded.mpeft else "mfpt") / "model"
-        print_ending("eval", "--model", model, "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))
+        models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
+        for model in models[-1:]:
+            print_ending("eval", "--model", model, "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))

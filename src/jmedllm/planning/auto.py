@@ -14,12 +14,12 @@ from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
-from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest, stages_of
+from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest
 from jmedllm.planning.show import sizes
 from jmedllm.planning.techniques import OPTIMIZER_IN_BACKWARD, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.processes import broadcast_from_rank0, is_main_process
-from jmedllm.recipe import STAGES, Recipe, Stage
+from jmedllm.recipe import Recipe
 from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.metrics import peak_memory
 
@@ -55,11 +55,9 @@ class Choice(BaseModel, frozen=True, strict=True):
     planned: Sizes
 
 
-Log = Callable[[str], None]
-"""Called with a line for the user."""
-
-
-def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, log: Log) -> Recipe:
+def fit(
+    recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path, log: Callable[[str], None]
+) -> Recipe:
     """The recipe with each training stage as it fits this machine, or as it is where it does not ask for that.
 
     What was chosen before for the same settings stays, on whatever machine the run goes on. Nothing is chosen that
@@ -67,9 +65,9 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, log: L
 
     Args:
         recipe: asks for it by `memory: auto`.
+        stages: its training stages that will run.
         precision: device and number format of the run.
         folder: the run directory.
-        until: last stage that is carried out.
         log: called once for each stage.
 
     Raises:
@@ -77,7 +75,6 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, log: L
     """
     if recipe.memory != "auto":
         return recipe
-    stages = [each for each in stages_of(recipe) if STAGES.index(each.name) <= STAGES.index(until)]
     choices = broadcast_from_rank0(lambda: _choices(recipe, stages, precision, folder))
     if is_main_process():
         for stage in stages:
@@ -85,7 +82,7 @@ def fit(recipe: Recipe, precision: Precision, folder: Path, until: Stage, log: L
     return recipe.model_copy(update={stage.name: _as_chosen(stage, choices[stage.name]) for stage in stages})
 
 
-def memory_of(recipe: Recipe, folder: Path, stage: Stage, device: torch.device) -> dict[str, Any]:
+def memory_of(recipe: Recipe, folder: Path, stage: str, device: torch.device) -> dict[str, Any]:
     """What a stage's manifest entry keeps of a choice: planned beside measured; nothing where none was made.
 
     Measured are tensors on this GPU, and all of this process on the host, since the training began.
@@ -99,7 +96,21 @@ def memory_of(recipe: Recipe, folder: Path, stage: Stage, device: torch.device) 
 
 
 def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path) -> dict[str, Choice]:
-    """What was chosen before where that still holds, else what is chosen now; written down."""
+    """What was chosen before for the same settings, else what is chosen now; written to the run's folder."""
+    choices = choices_for(recipe, stages, precision, folder)
+    written = {name: choice.model_dump() for name, choice in choices.items()}
+    write_atomic(folder / NAME, to_json(written, indent=2) + "\n")
+    return choices
+
+
+def choices_for(
+    recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path
+) -> dict[str, Choice]:
+    """What `fit` chooses, without writing it.
+
+    Raises:
+        InputError: see `fit`.
+    """
     machine = this_machine(precision.device)
     planned = base_of(recipe)
     base = replace(planned, dtype=precision.dtype)
@@ -112,8 +123,6 @@ def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precisi
             _as_chosen(stage, choices[stage.name])
         except ValidationError as error:
             raise _no_choices(folder) from error
-    written = {name: choice.model_dump() for name, choice in choices.items()}
-    write_atomic(folder / NAME, to_json(written, indent=2) + "\n")
     return choices
 
 

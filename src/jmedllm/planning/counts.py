@@ -14,7 +14,7 @@ from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import StepMemory, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
-from jmedllm.recipe import MpeftConfig
+from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
@@ -88,7 +88,7 @@ def _one_line_errors(base: Base) -> Iterator[None]:
 
 
 def _adapter_of(settings: TrainingConfig) -> AdapterConfig | None:
-    return settings.adapter if isinstance(settings, MpeftConfig) else None
+    return settings.adapter if isinstance(settings, AdapterTrainingConfig) else None
 
 
 def _key(adapter: AdapterConfig | None) -> str | None:

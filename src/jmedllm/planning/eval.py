@@ -34,7 +34,7 @@ from jmedllm.planning.needs import (
     in_4_bits,
 )
 from jmedllm.planning.shape import Shape, shape_of, structure
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import BASE, AdapterTrainingConfig, Recipe
 
 CHARACTERS = {"ja": 1.3, "en": 4.0}
 """Of a token, where the tokenizer is not there: 1.24 to 1.43 and 3.6 to 4.2 with those of Qwen2 and llm-jp v2.2 on
@@ -156,8 +156,9 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
     sat = tuple(_tasks(recipe))
     whole = base.dtype.itemsize * shape.total
     packed = [Component(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
-    if recipe.mpeft and "mpeft" in recipe.eval.models:
-        packed.append(Component("adapter", 4 * adapter_numbers(base, recipe.mpeft.adapter)))
+    for section in map(recipe.section, recipe.eval.models or ()):
+        if isinstance(section, AdapterTrainingConfig):
+            packed.append(Component("adapter", 4 * adapter_numbers(base, section.adapter)))
     ways = (
         [packed]
         if recipe.eval.quantization == "nf4"
@@ -194,7 +195,7 @@ def _plan(
         )
     return EvalPlan(
         parts,
-        len(recipe.eval.models),
+        len(recipe.eval.models or [BASE]),
         sat,
         recipe.eval.max_new_tokens,
         max(0, at_once) if tokens >= longest else 0,

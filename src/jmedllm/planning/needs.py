@@ -12,7 +12,7 @@ from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape
 from jmedllm.planning.techniques import has_offloaded_embedding, is_quantized
 from jmedllm.planning.tracing import StepMemory
-from jmedllm.recipe import MpeftConfig
+from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import AdapterConfig
 from jmedllm.training.optim.cpu_offload import SLOT, SLOTS
@@ -110,7 +110,7 @@ def plan_stage(
     Raises:
         InputError: the base's config is of no model that can be trained like this.
     """
-    adapter = settings.adapter if isinstance(settings, MpeftConfig) else None
+    adapter = settings.adapter if isinstance(settings, AdapterTrainingConfig) else None
     dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
     shape = shape_of_base(base)
     step, state = step_of(base, settings, block_size), state_of(base, settings)
@@ -155,7 +155,7 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
 
     def needed(optimizer: str) -> list[tuple[str, int]]:
         tried = settings.model_copy(update={"optimizer": optimizer})
-        parts = plan_stage("mfpt", tried, block_size, base, machine).parts
+        parts = plan_stage("", tried, block_size, base, machine).parts
         shared = machine.gpus if machine.is_shared else 0
         return [(part.name, size) for part in parts if (size := part.host + shared * part.gpu)]
 

@@ -1,7 +1,7 @@
 """The plan of a recipe: each training stage as it is written, what would make it fit, and the smallest machine."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,21 +72,16 @@ class Advice:
         return self.chosen.changes if self.chosen else ()
 
 
-def plan(recipe: Recipe, machine: Machine, folder: Path | None = None) -> list[Advice]:
-    """Plan the training stages of a recipe; reads the base's config and, where they are there, the packed blocks.
-
-    Args:
-        recipe: what is to be run.
-        machine: what it is to be run on.
-        folder: the run directory.
+def plan(recipe: Recipe, stages: Sequence[TrainingStage], machine: Machine) -> list[Advice]:
+    """Plan the training stages of a recipe from the base's config.
 
     Raises:
-        InputError: the base is built from nothing, its config is not known or lacks a size, its weights are
-            quantized, or the recipe trains nothing.
+        InputError: the base has random weights, its config is not known or lacks a size, its weights are
+            quantized, or there is no training stage.
     """
-    base, stages = base_of(recipe), stages_of(recipe, folder)
+    base = base_of(recipe)
     if not stages:
-        raise InputError("the recipe trains nothing: it has no mfpt and no mpeft section")
+        raise InputError("the recipe trains nothing; add the section of a stage that trains, such as mpeft")
     require_plain_weights(json.loads(base.config), base.name)
     return [advise(stage, base, machine) for stage in stages]
 
@@ -103,22 +98,6 @@ def base_of(recipe: Recipe) -> Base:
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
     return Base(base.path, to_json(values), dtype)
-
-
-def stages_of(recipe: Recipe, folder: Path | None = None) -> list[TrainingStage]:
-    """The training stages of a recipe in their order.
-
-    Raises:
-        InputError: the packed blocks cannot be read.
-    """
-    exam = bool(recipe.validation and recipe.validation.benchmarks)
-    found = []
-    if recipe.mfpt and recipe.corpus:
-        size = recipe.corpus.block_size
-        found.append(TrainingStage("mfpt", recipe.mfpt, size, _packed_rows(folder, size), exam))
-    if recipe.mpeft:
-        found.append(TrainingStage("mpeft", recipe.mpeft, recipe.mpeft.block_size, None, exam))
-    return found
 
 
 def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
@@ -158,8 +137,8 @@ def _size(planned: StagePlan, machine: Machine) -> tuple[int, int]:
     return (planned.gpu + planned.host, 0) if machine.is_shared else (planned.gpu, planned.host)
 
 
-def _packed_rows(folder: Path | None, block_size: int) -> int | None:
-    """Rows that the corpus stage has packed already; None where it has not, or of another size."""
+def packed_rows(folder: Path | None, block_size: int) -> int | None:
+    """Rows that the corpus stage has packed in a run directory; None if there are none, or of another size."""
     if folder is None:
         return None
     file = folder / "corpus" / "blocks" / "ids.npy"

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from jmedllm.errors import InputError
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
-from jmedllm.recipe import MpeftConfig
+from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import TrainingConfig, clash, require_shardable
 
 
@@ -105,7 +105,7 @@ _SAVING = {
 
 def techniques_of(settings: TrainingConfig) -> tuple[Techniques, ...]:
     """All ways there are for a stage."""
-    return MPEFT if isinstance(settings, MpeftConfig) else MFPT
+    return MPEFT if isinstance(settings, AdapterTrainingConfig) else MFPT
 
 
 def apply_techniques(settings: TrainingConfig, way: Techniques) -> tuple[TrainingConfig, Techniques] | None:
@@ -147,12 +147,12 @@ def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Mac
 
 def is_quantized(settings: TrainingConfig) -> bool:
     """Whether the base is held in 4 bits."""
-    return isinstance(settings, MpeftConfig) and settings.adapter.quantization == "nf4"
+    return isinstance(settings, AdapterTrainingConfig) and settings.adapter.quantization == "nf4"
 
 
 def has_offloaded_embedding(settings: TrainingConfig) -> bool:
     """Whether the input embedding waits in host memory."""
-    return isinstance(settings, MpeftConfig) and settings.offload_embedding
+    return isinstance(settings, AdapterTrainingConfig) and settings.offload_embedding
 
 
 def _is_made(settings: TrainingConfig, change: Technique) -> bool:

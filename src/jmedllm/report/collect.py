@@ -17,11 +17,7 @@ from jmedllm.evaluation.scorers import ItemScore, from_values
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.files import to_json
 from jmedllm.manifest import NAME, Manifest, read_manifest
-
-_STAGES = ("base", "mfpt", "mpeft")
-
-BASE = "base"
-"""Name of a run's base model."""
+from jmedllm.recipe import BASE
 
 SERVED = "served "
 """How the fingerprint of a model behind a server begins: its content is not known."""
@@ -91,7 +87,7 @@ def collect(folders: Iterable[Path]) -> list[CollectedResult]:
         if not here:
             raise InputError(f"{folder}: has no finished evaluation; run `jmedllm eval` or `jmedllm run` first")
         found |= here
-    in_order = sorted(found.values(), key=lambda each: _order(each.result))
+    in_order = sorted(found.values(), key=_order)
     groups: dict[str, list[_Found]] = {}
     for each in in_order:
         groups.setdefault(_identity(each), []).append(each)
@@ -105,35 +101,42 @@ def collect(folders: Iterable[Path]) -> list[CollectedResult]:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A summary file, its content, and the run directory that it is in."""
+    """A summary file, its content, the run directory that it is in, and the models of this run in order."""
 
     path: Path
     result: EvalResult
     run: Path | None
+    models: Sequence[str] = (BASE,)
 
 
 def _find(folder: Path) -> list[_Found]:
     """Summaries below a folder: of a run those of its present recipe, beside which older ones may exist."""
     manifests = {path.parent: read_manifest(path.parent) for path in folder.rglob(NAME)}
     runs = {run: manifest for run, manifest in manifests.items() if manifest}
-    present = [(run / name, run) for run, manifest in runs.items() for name in _results_in(manifest)]
+    present = [
+        (run / name, run, manifest["models"]) for run, manifest in runs.items() for name in _results_in(run, manifest)
+    ]
     single = [
-        (path, None)
+        (path, None, (BASE,))
         for path in sorted(folder.rglob("*.json"))
         if path.with_suffix(SAMPLES).exists()
         and not is_share(path.parent)
         and not any(run in path.parents for run in runs)
     ]
-    return [_Found(path, result, run) for path, run in (*present, *single) if (result := read_result(path))]
+    return [
+        _Found(path, result, run, models) for path, run, models in (*present, *single) if (result := read_result(path))
+    ]
 
 
-def _results_in(manifest: Manifest) -> list[str]:
-    evaluation = manifest["stages"].get("eval")
-    return evaluation["outputs"]["files"] if evaluation else []
+def _results_in(run: Path, manifest: Manifest) -> list[str]:
+    """Summaries among the outputs of a run's stages."""
+    files = [name for entry in manifest["stages"].values() for name in entry["outputs"].get("files", ())]
+    return [name for name in files if name.endswith(".json") and (run / name).with_suffix(SAMPLES).exists()]
 
 
-def _order(result: EvalResult) -> tuple[int, str, str, int]:
-    place = _STAGES.index(result.model) if result.model in _STAGES else len(_STAGES)
+def _order(found: _Found) -> tuple[int, str, str, int]:
+    result = found.result
+    place = found.models.index(result.model) if result.model in found.models else len(found.models)
     language = LANGUAGES.index(result.settings["language"])
     return place, result.model, result.settings["benchmark"], language
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.files import read_jsonl
-from jmedllm.manifest import Manifest, read_manifest
-
-STAGES = ("mfpt", "mpeft")
+from jmedllm.manifest import read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class TrainedStage:
 
 
 def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
-    """The training stages of those folders that are runs, in the order of training."""
+    """The finished training stages of those folders that are runs, in order; only stages of the run's last recipe."""
     runs = [(folder, manifest) for folder in folders if (manifest := read_manifest(folder))]
     return [
         TrainedStage(
@@ -69,15 +67,9 @@ def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
             datetime.fromtimestamp((folder / stage / "metrics.jsonl").stat().st_mtime, UTC).date(),
         )
         for folder, manifest in runs
-        for stage in STAGES
-        if _has(manifest, stage) and (folder / stage / "metrics.jsonl").is_file()
+        for stage in manifest["enabled"]
+        if stage in manifest["stages"] and (folder / stage / "metrics.jsonl").is_file()
     ]
-
-
-def _has(manifest: Manifest, stage: str) -> bool:
-    """Whether a stage is done and in the recipe last reported on: results of earlier recipes stay on disk."""
-    recipe = manifest["stages"].get("report", {}).get("recipe", {})
-    return stage in manifest["stages"] and recipe.get(stage, ...) is not None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,44 @@
-"""The stages of a run, one file each: what the stage depends on, and how it is done."""
+"""The registry of stages. Add a stage by a file here and a line below, or from another package by an entry point."""
 
-from jmedllm.pipeline import Stage
-from jmedllm.stages import corpus, eval, merge, mfpt, mpeft, report
+from pathlib import Path
 
-STAGES: tuple[Stage, ...] = (corpus.STAGE, mfpt.STAGE, mpeft.STAGE, merge.STAGE, eval.STAGE, report.STAGE)
-"""In the order in which a run carries them out."""
+from jmedllm.planning.plan import TrainingStage
+from jmedllm.plugins import plugins
+from jmedllm.recipe import Recipe
+from jmedllm.stages.corpus import CORPUS
+from jmedllm.stages.eval import EVAL
+from jmedllm.stages.merge import MERGE
+from jmedllm.stages.mfpt import MFPT
+from jmedllm.stages.mpeft import MPEFT
+from jmedllm.stages.report import REPORT
+from jmedllm.stages.stage import Stage, in_order
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (CORPUS, MFPT, MPEFT, MERGE, EVAL, REPORT)}
+"""All stages by name, in the order in which they run."""
+
+STAGES = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES).values())}
+
+
+def training_stages(recipe: Recipe, folder: Path | None = None, until: str | None = None) -> list[TrainingStage]:
+    """The training stages of a recipe up to and including `until`, as the planner takes them.
+
+    Args:
+        recipe: what will run.
+        folder: the run directory, whose packed blocks say how many rows there are.
+        until: name of the last stage.
+
+    Raises:
+        InputError: the packed blocks cannot be read.
+    """
+    names = list(STAGES)
+    last = names.index(until) if until else len(names)
+    return [
+        stage.training(recipe, folder)
+        for stage in list(STAGES.values())[: last + 1]
+        if stage.training and stage.enabled(recipe)
+    ]
+
+
+def unplanned(recipe: Recipe) -> list[str]:
+    """Names of the stages of a recipe that train nothing and set something: the planner has no estimate for them."""
+    return [stage.name for stage in STAGES.values() if stage.after and stage.enabled(recipe) and not stage.training]

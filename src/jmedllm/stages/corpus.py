@@ -1,11 +1,11 @@
 """Stage corpus: cleans raw text and packs it into blocks; also builds a base model with random weights."""
 
 from array import array
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jmedllm.corpus import demo
 from jmedllm.corpus.documents import Document, Documents, as_line, open_documents
@@ -13,14 +13,16 @@ from jmedllm.corpus.pipeline.build import FORMAT, BuildConfig, build, shards
 from jmedllm.corpus.pipeline.parallel import available_processes
 from jmedllm.corpus.pipeline.report import PERSONAL_DATA
 from jmedllm.corpus.pipeline.survey import survey
+from jmedllm.corpus.readers.inputs import find_files
 from jmedllm.evaluation.question import question_hash
 from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, Stage, files_in, own_folder
+from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
-from jmedllm.stages.models import base_folder, start_folder
+from jmedllm.stages.models import start_folder
 from jmedllm.stages.questions import exam_questions, require_no_train_test_overlap
+from jmedllm.stages.stage import Outputs, Run, Stage, base_folder, files_in, in_section, own_folder
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
 from jmedllm.training.mixing import GENERAL, OTHER, MixingConfig, count_sources, is_held_out, mixture
 from jmedllm.training.packing import document_rows, load_blocks, save_blocks
@@ -34,6 +36,40 @@ BUILT_IN = {
 
 Text = Literal["medical", "general"]
 """The two texts of a recipe: medical text to learn, and general text that is replayed against forgetting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusOutputs(Outputs):
+    """What the corpus stage passes on.
+
+    Attributes:
+        base: fingerprint of the model that stage 1 starts from.
+        blocks: hash of the packed blocks.
+        documents: how many were packed, copies included.
+        read_errors: files, lines and pages that could not be read; this and the next four for inputs of the user's.
+        files_not_read: files of other kinds.
+        duplicates: documents that repeat another one.
+        exams_searched: exams whose items were searched for in the text.
+        exam_items_removed: items of exams that were found and removed.
+        tokens_added: new tokens; this and the next two where the recipe asks for new tokens.
+        characters_per_token_before: of the Japanese text, with the base's tokenizer.
+        characters_per_token_after: the same with the new tokens.
+        mixture: documents, bytes and tokens of each part, where the recipe mixes any.
+    """
+
+    base: str
+    blocks: str
+    documents: int
+    tokens: int
+    read_errors: int | None = None
+    files_not_read: int | None = None
+    duplicates: int | None = None
+    exams_searched: int | None = None
+    exam_items_removed: int | None = None
+    tokens_added: int | None = None
+    characters_per_token_before: float | None = None
+    characters_per_token_after: float | None = None
+    mixture: dict[str, dict[str, Any]] | None = None
 
 
 def read_corpus(run: Run) -> Documents:
@@ -146,13 +182,31 @@ def _inputs(run: Run) -> dict[str, Any]:
     return inputs
 
 
-def _perform(run: Run, input_hash: str) -> dict[str, Any]:
+def _check(run: Run) -> Sequence[str]:
+    from jmedllm.training.preflight import require_free
+
+    size = 0
+    for text in get_args(Text):
+        _, paths = _inputs_of(run.recipe.corpus, text)
+        size += sum(file.stat().st_size for file in (find_files(paths).files if paths else ()))
+    require_no_train_test_overlap(run)
+    require_free(run.folder, size, "the cleaned corpus, as large as its files,")
+    return ("files", "exam items in training data", "disk")
+
+
+def _check_base(run: Run) -> Sequence[str]:
+    require_extendable_base(run)
+    if run.recipe.base.path is not None:
+        load_tokenizer(base_folder(run))
+    return ("tokenizer",)
+
+
+def _perform(run: Run, input_hash: str) -> CorpusOutputs:
     from jmedllm.models.random_init import build as build_model
-    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)
-    require_no_train_test_overlap(run)  # now, and not after days of stage 1
+    require_no_train_test_overlap(run)  # now rather than after days of stage 1
     require_extendable_base(run)
     folder = own_folder(run.folder / "corpus", input_hash)
     removed = _make(run, "medical")
@@ -177,16 +231,32 @@ def _perform(run: Run, input_hash: str) -> dict[str, Any]:
     samples = document_samples(tokenizer, (both[number] for number in order))
     block_size = recipe.corpus.block_size if recipe.corpus else 0
     blocks = save_blocks(document_rows(samples, block_size, tokenizer.pad_token_id), block_size, folder / "blocks")
-    return {
-        "base": fingerprint(start_folder(run)),
-        "blocks": blocks,
-        "documents": len(order),
-        "tokens": int(load_blocks(folder / "blocks").ids.size),
+    return CorpusOutputs(
+        base=fingerprint(start_folder(run)),
+        blocks=blocks,
+        documents=len(order),
+        tokens=int(load_blocks(folder / "blocks").ids.size),
+        mixture=None if mixing == MixingConfig() else {name: asdict(part) for name, part in mixed.items()},
+        files=[*_files(run), *(files_in(run, "base") if recipe.base.random_init else [])],
         **removed,
         **extended,
-        **({} if mixing == MixingConfig() else {"mixture": {name: asdict(part) for name, part in mixed.items()}}),
-        "files": [*_files(run), *(files_in(run, "base") if recipe.base.random_init else [])],
-    }
+    )
 
 
-STAGE = Stage("corpus", lambda recipe: recipe.corpus is not None, _inputs, _perform)
+def _card(run: Run) -> Sequence[str]:
+    corpus = run.recipe.corpus
+    more = " with its new tokens" if corpus and corpus.vocabulary else ""
+    return (f"Fingerprint of the base{more} (corpus): `{run.output(CorpusOutputs).base}`",)
+
+
+CORPUS = Stage(
+    name="corpus",
+    section=CorpusConfig,
+    enabled=in_section("corpus"),
+    inputs=_inputs,
+    perform=_perform,
+    outputs=CorpusOutputs,
+    check=_check,
+    check_base=_check_base,
+    card=_card,
+)

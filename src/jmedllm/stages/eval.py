@@ -1,61 +1,90 @@
 """Stage eval: the models of the run are evaluated on the same benchmarks."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.evaluate import evaluate_model, tasks
 from jmedllm.evaluation.evaluate_task import forget
 from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
+from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.backends import require_backend, requirements_of
 from jmedllm.models.backends.base import ModelSpec, Requirement
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, Stage, own_folder
 from jmedllm.processes import is_main_process, wait
-from jmedllm.recipe import CollectedResult, Recipe
-from jmedllm.stages.models import base_folder, folder_of, require_usable_base, tuned_folder
+from jmedllm.recipe import EvalSection
+from jmedllm.stages.models import require_usable_base
+from jmedllm.stages.stage import (
+    Outputs,
+    Run,
+    Stage,
+    base_folder,
+    in_section,
+    model_before,
+    model_folder,
+    model_names,
+    own_folder,
+    yielding,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOutputs(Outputs):
+    """What the evaluation passes on.
+
+    Attributes:
+        results: hash of the results of each model.
+    """
+
+    results: dict[str, str]
+
+
+def _settings(run: Run) -> EvalSection:
+    assert run.recipe.eval is not None
+    return run.recipe.eval
+
+
+def _models(run: Run) -> Sequence[str]:
+    return _settings(run).models or model_names(run.stages, run.recipe)
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    settings = run.recipe.eval
-    assert settings is not None
-    sat = tasks(settings, run.prompt_config, run.data)
-    templates = {name: _chat(run, sat, name) for name in settings.models} if run.prompt_config.chat else {}
+    settings, models = _settings(run), _models(run)
+    evaluated = tasks(settings, run.prompt_config, run.data)
+    templates = {name: _template(run, evaluated, name) for name in models} if run.prompt_config.chat else {}
     return {
-        "models": {sat: _fingerprint(run, sat) for sat in settings.models},
+        "models": {name: _fingerprint(run, name) for name in models},
         **({"templates": templates} if templates else {}),
-        "tasks": [task.settings() | {"questions": task.questions_hash()} for task in sat],
+        "tasks": [task.settings() | {"questions": task.questions_hash()} for task in evaluated],
         "precision": run.precision.name,
         "backend": settings.backend,
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
 
 
-def _parts(run: Run, name: CollectedResult) -> tuple[Path, Path | None]:
-    """The directory of the model that sits under this name, and the adapter on it.
+def _parts(run: Run, name: str) -> tuple[Path, Path | None]:
+    """The directory of a model, and the adapter on it.
 
-    In 4 bits merged weights would be rounded once more than those that were trained, so none are merged.
+    In 4 bits a merged model would be rounded once more than when it was trained, so its adapter stays unmerged.
     """
-    settings = run.recipe.eval
-    assert settings is not None
-    if name == "mpeft" and settings.quantization != "none":
-        return tuned_folder(run), run.folder / "mpeft" / "adapter"
-    return folder_of(run, name), None
+    for _, model in yielding(run.stages, run.recipe):
+        if model.name == name and model.adapter and model.adapter_base and _settings(run).quantization != "none":
+            return model_before(run, model.adapter_base), run.folder / model.adapter
+    return model_folder(run, name), None
 
 
-def _fingerprint(run: Run, name: CollectedResult) -> str:
+def _fingerprint(run: Run, name: str) -> str:
     model, adapter = _parts(run, name)
     return fingerprint(model) if adapter is None else f"{fingerprint(model)} {fingerprint(adapter)}"
 
 
-def _spec(run: Run, name: CollectedResult) -> ModelSpec:
+def _spec(run: Run, name: str) -> ModelSpec:
     """How the model of this name is opened."""
-    settings = run.recipe.eval
-    assert settings is not None
+    settings = _settings(run)
     model, adapter = _parts(run, name)
     return ModelSpec(
         str(model),
@@ -69,47 +98,67 @@ def _spec(run: Run, name: CollectedResult) -> ModelSpec:
     )
 
 
-def _chat(run: Run, sat: Sequence[EvalTask], name: CollectedResult) -> dict[str, Any]:
-    """What of a model's chat template shapes its prompts; nothing if the prompts do not use it."""
-    template = chat_template(sat, _spec(run, name), run.folder / "eval" / name)
+def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, Any]:
+    """The settings of a model's chat template; nothing if the prompts do not use it."""
+    template = chat_template(evaluated, _spec(run, name), run.folder / "eval" / name)
     return template.settings() if template else {}
 
 
-def _perform(run: Run, input_hash: str) -> dict[str, Any]:
-    settings = run.recipe.eval
-    assert settings is not None
-    sat = tasks(settings, run.prompt_config, run.data)
+def _perform(run: Run, input_hash: str) -> EvalOutputs:
+    evaluated = tasks(_settings(run), run.prompt_config, run.data)
     results, files = {}, []
-    for name in settings.models:
+    for name in _models(run):
         spec = _spec(run, name)
-        shaping = model_settings(spec) | _chat(run, sat, name)
-        # Records stay as long as what they depend on does: neither another model nor another paper.
+        shaping = model_settings(spec) | _template(run, evaluated, name)
+        # Records are kept until something that they depend on changes: not another model or another task.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
-        for task in sat if is_main_process() else ():
+        for task in evaluated if is_main_process() else ():
             forget(task, shaping, files_of(task.name, folder))
         wait()
-        sat_now = evaluate_model(spec, sat, folder)
-        results[name] = hash_text(to_json([asdict(result) for result in sat_now]))
-        files += [f"eval/{name}/{task.name}.json" for task in sat]
-    return {"results": results, "files": files}
+        found = evaluate_model(spec, evaluated, folder)
+        results[name] = hash_text(to_json([asdict(result) for result in found]))
+        files += [f"eval/{name}/{task.name}.json" for task in evaluated]
+    return EvalOutputs(results=results, files=files)
 
 
-def _check(run: Run) -> None:
+def _check(run: Run) -> Sequence[str]:
     from jmedllm.models.loading import require_4_bits
 
-    settings = run.recipe.eval
-    if settings:
-        if settings.quantization != "none":
-            require_4_bits()
-        asked = tasks(settings, run.prompt_config, run.data)
-        spec = ModelSpec("", "", settings.backend, precision=run.precision, quantization=settings.quantization)
-        in_run = Requirement("the models of a run, which are directories", lambda can: can.local)
-        require_backend(settings.backend, [in_run, *requirements_of(spec), *requirements_of_tasks(asked)])
-        require_usable_base(run)
+    settings = _settings(run)
+    if settings.quantization != "none":
+        require_4_bits()
+    evaluated = tasks(settings, run.prompt_config, run.data)
+    spec = ModelSpec("", "", settings.backend, precision=run.precision, quantization=settings.quantization)
+    in_run = Requirement("the models of a run, which are directories", lambda can: can.local)
+    require_backend(settings.backend, [in_run, *requirements_of(spec), *requirements_of_tasks(evaluated)])
+    return (*(task.name for task in evaluated), "prompts", f"backend {settings.backend}")
 
 
-def _enabled(recipe: Recipe) -> bool:
-    return recipe.eval is not None
+def _check_base(run: Run) -> Sequence[str]:
+    from jmedllm.models.tokenizer.load import load_tokenizer
+
+    if run.recipe.base.path is None:
+        return ()
+    require_usable_base(run)
+    if not run.prompt_config.chat:
+        return ("base model",)
+    tokenizer = load_tokenizer(base_folder(run))
+    for task in tasks(_settings(run), run.prompt_config, run.data):
+        render = task.prompt_format.template(tokenizer)
+        if render.variables:
+            render.require_variables()
+        ask(task.prompt_format, task.presented()[0].permuted, render.prompt)
+    return ("base model", "chat template")
 
 
-STAGE = Stage("eval", _enabled, _inputs, _perform, _check, shared=True)
+EVAL = Stage(
+    name="eval",
+    section=EvalSection,
+    enabled=in_section("eval"),
+    inputs=_inputs,
+    perform=_perform,
+    outputs=EvalOutputs,
+    check=_check,
+    check_base=_check_base,
+    shared=True,
+)

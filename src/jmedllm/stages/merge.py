@@ -1,41 +1,85 @@
-"""Stage merge: the adapter folded into what it was trained on."""
+"""Stage merge: fold the adapter into the model that it was trained on."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from shutil import rmtree
 from typing import Any
 
-from jmedllm.deploy.merge import merge
-from jmedllm.pipeline import Run, Stage, files_in, own_folder
-from jmedllm.recipe import Recipe
-from jmedllm.stages.models import tuned_fingerprint, tuned_folder
+from jmedllm.deploy.merge import MergeConfig, merge
+from jmedllm.stages.mpeft import MpeftOutputs
+from jmedllm.stages.stage import (
+    ModelOutputs,
+    Run,
+    Stage,
+    StageModel,
+    base_folder,
+    files_in,
+    fingerprint_before,
+    in_section,
+    model_before,
+    own_folder,
+)
+
+MODEL = StageModel("mpeft", "merge/model", adapter="mpeft/adapter", adapter_base="mpeft")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOutputs(ModelOutputs):
+    """What the merge passes on.
+
+    Attributes:
+        divergence: KL divergence of the merged model from the trained one, in nats per token.
+    """
+
+    divergence: float
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     return {
-        "model": tuned_fingerprint(run),
-        "adapter": run.outputs["mpeft"]["adapter"],
+        "model": fingerprint_before(run, "mpeft"),
+        "adapter": run.output(MpeftOutputs).adapter,
         "precision": run.precision.name,
     }
 
 
-def _perform(run: Run, input_hash: str) -> dict[str, Any]:
+def _check_base(run: Run) -> Sequence[str]:
+    from jmedllm.deploy.preflight import report_frozen, require_mergeable
+
+    recipe = run.recipe
+    if recipe.base.path is None or recipe.mpeft is None:
+        return ()
+    frozen = require_mergeable(base_folder(run), recipe.mpeft.adapter, is_rewritten=recipe.mfpt is not None)
+    report_frozen(frozen, "mpeft")
+    return ("adapter targets", "merge")
+
+
+def _perform(run: Run, input_hash: str) -> MergeOutputs:
     folder = own_folder(run.folder / "merge", input_hash)
-    rmtree(folder / "model", ignore_errors=True)  # one that has lost a file since
+    rmtree(folder / "model", ignore_errors=True)  # it may miss a file
     merged = merge(
-        tuned_folder(run),
+        model_before(run, "mpeft"),
         run.folder / "mpeft" / "adapter",
         folder / "model",
         run.precision,
         accepted=run.recipe.merge.accept_divergence,
     )
-    return {
-        "model": merged.fingerprint,
-        "divergence": merged.divergence.nats,
-        "files": files_in(run, "merge/model"),
-    }
+    return MergeOutputs(model=merged.fingerprint, divergence=merged.divergence.nats, files=files_in(run, MODEL.folder))
 
 
-def _enabled(recipe: Recipe) -> bool:
-    return recipe.mpeft is not None
+def _card(run: Run) -> Sequence[str]:
+    nats = run.output(MergeOutputs).divergence
+    return (f"Merge: {nats:.2g} nats per token from the model as it was trained (mean KL divergence)",)
 
 
-STAGE = Stage("merge", _enabled, _inputs, _perform)
+MERGE = Stage(
+    name="merge",
+    section=MergeConfig,
+    enabled=in_section("mpeft"),
+    needs=("mpeft",),
+    inputs=_inputs,
+    perform=_perform,
+    outputs=MergeOutputs,
+    model=MODEL,
+    check_base=_check_base,
+    card=_card,
+)

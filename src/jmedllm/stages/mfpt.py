@@ -1,118 +1,145 @@
 """Stage mfpt: medical full-parameter training on the packed corpus."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jmedllm.models.folder import fingerprint
-from jmedllm.pipeline import Run, Stage, files_in, own_folder
-from jmedllm.recipe import Recipe
-from jmedllm.stages.models import (
+from jmedllm.planning.plan import TrainingStage, packed_rows
+from jmedllm.recipe import MfptConfig, Recipe
+from jmedllm.stages.corpus import CorpusOutputs
+from jmedllm.stages.models import start_folder
+from jmedllm.stages.stage import (
+    ModelOutputs,
+    Outputs,
+    Run,
+    Stage,
+    StageModel,
     base_folder,
-    numerics,
-    require_trainable_here,
-    require_usable_base,
-    shaping,
-    start_folder,
+    files_in,
+    in_section,
+    own_folder,
 )
-from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
+from jmedllm.stages.training_setup import (
+    TrainingJob,
+    TrainingOutputs,
+    check_trainable,
+    check_training,
+    numerics,
+    shaping,
+    train_stage,
+)
+from jmedllm.stages.validation import validation_inputs
 from jmedllm.training.packing import load_blocks
+
+MODEL = StageModel("mfpt", "mfpt/model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MfptOutputs(TrainingOutputs, ModelOutputs):
+    """What stage 1 passes on.
+
+    Attributes:
+        epochs: how often each part of the corpus was read, where the recipe mixes any.
+    """
+
+    epochs: dict[str, float] | None = None
+
+
+def _settings(recipe: Recipe) -> MfptConfig:
+    assert recipe.mfpt is not None
+    return recipe.mfpt
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    corpus = run.outputs["corpus"]
-    settings = shaping(run.recipe.mfpt) if run.recipe.mfpt else None
+    corpus = run.output(CorpusOutputs)
     return {
-        "base": corpus["base"],
-        "blocks": corpus["blocks"],
-        "settings": settings,
+        "base": corpus.base,
+        "blocks": corpus.blocks,
+        "settings": shaping(_settings(run.recipe)),
         **validation_inputs(run),
         **numerics(run),
     }
 
 
-def _check(run: Run) -> None:
-    settings = run.recipe.mfpt
-    assert settings is not None
-    require_trainable_here(run, settings)
-    require_usable_base(run)
-    require_measurable(run, settings.early_stopping)
-    if run.recipe.base.path:
-        from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
-
-        report_unused_tensors(require_loadable(base_folder(run)), "mfpt")
-    if settings.cpu_offload != "none" and run.recipe.base.path and run.recipe.corpus:
-        from jmedllm.planning.machine import this_machine
-        from jmedllm.planning.needs import require_host_memory
-        from jmedllm.planning.plan import base_of
-
-        machine = this_machine(run.precision.device)
-        require_host_memory(settings, run.recipe.corpus.block_size, base_of(run.recipe), machine)
+def _check(run: Run) -> Sequence[str]:
+    return check_training(run, _settings(run.recipe))
 
 
-def _perform(run: Run, input_hash: str) -> dict[str, Any]:
+def _check_base(run: Run) -> Sequence[str]:
+    from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
+
+    checked = check_trainable(run)
+    if run.recipe.base.path is None:
+        return checked
+    report_unused_tensors(require_loadable(base_folder(run)), "mfpt")
+    return (*checked, "saving", *_check_host_memory(run))
+
+
+def _check_host_memory(run: Run) -> Sequence[str]:
+    from jmedllm.planning.machine import this_machine
+    from jmedllm.planning.needs import require_host_memory
+    from jmedllm.planning.plan import base_of
+
+    settings, corpus = _settings(run.recipe), run.recipe.corpus
+    if settings.cpu_offload == "none" or corpus is None:
+        return ()
+    require_host_memory(settings, corpus.block_size, base_of(run.recipe), this_machine(run.precision.device))
+    return ("host memory",)
+
+
+def _perform(run: Run, input_hash: str) -> Outputs:
     import torch
 
     from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_model
     from jmedllm.models.tokenizer.load import load_tokenizer
-    from jmedllm.planning.auto import memory_of
-    from jmedllm.training.distributed import shard
-    from jmedllm.training.loop import train
     from jmedllm.training.optim.weights import cast_weights
-    from jmedllm.training.preflight import preview_example
 
-    settings, base = run.recipe.mfpt, start_folder(run)
-    assert settings is not None
+    settings, base, corpus = _settings(run.recipe), start_folder(run), run.output(CorpusOutputs)
     folder = own_folder(run.folder / "mfpt", input_hash)
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
-    evaluation = open_validation(run, tokenizer, blocks.ids.shape[1])
-    preview_example(tokenizer, blocks, "mfpt", text=run.shows_example)
 
     def load(device: torch.device) -> Any:
         home = torch.device("cpu") if settings.cpu_offload == "layers" else device
         return cast_weights(load_network(base, "auto", home), settings.weight_format)
 
-    network, gather = shard(load, run.precision)
-    trained = train(
-        network,
-        blocks,
-        settings,
-        run.precision,
-        folder,
-        seed=run.recipe.seed,
-        input_hash=input_hash,
-        title="mfpt",
-        evaluation=evaluation,
+    trained = train_stage(run, TrainingJob("mfpt", settings, folder, tokenizer, blocks, load), input_hash)
+    if trained is None:
+        return Outputs()
+    network = trained.network
+    origin = {"base": str(base), "base_fingerprint": corpus.base, "blocks": corpus.blocks}
+    save_model(network.to(network.config.dtype), tokenizer, run.folder / MODEL.folder, origin, base)
+    passes = trained.outputs["steps"] * settings.batch_size / len(blocks)
+    return MfptOutputs(
+        model=fingerprint(run.folder / MODEL.folder),
+        files=files_in(run, MODEL.folder),
+        epochs={name: round(passes * part["read"] / part["bytes"], 3) for name, part in (corpus.mixture or {}).items()}
+        or None,
+        **trained.outputs,
     )
-    memory = memory_of(run.recipe, run.folder, "mfpt", run.precision.device)
-    whole = gather()
-    if whole is None:
-        return {}
-    origin = {
-        "base": str(base),
-        "base_fingerprint": run.outputs["corpus"]["base"],
-        "blocks": run.outputs["corpus"]["blocks"],
-    }
-    save_model(whole.to(whole.config.dtype), tokenizer, folder / "model", origin, base)
-    return {
-        "model": fingerprint(folder / "model"),
-        "files": files_in(run, "mfpt/model"),
-        **trained.summary(),
-        **memory,
-        **({"evaluated": evaluation.sizes()} if evaluation else {}),
-        **_epochs(run, trained.steps * settings.batch_size / len(blocks)),
-    }
 
 
-def _epochs(run: Run, passes: float) -> dict[str, Any]:
-    """How often each part of the corpus was read, where the recipe mixes any."""
-    mixture = run.outputs["corpus"].get("mixture", {})
-    epochs = {name: round(passes * part["read"] / part["bytes"], 3) for name, part in mixture.items()}
-    return {"epochs": epochs} if epochs else {}
+def _plan(recipe: Recipe, folder: Path | None) -> TrainingStage:
+    block_size = recipe.corpus.block_size if recipe.corpus else 0
+    exam = bool(recipe.validation and recipe.validation.benchmarks)
+    return TrainingStage("mfpt", _settings(recipe), block_size, packed_rows(folder, block_size), exam)
 
 
-def _enabled(recipe: Recipe) -> bool:
-    return recipe.mfpt is not None
-
-
-STAGE = Stage("mfpt", _enabled, _inputs, _perform, _check, keeps=("checkpoints/step-*", "model"), shared=True)
+MFPT = Stage(
+    name="mfpt",
+    section=MfptConfig,
+    enabled=in_section("mfpt"),
+    needs=("corpus",),
+    inputs=_inputs,
+    perform=_perform,
+    outputs=MfptOutputs,
+    model=MODEL,
+    training=_plan,
+    check=_check,
+    check_base=_check_base,
+    keeps=("checkpoints/step-*", "model"),
+    shared=True,
+)

@@ -16,24 +16,36 @@ from jmedllm.files import hash_text, to_json
 from jmedllm.models.chat import ChatTemplate, ChatText, no_template, turn_end
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.encoding import Tokenizer
-from jmedllm.pipeline import Run, Stage, files_in, own_folder
+from jmedllm.planning.plan import TrainingStage
 from jmedllm.recipe import MpeftConfig, Recipe
-from jmedllm.stages.corpus import read_corpus
-from jmedllm.stages.models import (
-    base_folder,
-    numerics,
-    require_trainable_here,
-    shaping,
-    tuned_fingerprint,
-    tuned_folder,
-)
+from jmedllm.stages.corpus import CorpusOutputs, read_corpus
 from jmedllm.stages.questions import (
     left_out_of_training,
     notes_on_training,
     require_no_train_test_overlap,
     training_questions,
 )
-from jmedllm.stages.validation import open_validation, require_measurable, validation_inputs
+from jmedllm.stages.stage import (
+    Outputs,
+    Run,
+    Stage,
+    base_folder,
+    files_in,
+    fingerprint_before,
+    in_section,
+    model_before,
+    own_folder,
+)
+from jmedllm.stages.training_setup import (
+    TrainingJob,
+    TrainingOutputs,
+    check_trainable,
+    check_training,
+    numerics,
+    shaping,
+    train_stage,
+)
+from jmedllm.stages.validation import validation_inputs
 from jmedllm.training.examples import (
     LengthLimits,
     conversation_samples,
@@ -47,9 +59,30 @@ from jmedllm.training.mixing import repetitions
 from jmedllm.training.packing import Sample, pack_examples
 
 
+@dataclass(frozen=True, kw_only=True)
+class MpeftOutputs(TrainingOutputs):
+    """What stage 2 passes on.
+
+    Attributes:
+        adapter: fingerprint of the adapter.
+        examples: how many it was trained on.
+        mixture: examples by source and language.
+        dropped: examples that were dropped because they are too long, where the recipe allows that.
+        left_out: by source, how many questions and instructions were left out, by reason.
+        left_frozen: share of the weights, by kind, that the adapter does not change.
+    """
+
+    adapter: str
+    examples: int
+    mixture: dict[str, int]
+    dropped: int | None = None
+    left_out: dict[str, dict[str, int]] | None = None
+    left_frozen: dict[str, float] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What the model is given and the answer it is to give."""
+    """A prompt and the answer that the model learns to give."""
 
     name: str
     prompt: str
@@ -58,7 +91,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Something to learn, as text.
+    """Something to learn from, as text.
 
     Attributes:
         source: the benchmark or file that the recipe names.
@@ -123,16 +156,20 @@ def _text(example: Example) -> str:
     return to_json([content.prompt, content.answer] if isinstance(content, Pair) else content.messages)
 
 
+def _settings(recipe: Recipe) -> MpeftConfig:
+    assert recipe.mpeft is not None
+    return recipe.mpeft
+
+
 def _inputs(run: Run) -> dict[str, Any]:
-    settings = run.recipe.mpeft
-    assert settings is not None
+    settings = _settings(run.recipe)
     found = examples(run, settings, chat_text=to_json)
     return {
-        "model": tuned_fingerprint(run),
+        "model": fingerprint_before(run, "mpeft"),
         # As turns: the text that a chat template makes of them follows from its settings.
         "examples": hash_text(to_json([asdict(each) for each in found])),
         **_template_settings(run, found),
-        "corpus": run.outputs["corpus"]["blocks"] if settings.replay else None,
+        "corpus": run.output(CorpusOutputs).blocks if settings.replay else None,
         "settings": shaping(settings),
         **validation_inputs(run),
         **numerics(run),
@@ -140,46 +177,52 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
-    """What of the chat template shapes the examples; nothing where none goes through it."""
+    """The settings of the chat template that shapes the examples; nothing if none of them uses it."""
     from jmedllm.models.tokenizer.load import load_tokenizer
 
     if not (run.prompt_config.chat or any(isinstance(each.content, Conversation) for each in found)):
         return {}
-    return {"template": _template(run, load_tokenizer(tuned_folder(run))).settings()}
+    return {"template": _template(run, load_tokenizer(model_before(run, "mpeft"))).settings()}
 
 
 def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
     return ChatTemplate(tokenizer, run.prompt_config.chat_template_kwargs, run.prompt_config.date)
 
 
-def _check(run: Run) -> None:
-    from jmedllm.deploy.preflight import report_frozen, require_mergeable
+def _check(run: Run) -> Sequence[str]:
+    settings = _settings(run.recipe)
+    checked = check_training(run, settings)
+    for note in notes_on_training(run):
+        sys.stderr.write(f"mpeft: {note}\n")
+    if not run.recipe.corpus:  # otherwise the corpus stage checks it
+        require_no_train_test_overlap(run)
+    weighted(examples(run, settings, to_json), settings.weights)
+    return (*checked, "examples")
+
+
+def _check_base(run: Run) -> Sequence[str]:
     from jmedllm.models.loading import load_structure
     from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.memory import require_untied_embedding
+    from jmedllm.training.preflight import folder_bytes, require_free
 
-    settings = run.recipe.mpeft
-    assert settings is not None
-    require_trainable_here(run, settings)
-    require_measurable(run, settings.early_stopping)
-    for note in notes_on_training(run):
-        sys.stderr.write(f"mpeft: {note}\n")
-    if not run.recipe.corpus:  # else the corpus stage looks before it begins
-        require_no_train_test_overlap(run)
-    if run.recipe.base.random_init:
-        weighted(examples(run, settings, to_json), settings.weights)
-    else:
-        _fitting(run, settings, load_tokenizer(base_folder(run)))
-        network = load_structure(base_folder(run), quantization=settings.adapter.quantization)
-        if settings.offload_embedding:
-            require_untied_embedding(network)
-        is_rewritten = run.recipe.mfpt is not None
-        frozen = require_mergeable(base_folder(run), settings.adapter, is_rewritten=is_rewritten)
-        report_frozen(frozen, "mpeft")
+    if run.recipe.base.path is None:
+        return ()
+    settings, base = _settings(run.recipe), base_folder(run)
+    checked = check_trainable(run)
+    _fitting(run, settings, load_tokenizer(base))
+    network = load_structure(base, quantization=settings.adapter.quantization)
+    if settings.offload_embedding:
+        require_untied_embedding(network)
+    require_free(run.folder, folder_bytes(base), MERGED)
+    return (*checked, "chat template and lengths of examples", "disk")
+
+
+MERGED = "the merged model, as large as its base,"
 
 
 def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
-    """The examples that are not too long, as token ids; and what the manifest says of them."""
+    """The examples that are not too long, as token ids; and the outputs about them."""
     template = _template(run, tokenizer)
     if template.variables:
         template.require_variables()
@@ -214,74 +257,67 @@ def _encoded(template: ChatTemplate, example: Example, closing: str) -> list[Sam
     return conversation_samples(template, content.name, content.messages)
 
 
-def _perform(run: Run, input_hash: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> Outputs:
     import torch
 
     from jmedllm.deploy.delta import left_frozen
     from jmedllm.models.loading import load_network, load_structure
     from jmedllm.models.save import save_adapter
     from jmedllm.models.tokenizer.load import load_tokenizer
-    from jmedllm.planning.auto import memory_of
-    from jmedllm.training.distributed import shard
-    from jmedllm.training.loop import train
     from jmedllm.training.lora import add_adapter, add_adapter_layers, to_plain_lora
     from jmedllm.training.memory import offload_embedding
     from jmedllm.training.optim.weights import WEIGHT_FORMATS
-    from jmedllm.training.preflight import folder_bytes, preview_example, require_free
+    from jmedllm.training.preflight import folder_bytes, require_free
 
-    settings, base, seed = run.recipe.mpeft, tuned_folder(run), run.recipe.seed
-    assert settings is not None
-    folder = own_folder(run.folder / "mpeft", input_hash)
+    settings, base = _settings(run.recipe), model_before(run, "mpeft")
+    adapter, folder = settings.adapter, own_folder(run.folder / "mpeft", input_hash)
     require_no_train_test_overlap(run)
-    require_free(run.folder, folder_bytes(base), "the merged model, as large as its base,")
+    require_free(run.folder, folder_bytes(base), MERGED)
     tokenizer = load_tokenizer(base)
-    samples, told = _samples(run, settings, tokenizer)
+    samples, counts = _samples(run, settings, tokenizer)
     blocks = pack_examples(samples, settings.block_size, tokenizer.pad_token_id)
-    evaluation = open_validation(run, tokenizer, settings.block_size)
-    preview_example(tokenizer, blocks, "mpeft", text=run.shows_example)
-    adapter = settings.adapter
 
-    def load_adapted(device: torch.device) -> Any:
+    def load(device: torch.device) -> Any:
         network = load_network(base, run.precision.dtype, device, quantization=adapter.quantization)
-        adapted = add_adapter(network, adapter, seed, WEIGHT_FORMATS[settings.weight_format].dtype)
+        adapted = add_adapter(network, adapter, run.recipe.seed, WEIGHT_FORMATS[settings.weight_format].dtype)
         return offload_embedding(adapted) if settings.offload_embedding else adapted
 
-    network, gather = shard(load_adapted, run.precision)
-    trained = train(
-        network,
-        blocks,
-        settings,
-        run.precision,
-        folder,
-        seed=seed,
-        input_hash=input_hash,
-        title="mpeft",
-        evaluation=evaluation,
-    )
-    memory = memory_of(run.recipe, run.folder, "mpeft", run.precision.device)
-    whole = gather()
-    if whole is None:
-        return {}
-    origin = {
-        "base": str(base),
-        "base_fingerprint": fingerprint(base),
-        "quantization": adapter.quantization,
-    }
-    save_adapter(to_plain_lora(whole), folder / "adapter", origin)
+    trained = train_stage(run, TrainingJob("mpeft", settings, folder, tokenizer, blocks, load), input_hash)
+    if trained is None:
+        return Outputs()
+    origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
+    save_adapter(to_plain_lora(trained.network), folder / "adapter", origin)
     frozen = left_frozen(add_adapter_layers(load_structure(base), adapter))
-    return {
-        "adapter": fingerprint(folder / "adapter"),
-        **({"left_frozen": frozen} if frozen else {}),
-        **told,
-        "files": files_in(run, "mpeft/adapter"),
-        **trained.summary(),
-        **memory,
-        **({"evaluated": evaluation.sizes()} if evaluation else {}),
-    }
+    return MpeftOutputs(
+        adapter=fingerprint(folder / "adapter"),
+        left_frozen=frozen or None,
+        files=files_in(run, "mpeft/adapter"),
+        **counts,
+        **trained.outputs,
+    )
 
 
-def _enabled(recipe: Recipe) -> bool:
-    return recipe.mpeft is not None
+def _plan(recipe: Recipe, _: Path | None) -> TrainingStage:
+    settings = _settings(recipe)
+    exam = bool(recipe.validation and recipe.validation.benchmarks)
+    return TrainingStage("mpeft", settings, settings.block_size, None, exam)
 
 
-STAGE = Stage("mpeft", _enabled, _inputs, _perform, _check, keeps=("checkpoints/step-*", "adapter"), shared=True)
+def _card(run: Run) -> Sequence[str]:
+    return (f"Fingerprint of the adapter (mpeft): `{run.output(MpeftOutputs).adapter}`",)
+
+
+MPEFT = Stage(
+    name="mpeft",
+    section=MpeftConfig,
+    enabled=in_section("mpeft"),
+    inputs=_inputs,
+    perform=_perform,
+    outputs=MpeftOutputs,
+    training=_plan,
+    check=_check,
+    check_base=_check_base,
+    card=_card,
+    keeps=("checkpoints/step-*", "adapter"),
+    shared=True,
+)

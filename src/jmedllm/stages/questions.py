@@ -11,7 +11,7 @@ from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.selection import WRONG, select, select_counted
-from jmedllm.pipeline import Run
+from jmedllm.stages.stage import Run
 from jmedllm.training.instructions import read_instruction_file, read_instructions
 
 

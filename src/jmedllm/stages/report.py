@@ -11,25 +11,24 @@ from jmedllm.deploy.shards import tensors_in
 from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
-from jmedllm.manifest import REPORTS, read_manifest
-from jmedllm.models.folder import weight_files
-from jmedllm.pipeline import Run, Stage, versions
-from jmedllm.recipe import CollectedResult as Model
-from jmedllm.recipe import Recipe
+from jmedllm.manifest import REPORTS, read_manifest, versions
+from jmedllm.models.folder import fingerprint, weight_files
+from jmedllm.recipe import BASE, Recipe
 from jmedllm.report import CollectedResult, collect, headlines, markdown, questions_of
 from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
 from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
-from jmedllm.stages.models import folder_of
+from jmedllm.stages.stage import ModelOutputs, Outputs, Run, Stage, base_folder, model_folder, model_names
+from jmedllm.training.config import TrainingConfig
 
 CARDS = ("MODEL_CARD.md", "model/README.md")
-"""Beside the final model, and in its folder, which is what people copy."""
+"""Beside the final model and in its folder, which is what people copy."""
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    # Not what the stages made alone: licences, hardware and hours change without it.
+    # More than the stages' outputs: licences, hardware and hours change without them.
     return {
         "recipe": hash_text(to_json(run.recipe.model_dump())),
         "stages": hash_text(to_json(_stages(run))),
@@ -39,44 +38,53 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _stages(run: Run) -> dict[str, Any]:
-    """The manifest's entries of the recipe's stages: those of an earlier recipe may lie beside them."""
+    """The manifest's entries of the recipe's stages; it may have others of an earlier recipe."""
     manifest = read_manifest(run.folder) or {"stages": {}}
     return {stage: entry for stage, entry in manifest["stages"].items() if stage in run.outputs}
 
 
-def _perform(run: Run, input_hash: str) -> dict[str, Any]:
+def _perform(run: Run, input_hash: str) -> Outputs:
     recipe = run.recipe
-    sat = collect([run.folder]) if recipe.eval else []
-    head = f"# {recipe.name}\n\nBase {recipe.base.path or 'from scratch'}, seed {recipe.seed}, {run.precision.name}"
+    results = collect([run.folder]) if recipe.eval else []
     training = [stage for stage in read_training([run.folder]) if stage.name in run.outputs]
-    made = "".join(f"- {stage}: {_plain(values)}\n" for stage, values in run.outputs.items() if stage != "eval")
-    made += "".join(f"- **{stage.failure}**\n" for stage in training if stage.failure)
-    used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    scores = markdown([each.result for each in sat], headlines(sat)) if sat else "Nothing was evaluated.\n"
-    write_atomic(run.folder / REPORTS[0], f"{head}.\n\n{scores}\n{made}\nMade with {used}.\n")
+    write_atomic(run.folder / REPORTS[0], _as_markdown(run, results, training))
     names = [split_language(name)[0] for name in (recipe.eval.benchmarks if recipe.eval else ())]
     own = [Path(name) for name in names if is_table(name)]
-    write_page(run.folder / REPORTS[1], sat, questions_of(sat, run.data, own), recipe.name, training)
-    cards = _write_cards(run, sat, training) if training else []
-    return {"files": [*REPORTS, *cards]}
+    write_page(run.folder / REPORTS[1], results, questions_of(results, run.data, own), recipe.name, training)
+    cards = _write_cards(run, results, training) if training else []
+    return Outputs(files=[*REPORTS, *cards])
 
 
-def _write_cards(run: Run, sat: Sequence[CollectedResult], training: Sequence[TrainedStage]) -> list[str]:
-    """Put the model card beside the final model and into it; neither is part of its fingerprint."""
-    final: Model = "mpeft" if run.recipe.mpeft else "mfpt"
-    folder = folder_of(run, final)
+def _as_markdown(run: Run, results: Sequence[CollectedResult], training: Sequence[TrainedStage]) -> str:
+    recipe = run.recipe
+    base = recipe.base.path or "with random weights"
+    scores = markdown([each.result for each in results], headlines(results)) if results else "Nothing was evaluated.\n"
+    lines = [f"- {name}: {_plain(outputs.to_dict())}\n" for name, outputs in run.outputs.items()]
+    lines += [f"- **{stage.failure}**\n" for stage in training if stage.failure]
+    used = ", ".join(f"{name} {number}" for name, number in versions().items())
+    head = f"# {recipe.name}\n\nBase {base}, seed {recipe.seed}, {run.precision.name}.\n\n"
+    return f"{head}{scores}\n{''.join(lines)}\nMade with {used}.\n"
+
+
+def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequence[TrainedStage]) -> list[str]:
+    """Write the model card beside the final model and into its folder; neither changes its fingerprint."""
+    *_, final = model_names(run.stages, run.recipe)
+    if final == BASE:
+        return []
+    folder = model_folder(run, final)
     card = model_card(
         Findings(
             recipe=run.recipe,
             stages=_stages(run),
             training=training,
+            model=_about_model(run),
             documents=chain(read_corpus(run), read_general(run)),
             held_out=Counter(name for name, _ in read_held_out(run)),
             built=_built(run),
             parameters=_parameters(folder),
-            results=[each.result for each in sat],
-            compared=_compared(sat, final),
-            headlines=headlines(sat),
+            results=[each.result for each in results],
+            compared=_compared(results, final),
+            headlines=headlines(results),
         )
     )
     places = [folder.parent / name for name in CARDS]
@@ -85,13 +93,25 @@ def _write_cards(run: Run, sat: Sequence[CollectedResult], training: Sequence[Tr
     return [place.relative_to(run.folder).as_posix() for place in places]
 
 
+def _about_model(run: Run) -> list[str]:
+    """What the finished stages say about the model, and its fingerprint after each of them."""
+    lines = [] if run.recipe.corpus else [f"Fingerprint of the base: `{fingerprint(base_folder(run))}`"]
+    for stage in run.stages:
+        outputs = run.outputs.get(stage.name)
+        if isinstance(outputs, ModelOutputs):
+            lines.append(f"Fingerprint of the model ({stage.name}): `{outputs.model}`")
+        if outputs is not None:
+            lines += stage.card(run)
+    return lines
+
+
 def _parameters(folder: Path) -> int:
-    """How many numbers a model consists of; one that two of its parts share counts once."""
+    """The number of parameters of a model; shared ones count once."""
     return sum(prod(each["shape"]) for file in weight_files(folder) for each in tensors_in(file).values())
 
 
 def _built(run: Run) -> dict[str, Any]:
-    """What is known of how each text of the corpus was cleaned: by the user before, and by the run."""
+    """How each text of the corpus was cleaned, as far as it is known: by the user before, and by the run."""
     corpus = run.recipe.corpus
     if corpus is None:
         return {}
@@ -104,8 +124,8 @@ def _built(run: Run) -> dict[str, Any]:
     }
 
 
-def _compared(sat: Sequence[CollectedResult], final: str) -> list[Comparison]:
-    both = [each for each in sat if each.result.model in ("base", final)]
+def _compared(results: Sequence[CollectedResult], final: str) -> list[Comparison]:
+    both = [each for each in results if each.result.model in (BASE, final)]
     return [each for each in compare(both) if each.kind == "models"]
 
 
@@ -114,7 +134,7 @@ def _plain(values: dict[str, Any]) -> str:
 
 
 def _enabled(recipe: Recipe) -> bool:
-    return bool(recipe.eval or recipe.mfpt or recipe.mpeft)
+    return recipe.eval is not None or any(isinstance(section, TrainingConfig) for _, section in recipe)
 
 
-STAGE = Stage("report", _enabled, _inputs, _perform)
+REPORT = Stage(name="report", enabled=_enabled, inputs=_inputs, perform=_perform, outputs=Outputs)

@@ -13,8 +13,8 @@ from jmedllm.evaluation.evaluate import EvalConfig, tasks
 from jmedllm.evaluation.question import LANGUAGES
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
-from jmedllm.pipeline import Run
 from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
+from jmedllm.stages.stage import Run
 from jmedllm.training.config import ValidationConfig
 from jmedllm.training.early_stopping import ACCURACY, BITS_PER_BYTE, EarlyStopping, require_measured
 from jmedllm.training.mixing import GENERAL, OTHER, choose_texts
@@ -48,6 +48,22 @@ def require_measurable(run: Run, early_stopping: EarlyStopping) -> None:
     require_measured(
         early_stopping, [*(f"{BITS_PER_BYTE}.{name}" for name in sets), *(f"{ACCURACY}.{name}" for name in tasks)]
     )
+
+
+def require_validation_texts(run: Run) -> None:
+    """Check, before a corpus is built, that the texts of each validation set exist and are not empty.
+
+    Raises:
+        InputError: a file is missing, or a set has no text.
+    """
+    for name, places in (run.recipe.validation.texts if run.recipe.validation else {}).items():
+        documents = (document for place in places for document in read_documents(Path(place)))
+        if not any(document.text.strip() for document in documents):
+            raise _no_text(name)
+
+
+def _no_text(name: str) -> InputError:
+    return InputError(f"validation.texts.{name}: has no text; give files that have some")
 
 
 def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
@@ -88,7 +104,7 @@ def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
                 found[name].append(document.text)
     for name in settings.texts:
         if not found[name]:
-            raise InputError(f"validation.texts.{name}: holds no text; give files that do")
+            raise _no_text(name)
     if settings.held_out and not found:
         raise InputError(f"validation.held_out {settings.held_out}: no document fell into it; raise it")
     return {name: choose_texts(found[name], settings.max_bytes) for name in sorted(found, key=_order)}

@@ -6,8 +6,8 @@ from typing import Any
 from jmedllm.corpus.documents import Documents
 from jmedllm.corpus.fertility import characters_per_token
 from jmedllm.models.folder import ORIGIN
-from jmedllm.pipeline import Run
-from jmedllm.stages.models import base_folder, start_folder
+from jmedllm.stages.models import start_folder
+from jmedllm.stages.stage import Run, base_folder
 
 LEARNED_FROM = 16 << 20
 """Maximum UTF-8 bytes of text that tokens are learned from. Frequent pairs are frequent in these, too."""

@@ -142,7 +142,8 @@ def require_free(folder: Path, size: int, what: str) -> None:
     Raises:
         InputError: it has not; with the numbers.
     """
-    free = shutil.disk_usage(folder).free
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if size > free:
         raise InputError(
             f"{folder}: {what} needs {_gib(size)} more on disk, {_gib(free)} are free; free space or choose "

@@ -16,10 +16,11 @@ from jmedllm.models.loading import load_network
 from jmedllm.models.tokenizer.bpe import Merge
 from jmedllm.models.tokenizer.extend import Vocabulary, extend, extend_network, extend_tokenizer, learn, size
 from jmedllm.models.tokenizer.load import load_tokenizer, read_tokenizer
-from jmedllm.pipeline import Run, run_pipeline
+from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STAGES
+from jmedllm.stages.stage import Run
 from jmedllm.training.packing import load_blocks
 
 SENTENCES = ("急性膵炎は腹痛で始まる。", "慢性膵炎、急性膵炎。", "ＣＴで膵炎を疑うHbA1c値5%。")
@@ -194,14 +195,14 @@ def run(base: Path, folder: Path, **corpus: Any) -> tuple[Run, dict[str, str]]:
     }  # fmt: skip
     made = Run(Recipe.model_validate(recipe), folder / "run", choose_precision("float32", "cpu"), {})
     states: dict[str, str] = {}
-    run_pipeline(STAGES, made, "mfpt", lambda stage, what: states.update({stage: what.split(" in ")[0]}))
+    run_pipeline(STAGES.values(), made, "mfpt", lambda stage, what: states.update({stage: what.split(" in ")[0]}))
     return made, states
 
 
 def test_a_run_learns_adds_and_trains_them(tiny_model: Path, tmp_path: Path) -> None:
     made, states = run(tiny_model, tmp_path, vocabulary={"add": 6})
     assert states == {"corpus": "done", "mfpt": "done"}
-    said = made.outputs["corpus"]
+    said = made.outputs["corpus"].to_dict()
     assert said["tokens_added"] == 6
     assert said["characters_per_token_after"] > said["characters_per_token_before"] > 0
     old = size(load_tokenizer(tiny_model))
@@ -218,7 +219,7 @@ def test_a_run_learns_adds_and_trains_them(tiny_model: Path, tmp_path: Path) -> 
     shutil.rmtree(made.folder / "corpus" / "extended")
     again, states = run(tiny_model, tmp_path, vocabulary={"add": 6})
     assert states == {"corpus": "done", "mfpt": "unchanged"}
-    assert again.outputs["corpus"] == said
+    assert again.outputs["corpus"].to_dict() == said
 
 
 def test_new_tokens_need_stage_1() -> None:

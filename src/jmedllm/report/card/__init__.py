@@ -38,6 +38,7 @@ class Findings:
         recipe: what was run.
         stages: the manifest's entries of the recipe's stages: inputs, what each made, versions, hardware.
         training: the logs of its training stages, at least one.
+        model: what the stages say about the model: fingerprints, the divergence of a merge.
         documents: the corpus that was trained on.
         held_out: how many documents of the corpus were not trained on, by set.
         built: the `corpus.json` of each text that was cleaned, by a name for it.
@@ -50,6 +51,7 @@ class Findings:
     recipe: Recipe
     stages: Mapping[str, Mapping[str, Any]]
     training: Sequence[TrainedStage]
+    model: Sequence[str] = ()
     documents: Iterable[Document] = ()
     held_out: Mapping[str, int] = field(default_factory=dict)
     built: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -69,7 +71,7 @@ def model_card(found: Findings) -> str:
         f"## Corpus\n\n{corpus(found.documents, found.held_out, found.built, stages)}",
         f"## Questions and instructions\n\n{examples(recipe, stages)}",
         f"## Training\n\n{stages_trained(recipe, stages, found.training)}",
-        f"## Forgetting\n\n{forgetting(recipe, found.training)}",
+        f"## Forgetting\n\n{forgetting(found.training)}",
         f"## Evaluation\n\n{scores(found.results, found.compared)}",
         f"## Limits\n\n{bullets(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",
@@ -78,21 +80,11 @@ def model_card(found: Findings) -> str:
 
 
 def _model(found: Findings) -> list[str]:
-    recipe, stages = found.recipe, found.stages
-    lines = [_base(recipe)]
-    for stage, name in (("corpus", "base"), ("mfpt", "model"), ("mpeft", "adapter"), ("merge", "model")):
-        if stage in stages:
-            more = " with its new tokens" if name == "base" and recipe.corpus and recipe.corpus.vocabulary else ""
-            lines.append(f"Fingerprint of the {name}{more} ({stage}): `{stages[stage]['outputs'][name]}`")
-    if "corpus" not in stages:
-        lines.insert(1, f"Fingerprint of the base: `{stages['mpeft']['inputs']['model']}`")
+    lines = [_base(found.recipe), *found.model]
     if found.parameters is not None:
         lines.append(f"Parameters: {found.parameters:,}")
     if ended := found.training[-1].ended:
         lines.append(f"Trained until: {ended.isoformat()}")
-    if "merge" in stages:
-        nats = stages["merge"]["outputs"]["divergence"]
-        lines.append(f"Merge: {nats:.2g} nats per token from the model as it was trained (mean KL divergence)")
     return [*lines, "Licence: that of the base and of the texts named below; ask a lawyer where they differ"]
 
 

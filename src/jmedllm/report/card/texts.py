@@ -6,7 +6,7 @@ from typing import Any
 
 from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.benchmarks import BENCHMARKS
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.report.markdown import bullets, table
 
 _MOST_SOURCES = 20
@@ -53,7 +53,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _epochs(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    epochs = stages.get("mfpt", {}).get("outputs", {}).get("epochs", {})
+    epochs = {name: times for stage in stages.values() for name, times in stage["outputs"].get("epochs", {}).items()}
     most_read = sorted(epochs.items(), key=lambda item: -item[1])[:_MOST_SOURCES]
     counts = ", ".join(f"{name} {times:g} times" for name, times in most_read)
     more = f" and {len(epochs) - len(most_read):,} others less often" if len(epochs) > len(most_read) else ""
@@ -86,16 +86,20 @@ def _repeats(text: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """What stage 2 was trained on."""
-    if recipe.mpeft is None:
-        return "None: the model has no stage 2."
-    made = stages["mpeft"]["outputs"]
+    """The questions and instructions that the stages were trained on."""
+    found = [
+        _examples(section, stages[name]["outputs"]) for name, section in recipe if isinstance(section, MpeftConfig)
+    ]
+    return "\n".join(found) or "None: the model has no stage 2."
+
+
+def _examples(section: MpeftConfig, made: Mapping[str, Any]) -> str:
     lines = [
         f"{source.benchmark} ({', '.join(source.languages)}; split {source.split}), "
         f"licence: {_licence(source.benchmark)}"
-        for source in recipe.mpeft.questions
+        for source in section.questions
     ]
-    lines += [f"Instructions {name}, licence: **unknown**" for name in recipe.mpeft.instructions]
+    lines += [f"Instructions {name}, licence: **unknown**" for name in section.instructions]
     dropped = f"; left out as too long: {made['dropped']:,}" if "dropped" in made else ""
     lines.append(f"Examples: {made['examples']:,}{dropped}")
     for name, left_out in made.get("left_out", {}).items():

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jmedllm.recipe import Recipe, recipe_hash
+from jmedllm.recipe import AdapterTrainingConfig, Recipe, recipe_hash
 from jmedllm.report.markdown import bullets, table
 from jmedllm.report.training import TrainedStage
+from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import AdapterConfig
 
 SMALL = 10_000
@@ -19,8 +20,8 @@ def stages_trained(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], trai
     head = ("Stage", "Steps", "Weights kept", "Trained tokens", "Learning rate", "Loss of the last step")
     versions = ", ".join(f"{name} {number}" for name, number in stages[training[-1].name]["versions"].items())
     lines = [f"**{stage.failure}**" for stage in training if stage.failure]
-    if recipe.mpeft:
-        lines.append(_adapter(recipe.mpeft.adapter))
+    sections = [recipe.section(stage.name) for stage in training]
+    lines += [_adapter(section.adapter) for section in sections if isinstance(section, AdapterTrainingConfig)]
     lines += [f"Recipe hash: `{recipe_hash(recipe)}`", f"Seed: {recipe.seed}", f"Made with {versions}"]
     return f"{table((*head, 'Hours', 'Hardware'), rows)}\n\n{bullets(lines)}"
 
@@ -35,8 +36,8 @@ def _adapter(adapter: AdapterConfig) -> str:
 
 
 def _trained(recipe: Recipe, entry: Mapping[str, Any], stage: TrainedStage) -> tuple[str, ...]:
-    settings = recipe.mfpt if stage.name == "mfpt" else recipe.mpeft
-    chosen_by = ", ".join(settings.early_stopping.metric) if settings else ""
+    settings = recipe.section(stage.name)
+    chosen_by = ", ".join(settings.early_stopping.metric) if isinstance(settings, TrainingConfig) else ""
     made = stage.outputs
     return (
         stage.name,
@@ -71,12 +72,12 @@ class _Change:
         return (self.stage, self.name, *amounts, f"{self.before:.4f}", f"{self.after:.4f}", change)
 
 
-def forgetting(recipe: Recipe, training: Sequence[TrainedStage]) -> str:
+def forgetting(training: Sequence[TrainedStage]) -> str:
     """Bits per byte of held-out texts, before and after."""
     changes = [change for stage in training for change in _changes(stage)]
     if not changes:
         return "Not measured: the recipe has no `validation` section with texts."
-    joined, apart = _joined(recipe, training)
+    joined, apart = _joined(training)
     head = ("Stage", "Held-out text", "Texts", "UTF-8 bytes", "Bits per byte before", "After", "Change")
     changed = table(head, [change.cells() for change in (*changes, *joined)])
     return "\n\n".join([changed, *apart, _conclusion([change for change in changes if change.name == "general"])])
@@ -98,16 +99,15 @@ def _changes(stage: TrainedStage) -> list[_Change]:
     ]
 
 
-def _joined(recipe: Recipe, training: Sequence[TrainedStage]) -> tuple[list[_Change], list[str]]:
+def _joined(training: Sequence[TrainedStage]) -> tuple[list[_Change], list[str]]:
     """The change of each set from the base to the final model; or why the stages cannot be joined."""
     measured = [{change.name: change for change in _changes(stage)} for stage in training]
-    if len(training) < 2 or not all(measured) or not recipe.corpus or not recipe.mpeft:
+    if len(training) < 2 or not all(measured):
         return [], []
-    windows = recipe.corpus.block_size, recipe.mpeft.block_size
-    if windows[0] != windows[1]:
-        reason = "stage 1 read the texts in windows of {:,} tokens, stage 2 in windows of {:,}".format(*windows)
-        return [], [f"There is no row from the base to the final model: {reason}."]
-    first, last = measured
+    if len({stage.outputs["block_size"] for stage in training}) > 1:
+        windows = ", ".join(f"{stage.name} in windows of {stage.outputs['block_size']:,} tokens" for stage in training)
+        return [], [f"There is no row from the base to the final model: the texts were read by {windows}."]
+    first, last = measured[0], measured[-1]
     rows = [
         _Change("base to final", name, old.documents, old.bytes, old.before, last[name].after)
         for name, old in first.items()

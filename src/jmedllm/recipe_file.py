@@ -1,0 +1,189 @@
+"""Read a recipe file: YAML, the stages' sections, one clear line for what is wrong."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from jmedllm.errors import InputError, unknown
+from jmedllm.recipe import Recipe
+from jmedllm.settings import nearest
+from jmedllm.stages import STAGES
+from jmedllm.stages.stage import Stage, model_names
+
+_Place = tuple[str | int, ...]
+"""Keys and list indices that lead to a value."""
+
+
+def schema(stages: Iterable[Stage]) -> type[Recipe]:
+    """The recipe's schema with the sections of all stages, also those of other packages."""
+    sections: dict[str, Any] = {
+        stage.name: (stage.section | None, None)
+        for stage in stages
+        if stage.section and stage.name not in Recipe.model_fields
+    }
+    return create_model("Recipe", __base__=Recipe, **sections) if sections else Recipe
+
+
+def load_recipe(path: Path, *, control: str | None = None, seed: int | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the YAML file.
+        control: one of the recipe's `controls`, laid over it.
+        seed: replaces the recipe's seed and is added to its name, so that runs do not overwrite each other.
+
+    Raises:
+        InputError: names the file, the line and the key that is wrong, and the nearest right one.
+    """
+    values, lines = _read_yaml(path)
+    recipe = _validate(path, values, lines)
+    if control is not None:
+        if not recipe.controls:
+            raise InputError(f"{path}: has no controls; leave --control out")
+        if control not in recipe.controls:
+            raise unknown(f"control of {path}", control, recipe.controls)
+        values = _overlay(values, recipe.controls[control])
+        values["name"] = f"{values['name']}.{control}"
+        lines |= {place[2:]: line for place, line in lines.items() if place[:2] == ("controls", control)}
+    if seed is not None:
+        values = values | {"seed": seed, "name": f"{values['name']}.seed{seed}"}
+        lines.pop(("seed",), None)
+    recipe = _validate(path, values, lines)
+    return _with_models(path, recipe, lines)
+
+
+def _with_models(path: Path, recipe: Recipe, lines: dict[_Place, int]) -> Recipe:
+    """The recipe with the names of the models that it evaluates: by default all that its stages yield."""
+    if recipe.eval is None:
+        return recipe
+    names = model_names(STAGES.values(), recipe)
+    for number, name in enumerate(recipe.eval.models or ()):
+        if name not in names:
+            place = ("eval", "models", number)
+            line = next((lines[place[:n]] for n in range(3, 0, -1) if place[:n] in lines), None)
+            file = f"{path}:{line}" if line else str(path)
+            raise InputError(f"{file}: eval.models: {unknown('model of this recipe', name, names)}")
+    models = recipe.eval.models or names
+    return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"models": models})})
+
+
+def _validate(path: Path, values: dict[str, Any], lines: dict[_Place, int]) -> Recipe:
+    try:
+        return schema(STAGES.values()).model_validate(values)
+    except ValidationError as error:
+        raise _explain(path, lines, error) from None
+
+
+def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(values.get(key), dict)
+        merged[key] = _overlay(values[key], value) if both else value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 5e-5 as a string; every recipe writes learning rates so."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
+    """The values, and the line of each key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except ValueError as error:  # YAML reads 2020-13-45 as a date
+        raise InputError(f"{path}: broken YAML: {error}; put the value in quotes") from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{place}: broken YAML: {problem}") from error
+    if not isinstance(values, dict):
+        found = "empty" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"{path}: a recipe is a file of `key: value` lines, this one is {found}")
+    lines: dict[_Place, int] = {}
+    for key, line in _lines(node, ()):
+        if key in lines:
+            raise InputError(f"{path}:{line}: {_dotted(key)}: given twice, first in line {lines[key]}; remove one")
+        lines[key] = line
+    return values, lines
+
+
+def _dotted(place: _Place) -> str:
+    return ".".join(map(str, place))
+
+
+def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*place, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*place, index), value.start_mark.line + 1
+            yield from _lines(value, (*place, index))
+
+
+def _explain(path: Path, lines: dict[_Place, int], error: ValidationError) -> InputError:
+    """Report the first error, or a mistyped key before all others: the key that it should be is then missing."""
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    place = _place(first, lines)
+    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+    more = len({_place(each, lines) for each in errors}) - 1
+    rest = f" (and {more} more)" if more else ""
+    parts = [f"{path}:{line}" if line else str(path), *([_dotted(place)] if place else []), _problem(first)]
+    return InputError(": ".join(parts) + rest)
+
+
+def _place(error: ErrorDetails, lines: dict[_Place, int]) -> _Place:
+    """Where an error is in the file: pydantic appends names of its own to the place."""
+    place = error["loc"]
+    if error["type"] in ("missing", "extra_forbidden"):
+        return place
+    return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), place)
+
+
+def _problem(error: ErrorDetails) -> str:
+    """What is wrong with a value and how to fix it."""
+    kind, value, message = error["type"], error["input"], error["msg"]
+    if kind == "extra_forbidden":
+        return f"unknown key{nearest(schema(STAGES.values()), error['loc'])}"
+    if kind == "missing":
+        return "missing; it has no default"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    found = f", found {value!r}" if isinstance(value, str | int | float | bool) else ""
+    if kind == "model_type":
+        return f"should be a section of `key: value` lines{found}"
+    fix = ""
+    if kind in ("float_type", "int_type") and isinstance(value, str):
+        fix = "; write it as a number, without quotes" if _is_number(value) else "; write a number"
+    elif kind == "list_type" and isinstance(value, str):
+        fix = f"; write [{value}]"
+    return f"{message[0].lower()}{message[1:]}{found}{fix}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""What the stages that train have in common: inputs, checks, the training itself and its outputs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmedllm.models.weights.quantization import require_plain_base
+from jmedllm.processes import rank
+from jmedllm.stages.stage import Outputs, Run, base_folder
+from jmedllm.stages.validation import open_validation, require_measurable, require_validation_texts
+from jmedllm.training.config import TrainingConfig, require_possible, require_shardable
+from jmedllm.training.packing import Blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOutputs(Outputs):
+    """Outputs of a stage that trains.
+
+    Attributes:
+        block_size: tokens of a packed row.
+        final_loss: the loss of the last step.
+        best_step: the step whose weights were kept, where `early_stopping` chooses them.
+        memory: with `memory: auto`, what was planned and what was measured.
+        evaluated: documents and bytes of each held-out set.
+    """
+
+    steps: int
+    block_size: int
+    trained_tokens: int
+    final_loss: float
+    best_step: int | None = None
+    memory: dict[str, Any] | None = None
+    evaluated: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What a stage trains.
+
+    Attributes:
+        stage: its name.
+        load: loads the network onto a device, in the format in which it is trained.
+    """
+
+    stage: str
+    settings: TrainingConfig
+    folder: Path
+    tokenizer: Any
+    blocks: Blocks
+    load: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedNetwork:
+    """A trained network and the values of `TrainingOutputs`."""
+
+    network: Any
+    outputs: dict[str, Any]
+
+
+def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork | None:
+    """Train as the recipe asks for and gather the network in the main process; None in the others.
+
+    Raises:
+        InputError: see `training.loop.train`.
+    """
+    from jmedllm.planning.auto import memory_of
+    from jmedllm.training.distributed import shard
+    from jmedllm.training.loop import train
+    from jmedllm.training.preflight import preview_example
+
+    evaluation = open_validation(run, job.tokenizer, job.blocks.ids.shape[1])
+    preview_example(job.tokenizer, job.blocks, job.stage, text=run.shows_example)
+    network, gather = shard(job.load, run.precision)
+    trained = train(
+        network,
+        job.blocks,
+        job.settings,
+        run.precision,
+        job.folder,
+        seed=run.recipe.seed,
+        input_hash=input_hash,
+        title=job.stage,
+        evaluation=evaluation,
+    )
+    memory = memory_of(run.recipe, run.folder, job.stage, run.precision.device)
+    network = gather()
+    if network is None:
+        return None
+    evaluated = {"evaluated": evaluation.sizes()} if evaluation else {}
+    block_size = {"block_size": job.blocks.ids.shape[1]}
+    return TrainedNetwork(network, trained.summary() | block_size | memory | evaluated)
+
+
+def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
+    """Check that these processes can train with the settings, and that the recipe's validation can be measured.
+
+    Raises:
+        InputError: they cannot.
+    """
+    require_possible(settings, run.precision.name)
+    validation = run.recipe.validation
+    if rank().world_size > 1:
+        require_shardable(settings, exam=bool(validation and validation.benchmarks))
+    require_measurable(run, settings.early_stopping)
+    require_validation_texts(run)
+    return ("settings", *(("validation",) if validation else ()))
+
+
+def check_trainable(run: Run) -> Sequence[str]:
+    """Check that the base has a tokenizer, is not quantized, and is of a class that can be trained.
+
+    Raises:
+        InputError: it cannot be trained.
+    """
+    if run.recipe.base.path is None:
+        return ()
+    from jmedllm.models.loading import read_config
+    from jmedllm.models.tokenizer.load import load_tokenizer
+    from jmedllm.training.trainable import require_trainable
+
+    base = base_folder(run)
+    require_plain_base(base)
+    load_tokenizer(base)
+    require_trainable(read_config(base), run.precision.device)
+    return ("base model", "tokenizer")
+
+
+_UNSHAPING = {
+    "save_steps",
+    "micro_batch_size",
+    "activation_checkpointing",
+    "cpu_offload",
+    "offload_embedding",
+    "tensorboard",
+}
+
+
+def shaping(settings: TrainingConfig) -> dict[str, Any]:
+    """The settings that shape what is trained; the others change speed, memory and rounding.
+
+    With dropout, `micro_batch_size` also changes the masks. It is left out all the same: lowering it after memory
+    ran out must not discard the checkpoints.
+    """
+    return settings.model_dump(exclude=_UNSHAPING)
+
+
+def numerics(run: Run) -> dict[str, Any]:
+    """What a training result depends on besides data, model and settings."""
+    return {"seed": run.recipe.seed, "precision": run.precision.name}
