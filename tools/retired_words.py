@@ -13,7 +13,7 @@ DEFAULT = ("src", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recip
 KINDS = {".py", ".md", ".yaml", ".yml", ".html", ".js", ".css", ".toml", ".sh"}
 
 # Between letters of one case an identifier has no border: `Board` is in ExamBoard, not in keyboard.
-START, END = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))", r"(?![a-z])"
+START, END = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))", r"(?![a-z])(?<![A-Z](?=[A-Z]))"
 
 # words (alternatives of a regular expression), what to write instead, and what may stand around them
 WORDS = [

@@ -24,7 +24,7 @@ from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.backends import open_model as open_with_backend
 from jmedllm.models.backends import require_backend, requirements_of
-from jmedllm.models.backends.base import InferenceModel, ModelSpec
+from jmedllm.models.backends.base import DEFAULT_BACKEND, InferenceModel, ModelSpec
 from jmedllm.models.chat import ChatText
 from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
@@ -74,7 +74,7 @@ def open_model(
     quantization: Quantization | None = None,
     precision: PrecisionName = "auto",
     device: DeviceName = "auto",
-    backend: str = "transformers",
+    backend: str = DEFAULT_BACKEND,
 ) -> Opened:
     """Load a model directory, with or without an adapter.
 

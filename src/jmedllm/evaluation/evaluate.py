@@ -23,7 +23,7 @@ from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_emp
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import locked
 from jmedllm.models.backends import backend_named, require_backend
-from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
+from jmedllm.models.backends.base import DEFAULT_BACKEND, InferenceModel, ModelSpec, Requirement
 from jmedllm.models.chat import ChatText, no_template
 from jmedllm.processes import process_group, rank
 from jmedllm.settings import Settings
@@ -50,7 +50,7 @@ class EvalConfig(Settings):
     shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
     rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
     batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
-    backend: str = Field("transformers", description="inference backend: transformers or vllm")
+    backend: str = Field(DEFAULT_BACKEND, description="inference backend of the models")
 
     @field_validator("scorers")
     @classmethod

@@ -14,6 +14,7 @@ from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.models.backends import BACKENDS
+from jmedllm.models.backends.base import DEFAULT_BACKEND
 from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
@@ -129,7 +130,7 @@ class EvalAdvice:
     planned: EvalPlan
     in_4_bits: EvalPlan | None
     least: Needs
-    backend: str = "transformers"
+    backend: str = DEFAULT_BACKEND
 
     @property
     def note(self) -> str | None:

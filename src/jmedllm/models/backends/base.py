@@ -157,6 +157,9 @@ class InferenceModel(Protocol):
         ...
 
 
+DEFAULT_BACKEND = "transformers"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A model and how to open it.
@@ -176,7 +179,7 @@ class ModelSpec:
 
     model: str
     name: str
-    backend: str = "transformers"
+    backend: str = DEFAULT_BACKEND
     server: str | None = None
     chat: bool = False
     precision: "Precision | None" = None
