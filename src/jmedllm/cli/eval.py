@@ -13,6 +13,7 @@ from jmedllm.cli.options import (
     INFERENCE,
     ITEMS,
     PROMPT,
+    SCORER_NAMES,
     AnswerAs,
     AsJson,
     Benchmarks,
@@ -47,10 +48,7 @@ def evaluate(
     data: Data = Path("data"),
     scorer: Annotated[
         str,
-        typer.Option(
-            help="How answers are scored, separated by commas: answer (reads the response), likelihood (ranks the "
-            "choices), legacy (the published protocol), official (the ministry's rules)."
-        ),
+        typer.Option(help=f"How answers are scored, separated by commas: {SCORER_NAMES}."),
     ] = "answer,likelihood",
     name: Annotated[
         str | None,

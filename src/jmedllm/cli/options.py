@@ -8,6 +8,12 @@ import typer
 ITEMS, PROMPT, INFERENCE = "Benchmarks and items", "Prompt", "Inference"
 """Groups of options in --help."""
 
+SCORER_NAMES = (
+    "answer (reads the response), likelihood (ranks the choices), legacy (the published protocol), "
+    "official (the ministry's rules)"
+)
+"""Built-in scorers as --help explains them."""
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Recipe, see docs/recipes.md.")]
 Control = Annotated[
     str | None,

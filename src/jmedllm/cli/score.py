@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import data_options, print_ending
-from jmedllm.cli.options import AsJson, Map, SkipInvalid, question_map, split
+from jmedllm.cli.options import SCORER_NAMES, AsJson, Map, SkipInvalid, question_map, split
 from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
 
@@ -22,7 +22,7 @@ def score(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Output directories of `jmedllm eval` or `jmedllm run`, or files of responses that were recorded "
             "elsewhere.",
         ),
@@ -30,9 +30,8 @@ def score(
     scorer: Annotated[
         str | None,
         typer.Option(
-            help="Scorers, separated by commas: answer, legacy, likelihood, official. Of a directory, in addition to "
-            "those it has.",
-            show_default="those of the directory; answer for recorded responses",
+            help=f"Scorers, separated by commas: {SCORER_NAMES}. For a directory they are added to those it has.",
+            show_default="those of the directory, or answer for recorded responses",
         ),
     ] = None,
     diff: Annotated[
@@ -43,7 +42,7 @@ def score(
         Path | None,
         typer.Option(
             help="File of your own questions that were answered.",
-            show_default="of a directory, the file that was evaluated; else none",
+            show_default="the file that was evaluated, or none for recorded responses",
         ),
     ] = None,
     data: Annotated[
@@ -51,7 +50,7 @@ def score(
         typer.Option(
             help="Data directory with the benchmarks.",
             envvar="JMEDLLM_DATA",
-            show_default="of a directory, the one that was used; else data",
+            show_default="the one that was used, or data for recorded responses",
         ),
     ] = None,
     benchmark: Annotated[
