@@ -15,6 +15,7 @@ from jmedllm.corpus.pipeline.build import BuildConfig, build
 from jmedllm.errors import InputError
 from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
+from jmedllm.progress import notice
 from jmedllm.recipe import Recipe
 from jmedllm.stages import STAGES
 from jmedllm.stages.corpus import CorpusOutputs, read_corpus
@@ -64,6 +65,17 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     assert [counts[name] for name in ("read_errors", "duplicates", "exam_items_removed")] == [0, 1, 1]
     with pytest.raises(InputError, match=r"unknown text field 'text': known: body; choose it with"):
         run(tiny_model, tmp_path, corpus=corpus | {"field": "text"})
+
+
+def test_the_stage_says_once_that_personal_data_is_still_in_the_text(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("medical", "general"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}: 壊血病はビタミンCの欠乏で起こる。", encoding="utf-8")
+    mixing = {"general": [str(tmp_path / "general.txt")], "replay": 0.5}
+    notice.cache_clear()
+    run(tiny_model, tmp_path, corpus={"inputs": [str(tmp_path / "medical.txt")], "block_size": 64, "mixing": mixing})
+    assert capsys.readouterr().err.count("personal data: nothing has removed it from this text") == 1
 
 
 def test_a_corpus_that_was_built_is_an_input(tiny_model: Path, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def _make(run: Run, text: Text) -> dict[str, int]:
     processes = run.recipe.threads or available_processes()
     summary = build(config, exam_questions(run), run.folder / "corpus" / text, processes)
     if not summary.personal_data_removed:
-        notice(f"{text} text, {PERSONAL_DATA}")
+        notice(PERSONAL_DATA)
     return {
         "read_errors": summary.read_errors,
         "files_not_read": summary.file_counts()["not read"],
