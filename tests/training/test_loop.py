@@ -1,4 +1,4 @@
-"""The promises of the training loop, on a model small enough to check them to the last digit."""
+"""What the training loop guarantees, on a model small enough to check them to the last digit."""
 
 import os
 import shutil
