@@ -111,7 +111,8 @@ def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Bloc
         chosen = np.array(rows)
         batches = micro_batches(blocks, chosen, settings.micro_batch_size, precision.device)
         count = int(blocks.loss_mask[chosen].sum())
-        loop._step(network, optimizer, batches, count, 0, RATE, settings.max_grad_norm, precision)
+        inputs = loop.StepInputs(0, batches, count, RATE, settings.max_grad_norm)
+        loop.optimizer_step(network, optimizer, inputs, precision)
 
     return step
 

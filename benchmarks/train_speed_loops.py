@@ -94,7 +94,7 @@ def work_ours(job: Job) -> None:
     from jmedllm.precision import choose_precision
     from jmedllm.training.batches import rows_of_step
     from jmedllm.training.config import TrainingConfig
-    from jmedllm.training.loop import train
+    from jmedllm.training.loop import TrainContext, train
     from jmedllm.training.packing import Sample, pack_documents, pack_examples
 
     network = _network(job)
@@ -111,7 +111,7 @@ def work_ours(job: Job) -> None:
     precision = choose_precision("bfloat16")
     with TemporaryDirectory() as folder:
         blocks = pack(samples, job.block, 0)
-        train(network, blocks, settings, precision, Path(folder), seed=SEED, input_hash="speed", title="speed")
+        train(network, blocks, settings, TrainContext("speed", Path(folder), precision, SEED, "speed"))
         rows = [row for _, row in read_jsonl(Path(folder) / "metrics.jsonl")]
     timed = range(WARMUP, job.steps)
     lengths = job.block - np.argmax(blocks.positions[:, ::-1] > 0, axis=1)  # padding has position 0

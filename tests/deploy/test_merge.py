@@ -22,7 +22,7 @@ from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.training.batches import evaluating
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import train
+from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 from jmedllm.training.packing import Sample, pack_examples
 
@@ -227,11 +227,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
         network,
         pack_examples(samples, 32, 0),
         TrainingConfig(steps=30, learning_rate=2e-2, batch_size=2),
-        FLOAT32,
-        tmp_path / "stage",
-        seed=0,
-        input_hash="x",
-        title="mpeft",
+        TrainContext("mpeft", tmp_path / "stage", FLOAT32, 0, "x"),
     )
     assert trained.final_loss < 5.5  # from log(320) = 5.77; embedding and head stay as they were drawn
     # Every layer of the adapter has learned, so gradients pass through the 4-bit layers.

@@ -16,7 +16,7 @@ from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
 from jmedllm.precision import Precision
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import train
+from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.metrics import peak_memory, reset_peak_memory
 from jmedllm.training.optim.weights import cast_weights
 from jmedllm.training.packing import Blocks
@@ -54,7 +54,7 @@ def main(offload: str, optimizer: str, folder: str) -> None:
     def run(shape: dict[str, Any], into: Path) -> None:
         network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.bfloat16)
         network = cast_weights(network, settings.weight_format)
-        train(network, blocks, settings, precision, into, seed=0, input_hash="-", title="tested")
+        train(network, blocks, settings, TrainContext("tested", into, precision, 0, "-"))
 
     settings, precision = settings_of(offload, optimizer), Precision(CPU, torch.bfloat16, "tested")
     base = Base("small", json.dumps(SHAPE), torch.bfloat16)

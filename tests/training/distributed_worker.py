@@ -21,7 +21,7 @@ from jmedllm.training import checkpoint
 from jmedllm.training.checkpoint import write_tensors
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.distributed import own, shard
-from jmedllm.training.loop import train
+from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 from jmedllm.training.memory import offload_embedding
 
@@ -94,17 +94,9 @@ def fit(case: Case, folder: Path) -> None:
     held = sum(own(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
     (folder / f"held.{rank().global_rank}").write_text(str(held))
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch_size": 4, "save_steps": SAVED_EVERY} | case.settings
-    train(
-        network,
-        rows(),
-        TrainingConfig(**settings),
-        case.precision,
-        folder,
-        seed=3,
-        input_hash="same",
-        title="test",
-        evaluation=evaluation() if case.is_evaluated else None,
-    )
+    validation = evaluation() if case.is_evaluated else None
+    context = TrainContext("test", folder, case.precision, 3, "same", validation)
+    train(network, rows(), TrainingConfig(**settings), context)
     whole = gather()
     if whole is not None:
         plain = to_plain_lora(whole) if case.adapter else whole
@@ -123,9 +115,9 @@ def stopped() -> Iterator[None]:
     """Stop right after the first checkpoint."""
     save = checkpoint.save
 
-    def save_and_stop(folder: Path, network: Any, optimizer: Any, at: int, *rest: Any) -> None:
-        save(folder, network, optimizer, at, *rest)
-        if at == SAVED_EVERY:
+    def save_and_stop(folder: Path, network: Any, optimizer: Any, done: checkpoint.Progress, *rest: Any) -> None:
+        save(folder, network, optimizer, done, *rest)
+        if done.step == SAVED_EVERY:
             raise StopError
 
     with patch("jmedllm.training.checkpoint.save", save_and_stop), suppress(StopError):
@@ -149,10 +141,10 @@ ENDS = {"stopped": stopped, "killed": killed}
 
 
 def main(root: Path, jobs: list[str]) -> None:
-    """Each job is a folder below `root` and a case, and maybe how it ends before its time: stopped or killed."""
+    """Each context is a folder below `root` and a case, and maybe how it ends before its time: stopped or killed."""
     with process_group():
-        for job in jobs:
-            folder, name, *ends = job.split(":")
+        for context in jobs:
+            folder, name, *ends = context.split(":")
             with ENDS[ends[0]]() if ends else nullcontext():
                 fit(CASES[name], root / folder)
 

@@ -8,7 +8,7 @@ import torch
 
 from jmedllm.precision import Precision, choose_precision
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import TrainResult, train
+from jmedllm.training.loop import TrainContext, TrainResult, train
 from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.packing import Blocks, Sample, pack_documents
 from jmedllm.training.validation import TextSet, Validation
@@ -57,17 +57,8 @@ def fit(
     folder: Path, network: Any, evaluated: Validation | None = None, *, precision: Precision = CPU, **changes: Any
 ) -> TrainResult:
     settings = {"steps": 6, "learning_rate": 1e-3, "batch_size": 4, "save_steps": 2} | changes
-    return train(
-        network,
-        rows(),
-        TrainingConfig(**settings),
-        precision,
-        folder,
-        seed=3,
-        input_hash="same",
-        title="test",
-        evaluation=evaluated,
-    )
+    context = TrainContext("test", folder, precision, 3, "same", evaluated)
+    return train(network, rows(), TrainingConfig(**settings), context)
 
 
 def weights(network: Any) -> list[torch.Tensor]:

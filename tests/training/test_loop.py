@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import train
+from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.packing import Blocks, Sample, pack_documents, pack_examples
@@ -97,7 +97,7 @@ def weights(network: Any) -> list[torch.Tensor]:
 def run(folder: Path, network: Any, **changes: Any) -> Any:
     settings = {"steps": 6, "learning_rate": 1e-3, "batch_size": 4, "save_steps": 2} | changes
     blocks = pack_documents(samples(40), 32, 0)
-    return train(network, blocks, TrainingConfig(**settings), CPU, folder, seed=3, input_hash="same", title="test")
+    return train(network, blocks, TrainingConfig(**settings), TrainContext("test", folder, CPU, 3, "same"))
 
 
 def test_four_micro_batches_equal_one(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> 
     blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
     assert blocks.loss_mask.sum(axis=1).tolist() == [31, 0]
     settings = TrainingConfig(steps=2, learning_rate=1e-3, batch_size=2, micro_batch_size=1)
-    result = train(tiny(), blocks, settings, CPU, tmp_path, seed=0, input_hash="x", title="test")
+    result = train(tiny(), blocks, settings, TrainContext("test", tmp_path, CPU, 0, "x"))
     assert result.trained_tokens == 62
 
 

@@ -14,7 +14,7 @@ from jmedllm.models.save import save_adapter
 from jmedllm.precision import choose_precision
 from jmedllm.training import checkpoint
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import train
+from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, principal_components, to_plain_lora
 from jmedllm.training.packing import Sample, pack_examples
 
@@ -31,7 +31,7 @@ def learn(network: Any, folder: Path) -> None:
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     blocks = pack_examples(samples, 32, 0)
     settings = TrainingConfig(steps=6, learning_rate=2e-2, batch_size=2, save_steps=2)
-    train(network, blocks, settings, choose_precision("float32", "cpu"), folder, seed=0, input_hash="x", title="mpeft")
+    train(network, blocks, settings, TrainContext("mpeft", folder, choose_precision("float32", "cpu"), 0, "x"))
 
 
 # kind: (scale of B A for r 4 and alpha 8, tensors trained in a layer)

@@ -14,7 +14,7 @@ from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.training.batches import autocast, learning_rate, micro_batches, rows_of_step
 from jmedllm.training.config import TrainingConfig, require_possible
-from jmedllm.training.loop import train
+from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import PERIOD, cast_weights, round_stochastically
@@ -152,7 +152,7 @@ def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -
         **changes,
     )
     start, ours, theirs = (cast_weights(tiny(tied=tied), settings.weight_format) for _ in range(3))
-    train(ours, rows(), settings, BF16, tmp_path, seed=3, input_hash="x", title="test")
+    train(ours, rows(), settings, TrainContext("test", tmp_path, BF16, 3, "x"))
     reference_steps(theirs, settings)
     assert not same(ours, start)
     assert same(ours, theirs)

@@ -21,7 +21,7 @@ from jmedllm.precision import choose_precision
 from jmedllm.report import collect
 from jmedllm.training.batches import autocast, micro_batches
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.loop import TrainResult, train
+from jmedllm.training.loop import TrainContext, TrainResult, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.memory import OffloadedEmbedding, offload_embedding, require_untied_embedding
@@ -52,16 +52,8 @@ def adapted(base: Path, *, weights: Any = "float32", quantization: Any = "nf4", 
 def learn(folder: Path, network: Any, **changes: Any) -> TrainResult:
     settings = {"steps": 6, "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 2, "save_steps": 2} | changes
     samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
-    return train(
-        network,
-        pack_examples(samples, 16, 0),
-        TrainingConfig(**settings),
-        BFLOAT16,
-        folder,
-        seed=0,
-        input_hash="x",
-        title="mpeft",
-    )
+    context = TrainContext("mpeft", folder, BFLOAT16, 0, "x")
+    return train(network, pack_examples(samples, 16, 0), TrainingConfig(**settings), context)
 
 
 def same(first: Any, second: Any) -> bool:

@@ -225,7 +225,7 @@ def test_stage_1_in_host_memory_hands_on_the_same_model(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_recipe_is_one_line(tmp_path: Path) -> None:
     network = tiny()
     optimizer = build(network, TrainingConfig(steps=1, learning_rate=1e-3), torch.device("cpu"))
-    checkpoint.save(tmp_path, network, optimizer, 1, 10, "one recipe")
+    checkpoint.save(tmp_path, network, optimizer, checkpoint.Progress(1, 10), "one recipe")
     before = weights(network)
     with pytest.raises(InputError, match=r"step-00000001: written for other inputs; choose another --output"):
         checkpoint.resume(tmp_path, network, optimizer, "another recipe")
@@ -240,10 +240,10 @@ from loops import fit, tiny
 from jmedllm.errors import InputError
 from jmedllm.training import checkpoint
 
-def save(folder, network, optimizer, step, *rest, whole=checkpoint.save):
-    if step == 4:
+def save(folder, network, optimizer, done, *rest, whole=checkpoint.save):
+    if done.step == 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # in the middle of the tensors
-    whole(folder, network, optimizer, step, *rest)
+    whole(folder, network, optimizer, done, *rest)
 
 checkpoint.save = save
 try:

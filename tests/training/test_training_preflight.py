@@ -23,7 +23,7 @@ def test_training_is_the_same_to_the_bit_without_it(
 ) -> None:
     tried, not_tried = tiny(adapter=adapter), tiny(adapter=adapter)
     fit(tmp_path / "tried", tried)
-    monkeypatch.setattr(loop, "_rehearse", lambda *_: None)
+    monkeypatch.setattr(loop, "_preflight", lambda *_: None)
     fit(tmp_path / "not", not_tried)
     assert same(tried, not_tried)
 
@@ -81,7 +81,7 @@ def test_too_little_memory_is_one_line_before_step_1(tmp_path: Path, call: int, 
         (
             "_measured_step",
             {},
-            "memory runs out on step 1; lower micro_batch_size: the run goes on from its last checkpoint",
+            "memory runs out on step 1; lower micro_batch_size: the run resumes from its checkpoint",
         ),
         ("build", {}, "memory runs out on what the optimizer keeps; `jmedllm plan` says what fits"),
         (
@@ -142,5 +142,5 @@ def test_what_lies_there_already_is_not_needed_again(tmp_path: Path, monkeypatch
 
 def test_a_resumed_run_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit(tmp_path, tiny())
-    monkeypatch.setattr(loop, "_rehearse", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr(loop, "_preflight", lambda *_: pytest.fail("tried again"))
     assert fit(tmp_path, tiny()).resumed_from == 6

@@ -67,28 +67,19 @@ def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork |
     """
     from jmedllm.planning.auto import memory_of
     from jmedllm.training.distributed import shard
-    from jmedllm.training.loop import train
+    from jmedllm.training.loop import TrainContext, train
     from jmedllm.training.preflight import preview_example
 
-    evaluation = open_validation(run, job.tokenizer, job.blocks.ids.shape[1])
+    validation = open_validation(run, job.tokenizer, job.blocks.ids.shape[1])
     preview_example(job.tokenizer, job.blocks, job.stage, text=run.shows_example)
     network, gather = shard(job.load, run.precision)
-    trained = train(
-        network,
-        job.blocks,
-        job.settings,
-        run.precision,
-        job.folder,
-        seed=run.recipe.seed,
-        input_hash=input_hash,
-        title=job.stage,
-        evaluation=evaluation,
-    )
+    context = TrainContext(job.stage, job.folder, run.precision, run.recipe.seed, input_hash, validation)
+    trained = train(network, job.blocks, job.settings, context)
     memory = memory_of(run.recipe, run.folder, job.stage, run.precision.device)
     network = gather()
     if network is None:
         return None
-    evaluated = {"evaluated": evaluation.sizes()} if evaluation else {}
+    evaluated = {"evaluated": validation.sizes()} if validation else {}
     block_size = {"block_size": job.blocks.ids.shape[1]}
     return TrainedNetwork(network, trained.summary() | block_size | memory | evaluated)
 

@@ -136,8 +136,8 @@ def _require_whole(file: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
-    """What a checkpoint hands back beside the tensors it has put in place."""
+class Progress:
+    """How far a training run has come: completed optimizer steps, and tokens trained in them."""
 
     step: int
     trained_tokens: int
@@ -146,26 +146,18 @@ class Resumed:
 _NAME = r"step-\d{8}"
 
 
-def save(
-    folder: Path,
-    network: Any,
-    optimizer: Optimizer,
-    step: int,
-    trained_tokens: int,
-    input_hash: str,
-) -> None:
-    """Write the checkpoint after `step` steps and then remove older ones.
+def save(folder: Path, network: Any, optimizer: Optimizer, done: Progress, input_hash: str) -> None:
+    """Write a checkpoint and then remove older ones.
 
     Args:
         folder: directory of all checkpoints of this stage.
         network: its trainable parameters are saved.
         optimizer: over exactly these parameters.
-        step: optimiser steps done.
-        trained_tokens: tokens trained so far.
-        input_hash: hash of everything that must be the same when the run goes on.
+        done: how far training has come.
+        input_hash: hash of everything that must be unchanged when training resumes.
     """
-    target = folder / f"step-{step:08d}"
-    state = {"step": step, "trained_tokens": trained_tokens, "input_hash": input_hash}
+    target = folder / f"step-{done.step:08d}"
+    state = {"step": done.step, "trained_tokens": done.trained_tokens, "input_hash": input_hash}
     with shared_folder(target, "state.json") as temporary:
         write_tensors(_trained(network) | optimizer.state() | _random(), temporary)
         if is_main_process():
@@ -194,7 +186,7 @@ def _trained(network: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
 
-def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) -> Resumed | None:
+def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) -> Progress | None:
     """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
 
     It may have been written by another number of processes.
@@ -215,7 +207,7 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) ->
         torch.set_rng_state(random["random.cpu"])
     if "random.cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state(random["random.cuda"])
-    return Resumed(state["step"], state["trained_tokens"])
+    return Progress(state["step"], state["trained_tokens"])
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,35 @@ from jmedllm.training.validation import Validation, run_validation
 
 
 @dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a training run did.
+class TrainContext:
+    """Where and how a stage is trained, besides its network, its data and its settings.
 
     Attributes:
-        steps: optimiser steps done; fewer than asked for where nothing got better.
-        final_loss: of the last step.
-        best_step: the step whose weights the network has now, where the best ones were kept.
-        resumed_from: the step a killed run went on at, 0 for a whole run.
+        title: name of the stage, for the progress line.
+        folder: gets `metrics.jsonl`, `evaluations.jsonl`, `checkpoints/` and `best/`.
+        precision: device, and number format of the matrix products; parameters keep their own format.
+        seed: seeds the order of the rows and dropout.
+        input_hash: hash of everything that must be unchanged when training resumes.
+        validation: what is measured during training; it does not change the training itself.
+    """
+
+    title: str
+    folder: Path
+    precision: Precision
+    seed: int
+    input_hash: str
+    validation: Validation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Outcome of a training run.
+
+    Attributes:
+        steps: completed optimizer steps; fewer than configured after early stopping.
+        final_loss: loss of the last step.
+        best_step: the step whose weights the network has now, if the best weights were kept.
+        resumed_from: the step from which training resumed; 0 if it started from the beginning.
     """
 
     steps: int
@@ -66,46 +88,86 @@ class TrainResult:
     resumed_from: int
 
     def summary(self) -> dict[str, Any]:
-        """What a run's manifest keeps: the same for a whole and for a resumed run."""
-        told = {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
-        return told if self.best_step is None else told | {"best_step": self.best_step}
+        """Values for the manifest: the same for a resumed and an uninterrupted run."""
+        values = {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
+        return values if self.best_step is None else values | {"best_step": self.best_step}
 
 
-def train(
-    network: Any,
-    blocks: Blocks,
-    settings: TrainingConfig,
-    precision: Precision,
-    folder: Path,
-    *,
-    seed: int,
-    input_hash: str,
-    title: str,
-    evaluation: Validation | None = None,
-) -> TrainResult:
-    """Train the parameters that require a gradient; goes on from the latest checkpoint in `folder`.
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """What every step of a training run works on."""
 
-    The loss of a step is the sum over its trained tokens divided by their number, whatever the
-    micro-batches: four of one row equal one of four.
+    network: Any
+    optimizer: Optimizer
+    blocks: Blocks
+    settings: TrainingConfig
+    context: TrainContext
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.settings.total_steps(len(self.blocks))
+
+    def save(self, step: int, trained_tokens: int) -> None:
+        """Write the checkpoint after `step` steps."""
+        folder, input_hash = self.context.folder / "checkpoints", self.context.input_hash
+        checkpoint.save(folder, self.network, self.optimizer, checkpoint.Progress(step, trained_tokens), input_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class _Logs:
+    """The rows of steps and evaluations; they are appended to files as they come."""
+
+    metrics: MetricsLog
+    evaluations: MetricsLog
+
+    def sync(self) -> None:
+        """Flush both files to the disk, before a checkpoint that relies on them."""
+        self.metrics.sync()
+        self.evaluations.sync()
+
+
+def train(network: Any, blocks: Blocks, settings: TrainingConfig, context: TrainContext) -> TrainResult:
+    """Train the parameters that require a gradient; resumes from the latest checkpoint in the context's folder.
+
+    The loss of a step is the sum over its trained tokens divided by their number, regardless of the micro-batch
+    size: four micro-batches of one row give the same step as one of four rows.
 
     Args:
-        network: model on `precision.device`; on the CPU for `cpu_offload: layers`.
-        blocks: packed rows; N may be smaller than the batch, rows then repeat.
+        network: model on the context's device; on the CPU for `cpu_offload: layers`.
+        blocks: packed rows. If a step needs more rows than there are, rows repeat.
         settings: how to train.
-        precision: number format of the matrix products; parameters keep theirs.
-        folder: gets `metrics.jsonl`, `evaluations.jsonl`, `checkpoints/` and `best/`.
-        seed: draws the order of rows and dropout.
-        input_hash: hash of everything else that must be the same for a run to go on.
-        title: name of the stage in the progress line.
-        evaluation: what is measured on the way; it changes nothing of the training itself.
+        context: where to train, and what to measure.
 
     Raises:
-        InputError: there is nothing to train on, memory or disk will not do, or the loss is not finite.
+        InputError: there is nothing to train on, memory or disk space is insufficient, or the loss is not finite.
     """
+    validation = context.validation
     if not blocks.loss_mask.any():
-        raise InputError(f"{title}: nothing to train on, the data has no trained token")
+        raise InputError(f"{context.title}: nothing to train on, the data has no trained token")
     if is_sharded(network):
-        require_shardable(settings, exam=bool(evaluation and evaluation.in_loop_eval))
+        require_shardable(settings, exam=bool(validation and validation.in_loop_eval))
+    trainer = _Trainer(network, _prepare(network, settings, context.precision), blocks, settings, context)
+    torch.manual_seed(context.seed)
+    resumed = checkpoint.resume(context.folder / "checkpoints", network, trainer.optimizer, context.input_hash)
+    start = resumed or checkpoint.Progress(0, 0)
+    network.train()
+    if not resumed:
+        require_measured(settings.early_stopping, validation.measures if validation else ())
+        _preflight(trainer)
+    with _open_logs(trainer, start.step) as logs:
+        end = _run_steps(trainer, logs, start)
+    trainer.optimizer.close()
+    best = best_evaluation(logs.evaluations.rows, settings.early_stopping)
+    if best is not None:
+        restore_best(context.folder / "best", network, best["step"])
+    network.eval()
+    loss = logs.metrics.rows[-1]["loss"]
+    return TrainResult(end.step, end.trained_tokens, loss, best["step"] if best else None, start.step)
+
+
+def _prepare(network: Any, settings: TrainingConfig, precision: Precision) -> Optimizer:
+    """Apply the memory techniques to the network and build its optimizer."""
     if settings.cpu_offload == "layers":
         with explain_out_of_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
             offload_layers(network, precision.device)
@@ -113,101 +175,103 @@ def train(
     reset_peak_memory(precision.device)
     apply_activation_checkpointing(network, settings.activation_checkpointing)
     with explain_out_of_memory("what the optimizer keeps; `jmedllm plan` says what fits"):
-        optimizer = build(network, settings, precision.device)
-    torch.manual_seed(seed)
-    resumed = checkpoint.resume(folder / "checkpoints", network, optimizer, input_hash)
-    start, tokens = (resumed.step, resumed.trained_tokens) if resumed else (0, 0)
-    total, watch = settings.total_steps(len(blocks)), settings.early_stopping
-    network.train()
-    if not resumed:
-        require_measured(watch, evaluation.measures if evaluation else ())
-        _rehearse(network, optimizer, blocks, settings, precision, folder, evaluation)
-    outcome = (
-        tensorboard(folder / "tensorboard", start) if settings.tensorboard and is_main_process() else discard_rows()
+        return build(network, settings, precision.device)
+
+
+def _preflight(trainer: _Trainer) -> None:
+    """Try what would otherwise fail late; changes neither weights nor random state."""
+    network, settings, context = trainer.network, trainer.settings, trainer.context
+    try_longest_batch(network, trainer.blocks, settings.micro_batch_size, context.precision)
+    trainer.optimizer.zero_grad()
+    for texts in context.validation.sets.values() if context.validation else ():
+        try_evaluation_batch(network, texts.blocks, settings.micro_batch_size, context.precision)
+    nothing_done = checkpoint.Progress(0, 0)
+    written = try_checkpoint(
+        lambda trial: checkpoint.save(trial, network, trainer.optimizer, nothing_done, "trial"), context.folder
     )
+    # While the best weights are replaced there are two copies of them; the stage's model is one more.
+    if is_main_process():
+        copies = 3 if settings.early_stopping.metric else 1
+        require_disk(context.folder, DiskUsage(written, trained_bytes(network), copies))
+
+
+@contextmanager
+def _open_logs(trainer: _Trainer, start: int) -> Iterator[_Logs]:
+    """Open the logs, cut to the rows up to step `start`; TensorBoard gets the same rows if the settings say so."""
+    folder = trainer.context.folder
+    is_wanted = trainer.settings.tensorboard and is_main_process()
     with (
-        outcome as also,
+        tensorboard(folder / "tensorboard", start) if is_wanted else discard_rows() as also,
         MetricsLog(folder / METRICS, start, also) as metrics,
         MetricsLog(folder / EVALUATIONS, start, also) as evaluations,
-        progress(title, total, start) as advance,
     ):
-        began = time.perf_counter() - (metrics.rows[-1]["seconds"] if metrics.rows else 0.0)
-        for step in range(start, total + 1):  # so many steps are done here
-            if evaluation and (step % watch.every == 0 or step == total) and not evaluations.has(step):
-                measured = run_validation(network, evaluation, precision, settings.micro_batch_size)
-                evaluations.add({"step": step, "trained_tokens": tokens} | measured)
-            leading = best_evaluation(evaluations.rows, watch)
-            is_over = step == total or should_stop(evaluations.rows, watch)
-            is_best = leading is not None and leading["step"] == step
-            if step > start and (step % settings.save_steps == 0 or is_over or is_best):
-                _require_finite(network, step)
-                metrics.sync()
-                evaluations.sync()
-                checkpoint.save(folder / "checkpoints", network, optimizer, step, tokens, input_hash)
+        yield _Logs(metrics, evaluations)
+
+
+def _run_steps(trainer: _Trainer, logs: _Logs, start: checkpoint.Progress) -> checkpoint.Progress:
+    """Evaluate, save and step until the last step or early stopping; returns how far it came."""
+    total, early_stopping, tokens = trainer.total_steps, trainer.settings.early_stopping, start.trained_tokens
+    rows = logs.metrics.rows
+    began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
+    with progress(trainer.context.title, total, start.step) as advance:
+        for step in range(start.step, total + 1):  # `step` steps are complete here
+            is_due = step % early_stopping.every == 0 or step == total
+            if is_due and not logs.evaluations.has(step):
+                _evaluate(trainer, logs, checkpoint.Progress(step, tokens))
+            best = best_evaluation(logs.evaluations.rows, early_stopping)
+            is_over = step == total or should_stop(logs.evaluations.rows, early_stopping)
+            is_best = best is not None and best["step"] == step
+            if step > start.step and (step % trainer.settings.save_steps == 0 or is_over or is_best):
+                _require_finite(trainer.network, step)
+                logs.sync()
+                trainer.save(step, tokens)
             if is_best:
-                keep_best(folder / "best", network, step)
+                keep_best(trainer.context.folder / "best", trainer.network, step)
             if is_over:
                 break
-            seed_step(seed, step)
+            seed_step(trainer.context.seed, step)
             with explain_out_of_memory(
-                f"step {step + 1}; lower micro_batch_size: the run goes on from its last checkpoint"
+                f"step {step + 1}; lower micro_batch_size: the run resumes from its checkpoint"
             ):
-                count, measured = _measured_step(network, optimizer, blocks, step, total, settings, precision, seed)
+                count, measured = _measured_step(trainer, step)
             tokens += count
-            elapsed = round(time.perf_counter() - began, 3)
-            metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": elapsed})
-            advance(1, progress_note(metrics.rows[-1], evaluations.rows))
-    optimizer.close()
-    if leading is not None:
-        restore_best(folder / "best", network, leading["step"])
-    network.eval()
-    return TrainResult(step, tokens, metrics.rows[-1]["loss"], leading["step"] if leading else None, start)
+            seconds = round(time.perf_counter() - began, 3)
+            logs.metrics.add({"step": step + 1, "trained_tokens": tokens} | measured | {"seconds": seconds})
+            advance(1, progress_note(rows[-1], logs.evaluations.rows))
+    return checkpoint.Progress(step, tokens)
 
 
-def _rehearse(
-    network: Any,
-    optimizer: Optimizer,
-    blocks: Blocks,
-    settings: TrainingConfig,
-    precision: Precision,
-    folder: Path,
-    evaluation: Validation | None,
-) -> None:
-    """Try out what would otherwise fail late; changes neither weights nor random numbers."""
-    try_longest_batch(network, blocks, settings.micro_batch_size, precision)
-    optimizer.zero_grad()
-    for texts in evaluation.sets.values() if evaluation else ():
-        try_evaluation_batch(network, texts.blocks, settings.micro_batch_size, precision)
-    model = trained_bytes(network)
-    written = try_checkpoint(lambda trial: checkpoint.save(trial, network, optimizer, 0, 0, "trial"), folder)
-    # The best weights lie there twice while they are replaced, the stage's model once.
-    if is_main_process():
-        require_disk(folder, DiskUsage(written, model, 3 if settings.early_stopping.metric else 1))
+def _evaluate(trainer: _Trainer, logs: _Logs, done: checkpoint.Progress) -> None:
+    """Run the validation, if there is one, and log its results."""
+    context = trainer.context
+    if context.validation:
+        measured = run_validation(
+            trainer.network, context.validation, context.precision, trainer.settings.micro_batch_size
+        )
+        logs.evaluations.add({"step": done.step, "trained_tokens": done.trained_tokens} | measured)
 
 
-def _measured_step(
-    network: Any,
-    optimizer: Optimizer,
-    blocks: Blocks,
-    step: int,
-    total: int,
-    settings: TrainingConfig,
-    precision: Precision,
-    seed: int,
-) -> tuple[int, dict[str, float]]:
-    """One optimiser step: its trained tokens, and all that its line in `metrics.jsonl` tells of it alone."""
+def _measured_step(trainer: _Trainer, step: int) -> tuple[int, dict[str, float]]:
+    """Run one optimizer step; returns its number of trained tokens and the measurements for `metrics.jsonl`."""
+    blocks, settings, precision = trainer.blocks, trainer.settings, trainer.context.precision
     began, watch = time.perf_counter(), Stopwatch()
     with watch.waiting():
-        rows = rows_of_step(step, settings.batch_size, len(blocks), seed)
+        rows = rows_of_step(step, settings.batch_size, len(blocks), trainer.context.seed)
         count = int(blocks.loss_mask[rows].sum())
-    batches = watch.waits(local_micro_batches(blocks, rows, settings.micro_batch_size, precision.device))
-    rate = learning_rate(step, total, settings.learning_rate, round(settings.warmup_ratio * total))
-    loss, norm = _step(network, optimizer, batches, count, step, rate, settings.max_grad_norm, precision)
+    total = trainer.total_steps
+    inputs = StepInputs(
+        step,
+        watch.waits(local_micro_batches(blocks, rows, settings.micro_batch_size, precision.device)),
+        count,
+        learning_rate(step, total, settings.learning_rate, round(settings.warmup_ratio * total)),
+        settings.max_grad_norm,
+    )
+    loss, norm = optimizer_step(trainer.network, trainer.optimizer, inputs, precision)
     seconds = time.perf_counter() - began
     return count, {
         "loss": loss,
         "gradient_norm": norm,
-        "learning_rate": rate,
+        "learning_rate": inputs.learning_rate,
         "tokens_per_second": round(count / seconds, 1),
         "waiting": round(watch.seconds / seconds, 5),
         "peak_memory": peak_memory(precision.device),
@@ -219,37 +283,46 @@ def _require_finite(network: Any, step: int) -> None:
         raise InputError(f"weights are no longer finite after step {step}; lower learning_rate")
 
 
-def _step(
-    network: Any,
-    optimizer: Optimizer,
-    batches: Iterable[Batch],
-    count: int,
-    step: int,
-    rate: float,
-    clip: float | None,
-    precision: Precision,
-) -> tuple[float, float]:
-    """One optimiser step; returns mean loss and gradient norm before clipping.
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """Inputs of one optimizer step.
 
-    Args:
-        batches: this process's micro-batches of the step.
-        count: trained tokens among those of all processes.
-        rate: learning rate.
-        clip: largest norm of the gradient; None for any.
+    Attributes:
+        step: number of the step, from 0.
+        batches: this process's micro-batches.
+        trained_tokens: trained tokens in the micro-batches of all processes.
+        max_grad_norm: largest norm of the gradient; None disables clipping.
+    """
+
+    step: int
+    batches: Iterable[Batch]
+    trained_tokens: int
+    learning_rate: float
+    max_grad_norm: float | None
+
+
+def optimizer_step(
+    network: Any, optimizer: Optimizer, inputs: StepInputs, precision: Precision
+) -> tuple[float, float]:
+    """Run one optimizer step; returns the mean loss and the gradient norm before clipping.
+
+    Raises:
+        InputError: the loss or the gradient is not finite.
     """
     loss = 0.0
-    optimizer.begin_step(rate)
-    for ids, positions, trained in batches:
+    optimizer.begin_step(inputs.learning_rate)
+    for ids, positions, loss_mask in inputs.batches:
         with autocast(precision):
-            part = summed_loss(network, ids, positions, trained) / max(1, count)
+            part = summed_loss(network, ids, positions, loss_mask) / max(1, inputs.trained_tokens)
         part.backward()
         loss += part.item()
     loss = summed(loss)
+    number = inputs.step + 1
     if not math.isfinite(loss):
-        raise InputError(f"loss became {loss} at step {step + 1}; lower learning_rate or use precision float32")
-    norm = optimizer.clip(clip)
+        raise InputError(f"loss became {loss} at step {number}; lower learning_rate or use precision float32")
+    norm = optimizer.clip(inputs.max_grad_norm)
     if not math.isfinite(norm):
-        raise InputError(f"gradient became {norm} at step {step + 1}; lower learning_rate or use precision float32")
+        raise InputError(f"gradient became {norm} at step {number}; lower learning_rate or use precision float32")
     optimizer.step()
     optimizer.zero_grad()
     return loss, norm
