@@ -35,7 +35,7 @@ from jmedllm.planning.needs import (
     in_4_bits,
 )
 from jmedllm.planning.shape import Shape, shape_of, structure
-from jmedllm.recipe import BASE, AdapterTrainingConfig, Recipe
+from jmedllm.recipe import BASE, AdapterTrainingConfig, EvalSection, Recipe
 
 CHARACTERS = {"ja": 1.3, "en": 4.0}
 """Of a token, where the tokenizer is not there: 1.24 to 1.43 and 3.6 to 4.2 with those of Qwen2 and llm-jp v2.2 on
@@ -154,7 +154,6 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
         return None
     network = structure(json.loads(base.config), base.name, base.dtype)
     shape, token = shape_of(network), token_bytes(network.config, base.dtype)
-    sat = tuple(_tasks(recipe))
     whole = base.dtype.itemsize * shape.total
     packed = [Component(f"weights, {in_4_bits(shape)}", whole - int(shape.linear * (base.dtype.itemsize - NF4)))]
     for section in map(recipe.section, recipe.eval.models or ()):
@@ -165,28 +164,39 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
         if recipe.eval.quantization == "nf4"
         else [[Component(f"weights, {base.precision.name}", whole)], packed]
     )
-    first, *other = (_plan(recipe, machine, shape, token, sat, weights) for weights in ways)
-    least = Needs(tuple(_least(machine, token, sat, recipe, packed)))
+    inputs = _Inputs(recipe.eval, machine, shape, token, tuple(_tasks(recipe)))
+    first, *other = (_plan(inputs, weights) for weights in ways)
+    least = Needs(tuple(_least(inputs, packed)))
     return EvalAdvice(first, other[0] if other else None, least, recipe.eval.backend)
 
 
-def _plan(
-    recipe: Recipe,
-    machine: Machine,
-    shape: Shape,
-    token: TokenBytes,
-    sat: tuple[TaskPlan, ...],
-    weights: Sequence[Component],
-) -> EvalPlan:
-    """As `models.local` divides the memory that the weights leave free."""
-    assert recipe.eval is not None
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What the plan of an evaluation is computed from."""
+
+    settings: EvalSection
+    machine: Machine
+    shape: Shape
+    token: TokenBytes
+    tasks: tuple[TaskPlan, ...]
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of an item, its completion included."""
+        new = self.settings.max_new_tokens
+        return max(task.longest + (new if task.writes else 0) for task in self.tasks)
+
+
+def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
+    """Divide the memory that the weights leave free as the transformers backend does."""
+    machine, token, settings = inputs.machine, inputs.token, inputs.settings
     kind = "cpu" if machine.is_shared else "cuda"
-    longest = _longest(sat, recipe)
-    held = sum(part.gpu for part in weights)
-    free = machine.gpu.memory - held - (0 if machine.is_shared else CONTEXT)
+    longest = inputs.longest
+    weight_bytes = sum(part.gpu for part in weights)
+    free = machine.gpu.memory - weight_bytes - (0 if machine.is_shared else CONTEXT)
     tokens = min(free // 2 // token.reading, TOKENS_PER_FORWARD[kind])
-    at_once = min(free // 8 // (longest * token.keeping), recipe.eval.batch_size or COMPLETIONS_AT_ONCE[kind])
-    parts = tuple(_least(machine, token, sat, recipe, weights))
+    at_once = min(free // 8 // (longest * token.keeping), settings.batch_size or COMPLETIONS_AT_ONCE[kind])
+    parts = tuple(_least(inputs, weights))
     if at_once >= 1 and tokens >= longest:
         parts = (
             *(part for part in parts if not part.name.startswith("one item")),
@@ -196,20 +206,18 @@ def _plan(
         )
     return EvalPlan(
         parts,
-        len(recipe.eval.models or [BASE]),
-        sat,
-        recipe.eval.max_new_tokens,
+        len(settings.models or [BASE]),
+        inputs.tasks,
+        settings.max_new_tokens,
         max(0, at_once) if tokens >= longest else 0,
-        reading_flops(shape, longest),
-        held + max(0, at_once) * longest * token.keeping,
+        reading_flops(inputs.shape, longest),
+        weight_bytes + max(0, at_once) * longest * token.keeping,
     )
 
 
-def _least(
-    machine: Machine, token: TokenBytes, sat: Sequence[TaskPlan], recipe: Recipe, weights: Sequence[Component]
-) -> Iterator[Component]:
-    """With one item at a time: below that the exam does not go."""
-    longest = _longest(sat, recipe)
+def _least(inputs: _Inputs, weights: Sequence[Component]) -> Iterator[Component]:
+    """The least that an evaluation needs: one item at a time."""
+    machine, token, longest = inputs.machine, inputs.token, inputs.longest
     yield from weights
     yield Component("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
     if machine.is_shared:
@@ -217,11 +225,6 @@ def _least(
     else:
         yield Component(CUDA, CONTEXT)
         yield Component(PYTHON, host=LIBRARIES * machine.gpus)
-
-
-def _longest(sat: Sequence[TaskPlan], recipe: Recipe) -> int:
-    new = recipe.eval.max_new_tokens if recipe.eval else 0
-    return max(task.longest + (new if task.writes else 0) for task in sat)
 
 
 def _tasks(recipe: Recipe) -> Iterator[TaskPlan]:

@@ -95,7 +95,7 @@ class StagePlan(Needs):
 
 
 def plan_stage(
-    stage: str, settings: TrainingConfig, block_size: int, base: Base, machine: Machine, rows: int | None = None
+    stage: str, settings: TrainingConfig, block_size: int, base: Base, machine: Machine, *, rows: int | None = None
 ) -> StagePlan:
     """What a training stage needs of each GPU, of the host and of the disk.
 
@@ -111,22 +111,42 @@ def plan_stage(
         InputError: the base's config is of no model that can be trained like this.
     """
     adapter = settings.adapter if isinstance(settings, AdapterTrainingConfig) else None
-    dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
-    shape = shape_of_base(base)
-    step, state = step_of(base, settings, block_size), state_of(base, settings)
-    parts = [
-        *_on_gpu(step, state, shape, settings, adapter, dtype, machine),
-        *_on_host(step, state, shape, settings, adapter, machine),
-        *_on_disk(step, state, shape, settings, adapter),
-    ]
+    traced = _Traced(
+        settings,
+        adapter,
+        base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype,
+        shape_of_base(base),
+        step_of(base, settings, block_size),
+        state_of(base, settings),
+        machine,
+    )
     steps = settings.steps if rows is None else settings.total_steps(rows)
     return StagePlan(
-        _joined(parts),
+        _joined([*_on_gpu(traced), *_on_host(traced), *_on_disk(traced)]),
         stage,
-        _work(step, state, shape, settings, block_size, step.numbers if adapter else None),
+        _work(traced, block_size),
         steps,
         steps * settings.batch_size * block_size if steps else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A training stage with the sizes of its model and of one step.
+
+    Attributes:
+        dtype: number format of the weights that the network computes with.
+        step: from tracing one training step.
+        state: bytes of the optimizer's state.
+    """
+
+    settings: TrainingConfig
+    adapter: AdapterConfig | None
+    dtype: torch.dtype
+    shape: Shape
+    step: StepMemory
+    state: int
+    machine: Machine
 
 
 def _joined(parts: Iterable[Component]) -> tuple[Component, ...]:
@@ -174,15 +194,9 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
     )
 
 
-def _on_gpu(
-    step: StepMemory,
-    state: int,
-    shape: Shape,
-    settings: TrainingConfig,
-    adapter: AdapterConfig | None,
-    dtype: torch.dtype,
-    machine: Machine,
-) -> Iterator[Component]:
+def _on_gpu(traced: _Traced) -> Iterator[Component]:
+    settings, shape, step, dtype = traced.settings, traced.shape, traced.step, traced.dtype
+    adapter, machine = traced.adapter, traced.machine
     quantized = is_quantized(settings)
     share = machine.processes
     if adapter:
@@ -200,11 +214,11 @@ def _on_gpu(
         yield Component(f"weights, {settings.weight_format}", step.trained // share)
     if settings.cpu_offload == "none":
         yield Component("gradients", 0 if settings.optimizer_in_backward else 4 * step.numbers // share)
-        yield Component(f"optimizer, {settings.optimizer}", state // share)
+        yield Component(f"optimizer, {settings.optimizer}", traced.state // share)
     else:
-        yield Component("gradients on their way", _ring(shape))
+        yield Component("gradients on their way", _transit_buffers(shape))
     if share > 1:
-        yield Component("two layers, embedding and head, whole", _gathered(shape, settings, adapter, dtype))
+        yield Component("two layers, embedding and head, whole", _gathered(traced))
     away = step.inputs if settings.activation_checkpointing == "offload" else 0
     yield Component("kept for the backward pass", step.held - away)
     working = step.working - step.held
@@ -221,23 +235,20 @@ def in_4_bits(shape: Shape) -> str:
     return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
 
 
-def _gathered(shape: Shape, settings: TrainingConfig, adapter: AdapterConfig | None, dtype: torch.dtype) -> int:
+def _gathered(traced: _Traced) -> int:
     """What each GPU has whole of weights in shards: two layers as they travel, the rest with any gradients."""
+    settings, shape = traced.settings, traced.shape
     layers = int(2 * shape.largest_layer * (NF4 if is_quantized(settings) else 2))
-    if adapter is None:
+    if traced.adapter is None:
         return layers + 2 * 4 * (shape.embedding + shape.head)
-    return layers + dtype.itemsize * (shape.head + (0 if has_offloaded_embedding(settings) else shape.embedding))
+    return layers + traced.dtype.itemsize * (
+        shape.head + (0 if has_offloaded_embedding(settings) else shape.embedding)
+    )
 
 
-def _on_host(
-    step: StepMemory,
-    state: int,
-    shape: Shape,
-    settings: TrainingConfig,
-    adapter: AdapterConfig | None,
-    machine: Machine,
-) -> Iterator[Component]:
-    away = tuple(_offloaded(step.numbers, state, shape, settings)) if settings.cpu_offload != "none" else ()
+def _on_host(traced: _Traced) -> Iterator[Component]:
+    settings, shape, step, machine = traced.settings, traced.shape, traced.step, traced.machine
+    away = tuple(_offloaded(traced)) if settings.cpu_offload != "none" else ()
     yield from away
     if settings.activation_checkpointing == "offload":
         yield Component("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
@@ -245,24 +256,25 @@ def _on_host(
         yield Component("embedding", host=2 * shape.embedding * machine.gpus)
     if machine.processes > 1:
         packed = shape.linear * (2 - NF4) if is_quantized(settings) else 0
-        whole = 2 * shape.total - int(packed) if adapter else 4 * shape.total
+        whole = 2 * shape.total - int(packed) if traced.adapter else 4 * shape.total
         yield Component("the whole model, in the first process", host=whole)
-    elif not adapter and not machine.is_shared:
+    elif not traced.adapter and not machine.is_shared:
         # By then what `cpu_offload` holds is free again.
         written = max(0, 2 * shape.total - sum(part.host for part in away))
         yield Component("the model, while it is written in the end", host=written)
     yield Component(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
-def _offloaded(numbers: int, state: int, shape: Shape, settings: TrainingConfig) -> Iterator[Component]:
+def _offloaded(traced: _Traced) -> Iterator[Component]:
     """What `cpu_offload` lays into host memory."""
-    copies = 4 * numbers
+    settings, shape = traced.settings, traced.shape
+    copies = 4 * traced.step.numbers
     yield Component("weights, float32", host=copies)
     yield Component("gradients, float32", host=copies)
-    yield Component(f"moments, {settings.optimizer}", host=state - copies)
+    yield Component(f"moments, {settings.optimizer}", host=traced.state - copies)
     if settings.cpu_offload == "layers":
         yield Component("layers, bfloat16", host=2 * shape.in_layers)
-    yield Component("gradients on their way", host=_ring(shape))
+    yield Component("gradients on their way", host=_transit_buffers(shape))
 
 
 def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
@@ -271,41 +283,39 @@ def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
     return inputs if machine.is_shared else shape.layers * (1 << (one - 1).bit_length())
 
 
-def _ring(shape: Shape) -> int:
+def _transit_buffers(shape: Shape) -> int:
     """Of gradients on their way to the host, on either side: all slots, as far as the largest fills them."""
     return SLOTS * min(SLOT, 4 * max(shape.embedding, shape.head, shape.largest_matrix))
 
 
-def _on_disk(
-    step: StepMemory, state: int, shape: Shape, settings: TrainingConfig, adapter: AdapterConfig | None
-) -> Iterator[Component]:
-    yield Component("two checkpoints", disk=2 * (step.trained + state))
-    if settings.early_stopping.metric:
+def _on_disk(traced: _Traced) -> Iterator[Component]:
+    step = traced.step
+    yield Component("two checkpoints", disk=2 * (step.trained + traced.state))
+    if traced.settings.early_stopping.metric:
         yield Component("the best weights, twice", disk=2 * step.trained)
-    name, beside = ("adapter and merged model", step.trained) if adapter else ("the model", 0)
-    yield Component(name, disk=2 * shape.total + beside)
+    name, beside = ("adapter and merged model", step.trained) if traced.adapter else ("the model", 0)
+    yield Component(name, disk=2 * traced.shape.total + beside)
 
 
-def _work(
-    step: StepMemory, state: int, shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None
-) -> Work:
+def _work(traced: _Traced, block_size: int) -> Work:
     """What is computed, what passes the link, and what the host's step touches.
 
     That step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes a
     parameter with moments in float32.
     """
+    settings, shape, step = traced.settings, traced.shape, traced.step
     sent = 2 * step.numbers if settings.cpu_offload != "none" else 0
     fetched, staying = (2 * 2 * shape.in_layers, 2 * shape.in_layers) if settings.cpu_offload == "layers" else (0, 0)
     kept = 2 * step.inputs if settings.activation_checkpointing == "offload" else 0
     return Work(
-        flops=flops(shape, settings, block_size, adapter),
+        flops=flops(shape, settings, block_size, step.numbers if traced.adapter else None),
         row_tokens=block_size,
         batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,
         pass_bytes=sent + fetched + kept,
         # New weights of layers that wait on the host stay there.
         step_bytes=max(0, sent - staying),
-        host_bytes=2 * state + (4 + 2) * step.numbers if sent else 0,
+        host_bytes=2 * traced.state + (4 + 2) * step.numbers if sent else 0,
         host_seconds=_on_one_core(step.numbers, shape, settings) if sent else 0.0,
     )
 

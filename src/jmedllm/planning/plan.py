@@ -103,7 +103,7 @@ def base_of(recipe: Recipe) -> Base:
 def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
     """Plan a stage as it is written and in all ways that a run would take."""
     options = list(options_of(stage, base, machine))
-    first = plan_stage(stage.name, stage.settings, stage.block_size, base, machine, stage.rows)
+    first = plan_stage(stage.name, stage.settings, stage.block_size, base, machine, rows=stage.rows)
     return Advice(
         first,
         _refusal(stage, stage.settings, base, machine),
@@ -125,7 +125,7 @@ def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[O
             tried.setdefault(found[1], found[0])
     for changes, settings in tried.items():
         if _refusal(stage, settings, base, machine) is None:
-            planned = plan_stage(stage.name, settings, stage.block_size, base, machine, stage.rows)
+            planned = plan_stage(stage.name, settings, stage.block_size, base, machine, rows=stage.rows)
             yield Option(changes, settings, planned)
 
 
