@@ -1,6 +1,7 @@
 """The command line as a user meets it: good input, and one clear line with exit code 2 for bad input."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,30 @@ def test_report_as_a_page(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
     code, _, errors = cli("report", tmp_path / "out", "--html", exam / "page.html", "--questions", exam)
     assert code == 2 and errors.startswith(f"error: cannot write {exam}") and errors.count("\n") == 1
+
+
+def test_a_command_ends_with_where_it_wrote_and_the_next_one_which_runs(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ending(errors: str) -> tuple[str, tuple[str, ...]]:
+        *_, wrote, following = ["", *errors.splitlines()]
+        program, *words = shlex.split(following.removeprefix("next:"))
+        assert program == "jmedllm"
+        return wrote.removeprefix("wrote: "), tuple(words)
+
+    monkeypatch.chdir(tmp_path)
+    out, page = tmp_path / "out", tmp_path / "out" / "report.html"
+    code, _, errors = cli(*eval_of(tiny_model, tmp_path, "--limit", 3))
+    wrote, words = ending(errors)
+    assert code == 0 and wrote == str(out)
+    assert words == ("report", str(out), "--html", str(page), "--questions", str(tmp_path / "exam.jsonl"))
+    code, _, errors = cli(*words)
+    wrote, words = ending(errors)
+    assert code == 0 and wrote == str(page) and page.is_file()
+    assert words == ("compare", str(out))
+    code, _, errors = cli(*words)
+    assert code == 0 and ending(errors)[1] == ("report", str(out), "--html", "report.html")
+    assert cli(*words, "--json")[2] == ""
 
 
 def test_merge_needs_the_adapter_s_own_base(cli: Cli, tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
