@@ -1,0 +1,60 @@
+"""`jmedllm run --check` refuses what a run would refuse, writes nothing, and says what it checked."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import Cli, write_questions
+
+TRAINING = "mpeft: {instructions: [talk.jsonl], steps: 2, learning_rate: 1e-4, adapter: {targets: [%s]}}\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a file of instructions and one of questions."""
+    (tmp_path / "talk.jsonl").write_text('{"instruction": "説明せよ。", "output": "ビタミンC"}\n', encoding="utf-8")
+    write_questions(tmp_path / "questions.jsonl", count=2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(here: Path, base: Path | str, text: str) -> Path:
+    recipe = here / "mine.yaml"
+    recipe.write_text(f"name: mine\nbase: {{path: {base}}}\nprompt: {{pack: plain}}\n{text}", encoding="utf-8")
+    return recipe
+
+
+def test_each_stage_has_a_line_and_nothing_is_written(cli: Cli, here: Path, tiny_model: Path) -> None:
+    text = TRAINING % "q_proj" + "eval: {benchmarks: [questions.jsonl], selection: all}\n"
+    code, output, errors = cli("run", write(here, tiny_model, text), "--check")
+    assert code == 0, errors
+    assert [line.split()[0] for line in output.splitlines()[:-1]] == ["mpeft", "merge", "eval", "report"]
+    assert "chat template and lengths of examples" in output and "adapter targets" in output
+    assert errors.splitlines()[-1].startswith("next:  jmedllm run ")
+    assert not (here / "runs").exists()
+
+
+def test_a_base_that_is_not_here_is_named(cli: Cli, here: Path) -> None:
+    code, output, _ = cli("run", write(here, "org/nowhere", TRAINING % "q_proj"), "--check")
+    assert code == 0 and "base org/nowhere is not on this machine" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "there is nothing to do; add one of the sections corpus, mpeft, eval"),
+        (TRAINING % "q_prj", "unknown adapter target 'q_prj'"),
+        (TRAINING.replace("talk", "none") % "q_proj", "none.jsonl"),
+        ("eval: {benchmarks: [none.jsonl]}\n", "none.jsonl: no such file"),
+    ],
+    ids=["nothing to do", "adapter target", "instructions", "benchmark"],
+)
+def test_what_a_run_would_refuse(cli: Cli, here: Path, tiny_model: Path, text: str, problem: str) -> None:
+    code, _, errors = cli("run", write(here, tiny_model, text), "--check")
+    assert code == 2 and problem in errors
+
+
+def test_an_output_that_is_a_file(cli: Cli, here: Path, tiny_model: Path) -> None:
+    recipe = write(here, tiny_model, TRAINING % "q_proj")
+    code, _, errors = cli("run", recipe, "--check", "--output", here / "talk.jsonl")
+    assert code == 2 and "talk.jsonl: is a file; choose another --output" in errors
