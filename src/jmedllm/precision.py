@@ -38,8 +38,8 @@ def choose_precision(
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(device, True):
-        mend = " or a CUDA build of torch" if device == "cuda" else ""
-        raise InputError(f"device {device}: no {device.upper()} device is visible; use device cpu{mend}")
+        fix = " or a CUDA build of torch" if device == "cuda" else ""
+        raise InputError(f"device {device}: no {device.upper()} device is visible; use device cpu{fix}")
     if threads is not None:
         torch.set_num_threads(threads)
     place = torch.device(next(name for name in there if there[name]) if device == "auto" else device)

@@ -20,7 +20,7 @@ HASH_FILE = "input_hash"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What a finished stage passes to later stages and keeps in the manifest: plain values that JSON can hold.
+    """What a finished stage passes to later stages and keeps in the manifest: plain values that JSON can represent.
 
     Attributes:
         files: paths in the run's folder. If one of them is missing, the stage runs again.

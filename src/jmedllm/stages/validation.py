@@ -28,10 +28,12 @@ def validation_inputs(run: Run) -> dict[str, Any]:
     settings = run.recipe.validation
     if settings is None:
         return {}
-    sat = [task.settings() | {"questions": task.questions_hash()} for task in _tasks(run, settings)]
+    evaluated = [task.settings() | {"questions": task.questions_hash()} for task in _tasks(run, settings)]
     texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
     chat = run.prompt_config.model_dump(include={"date", "chat_template_kwargs"}) if run.prompt_config.chat else {}
-    return {"validation": settings.model_dump() | {"texts": texts, "benchmarks": sat} | (chat if sat else {})}
+    return {
+        "validation": settings.model_dump() | {"texts": texts, "benchmarks": evaluated} | (chat if evaluated else {})
+    }
 
 
 def require_measurable(run: Run, early_stopping: EarlyStopping) -> None:
@@ -78,16 +80,16 @@ def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
     if settings is None:
         return None
     sets = {name: text_set(tokenizer, name, texts, window) for name, texts in held_out_texts(run, settings).items()}
-    sat = _tasks(run, settings)
-    in_loop_eval = make_in_loop_eval(sat, tokenizer, run.precision) if sat else None
-    return Validation(sets, tuple(task.name for task in sat), in_loop_eval)
+    evaluated = _tasks(run, settings)
+    in_loop_eval = make_in_loop_eval(evaluated, tokenizer, run.precision) if evaluated else None
+    return Validation(sets, tuple(task.name for task in evaluated), in_loop_eval)
 
 
 def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
     """The texts of each set, at most `settings.max_bytes` of each.
 
     Raises:
-        InputError: a set is empty, or holds a text that is trained on.
+        InputError: a set is empty, or has a text that is trained on.
     """
     found: Texts = defaultdict(list)
     for name, document in read_held_out(run):
