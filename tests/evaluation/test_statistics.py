@@ -1,12 +1,25 @@
 """Scores and their intervals."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.statistics import Metric, bootstrap_sum, compare_pairs, holm, mcnemar, score, share, wilson
+from jmedllm.evaluation.statistics import (
+    Metric,
+    bootstrap_sum,
+    compare_pairs,
+    holm,
+    interval,
+    mcnemar,
+    score,
+    share,
+    sign_flip_probability,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -103,3 +116,36 @@ def test_bootstrap_of_points_is_the_same_each_time_and_near_the_normal_one():
     mean, spread = sum(values), (400 * (11 / 5 - 1)) ** 0.5
     assert low == pytest.approx(mean - 1.96 * spread, abs=4)
     assert high == pytest.approx(mean + 1.96 * spread, abs=4)
+
+
+def test_graded_scores_have_a_bootstrap_interval_of_their_mean():
+    values = [0.0, 0.25, 0.5, 1.0] * 50
+    made = score(Metric("t", "mean", 0.0, 1.0, binary=False), [question()] * 200, values)
+    assert (made.value, made.correct, made.binary) == (0.4375, 50, False)
+    error = 1.96 * (sum((v - 0.4375) ** 2 for v in values) / 200 / 200) ** 0.5
+    assert (made.low, made.high) == pytest.approx((0.4375 - error, 0.4375 + error), abs=0.005)
+    assert interval(values, binary=False) == (made.low, made.high)  # the same each time
+
+
+@pytest.mark.parametrize(("values", "binary"), [([0.5], True), ([1.5], False), ([-0.1], False)])
+def test_values_that_a_metric_does_not_allow_are_refused(values, binary):
+    with pytest.raises(ValueError, match="item value"):
+        interval(values, binary=binary)
+
+
+def test_pairs_of_graded_scores():
+    first, second = [0.2, 0.4, 0.6, 0.8] * 25, [0.4, 0.4, 0.9, 0.8] * 25
+    pair = compare_pairs(first, second, binary=False)
+    assert (pair.n, pair.both, pair.only_first, pair.only_second, pair.binary) == (100, 50, 0, 50, False)
+    assert (pair.first, pair.second, pair.difference) == pytest.approx((0.5, 0.625, 0.125))
+    assert pair.low < 0.125 < pair.high and pair.p == pytest.approx(1 / 10_001)
+    same = compare_pairs(first, first, binary=False)
+    assert (same.difference, same.p) == (0.0, 1.0)
+
+
+def test_the_permutation_test_is_that_of_all_signs():
+    differences = [0.1, 0.3, -0.2, 0.4, 0.05, -0.15]
+    total = abs(sum(differences))
+    every = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in product((1, -1), repeat=6)]
+    exact = sum(each >= total - 1e-12 for each in every) / len(every)
+    assert sign_flip_probability(differences) == pytest.approx(exact, abs=0.02)

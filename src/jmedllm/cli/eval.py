@@ -50,6 +50,13 @@ def evaluate(
         str,
         typer.Option(help=f"How answers are scored, separated by commas: {SCORER_NAMES}."),
     ] = "answer,likelihood",
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge model for scorers that grade with one: model directory, or URL#NAME of a model on a server.",
+            show_default="none",
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the model in reports.", show_default="the last part of --model"),
@@ -188,6 +195,7 @@ def evaluate(
         shuffle=shuffle,
         rotations=rotations,
         backend=backend,
+        judge=judge,
     )
     require_known(settings)
     spec = ModelSpec(
@@ -219,7 +227,13 @@ def evaluate(
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-    results = evaluate_model(spec, found, output)
+    opened_judge = None
+    if judge is not None:
+        from jmedllm.evaluation.judge import prepare_judge
+        from jmedllm.precision import choose_precision
+
+        opened_judge = prepare_judge(judge, choose_precision(precision, device))
+    results = evaluate_model(spec, found, output, opened_judge)
     if results and as_json:  # under torchrun only the first process has them
         print_json(results)
     elif results:

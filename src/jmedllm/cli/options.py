@@ -10,7 +10,7 @@ ITEMS, PROMPT, INFERENCE = "Benchmarks and items", "Prompt", "Inference"
 
 SCORER_NAMES = (
     "answer (reads the response), likelihood (ranks the choices), legacy (the published protocol), "
-    "official (the ministry's rules)"
+    "official (the ministry's rules), reference (compares free text)"
 )
 """Built-in scorers as --help explains them."""
 

@@ -12,6 +12,7 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
 from jmedllm.evaluation.evaluate_task import evaluate_task
+from jmedllm.evaluation.judge import Judge, require_judge
 from jmedllm.evaluation.model import prepare_model
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGES, Language
@@ -49,6 +50,9 @@ class EvalConfig(Settings):
     max_new_tokens: int = Field(256, ge=1)
     shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
     rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
+    judge: str | None = Field(
+        None, description="judge model of scorers that grade with one: model directory, or URL#NAME on a server"
+    )
     batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
     backend: str = Field(DEFAULT_BACKEND, description="inference backend of the models")
 
@@ -163,7 +167,9 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
     )
 
 
-def evaluate_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> list[EvalResult]:
+def evaluate_model(
+    spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, judge: Judge | None = None
+) -> list[EvalResult]:
     """Evaluate a model on the tasks; results go to `output`.
 
     The model is opened at most once, and not at all if the results are complete. Under torchrun each process
@@ -176,12 +182,13 @@ def evaluate_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> 
     if here.world_size > 1:
         processes = Requirement("several processes (torchrun)", lambda can: can.distributed, "start one process")
         require_backend(spec.backend, [processes])
+    require_judge(tasks[0].scorers, judge, [task.name for task in tasks], output)
     with process_group():
         model = prepare_model(spec, tasks, output)
         tasks = [replace(task, notes=(*task.notes, *model.notes)) for task in tasks]
         if here.world_size > 1:
-            return evaluate_shares(tasks, model.settings, model.open, output, here, model.chat_text)
-        return evaluate_tasks(tasks, model.settings, model.open, output, model.chat_text)
+            return evaluate_shares(tasks, model.settings, model.open, output, here, model.chat_text, judge)
+        return evaluate_tasks(tasks, model.settings, model.open, output, model.chat_text, judge)
 
 
 def evaluate_tasks(
@@ -190,13 +197,16 @@ def evaluate_tasks(
     load: Callable[[], InferenceModel],
     output: Path,
     chat_text: ChatText = no_template,
+    judge: Judge | None = None,
 ) -> list[EvalResult]:
-    """Let whatever `load` gives sit the papers; records go to `output`, one process at a time.
+    """Evaluate whatever `load` returns on the tasks; results go to `output`, one process at a time.
 
     Args:
-        settings: all of the model that shapes its answers, at least its name as "model" and its "fingerprint".
-        load: gives the model; called again for each paper that has items missing.
-        chat_text: the model's chat template, where the papers are asked by chat.
+        settings: everything about the model that shapes its answers, at least its name as "model" and its
+            "fingerprint".
+        load: returns the model; called again for each task that lacks samples.
+        chat_text: the model's chat template, if the tasks are asked by chat.
+        judge: for scorers that grade with a judge model.
 
     Raises:
         InputError: see `evaluate_task`.
@@ -205,4 +215,4 @@ def evaluate_tasks(
         for task in tasks:
             join_shares(task, settings, output)
         remove_empty_shares(output)
-        return [evaluate_task(task, settings, load, output, chat_text) for task in tasks]
+        return [evaluate_task(task, settings, load, output, chat_text, judge) for task in tasks]

@@ -1,11 +1,13 @@
 """One model on one task: resume what is there, ask for what is missing, score everything."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.generate import collect_samples
-from jmedllm.evaluation.records import read_samples, write_samples
+from jmedllm.evaluation.judge import Judge, collect_replies
+from jmedllm.evaluation.records import Sample, read_samples, write_samples
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import EvalFiles, begin, begun_settings, differing_settings, files_of, require_same
 from jmedllm.evaluation.score import Evaluation, write_result
@@ -20,6 +22,7 @@ def evaluate_task(
     load: Callable[[], InferenceModel],
     folder: Path,
     chat_text: ChatText = no_template,
+    judge: Judge | None = None,
 ) -> EvalResult:
     """Evaluate a model on a task. Samples in `folder` are kept; the model is loaded only if some are missing.
 
@@ -29,19 +32,34 @@ def evaluate_task(
         load: returns the model.
         folder: gets the files of `resume.EvalFiles`.
         chat_text: the model's chat template, if the task is asked by chat.
+        judge: for scorers that grade with a judge model.
 
     Raises:
         InputError: `folder` has samples of the task under other settings or files of the user's, an item cannot be
             asked, or the folder cannot be written.
     """
     files = files_of(task.name, folder)
+    samples = ask_model(task, model_settings, load, folder, chat_text)
+    settings = model_settings | task.settings()
+    if judge is not None:
+        settings["judge"] = {"model": judge.name, "fingerprint": judge.fingerprint}
+    found = Evaluation(task.questions, samples, settings, task.selected, task.left_out, task.notes, task.source)
+    return write_result(replace(found, replies=collect_replies(found, judge, files.judge)), files)
+
+
+def ask_model(
+    task: EvalTask,
+    model_settings: dict[str, Any],
+    load: Callable[[], InferenceModel],
+    folder: Path,
+    chat_text: ChatText = no_template,
+) -> dict[str, Sample]:
+    """The first half of `evaluate_task`: all samples of the task, by id."""
+    files = files_of(task.name, folder)
     settings = model_settings | task.settings()
     if begun := begun_settings(files):
         require_same(files.summary, begun, settings)
-    samples = collect_samples(task, settings, load, files, chat_text)
-    return write_result(
-        Evaluation(task.questions, samples, settings, task.selected, task.left_out, task.notes, task.source), files
-    )
+    return collect_samples(task, settings, load, files, chat_text)
 
 
 def forget(task: EvalTask, model_settings: dict[str, Any], files: EvalFiles) -> None:

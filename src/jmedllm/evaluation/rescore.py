@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, load
 from jmedllm.evaluation.benchmarks.custom import ReadOptions
+from jmedllm.evaluation.judge import current_replies
 from jmedllm.evaluation.offline import answer_of
 from jmedllm.evaluation.question import Question, content_hash
 from jmedllm.evaluation.records import Sample, read_judge_replies, read_samples, read_scores
@@ -120,8 +121,9 @@ def _score_one(
         summary.get("left_out", {}),
         tuple(summary.get("notes", ())),
         summary["source"],
-        read_judge_replies(files.judge),
     )
+    replies = current_replies(evaluation, names, read_judge_replies(files.judge))
+    evaluation = replace(evaluation, replies=replies)
     benchmark = summary["source"].get("file", settings["benchmark"])
     again = f"jmedllm eval --model {settings['model']} --benchmark {benchmark} --output {files.summary.parent}"
     require_scorable(evaluation, scorers_named(names), f"{again} --scorer {','.join(names)}")

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate_task import adopt, evaluate_task
+from jmedllm.evaluation.evaluate_task import adopt, ask_model, evaluate_task
 from jmedllm.evaluation.generate import incomplete_questions
+from jmedllm.evaluation.judge import Judge
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.records import read_samples, write_samples
 from jmedllm.evaluation.result import EvalResult
@@ -32,6 +33,7 @@ def evaluate_shares(
     output: Path,
     here: Rank,
     chat_text: ChatText = no_template,
+    judge: Judge | None = None,
 ) -> list[EvalResult]:
     """Evaluate tasks together with the other processes; only the first one returns results.
 
@@ -40,6 +42,7 @@ def evaluate_shares(
         load: returns the model.
         output: gets the samples, on a disk that all processes see.
         chat_text: see `evaluate_task`.
+        judge: asked by the first process only.
 
     Raises:
         InputError: see `evaluate_task`.
@@ -56,13 +59,13 @@ def evaluate_shares(
                 if share:
                     part = replace(task, questions=tuple(share))
                     _seed(part, settings, output, output / _folder(here.global_rank))
-                    evaluate_task(part, settings, load, output / _folder(here.global_rank), chat_text)
+                    ask_model(part, settings, load, output / _folder(here.global_rank), chat_text)
             except InputError as error:
                 problem = str(error)
             _agree(problem, here)
             if here.global_rank == 0:
                 join_shares(task, settings, output)
-                results.append(evaluate_task(task, settings, load, output, chat_text))
+                results.append(evaluate_task(task, settings, load, output, chat_text, judge))
             wait()
         if here.global_rank == 0:
             remove_empty_shares(output)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jmedllm.errors import unknown
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorers import answer, legacy, likelihood, official
+from jmedllm.evaluation.scorers import answer, legacy, likelihood, official, reference
 from jmedllm.evaluation.scorers.base import ExamOutcome, GradedItemScore, ItemScore, ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Metric, Score, score
 from jmedllm.plugins import plugins
@@ -29,6 +29,7 @@ SCORERS: dict[str, Scorer] = {
     "legacy": legacy.SCORER,
     "likelihood": likelihood.SCORER,
     "official": official.SCORER,
+    "reference": reference.SCORER,
 }
 SCORERS |= plugins("scorers", SCORERS)
 

@@ -1,0 +1,165 @@
+"""A judge model: it replies to the prompts of scorers that grade with one. Its replies are stored like samples."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.records import JudgeReply, Sample, append_judge_replies, read_judge_replies
+from jmedllm.evaluation.resume import files_of
+from jmedllm.evaluation.score import Evaluation, output_of
+from jmedllm.evaluation.scorers import SCORERS, scorers_named
+from jmedllm.files import hash_text, to_json
+from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
+from jmedllm.models.backends.base import GenerationConfig, InferenceModel, ModelSpec, Request
+from jmedllm.models.chat import ChatTemplate, ChatText
+from jmedllm.models.folder import fingerprint, has_chat_template, require_model
+from jmedllm.progress import notice, progress
+
+if TYPE_CHECKING:
+    from jmedllm.precision import Precision
+
+MAX_NEW_TOKENS = 512
+"""Maximum length of a judge's reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A judge model that is checked and not yet opened.
+
+    Attributes:
+        name: for reports.
+        fingerprint: what identifies it; replies of another judge are not used.
+        open: opens it.
+        chat_text: how a chat message becomes its prompt.
+    """
+
+    name: str
+    fingerprint: str
+    open: Callable[[], InferenceModel]
+    chat_text: ChatText
+
+
+def prepare_judge(text: str, precision: "Precision | None") -> Judge:
+    """Check the judge that a user named: a model directory, or URL#NAME for a model behind a server.
+
+    Raises:
+        InputError: there is no such model, or its backend cannot be used.
+    """
+    if "://" in text:
+        server, _, name = text.partition("#")
+        if not name:
+            raise InputError(f"--judge {text}: which model of the server? write {text}#NAME")
+        spec = ModelSpec(name, name, "openai", server=server, chat=True)
+        require_backend(spec.backend, requirements_of(spec))
+        return Judge(name, f"served {name}", lambda: open_model(spec), to_json)
+    folder = Path(text)
+    require_model(folder)
+    spec = ModelSpec(text, folder.name, precision=precision)
+    assert BACKENDS[spec.backend].capabilities.generation
+    return Judge(folder.name, fingerprint(folder), lambda: open_model(spec), _chat_text(folder))
+
+
+def _chat_text(folder: Path) -> ChatText:
+    if not has_chat_template(folder):
+        return lambda messages: "\n".join(message["content"] for message in messages)
+    from jmedllm.models.tokenizer.load import load_tokenizer
+
+    return ChatTemplate(load_tokenizer(folder)).prompt
+
+
+def require_judge(scorers: Iterable[str], judge: Judge | None, names: Iterable[str], output: Path) -> None:
+    """Check, before any model is asked, that scorers that grade with a judge have one, or stored replies.
+
+    Args:
+        names: of the tasks.
+        output: directory of the evaluation.
+
+    Raises:
+        InputError: a judge is missing.
+    """
+    judged = [name for name, scorer in scorers_named(scorers).items() if scorer.judge_prompt]
+    if judged and judge is None and not all(files_of(name, output).judge.exists() for name in names):
+        raise InputError(f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    scorer: str
+    sample: Sample
+    prompt: str
+
+
+def _prompts(evaluation: Evaluation, scorers: Iterable[str]) -> Iterator[_Asked]:
+    """What a judge is asked about the responses of an evaluation."""
+    pairs: Sequence[tuple[PresentedQuestion, Sample]] = list(
+        zip(evaluation.presented(), evaluation.samples.values(), strict=True)
+    )
+    for name in scorers:
+        judge_prompt = SCORERS[name].judge_prompt
+        for presented, sample in pairs if judge_prompt else ():
+            if sample.response is not None and SCORERS[name].applies(presented.question):
+                assert judge_prompt is not None
+                yield _Asked(
+                    name, sample, judge_prompt(output_of(presented, sample, evaluation.settings["answer_as"]))
+                )
+
+
+def current_replies(
+    evaluation: Evaluation, scorers: Iterable[str], stored: Mapping[tuple[str, str], JudgeReply]
+) -> dict[tuple[str, str], JudgeReply]:
+    """The stored replies to the prompts as the scorers write them now."""
+    found = {}
+    for asked in _prompts(evaluation, scorers):
+        reply = stored.get((asked.scorer, asked.sample.id))
+        if reply is not None and reply.prompt_hash == hash_text(asked.prompt):
+            found[asked.scorer, asked.sample.id] = reply
+    return found
+
+
+def collect_replies(evaluation: Evaluation, judge: Judge | None, file: Path) -> dict[tuple[str, str], JudgeReply]:
+    """All replies that the scorers of an evaluation need; the judge is opened only if some are missing.
+
+    Raises:
+        InputError: replies are missing and there is no judge.
+    """
+    scorers = evaluation.settings["scorers"]
+    stored = read_judge_replies(file, repair=True)
+    if judge is not None:
+        stored = {key: reply for key, reply in stored.items() if reply.judge == judge.fingerprint}
+    found = current_replies(evaluation, scorers, stored)
+    missing = [asked for asked in _prompts(evaluation, scorers) if (asked.scorer, asked.sample.id) not in found]
+    if not missing:
+        return found
+    if judge is None:
+        raise InputError(f"{file}: {len(missing):,} replies of a judge are missing; give --judge")
+    model, generation = judge.open(), GenerationConfig(MAX_NEW_TOKENS, skip_invalid=True)
+    requests = [
+        Request(
+            each.sample.id, judge.chat_text([{"role": "user", "content": each.prompt}]), each.sample.id, generate=True
+        )
+        for each in missing
+    ]
+    with progress(f"judge {judge.name}", len(missing), 0) as advance:
+        for index, response in model.answer(requests, generation):
+            asked, completion = missing[index], response.completion
+            reply = JudgeReply(
+                asked.scorer,
+                asked.sample.id,
+                judge.fingerprint,
+                hash_text(asked.prompt),
+                asked.prompt,
+                completion.text if completion else "",
+                completion.finish_reason if completion else None,
+                completion.new_tokens if completion else None,
+                None if response.seconds is None else round(response.seconds, 4),
+                response.failure,
+            )
+            append_judge_replies(file, [reply])
+            found[asked.scorer, asked.sample.id] = reply
+            advance(1, "")
+    if failed := sum(reply.failure is not None for reply in found.values()):
+        notice(f"judge {judge.name} could not answer {failed:,} of {len(found):,} prompts (too long or refused)")
+    return found

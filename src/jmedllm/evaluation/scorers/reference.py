@@ -1,0 +1,60 @@
+"""Scorer `reference`: how much a free answer shares with the question's reference answer, in any language.
+
+chrF (Popović 2015): the F score with beta 2 of character n-grams of length 1 to 6, white space removed. It needs no
+words, so it is the same measure in Japanese and in English.
+"""
+
+import unicodedata
+from collections import Counter
+
+from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.reading.clean import clean
+from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer
+
+LONGEST, BETA = 6, 2.0
+
+
+def applies(question: Question) -> bool:
+    """Whether this scorer can score `question`: it needs a reference answer."""
+    return bool(question.reference and question.reference.strip())
+
+
+def chrf(response: str, reference: str) -> float:
+    """Character n-gram F score of two texts, 0 to 1, in NFKC form and without case."""
+    first, second = ("".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (response, reference))
+    precisions, recalls = [], []
+    for n in range(1, LONGEST + 1):
+        ours, theirs = (Counter(text[i : i + n] for i in range(len(text) - n + 1)) for text in (first, second))
+        if ours and theirs:
+            shared = (ours & theirs).total()
+            precisions.append(shared / ours.total())
+            recalls.append(shared / theirs.total())
+    if not precisions or not sum(precisions):
+        return 0.0
+    precision, recall = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
+    return (1 + BETA**2) * precision * recall / (BETA**2 * precision + recall)
+
+
+def score_item(output: ModelOutput) -> GradedItemScore:
+    """The item score of one model output."""
+    if output.failure is not None:
+        return GradedItemScore(0.0, output.failure)
+    cleaned = clean(
+        output.text or "",
+        truncated=output.truncated,
+        thought_open=output.thought_open,
+        thoughts=output.thoughts,
+    )
+    text = cleaned.text
+    if not text.strip():
+        return GradedItemScore(0.0, "empty")
+    return GradedItemScore(round(chrf(text, output.presented.question.reference or ""), 6), "compared")
+
+
+SCORER = Scorer(
+    summary="compares with a reference",
+    needs="response",
+    applies=applies,
+    score_item=score_item,
+    binary=False,
+)

@@ -1,0 +1,100 @@
+"""Scorers from outside the package, as CONTRIBUTING.md shows them: a plain one, and a graded one with a judge."""
+
+import json
+from pathlib import Path
+
+import pytest
+from package import install
+
+from conftest import Cli, build_tiny, write_questions
+from jmedllm.evaluation.records import read_judge_replies, read_scores
+from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.plugins import plugins
+
+ROOT = Path(__file__).parents[2]
+
+RECIPE = """name: outside
+base: {{path: {model}}}
+eval:
+  benchmarks: ["{exam}"]
+  selection: all
+  models: [base]
+  scorers: [answer, grade]
+  max_new_tokens: 4
+  judge: {model}
+"""
+
+
+def example() -> str:
+    """The Python block of the section "Add a scorer"."""
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a scorer")[2]
+    return section.partition("```python\n")[2].partition("```")[0]
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    install(folder, monkeypatch, example(), scorers="mention = MENTION\ngrade = outside:GRADE")
+    for name, scorer in plugins("scorers", SCORERS).items():
+        monkeypatch.setitem(SCORERS, name, scorer)
+
+
+def evaluate(cli: Cli, model: Path, folder: Path, *more: object) -> tuple[int, str, str]:
+    exam = write_questions(folder / "exam.jsonl", count=3)
+    common = ("--model", model, "--benchmark", exam, "--language", "ja", "--selection", "all", "--device", "cpu")
+    return cli("eval", *common, "--max-new-tokens", 4, "--output", folder / "out", *more)
+
+
+def test_the_example_is_short() -> None:
+    assert 20 < len(example().splitlines()) <= 40
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_plain_scorer_from_the_command_line(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    code, output, errors = evaluate(cli, tiny_model, tmp_path, "--scorer", "answer,mention", "--json")
+    assert code == 0, errors
+    score = json.loads(output)["scores"][1]
+    assert (score["scorer"], score["metric"], score["n"], score["binary"]) == ("mention", "accuracy", 3, True)
+    assert cli("report", tmp_path / "out")[0] == 0
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_graded_scorer_with_a_judge(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, "--scorer", "grade")
+    assert code == 2 and "scorer grade needs a judge model; give --judge MODEL_DIR or --judge URL#NAME" in errors
+    assert not (tmp_path / "out").exists()
+    graded = ("--scorer", "grade", "--judge", build_tiny(tmp_path / "judge", seed=2, context=2048))
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, *graded)
+    assert code == 0, errors
+    replies = tmp_path / "out" / "exam.ja.judge.jsonl"
+    stored = read_judge_replies(replies)
+    assert sorted(stored) == [("grade", f"q{number}") for number in range(3)]
+    assert all("Grade from 0 to 10:" in reply.prompt and reply.new_tokens for reply in stored.values())
+    # From here on no model is opened: samples and replies are stored.
+    monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
+    assert evaluate(cli, tiny_model, tmp_path, *graded)[0] == 0
+    rows = [json.loads(line) for line in replies.read_text(encoding="utf-8").splitlines()]
+    rows = [row | {"response": f"{7 + int(row['id'][1:])}"} for row in rows]
+    replies.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    code, output, errors = cli("score", tmp_path / "out", "--diff", "--json")
+    assert code == 0 and json.loads(output)["counts"] == {"grade": {"higher value": 3}}, errors
+    code, output, errors = cli("score", tmp_path / "out", "--json")
+    assert code == 0, errors
+    [score] = json.loads(output)["scores"]
+    assert (score["metric"], score["value"], score["binary"]) == ("mean", pytest.approx(0.8), False)
+    assert score["low"] < 0.8 < score["high"]
+    assert read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")["q2"].item_scores["grade"]["value"] == 0.9
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_recipe_names_scorer_and_judge(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    exam, recipe = write_questions(tmp_path / "exam.jsonl", count=2), tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(model=tiny_model, exam=exam), encoding="utf-8")
+    code, _, errors = cli("run", recipe, "--output", tmp_path / "run")
+    assert code == 0, errors
+    summary = json.loads((tmp_path / "run" / "eval" / "base" / "exam.ja.json").read_text(encoding="utf-8"))
+    assert summary["settings"]["judge"]["model"] == tiny_model.name
+    assert [score["scorer"] for score in summary["scores"]] == ["answer", "grade"]
