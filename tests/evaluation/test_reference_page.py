@@ -1,4 +1,4 @@
-"""docs/results.md names every field that results have, and no other."""
+"""docs/evaluation/reference.md names every field that results have, and no other."""
 
 import re
 from dataclasses import fields
@@ -16,7 +16,7 @@ from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.statistics import Paired, Score
 from jmedllm.report.compare import Comparison
 
-PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "evaluation" / "reference.md").read_text(encoding="utf-8")
 ITEM_SCORES = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  # in one order for all test processes
 
 
