@@ -256,7 +256,7 @@ BROKEN = {
     ),
     "patience with nothing": (
         MINIMAL + "  early_stopping: {patience: 3}\n",
-        "mine.yaml:7: mfpt.early_stopping: patience needs metric, which says what is to get better",
+        "mine.yaml:7: mfpt.early_stopping: patience needs metric, which names what is to improve",
     ),
     "weights chosen by the exam": (
         MINIMAL

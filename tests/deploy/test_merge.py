@@ -179,9 +179,9 @@ def damaged(adapter: Path, folder: Path, **config: Any) -> Path:
 # what the adapter's configuration says: message
 STRANGE = [
     ({"init_lora_weights": "pissa_niter_4"}, "was trained on a base that pissa_niter_4 had changed; convert it"),
-    ({"modules_to_save": ["lm_head"]}, "modules_to_save is nothing a merge knows"),
-    ({"bias": "all"}, "LORA with bias all is nothing a merge knows"),
-    ({"peft_type": "IA3"}, "IA3 with bias none is nothing a merge knows"),
+    ({"modules_to_save": ["lm_head"]}, "modules_to_save is not supported by merge"),
+    ({"bias": "all"}, "LORA with bias all is not supported by merge"),
+    ({"peft_type": "IA3"}, "IA3 with bias none is not supported by merge"),
 ]
 
 

@@ -22,12 +22,12 @@ def test_a_size_is_understood(text: str, size: float) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("24", "--ram '24' is no size of memory; write 24GiB"),
-        ("much", "--ram 'much' is no size of memory; write it as 24GiB"),
-        ("-3G", "--ram '-3G' is no size of memory; write it as 24GiB"),
-        ("0GiB", "--ram '0GiB' is no size of memory; write it as 24GiB"),
-        ("0", "--ram '0' is no size of memory; write it as 24GiB"),
-        ("", "--ram '' is no size of memory; write it as 24GiB"),
+        ("24", "--ram '24' is not a memory size; write 24GiB"),
+        ("much", "--ram 'much' is not a memory size; write it as 24GiB"),
+        ("-3G", "--ram '-3G' is not a memory size; write it as 24GiB"),
+        ("0GiB", "--ram '0GiB' is not a memory size; write it as 24GiB"),
+        ("0", "--ram '0' is not a memory size; write it as 24GiB"),
+        ("", "--ram '' is not a memory size; write it as 24GiB"),
     ],
 )
 def test_what_is_no_size_is_refused(text: str, told: str) -> None:
@@ -67,7 +67,7 @@ def test_rates_that_cannot_be_are_refused(text: str) -> None:
     ("text", "told"),
     [
         ("rtx409", "unknown GPU in --gpu 'rtx409': did you mean rtx4090"),
-        ("24", "--gpu '24' is no size of memory; write 24GiB"),
+        ("24", "--gpu '24' is not a memory size; write 24GiB"),
     ],
 )
 def test_an_unknown_gpu_is_answered_with_the_nearest(text: str, told: str) -> None:

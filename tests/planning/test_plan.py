@@ -88,7 +88,7 @@ def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, n
     planned = trace_step(network, settings, BFLOAT16, 256)
     for exact in ("frozen", "trained", "numbers", "inputs"):
         assert getattr(planned, exact) == getattr(measured, exact)
-    assert planned.held == pytest.approx(measured.held, rel=0.1)
+    assert planned.saved == pytest.approx(measured.saved, rel=0.1)
     assert planned.working == pytest.approx(measured.working, rel=0.1)
 
 
@@ -237,10 +237,10 @@ def test_on_a_cpu_gpu_and_host_are_one_memory(tmp_path: Path) -> None:
 
 def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -> None:
     [one, _], [four, _] = plan(recipe(tmp_path), on(1)), plan(recipe(tmp_path), on(1, 4))
-    held = {part.name: part.gpu for part in one.planned.parts}
+    saved = {part.name: part.gpu for part in one.planned.parts}
     for each in four.planned.parts:
         if each.name.startswith(("weights", "gradients", "optimizer")):
-            assert each.gpu == held[each.name] // 4
+            assert each.gpu == saved[each.name] // 4
     wanted = recipe(tmp_path)
     told = {c.setting for o in options_of(training_stages(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
     assert told == {
@@ -254,7 +254,7 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "processes", "told"),
     [
-        ({"optimizer": "adamw-8bit"}, 2, "optimizer adamw-8bit packs numbers in blocks that no shard fits"),
+        ({"optimizer": "adamw-8bit"}, 2, "optimizer adamw-8bit uses blocks that do not match the shards"),
         (
             {"weight_format": "bfloat16-master", "cpu_offload": "optimizer"},
             2,
@@ -377,7 +377,7 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     whole = (blocks / "ids.npy").read_bytes()
     for junk in (b"", b"junk", whole[:-1]):
         (blocks / "ids.npy").write_bytes(junk)
-        with pytest.raises(InputError, match=r"blocks/ids.npy: holds no packed blocks: .*; remove .*corpus and pack"):
+        with pytest.raises(InputError, match=r"ids.npy: contains no packed blocks: .*; remove .*corpus and pack"):
             training_stages(wanted, tmp_path / "run")
 
 
@@ -453,7 +453,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     other = "--nodes and --ram describe another machine; give its --gpu or --gpus, too"
     assert said() == (2, "", f"error: {other}\n")
     assert said("--gpu", "24GiB", "--gpus", "2x24GiB") == (2, "", f"error: {choose}\n")
-    assert said("--gpu", "24") == (2, "", "error: --gpu '24' is no size of memory; write 24GiB\n")
+    assert said("--gpu", "24") == (2, "", "error: --gpu '24' is not a memory size; write 24GiB\n")
 
 
 def test_without_a_gpu_the_command_plans_for_this_machine(

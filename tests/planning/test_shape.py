@@ -89,7 +89,7 @@ def test_a_model_that_cannot_be_counted_is_refused(changes: dict[str, Any], told
 def test_a_config_that_is_no_object_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "base")
     (tmp_path / "base" / "config.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(InputError, match=r"config.json: holds no JSON object; take the config.json of a causal"):
+    with pytest.raises(InputError, match=r"config.json: is not a JSON object; take the config.json of a causal"):
         config_of(str(tmp_path / "base"))
 
 

@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_named_with_its_mend(tmp_path: Path, damage: str
         run(tmp_path, tiny())
     told = str(error.value)
     assert message in told and told.startswith("checkpoint is damaged: ") and "\n" not in told
-    assert told.endswith(f"; remove {step}: the run goes on from the one before it, or else from the start")
+    assert told.endswith(f"; remove {step}: the run then resumes from the previous one, or from the start")
     shutil.rmtree(step)
     assert run(tmp_path, tiny()).resumed_from == 0
 

@@ -90,5 +90,5 @@ def test_a_weight_for_nothing_is_named() -> None:
 
 
 def test_general_text_that_is_empty_is_named() -> None:
-    with pytest.raises(InputError, match="general text books: holds no text"):
+    with pytest.raises(InputError, match="general text books: contains no text"):
         mix(MixingConfig(general=["books"], replay=0.1), general=[])

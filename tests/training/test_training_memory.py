@@ -136,11 +136,11 @@ mpeft:
 REFUSED = {
     "bfloat16 weights multiplied in float32": (
         {"precision": "float32", "mfpt": "weight_format: bfloat16-master"},
-        r"mfpt: weight_format bfloat16-master holds .* cannot be multiplied in float32; set precision: bfloat16",
+        r"mfpt: weight_format bfloat16-master keeps .* cannot be multiplied in float32; set precision: bfloat16",
     ),
     "an adapter in bfloat16 multiplied in float32": (
         {"precision": "float32", "mpeft": "weight_format: bfloat16-stochastic"},
-        r"mpeft: weight_format bfloat16-stochastic holds .* cannot be multiplied in float32; set precision",
+        r"mpeft: weight_format bfloat16-stochastic keeps .* cannot be multiplied in float32; set precision",
     ),
     "a technique there is none of": (
         {"mfpt": "activation_checkpointing: true"},

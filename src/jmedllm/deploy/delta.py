@@ -20,7 +20,7 @@ _CHANGED_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 _LEAST_SHARE = 0.01
-"""Of all weights: what is less is not told as left frozen."""
+"""Share of all weights; smaller shares are not reported as frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
     _require_known(adapter, read_json(adapter / "adapter_config.json"))
     with loading(f"adapter {adapter} on its base"):
         config = PeftConfig.from_pretrained(str(adapter))
-        config.base_model_name_or_path = None  # else peft warns that this base lies elsewhere
+        config.base_model_name_or_path = None  # else peft warns that this base is at another path
         adapted: Any = get_peft_model(network, config, autocast_adapter_dtype=False)
         tensors = load_file(adapter / "adapter_model.safetensors")
     if whole := sorted(name for name in tensors if ".lora_" not in name):
         raise InputError(
             f"adapter {adapter}: brings {whole[0]}, a tensor of its own beside the updates, which a merge does "
-            "not write; evaluate it with exam --adapter"
+            "not write; evaluate it with jmedllm eval --adapter"
         )
     for name, wanted in get_peft_model_state_dict(adapted).items():
         if name in tensors and tensors[name].shape != wanted.shape:
@@ -172,5 +172,5 @@ def _require_known(adapter: Path, config: dict[str, Any]) -> None:
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or strange:
         what = strange[0] if strange else f"{config.get('peft_type')} with bias {config.get('bias', 'none')}"
         raise InputError(
-            f"adapter {adapter}: {what} is nothing a merge knows; it can merge plain LoRA, rsLoRA and DoRA"
+            f"adapter {adapter}: {what} is not supported by merge; supported are plain LoRA, rsLoRA and DoRA"
         )

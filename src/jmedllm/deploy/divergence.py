@@ -32,7 +32,7 @@ TEXTS = (
     "The rotator cuff consists of four muscles that hold the head of the humerus in its socket. A tear of the "
     "supraspinatus tendon is felt as pain when the arm is lifted sideways, and is best seen by ultrasound or MRI.",
 )
-"""Medical text in both languages, of our own, that no corpus holds."""
+"""Medical text in both languages, of our own, in no corpus."""
 
 _TOKENS = 512
 """At most: their predictions over 152k words take 0.3 GB."""
@@ -70,15 +70,15 @@ def read_texts(path: Path) -> list[str]:
 
 @torch.no_grad()
 def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], precision: Precision) -> Divergence:
-    """Hold a merged model against base and adapter as they were trained, both computing in `precision`.
+    """Compare a merged model with base and adapter as they were trained, both computing in `precision`.
 
     One is in memory at a time; after a 4-bit base the merged one, four times as large, is read from the disk layer
     by layer where memory has no room for it. It is loaded from its own directory alone, the other from base and
     adapter by peft, so that neither hides what the other does.
 
     Raises:
-        InputError: the texts hold nothing to compare on, a model cannot be loaded or gives no finite numbers, or
-            adapter files lie beside the merged weights, which transformers would add to them once more.
+        InputError: the texts are empty, a model cannot be loaded or gives no finite numbers, or
+            adapter files are in the folder of the merged weights, which transformers would add to them once more.
     """
     require_unambiguous(merged)
     tokenizer = load_tokenizer(base, adapter)

@@ -117,7 +117,7 @@ def layout(base: Path, network: Any, stored: Mapping[str, Stored]) -> Layout:
     Args:
         base: the model directory.
         network: its structure, from `load_structure`, without an adapter.
-        stored: what its files hold, or are going to hold.
+        stored: the tensors of its files, written or to be written.
     """
     made = {
         name: (tuple(value.shape), conversion)

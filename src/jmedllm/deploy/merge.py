@@ -67,19 +67,19 @@ def merge(
 
     The sum is taken in float32 and rounded once. An adapter trained on a 4-bit base corrects that base's
     rounding too, so it is added to the 4-bit weights written out, not to the original ones. An `output` that
-    holds this very merge is left as it is.
+    already contains this merge is left unchanged.
 
     Args:
         base: directory of the model the adapter was trained on.
         adapter: PEFT directory.
         output: where to write; nothing stays of a merge that is refused.
         precision: where the sums are taken, and the number format the adapter was trained in.
-        texts: on which the merged model is held against the trained one.
+        texts: on which the merged model is compared with the trained one.
         accepted: largest divergence, in nats a token.
 
     Raises:
         InputError: base or adapter is unusable, they do not belong together, the merged model differs from
-            the trained one by more than `accepted`, or `output` is unwritable or holds anything else.
+            the trained one by more than `accepted`, or `output` is not writable or contains anything else.
     """
     if output.resolve() in (base.resolve(), adapter.resolve()):
         raise InputError(f"merge: {output} is an input; choose another --output")

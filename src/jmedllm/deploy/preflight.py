@@ -62,15 +62,15 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
 def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
     """Say on standard error what a stage does not write of its base."""
     if counts:
-        told = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:MOST_NAMED])
+        listed = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:MOST_NAMED])
         sys.stderr.write(
             f"{title}: trains and writes the language model alone; {sum(counts.values())} tensors of the base's "
-            f"files are not kept: {told}\n"
+            f"files are not kept: {listed}\n"
         )
 
 
 def report_frozen(shares: Mapping[str, float], title: str) -> None:
     """Say on standard error what an adapter leaves frozen, where it is 1 % of the weights or more."""
     if shares:
-        told = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])
-        sys.stderr.write(f"{title}: the adapter leaves frozen {told} of all weights\n")
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])
+        sys.stderr.write(f"{title}: the adapter leaves frozen {listed} of all weights\n")

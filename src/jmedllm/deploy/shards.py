@@ -35,7 +35,7 @@ def tensors_in(file: Path) -> dict[str, dict[str, Any]]:
 def rewrite(source: Path, target: Path, changes: Mapping[str, Change]) -> None:
     """Copy a safetensors file, passing the tensors that `changes` names through their function.
 
-    Names, shapes and number formats stay, so the header does too. Holds one tensor at a time.
+    Names, shapes and number formats stay, so the header does too. Keeps one tensor in memory at a time.
 
     Raises:
         InputError: a tensor to be changed is stored in another format than `FORMATS`.

@@ -1,1 +1,1 @@
-"""What a recipe needs, told before anything runs."""
+"""Memory and time planning: what a recipe needs, before anything runs."""

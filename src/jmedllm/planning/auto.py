@@ -16,7 +16,7 @@ from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
 from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest
 from jmedllm.planning.show import sizes
-from jmedllm.planning.techniques import OPTIMIZER_IN_BACKWARD, is_quantized
+from jmedllm.planning.techniques import BACKWARD_OPTIMIZER, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.processes import broadcast_from_rank0, is_main_process
 from jmedllm.recipe import Recipe
@@ -60,8 +60,8 @@ def fit(
 ) -> Recipe:
     """The recipe with each training stage as it fits this machine, or as it is where it does not ask for that.
 
-    What was chosen before for the same settings stays, on whatever machine the run goes on. Nothing is chosen that
-    changes the batch or the clipping. Of several processes, which must be together, the first chooses for all.
+    An earlier choice for the same settings is kept, also when the run resumes on another machine. No choice changes
+    the batch or the clipping. The main process chooses for all processes.
 
     Args:
         recipe: asks for it by `memory: auto`.
@@ -141,7 +141,7 @@ def choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, pr
     for option in options_of(stage, base, machine):
         if not _is_possible(option.settings, precision):
             continue
-        if option.planned.fits(machine) and OPTIMIZER_IN_BACKWARD not in option.changes:
+        if option.planned.fits(machine) and BACKWARD_OPTIMIZER not in option.changes:
             return option
         dearer.append(option)
     raise InputError(_nothing_fits(stage, dearer, planned, machine))
@@ -172,21 +172,21 @@ def _as_choice(option: Option, machine: Machine, asked: str) -> Choice:
 
 
 def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machine: Machine) -> str:
-    told = f"memory: auto: {stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}"
-    told += "" if machine.is_shared else f" and {gib(machine.ram)} on the host"
+    message = f"memory: auto: {stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}"
+    message += "" if machine.is_shared else f" and {gib(machine.ram)} on the host"
     least = smallest(options, machine)
     if least is None:
-        return f"{told}: no way of training is possible here; see jmedllm plan"
+        return f"{message}: no way of training is possible here; see jmedllm plan"
     for option in options:
         if option.planned.fits(machine):
-            last = OPTIMIZER_IN_BACKWARD
-            return f"{told}; {last.setting} would, but {last.cost}: add it to the recipe if you want that"
+            last = BACKWARD_OPTIMIZER
+            return f"{message}; {last.setting} would, but {last.cost}: add it to the recipe if you want that"
     if machine.is_shared:
-        told += f": it needs at least {sizes(least.planned, machine)}"
+        message += f": it needs at least {sizes(least.planned, machine)}"
     # The same count as that of `jmedllm plan`: libraries that are missing here make no machine larger.
     gpus = Machine(Gpu("a GPU", 0), 1, 1, 0) if machine.is_shared else machine
     planned = advise(stage, base, gpus).smallest or least
-    return f"{told}; the smallest machine has {sizes(planned.planned, gpus)}, see jmedllm plan"
+    return f"{message}; the smallest machine has {sizes(planned.planned, gpus)}, see jmedllm plan"
 
 
 def _in_words(stage: str, choice: Choice) -> str:

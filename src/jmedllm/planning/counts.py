@@ -44,7 +44,7 @@ def shape_of_base(base: Base) -> Shape:
 
 
 def step_of(base: Base, settings: TrainingConfig, block_size: int) -> StepMemory:
-    """What a step of a stage holds.
+    """Memory of one step of a stage.
 
     Raises:
         InputError: the base's config is of no model that can be trained like this.
@@ -54,7 +54,7 @@ def step_of(base: Base, settings: TrainingConfig, block_size: int) -> StepMemory
 
 
 def state_of(base: Base, settings: TrainingConfig) -> int:
-    """Bytes of all that the optimiser of a stage keeps, wherever it lies.
+    """Bytes of the optimizer state of a stage, on GPU or host.
 
     Raises:
         InputError: see `step_of`.
@@ -71,7 +71,7 @@ def adapter_numbers(base: Base, adapter: AdapterConfig) -> int:
 @contextmanager
 def _one_line_errors(base: Base) -> Iterator[None]:
     """Turn whatever torch and transformers raise at sizes that do not go together into one line."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # which tells of each error with its traceback
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # which logs each error with its traceback
     was_silent, log.disabled = log.disabled, True
     try:
         yield
@@ -80,7 +80,7 @@ def _one_line_errors(base: Base) -> Iterator[None]:
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise InputError(
-            f"config of {base.name}: its training step cannot be traced: {reason}; mend its sizes, set another "
+            f"config of {base.name}: its training step cannot be traced: {reason}; fix its sizes, set another "
             "weight_format, or choose another base"
         ) from error
     finally:

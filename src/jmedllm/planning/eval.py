@@ -48,12 +48,12 @@ ASSUMED_LONGEST = 1_000
 """Tokens of the longest of them."""
 
 SAMPLED = 100
-"""Items of a paper whose length is looked at."""
+"""Items of a task whose length is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """What one model reads and writes at a paper.
+    """What one model reads and writes on one task.
 
     Attributes:
         items: answers that are asked for; None where nobody has counted them.
@@ -74,11 +74,11 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvalPlan(Needs):
-    """What sitting the exam needs.
+    """What the evaluation needs.
 
     Attributes:
-        models: how many sit, one after another.
-        tasks: what each of them sits.
+        models: number of models, evaluated one after another.
+        tasks: what each of them is evaluated on.
         max_new_tokens: most that is written to an item.
         at_once: completions that are written side by side; 0 where not even one has room.
         pass_flops: of a token that is read.
@@ -94,7 +94,7 @@ class EvalPlan(Needs):
 
     @property
     def read(self) -> int:
-        """Tokens that all models read together, of papers whose items are counted."""
+        """Tokens that all models read together, on tasks with a known number of items."""
         return round(self.models * sum((task.items or 0) * task.read for task in self.tasks))
 
     @property
@@ -145,7 +145,7 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
     """Plan the exam of a recipe; None where it has none.
 
     The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape.
-    In 4 bits the adapter lies beside its base.
+    In 4 bits the adapter is not merged into its base.
 
     Raises:
         InputError: the prompt pack or a benchmark is wrong.
@@ -159,13 +159,13 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
     for section in map(recipe.section, recipe.eval.models or ()):
         if isinstance(section, AdapterTrainingConfig):
             packed.append(Component("adapter", 4 * adapter_numbers(base, section.adapter)))
-    ways = (
+    variants = (
         [packed]
         if recipe.eval.quantization == "nf4"
         else [[Component(f"weights, {base.precision.name}", whole)], packed]
     )
     inputs = _Inputs(recipe.eval, machine, shape, token, tuple(_tasks(recipe)))
-    first, *other = (_plan(inputs, weights) for weights in ways)
+    first, *other = (_plan(inputs, weights) for weights in variants)
     least = Needs(tuple(_least(inputs, packed)))
     return EvalAdvice(first, other[0] if other else None, least, recipe.eval.backend)
 
@@ -242,10 +242,10 @@ def _tasks(recipe: Recipe) -> Iterator[TaskPlan]:
             except InputError:
                 known = BENCHMARKS[name].expected_counts if name in BENCHMARKS else {}
                 items = known.get((language, settings.split))
-                told = f"{Path(name).stem}.{language}"
-                yield TaskPlan(told, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
+                label = f"{Path(name).stem}.{language}"
+                yield TaskPlan(label, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
             else:
-                yield replace(_looked_at(task, language, tokenizer), writes=writes)
+                yield replace(_sampled(task, language, tokenizer), writes=writes)
 
 
 def _limited(items: int | None, recipe: Recipe) -> int | None:
@@ -254,12 +254,14 @@ def _limited(items: int | None, recipe: Recipe) -> int | None:
     return min(items, recipe.eval.limit or items) * recipe.eval.rotations
 
 
-def _looked_at(task: EvalTask, language: Language, tokenizer: Tokenizer | None) -> TaskPlan:
-    """A paper by the texts of some of its items, evenly taken."""
+def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) -> TaskPlan:
+    """Measure a task on evenly sampled items."""
     presented = task.presented()
     some = presented[:: max(1, len(presented) // SAMPLED)]
     scored = not task.by_label and any(SCORERS[name].needs == "log_probs" for name in task.scorers)
-    chat_text = task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else _spoken
+    chat_text = (
+        task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else _joined_turns
+    )
     texts = [
         ask(task.prompt_format, presented.permuted, chat_text)
         + ("".join(presented.permuted.choices) if scored else "")
@@ -270,7 +272,7 @@ def _looked_at(task: EvalTask, language: Language, tokenizer: Tokenizer | None) 
     return TaskPlan(task.name, len(presented), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
 
 
-def _spoken(turns: list[dict[str, str]]) -> str:
+def _joined_turns(turns: list[dict[str, str]]) -> str:
     """Nearly as long as what the chat template makes of them, where that is not there."""
     return "\n".join(turn["content"] for turn in turns)
 

@@ -10,7 +10,7 @@ from jmedllm.training.config import OptimizerName, TrainingConfig
 
 REACHED = (0.25, 0.7)
 """Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured; rates that
-others have published for models of 8 B parameters lie between 0.3 (H100) and 0.7 (RTX 4090)."""
+others have published for models of 8 B parameters are between 0.3 (H100) and 0.7 (RTX 4090)."""
 
 LINK_REACHED = (0.5, 0.9)
 """Share of the rated link that is assumed to be reached. Not measured."""

@@ -20,7 +20,7 @@ from jmedllm.processes import rank
 GIB = 2**30
 
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux tells how much memory a container may have: control groups of version 2 and 1."""
+"""Where Linux says how much memory a container may use: control groups of version 2 and 1."""
 
 _UNITS = {"m": 2**20, "g": GIB, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mgt])(?:i?b)?", re.IGNORECASE)
@@ -95,8 +95,8 @@ def this_machine(device: torch.device) -> Machine:
 
 def host_memory() -> int:
     """Bytes of this machine's memory, or of a container's share of it where that is less."""
-    told = [file.read_text(encoding="ascii").strip() for file in LIMITS if file.is_file()]
-    return min([psutil.virtual_memory().total, *(int(limit) for limit in told if limit.isdigit())])
+    limits = [file.read_text(encoding="ascii").strip() for file in LIMITS if file.is_file()]
+    return min([psutil.virtual_memory().total, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def read_size(text: str, what: str) -> int:
@@ -112,8 +112,8 @@ def read_size(text: str, what: str) -> int:
     size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
     if not size:
         bare = re.fullmatch(r"\d+(\.\d+)?", text.strip()) and float(text) > 0
-        mend = f"write {text.strip()}GiB" if bare else "write it as 24GiB"
-        raise InputError(f"{what} {text!r} is no size of memory; {mend}")
+        fix = f"write {text.strip()}GiB" if bare else "write it as 24GiB"
+        raise InputError(f"{what} {text!r} is not a memory size; {fix}")
     return size
 
 

@@ -22,7 +22,7 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in 4 bits: half a byte, a byte for each block of 64, four for each 256 of these."""
 
 CONTEXT = int(0.7 * GIB)
-"""What CUDA, its libraries and an allocator hold that hands out whole blocks. Assumed, not measured."""
+"""Memory of CUDA, its libraries and the block-wise allocator. Assumed, not measured."""
 
 LIBRARIES = 2 * GIB
 """Host memory of a process before it has a model, with CUDA's libraries. Assumed, not measured."""
@@ -122,7 +122,7 @@ def plan_stage(
     )
     steps = settings.steps if rows is None else settings.total_steps(rows)
     return StagePlan(
-        _joined([*_on_gpu(traced), *_on_host(traced), *_on_disk(traced)]),
+        _joined([*_gpu_components(traced), *_host_components(traced), *_disk_components(traced)]),
         stage,
         _work(traced, block_size),
         steps,
@@ -150,7 +150,7 @@ class _Traced:
 
 
 def _joined(parts: Iterable[Component]) -> tuple[Component, ...]:
-    """One part of each name, without those that hold nothing."""
+    """Sum components of the same name; drop empty ones."""
     found: dict[str, Component] = {}
     for part in parts:
         one = found.get(part.name, Component(part.name))
@@ -165,7 +165,7 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
         settings: of stage 1.
         block_size: tokens of a row.
         base: what is trained.
-        machine: where; on a CPU the host's memory holds all.
+        machine: where; on a CPU everything is in host memory.
 
     Raises:
         InputError: it has not; with the numbers.
@@ -184,26 +184,26 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, m
 
     if total(settings.optimizer) <= machine.ram:
         return
-    told = ", ".join(f"{name} {gib(size)}" for name, size in needed(settings.optimizer))
-    wanted, there = gib(total(settings.optimizer)), gib(machine.ram)
+    listed = ", ".join(f"{name} {gib(size)}" for name, size in needed(settings.optimizer))
+    needed_bytes, there = gib(total(settings.optimizer)), gib(machine.ram)
     smaller = next((each for each in ("adamw-bf16", "adamw-8bit") if total(each) <= machine.ram), None)
-    mend = f"set optimizer: {smaller} ({gib(total(smaller))}) or " if smaller else ""
+    fix = f"set optimizer: {smaller} ({gib(total(smaller))}) or " if smaller else ""
     raise InputError(
-        f"cpu_offload: {settings.cpu_offload} needs {wanted} of host memory ({told}), this machine has {there}; "
-        f"{mend}take a machine with more"
+        f"cpu_offload: {settings.cpu_offload} needs {needed_bytes} of host memory ({listed}), this machine has "
+        f"{there}; {fix}take a machine with more"
     )
 
 
-def _on_gpu(traced: _Traced) -> Iterator[Component]:
+def _gpu_components(traced: _Traced) -> Iterator[Component]:
     settings, shape, step, dtype = traced.settings, traced.shape, traced.step, traced.dtype
     adapter, machine = traced.adapter, traced.machine
     quantized = is_quantized(settings)
     share = machine.processes
     if adapter:
         frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
-        away = dtype.itemsize * shape.embedding if has_offloaded_embedding(settings) else 0
+        offloaded = dtype.itemsize * shape.embedding if has_offloaded_embedding(settings) else 0
         kept = in_4_bits(shape) if quantized else _named(dtype)
-        yield Component(f"base, {kept}", (frozen - away) // share)
+        yield Component(f"base, {kept}", (frozen - offloaded) // share)
         halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
         yield Component(f"adapter, {settings.weight_format}", halves * step.trained // share)
     elif settings.cpu_offload == "layers":
@@ -219,9 +219,9 @@ def _on_gpu(traced: _Traced) -> Iterator[Component]:
         yield Component("gradients on their way", _transit_buffers(shape))
     if share > 1:
         yield Component("two layers, embedding and head, whole", _gathered(traced))
-    away = step.inputs if settings.activation_checkpointing == "offload" else 0
-    yield Component("kept for the backward pass", step.held - away)
-    working = step.working - step.held
+    offloaded = step.inputs if settings.activation_checkpointing == "offload" else 0
+    yield Component("kept for the backward pass", step.saved - offloaded)
+    working = step.working - step.saved
     if quantized:
         working += 2 * shape.largest_matrix  # unpacked for its product
     if share > 1 and dtype == torch.float32:
@@ -231,7 +231,7 @@ def _on_gpu(traced: _Traced) -> Iterator[Component]:
 
 
 def in_4_bits(shape: Shape) -> str:
-    """How a model in 4 bits is told of: experts are in no linear layer, and may be most of it."""
+    """Label of a 4-bit model: experts are not linear layers and may be most of it."""
     return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
 
 
@@ -246,10 +246,10 @@ def _gathered(traced: _Traced) -> int:
     )
 
 
-def _on_host(traced: _Traced) -> Iterator[Component]:
+def _host_components(traced: _Traced) -> Iterator[Component]:
     settings, shape, step, machine = traced.settings, traced.shape, traced.step, traced.machine
-    away = tuple(_offloaded(traced)) if settings.cpu_offload != "none" else ()
-    yield from away
+    offloaded = tuple(_offloaded(traced)) if settings.cpu_offload != "none" else ()
+    yield from offloaded
     if settings.activation_checkpointing == "offload":
         yield Component("kept for the backward pass", host=_pinned(step.inputs, shape, machine) * machine.gpus)
     if has_offloaded_embedding(settings):
@@ -259,14 +259,14 @@ def _on_host(traced: _Traced) -> Iterator[Component]:
         whole = 2 * shape.total - int(packed) if traced.adapter else 4 * shape.total
         yield Component("the whole model, in the first process", host=whole)
     elif not traced.adapter and not machine.is_shared:
-        # By then what `cpu_offload` holds is free again.
-        written = max(0, 2 * shape.total - sum(part.host for part in away))
+        # By then the memory of `cpu_offload` is free again.
+        written = max(0, 2 * shape.total - sum(part.host for part in offloaded))
         yield Component("the model, while it is written in the end", host=written)
     yield Component(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
 def _offloaded(traced: _Traced) -> Iterator[Component]:
-    """What `cpu_offload` lays into host memory."""
+    """What `cpu_offload` keeps in host memory."""
     settings, shape = traced.settings, traced.shape
     copies = 4 * traced.step.numbers
     yield Component("weights, float32", host=copies)
@@ -288,7 +288,7 @@ def _transit_buffers(shape: Shape) -> int:
     return SLOTS * min(SLOT, 4 * max(shape.embedding, shape.head, shape.largest_matrix))
 
 
-def _on_disk(traced: _Traced) -> Iterator[Component]:
+def _disk_components(traced: _Traced) -> Iterator[Component]:
     step = traced.step
     yield Component("two checkpoints", disk=2 * (step.trained + traced.state))
     if traced.settings.early_stopping.metric:

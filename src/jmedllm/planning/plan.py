@@ -148,6 +148,6 @@ def packed_rows(folder: Path | None, block_size: int) -> int | None:
         rows, size = np.load(file, mmap_mode="r").shape
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{file}: holds no packed blocks: {error}; remove {folder / 'corpus'} and pack them again"
+            f"{file}: contains no packed blocks: {error}; remove {folder / 'corpus'} and pack them again"
         ) from error
     return int(rows) if size == block_size else None

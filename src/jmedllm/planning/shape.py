@@ -29,7 +29,7 @@ class Shape:
         queries: width of all heads together.
         embedding: of the input embedding.
         head: of the output head; 0 where it shares the embedding's.
-        linear: of the linear layers in all decoder layers, without biases: what 4 bits can hold.
+        linear: of the linear layers in all decoder layers, without biases: what can be quantized to 4 bits.
         largest_matrix: of the largest of these.
         largest_layer: of the largest decoder layer.
         in_layers: of all decoder layers.
@@ -51,7 +51,7 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
     """The network of a config, on the device "meta": parameters with sizes and without contents.
 
     Args:
-        values: what its config.json holds.
+        values: the contents of its config.json.
         name: of the model, for messages.
 
     Raises:
@@ -62,12 +62,12 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig
 
     text = values.get("text_config")
-    told = {**values, **text} if isinstance(text, Mapping) else values
-    mend = "take the config.json of a causal model"
-    if missing := [key for key in ("model_type", *_SIZES) if key not in told]:
-        raise InputError(f"config of {name}: lacks {', '.join(missing)}; {mend}")
-    if wrong := [key for key in _SIZES if not (isinstance(told[key], int) and told[key] > 0)]:
-        raise InputError(f"config of {name}: {wrong[0]} is {told[wrong[0]]!r}, no number above 0; {mend}")
+    config = {**values, **text} if isinstance(text, Mapping) else values
+    fix = "take the config.json of a causal model"
+    if missing := [key for key in ("model_type", *_SIZES) if key not in config]:
+        raise InputError(f"config of {name}: lacks {', '.join(missing)}; {fix}")
+    if wrong := [key for key in _SIZES if not (isinstance(config[key], int) and config[key] > 0)]:
+        raise InputError(f"config of {name}: {wrong[0]} is {config[wrong[0]]!r}, no number above 0; {fix}")
     be_quiet()
     with loading(f"config of {name}"), torch.device("meta"):
         return class_for(str(values.get("model_type"))).from_config(AutoConfig.for_model(**values), dtype=dtype)
@@ -77,7 +77,7 @@ def shape_of(network: Any) -> Shape:
     """Count the parameters of a causal model, with or without contents.
 
     Raises:
-        InputError: its decoder layers cannot be found, or hold no linear layer.
+        InputError: its decoder layers cannot be found, or have no linear layer.
     """
     layers: list[Any] = decoder_layers(network)
     embedding, head = network.get_input_embeddings(), network.get_output_embeddings()
@@ -109,10 +109,10 @@ def keep_layers(network: Any, count: int) -> None:
 
 
 def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = False) -> dict[str, Any]:
-    """What the config.json of a base holds: of a directory or the local cache, else of a base that recipes name.
+    """Contents of the config.json of a base: of a directory or the local cache, else of a base that recipes name.
 
     Raises:
-        InputError: nothing is known of the base, the file holds something else, or an adapter lies beside it.
+        InputError: the base is unknown, the file is not a JSON object, or the folder also contains an adapter.
     """
     try:
         folder = Path(path) if Path(path).is_dir() else resolve(path, revision=revision)
@@ -126,7 +126,7 @@ def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = 
     file = folder / "config.json"
     values = read_json(file)
     if not isinstance(values, dict):
-        raise InputError(f"{file}: holds no JSON object; take the config.json of a causal model")
+        raise InputError(f"{file}: is not a JSON object; take the config.json of a causal model")
     return values
 
 

@@ -48,8 +48,8 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     as_it_is = advice.chosen is not None and not advice.chosen.changes
     if not as_it_is:
         needs = f"needs {sizes(written, machine)}"
-        told = f"a run refuses this: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
-        console.print(Text(f"{written.stage} as configured {told}", style="red"))
+        text = f"a run refuses this: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
+        console.print(Text(f"{written.stage} as configured {text}", style="red"))
     if advice.chosen and not as_it_is:
         console.print(f"It fits with these lines in section {written.stage}:")
         _print_changes(advice.chosen.changes, console)
@@ -97,8 +97,8 @@ def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -
             table.add_row(part.name, *(gib(size) if size >= SMALLEST_SHOWN else "" for size in sizes))
     table.add_section()
     fits = needs.fits(machine)
-    told = Text("fits" if fits else "does not fit", style="green" if fits else "red")
-    table.add_row(told, *(gib(size) if size else "" for size in _columns(needs, machine)))
+    text = Text("fits" if fits else "does not fit", style="green" if fits else "red")
+    table.add_row(text, *(gib(size) if size else "" for size in _columns(needs, machine)))
     console.print(table)
 
 
@@ -122,14 +122,14 @@ def _work(planned: StagePlan, machine: Machine) -> str:
 def _results(planned: EvalPlan, machine: Machine) -> str:
     counted = [task for task in planned.tasks if task.items is not None]
     items = sum(task.items or 0 for task in counted)
-    told = [f"{planned.models} models × {items:,} items"]
+    text = [f"{planned.models} models × {items:,} items"]
     if lacking := [task.name for task in planned.tasks if task.items is None]:
-        told.append(f"without {', '.join(lacking)}, whose items nobody has counted")
+        text.append(f"without {', '.join(lacking)}, whose items nobody has counted")
     if guessed := [task.name for task in counted if not task.is_there]:
-        told.append(f"{', '.join(guessed)} not on disk: lengths assumed")
-    told.append(f"{planned.read:,} tokens read, at most {planned.written:,} written")
+        text.append(f"{', '.join(guessed)} not on disk: lengths assumed")
+    text.append(f"{planned.read:,} tokens read, at most {planned.written:,} written")
     beside = ", loading not counted" if planned.hours(machine) else ""
-    return f"{'; '.join(told)}; {_hours(planned.hours(machine), machine)}{beside}"
+    return f"{'; '.join(text)}; {_hours(planned.hours(machine), machine)}{beside}"
 
 
 def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
@@ -140,16 +140,16 @@ def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
     if hours is None:
         return "hours: none, it does not fit"
     unit, size = next((each for each in _UNITS if hours[1] >= each[1]), _UNITS[-1])
-    told = " to ".join(f"{each / size:,.0f}" if each >= 10 * size else f"{each / size:,.2g}" for each in hours)
-    return f"{told} {unit}"
+    text = " to ".join(f"{each / size:,.0f}" if each >= 10 * size else f"{each / size:,.2g}" for each in hours)
+    return f"{text} {unit}"
 
 
 def _smallest(advice: Advice, machine: Machine) -> str:
     option = advice.smallest
     if option is None:
         return f"none, a run refuses every way there is: {advice.refusal}"
-    told = ", ".join(change.setting for change in option.changes) or "as configured"
-    return f"{sizes(option.planned, machine)} ({told})"
+    text = ", ".join(change.setting for change in option.changes) or "as configured"
+    return f"{sizes(option.planned, machine)} ({text})"
 
 
 def sizes(needs: Needs, machine: Machine) -> str:

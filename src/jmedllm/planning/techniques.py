@@ -1,4 +1,4 @@
-"""Ways of making a stage need less memory, in the order of what they cost."""
+"""Techniques that save memory in a stage, cheapest first."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ OFFLOAD_OPTIMIZER = Technique(
     "cpu_offload: optimizer", "gradients pass the link; the CPU steps", {"cpu_offload": "optimizer"}
 )
 OFFLOAD_LAYERS = Technique("cpu_offload: layers", "weights pass the link too, twice a pass", {"cpu_offload": "layers"})
-OPTIMIZER_IN_BACKWARD = Technique(
+BACKWARD_OPTIMIZER = Technique(
     "optimizer_in_backward: true, max_grad_norm: null, batch_size: 1, micro_batch_size: 1",
     "changes the training: no accumulation, no clipping",
     {"optimizer_in_backward": True, "max_grad_norm": None, "batch_size": 1, "micro_batch_size": 1},
@@ -80,7 +80,7 @@ MFPT: tuple[Techniques, ...] = (
         for kept in (_LEAN, (OFFLOAD_ACTIVATIONS, ONE_ROW))
         for moments in _MOMENTS
     ),
-    (RECOMPUTE, EIGHT_BITS, STOCHASTIC, OPTIMIZER_IN_BACKWARD),
+    (RECOMPUTE, EIGHT_BITS, STOCHASTIC, BACKWARD_OPTIMIZER),
 )
 _ADAPTERS: tuple[Techniques, ...] = (
     _LEAN,
@@ -146,7 +146,7 @@ def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Mac
 
 
 def is_quantized(settings: TrainingConfig) -> bool:
-    """Whether the base is held in 4 bits."""
+    """Whether the base is quantized to 4 bits."""
     return isinstance(settings, AdapterTrainingConfig) and settings.adapter.quantization == "nf4"
 
 

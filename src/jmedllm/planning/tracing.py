@@ -25,35 +25,34 @@ from jmedllm.training.optim.optimizer import TrainedParameter
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """What a step holds, in bytes.
+    """Memory of a step, in bytes.
 
     Attributes:
         frozen: weights that are not trained, and buffers.
         trained: weights that are.
         numbers: of these, counted as parameters.
-        held: what waits between the forward and the backward pass, the head's gradient included.
+        saved: tensors kept from the forward to the backward pass, the head's gradient included.
         inputs: of that, the inputs of the decoder layers, where these are computed again.
-        forward: the most that lies beside weights, gradients and optimiser until the loss is known, what is held
-            included.
-        backward: the same from then on.
+        forward: peak beside weights, gradients and optimizer state in the forward pass, `saved` included.
+        backward: the same in the backward pass.
     """
 
     frozen: int
     trained: int
     numbers: int
-    held: int
+    saved: int
     inputs: int
     forward: int
     backward: int
 
     @property
     def working(self) -> int:
-        """The most that lies beside weights, gradients and optimiser at any time."""
+        """Peak beside weights, gradients and optimizer state."""
         return max(self.forward, self.backward)
 
 
 def state_bytes(network: Any, settings: TrainingConfig) -> int:
-    """Bytes of moments, and of copies of weights in another format, wherever they lie.
+    """Bytes of moments, and of copies of weights in another format.
 
     Args:
         network: what is trained, adapter included, with contents or without.
@@ -110,7 +109,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
             rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
             loss = chunked_loss(head, rows, ids[:, 1:].reshape(-1))
             del hidden, rows
-        held, forward = live.now - before, live.peak - before
+        saved, forward = live.now - before, live.peak - before
         live.begin()
         loss.backward()
         del loss
@@ -121,7 +120,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         frozen=weights - bytes_trained,
         trained=bytes_trained,
         numbers=sum(p.numel() for p in trained),
-        held=held,
+        saved=saved,
         inputs=0 if settings.activation_checkpointing == "none" else inputs,
         forward=forward,
         backward=live.peak - before,
@@ -139,7 +138,7 @@ def _drop(part: TrainedParameter) -> None:
 
 @torch.no_grad()
 def _step(part: TrainedParameter) -> None:
-    """What a step holds for a moment: values in float32, and what they are rounded to; AdamW works in place."""
+    """Temporary memory of an update: values in float32, and their rounded copy; AdamW works in place."""
     values = part.weight_format.read(part.weight, part.state)
     if values is not part.weight and all(values is not kept for kept in part.state.values()):
         torch.empty_like(part.weight)

@@ -17,19 +17,19 @@ from jmedllm.precision import Precision
 from jmedllm.training.packing import Blocks
 
 
-def learning_rate(step: int, total: int, peak: float, warmup: int, floor: float = 0.1) -> float:
+def learning_rate(step: int, total: int, peak: float, warmup_steps: int, floor: float = 0.1) -> float:
     """Linear warm-up over `warmup_ratio` steps, then a cosine from `peak` down to `floor` times `peak`.
 
     Args:
         step: number of the step, from 0.
         total: steps of the whole run.
         peak: highest rate.
-        warmup: steps until `peak` is reached.
+        warmup_steps: steps until `peak` is reached.
         floor: share of `peak` at the last step.
     """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - 1 - warmup)
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total - 1 - warmup_steps)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 

@@ -30,7 +30,7 @@ _FILE = 2**30
 
 @contextmanager
 def shared_folder(path: Path, mark: str) -> Iterator[Path]:
-    """Hand all processes a temporary folder that takes the place of `path`, whole, once all have ended the block.
+    """Give all processes a temporary folder, which replaces `path` once all have left the block.
 
     Args:
         path: the folder to make.
@@ -51,7 +51,7 @@ def shared_folder(path: Path, mark: str) -> Iterator[Path]:
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Write named tensors into a folder; of those in shards each process writes its own.
+    """Write named tensors into a folder; each process writes its own shards.
 
     Raises:
         InputError: the disk is full.
@@ -83,14 +83,14 @@ def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tens
 
 
 def read_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Read all tensors of a folder, whoever wrote it, those of known names into the given tensors.
+    """Read all tensors of a folder; those with names in `into` are read into the given tensors.
 
     Args:
         folder: as `write_tensors` left it.
-        into: tensors by name, whole or in shards; none of them is changed where one is missing.
+        into: tensors by name, full or sharded; none is changed if one is missing.
 
     Returns:
-        All others, whole, on the CPU.
+        All other tensors, unsharded, on the CPU.
 
     Raises:
         InputError: the files are broken, or lack a tensor.
@@ -117,7 +117,7 @@ def read_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> dict[str, to
         for name in missing:
             raise InputError(f"{folder}: lacks {name}")
         with warnings.catch_warnings():
-            # That there is but one process is no news.
+            # A single process is expected here.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             wanted = {name: tensor.detach() for name, tensor in into.items()} | others
             load(wanted, storage_reader=reader, no_dist=rank().world_size == 1)
@@ -170,7 +170,7 @@ def save(folder: Path, network: Any, optimizer: Optimizer, done: Progress, input
 
 
 def _random() -> dict[str, torch.Tensor]:
-    """The random generators; several processes draw by the step instead, see `seed_step`."""
+    """States of the random generators; several processes seed each step instead, see `seed_step`."""
     if rank().world_size > 1:
         return {}
     states = {"random.cpu": torch.get_rng_state()}
@@ -178,7 +178,7 @@ def _random() -> dict[str, torch.Tensor]:
 
 
 def _all(folder: Path) -> list[Path]:
-    """All whole checkpoints, oldest first."""
+    """All complete checkpoints, oldest first."""
     return sorted(path for path in folder.glob("step-*") if re.fullmatch(_NAME, path.name))
 
 
@@ -187,9 +187,9 @@ def _trained(network: Any) -> dict[str, torch.Tensor]:
 
 
 def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) -> Progress | None:
-    """Put the latest checkpoint into network, optimiser and random generators; None where there is none.
+    """Load the latest checkpoint into network, optimizer and random generators; None if there is none.
 
-    It may have been written by another number of processes.
+    The checkpoint may have been written by another number of processes.
 
     Raises:
         InputError: the checkpoint was written for other inputs, or is damaged.
@@ -197,11 +197,11 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) ->
     latest = broadcast_from_rank0(lambda: next(reversed(_all(folder)), None))
     if latest is None:
         return None
-    with _mended_by_removing(latest):
+    with _suggest_removing(latest):
         state = _state(latest / "state.json")
     if state["input_hash"] != input_hash:
         raise InputError(f"checkpoint {latest}: written for other inputs; choose another --output")
-    with _mended_by_removing(latest):
+    with _suggest_removing(latest):
         random = read_tensors(latest, _trained(network) | optimizer.state())
     if "random.cpu" in random:
         torch.set_rng_state(random["random.cpu"])
@@ -211,13 +211,13 @@ def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) ->
 
 
 @contextmanager
-def _mended_by_removing(latest: Path) -> Iterator[None]:
+def _suggest_removing(latest: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        told = str(error).partition("; ")[0]
+        reason = str(error).partition("; ")[0]
         raise InputError(
-            f"checkpoint is damaged: {told}; remove {latest}: the run goes on from the one before it, or else "
+            f"checkpoint is damaged: {reason}; remove {latest}: the run then resumes from the previous one, or "
             "from the start"
         ) from error
 
@@ -234,10 +234,10 @@ _STATE = "state.json"
 
 
 def keep_best(folder: Path, network: Any, step: int) -> None:
-    """Keep the trainable weights as they are after `step`, unless `folder` holds those of this very step.
+    """Keep the trainable weights as they are after `step`, unless `folder` already has those of this step.
 
-    A checkpoint of the same step must have been written before: whichever of the two a kill prevents, the
-    weights of the best evaluation are then on disk.
+    The checkpoint of the same step must be written first, so that the weights of the best evaluation are on disk
+    whenever the process is killed.
     """
     if kept_step(folder) == step:
         return
@@ -258,11 +258,13 @@ def kept_step(folder: Path) -> int | None:
 
 
 def restore_best(folder: Path, network: Any, step: int) -> None:
-    """Put the weights that were kept after `step` back into the network.
+    """Load the weights saved after `step` into the network.
 
     Raises:
-        InputError: others are there, or none.
+        InputError: the folder has none, or those of another step.
     """
     if kept_step(folder) != step:
-        raise InputError(f"{folder}: does not hold the weights of step {step}; remove {folder.parent} and train again")
+        raise InputError(
+            f"{folder}: does not contain the weights of step {step}; remove {folder.parent} and train again"
+        )
     read_tensors(folder, _weights(network))

@@ -20,24 +20,26 @@ OptimizerName = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 class TrainingConfig(Settings):
     """How a stage is trained. Give either `steps` or `epochs`."""
 
-    steps: int | None = Field(None, ge=1, description="optimiser steps")
+    steps: int | None = Field(None, ge=1, description="optimizer steps")
     epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
     learning_rate: float = Field(gt=0, description="peak, reached after the warm-up")
-    batch_size: int = Field(16, ge=1, description="packed rows per optimiser step")
+    batch_size: int = Field(16, ge=1, description="packed rows per optimizer step")
     micro_batch_size: int = Field(1, ge=1, description="packed rows per forward pass; lower it when memory is short")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps until the peak")
     weight_decay: float = Field(0.0, ge=0, description="on matrices only")
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     max_grad_norm: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
-    weight_format: WeightFormatName = Field("float32", description="of what is trained; see docs/training/weights.md")
-    optimizer: OptimizerName = Field("adamw", description="moments in fewer bits; 8-bit ones need [gpu]")
+    weight_format: WeightFormatName = Field(
+        "float32", description="format of the trained weights; see docs/training/weights.md"
+    )
+    optimizer: OptimizerName = Field("adamw", description="AdamW with moments in 32, 16 or 8 bits; 8 bits need [gpu]")
     activation_checkpointing: ActivationCheckpointing = Field(
         "none", description="recompute or offload: less memory, a third slower"
     )
     cpu_offload: CpuOffload = Field(
         "none", description="keep and step this in host memory; see docs/training/offload.md"
     )
-    optimizer_in_backward: bool = Field(False, description="step each weight as its gradient comes; keeps none")
+    optimizer_in_backward: bool = Field(False, description="update each weight as soon as its gradient is computed")
     save_steps: int = Field(200, ge=1, description="steps between checkpoints")
     early_stopping: EarlyStopping = EarlyStopping()
     tensorboard: bool = Field(False, description="write event files too; needs [tensorboard]")
@@ -82,14 +84,14 @@ def _contradiction(settings: TrainingConfig) -> str | None:
 
 
 def require_possible(settings: TrainingConfig, precision: str) -> None:
-    """Check before anything is loaded what depends on the machine.
+    """Check, before anything is loaded, the settings that depend on the machine.
 
     Args:
         settings: of one stage.
         precision: number format of the matrix products, bfloat16 or float32.
 
     Raises:
-        InputError: a library is missing, or the precision does not go with the format of the weights.
+        InputError: a library is missing, or precision and weight format do not fit together.
     """
     if settings.optimizer == "adamw-8bit" and find_spec("bitsandbytes") is None:
         raise not_installed("optimizer adamw-8bit", "bitsandbytes")
@@ -98,19 +100,19 @@ def require_possible(settings: TrainingConfig, precision: str) -> None:
 
 
 def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
-    """Check what several processes cannot do with weights in shards.
+    """Refuse settings that do not support sharded weights.
 
     Args:
         settings: of one stage.
-        exam: whether the stage is evaluated by an exam.
+        exam: whether validation includes benchmarks.
 
     Raises:
-        InputError: one of these is asked for.
+        InputError: one of them is set.
     """
     if exam:
-        raise InputError("an exam inside the loop needs one process; leave validation.benchmarks out")
+        raise InputError("validation on benchmarks needs one process; leave validation.benchmarks out")
     if settings.optimizer == "adamw-8bit":
-        raise InputError("optimizer adamw-8bit packs numbers in blocks that no shard fits; use adamw")
+        raise InputError("optimizer adamw-8bit uses blocks that do not match the shards; use adamw")
     if settings.cpu_offload != "none" or settings.optimizer_in_backward:
         raise InputError("cpu_offload and optimizer_in_backward need one process; several share the optimizer's state")
     if settings.weight_format != "float32":
@@ -121,17 +123,17 @@ def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
 
 
 def clash(weight_format: WeightFormatName, precision: str) -> str | None:
-    """Why weights in this format cannot be multiplied in `precision`, and the mend; None where they can."""
+    """Why weights in this format cannot be multiplied in `precision`, and the fix; None if they can."""
     if weight_format == "float32" or precision != "float32":
         return None
     return (
-        f"weight_format {weight_format} holds bfloat16 weights, which cannot be multiplied in float32; set "
+        f"weight_format {weight_format} keeps bfloat16 weights, which cannot be multiplied in float32; set "
         "precision: bfloat16 or weight_format: float32"
     )
 
 
 class ValidationConfig(Settings):
-    """What both stages are measured on while they train; when, stands in their `early_stopping`."""
+    """What is measured during training, in both stages; `early_stopping` says when."""
 
     held_out: float = Field(
         0.0, ge=0, le=0.5, description="share of documents never trained on, by the hash of their text"
@@ -140,9 +142,11 @@ class ValidationConfig(Settings):
         {}, description="name of a set, such as ja, en, general → files or folders of further held-out text"
     )
     max_bytes: int = Field(200_000, ge=1_000, description="UTF-8 bytes read of each set at most, in whole documents")
-    benchmarks: list[str] = Field([], description="benchmarks or .jsonl files of a small exam by likelihood; NAME:ja")
-    split: str = Field("test", description="of the small exam")
-    limit: int = Field(50, ge=1, description="items of each paper of the small exam")
+    benchmarks: list[str] = Field(
+        [], description="benchmarks or .jsonl files to evaluate by likelihood; NAME:ja for one language"
+    )
+    split: str = Field("test", description="split of the benchmarks")
+    limit: int = Field(50, ge=1, description="items of each benchmark and language")
 
     @model_validator(mode="after")
     def _something(self) -> "ValidationConfig":

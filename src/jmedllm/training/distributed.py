@@ -1,9 +1,9 @@
-"""One network over several processes: each holds a shard of every parameter and reads a share of every step.
+"""Sharded training: each process has a shard of every parameter and reads a part of the rows of each step.
 
 Sharding is FSDP's (Zhao et al. 2023, arXiv 2304.11277) in the form of torch's `fully_shard`: the parameters of one
 decoder layer at a time are gathered where they are used and freed again, and each process keeps its shard of
 gradients and optimiser moments. Gradients are summed, not averaged, because the loss of a step is divided by the
-number of trained tokens of all processes. With one process nothing here does anything.
+number of trained tokens of all processes. With one process, nothing is sharded.
 """
 
 from collections import Counter
@@ -68,7 +68,7 @@ def _structure(whole: Any | None) -> Any:
     """The first process's network in all of them, without the values of its parameters."""
     if whole is None:
         return receive()
-    # Detached, weights in 4 bits are plain bytes: what they mean stands in their layer too, which all get whole.
+    # Detached 4-bit weights are plain bytes; all processes get their layer, which has the quantization state.
     empty = {id(p): torch.nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in whole.parameters()}
     network = deepcopy(whole, empty)
     send(network)
@@ -147,7 +147,7 @@ def in_forward(network: Any, function: Callable[..., T], *arguments: Any) -> T:
 
 
 def is_sharded(network: Any) -> bool:
-    """Whether several processes each hold a part of the network."""
+    """Whether the network is sharded over several processes."""
     return hasattr(network, _FORWARD)
 
 
@@ -156,8 +156,8 @@ def local_micro_batches(
 ) -> Iterator[Batch]:
     """This process's micro-batches of a step; micro-batches without a trained token are left out.
 
-    With several processes each gets as many, for each must go forward and backward as often as the others. Where
-    rows run out, one without a trained token stands in.
+    All processes get the same number of micro-batches, because all must run as many forward and backward passes.
+    A process without rows left gets a row without trained tokens.
     """
     here = rank()
     if here.world_size == 1:
@@ -171,14 +171,14 @@ def local_micro_batches(
 
 
 def gather_full(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that may be in shards, whole; called by all processes."""
+    """The full tensor of a tensor that may be sharded; called by all processes."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def own(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor that may be in shards; changes to it change the tensor."""
+    """The local shard of a tensor, or the tensor itself; changes to it change the tensor."""
     from torch.distributed.tensor import DTensor
 
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,6 +1,6 @@
-"""What a stage does about its evaluations: keep the best weights, and end when nothing gets better.
+"""Early stopping: keep the best weights, and end a stage that no longer improves.
 
-All of it follows from the rows of `evaluations.jsonl`, so a resumed run needs no other memory.
+All decisions depend only on the rows of `evaluations.jsonl`, so a resumed run needs no other state.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,15 +19,13 @@ Row = Mapping[str, Any]
 
 
 class EarlyStopping(Settings):
-    """When a stage is evaluated and what follows from it; what is measured stands in the section `evaluate`."""
+    """When a stage is evaluated, and what the evaluations decide; the section `validation` says what is measured."""
 
-    every: int = Field(200, ge=1, description="steps between evaluations, besides those before step 1 and at the end")
+    every: int = Field(200, ge=1, description="steps between evaluations; one more before step 1 and one at the end")
     metric: list[str] = Field(
-        [], description="keep the weights best in the mean of these, such as [bits_per_byte.ja, bits_per_byte.en]"
+        [], description="keep the weights with the best mean of these, such as [bits_per_byte.ja, bits_per_byte.en]"
     )
-    patience: int | None = Field(
-        None, ge=1, description="end the stage after so many evaluations without a better one"
-    )
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without improvement")
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EarlyStopping":
@@ -37,7 +35,7 @@ class EarlyStopping(Settings):
                 f"metric names {BITS_PER_BYTE}.SET or {ACCURACY}.TASK, and all of one kind: others have no mean"
             )
         if self.patience and not self.metric:
-            raise ValueError("patience needs metric, which says what is to get better")
+            raise ValueError("patience needs metric, which names what is to improve")
         return self
 
 

@@ -67,12 +67,12 @@ class LengthLimits:
     def excess(self, sample: Sample) -> str | None:
         """What is too long about a sample, in words; None where nothing is."""
         target = sum(sample.loss_mask)
-        told = (
+        checks = (
             ("prompt", len(sample.ids) - target, "max_prompt_tokens", self.source),
             ("answer", target, "max_completion_tokens", self.target),
             ("prompt and answer", len(sample.ids), "block_size", self.block),
         )
-        for what, tokens, setting, most in told:
+        for what, tokens, setting, most in checks:
             if most is not None and tokens > most:
                 return f"{what} of {tokens:,} tokens, more than {setting} {most:,}"
         return None
@@ -113,7 +113,7 @@ def split_document(sample: Sample, block_size: int) -> Iterator[Sample]:
 
 Messages = Sequence[dict[str, str]]
 
-_STAND_INS = ("\ue000", "\ue001", "\ue002")
+_PLACEHOLDERS = ("\ue000", "\ue001", "\ue002")
 """Private characters; of three, one differs from any first and any last character."""
 
 _SHOWN = 40
@@ -231,9 +231,9 @@ def _named(name: str) -> Iterator[None]:
 def _written(template: ChatTemplate, name: str, messages: Messages, index: int) -> tuple[int, int]:
     """Start and end of what message `index` contributes to the text of the conversation."""
     words = messages[index]["content"].strip()
-    stand_in = next(each for each in _STAND_INS if each not in (words[0], words[-1]))
+    placeholder = next(each for each in _PLACEHOLDERS if each not in (words[0], words[-1]))
     other = [dict(message) for message in messages]
-    other[index]["content"] = stand_in
+    other[index]["content"] = placeholder
     text, changed = _render(template, name, messages), _render(template, name, other)
     start = common_length(text, changed)
     room = min(len(text), len(changed)) - start

@@ -41,7 +41,7 @@ _KEYS = (("role", "content"), ("from", "value"))
 
 _SYSTEM, _HISTORY = "system", "history"
 _READ = {*INSTRUCTION_FIELDS, _SHAREGPT, _SYSTEM, _HISTORY}
-"""Keys of a record that are read or, where they hold something, refused."""
+"""Keys of a record that are read or, if they are not empty, refused."""
 
 _UNTRAINED = ("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call")
 """Keys of a message with what its content lacks."""
@@ -126,7 +126,7 @@ def read_instruction_file(path: Path, read_options: ReadOptions = DEFAULT_READ_O
 
 
 def _notes(path: Path, rows: Sequence[RowOrError], read_options: ReadOptions) -> tuple[str, ...]:
-    """Which keys hold something that is not read, and in how many rows."""
+    """Non-empty keys that are not read, with the number of their rows."""
     read = _READ | {
         source.partition(".")[0] for column in dict(read_options.map).values() for source in column.split("+")
     }
@@ -168,13 +168,13 @@ def _rows(path: Path, mapping: Mapping[str, str]) -> list[RowOrError]:
 
 
 def _item(row: InputRow) -> Instruction | Conversation:
-    told = [key for key in ("messages", _SHAREGPT) if row.record.get(key) is not None]
-    if told and row.record.get("instruction"):
-        told.insert(0, "instruction")
-    if len(told) > 1:
-        raise InputError(f"{row.place}: has both {told[0]} and {told[1]}; remove one")
-    if told or "messages" in row.record:
-        return _conversation(row, told[0] if told else "messages")
+    present = [key for key in ("messages", _SHAREGPT) if row.record.get(key) is not None]
+    if present and row.record.get("instruction"):
+        present.insert(0, "instruction")
+    if len(present) > 1:
+        raise InputError(f"{row.place}: has both {present[0]} and {present[1]}; remove one")
+    if present or "messages" in row.record:
+        return _conversation(row, present[0] if present else "messages")
     return _instruction(row.place, row.record)
 
 

@@ -20,7 +20,7 @@ _PRESETS = {
 
 
 def resolve_targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
-    """What peft is to be told: its own "all-linear", or the last parts of the layers' names.
+    """Value of peft's `target_modules`: its own "all-linear", or the last parts of the layers' names.
 
     Raises:
         InputError: a target matches no linear layer (the nearest names are given), or is the output head of a
@@ -162,10 +162,10 @@ def add_adapter_layers(network: Any, settings: AdapterConfig) -> Any:
     try:
         adapted = get_peft_model(network, config, adapter_name=_TRAINED if is_pissa else "default")
     except ValueError as error:
-        told = str(error).splitlines()[0]
-        is_of_experts = "ParamWrapper" in told  # peft's class for experts, and all that it says of them
+        message = str(error).splitlines()[0]
+        is_of_experts = "ParamWrapper" in message  # peft's class for experts, and all that it says of them
         why = f"kind {settings.kind}, dropout {settings.dropout:g}: not for experts: {_WAY_OUT}"
-        raise InputError(f"adapter: {why if is_of_experts else told}") from error
+        raise InputError(f"adapter: {why if is_of_experts else message}") from error
     if is_pissa:
         _require_room(adapted, settings.r)
     return adapted
@@ -246,7 +246,7 @@ def principal_components(weight: torch.Tensor, rank: int, seed: int) -> tuple[to
     """A [rank, in] and B [out, rank], equal in norm, whose product is nearest to `weight` [out, in].
 
     By subspace iteration (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4), whose random start
-    is drawn on the CPU: a run that goes on elsewhere starts from the same components.
+    is drawn on the CPU: a run that resumes on another machine starts from the same components.
     """
     generator = torch.Generator().manual_seed(seed)
     columns = min(rank + 8, *weight.shape)

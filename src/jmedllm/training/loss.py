@@ -1,4 +1,4 @@
-"""Cross-entropy without ever holding all logits."""
+"""Chunked cross-entropy: never keeps all logits at once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +13,10 @@ CHUNK = 256
 
 
 def summed_loss(network: Any, ids: torch.Tensor, positions: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
-    """Sum over trained tokens of -log p(token | what stands before it in its sample), in nats.
+    """Sum over trained tokens of -log p(token | preceding tokens of its sample), in nats.
 
     Only hidden states that predict a trained token go through the head, `CHUNK` at a time; their gradients are
-    taken at once, so that no logits wait for the backward pass. It can be led back through once.
+    computed immediately, so that no logits are kept for the backward pass. The result supports one backward pass.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one.

@@ -24,20 +24,20 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.training.config import ActivationCheckpointing
 
 
-def apply_activation_checkpointing(network: Any, activations: ActivationCheckpointing) -> None:
+def apply_activation_checkpointing(network: Any, mode: ActivationCheckpointing) -> None:
     """Have the decoder layers of a network keep less; the numbers it computes stay the same.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one.
-        activation_checkpointing: none: keep all; recompute: keep each layer's input; offload: keep it in host memory,
+        mode: none: keep all; recompute: keep each layer's input; offload: keep it in host memory,
             pinned where there is a GPU. Without a GPU this copies it, to no use.
     """
-    if activations == "none":
+    if mode == "none":
         return
     # transformers 5.23 renamed the method and warns at the old name, which 5.17 alone knows.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-    if activations == "offload":
+    if mode == "offload":
         for module in network.modules():
             if hasattr(module, "_gradient_checkpointing_func"):
                 module._gradient_checkpointing_func = _checkpoint_from_host
@@ -96,7 +96,7 @@ class _Layers:
             torch.cuda.current_stream(self._device).wait_event(here.arrived)
         for parameter, weight in zip(self._parameters[number], here.weights, strict=True):
             parameter.data = weight
-        self._fetch(number - 1 if _is_in_backward() else number + 1)
+        self._fetch(number - 1 if _is_backward_pass() else number + 1)
 
     def _fetch(self, number: int) -> None:
         if number in self._fetched or not 0 <= number < len(self._parameters):
@@ -113,7 +113,7 @@ class _Layers:
     def _leave(self, number: int) -> None:
         """Drop what a forward pass has used. In a backward pass the layer is computed again and its weights are
         needed until their gradients are there."""
-        if not _is_in_backward():
+        if not _is_backward_pass():
             self._in_use = None
             for parameter, home in zip(self._parameters[number], self._at_home[number], strict=True):
                 _send_home(parameter, home)
@@ -139,10 +139,10 @@ def offload_layers(network: Any, device: torch.device) -> None:
         network: a Hugging Face causal model on the CPU; its layers are computed again in the backward pass.
     """
     layers = decoder_layers(network)
-    held = {id(tensor) for layer in layers for tensor in layer.parameters()}
+    in_layers = {id(tensor) for layer in layers for tensor in layer.parameters()}
     for module in network.modules():
         for parameter in module._parameters.values():
-            if parameter is not None and id(parameter) not in held:
+            if parameter is not None and id(parameter) not in in_layers:
                 parameter.data = parameter.data.to(device)
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(device)
@@ -167,7 +167,7 @@ def _send_home(parameter: torch.nn.Parameter, home: torch.Tensor) -> None:
     parameter.data = home
 
 
-def _is_in_backward() -> bool:
+def _is_backward_pass() -> bool:
     # torch's own checkpointing asks the same way; there is no public name for it.
     return torch._C._current_graph_task_id() != -1
 

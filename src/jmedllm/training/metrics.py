@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class MetricsLog:
-    """A file of one JSON object per line that a killed run goes on with: lines behind `start` are dropped.
+    """A JSON Lines file that a resumed run appends to: lines behind `start` are dropped.
 
-    The first process writes it; all know what it holds.
+    The main process writes it; all processes know its rows.
 
     Attributes:
-        rows: all that the file holds.
+        rows: all rows of the file.
     """
 
     def __init__(self, path: Path, start: int, also: Add) -> None:
@@ -63,7 +63,7 @@ class MetricsLog:
         self._also(row)
 
     def sync(self) -> None:
-        """Let all rows outlast a power cut, as the checkpoint does that goes on behind them.
+        """Flush all rows to the disk, so that they survive a power cut like the checkpoint that follows them.
 
         Raises:
             InputError: the disk is full.
@@ -165,7 +165,7 @@ def peak_memory(device: torch.device) -> int:
 def tensorboard(folder: Path, start: int) -> Iterator[Add]:
     """Hand out what writes the numbers of a row as TensorBoard events, those of a section as section/name.
 
-    TensorBoard's own writer writes in a thread, which tells of a full disk late and in its own words.
+    TensorBoard's own writer uses a thread, which reports a full disk late and with its own message.
 
     Raises:
         InputError: tensorboard is not installed, or the disk is full.

@@ -99,7 +99,7 @@ def mixture(
         return
     there = sum(len(document.text.encode()) for document in general())
     if not there:
-        raise InputError(f"general text {', '.join(mixing.general)}: holds no text; give files that do")
+        raise InputError(f"general text {', '.join(mixing.general)}: contains no text; give files that do")
     share = size * mixing.replay / (1 - mixing.replay) / there
     for document in general():
         yield GENERAL, document, repetitions(document.text, share)

@@ -1,4 +1,4 @@
-"""Rows of token ids in which texts lie side by side without seeing one another."""
+"""Packed rows of token ids: samples in one row do not attend to one another."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from jmedllm.files import atomic_file, hash_file, hash_text
 class Sample:
     """One text as token ids; `loss_mask` says of each token whether the model is to learn to predict it.
 
-    The first token of a sample is never trained: nothing stands before it.
+    The first token of a sample is never trained: it has no context.
     """
 
     name: str
@@ -71,7 +71,7 @@ OPEN = 64
 
 
 def example_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
-    """Lay whole samples into rows, each where it leaves the least room (best fit, over `OPEN` rows).
+    """Pack whole samples into rows, each where it leaves the least room (best fit, over `OPEN` rows).
 
     Raises:
         InputError: a sample is longer than a row or has no trained token; it is named.
@@ -144,7 +144,7 @@ class _Row:
         return self.size - self.length
 
     def append(self, ids: Sequence[int], loss_mask: Sequence[bool]) -> None:
-        """Lay tokens, no more than there is room for, behind those that are there; the first is not trained."""
+        """Append tokens, no more than fit; the first one is not trained."""
         start, end = self.length, self.length + len(ids)
         self.ids[start:end] = ids
         self.positions[start:end] = np.arange(len(ids))

@@ -32,7 +32,7 @@ class DiskUsage:
     Attributes:
         checkpoint: one checkpoint; while one is written the one before is still there.
         model: the weights that the stage hands on; those of the best evaluation are as large.
-        copies_of_model: how many of these lie on the disk at once at most.
+        copies_of_model: largest number of copies on the disk at once.
     """
 
     checkpoint: int
@@ -54,8 +54,8 @@ def try_longest_batch(network: Any, blocks: Blocks, micro_batch_size: int, preci
     """
     rows = np.sort(np.argsort(-blocks.loss_mask.sum(axis=1), kind="stable")[:micro_batch_size])
     devices = [precision.device] if precision.device.type == "cuda" else []
-    told = explain_out_of_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
-    with told, torch.random.fork_rng(devices), autocast(precision):
+    described = explain_out_of_memory(f"a micro-batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}")
+    with described, torch.random.fork_rng(devices), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch).backward()
 
@@ -67,10 +67,10 @@ def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch_size: int, pr
         InputError: memory runs out.
     """
     rows = np.arange(min(micro_batch_size, len(blocks)))
-    told = explain_out_of_memory(
+    described = explain_out_of_memory(
         f"an evaluation batch of {len(rows)} rows of {blocks.ids.shape[1]} tokens, {_LARGEST}"
     )
-    with told, evaluating(network), autocast(precision):
+    with described, evaluating(network), autocast(precision):
         [batch] = micro_batches(blocks, rows, len(rows), precision.device)
         summed_loss(network, *batch)
 
@@ -82,7 +82,7 @@ _LARGEST = (
 
 @contextmanager
 def explain_out_of_memory(what: str) -> Iterator[None]:
-    """Say in one line that memory runs out on `what`, which ends with the mend.
+    """Turn an out-of-memory error into one line that names `what`, which ends with the fix.
 
     Raises:
         InputError: it does.
@@ -124,7 +124,7 @@ def trained_bytes(network: Any) -> int:
 
 
 def require_disk(folder: Path, needed: DiskUsage) -> None:
-    """Check that the disk holds all that the stage will write, less what of it lies in `folder` already.
+    """Check that the disk has room for all that the stage will write, except what is in `folder` already.
 
     Raises:
         InputError: too little is free; with the numbers.
@@ -159,7 +159,7 @@ _LONGEST = 400
 """Tokens of an example that are shown."""
 
 _MOST_RUNS = 8
-"""Runs of a mask that are told."""
+"""Runs of a mask that are printed."""
 
 
 def preview_example(
@@ -188,9 +188,9 @@ def preview_example(
 def describe_mask(trained: list[bool]) -> str:
     """How many tokens there are, how many of them are trained, and in which order."""
     runs = [(len(list(run)), is_trained) for is_trained, run in groupby(trained)]
-    told = [f"{length:,} {'trained' if is_trained else 'untrained'}" for length, is_trained in runs[:_MOST_RUNS]]
+    described = [f"{length:,} {'trained' if is_trained else 'untrained'}" for length, is_trained in runs[:_MOST_RUNS]]
     more = [f"{len(runs) - _MOST_RUNS} runs more"] * (len(runs) > _MOST_RUNS)
-    return f"{len(trained):,} tokens, {sum(trained):,} trained; in order: {', '.join([*told, *more])}"
+    return f"{len(trained):,} tokens, {sum(trained):,} trained; in order: {', '.join([*described, *more])}"
 
 
 def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:

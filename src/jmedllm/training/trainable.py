@@ -12,7 +12,7 @@ from jmedllm.training.loss import split
 TOLERANCE = 1e-4
 """Largest difference of logits in float32, as a share of their standard deviation. Measured on the
 architectures in tests/models/backends/test_capabilities.py: packing that isolates stays under 1e-5. The smallest
-leak seen on any configuration is 1.26."""
+difference seen with leaking context on any configuration is 1.26."""
 
 LENGTHS = (5, 11, 7)
 """Tokens of the packed samples: longer than a short convolution, different, one with neighbours on both sides."""
@@ -36,8 +36,8 @@ class Differences:
 def require_trainable(config: Any, device: torch.device) -> None:
     """Check that packed samples do not see one another and that the chunked loss is the network's own.
 
-    A small copy of the architecture is tried, in float32 and with weights that make a leak visible. The model's
-    own weights are not needed.
+    A small copy of the architecture is tried in float32, with weights that make attention across samples visible.
+    The model's own weights are not needed.
 
     Args:
         config: of the model, as transformers reads it.

@@ -36,7 +36,7 @@ from jmedllm.training.loss import summed_loss
 from jmedllm.training.packing import Blocks, Sample, pack_examples
 
 InLoopEval = Callable[[Any], dict[str, float]]
-"""Called with the network; gives the accuracy of each paper of a small exam."""
+"""Called with the network; returns the accuracy of each task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Validation:
 
     Attributes:
         sets: texts by name, such as ja, en, general.
-        tasks: names of the papers of the small exam.
-        in_loop_eval: sits them; None where there are none.
+        tasks: names of the tasks of the in-loop evaluation.
+        in_loop_eval: evaluates them; None if there are none.
     """
 
     sets: Mapping[str, TextSet]
@@ -79,7 +79,7 @@ class Validation:
 
 
 def text_set(tokenizer: Tokenizer, name: str, texts: Sequence[str], window: int) -> TextSet:
-    """Lay texts into rows of `window` tokens.
+    """Pack texts into rows of `window` tokens.
 
     Raises:
         InputError: no text has more than one token.
@@ -142,7 +142,7 @@ _NOTHING_WRITTEN = GenerationConfig(1)
 
 
 def make_in_loop_eval(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision: Precision) -> InLoopEval:
-    """An exam of these papers for a network in training, asked as the exam asks; each paper's accuracy by name.
+    """In-loop evaluation of a network in training on these tasks, with the prompts of the eval stage.
 
     Args:
         tasks: of scorer likelihood.
@@ -156,7 +156,7 @@ def make_in_loop_eval(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision
     def evaluate_task(network: Any) -> dict[str, float]:
         capabilities = detect_capabilities(network, tokenizer, precision.device)
         context = context_length(network.config)
-        model = TransformersModel("quiz", network, tokenizer, precision.device, context, capabilities)
+        model = TransformersModel("in-loop", network, tokenizer, precision.device, context, capabilities)
         return {task.name: _accuracy(model, task, chat_text) for task in tasks}
 
     return evaluate_task

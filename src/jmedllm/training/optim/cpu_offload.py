@@ -1,7 +1,7 @@
 """AdamW in host memory, and the pinned buffers through which tensors are copied to and from the GPU.
 
 The GPU keeps bfloat16 weights; the host keeps float32 copies, moments and gradients. Each gradient is sent to the
-host as soon as it is complete, so that the GPU never holds more than a few. The CPU runs the optimizer step (Ren et
+host as soon as it is complete, so that the GPU never keeps more than a few. The CPU runs the optimizer step (Ren et
 al. 2021, arXiv 2101.06840) and sends the rounded weights back. The result equals AdamW on float32 copies bit for
 bit: the same numbers are accumulated, clipped and updated in the same order.
 """

@@ -73,7 +73,7 @@ class Optimizer:
         self._learning_rate = None
 
     def state(self) -> State:
-        """All that a checkpoint must hold beside the parameters, as PARAMETER.KEY: the tensors themselves."""
+        """Tensors that a checkpoint must contain besides the parameters, by PARAMETER.KEY; not copies."""
         return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state.items()}
 
     def _on_gradient(self, part: TrainedParameter, act: Callable[[torch.Tensor], None]) -> None:
@@ -81,7 +81,7 @@ class Optimizer:
         self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
 
     def close(self) -> None:
-        """Free moments, copies and gradients, whoever still holds network or optimiser; no step comes after."""
+        """Free moments, copies and gradients, even if network or optimizer are still referenced; ends the training."""
         for hook in self._hooks:
             hook.remove()
         self.parts = {}

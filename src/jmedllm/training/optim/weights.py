@@ -19,7 +19,7 @@ MASTER = "master"
 """Key of a float32 copy among what is kept beside a weight."""
 
 _PART = {"cpu": 2**18, "cuda": 2**24}
-"""Numbers that are handled at once: on a CPU as many as its caches hold, see docs/training/offload.md; a GPU wants
+"""Numbers that are handled at once: on a CPU as many as fit its caches, see docs/training/offload.md; a GPU wants
 few launches."""
 
 PERIOD = 2**16
