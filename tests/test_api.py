@@ -1,4 +1,4 @@
-"""The exam from Python gives what the command line gives."""
+"""Evaluating from Python gives what the command line gives."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> Non
         evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", rotations=0)
 
 
-def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_questions_that_are_not_one_task_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     exam = str(write_questions(tmp_path / "exam.jsonl"))
     model = open_model(tiny_model, precision="float32", device="cpu")
     japanese, english = (load(exam, language, selection="all") for language in ("ja", "en"))
@@ -36,7 +36,7 @@ def test_what_is_no_paper_is_refused(tiny_model: Path, tmp_path: Path) -> None:
         ([*japanese, *english], {}, "not exam en and exam ja"),
         ([*japanese, *japanese], {}, "a question is given twice"),
         (japanese, {"scorers": ["official"]}, "official can score none of these questions"),
-        (japanese, {"limit": 2}, "sit has no setting limit"),
+        (japanese, {"limit": 2}, "evaluate has no setting limit"),
     ):
         with pytest.raises(InputError, match=problem):
             evaluate(model, questions, output=tmp_path / "out", **more)

@@ -103,25 +103,26 @@ def evaluate(
     data: str | Path = "data",
     **settings: Any,
 ) -> EvalResult:
-    """Let a model sit questions of one benchmark and language; a second call goes on in `output`.
+    """Evaluate a model on questions of one benchmark and language; a second call resumes in `output`.
 
     Args:
-        opened: see `open_model`; or any `InferenceModel` with the settings that stand for it.
+        opened: see `open_model`; or any `InferenceModel` with the settings that identify it.
         questions: at least one.
-        output: directory of the records.
+        output: directory of samples and scores, see docs/results.md.
         scorers: names from `jmedllm.evaluation.scorers.SCORERS`.
         prompt: prompt pack; the other settings as in a recipe's prompt section.
         data: data directory, for the published prompts.
-        settings: others of an exam: `max_new_tokens`, `shuffle`, `rotations`, `skip_invalid`; or of the prompt.
+        settings: other settings of an evaluation: `max_new_tokens`, `shuffle`, `rotations`,
+            `skip_invalid`; or of the prompt.
 
     Raises:
-        InputError: a setting is wrong, the questions are not of one paper, no track can judge one of them, or see
-            `jmedllm.evaluation.task.evaluate`.
+        InputError: a setting is wrong, the questions are not of one benchmark and language, no scorer can score one
+            of them, or see `jmedllm.evaluation.evaluate_task.evaluate_task`.
     """
     _require_task(questions)
     asked = {name: settings.pop(name) for name in PromptConfig.model_fields if name in settings and name != "pack"}
     if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid"}:
-        raise InputError(f"sit has no setting {sorted(others)[0]}; choose the questions before, with load or a slice")
+        raise InputError(f"evaluate has no setting {sorted(others)[0]}; choose the questions with load or a slice")
     exam = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
     require_known(exam.model_copy(update={"benchmarks": []}))
     judged = scorable(questions, exam.scorers)
@@ -139,6 +140,7 @@ def evaluate(
         rotations=exam.rotations,
         left_out=judged.left_out,
         skip_invalid=exam.skip_invalid,
+        source={"data": str(data)},
     )
     if opened.spec is None and (task.prompt_format.variables or task.prompt_format.date):
         raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")
@@ -153,6 +155,6 @@ def evaluate(
 def _require_task(questions: Sequence[Question]) -> None:
     tasks = sorted({f"{question.benchmark} {question.language}" for question in questions})
     if len(tasks) != 1:
-        raise InputError(f"sit takes questions of one benchmark and language, not {' and '.join(tasks) or 'none'}")
+        raise InputError(f"give questions of one benchmark and language, not {' and '.join(tasks) or 'none'}")
     if len({question.id for question in questions}) != len(questions):
         raise InputError("a question is given twice; give each once")

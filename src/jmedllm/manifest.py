@@ -9,6 +9,9 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
 
 NAME = "manifest.json"
+BASE = "base"
+"""The name of the base model among the models of a run."""
+
 REPORTS = ("report.md", "report.html")
 FORMAT = 3
 """Increased whenever older run directories cannot be resumed."""

@@ -27,8 +27,6 @@ from jmedllm.training.lora import AdapterConfig
 from jmedllm.training.mixing import MixingConfig
 
 Weight = Annotated[float, Field(ge=0)]
-BASE = "base"
-"""The name of the base model among the models of a run."""
 
 
 @contextmanager

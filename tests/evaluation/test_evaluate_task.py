@@ -214,7 +214,7 @@ def test_samples_with_an_adapter_are_not_taken_for_the_base_model_s(
 def test_tasks_need_names_of_their_own(tmp_path: Path) -> None:
     exam = write_questions(tmp_path / "exam.jsonl")
     twice = EvalConfig(benchmarks=[str(exam), str(exam)], selection="all")
-    with pytest.raises(InputError, match=r"paper exam\.ja is asked for twice"):
+    with pytest.raises(InputError, match=r"exam\.ja is asked for twice"):
         tasks(twice, PromptConfig(), Path("unused"))
     borrowed = write_questions(tmp_path / "igakuqa.jsonl")
     with pytest.raises(InputError, match="is named like the benchmark igakuqa; rename your file"):

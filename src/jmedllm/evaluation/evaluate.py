@@ -1,4 +1,4 @@
-"""An exam: benchmarks in languages, sat by one model directory."""
+"""Evaluating one model on benchmarks in languages: settings, tasks and the whole evaluation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,14 +31,14 @@ from jmedllm.settings import Settings
 
 
 class EvalConfig(Settings):
-    """What is sat and how it is judged."""
+    """What is evaluated and how it is scored."""
 
     benchmarks: list[str] = Field(
         min_length=1, description="benchmarks or files of your own; NAME:ja for one language of it"
     )
     map: dict[str, str] = Field({}, description="our fields → columns of your own files, see docs/custom-questions.md")
     skip_invalid: bool = Field(
-        False, description="leave wrong rows of your own files out, count items that cannot be asked as no answer"
+        False, description="skip invalid rows of your own files, and count items that cannot be asked as no answer"
     )
     languages: list[Literal["ja", "en"]] = Field(["ja", "en"], min_length=1)
     scorers: list[str] = Field(["answer", "likelihood"], min_length=1)
@@ -46,10 +46,10 @@ class EvalConfig(Settings):
         None, description="which items: all, graded (the default for your own files), legacy (for benchmarks)"
     )
     split: str = "test"
-    limit: int | None = Field(None, ge=1, description="only the first N items of each paper")
+    limit: int | None = Field(None, ge=1, description="only the first N items of each benchmark and language")
     max_new_tokens: int = Field(256, ge=1)
     shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
-    rotations: int = Field(1, ge=1, description="turns of the choices that each question is shown in")
+    rotations: int = Field(1, ge=1, description="in how many rotations of its choices each question is asked")
     judge: str | None = Field(
         None, description="judge model of scorers that grade with one: model directory, or URL#NAME on a server"
     )
@@ -59,7 +59,7 @@ class EvalConfig(Settings):
     @field_validator("scorers")
     @classmethod
     def _in_one_order(cls, scorers: list[str]) -> list[str]:
-        # The same tracks in another order, or one named twice, are the same exam.
+        # The same scorers in another order, or one named twice, are the same evaluation.
         return sorted(set(scorers), key=lambda name: ([*SCORERS, name].index(name), name))
 
     @property
@@ -80,7 +80,7 @@ def require_benchmark(name: str) -> None:
 
 
 def require_known(settings: EvalConfig) -> None:
-    """Check names of benchmarks, tracks and selection.
+    """Check names of benchmarks, scorers, backend and selection.
 
     Raises:
         InputError: one is unknown; the nearest are named.
@@ -102,7 +102,7 @@ def tasks(settings: EvalConfig, prompt_config: PromptConfig, data: Path) -> list
     """Load and select the questions of every benchmark in every language it has.
 
     Raises:
-        InputError: a name is unknown, files are missing or wrong, or nothing is left to sit.
+        InputError: a name is unknown, files are missing or wrong, or nothing is left to evaluate.
     """
     require_known(settings)
     prompt_format = prepare(prompt_config, data)
@@ -114,12 +114,12 @@ def tasks(settings: EvalConfig, prompt_config: PromptConfig, data: Path) -> list
     names = [task.name for task in found]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"paper {name} is asked for twice; name each benchmark once, and each file its own")
+            raise InputError(f"{name} is asked for twice; name each benchmark once, and each file its own")
     return found
 
 
 def split_language(benchmark: str) -> tuple[str, tuple[Language, ...]]:
-    """A benchmark's name and, where the user wrote NAME:LANGUAGE, that language."""
+    """A benchmark's name and, if the user wrote NAME:LANGUAGE, that language."""
     name, _, suffix = benchmark.rpartition(":")
     languages = tuple(language for language in LANGUAGES if language == suffix)
     return (name, languages) if languages else (benchmark, ())

@@ -1,4 +1,4 @@
-"""The items of a paper as a task of lm-eval (EleutherAI's evaluation harness), so that others can sit the same."""
+"""The items of a task as a task of lm-eval (EleutherAI's evaluation harness), so that others can evaluate the same."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Exported:
 
     Attributes:
         n: items in it.
-        left_out: items of the paper with several right choices or answers, or none, which multiple choice there
+        left_out: items with several right choices or answers, or none, which multiple choice there
             cannot ask.
     """
 
@@ -31,13 +31,13 @@ class Exported:
 
 
 def export_lm_eval(tasks: Sequence[EvalTask], output: Path) -> list[Exported]:
-    """Write TASK.yaml and TASK.jsonl for each paper; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
+    """Write TASK.yaml and TASK.jsonl for each task; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
 
-    Prompts are written out, so that what lm-eval asks is what we ask to the last character. The choices are their
-    texts, or their letters where the paper asks for letters; see `parted` for what stands before them.
+    Prompts are written out, so that lm-eval asks what we ask to the last character. The choices are their texts, or
+    their letters if the task asks for letters; see `parted` for what precedes them.
 
     Raises:
-        InputError: prompts go through a chat template, no item can be asked there, or `output` is unwritable.
+        InputError: prompts go through a chat template, no item can be asked there, or `output` cannot be written.
     """
     exported = []
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Asking the model: from a task to samples. Only what no stored sample has is asked for."""
+"""From a task to samples. The model is asked only for what no stored sample has."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

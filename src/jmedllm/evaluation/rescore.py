@@ -140,7 +140,8 @@ def _questions(
     files = {path.stem: str(path) for path in own}
     name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
     if name is None or (name != benchmark and not Path(name).exists()):
-        raise InputError(f"the questions of {benchmark} are not at {name}: name their file with --questions")
+        where = "" if name is None else f"{name}: no such file; "
+        raise InputError(f"{where}{benchmark} is an exam of your own: name its file with --questions")
     # An evaluation from Python is given its questions and does not know which split they are of.
     split = "test" if settings["split"] == "given" else settings["split"]
     folder = data or Path(source.get("data", "data"))

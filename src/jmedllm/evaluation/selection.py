@@ -22,7 +22,7 @@ WRONG = "in rows that are wrong (skip_invalid)"
 
 
 def _all(question: Question) -> Reason | None:
-    """Everything the benchmark holds."""
+    """All items of the benchmark."""
     return None
 
 
@@ -112,8 +112,8 @@ def keep(questions: Iterable[Question], left_out: Callable[[Question], Reason | 
 
 
 def default_selection(benchmark: str) -> str:
-    """The selection where the user names none: of a published benchmark the published one, so that scores can
-    stand beside the published ones; of a user's own file all that can be graded."""
+    """The selection if the user names none: the published one for a registered benchmark, so that scores can be
+    compared with published ones; everything that can be graded for a user's own file."""
     return "legacy" if benchmark in BENCHMARKS else "graded"
 
 

@@ -13,6 +13,7 @@ from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.task import EvalTask
+from jmedllm.manifest import BASE
 from jmedllm.models.backends import BACKENDS
 from jmedllm.models.backends.base import DEFAULT_BACKEND
 from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
@@ -35,7 +36,7 @@ from jmedllm.planning.needs import (
     in_4_bits,
 )
 from jmedllm.planning.shape import Shape, shape_of, structure
-from jmedllm.recipe import BASE, AdapterTrainingConfig, EvalSection, Recipe
+from jmedllm.recipe import AdapterTrainingConfig, EvalSection, Recipe
 
 CHARACTERS = {"ja": 1.3, "en": 4.0}
 """Of a token, where the tokenizer is not there: 1.24 to 1.43 and 3.6 to 4.2 with those of Qwen2 and llm-jp v2.2 on

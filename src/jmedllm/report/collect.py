@@ -16,8 +16,7 @@ from jmedllm.evaluation.resume import SAMPLES, SUMMARY, files_of
 from jmedllm.evaluation.scorers import ItemScore, from_values
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.files import to_json
-from jmedllm.manifest import NAME, Manifest, read_manifest
-from jmedllm.recipe import BASE
+from jmedllm.manifest import BASE, NAME, Manifest, read_manifest
 
 SERVED = "served "
 """How the fingerprint of a model behind a server begins: its content is not known."""

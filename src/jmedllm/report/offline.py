@@ -41,11 +41,11 @@ def print_scored(scored: Scored, console: Console) -> None:
         print_detail(outcome_detail([("recorded", "", outcome) for outcome in scored.exam_outcomes]), console)
     for name, item_scores in scored.item_scores.items():
         ways = count_readings(item_scores.values())
-        told = f"Scorer {name}, how answers were read: {reading_counts(ways)}. {meanings(ways)}"
-        console.print(Text(told.rstrip(), style="dim"))
+        line = f"Scorer {name}, how answers were read: {reading_counts(ways)}. {meanings(ways)}"
+        console.print(Text(line.rstrip(), style="dim"))
     if scored.left_out:
-        told = account("questions", scored.selection, len(scored.questions) - _unscored(scored), scored.left_out)
-        console.print(Text(told, style="dim"))
+        line = account("questions", scored.selection, len(scored.questions) - _unscored(scored), scored.left_out)
+        console.print(Text(line, style="dim"))
     for note in scored.notes:
         console.print(Text(note, style="dim"))
     if scored.skipped:

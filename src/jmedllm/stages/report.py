@@ -11,9 +11,9 @@ from jmedllm.deploy.shards import tensors_in
 from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
-from jmedllm.manifest import REPORTS, read_manifest, versions
+from jmedllm.manifest import BASE, REPORTS, read_manifest, versions
 from jmedllm.models.folder import fingerprint, weight_files
-from jmedllm.recipe import BASE, Recipe
+from jmedllm.recipe import Recipe
 from jmedllm.report import CollectedResult, collect, headlines, markdown, questions_of
 from jmedllm.report.card import Findings, model_card
 from jmedllm.report.compare import Comparison, compare

@@ -8,11 +8,12 @@ from typing import Any, Self, TypeVar
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.files import atomic_folder, write_atomic
+from jmedllm.manifest import BASE
 from jmedllm.models.folder import fingerprint, require_unambiguous, resolve
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process
-from jmedllm.recipe import BASE, Recipe
+from jmedllm.recipe import Recipe
 from jmedllm.settings import Settings
 
 HASH_FILE = "input_hash"
