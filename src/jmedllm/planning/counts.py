@@ -109,7 +109,7 @@ def _traced(settings: TrainingConfig) -> str:
 
 
 def _stated(settings: TrainingConfig) -> str:
-    """All of a stage's settings that its optimiser's state depends on."""
+    """All of a stage's settings that its optimizer's state depends on."""
     return _plain(settings, settings.model_dump(include={"weight_format", "optimizer"}))
 
 

@@ -38,7 +38,7 @@ class Work:
     Attributes:
         flops: of a token, forward and backward.
         row_tokens: of a row.
-        batch_size: rows of an optimiser step, of all processes.
+        batch_size: rows of an optimizer step, of all processes.
         micro_batch_size: most rows of a pass, of one process.
         pass_bytes: over the link to the host and back, for a micro-batch.
         step_bytes: over the link, for a step.

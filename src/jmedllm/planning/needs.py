@@ -80,7 +80,7 @@ class StagePlan(Needs):
     """What a training stage needs.
 
     Attributes:
-        steps: of the optimiser; None where that depends on data that is yet to be packed.
+        steps: of the optimizer; None where that depends on data that is yet to be packed.
         tokens: that are read by all GPUs together in these steps.
     """
 

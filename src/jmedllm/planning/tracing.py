@@ -128,7 +128,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
 
 
 def _at_home(settings: TrainingConfig) -> TrainingConfig:
-    """The settings of an optimiser that has all that it keeps beside the weights, and no hooks."""
+    """The settings of an optimizer that has all that it keeps beside the weights, and no hooks."""
     return settings.model_copy(update={"cpu_offload": "none", "optimizer_in_backward": False})
 
 

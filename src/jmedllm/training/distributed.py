@@ -2,7 +2,7 @@
 
 Sharding is FSDP's (Zhao et al. 2023, arXiv 2304.11277) in the form of torch's `fully_shard`: the parameters of one
 decoder layer at a time are gathered where they are used and freed again, and each process keeps its shard of
-gradients and optimiser moments. Gradients are summed, not averaged, because the loss of a step is divided by the
+gradients and optimizer moments. Gradients are summed, not averaged, because the loss of a step is divided by the
 number of trained tokens of all processes. With one process, nothing is sharded.
 """
 

@@ -1,4 +1,4 @@
-"""Which of the three optimisers a stage gets, and what each parameter keeps."""
+"""Which of the three optimizers a stage gets, and what each parameter keeps."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _RULES: Mapping[OptimizerName, AdamWVariant] = {"adamw": ADAMW, "adamw-bf16": AD
 
 
 def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optimizer:
-    """The optimiser of all parameters of a network that require a gradient, before the first step.
+    """The optimizer of all parameters of a network that require a gradient, before the first step.
 
     Args:
         network: its trained parameters have the format that `settings.weight_format` asks for.
@@ -47,14 +47,14 @@ def set_gradient_dtypes(network: Any, settings: TrainingConfig) -> None:
 
 
 def parts_of(network: Any, settings: TrainingConfig) -> dict[str, TrainedParameter]:
-    """What the optimiser keeps for each trained parameter, by name; matrices come first."""
+    """What the optimizer keeps for each trained parameter, by name; matrices come first."""
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
     weight_format = WEIGHT_FORMATS[settings.weight_format]
     parts = {}
     for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
         variant = _RULES[settings.optimizer]
-        # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimisers.
+        # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimizers.
         if variant is ADAMW_8BIT and (weight.numel() < SMALL or id(weight) in embeddings):
             variant = ADAMW
         weight_decay = settings.weight_decay if weight.dim() >= 2 else 0.0
