@@ -1,9 +1,9 @@
-"""Time and memory from files to packed blocks, at 1, 4 and 16 times the size.
+"""Time and memory of the corpus stage, from files to packed blocks, at 1, 4 and 16 times the size.
 
     python benchmarks/corpus.py --data ../shared/data --output build/corpus-speed --processes 2
 
-Copies have a fifth of their letters exchanged, so that they are not duplicates. Each size runs in its own process with
-its workers; memory is the sum of what no other process shares, sampled ten times a second.
+A fifth of the letters of each copy is replaced, so that it is no duplicate. Each size runs in its own process with its
+workers. Memory is the sum of their unshared memory, sampled ten times a second.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _LETTERS = re.compile(r"[a-z\u3041-\u3096\u4e00-\u9fff]")
 
 
 def altered(text: str, copy: int) -> str:
-    """The text with a fifth of its letters exchanged: of the same length, but not similar."""
+    """The text with a fifth of its letters replaced: the same length, but not similar."""
     if copy == 0:
         return text
     draw = random.Random(f"{copy} {text[:100]} {len(text)}")
@@ -55,7 +55,7 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     from transformers import PreTrainedTokenizerFast
 
     from jmedllm.models.random_init import RandomInit, build_around
-    from jmedllm.pipeline import run_pipeline as carry
+    from jmedllm.pipeline import run_pipeline as run_stages
     from jmedllm.precision import choose_precision
     from jmedllm.recipe import Recipe
     from jmedllm.stages import STAGES
@@ -76,19 +76,19 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     )
     began, before = time.perf_counter(), cpu_seconds()
     run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
-    carry(STAGES.values(), run, "corpus", lambda stage, measured: None)
+    run_stages(STAGES.values(), run, "corpus", lambda stage, measured: None)
     made = run.outputs["corpus"].to_dict() | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
     print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds", "cpu")}))
 
 
 def cpu_seconds() -> float:
-    """The CPU seconds of this process and its finished children."""
+    """CPU seconds of this process and its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def measure(arguments: list[str]) -> tuple[dict[str, float], float]:
-    """The result of a process of this script, and the peak memory in MiB of it and its workers together."""
+    """Run this script in another process; returns its result and the peak memory in MiB of it and its workers."""
     with subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True) as process:
         watched, peak = psutil.Process(process.pid), 0
         while process.poll() is None:

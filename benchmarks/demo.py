@@ -1,6 +1,6 @@
-"""Does the demo's claim hold? Three seeds and both controls, as a table; exit code 1 if it does not.
+"""Check the demo's claim on three seeds and both controls and print a table. Exit code 1 if it is not confirmed.
 
-python benchmarks/demo.py --output /tmp/demo        about 15 minutes on two cores; goes on where it stopped
+python benchmarks/demo.py --output /tmp/demo        about 15 minutes on two cores; a second call resumes
 """
 
 import argparse
@@ -17,7 +17,7 @@ CONTROLS = ("without-exam-facts", "blanked-subject")
 
 
 def main() -> None:
-    """Run what is missing, print the table, check the claim."""
+    """Run the missing runs, print the table and check the claim."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
@@ -25,9 +25,9 @@ def main() -> None:
     runs = {f"seed {seed}": run(options.output, seed) for seed in options.seeds.split(",")}
     controls = {control: run(options.output, "0", control) for control in CONTROLS}
     print(table(runs | controls))
-    broken = [name for name, scores in runs.items() if not claim_holds(scores)]
+    broken = [name for name, scores in runs.items() if not is_confirmed(scores)]
     if broken:
-        sys.exit(f"the claim does not hold for {', '.join(broken)}")
+        sys.exit(f"the claim is not confirmed for {', '.join(broken)}")
 
 
 def run(folder: Path, seed: str, control: str | None = None) -> dict[tuple[str, str], Score]:
@@ -44,13 +44,13 @@ def run(folder: Path, seed: str, control: str | None = None) -> dict[tuple[str, 
     }
 
 
-def claim_holds(scores: dict[tuple[str, str], Score]) -> bool:
-    """Japanese accuracy after both stages lies above the base's 95 % interval, interval against interval."""
+def is_confirmed(scores: dict[tuple[str, str], Score]) -> bool:
+    """Whether the 95 % interval of Japanese accuracy after both stages is above the interval of the base model."""
     return scores["mpeft", "ja"].low > scores["base", "ja"].high
 
 
 def table(runs: dict[str, dict[tuple[str, str], Score]]) -> str:
-    """One row a run: accuracy in % by model, and the 95 % interval after both stages."""
+    """One row for each run: accuracy in % by model, and the 95 % interval after both stages."""
     head = "| run | ja: base → stage 1 → stage 2 | 95 % | en: base → stage 1 → stage 2 | 95 % |"
     lines = [head, "|---|---|---|---|---|"]
     for name, scores in runs.items():

@@ -1,10 +1,10 @@
-"""Speed of evaluation compared with lm-eval and with the published code. Ratios measured in one run, as a table.
+"""Speed of evaluation compared with lm-eval and with the published code. All ratios are from one run.
 
     python benchmarks/eval_speed.py --data ../shared/data --output build/eval_speed
 
-The same items, prompts and model for all, an untrained Qwen2 shape of 37.7 M parameters. lm-eval is installed into
-an environment of its own. Every measurement is a fresh process; "in-process" leaves out its start and loading.
-The floor is the arithmetic of the tokens that must be read, at the rate of a matrix product measured here.
+All use the same items, prompts and model: an untrained Qwen2 shape of 37.7 M parameters. lm-eval is installed into
+an environment of its own. Every measurement runs in a fresh process; "in process" leaves out start-up and loading.
+The floor is the time that the arithmetic of the tokens takes at the rate of a matrix product measured here.
 """
 
 import argparse
@@ -35,12 +35,12 @@ MODES = {"choice texts": [], "choice texts, three shots": ["--shots"], "labels":
 
 
 def main() -> None:
-    """Measure, print the table, keep the figures as JSON."""
+    """Measure, print the table and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "eval_speed")
-    parser.add_argument("--items", type=int, default=190, help="of which some 155 have one right answer")
-    parser.add_argument("--written", type=int, default=32, help="items for the comparison of writing")
+    parser.add_argument("--items", type=int, default=190, help="number of items; about 155 have one right answer")
+    parser.add_argument("--written", type=int, default=32, help="number of items for the comparison of generation")
     parser.add_argument("--batches", default="1,8,16", help="batch sizes to try lm-eval with")
     options = parser.parse_args()
     folder = options.output
@@ -94,7 +94,7 @@ def _ours(model: Path, tasks: Path, kind: str, precision: str = "float32") -> An
 
 
 def _in_bfloat16(model: Path, folder: Path) -> dict[str, Any]:
-    """Choice texts in bfloat16 beside float32."""
+    """Choice texts in bfloat16 compared with float32."""
     plain, brief = (_ours(model, folder / "choice-texts", "texts", name) for name in ("float32", "bfloat16"))
     return {
         "what": "bfloat16",
@@ -104,7 +104,7 @@ def _in_bfloat16(model: Path, folder: Path) -> dict[str, Any]:
 
 
 def _growth(model: Path, data: Path, folder: Path) -> dict[str, Any]:
-    """Choice texts of the whole benchmark: seconds per token, and those of the few items above."""
+    """Seconds per token on the choice texts of the whole benchmark, compared with the few items above."""
     _jmedllm("export", "lm-eval", "--benchmark", "igakuqa:ja", "--data", str(data), "--output", str(folder / "all"))
     few, many = (_ours(model, folder / name, "texts") for name in ("choice-texts", "all"))
     return {
@@ -197,7 +197,7 @@ def _difference(ours: list[list[float]], theirs: list[list[float]]) -> float:
 
 
 def _written(model: Path, data: Path, items: int) -> list[dict[str, Any]]:
-    """Writing beside one `generate` call per item; the model is untrained, so no answer ends by itself."""
+    """Generation compared with one `generate` call per item. The model is untrained, so no answer ends by itself."""
     found = []
     for what, tokens in (("256 tokens each", "256"), ("first lines of at most 16 tokens", "16")):
         ours = _worker(sys.executable, "write", str(model), str(data), str(items), tokens)
@@ -221,7 +221,7 @@ def _print_json(**values: Any) -> None:
 
 
 def work_rate() -> None:
-    """Floating-point operations a second of a matrix product of the model's size."""
+    """FLOP/s of a matrix product of the model's size."""
     import torch
 
     left, right = torch.randn(2048, 512), torch.randn(512, 2048)
@@ -255,12 +255,12 @@ def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     began = time.perf_counter()
     found = dict(loaded.answer(requests, GenerationConfig(1)))
     seconds = time.perf_counter() - began
-    began = time.perf_counter()  # what follows is for the comparison, not for the evaluation
+    began = time.perf_counter()  # the rest is for the comparison, not part of the evaluation
     parameters = sum(p.numel() for p in loaded.network.parameters())
     tree = Tree()
     for path in loaded._encode(requests, GenerationConfig(1)):
         tree.add(path.ids)
-    log_probs = _cut_as_there(loaded, requests) if kind == "texts" else _values(found)
+    log_probs = _split_as_lm_eval(loaded, requests) if kind == "texts" else _values(found)
     _print_json(
         aside_s=time.perf_counter() - began,
         seconds=seconds,
@@ -275,8 +275,8 @@ def _values(found: Any) -> list[list[float]]:
     return [list(found[index].log_probs) for index in range(len(found))]
 
 
-def _cut_as_there(loaded: Any, requests: Any) -> list[list[float]]:
-    """Log-probabilities with the space at a prompt's end counted to the choice, as lm-eval does."""
+def _split_as_lm_eval(loaded: Any, requests: Any) -> list[list[float]]:
+    """Log-probabilities with the space at the end of a prompt moved to the choice, as lm-eval does."""
     from dataclasses import replace
 
     from jmedllm.models.backends.base import GenerationConfig
@@ -290,7 +290,7 @@ def _cut_as_there(loaded: Any, requests: Any) -> list[list[float]]:
 
 
 def work_lm_eval(model: str, tasks: str, batch: str) -> None:
-    """The same items by lm-eval's own HF backend."""
+    """Score the same items with lm-eval's HF backend."""
     import logging
 
     from lm_eval import simple_evaluate
@@ -328,7 +328,7 @@ def _prompts(data: str, items: str) -> list[str]:
 
 
 def work_write(model: str, data: str, items: str, tokens: str) -> None:
-    """Our completions, side by side."""
+    """Generate our completions in batches."""
     from jmedllm.models.backends.base import GenerationConfig, Request
     from jmedllm.models.backends.transformers.model import load_model
     from jmedllm.precision import choose_precision

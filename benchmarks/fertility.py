@@ -1,9 +1,9 @@
-"""What new tokens save on text that they were not learned from, and on medical terms, as tables.
+"""Measure how many tokens new tokens save on held-out text and on medical terms, and print tables.
 
 python benchmarks/fertility.py --data DIR      DIR contains the project's real data
 
-New tokens for Qwen2's tokenizer are learnt from nine tenths of the Japanese texts, by the hash of the text, and
-counted on the last tenth.
+New tokens for Qwen2's tokenizer are learned from nine tenths of the Japanese texts and counted on the other tenth.
+The hash of a text decides which part it is in.
 """
 
 import argparse
@@ -20,21 +20,21 @@ from jmedllm.training.mixing import is_held_out
 SOURCES = ("ja_laws", "ja_pharmacopoeia.jsonl", "ja_wikipedia_medical.jsonl", "ja_case_reports.jsonl")
 ADDED = (500, 2000, 8000)
 LENGTH = 1_500
-"""Characters of a document: of the 38 statutes as wholes a tenth would be a handful."""
+"""Characters of a document. A tenth of the 38 whole statutes would be too few."""
 
 
 def main() -> None:
-    """Learn, count, print."""
+    """Learn the tokens, count, and print the tables."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--data", type=Path, required=True)
     data = options.parse_args().data
     texts = {source: _pieces(data / "corpus" / source) for source in SOURCES}
-    learnt_from = [text for each in texts.values() for text in each if not is_held_out(text, 0.1)]
+    learned_from = [text for each in texts.values() for text in each if not is_held_out(text, 0.1)]
     tokenizer = read_tokenizer(data / "tokenizers" / "qwen2")
-    merges = learn(tokenizer, learnt_from, max(ADDED))
+    merges = learn(tokenizer, learned_from, max(ADDED))
     tokenizers = {"qwen2": tokenizer}
     for count in ADDED:
-        # Merges are in their order, so fewer are a beginning of more.
+        # Merges are in order, so the first ones form the smaller set.
         extended, joined = extend_tokenizer(tokenizer, merges[:count])
         tokenizers[f"qwen2 + {len(joined):,}"] = extended
     for source, each in texts.items():
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _pieces(path: Path) -> list[str]:
-    """Different pieces of the clean texts."""
+    """The distinct pieces of the cleaned texts."""
     texts = (clean(document.text).text for document in read_documents(path))
     return list(dict.fromkeys(text[start : start + LENGTH] for text in texts for start in range(0, len(text), LENGTH)))
 

@@ -1,13 +1,13 @@
-"""What training and the exam take on a GPU, beside what was aimed for and what the plan had said.
+"""Measure training and evaluation on a GPU, compared with the aims and with the estimates of `jmedllm plan`.
 
-    python benchmarks/gpu.py run                    # all parts, in one call of under 10 minutes
-    python benchmarks/gpu.py run full cpu-master    # some; `ceilings` always comes first
-    python benchmarks/gpu.py run --small            # the dry mode: every part in seconds, on a CPU too
-    python benchmarks/gpu.py table                  # draw the tables in benchmarks/README.md anew
+    python benchmarks/gpu.py run                    # all parts, in one call of less than 10 minutes
+    python benchmarks/gpu.py run full cpu-master    # some parts; `ceilings` always runs first
+    python benchmarks/gpu.py run --small            # dry run: every part in seconds, also on a CPU
+    python benchmarks/gpu.py table                  # update the tables in benchmarks/README.md
 
-Models of 7B and 70B shapes with random weights, so that nothing is downloaded. Each part is a process of its own
-with an allocator of its own; one that fails is told as such, and the others go on. Results are written after each
-part to DATE-DEVICE.json; a second call on the same day and device adds to it.
+The models have 7B and 70B shapes and random weights, so nothing is downloaded. Each part runs in a process of its own.
+If a part fails, the failure is recorded and the other parts run. Results are written to DATE-DEVICE.json after each
+part; a second call on the same day and device adds to the file.
 """
 
 import argparse
@@ -34,18 +34,18 @@ README = HERE / "README.md"
 DRY = HERE.parent / "build" / "gpu"
 
 SHORTEST = 15
-"""Seconds under which no part is begun: its process would hardly have started."""
+"""No part starts with fewer seconds left, because starting its process takes about as long."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="measure")
-    running.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
-    running.add_argument("--small", action="store_true", help="tiny models: does every line run?")
+    running.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
+    running.add_argument("--small", action="store_true", help="dry run on tiny models")
     running.add_argument("--output", type=Path, help=f"default: {RESULTS}; with --small: {DRY}")
-    commands.add_parser("table", help="draw the tables")
+    commands.add_parser("table", help="update the tables")
     options = parser.parse_args(arguments)
     try:
         if options.command == "table":
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(parts: Sequence[str], size: str, output: Path) -> Path:
-    """Measure parts one after another; returns the file with the results.
+    """Measure parts one after another; returns the file of the results.
 
     Raises:
-        InputError: a part is not known, or the machine has no GPU for the real sizes.
+        InputError: a part is unknown, or the real sizes are measured without a GPU.
     """
     if unknown := [name for name in parts if name not in PARTS]:
         raise InputError(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
@@ -80,13 +80,13 @@ def run(parts: Sequence[str], size: str, output: Path) -> Path:
     for name in [name for name in PARTS if name in parts and name != "ceilings"]:
         left = ends - time.monotonic()
         if left < SHORTEST:
-            told: dict[str, Any] = {"failed": f"not run: the {sizes.seconds} s of this call were used up"}
+            found: dict[str, Any] = {"failed": f"not run: the {sizes.seconds} s of this call are used up"}
         else:
             longest = TRAININGS[name].seconds if name in TRAININGS else SECONDS[name]
-            told = measure(name, size, min(longest, left))
-        told |= derived(told, ceilings["measured"], machine["rated"])
-        result["parts"][name] = told | {"commit": commit()}
-        print(f"{name}: {told.get('failed') or 'measured'}, {told.get('took', 0):.0f} s", flush=True)
+            found = measure(name, size, min(longest, left))
+        found |= derived(found, ceilings["measured"], machine["rated"])
+        result["parts"][name] = found | {"commit": commit()}
+        print(f"{name}: {found.get('failed') or 'measured'}, {found.get('took', 0):.0f} s", flush=True)
         write_atomic(file, to_json(result, indent=2) + "\n")
     write_atomic(file, to_json(result, indent=2) + "\n")
     print(file)
@@ -94,42 +94,42 @@ def run(parts: Sequence[str], size: str, output: Path) -> Path:
 
 
 def measure(name: str, size: str, seconds: float) -> dict[str, Any]:
-    """What a process tells of a part, with `failed` where it ended early, and `took`: its seconds in all."""
+    """The results of one part, with `failed` if it ended early, and `took`: its total seconds."""
     began = time.monotonic()
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "told.jsonl"
+        file = Path(folder) / "results.jsonl"
         file.touch()
         reason = start(name, size, file, seconds)
-        told: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # the last one may be cut off
-                told |= json.loads(line)
-    return told | ({"failed": reason} if reason else {}) | {"took": time.monotonic() - began}
+            if line.endswith("\n"):  # the last line may be incomplete
+                found |= json.loads(line)
+    return found | ({"failed": reason} if reason else {}) | {"took": time.monotonic() - began}
 
 
 def start(name: str, size: str, file: Path, seconds: float) -> str | None:
-    """Do a part in a process of its own; returns in one line why it ended early, None where it did not."""
+    """Run a part in a process of its own; returns one line with the reason if it ended early, else None."""
     command = [sys.executable, str(HERE / "gpu_parts.py"), name, size, str(file)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return f"stopped after {seconds:.0f} s"
     if done.returncode < 0:
-        return f"ended by signal {-done.returncode}; did host memory run out?"
+        return f"killed by signal {-done.returncode}; host memory may have run out"
     if done.returncode:
         return (done.stderr.strip() or "no message").splitlines()[-1]
     return None
 
 
 def commit() -> str | None:
-    """The commit that is measured, with a + where files differ from it; None outside a repository."""
-    told = [_output("git", "-C", str(HERE), *words) for words in (("rev-parse", "HEAD"), ("status", "-s", "-uno"))]
-    return None if told[0] is None else told[0][:12] + ("+" if told[1] else "")
+    """The measured commit, with a + if files differ from it; None outside a repository."""
+    answers = [_output("git", "-C", str(HERE), *words) for words in (("rev-parse", "HEAD"), ("status", "-s", "-uno"))]
+    return None if answers[0] is None else answers[0][:12] + ("+" if answers[1] else "")
 
 
 def _driver() -> str | None:
-    told = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return told.splitlines()[0] if told else None
+    versions = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return versions.splitlines()[0] if versions else None
 
 
 def _output(*command: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the machine is, and what it does at best."""
+"""Describe the machine and measure its peak rates."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,15 +18,15 @@ ROUNDS = 20
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "liger-kernel")
 
 
-def reach(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The machine; then rates in FLOP/s and bytes/s. A copy within a memory counts what is read and written.
+def measure_ceilings(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """Yield the machine, then rates in FLOP/s and bytes/s. A copy within one memory counts bytes read and written.
 
     Raises:
-        InputError: there is no GPU for the real sizes.
+        InputError: the real sizes are measured without a GPU.
     """
     place, width = device(), sizes.product
     if place.type != "cuda" and sizes is REAL:
-        raise InputError("no CUDA device is visible; run this on a GPU, or try it out with --small")
+        raise InputError("no CUDA device is visible; run this on a GPU, or use --small for a dry run")
     yield {"machine": machine()}
     cap(None)
     left, right = (torch.randn(width, width, device=place, dtype=torch.bfloat16) for _ in range(2))
@@ -38,21 +38,21 @@ def reach(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     up = timed(lambda: there.copy_(pinned, non_blocking=True), ROUNDS)
     down = timed(lambda: pinned.copy_(there, non_blocking=True), ROUNDS)
     first, second = (torch.ones(sizes.copied // 8) for _ in range(2))
-    on_host = timed(lambda: first.copy_(second), 5)
+    host_copy = timed(lambda: first.copy_(second), 5)
     yield {
         "measured": {
             "flops": 2 * width**3 / product,
             "copy": 2 * onto.nbytes / on_device,
             "up": pinned.nbytes / up,
             "down": pinned.nbytes / down,
-            "host_copy": 2 * first.nbytes / on_host,
+            "host_copy": 2 * first.nbytes / host_copy,
             "threads": torch.get_num_threads(),
         }
     }
 
 
 def machine() -> dict[str, Any]:
-    """Device, rated speeds where they are known, and versions of what computes."""
+    """The device, its rated speeds if known, and versions of the packages that compute."""
     place = device()
     rates = this_machine(place).gpu.rates
     return {

@@ -1,20 +1,20 @@
-"""Ratios of what was measured: to what the machine does at best, and to what the plan had said."""
+"""Ratios of measured figures to the peak rates of the machine and to the estimates of `jmedllm plan`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def derived(
-    told: Mapping[str, Any], ceilings: Mapping[str, float], rated: Mapping[str, float] | None
+    result: Mapping[str, Any], ceilings: Mapping[str, float], rated: Mapping[str, float] | None
 ) -> dict[str, Any]:
-    """What follows from a part's figures, as further keys of it.
+    """Figures derived from the results of a part, as further keys.
 
     Args:
-        told: of the part.
-        ceilings: what was measured of the machine in the same call.
-        rated: what its maker says of it; None where that is not known.
+        result: results of the part.
+        ceilings: rates of the machine, measured in the same call.
+        rated: rates that the manufacturer publishes; None if they are not known.
     """
-    measured, predicted = told.get("measured", {}), told.get("predicted")
+    measured, predicted = result.get("measured", {}), result.get("predicted")
     found: dict[str, Any] = {}
     if "flops" in measured:
         found["mfu"] = {

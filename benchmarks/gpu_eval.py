@@ -1,11 +1,11 @@
-"""Backend transformers on random questions, compared with the least time that its arithmetic takes."""
+"""Backend transformers on random questions, compared with the least time that the arithmetic needs."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from gpu_meter import cap, device, forget_peaks, now, peaks
+from gpu_meter import cap, device, now, peaks, reset_peaks
 from gpu_models import config, random_network, word_tokenizer
 from gpu_sizes import Questions, Sizes
 
@@ -17,7 +17,7 @@ from jmedllm.planning.shape import shape_of
 
 
 def evaluate_task(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """Score the choices of questions, and continue prompts: seconds, FLOPs and bytes that this takes at least."""
+    """Score the choices of questions and continue prompts. Yields seconds, and the FLOPs and bytes that this needs."""
     cap(None)
     place, asked = device(), sizes.questions
     network = random_network(config(sizes.models["base"]), place, place).eval().requires_grad_(False)
@@ -25,9 +25,9 @@ def evaluate_task(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     capabilities = detect_capabilities(network, tokenizer, place)
     model = TransformersModel(name, network, tokenizer, place, context_length(network.config), capabilities)
     scored, written = requests(asked, network.config.vocab_size)
-    answered(model, scored[:8], 1)  # what is first does not count
+    answered(model, scored[:8], 1)  # the first requests are not timed
     answered(model, written[:8], 2)
-    forget_peaks()
+    reset_peaks()
     scoring = answered(model, scored, 1)
     scoring_peak = peaks()["gpu"]
     writing = answered(model, written, asked.new)
@@ -58,7 +58,7 @@ def requests(asked: Questions, vocabulary: int) -> tuple[list[Request], list[Req
 
 
 def answered(model: TransformersModel, asked: list[Request], new: int) -> float:
-    """Seconds that all answers take."""
+    """Seconds that the model takes to answer all requests."""
     began = now()
     for _ in model.answer(asked, GenerationConfig(new)):
         pass
@@ -66,12 +66,12 @@ def answered(model: TransformersModel, asked: list[Request], new: int) -> float:
 
 
 def least(network: Any, asked: Questions) -> dict[str, float]:
-    """Products of what is read once, and for each written token all weights and the keys and values so far."""
+    """FLOPs of each token read once; for each generated token, bytes of all weights and of its keys and values."""
     shape = shape_of(network)
     head = shape.head or shape.embedding
     inner = asked.choices * (asked.choice - 1)  # a choice's last token is predicted and never read
     read, predicting = asked.count * (asked.prompt + inner), asked.count * (1 + inner)
-    lengths = range(asked.prompt, asked.prompt + asked.new - 1)  # a text's last token is not read either
+    lengths = range(asked.prompt, asked.prompt + asked.new - 1)  # the last generated token is not read either
     kept = token_bytes(network.config, network.dtype).keeping
     return {
         "scoring_flops": 2 * (shape.linear * read + head * predicting),

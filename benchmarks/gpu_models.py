@@ -1,4 +1,4 @@
-"""Models of a real shape with random weights, made where they are wanted: nothing is downloaded."""
+"""Models of a real shape with random weights, created on the device: nothing is downloaded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ SPREAD = 0.02
 
 
 def config(model: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a model that is given by a name that `jmedllm plan` knows, or as it is."""
+    """The config of a model, given by a name that `jmedllm plan` knows or as a mapping."""
     return config_of(model) if isinstance(model, str) else dict(model)
 
 
@@ -20,9 +20,9 @@ def random_network(values: Mapping[str, Any], device: torch.device, home: torch.
     """A network of this config in bfloat16.
 
     Args:
-        values: of its config.json; its head must not be its embedding.
-        device: where the weights are drawn, one after another.
-        home: where they stay.
+        values: contents of config.json; head and embedding must not be tied.
+        device: draws the weights, one after another.
+        home: keeps them.
     """
     network = structure(values, "the benchmark's model", torch.bfloat16)
     torch.manual_seed(0)
@@ -31,9 +31,9 @@ def random_network(values: Mapping[str, Any], device: torch.device, home: torch.
 
 
 def random_nf4_network(values: Mapping[str, Any], device: torch.device) -> Any:
-    """The same with the linear layers of all decoder layers in 4 bits, as `models.loading` loads them.
+    """The same network with all linear layers of the decoder in 4 bits, as `models.loading` loads them.
 
-    One matrix after another is drawn and rounded, so that no two are there in bfloat16 at once.
+    One matrix after another is drawn and quantized, so that only one exists in bfloat16 at a time.
 
     Raises:
         ImportError: bitsandbytes is not installed.
@@ -47,12 +47,12 @@ def random_nf4_network(values: Mapping[str, Any], device: torch.device) -> Any:
             if isinstance(linear, torch.nn.Linear):
                 setattr(parent, name, _in_4_bits(bitsandbytes.nn, linear, device))
     _fill(network, device, device)
-    network.is_loaded_in_4bit = True  # what peft asks
+    network.is_loaded_in_4bit = True  # peft reads this
     return network
 
 
 def _in_4_bits(library: Any, linear: torch.nn.Linear, device: torch.device) -> Any:
-    """A 4-bit layer with random weights in the place of one that has none; its bias is drawn later."""
+    """A 4-bit layer with random weights in place of one on the meta device; its bias is drawn later."""
     rounded = library.Linear4bit(
         linear.in_features,
         linear.out_features,
@@ -68,7 +68,7 @@ def _in_4_bits(library: Any, linear: torch.nn.Linear, device: torch.device) -> A
 
 
 def _fill(network: Any, device: torch.device, home: torch.device) -> None:
-    """Give contents to all that has none yet: parameters at random, buffers as their module computes them."""
+    """Fill everything on the meta device: parameters at random, buffers as their module computes them."""
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_meta:
@@ -87,7 +87,7 @@ def _drawn(empty: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def word_tokenizer(size: int) -> Any:
-    """A tokenizer of `size` words w0, w1 and so on, so that a text has as many tokens as words."""
+    """A tokenizer of `size` words w0, w1, …: a text has as many tokens as words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,7 @@
 """One part of gpu.py in a process of its own: python gpu_parts.py PART real|small FILE
 
-Adds lines of JSON to FILE as they come, which together are what is told of the part: what was measured, what the
-plan says, or in one line why there is nothing.
+Appends lines of JSON to FILE, which together are the results of the part: measured figures, the estimate of
+`jmedllm plan`, or one line with the reason why there are none.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gpu_ceilings import reach
+from gpu_ceilings import measure_ceilings
 from gpu_eval import evaluate_task
 from gpu_peers import train_by_trl, train_with_paged_moments
 from gpu_sizes import REAL, SMALL, TRAININGS, Sizes
@@ -19,16 +19,16 @@ from gpu_training import train
 from jmedllm.errors import InputError, is_out_of_memory
 
 WORKERS: Mapping[str, Callable[[str, Sizes], Iterator[dict[str, Any]]]] = {
-    "ceilings": reach,
+    "ceilings": measure_ceilings,
     **dict.fromkeys(TRAININGS, train),
-    "exam": evaluate_task,
+    "eval": evaluate_task,
     "peer-trl": train_by_trl,
     "peer-paged": train_with_paged_moments,
 }
 
 
 def work(name: str, size: str) -> Iterator[dict[str, Any]]:
-    """Do a part; what a machine or its packages may lack is told as `failed`."""
+    """Run a part; a missing package or too little memory is recorded as `failed`."""
     try:
         yield from WORKERS[name](name, {"real": REAL, "small": SMALL}[size])
     except (InputError, ImportError) as error:
@@ -42,5 +42,5 @@ def work(name: str, size: str) -> Iterator[dict[str, Any]]:
 if __name__ == "__main__":
     part, size, file = sys.argv[1:]
     with Path(file).open("a", encoding="utf-8") as handle:
-        for told in work(part, size):
-            print(json.dumps(told), file=handle, flush=True)
+        for found in work(part, size):
+            print(json.dumps(found), file=handle, flush=True)

@@ -1,7 +1,7 @@
-"""Other ways to train the same models on the same rows, where their packages are installed.
+"""Other tools that train the same models on the same rows, if their packages are installed.
 
-They may lie in a folder on PYTHONPATH, if it is called site-packages: all else datasets tries to pickle.
-What is missing is named, and the part then says that it was not brought.
+The packages may be in a folder on PYTHONPATH that is called site-packages (datasets pickles everything else).
+Missing packages are named, and the part is recorded as not installed.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_meter import cap, device, forget_peaks, now, peaks
+from gpu_meter import cap, device, now, peaks, reset_peaks
 from gpu_models import config, random_network, random_nf4_network, word_tokenizer
 from gpu_sizes import TRAININGS, Sizes
 from gpu_training import RATE, WARMUP, packed, speed
@@ -22,18 +22,18 @@ from jmedllm.training.memory import apply_activation_checkpointing
 
 
 def require(*packages: str) -> None:
-    """Check that packages are installed.
+    """Require that packages are installed.
 
     Raises:
-        InputError: some are not; they are named.
+        InputError: some are missing; they are named.
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise InputError(f"not brought: {' and '.join(missing)} not installed here")
+        raise InputError(f"not installed: {' and '.join(missing)}")
 
 
 def train_by_trl(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The part "qlora" by TRL's SFTTrainer, with liger-kernel's kernels where there is a GPU.
+    """The part "qlora" with TRL's SFTTrainer, and with liger-kernel on a GPU.
 
     Raises:
         InputError: the packages are not installed.
@@ -84,14 +84,14 @@ def train_by_trl(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
         ),
     )
     trainer.add_callback(Ends())
-    forget_peaks()
+    reset_peaks()
     trainer.train()
     seconds = [end - start for start, end in pairwise(marks)]
     yield {"measured": {**peaks(), **speed(blocks, seconds)}}
 
 
 def _documents(blocks: Any, times: int) -> Iterator[list[int]]:
-    """The documents in the rows, so often, as lists of ids."""
+    """The documents of the rows, repeated `times` times, as lists of ids."""
     for _ in range(times):
         for ids, positions in zip(blocks.ids, blocks.positions, strict=True):
             starts = [int(i) for i in (positions == 0).nonzero()[0]]
@@ -100,11 +100,11 @@ def _documents(blocks: Any, times: int) -> Iterator[list[int]]:
 
 
 def train_with_paged_moments(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The part "cpu-master" with bitsandbytes' paged AdamW in 8 bits instead: bfloat16 weights and gradients.
+    """The part "cpu-master" with bitsandbytes' paged 8-bit AdamW, and with weights and gradients in bfloat16.
 
-    Its steps round to nearest and lose most of what is small. Weights and gradients alone are more than 24 GiB, so
-    nothing is capped; the moments are in memory that CUDA may move to the host and on a larger GPU does not have
-    to, which is in this peer's favour.
+    Its steps round to nearest and lose most small updates. Weights and gradients alone take more than 24 GiB, so
+    memory is not limited. The moments are in memory that CUDA may move to the host. A larger GPU need not move them,
+    which favours this peer.
 
     Raises:
         InputError: bitsandbytes is not installed, or the moments are more than the GPU has free.
@@ -119,7 +119,7 @@ def train_with_paged_moments(name: str, sizes: Sizes) -> Iterator[dict[str, Any]
     blocks = packed(sizes, part.stage, sizes.rows_of(part), network.config.vocab_size)
     apply_activation_checkpointing(network, "recompute")
     network.train()
-    forget_peaks()
+    reset_peaks()
     optimizer = bitsandbytes.optim.PagedAdamW8bit(network.parameters(), lr=RATE)
 
     def step(rows: int) -> None:
@@ -141,6 +141,6 @@ def train_with_paged_moments(name: str, sizes: Sizes) -> Iterator[dict[str, Any]
 
 
 def _require_room(wanted: float) -> None:
-    """More managed memory than a GPU has free can hang it."""
+    """More managed memory than the free memory of a GPU can hang it."""
     if torch.cuda.is_available() and wanted > torch.cuda.mem_get_info()[0]:
         raise InputError("not run: the paged moments are more than this GPU has free")

@@ -11,14 +11,14 @@ Model = Literal["base", "large"]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A stage that is trained for a few steps.
+    """A stage, trained for a few steps.
 
     Attributes:
-        title: what it is, for the table.
-        model: which of the two.
-        settings: of the recipe's stage; an `adapter` among them makes it stage 2.
-        cap: GiB of the whole GPU that it may use, CUDA's own share included; None: all.
-        seconds: most that it may take, start included.
+        title: its name in the table.
+        model: one of the two models.
+        settings: settings of the recipe's stage; with an `adapter` it is stage 2.
+        cap: limit of GPU memory in GiB, CUDA's own share included; None: no limit.
+        seconds: time limit, start-up included.
     """
 
     title: str
@@ -29,22 +29,26 @@ class Training:
 
     @property
     def stage(self) -> Literal["mfpt", "mpeft"]:
-        """The stage that has such settings."""
+        """The stage that has these settings."""
         return "mpeft" if "adapter" in self.settings else "mfpt"
 
 
 _ON_GPU = {"weight_format": "bfloat16-stochastic", "optimizer": "adamw-bf16"}
-_ON_HOST = {"weight_format": "bfloat16-master", "optimizer": "adamw-bf16", "activation_checkpointing": "recompute"}
+_OFFLOADED = {"weight_format": "bfloat16-master", "optimizer": "adamw-bf16", "activation_checkpointing": "recompute"}
 _LORA = {"r": 16, "alpha": 32}
 _NF4 = {**_LORA, "quantization": "nf4"}
 
 TRAININGS: Mapping[str, Training] = {
     "full": Training("(a) 7B, all parameters, all on the GPU", "base", _ON_GPU, None, 90),
     "cpu-master": Training(
-        "(b) 7B, all parameters, stepped on the host", "base", {**_ON_HOST, "cpu_offload": "optimizer"}, 24, 150
+        "(b) 7B, all parameters, optimizer on the host", "base", {**_OFFLOADED, "cpu_offload": "optimizer"}, 24, 150
     ),
     "streaming": Training(
-        "(c) 7B, all parameters, layers fetched from the host", "base", {**_ON_HOST, "cpu_offload": "layers"}, 12, 150
+        "(c) 7B, all parameters, optimizer and layers on the host",
+        "base",
+        {**_OFFLOADED, "cpu_offload": "layers"},
+        12,
+        150,
     ),
     "lora": Training("(d) 7B, LoRA", "base", {"activation_checkpointing": "recompute", "adapter": _LORA}, 24, 60),
     "qlora": Training("(d) 7B, QLoRA", "base", {"activation_checkpointing": "recompute", "adapter": _NF4}, 24, 60),
@@ -52,35 +56,35 @@ TRAININGS: Mapping[str, Training] = {
         "(e) 70B, QLoRA", "large", {"activation_checkpointing": "recompute", "adapter": _NF4}, 48, 120
     ),
     "full-recompute": Training(
-        "(a) with recomputation", "base", {**_ON_GPU, "activation_checkpointing": "recompute"}, None, 90
+        "(a) with activation checkpointing", "base", {**_ON_GPU, "activation_checkpointing": "recompute"}, None, 90
     ),
-    "full-8bit": Training("(a) with moments in 8 bits", "base", {**_ON_GPU, "optimizer": "adamw-8bit"}, None, 90),
+    "full-8bit": Training("(a) with 8-bit moments", "base", {**_ON_GPU, "optimizer": "adamw-8bit"}, None, 90),
 }
-"""By name. The last two show what (a) gains and loses by one technique."""
+"""By name. The last two show what one technique changes in (a)."""
 
-SECONDS = {"ceilings": 60, "exam": 90, "peer-trl": 90, "peer-paged": 90}
-"""Most that each part may take that trains nothing of ours, start included."""
+SECONDS = {"ceilings": 60, "eval": 90, "peer-trl": 90, "peer-paged": 90}
+"""Time limits of the other parts, start-up included."""
 
 PARTS = (
     "ceilings",
     *(name for name in TRAININGS if not name.startswith("full-")),
-    "exam",
+    "eval",
     "peer-trl",
     "peer-paged",
     "full-recompute",
     "full-8bit",
 )
-"""In the order in which they are run; where time runs out, the last ones are left out."""
+"""In the order in which they run; if time runs out, the last ones are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """An exam, in tokens.
+    """A benchmark, in tokens.
 
     Attributes:
         count: questions whose choices are scored.
         prompt: tokens of a prompt.
-        choices: of each question.
+        choices: choices of each question.
         choice: tokens of a choice.
         written: prompts that are continued.
         new: tokens of each continuation.
@@ -96,18 +100,18 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large all of it is.
+    """Sizes of all parts.
 
     Attributes:
         models: a name that `jmedllm plan` knows, or a config.
-        block: tokens of a row, in stage 1 and in stage 2.
-        rows: of a step, likewise; passes of one row each.
-        large_rows: of a step of the large model.
+        block: tokens of a row in stage 1 and in stage 2.
+        rows: rows of a step in each stage, one in each forward pass.
+        large_rows: rows of a step of the large model.
         document: tokens of each document in a row.
-        steps: that are timed.
-        product: width of the square matrices of the measured product.
-        copied: bytes of the measured copies.
-        seconds: most that one call may take.
+        steps: timed steps.
+        product: width of the square matrices whose product is timed.
+        copied: bytes of the timed copies.
+        seconds: time limit of one call.
     """
 
     models: Mapping[Model, str | Mapping[str, Any]]
@@ -138,7 +142,7 @@ REAL = Sizes(
     questions=Questions(count=512, prompt=200, choices=5, choice=12, written=256, new=128),
     seconds=570,
 )
-"""65,536 tokens a step in stage 1. Ends within 10 minutes, whatever is slow."""
+"""65,536 tokens per step in stage 1. A call ends within 10 minutes, even if a part is slow."""
 
 SMALL = Sizes(
     models={
@@ -173,4 +177,4 @@ SMALL = Sizes(
     questions=Questions(count=4, prompt=24, choices=3, choice=4, written=3, new=6),
     seconds=300,
 )
-"""The dry mode: every line is run, in seconds, and no figure means anything."""
+"""The dry run: every part runs in seconds, and the figures have no meaning."""

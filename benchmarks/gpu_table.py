@@ -1,4 +1,4 @@
-"""The tables of the GPU in benchmarks/README.md, drawn from the newest results of each device."""
+"""Write the GPU tables in benchmarks/README.md from the newest results of each device."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from gpu_techniques import TECHNIQUES
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 
-BEGIN = "<!-- drawn by `python benchmarks/gpu.py table`: -->"
-END = "<!-- end of what is drawn -->"
+BEGIN = "<!-- written by `python benchmarks/gpu.py table` -->"
+END = "<!-- end of the written tables -->"
 UNMEASURED = "*not measured*"
 
 Result = Mapping[str, Any]
@@ -20,23 +20,23 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        aim: what was aimed for; empty where nothing was.
-        tell: the figure from a part; raises KeyError or TypeError where that lacks it.
-        holds: whether the aim is reached, by this part and all; raises like `tell` where it cannot be said.
+        aim: the aim; empty if there is none.
+        figure: reads the figure from a part; raises KeyError or TypeError if it is missing.
+        is_reached: whether this part, or all parts, reach the aim; raises like `figure` if this is not known.
     """
 
     part: str
     what: str
     aim: str
-    tell: Callable[[Result], str]
-    holds: Callable[[Result, Mapping[str, Result]], bool] | None = None
+    figure: Callable[[Result], str]
+    is_reached: Callable[[Result, Mapping[str, Result]], bool] | None = None
 
 
 def newest(folder: Path) -> list[Result]:
-    """The newest results of each device, by its name; those of the dry mode are none."""
+    """The newest results of each device, ordered by its name; results of dry runs are left out."""
     found: dict[str, Result] = {}
     for file in sorted(folder.glob("*.json")):
         result = read_json(file)
@@ -46,21 +46,21 @@ def newest(folder: Path) -> list[Result]:
 
 
 def draw(page: str, results: Sequence[Result]) -> str:
-    """The page with both tables between their marks.
+    """The page with both tables between their markers.
 
     Raises:
-        InputError: the page lacks the marks.
+        InputError: the page lacks the markers.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise InputError(f"the README lacks the lines {BEGIN} and {END}; put them where the tables belong")
+        raise InputError(f"the README lacks the lines {BEGIN} and {END}; add them where the tables belong")
     return f"{before}{BEGIN}\n\n{_results(results)}\n\n{_techniques(results)}\n\n{END}{after}"
 
 
 def _results(results: Sequence[Result]) -> str:
     heads = [f"{result['device']}, {result['date']}" for result in results] or ["no GPU yet"]
-    lines = [_line("what", "aimed for", *heads), _line(*["---"] * (2 + len(heads)))]
+    lines = [_line("measurement", "aim", *heads), _line(*["---"] * (2 + len(heads)))]
     for row in rows():
         cells = [_cell(row, result["parts"]) for result in results] or [UNMEASURED]
         lines.append(_line(row.what, row.aim, *cells))
@@ -72,13 +72,13 @@ def _cell(row: Row, parts: Mapping[str, Result]) -> str:
     if part is None:
         return UNMEASURED
     try:
-        figure = row.tell(part)
+        figure = row.figure(part)
     except (KeyError, TypeError):
         return f"{UNMEASURED}: {part['failed']}" if "failed" in part else UNMEASURED
     try:
-        return figure if row.holds is None or row.holds(part, parts) else f"**{figure}: missed**"
+        return figure if row.is_reached is None or row.is_reached(part, parts) else f"**{figure}: missed**"
     except (KeyError, TypeError):
-        return f"{figure}; the aim {UNMEASURED}"
+        return f"{figure}; the aim was {UNMEASURED}"
 
 
 def _line(*cells: str) -> str:
@@ -86,19 +86,19 @@ def _line(*cells: str) -> str:
 
 
 def rows() -> Iterator[Row]:
-    """All lines of the table of results."""
+    """All rows of the table of results."""
     yield Row("ceilings", "dense bfloat16 products", "", lambda p: f"{p['measured']['flops'] / 1e12:.0f} TFLOP/s")
     yield Row("ceilings", "copies: GPU; to it, from it; host", "", _copies)
     for name, part in TRAININGS.items():
-        aim, holds = SPEEDS.get(name, ("", None))
-        yield Row(name, f"{part.title}: trained tokens a second", aim, _speed, holds)
-        aim, holds = PEAKS.get(name, ("", None))
-        yield Row(name, "its peak on the GPU (tensors alone); on the host", aim, _peak, holds)
-        yield Row(name, "the plan over it: GPU; host; time", "0.9 to 1.1; 0.9 to 1.1; 0.8 to 1.2", _plan)
-    yield Row("exam", "exam at 7B: choices of 5 scored, over the floor", "", _scoring)
-    yield Row("exam", "exam at 7B: texts written, over the floor", "", _writing)
-    yield Row("peer-trl", "TRL with liger-kernel on the QLoRA of (d)", "", _peer)
-    yield Row("peer-paged", "bitsandbytes' paged AdamW in 8 bits beside (b)", "", _paged)
+        aim, is_reached = SPEEDS.get(name, ("", None))
+        yield Row(name, f"{part.title}: trained tokens per second", aim, _speed, is_reached)
+        aim, is_reached = PEAKS.get(name, ("", None))
+        yield Row(name, "peak memory on the GPU (tensors alone); on the host", aim, _peak, is_reached)
+        yield Row(name, "plan ÷ measurement: GPU; host; time", "0.9 to 1.1; 0.9 to 1.1; 0.8 to 1.2", _plan)
+    yield Row("eval", "evaluation at 7B: questions of 5 choices scored; time ÷ floor", "", _scoring)
+    yield Row("eval", "evaluation at 7B: tokens generated; time ÷ floor", "", _writing)
+    yield Row("peer-trl", "TRL with liger-kernel, QLoRA as in (d)", "", _peer)
+    yield Row("peer-paged", "bitsandbytes' paged 8-bit AdamW, as in (b)", "", _paged)
 
 
 def _copies(part: Result) -> str:
@@ -139,16 +139,16 @@ def _ratio(over: float | None, off: float) -> str:
 
 
 def _scoring(part: Result) -> str:
-    return f"{part['measured']['questions_per_second']:,.0f} a second, {part['over_floor']['scoring']:.2f}"
+    return f"{part['measured']['questions_per_second']:,.0f} per second, {part['over_floor']['scoring']:.2f}"
 
 
 def _writing(part: Result) -> str:
     rate = part["measured"]["written_tokens_per_second"]
-    return f"{rate:,.0f} tokens a second, {part['over_floor']['writing']:.2f}"
+    return f"{rate:,.0f} tokens per second, {part['over_floor']['writing']:.2f}"
 
 
 def _peer(part: Result) -> str:
-    return f"{_rate(part):,.0f} trained tokens a second; {_peak(part)}"
+    return f"{_rate(part):,.0f} trained tokens per second; {_peak(part)}"
 
 
 def _paged(part: Result) -> str:
@@ -182,7 +182,7 @@ PEAKS = {
 
 def _techniques(results: Sequence[Result]) -> str:
     heads = [f"measured: {result['device']}" for result in results] or ["measured"]
-    head = _line("technique", "GPU peak, expected", "time, expected", "because", *heads)
+    head = _line("technique", "GPU peak, expected", "time, expected", "arithmetic", *heads)
     lines = [head, _line(*["---"] * (4 + len(heads)))]
     for each in TECHNIQUES:
         cells = [_gain(result["parts"], each.used, each.beside) for result in results] or [UNMEASURED]

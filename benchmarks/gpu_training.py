@@ -1,11 +1,11 @@
-"""Stages that are trained for a few steps, by the functions of the training loop itself."""
+"""Stages trained for a few steps by the functions of the training loop."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from gpu_meter import cap, device, forget_peaks, now, peaks
+from gpu_meter import cap, device, now, peaks, reset_peaks
 from gpu_models import config, random_network, random_nf4_network
 from gpu_sizes import TRAININGS, Sizes, Training
 
@@ -25,16 +25,16 @@ from jmedllm.training.optim.build import build
 from jmedllm.training.packing import Blocks, Sample, pack_documents
 
 WARMUP = 2
-"""Rows of the step that nobody is timed on: it allocates memory and chooses kernels."""
+"""Rows of the first step, which is not timed: it allocates memory and chooses kernels."""
 
 RATE = 1e-5
 
 
 def train(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """Some steps of a stage: first settings, peaks and speed, then what the plan says.
+    """Train some steps of a stage. Yields settings, peaks and speed, then the estimate of `jmedllm plan`.
 
     Raises:
-        InputError: the stage cannot be trained here.
+        InputError: the stage cannot be trained on this machine.
         ImportError: bitsandbytes is needed and not installed.
     """
     part = TRAININGS[name]
@@ -42,7 +42,7 @@ def train(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     began = now()
     network = network_of(part, sizes)
     built = now() - began
-    forget_peaks()
+    reset_peaks()
     step, rows = stepping(network, settings_of(part, sizes)), sizes.rows_of(part)
     blocks = packed(sizes, part.stage, rows, network.config.vocab_size)
     step(blocks, range(min(WARMUP, rows)))
@@ -60,7 +60,7 @@ def train(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 
 def speed(blocks: Blocks, seconds: Sequence[float]) -> dict[str, Any]:
-    """Tokens a second over steps that each read all of `blocks`."""
+    """Tokens per second over steps that each read all of `blocks`."""
     mean, trained = sum(seconds) / len(seconds), int(blocks.loss_mask.sum())
     return {
         "seconds": list(seconds),
@@ -70,7 +70,7 @@ def speed(blocks: Blocks, seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
-    """Full rows of random documents that do not see one another; every token but a document's first is trained."""
+    """Full rows of random documents that do not attend to one another; all but their first tokens are trained."""
     random, length = np.random.default_rng(0), sizes.document
     samples = (
         Sample(str(i), random.integers(0, vocabulary, length).tolist(), [True] * length)
@@ -81,7 +81,7 @@ def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
 
 
 def settings_of(part: Training, sizes: Sizes) -> MfptConfig | MpeftConfig:
-    """The settings of the stage as a recipe gives them."""
+    """The settings of the stage, as in a recipe."""
     common = {"steps": sizes.steps, "learning_rate": RATE, "batch_size": sizes.rows_of(part), **part.settings}
     if part.stage == "mfpt":
         return MfptConfig.model_validate(common)
@@ -89,7 +89,7 @@ def settings_of(part: Training, sizes: Sizes) -> MfptConfig | MpeftConfig:
 
 
 def network_of(part: Training, sizes: Sizes) -> Any:
-    """What the part trains, with random weights."""
+    """The network that the part trains, with random weights."""
     values, place, settings = config(sizes.models[part.model]), device(), settings_of(part, sizes)
     if isinstance(settings, MpeftConfig):
         quantized = settings.adapter.quantization == "nf4"
@@ -100,7 +100,7 @@ def network_of(part: Training, sizes: Sizes) -> Any:
 
 def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Blocks, Sequence[int]], None]:
     """Make ready what `training.loop.train` makes ready, and hand out one of its steps over given rows."""
-    precision = Precision(device(), torch.bfloat16, "asked for")
+    precision = Precision(device(), torch.bfloat16, "requested")
     if settings.cpu_offload == "layers":
         offload_layers(network, precision.device)
     apply_activation_checkpointing(network, settings.activation_checkpointing)
@@ -118,7 +118,7 @@ def stepping(network: Any, settings: MfptConfig | MpeftConfig) -> Callable[[Bloc
 
 
 def flops_of_token(network: Any, part: Training, sizes: Sizes) -> float:
-    """What a token must cost, forward and backward: nothing computed twice, attention within documents alone."""
+    """FLOPs that a token needs, forward and backward: nothing computed twice, attention within documents only."""
     shape = shape_of(structure(config(sizes.models[part.model]), part.title, torch.bfloat16))
     once = settings_of(part, sizes).model_copy(update={"activation_checkpointing": "none"})
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -126,15 +126,15 @@ def flops_of_token(network: Any, part: Training, sizes: Sizes) -> float:
 
 
 def planned(part: Training, sizes: Sizes) -> dict[str, Any]:
-    """What `jmedllm plan` says of the same steps on this machine: peak bytes, and seconds of a step.
+    """The estimate of `jmedllm plan` for the same steps on this machine: peak bytes, and seconds of a step.
 
-    The stage's last act, to write its model, is not run here and left out.
+    The model is not saved here, so saving it is left out.
     """
     machine, settings, block = this_machine(device()), settings_of(part, sizes), sizes.block[part.stage]
     base = Base(part.title, to_json(config(sizes.models[part.model])), torch.bfloat16)
-    told = plan_stage(part.stage, settings, block, base, machine)
-    parts = [each for each in told.parts if "written" not in each.name]
-    hours = told.hours(machine, settings.batch_size * block)
+    plan = plan_stage(part.stage, settings, block, base, machine)
+    parts = [each for each in plan.parts if "written" not in each.name]
+    hours = plan.hours(machine, settings.batch_size * block)
     return {
         "gpu": sum(each.gpu for each in parts),
         "host": sum(each.host for each in parts),

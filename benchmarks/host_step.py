@@ -1,4 +1,4 @@
-"""What AdamW's step costs the host: nanoseconds of one thread for a number, beside torch's own on float32.
+"""Measure AdamW's step on the host, in nanoseconds of one thread per parameter, compared with torch on float32.
 
 python benchmarks/host_step.py
 """
@@ -16,7 +16,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Print a line for each form of moments, and for adding up gradients."""
+    """Print a line for each format of moments, and for accumulating gradients."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     values, gradient = torch.randn(2, NUMBERS // 4096, 4096)
@@ -29,8 +29,8 @@ def main() -> None:
         "adamw": _cost(_stepping(ADAMW, values, gradient)),
         "adamw-bf16": _cost(_stepping(ADAMW_BF16, values, gradient)),
         "adamw-8bit": _cost(_stepping(ADAMW_8BIT, values, gradient)),
-        "a bfloat16 gradient added to float32, as torch does it": _cost(lambda: values.view(-1).add_(sent)),
-        "the same, as offload does it": _cost(lambda: _add(values.view(-1), sent)),
+        "bfloat16 gradient added to float32, by torch": _cost(lambda: values.view(-1).add_(sent)),
+        "bfloat16 gradient added to float32, by offload": _cost(lambda: _add(values.view(-1), sent)),
     }
     first = next(iter(costs.values()))
     for name, cost in costs.items():
@@ -48,7 +48,7 @@ def _add(into: torch.Tensor, values: torch.Tensor) -> None:
 
 
 def _cost(act: Callable[[], object]) -> float:
-    """The least of some rounds, in processor time: others may be at work on the machine."""
+    """The minimum CPU time over all rounds, because other processes may run on the machine."""
     act()
     costs = []
     for _ in range(ROUNDS):

@@ -1,9 +1,8 @@
-"""How large is the page with 20,000 items, and how soon does it show something?
+"""Measure size and loading time of a results page with 20,000 items.
 
     python benchmarks/page.py --data ../shared/data --output build/page-speed
 
-Real questions of all benchmarks on disk, answered by a script with 120 characters and probabilities. It needs
-Chromium.
+A script answers real questions of all benchmarks on disk with 120 characters and probabilities. Needs Chromium.
 """
 
 import argparse
@@ -18,7 +17,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 
 
 class Scripted:
-    """Writes a reasoned answer; its probabilities differ from item to item."""
+    """Returns an answer with reasoning, and probabilities that differ between items."""
 
     name = "scripted"
 
@@ -27,7 +26,7 @@ class Scripted:
         return ""
 
     def answer(self, requests: Any, generation_config: Any) -> Any:
-        """One answer after another."""
+        """Answer one request after another."""
         from random import Random
 
         from jmedllm.models.backends.base import Completion, Response
@@ -41,7 +40,7 @@ class Scripted:
 
 
 def main() -> None:
-    """Evaluate, write the page, open it."""
+    """Evaluate, write the page and open it."""
     from playwright.sync_api import sync_playwright
 
     from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks

@@ -1,8 +1,9 @@
-"""How long does the answer reader take on a reply of 60,000 characters, whatever its shape?
+"""Measure the time that the answer reader takes on a reply of 60,000 characters of each shape.
 
     python benchmarks/reader.py --characters 60000
 
-One line a shape, the slowest first: milliseconds of CPU time for one reply, the worst of three kinds of question.
+Prints one line for each shape, slowest first: milliseconds of CPU time for one reply, the maximum over three kinds of
+questions.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SHAPES = (
 
 
 def milliseconds(question: Question, reply: str) -> float:
-    """CPU time of reading `reply`."""
+    """CPU time of reading a reply, in milliseconds."""
     start = time.process_time()
     read_answer(question, reply)
     return 1000 * (time.process_time() - start)

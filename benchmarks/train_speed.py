@@ -1,11 +1,11 @@
-"""How fast is training beside a bare PyTorch loop, transformers' Trainer and TRL's SFTTrainer? As a table.
+"""Training speed compared with a plain PyTorch loop, transformers' Trainer and TRL's SFTTrainer, as a table.
 
     python benchmarks/train_speed.py --data ../shared/data --output build/train_speed
 
-The same untrained model, texts and settings for all, ratios from one run: stage 1 on documents, stage 2 (LoRA) on
-questions with their answers, each in three lengths. On a GPU the model is larger. TRL is installed into a place of
-its own. Every measurement is a fresh process and leaves out start, loading and the first steps. A trained token is
-one whose loss counts.
+All use the same untrained model, texts and settings, and all ratios are from one run: stage 1 on documents, stage 2
+(LoRA) on questions with their answers, each in three lengths. On a GPU the model is larger. TRL is installed into an
+environment of its own. Every measurement runs in a fresh process and leaves out start-up, loading and the first steps.
+A trained token is one whose loss counts.
 """
 
 import argparse
@@ -28,15 +28,15 @@ ROOT = HERE.parent
 
 
 def main() -> None:
-    """Measure, print the table, keep the figures as JSON."""
+    """Measure, print the table and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "train_speed")
-    parser.add_argument("--steps", type=int, default=20, help=f"steps that are timed, after {WARMUP} that are not")
-    parser.add_argument("--tiny", action="store_true", help="try the script out: a toy, our loop and the bare one")
+    parser.add_argument("--steps", type=int, default=20, help=f"timed steps, after {WARMUP} that are not timed")
+    parser.add_argument("--tiny", action="store_true", help="try the script: a tiny model, our loop and the plain one")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
-    # This process stays small: a child's peak memory counts what its parent held when it was started.
+    # This process stays small: a child's peak memory includes the memory of its parent when it was started.
     machine = _worker(sys.executable, "machine")
     name = "tiny" if options.tiny else "1.5 B" if machine["gpu"] else "38 M"
     scale, folder = SCALES[name], options.output / name.replace(" ", "")
@@ -53,7 +53,7 @@ def main() -> None:
             common = Job("", stage, texts, str(folder), steps, scale.block, scale.rows)
             prepared = _worker(sys.executable, "prepare", name, str(options.data), json.dumps(asdict(common)))
             for loop, python in pythons.items():
-                if python is None or (loop, stage) == ("Trainer by length", 1):  # its rows all have one length
+                if python is None or (loop, stage) == ("Trainer by length", 1):  # all its rows have one length
                     continue
                 job = asdict(common) | {"loop": loop, "examples": prepared["examples"]}
                 rows.append({**job, **prepared, **_worker(python, loop, json.dumps(job))})
@@ -71,7 +71,7 @@ def main() -> None:
     (options.output / "train_speed.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-HEAD = """| stage, texts | loop | trained tokens/s | ours over it | memory | ours over it | waited | FLOPs | loss |
+HEAD = """| stage, texts | loop | trained tokens/s | ours ÷ it | memory | ours ÷ it | waiting | FLOPs | loss |
 |---|---|---|---|---|---|---|---|---|"""
 
 
@@ -88,14 +88,14 @@ def _line(row: dict[str, Any], rows: Sequence[dict[str, Any]], machine: dict[str
 
 
 def _speed(row: dict[str, Any]) -> float:
-    """Trained tokens a second. In stage 2 they are the tokens read, padding apart, by their share in all examples:
-    answers differ so much in length that a few hundred of them would decide the ratio."""
+    """Trained tokens per second. In stage 2 they are the tokens read without padding, times the share of trained
+    tokens in all examples: the lengths of a few hundred answers differ so much that they would decide the ratio."""
     trained = row["trained"] if row["stage"] == 1 else row["useful"] * row["share"]
     return float(trained / row["seconds"])
 
 
 def _peer_environment(folder: Path) -> str | None:
-    """Python with TRL; None, and a line that says so, where pip finds none."""
+    """Python with TRL; None, with a message, if pip cannot install it."""
     programs = folder / "trl" / "bin"
     if not (programs / "trl").exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "trl"], check=True)

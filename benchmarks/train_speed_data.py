@@ -1,4 +1,4 @@
-"""What train_speed.py trains on: a model, and samples of three lengths for both stages, as token ids on disk."""
+"""The data of train_speed.py: a model, and samples of three lengths for both stages, as token ids on disk."""
 
 import json
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ EXAMPLES = {
     "medium": ("yakugakuqa", "ja", "train"),
     "long": ("medqa", "en", "test"),
 }
-"""Benchmark, language and split of the questions. The model is thrown away, so test items do no harm."""
+"""Benchmark, language and split of the questions. The model is deleted, so test items may be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What is trained: a Qwen2 shape on so many rows of so many tokens a step.
+    """A Qwen2 shape, and the number of rows and tokens of a step.
 
     Attributes:
-        shape: fields of `RandomInit`; a vocabulary of None is that of Qwen2's own tokenizer.
+        shape: fields of `RandomInit`; vocabulary None: Qwen2's tokenizer.
     """
 
     shape: dict[str, int | None]
@@ -66,11 +66,11 @@ class Job:
     """One measurement.
 
     Attributes:
-        loop: who trains.
+        loop: the training loop.
         stage: 1 for all parameters on documents, 2 for LoRA on examples.
         texts: short, medium or long.
-        steps: all of them, those included that are not timed.
-        examples: how many make up a padded batch: as many as a packed step holds on average.
+        steps: all steps, with those that are not timed.
+        examples: examples of a padded batch: the mean number of examples in a packed step.
     """
 
     loop: str
@@ -83,13 +83,13 @@ class Job:
     examples: int = 0
 
     def samples(self) -> Path:
-        """Where the token ids of all samples lie."""
+        """The file with the token ids of all samples."""
         return Path(self.folder) / f"stage{self.stage}-{self.texts}.jsonl"
 
 
 def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
-    """Build the model once, and write the samples of one job; returns their mean length, the share
-    of their tokens that is trained, and `Job.examples`."""
+    """Build the model once and write the samples of one job. Returns their mean length, the share of trained
+    tokens, and `Job.examples`."""
     from transformers import AutoTokenizer
 
     from jmedllm.models.random_init import RandomInit, build, build_around
@@ -129,7 +129,7 @@ def prepare(name: str, data: str, asked: Job) -> dict[str, float]:
 
 
 def _texts(data: Path, characters: int) -> Iterator[str]:
-    """Japanese and English documents in turn, until there are so many characters."""
+    """Alternate Japanese and English documents until there are `characters` characters."""
     from jmedllm.files import read_jsonl
 
     japanese, english = (
@@ -143,7 +143,7 @@ def _texts(data: Path, characters: int) -> Iterator[str]:
 
 
 def _cut(stream: Iterator[int], mean: int, wanted: int, end: int) -> Iterator[Any]:
-    """Documents of `mean` tokens give or take a half, each ending with EOS; the last one is cut."""
+    """Documents of `mean` tokens plus or minus half, each ending with EOS; the last one is truncated."""
     from jmedllm.training.packing import Sample
 
     random, taken = Random(0), 0
@@ -169,5 +169,5 @@ def _pairs(benchmark: str, language: str, split: str, data: Path) -> list[tuple[
 
 
 def read_samples(job: Job) -> list[dict[str, Any]]:
-    """Samples as `prepare` wrote them: `ids`, and whether each is `trained`."""
+    """Samples as `prepare` wrote them: `ids` and `loss_mask`."""
     return [json.loads(line) for line in job.samples().read_text(encoding="utf-8").splitlines()]

@@ -1,6 +1,6 @@
 """The loops that train_speed.py compares, each in a process of its own: python train_speed_loops.py NAME ARGUMENTS
 
-Those of SFTTrainer run where jmedllm is not installed. Each prints one line of JSON.
+The loops of SFTTrainer run in an environment without jmedllm. Each loop prints one line of JSON.
 """
 
 import json
@@ -17,18 +17,18 @@ from typing import Any
 from train_speed_data import Job, prepare, read_samples
 
 WARMUP = 3
-"""Steps that nobody is timed on: the first ones allocate memory and choose kernels."""
+"""Steps that are not timed: they allocate memory and choose kernels."""
 
-RATE, BETAS, CLIP, SEED = 1e-4, (0.9, 0.95), 1.0, 0
+RATE, BETAS, MAX_GRAD_NORM, SEED = 1e-4, (0.9, 0.95), 1.0, 0
 LORA = {"r": 16, "alpha": 32}
 
 
-def _tell(**values: Any) -> None:
+def _print_json(**values: Any) -> None:
     print(json.dumps(values))
 
 
 def work_machine() -> None:
-    """The machine, and floating-point operations a second of a dense bfloat16 matrix product on it."""
+    """The machine, and FLOP/s of a dense bfloat16 matrix product on it."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -39,7 +39,7 @@ def work_machine() -> None:
     began, rounds = _now(), 20
     for _ in range(rounds):
         left @ right
-    _tell(
+    _print_json(
         gpu=torch.cuda.get_device_name() if gpu else None,
         processor=f"{platform.machine()}, {torch.get_num_threads()} threads",
         torch=torch.__version__,
@@ -54,7 +54,7 @@ def _device() -> str:
 
 
 def _now() -> float:
-    """The time, once a GPU has done all it was told."""
+    """The time, after a GPU has finished all its work."""
     import torch
 
     if torch.cuda.is_available():
@@ -63,7 +63,7 @@ def _now() -> float:
 
 
 def _peak() -> int:
-    """Bytes: tensors on a GPU, else all of this process."""
+    """Peak bytes: of tensors on a GPU, else of this process."""
     import torch
 
     if torch.cuda.is_available():
@@ -106,7 +106,7 @@ def work_ours(job: Job) -> None:
         batch_size=job.rows,
         micro_batch_size=job.rows,
         betas=BETAS,
-        max_grad_norm=CLIP,
+        max_grad_norm=MAX_GRAD_NORM,
     )
     precision = choose_precision("bfloat16")
     with TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ def work_ours(job: Job) -> None:
     timed = range(WARMUP, job.steps)
     lengths = job.block - np.argmax(blocks.positions[:, ::-1] > 0, axis=1)  # padding has position 0
     seconds = [rows[i]["seconds"] - rows[i - 1]["seconds"] for i in timed]
-    _tell(
+    _print_json(
         trained=rows[-1]["trained_tokens"] - rows[WARMUP - 1]["trained_tokens"],
         read=len(seconds) * job.rows * job.block,
         useful=sum(int(lengths[rows_of_step(i, job.rows, len(blocks), SEED)].sum()) for i in timed),
@@ -129,7 +129,7 @@ def work_ours(job: Job) -> None:
 
 
 class Counted:
-    """A collator that notes how many tokens it handed out, how many are no padding, and how many are trained."""
+    """A collator that counts all tokens, tokens without padding, and trained tokens."""
 
     def __init__(self, collate: Any) -> None:
         self.collate = collate
@@ -138,7 +138,7 @@ class Counted:
         self.trained: list[int] = []
 
     def __call__(self, rows: Any) -> Any:
-        """Collate, and count."""
+        """Collate and count."""
         batch = self.collate(rows)
         self.read.append(batch["input_ids"].numel())
         self.useful.append(int(batch["attention_mask"].sum()) if "attention_mask" in batch else self.read[-1])
@@ -146,9 +146,9 @@ class Counted:
         return batch
 
 
-def _tell_peer(network: Any, counted: Counted, ends: Sequence[float], loss: float) -> None:
+def _print_peer(network: Any, counted: Counted, ends: Sequence[float], loss: float) -> None:
     timed = slice(WARMUP, len(ends))
-    _tell(
+    _print_json(
         trained=sum(counted.trained[timed]),
         read=sum(counted.read[timed]),
         useful=sum(counted.useful[timed]),
@@ -160,8 +160,8 @@ def _tell_peer(network: Any, counted: Counted, ends: Sequence[float], loss: floa
 
 
 def _plain_rows(job: Job) -> tuple[list[dict[str, list[int]]], int]:
-    """What one trains on without jmedllm, and how many of it a step: one stream of all documents in rows that
-    see across documents, or examples one by one."""
+    """Rows as one writes them without jmedllm, and their number per step: one stream of all documents, in rows that
+    attend across documents, or single examples."""
     samples = read_samples(job)
     if job.stage == 1:
         stream = [token for sample in samples for token in sample["ids"]]
@@ -175,7 +175,7 @@ def _labels(sample: dict[str, Any]) -> list[int]:
 
 
 def _pad(rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
-    """Rows padded to the longest of them; a mask only where there is padding to hide."""
+    """Rows padded to the longest one, with a mask only if there is padding."""
     import torch
 
     size = max(len(row["input_ids"]) for row in rows)
@@ -191,7 +191,7 @@ def _pad(rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
 
 
 def work_bare(job: Job) -> None:
-    """The loop one writes by hand: forward, backward, clip, step."""
+    """A loop as one writes it by hand: forward, backward, clipping, step."""
     import torch
 
     network = _network(job).train()
@@ -206,27 +206,27 @@ def work_bare(job: Job) -> None:
         with torch.autocast(_device(), torch.bfloat16):
             loss = network(**batch, use_cache=False).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.detach())
         ends.append(_now())
-    _tell_peer(network, counted, ends, torch.stack(losses).mean().item())
+    _print_peer(network, counted, ends, torch.stack(losses).mean().item())
 
 
 def _arguments(job: Job, size: int) -> dict[str, Any]:
-    """Settings that Trainer and SFTTrainer share: those of the other loops."""
+    """Settings of Trainer and SFTTrainer: those of the other loops."""
     return {
         "output_dir": str(Path(job.folder) / "peer"),
         "max_steps": job.steps,
         "per_device_train_batch_size": size,
         "learning_rate": RATE,
         "adam_beta2": BETAS[1],
-        "max_grad_norm": CLIP,
+        "max_grad_norm": MAX_GRAD_NORM,
         "optim": "adamw_torch_fused",
         "bf16": True,
         "use_cpu": _device() == "cpu",
-        "gradient_checkpointing": job.loop == "SFTTrainer as it comes",
+        "gradient_checkpointing": job.loop == "SFTTrainer default",
         "dataloader_pin_memory": _device() == "cuda",
         "save_strategy": "no",
         "logging_strategy": "no",
@@ -237,7 +237,7 @@ def _arguments(job: Job, size: int) -> dict[str, Any]:
 
 
 def _follow(trainer: Any) -> tuple[Counted, list[float]]:
-    """Count what a trainer's steps are given and note when each ends."""
+    """Count the tokens of a trainer's steps and record when each ends."""
     from transformers import TrainerCallback
 
     ends: list[float] = []
@@ -252,7 +252,7 @@ def _follow(trainer: Any) -> tuple[Counted, list[float]]:
 
 
 def work_trainer(job: Job) -> None:
-    """transformers' Trainer on the same rows as the bare loop, examples in random order or grouped by length."""
+    """transformers' Trainer on the rows of the plain loop, with examples in random order or grouped by length."""
     from transformers import Trainer, TrainingArguments
 
     network = _network(job)
@@ -262,13 +262,13 @@ def work_trainer(job: Job) -> None:
     trainer = Trainer(network, arguments, data_collator=_pad, train_dataset=rows)
     counted, ends = _follow(trainer)
     loss = trainer.train().training_loss
-    _tell_peer(network, counted, ends, loss)
+    _print_peer(network, counted, ends, loss)
 
 
 def work_sft(job: Job) -> None:
-    """TRL's SFTTrainer, packing documents apart as we do and keeping every token.
+    """TRL's SFTTrainer, which packs documents separately as we do and keeps every token.
 
-    As it comes, it computes activations twice to save memory; otherwise it has the other loops' settings.
+    Its default recomputes activations to save memory; the other variant has the settings of the other loops.
     """
     import torch
     from datasets import Dataset
@@ -290,7 +290,7 @@ def work_sft(job: Job) -> None:
     )
     counted, ends = _follow(trainer)
     loss = trainer.train().training_loss
-    _tell_peer(trainer.model, counted, ends, loss)
+    _print_peer(trainer.model, counted, ends, loss)
 
 
 LOOPS = {
@@ -299,17 +299,17 @@ LOOPS = {
     "Trainer": work_trainer,
     "Trainer by length": work_trainer,
     "SFTTrainer": work_sft,
-    "SFTTrainer as it comes": work_sft,
+    "SFTTrainer default": work_sft,
 }
 
 
 def work(name: str, *arguments: str) -> None:
-    """Do what this process was started for."""
+    """Run the worker that the command line names."""
     if name == "machine":
         work_machine()
     elif name == "prepare":
         scale, data, job = arguments
-        _tell(**prepare(scale, data, Job(**json.loads(job))))
+        _print_json(**prepare(scale, data, Job(**json.loads(job))))
     else:
         LOOPS[name](Job(**json.loads(arguments[0])))
 

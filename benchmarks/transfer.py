@@ -1,6 +1,6 @@
-"""Does tuning in one language improve the other, and does it need stage 1? The demo, factor by factor, as tables.
+"""Measure on the demo whether tuning in one language improves the other, and whether it needs stage 1.
 
-python benchmarks/transfer.py --output /tmp/transfer      about 35 minutes on one core; resumes where it stopped
+python benchmarks/transfer.py --output /tmp/transfer      about 35 minutes on one core; a second call resumes
 
 Stage 2 on Japanese, English, both or nothing, with stage 1 and without; evaluated in both languages on facts that no
 question of stage 2 covers. Accuracy is that of scorer likelihood.
@@ -25,7 +25,7 @@ TUNED = {
     ("without", "en"): "without-stage1-en",
     ("without", "both"): "without-stage1",
 }
-"""Stage 1 and stage 2, and the recipe's control that gives them."""
+"""Stage 1 and stage 2, and the control of the recipe that selects them."""
 
 Right = dict[str, bool]
 """By item, whether the answer was right."""
@@ -61,7 +61,7 @@ CLAIMS = [
 
 
 def main() -> None:
-    """Run what is missing, print both tables."""
+    """Run the missing runs and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def evaluate_model(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
-    """What each model got right in each language; the conditions of a seed share its stage 1."""
+    """The right answers of each model in each language. The conditions of a seed share its stage 1."""
     found: dict[tuple[Cell, str], Right] = {}
     for (first, second), control in TUNED.items():
         kept = folder / (control or "plain")
@@ -93,7 +93,7 @@ def evaluate_model(folder: Path, seed: str) -> dict[tuple[Cell, str], Right]:
 
 
 def accuracies(seeds: dict[str, dict[tuple[Cell, str], Right]]) -> str:
-    """One row a model: accuracy in % of each seed and their mean, by language."""
+    """One row for each model: accuracy in % of each seed and their mean, by language."""
     lines = [
         "| stage 1 | stage 2 | evaluated in ja, by seed | mean | evaluated in en, by seed | mean |",
         "|---|---|---|---|---|---|",
@@ -108,7 +108,7 @@ def accuracies(seeds: dict[str, dict[tuple[Cell, str], Right]]) -> str:
 
 
 def claims(seeds: dict[str, dict[tuple[Cell, str], Right]]) -> str:
-    """One row a claim: difference in points, and in how many seeds it is significant, Holm over all rows."""
+    """One row for each claim: difference in points, and in how many seeds it is significant (Holm over all rows)."""
     tested = {(claim, seed): _paired(claim, found) for claim in CLAIMS for seed, found in seeds.items()}
     adjusted = dict(zip(tested, holm([each.p for each in tested.values()]), strict=True))
     lines = [

@@ -1,6 +1,6 @@
 """Effect of new tokens on a small model: bits per byte with and without them, before and after stage 1, as a table.
 
-python benchmarks/vocabulary.py --data DIR --output /tmp/vocabulary      resumes where it stopped
+python benchmarks/vocabulary.py --data DIR --output /tmp/vocabulary      a second call resumes
 
 DIR contains the project's corpus of real texts. The base is a randomly initialized model, trained on statutes and an
 English textbook. Stage 1 then trains it on Japanese medical text, the same text for as many epochs, with new
@@ -30,11 +30,11 @@ TRAINING = {"batch_size": 8, "micro_batch_size": 8, "save_steps": 100_000, "earl
 ADDED = (0, 500)
 SEEDS = (0, 1, 2)
 LENGTH = 1_500
-"""Characters of a document: short ones make a held-out share of many."""
+"""Characters of a document. With short documents the held-out share contains many."""
 
 
 def main() -> None:
-    """Run what has not been run yet and print the table."""
+    """Run the missing runs and print the table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--output", type=Path, required=True)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _texts(corpus: Path, folder: Path) -> dict[str, str]:
-    """Files of what the base reads, of what stage 1 reads, and of other text like the base's."""
+    """Files with the text of the base model, the text of stage 1, and other text like that of the base model."""
     laws = sorted((corpus / "ja_laws").glob("*.md"))
     english = list(read_documents(corpus / "en_openstax_microbiology.jsonl"))
     medical = [
@@ -90,7 +90,7 @@ def _run(
             "threads": 1,
             "base": base,
             "corpus": {"inputs": corpus, "block_size": 256} | ({"vocabulary": {"add": added}} if added else {}),
-            "evaluate": {"held_out": 0.1, "texts": {name: [texts[name]] for name in ("en", "general")}},
+            "validation": {"held_out": 0.1, "texts": {name: [texts[name]] for name in ("en", "general")}},
             "mfpt": {"epochs": epochs, "learning_rate": 2e-3, **TRAINING},
         }
     )

@@ -1,4 +1,4 @@
-"""The benchmark of a GPU: its dry mode, its table, and what it says where something is missing."""
+"""The GPU benchmark: its dry run, its tables, and its messages about missing parts."""
 
 import importlib
 import json
@@ -34,12 +34,12 @@ def gpu(scripts: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def dry(scripts: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the dry mode writes, with every part done in this process."""
+    """The results of a dry run, with every part run in this process."""
     gpu, parts = scripts("gpu"), scripts("gpu_parts")
     output = tmp_path_factory.mktemp("gpu")
 
     def start(name: str, size: str, file: Path, seconds: float) -> None:
-        file.write_text("".join(json.dumps(told) + "\n" for told in parts.work(name, size)), encoding="utf-8")
+        file.write_text("".join(json.dumps(found) + "\n" for found in parts.work(name, size)), encoding="utf-8")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "start", start)
@@ -54,8 +54,8 @@ TRAININGS = ("full", "cpu-master", "streaming", "lora", "qlora", "qlora-70b", "f
 FIGURES = ("host", "tokens_per_second", "trained_tokens_per_second", "seconds_built", "flops")
 
 
-def test_the_dry_mode_runs_every_part(dry: dict[str, Any]) -> None:
-    assert set(dry["parts"]) == {"ceilings", *TRAININGS, "exam", "peer-trl", "peer-paged"}
+def test_small_runs_every_part(dry: dict[str, Any]) -> None:
+    assert set(dry["parts"]) == {"ceilings", *TRAININGS, "eval", "peer-trl", "peer-paged"}
     for name, part in dry["parts"].items():
         if name != "peer-trl":
             assert "failed" not in part, part
@@ -66,7 +66,7 @@ def test_the_dry_mode_runs_every_part(dry: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_training_part_tells_speed_memory_and_plan(name: str, dry: dict[str, Any]) -> None:
+def test_a_training_part_reports_speed_memory_and_plan(name: str, dry: dict[str, Any]) -> None:
     part = dry["parts"][name]
     measured = part["measured"]
     assert all(measured[figure] > 0 for figure in FIGURES)
@@ -87,7 +87,7 @@ ADAPTER = 2 * 16 * (2 * 256 + 2 * 192 + 3 * 384)  # r × (in + out) of each matr
     ("name", "flops"),
     [
         ("full", 6 * (LINEAR + HEAD) + ATTENTION),
-        ("full-recompute", 6 * (LINEAR + HEAD) + ATTENTION),  # what is computed again is no use
+        ("full-recompute", 6 * (LINEAR + HEAD) + ATTENTION),  # recomputation does not count
         ("streaming", 6 * (LINEAR + HEAD) + ATTENTION),
         ("qlora", 4 * (LINEAR + HEAD) + 6 * ADAPTER + ATTENTION),
     ],
@@ -98,8 +98,8 @@ def test_utilisation_counts_what_must_be_computed_once(name: str, flops: float, 
     assert measured["flops"] == pytest.approx(flops * measured["tokens_per_second"])
 
 
-def test_the_exams_floor_is_its_products_and_what_it_must_read(dry: dict[str, Any]) -> None:
-    part = dry["parts"]["exam"]
+def test_the_floor_of_the_evaluation_is_its_products_and_the_bytes_that_it_reads(dry: dict[str, Any]) -> None:
+    part = dry["parts"]["eval"]
     measured, ceilings = part["measured"], dry["parts"]["ceilings"]["measured"]
     # 4 questions of 24 tokens with 3 choices of 4, the last token of which is only predicted.
     assert measured["scoring_flops"] == 2 * (LINEAR * 4 * (24 + 9) + HEAD * 4 * (1 + 9))
@@ -110,21 +110,21 @@ def test_the_exams_floor_is_its_products_and_what_it_must_read(dry: dict[str, An
     floor = measured["scoring_flops"] / ceilings["flops"]
     assert part["over_floor"]["scoring"] == pytest.approx(measured["scoring_seconds"] / floor)
     assert part["over_floor"]["scoring"] > 1 and part["over_floor"]["writing"] > 1
-    assert measured["longest_tree"] > 0  # the exam's short ways were taken
+    assert measured["longest_tree"] > 0  # choices were scored as a tree
 
 
 def test_the_peers_are_measured_or_named_as_missing(dry: dict[str, Any]) -> None:
     paged = dry["parts"]["peer-paged"]["measured"]
     assert paged["trained_tokens_per_second"] > 0 and paged["paged"] > 2**19
     trl = dry["parts"]["peer-trl"]
-    assert trl.get("failed", "").startswith("not brought: trl") or trl["measured"]["trained_tokens_per_second"] > 0
+    assert trl.get("failed", "").startswith("not installed: trl") or trl["measured"]["trained_tokens_per_second"] > 0
 
 
 def test_documents_fill_their_rows(scripts: Callable[[str], ModuleType]) -> None:
     sizes = scripts("gpu_sizes")
     blocks = scripts("gpu_training").packed(sizes.SMALL, "mfpt", 3, 640)
     assert blocks.ids.shape == (3, 128) and blocks.ids.max() < 640
-    # Documents of 48: a cut one goes on in the next row with the token before the cut.
+    # Documents of 48 tokens: one that is split continues in the next row with the token in front of the split.
     assert [np.flatnonzero(row == 0).tolist() for row in blocks.positions] == [
         [0, 48, 96],
         [0, 17, 65, 113],
@@ -135,7 +135,7 @@ def test_documents_fill_their_rows(scripts: Callable[[str], ModuleType]) -> None
     assert real.ids.shape == (2, 4096) and real.loss_mask.sum() == 2 * (4096 - 4)
 
 
-def test_a_network_in_4_bits_holds_its_layers_so_and_is_never_whole_in_bfloat16(
+def test_the_layers_of_a_network_in_4_bits_are_quantized_one_by_one(
     scripts: Callable[[str], ModuleType],
 ) -> None:
     models = scripts("gpu_models")
@@ -148,31 +148,31 @@ def test_a_network_in_4_bits_holds_its_layers_so_and_is_never_whole_in_bfloat16(
 
 
 def test_a_part_runs_in_a_process_of_its_own(gpu: ModuleType) -> None:
-    told = gpu.measure("ceilings", "small", 60)
-    assert told["measured"]["flops"] > 0 and "failed" not in told and told["took"] > 0
+    found = gpu.measure("ceilings", "small", 60)
+    assert found["measured"]["flops"] > 0 and "failed" not in found and found["took"] > 0
 
 
-def test_what_a_part_told_before_it_ended_is_kept(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_that_a_part_reports_before_it_ends_are_kept(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(name: str, size: str, file: Path, seconds: float) -> str:
         file.write_text('{"measured": {"host": 1}}\n{"predicted": {"g', encoding="utf-8")
         return "stopped after 9 s"
 
     monkeypatch.setattr(gpu, "start", start)
-    told = gpu.measure("full", "small", 9)
-    assert told["measured"] == {"host": 1} and told["failed"] == "stopped after 9 s" and "predicted" not in told
+    found = gpu.measure("full", "small", 9)
+    assert found["measured"] == {"host": 1} and found["failed"] == "stopped after 9 s" and "predicted" not in found
 
 
-def test_a_process_that_breaks_or_is_too_slow_says_so_in_a_line(gpu: ModuleType, tmp_path: Path) -> None:
-    assert gpu.start("none", "small", tmp_path / "told", 0.05) == "stopped after 0 s"
-    assert gpu.start("none", "small", tmp_path / "told", 60) == "KeyError: 'none'"
+def test_a_process_that_fails_or_is_too_slow_is_one_line(gpu: ModuleType, tmp_path: Path) -> None:
+    assert gpu.start("none", "small", tmp_path / "results", 0.05) == "stopped after 0 s"
+    assert gpu.start("none", "small", tmp_path / "results", 60) == "KeyError: 'none'"
 
 
 CEILINGS = {"machine": {"device": "Some GPU", "rated": None}, "measured": {"flops": 1e12, "copy": 1e12}}
 
 
-def stubbed(told: dict[str, dict[str, Any]]) -> Start:
+def stubbed(found: dict[str, dict[str, Any]]) -> Start:
     def start(name: str, size: str, file: Path, seconds: float) -> str | None:
-        file.write_text(json.dumps(CEILINGS if name == "ceilings" else told[name]) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(CEILINGS if name == "ceilings" else found[name]) + "\n", encoding="utf-8")
         return None
 
     return start
@@ -181,23 +181,23 @@ def stubbed(told: dict[str, dict[str, Any]]) -> Start:
 def test_a_later_call_adds_its_parts_to_the_day(
     gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "start", stubbed({"lora": {"measured": {"flops": 5e11}}, "exam": {"failed": "why"}}))
-    for name in ("lora", "exam"):
+    monkeypatch.setattr(gpu, "start", stubbed({"lora": {"measured": {"flops": 5e11}}, "eval": {"failed": "why"}}))
+    for name in ("lora", "eval"):
         file = gpu.run([name], "real", tmp_path)
     assert file.name.endswith("-some-gpu.json")
     parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
     assert parts["lora"]["mfu"] == {"of_measured": 0.5, "of_rated": None}
-    assert parts["exam"]["failed"] == "why" and parts["ceilings"]["measured"]["copy"] == 1e12
+    assert parts["eval"]["failed"] == "why" and parts["ceilings"]["measured"]["copy"] == 1e12
 
 
-def test_where_the_time_of_a_call_is_used_up_the_rest_is_left_out(
+def test_parts_are_left_out_when_the_time_of_a_call_is_used_up(
     gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "start", stubbed({}))
     monkeypatch.setattr(gpu, "REAL", replace(gpu.REAL, seconds=10))
-    file = gpu.run(["full", "exam"], "real", tmp_path)
+    file = gpu.run(["full", "eval"], "real", tmp_path)
     parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
-    assert {parts[name]["failed"] for name in ("full", "exam")} == {"not run: the 10 s of this call were used up"}
+    assert {parts[name]["failed"] for name in ("full", "eval")} == {"not run: the 10 s of this call are used up"}
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,12 @@ def test_where_the_time_of_a_call_is_used_up_the_rest_is_left_out(
         (["run", "fulll"], "unknown part 'fulll'; known: ceilings, full, "),
         pytest.param(
             ["run", "full"],
-            "no CUDA device is visible; run this on a GPU, or try it out with --small",
+            "no CUDA device is visible; run this on a GPU, or use --small for a dry run",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there"),
         ),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_a_line(
+def test_an_impossible_call_is_refused_in_one_line(
     arguments: list[str], said: str, gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:
@@ -247,11 +247,11 @@ MADE_UP = {
         "streaming": {"failed": "stopped after 150 s"},
         "qlora": trained(9_000, 7.9),
         "qlora-70b": trained(900, 46.1, mfu={"of_measured": 0.4, "of_rated": None}),
-        "exam": {
+        "eval": {
             "measured": {"questions_per_second": 111.4, "written_tokens_per_second": 7654.3},
             "over_floor": {"scoring": 1.31, "writing": 6.04},
         },
-        "peer-trl": {"failed": "not brought: trl not installed here"},
+        "peer-trl": {"failed": "not installed: trl"},
         "full-recompute": trained(8_000, 80),
     },
 }
@@ -259,27 +259,27 @@ MADE_UP = {
 LINES = [
     "| dense bfloat16 products |  | 788 TFLOP/s |",
     "| copies: GPU; to it, from it; host |  | 4,300; 55, 54; 210 GB/s |",
-    "| (a) 7B, all parameters, all on the GPU: trained tokens a second | 45 % of the rated products | "
+    "| (a) 7B, all parameters, all on the GPU: trained tokens per second | 45 % of the rated products | "
     "10,000, 50.0% of the rated products |",
-    "on the host: trained tokens a second | 0.85 of (a) | **8,400, 50.0% of the rated products: missed** |",
+    "on the host: trained tokens per second | 0.85 of (a) | **8,400, 50.0% of the rated products: missed** |",
     "| 24.0 GiB | **24.5 (23.5); 3.0 GiB: missed** |",
-    "fetched from the host: trained tokens a second |  | *not measured*: stopped after 150 s |",
-    "| (d) 7B, LoRA: trained tokens a second |  | *not measured* |",
-    "| more than TRL with liger-kernel | 9,000, 50.0% of the rated products; the aim *not measured* |",
+    "optimizer and layers on the host: trained tokens per second |  | *not measured*: stopped after 150 s |",
+    "| (d) 7B, LoRA: trained tokens per second |  | *not measured* |",
+    "| more than TRL with liger-kernel | 9,000, 50.0% of the rated products; the aim was *not measured* |",
     "| 8 GiB | 7.9 (6.9); 3.0 GiB |",
-    "| (e) 70B, QLoRA: trained tokens a second |  | 900, 40.0% of the measured products |",
+    "| (e) 70B, QLoRA: trained tokens per second |  | 900, 40.0% of the measured products |",
     "| 46 GiB | **46.1 (45.1); 3.0 GiB: missed** |",
     "| 0.9 to 1.1; 0.9 to 1.1; 0.8 to 1.2 | 1.04; **0.70: missed**; *not measured* |",
-    "| exam at 7B: choices of 5 scored, over the floor |  | 111 a second, 1.31 |",
-    "| exam at 7B: texts written, over the floor |  | 7,654 tokens a second, 6.04 |",
-    "| TRL with liger-kernel on the QLoRA of (d) |  | *not measured*: not brought: trl not installed here |",
+    "| evaluation at 7B: questions of 5 choices scored; time ÷ floor |  | 111 per second, 1.31 |",
+    "| evaluation at 7B: tokens generated; time ÷ floor |  | 7,654 tokens per second, 6.04 |",
+    "| TRL with liger-kernel, QLoRA as in (d) |  | *not measured*: not installed: trl |",
     "| -25.0 GiB, 1.25x |",  # recomputation: 80 beside 105 GiB, 8,000 beside 10,000 tokens a second
-    "| moments in 8 bits | -10.9 GiB | 1.00x |",
+    "| 8-bit moments | -10.9 GiB | 1.00x |",
 ]
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_the_table_shows_figures_beside_what_was_aimed_for(line: str, scripts: Callable[[str], ModuleType]) -> None:
+def test_the_table_shows_figures_and_aims(line: str, scripts: Callable[[str], ModuleType]) -> None:
     table = scripts("gpu_table")
     page = table.draw(f"above\n{table.BEGIN}\nold\n{table.END}\nbelow\n", [MADE_UP])
     assert line in page
@@ -292,12 +292,12 @@ def test_without_results_nothing_is_claimed(scripts: Callable[[str], ModuleType]
     (tmp_path / "a.json").write_text(json.dumps({"size": "small", "device": "CPU", "parts": {}}), encoding="utf-8")
     page = table.draw(f"{table.BEGIN}{table.END}", table.newest(tmp_path))
     rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
-    heads = [row for row in rows if row.startswith(("| what ", "| technique "))]
+    heads = [row for row in rows if row.startswith(("| measurement ", "| technique "))]
     assert len(heads) == 2 and len(rows) > 30
     assert all(row.endswith("| *not measured* |") for row in rows if row not in heads)
 
 
-def test_of_a_device_the_newest_results_are_shown(scripts: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_the_newest_results_of_a_device_are_shown(scripts: Callable[[str], ModuleType], tmp_path: Path) -> None:
     for day in ("2030-01-02", "2029-12-31"):
         result = {"size": "real", "device": "B", "date": day}
         (tmp_path / f"{day}-b.json").write_text(json.dumps(result), encoding="utf-8")
@@ -309,4 +309,4 @@ def test_of_a_device_the_newest_results_are_shown(scripts: Callable[[str], Modul
 
 def test_the_readme_has_the_table_of_the_results(gpu: ModuleType) -> None:
     page = gpu.README.read_text(encoding="utf-8")
-    assert page == gpu.draw(page, gpu.newest(gpu.RESULTS)), "draw it anew: python benchmarks/gpu.py table"
+    assert page == gpu.draw(page, gpu.newest(gpu.RESULTS)), "update it: python benchmarks/gpu.py table"

@@ -1,4 +1,4 @@
-"""The benchmark of training runs: our loop and the bare one on a toy, in this process."""
+"""The training benchmark: our loop and the plain one on a tiny model, in this process."""
 
 import importlib
 import io
@@ -30,19 +30,19 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return script
 
 
-def test_the_toy_is_measured_on_every_text_and_the_table_says_what_was_not(
+def test_the_tiny_model_is_measured_on_every_text_and_the_table_names_what_is_not(
     script: ModuleType, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     arguments = ["--steps", "2", "--tiny", "--data", str(shared), "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["train_speed.py", *arguments])
     script.main()
-    told = json.loads((tmp_path / "train_speed.json").read_text(encoding="utf-8"))
-    rows = {(row["stage"], row["texts"], row["loop"]): row for row in told["rows"]}
+    result = json.loads((tmp_path / "train_speed.json").read_text(encoding="utf-8"))
+    rows = {(row["stage"], row["texts"], row["loop"]): row for row in result["rows"]}
     texts = ("short", "medium", "long")
     assert set(rows) == {(s, t, loop) for s in (1, 2) for t in texts for loop in ("ours", "bare")}
     for row in rows.values():
         assert row["seconds"] > 0 and row["peak"] > 2**20
-        assert 5.5 < row["loss"] < 6.0  # an untrained model knows nothing of 320 tokens: ln 320 = 5.77
+        assert 5.5 < row["loss"] < 6.0  # an untrained model predicts 320 tokens at random: ln 320 = 5.77
     for name in texts:
         # Two steps of two rows of 512 tokens; the bare loop does not see where documents begin.
         assert rows[1, name, "bare"]["trained"] == 2 * 2 * 511
@@ -52,4 +52,4 @@ def test_the_toy_is_measured_on_every_text_and_the_table_says_what_was_not(
         for loop in ("ours", "bare"):
             tuned = rows[2, name, loop]
             assert tuned["trained"] < tuned["useful"] <= tuned["read"]  # prompts are not trained
-    assert "*not measured*" in capsys.readouterr().out or told["gpu"] == "measured"
+    assert "*not measured*" in capsys.readouterr().out or result["gpu"] == "measured"
