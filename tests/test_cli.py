@@ -28,7 +28,7 @@ def test_eval_prints_scores_as_json(cli: Cli, tiny_model: Path, tmp_path: Path) 
     assert (ja["floor"], ja["ceiling"]) == (0.25, 1.0)
 
 
-def test_a_chat_template_that_is_not_used_is_said_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_chat_template_that_is_not_used_is_printed_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     chatty = Path(shutil.copytree(tiny_model, tmp_path / "chatty"))
     template = "{% for message in messages %}[{{ message.content }}]{% endfor %}"
     (chatty / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -312,7 +312,7 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
     assert (tmp_path / "tasks" / "jmedllm_mine_en.yaml").is_file()
 
 
-def test_what_is_left_out_is_said_on_the_terminal_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_is_left_out_is_printed_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     table = "qid,stem,A,B,key,pic\n1,Which?,a. iron,b. zinc,B,\n2,Which?,a. iron,b. zinc,A,yes\n3,Which?,a. x,,A,\n"
     (tmp_path / "ward.csv").write_text(table, encoding="utf-8")
     columns = ("--map", "id=qid,question=stem,choices=A:B,answer=key,image=pic", "--skip-invalid")

@@ -156,7 +156,7 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(next(iter(value.values()))),
 )
-def test_what_a_late_stage_cannot_do_is_told_before_the_first(
+def test_what_a_late_stage_cannot_do_is_refused_before_the_first(
     tmp_path: Path, tiny_model: Path, changes: dict[str, Any], told: str
 ) -> None:
     values = yaml.safe_load(write_recipe(tmp_path).read_text(encoding="utf-8"))
@@ -182,7 +182,7 @@ def test_a_base_that_cannot_be_trained_packed_is_refused_before_the_first_stage(
     assert not (tmp_path / "run" / "corpus").exists()
 
 
-def test_a_disk_too_small_for_the_merge_is_told_before_stage_2(
+def test_a_disk_too_small_for_the_merge_is_reported_before_stage_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = write_recipe(tmp_path)

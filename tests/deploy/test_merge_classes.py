@@ -90,7 +90,7 @@ def test_the_merged_model_is_the_trained_one_and_of_the_same_class(
         assert (tmp_path / "merged" / file).read_bytes() == (base / file).read_bytes()
 
 
-def test_experts_that_lie_in_several_files_are_merged(model_of: ModelOf, tmp_path: Path) -> None:
+def test_experts_in_several_files_are_merged(model_of: ModelOf, tmp_path: Path) -> None:
     base = tmp_path / "base"
     whole = load_network(model_of("Qwen3MoeForCausalLM"), torch.bfloat16, CPU)
     whole.save_pretrained(base, max_shard_size="4KB")
@@ -115,7 +115,7 @@ def test_experts_that_lie_in_several_files_are_merged(model_of: ModelOf, tmp_pat
         ("GraniteMoeForCausalLM", ["block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.router.weight"]),
     ],
 )
-def test_experts_that_peft_was_told_to_adapt_are_merged(
+def test_experts_that_a_peft_config_names_are_merged(
     name: str, experts: list[str], model_of: ModelOf, tmp_path: Path
 ) -> None:
     """As an adapter from elsewhere may be: parameters as targets, another rank for some."""

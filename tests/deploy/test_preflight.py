@@ -152,7 +152,7 @@ def test_what_is_left_frozen_and_left_out_is_counted(name: str, model_of: ModelO
     assert require_loadable(model_of(name)) == left_out
 
 
-def test_what_is_left_frozen_is_said(model_of: ModelOf, tmp_path: Path) -> None:
+def test_what_is_left_frozen_is_printed(model_of: ModelOf, tmp_path: Path) -> None:
     told = run("run", recipe_for(model_of("Gemma3ForConditionalGeneration"), tmp_path), "--check")
     assert "mpeft: the adapter leaves frozen model.vision_tower " in told
 

@@ -51,7 +51,7 @@ def rows(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) | {"seconds": None} for line in (output / "exam.ja.samples.jsonl").open(encoding="utf-8")]
 
 
-def test_an_exam_that_goes_on_on_another_day_keeps_its_first(dated: Path, tmp_path: Path) -> None:
+def test_an_evaluation_resumed_on_another_day_keeps_its_date(dated: Path, tmp_path: Path) -> None:
     whole = evaluate_task(dated, tmp_path / "whole", "2026-11-29")
     assert whole.settings["date"] == "2026-11-29"
     evaluate_task(dated, tmp_path / "killed", "2026-11-29", limit=3)
@@ -94,7 +94,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("case", CHANGED)
-def test_no_exam_holds_two_prompts(dated: Path, tmp_path: Path, case: str) -> None:
+def test_a_changed_template_date_or_variable_needs_another_output(dated: Path, tmp_path: Path, case: str) -> None:
     prompt_config, template, message = CHANGED[case]
     evaluate_task(dated, tmp_path / "out", "2026-11-29", limit=2)
     (dated / "chat_template.jinja").write_text(template, encoding="utf-8")

@@ -129,7 +129,7 @@ def test_gold_fed_back_is_all_right_and_nothing_is_all_wrong(shared: Path, name:
     assert (empty.correct, empty.no_answer) == (0, len(asked))
 
 
-def test_reasons_and_what_the_protocol_counts_are_told(exam: Path, tmp_path: Path) -> None:
+def test_reasons_and_what_the_protocol_counts_are_reported(exam: Path, tmp_path: Path) -> None:
     questions = questions_answered(None, exam, "ja", tmp_path)
     scored = score_responses(questions, {"1": ".", "2": "a", "3": "不明な点がある"}, ["legacy", "answer"])
     [first, *_] = item_rows(scored)

@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_an_adapter_that_breaks_its_promise_is_refused(
+def test_an_adapter_that_does_not_match_its_config_is_refused(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path, case: str
 ) -> None:
     change, config, expected = WRONG[case]

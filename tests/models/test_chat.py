@@ -162,7 +162,7 @@ NO_PLAIN_TEXT = [
 
 
 @pytest.mark.parametrize(("source", "text"), NO_PLAIN_TEXT)
-def test_a_question_that_a_template_leaves_out_is_never_put(tiny_model: Path, source: str, text: str | None) -> None:
+def test_a_question_that_a_template_leaves_out_is_never_asked(tiny_model: Path, source: str, text: str | None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = source
     if text is not None:

@@ -81,7 +81,7 @@ def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
 @pytest.mark.parametrize(
     ("architecture", "name"), [*((each, "as it is") for each in CONFIGS), *(("qwen2", each) for each in SETTINGS)]
 )
-def test_a_step_without_contents_holds_what_a_real_one_does(architecture: str, name: str) -> None:
+def test_a_traced_step_has_the_memory_of_a_real_one(architecture: str, name: str) -> None:
     settings = TrainingConfig(steps=1, learning_rate=1e-3, micro_batch_size=2, **SETTINGS[name])
     measured = measure_step(cast_weights(real(architecture), settings.weight_format), settings, BFLOAT16, 256)
     network = cast_weights(structure(config(architecture), "small", torch.float32), settings.weight_format)
@@ -113,7 +113,7 @@ def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage:
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_an_adapter_without_contents_is_as_large_as_a_real_one(kind: Any) -> None:
+def test_a_traced_adapter_is_as_large_as_a_real_one(kind: Any) -> None:
     settings, adapter = TrainingConfig(steps=1, learning_rate=1e-3), AdapterConfig(kind=kind, r=8, alpha=8)
     measured = measure_step(add_adapter(real("llama", torch.bfloat16), adapter, 0), settings, BFLOAT16, 128)
     with torch.device("meta"):

@@ -88,7 +88,7 @@ TEXT = st.text(st.sampled_from("ab x\n。、：.壊血病のびょうきビタ�
 
 @given(prompt=TEXT, answer=TEXT)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_example_is_the_text_as_the_exam_encodes_it(qwen2: Any, prompt: str, answer: str) -> None:
+def test_an_example_is_encoded_as_in_the_evaluation(qwen2: Any, prompt: str, answer: str) -> None:
     sample = example_sample(qwen2, "n", prompt, answer)
     [ids] = encode(qwen2, [prompt + answer])
     assert sample.ids == [*ids, qwen2.eos_token_id]

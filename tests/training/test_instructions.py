@@ -372,7 +372,7 @@ SECRET = [{"role": "user", "content": "田中太郎の病名は?"}, {"role": "as
 
 
 @pytest.mark.parametrize("case", DIFFERENT)
-def test_training_behind_another_text_than_the_evaluation_s_is_refused(tiny_model: Path, case: str) -> None:
+def test_training_on_another_text_than_the_evaluation_s_is_refused(tiny_model: Path, case: str) -> None:
     template, presented = DIFFERENT[case]
     tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
     with pytest.raises(InputError) as error:

@@ -218,7 +218,7 @@ def test_a_run_by_chat_ends_turns_and_keeps_its_day(tiny_model: Path, tmp_path: 
     assert _inputs(run)["template"] == {"chat_template": hash_text(CHATML), "date": "2024-02-03"}
 
 
-def test_a_run_that_goes_on_behind_midnight_keeps_its_day(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_resumed_after_midnight_keeps_its_date(tiny_model: Path, tmp_path: Path) -> None:
     started = {"format": FORMAT, "date": "2024-02-03", "stages": {}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(started), encoding="utf-8")

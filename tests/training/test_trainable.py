@@ -80,7 +80,7 @@ def test_what_cannot_be_trained_is_refused_with_the_reason(kind: str, changes: d
     assert "Qwen" not in str(refused.value)  # a user of Qwen3.5 has chosen one
 
 
-def test_a_leak_that_hides_in_usual_weights_is_seen() -> None:
+def test_attention_that_usual_weights_hide_is_found() -> None:
     # Short convolutions of 3 tokens, weights as transformers draws them: differences of 4e-3, under the tolerance
     # of 0.05 that once let this architecture through.
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}

@@ -153,7 +153,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_labels_are_taken_off_only_where_they_are_labels(name: str) -> None:
+def test_labels_are_removed_only_where_they_are_labels(name: str) -> None:
     choices, expected = LABELS[name]
     found = strip_labels(choices)
     assert (list(found[0]) if found else None) == expected
