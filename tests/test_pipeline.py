@@ -106,7 +106,9 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     assert run(recipe, folder) == all_of | {"corpus": "unchanged", "mfpt": "unchanged"}
     first = manifest(folder)
     assert run(recipe, folder) == unchanged
-    assert (folder / "report.md").read_text(encoding="utf-8").startswith("# tiny\n\nBase with random weights, seed 0")
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    assert report.startswith("# tiny\n\nBase with random weights, seed 0")
+    assert re.search(r"^- mpeft: .*, mixture \(\S+ ja \d+", report, re.MULTILINE), report
 
     # What was trained is not thrown away for a change.
     with pytest.raises(InputError) as error:

@@ -58,6 +58,19 @@ def test_another_scorer_is_added_without_the_model(cli: Cli, stored: Path, monke
     assert (stored / "exam.ja.samples.jsonl").read_bytes() == samples
 
 
+def test_no_library_that_runs_models_is_imported(stored: Path) -> None:
+    """In a process of its own: scoring 858 samples takes a second because of it."""
+    code = (
+        "import sys; from jmedllm.cli import main\n"
+        f"sys.argv = ['jmedllm', 'score', {str(stored)!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'transformers', 'peft'} & {*sys.modules}; sys.exit(str(heavy) if heavy else 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0 and "exam ja" in found.stdout, found.stderr
+
+
 def test_what_the_samples_lack_is_named_with_the_command(cli: Cli, stored: Path) -> None:
     code, _, errors = cli("score", stored, "--scorer", "likelihood")
     assert code == 2

@@ -234,7 +234,7 @@ def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     kept = filter_by_length(encoded, limits, settings.excess_length_strategy)
     dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
     left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
-    return kept, {"mixture": Counter(f"{each.source} {each.language}" for each in found), **dropped, **left_out}
+    return kept, {"mixture": dict(Counter(f"{each.source} {each.language}" for each in found)), **dropped, **left_out}
 
 
 def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:

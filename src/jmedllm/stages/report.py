@@ -1,7 +1,7 @@
 """Stage report: training and scores of the run as Markdown and as a page with every item, and the model card."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -129,8 +129,13 @@ def _compared(results: Sequence[CollectedResult], final: str) -> list[Comparison
     return [each for each in compare(both) if each.kind == "models"]
 
 
-def _plain(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if name != "files")
+def _plain(values: Mapping[str, Any]) -> str:
+    """Values in words: those of a mapping in brackets behind its name."""
+    return ", ".join(
+        f"{name} ({_plain(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in values.items()
+        if name != "files"
+    )
 
 
 def _enabled(recipe: Recipe) -> bool:
