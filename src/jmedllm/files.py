@@ -134,19 +134,25 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value per line, atomically."""
-    write_atomic(path, "".join(to_json(row) + "\n" for row in rows))
+def write_jsonl(path: Path, rows: Iterable[Any], *, private: bool = False) -> None:
+    """Write one JSON value per line, atomically; if `private`, only the owner may read the file."""
+    write_atomic(path, "".join(to_json(row) + "\n" for row in rows), private=private)
 
 
-def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Append one JSON value a line and hand them to the operating system before returning.
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)
+
+
+def append_private_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Append one JSON value per line and hand them to the operating system before returning.
+
+    A new file is readable by its owner only.
 
     Raises:
-        InputError: the disk is full or the place cannot be written.
+        InputError: the disk is full or the file cannot be written.
     """
     try:
-        with path.open("a", encoding="utf-8") as handle:
+        with open(path, "a", encoding="utf-8", opener=_open_private) as handle:
             handle.write("".join(to_json(row) + "\n" for row in rows))
     except OSError as error:
         raise unwritable(path, error) from error

@@ -59,6 +59,8 @@ def test_one_sample_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
     samples = read_samples(tmp_path / "out" / "exam.ja.samples.jsonl")
     scores = read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")
     assert list(samples) == list(scores) == [f"q{i}" for i in range(7)]
+    for name in ("samples", "scores"):  # they contain questions' answers: for the owner alone
+        assert (tmp_path / "out" / f"exam.ja.{name}.jsonl").stat().st_mode & 0o777 == 0o600
     for sample in samples.values():
         assert len(sample.prompt_hash) == 16
         assert sample.response is not None and sample.decoded is None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.order import ROTATION_MARK
-from jmedllm.files import append_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
+from jmedllm.files import append_private_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
 from jmedllm.models.backends.base import EARLY_STOP, Failure, is_truncated
 from jmedllm.models.thoughts import Thought
 
@@ -140,12 +140,12 @@ def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
 
 def append_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Append samples and hand them to the operating system before returning."""
-    append_jsonl(path, map(_values, samples))
+    append_private_jsonl(path, map(_values, samples))
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Write all samples anew, atomically."""
-    write_jsonl(path, map(_values, samples))
+    write_jsonl(path, map(_values, samples), private=True)
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:
@@ -164,7 +164,7 @@ def read_scores(path: Path) -> dict[str, ScoredItem]:
 
 def write_scores(path: Path, scored: Iterable[ScoredItem]) -> None:
     """Write all item scores, atomically."""
-    write_jsonl(path, map(_values, scored))
+    write_jsonl(path, map(_values, scored), private=True)
 
 
 def read_judge_replies(path: Path, *, repair: bool = False) -> dict[tuple[str, str], JudgeReply]:
@@ -176,7 +176,7 @@ def read_judge_replies(path: Path, *, repair: bool = False) -> dict[tuple[str, s
 
 def append_judge_replies(path: Path, replies: Iterable[JudgeReply]) -> None:
     """Append judge replies and hand them to the operating system before returning."""
-    append_jsonl(path, map(_values, replies))
+    append_private_jsonl(path, map(_values, replies))
 
 
 def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
