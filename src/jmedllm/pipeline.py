@@ -14,7 +14,8 @@ from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, versions, write_manifest
 from jmedllm.models.folder import resolve
 from jmedllm.processes import is_main_process, process_group, receive, send
-from jmedllm.stages.stage import Run, Stage, input_hash_of, model_names
+from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.stage import Run, Stage, base_folder, input_hash_of, model_names
 
 Log = Callable[[str, str], None]
 """Called with the name of a stage and a message for the user."""
@@ -42,10 +43,12 @@ def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log)
             run = replace(run, date=manifest["date"])
             send(run.date)
             enabled = _enabled(wanted, run)
+            base = _base_files(run)
             for stage in enabled:
                 if stage.name not in manifest["stages"]:
                     stage.check(run)
-                    stage.check_base(run)
+                    if base:
+                        stage.check_base(run, base)
             for stage in wanted:
                 if stage in enabled:
                     _run_stage(stage, run, manifest, log)
@@ -78,11 +81,12 @@ def check_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) 
     require_writable(run.folder)
     manifest = begin_manifest(run.folder)
     run = replace(run, date=manifest["date"])
-    has_base = _has_base(run)
+    is_here = _is_base_here(run)
+    base = _base_files(run) if is_here else None
     checked = []
     for stage in _enabled(stages_until(run.stages, until), run):
-        checks = [*stage.check(run), *(stage.check_base(run) if has_base else ())]
-        checked.append(Checked(stage.name, checks, has_base))
+        checks = [*stage.check(run), *(stage.check_base(run, base) if base else ())]
+        checked.append(Checked(stage.name, checks, is_here))
     return checked
 
 
@@ -118,7 +122,12 @@ def _enabled(stages: Sequence[Stage], run: Run) -> list[Stage]:
     return enabled
 
 
-def _has_base(run: Run) -> bool:
+def _base_files(run: Run) -> BaseFiles | None:
+    """The base model for the checks; None if the run creates it."""
+    return None if run.recipe.base.path is None else BaseFiles(base_folder(run))
+
+
+def _is_base_here(run: Run) -> bool:
     """Whether the base model's files are on this machine; one that the run creates needs no check."""
     if run.recipe.base.path is None:
         return True

@@ -15,7 +15,7 @@ from jmedllm.cli import app
 from jmedllm.deploy.merge import merge
 from jmedllm.deploy.preflight import require_loadable, require_mergeable
 from jmedllm.errors import InputError
-from jmedllm.models.loading import load_network
+from jmedllm.models.loading import load_network, load_structure
 from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
@@ -149,7 +149,7 @@ def test_what_is_left_frozen_and_left_out_is_counted(name: str, model_of: ModelO
     frozen, left_out = LEFT[name]
     found = require_mergeable(model_of(name), AdapterConfig(r=4), is_rewritten=True)
     assert found.keys() == frozen and all(0.01 <= share < 1 for share in found.values())
-    assert require_loadable(model_of(name)) == left_out
+    assert require_loadable(model_of(name), load_structure(model_of(name))) == left_out
 
 
 def test_what_is_left_frozen_is_printed(model_of: ModelOf, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_check_refuses_what_training_would(model_of: ModelOf, tmp_path: Path) ->
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_stage_1_writes_loads_again(name: str, model_of: ModelOf, tmp_path: Path) -> None:
     base = model_of(name)
-    require_loadable(base)
+    require_loadable(base, load_structure(base))
     network = load_network(base, "auto", torch.device("cpu"))
     save_model(network, load_tokenizer(base), tmp_path / "model", {}, base)
     again = load_network(tmp_path / "model", "auto", torch.device("cpu"))

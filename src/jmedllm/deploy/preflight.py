@@ -13,17 +13,20 @@ from jmedllm.models.loading import load_structure
 from jmedllm.training.lora import AdapterConfig, add_adapter_layers
 
 
-def require_loadable(base: Path) -> dict[str, int]:
+def require_loadable(base: Path, network: Any) -> dict[str, int]:
     """Check that what stage 1 is going to write of a base loads again with every weight.
+
+    Args:
+        base: the model directory.
+        network: its structure, see `load_structure`.
 
     Returns:
         How many tensors of the base's files its class does not use, so that they would not be written, by the
         first parts of their names: the vision tower of a base that is trained as a language model.
 
     Raises:
-        InputError: the base cannot be loaded, or a parameter would be missing from the files.
+        InputError: a parameter would be missing from the files.
     """
-    network = load_structure(base)
     written = layout(base, network, tensors_to_write(network, base))
     tied = getattr(network, "all_tied_weights_keys", None) or {}
     for name, parameter in network.named_parameters():

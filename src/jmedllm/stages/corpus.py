@@ -20,6 +20,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
+from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.questions import exam_questions, require_no_train_test_overlap
 from jmedllm.stages.stage import Outputs, Run, Stage, base_folder, files_in, in_section, own_folder
@@ -194,10 +195,8 @@ def _check(run: Run) -> Sequence[str]:
     return ("files", "exam items in training data", "disk")
 
 
-def _check_base(run: Run) -> Sequence[str]:
-    require_extendable_base(run)
-    if run.recipe.base.path is not None:
-        load_tokenizer(base_folder(run))
+def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
+    require_extendable_base(run, base.tokenizer)
     return ("tokenizer",)
 
 
@@ -207,7 +206,8 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
 
     recipe, base = run.recipe, base_folder(run)
     require_no_train_test_overlap(run)  # now rather than after days of stage 1
-    require_extendable_base(run)
+    if recipe.base.path is not None:
+        require_extendable_base(run, load_tokenizer(base))
     folder = own_folder(run.folder / "corpus", input_hash)
     removed = _make(run, "medical")
     _make(run, "general")

@@ -18,7 +18,7 @@ from jmedllm.models.backends.base import ModelSpec, Requirement
 from jmedllm.models.folder import fingerprint
 from jmedllm.processes import is_main_process, wait
 from jmedllm.recipe import EvalSection
-from jmedllm.stages.models import require_usable_base
+from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.stage import (
     Outputs,
     Run,
@@ -139,17 +139,12 @@ def _check(run: Run) -> Sequence[str]:
     return (*(task.name for task in evaluated), "prompts", f"backend {settings.backend}")
 
 
-def _check_base(run: Run) -> Sequence[str]:
-    from jmedllm.models.tokenizer.load import load_tokenizer
-
-    if run.recipe.base.path is None:
-        return ()
-    require_usable_base(run)
+def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
+    base.require_loadable()
     if not run.prompt_config.chat:
         return ("base model",)
-    tokenizer = load_tokenizer(base_folder(run))
     for task in tasks(_settings(run), run.prompt_config, run.data):
-        render = task.prompt_format.template(tokenizer)
+        render = task.prompt_format.template(base.tokenizer)
         if render.variables:
             render.require_variables()
         ask(task.prompt_format, task.presented()[0].permuted, render.prompt)

@@ -6,13 +6,13 @@ from shutil import rmtree
 from typing import Any
 
 from jmedllm.deploy.merge import MergeConfig, merge
+from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.mpeft import MpeftOutputs
 from jmedllm.stages.stage import (
     ModelOutputs,
     Run,
     Stage,
     StageModel,
-    base_folder,
     files_in,
     fingerprint_before,
     in_section,
@@ -42,13 +42,13 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
 
 
-def _check_base(run: Run) -> Sequence[str]:
+def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.deploy.preflight import report_frozen, require_mergeable
 
     recipe = run.recipe
-    if recipe.base.path is None or recipe.mpeft is None:
+    if recipe.mpeft is None:
         return ()
-    frozen = require_mergeable(base_folder(run), recipe.mpeft.adapter, is_rewritten=recipe.mfpt is not None)
+    frozen = require_mergeable(base.folder, recipe.mpeft.adapter, is_rewritten=recipe.mfpt is not None)
     report_frozen(frozen, "mpeft")
     return ("adapter targets", "merge")
 

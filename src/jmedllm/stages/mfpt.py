@@ -8,6 +8,7 @@ from typing import Any
 from jmedllm.models.folder import fingerprint
 from jmedllm.planning.plan import TrainingStage, packed_rows
 from jmedllm.recipe import MfptConfig, Recipe
+from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.corpus import CorpusOutputs
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.stage import (
@@ -16,7 +17,6 @@ from jmedllm.stages.stage import (
     Run,
     Stage,
     StageModel,
-    base_folder,
     files_in,
     in_section,
     own_folder,
@@ -67,13 +67,11 @@ def _check(run: Run) -> Sequence[str]:
     return check_training(run, _settings(run.recipe))
 
 
-def _check_base(run: Run) -> Sequence[str]:
+def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
 
-    checked = check_trainable(run)
-    if run.recipe.base.path is None:
-        return checked
-    report_unused_tensors(require_loadable(base_folder(run)), "mfpt")
+    checked = check_trainable(run, base)
+    report_unused_tensors(require_loadable(base.folder, base.structure), "mfpt")
     return (*checked, "saving", *_check_host_memory(run))
 
 

@@ -18,6 +18,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.recipe import MpeftConfig, Recipe
+from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.corpus import CorpusOutputs, read_corpus
 from jmedllm.stages.questions import (
     left_out_of_training,
@@ -29,7 +30,6 @@ from jmedllm.stages.stage import (
     Outputs,
     Run,
     Stage,
-    base_folder,
     files_in,
     fingerprint_before,
     in_section,
@@ -200,21 +200,18 @@ def _check(run: Run) -> Sequence[str]:
     return (*checked, "examples")
 
 
-def _check_base(run: Run) -> Sequence[str]:
+def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.models.loading import load_structure
-    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.memory import require_untied_embedding
     from jmedllm.training.preflight import folder_bytes, require_free
 
-    if run.recipe.base.path is None:
-        return ()
-    settings, base = _settings(run.recipe), base_folder(run)
-    checked = check_trainable(run)
-    _fitting(run, settings, load_tokenizer(base))
-    network = load_structure(base, quantization=settings.adapter.quantization)
+    settings = _settings(run.recipe)
+    checked = check_trainable(run, base)
+    _fitting(run, settings, base.tokenizer)
+    network = load_structure(base.folder, quantization=settings.adapter.quantization)
     if settings.offload_embedding:
         require_untied_embedding(network)
-    require_free(run.folder, folder_bytes(base), MERGED)
+    require_free(run.folder, folder_bytes(base.folder), MERGED)
     return (*checked, "chat template and lengths of examples", "disk")
 
 

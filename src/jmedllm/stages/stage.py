@@ -15,6 +15,7 @@ from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process
 from jmedllm.recipe import Recipe
 from jmedllm.settings import Settings
+from jmedllm.stages.base_files import BaseFiles
 
 HASH_FILE = "input_hash"
 
@@ -134,7 +135,8 @@ class Stage:
         training: what the planner needs to know, for a stage that trains; takes the recipe and the run's folder.
         check: raises an InputError for every problem that can be found before any stage starts and without the
             base model; returns the names of what it checked.
-        check_base: the same for what needs the files of the base model; loads no weights.
+        check_base: the same for what needs the files of the base model, which are passed; loads no weights. Not
+            called if the run creates its base.
         card: lines about the finished stage for the section "Model" of the model card.
         keeps: patterns of files in the stage's folder that took long to compute. If they were computed on other
             inputs, the stage is refused instead of run again in their place.
@@ -153,7 +155,7 @@ class Stage:
     model: StageModel | None = None
     training: Callable[[Recipe, Path | None], TrainingStage] | None = None
     check: Callable[[Run], Sequence[str]] = lambda run: ()
-    check_base: Callable[[Run], Sequence[str]] = lambda run: ()
+    check_base: Callable[[Run, BaseFiles], Sequence[str]] = lambda run, base: ()
     card: Callable[[Run], Sequence[str]] = lambda run: ()
     keeps: tuple[str, ...] = ()
     shared: bool = False

@@ -7,7 +7,8 @@ from typing import Any
 
 from jmedllm.models.weights.quantization import require_plain_base
 from jmedllm.processes import rank
-from jmedllm.stages.stage import Outputs, Run, base_folder
+from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.stage import Outputs, Run
 from jmedllm.stages.validation import open_validation, require_measurable, require_validation_texts
 from jmedllm.training.config import TrainingConfig, require_possible, require_shardable
 from jmedllm.training.packing import Blocks
@@ -99,22 +100,17 @@ def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
     return ("settings", *(("validation",) if validation else ()))
 
 
-def check_trainable(run: Run) -> Sequence[str]:
+def check_trainable(run: Run, base: BaseFiles) -> Sequence[str]:
     """Check that the base has a tokenizer, is not quantized, and is of a class that can be trained.
 
     Raises:
         InputError: it cannot be trained.
     """
-    if run.recipe.base.path is None:
-        return ()
-    from jmedllm.models.loading import read_config
-    from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.trainable import require_trainable
 
-    base = base_folder(run)
-    require_plain_base(base)
-    load_tokenizer(base)
-    require_trainable(read_config(base), run.precision.device)
+    require_plain_base(base.folder)
+    require_trainable(base.config, run.precision.device)
+    base.require_loadable()
     return ("base model", "tokenizer")
 
 

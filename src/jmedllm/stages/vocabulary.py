@@ -6,6 +6,7 @@ from typing import Any
 from jmedllm.corpus.documents import Documents
 from jmedllm.corpus.fertility import characters_per_token
 from jmedllm.models.folder import ORIGIN
+from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.stage import Run, base_folder
 
@@ -13,17 +14,16 @@ LEARNED_FROM = 16 << 20
 """Maximum UTF-8 bytes of text that tokens are learned from. Frequent pairs are frequent in these, too."""
 
 
-def require_extendable_base(run: Run) -> None:
-    """Check that tokens can be added to the base model, before a long corpus build starts.
+def require_extendable_base(run: Run, tokenizer: Tokenizer) -> None:
+    """Check that tokens can be added to the base model if the recipe asks for it, before a long corpus build starts.
 
     Raises:
         InputError: they cannot be added.
     """
     from jmedllm.models.tokenizer.extend import require_extendable
-    from jmedllm.models.tokenizer.load import load_tokenizer
 
-    if run.recipe.corpus and run.recipe.corpus.vocabulary and not run.recipe.base.random_init:
-        require_extendable(load_tokenizer(base_folder(run)))
+    if run.recipe.corpus and run.recipe.corpus.vocabulary:
+        require_extendable(tokenizer)
 
 
 def extend_base(run: Run, documents: Documents) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from jmedllm.deploy.preflight import require_loadable, require_mergeable
 from jmedllm.errors import InputError
 from jmedllm.models.conversion.dequantize import dequantize
+from jmedllm.models.loading import load_structure
 from jmedllm.training.lora import AdapterConfig
 
 Tensors = dict[str, torch.Tensor]
@@ -80,7 +81,7 @@ def test_dequantized_weights_have_the_values_of_their_bytes_and_scales(
     for key, value in meant.items():
         assert torch.equal(found[key], value.to(dtype)), key
     assert "quantization_config" not in json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))
-    require_loadable(tmp_path / "plain")
+    require_loadable(tmp_path / "plain", load_structure(tmp_path / "plain"))
     require_mergeable(tmp_path / "plain", AdapterConfig(r=4), is_rewritten=False)
 
 
