@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 def prose(page: Path) -> str:
     """The page without code blocks and inline code, which may contain brackets."""
     text = re.sub(r"^(```|~~~).*?^\1", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"(`+).+?\1", "code", text)
+    return re.sub(r"(`+)(?:(?!\n\n).)+?\1", "code", text, flags=re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
@@ -50,7 +50,9 @@ def test_every_relative_link_has_its_target(page: Path) -> None:
 
 def test_a_link_to_a_missing_heading_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# A `--flag` page\n\n## Cost\n\n## Cost\n\n[a](#cost-1) [b](x.md#y) `[c](d)`\n", encoding="utf-8")
+    page.write_text(
+        "# A `--flag` page\n\n## Cost\n\n## Cost\n\n[a](#cost-1) [b](x.md#y) `[c](d)\n[e](f)`\n", encoding="utf-8"
+    )
     assert anchors(page) == {"a---flag-page", "cost", "cost-1"}
     assert links(page) == ["#cost-1", "x.md#y"]
 
