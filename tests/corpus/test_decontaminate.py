@@ -143,6 +143,15 @@ def test_a_question_is_found_where_two_windows_meet(before: int) -> None:
     assert whole == [(hit.start, hit.end) for hit in find(INDEX, lines(CASE))]
 
 
+def test_an_index_for_known_texts_finds_what_the_whole_one_finds_there() -> None:
+    texts = [*map(lines, EXAM), *(each.stem[: len(each.stem) * 2 // 3] for each in EXAM), f"前置き。{lines(CASE)}", ""]
+    hits = [find(INDEX, text) for text in texts]
+    assert sum(map(len, hits)) >= len(EXAM)
+    assert [find(build_index(EXAM, texts), text) for text in texts] == hits
+    assert [find(build_index(EXAM, [text]), text) for text in texts] == hits
+    assert find(build_index(EXAM, []), CASE.stem) == []
+
+
 def test_without_questions_nothing_is_found() -> None:
     assert find(build_index([]), CASE.stem) == []
     assert find(build_index([VAGUE]), VAGUE.stem) == []
@@ -234,6 +243,13 @@ def test_planted_exam_questions(shared: Path, benchmark: str, language: str, ste
     those = [each for each in asked if (each.benchmark, each.language) == (benchmark, language)][::20]
     assert sum(bool(find(index, each.stem)) for each in those) >= stems * len(those)
     assert sum(bool(find(index, lines(each, "ABCDEFGHIJ"))) for each in those) >= whole * len(those)
+
+
+def test_an_index_for_known_texts_finds_all_real_questions_in_them(shared: Path) -> None:
+    asked, index = real(shared)
+    texts = [*(lines(each) for each in asked[::97]), *(each.stem[: len(each.stem) * 2 // 3] for each in asked[5::97])]
+    few = build_index(asked, texts)
+    assert [find(few, text) for text in texts] == [find(index, text) for text in texts]
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,10 @@ def require_no_exam_items_in_texts(texts: Iterable[tuple[str, str]], exam: Seque
     Raises:
         InputError: some do; the message names each with its item.
     """
-    index, items = build_index(exam), _by_name(exam)
     named = []
-    for name, text in texts:
+    searched = list(texts)
+    index, items = build_index(exam, (text for _, text in searched)), _by_name(exam)
+    for name, text in searched:
         likely = _likely(find(index, text), items)
         if found := next((item for item in likely if share_contained(text, item) >= CONTAINED), None):
             named.append(f"{name} contains {found.benchmark} {found.id}")
@@ -76,10 +77,11 @@ def _first(named: Sequence[str]) -> str:
 def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Overlap]:
     """Find training questions that are exam items, each with the item it is most similar to."""
     # Sorted choices also find a question that has them in another order.
-    index = build_index([_sorted(question) for question in exam])
+    searched = [(question, _text(_sorted(question))) for question in train]
+    index = build_index([_sorted(question) for question in exam], (text for _, text in searched))
     items = _by_name(exam)
-    for question in train:
-        if likely := _likely(find(index, _text(_sorted(question))), items):
+    for question, text in searched:
+        if likely := _likely(find(index, text), items):
             item = max(likely, key=lambda item: similarity(question, item))
             if similarity(question, item) >= SAME:
                 yield Overlap(question, item, similarity(question, item))
