@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmedllm.corpus.contamination_index import COMMON, ContaminationIndex, build_index, load_index, save_index
-from jmedllm.corpus.decontaminate import MARGIN, SHORTEST, Hit, cut, find
+from jmedllm.corpus.decontaminate import MARGIN, SHORTEST, Hit, cut, find, find_in_each
 from jmedllm.corpus.readers.reader import read_documents
 from jmedllm.data.installed import test_questions as all_test_questions
 from jmedllm.evaluation.question import Language, Question
@@ -150,6 +150,7 @@ def test_an_index_for_known_texts_finds_what_the_whole_one_finds_there() -> None
     assert [find(build_index(EXAM, texts), text) for text in texts] == hits
     assert [find(build_index(EXAM, [text]), text) for text in texts] == hits
     assert find(build_index(EXAM, []), CASE.stem) == []
+    assert list(find_in_each(INDEX, texts)) == hits
 
 
 def test_without_questions_nothing_is_found() -> None:
@@ -249,7 +250,8 @@ def test_an_index_for_known_texts_finds_all_real_questions_in_them(shared: Path)
     asked, index = real(shared)
     texts = [*(lines(each) for each in asked[::97]), *(each.stem[: len(each.stem) * 2 // 3] for each in asked[5::97])]
     few = build_index(asked, texts)
-    assert [find(few, text) for text in texts] == [find(index, text) for text in texts]
+    hits = [find(index, text) for text in texts]
+    assert [find(few, text) for text in texts] == hits and list(find_in_each(few, texts)) == hits
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,13 @@ docs/decontamination.md.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jmedllm.corpus.ngrams import Numbers, Places, grams, hasher, words
+from jmedllm.corpus.ngrams import Numbers, Places, grams, hasher, together, words
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
 
 LONG: Mapping[Language, int] = {"ja": 30, "en": 13}
@@ -119,8 +118,7 @@ def _batches(questions: Sequence[Question]) -> Iterator[tuple[Language, _Numbere
 def _seeds_in(texts: Iterable[str]) -> NDArray[np.bool]:
     """Seeds, as in `ContaminationIndex`, that begin anywhere in the texts."""
     seeds = np.zeros(1 << _SEED_BITS, np.bool)
-    every = iter(texts)
-    while some := list(islice(every, _AT_ONCE)):
+    for some in together(texts):
         seeds[_seed_places(grams(words("\n".join(some)).numbers, _SEED))] = True
     return seeds
 

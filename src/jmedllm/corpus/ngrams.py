@@ -5,7 +5,7 @@ Letters are compared by their compatibility decomposition (NFKD), without case o
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,6 +16,8 @@ Numbers = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
 _GAP = ord(" ")
+_AT_ONCE = 1 << 18
+"""Characters; more need more memory and are no faster."""
 _WITHOUT_SPACES = 0x2E80
 """First code point of kana, kanji and the other scripts that put no spaces between words."""
 
@@ -49,6 +51,20 @@ def characters(text: str) -> Units:
     letters, origins = _letters(text)
     kept = letters != _GAP
     return Units(mixed(letters[kept]), origins[kept], origins[kept] + 1)
+
+
+def together(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in order, as many at a time as numpy works on efficiently."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        some.append(text)
+        size += len(text)
+        if size >= _AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def words(text: str) -> Units:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from rapidfuzz.distance import Indel, LCSseq
 
 from jmedllm.corpus.contamination_index import LONG, build_index
-from jmedllm.corpus.decontaminate import Hit, find
+from jmedllm.corpus.decontaminate import Hit, find_in_each
 from jmedllm.corpus.ngrams import words
 from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.evaluation.question import Question
@@ -62,8 +62,9 @@ def require_no_exam_items_in_texts(texts: Iterable[tuple[str, str]], exam: Seque
     named = []
     searched = list(texts)
     index, items = build_index(exam, (text for _, text in searched)), _by_name(exam)
-    for name, text in searched:
-        likely = _likely(find(index, text), items)
+    every_hit = find_in_each(index, (text for _, text in searched))
+    for (name, text), hits in zip(searched, every_hit, strict=True):
+        likely = _likely(hits, items)
         if found := next((item for item in likely if share_contained(text, item) >= CONTAINED), None):
             named.append(f"{name} contains {found.benchmark} {found.id}")
     if named:
@@ -77,11 +78,12 @@ def _first(named: Sequence[str]) -> str:
 def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Overlap]:
     """Find training questions that are exam items, each with the item it is most similar to."""
     # Sorted choices also find a question that has them in another order.
-    searched = [(question, _text(_sorted(question))) for question in train]
-    index = build_index([_sorted(question) for question in exam], (text for _, text in searched))
+    trained = list(train)
+    texts = [_text(_sorted(question)) for question in trained]
+    index = build_index([_sorted(question) for question in exam], texts)
     items = _by_name(exam)
-    for question, text in searched:
-        if likely := _likely(find(index, text), items):
+    for question, hits in zip(trained, find_in_each(index, texts), strict=True):
+        if likely := _likely(hits, items):
             item = max(likely, key=lambda item: similarity(question, item))
             if similarity(question, item) >= SAME:
                 yield Overlap(question, item, similarity(question, item))

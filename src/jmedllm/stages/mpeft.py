@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -50,7 +50,7 @@ from jmedllm.training.examples import (
     LengthLimits,
     conversation_samples,
     document_samples,
-    example_sample,
+    example_samples,
     filter_by_length,
     split_document,
 )
@@ -226,7 +226,7 @@ def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     chat = run.prompt_config.chat
     closing = turn_end(template).text if chat else ""
     found = weighted(examples(run, settings, template.prompt if chat else no_template), settings.weights)
-    encoded = [sample for example in found for sample in _encoded(template, example, closing)]
+    encoded = list(_encoded(template, found, closing))
     limits = LengthLimits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
     kept = filter_by_length(encoded, limits, settings.excess_length_strategy)
     dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
@@ -247,11 +247,16 @@ def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     return samples, {"examples": len(samples), **made}
 
 
-def _encoded(template: ChatTemplate, example: Example, closing: str) -> list[Sample]:
-    content = example.content
-    if isinstance(content, Pair):
-        return [example_sample(template.tokenizer, content.name, content.prompt, content.answer, closing)]
-    return conversation_samples(template, content.name, content.messages)
+def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> Iterator[Sample]:
+    """The samples of each example, in order."""
+    contents = [example.content for example in found]
+    pairs = ((each.name, each.prompt, each.answer) for each in contents if isinstance(each, Pair))
+    samples = example_samples(template.tokenizer, pairs, closing)
+    for each in contents:
+        if isinstance(each, Pair):
+            yield next(samples)
+        else:
+            yield from conversation_samples(template, each.name, each.messages)
 
 
 def _perform(run: Run, input_hash: str) -> Outputs:

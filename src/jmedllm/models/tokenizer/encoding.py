@@ -71,6 +71,16 @@ def encode_continuations(
     return alone[:shared], [ids[shared:] for ids in joint]
 
 
+def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """`encode_continuations` for many prompts at once, each with one continuation."""
+    encoded = iter(encode(tokenizer, [text for prompt, rest in pairs for text in (prompt, prompt + rest)]))
+    found = []
+    for alone, joint in zip(encoded, encoded, strict=True):
+        shared = common_length(alone, joint)
+        found.append((alone[:shared], joint[shared:]))
+    return found
+
+
 def shared_length(alone: list[int], joint: Sequence[list[int]]) -> int:
     """How many tokens of a prompt, encoded alone, are in all its joint encodings."""
     return min((common_length(alone, ids) for ids in joint), default=len(alone))
