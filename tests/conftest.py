@@ -13,6 +13,25 @@ from fork_server import ForkServer
 # Models this small lose time on threads; set before torch is imported, and passed on to subprocesses.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+HERE = Path(__file__).parent
+
+SLOW = {
+    *("deploy", "extensions", "models", "planning", "real", "training"),
+    *("test_api.py", "test_cli_init.py", "test_corpus_cluster.py", "test_corpus_stage.py", "test_gpu_benchmark.py"),
+    *("test_held_out.py", "test_offline.py", "test_pipeline.py", "test_run_check.py", "test_train_speed.py"),
+    *("test_train_test_overlap_stages.py", "test_evaluate_chat.py", "test_evaluate_task.py", "test_export.py"),
+    *("test_reference.py", "test_rescore.py", "test_page.py", "test_page_in_browser.py", "test_training_section.py"),
+}
+"""Folders and files of tests that train, run a model or a browser; `make check` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them as slow."""
+    for item in items:
+        if SLOW & {*item.path.relative_to(HERE).parts}:
+            item.add_marker(pytest.mark.slow)
+
+
 SETTING = "JMEDLLM_SHARED_DATA"
 DEFAULT = Path(__file__).parents[2] / "shared" / "data"
 
