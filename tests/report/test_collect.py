@@ -56,7 +56,8 @@ def test_the_base_is_that_of_the_run_or_below_the_adapter(exam: Path, tmp_path: 
         fingerprint = "one" if name != "mpeft" else "two"
         evaluate_exam(exam, run / "eval" / name, name, right, fingerprint=fingerprint)
         files.append(f"eval/{name}/exam.ja.json")
-    write_manifest(run, {"format": FORMAT, "stages": {"eval": {"outputs": {"files": files}}}})
+    stages = {"eval": {"outputs": {"files": files}}}
+    write_manifest(run, {"format": FORMAT, "models": ["base", "mfpt", "mpeft"], "stages": stages})
     base, tuned = collect([run])
     assert (base.unchanged, tuned.base) == (("mfpt",), "base")
     assert headlines([base, tuned]) == [
