@@ -46,12 +46,27 @@ def test_a_base_that_is_not_here_is_named(cli: Cli, here: Path) -> None:
         (TRAINING % "q_prj", "unknown adapter target 'q_prj'"),
         (TRAINING.replace("talk", "none") % "q_proj", "none.jsonl"),
         ("eval: {benchmarks: [none.jsonl]}\n", "none.jsonl: no such file"),
+        (TRAINING.replace("steps", "block_size: 8, steps") % "q_proj", "more than block_size 8; raise it"),
+        (
+            TRAINING.replace("steps", "block_size: 8, excess_length_strategy: drop, steps") % "q_proj",
+            "more than block_size 8; every example is too long",
+        ),
     ],
-    ids=["nothing to do", "adapter target", "instructions", "benchmark"],
+    ids=["nothing to do", "adapter target", "instructions", "benchmark", "a long example", "only long examples"],
 )
 def test_what_a_run_would_refuse(cli: Cli, here: Path, tiny_model: Path, text: str, problem: str) -> None:
     code, _, errors = cli("run", write(here, tiny_model, text), "--check")
     assert code == 2 and problem in errors
+
+
+def test_long_examples_that_are_dropped(cli: Cli, here: Path, tiny_model: Path) -> None:
+    with (here / "talk.jsonl").open("a", encoding="utf-8") as handle:
+        handle.write('{"instruction": "%s", "output": "ビタミンC"}\n' % ("長" * 1000))
+    text = TRAINING.replace("steps", "block_size: 200, %s steps") % ("excess_length_strategy: drop,", "q_proj")
+    assert cli("run", write(here, tiny_model, text), "--check")[0] == 0
+    text = TRAINING.replace("steps", "block_size: 200, %s steps") % ("", "q_proj")
+    code, _, errors = cli("run", write(here, tiny_model, text), "--check")
+    assert code == 2 and "talk.jsonl:2" in errors and "more than block_size 200" in errors
 
 
 def test_an_output_that_is_a_file(cli: Cli, here: Path, tiny_model: Path) -> None:

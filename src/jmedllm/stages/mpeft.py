@@ -15,7 +15,7 @@ from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.chat import ChatTemplate, ChatText, no_template, turn_end
 from jmedllm.models.folder import fingerprint
-from jmedllm.models.tokenizer.encoding import Tokenizer
+from jmedllm.models.tokenizer.encoding import Tokenizer, most_tokens
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles
@@ -207,7 +207,7 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
 
     settings = _settings(run.recipe)
     checked = check_trainable(run, base)
-    _fitting(run, settings, base.tokenizer)
+    _require_fitting(run, settings, base.tokenizer)
     network = load_structure(base.folder, quantization=settings.adapter.quantization)
     if settings.offload_embedding:
         require_untied_embedding(network)
@@ -220,18 +220,44 @@ MERGED = "the merged model, as large as its base,"
 
 def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
     """The examples that are not too long, as token ids; and the outputs about them."""
+    template, found, closing = _rendered(run, settings, tokenizer)
+    encoded = list(_encoded(template, found, closing))
+    kept = filter_by_length(encoded, _limits(settings), settings.excess_length_strategy)
+    dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
+    left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
+    return kept, {"mixture": dict(Counter(f"{each.source} {each.language}" for each in found)), **dropped, **left_out}
+
+
+def _require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> None:
+    """Check what `_fitting` would refuse, in much less time: what cannot be too long is not encoded."""
+    template, found, closing = _rendered(run, settings, tokenizer)
+    limits = _limits(settings)
+
+    def may_be_too_long(content: Pair | Conversation) -> bool:
+        if isinstance(content, Conversation):
+            return True
+        most = most_tokens(tokenizer, content.prompt + content.answer + closing)
+        return most is None or most + 1 > limits.least  # one for EOS
+
+    doubtful = [example for example in found if may_be_too_long(example.content)]
+    samples = list(_encoded(template, doubtful, closing))
+    if settings.excess_length_strategy == "raise" or len(doubtful) == len(found):
+        filter_by_length(samples, limits, settings.excess_length_strategy)
+
+
+def _rendered(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[ChatTemplate, list[Example], str]:
+    """The chat template, the examples through it as often as they are weighted, and what it writes behind them."""
     template = _template(run, tokenizer)
     if template.variables:
         template.require_variables()
     chat = run.prompt_config.chat
     closing = turn_end(template).text if chat else ""
-    found = weighted(examples(run, settings, template.prompt if chat else no_template), settings.weights)
-    encoded = list(_encoded(template, found, closing))
-    limits = LengthLimits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
-    kept = filter_by_length(encoded, limits, settings.excess_length_strategy)
-    dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
-    left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
-    return kept, {"mixture": dict(Counter(f"{each.source} {each.language}" for each in found)), **dropped, **left_out}
+    found = examples(run, settings, template.prompt if chat else no_template)
+    return template, weighted(found, settings.weights), closing
+
+
+def _limits(settings: MpeftConfig) -> LengthLimits:
+    return LengthLimits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
 
 
 def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:

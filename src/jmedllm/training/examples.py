@@ -75,6 +75,11 @@ class LengthLimits:
     target: int | None
     block: int
 
+    @property
+    def least(self) -> int:
+        """An example of this many tokens is within all limits."""
+        return min(most for most in (self.source, self.target, self.block) if most is not None)
+
     def excess(self, sample: Sample) -> str | None:
         """What is too long about a sample, in words; None where nothing is."""
         target = sum(sample.loss_mask)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jmedllm.errors import InputError
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.tokenizer.encoding import encode, encode_continuations
+from jmedllm.models.tokenizer.encoding import encode, encode_continuations, most_tokens
 
 VOCABULARY = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4, "x": 5}
 
@@ -154,6 +154,28 @@ def test_prompt_and_continuation_joined_are_the_text_encoded_at_once(
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_text_is_encoded_alike_alone_and_among_others(tokenizer: Any, texts: list[str]) -> None:
     assert encode(tokenizer, texts) == [encode(tokenizer, [text])[0] for text in texts]
+
+
+@given(
+    pieces=st.lists(
+        st.one_of(st.text(), st.sampled_from(["<s>", "</s>", "<|endoftext|>", " ", "ﷺ", "が", "㎎", "ab"]))
+    )
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_has_more_tokens_than_the_bound(tokenizer: Any, pieces: list[str]) -> None:
+    text = "".join(pieces)
+    most = most_tokens(tokenizer, text)
+    assert most is not None and len(encode(tokenizer, [text])[0]) <= most
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llm_jp"])
+def test_the_bound_on_real_text(shared: Path, name: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = request.getfixturevalue(name)
+    lines = (shared / "corpus" / "ja_wikipedia_medical.jsonl").read_text(encoding="utf-8").splitlines()[:100]
+    texts = [json.loads(line)["text"] for line in lines]
+    for text, ids in zip(texts, encode(tokenizer, texts), strict=True):
+        most = most_tokens(tokenizer, text)
+        assert most is not None and len(ids) <= most <= len(text.encode()) + 8
 
 
 def test_qwen2_gives_the_published_ids(shared: Path, qwen2: Any) -> None:
