@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from rapidfuzz.distance import Indel, LCSseq
 
@@ -84,9 +85,9 @@ def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterat
     items = _by_name(exam)
     for question, hits in zip(trained, find_in_each(index, texts), strict=True):
         if likely := _likely(hits, items):
-            item = max(likely, key=lambda item: similarity(question, item))
-            if similarity(question, item) >= SAME:
-                yield Overlap(question, item, similarity(question, item))
+            most, item = max(((similarity(question, item), item) for item in likely), key=itemgetter(0))
+            if most >= SAME:
+                yield Overlap(question, item, most)
 
 
 def _by_name(exam: Iterable[Question]) -> _Items:
