@@ -44,6 +44,7 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+    from jmedllm.evaluation.evaluate_task import PreparedModel
     from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.report import collect, questions_of
     from jmedllm.report.page import write_page
@@ -56,7 +57,7 @@ def main() -> None:
     for split, names in TASKS.items():
         settings = EvalConfig(benchmarks=names.split(","), selection="all", split=split)
         evaluated = tasks(settings, PromptConfig(answer_as="letter"), options.data)
-        evaluate_tasks(evaluated, model, Scripted, options.output)
+        evaluate_tasks(evaluated, PreparedModel(model, Scripted), options.output)
     began = time.perf_counter()
     found = collect([options.output])
     html = options.output / "page.html"

@@ -35,7 +35,7 @@ def test_questions_that_are_not_one_task_are_refused(tiny_model: Path, tmp_path:
         ([], {}, "one benchmark and language, not none"),
         ([*japanese, *english], {}, "not exam en and exam ja"),
         ([*japanese, *japanese], {}, "a question is given twice"),
-        (japanese, {"scorers": ["official"]}, "official can score none of these questions"),
+        (japanese, {"scorers": ["official"]}, "official cannot score any of these questions"),
         (japanese, {"limit": 2}, "evaluate has no setting limit"),
     ):
         with pytest.raises(InputError, match=problem):

@@ -60,7 +60,7 @@ def test_report_as_a_page(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     html, exam = tmp_path / "page.html", tmp_path / "exam.jsonl"
     code, output, errors = cli("report", tmp_path / "out", "--html", html)
     assert (code, output, html.exists()) == (2, "", False)
-    assert errors == "error: exam ja is an exam of your own: name its file with --questions\n"
+    assert errors == "error: exam ja is a file of your own; give it with --questions\n"
     code, output, _ = cli("report", tmp_path / "out", "--html", html, "--questions", exam)
     assert code == 0 and "exam ja" in output
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -171,7 +171,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (evaluate(broken, good, *whole), "broken: cannot be loaded:"),
         (evaluate(bad_words, good, *whole), f"tokenizer of {bad_words}: cannot be loaded:"),
         (evaluate(bad_shape, good, *whole), f"{bad_shape}: cannot be loaded:"),
-        (evaluate(tiny_model, good, *whole, "--adapter", bad_adapter), "is no safetensors file"),
+        (evaluate(tiny_model, good, *whole, "--adapter", bad_adapter), "is not a safetensors file"),
         (evaluate(tiny_model, nothing), "it has no question"),
         (("pretrain", typo.with_name("tune.yaml")), "has no mfpt section"),
         (evaluate(benchmark="igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
@@ -259,7 +259,7 @@ def test_what_no_checksum_pins_is_not_verified(cli: Cli, tmp_path: Path) -> None
     assert (code, output, data.exists()) == (1, "", False)
     assert errors == (
         "jmedbench: not verified: no checksum is known of 12 files; nothing was fetched; "
-        "--allow-unverified fetches them all the same\n"
+        "--allow-unverified fetches them anyway\n"
     )
     code, output, errors = cli(*get, "--allow-unverified")
     assert (code, output) == (0, f"jmedbench: 12 files fetched, 0 already there, not verified, in {data}\n")
@@ -319,9 +319,7 @@ def test_what_is_left_out_is_printed_and_recorded(cli: Cli, tiny_model: Path, tm
     call = ("eval", "--model", tiny_model, "--benchmark", tmp_path / "ward.csv", "--output", tmp_path / "out")
     call = (*call, *columns, "--scorer", "likelihood", "--device", "cpu", "--precision", "float32")
     code, output, errors = cli(*call, "--json")
-    account = (
-        "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in rows that are wrong (skip_invalid)."
-    )
+    account = "ward en, selection graded: 1 of 3 items. Left out: 1 with a picture; 1 in invalid rows (skip_invalid)."
     read = "ward.csv: labels in front of the choices removed: 2 of 2 questions"
     assert code == 0 and account in errors and read in errors
     [task] = json.loads(output)["tasks"]

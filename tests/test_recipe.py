@@ -239,7 +239,7 @@ BROKEN = {
     ),
     "nothing to measure": (
         MINIMAL + "validation: {limit: 5}\n",
-        "mine.yaml:7: validation: give held_out, texts or benchmarks: something to measure",
+        "mine.yaml:7: validation: nothing to measure; give held_out, texts or benchmarks",
     ),
     "held out of nothing": (
         EXAM.replace("eval:", "validation: {held_out: 0.1}\neval:") + "  models: [base]\n",
@@ -247,12 +247,12 @@ BROKEN = {
     ),
     "best by what is not measured": (
         MINIMAL + "  early_stopping: {metric: [bits_per_byte.ja]}\n",
-        "mine.yaml:4: mfpt: early_stopping.metric needs a validation section, which says what is measured",
+        "mine.yaml:4: mfpt: early_stopping.metric needs a validation section, which configures what is measured",
     ),
     "best by bits and marks": (
         MINIMAL + "  early_stopping: {metric: [bits_per_byte.ja, accuracy.demo.ja]}\n",
-        "mine.yaml:7: mfpt.early_stopping: metric names bits_per_byte.SET or accuracy.TASK, and all of one kind: "
-        "others have no mean",
+        "mine.yaml:7: mfpt.early_stopping: metric must name bits_per_byte.SET or accuracy.TASK, all of one kind, "
+        "so that they have a mean",
     ),
     "patience with nothing": (
         MINIMAL + "  early_stopping: {patience: 3}\n",
@@ -262,16 +262,16 @@ BROKEN = {
         MINIMAL
         + "  early_stopping: {metric: [accuracy.demo.ja]}\nvalidation: {benchmarks: ['demo:ja']}\n"
         + "eval: {benchmarks: [demo], models: [mfpt]}\n",
-        "mine.yaml:9: eval: demo also chooses the weights (early_stopping.metric), which makes its score too good; "
+        "mine.yaml:9: eval: demo also chooses the weights (early_stopping.metric), which biases its score upwards; "
         "choose by another benchmark, another split or bits per byte",
     ),
     "replay of nothing": (
         MINIMAL.replace("[demo]", "[demo], mixing: {replay: 0.1}"),
-        "mine.yaml:3: corpus.mixing: general and replay go together: which text, and its share of the bytes",
+        "mine.yaml:3: corpus.mixing: general and replay must be given together: the text, and its share of the bytes",
     ),
     "weight below nothing": (
         MINIMAL.replace("[demo]", "[demo], mixing: {weights: {ja: -1}}"),
-        "mine.yaml:3: corpus.mixing: weights are 0 or more",
+        "mine.yaml:3: corpus.mixing: weights must be 0 or more",
     ),
     "exam of a stage that is not there": (
         EXAM + "  models: [base, mpeft]\n",
@@ -315,9 +315,9 @@ BROKEN = {
         "mine.yaml: broken YAML: unacceptable character #x0000: special characters are not allowed",
     ),
     "unknown alias": (MINIMAL + "prompt: *other\n", "mine.yaml:7: broken YAML: found undefined alias 'other'"),
-    "list": ("- name: mine\n", "mine.yaml: a recipe is a file of `key: value` lines, this one is a list"),
-    "text": ("mine\n", "mine.yaml: a recipe is a file of `key: value` lines, this one is a str"),
-    "nothing": ("# mine\n", "mine.yaml: a recipe is a file of `key: value` lines, this one is empty"),
+    "list": ("- name: mine\n", "mine.yaml: a recipe must consist of `key: value` lines, but this file is a list"),
+    "text": ("mine\n", "mine.yaml: a recipe must consist of `key: value` lines, but this file is a str"),
+    "nothing": ("# mine\n", "mine.yaml: a recipe must consist of `key: value` lines, but this file is empty"),
 }
 
 

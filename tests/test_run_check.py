@@ -42,7 +42,7 @@ def test_a_base_that_is_not_here_is_named(cli: Cli, here: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "there is nothing to do; add one of the sections corpus, mpeft, eval"),
+        ("", "no stage is enabled; add one of the sections corpus, mpeft, eval"),
         (TRAINING % "q_prj", "unknown adapter target 'q_prj'"),
         (TRAINING.replace("talk", "none") % "q_proj", "none.jsonl"),
         ("eval: {benchmarks: [none.jsonl]}\n", "none.jsonl: no such file"),

@@ -1,4 +1,4 @@
-"""`python -m jmedllm` is the command line."""
+"""Entry point of `python -m jmedllm`."""
 
 from jmedllm.cli import main
 

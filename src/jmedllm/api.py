@@ -1,4 +1,4 @@
-"""Evaluation from Python, reading like the command line.
+"""Evaluation from Python.
 
 from jmedllm.api import evaluate, load, open_model
 
@@ -14,6 +14,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load as load_questions
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, require_known
+from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.model import chat_template, model_settings, with_quantization
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
@@ -35,10 +36,12 @@ __all__ = ["EvalResult", "Opened", "evaluate", "load", "open_model"]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model with all that stands for it in records: name, fingerprint, precision.
+    """A loaded model with the settings that identify it in records: name, fingerprint, precision.
 
     Attributes:
-        spec: how the model was opened, for its chat template; None for a model that takes chat messages as JSON.
+        model: the loaded model.
+        settings: settings that identify the model.
+        spec: specification of the model, for its chat template; None for a model that takes chat messages as JSON.
     """
 
     model: InferenceModel
@@ -49,17 +52,17 @@ class Opened:
 def load(
     benchmark: str, language: str, *, data: str | Path = "data", selection: str | None = None, split: str = "test"
 ) -> list[Question]:
-    """Questions of a benchmark, or of your own file, in one language.
+    """Load the questions of a benchmark, or of a file of your own, in one language.
 
     Args:
         benchmark: name, or path of a file.
         language: "ja" or "en".
         data: data directory.
         selection: all, graded (the default for a file) or legacy (the default for a benchmark).
-        split: which part of the benchmark.
+        split: split of the benchmark.
 
     Raises:
-        InputError: a name is unknown, or the files are missing or wrong.
+        InputError: a name is unknown, or the files are missing or invalid.
     """
     questions = load_questions(benchmark, language, Path(data), split)
     return select(questions, selection or default_selection(benchmark))
@@ -79,7 +82,7 @@ def open_model(
     """Load a model directory, with or without an adapter.
 
     Raises:
-        InputError: it cannot be used.
+        InputError: the model or the adapter cannot be used.
     """
     path, beside = Path(folder), None if adapter is None else Path(adapter)
     chosen = choose_precision(precision, device)
@@ -106,17 +109,17 @@ def evaluate(
     """Evaluate a model on questions of one benchmark and language; a second call resumes in `output`.
 
     Args:
-        opened: see `open_model`; or any `InferenceModel` with the settings that identify it.
-        questions: at least one.
-        output: directory of samples and scores, see docs/results.md.
+        opened: model from `open_model`, or any `InferenceModel` with the settings that identify it.
+        questions: at least one question.
+        output: directory of samples and scores, see docs/evaluation/reference.md.
         scorers: names from `jmedllm.evaluation.scorers.SCORERS`.
-        prompt: prompt pack; the other settings as in a recipe's prompt section.
+        prompt: prompt pack.
         data: data directory, for the published prompts.
-        settings: other settings of an evaluation: `max_new_tokens`, `shuffle`, `rotations`,
-            `skip_invalid`; or of the prompt.
+        settings: other settings of the recipe sections `eval` (`max_new_tokens`, `shuffle`, `rotations`,
+            `skip_invalid`) and `prompt`.
 
     Raises:
-        InputError: a setting is wrong, the questions are not of one benchmark and language, no scorer can score one
+        InputError: a setting is invalid, the questions are not of one benchmark and language, no scorer can score any
             of them, or see `jmedllm.evaluation.evaluate_task.evaluate_task`.
     """
     _require_task(questions)
@@ -127,7 +130,7 @@ def evaluate(
     require_known(exam.model_copy(update={"benchmarks": []}))
     judged = scorable(questions, exam.scorers)
     if not judged.questions:
-        raise InputError(f"{', '.join(exam.scorers)} can score none of these questions; choose another scorer")
+        raise InputError(f"{', '.join(exam.scorers)} cannot score any of these questions; choose another scorer")
     task = EvalTask(
         judged.questions,
         len(judged.questions),
@@ -143,13 +146,13 @@ def evaluate(
         source={"data": str(data)},
     )
     if opened.spec is None and (task.prompt_format.variables or task.prompt_format.date):
-        raise InputError("chat_template_kwargs and date need a model directory, whose template reads them")
+        raise InputError("chat_template_kwargs and date need a model directory with a chat template")
     chat_text: ChatText = to_json
     template = chat_template([task], opened.spec, Path(output)) if opened.spec else None
     described = opened.settings
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()
-    return evaluate_tasks([task], described, lambda: opened.model, Path(output), chat_text)[0]
+    return evaluate_tasks([task], PreparedModel(described, lambda: opened.model, chat_text), Path(output))[0]
 
 
 def _require_task(questions: Sequence[Question]) -> None:

@@ -1,11 +1,11 @@
-"""The exception for wrong input, and builders of its messages."""
+"""The exception for invalid input, and functions that build its messages."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 
 class InputError(Exception):
-    """Wrong input from the user.
+    """Invalid input from the user.
 
     The message is one line: what is wrong, where, and the fix. The command line prints it and exits with code 2. Any
     other exception is a bug and keeps its traceback.
@@ -24,15 +24,15 @@ OPTIONAL = {
 
 
 def not_installed(feature: str, package: str) -> InputError:
-    """The error for a package of `OPTIONAL` that a feature needs and that is not installed.
+    """Build the error for a missing optional package.
 
-    It names the package itself, since extras can only be installed from a checkout.
+    The message names the package itself, because extras can only be installed from a checkout.
     """
     return InputError(f"{feature} needs {package}; install it with: pip install '{OPTIONAL[package]}'")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. On a CPU and on MPS torch raises a plain RuntimeError."""
+    """Whether an exception means out of memory. On a CPU and on MPS torch raises a plain RuntimeError."""
     messages = ("out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in messages)
@@ -52,7 +52,7 @@ def invalid_rows(problems: Sequence[InputError], fix: str) -> InputError:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not among `known`; it suggests the nearest ones."""
+    """Build the error for a name that is not in `known`; the message suggests the nearest."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     first = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED:,} more" * (len(names) > MOST_NAMED))

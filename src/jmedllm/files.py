@@ -21,10 +21,10 @@ PRIVATE = 0o600
 
 
 def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` to `path` through a temporary file beside it, so that no reader ever sees half of it.
+    """Write `text` to `path` atomically, through a temporary file in the same folder.
 
     Args:
-        private: only the owner may read the file.
+        private: whether only the owner may read the file.
 
     Raises:
         InputError: the disk is full or `path` cannot be written; nothing is left behind.
@@ -35,12 +35,12 @@ def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
 
 @contextmanager
 def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that replaces it when the block ends without an error.
+    """Open a temporary file in the same folder that replaces `path` when the block ends without an error.
 
     A device such as /dev/stdout or /dev/null is written directly.
 
     Args:
-        private: only the owner may read the file.
+        private: whether only the owner may read the file.
 
     Raises:
         InputError: the disk is full or `path` cannot be written; nothing is left behind.
@@ -71,7 +71,7 @@ def _neighbour(path: Path, ending: str = "tmp") -> Path:
 
 
 def sweep(parent: Path, name: str) -> None:
-    """Remove temporary folders, of names that match `name`, of this process and of processes that have ended."""
+    """Remove temporary folders with names that match `name`, of this process and of processes that have ended."""
     left = re.compile(rf"\.(?:{name})\.(\d+)\.(?:tmp|old)")
     for folder in parent.iterdir() if parent.is_dir() else ():
         match = left.fullmatch(folder.name)
@@ -90,7 +90,8 @@ def _lives(process: int) -> bool:
 
 
 def unwritable(path: Path, error: Exception) -> InputError:
-    """The error for a path that cannot be written: a full disk, a missing permission, a file in place of a folder."""
+    """Build the error for a path that cannot be written: a full disk, a missing permission, a file in place of a
+    folder."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, FileExistsError):  # mkdir raises it for a file in place of a folder
         reason = f"{error.filename} is not a folder"
@@ -98,12 +99,12 @@ def unwritable(path: Path, error: Exception) -> InputError:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Serialize with Japanese readable and keys in the given order."""
+    """Serialize as JSON with readable Japanese and keys in the given order."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def cut_unfinished_line(path: Path) -> None:
-    """Remove the last line of a file if it has no line feed, as after a kill."""
+    """Remove the last line of a file if it has no line feed, as left by a killed process."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
@@ -144,9 +145,9 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def append_private_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Append one JSON value per line and hand them to the operating system before returning.
+    """Append one JSON value per line, and flush them to the operating system.
 
-    A new file is readable by its owner only.
+    Only the owner can read a new file.
 
     Raises:
         InputError: the disk is full or the file cannot be written.
@@ -162,16 +163,16 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: it is missing or broken.
+        InputError: the file is missing, or is not valid JSON.
     """
     return parse_json(decode_utf8(read_bytes(path), path), path)
 
 
 def read_bytes(path: Path) -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
     Raises:
-        InputError: it is missing or cannot be read.
+        InputError: the file is missing or cannot be read.
     """
     try:
         return path.read_bytes()
@@ -194,7 +195,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
-    """Yield (line number from 1, object) for each non-empty line; the error in place of a broken one.
+    """Yield (line number from 1, object) for each non-empty line, with an error in place of an invalid object.
 
     Raises:
         InputError: the file is missing or unreadable, or not in UTF-8.
@@ -206,7 +207,7 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with handle:
-        # Decoded line by line: text mode decodes ahead and cannot name the line that is not UTF-8.
+        # Decode line by line, because text mode decodes ahead and cannot name the line that is not UTF-8.
         for number, raw in enumerate(_lines(handle, path), 1):
             try:
                 line = decode_utf8(raw, path, number)
@@ -250,15 +251,15 @@ def is_vacant(folder: Path) -> bool:
 
 
 def hash_text(text: str) -> str:
-    """First 16 hex digits of the SHA-256 of `text` in UTF-8: enough to trace, short enough to print."""
+    """Return the first 16 hex digits of the SHA-256 of `text` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def hash_file(path: Path) -> str:
-    """Whole SHA-256 of a file's bytes, read in blocks.
+    """Return the full SHA-256 of a file, which is read in blocks.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         with path.open("rb") as handle:
@@ -269,19 +270,19 @@ def hash_file(path: Path) -> str:
 
 @contextmanager
 def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
-    """Make a temporary folder beside `path` that replaces it when the block ends without an error.
+    """Create a temporary folder in the same parent that replaces `path` when the block ends without an error.
 
-    The new folder is synced to disk, so that older work may be removed after it.
+    The new folder is synced to disk, so that older work can then be removed.
 
     Args:
-        path: the folder to make.
-        mark: a file that the block writes. A folder at `path` without it is not ours and is kept.
+        path: folder to create.
+        mark: name of a file that the block writes. An existing folder at `path` without it is not replaced.
 
     Raises:
         InputError: `path` has other files, the disk is full, or `path` cannot be written.
     """
     require_ours(path, mark)
-    path = path.resolve()  # keeps a link to a larger disk
+    path = path.resolve()  # keeps a symbolic link to a larger disk
     temporary = _neighbour(path)
     sweep(path.parent, re.escape(path.name))
     try:
@@ -294,7 +295,7 @@ def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except Exception as error:
-        # tokenizers, written in Rust, raises plain exceptions that end so.
+        # tokenizers, written in Rust, raises plain exceptions with this ending.
         if isinstance(error, OSError | SafetensorError) or "(os error " in str(error):
             raise unwritable(path, error) from error
         raise

@@ -1,4 +1,4 @@
-"""What a computation ran on, in words."""
+"""Describe the hardware of a computation."""
 
 import os
 import platform
@@ -10,8 +10,8 @@ from jmedllm.processes import rank
 
 
 def hardware(device: torch.device) -> str:
-    """The devices of all processes with the memory of each, such as "16 × NVIDIA H200, 140 GiB"; of CPUs those of
-    this machine, such as "2 CPU cores (Intel Xeon ...), 16 GiB"."""
+    """Describe the devices of all processes with the memory of each, such as "16 × NVIDIA H200, 140 GiB", or the CPU
+    of this machine, such as "2 CPU cores (Intel Xeon ...), 16 GiB"."""
     processes = rank().world_size
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory

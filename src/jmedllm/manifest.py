@@ -10,7 +10,7 @@ from jmedllm.files import read_json, to_json, write_atomic
 
 NAME = "manifest.json"
 BASE = "base"
-"""The name of the base model among the models of a run."""
+"""Name of the base model among the models of a run."""
 
 REPORTS = ("report.md", "report.html")
 FORMAT = 3
@@ -20,7 +20,7 @@ Manifest = dict[str, Any]
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a run directory; None if it has none written by jmedllm.
+    """Read the manifest of a run directory; None if it has none written by jmedllm.
 
     Raises:
         InputError: another version of jmedllm wrote it.
@@ -35,10 +35,10 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def begin_manifest(folder: Path) -> Manifest:
-    """The manifest of a run directory, with the date on which the run was started: today for a new one.
+    """Read or create the manifest of a run directory; a new one gets today's date as the start of the run.
 
     Raises:
-        InputError: a file of the user's is in the way.
+        InputError: a file of that name was not written by jmedllm.
     """
     found = read_manifest(folder)
     for name in (NAME, *REPORTS):
@@ -53,6 +53,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of the packages that the numbers depend on."""
+    """Return the versions of this package and of the packages that affect its results."""
     names = ("jmedllm", "torch", "transformers", "tokenizers", "peft", "cydifflib")
     return {name: version(name) for name in names}

@@ -14,7 +14,7 @@ _ENCODINGS = (("EUC-JP", "euc_jp", "EUC-JP"), ("Shift_JIS", "cp932", "CP932"))
 bytes are half-width katakana in Shift_JIS, while Shift_JIS is hardly ever valid EUC-JP."""
 
 _JAPANESE = re.compile("[\u3040-\u30ff]|[\u4e00-\u9fff]{2}")
-"""Never in text of another encoding, where a single accented letter may decode as one kanji."""
+"""Minimum evidence for Japanese, because a single accented letter of another encoding may decode as one kanji."""
 
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -111,7 +111,7 @@ def parse_json(text: str, path: Path, number: int = 1) -> Any:
 
 
 def _checked(value: Any, text: str) -> Any:
-    """The value, after checking that its strings can be encoded as UTF-8."""
+    """Return the value after checking that its strings can be encoded as UTF-8."""
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -122,7 +122,7 @@ def _line_of(text: str, half: str) -> int:
 
 
 def _repeated_keys(text: str) -> Iterator[tuple[str, int]]:
-    """Keys that their object already has, as they are written, with their positions."""
+    """Yield repeated keys of objects, as written, with their positions."""
     keys: list[set[str] | None] = []
     for match in _TOKENS.finditer(text):
         token = match[0]

@@ -59,11 +59,11 @@ def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log)
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What `check_pipeline` checked of a stage.
+    """Checks of a stage by `check_pipeline`.
 
     Attributes:
-        checks: their names.
-        is_complete: whether the base model was on this machine, so that nothing was left unchecked.
+        checks: names of the checks.
+        is_complete: whether the base model was on this machine, so that no check was skipped.
     """
 
     stage: str
@@ -91,10 +91,10 @@ def check_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) 
 
 
 def stages_until(stages: Sequence[Stage], until: str | None) -> Sequence[Stage]:
-    """The stages up to and including one of them.
+    """Return the stages up to and including `until`.
 
     Raises:
-        InputError: none of them has this name.
+        InputError: no stage has this name.
     """
     names = [stage.name for stage in stages]
     if until is None:
@@ -105,15 +105,15 @@ def stages_until(stages: Sequence[Stage], until: str | None) -> Sequence[Stage]:
 
 
 def _enabled(stages: Sequence[Stage], run: Run) -> list[Stage]:
-    """The stages that the recipe asks for.
+    """Return the stages that the recipe enables.
 
     Raises:
-        InputError: there are none, or one needs another that the recipe does not ask for.
+        InputError: there are none, or one needs another that the recipe does not enable.
     """
     enabled = [stage for stage in stages if stage.enabled(run.recipe)]
     if not enabled:
         sections = ", ".join(stage.name for stage in stages if stage.section and not stage.needs)
-        raise InputError(f"recipe {run.recipe.name}: there is nothing to do; add one of the sections {sections}")
+        raise InputError(f"recipe {run.recipe.name}: no stage is enabled; add one of the sections {sections}")
     names = [stage.name for stage in enabled]
     for stage in enabled:
         for name in stage.needs:
@@ -123,12 +123,12 @@ def _enabled(stages: Sequence[Stage], run: Run) -> list[Stage]:
 
 
 def _base_files(run: Run) -> BaseFiles | None:
-    """The base model for the checks; None if the run creates it."""
+    """Return the base model for the checks; None if the run creates it."""
     return None if run.recipe.base.path is None else BaseFiles(base_folder(run))
 
 
 def _is_base_here(run: Run) -> bool:
-    """Whether the base model's files are on this machine; one that the run creates needs no check."""
+    """Whether the base model's files are on this machine; a base that the run creates needs no check."""
     if run.recipe.base.path is None:
         return True
     try:
@@ -142,7 +142,7 @@ def require_writable(folder: Path) -> None:
     """Check that a run directory can be created or written to.
 
     Raises:
-        InputError: it is a file, or this user may not write there.
+        InputError: it is a file, or this user has no write permission.
     """
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
@@ -152,7 +152,7 @@ def require_writable(folder: Path) -> None:
 
 
 def _follow(run: Run) -> None:
-    """Perform the shared stages that the main process announces."""
+    """Run the shared stages that the main process announces."""
     run = replace(run, date=receive())
     while (message := receive()) is not None:
         name, input_hash, outputs = message
@@ -170,7 +170,7 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
     else:
         if stage.keeps:
             _require_same_work(stage, run.folder, input_hash, inputs, manifest)
-        # The stage may remove its old outputs; after a kill the manifest must not list them.
+        # The stage may remove its old outputs, so the manifest must not list them if the process is killed.
         manifest["stages"].pop(stage.name, None)
         manifest.setdefault("started", {})[stage.name] = inputs
         write_manifest(run.folder, manifest)
@@ -182,7 +182,7 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
         entry = {
             "input_hash": input_hash,
             "inputs": inputs,
-            # The whole recipe: settings that only change speed and memory are not among the inputs.
+            # Store the whole recipe, because the inputs omit settings that affect only speed and memory.
             "recipe": run.recipe.model_dump(),
             "outputs": outputs.to_dict(),
             "seconds": seconds,
@@ -199,13 +199,13 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
 def _require_same_work(
     stage: Stage, folder: Path, input_hash: str, inputs: dict[str, Any], manifest: Manifest
 ) -> None:
-    """Refuse to replace what took long to compute and was computed on other inputs."""
+    """Check that the stage does not replace expensive results of other inputs."""
     work = folder / stage.name
     if input_hash_of(work) == input_hash or not any(any(work.glob(pattern)) for pattern in stage.keeps):
         return
     entry = manifest["stages"].get(stage.name)
     old = entry["inputs"] if entry else manifest.get("started", {}).get(stage.name, {})
-    new = json.loads(to_json(inputs))  # with the types that the manifest has
+    new = json.loads(to_json(inputs))  # convert to the types in the manifest
     differing = ", ".join(_differing(old, new)[:MOST_NAMED]) or "the manifest does not say which"
     raise InputError(
         f"{work} was trained on other inputs ({differing}); "
@@ -214,7 +214,7 @@ def _require_same_work(
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the values that differ, with the values if they are short."""
+    """Return the dotted names of differing values, with the values if they are short."""
     found = []
     for name in old | new:
         before, after = old.get(name), new.get(name)
@@ -227,7 +227,7 @@ def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> li
 
 
 def _numbers_of(outputs: dict[str, Any]) -> str:
-    """The counts and the loss among the outputs of a stage, for the log."""
+    """Format the counts and the loss among the outputs of a stage, for the log."""
     numbers = [
         f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value:.4g}"
         for name, value in outputs.items()

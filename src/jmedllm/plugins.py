@@ -1,4 +1,4 @@
-"""Members of a registry that other packages bring, by entry points."""
+"""Load registry members of other packages from entry points."""
 
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -8,16 +8,16 @@ from jmedllm.errors import InputError
 
 
 def plugins(kind: str, known: Iterable[str]) -> dict[str, Any]:
-    """Load what installed packages register under the entry point group `jmedllm.KIND`, by name.
+    """Load the objects that installed packages register in the entry point group `jmedllm.KIND`, by name.
 
     A registry module calls this in its last line, so that a plugin may import whatever the module defines.
 
     Args:
         kind: benchmarks, scorers, backends or stages.
-        known: names that are taken.
+        known: names that are already registered.
 
     Raises:
-        InputError: a plugin cannot be imported, or its name is taken.
+        InputError: a plugin cannot be imported, or its name is already registered.
     """
     taken, found = set(known), {}
     for entry in entry_points(group=f"jmedllm.{kind}"):

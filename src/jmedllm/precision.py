@@ -1,4 +1,4 @@
-"""Which device and number format to compute in, chosen once, with the reason."""
+"""Choose the device and the dtype of the computation."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """A device, the number format of its matrix products, and why they were chosen."""
+    """A device, the dtype of its matrix products, and the reason for the choice."""
 
     device: torch.device
     dtype: torch.dtype
@@ -22,19 +22,19 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """For records and reports: "bfloat16" or "float32"."""
+        """Name of the dtype in records and reports: "bfloat16" or "float32"."""
         return str(self.dtype).removeprefix("torch.")
 
 
 def choose_precision(
     precision: PrecisionName = "auto", device: DeviceName = "auto", threads: int | None = None
 ) -> Precision:
-    """Choose the device (CUDA, else MPS, where there is one) and bfloat16 where the hardware multiplies in it.
+    """Choose the device (CUDA or MPS if available) and bfloat16 if the hardware supports its matrix products.
 
-    `threads` bounds the CPU threads of this process; None leaves torch's choice.
+    `threads` limits the CPU threads of this process; None keeps torch's default.
 
     Raises:
-        InputError: the device asked for is not there.
+        InputError: the requested device is not available.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(device, True):
@@ -44,7 +44,7 @@ def choose_precision(
         torch.set_num_threads(threads)
     place = torch.device(next(name for name in there if there[name]) if device == "auto" else device)
     if place.type == "cuda":
-        # Under torchrun each process of a machine has a GPU of its own.
+        # Under torchrun each process of a machine uses a separate GPU.
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if precision != "auto":
         return Precision(place, getattr(torch, precision), "asked for")

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 GROUP_TIMEOUT = timedelta(days=7)
-"""How long a process waits for the others. The main process may build a corpus for hours while they wait; torchrun
-notices a process that died and ends the rest."""
+"""Time limit for waiting for other processes. The main process may build a corpus for hours while they wait; torchrun
+detects a process that died and ends the rest."""
 
 STORE_TIMEOUT = timedelta(seconds=10)
-"""How long to wait for torchrun's store."""
+"""Time limit for waiting for torchrun's store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 def rank() -> Rank:
-    """The rank of this process, from the environment variables that torchrun sets."""
+    """Return the rank of this process from the environment variables that torchrun sets."""
     return Rank(*(int(os.environ.get(name, default)) for name, default in DEFAULTS.items()))
 
 
@@ -77,7 +77,10 @@ def wait() -> None:
 
 
 def broadcast_from_rank0(find: Callable[[], T]) -> T:
-    """Call `find` in the main process and return its result in all of them, which may see a file at other times."""
+    """Call `find` in the main process and return its result in all processes.
+
+    Other processes might read a file at a different time and get another result.
+    """
     if not is_main_process():
         found: T = receive()
         return found
@@ -131,5 +134,5 @@ def is_reporting() -> bool:
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=STORE_TIMEOUT, wait_for_workers=False
         )
         return store.add(f"jmedllm/reported/{attempt}", 1) == 1
-    except RuntimeError:  # the machine with the store is gone; report twice rather than never
+    except RuntimeError:  # the machine with the store has ended; report twice rather than never
         return True

@@ -18,7 +18,7 @@ LOG_SECONDS = 30.0
 LONGEST_LOG_SECONDS = 600.0
 
 BAR = 24
-"""Columns of the bar on a terminal; a third of them on one of fewer than `NARROW` columns."""
+"""Columns of the bar on a terminal; a third of that if the terminal has fewer than `NARROW` columns."""
 
 NARROW = 60
 
@@ -36,7 +36,7 @@ LONGEST_BATCH = 1.0
 
 @cache
 def notice(line: str) -> None:
-    """Print a line that the user should know, once. Of several processes only the main one prints."""
+    """Print a notice to the user, each line once; only the main process prints."""
     if is_main_process():
         if _drawn[0]:
             _draw("")
@@ -82,7 +82,7 @@ class TimeLeft:
         self._batches += 1
 
     def seconds(self) -> float | None:
-        """The time left, or None while it cannot be known."""
+        """Return the time left, or None while it cannot be estimated."""
         if self._batches <= BATCHES or self._first is None or self._end is None:
             return None
         (began, first), (ended, last) = self._first, self._end
@@ -94,13 +94,14 @@ class TimeLeft:
 
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show the progress of `total` steps: one line that is redrawn on a terminal, a line now and then in a log.
+    """Show the progress of `total` steps: one line that is redrawn on a terminal, sparse lines in a log.
 
-    Of several processes only the main one shows anything.
+    Only the main process shows progress.
 
     Args:
-        title: what is done.
-        done: steps that were done before, as by an interrupted run.
+        title: title of the work.
+        total: number of steps.
+        done: number of steps that an interrupted run has completed.
     """
     if not is_main_process():
         yield lambda steps, note: None
@@ -109,7 +110,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 def duration(seconds: float) -> str:
-    """A time in the two largest units that matter: "40 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    """Format a time in its two largest units: "40 s", "12 min", "3 h 20 min", "2 d 4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -142,7 +143,7 @@ def _line(title: str, total: int, done: int) -> Iterator[Advance]:
 
 
 def _fitted(title: str, count: tuple[int, int], note: str, left: str) -> str:
-    """One line that the terminal has room for. Title and note are cut, the rest is not."""
+    """Format one line that fits the terminal by cutting title and note."""
     from rich.cells import cell_len, set_cell_size
 
     done, total = count

@@ -1,4 +1,4 @@
-"""The schema of a recipe. Each component owns its settings; here they become one file."""
+"""The schema of a recipe, which combines the settings of all components."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 @contextmanager
 def _validation() -> Iterator[None]:
-    """Turn an `InputError` into an error that pydantic reports with its place in the recipe."""
+    """Convert an `InputError` into an error that pydantic reports with its place in the recipe."""
     try:
         yield
     except InputError as error:
@@ -39,7 +39,7 @@ def _validation() -> Iterator[None]:
 
 
 class BaseConfig(Settings):
-    """The model to adapt: a directory or hub id, or a new one with random weights."""
+    """The model to adapt: a directory or hub id, or a randomly initialized model."""
 
     path: str | None = Field(None, description="directory, or id in the local Hugging Face cache")
     revision: str | None = None
@@ -74,12 +74,12 @@ class QuestionSource(Settings):
     languages: list[Literal["ja", "en"]] = Field(min_length=1)
     split: str = Field("train", description="any but test")
     selection: str = Field("graded", description="which items: all, graded, legacy")
-    map: dict[str, str] = Field({}, description="our fields → columns of your own file, see docs/custom-questions.md")
-    skip_invalid: bool = Field(False, description="leave wrong rows of your own file out and count them")
+    map: dict[str, str] = Field({}, description="fields → columns of your own file, see docs/custom-questions.md")
+    skip_invalid: bool = Field(False, description="leave invalid rows of your own file out and count them")
 
     @property
     def read_options(self) -> custom.ReadOptions:
-        """How to read a custom file."""
+        """Options for reading custom questions."""
         return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
     @model_validator(mode="after")
@@ -88,7 +88,7 @@ class QuestionSource(Settings):
             require_benchmark(self.benchmark)
             require_fields(self.map, custom.MAP_FIELDS)
             if self.read_options != custom.DEFAULT_READ_OPTIONS and not is_table(self.benchmark):
-                raise InputError("map and skip_invalid belong to a file of your own; leave them out")
+                raise InputError("map and skip_invalid apply only to a file of your own; leave them out")
             if self.selection not in SELECTIONS:
                 raise unknown("selection", self.selection, SELECTIONS)
         return self
@@ -102,7 +102,7 @@ class QuestionSource(Settings):
 
 
 class AdapterTrainingConfig(TrainingConfig):
-    """How an adapter is trained on a frozen model."""
+    """Settings for training an adapter on a frozen model."""
 
     adapter: AdapterConfig = AdapterConfig()
     offload_embedding: bool = Field(False, description="keep the input embedding in host memory")
@@ -110,7 +110,9 @@ class AdapterTrainingConfig(TrainingConfig):
     @model_validator(mode="after")
     def _adapter_is_small(self) -> "AdapterTrainingConfig":
         if self.cpu_offload != "none" or self.optimizer_in_backward:
-            raise ValueError("cpu_offload and optimizer_in_backward belong to mfpt: adapters are small; remove them")
+            raise ValueError(
+                "cpu_offload and optimizer_in_backward are for mfpt, because adapters are small; remove them"
+            )
         return self
 
 
@@ -119,22 +121,22 @@ class MpeftConfig(AdapterTrainingConfig):
 
     questions: list[QuestionSource] = Field([], description="see QuestionSource")
     instructions: list[str] = Field(
-        [], description="files of instruction, input, output, or of messages, or of ShareGPT's conversations"
+        [], description="files with instruction, input, output; messages; or ShareGPT conversations"
     )
-    map: dict[str, str] = Field({}, description="our fields → columns of the instructions' files")
-    skip_invalid: bool = Field(False, description="leave wrong rows of the instructions' files out and count them")
+    map: dict[str, str] = Field({}, description="fields → columns of instruction files")
+    skip_invalid: bool = Field(False, description="leave invalid rows of instruction files out and count them")
     weights: dict[str, Weight] = Field(
-        {}, description="benchmark, file or language → how often each of its examples is there; else once"
+        {}, description="benchmark, file or language → repetitions of its examples; default 1"
     )
-    replay: float = Field(0.0, ge=0, lt=1, description="share of the examples that are corpus documents")
-    max_prompt_tokens: int | None = Field(None, ge=1, description="most tokens of a prompt")
-    max_completion_tokens: int | None = Field(None, ge=2, description="most tokens of an answer, EOS included")
-    block_size: int = Field(2048, ge=8, description="tokens of a packed row: most of a prompt with its answer")
+    replay: float = Field(0.0, ge=0, lt=1, description="share of corpus documents among the examples")
+    max_prompt_tokens: int | None = Field(None, ge=1, description="maximum tokens of a prompt")
+    max_completion_tokens: int | None = Field(None, ge=2, description="maximum tokens of an answer with EOS")
+    block_size: int = Field(2048, ge=8, description="tokens of a packed row, and maximum of prompt plus answer")
     excess_length_strategy: ExcessLength = Field("raise", description="drop: leave longer examples out and count them")
 
     @property
     def read_options(self) -> custom.ReadOptions:
-        """How to read the files of instructions."""
+        """Options for reading instruction files."""
         return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
     @field_validator("map")
@@ -152,10 +154,10 @@ class MpeftConfig(AdapterTrainingConfig):
 
 
 class EvalSection(EvalConfig):
-    """Which models of the run are evaluated, and on what."""
+    """Settings of the eval stage: models and benchmarks."""
 
     models: list[str] | None = Field(
-        None, min_length=1, description="base, and names of models that the stages yield; by default all of them"
+        None, min_length=1, description="base, or names of models that stages yield; default: all"
     )
     quantization: Quantization = Field(
         "none", description="nf4: quantize the models to 4 bits; adapters stay unmerged, as they were trained"
@@ -178,7 +180,7 @@ class Recipe(Settings):
     device: DeviceName = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core")
     memory: Literal["as-configured", "auto"] = Field(
-        "as-configured", description="auto: train in the first way that fits this machine, see docs/plan.md"
+        "as-configured", description="auto: choose memory settings that fit this machine, see docs/plan.md"
     )
     base: BaseConfig
     prompt: PromptConfig = PromptConfig()
@@ -191,7 +193,7 @@ class Recipe(Settings):
     controls: dict[str, dict[str, Any]] = Field({}, description="named changes for `run --control NAME`")
 
     def section(self, name: str) -> Any:
-        """The section of this name; None if the recipe does not have it."""
+        """Return the section with this name; None if the recipe does not have it."""
         return getattr(self, name, None)
 
     # A section that failed to validate counts as given: its own error is reported.
@@ -226,7 +228,7 @@ class Recipe(Settings):
             and stage.early_stopping.metric
             and info.data.get("validation", ...) is None
         ):
-            raise ValueError("early_stopping.metric needs a validation section, which says what is measured")
+            raise ValueError("early_stopping.metric needs a validation section, which configures what is measured")
         return stage
 
     @field_validator("mpeft")
@@ -250,7 +252,7 @@ class Recipe(Settings):
             for name in {split_language(each)[0] for each in validation.benchmarks}:
                 if name in {split_language(each)[0] for each in exam.benchmarks}:
                     raise ValueError(
-                        f"{name} also chooses the weights (early_stopping.metric), which makes its score too good; "
+                        f"{name} also chooses the weights (early_stopping.metric), which biases its score upwards; "
                         "choose by another benchmark, another split or bits per byte"
                     )
         return exam
@@ -274,7 +276,7 @@ class Recipe(Settings):
     def _something_to_plan_from(self) -> "Recipe":
         if self.memory == "auto" and self.base.random_init:
             raise ValueError(
-                "memory: auto plans from the config of a base, and base.random_init has none; leave it out"
+                "memory: auto needs the config of a base, which base.random_init does not have; leave it out"
             )
         return self
 
@@ -290,5 +292,5 @@ def _chosen_by(section: Any) -> list[str]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Hash over all values of a recipe, defaults included."""
+    """Hash all values of a recipe, including defaults."""
     return hash_text(to_json(recipe.model_dump()))

@@ -1,4 +1,4 @@
-"""Read a recipe file: YAML, the stages' sections, one clear line for what is wrong."""
+"""Read recipe files: YAML with the sections of all stages; errors are one line."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ _Place = tuple[str | int, ...]
 
 
 def schema(stages: Iterable[Stage]) -> type[Recipe]:
-    """The recipe's schema with the sections of all stages, also those of other packages."""
+    """Return the recipe schema with the sections of all stages, including those of other packages."""
     sections: dict[str, Any] = {
         stage.name: (stage.section | None, None)
         for stage in stages
@@ -34,11 +34,12 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
 
     Args:
         path: the YAML file.
-        control: one of the recipe's `controls`, laid over it.
+        control: name of one of the recipe's `controls`, whose values replace those of the recipe.
         seed: replaces the recipe's seed and is added to its name, so that runs do not overwrite each other.
 
     Raises:
-        InputError: names the file, the line and the key that is wrong, and the nearest right one.
+        InputError: the recipe is invalid; the message names the file, the line and the key, and suggests the nearest
+            key.
     """
     values, lines = _read_yaml(path)
     recipe = _validate(path, values, lines)
@@ -58,7 +59,7 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
 
 
 def _with_models(path: Path, recipe: Recipe, lines: dict[_Place, int]) -> Recipe:
-    """The recipe with the names of the models that it evaluates: by default all that its stages yield."""
+    """Fill in the names of the models to evaluate: by default all that the stages yield."""
     if recipe.eval is None:
         return recipe
     names = model_names(STAGES.values(), recipe)
@@ -88,7 +89,7 @@ def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 5e-5 as a string; every recipe writes learning rates so."""
+    """YAML loader that reads 5e-5 as a number, which YAML 1.1 reads as a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -97,7 +98,7 @@ _Loader.add_implicit_resolver(
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
-    """The values, and the line of each key."""
+    """Read the values, and the line of each key."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_Loader)
@@ -117,7 +118,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[_Place, int]]:
         raise InputError(f"{place}: broken YAML: {problem}") from error
     if not isinstance(values, dict):
         found = "empty" if values is None else f"a {type(values).__name__}"
-        raise InputError(f"{path}: a recipe is a file of `key: value` lines, this one is {found}")
+        raise InputError(f"{path}: a recipe must consist of `key: value` lines, but this file is {found}")
     lines: dict[_Place, int] = {}
     for key, line in _lines(node, ()):
         if key in lines:
@@ -142,7 +143,7 @@ def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]
 
 
 def _explain(path: Path, lines: dict[_Place, int], error: ValidationError) -> InputError:
-    """Report the first error, or a mistyped key before all others: the key that it should be is then missing."""
+    """Report the first error, but mistyped keys first, because they also cause errors about missing keys."""
     errors = error.errors()
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     place = _place(first, lines)
@@ -154,7 +155,7 @@ def _explain(path: Path, lines: dict[_Place, int], error: ValidationError) -> In
 
 
 def _place(error: ErrorDetails, lines: dict[_Place, int]) -> _Place:
-    """Where an error is in the file: pydantic appends names of its own to the place."""
+    """Return the place of an error in the file, without the names that pydantic appends."""
     place = error["loc"]
     if error["type"] in ("missing", "extra_forbidden"):
         return place
@@ -162,7 +163,7 @@ def _place(error: ErrorDetails, lines: dict[_Place, int]) -> _Place:
 
 
 def _problem(error: ErrorDetails) -> str:
-    """What is wrong with a value and how to fix it."""
+    """Describe what is wrong with a value and how to fix it."""
     kind, value, message = error["type"], error["input"], error["msg"]
     if kind == "extra_forbidden":
         return f"unknown key{nearest(schema(STAGES.values()), error['loc'])}"

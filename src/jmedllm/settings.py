@@ -1,4 +1,4 @@
-"""Base of everything a recipe can set."""
+"""Base class of all settings in a recipe."""
 
 import difflib
 from typing import Any, TypeVar, get_args
@@ -9,7 +9,7 @@ from jmedllm.errors import InputError
 
 
 class Settings(BaseModel):
-    """A component's settings. An unknown key or a value of the wrong type is an error, never a default."""
+    """Settings of a component. Unknown keys and values of a wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -18,10 +18,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def from_options(settings: type[S], **options: object) -> S:
-    """Settings from command-line options of the same names.
+    """Build settings from command-line options of the same names.
 
     Raises:
-        InputError: a value is out of range or not one of those allowed; names the option.
+        InputError: a value is not allowed; the message names the option.
     """
     try:
         return settings(**options)
@@ -32,7 +32,7 @@ def from_options(settings: type[S], **options: object) -> S:
 
 
 def nearest(settings: type[Settings], place: tuple[str | int, ...]) -> str:
-    """Suggest a known key for the unknown one at `place`, in words to append to a message."""
+    """Suggest a known key for the unknown one at `place`, as text to append to a message."""
     *parents, wrong = place
     holder = settings
     for parent in parents:

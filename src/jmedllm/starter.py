@@ -1,4 +1,4 @@
-"""A recipe to start from: the user's model, data and benchmarks, and memory settings that fit a machine."""
+"""Write a starter recipe with the user's model, data and benchmarks, and memory settings that fit a machine."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from jmedllm.stages import training_stages
 TRAIN = "train"
 
 LONGEST_BLOCK = 1024
-"""Tokens of a training row, unless the model reads fewer."""
+"""Tokens of a training row, unless the model's context is shorter."""
 
 _COMMENT_COLUMN = 42
 
@@ -59,12 +59,12 @@ COMMENTS = {
     "batch_size": "rows per optimizer step",
     "micro_batch_size": "rows per forward pass; changes speed and memory only",
 }
-"""What each section and key is for, by its path; of a training stage also by the key alone."""
+"""Comment of each section and key by its path; for training stages also by the key alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a user has and wants.
+    """Choices of the user.
 
     Attributes:
         base: directory or Hugging Face id of the model to adapt.
@@ -87,13 +87,14 @@ def write_recipe(path: Path, wishes: Wishes, machine: Machine, precision: Precis
     """Write a commented recipe whose training fits a machine.
 
     Args:
-        path: a file that does not exist.
-        machine: what it will run on.
-        precision: device and number format of the computation there.
+        path: file to write; it must not exist.
+        wishes: choices of the user.
+        machine: machine on which the recipe will run.
+        precision: device and dtype of the computation on it.
 
     Raises:
-        InputError: the file exists, there is nothing to do, a file is missing, the base's config is not known, or
-            training does not fit the machine.
+        InputError: the file exists, no data or benchmark is given, a file is missing, the base's config is not found,
+            or training does not fit the machine.
     """
     require_new(path)
     values = recipe_values(_run_name(path), wishes)
@@ -110,7 +111,7 @@ def write_recipe(path: Path, wishes: Wishes, machine: Machine, precision: Precis
 
 
 def require_new(path: Path) -> None:
-    """Refuse to overwrite a file.
+    """Check that a file does not exist.
 
     Raises:
         InputError: it exists.
@@ -120,10 +121,10 @@ def require_new(path: Path) -> None:
 
 
 def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
-    """The recipe as plain values, before anything is changed to save memory.
+    """Return the recipe as plain values, before changes that save memory.
 
     Raises:
-        InputError: there is nothing to do, a file is missing, or the base's config is not known.
+        InputError: no data or benchmark is given, a file is missing, or the base's config is not found.
     """
     trains = bool(wishes.questions or wishes.instructions)
     if not (wishes.texts or trains or wishes.benchmarks):
@@ -153,7 +154,7 @@ def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
 
 
 def training_languages(name: str, data: Path) -> list[str]:
-    """Languages in which a benchmark or a user's own file has questions to train on.
+    """Return the languages in which a benchmark or a file of custom questions has questions to train on.
 
     Raises:
         InputError: there are none, or the files are not on disk.
@@ -168,14 +169,14 @@ def training_languages(name: str, data: Path) -> list[str]:
         raise unknown("benchmark", benchmark, BENCHMARKS)
     languages = [language for language in found if not asked or language in asked]
     if not languages:
-        raise InputError(f"{name}: has no questions to train on; its test questions are for the evaluation alone")
+        raise InputError(f"{name}: has no questions to train on; its test questions are only for evaluation")
     for language in languages:
         load(benchmark, language, data, TRAIN)
     return list(languages)
 
 
 def _run_name(path: Path) -> str:
-    """The file's name, with what a run's name cannot contain replaced."""
+    """Return the file's name with characters replaced that a run's name cannot contain."""
     return re.sub(r"[^\w.-]|^[^\w]", "-", path.stem).lstrip("-.") or "run"
 
 
@@ -193,12 +194,12 @@ def _source(name: str, data: Path) -> dict[str, Any]:
 def _has_chat_template(base: str) -> bool:
     try:
         return has_chat_template(resolve(base))
-    except InputError:  # a base that is known by its name and is not on this machine
+    except InputError:  # a known base that is not on this machine
         return False
 
 
 def _memory(recipe: Recipe, machine: Machine, precision: Precision) -> dict[str, Techniques]:
-    """The planner's changes to each training stage."""
+    """Return the planner's changes to each training stage."""
     planned = base_of(recipe)
     base = replace(planned, dtype=precision.dtype)
     try:
@@ -216,7 +217,7 @@ def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _lines(values: Mapping[str, Any], comments: Mapping[str, str]) -> list[str]:
-    """Each section apart, each key with its comment."""
+    """Yield the lines of the sections, each key with its comment."""
     lines: list[str] = []
     for key, value in values.items():
         if not isinstance(value, dict):
@@ -238,7 +239,7 @@ def _line(text: str, comment: str) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A value on one line; numbers as people write them."""
+    """Format a value on one line, with readable numbers."""
     if isinstance(value, float):
         return f"{value:.0e}".replace("e-0", "e-") if value < 1e-2 else str(value)
     written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)

@@ -126,13 +126,13 @@ def test_too_large_a_divergence_refuses_the_merge_and_leaves_nothing(tiny_model:
     with pytest.raises(InputError) as error:
         merge(half, adapter, tmp_path / "merged", FLOAT32, accepted=1e-9)
     told = str(error.value)
-    assert "differs from the trained one by " in told and "nats a token, more than 1e-09; accept it with" in told
+    assert "differs from the trained one by " in told and "nats per token, more than 1e-09; accept it with" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "half"]
     accepted = merge(half, adapter, tmp_path / "merged", FLOAT32, accepted=1e-2)
     nats = accepted.divergence.nats
     assert f"by {nats} nats" in told
     little_less = round(nats - 1e-9, 9)
-    with pytest.raises(InputError, match=f"by {nats} nats a token, more than {little_less};"):
+    with pytest.raises(InputError, match=f"by {nats} nats per token, more than {little_less};"):
         merge(half, adapter, tmp_path / "another", FLOAT32, accepted=little_less)
     origin = json.loads((tmp_path / "merged" / "jmedllm.json").read_text(encoding="utf-8"))
     assert Divergence(**origin["divergence"]) == accepted.divergence
@@ -142,7 +142,7 @@ def test_a_merge_that_forgets_the_adapter_is_told_by_its_divergence(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jmedllm.deploy.merge.rewrite", lambda source, target, changes: shutil.copy(source, target))
-    with pytest.raises(InputError, match=r"nats a token, more than 0\.01"):
+    with pytest.raises(InputError, match=r"nats per token, more than 0\.01"):
         merge(tiny_model, tiny_adapter, tmp_path / "merged", FLOAT32)
 
 
@@ -150,7 +150,7 @@ def test_an_adapter_of_nan_is_not_merged_with_a_divergence_of_0(tiny_model: Path
     adapter = adapt(tiny_model, tmp_path / "adapter")
     tensors = load_file(adapter / "adapter_model.safetensors")
     save_file({name: each * float("nan") for name, each in tensors.items()}, adapter / "adapter_model.safetensors")
-    with pytest.raises(InputError, match=rf"merge: {tiny_model} with {adapter} gives NaN or infinity; check"):
+    with pytest.raises(InputError, match=rf"merge: {tiny_model} with {adapter} returns NaN or infinity; check"):
         merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
     assert not (tmp_path / "merged").exists()
 

@@ -113,7 +113,7 @@ def test_a_quantized_base_is_refused_before_anything(
 
 def test_weights_in_8_bits_are_refused_though_no_config_says_so(tiny_model: Path, tmp_path: Path) -> None:
     base = in_fp8(tiny_model, tmp_path / "base")
-    with pytest.raises(InputError, match=r"proj.weight is stored as F8_E4M3, which nothing can be added to; give"):
+    with pytest.raises(InputError, match=r"proj.weight is stored as F8_E4M3, to which no update can be added; give"):
         require_mergeable(base, AdapterConfig(r=4), is_rewritten=False)
 
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import TEXTS, build_tiny, write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
+from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.model import model_settings
 from jmedllm.evaluation.prompts.format import PromptConfig, ask
 from jmedllm.evaluation.records import Sample, append_samples, read_samples, read_scores
@@ -219,7 +220,7 @@ def test_tasks_need_names_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"exam\.ja is asked for twice"):
         tasks(twice, PromptConfig(), Path("unused"))
     borrowed = write_questions(tmp_path / "igakuqa.jsonl")
-    with pytest.raises(InputError, match="is named like the benchmark igakuqa; rename your file"):
+    with pytest.raises(InputError, match="has the same name as the benchmark igakuqa; rename your file"):
         tasks(EvalConfig(benchmarks=[str(borrowed)], selection="all"), PromptConfig(), Path("unused"))
 
 
@@ -249,7 +250,7 @@ def test_the_version_that_answered_stays(tiny_model: Path, tmp_path: Path, monke
         (
             "exam.ja.samples.jsonl",
             '{"id": "mine"}\n{"id": "my last line"}',
-            r"exam\.ja\.samples\.jsonl: has no exam\.ja\.json beside it",
+            r"exam\.ja\.samples\.jsonl: exam\.ja\.json is missing in the same folder",
         ),
         ("exam.ja.json", '{"mine": 1}', r"exam\.ja\.json: is not a summary of jmedllm eval"),
         ("exam.ja.json", '{"settings": "x", "trace": 1}', r"exam\.ja\.json: is not a summary of jmedllm eval"),
@@ -407,7 +408,7 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr("jmedllm.evaluation.sharding._agree", lambda problem, here: None)
     shaping = model_settings(ModelSpec(str(tiny_model), "tiny", precision=CPU))
     model = load_model(tiny_model, CPU, name="tiny")
-    assert evaluate_shares(sat, shaping, lambda: model, tmp_path / "out", Rank(1, 1, 2)) == []
+    assert evaluate_shares(sat, PreparedModel(shaping, lambda: model), tmp_path / "out", Rank(1, 1, 2)) == []
     share = tmp_path / "out" / "rank-1"
     assert list(read_samples(share / "exam.ja.samples.jsonl")) == ["q1", "q3"]
     # A share is not an evaluation of its own; the evaluation resumed by one process takes it over and asks the rest.
@@ -415,7 +416,7 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
         collect([tmp_path / "out"])
     asked: list[str] = []
     monkeypatch.setattr(TransformersModel, "answer", recording(TransformersModel.answer, asked))
-    [result] = evaluate_tasks(sat, shaping, lambda: model, tmp_path / "out")
+    [result] = evaluate_tasks(sat, PreparedModel(shaping, lambda: model), tmp_path / "out")
     assert (asked, result.asked, share.exists()) == (["q0", "q2", "q4"], 5, False)
 
 

@@ -78,7 +78,7 @@ def test_item_scores(asked, log_probs, correct):
 
 
 def test_nan_is_no_answer():
-    with pytest.raises(InputError, match="question 'q1': the model gives NaN"):
+    with pytest.raises(InputError, match="question 'q1': the model returns NaN"):
         likelihood.score_log_probs(question(), [-1.0, math.nan, -1.0, -1.0, -1.0])
 
 

@@ -1,11 +1,12 @@
 """The ministry's rule: five candidates over five years, as published, and its cases one by one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jmedllm.evaluation.benchmarks import load
-from jmedllm.evaluation.offline import questions_answered, read_responses, score_responses
+from jmedllm.evaluation.offline import QuestionSet, load_answered, read_responses, score_responses
 from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import SCORERS, ModelOutput, answer
@@ -22,6 +23,10 @@ CANDIDATES = {
 }
 GPT4_PARTS = [(161, 221, 0), (170, 215, 1), (168, 219, 0), (173, 225, 0), (164, 228, 1)]
 MOST = [(200, 299), (200, 296), (197, 299), (200, 300), (197, 297)]
+
+
+def questions_answered(*asked: Any, **options: Any) -> list[Question]:
+    return list(load_answered(QuestionSet(*asked, **options)).questions)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from rich.console import Console
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks.columns import parse_map
 from jmedllm.evaluation.offline import (
-    exam_answered,
+    QuestionSet,
     item_rows,
-    questions_answered,
+    load_answered,
     read_responses,
     score_recorded,
     score_responses,
 )
-from jmedllm.evaluation.question import label
+from jmedllm.evaluation.question import Question, label
 from jmedllm.evaluation.responses import RESPONSE_FIELDS, Recorded, read_recorded, recorded_sample
 from jmedllm.report.offline import print_scored
 
@@ -28,6 +28,10 @@ EXAM = [
     {"id": "2", "language": "ja", "question": "2つ選べ", "choices": ["胃", "肺", "肝"], "answer": ["a", "c"]},
     {"id": "3", "language": "ja", "question": "何mgか", "choices": [], "answer": "7.2"},
 ]
+
+
+def questions_answered(*asked: Any, **options: Any) -> list[Question]:
+    return list(load_answered(QuestionSet(*asked, **options)).questions)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -161,7 +165,7 @@ def test_all_bad_rows_are_named_at_once_and_can_be_skipped(exam: Path, tmp_path:
     ]
     given = read_recorded([path], ["1", "2", "3"], skip_invalid=True)
     assert given == Recorded({"1": recorded_sample("1", "b")}, (f"{path}:2", f"{path}:3", f"{path}:4"))
-    scored = score_recorded(exam_answered(None, exam, None, tmp_path), given, ["answer"])
+    scored = score_recorded(load_answered(QuestionSet(None, exam, None, tmp_path)), given, ["answer"])
     assert (scored.skipped, scored.missing, scored.scores[0].n) == (given.skipped, ("2", "3"), 3)
     text = io.StringIO()
     print_scored(scored, Console(file=text, width=300))
@@ -228,7 +232,7 @@ def test_a_language_is_needed_only_where_there_are_two(exam: Path, tmp_path: Pat
 
 def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:
     rows = [*EXAM, {**EXAM[0], "id": "4", "image": True}, {**EXAM[0], "id": "5", "answer": []}]
-    asked = exam_answered(None, write(tmp_path / "mine.jsonl", rows), None, tmp_path, selection="graded")
+    asked = load_answered(QuestionSet(None, write(tmp_path / "mine.jsonl", rows), None, tmp_path, selection="graded"))
     scored = score_recorded(asked, Recorded({"1": recorded_sample("1", "b")}, ()), ["legacy"])
     counted = {"with a picture": 1, "without a right answer": 1, "that legacy cannot score": 1}
     assert scored.as_json()["left_out"] == counted
@@ -266,7 +270,7 @@ CUT = "まず設問を整理する。答えはaだろう。次に"
 )
 def test_what_else_a_server_gives_of_a_reply(exam: Path, tmp_path: Path, row: dict[str, Any], how: str) -> None:
     given = read_recorded([write(tmp_path / "r.jsonl", [{"id": "1", **row}])], ["1"])
-    scored = score_recorded(exam_answered(None, exam, None, tmp_path), given, ["answer"])
+    scored = score_recorded(load_answered(QuestionSet(None, exam, None, tmp_path)), given, ["answer"])
     assert item_rows(scored)[0]["how"] == how
 
 

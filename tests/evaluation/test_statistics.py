@@ -105,7 +105,7 @@ def test_pairs_of_binary_scores():
     assert (pair.low, pair.high) == pytest.approx((0.0514, 0.2427), abs=5e-4)
     assert pair.p == pytest.approx(binomtest(20, 25).pvalue)
     assert pair.detectable == pytest.approx(2.8016 * (27 / 102 / 100) ** 0.5, abs=1e-4)
-    with pytest.raises(ValueError, match="no pairs"):
+    with pytest.raises(ValueError, match="cannot be paired"):
         compare_pairs([True], [], binary=True)
 
 

@@ -227,7 +227,7 @@ def test_the_tokenizer_of_an_adapter_is_used_with_its_new_tokens(
 def test_new_tokens_without_rows_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter, _ = with_tokenizer(tiny_model, tmp_path / "adapter", "no rows")
     rows = len(load_tokenizer(tiny_model))
-    expected = f"its tokenizer has {rows + 2} tokens, but the embedding has only {rows} rows, and it"
+    expected = f"its tokenizer has {rows + 2} tokens, but the embedding has only {rows} rows, and the"
     with pytest.raises(InputError, match=expected):
         load_tokenizer(tiny_model, adapter)
 
@@ -244,7 +244,7 @@ def test_a_merged_model_has_the_template_of_its_adapter(tiny_model: Path, tmp_pa
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_merge_that_would_drop_new_tokens_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter, _ = with_tokenizer(tiny_model, tmp_path / "adapter", "rows")
-    with pytest.raises(InputError, match="weight, a tensor of its own beside the updates"):
+    with pytest.raises(InputError, match="weight, a full tensor besides the updates"):
         merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
 
 

@@ -124,7 +124,7 @@ def test_a_file_of_choices_that_is_none_is_told(
         fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
         junk = (tmp_path / "memory.json").read_text(encoding="utf-8").replace('"adamw"', '"sgd"')
     (tmp_path / "memory.json").write_text(junk, encoding="utf-8")
-    with pytest.raises(InputError, match=r"memory.json is no file of jmedllm's; remove it, or choose another"):
+    with pytest.raises(InputError, match=r"memory.json was not written by jmedllm; remove it, or choose another"):
         fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
 
 
@@ -184,13 +184,13 @@ def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkey
     wanted = recipe(tmp_path / "base", precision="bfloat16")
     *_, last = [option.planned for option in options_of(training_stages(wanted)[0], base_of(wanted), gpu(1))]
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(last.gpu, last.host))
-    with pytest.raises(InputError, match=r"optimizer_in_backward: true.* would, but changes the training"):
+    with pytest.raises(InputError, match=r"optimizer_in_backward: true.* would fit, but changes the training"):
         auto.fit(wanted, training_stages(wanted), BF16, tmp_path, pytest.fail)
 
 
 def test_scratch_is_refused(tiny_model: Path) -> None:
     values = recipe(tiny_model).model_dump() | {"base": {"random_init": {}}}
-    with pytest.raises(ValueError, match=r"base.random_init has none; leave it out"):
+    with pytest.raises(ValueError, match=r"base.random_init does not have; leave it out"):
         Recipe.model_validate(values)
 
 

@@ -73,7 +73,7 @@ def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_sha
         (
             {},
             100,
-            "cpu_offload: optimizer needs 116.0 GiB of host memory (gradients on their way 0.5 GiB, weights, float32 "
+            "cpu_offload: optimizer needs 116.0 GiB of host memory (gradients in transit 0.5 GiB, weights, float32 "
             "28.4 GiB, gradients, float32 28.4 GiB, moments, adamw 56.7 GiB, Python and its libraries (assumed) "
             "2.0 GiB), this machine has 100.0 GiB; set optimizer: adamw-bf16 (87.6 GiB) or take a machine with "
             "more",

@@ -59,7 +59,7 @@ def test_the_rates_of_an_unknown_gpu_may_be_given_too() -> None:
     ["24GiB,165", "24GiB,165,1008,fast", "24GiB,165,1008,0", "24GiB,1,2,3,4", "24GiB,nan,1,1", "24GiB,1,inf,1"],
 )
 def test_rates_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="behind the memory give three numbers or none"):
+    with pytest.raises(InputError, match="after the memory give three numbers or none"):
         read_gpu(text)
 
 

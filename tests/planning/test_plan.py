@@ -281,7 +281,7 @@ def test_where_a_run_refuses_every_way_the_reason_is_told(tmp_path: Path) -> Non
     screen = Console(file=StringIO(), width=200)
     print_plan(plan(wanted, on(80 * GIB)), None, on(80 * GIB), screen)
     told = "the base's embedding shares its weights with the output head; set offload_embedding: false"
-    assert f"smallest machine: none, a run refuses every way there is: {told}\n" in screen.file.getvalue()
+    assert f"smallest machine: none, no combination of settings is supported: {told}\n" in screen.file.getvalue()
 
 
 def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     [
         (
             {"base": {"random_init": {}}},
-            "base.random_init is built from its corpus and small; there is nothing to plan",
+            "base.random_init builds a small model from the corpus; there is nothing to plan",
         ),
         (
             {"mfpt": None, "mpeft": None, "eval": None},
@@ -448,7 +448,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_configured"]["gpu"] > 0
     assert told["stages"][0]["smallest"]["gpu"] <= told["stages"][0]["as_configured"]["gpu"]
     waiting = said("--gpus", "16xh100")[1]
-    assert "a batch has 4 rows: 12 of 16 GPUs only wait" in waiting.replace("\n", " ")
+    assert "a batch has 4 rows: 12 of 16 GPUs are idle" in waiting.replace("\n", " ")
     choose = "give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100"
     other = "--nodes and --ram describe another machine; give its --gpu or --gpus, too"
     assert said() == (2, "", f"error: {other}\n")

@@ -71,11 +71,11 @@ def test_a_config_without_a_size_is_refused() -> None:
     [
         (
             {"num_hidden_layers": 0},
-            "config of mine: num_hidden_layers is 0, no number above 0; take the config.json",
+            "config of mine: num_hidden_layers is 0, not a number above 0; take the config.json",
         ),
         (
             {"hidden_size": "wide"},
-            "config of mine: hidden_size is 'wide', no number above 0; take the config.json",
+            "config of mine: hidden_size is 'wide', not a number above 0; take the config.json",
         ),
         ({"model_type": "gpt2"}, "architecture 'gpt2' has no linear layers in its decoder layers; choose a base"),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 from jmedllm.evaluation.benchmarks import custom, load
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.question import Question, label
 from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer
@@ -71,7 +72,7 @@ def evaluate_igakuqa(
         folders.append(output / str(number))
         model = Scripted(name, questions, script)
         identity = {"model": name, "fingerprint": name, "precision": "float32"}
-        evaluate_tasks(evaluated, identity, lambda model=model: model, folders[-1])
+        evaluate_tasks(evaluated, PreparedModel(identity, lambda model=model: model), folders[-1])
     return folders
 
 
@@ -129,7 +130,8 @@ def evaluate_exam(
     )
     identity = {"model": name, "fingerprint": fingerprint or name}
     identity |= {"adapter_fingerprint": adapter_fingerprint} if adapter_fingerprint else {}
-    evaluate_tasks(tasks(config, PromptConfig(), Path("unused")), identity, lambda: Knows(right, exam), output)
+    model = PreparedModel(identity, lambda: Knows(right, exam))
+    evaluate_tasks(tasks(config, PromptConfig(), Path("unused")), model, output)
     return output
 
 

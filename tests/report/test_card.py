@@ -13,6 +13,7 @@ import yaml
 
 from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import compare_pairs
@@ -116,7 +117,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[EvalResult]:
     folder = tmp_path_factory.mktemp("evaluated")
     evaluated = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"]), PromptConfig(pack="plain"), folder)
     identity = {"model": "mpeft", "fingerprint": "feed3", "precision": "float32"}
-    return evaluate_tasks(evaluated, identity, Silent, folder)
+    return evaluate_tasks(evaluated, PreparedModel(identity, Silent), folder)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ MANY = [Document(str(n), "text", "en", f"file{n:03d}.txt", ("MIT", None)[n % 2])
 CASES = {
     "no corpus": (BARE, "None: the model was tuned on questions and instructions only."),
     "its base is known": (BARE, "revision abc123\n- Fingerprint of the base: `feed0`\n"),
-    "cleaned by others": (FOUND, "What was removed earlier is not known"),
+    "cleaned by others": (FOUND, "It is unknown what was removed earlier"),
     "nothing held out": (BARE, "Not measured: the recipe has no `validation` section with texts."),
     "no evaluation": (BARE, "## Evaluation\n\nNot evaluated.\n\n## Limits"),
     "a random base": (
@@ -248,7 +249,7 @@ def test_the_card_of_another_run_contains(name: str) -> None:
 def test_what_is_not_known_is_not_claimed() -> None:
     card = model_card(FOUND)
     assert not [word for word in ("Held-out documents", "Parameters", "RandomInit(") if word in card]
-    assert "What was removed" not in model_card(BARE)
+    assert "unknown what was removed" not in model_card(BARE)
     assert "base to final" not in model_card(CASES["other windows"][0])
 
 

@@ -20,7 +20,7 @@ from jmedllm.processes import process_group, rank
 from jmedllm.training import checkpoint
 from jmedllm.training.checkpoint import write_tensors
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.distributed import own, shard
+from jmedllm.training.distributed import local_shard, shard
 from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
 from jmedllm.training.memory import offload_embedding
@@ -91,7 +91,7 @@ def fit(case: Case, folder: Path) -> None:
     """Train a case in a folder, go on with what lies there, and write the trained weights to it."""
     network, gather = shard(lambda device: build(case, folder.parent / "base"), case.precision)
     folder.mkdir(exist_ok=True)
-    held = sum(own(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
+    held = sum(local_shard(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
     (folder / f"held.{rank().global_rank}").write_text(str(held))
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch_size": 4, "save_steps": SAVED_EVERY} | case.settings
     validation = evaluation() if case.is_evaluated else None

@@ -43,41 +43,41 @@ def settings_of(**changes: Any) -> TrainingConfig:
     return TrainingConfig(steps=1, learning_rate=1e-3, **changes)
 
 
-# The ring
+# Pinned buffers
 
 
-def test_more_than_the_ring_holds_passes_through_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_offload, "SLOT", 64)
+def test_copies_larger_than_the_buffers_arrive_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_offload, "BUFFER_BYTES", 64)
     source = torch.arange(1000, dtype=torch.float32)
     there, back = torch.zeros(1000), torch.zeros(10, 100, dtype=torch.bfloat16)
-    way = PinnedBuffers(CPU)
+    buffers = PinnedBuffers(CPU)
     starts: list[int] = []
 
     def arrived(start: int, part: torch.Tensor) -> None:
         starts.append(start)
         there[start : start + len(part)] = part
 
-    way.down(source.view(100, 10).T.contiguous().T, arrived)  # as a gradient may lie in memory
-    way.wait()
+    buffers.to_host(source.view(100, 10).T.contiguous().T, arrived)  # as a gradient may lie in memory
+    buffers.wait()
     assert torch.equal(there, source) and starts == list(range(0, 1000, 16))
-    way.up(source, back)
-    way.wait()
+    buffers.to_device(source, back)
+    buffers.wait()
     assert torch.equal(back.view(-1), source.bfloat16())
 
 
-def test_what_goes_wrong_on_the_host_is_raised_and_the_slot_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_offload, "SLOTS", 1)
-    way = PinnedBuffers(CPU)
+def test_errors_on_the_host_are_raised_and_free_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_offload, "BUFFERS", 1)
+    buffers = PinnedBuffers(CPU)
 
     def fail(start: int, part: torch.Tensor) -> None:
         raise MemoryError("the host is full")
 
-    way.down(torch.ones(4), fail)
+    buffers.to_host(torch.ones(4), fail)
     with pytest.raises(MemoryError, match="the host is full"):
-        way.wait()
+        buffers.wait()
     found: list[torch.Tensor] = []
-    way.down(torch.ones(4), lambda start, part: found.append(part.clone()))
-    way.wait()
+    buffers.to_host(torch.ones(4), lambda start, part: found.append(part.clone()))
+    buffers.wait()
     assert torch.equal(found[0], torch.ones(4))
 
 
@@ -308,4 +308,4 @@ def test_several_processes_are_refused() -> None:
 
     for changes in (HOST, AT_ONCE | {"batch_size": 4, "weight_format": "float32"}):
         with pytest.raises(InputError, match="cpu_offload and optimizer_in_backward need one process"):
-            require_shardable(settings_of(**changes), exam=False)
+            require_shardable(settings_of(**changes), benchmarks=False)

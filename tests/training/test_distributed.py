@@ -169,7 +169,7 @@ REFUSED = [
 def test_what_shards_cannot_do_is_refused_with_the_mend(changes: dict[str, Any], exam: bool, mend: str) -> None:
     settings = TrainingConfig(**{"steps": 1, "learning_rate": 1e-3} | changes)
     with pytest.raises(InputError, match=mend):
-        require_shardable(settings, exam=exam)
+        require_shardable(settings, benchmarks=exam)
 
 
 def test_the_slurm_script_starts_a_launcher_on_each_machine_that_meets_at_the_first(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Instructions and conversations of one's own: what is learnt of them, in every form of chat template."""
+"""Custom instructions and conversations: which tokens are trained, for every form of chat template."""
 
 import json
 from pathlib import Path
@@ -198,7 +198,7 @@ BROKEN = [
     ([USER, {"role": "bot", "content": "a"}], "message 2: role must be one of system, user, assistant"),
     ([USER, {"role": "assistant"}], "message 2: content must be a text that is not empty"),
     ([USER, {"role": "assistant", "content": " \n"}], "message 2: content must be a text that is not empty"),
-    ([USER, ASSISTANT, USER], "the last message must be the assistant's; it is what is learnt"),
+    ([USER, ASSISTANT, USER], "the last message must be from the assistant, because it is trained"),
 ]
 
 
@@ -241,7 +241,7 @@ def test_conversations_of_sharegpt_are_read(tmp_path: Path, case: str) -> None:
 
 BROKEN_SHAREGPT = [
     ({"conversations": [*SHAREGPT, {"from": "function_call", "value": "f()"}]}, "message 3: from must be one of"),
-    ({"conversations": [*SHAREGPT, SHAREGPT[0]]}, "the last message must be the assistant's"),
+    ({"conversations": [*SHAREGPT, SHAREGPT[0]]}, "the last message must be from the assistant"),
     ({"conversations": [SHAREGPT[0], {"from": "gpt", "value": None}]}, "message 2: value must be a text"),
     ({"conversations": "hello"}, "field 'conversations' must be a list of objects with from and value"),
     ({"conversations": SHAREGPT, "messages": list(SAID)}, "has both messages and conversations; remove one"),
@@ -279,9 +279,12 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
         ({"instruction": "a", "messages": list(SAID)}, "has both instruction and messages; remove one"),
         (
             {"messages": [USER, {**ASSISTANT, "reasoning_content": "x"}]},
-            "message 2: reasoning_content is not learnt",
+            "message 2: reasoning_content is not supported in training",
         ),
-        ({"messages": [USER, {**ASSISTANT, "tool_calls": [{}]}]}, "message 2: tool_calls is not learnt"),
+        (
+            {"messages": [USER, {**ASSISTANT, "tool_calls": [{}]}]},
+            "message 2: tool_calls is not supported in training",
+        ),
         ({"messages": [USER, {**ASSISTANT, "weight": 0}, USER, ASSISTANT]}, "message 2: weight is 0"),
         ({"messages": [USER, {**ASSISTANT, "train": False}, USER, ASSISTANT]}, "message 2: train is False"),
     ],

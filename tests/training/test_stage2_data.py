@@ -183,8 +183,8 @@ def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(tiny
     samples, told = _fitting(run, run.recipe.mpeft, load_tokenizer(tiny_model))
     assert len(samples) == 2 and told["left_out"] == {
         f"{tmp_path}/ward.csv ja": {"with a picture": 1},
-        f"{tmp_path}/ward.csv": {"in rows that are wrong (skip_invalid)": 1},
-        f"{tmp_path}/custom.jsonl": {"in rows that are wrong (skip_invalid)": 1},
+        f"{tmp_path}/ward.csv": {"in invalid rows (skip_invalid)": 1},
+        f"{tmp_path}/custom.jsonl": {"in invalid rows (skip_invalid)": 1},
     }
     recipe.write_text(text.replace("{instruction: q", "{instrction: q"), encoding="utf-8")
     with pytest.raises(InputError, match=r"mpeft.map: unknown field in map 'instrction': did you mean"):

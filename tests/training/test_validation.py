@@ -83,7 +83,7 @@ def test_a_bos_costs_no_bytes(tokenizer: Any) -> None:
 
 
 def test_texts_too_short_to_measure_are_an_error(tokenizer: Any) -> None:
-    with pytest.raises(InputError, match="evaluation texts general: none is long enough"):
+    with pytest.raises(InputError, match="validation texts general: every text has fewer than two tokens"):
         text_set(tokenizer, "general", ["", "a"], 64)
 
 

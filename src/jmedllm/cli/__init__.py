@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy imports live inside the commands, so that --help is quick."""
+"""The command line. Commands import heavy libraries only when they run, so that --help is fast."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Adapt": {"init": init, "plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
     "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
 }
-"""Every command by its name, in the groups of `jmedllm --help`."""
+"""Commands by name, in the groups of `jmedllm --help`."""
 
 for section, commands in COMMANDS.items():
     for name, command in commands.items():
@@ -63,14 +63,14 @@ _OUT_OF_MEMORY = (
 )
 
 _LOOP = "Symlink loop"
-"""How the message of `Path.resolve` begins before Python 3.13."""
+"""Start of the message of `Path.resolve` before Python 3.13."""
 
 _INTERRUPTED = 130
 """Exit code that typer returns after Ctrl-C."""
 
 
 def main() -> None:
-    """Run the command line. An error in the input is printed as one line, with exit code 2."""
+    """Run the command line; invalid input is reported in one line, with exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
@@ -80,21 +80,21 @@ def main() -> None:
         _fail(str(error), 2)
     except TyperException as error:
         message = error.format_message()
-        if message.startswith("Usage:"):  # no command was given, so this is the help
+        if message.startswith("Usage:"):  # without a command, print the help
             typer.echo(message)
             sys.exit(2)
         _fail(message, 2)
     except OSError as error:
         if error.filename is None:
             raise
-        # For example a name that is too long, which can fail wherever a path is first used.
+        # For example a name that is too long, which fails wherever a path is first used.
         _fail(f"{os.fsdecode(error.filename)}: {error.strerror}; give another path", 2)
     except (MemoryError, RuntimeError) as error:
         if str(error).startswith(_LOOP):
             _fail(f"{error}; give another path", 2)
         if is_out_of_memory(error):
             _fail(_OUT_OF_MEMORY, 2)
-        if not is_reporting():  # the connection to a process that failed and has printed its error
+        if not is_reporting():  # the connection to a process that has failed and printed its error
             sys.exit(2)
         raise
     else:

@@ -13,7 +13,7 @@ corpus_app = typer.Typer(help="Build a clean corpus from raw medical text.", no_
 
 @corpus_app.callback()
 def _corpus() -> None:
-    # With a callback the one command keeps its name on the command line.
+    # With a callback, a single command keeps its name on the command line.
     pass
 
 

@@ -75,7 +75,7 @@ def data_get(
 
     unpinned = find(name).unpinned
     if unpinned and not allow_unverified:
-        _warn_unverified(name, len(unpinned), "nothing was fetched; --allow-unverified fetches them all the same")
+        _warn_unverified(name, len(unpinned), "nothing was fetched; --allow-unverified fetches them anyway")
         raise typer.Exit(1)
     fetched = get(name, data, mirror, revision)
     new = sum(file.new for file in fetched)

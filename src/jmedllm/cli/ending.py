@@ -1,4 +1,4 @@
-"""How every command ends: where it wrote, and the one command to run next."""
+"""Last lines of every command: written files, and the next command to run."""
 
 import os
 import shlex
@@ -15,9 +15,9 @@ def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: st
     Commands do not call it with --json.
 
     Args:
-        command: the words of the next command; words in capitals are for the user to replace.
-        wrote: files and folders.
-        program: what runs the next command.
+        command: words of the next command; the user replaces words in capitals.
+        wrote: written files and folders.
+        program: program of the next command.
     """
     if not is_main_process():
         return
@@ -27,10 +27,10 @@ def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: st
 
 
 def data_options(data: Path) -> tuple[str, ...]:
-    """The option that names a data directory in the next command, where that would not find it by itself."""
+    """Return the option for the data directory in the next command, if it is not the default."""
     return () if data == Path(os.environ.get("JMEDLLM_DATA", "data")) else ("--data", str(data))
 
 
 def options(**given: object) -> tuple[str, ...]:
-    """Options of the next command that this one was given: those that are not None."""
+    """Return the given options for the next command, without those that are None."""
     return tuple(word for name, value in given.items() if value is not None for word in (f"--{name}", str(value)))

@@ -254,7 +254,7 @@ def _json_option(name: str, text: str | None) -> dict[str, Any]:
 
 
 def _local_options(**given: object) -> "Iterator[Requirement]":
-    """What options that only make sense for a model on this machine ask of a backend."""
+    """Yield the requirements of options that are only for a model on this machine."""
     from jmedllm.models.backends.base import Requirement
 
     for name, value in given.items():

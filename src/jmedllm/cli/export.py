@@ -27,7 +27,7 @@ export_app = typer.Typer(help="Export the same items to other evaluation harness
 
 @export_app.callback()
 def _export() -> None:
-    # With a callback the one harness keeps its name on the command line.
+    # With a callback, a single harness keeps its name on the command line.
     pass
 
 

@@ -1,6 +1,6 @@
-"""Help pages: options and commands in groups, whole summaries, and `--version` in every command.
+"""Help pages with options and commands in groups, full summaries, and `--version` in every command.
 
-The groups are typer's help panels, which typer itself shows only through rich. Rich would double the time of --help.
+The groups are typer's help panels, which typer shows only with rich. Rich would double the time of --help.
 """
 
 import re
@@ -12,24 +12,24 @@ from typer.core import TyperCommand, TyperGroup
 from jmedllm import __version__
 
 _LONGEST = 1_000
-"""Characters of a summary: it is wrapped, never cut."""
+"""Maximum length of a summary; it is wrapped, never cut."""
 
 _TYPE = re.compile(r"<list\[(\w+)\]>|<(\w+) range>")
-"""How typer writes a type that a user needs to know less of."""
+"""Typer's notation of types, which help pages simplify."""
 
 _DEFAULT = re.compile(r"default: \((.+?)\)(?=[;\]])")
-"""A default in words, which typer writes in parentheses."""
+"""A default in words, which typer prints in parentheses."""
 
 
 class Command(TyperCommand):
     """A command with grouped options and `--version`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The usage line: a required argument is RECIPE.yaml, not {RECIPE.yaml}."""
+        """Return the usage line, with a required argument as RECIPE.yaml, not {RECIPE.yaml}."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """All parameters, `--version` and `--help` last."""
+        """Return all parameters, with `--version` and `--help` last."""
         return _with_version(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -38,10 +38,10 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A command that has commands, shown by group."""
+    """A command group whose commands are listed by panel."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """All parameters, `--version` and `--help` last."""
+        """Return all parameters, with `--version` and `--help` last."""
         return _with_version(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -68,7 +68,7 @@ def _print_version(asked: bool) -> None:
 
 
 def _version_option() -> Any:
-    """The option as typer makes it of a function's parameter: its option class is not for others to build."""
+    """Build the option from a function parameter, because typer's option class has no public constructor."""
     declared = typer.Typer(add_completion=False)
 
     @declared.command()

@@ -86,7 +86,7 @@ def init(
 
 
 def _answer(asks: bool, given: str | None, question: str, read: Callable[[str], T]) -> T:
-    """An option's value, or what the user answers: asked again until it can be read."""
+    """Return the value of an option, or ask the user until the answer is valid."""
     if given is not None or not asks:
         return read(given or "")
     while True:
@@ -147,7 +147,7 @@ def _benchmarks(text: str, data: Path) -> tuple[str, ...]:
 
 
 def _read_machine(text: str, ram: str | None) -> "tuple[Machine, Precision]":
-    """The machine and how it computes: that of a GPU given by name or size, or this one."""
+    """Return a machine with its precision: with a GPU given by name or size, or this machine."""
     import os
 
     import torch

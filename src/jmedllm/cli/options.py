@@ -112,7 +112,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 
 def question_map(text: str | None) -> dict[str, str]:
-    """The columns that --map names."""
+    """Parse --map."""
     from jmedllm.evaluation.benchmarks.columns import parse_map
     from jmedllm.evaluation.benchmarks.custom import MAP_FIELDS
 
@@ -120,5 +120,5 @@ def question_map(text: str | None) -> dict[str, str]:
 
 
 def split(text: str) -> list[str]:
-    """The parts of a comma-separated list."""
+    """Split a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]

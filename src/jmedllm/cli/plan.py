@@ -83,13 +83,13 @@ def plan(
             typer.echo(f"no estimate for {', '.join(others)}", err=True)
         fits = all(
             each.chosen is not None and (not each.changes or loaded.memory == "auto") for each in found
-        )  # as the recipe is, or as `memory: auto` changes it
+        )  # as configured, or as `memory: auto` changes it
         if fits:
             print_ending("run", recipe, *(("--control", control) if control else ()))
 
 
 def _described(gpu: str | None, gpus: str | None, nodes: int, ram: str | None) -> "Machine":
-    """The machine that the options describe; its host is this one where --ram is not given."""
+    """Return the machine that the options describe; without --ram it has the host memory of this machine."""
     import os
 
     from jmedllm.planning.machine import Machine, host_memory, read_gpu, read_gpus, read_size
@@ -100,7 +100,7 @@ def _described(gpu: str | None, gpus: str | None, nodes: int, ram: str | None) -
 
 
 def _here(recipe: "Recipe") -> tuple["Recipe", "Machine"]:
-    """This machine, and the recipe in the precision that a run would choose on it."""
+    """Return this machine, and the recipe with the precision that a run would choose on it."""
     from jmedllm.planning.machine import gib, this_machine
     from jmedllm.precision import choose_precision
 

@@ -1,4 +1,4 @@
-"""How commands print results."""
+"""Print results of commands."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_json(results: "Sequence[EvalResult]") -> None:
-    """Print all scores as one JSON object, with what was left out of each task."""
+    """Print all scores as one JSON object, with the items left out of each task."""
     from dataclasses import asdict
 
     from jmedllm.files import to_json
@@ -30,7 +30,7 @@ def print_json(results: "Sequence[EvalResult]") -> None:
 
 
 def print_item_notes(tasks: "Sequence[EvalTask]") -> None:
-    """Print, before anything is asked, which items are left out and why, and how the questions were read."""
+    """Print the items left out with reasons, and how the questions were read, before the evaluation."""
     from jmedllm.processes import is_main_process
     from jmedllm.report.notes import item_notes
 
@@ -39,16 +39,16 @@ def print_item_notes(tasks: "Sequence[EvalTask]") -> None:
 
 
 def print_report(results: "Sequence[EvalResult]", headlines: "Sequence[str]" = ()) -> None:
-    """Print all scores as tables, below what training changed."""
+    """Print the headlines, and all scores as tables."""
     from jmedllm.report import print_table
 
     print_table(results, console(), headlines)
 
 
 def console() -> "Console":
-    """Where tables are printed: the terminal, or whatever the output is piped into."""
+    """Return the console for tables on standard output."""
     from rich.console import Console
 
     found = Console()
-    # Piped output keeps whole rows.
+    # Piped output keeps full rows.
     return found if found.is_terminal else Console(width=120)

@@ -25,7 +25,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Print the scores of evaluations beside the published scores."""
+    """Print the scores of evaluations with published scores."""
     from jmedllm.files import write_atomic
     from jmedllm.report import collect, headlines, markdown, questions_of
     from jmedllm.report.page import write_page

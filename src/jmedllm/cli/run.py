@@ -1,4 +1,4 @@
-"""The command `jmedllm run`, and what it shares with `pretrain` and `tune`."""
+"""The command `jmedllm run`, and functions that `pretrain` and `tune` share with it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -60,10 +60,10 @@ def run(
 
 
 def require_section(recipe: Path, section: str) -> None:
-    """Refuse a recipe that does not have the section a command trains by.
+    """Check that a recipe has the section that a command trains.
 
     Raises:
-        InputError: it has none.
+        InputError: the section is missing.
     """
     from jmedllm.recipe_file import load_recipe
 
@@ -74,7 +74,7 @@ def require_section(recipe: Path, section: str) -> None:
 def run_recipe(
     recipe: Path, output: Path | None, until: str | None, control: str | None, seed: int | None, show_example: bool
 ) -> None:
-    """Run the stages of a recipe up to one of them, and print the scores where the report is that one."""
+    """Run the stages of a recipe up to `until`, and print the scores if the report ran."""
     from jmedllm.pipeline import run_pipeline, stages_until
     from jmedllm.planning.auto import fit
     from jmedllm.precision import choose_precision

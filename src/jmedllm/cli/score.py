@@ -1,6 +1,7 @@
 """The command `jmedllm score`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
+    from jmedllm.evaluation.offline import QuestionSet
     from jmedllm.evaluation.rescore import Stored
 
 RECORDED = "Recorded responses"
@@ -108,14 +110,15 @@ def score(
     """Score stored evaluations or recorded responses without any model."""
     folders = [path for path in paths if path.is_dir()]
     if not folders:
-        read_options = question_map(columns), skip_invalid
-        asked = (benchmark, questions, language, data or Path("data"))
         if diff:
             raise InputError("--diff goes with an output directory of jmedllm eval; recorded files have no scores")
-        _score_files(
-            paths, split(scorer or "answer"), asked, read_options, year=year, selection=selection,
-            columns_of_responses=columns_of_responses, strict_letters=strict_letters, items=items, as_json=as_json,
-        )  # fmt: skip
+        from jmedllm.evaluation.benchmarks.custom import ReadOptions
+        from jmedllm.evaluation.offline import QuestionSet
+
+        read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
+        asked = QuestionSet(benchmark, questions, language, data or Path("data"), year, selection, read_options)
+        options = _Recorded(columns_of_responses, skip_invalid, strict_letters, items, as_json)
+        _score_files(paths, split(scorer or "answer"), asked, options)
         return
     if len(folders) < len(paths):
         raise InputError("give directories of jmedllm eval, or files of recorded responses, not both")
@@ -172,44 +175,39 @@ def _print_diff(stored: "Sequence[Stored]", *, as_json: bool) -> None:
         print_changes(changes, counts, scored, console())
 
 
-def _score_files(
-    paths: Sequence[Path],
-    scorers: Sequence[str],
-    asked: tuple[str | None, Path | None, Literal["ja", "en"] | None, Path],
-    read: tuple[dict[str, str], bool],
-    *,
-    year: int | None,
-    selection: str,
-    columns_of_responses: str | None,
-    strict_letters: bool,
-    items: Path | None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """Options for files of recorded responses, named like those of the command."""
+
+    columns_of_responses: str | None
+    skip_invalid: bool
+    strict_letters: bool
+    items: Path | None
+    as_json: bool
+
+
+def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "QuestionSet", options: _Recorded) -> None:
     """Score responses that were recorded elsewhere."""
     from jmedllm.evaluation.benchmarks.columns import parse_map
-    from jmedllm.evaluation.benchmarks.custom import ReadOptions
-    from jmedllm.evaluation.offline import exam_answered, item_rows, score_recorded
+    from jmedllm.evaluation.offline import item_rows, load_answered, score_recorded
     from jmedllm.evaluation.responses import RESPONSE_FIELDS, read_recorded
     from jmedllm.files import to_json, write_jsonl
     from jmedllm.report.offline import print_scored
 
-    (benchmark, questions, language, data), (columns, skip_invalid) = asked, read
-    if items is not None and items.resolve() in {path.resolve() for path in [*paths, questions] if path}:
+    items = options.items
+    if items is not None and items.resolve() in {path.resolve() for path in [*paths, asked.file] if path}:
         raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
-    read_options = ReadOptions(tuple(columns.items()), skip_invalid and questions is not None)
-    answered = exam_answered(
-        benchmark, questions, language, data, year=year, selection=selection, read_options=read_options
-    )
+    answered = load_answered(asked)
     recorded = read_recorded(
         paths,
         [question.id for question in answered.questions],
-        parse_map(columns_of_responses, RESPONSE_FIELDS),
-        skip_invalid=skip_invalid,
+        parse_map(options.columns_of_responses, RESPONSE_FIELDS),
+        skip_invalid=options.skip_invalid,
     )
-    scored = score_recorded(answered, recorded, scorers, strict_letters=strict_letters)
+    scored = score_recorded(answered, recorded, scorers, strict_letters=options.strict_letters)
     if items is not None:
         write_jsonl(items, item_rows(scored))
-    if as_json:
+    if options.as_json:
         typer.echo(to_json(scored.as_json(), indent=2))
         return
     print_scored(scored, console())

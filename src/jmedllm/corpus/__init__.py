@@ -1,1 +1,1 @@
-"""From raw text files to packed blocks of token ids."""
+"""Build a clean corpus from raw text files."""

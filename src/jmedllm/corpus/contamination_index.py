@@ -97,7 +97,7 @@ def load_index(path: Path) -> ContaminationIndex:
 
 
 def matches(index: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, Places, Places]]:
-    """The n-grams found in a text: for each length where they begin, and their positions in `index.hashes`."""
+    """Yield the n-grams found in a text: for each length their offsets, and their positions in `index.hashes`."""
     hashes = hasher(numbers)
     begun = np.flatnonzero(index.seeds[_seed_places(grams(numbers, _SEED))])
     for length, known in index.hashes.items():

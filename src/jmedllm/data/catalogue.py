@@ -19,9 +19,9 @@ class File:
 
     Attributes:
         path: path below the data directory, with "/".
-        sha256: hash of its bytes in hex; None if we have never seen the file.
+        sha256: SHA-256 in hex; None if unknown.
         url: address at upstream; None if only a mirror has the file.
-        convert: converts the bytes of upstream to this file; None if they are the same.
+        convert: converts the upstream file to this file; None if they are the same.
     """
 
     path: str
@@ -35,9 +35,9 @@ class Source:
     """A named set of files from one upstream.
 
     Attributes:
-        upstream: repository or address in words.
+        upstream: name of the repository, or description of the origin.
         revision: commit or revision of the files.
-        note: what a user must know before fetching; may be empty.
+        note: note to the user before fetching; may be empty.
     """
 
     name: str
@@ -83,7 +83,7 @@ HARNESS = "ef9544a87b7ae0dfcd51e6af701710c458a4e435"
 JMEDBENCH = "b6acb5195050bf36e146b51cd2744a5d6638abd1"
 
 JMMLU_COMMITS = {
-    # The commit that last changed each file. Commit 762cbf1 has them all, but we do not know its full hash.
+    # The commit that last changed each file. Commit 762cbf1 contains all of them, but its full hash is unknown.
     "a3e7ee9123a97e2516f22f8819665d04d9a1c3fc": ("clinical_knowledge",),
     "bf5dc03e46b18b6145cfeffcb3e9825fdf91bed1": (
         "anatomy",
@@ -196,7 +196,7 @@ SOURCES: Mapping[str, Source] = {
             upstream="huggingface.co/datasets/Coldog2333/JMedBench",
             revision=JMEDBENCH,
             files=_jmedbench(),
-            note="we have never had these files, so no copy can be verified",
+            note="the checksums are unknown, so no copy can be verified",
         ),
         Source(
             name="yakugakuqa",

@@ -12,7 +12,7 @@ from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_file
 
 Status = Literal["ok", "wrong", "missing", "not verified"]
-"""`not verified`: it is there, but the catalogue has no checksum or count to compare it with."""
+"""`not verified`: the file exists, but the catalogue has no checksum or count for it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def check(name: str, data: Path) -> list[CheckResult]:
     """Check a source of the catalogue: first its files, then the number of questions.
 
     Raises:
-        InputError: the source is unknown. A file that is wrong or missing is a result, not an error.
+        InputError: the source is unknown. A wrong or missing file is a result, not an error.
     """
     source = find(name)
     return [

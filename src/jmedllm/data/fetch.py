@@ -1,4 +1,4 @@
-"""Fetch a source from upstream or from a mirror; each file is verified before it gets its name."""
+"""Fetch a source from upstream or a mirror; each file is verified before it gets its final name."""
 
 import os
 from contextlib import suppress
@@ -46,7 +46,7 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
         InputError: the source or mirror is unknown, a file cannot be fetched, or its checksum differs.
     """
     source = find(name)
-    # All addresses first: a source that cannot be fetched is refused before anything is written.
+    # Compute all addresses first, so that errors occur before anything is written.
     base = None if mirror is None else _mirror_address(mirror)
     urls = [_address(source, file, base, revision) for file in source.files]
     fetched = []

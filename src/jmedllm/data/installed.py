@@ -1,4 +1,4 @@
-"""The test questions that are on this disk."""
+"""Find test questions on this disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def installed_tests(data: Path) -> Iterator[tuple[str, str]]:
 
 
 def is_installed(source: str | None, data: Path) -> bool:
-    """Whether files of a benchmark's source are there, at least in part."""
+    """Whether files of a benchmark's source exist, at least in part."""
     if source is None:
         return True
     if source not in SOURCES:  # of a benchmark from another package

@@ -1,4 +1,4 @@
-"""The catalogue and what of it is on disk, as text for the terminal and as JSON."""
+"""List the catalogue and its files on disk, as text for the terminal and as JSON."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     yield "licence", source.licence
     yield "from", f"{source.upstream} @ {source.revision}"
     if source.needs_mirror:
-        yield "note", "needs --mirror: we know no address with these exact files"
+        yield "note", "needs --mirror: no address with these exact files is known"
     if source.unpinned:
         yield "note", "needs --allow-unverified"
     if source.note:

@@ -1,4 +1,4 @@
-"""Which sources of the catalogue are in a data directory."""
+"""Find the sources of the catalogue in a data directory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ class OnDisk:
     """A source and its files in a data directory; their content is not checked.
 
     Attributes:
-        files: number of files that are there.
-        size: their size in bytes.
+        files: number of files on disk.
+        size: size of these files in bytes.
     """
 
     source: Source
@@ -25,7 +25,7 @@ class OnDisk:
 
     @property
     def state(self) -> State:
-        """Whether all files, some or none are there."""
+        """Whether all files, some or none are on disk."""
         if not self.files:
             return "absent"
         return "present" if self.files == len(self.source.files) else "part"
@@ -37,7 +37,7 @@ def find_on_disk(data: Path) -> list[OnDisk]:
 
 
 def first_to_fetch() -> str:
-    """Name of the first source that upstream has and that checksums verify."""
+    """Return the first source that upstream has and checksums verify."""
     return next(each.name for each in SOURCES.values() if not each.needs_mirror and not each.unpinned)
 
 

@@ -1,7 +1,7 @@
-"""The embedded default: real medical facts in two languages, and the wordings that state them and ask for them.
+"""Data of the embedded demo: real medical facts in two languages, with templates of statements and questions.
 
-Half of the facts are asked in stage 2, the other half only in the exam: there the model must answer from
-what it read in the corpus. `corpus/demo.py` states the facts, `evaluation/benchmarks/demo.py` asks for them.
+Stage 2 asks for half of the facts, and only the exam asks for the other half, which the model must have learned from
+the corpus. `corpus/demo.py` states the facts, and `evaluation/benchmarks/demo.py` asks for them.
 """
 
 import json
@@ -27,7 +27,7 @@ class Fact:
 
 @cache
 def facts() -> tuple[Fact, ...]:
-    """All facts; of each category every other one, in a fixed random order, is kept for the exam."""
+    """Return all facts; in each category every other one, in a fixed random order, is reserved for the exam."""
     rows = [json.loads(line) for line in _read("facts.jsonl").splitlines()]
     by_category = defaultdict(list)
     for number, row in enumerate(rows):
@@ -47,7 +47,7 @@ def facts() -> tuple[Fact, ...]:
 
 @cache
 def relations() -> dict[str, dict[str, dict[str, list[str]]]]:
-    """For each category and language its `statements` and its `questions`, as templates."""
+    """Return the templates of `statements` and `questions` for each category and language."""
     found: dict[str, dict[str, dict[str, list[str]]]] = yaml.safe_load(_read("relations.yaml"))
     return found
 

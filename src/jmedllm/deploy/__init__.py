@@ -1,1 +1,1 @@
-"""From trained parts to a model others can load."""
+"""Merge adapters into plain models."""

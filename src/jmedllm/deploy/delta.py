@@ -1,4 +1,4 @@
-"""What an adapter does to each weight of its base, read from the adapter's files without loading the base."""
+"""Read the update of each weight from an adapter's files, without loading the base."""
 
 import re
 from collections import Counter
@@ -14,13 +14,13 @@ from jmedllm.models.loading import loading
 from jmedllm.training.lora import adapted_layers
 
 _UNKNOWN = ("modules_to_save", "layer_replication", "lora_bias", "use_qalora", "trainable_token_indices")
-"""Settings of peft that change what is added, which is not done here."""
+"""Settings of peft that change the update and are not supported."""
 _CHANGED_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
-"""Initialisations by which peft changes the base itself."""
+"""Initializations of peft that change the base weights."""
 
 
 _LEAST_SHARE = 0.01
-"""Share of all weights; smaller shares are not reported as frozen."""
+"""Smaller shares of all weights are not reported as frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Delta:
     Attributes:
         a: [..., r, in].
         b: [..., out, r].
-        scale: of the product B A.
-        magnitude: [out], the length of each row of the sum, for DoRA; else None.
-        transposed: the network keeps the weight as [..., in, out].
+        scale: factor of the product B A.
+        magnitude: [out], the norm of each row of the sum, for DoRA; else None.
+        transposed: whether the network stores the weight as [..., in, out].
     """
 
     a: torch.Tensor
@@ -43,13 +43,14 @@ class Delta:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight as the network keeps it."""
+        """Shape of the weight as the network stores it."""
         rows, columns = self.b.shape[-2], self.a.shape[-1]
         return (*self.a.shape[:-2], *((columns, rows) if self.transposed else (rows, columns)))
 
     def add_to(self, weight: torch.Tensor) -> torch.Tensor:
-        """Weight plus update, summed in float32 and rounded once: W + s B A, and for DoRA its rows scaled to their
-        magnitude. Of experts one is summed at a time.
+        """Return weight plus update, summed in float32 and rounded once.
+
+        The sum is W + s B A; for DoRA its rows are scaled to `magnitude`. Experts are summed one at a time.
         """
         if weight.dim() == 2:
             return self._sum(weight, self.a, self.b).to(weight.dtype)
@@ -66,14 +67,14 @@ class Delta:
 
 
 def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
-    """The update of each parameter that a LoRA, rsLoRA or DoRA adapter adapts, by the parameter's name.
+    """Read the update of each parameter that a LoRA, rsLoRA or DoRA adapter changes, by the parameter's name.
 
     Args:
         adapter: PEFT directory.
-        network: structure of the base, from `load_structure`; the adapter is put on it.
+        network: structure of the base, from `load_structure`; the adapter layers are added to it.
 
     Raises:
-        InputError: the adapter is of another kind, its files are broken, or it does not fit the network.
+        InputError: the adapter is of another kind, its files are damaged, or it does not fit the network.
     """
     from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -81,13 +82,13 @@ def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
     _require_known(adapter, read_json(adapter / "adapter_config.json"))
     with loading(f"adapter {adapter} on its base"):
         config = PeftConfig.from_pretrained(str(adapter))
-        config.base_model_name_or_path = None  # else peft warns that this base is at another path
+        config.base_model_name_or_path = None  # otherwise peft warns that this base has another path
         adapted: Any = get_peft_model(network, config, autocast_adapter_dtype=False)
         tensors = load_file(adapter / "adapter_model.safetensors")
     if whole := sorted(name for name in tensors if ".lora_" not in name):
         raise InputError(
-            f"adapter {adapter}: brings {whole[0]}, a tensor of its own beside the updates, which a merge does "
-            "not write; evaluate it with jmedllm eval --adapter"
+            f"adapter {adapter}: contains {whole[0]}, a full tensor besides the updates, which merge does "
+            "not support; evaluate it with jmedllm eval --adapter"
         )
     for name, wanted in get_peft_model_state_dict(adapted).items():
         if name in tensors and tensors[name].shape != wanted.shape:
@@ -111,27 +112,27 @@ def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
 
 
 def deltas_on(adapted: Any) -> dict[str, Delta]:
-    """The updates that a network has adapters for, by the parameter's name; the weights of either may be missing.
+    """Return the updates of a network with an adapter, by the parameter's name; weights may be missing.
 
     Raises:
-        InputError: something else than a linear layer or the experts of a layer is adapted.
+        InputError: the adapter changes a module other than linear layers and experts.
     """
     found: dict[str, Delta] = {}
     for name, layer in adapted_layers(adapted.get_base_model()).items():
         if not layer.lora_A or any(each.weight.dim() != 2 for each in layer.lora_A.values()):
             raise InputError(f"adapter target {name}: only linear layers and experts can be merged; leave it out")
-        # Where several parameters of a module are adapted, peft wraps one layer into another.
+        # If several parameters of a module are adapted, peft nests the wrappers.
         parts = [name.replace(".base_layer", ""), getattr(layer, "parameter_name", "weight")]
         found |= {".".join(parts): _delta(layer, adapter) for adapter in layer.lora_A}
     return found
 
 
 def left_frozen(adapted: Any) -> dict[str, float]:
-    """Share of all weights in the matrices that an adapter left as they are, embeddings and head apart.
+    """Return the shares of all weights in matrices that an adapter leaves frozen, without embeddings and head.
 
     Returns:
-        By name, with * for the number of a layer, of towers beside the decoder as one; the largest first, only
-        those with 1 % or more.
+        Shares by name, with * for the layer index and one entry per tower besides the decoder; largest first, only
+        those of 1 % or more.
     """
     base = adapted.get_base_model()
     changed, head = deltas_on(adapted), base.get_output_embeddings()
@@ -153,7 +154,7 @@ def _delta(layer: Any, adapter: str) -> Delta:
     a, b = layer.lora_A[adapter].weight.detach(), layer.lora_B[adapter].weight.detach()
     scale: float = layer.scaling[adapter]
     if hasattr(layer, "parameter_name") and layer.get_param().dim() == 3:
-        # All experts in two matrices: [experts * r, in], and [out, r * experts] with the experts side by side.
+        # All experts are in two matrices: [experts * r, in] and [out, r * experts].
         a, b = a.unflatten(0, (layer.num_experts, -1)), b.unflatten(1, (-1, layer.num_experts)).permute(2, 0, 1)
         return Delta(a, b, scale, transposed=getattr(layer.get_base_layer(), "is_transposed", False))
     lengths = layer.lora_magnitude_vector

@@ -1,4 +1,4 @@
-"""How far a merged model is from the model that was trained."""
+"""Divergence of a merged model from the trained model."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -32,13 +32,13 @@ TEXTS = (
     "The rotator cuff consists of four muscles that hold the head of the humerus in its socket. A tear of the "
     "supraspinatus tendon is felt as pain when the arm is lifted sideways, and is best seen by ultrasound or MRI.",
 )
-"""Medical text in both languages, of our own, in no corpus."""
+"""Medical text in both languages, written for this package and part of no corpus."""
 
 _TOKENS = 512
-"""At most: their predictions over 152k words take 0.3 GB."""
+"""Maximum number of tokens compared; their predictions over a vocabulary of 152k take 0.3 GB."""
 
 _LENGTH = 256
-"""Tokens of a text that are read."""
+"""Maximum number of tokens per text."""
 
 _ROWS = 64
 
@@ -51,12 +51,12 @@ class Divergence:
     tokens: int
 
     def record(self) -> dict[str, Any]:
-        """For the file beside the model."""
+        """Return the values for the model's record file."""
         return asdict(self)
 
 
 def read_texts(path: Path) -> list[str]:
-    """The paragraphs of a text file: what blank lines part.
+    """Read the paragraphs of a text file, which blank lines separate.
 
     Raises:
         InputError: the file is missing, or not UTF-8.
@@ -70,15 +70,15 @@ def read_texts(path: Path) -> list[str]:
 
 @torch.no_grad()
 def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], precision: Precision) -> Divergence:
-    """Compare a merged model with base and adapter as they were trained, both computing in `precision`.
+    """Compare a merged model with its base and adapter as trained; both compute in `precision`.
 
-    One is in memory at a time; after a 4-bit base the merged one, four times as large, is read from the disk layer
-    by layer where memory has no room for it. It is loaded from its own directory alone, the other from base and
-    adapter by peft, so that neither hides what the other does.
+    Only one model is in memory at a time. After a 4-bit base, the merged model, which is four times as large, is read
+    from disk layer by layer if it does not fit in memory. The merged model is loaded from its directory alone and the
+    trained one by peft from base and adapter, so the comparison is independent of the merge.
 
     Raises:
-        InputError: the texts are empty, a model cannot be loaded or gives no finite numbers, or
-            adapter files are in the folder of the merged weights, which transformers would add to them once more.
+        InputError: the texts are empty, a model cannot be loaded or its outputs are not finite, or the folder of the
+            merged weights contains adapter files, which transformers would apply again.
     """
     require_unambiguous(merged)
     tokenizer = load_tokenizer(base, adapter)
@@ -91,8 +91,8 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     del network
     gc.collect()
     with TemporaryDirectory(prefix=".offload-", dir=merged.parent) as offload:
-        # Without 4 bits it takes what its base has just taken; after them four times as much, and there may be no
-        # room for it. Not every architecture can be read from the disk: some reach for weights of other layers.
+        # Without 4 bits it needs as much memory as its base did; after 4 bits four times as much, which may not be
+        # available. Not every architecture can be read from disk, because some layers use weights of others.
         if quantization == "none" or _fits(merged, precision.device):
             network = load_network(merged, precision.dtype, precision.device)
         else:
@@ -104,13 +104,13 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     if not isfinite(total):
         is_trained = all(each.isfinite().all() for each in trained)
         whose = "the merged model" if is_trained else f"{base} with {adapter}"
-        raise InputError(f"merge: {whose} gives NaN or infinity; check its weights")
+        raise InputError(f"merge: {whose} returns NaN or infinity; check its weights")
     tokens = sum(map(len, sequences))
-    return Divergence(round(max(0.0, total / tokens), 9), tokens)  # what is less is rounding
+    return Divergence(round(max(0.0, total / tokens), 9), tokens)  # smaller values are rounding errors
 
 
 def _fits(folder: Path, device: torch.device) -> bool:
-    """Whether a model has room, also in a number format twice as wide as that of its files."""
+    """Whether a model fits in memory, even in a dtype twice as wide as in its files."""
     return free_memory(device) > 2 * sum(file.stat().st_size for file in weight_files(folder))
 
 
@@ -130,7 +130,7 @@ def _logits(network: Any, sequences: Sequence[Sequence[int]], device: torch.devi
 
 
 def _kl(expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Sum of KL over the rows of two [T, V] logits, in double precision a few rows at a time."""
+    """Sum the KL divergence over the rows of two [T, V] logits, in double precision, a few rows at a time."""
     total = 0.0
     for start in range(0, len(expected), _ROWS):
         p = expected[start : start + _ROWS].double().log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Which tensors of a base's files an adapter changes, and what it makes of them."""
+"""Apply an adapter's updates to the tensors in the files of its base."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -15,7 +15,7 @@ from jmedllm.models.weights.mapping import Conversion, conversions
 
 Shape = tuple[int, ...]
 ChangeParameter = Callable[[str, torch.Tensor], torch.Tensor]
-"""Called with the name of a parameter and its value; gives the new value."""
+"""Called with the name and value of a parameter; returns the new value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Stored:
 
 
 def stored_tensors(base: Path) -> dict[str, Stored]:
-    """All tensors in the weight files of a model, by name.
+    """Return all tensors in the weight files of a model, by name.
 
     Raises:
-        InputError: a file is no safetensors file, or not whole.
+        InputError: a file is not a safetensors file, or is truncated.
     """
     return {
         name: Stored(file, entry["dtype"], tuple(entry["shape"]))
@@ -41,7 +41,7 @@ def stored_tensors(base: Path) -> dict[str, Stored]:
 
 
 def tensors_to_write(network: Any, folder: Path) -> dict[str, Stored]:
-    """All tensors that `save_model` would write of a network, by name; its weights may be missing."""
+    """Return all tensors that `save_model` would write of a network, by name; its weights may be missing."""
     from transformers.core_model_loading import revert_weight_conversion
 
     written = revert_weight_conversion(network, network.state_dict())
@@ -51,12 +51,12 @@ def tensors_to_write(network: Any, folder: Path) -> dict[str, Stored]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the parameters of a network are in the files of its model.
+    """Mapping of a network's parameters to the tensors in its files.
 
     Attributes:
         base: the model directory.
         stored: all tensors in its files.
-        made: by the name of each parameter its shape, and what it is made of.
+        made: shape and conversion of each parameter, by name.
         shared: parameters that more than one module uses.
     """
 
@@ -66,14 +66,14 @@ class Layout:
     shared: Collection[str]
 
     def require(self, wanted: Mapping[str, Shape]) -> None:
-        """Check that parameters can be changed, each alone, in the files.
+        """Check that each parameter can be changed in the files without changing others.
 
         Args:
-            wanted: the shape of each.
+            wanted: shape of each parameter.
 
         Raises:
-            InputError: one is not made of anything in the files, has another shape, is shared by layers, is
-                stored in a number format that nothing can be added to, or as transformers cannot write it.
+            InputError: a parameter has no tensor in the files, has another shape, is shared by layers, has a dtype
+                that does not support addition, or cannot be written back by transformers.
         """
         for name, shape in wanted.items():
             layer = name.removesuffix(".weight")
@@ -96,7 +96,7 @@ def _require_writable(stored: Mapping[str, Stored], conversion: Conversion) -> N
     for name in conversion.names:
         if stored[name].dtype not in FORMATS:
             raise InputError(
-                f"{stored[name].file}: {name} is stored as {stored[name].dtype}, which nothing can be added to; "
+                f"{stored[name].file}: {name} is stored as {stored[name].dtype}, to which no update can be added; "
                 f"give a base in {', '.join(FORMATS)}"
             )
     empty = {name: _empty(stored[name]) for name in conversion.names}
@@ -112,12 +112,12 @@ def _empty(stored: Stored) -> torch.Tensor:
 
 
 def layout(base: Path, network: Any, stored: Mapping[str, Stored]) -> Layout:
-    """How the parameters of a network are kept in the files of its model.
+    """Map the parameters of a network to the tensors in its files.
 
     Args:
         base: the model directory.
-        network: its structure, from `load_structure`, without an adapter.
-        stored: the tensors of its files, written or to be written.
+        network: structure of the model, from `load_structure`, without an adapter.
+        stored: tensors of its files, present or planned.
     """
     made = {
         name: (tuple(value.shape), conversion)
@@ -131,7 +131,7 @@ def layout(base: Path, network: Any, stored: Mapping[str, Stored]) -> Layout:
 
 
 def file_changes(where: Layout, names: Collection[str], change: ChangeParameter) -> dict[str, Change]:
-    """What happens to the tensors in the files when these parameters are changed, by the names in the files."""
+    """Return the changes of the tensors in the files that change these parameters, by the names in the files."""
     changes: dict[str, Change] = {}
     for conversion in {id(each): each for _, each in (where.made[name] for name in names)}.values():
         group = _Group(where.stored, conversion, frozenset(names), change)
@@ -141,7 +141,7 @@ def file_changes(where: Layout, names: Collection[str], change: ChangeParameter)
 
 @dataclass(slots=True)
 class _Group:
-    """Tensors of the files that are read together, changed together and written one by one."""
+    """Tensors of the files that are read and changed together and written one by one."""
 
     stored: Mapping[str, Stored]
     conversion: Conversion
@@ -150,7 +150,7 @@ class _Group:
     ready: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def changed(self, name: str) -> Change:
-        """What gives the new value of a tensor, once: it is let go then."""
+        """Return a function that returns the new value of a tensor once and then frees it."""
 
         def value(old: torch.Tensor) -> torch.Tensor:
             if not self.ready:

@@ -1,4 +1,4 @@
-"""An adapter folded into its base: a plain model directory that transformers loads by itself."""
+"""Merge an adapter into its base: write a plain model directory that transformers loads without peft."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,21 +34,21 @@ from jmedllm.progress import progress
 from jmedllm.settings import Settings
 
 ACCEPTED = 0.01
-"""Nats a token. Rounding the sum to bfloat16 costs 1e-4, a merge of a 4-bit adapter into the original weights 0.05
-(docs/merge.md)."""
+"""Largest accepted divergence in nats per token. Rounding the sum to bfloat16 costs 1e-4; merging a 4-bit adapter into
+the original weights would cost 0.05 (docs/merge.md)."""
 
 
 class MergeConfig(Settings):
-    """What a recipe says of the merge, which is done wherever there is an mpeft section."""
+    """Settings of the merge stage, which runs if the recipe has an mpeft section."""
 
     accept_divergence: float = Field(
-        ACCEPTED, gt=0, description="largest KL of the merged from the trained model, in nats a token"
+        ACCEPTED, gt=0, description="largest KL divergence of the merged from the trained model, in nats per token"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A merged model by its fingerprint, and how far it is from the model that was trained."""
+    """Fingerprint of a merged model, and its divergence from the trained model."""
 
     fingerprint: str
     divergence: Divergence
@@ -63,19 +63,19 @@ def merge(
     texts: Sequence[str] = TEXTS,
     accepted: float = ACCEPTED,
 ) -> Merged:
-    """Write base plus adapter to `output`, tensor by tensor, in the number format the base is stored in.
+    """Write base plus adapter to `output`, tensor by tensor, in the dtype of the base's files.
 
-    The sum is taken in float32 and rounded once. An adapter trained on a 4-bit base corrects that base's
-    rounding too, so it is added to the 4-bit weights written out, not to the original ones. An `output` that
-    already contains this merge is left unchanged.
+    The sum is computed in float32 and rounded once. An adapter trained on a 4-bit base also corrects that base's
+    rounding, so it is added to the dequantized 4-bit weights, not to the original ones. An `output` that already
+    contains this merge is left unchanged.
 
     Args:
-        base: directory of the model the adapter was trained on.
+        base: directory of the model on which the adapter was trained.
         adapter: PEFT directory.
-        output: where to write; nothing stays of a merge that is refused.
-        precision: where the sums are taken, and the number format the adapter was trained in.
-        texts: on which the merged model is compared with the trained one.
-        accepted: largest divergence, in nats a token.
+        output: directory to write; removed again if the merge fails.
+        precision: device of the computation, and dtype of the adapter's training.
+        texts: texts on which the merged model is compared with the trained one.
+        accepted: largest accepted divergence in nats per token.
 
     Raises:
         InputError: base or adapter is unusable, they do not belong together, the merged model differs from
@@ -106,7 +106,7 @@ def merge(
         found = divergence(base, adapter, temporary, texts, precision)
         if not found.nats <= accepted:
             raise InputError(
-                f"merge: the merged model differs from the trained one by {found.nats} nats a token, more "
+                f"merge: the merged model differs from the trained one by {found.nats} nats per token, more "
                 f"than {accepted}; accept it with --accept-divergence (merge.accept_divergence in a recipe)"
             )
         merged = fingerprint(temporary)
@@ -116,7 +116,7 @@ def merge(
 
 
 def _replace_tokenizer(adapter: Path, merged: Path) -> None:
-    """Put the tokenizer, or the chat template, that an adapter brings in the place of the base's."""
+    """Replace the base's tokenizer or chat template by the adapter's, if it has one."""
     brought = [name for name in TOKENIZER_FILES if (adapter / name).is_file()]
     for name in TOKENIZER_FILES if has_tokenizer(adapter) else brought:
         (merged / name).unlink(missing_ok=True)
@@ -135,11 +135,10 @@ def _same_merge(output: Path, origin: dict[str, str]) -> Merged | None:
 
 
 def _changes(base: Path, adapter: Path, precision: Precision) -> dict[str, Change]:
-    """What happens to the tensors of the base, by the names they have in its files.
+    """Return the changes of the base's tensors, by their names in its files.
 
     Raises:
-        InputError: the adapter adapts a layer that the base does not have, not in this shape, or not in a format
-            that it can be added to.
+        InputError: the adapter changes a layer that the base lacks, or whose shape or dtype does not match.
     """
     network = load_structure(base)
     where = layout(base, network, stored_tensors(base))

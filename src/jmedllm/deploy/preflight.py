@@ -1,4 +1,4 @@
-"""What a merge or a later load would refuse, found before anything is trained."""
+"""Checks before training that the later merge and loading will succeed."""
 
 import sys
 from collections import Counter
@@ -14,15 +14,15 @@ from jmedllm.training.lora import AdapterConfig, add_adapter_layers
 
 
 def require_loadable(base: Path, network: Any) -> dict[str, int]:
-    """Check that what stage 1 is going to write of a base loads again with every weight.
+    """Check that the model that stage 1 writes will load again with every weight.
 
     Args:
         base: the model directory.
-        network: its structure, see `load_structure`.
+        network: structure of the model, see `load_structure`.
 
     Returns:
-        How many tensors of the base's files its class does not use, so that they would not be written, by the
-        first parts of their names: the vision tower of a base that is trained as a language model.
+        Numbers of tensors in the base's files that its class does not use and stage 1 does not write, by the first
+        parts of their names, such as the vision tower of a base that is trained as a language model.
 
     Raises:
         InputError: a parameter would be missing from the files.
@@ -41,18 +41,18 @@ def require_loadable(base: Path, network: Any) -> dict[str, int]:
 
 
 def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool) -> dict[str, float]:
-    """Check that an adapter can be put on a base and folded into its files.
+    """Check that an adapter can be added to a base and merged into its files.
 
     Args:
         base: the model directory.
-        adapter: what is going to be trained.
-        is_rewritten: whether stage 1 writes the base anew before the adapter is trained.
+        adapter: settings of the adapter.
+        is_rewritten: whether stage 1 writes the base before the adapter is trained.
 
     Returns:
-        The share of all weights that the adapter leaves frozen, see `left_frozen`.
+        Shares of all weights that the adapter leaves frozen, see `left_frozen`.
 
     Raises:
-        InputError: the base cannot be loaded, the adapter cannot be put on it, or a merge would refuse it.
+        InputError: the base cannot be loaded, or the adapter cannot be added to it or merged.
     """
     network = load_structure(base)
     stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
@@ -63,17 +63,17 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
 
 
 def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
-    """Say on standard error what a stage does not write of its base."""
+    """Report on standard error which tensors of its base a stage does not write."""
     if counts:
         listed = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:MOST_NAMED])
         sys.stderr.write(
-            f"{title}: trains and writes the language model alone; {sum(counts.values())} tensors of the base's "
+            f"{title}: trains and writes only the language model; {sum(counts.values())} tensors of the base's "
             f"files are not kept: {listed}\n"
         )
 
 
 def report_frozen(shares: Mapping[str, float], title: str) -> None:
-    """Say on standard error what an adapter leaves frozen, where it is 1 % of the weights or more."""
+    """Report on standard error which parts of 1 % of the weights or more an adapter leaves frozen."""
     if shares:
         listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])
         sys.stderr.write(f"{title}: the adapter leaves frozen {listed} of all weights\n")

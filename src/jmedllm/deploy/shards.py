@@ -1,4 +1,4 @@
-"""Weight files rewritten one tensor after another, so that a model need not fit into memory."""
+"""Rewrite weight files tensor by tensor, so that a model need not fit in memory."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,16 +11,16 @@ from jmedllm.errors import InputError
 from jmedllm.models.loading import loading
 
 FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""Number formats that an adapter can be added to, as safetensors names them."""
+"""Dtypes to which an update can be added, by their safetensors names."""
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 def tensors_in(file: Path) -> dict[str, dict[str, Any]]:
-    """Of each tensor in a safetensors file its `dtype`, `shape` and `data_offsets`, in the order of its bytes.
+    """Return `dtype`, `shape` and `data_offsets` of each tensor in a safetensors file, in the order of their bytes.
 
     Raises:
-        InputError: the file is no safetensors file, or not whole.
+        InputError: the file is not a safetensors file, or is truncated.
     """
     from safetensors import safe_open
 
@@ -33,12 +33,12 @@ def tensors_in(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def rewrite(source: Path, target: Path, changes: Mapping[str, Change]) -> None:
-    """Copy a safetensors file, passing the tensors that `changes` names through their function.
+    """Copy a safetensors file, and apply the functions in `changes` to the tensors that they name.
 
-    Names, shapes and number formats stay, so the header does too. Keeps one tensor in memory at a time.
+    Names, shapes and dtypes do not change, so the header is copied. Only one tensor is in memory at a time.
 
     Raises:
-        InputError: a tensor to be changed is stored in another format than `FORMATS`.
+        InputError: the dtype of a changed tensor is not in `FORMATS`.
     """
     with source.open("rb") as old, target.open("wb") as new:
         new.write(_header(old))
@@ -50,7 +50,7 @@ def rewrite(source: Path, target: Path, changes: Mapping[str, Change]) -> None:
                 continue
             if entry["dtype"] not in FORMATS:
                 raise InputError(
-                    f"{source}: {name} is stored as {entry['dtype']}, which nothing can be added to; give a base "
+                    f"{source}: {name} is stored as {entry['dtype']}, to which no update can be added; give a base "
                     f"in {', '.join(FORMATS)}"
                 )
             stored = torch.frombuffer(raw, dtype=FORMATS[entry["dtype"]]).view(entry["shape"])
@@ -59,6 +59,6 @@ def rewrite(source: Path, target: Path, changes: Mapping[str, Change]) -> None:
 
 
 def _header(handle: BinaryIO) -> bytes:
-    """The length of the header, 8 bytes, and the header; the tensors' bytes follow."""
+    """Read the length of the header (8 bytes) and the header; the tensors' bytes follow."""
     length = handle.read(8)
     return length + handle.read(int.from_bytes(length, "little"))

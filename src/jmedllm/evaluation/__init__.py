@@ -1,1 +1,1 @@
-"""The exam: questions, prompts, tracks, and the sitting that brings a model and a benchmark together."""
+"""Evaluation: benchmarks, prompts, scorers, and the evaluation of a model on tasks."""

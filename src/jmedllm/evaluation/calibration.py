@@ -1,4 +1,4 @@
-"""How well the probabilities that a model gives to the choices are calibrated."""
+"""Calibration of the probabilities that a model assigns to the choices."""
 
 import math
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ class Calibration:
 
 
 def probabilities(log_probs: Sequence[float]) -> list[float]:
-    """The choices' probabilities, given that it is one of them."""
+    """Normalize the log-probabilities of the choices to probabilities that sum to 1."""
     top = max(log_probs)
     weights = [math.exp(value - top) for value in log_probs]
     return [weight / sum(weights) for weight in weights]
 
 
 def calibrate(questions: Sequence[Question], log_probs: Sequence[tuple[float, ...] | None]) -> Calibration | None:
-    """Calibration of the items that have all log-probabilities and one right choice; None if there are none."""
+    """Calibrate over the items with all log-probabilities and one right choice; None if there are none."""
     rows: list[tuple[float, bool, float]] = []
     for question, values in zip(questions, log_probs, strict=True):
         if values is None or len(question.gold) != 1 or len(values) != len(question.choices):

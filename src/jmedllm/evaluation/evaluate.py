@@ -1,9 +1,9 @@
-"""Evaluating one model on benchmarks in languages: settings, tasks and the whole evaluation."""
+"""Evaluate a model on benchmarks: settings, tasks and the evaluation itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -11,7 +11,7 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
-from jmedllm.evaluation.evaluate_task import evaluate_task
+from jmedllm.evaluation.evaluate_task import PreparedModel, evaluate_task
 from jmedllm.evaluation.judge import Judge, require_judge
 from jmedllm.evaluation.model import prepare_model
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
@@ -24,14 +24,13 @@ from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_emp
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import locked
 from jmedllm.models.backends import backend_named, require_backend
-from jmedllm.models.backends.base import DEFAULT_BACKEND, InferenceModel, ModelSpec, Requirement
-from jmedllm.models.chat import ChatText, no_template
+from jmedllm.models.backends.base import DEFAULT_BACKEND, ModelSpec, Requirement
 from jmedllm.processes import process_group, rank
 from jmedllm.settings import Settings
 
 
 class EvalConfig(Settings):
-    """What is evaluated and how it is scored."""
+    """Settings of the eval stage: the benchmarks, and how they are scored."""
 
     benchmarks: list[str] = Field(
         min_length=1, description="benchmarks or files of your own; NAME:ja for one language of it"
@@ -64,15 +63,15 @@ class EvalConfig(Settings):
 
     @property
     def read_options(self) -> custom.ReadOptions:
-        """How files of the user's own are read."""
+        """Options for reading custom questions."""
         return custom.ReadOptions(tuple(self.map.items()), self.skip_invalid)
 
 
 def require_benchmark(name: str) -> None:
-    """Check that `name` is a registered benchmark or the path of a user's own questions; else name the nearest."""
+    """Check that `name` is a registered benchmark or the path of a file of custom questions."""
     if is_table(name):
         if Path(name).stem in BENCHMARKS:
-            raise InputError(f"{name}: is named like the benchmark {Path(name).stem}; rename your file")
+            raise InputError(f"{name}: has the same name as the benchmark {Path(name).stem}; rename your file")
     elif Path(name).suffix and Path(name).exists():
         raise InputError(f"{name}: questions of your own are read from {kinds()}; save it as one of these")
     elif name not in BENCHMARKS:
@@ -83,7 +82,7 @@ def require_known(settings: EvalConfig) -> None:
     """Check names of benchmarks, scorers, backend and selection.
 
     Raises:
-        InputError: one is unknown; the nearest are named.
+        InputError: one is unknown; the message suggests the nearest names.
     """
     for benchmark in settings.benchmarks:
         require_benchmark(split_language(benchmark)[0])
@@ -92,7 +91,7 @@ def require_known(settings: EvalConfig) -> None:
             raise unknown("scorer", name, SCORERS)
     require_fields(settings.map, custom.MAP_FIELDS)
     if settings.map and not any(is_table(split_language(name)[0]) for name in settings.benchmarks):
-        raise InputError("map names columns of a file of your own, and only benchmarks are named; leave it out")
+        raise InputError("map applies only to files of your own, but only benchmarks are given; leave it out")
     backend_named(settings.backend)
     if settings.selection is not None and settings.selection not in SELECTIONS:
         raise unknown("selection", settings.selection, SELECTIONS)
@@ -102,7 +101,7 @@ def tasks(settings: EvalConfig, prompt_config: PromptConfig, data: Path) -> list
     """Load and select the questions of every benchmark in every language it has.
 
     Raises:
-        InputError: a name is unknown, files are missing or wrong, or nothing is left to evaluate.
+        InputError: a name is unknown, files are missing or invalid, or no item is left to evaluate.
     """
     require_known(settings)
     prompt_format = prepare(prompt_config, data)
@@ -119,14 +118,14 @@ def tasks(settings: EvalConfig, prompt_config: PromptConfig, data: Path) -> list
 
 
 def split_language(benchmark: str) -> tuple[str, tuple[Language, ...]]:
-    """A benchmark's name and, if the user wrote NAME:LANGUAGE, that language."""
+    """Split NAME:LANGUAGE into name and languages; without a language there are none."""
     name, _, suffix = benchmark.rpartition(":")
     languages = tuple(language for language in LANGUAGES if language == suffix)
     return (name, languages) if languages else (benchmark, ())
 
 
 def _languages(name: str, wanted: Sequence[Language], read_options: custom.ReadOptions) -> list[Language]:
-    """Languages of one benchmark that are wanted; asking for none it has is an error."""
+    """Return the requested languages of a benchmark; it is an error if the benchmark has none of them."""
     spoken = custom.read_exam(Path(name), read_options).languages if is_table(name) else BENCHMARKS[name].languages
     languages = [language for language in wanted if language in spoken]
     if not languages:
@@ -142,7 +141,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
     exam = custom.read_exam(Path(name), read_options) if is_table(name) else None
     judged = scorable(selected.questions, settings.scorers)
     left_out = selected.left_out | judged.left_out
-    if exam and exam.skipped and len(exam.languages) == 1:  # else nobody knows of which language they are
+    if exam and exam.skipped and len(exam.languages) == 1:  # otherwise their language is unknown
         left_out[WRONG] = len(exam.skipped)
     if not judged.questions:
         raise InputError(
@@ -172,8 +171,8 @@ def evaluate_model(
 ) -> list[EvalResult]:
     """Evaluate a model on the tasks; results go to `output`.
 
-    The model is opened at most once, and not at all if the results are complete. Under torchrun each process
-    evaluates a share of the items, and only the first process returns results.
+    The model is loaded at most once, and not at all if the results are complete. Under torchrun each process evaluates
+    a share of the items, and only the first process returns results.
 
     Raises:
         InputError: see `prepare_model` and `evaluate_task`.
@@ -187,32 +186,20 @@ def evaluate_model(
         model = prepare_model(spec, tasks, output)
         tasks = [replace(task, notes=(*task.notes, *model.notes)) for task in tasks]
         if here.world_size > 1:
-            return evaluate_shares(tasks, model.settings, model.open, output, here, model.chat_text, judge)
-        return evaluate_tasks(tasks, model.settings, model.open, output, model.chat_text, judge)
+            return evaluate_shares(tasks, model, output, here, judge)
+        return evaluate_tasks(tasks, model, output, judge)
 
 
 def evaluate_tasks(
-    tasks: Sequence[EvalTask],
-    settings: dict[str, Any],
-    load: Callable[[], InferenceModel],
-    output: Path,
-    chat_text: ChatText = no_template,
-    judge: Judge | None = None,
+    tasks: Sequence[EvalTask], model: PreparedModel, output: Path, judge: Judge | None = None
 ) -> list[EvalResult]:
-    """Evaluate whatever `load` returns on the tasks; results go to `output`, one process at a time.
-
-    Args:
-        settings: everything about the model that shapes its answers, at least its name as "model" and its
-            "fingerprint".
-        load: returns the model; called again for each task that lacks samples.
-        chat_text: the model's chat template, if the tasks are asked by chat.
-        judge: for scorers that grade with a judge model.
+    """Evaluate a model on the tasks in one process; results go to `output`.
 
     Raises:
         InputError: see `evaluate_task`.
     """
     with locked(output):
         for task in tasks:
-            join_shares(task, settings, output)
+            join_shares(task, model.settings, output)
         remove_empty_shares(output)
-        return [evaluate_task(task, settings, load, output, chat_text, judge) for task in tasks]
+        return [evaluate_task(task, model, output, judge) for task in tasks]

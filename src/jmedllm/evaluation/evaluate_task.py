@@ -1,7 +1,7 @@
-"""One model on one task: resume what is there, ask for what is missing, score everything."""
+"""Evaluate one model on one task: resume from stored samples, generate missing ones, and score all of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,57 +16,60 @@ from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatText, no_template
 
 
-def evaluate_task(
-    task: EvalTask,
-    model_settings: dict[str, Any],
-    load: Callable[[], InferenceModel],
-    folder: Path,
-    chat_text: ChatText = no_template,
-    judge: Judge | None = None,
-) -> EvalResult:
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A model that has been checked but not loaded.
+
+    Attributes:
+        settings: everything about the model that shapes its responses, at least its name as "model" and its
+            "fingerprint".
+        open: returns the loaded model; called for each task with missing samples.
+        chat_text: formats chat messages as a prompt.
+        notes: remarks on the model for reports.
+    """
+
+    settings: dict[str, Any]
+    open: Callable[[], InferenceModel]
+    chat_text: ChatText = no_template
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_task(task: EvalTask, model: PreparedModel, folder: Path, judge: Judge | None = None) -> EvalResult:
     """Evaluate a model on a task. Samples in `folder` are kept; the model is loaded only if some are missing.
 
     Args:
-        task: what is evaluated.
-        model_settings: name, fingerprint, precision: everything that shapes the samples besides the task.
-        load: returns the model.
-        folder: gets the files of `resume.EvalFiles`.
-        chat_text: the model's chat template, if the task is asked by chat.
-        judge: for scorers that grade with a judge model.
+        task: questions, prompts and scorers.
+        model: model to evaluate.
+        folder: directory of the files in `resume.EvalFiles`.
+        judge: judge model, for scorers that use one.
 
     Raises:
-        InputError: `folder` has samples of the task under other settings or files of the user's, an item cannot be
-            asked, or the folder cannot be written.
+        InputError: `folder` contains samples with other settings or foreign files, the model cannot be asked an item,
+            or the folder cannot be written.
     """
     files = files_of(task.name, folder)
-    samples = ask_model(task, model_settings, load, folder, chat_text)
-    settings = model_settings | task.settings()
+    samples = ask_model(task, model, folder)
+    settings = model.settings | task.settings()
     if judge is not None:
         settings["judge"] = {"model": judge.name, "fingerprint": judge.fingerprint}
     found = Evaluation(task.questions, samples, settings, task.selected, task.left_out, task.notes, task.source)
     return write_result(replace(found, replies=collect_replies(found, judge, files.judge)), files)
 
 
-def ask_model(
-    task: EvalTask,
-    model_settings: dict[str, Any],
-    load: Callable[[], InferenceModel],
-    folder: Path,
-    chat_text: ChatText = no_template,
-) -> dict[str, Sample]:
-    """The first half of `evaluate_task`: all samples of the task, by id."""
+def ask_model(task: EvalTask, model: PreparedModel, folder: Path) -> dict[str, Sample]:
+    """Complete the samples of a task, as the first half of `evaluate_task`; return them by id."""
     files = files_of(task.name, folder)
-    settings = model_settings | task.settings()
+    settings = model.settings | task.settings()
     if begun := begun_settings(files):
         require_same(files.summary, begun, settings)
-    return collect_samples(task, settings, load, files, chat_text)
+    return collect_samples(task, settings, model.open, files, model.chat_text)
 
 
 def forget(task: EvalTask, model_settings: dict[str, Any], files: EvalFiles) -> None:
     """Remove the files of a task that was evaluated under other settings.
 
     Raises:
-        InputError: the files are not ours.
+        InputError: the files were not written by `jmedllm eval`.
     """
     begun = begun_settings(files)
     if begun is not None and differing_settings(begun, model_settings | task.settings()):
@@ -75,10 +78,10 @@ def forget(task: EvalTask, model_settings: dict[str, Any], files: EvalFiles) -> 
 
 
 def adopt(task: EvalTask, model_settings: dict[str, Any], theirs: EvalFiles, ours: EvalFiles) -> None:
-    """Take over the samples of another process, evaluated under the same settings; they replace ours.
+    """Replace the samples of this process by those of another process with the same settings.
 
     Raises:
-        InputError: either was evaluated under other settings, or is not ours.
+        InputError: either has other settings, or was not written by `jmedllm eval`.
     """
     settings = model_settings | task.settings()
     for files in (theirs, ours):

@@ -1,4 +1,4 @@
-"""The items of a task as a task of lm-eval (EleutherAI's evaluation harness), so that others can evaluate the same."""
+"""Export the items of a task to lm-eval (EleutherAI's evaluation harness)."""
 
 import re
 from collections.abc import Sequence
@@ -17,12 +17,11 @@ from jmedllm.files import write_atomic, write_jsonl
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One task.
+    """An exported task.
 
     Attributes:
-        n: items in it.
-        left_out: items with several right choices or answers, or none, which multiple choice there
-            cannot ask.
+        n: number of items.
+        left_out: number of items without exactly one right choice, which lm-eval's multiple choice does not support.
     """
 
     name: str
@@ -33,16 +32,18 @@ class Exported:
 def export_lm_eval(tasks: Sequence[EvalTask], output: Path) -> list[Exported]:
     """Write TASK.yaml and TASK.jsonl for each task; run them with `lm_eval --include_path OUTPUT --tasks TASK`.
 
-    Prompts are written out, so that lm-eval asks what we ask to the last character. The choices are their texts, or
-    their letters if the task asks for letters; see `parted` for what precedes them.
+    Prompts are written in full, so lm-eval sends exactly the same text. The choices are texts, or letters if the task
+    asks for letters; see `parted` for the text before them.
 
     Raises:
-        InputError: prompts go through a chat template, no item can be asked there, or `output` cannot be written.
+        InputError: the prompts use a chat template, no item is supported, or `output` cannot be written.
     """
     exported = []
     for task in tasks:
         if task.prompt_format.chat:
-            raise InputError("export: prompts are written out, a chat template is the model's; leave --chat out")
+            raise InputError(
+                "export writes prompts without a model, so it cannot apply a chat template; leave --chat out"
+            )
         rows = [_row(task, index) for index, question in enumerate(task.questions) if _has_one_gold(question)]
         lm_eval_name = f"jmedllm_{task.name.replace('.', '_').replace('-', '_')}"
         if not rows:
@@ -55,7 +56,7 @@ def export_lm_eval(tasks: Sequence[EvalTask], output: Path) -> list[Exported]:
 
 
 def _has_one_gold(question: Question) -> bool:
-    """Whether exactly one choice is right, and no other answer would be."""
+    """Whether exactly one choice is right and no other answer is accepted."""
     only = not question.also_right and "every_answer_right" not in question.flags
     return only and len(question.gold) == 1
 
@@ -64,12 +65,12 @@ _AFTER_LETTERS = re.compile(r"(?<=[^\W\d_])[\W\d_]*\s\Z")
 
 
 def parted(prompt: str) -> tuple[str, str]:
-    """A prompt, and those of its last characters that lm-eval is to count with each choice.
+    """Split a prompt into the context and the characters that lm-eval must score with each choice.
 
-    lm-eval moves white space at the end of a prompt into the choice, and cuts the joint tokens by the length of
-    the prompt without it. Where a tokenizer makes one token of ":" and a line feed, as Qwen's does, that cut is
-    wrong: the model never sees the line feed. So such a prompt is cut behind its last letter, where tokens end in
-    all but a few tokenizers. The rest is then part of each choice and adds the same to the log-likelihood of all.
+    lm-eval moves white space at the end of a prompt into the choice, and cuts the joint tokens by the length of the
+    prompt without it. If a tokenizer merges ":" and a line feed into one token, as Qwen's does, this cut is wrong and
+    the model never sees the line feed. Such a prompt is therefore cut after its last letter, where tokens end in
+    nearly all tokenizers. The rest becomes part of each choice and adds the same amount to all log-likelihoods.
     """
     found = _AFTER_LETTERS.search(prompt)
     return (prompt[: found.start()], found[0]) if found else (prompt, "")

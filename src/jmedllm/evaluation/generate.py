@@ -1,4 +1,4 @@
-"""From a task to samples. The model is asked only for what no stored sample has."""
+"""Generate the samples of a task. The model is asked only for what no stored sample has."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,10 @@ class _Asked:
 
 
 def generation_config(task: EvalTask) -> GenerationConfig:
-    """How responses end. Generation stops early if every scorer that reads responses can say when it has enough."""
+    """Return the generation settings of a task.
+
+    Generation stops early if every scorer that reads responses can decide when it has enough.
+    """
     readers = _readers(task)
     if not readers or any(scorer.is_final is None for scorer in readers):
         return GenerationConfig(task.max_new_tokens, skip_invalid=task.skip_invalid)
@@ -52,13 +55,13 @@ def collect_samples(
     files: EvalFiles,
     chat_text: ChatText = no_template,
 ) -> dict[str, Sample]:
-    """All samples of a task by id, in the order of its questions; the model is loaded only if something is missing.
+    """Complete and return all samples of a task by id, in the order of its questions.
 
-    Samples are appended as they come, so that a killed evaluation resumes. Those of an earlier, longer evaluation
-    stay in the file behind those of this task.
+    The model is loaded only if samples are missing. New samples are appended immediately, so that a killed evaluation
+    can resume. Samples of an earlier, longer evaluation stay at the end of the file.
 
     Raises:
-        InputError: an item cannot be asked, or the files cannot be written.
+        InputError: the model cannot be asked an item, or the files cannot be written.
     """
     presented = task.presented()
     prompts = {each.key: ask(task.prompt_format, each.permuted, chat_text) for each in presented}
@@ -71,7 +74,7 @@ def collect_samples(
     ]
     if asked:
         for number, sample in enumerate(_generate(task, asked, len(presented), load())):
-            if number == 0:  # not before there is something to keep
+            if number == 0:  # only once there is something to store
                 begin(files.summary, settings, len(task.questions), task.source)
             append_samples(files.samples, [sample])
             samples[sample.id] = sample
@@ -83,7 +86,7 @@ def collect_samples(
 
 
 def incomplete_questions(task: EvalTask, files: EvalFiles) -> list[str]:
-    """Ids of the questions for which the model must still be asked something; prompts are not compared."""
+    """Return the ids of the questions with incomplete samples; prompts are not compared."""
     stored = read_samples(files.samples)
     return list(
         dict.fromkeys(
@@ -95,7 +98,7 @@ def incomplete_questions(task: EvalTask, files: EvalFiles) -> list[str]:
 
 
 def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: Mapping[str, Sample]) -> Sample:
-    """The stored sample of a question as it is asked now; an empty one if it was never asked so."""
+    """Return the stored sample with the current prompt; an empty sample if there is none."""
     hashes = hash_text(prompt), content_hash(presented.question)
     sample = stored.get(presented.key)
     if sample is not None and (sample.prompt_hash, sample.content_hash) == hashes:
@@ -106,7 +109,7 @@ def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: 
 
 
 def _wants(task: EvalTask, presented: PresentedQuestion, sample: Sample) -> tuple[bool, bool]:
-    """Whether a response and whether log-probabilities must still be asked for."""
+    """Whether a response is missing, and whether log-probabilities are missing."""
     needs = {scorer.needs for scorer in _scorers(task) if scorer.applies(presented.question)}
     if sample.failure is not None:
         return False, False
@@ -115,7 +118,7 @@ def _wants(task: EvalTask, presented: PresentedQuestion, sample: Sample) -> tupl
 
 
 def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: Sample) -> _Asked | None:
-    """What must still be asked about one question; None if nothing."""
+    """Build the request for what a sample lacks; None if it is complete."""
     response, log_probs = _wants(task, presented, sample)
     if not (response or log_probs):
         return None
@@ -140,7 +143,7 @@ def _readers(task: EvalTask) -> list[Scorer]:
 
 
 def _readable(task: EvalTask, completion: Completion) -> Completion:
-    """A completion as scorers see it: only the published protocol, asked raw and zero-shot, reads the prompt, too."""
+    """Return a completion as scorers read it; with the prompt only for the published protocol, raw and zero-shot."""
     asked = task.prompt_format
     is_published = asked.pack.published and not asked.chat and not asked.shots
     return completion if is_published else replace(completion, decoded=None)
@@ -152,12 +155,12 @@ def _is_enough(task: EvalTask, completion: Completion) -> bool:
 
 
 def _suffices(task: EvalTask, sample: Sample) -> bool:
-    """Whether a response that stopped early is all that these scorers read."""
+    """Whether these scorers need no more of a response that stopped early."""
     return _is_enough(task, Completion(sample.response or "", sample.decoded, plain=sample.plain))
 
 
 def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: InferenceModel) -> Iterator[Sample]:
-    """Completed samples as the model answers."""
+    """Yield completed samples in the order in which the model answers."""
     generation = generation_config(task)
     with progress(f"{model.name} {task.name}", presented, presented - len(asked)) as advance:
         for index, response in model.answer([each.request for each in asked], generation):
@@ -166,7 +169,7 @@ def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: In
 
 
 def _completed(task: EvalTask, asked: _Asked, response: Response, generation: GenerationConfig) -> Sample:
-    """A sample with what the model gave."""
+    """Add the model's response to a sample."""
     sample, request = asked.sample, asked.request
     spent = [each for each in (sample.seconds, response.seconds) if each is not None]
     sample = replace(sample, seconds=round(sum(spent), 4) if spent else None, failure=response.failure)

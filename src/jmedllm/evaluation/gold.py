@@ -1,4 +1,4 @@
-"""What counts as a right answer, whichever way it was given."""
+"""Rules for right answers."""
 
 import math
 from collections.abc import Collection
@@ -7,12 +7,12 @@ from jmedllm.evaluation.question import Question
 
 
 def has_answer(question: Question) -> bool:
-    """Whether some answer is right."""
+    """Whether the question has a right answer."""
     return bool(question.gold) or question.number is not None or "every_answer_right" in question.flags
 
 
 def picks(question: Question) -> int:
-    """How many choices the right answer has."""
+    """Return the number of choices in the right answer."""
     return len(question.gold) or question.select
 
 
@@ -24,8 +24,8 @@ def is_right(question: Question, chosen: Collection[int]) -> bool:
 
 
 def chance(question: Question) -> float:
-    """Probability that choices picked at random are right: 1 / C(choices, picks) with one right answer; 0 for
-    a number, which nobody guesses."""
+    """Return the probability that randomly picked choices are right: 1 / C(choices, picks) for one right answer, 0 for
+    a number."""
     if not question.choices:
         return 0.0
     if "every_answer_right" in question.flags:
@@ -35,5 +35,5 @@ def chance(question: Question) -> float:
 
 
 def mean_chance(questions: Collection[Question]) -> float:
-    """Share of at least one question that picking at random gets right."""
+    """Return the mean chance over at least one question."""
     return math.fsum(map(chance, questions)) / len(questions)

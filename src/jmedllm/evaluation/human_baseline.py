@@ -1,4 +1,4 @@
-"""A model beside the human examinees: by the difficulty that items had for them, and by subject."""
+"""Compare a model with the human examinees, by item difficulty and by subject."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Group:
 def compare_with_examinees(
     scorer: str, questions: Sequence[Question], item_scores: Mapping[str, ItemScore], *, binary: bool = True
 ) -> list[Group]:
-    """Groups of the scored questions; difficulty hardest first, subjects largest first."""
+    """Group the scored questions by difficulty, hardest first, and by subject, largest first."""
     scored = [question for question in questions if question.id in item_scores]
     bands: dict[str, list[Question]] = {}
     for low, high in pairwise(BANDS):

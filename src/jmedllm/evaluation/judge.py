@@ -1,4 +1,4 @@
-"""A judge model: it replies to the prompts of scorers that grade with one. Its replies are stored like samples."""
+"""Judge model: replies to the prompts of scorers that grade with one. Its replies are stored like samples."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ MAX_NEW_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A judge model that is checked and not yet opened.
+    """A judge model that has been checked but not loaded.
 
     Attributes:
-        name: for reports.
-        fingerprint: what identifies it; replies of another judge are not used.
-        open: opens it.
-        chat_text: how a chat message becomes its prompt.
+        name: name in reports.
+        fingerprint: identifies the judge; replies of another judge are not used.
+        open: loads the model.
+        chat_text: formats chat messages as a prompt.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Judge:
 
 
 def prepare_judge(text: str, precision: "Precision | None") -> Judge:
-    """Check the judge that a user named: a model directory, or URL#NAME for a model behind a server.
+    """Check a judge model: a model directory, or URL#NAME for a model on a server.
 
     Raises:
         InputError: there is no such model, or its backend cannot be used.
@@ -71,10 +71,10 @@ def _chat_text(folder: Path) -> ChatText:
 
 
 def require_judge(scorers: Iterable[str], judge: Judge | None, names: Iterable[str], output: Path) -> None:
-    """Check, before any model is asked, that scorers that grade with a judge have one, or stored replies.
+    """Check that scorers that grade with a judge have one, or stored replies, before any model is asked.
 
     Args:
-        names: of the tasks.
+        names: names of the tasks.
         output: directory of the evaluation.
 
     Raises:
@@ -93,7 +93,7 @@ class _Asked:
 
 
 def _prompts(evaluation: Evaluation, scorers: Iterable[str]) -> Iterator[_Asked]:
-    """What a judge is asked about the responses of an evaluation."""
+    """Yield the prompts to a judge about the responses of an evaluation."""
     pairs: Sequence[tuple[PresentedQuestion, Sample]] = list(
         zip(evaluation.presented(), evaluation.samples.values(), strict=True)
     )
@@ -110,7 +110,7 @@ def _prompts(evaluation: Evaluation, scorers: Iterable[str]) -> Iterator[_Asked]
 def current_replies(
     evaluation: Evaluation, scorers: Iterable[str], stored: Mapping[tuple[str, str], JudgeReply]
 ) -> dict[tuple[str, str], JudgeReply]:
-    """The stored replies to the prompts as the scorers write them now."""
+    """Return the stored replies whose prompts are the scorers' current ones."""
     found = {}
     for asked in _prompts(evaluation, scorers):
         reply = stored.get((asked.scorer, asked.sample.id))
@@ -120,7 +120,7 @@ def current_replies(
 
 
 def collect_replies(evaluation: Evaluation, judge: Judge | None, file: Path) -> dict[tuple[str, str], JudgeReply]:
-    """All replies that the scorers of an evaluation need; the judge is opened only if some are missing.
+    """Collect all replies that the scorers of an evaluation need; the judge is loaded only if some are missing.
 
     Raises:
         InputError: replies are missing and there is no judge.

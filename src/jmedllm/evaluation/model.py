@@ -1,12 +1,13 @@
-"""The model that is evaluated: what identifies it, how prompts reach it, and how its backend opens it."""
+"""Prepare the evaluated model: its identity, its chat template and its backend."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
+from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.resume import date_begun
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.sharding import shares
@@ -15,7 +16,7 @@ from jmedllm.files import to_json
 from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
-from jmedllm.models.chat import ChatTemplate, ChatText, no_template
+from jmedllm.models.chat import ChatTemplate, no_template
 from jmedllm.models.folder import (
     adapter_fingerprint,
     fingerprint,
@@ -26,32 +27,15 @@ from jmedllm.models.folder import (
 from jmedllm.processes import broadcast_from_rank0
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedModel:
-    """A model that is checked and not yet opened.
-
-    Attributes:
-        settings: everything about the model that shapes its responses.
-        open: opens the model; a second call returns the same one.
-        chat_text: how chat messages become a prompt.
-        notes: what reports must say about the model.
-    """
-
-    settings: dict[str, Any]
-    open: Callable[[], InferenceModel]
-    chat_text: ChatText = no_template
-    notes: tuple[str, ...] = ()
-
-
 def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> PreparedModel:
-    """Check a model and its backend for these tasks; nothing is loaded.
+    """Check a model and its backend for these tasks, without loading the model.
 
-    Of several processes, which must all call this, the first one decides on the date in the prompts.
+    All processes must call this; the first one determines the date in the prompts.
 
     Args:
         spec: the model.
-        tasks: at least one, all with one prompt format.
-        output: directory of the evaluation, which may have begun on another day.
+        tasks: at least one task, all with the same prompt format.
+        output: directory of the evaluation, which may have started on another day.
 
     Raises:
         InputError: the backend cannot do what the tasks need, or the model or the adapter is unusable.
@@ -72,7 +56,7 @@ def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> P
 
 
 def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
-    """What the scorers of these tasks ask of a backend."""
+    """Yield the capabilities that the scorers of these tasks require of a backend."""
     scorers = {name for task in tasks for name in task.scorers}
     probable = [name for name in sorted(scorers) if SCORERS[name].needs == "log_probs"]
     written = [name for name in sorted(scorers) if SCORERS[name].needs == "response"]
@@ -92,18 +76,18 @@ def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
 
 
 def with_quantization(spec: ModelSpec) -> ModelSpec:
-    """The specification with the quantization that the adapter was trained with, where none is given."""
+    """Return the specification with the quantization of the adapter's training, if none is given."""
     if spec.quantization is not None:
         return spec
     return replace(spec, quantization=quantization_of(spec.adapter) if spec.adapter else "none")
 
 
 def model_settings(spec: ModelSpec) -> dict[str, Any]:
-    """Everything about a model directory that shapes its responses: name, content, backend, precision.
+    """Return everything about a model directory that shapes its responses: name, content, backend, precision.
 
     Raises:
-        InputError: model and adapter are unusable, or there are adapter files in the model directory and the
-            specification does not say what to do with them.
+        InputError: model or adapter is unusable, or the model directory contains adapter files and the specification
+            neither uses nor ignores them.
     """
     from jmedllm.models.tokenizer.load import adapter_tokenizer_differences
 
@@ -124,13 +108,13 @@ def model_settings(spec: ModelSpec) -> dict[str, Any]:
 
 
 def chat_template(tasks: Sequence[EvalTask], spec: ModelSpec, output: Path) -> ChatTemplate | None:
-    """The chat template of the model, or of its adapter, as the tasks use it; None if they do not use it.
+    """Return the chat template of the model or its adapter as the tasks use it; None if they use none.
 
     A template that reads the date gets the date of the tasks, else the one stored in `output`, else today's, so that
     all prompts of an evaluation have the same date.
 
     Raises:
-        InputError: there is no template, or it does not read a variable that the tasks set.
+        InputError: there is no template, or it does not use a variable that the tasks set.
     """
     from jmedllm.models.tokenizer.load import load_tokenizer
 
@@ -146,7 +130,7 @@ def chat_template(tasks: Sequence[EvalTask], spec: ModelSpec, output: Path) -> C
 
 
 def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
-    """The notice that a model has a chat template and the tasks do not use it; None if there is nothing to say."""
+    """Return a notice if a model has a chat template that the tasks do not use, else None."""
     folders = [folder for folder in (spec.folder, spec.adapter) if folder]
     if tasks[0].prompt_format.chat or not any(map(has_chat_template, folders)):
         return None
@@ -154,7 +138,7 @@ def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
 
 
 def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> PreparedModel:
-    """A model that is elsewhere. Its files cannot be hashed, so its name identifies it."""
+    """Prepare a model on a server. Its files cannot be hashed, so its name identifies it."""
     spec = replace(spec, chat=tasks[0].prompt_format.chat)
     backend = BACKENDS[spec.backend]
     settings = {
@@ -170,7 +154,7 @@ def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> Prepare
     def open_today() -> InferenceModel:
         if begun not in (None, today):
             raise InputError(
-                f"{output}: begun on {begun}, and the server's chat template writes the date into the prompts; "
+                f"{output}: started on {begun}, but the server's chat template writes today's date into the prompts; "
                 "choose another --output"
             )
         return open_model(spec)

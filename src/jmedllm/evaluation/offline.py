@@ -1,4 +1,4 @@
-"""Scoring responses that somebody else recorded: they become samples and are scored like our own."""
+"""Score recorded responses of other tools: they become samples and are scored like those of `jmedllm eval`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from jmedllm.evaluation.selection import WRONG, select_counted
 from jmedllm.evaluation.statistics import Score
 
 __all__ = [
-    "exam_answered",
+    "QuestionSet",
     "item_rows",
-    "questions_answered",
+    "load_answered",
     "read_responses",
     "score_recorded",
     "score_responses",
@@ -40,9 +40,9 @@ class Scored:
         item_scores: by scorer and question id.
         missing: ids of questions without a response; they count as no answer.
         skipped: places of invalid rows that were skipped.
-        selection: name of the step that chose the questions.
-        left_out: how many items were left out, by reason.
-        notes: what else reports must say about how the questions were read.
+        selection: name of the selection.
+        left_out: number of items left out, by reason.
+        notes: remarks for reports on how the questions were read.
     """
 
     questions: tuple[Question, ...]
@@ -56,7 +56,7 @@ class Scored:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: the scores, the outcome of each exam, and what is not in them."""
+        """Return plain values: the scores, the outcome of each exam, and the items that are not in them."""
         return {
             "scores": [asdict(score) for score in self.scores],
             "exam_outcomes": [asdict(outcome) for outcome in self.exam_outcomes],
@@ -69,13 +69,36 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionSet:
+    """The benchmark or file that recorded responses answer.
+
+    Attributes:
+        benchmark: name of a registered benchmark, or None.
+        file: file of custom questions, or None.
+        language: language of the questions; None for the only one, or Japanese for a benchmark with both.
+        data: data directory.
+        year: restrict a benchmark of yearly exams to this year.
+        selection: name of the selection.
+        read_options: options for reading `file`.
+    """
+
+    benchmark: str | None
+    file: Path | None
+    language: Language | None
+    data: Path
+    year: int | None = None
+    selection: str = "all"
+    read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The questions that responses answer.
 
     Attributes:
-        selection: name of the step that chose the questions.
-        left_out: how many items it left out, by reason.
-        notes: what else reports must say about how the questions were read.
+        selection: name of the selection.
+        left_out: number of items left out, by reason.
+        notes: remarks for reports on how the questions were read.
     """
 
     questions: tuple[Question, ...]
@@ -84,69 +107,38 @@ class Answered:
     notes: tuple[str, ...] = ()
 
 
-def exam_answered(
-    benchmark: str | None,
-    file: Path | None,
-    language: Language | None,
-    data: Path,
-    *,
-    year: int | None = None,
-    selection: str = "all",
-    read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS,
-) -> Answered:
-    """The questions of a benchmark, or of a user's own file, that responses answer.
-
-    Args:
-        benchmark: a registered one; or None.
-        file: the user's own questions; or None.
-        language: None for the only one there is; of a benchmark that has both, Japanese.
-        data: data directory.
-        year: only the exam of this year, for a benchmark of yearly exams.
-        selection: which items.
-        read_options: how the user's own file is read.
+def load_answered(asked: QuestionSet) -> Answered:
+    """Load the questions that recorded responses answer.
 
     Raises:
-        InputError: not exactly one of benchmark and file is given, they cannot be read, or a file has both
-            languages and none is chosen.
+        InputError: not exactly one of benchmark and file is given, it cannot be read, or the file has both languages
+            and `language` is None.
     """
+    benchmark, file, language = asked.benchmark, asked.file, asked.language
     if (benchmark is None) == (file is None):
         raise InputError("give either --benchmark or --questions")
-    exam_number = None if year is None else exam_of_year(benchmark or str(file), year)
+    exam_number = None if asked.year is None else exam_of_year(benchmark or str(file), asked.year)
     left_out: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     if file is not None:
         if not is_table(str(file)):
             raise InputError(f"--questions {file}: questions of your own are read from {kinds()}")
-        exam = custom.read_exam(file, read_options)
+        exam = custom.read_exam(file, asked.read_options)
         if language is None and len(exam.languages) > 1:
             raise InputError(f"{file}: has questions in {' and '.join(exam.languages)}; choose with --language")
         language, notes = language or next(iter(exam.languages), "ja"), exam.notes
         left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
-    elif read_options != custom.DEFAULT_READ_OPTIONS:
+    elif asked.read_options != custom.DEFAULT_READ_OPTIONS:
         raise InputError("--map goes with --questions, a file of your own; leave it out")
     elif language is None and benchmark is not None and benchmark in BENCHMARKS:
         language, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
         notes = (f"{benchmark} in {language}; choose another language with --language.",) if others else ()
-    selected = select_counted(
-        load(benchmark or str(file), language or "ja", data, read_options=read_options), selection
-    )
+    found = load(benchmark or str(file), language or "ja", asked.data, read_options=asked.read_options)
+    selected = select_counted(found, asked.selection)
     questions = selected.questions
     if exam_number is not None:
         questions = tuple(question for question in questions if exam_of(question) == exam_number)
-    return Answered(questions, selection, selected.left_out | left_out, notes)
-
-
-def questions_answered(
-    benchmark: str | None,
-    file: Path | None,
-    language: Language | None,
-    data: Path,
-    *,
-    year: int | None = None,
-    selection: str = "all",
-) -> list[Question]:
-    """The questions of `exam_answered`."""
-    return list(exam_answered(benchmark, file, language, data, year=year, selection=selection).questions)
+    return Answered(questions, asked.selection, selected.left_out | left_out, notes)
 
 
 def score_recorded(
@@ -202,7 +194,7 @@ def score_responses(
 
 
 def _scorers(names: Sequence[str], *, strict_letters: bool) -> dict[str, Scorer]:
-    """The scorers of these names, or their strict forms.
+    """Return the scorers with these names, or their strict variants.
 
     Raises:
         InputError: see `score_recorded`.
@@ -223,14 +215,15 @@ def _scorers(names: Sequence[str], *, strict_letters: bool) -> dict[str, Scorer]
 
 
 def _answer_form(texts: Sequence[str]) -> AnswerForm:
-    """Whether responses are letters or texts, by what most of them are: a choice's text may be another's letter."""
+    """Determine whether most responses are letters or texts, because the text of a choice may be the letter of
+    another."""
     written = [text for text in texts if text.strip()]
     letters = sum(bool(_LETTERS.fullmatch(text)) for text in written)
     return "letter" if 2 * letters > len(written) else "text"
 
 
 def item_rows(scored: Scored) -> list[dict[str, Any]]:
-    """One row per question, by the first scorer: what was chosen, its value, and how it was read."""
+    """Return one row per question for the first scorer: the chosen answer, its value, and how it was read."""
     item_scores = next(iter(scored.item_scores.values()))
     return [{"id": name, **_item(item_score)} for name, item_score in item_scores.items()]
 
@@ -240,6 +233,6 @@ def _item(item_score: Any) -> dict[str, Any]:
 
 
 def answer_of(item_score: Any) -> str | list[str]:
-    """The answer that an item score speaks of: a number, or letters of choices."""
+    """Return the answer of an item score: a number, or the letters of choices."""
     number: str | None = getattr(item_score, "number", None)
     return [label(index) for index in item_score.chosen] if number is None else number

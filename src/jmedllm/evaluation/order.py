@@ -1,4 +1,4 @@
-"""The order in which the choices of a question are shown: as printed, shuffled by a seed, or rotated."""
+"""Order of the choices of a question: as printed, shuffled by a seed, or rotated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,17 +7,17 @@ from random import Random
 from jmedllm.evaluation.question import Question
 
 ROTATION_MARK = "~"
-"""Between a question's id and the rotation of its choices; no id contains it."""
+"""Separates a question's id from the rotation of its choices; no id contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresentedQuestion:
-    """A question in the order in which a model is shown its choices.
+    """A question with its choices in the order of the prompt.
 
     Attributes:
         question: the question as printed; item scores refer to its choices.
-        order: index of the printed choice at each place.
-        rotation: by how many places the choices were rotated; 0 for the first presentation.
+        order: index of the printed choice at each position.
+        rotation: number of positions by which the choices were rotated; 0 for the first presentation.
     """
 
     question: Question
@@ -31,7 +31,7 @@ class PresentedQuestion:
 
     @property
     def permuted(self) -> Question:
-        """The question with its choices, and its gold, in the order shown."""
+        """Return the question with choices and gold in the order of the prompt."""
         question, place = self.question, {choice: index for index, choice in enumerate(self.order)}
         if self.order == tuple(range(len(self.order))):
             return question
@@ -43,16 +43,16 @@ class PresentedQuestion:
         )
 
     def printed(self, chosen: Sequence[int]) -> tuple[int, ...]:
-        """Indices of printed choices, ascending, for places in the order shown."""
+        """Convert positions in the prompt to ascending indices of printed choices."""
         return tuple(sorted(self.order[place] for place in chosen))
 
 
 def present(question: Question, shuffle: int | None = None, rotations: int = 1) -> list[PresentedQuestion]:
-    """All presentations of a question.
+    """Return all presentations of a question.
 
     Args:
         shuffle: seed of a random order; the same seed gives a question the same order in both languages.
-        rotations: in how many rotations the choices are shown; at most one for each choice.
+        rotations: number of rotations; at most one for each choice.
     """
     order = list(range(len(question.choices)))
     if shuffle is not None:

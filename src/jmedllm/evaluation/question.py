@@ -1,4 +1,4 @@
-"""The exam item, the same for every benchmark."""
+"""The question type that all benchmarks share."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -25,9 +25,9 @@ class Question:
         also_right: further sets of indices that earn the points too.
         number: gold of an item answered with a number, in canonical decimal form ("0.4", "1130").
         select: how many choices the candidate is asked to pick.
-        points: what a right answer earns; 0 means the item is excluded from grading.
+        points: points for a right answer; 0 means the item is excluded from grading.
         prohibited: indices of 禁忌肢, choices that must not be picked.
-        prohibited_plain: those of them that the data give as one plain letter; the published table of
+        prohibited_plain: those of `prohibited` that the data give as one plain letter; the published table of
             candidates counts only these.
         examinees: percentage of human examinees who picked each choice, in the order of `choices`.
         examinees_right: percentage of human examinees who answered right.
@@ -56,7 +56,7 @@ class Question:
 
     @property
     def gold_choices(self) -> tuple[str, ...]:
-        """Texts of the right choices, in the order of `choices`."""
+        """Return the texts of the right choices, in the order of `choices`."""
         return tuple(self.choices[i] for i in sorted(self.gold))
 
     @property
@@ -69,32 +69,32 @@ _OPTIONAL = ("reference", "rubric")
 
 
 def question_hash(question: Question) -> str:
-    """Hash over all fields of the question, the same in every process."""
+    """Hash all fields of the question; the hash is the same in every process."""
     values = {
         name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(question).items()
     }
-    # Results of questions without these fields stay comparable with those from before the fields existed.
+    # Skip unset fields, so that hashes of questions without them stay the same as before these fields existed.
     values = {name: value for name, value in values.items() if value is not None or name not in _OPTIONAL}
     return hash_text(to_json(values | {"also_right": [sorted(answer) for answer in question.also_right]}))
 
 
 def content_hash(question: Question) -> str:
-    """Hash over the text and the choices of a question: the same if only its gold was corrected."""
+    """Hash the text and the choices of a question; the hash does not change if only the gold is corrected."""
     return hash_text(to_json([question.language, question.stem, question.choices]))
 
 
 def language_of(text: str) -> Language:
-    """Japanese if kana or kanji occur in `text`, else English."""
+    """Return Japanese if `text` contains kana or kanji, else English."""
     return "ja" if re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) else "en"
 
 
 def label(index: int) -> str:
-    """Letter of the choice at `index`: 0 is "a"."""
+    """Return the letter of the choice at `index`; 0 is "a"."""
     return chr(ord("a") + index)
 
 
 def letter_index(letter: str) -> int:
-    """Index of the choice called `letter` ("a" or "A" is 0).
+    """Return the index of the choice with this letter ("a" or "A" is 0).
 
     Raises:
         ValueError: `letter` is not one ASCII letter.
@@ -105,7 +105,7 @@ def letter_index(letter: str) -> int:
 
 
 def canonical_number(text: str) -> str:
-    """Bring a plain decimal into one form: no leading or trailing zeros ("07.20" becomes "7.2").
+    """Normalize a plain decimal: remove leading and trailing zeros ("07.20" becomes "7.2").
 
     Raises:
         ValueError: `text` is not a plain non-negative decimal.

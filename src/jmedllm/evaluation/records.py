@@ -1,4 +1,4 @@
-"""Samples and item scores on disk: what the model gave, apart from what scorers made of it."""
+"""Samples and item scores on disk: outputs of the model are stored apart from their scores."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,25 +14,25 @@ from jmedllm.models.thoughts import Thought
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Everything that a model gave for one item. It depends on the model, the prompt and decoding, not on scorers.
+    """All outputs of a model for one item, which depend on the model, the prompt and decoding, but not on scorers.
 
     Attributes:
         id: the question's id; "116A1~2" if its choices were rotated by two places.
-        prompt_hash: hash of the text that the model was given; of the chat turns, where a server renders them.
+        prompt_hash: hash of the prompt, or of the chat messages if a server renders them.
         content_hash: hash of the question's text and choices, without its gold.
-        order: index of the printed choice at each place, in the order shown.
+        order: index of the printed choice at each position of the prompt.
         response: the response; None if no scorer asked for it.
         plain: the response without special tokens, if that is different.
         decoded: prompt and response decoded together; only for published prompts, whose protocol reads both.
-        finish_reason: why the response ended, as the backend says; "early_stop" if the scorers read no further.
+        finish_reason: why the response ended, as reported by the backend; "early_stop" if the scorers read no further.
         new_tokens: tokens that the model generated; None where unknown.
         seconds: from the start of the request's batch to its end; None where unknown.
         thought_open: whether the prompt had opened a thought; None where a server does not show its template.
         thoughts: thought markers that only the model's chat template has.
-        reasoning: the thought, where a server gives it apart from the response.
-        failure: why there is no response at all: "too long" or "rejected".
+        reasoning: the thought, if a server returns it apart from the response.
+        failure: why there is no response: "too long" or "rejected".
         log_probs: natural log-probability of each printed choice; None if no scorer asked or the backend gives none.
-        log_probs_of: what the log-probabilities are of: the choices' "texts" or "labels"; None if not asked for.
+        log_probs_of: "texts" or "labels" of the choices, whose log-probabilities these are; None if not asked for.
         numbered: whether the prompt numbered the choices; None where unknown.
     """
 
@@ -56,12 +56,12 @@ class Sample:
 
     @property
     def question(self) -> str:
-        """Id of the question."""
+        """Return the id of the question."""
         return self.id.partition(ROTATION_MARK)[0]
 
     @property
     def rotation(self) -> int:
-        """By how many places its choices were rotated; 0 for the first presentation."""
+        """Return the number of positions by which the choices were rotated; 0 for the first presentation."""
         return int(self.id.partition(ROTATION_MARK)[2] or 0)
 
     @property
@@ -77,12 +77,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class ScoredItem:
-    """What scorers made of one sample.
+    """Item scores of one sample.
 
     Attributes:
-        id: the sample's id.
+        id: id of the sample.
         question_hash: hash of the question with its gold, which the item scores depend on.
-        item_scores: by scorer, the fields of its item score.
+        item_scores: fields of the item score of each scorer.
     """
 
     id: str
@@ -100,15 +100,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class JudgeReply:
-    """What a judge model replied about one sample.
+    """Reply of a judge model about one sample.
 
     Attributes:
-        scorer: the scorer that asked.
+        scorer: scorer that asked.
         id: the sample's id.
         judge: fingerprint of the judge and its settings.
         prompt_hash: hash of `prompt`.
-        prompt: what the judge was asked.
-        response: what it replied; empty if it could not answer.
+        prompt: prompt to the judge.
+        response: reply of the judge; empty if it could not answer.
         finish_reason: as in a sample; `new_tokens`, `seconds` and `failure` likewise.
     """
 
@@ -125,13 +125,14 @@ class JudgeReply:
 
 
 def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
-    """Samples by id. A later line replaces an earlier one of the same id, so that additions can be appended.
+    """Read samples by id. A later line replaces an earlier one with the same id, so that additions can be appended.
 
     Args:
-        repair: first cut off a last line that a kill left unfinished; the caller has made sure that the file is ours.
+        path: the samples file.
+        repair: first remove an incomplete last line of a killed process. Only for files that `jmedllm eval` wrote.
 
     Raises:
-        InputError: a line is broken.
+        InputError: a line is invalid.
     """
     if repair and path.exists():
         cut_unfinished_line(path)
@@ -139,25 +140,25 @@ def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
 
 
 def append_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Append samples and hand them to the operating system before returning."""
+    """Append samples, and flush them to the operating system."""
     append_private_jsonl(path, map(_values, samples))
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write all samples anew, atomically."""
+    """Rewrite all samples atomically."""
     write_jsonl(path, map(_values, samples), private=True)
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:
-    """Hash over samples without their times, so that the same answers have the same hash."""
+    """Hash samples without their times, so that equal answers have equal hashes."""
     return hash_text("".join(to_json(_values(replace(sample, seconds=None))) for sample in samples))
 
 
 def read_scores(path: Path) -> dict[str, ScoredItem]:
-    """Item scores by sample id.
+    """Read item scores by sample id.
 
     Raises:
-        InputError: a line is broken.
+        InputError: a line is invalid.
     """
     return {row["id"]: ScoredItem(**row) for row in _rows(path, ScoredItem)}
 
@@ -168,14 +169,14 @@ def write_scores(path: Path, scored: Iterable[ScoredItem]) -> None:
 
 
 def read_judge_replies(path: Path, *, repair: bool = False) -> dict[tuple[str, str], JudgeReply]:
-    """Judge replies by scorer and sample id; see `read_samples`."""
+    """Read judge replies by scorer and sample id; see `read_samples`."""
     if repair and path.exists():
         cut_unfinished_line(path)
     return {(row["scorer"], row["id"]): JudgeReply(**row) for row in _rows(path, JudgeReply)}
 
 
 def append_judge_replies(path: Path, replies: Iterable[JudgeReply]) -> None:
-    """Append judge replies and hand them to the operating system before returning."""
+    """Append judge replies, and flush them to the operating system."""
     append_private_jsonl(path, map(_values, replies))
 
 

@@ -1,4 +1,4 @@
-"""Scoring stored evaluations again, finished or not, without their model."""
+"""Score stored evaluations again, finished or not, without the model."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ from jmedllm.files import locked, read_json
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An item whose score is not the stored one.
+    """An item whose new score differs from the stored one.
 
     Attributes:
         kind: "right → wrong", "wrong → right", "value 0.40 → 0.60", or "same value, read differently".
         before: the stored reading: `chosen`, `how`, `value`.
-        after: the present one.
+        after: the new reading.
     """
 
     model: str
@@ -42,11 +42,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stored evaluation with its present item scores.
+    """A stored evaluation with its new item scores.
 
     Attributes:
-        asked: how many items are evaluated; more than `evaluation` has while it is unfinished.
-        changes: items that are scored differently than the stored scores say.
+        asked: number of items of the evaluation; more than it has samples while it is unfinished.
+        changes: items whose new score differs from the stored one.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Stored:
         return len(self.evaluation.questions) == self.asked and len(self.evaluation.samples) == wanted
 
     def result(self) -> EvalResult:
-        """The result with the present item scores."""
+        """Build the result from the new item scores."""
         return summarize(self.evaluation, self.item_scores, {})
 
     def write(self) -> EvalResult:
@@ -79,10 +79,10 @@ def stored_evaluations(
     """Score every evaluation below the folders; nothing is written.
 
     Args:
-        folders: of evaluations or runs.
+        folders: directories of evaluations or runs.
         scorers: scorers to add to those of each evaluation.
         data: data directory; None for the one that each evaluation used.
-        own: files of users' own questions, known by their names; needed if they have been moved.
+        own: files of custom questions that have been moved, matched by file name.
 
     Raises:
         InputError: a folder has no evaluation, questions are missing or have changed, or samples lack what a scorer
@@ -135,14 +135,14 @@ def _score_one(
 def _questions(
     settings: Mapping[str, Any], source: Mapping[str, str], data: Path | None, own: Sequence[Path]
 ) -> dict[str, Question]:
-    """All questions of an evaluation's benchmark and language, by id."""
+    """Load all questions of an evaluation's benchmark and language, by id."""
     benchmark = settings["benchmark"]
     files = {path.stem: str(path) for path in own}
     name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
     if name is None or (name != benchmark and not Path(name).exists()):
         where = "" if name is None else f"{name}: no such file; "
-        raise InputError(f"{where}{benchmark} is an exam of your own: name its file with --questions")
-    # An evaluation from Python is given its questions and does not know which split they are of.
+        raise InputError(f"{where}{benchmark} is a file of your own; give it with --questions")
+    # An evaluation from Python gets its questions as an argument, so their split is unknown.
     split = "test" if settings["split"] == "given" else settings["split"]
     folder = data or Path(source.get("data", "data"))
     loaded = load(name, settings["language"], folder, split, ReadOptions.from_settings(dict(settings)))
@@ -152,7 +152,7 @@ def _questions(
 def _asked(
     files: EvalFiles, summary: Mapping[str, Any], questions: Mapping[str, Question]
 ) -> tuple[tuple[Question, ...], dict[str, Sample]]:
-    """The questions of an evaluation that have samples, and these. Those of an earlier, longer one are left out.
+    """Return the questions that have samples, and these samples, without those of an earlier, longer evaluation.
 
     Raises:
         InputError: a question is missing, or its text or choices have changed.
@@ -199,7 +199,7 @@ def _reading(item_score: Any) -> dict[str, Any]:
 
 
 def count_changes(changes: Iterable[Change]) -> dict[str, dict[str, int]]:
-    """By scorer, how many items changed in which way, commonest first; graded ones as higher or lower."""
+    """Count the changes of each scorer by kind, most frequent first; graded changes are higher or lower."""
     counts: dict[str, Counter[str]] = {}
     for change in changes:
         kind = change.kind

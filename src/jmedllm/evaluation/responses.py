@@ -1,4 +1,4 @@
-"""Responses that somebody else recorded, as samples, from files of the kinds that `tables` reads."""
+"""Read recorded responses of other tools as samples, from JSON Lines, JSON, CSV, TSV or Parquet files."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +13,18 @@ from jmedllm.evaluation.records import Sample
 from jmedllm.models.backends.base import COMPLETE, CUT
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
-"""Our names of each field that every row has."""
+"""Accepted names of each required field."""
 
 REASONING = ("reasoning", "reasoning_content", "thinking")
-"""Names of a thought that is separate from the response."""
+"""Accepted names of a thought that is separate from the response."""
 
 FINISH = ("finish_reason", "finishReason", "done_reason", "stop_reason", "stopReason")
-"""Names of the finish reason; vLLM has the string that ended a response as `stop_reason` beside `finish_reason`."""
+"""Accepted names of the finish reason; vLLM also writes the string that ended a response, as `stop_reason`."""
 
 _NAMES = KEYS | {FINISH[0]: FINISH, REASONING[0]: REASONING}
 
 RESPONSE_FIELDS = (*KEYS, FINISH[0], REASONING[0], "thought_open")
-"""What a mapping of responses may name."""
+"""Fields that a mapping of responses may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Recorded:
     """Recorded responses.
 
     Attributes:
-        samples: by question id.
+        samples: samples by question id.
         skipped: places of invalid rows that were skipped.
     """
 
@@ -41,32 +41,32 @@ class Recorded:
 
 
 def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str]:
-    """Texts of the responses by question id, see `read_recorded`."""
+    """Return the texts of the responses by question id; see `read_recorded`."""
     return {name: sample.response or "" for name, sample in read_recorded(files, known).samples.items()}
 
 
 def recorded_sample(name: str, text: str, **known: Any) -> Sample:
-    """A response that somebody else recorded as a sample; `known` are other fields of the sample."""
-    # Whether the file has the whole decoded text or the response only is unknown: markers are looked for in it.
+    """Convert a recorded response to a sample; `known` are other fields of the sample."""
+    # It is unknown whether the text includes the prompt, so scorers search it for markers.
     return Sample(name, "", "", response=text, decoded=text, **{"thought_open": None, **known})
 
 
 def read_recorded(
     files: Sequence[Path], known: Iterable[str], columns: Map | None = None, *, skip_invalid: bool = False
 ) -> Recorded:
-    """Responses as samples, from files of any kind that `tables` reads, their rows in any order.
+    """Read responses as samples from JSON Lines, JSON, CSV, TSV or Parquet files, in any order.
 
-    A row may also have `finish_reason`, `thought_open` and `reasoning`, as a server gives them.
+    A row may also have `finish_reason`, `thought_open` and `reasoning`, as servers return them.
 
     Args:
-        files: one or more.
+        files: one or more files.
         known: ids of the questions.
-        columns: our fields (`RESPONSE_FIELDS`) with the files' columns.
+        columns: columns of the fields in `RESPONSE_FIELDS`.
         skip_invalid: skip invalid rows.
 
     Raises:
-        InputError: rows are broken, or their ids are unknown or were given before (all are named, up to 20); or
-            there is no response.
+        InputError: rows are invalid, or their ids are unknown or repeated (the message names up to 20); or there is no
+            response.
     """
     ids = set(known)
     require_fields(columns or {}, RESPONSE_FIELDS)
@@ -94,13 +94,13 @@ def read_recorded(
 
 
 def _sample(name: str, line: InputRow) -> Sample:
-    """A row as a sample."""
+    """Convert a row to a sample."""
     reasoning = ""
     for key in REASONING:
         if line.record.get(key) is not None:
             reasoning = line.text(key, may_be_empty=True) or reasoning
     response = _key(line, KEYS["response"])
-    # Servers leave the response null if there is nothing but the thought.
+    # Servers return null as the response if there is only a thought.
     alone = bool(reasoning) and response in line.record and line.record[response] is None
     text = "" if alone else line.text(response, may_be_empty=True)
     return recorded_sample(
@@ -127,17 +127,17 @@ def _thought_open(line: InputRow) -> bool | None:
     value = line.record.get("thought_open")
     if value is None or value == "":
         return None
-    # Files without types, such as CSV, have it as a word.
+    # Files without types, such as CSV, contain it as a word.
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return line.boolean("thought_open")
 
 
 def _rows(path: Path, columns: Map) -> Iterator[RowOrError]:
-    """The rows of a file by our names.
+    """Read the rows of a file with columns renamed to the accepted names.
 
     Raises:
-        InputError: no row has them; names the mapping that would help.
+        InputError: no row has the fields; the message suggests a mapping.
     """
     rows = list(records(path))
     names = list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
@@ -159,7 +159,7 @@ def _rows(path: Path, columns: Map) -> Iterator[RowOrError]:
 
 
 def _loose(value: object) -> object:
-    """A number as a text, and a list of one as that one: files in other formats need no quotes."""
+    """Convert a number to text and a list of one element to that element, so that files need no quotes."""
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""The result of one evaluation, and how it is read back from its summary file."""
+"""The result of one evaluation, and reading it from its summary file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +18,20 @@ class EvalResult:
 
     Attributes:
         settings: everything that shaped the answers: model, precision, prompts; and the scorers.
-        selected: how many items the selection gave.
-        asked: how many of them were evaluated; fewer under a limit.
+        selected: number of items in the selection.
+        asked: number of evaluated items; fewer than `selected` with a limit.
         scores: one for each metric of each scorer, on the first presentation of each question.
-        exam_outcomes: pass or fail of each year's exam, from scorers that have it.
-        calibration: how well the model's probabilities are calibrated, if log-probabilities were asked for.
+        exam_outcomes: pass or fail of each year's exam, from scorers that compute it.
+        calibration: calibration of the model's probabilities, if log-probabilities were asked for.
         rotations: for each scorer the effect of rotating the choices, if they were rotated.
         trace: hashes of the questions with their gold and of the samples, the version that asked the model
             ("jmedllm") and the version that scored the samples ("scored_with").
-        human_baseline: the first scorer beside the human examinees, by difficulty and subject.
-        readings: for each scorer that reads responses, how many were read in which way, commonest first.
-        left_out: how many items the selection left out, by reason.
-        notes: what else reports must say about how the questions were read.
-        failures: ids of items without any response, by the reason; they count as no answer.
-        source: where the questions came from, see `EvalTask.source`.
+        human_baseline: the first scorer compared with the human examinees, by difficulty and subject.
+        readings: for each scorer that reads responses, the number of responses read in each way, most frequent first.
+        left_out: number of items that the selection left out, by reason.
+        notes: remarks for reports on how the questions were read.
+        failures: ids of items without any response, by reason; they count as no answer.
+        source: origin of the questions, see `EvalTask.source`.
     """
 
     settings: dict[str, Any]
@@ -51,12 +51,12 @@ class EvalResult:
 
     @property
     def model(self) -> str:
-        """Name of the model."""
+        """Return the name of the model."""
         return str(self.settings["model"])
 
 
 def read_result(summary_file: Path) -> EvalResult | None:
-    """The result in a summary file; None for other JSON files and unfinished evaluations."""
+    """Read the result in a summary file; None for other JSON files and unfinished evaluations."""
     summary = read_json(summary_file)
     if not isinstance(summary, dict) or summary.keys() != set(EvalResult.__slots__):
         return None
@@ -74,5 +74,5 @@ def read_result(summary_file: Path) -> EvalResult | None:
 
 
 def _frozen(row: dict[str, Any]) -> dict[str, Any]:
-    """A dataclass's values as they were before JSON made lists of its tuples."""
+    """Convert lists from JSON back to the tuples of a dataclass."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""The files of one evaluation, and the settings under which it began: only the same settings may resume it."""
+"""Files and settings of a stored evaluation, which can be resumed only with the same settings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
 
 SAMPLES, SCORES, JUDGE, SUMMARY = ".samples.jsonl", ".scores.jsonl", ".judge.jsonl", ".json"
-"""What follows the task's name in the names of its files."""
+"""Suffixes of a task's files."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalFiles:
-    """Where an evaluation keeps what it stores of one task.
+    """Files of one task in the directory of an evaluation.
 
     Attributes:
-        samples: what the model gave, appended as it comes.
-        scores: what scorers made of it, derived from `samples`.
-        judge: what a judge model replied, appended as it comes.
-        summary: settings, scores and all else that reports show.
+        samples: outputs of the model, appended one by one.
+        scores: item scores, derived from `samples`.
+        judge: replies of a judge model, appended one by one.
+        summary: settings, scores and everything else that reports show.
     """
 
     samples: Path
@@ -30,34 +30,36 @@ class EvalFiles:
     summary: Path
 
     def every(self) -> tuple[Path, ...]:
-        """All of them, whether they exist or not."""
+        """Return all files, whether they exist or not."""
         return self.samples, self.scores, self.judge, self.summary
 
 
 def files_of(task: str, folder: Path) -> EvalFiles:
-    """The files of the task of this name, such as "igakuqa.ja"."""
+    """Return the files of a task such as "igakuqa.ja"."""
     return EvalFiles(*(folder / f"{task}{ending}" for ending in (SAMPLES, SCORES, JUDGE, SUMMARY)))
 
 
 def begin(summary_file: Path, settings: dict[str, Any], asked: int, source: dict[str, str]) -> None:
-    """Write down the settings of the samples to come.
+    """Write the settings before the first sample.
 
     Args:
-        asked: how many items are evaluated.
+        summary_file: summary of the evaluation.
+        settings: everything that shapes the samples.
+        asked: number of items to evaluate.
         source: see `EvalTask.source`.
     """
     trace = {"jmedllm": __version__}
-    if summary_file.exists():  # the version that gave the first sample
+    if summary_file.exists():  # the version that wrote the first sample
         trace = {"jmedllm": read_json(summary_file)["trace"]["jmedllm"]}
     summary = {"settings": settings, "asked": asked, "source": source, "trace": trace}
     write_atomic(summary_file, to_json(summary, indent=2) + "\n")
 
 
 def begun_settings(files: EvalFiles) -> dict[str, Any] | None:
-    """Settings under which the samples there were begun; None if there are no samples.
+    """Return the settings of the stored samples; None if there are no samples.
 
     Raises:
-        InputError: the files exist, and they are not ours.
+        InputError: the files were not written by `jmedllm eval`.
     """
     summary = read_json(files.summary) if files.summary.exists() else None
     if files.summary.exists() and not is_summary(summary):
@@ -65,31 +67,33 @@ def begun_settings(files: EvalFiles) -> dict[str, Any] | None:
     if not files.samples.exists():
         return None
     if summary is None:
-        raise InputError(f"{files.samples}: has no {files.summary.name} beside it; choose another --output")
+        raise InputError(
+            f"{files.samples}: {files.summary.name} is missing in the same folder; choose another --output"
+        )
     return dict(summary["settings"])
 
 
 def date_begun(tasks: Iterable[str], folders: Iterable[Path]) -> str | None:
-    """The date in the prompts of the first of these tasks that was begun in one of the folders and has one."""
+    """Return the date in the prompts of the first of these tasks that has one in one of the folders."""
     found = (begun_settings(files_of(task, folder)) for folder in folders for task in tasks)
     return next((settings["date"] for settings in found if settings and settings.get("date")), None)
 
 
 FREE = {"skip_invalid", "scorers", "judge"}
-"""Settings that may change when an evaluation is resumed: they change no sample."""
+"""Settings that do not affect samples, so they may change when an evaluation is resumed."""
 
 
 def differing_settings(before: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-    """Names of the settings that shape samples and differ."""
+    """Return the names of settings that affect samples and differ."""
     names = [name for name in before | settings if name not in FREE]
     return [name for name in names if before.get(name) != settings.get(name)]
 
 
 def require_same(summary_file: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Check that an evaluation is resumed under the settings that it began with.
+    """Check that an evaluation is resumed with its original settings.
 
     Raises:
-        InputError: it is not; names the settings that differ.
+        InputError: settings differ; the message names them.
     """
     if differing := differing_settings(before, settings):
         changes = ", ".join(f"{key} {before.get(key)!r} is now {settings.get(key)!r}" for key in differing)

@@ -1,4 +1,4 @@
-"""How a model's answers depend on the position of the choices: who knows the answer chooses it everywhere."""
+"""Measure how a model's answers depend on the position of the choices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from jmedllm.evaluation.statistics import wilson
 
 @dataclass(frozen=True, slots=True)
 class Rotations:
-    """One scorer's item scores over all rotations of the choices. Shares from 0 to 1.
+    """Item scores of one scorer over all rotations of the choices. Shares are from 0 to 1.
 
     Attributes:
-        n: questions presented in every rotation.
-        rotations: how many rotations.
+        n: number of questions presented in every rotation.
+        rotations: number of rotations.
         accuracy: mean value over questions and rotations.
         consistency: share of questions with the same printed choices chosen in all rotations.
         consistency_low: lower end of its 95 % interval.
-        position_bias: for each place the share of presentations in which it is picked minus the share in which it
-            is right; all below 0 if few questions are answered.
+        position_bias: for each position the share of presentations in which it is picked minus the share in which it
+            is right; all are below 0 if few questions are answered.
     """
 
     scorer: str
@@ -33,7 +33,7 @@ class Rotations:
 
 
 def _consistent(chosen: Sequence[tuple[int, ...]]) -> bool:
-    """Whether the answer is the same in every rotation; no answer is not an answer."""
+    """Whether the answer is the same in every rotation; no answer does not count."""
     return bool(chosen[0]) and len(set(chosen)) == 1
 
 

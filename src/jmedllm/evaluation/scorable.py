@@ -1,4 +1,4 @@
-"""Which questions the requested scorers can score."""
+"""Select the questions that the requested scorers can score."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from jmedllm.evaluation.selection import NO_ANSWER, Selected, keep
 
 
 def scorable(questions: Iterable[Question], scorers: Sequence[str]) -> Selected:
-    """The questions that at least one of the scorers can score, and how many others there are."""
+    """Keep the questions that at least one of the scorers can score, and count the others."""
 
     def unscored(question: Question) -> str | None:
         if any(SCORERS[scorer].applies(question) for scorer in scorers):

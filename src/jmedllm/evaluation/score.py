@@ -1,4 +1,4 @@
-"""Scoring samples: from samples and questions to item scores and the result. No model is asked."""
+"""Compute item scores and results from samples and questions, without the model."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from jmedllm.evaluation.task import questions_hash
 from jmedllm.files import read_json, to_json, write_atomic
 
 ItemScores = dict[str, dict[str, Any]]
-"""By scorer, the item score of each sample by the sample's id."""
+"""Scorer → sample id → item score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Evaluation:
     """Everything that scores are computed from.
 
     Attributes:
-        questions: in order, all of one benchmark and language.
-        samples: by id, of these questions only.
+        questions: questions of one benchmark and language, in order.
+        samples: samples of these questions, by id.
         settings: everything that shaped the samples, and the scorers.
-        selected: how many items the selection gave.
-        left_out: how many items the selection left out, by reason.
-        notes: what else reports must say about how the questions were read.
-        source: where the questions came from, see `EvalTask.source`.
-        replies: what a judge model replied, by scorer and sample id.
+        selected: number of items in the selection.
+        left_out: number of items that the selection left out, by reason.
+        notes: remarks for reports on how the questions were read.
+        source: origin of the questions, see `EvalTask.source`.
+        replies: replies of a judge model, by scorer and sample id.
     """
 
     questions: tuple[Question, ...]
@@ -51,7 +51,7 @@ class Evaluation:
     replies: Mapping[tuple[str, str], JudgeReply] = field(default_factory=dict)
 
     def presented(self) -> list[PresentedQuestion]:
-        """The questions as they were asked, in the order of the samples."""
+        """Return the presented questions, in the order of the samples."""
         questions = {question.id: question for question in self.questions}
         return [
             PresentedQuestion(questions[sample.question], sample.order, sample.rotation)
@@ -62,7 +62,7 @@ class Evaluation:
 def output_of(
     presented: PresentedQuestion, sample: Sample, answer_as: AnswerForm, reply: JudgeReply | None = None
 ) -> ModelOutput:
-    """What scorers are given of a sample."""
+    """Build the scorers' input from a sample."""
     return ModelOutput(
         presented=presented,
         text=sample.response,
@@ -80,7 +80,7 @@ def output_of(
 
 
 def score_samples(evaluation: Evaluation, scorers: Mapping[str, Scorer]) -> ItemScores:
-    """The item scores of each scorer on the samples that it applies to.
+    """Compute the item scores of each scorer on the samples that it applies to.
 
     Raises:
         InputError: a scorer cannot score an item, such as one whose log-probabilities are NaN.
@@ -98,7 +98,7 @@ def score_samples(evaluation: Evaluation, scorers: Mapping[str, Scorer]) -> Item
 def aggregate_all(
     questions: Sequence[Question], item_scores: ItemScores, scorers: Mapping[str, Scorer]
 ) -> tuple[tuple[Score, ...], tuple[ExamOutcome, ...]]:
-    """Scores and exam outcomes of all scorers, on the first presentation of each question."""
+    """Aggregate scores and exam outcomes of all scorers, on the first presentation of each question."""
     scores: list[Score] = []
     outcomes: list[ExamOutcome] = []
     for name, scorer in scorers.items():
@@ -110,12 +110,12 @@ def aggregate_all(
 
 
 def count_readings(item_scores: Iterable[Any]) -> dict[str, int]:
-    """How many responses were read in which way, commonest first; empty where nothing is read from text."""
+    """Count the ways in which responses were read, most frequent first; empty if no scorer reads text."""
     return dict(Counter(item_score.how for item_score in item_scores if item_score.how).most_common())
 
 
 def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, str]) -> EvalResult:
-    """The result of an evaluation from its item scores."""
+    """Build the result of an evaluation from its item scores."""
     questions, names = evaluation.questions, list(item_scores)
     scores, outcomes = aggregate_all(questions, item_scores, scorers_named(names))
     presented = evaluation.presented()
@@ -145,7 +145,7 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
 
 
 def _failures(samples: Iterable[Sample]) -> dict[str, tuple[str, ...]]:
-    """Ids of the items without any response in one of their presentations, by the reason."""
+    """Return the ids of items without a response in at least one presentation, by reason."""
     found: dict[str, dict[str, None]] = {}
     for sample in samples:
         if sample.failure:
@@ -154,7 +154,7 @@ def _failures(samples: Iterable[Sample]) -> dict[str, tuple[str, ...]]:
 
 
 def scored_items(evaluation: Evaluation, item_scores: ItemScores) -> list[ScoredItem]:
-    """Item scores as the rows of a scores file."""
+    """Convert item scores to the rows of a scores file."""
     hashes = {question.id: question_hash(question) for question in evaluation.questions}
     return [
         ScoredItem(
@@ -189,7 +189,7 @@ def require_scorable(evaluation: Evaluation, scorers: Mapping[str, Scorer], comm
     """Check that the samples have what the scorers need.
 
     Args:
-        command: what to run to get what is missing.
+        command: command that completes the samples, for the message.
 
     Raises:
         InputError: a scorer applies to none of the questions, or samples lack what it needs.
@@ -211,7 +211,7 @@ def require_scorable(evaluation: Evaluation, scorers: Mapping[str, Scorer], comm
 
 
 def _lacking(name: str, scorer: Scorer, judged: Sequence[Sample], evaluation: Evaluation) -> tuple[str, int]:
-    """What a scorer needs, and how many of these samples lack it."""
+    """Return what a scorer needs, and the number of samples without it."""
     asked = [sample for sample in judged if sample.failure is None]
     if scorer.needs == "log_probs":
         return "log-probabilities", sum(sample.log_probs_of is None for sample in asked)

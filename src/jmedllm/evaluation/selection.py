@@ -1,4 +1,4 @@
-"""Which of a benchmark's questions are evaluated: a named step of its own that counts what it leaves out."""
+"""Selections: named filters of a benchmark's questions that count what they leave out."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,24 +13,24 @@ LENGTH_LIMITS: Mapping[Language, int] = {"ja": 1024, "en": 2048}
 
 
 Reason = str
-"""Why an item is left out, such as "shows a picture"."""
+"""Reason for leaving an item out, such as "with a picture"."""
 
 PICTURE = "with a picture"
 NO_POINTS = "taken out of grading (0 points)"
 NO_ANSWER = "without a right answer"
-WRONG = "in rows that are wrong (skip_invalid)"
+WRONG = "in invalid rows (skip_invalid)"
 
 
 def _all(question: Question) -> Reason | None:
-    """All items of the benchmark."""
+    """Keep all items of the benchmark."""
     return None
 
 
 def _graded(question: Question) -> Reason | None:
-    """What a model that reads text can be graded on.
+    """Keep the items on which a text-only model can be graded.
 
-    It leaves out items that show a picture, items excluded from grading (0 points), and items without a right answer.
-    It keeps numeric items, items answered in free text, and items where every answer is right.
+    This leaves out items that show a picture, items excluded from grading (0 points), and items without a right
+    answer. It keeps numeric items, items answered in free text, and items where every answer is right.
     """
     if "image" in question.flags:
         return PICTURE
@@ -41,10 +41,10 @@ def _graded(question: Question) -> Reason | None:
 
 
 def _legacy(question: Question) -> Reason | None:
-    """The items of the published protocol (stardust-coder/japanese-lm-med-harness, commit ef9544a).
+    """Keep the items of the published protocol (stardust-coder/japanese-lm-med-harness, commit ef9544a).
 
-    It takes items in text only, with choices and with a stem up to the length limit of their language. Benchmarks may
-    restrict it further (`legacy_choices`, `legacy_subjects`). Points play no part.
+    These are text-only items with choices and with a stem up to the length limit of their language. Benchmarks may
+    restrict them further (`legacy_choices`, `legacy_subjects`). Points are ignored.
     """
     limit = LENGTH_LIMITS[question.language]
     if "image" in question.flags:
@@ -68,16 +68,16 @@ def _legacy(question: Question) -> Reason | None:
 
 
 SELECTIONS: Mapping[str, Callable[[Question], Reason | None]] = {"all": _all, "graded": _graded, "legacy": _legacy}
-"""For each selection, why it leaves a question out; None where it takes it."""
+"""Selection → function that returns why a question is left out, or None to keep it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a selection gave.
+    """Result of a selection.
 
     Attributes:
-        questions: those it takes, in their order.
-        left_out: how many it leaves out for which reason, commonest first.
+        questions: selected questions, in their order.
+        left_out: number of questions left out by reason, most frequent first.
     """
 
     questions: tuple[Question, ...]
@@ -85,7 +85,7 @@ class Selected:
 
 
 def select(questions: Iterable[Question], name: str) -> list[Question]:
-    """The questions that the selection `name` takes, in their order.
+    """Return the questions of the selection `name`, in their order.
 
     Raises:
         InputError: see `select_counted`.
@@ -94,7 +94,7 @@ def select(questions: Iterable[Question], name: str) -> list[Question]:
 
 
 def select_counted(questions: Iterable[Question], name: str) -> Selected:
-    """Keep the questions that the selection `name` takes, and count the others.
+    """Apply the selection `name`, and count the questions that it leaves out.
 
     Raises:
         InputError: there is no such selection, or it is not defined for these questions.
@@ -112,13 +112,13 @@ def keep(questions: Iterable[Question], left_out: Callable[[Question], Reason | 
 
 
 def default_selection(benchmark: str) -> str:
-    """The selection if the user names none: the published one for a registered benchmark, so that scores can be
-    compared with published ones; everything that can be graded for a user's own file."""
+    """Return the default selection: the published one for a registered benchmark, so that scores are comparable with
+    published ones; all gradable items for custom questions."""
     return "legacy" if benchmark in BENCHMARKS else "graded"
 
 
 def account(task: str, selection: str, kept: int, left_out: Mapping[Reason, int]) -> str:
-    """One sentence that accounts for every item of a benchmark: how many are kept, how many not and why."""
+    """Describe in one sentence how many items of a benchmark are kept, and how many are left out and why."""
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     whole = kept + sum(left_out.values())
     return f"{task}, selection {selection}: {kept:,} of {whole:,} items. Left out: {reasons}."

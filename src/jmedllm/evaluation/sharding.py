@@ -1,18 +1,19 @@
-"""One evaluation over several processes, as torchrun starts them: each has a share, the first joins the samples.
+"""Evaluate with several processes under torchrun: each evaluates a share of the questions, the first joins the
+samples.
 
-Shares are whole questions that are still incomplete, so a killed evaluation resumes with any number of processes,
-and the joined file is the one that a single process writes.
+Only incomplete questions are shared out, so a killed evaluation can resume with any number of processes. The joined
+file equals that of a single process.
 """
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.evaluate_task import adopt, ask_model, evaluate_task
+from jmedllm.evaluation.evaluate_task import PreparedModel, adopt, ask_model, evaluate_task
 from jmedllm.evaluation.generate import incomplete_questions
 from jmedllm.evaluation.judge import Judge
 from jmedllm.evaluation.question import Question
@@ -21,28 +22,24 @@ from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import begin, files_of
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import LOCK, locked
-from jmedllm.models.backends.base import InferenceModel
-from jmedllm.models.chat import ChatText, no_template
 from jmedllm.processes import Rank, process_group, wait
 
 
 def evaluate_shares(
     tasks: Sequence[EvalTask],
-    settings: dict[str, Any],
-    load: Callable[[], InferenceModel],
+    model: PreparedModel,
     output: Path,
     here: Rank,
-    chat_text: ChatText = no_template,
     judge: Judge | None = None,
 ) -> list[EvalResult]:
-    """Evaluate tasks together with the other processes; only the first one returns results.
+    """Evaluate tasks together with the other processes; only the first process returns results.
 
     Args:
-        settings: everything about the model that shapes its answers.
-        load: returns the model.
-        output: gets the samples, on a disk that all processes see.
-        chat_text: see `evaluate_task`.
-        judge: asked by the first process only.
+        tasks: tasks to evaluate.
+        model: model to evaluate.
+        output: directory of the samples, on a disk that all processes share.
+        here: rank of this process.
+        judge: judge model, used by the first process only.
 
     Raises:
         InputError: see `evaluate_task`.
@@ -51,21 +48,21 @@ def evaluate_shares(
     with process_group(), locked(output if here.global_rank == 0 else output / _folder(here.global_rank)):
         for task in tasks:
             if here.global_rank == 0:
-                join_shares(task, settings, output)
+                join_shares(task, model.settings, output)
             wait()
             share = _incomplete(task, output)[here.global_rank :: here.world_size]
             problem = None
             try:
                 if share:
                     part = replace(task, questions=tuple(share))
-                    _seed(part, settings, output, output / _folder(here.global_rank))
-                    ask_model(part, settings, load, output / _folder(here.global_rank), chat_text)
+                    _seed(part, model.settings, output, output / _folder(here.global_rank))
+                    ask_model(part, model, output / _folder(here.global_rank))
             except InputError as error:
                 problem = str(error)
             _agree(problem, here)
             if here.global_rank == 0:
-                join_shares(task, settings, output)
-                results.append(evaluate_task(task, settings, load, output, chat_text, judge))
+                join_shares(task, model.settings, output)
+                results.append(evaluate_task(task, model, output, judge))
             wait()
         if here.global_rank == 0:
             remove_empty_shares(output)
@@ -80,20 +77,20 @@ def _folder(rank: int) -> str:
 
 
 def is_share(folder: Path) -> bool:
-    """Whether a folder has one process's share of an evaluation, which is not an evaluation of its own."""
+    """Whether a folder contains the share of one process, which is not a complete evaluation."""
     return folder.name.removeprefix(_FOLDER).isdigit() and folder.name.startswith(_FOLDER)
 
 
 def shares(output: Path) -> list[Path]:
-    """The folders of shares in the folder of an evaluation."""
+    """Return the share folders in the folder of an evaluation."""
     return sorted(filter(is_share, output.glob(f"{_FOLDER}*")))
 
 
 def join_shares(task: EvalTask, settings: dict[str, Any], output: Path) -> None:
-    """Take over what the processes of a killed evaluation, or of this one, left of a task, and remove it.
+    """Join the shares of a task into `output` and remove them; they may be left from a killed evaluation.
 
     Raises:
-        InputError: it was evaluated under other settings.
+        InputError: a share has other settings.
     """
     for folder in shares(output):
         theirs = files_of(task.name, folder)
@@ -110,13 +107,13 @@ def remove_empty_shares(output: Path) -> None:
 
 
 def _incomplete(task: EvalTask, output: Path) -> list[Question]:
-    """The questions for which something must still be asked."""
+    """Return the questions with incomplete samples."""
     missing = set(incomplete_questions(task, files_of(task.name, output)))
     return [question for question in task.questions if question.id in missing]
 
 
 def _seed(part: EvalTask, settings: dict[str, Any], output: Path, share: Path) -> None:
-    """Give a share the samples that there are of its questions, so that only what they lack is asked for."""
+    """Copy existing samples of a share's questions into the share, so that only missing outputs are generated."""
     keys = {each.key for each in part.presented()}
     known = [sample for sample in read_samples(files_of(part.name, output).samples).values() if sample.id in keys]
     files = files_of(part.name, share)
@@ -126,7 +123,7 @@ def _seed(part: EvalTask, settings: dict[str, Any], output: Path, share: Path) -
 
 
 def _agree(problem: str | None, here: Rank) -> None:
-    """Wait for all; if one of them has failed, the first reports why and the others exit silently."""
+    """Wait for all processes; if one has failed, the first reports why and the others exit silently."""
     import torch.distributed as dist
 
     problems: list[str | None] = [None] * here.world_size

@@ -1,4 +1,4 @@
-"""Scores with the uncertainty that their number of items leaves."""
+"""Scores with confidence intervals, and paired comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from jmedllm.evaluation.question import Language, Question
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a score measures.
+    """A metric with its range.
 
     Attributes:
-        floor: score of no skill at all on these items.
+        floor: score without any skill on these items.
         ceiling: score of perfect answers on these items.
         binary: whether each item's value is 0 or 1; declared by the scorer.
     """
@@ -36,8 +36,8 @@ class Score:
         correct: items with the value 1.
         value: mean over the items; of a binary metric the share of right items.
         low: lower end of the 95 % interval of `value`: Wilson's for a binary metric, else bootstrap.
-        high: its upper end.
-        floor: score of no skill at all on these items.
+        high: upper end of the interval.
+        floor: score without any skill on these items.
         ceiling: score of perfect answers on these items.
         no_answer: items without a readable answer; they count as wrong.
         binary: whether each item's value is 0 or 1.
@@ -79,7 +79,7 @@ def score(metric: Metric, questions: Sequence[Question], values: Sequence[float]
 
 
 def interval(values: Sequence[float], *, binary: bool) -> tuple[float, float]:
-    """95 % interval of the mean of `values`: Wilson's for binary ones, else a percentile bootstrap.
+    """Compute the 95 % interval of the mean: Wilson's for binary values, else a percentile bootstrap.
 
     Raises:
         ValueError: there are no values, or one is not from 0 to 1, or not 0 or 1 though binary.
@@ -92,14 +92,14 @@ def interval(values: Sequence[float], *, binary: bool) -> tuple[float, float]:
 
 
 def share(right: Sequence[bool]) -> float:
-    """Share of right items; at least one item."""
+    """Return the share of right items among at least one item."""
     return sum(right) / len(right)
 
 
 def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for `correct` of `n` (Wilson 1927), without continuity correction.
+    """Compute Wilson's score interval for `correct` of `n` (Wilson 1927), without continuity correction.
 
-    Equal to scipy's `binomtest(...).proportion_ci(method="wilson")`, whose import takes a second.
+    The result equals scipy's `binomtest(...).proportion_ci(method="wilson")`, whose import takes a second.
 
     Raises:
         ValueError: not 0 <= correct <= n, or n is 0.
@@ -110,7 +110,7 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
     p = correct / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     margin = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # Rounding may leave 1e-17 where the interval ends at 0 or 1 exactly.
+    # Rounding may yield 1e-17 where the interval ends exactly at 0 or 1.
     low = 0.0 if correct == 0 else centre - margin
     high = 1.0 if correct == n else centre + margin
     return low, high
@@ -120,7 +120,7 @@ RESAMPLES, BOOTSTRAP_SEED = 10_000, 0
 
 
 def bootstrap_sum(values: Sequence[float], confidence: float = 0.95) -> tuple[int, int]:
-    """Percentile bootstrap interval (Efron 1979) of the sum of whole numbers, such as points; the same each time.
+    """Compute the percentile bootstrap interval (Efron 1979) of a sum of integers, such as points; deterministic.
 
     Raises:
         ValueError: there are no values.
@@ -134,11 +134,11 @@ def bootstrap_sum(values: Sequence[float], confidence: float = 0.95) -> tuple[in
 
 
 BLOCK = 1 << 20
-"""Values drawn at once: a bootstrap of 20,000 items in one piece would take 1.6 GB."""
+"""Number of values drawn at once; an unchunked bootstrap of 20,000 items would take 1.6 GB."""
 
 
 def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron 1979) of a mean; the same each time.
+    """Compute the percentile bootstrap interval (Efron 1979) of a mean; deterministic.
 
     Raises:
         ValueError: there are no values.
@@ -156,7 +156,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[f
 
 
 def sign_flip_probability(differences: Sequence[float]) -> float:
-    """Two-sided permutation probability (Fisher 1935) of so large a mean difference; the same each time.
+    """Compute the two-sided p-value of a paired permutation test (Fisher 1935) of the mean difference; deterministic.
 
     The sign of each difference is drawn at random `RESAMPLES` times. The observed signs count as one more draw
     (Phipson and Smyth 2010), so the probability is never 0.
@@ -169,7 +169,7 @@ def sign_flip_probability(differences: Sequence[float]) -> float:
     while drawn < RESAMPLES:
         rows = min(RESAMPLES - drawn, max(1, BLOCK // len(known)))
         signs = random.integers(0, 2, (rows, len(known))) * 2 - 1
-        # Rounding may part sums that are equal.
+        # Rounding may separate sums that are equal.
         extreme += int((np.abs(signs @ known) >= observed * (1 - 1e-12)).sum())
         drawn += rows
     return (1 + extreme) / (1 + RESAMPLES)
@@ -177,21 +177,20 @@ def sign_flip_probability(differences: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two answerers on the same items.
+    """Paired comparison of two models on the same items.
 
     Attributes:
-        both: items that both got right; of graded scores, items on which both have the same value.
-        only_first: items that only the first got right; of graded scores, items on which the first has more.
+        both: number of items that both got right; for graded scores, items with equal values.
+        only_first: number of items that only the first got right; for graded scores, items on which it has more.
         only_second: the same for the second.
-        first: mean value of the first; of binary scores its share of right items.
-        second: that of the second.
-        difference: the second's mean minus the first's.
-        low: lower end of the difference's 95 % interval.
-        high: its upper end.
-        p: two-sided probability of so large a difference if both were equally good: exact McNemar test for binary
-            scores, permutation test for graded ones.
-        detectable: minimum detectable difference: the smallest that this many items, disagreeing this often, show
-            with 80 % power at the 5 % level.
+        first: mean value of the first; for binary scores its share of right items.
+        second: mean value of the second.
+        difference: mean of the second minus mean of the first.
+        low: lower end of the 95 % interval of the difference.
+        high: upper end of the interval.
+        p: two-sided p-value: exact McNemar test for binary scores, permutation test for graded ones.
+        detectable: minimum detectable difference with 80 % power at the 5 % level, given the number of items and of
+            disagreements.
         binary: whether each value is 0 or 1.
     """
 
@@ -210,7 +209,7 @@ class Paired:
 
 
 def compare_pairs(first: Sequence[float], second: Sequence[float], *, binary: bool) -> Paired:
-    """Compare two answerers item by item.
+    """Compare two models item by item.
 
     Args:
         first: value of each item, from 0 to 1.
@@ -221,14 +220,14 @@ def compare_pairs(first: Sequence[float], second: Sequence[float], *, binary: bo
         ValueError: the two have different lengths, or are empty.
     """
     if len(first) != len(second) or not first:
-        raise ValueError(f"{len(first)} and {len(second)} values are no pairs")
+        raise ValueError(f"{len(first)} and {len(second)} values cannot be paired")
     if binary:
         return _compare_binary([value == 1 for value in first], [value == 1 for value in second])
     return _compare_graded(first, second)
 
 
 def _compare_graded(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """Interval: percentile bootstrap of the mean difference. Test: permutation of signs."""
+    """Use a percentile bootstrap for the interval and a sign-flip permutation test."""
     differences = [b - a for a, b in zip(first, second, strict=True)]
     n, normal = len(differences), NormalDist()
     deviation = float(np.std(differences, ddof=1)) if n > 1 else 1.0
@@ -250,7 +249,8 @@ def _compare_graded(first: Sequence[float], second: Sequence[float]) -> Paired:
 
 
 def _compare_binary(first: Sequence[bool], second: Sequence[bool]) -> Paired:
-    """Interval: Bonett and Price (2012), which adds one to both kinds of disagreement. Test: McNemar (1947), exact."""
+    """Use the interval of Bonett and Price (2012), which adds one to both kinds of disagreement, and McNemar's exact
+    test (1947)."""
     n = len(first)
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     won = sum(b and not a for a, b in zip(first, second, strict=True))
@@ -259,7 +259,7 @@ def _compare_binary(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     error = math.sqrt((p_lost + p_won - (p_won - p_lost) ** 2) / (n + 2))
     margin = normal.inv_cdf(0.975) * error
     centre = p_won - p_lost
-    # Of a true difference d, disagreements p vary with variance (p - d^2) / n; d is small beside p.
+    # For a true difference d and a disagreement rate p the variance is (p - d^2) / n, where d^2 is small against p.
     detectable = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * math.sqrt((p_lost + p_won) / n)
     both = sum(a and b for a, b in zip(first, second, strict=True))
     return Paired(
@@ -278,7 +278,7 @@ def _compare_binary(first: Sequence[bool], second: Sequence[bool]) -> Paired:
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Two-sided exact McNemar probability: of `lost + won` fair coins, so uneven a split or a worse one."""
+    """Compute the two-sided p-value of McNemar's exact test from the two kinds of disagreement."""
     n = lost + won
     tail = sum(math.comb(n, k) for k in range(min(lost, won) + 1))
     # Integers: 2 ** -n is 0 as a float beyond 1,074 disagreements.
@@ -286,7 +286,7 @@ def mcnemar(lost: int, won: int) -> float:
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:
-    """Probabilities adjusted for having tested them all (Holm 1979), in their order."""
+    """Adjust p-values for multiple testing (Holm 1979), keeping their order."""
     adjusted = [0.0] * len(probabilities)
     worst = 0.0
     for rank, index in enumerate(sorted(range(len(probabilities)), key=lambda i: probabilities[i])):

@@ -1,4 +1,4 @@
-"""What is evaluated: the questions of one benchmark in one language, how they are asked and scored."""
+"""Evaluation task: the questions of one benchmark in one language, with prompts and scorers."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,22 +12,23 @@ from jmedllm.files import hash_text
 
 @dataclass(frozen=True, slots=True)
 class EvalTask:
-    """The questions of one benchmark in one language, how they are asked and scored.
+    """The questions of one benchmark in one language, with prompts and scorers.
 
     Attributes:
-        questions: at least one, all of one benchmark and language.
-        selected: how many items the selection gave; a limit may leave fewer.
+        questions: at least one question, all of one benchmark and language.
+        selected: number of items in the selection; a limit may leave fewer.
         shuffle: seed of a random order of the choices; None for the printed order.
-        rotations: in how many rotations of its choices each question is presented.
+        rotations: number of rotations of the choices in which each question is presented.
         scorers: names from `SCORERS`.
-        selection: name of the step that chose the questions, before any limit.
-        max_new_tokens: length at which a response is cut off.
-        left_out: how many items the selection left out, by reason; a limit does not count.
-        notes: what else reports must say about how the questions were read.
-        read_options: how a user's own file was read.
-        skip_invalid: whether an item that cannot be asked counts as no answer instead of ending the evaluation.
-        source: where the questions came from, as the user gave it: "data" and, for a user's own questions, "file".
-            `jmedllm score` finds them there again; it is not part of the settings.
+        selection: name of the selection, which is applied before the limit.
+        max_new_tokens: maximum length of a response.
+        left_out: number of items that the selection left out, by reason; a limit does not count.
+        notes: remarks for reports on how the questions were read.
+        read_options: options for reading custom questions.
+        skip_invalid: whether an item that the model cannot be asked counts as no answer instead of ending the
+            evaluation.
+        source: origin of the questions as the user gave it: "data" and, for custom questions, "file". `jmedllm score`
+            finds them there again; it is not part of the settings.
     """
 
     questions: tuple[Question, ...]
@@ -47,29 +48,29 @@ class EvalTask:
 
     @property
     def by_label(self) -> bool:
-        """Whether log-probabilities are those of the choices' labels: where the prompt asks for a letter."""
+        """Whether log-probabilities are those of the choices' labels, because the prompt asks for a letter."""
         return self.prompt_format.answer_as == "letter"
 
     @property
     def log_probs_of(self) -> Literal["texts", "labels"]:
-        """What log-probabilities are of."""
+        """Return "labels" or "texts", whose log-probabilities are asked for."""
         return "labels" if self.by_label else "texts"
 
     def presented(self) -> list[PresentedQuestion]:
-        """Everything that is asked."""
+        """Return all presentations of all questions."""
         return [each for question in self.questions for each in present(question, self.shuffle, self.rotations)]
 
     @property
     def name(self) -> str:
-        """For files and progress: "igakuqa.ja"."""
+        """Return the name in files and progress lines, such as "igakuqa.ja"."""
         return f"{self.questions[0].benchmark}.{self.questions[0].language}"
 
     def questions_hash(self) -> str:
-        """Hash over all items with their gold."""
+        """Hash all questions with their gold."""
         return questions_hash(self.questions)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that shapes a sample besides the model, and the scorers, as plain values."""
+        """Return everything that shapes a sample besides the model, and the scorers, as plain values."""
         language = self.questions[0].language
         return {
             "benchmark": self.questions[0].benchmark,
@@ -92,5 +93,5 @@ class EvalTask:
 
 
 def questions_hash(questions: tuple[Question, ...]) -> str:
-    """Hash over questions with their gold."""
+    """Hash questions with their gold."""
     return hash_text("".join(question_hash(question) for question in questions))

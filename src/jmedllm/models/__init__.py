@@ -1,1 +1,1 @@
-"""Models: as files, as networks, and behind the backends that complete and score text."""
+"""Models: files, networks, tokenizers, and the backends that generate and score text."""

@@ -1,4 +1,4 @@
-"""Adapter directories: whether an adapter fits a base, whether it changes anything, and its own tokenizer."""
+"""Checks of adapter directories: base model, effect and tokenizer."""
 
 import hashlib
 import json
@@ -31,14 +31,14 @@ _WRAPPER = re.compile(r"\.(modules_to_save|original_module|token_adapter|base_la
 """Wrappers that peft puts around a module whose own weights it stores."""
 
 _TOKENS = ".token_adapter.trainable_tokens_delta"
-"""Rows of single tokens that were trained."""
+"""peft's name of individually trained token rows."""
 
 _Sample = tuple[str, tuple[int, ...], str]
-"""Number format, shape and hash of the first bytes of a tensor."""
+"""Dtype, shape and hash of the first bytes of a tensor."""
 
 
 def quantization_of(adapter: Path) -> Quantization:
-    """How the base was quantized during the adapter's training, if the adapter says so."""
+    """Return the quantization of the base during the adapter's training, if the adapter records it."""
     origin = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else {}
     return "nf4" if origin.get("quantization") == "nf4" else "none"
 
@@ -50,14 +50,14 @@ def require_adapter(adapter: Path, base: Path) -> None:
     machine, its weights must be those of `base`; otherwise a notice on standard error reports a different name.
 
     Raises:
-        InputError: it is not an adapter, or was trained on another base.
+        InputError: it is not an adapter, or it was trained on another base.
     """
     if not (adapter / CONFIG).is_file():
         raise InputError(f"adapter {adapter}: no {CONFIG}; is this a PEFT adapter directory?")
     if not (adapter / WEIGHTS).is_file():
         raise InputError(f"adapter {adapter}: no {WEIGHTS}")
     origin: dict[str, Any] | None = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else None
-    if origin is None or "fingerprint" in origin:  # the latter is a model's, in the same directory
+    if origin is None or "fingerprint" in origin:  # the latter belongs to a model in the same directory
         _require_named_base(adapter, base)
         return
     actual = fingerprint(base)
@@ -101,7 +101,7 @@ def _config(adapter: Path) -> dict[str, Any]:
 
 
 def _names(base: Path) -> set[str]:
-    """Possible names of a model directory: its own, the one in the cache, and those in its configuration."""
+    """Return the possible names of a model directory: its own, its id in the cache, and those in its configuration."""
     config, origin = read_json(base / "config.json"), base / ORIGIN
     named = [config.get("_name_or_path"), read_json(origin).get("source") if origin.is_file() else None]
     cached = [part.rpartition("--")[2] for part in base.resolve().parts if part.startswith("models--")]
@@ -117,7 +117,7 @@ def _compare(one: Path, other: Path) -> Literal["same", "different", "unknown"]:
     if any(left[name][1] != right[name][1] for name in common):
         return "different"
     if not common or any(left[name][0] != right[name][0] for name in common):
-        return "unknown"  # under other names, or in another number format, whose bytes differ
+        return "unknown"  # under other names, or in another dtype, whose bytes differ
     return "same" if all(left[name] == right[name] for name in common) else "different"
 
 
@@ -138,7 +138,7 @@ def _sample(file: Path) -> dict[str, _Sample]:
 
 
 def header(file: Path) -> dict[str, dict[str, Any]]:
-    """Dtype, shape and data_offsets of each tensor in a safetensors file; the offsets count from `offset`.
+    """Read dtype, shape and data_offsets of each tensor in a safetensors file; offsets are relative to `offset`.
 
     Raises:
         InputError: the file is not a safetensors file.
@@ -150,7 +150,7 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
                 raise ValueError("its header is longer than the file")
             entries: dict[str, dict[str, Any]] = json.loads(handle.read(length))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is no safetensors file: {error}; copy it again") from error
+        raise InputError(f"{file}: is not a safetensors file: {error}; copy it again") from error
     entries.pop("__metadata__", None)
     return {name: entry | {"offset": 8 + length} for name, entry in entries.items()}
 
@@ -163,7 +163,7 @@ def stored_twice(name: str, stored: Collection[str]) -> bool:
 
 
 def embedding_rows(adapter: Path) -> dict[str, int]:
-    """Number of rows of each full embedding or head in an adapter, by the module's name in the base."""
+    """Return the number of rows of each full embedding or head in an adapter, by the module's name in the base."""
     return {
         _WRAPPER.sub("", name).removeprefix("base_model.model.").removesuffix(".weight"): entry["shape"][0]
         for name, entry in header(adapter / WEIGHTS).items()
@@ -192,7 +192,7 @@ def brings_tokenizer(adapter: Path, base: Path) -> bool:
 
 
 def differences(own: Tokenizer, base: Tokenizer) -> list[str]:
-    """Differences between two tokenizers that affect a model's input."""
+    """List differences between two tokenizers that affect a model's input."""
     found = []
     mine: Mapping[str, int] = own.get_vocab()
     theirs: Mapping[str, int] = base.get_vocab()

@@ -1,6 +1,6 @@
-"""Chat templates: from messages to text, and how a template ends a turn of the assistant.
+"""Chat templates: render messages as text, and find the end of an assistant turn.
 
-Training, evaluation and planning all use it, so that the same messages become the same text everywhere.
+Training, evaluation and planning all use this module, so the same messages become the same text everywhere.
 """
 
 import string
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, str]]
 
 ChatText = Callable[[list[dict[str, str]]], str]
-"""Turns messages into the text that a model continues with its answer."""
+"""Formats messages as the prompt that a model continues with its answer."""
 
 CLOCK = "strftime_now"
-"""The function with which templates read today's date."""
+"""Name of the function with which templates read today's date."""
 
 _FIXED_CLOCK = (
     "{%- macro strftime_now(format) -%}{%- set out = namespace(text=format) -%}"
@@ -59,12 +59,12 @@ def no_template(messages: list[dict[str, str]]) -> str:
     Raises:
         InputError: always.
     """
-    raise InputError("this model was opened without its chat template; ask without chat")
+    raise InputError("this model was opened without its chat template; use prompts without chat")
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """What a template writes after the assistant's last words.
+    """Text that a template writes after an assistant message.
 
     Attributes:
         text: up to and including the first marker token; a line feed after that belongs to no turn. Without a
@@ -94,13 +94,13 @@ class ChatTemplate:
 
     @property
     def source(self) -> str:
-        """The template itself; the default one if the tokenizer has several.
+        """Return the template, or the default one if the tokenizer has several.
 
         Raises:
             InputError: there is none.
         """
         if not self.tokenizer.chat_template:
-            raise InputError(f"tokenizer {self.tokenizer.name_or_path} has no chat template; ask without chat")
+            raise InputError(f"tokenizer {self.tokenizer.name_or_path} has no chat template; use prompts without chat")
         try:
             return str(self.tokenizer.get_chat_template())
         except ValueError as error:
@@ -112,7 +112,7 @@ class ChatTemplate:
         return CLOCK in self.source
 
     def settings(self) -> dict[str, Any]:
-        """Everything that shapes the text besides the messages, as plain values."""
+        """Return everything that shapes the text besides the messages, as plain values."""
         settings: dict[str, Any] = {"chat_template": hash_text(self.source)}
         if self.variables:
             settings["chat_template_kwargs"] = dict(self.variables)
@@ -121,15 +121,15 @@ class ChatTemplate:
         return settings
 
     def prompt(self, messages: Messages) -> str:
-        """The text that makes the model answer `messages`.
+        """Render `messages` as a prompt.
 
         Raises:
-            InputError: there is no template, or it refuses the messages.
+            InputError: there is no template, or it raises an error for the messages.
         """
         return self._render(messages, answer=True)
 
     def conversation(self, messages: Messages) -> str:
-        """The text of a whole conversation.
+        """Render a whole conversation.
 
         Raises:
             InputError: see `prompt`.
@@ -137,15 +137,15 @@ class ChatTemplate:
         return self._render(messages, answer=False)
 
     def today(self) -> str:
-        """Today's date by the clock of templates."""
+        """Return today's date as templates read it."""
         return str(self.tokenizer.apply_chat_template(
             [{"role": "user", "content": ""}], chat_template="{{ strftime_now('%Y-%m-%d') }}", tokenize=False
         ))  # fmt: skip
 
     def _render(self, messages: Messages, *, answer: bool) -> str:
-        """The text, which must contain all that the user says.
+        """Render the messages, and check that the text contains every user message.
 
-        A template for images and text silently omits plain text. It gets the content in parts.
+        A template for images and text silently omits plain text, so it gets the content as a list of parts.
         """
         refusal = None
         for given in (_plain, _in_parts):
@@ -186,7 +186,7 @@ class ChatTemplate:
         """Check that the template reads the given variables: a variable that it does not read has no effect.
 
         Raises:
-            InputError: it does not; the message names the nearest that it reads.
+            InputError: it does not read one; the message suggests the nearest.
         """
         words = _words(self.source)
         for name in self.variables:
@@ -205,13 +205,13 @@ def _in_parts(message: Mapping[str, str]) -> dict[str, Any]:
 
 
 def turn_end(template: ChatTemplate) -> TurnEnd:
-    """How the template ends a turn of the assistant, found from the text that it writes after one."""
+    """Find how the template ends an assistant turn, from the text that it writes after one."""
     turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
     if not template.tokenizer.chat_template:
         return TurnEnd()
     try:
         closing = template.conversation(turns).rpartition(_ANSWER)[2]
-    except InputError:  # a template for single questions does not show how it ends an answer
+    except InputError:  # a template for single questions does not reveal how it ends an answer
         return TurnEnd()
     if (found := _first_marker(template.tokenizer, closing)) is not None:
         return TurnEnd(closing[: found[0]], found[1])
@@ -224,7 +224,7 @@ def turn_end(template: ChatTemplate) -> TurnEnd:
 
 
 def _first_marker(tokenizer: Tokenizer, text: str) -> tuple[int, int] | None:
-    """End position and id of the first marker token in a text; the longer one if two start together.
+    """Return end position and id of the first marker token in a text; the longer one if two start together.
 
     The tokenizer must find the marker as well: it does not find one that it normalizes after a dummy prefix.
     """
@@ -241,14 +241,14 @@ def _first_marker(tokenizer: Tokenizer, text: str) -> tuple[int, int] | None:
 
 
 def _clock(date: str) -> dict[str, str]:
-    """The value of each directive of strftime at the beginning of a day."""
+    """Return the value of each strftime directive at the start of a day."""
     day = datetime.fromisoformat(date)
     directives = [f"%{flag}{letter}" for flag in ("-", "") for letter in string.ascii_letters]
     return {directive: day.strftime(directive) for directive in directives} | {"%%": "%"}
 
 
 def _words(source: str) -> set[str]:
-    """All names in a template except jinja's own words. They include its variables."""
+    """Return all names in a template except Jinja keywords; they include its variables."""
     from jinja2 import Environment, TemplateSyntaxError
 
     try:

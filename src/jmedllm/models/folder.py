@@ -1,4 +1,4 @@
-"""Model directories: where they are, their fingerprints, and whether they are complete."""
+"""Model directories: location, fingerprint and completeness."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ from jmedllm.progress import notice
 Quantization = Literal["none", "nf4"]
 
 ORIGIN = "jmedllm.json"
-"""File in the models and adapters that we write: what they were made from."""
+"""File that records the origin of models and adapters that jmedllm writes."""
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-"""Files that transformers reads weights from: a single one, or the index of several."""
+"""Files from which transformers reads weights: a single file, or the index of several."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 
@@ -37,7 +37,7 @@ _IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TO
 """Files besides the weights that change the inputs or outputs of a model."""
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
-"""Files that peft writes, and that transformers applies by itself to a model in the same directory."""
+"""Files that peft writes. transformers applies them automatically to a model in the same directory."""
 
 
 def has_chat_template(folder: Path) -> bool:
@@ -50,7 +50,7 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
-    """Directory of a model that is given as a directory or as an id in the Hugging Face cache.
+    """Return the directory of a model given as a directory or as an id in the Hugging Face cache.
 
     Nothing is downloaded unless `download` is true; then only safetensors and tokenizer files are.
 
@@ -83,12 +83,12 @@ def require_model(folder: Path) -> None:
     """Check that a directory can be loaded as a model with its tokenizer.
 
     Raises:
-        InputError: config, safetensors weights or tokenizer are missing.
+        InputError: the config, safetensors weights or the tokenizer is missing.
     """
     if not (folder / "config.json").is_file():
         if adapter_files(folder):
             raise InputError(
-                f"model {folder}: is an adapter only; give its base as the model and the adapter with --adapter"
+                f"model {folder}: contains only an adapter; give its base as the model and the adapter with --adapter"
             )
         raise InputError(f"model {folder}: no config.json; is this a Hugging Face model directory?")
     found = sorted({*folder.glob("*.safetensors")} - {*adapter_files(folder)})
@@ -103,7 +103,7 @@ def require_model(folder: Path) -> None:
 
 
 def _require_usual_files(folder: Path) -> None:
-    """Check that transformers reads the weights from the files that we expect.
+    """Check that transformers reads the weights from the standard files.
 
     Raises:
         InputError: the configuration, or a checkpoint of several processes, names other files.
@@ -119,7 +119,7 @@ def _require_usual_files(folder: Path) -> None:
 
 
 def adapter_files(folder: Path) -> list[Path]:
-    """The files of a PEFT adapter in a directory."""
+    """Return the files of a PEFT adapter in a directory."""
     return sorted(file for pattern in _ADAPTER_FILES for file in folder.glob(pattern))
 
 
@@ -132,7 +132,7 @@ def require_unambiguous(folder: Path, *, adapter: Path | None = None, ignore_ada
         ignore_adapter: whether to ignore adapter files in the directory; a notice on standard error names them.
 
     Raises:
-        InputError: there are adapter files in the directory and the user decided nothing, or both.
+        InputError: the directory contains adapter files and the user chose neither option, or both.
     """
     found = adapter_files(folder) if (folder / "config.json").is_file() else []
     if not found:
@@ -166,12 +166,12 @@ def require_tokenizer(folder: Path) -> None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a directory contains a tokenizer, and not only settings of one."""
+    """Whether a directory contains a tokenizer and not only its settings."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers reads a model's weights from: the one, or all that the index lists.
+    """Return the files from which transformers reads a model's weights: a single file, or all that the index lists.
 
     Raises:
         InputError: one of the listed files is missing, or the index is invalid.
@@ -192,23 +192,24 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """All files of a model besides its weights, including the index of the weights."""
+    """Return all files of a model besides its weights, including the index of the weights."""
     files = {file for pattern in _HUB_FILES[1:] for file in folder.glob(pattern) if file.name != ORIGIN}
     return sorted(files - {*adapter_files(folder)})
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits of a hash over config, tokenizer, chat template and every weight file.
+    """Return 16 hex digits of a hash of config, tokenizer, chat template and every weight file.
 
-    Reads all weights once (about a second per gigabyte). Two models have the same fingerprint only if they give the
-    same answers. An adapter in the same directory is not part of it.
+    This reads all weights once (about a second per gigabyte). Models with the same fingerprint give the same answers.
+    An adapter in the same directory is not part of the fingerprint.
     """
     files = {*(folder / name for name in _IDENTITY), *folder.glob("*.safetensors")}
     return _fingerprint(files - {*adapter_files(folder)} if (folder / "config.json").is_file() else files)
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """Fingerprint of an adapter and its tokenizer; in a model directory, of the adapter's own files only."""
+    """Return the fingerprint of an adapter and its tokenizer; in a model directory, of the adapter's own files
+    only."""
     if not (folder / "config.json").is_file():
         return fingerprint(folder)
     return _fingerprint(adapter_files(folder))
@@ -224,7 +225,7 @@ def _fingerprint(files: Iterable[Path]) -> str:
 
 @cache
 def _hash_once(path: Path, size: int, modified: int) -> str:
-    """Hash of a file, computed once per process unless its size or modification time changes."""
+    """Hash a file once per process, unless its size or modification time changes."""
     if path.name == "adapter_config.json":
         # The path of the base on this machine is not part of the adapter.
         return hash_text(to_json({k: v for k, v in read_json(path).items() if k != "base_model_name_or_path"}))

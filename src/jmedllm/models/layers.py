@@ -1,4 +1,4 @@
-"""The decoder layers of a causal model."""
+"""Find the decoder layers of a causal model."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jmedllm.errors import InputError
 
 
 def decoder_layers(network: Any) -> list[torch.nn.Module]:
-    """The decoder layers of a Hugging Face causal model, or of a PEFT model around one.
+    """Return the decoder layers of a Hugging Face causal model, or of a PEFT model around one.
 
     Raises:
         InputError: the decoder has no list of layers.
@@ -17,7 +17,7 @@ def decoder_layers(network: Any) -> list[torch.nn.Module]:
     lists = [list(child) for child in base.get_decoder().children() if isinstance(child, torch.nn.ModuleList)]
     if not lists:
         raise InputError(
-            f"architecture {base.config.model_type!r} keeps its layers in no list of its decoder; choose a base "
+            f"architecture {base.config.model_type!r} has no list of decoder layers; choose a base "
             "of the Llama or Qwen family"
         )
     return max(lists, key=len)

@@ -1,4 +1,4 @@
-"""Settings of the Hugging Face libraries: no network calls, no output on the terminal."""
+"""Configure the Hugging Face libraries: no network calls, no output on the terminal."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""Loading weights and adapters from model directories, with errors of one line."""
+"""Load weights and adapters from model directories; errors are one line."""
 
 import re
 import sys
@@ -46,10 +46,12 @@ _STRUCTURE: dict[str, Any] = {"device_map": {"": "meta"}}
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Turn any exception of a library about unusable files into one line."""
+    """Convert any exception of a library about unusable files into one line."""
     try:
         yield
-    except Exception as error:  # tokenizers and transformers raise many kinds of exceptions, also plain ones
+    except (
+        Exception
+    ) as error:  # tokenizers and transformers raise many kinds of exceptions, including plain `Exception`
         if isinstance(error, InputError) or is_out_of_memory(error):
             raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -61,7 +63,7 @@ def loading(what: str) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> Any:
-    """Configuration of a model directory, as transformers reads it.
+    """Read the transformers configuration of a model directory.
 
     Raises:
         InputError: the file is missing or broken, or of an architecture that transformers does not know.
@@ -74,8 +76,7 @@ def read_config(folder: Path) -> Any:
 
 
 def class_for(kind: str) -> Any:
-    """The class with which transformers loads a kind of model: a language model if possible, else a vision-language
-    model.
+    """Return the transformers class for a kind of model: a language model if possible, else a vision-language model.
 
     Args:
         kind: `model_type` in config.json.
@@ -94,7 +95,7 @@ def _sees(kind: str) -> bool:
 
 
 def whole_class_of(folder: Path) -> Any:
-    """The class with which transformers loads all of a model, including its vision tower if it has one."""
+    """Return the transformers class for the complete model, including its vision tower if it has one."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     return AutoModelForImageTextToText if _sees(read_config(folder).model_type) else AutoModelForCausalLM
@@ -115,7 +116,7 @@ def load_network(
 
     Args:
         folder: the model directory.
-        dtype: format of the weights; "auto" keeps the one they are stored in.
+        dtype: dtype of the weights; "auto" keeps the stored one.
         device: device of the weights.
         quantization: "nf4" quantizes linear layers to 4 bits with double quantization (Dettmers et al. 2023,
             arXiv 2305.14314) and computes in bfloat16.
@@ -131,10 +132,10 @@ def load_network(
 
 
 def _load(folder: Path, **options: Any) -> Any:
-    """The network of a model directory; an adapter in the same directory is not applied.
+    """Load the network of a model directory, without an adapter in the same directory.
 
     Raises:
-        InputError: the directory is not a loadable model, or its tensors are not those of its class.
+        InputError: the directory is not a loadable model, or its tensors do not match its class.
     """
     go_offline()
     require_model(folder)
@@ -164,7 +165,7 @@ def _require_scaled(folder: Path, network: Any) -> None:
     """Check that no weights are integers without a scale.
 
     Raises:
-        InputError: some are.
+        InputError: a weight is.
     """
     stored = {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
     whole = {name for name, entry in stored.items() if str(entry["dtype"]).startswith(WHOLE_NUMBERS)}
@@ -188,7 +189,7 @@ def _report_untied_head(folder: Path, network: Any) -> None:
 
 
 def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[str]:
-    """The unexpected tensors of a language model that do not belong to its vision-language model either."""
+    """Return the unexpected tensors of a language model that do not belong to its vision-language model either."""
     from safetensors import safe_open
 
     config = read_config(folder)
@@ -224,10 +225,10 @@ def _without_holes() -> Iterator[None]:
 
 
 def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
-    """The network of a model directory without its weights; only the headers of the weight files are read.
+    """Build the network of a model directory without weights; reads only the headers of the weight files.
 
     Raises:
-        InputError: the directory is not a loadable model, or its tensors are not those of its class.
+        InputError: the directory is not a loadable model, or its tensors do not match its class.
     """
     options = {"quantization_config": _nf4()} if quantization == "nf4" else {}
     return _load(folder, **_STRUCTURE, **options)
@@ -240,21 +241,23 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offlo
 
     Args:
         folder: the model directory.
-        dtype: format to compute in.
+        dtype: dtype of the computation.
         device: device to compute on.
         offload: directory for weights whose form in the network differs from their files, such as those of experts;
             needed as long as the network is used.
 
     Raises:
-        InputError: the directory is not a loadable model, or its tensors are not those of its class.
+        InputError: the directory is not a loadable model, or its tensors do not match its class.
     """
     device_map = "auto" if device.type == "cuda" else {"": "disk"}
     return _load(folder, dtype=dtype, device_map=device_map, offload_folder=offload)
 
 
 def layers_in_4_bits(folder: Path) -> dict[str, bool]:
-    """The layers that `quantization="nf4"` quantizes, by name, and whether each is transposed (GPT-2); reads no
-    weights."""
+    """Return the names of the layers that `quantization="nf4"` quantizes, and whether each is transposed (GPT-2).
+
+    This reads no weights.
+    """
     from transformers.pytorch_utils import Conv1D
 
     network = load_structure(folder, quantization="nf4")
@@ -266,7 +269,7 @@ def layers_in_4_bits(folder: Path) -> dict[str, bool]:
 
 
 def in_4_bits(weight: torch.Tensor, *, transposed: bool = False) -> torch.Tensor:
-    """A weight after quantization to 4 bits, maybe transposed, and dequantization."""
+    """Quantize a weight to 4 bits, transposed if asked, and dequantize it."""
     if transposed:
         return in_4_bits(weight.T.contiguous()).T
     config = _nf4()
@@ -307,10 +310,10 @@ def _nf4() -> Any:
 def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
     """Apply a PEFT adapter that was trained on `base` to its network, with or without weights.
 
-    The embedding is enlarged if the adapter has tokens of its own.
+    The embedding is enlarged if the adapter has additional tokens.
 
     Raises:
-        InputError: the directory is not an adapter, it belongs to another base, or its tensors are not those of its
+        InputError: the directory is not an adapter, it belongs to another base, or its tensors do not match its
             configuration.
     """
     from peft import PeftModel
@@ -321,7 +324,7 @@ def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
         _resize(network, embedding_rows(adapter))
         mapping = getattr(network, "_checkpoint_conversion_mapping", None)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what peft only warns about is reported below
+            warnings.simplefilter("ignore")  # problems for which peft only warns are reported below
             adapted = PeftModel.from_pretrained(network, str(adapter))
             found = adapted.load_adapter(str(adapter), adapted.active_adapter, key_mapping=mapping)
         missing, unknown = ([name.replace(".default", "") for name in names] for names in found)

@@ -1,4 +1,4 @@
-"""Memory per token, and free memory of a device, to size batches."""
+"""Memory per token and free memory of a device, for choosing batch sizes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +9,11 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class TokenBytes:
-    """Bytes that one token takes, estimated from a model's config.
+    """Memory of one token in bytes, estimated from a model's config.
 
     Attributes:
-        reading: in a forward pass without gradients, with its logits and its keys and values.
-        keeping: keys and values of all layers.
+        reading: memory in a forward pass without gradients, including logits, keys and values.
+        keeping: memory of the keys and values of all layers.
     """
 
     reading: int
@@ -21,7 +21,7 @@ class TokenBytes:
 
 
 def token_bytes(config: Any, dtype: torch.dtype) -> TokenBytes:
-    """Bytes of a token for a transformer of this config that computes in `dtype`.
+    """Estimate the memory of a token for a transformer of this config that computes in `dtype`.
 
     Reading counts the tensors of a gated layer that exist at the same time: hidden states, their norm, queries and
     residual sums (8 hidden sizes), gate, up and product (3 feed-forward sizes).
@@ -36,7 +36,7 @@ def token_bytes(config: Any, dtype: torch.dtype) -> TokenBytes:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device; memory that torch has reserved and not used counts as free."""
+    """Return the free bytes of a device, including memory that torch has reserved but does not use."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

@@ -1,6 +1,6 @@
 """A small randomly initialized model: a tokenizer trained on given texts, and weights drawn from a seed.
 
-It is for the demo, for tests, and for trying a recipe before the real base model is available.
+The demo and the tests use it; it also serves to try a recipe before the real base model is available.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ Architecture = Literal["qwen2", "llama"]
 END = "<|endoftext|>"
 
 _SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}|\s+| ?[^\s\p{L}\p{N}]+"
-"""Pieces that no token may cross. Japanese has no spaces, so a change of script is a border."""
+"""Pre-tokenization: no token crosses these pieces. Japanese has no spaces, so a change of script is a border."""
 
 
 class RandomInit(Settings):
@@ -43,19 +43,19 @@ class RandomInit(Settings):
 
 
 def build(shape: RandomInit, texts: Iterable[str], folder: Path, seed: int) -> None:
-    """Write a model directory: tokenizer trained on `texts`, weights drawn from `seed`."""
+    """Write a model directory with a tokenizer trained on `texts` and random weights."""
     tokenizer = _as_loaded(_train_tokenizer(texts, shape.vocabulary), shape.architecture)
     build_around(tokenizer, shape, folder, seed)
 
 
 def build_around(tokenizer: Any, shape: RandomInit, folder: Path, seed: int) -> None:
-    """Write a model directory for an existing tokenizer, with weights drawn from `seed`.
+    """Write a model directory for an existing tokenizer with random weights.
 
     Args:
-        tokenizer: has an end-of-sequence and a padding token.
-        shape: its `vocabulary` is ignored; the embedding fits the tokenizer.
-        folder: where to write it.
-        seed: of the weights.
+        tokenizer: a tokenizer with an end-of-sequence and a padding token.
+        shape: sizes; `vocabulary` is ignored, because the embedding fits the tokenizer.
+        folder: directory to write.
+        seed: seed of the weights.
     """
     from transformers import AutoModelForCausalLM
 
@@ -87,7 +87,7 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def _as_loaded(tokenizer: Any, architecture: Architecture) -> Any:
-    """The tokenizer as transformers loads it for a model of this architecture.
+    """Return the tokenizer as transformers loads it for a model of this architecture.
 
     Qwen2's class splits text by its own rule. Saving this tokenizer writes that rule into the file.
     """

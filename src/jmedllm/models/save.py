@@ -1,4 +1,4 @@
-"""Writing models and adapters as directories, completely or not at all."""
+"""Write models and adapters as directories, completely or not at all."""
 
 from pathlib import Path
 from shutil import copyfile
@@ -26,11 +26,11 @@ def save_model(
     The model's own fingerprint is written as well, so that later damage is detected.
 
     Args:
-        network: a model of transformers.
-        tokenizer: its tokenizer.
-        folder: where to write it.
-        origin: what it was made from.
-        base: the model it was trained from, whose processor is copied if both have the same model type.
+        network: a transformers model.
+        tokenizer: tokenizer of the model.
+        folder: directory to write.
+        origin: origin of the model.
+        base: base model, whose processor is copied if both have the same model type.
     """
     be_quiet()
     with atomic_folder(folder, ORIGIN) as temporary:
@@ -58,7 +58,7 @@ def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
 
 
 def _drop_runtime_keys(path: Path) -> None:
-    """Remove how this process found the tokenizer, which transformers stores as if it were a setting."""
+    """Remove keys on how this process loaded the tokenizer, which transformers stores as settings."""
     if path.exists():
         config = read_json(path)
         kept = {key: value for key, value in config.items() if key not in ("is_local", "local_files_only")}

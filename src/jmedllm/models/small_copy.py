@@ -12,9 +12,10 @@ from jmedllm.models.loading import class_for
 
 _VOCABULARY = 320
 _MOST_LAYERS = 8
-"""Most decoder layers of a copy, if there are more kinds of layers."""
+"""Maximum number of decoder layers of a copy."""
 _MOST_WEIGHTS = 150_000_000
-"""Most weights of a copy (0.6 GB). A copy whose sizes cannot be lowered could be as large as the model."""
+"""Maximum number of weights of a copy (0.6 GB), since a copy whose sizes cannot be lowered could be as large as the
+model."""
 
 _NARROW = {
     "hidden_size": 64,
@@ -67,7 +68,7 @@ are so small that the effect of one token on another is lost in the residual str
 
 
 def small_copies(config: Any) -> Iterator[Any]:
-    """Networks of the architecture of `config`, with few layers and random weights in float32, smallest first.
+    """Yield networks with the architecture of `config`, few layers and random weights in float32, smallest first.
 
     All features of a configuration (kinds of layers, biases, scaling, soft-capping) stay enabled. For composite
     configurations the text part is built, or all of it if transformers has no class for the text part alone.
@@ -76,7 +77,7 @@ def small_copies(config: Any) -> Iterator[Any]:
         config: a transformers configuration of a causal model; it is not changed.
 
     Yields:
-        Networks that can be built; a caller that cannot use one takes the next.
+        Networks that can be built; a caller that cannot use one tries the next.
     """
     for changes in _CHANGES:
         with torch.random.fork_rng(devices=[]):
@@ -145,7 +146,7 @@ def _smaller(config: Any, changes: Mapping[str, int]) -> Any:
 
 
 def _lowered(values: Mapping[str, Any], changes: Mapping[str, int]) -> dict[str, Any]:
-    """A configuration with the sizes in `changes` where its own are larger."""
+    """Lower the sizes of a configuration to those in `changes`."""
 
     def lower(name: str, value: Any) -> Any:
         if isinstance(value, list):
@@ -157,7 +158,7 @@ def _lowered(values: Mapping[str, Any], changes: Mapping[str, int]) -> dict[str,
 
 
 def _layers_kept(of_layers: list[list[Any]], layers: int) -> list[int]:
-    """Numbers of the first layer of each kind, at least two layers.
+    """Return the indices of the first layer of each kind, at least two layers.
 
     Args:
         of_layers: per-layer lists of a configuration.

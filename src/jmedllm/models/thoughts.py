@@ -76,7 +76,7 @@ UNKNOWN = re.compile(
     r"|(?i:\[/?(?:think(?:ing)?|thoughts?|reasoning)\])"
     r"|\[/?[A-Z_]{0,20}(?:THINK|THOUGHT|REASON)[A-Z_]{0,20}\])"
 )
-"""Text that looks like a marker of a thought or a channel and is none of the above."""
+"""Text that looks like a marker of a thought or a channel but is none of the above."""
 
 _HINTS = (
     *(
@@ -127,7 +127,7 @@ def has_unknown(text: str) -> bool:
 
 @cache
 def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, Border]]:
-    """One expression for all markers, and the kind of each marker by its folded text."""
+    """Build one expression for all markers, and the kind of each marker by its folded text."""
     kinds = {_folded(each.opening): Border(0, 0, "opening", each) for each in thoughts}
     kinds |= {_folded(each.closing): Border(0, 0, "closing", each) for each in thoughts}
     kinds |= {_folded(each): Border(0, 0, "answer") for each in ANSWERS}
@@ -135,7 +135,7 @@ def _pattern(thoughts: tuple[Thought, ...]) -> tuple[re.Pattern[str], dict[str, 
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """An expression for any of these texts, longest first, that tries shared beginnings only once."""
+    """Build an expression for any of these texts, longest first, that matches shared prefixes only once."""
     rests: dict[str, list[str]] = {}
     for text in texts:
         if text:
@@ -145,7 +145,7 @@ def _any_of(texts: Collection[str]) -> str:
 
 
 def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
-    """The markers in `text`, in order.
+    """Yield the markers in `text`, in order.
 
     Args:
         more: markers in addition to the published ones, see `thoughts_of_template`.
@@ -173,12 +173,12 @@ def leaves_thought_open(prompt: str, more: Sequence[Thought] = ()) -> bool:
     last = list(borders(text, more))[-1:]
     if last and last[0].end == len(text):
         return last[0].kind == "opening"
-    # An unpublished marker of the template's own.
+    # A marker that only this template has.
     return any(found.end() == len(text) and not _CLOSES.search(found[0]) for found in UNKNOWN.finditer(text))
 
 
 def thoughts_of_template(template: object) -> tuple[Thought, ...]:
-    """Markers that only this chat template contains: pairs that look like the start and the end of a thought.
+    """Find unpublished markers in a chat template: pairs that look like the start and the end of a thought.
 
     Args:
         template: the Jinja text; None if the tokenizer has none; a dict of several in some tokenizers.
@@ -202,7 +202,7 @@ _CLOSES = re.compile(r"\A[<\[◁]\|?/|\A<[^|].*\|>\Z|(?<![a-z])(?:end|close|suff
 
 
 def _closings(opening: str) -> set[str]:
-    """Possible closing markers of a thought with this opening marker."""
+    """Return the possible closing markers of a thought with this opening marker."""
     words = (("begin", "end"), ("start", "end"), ("open", "close"), ("prefix", "suffix"))
     spelled = {opening.replace(a, b) for a, b in words} | {opening.replace(a.upper(), b.upper()) for a, b in words}
     spelled |= {re.sub(r"\A([<\[◁]\|?)", r"\1/", opening), re.sub(r"\A<\|(.*[^|])>\Z", r"<\1|>", opening)}

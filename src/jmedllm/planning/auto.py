@@ -1,4 +1,4 @@
-"""`memory: auto`: the first way of training that fits this machine, chosen once for a run and then kept."""
+"""`memory: auto`: choose the first combination of memory settings that fits this machine, once per run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,28 +24,28 @@ from jmedllm.training.config import TrainingConfig, require_possible
 from jmedllm.training.metrics import peak_memory
 
 NAME = "memory.json"
-"""In the run directory: what was chosen, by stage."""
+"""File in the run directory with the chosen settings of each stage."""
 
 BESIDE = {"save_steps", "early_stopping", "tensorboard"}
-"""Settings that shape neither memory nor training: others of these are no reason to choose anew."""
+"""Settings that affect neither memory nor training; changing them keeps the earlier choice."""
 
 
 class Sizes(BaseModel, frozen=True, strict=True):
-    """Bytes of tensors on each GPU, and of the host."""
+    """Bytes of tensors on each GPU, and of host memory."""
 
     gpu: int
     host: int
 
 
 class Choice(BaseModel, frozen=True, strict=True):
-    """What was chosen for a stage.
+    """Chosen settings of a stage.
 
     Attributes:
         asked: hash of the settings as configured.
-        settings: what is trained with.
-        changes: of the settings, as a recipe writes them.
-        machine: what it was chosen for, in words.
-        planned: what it needs there.
+        settings: settings that training uses.
+        changes: changed settings, as in a recipe.
+        machine: description of the machine.
+        planned: estimated memory.
     """
 
     asked: str
@@ -58,20 +58,20 @@ class Choice(BaseModel, frozen=True, strict=True):
 def fit(
     recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path, log: Callable[[str], None]
 ) -> Recipe:
-    """The recipe with each training stage as it fits this machine, or as it is where it does not ask for that.
+    """Return the recipe with training settings that fit this machine, if it has `memory: auto`; else unchanged.
 
-    An earlier choice for the same settings is kept, also when the run resumes on another machine. No choice changes
-    the batch or the clipping. The main process chooses for all processes.
+    An earlier choice for the same settings is kept, even if the run resumes on another machine. The batch size and
+    gradient clipping are never changed. The main process chooses for all processes.
 
     Args:
-        recipe: asks for it by `memory: auto`.
-        stages: its training stages that will run.
-        precision: device and number format of the run.
+        recipe: the recipe.
+        stages: training stages that will run.
+        precision: device and dtype of the run.
         folder: the run directory.
-        log: called once for each stage.
+        log: called with one line for each stage.
 
     Raises:
-        InputError: a stage does not fit in any way, or the base's config is not known.
+        InputError: no combination of settings fits a stage, or the base's config is not found.
     """
     if recipe.memory != "auto":
         return recipe
@@ -83,9 +83,9 @@ def fit(
 
 
 def memory_of(recipe: Recipe, folder: Path, stage: str, device: torch.device) -> dict[str, Any]:
-    """What a stage's manifest entry keeps of a choice: planned beside measured; nothing where none was made.
+    """Return the planned and the measured memory of a stage for its manifest entry; empty without `memory: auto`.
 
-    Measured are tensors on this GPU, and all of this process on the host, since the training began.
+    Measured are the tensors on this GPU, and the whole process on the host, since training started.
     """
     if recipe.memory != "auto":
         return {}
@@ -96,7 +96,7 @@ def memory_of(recipe: Recipe, folder: Path, stage: str, device: torch.device) ->
 
 
 def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path) -> dict[str, Choice]:
-    """What was chosen before for the same settings, else what is chosen now; written to the run's folder."""
+    """Return the earlier or a new choice for each stage, and write them to the run directory."""
     choices = choices_for(recipe, stages, precision, folder)
     written = {name: choice.model_dump() for name, choice in choices.items()}
     write_atomic(folder / NAME, to_json(written, indent=2) + "\n")
@@ -106,7 +106,7 @@ def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precisi
 def choices_for(
     recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path
 ) -> dict[str, Choice]:
-    """What `fit` chooses, without writing it.
+    """Return the choices of `fit` without writing them.
 
     Raises:
         InputError: see `fit`.
@@ -132,10 +132,10 @@ def _as_chosen(stage: TrainingStage, choice: Choice) -> TrainingConfig:
 
 
 def choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision) -> Option:
-    """The first way of training a stage that fits a machine, without changing the batch size or the clipping.
+    """Return the first option of a stage that fits a machine without changing batch size or gradient clipping.
 
     Raises:
-        InputError: none fits.
+        InputError: no option fits.
     """
     dearer: list[Option] = []
     for option in options_of(stage, base, machine):
@@ -148,7 +148,7 @@ def choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, pr
 
 
 def _is_possible(settings: TrainingConfig, precision: Precision) -> bool:
-    """Whether the libraries are there."""
+    """Whether the required libraries are installed."""
     try:
         require_possible(settings, precision.name)
     except InputError:
@@ -176,14 +176,14 @@ def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machi
     message += "" if machine.is_shared else f" and {gib(machine.ram)} on the host"
     least = smallest(options, machine)
     if least is None:
-        return f"{message}: no way of training is possible here; see jmedllm plan"
+        return f"{message}: no combination of settings is supported here; see jmedllm plan"
     for option in options:
         if option.planned.fits(machine):
             last = BACKWARD_OPTIMIZER
-            return f"{message}; {last.setting} would, but {last.cost}: add it to the recipe if you want that"
+            return f"{message}; {last.setting} would fit, but {last.cost}: add it to the recipe if you accept that"
     if machine.is_shared:
         message += f": it needs at least {sizes(least.planned, machine)}"
-    # The same count as that of `jmedllm plan`: libraries that are missing here make no machine larger.
+    # The same estimate as in `jmedllm plan`: libraries that are missing here do not change the required machine.
     gpus = Machine(Gpu("a GPU", 0), 1, 1, 0) if machine.is_shared else machine
     planned = advise(stage, base, gpus).smallest or least
     return f"{message}; the smallest machine has {sizes(planned.planned, gpus)}, see jmedllm plan"
@@ -206,4 +206,4 @@ def _read(folder: Path) -> dict[str, Choice]:
 
 
 def _no_choices(folder: Path) -> InputError:
-    return InputError(f"{folder / NAME} is no file of jmedllm's; remove it, or choose another --output")
+    return InputError(f"{folder / NAME} was not written by jmedllm; remove it, or choose another --output")

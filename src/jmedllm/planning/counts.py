@@ -1,4 +1,4 @@
-"""What is counted of a model that is trained: each figure once, on its structure alone."""
+"""Sizes of a trained model, each computed once from its structure alone."""
 
 import json
 import logging
@@ -20,12 +20,12 @@ from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 FEW = 2
-"""Layers of a model that is traced in the place of a deeper one, and of one with twice as many."""
+"""Number of layers of the shallow copy that is traced instead of a deeper model; a second copy has twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What is trained: a model by its config.json, as text, and the number format of its products."""
+    """The trained model: the text of its config.json, and the dtype of its matrix products."""
 
     name: str
     config: str
@@ -33,28 +33,28 @@ class Base:
 
     @property
     def precision(self) -> Precision:
-        """As the loop has it."""
+        """Precision of the training loop."""
         return Precision(torch.device("cpu"), self.dtype, "planned for")
 
 
 @cache
 def shape_of_base(base: Base) -> Shape:
-    """The sizes of what is trained."""
+    """Return the sizes of the base."""
     return shape_of(structure(json.loads(base.config), base.name, base.dtype))
 
 
 def step_of(base: Base, settings: TrainingConfig, block_size: int) -> StepMemory:
-    """Memory of one step of a stage.
+    """Trace the memory of one training step of a stage.
 
     Raises:
-        InputError: the base's config is of no model that can be trained like this.
+        InputError: the model of this config cannot be trained with these settings.
     """
     with _one_line_errors(base):
         return _step(base, _key(_adapter_of(settings)), block_size, _traced(settings))
 
 
 def state_of(base: Base, settings: TrainingConfig) -> int:
-    """Bytes of the optimizer state of a stage, on GPU or host.
+    """Return the bytes of the optimizer state of a stage, on GPU or host.
 
     Raises:
         InputError: see `step_of`.
@@ -64,14 +64,14 @@ def state_of(base: Base, settings: TrainingConfig) -> int:
 
 
 def adapter_numbers(base: Base, adapter: AdapterConfig) -> int:
-    """Parameters of an adapter."""
+    """Return the number of parameters of an adapter."""
     return _numbers(base, _key(adapter))
 
 
 @contextmanager
 def _one_line_errors(base: Base) -> Iterator[None]:
-    """Turn whatever torch and transformers raise at sizes that do not go together into one line."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # which logs each error with its traceback
+    """Convert exceptions of torch and transformers about inconsistent sizes into one line."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # FakeTensorMode logs each error with its traceback
     was_silent, log.disabled = log.disabled, True
     try:
         yield
@@ -92,7 +92,8 @@ def _adapter_of(settings: TrainingConfig) -> AdapterConfig | None:
 
 
 def _key(adapter: AdapterConfig | None) -> str | None:
-    """The adapter without PiSSA's start, which is computed from the weights' contents, and its base whole."""
+    """Key of an adapter without quantization and without PiSSA's initialization, which needs the values of the
+    weights."""
     if adapter is None:
         return None
     kind = "lora" if adapter.kind == "pissa" else adapter.kind
@@ -100,7 +101,7 @@ def _key(adapter: AdapterConfig | None) -> str | None:
 
 
 def _traced(settings: TrainingConfig) -> str:
-    """All of a stage's settings that a step's own memory depends on; the others as they are by default."""
+    """Serialize the settings that affect the memory of a step; others have their defaults."""
     values = settings.model_dump(include={"weight_format", "micro_batch_size", "optimizer_in_backward"}) | {
         "activation_checkpointing": "none" if settings.activation_checkpointing == "none" else "recompute",
         "cpu_offload": "none" if settings.cpu_offload == "none" else "optimizer",
@@ -109,7 +110,7 @@ def _traced(settings: TrainingConfig) -> str:
 
 
 def _stated(settings: TrainingConfig) -> str:
-    """All of a stage's settings that its optimizer's state depends on."""
+    """Serialize the settings that affect the optimizer state."""
     return _plain(settings, settings.model_dump(include={"weight_format", "optimizer"}))
 
 
@@ -119,7 +120,7 @@ def _plain(settings: TrainingConfig, values: dict[str, Any]) -> str:
 
 
 def _network(base: Base, adapter: str | None, settings: TrainingConfig, layers: int) -> Any:
-    """The network as it is trained, on "meta", with its first layers alone."""
+    """Build the trained network on "meta" with only its first layers."""
     dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
     network = structure(json.loads(base.config), base.name, dtype)
     keep_layers(network, layers)
@@ -157,7 +158,8 @@ def _numbers(base: Base, adapter: str | None) -> int:
 
 
 def _depths(base: Base) -> tuple[int, ...]:
-    """How many layers to look at: a few and twice as many, or all where that is no more or they differ in size."""
+    """Return the depths to trace: a few layers and twice as many, or all layers if there are no more or their sizes
+    differ."""
     shape = shape_of_base(base)
     if shape.layers <= 2 * FEW or shape.in_layers != shape.layers * shape.largest_layer:
         return (shape.layers,)

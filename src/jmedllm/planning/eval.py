@@ -1,4 +1,4 @@
-"""What the exam of a recipe needs: memory for one model at a time, and hours for all of them."""
+"""Memory and time of a recipe's eval stage: memory for one model at a time, hours for all of them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -39,30 +39,30 @@ from jmedllm.planning.shape import Shape, shape_of, structure
 from jmedllm.recipe import AdapterTrainingConfig, EvalSection, Recipe
 
 CHARACTERS = {"ja": 1.3, "en": 4.0}
-"""Of a token, where the tokenizer is not there: 1.24 to 1.43 and 3.6 to 4.2 with those of Qwen2 and llm-jp v2.2 on
-IgakuQA, MedQA and JMMLU."""
+"""Characters per token if the tokenizer is missing. The tokenizers of Qwen2 and llm-jp v2.2 have 1.24 to 1.43 and 3.6
+to 4.2 on IgakuQA, MedQA and JMMLU."""
 
 ASSUMED = 250
-"""Tokens of an item whose files are not there, on average."""
+"""Mean number of tokens of an item if the benchmark's files are missing."""
 
 ASSUMED_LONGEST = 1_000
-"""Tokens of the longest of them."""
+"""Number of tokens of the longest such item."""
 
 SAMPLED = 100
-"""Items of a task whose length is measured."""
+"""Number of items of a task whose length is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """What one model reads and writes on one task.
+    """Tokens that one model reads and generates on one task.
 
     Attributes:
-        items: answers that are asked for; None where nobody has counted them.
-        read: tokens of an item on average, its choices included.
-        longest: tokens of the longest item that was looked at.
-        writes: whether completions are written.
-        is_there: whether the benchmark's files are; else its items are counted by the catalogue, before any
-            selection.
+        items: number of items, with rotations; None if unknown.
+        read: mean number of tokens of an item with its choices.
+        longest: number of tokens of the longest measured item.
+        writes: whether completions are generated.
+        is_there: whether the benchmark's files are on disk; otherwise `items` is the number in the catalogue, before
+            any selection.
     """
 
     name: str
@@ -75,15 +75,15 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvalPlan(Needs):
-    """What the evaluation needs.
+    """Memory and time of the eval stage.
 
     Attributes:
         models: number of models, evaluated one after another.
-        tasks: what each of them is evaluated on.
-        max_new_tokens: most that is written to an item.
-        at_once: completions that are written side by side; 0 where not even one has room.
-        pass_flops: of a token that is read.
-        pass_bytes: that are read for one more token of all these completions.
+        tasks: tasks of each model.
+        max_new_tokens: maximum number of generated tokens per item.
+        at_once: number of completions in a batch; 0 if not even one fits.
+        pass_flops: floating-point operations per token read.
+        pass_bytes: bytes read from memory to generate one token of all completions in a batch.
     """
 
     models: int
@@ -95,18 +95,18 @@ class EvalPlan(Needs):
 
     @property
     def read(self) -> int:
-        """Tokens that all models read together, on tasks with a known number of items."""
+        """Tokens that all models read, on tasks with a known number of items."""
         return round(self.models * sum((task.items or 0) * task.read for task in self.tasks))
 
     @property
     def written(self) -> int:
-        """The most tokens that all models write together."""
+        """Maximum number of tokens that all models generate."""
         return self.models * sum((each.items or 0) * self.max_new_tokens for each in self.tasks if each.writes)
 
     def hours(self, machine: Machine) -> Hours | None:
-        """At best: nothing behind the first token of an answer. At worst: every answer as long as it may get.
+        """Estimate hours at best, if answers have one token, and at worst, if all have the maximum length.
 
-        None where the GPU's speed is not known, or nothing fits.
+        None if the GPU's speed is unknown, or if nothing fits.
         """
         rates = machine.gpu.rates
         if rates is None or not self.at_once:
@@ -120,11 +120,12 @@ class EvalPlan(Needs):
 
 @dataclass(frozen=True, slots=True)
 class EvalAdvice:
-    """The exam as the recipe has it.
+    """Plan of a recipe's eval stage.
 
     Attributes:
-        in_4_bits: with `quantization: nf4`; None where the recipe has that.
-        least: of these, what the smallest machine takes; one item at a time.
+        planned: plan of the recipe as configured.
+        in_4_bits: plan with `quantization: nf4`; None if the recipe already has it.
+        least: needs of the smallest machine, with one item at a time.
         backend: inference backend of the recipe.
     """
 
@@ -135,7 +136,7 @@ class EvalAdvice:
 
     @property
     def note(self) -> str | None:
-        """What to know about these figures; None if they are for the recipe's own backend."""
+        """Note on the figures if they are not for the recipe's backend, else None."""
         if BACKENDS[self.backend].capabilities.estimated:
             return None
         able = " or ".join(name for name, each in BACKENDS.items() if each.capabilities.estimated)
@@ -143,13 +144,13 @@ class EvalAdvice:
 
 
 def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None:
-    """Plan the exam of a recipe; None where it has none.
+    """Plan the eval stage of a recipe; None if it has none.
 
-    The run loads one model at a time: the base, what stage 1 made of it, and the merged model, all of one shape.
-    In 4 bits the adapter is not merged into its base.
+    The run loads one model at a time: the base, the model of stage 1, and the merged model, all of one shape. In 4
+    bits the adapter is not merged.
 
     Raises:
-        InputError: the prompt pack or a benchmark is wrong.
+        InputError: the prompt pack or a benchmark is invalid.
     """
     if recipe.eval is None:
         return None
@@ -173,7 +174,7 @@ def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """What the plan of an evaluation is computed from."""
+    """Inputs of the plan of an evaluation."""
 
     settings: EvalSection
     machine: Machine
@@ -183,13 +184,13 @@ class _Inputs:
 
     @property
     def longest(self) -> int:
-        """Most tokens of an item, its completion included."""
+        """Maximum number of tokens of an item with its completion."""
         new = self.settings.max_new_tokens
         return max(task.longest + (new if task.writes else 0) for task in self.tasks)
 
 
 def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
-    """Divide the memory that the weights leave free as the transformers backend does."""
+    """Divide the memory that is free after the weights, like the transformers backend."""
     machine, token, settings = inputs.machine, inputs.token, inputs.settings
     kind = "cpu" if machine.is_shared else "cuda"
     longest = inputs.longest
@@ -202,7 +203,7 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
         parts = (
             *(part for part in parts if not part.name.startswith("one item")),
             Component(f"passes over {tokens:,} tokens", tokens * token.reading),
-            # What a pass keeps is copied where it is joined with others.
+            # Joining caches copies them.
             Component(f"keys and values of {at_once} answers", 2 * at_once * longest * token.keeping),
         )
     return EvalPlan(
@@ -217,7 +218,7 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
 
 
 def _least(inputs: _Inputs, weights: Sequence[Component]) -> Iterator[Component]:
-    """The least that an evaluation needs: one item at a time."""
+    """Yield the minimum needs of an evaluation, with one item at a time."""
     machine, token, longest = inputs.machine, inputs.token, inputs.longest
     yield from weights
     yield Component("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
@@ -264,9 +265,8 @@ def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) ->
         task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else _joined_turns
     )
     texts = [
-        ask(task.prompt_format, presented.permuted, chat_text)
-        + ("".join(presented.permuted.choices) if scored else "")
-        for presented in some
+        ask(task.prompt_format, each.permuted, chat_text) + ("".join(each.permuted.choices) if scored else "")
+        for each in some
     ]
     sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
     sizes = sizes or [ceil(len(text) / CHARACTERS[language]) for text in texts]
@@ -274,12 +274,12 @@ def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) ->
 
 
 def _joined_turns(turns: list[dict[str, str]]) -> str:
-    """Nearly as long as what the chat template makes of them, where that is not there."""
+    """Join chat messages to a text about as long as that of the chat template, if the template is missing."""
     return "\n".join(turn["content"] for turn in turns)
 
 
 def _tokenizer(recipe: Recipe) -> Tokenizer | None:
-    """The base's, where the base is there."""
+    """Return the tokenizer of the base, if the base is on disk."""
     try:
         return load_tokenizer(resolve(recipe.base.path or "", revision=recipe.base.revision))
     except InputError:

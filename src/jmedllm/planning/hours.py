@@ -1,4 +1,4 @@
-"""How long a stage takes: arithmetic over rated speeds, and assumptions of how much of them is reached."""
+"""Estimate the time of a stage from rated speeds and assumed utilization."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,41 +9,43 @@ from jmedllm.planning.shape import Shape
 from jmedllm.training.config import OptimizerName, TrainingConfig
 
 REACHED = (0.25, 0.7)
-"""Share of a GPU's rated products that is assumed to be reached, at worst and at best. Not measured; rates that
-others have published for models of 8 B parameters are between 0.3 (H100) and 0.7 (RTX 4090)."""
+"""Assumed utilization of a GPU's rated FLOP/s, at worst and at best. Not measured; published values for models of 8 B
+parameters are between 0.3 (H100) and 0.7 (RTX 4090)."""
 
 LINK_REACHED = (0.5, 0.9)
-"""Share of the rated link that is assumed to be reached. Not measured."""
+"""Assumed utilization of the rated link bandwidth. Not measured."""
 
 MEMORY_REACHED = (0.3, 0.8)
-"""Share of a GPU's rated memory bandwidth that writing is assumed to reach. Not measured."""
+"""Assumed utilization of a GPU's rated memory bandwidth in generation. Not measured."""
 
 HOST_BANDWIDTH = (20e9, 150e9)
-"""Bytes a second that a host's step is assumed to read and write, from two channels to a server. Not measured."""
+"""Assumed host memory bandwidth of the optimizer step in bytes per second, from two channels to a server. Not
+measured."""
 
 HOST_CORES = (8, 64)
-"""Cores of a host that nothing is known of, at worst and at best. Assumed."""
+"""Assumed number of cores of an unknown host, at worst and at best."""
 
 HOST_STEP: Mapping[OptimizerName, float] = {"adamw": 1.17e-9, "adamw-bf16": 1.87e-9, "adamw-8bit": 27e-9}
-"""Seconds of one thread for a number of a host's step, measured by benchmarks/host_step.py on one machine."""
+"""Seconds of one thread per parameter of an optimizer step on the host, measured by benchmarks/host_step.py on one
+machine."""
 
 Hours = tuple[float, float]
-"""At best and at worst."""
+"""Hours at best and at worst."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a stage does, by tokens.
+    """Work of a stage.
 
     Attributes:
-        flops: of a token, forward and backward.
-        row_tokens: of a row.
-        batch_size: rows of an optimizer step, of all processes.
-        micro_batch_size: most rows of a pass, of one process.
-        pass_bytes: over the link to the host and back, for a micro-batch.
-        step_bytes: over the link, for a step.
-        host_bytes: that the host reads and writes in a step.
-        host_seconds: that its step would take on one core, were memory no bound.
+        flops: floating-point operations per token, forward and backward.
+        row_tokens: tokens per row.
+        batch_size: rows per optimizer step, over all processes.
+        micro_batch_size: maximum rows per pass of one process.
+        pass_bytes: bytes over the link to the host and back, per micro-batch.
+        step_bytes: bytes over the link, per step.
+        host_bytes: bytes that the host reads and writes per step.
+        host_seconds: seconds of the host's step on one core, if memory bandwidth is no limit.
     """
 
     flops: float
@@ -56,11 +58,11 @@ class Work:
     host_seconds: float = 0.0
 
     def hours(self, machine: Machine, tokens: int) -> Hours | None:
-        """Hours that so many tokens take; None where the GPU's speed is not known.
+        """Estimate the hours for a number of tokens; None if the GPU's speed is unknown.
 
-        A step takes as long as the processes that have most of its rows; those that have none only wait.
-        At best the link works while the GPU computes, and new weights leave while the host makes the others; its
-        step waits for all gradients, whose norm it needs. At worst all waits for all.
+        The processes with the most rows determine the time of a step; those without rows wait. At best, transfers
+        overlap with computation on the GPU, and new weights are sent while the host updates the others; the host's
+        step starts after all gradients have arrived, because it needs their norm. At worst nothing overlaps.
         """
         rates = machine.gpu.rates
         if rates is None:
@@ -83,13 +85,15 @@ class Work:
 
 
 def flops(shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None) -> float:
-    """Of a token, forward and backward (Kaplan et al. 2020, arXiv 2001.08361, with attention over half a row).
+    """Estimate the FLOPs per token, forward and backward (Kaplan et al. 2020, arXiv 2001.08361).
+
+    Attention is counted over half a row on average.
 
     Args:
-        shape: of the model.
-        settings: whether activations are computed again.
-        block_size: tokens that see one another.
-        adapter: parameters that are trained; None for all.
+        shape: sizes of the model.
+        settings: settings of the stage, such as activation checkpointing.
+        block_size: tokens per row.
+        adapter: number of adapter parameters; None if all weights are trained.
     """
     products = shape.linear + (shape.head or shape.embedding)
     attention = shape.layers * shape.queries * block_size / 2
@@ -99,5 +103,6 @@ def flops(shape: Shape, settings: TrainingConfig, block_size: int, adapter: int 
 
 
 def reading_flops(shape: Shape, length: int) -> float:
-    """Of a token that is read in a text of so many; the head sees few of them and is left out."""
+    """Estimate the FLOPs per token read in a text of `length` tokens, without the head, which processes few of
+    them."""
     return 2 * shape.linear + 4 * shape.layers * shape.queries * length / 2

@@ -1,4 +1,4 @@
-"""The machine that is planned for: a known GPU by name, or any by its memory."""
+"""The machine of a plan: a known GPU by name, or any GPU by its memory."""
 
 import math
 import os
@@ -20,7 +20,7 @@ from jmedllm.processes import rank
 GIB = 2**30
 
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux says how much memory a container may use: control groups of version 2 and 1."""
+"""Files with the memory limit of a container: Linux control groups, versions 2 and 1."""
 
 _UNITS = {"m": 2**20, "g": GIB, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mgt])(?:i?b)?", re.IGNORECASE)
@@ -32,8 +32,8 @@ class Gpu:
     """A device.
 
     Attributes:
-        memory: bytes.
-        rates: what its time is reckoned from; None for one that is given by its memory alone.
+        memory: memory in bytes.
+        rates: rated speeds; None if only the memory is known.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a GPU does in a second at best.
+    """Rated speeds of a GPU, per second.
 
     Attributes:
-        flops: dense bfloat16 products.
-        bandwidth: bytes of its memory.
-        link: bytes from the host or to it.
+        flops: dense bfloat16 floating-point operations.
+        bandwidth: bytes of memory bandwidth.
+        link: bytes to or from the host.
     """
 
     flops: float
@@ -58,13 +58,13 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """All that a run has at hand.
+    """Hardware of a run.
 
     Attributes:
-        gpus: in each node.
-        ram: bytes of host memory of a node.
-        is_shared: whether the device has no memory but the host's: a CPU, or Apple's GPUs.
-        cores: of a node's CPU; None where they are not known.
+        gpus: number of GPUs per node.
+        ram: bytes of host memory per node.
+        is_shared: whether the device shares the host's memory, like a CPU or an Apple GPU.
+        cores: CPU cores per node; None if unknown.
     """
 
     gpu: Gpu
@@ -76,12 +76,12 @@ class Machine:
 
     @property
     def processes(self) -> int:
-        """One for each GPU."""
+        """Number of processes: one per GPU."""
         return self.gpus * self.nodes
 
 
 def this_machine(device: torch.device) -> Machine:
-    """What this run has: the memory that is built in, not what happens to be free, so that plans stay the same."""
+    """Describe this machine by its total memory, not the free memory, so that plans are reproducible."""
     ram, processes, cores = host_memory(), rank().world_size, os.cpu_count()
     here = min(processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     nodes = processes // here
@@ -94,19 +94,20 @@ def this_machine(device: torch.device) -> Machine:
 
 
 def host_memory() -> int:
-    """Bytes of this machine's memory, or of a container's share of it where that is less."""
+    """Return the bytes of host memory, or the limit of the container if it is lower."""
     limits = [file.read_text(encoding="ascii").strip() for file in LIMITS if file.is_file()]
     return min([psutil.virtual_memory().total, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def read_size(text: str, what: str) -> int:
-    """Bytes from "24GiB", "24 GB" or "24G", which are all 24 × 2^30, as memory is sold.
+    """Parse "24GiB", "24 GB" or "24G", which all mean 24 × 2^30 bytes, as memory is sold.
 
     Args:
-        what: the option, for messages.
+        text: the size.
+        what: name of the option, for messages.
 
     Raises:
-        InputError: it is no such size, or none at all.
+        InputError: the text is not a size above 0.
     """
     found = _SIZE.fullmatch(text.strip())
     size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
@@ -118,11 +119,13 @@ def read_size(text: str, what: str) -> int:
 
 
 def read_gpu(text: str, what: str = "--gpu") -> Gpu:
-    """A known GPU by its name, in any case and with or without signs, or any by its memory. To that its rates may
-    be added, dense bfloat16 TFLOP/s, GB/s of its memory and GB/s of its link: "24GiB,165,1008,32".
+    """Parse a GPU: the name of a known one, ignoring case and punctuation, or its memory.
+
+    The memory may be followed by the rates: dense bfloat16 TFLOP/s, GB/s of memory bandwidth and GB/s of the link,
+    such as "24GiB,165,1008,32".
 
     Raises:
-        InputError: the name is not known; the nearest are named. Or a number is missing or is none.
+        InputError: the name is unknown (the message suggests the nearest), or a number is missing or invalid.
     """
     if text.strip()[:1].isdigit():
         size, *rates = text.split(",")
@@ -143,17 +146,17 @@ def _rates(given: Sequence[str], text: str, what: str) -> Rates:
         is_sound = False
     if not is_sound:
         raise InputError(
-            f"{what} {text!r}: behind the memory give three numbers or none: TFLOP/s, GB/s of its memory and GB/s "
+            f"{what} {text!r}: after the memory give three numbers or none: TFLOP/s, GB/s of its memory and GB/s "
             "of its link, as in 24GiB,165,1008,32"
         )
     return Rates(flops * 1e12, bandwidth * 1e9, link * 1e9)
 
 
 def read_gpus(text: str) -> tuple[Gpu, int]:
-    """A GPU and how many from "8xh100", "2x24GiB".
+    """Parse the number and kind of GPUs, such as "8xh100" or "2x24GiB".
 
     Raises:
-        InputError: it is written otherwise, or the GPU is not known.
+        InputError: the text has another form, or the GPU is unknown.
     """
     found = _MANY.fullmatch(text.strip())
     if not found or not int(found[1]):
@@ -177,5 +180,5 @@ def _known() -> dict[str, Gpu]:
 
 
 def gib(size: float) -> str:
-    """Bytes as people read them."""
+    """Format bytes in GiB or MiB."""
     return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 or not size else f"{size / 2**20:,.1f} MiB"

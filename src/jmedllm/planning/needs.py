@@ -1,4 +1,4 @@
-"""What a training stage needs of a machine, by component."""
+"""Memory and disk that a training stage needs, by component."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,31 +15,31 @@ from jmedllm.planning.tracing import StepMemory
 from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.lora import AdapterConfig
-from jmedllm.training.optim.cpu_offload import SLOT, SLOTS
+from jmedllm.training.optim.cpu_offload import BUFFER_BYTES, BUFFERS
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Bytes of a weight in 4 bits: half a byte, a byte for each block of 64, four for each 256 of these."""
+"""Bytes per weight in 4 bits: half a byte, one byte per block of 64, and four bytes per 256 blocks."""
 
 CONTEXT = int(0.7 * GIB)
-"""Memory of CUDA, its libraries and the block-wise allocator. Assumed, not measured."""
+"""Memory of CUDA, its libraries and the caching allocator. Assumed, not measured."""
 
 LIBRARIES = 2 * GIB
-"""Host memory of a process before it has a model, with CUDA's libraries. Assumed, not measured."""
+"""Host memory of a process without a model, with CUDA's libraries. Assumed, not measured."""
 
 WITHOUT_CUDA = GIB // 2
-"""The same on a CPU, measured on Linux."""
+"""Host memory of a process without a model on a CPU, measured on Linux."""
 
 CUDA = "CUDA and its allocator (assumed)"
 PYTHON = "Python and its libraries (assumed)"
 
 STREAMED = 3
-"""Layers that are on the GPU at once where their weights wait in host memory."""
+"""Number of layers on the GPU at the same time with layer offload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """Bytes of one component, on each GPU, on the host and on disk."""
+    """Bytes of one component on each GPU, on the host and on disk."""
 
     name: str
     gpu: int = 0
@@ -49,27 +49,27 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Components that are there at once."""
+    """Components that exist at the same time."""
 
     parts: tuple[Component, ...]
 
     @property
     def gpu(self) -> int:
-        """Bytes on each GPU."""
+        """Bytes on each GPU, in total."""
         return sum(part.gpu for part in self.parts)
 
     @property
     def host(self) -> int:
-        """Bytes of host memory of a node."""
+        """Bytes of host memory of a node, in total."""
         return sum(part.host for part in self.parts)
 
     @property
     def disk(self) -> int:
-        """Bytes on disk."""
+        """Bytes on disk, in total."""
         return sum(part.disk for part in self.parts)
 
     def fits(self, machine: Machine) -> bool:
-        """Whether GPU and host have room."""
+        """Whether GPU and host have enough memory."""
         if machine.is_shared:
             return self.gpu * machine.gpus + self.host <= machine.ram
         return self.gpu <= machine.gpu.memory and self.host <= machine.ram
@@ -77,11 +77,11 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan(Needs):
-    """What a training stage needs.
+    """Needs of a training stage.
 
     Attributes:
-        steps: of the optimizer; None where that depends on data that is yet to be packed.
-        tokens: that are read by all GPUs together in these steps.
+        steps: number of optimizer steps; None if it depends on data that are not packed yet.
+        tokens: number of tokens in these steps, over all GPUs.
     """
 
     stage: str
@@ -90,25 +90,25 @@ class StagePlan(Needs):
     tokens: int | None
 
     def hours(self, machine: Machine, tokens: int) -> Hours | None:
-        """Hours that so many tokens take, at best and at worst; None where the GPU's speed is not known."""
+        """Estimate the hours for a number of tokens, at best and at worst; None if the GPU's speed is unknown."""
         return self.work.hours(machine, tokens)
 
 
 def plan_stage(
     stage: str, settings: TrainingConfig, block_size: int, base: Base, machine: Machine, *, rows: int | None = None
 ) -> StagePlan:
-    """What a training stage needs of each GPU, of the host and of the disk.
+    """Estimate what a training stage needs on each GPU, on the host and on disk.
 
     Args:
-        stage: its name.
-        settings: of the stage.
-        block_size: tokens of a row.
-        base: what is trained.
-        machine: how many processes share the work.
-        rows: packed rows of the data; None where they are not known yet.
+        stage: name of the stage.
+        settings: settings of the stage.
+        block_size: tokens per row.
+        base: the trained model.
+        machine: hardware of the run.
+        rows: number of packed rows; None if unknown.
 
     Raises:
-        InputError: the base's config is of no model that can be trained like this.
+        InputError: the model of this config cannot be trained with these settings.
     """
     adapter = settings.adapter if isinstance(settings, AdapterTrainingConfig) else None
     traced = _Traced(
@@ -135,9 +135,9 @@ class _Traced:
     """A training stage with the sizes of its model and of one step.
 
     Attributes:
-        dtype: number format of the weights that the network computes with.
-        step: from tracing one training step.
-        state: bytes of the optimizer's state.
+        dtype: dtype of the weights that the network computes with.
+        step: memory of one traced training step.
+        state: bytes of the optimizer state.
     """
 
     settings: TrainingConfig
@@ -159,16 +159,16 @@ def _joined(parts: Iterable[Component]) -> tuple[Component, ...]:
 
 
 def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, machine: Machine) -> None:
-    """Check, before anything is loaded, that there is as much host memory as a stage with `cpu_offload` needs.
+    """Check that a stage with `cpu_offload` has enough host memory, before anything is loaded.
 
     Args:
-        settings: of stage 1.
-        block_size: tokens of a row.
-        base: what is trained.
-        machine: where; on a CPU everything is in host memory.
+        settings: settings of stage 1.
+        block_size: tokens per row.
+        base: the trained model.
+        machine: hardware of the run; on a CPU everything is in host memory.
 
     Raises:
-        InputError: it has not; with the numbers.
+        InputError: there is not enough; the message has the numbers.
     """
     if settings.cpu_offload == "none":
         return
@@ -204,7 +204,7 @@ def _gpu_components(traced: _Traced) -> Iterator[Component]:
         offloaded = dtype.itemsize * shape.embedding if has_offloaded_embedding(settings) else 0
         kept = in_4_bits(shape) if quantized else _named(dtype)
         yield Component(f"base, {kept}", (frozen - offloaded) // share)
-        halves = 2 if adapter.kind == "pissa" else 1  # the start of both matrices is kept beside them
+        halves = 2 if adapter.kind == "pissa" else 1  # the initial values of both matrices are kept too
         yield Component(f"adapter, {settings.weight_format}", halves * step.trained // share)
     elif settings.cpu_offload == "layers":
         beside = shape.total - shape.in_layers
@@ -216,27 +216,29 @@ def _gpu_components(traced: _Traced) -> Iterator[Component]:
         yield Component("gradients", 0 if settings.optimizer_in_backward else 4 * step.numbers // share)
         yield Component(f"optimizer, {settings.optimizer}", traced.state // share)
     else:
-        yield Component("gradients on their way", _transit_buffers(shape))
+        yield Component("gradients in transit", _transit_buffers(shape))
     if share > 1:
-        yield Component("two layers, embedding and head, whole", _gathered(traced))
+        yield Component("gathered: two layers, embedding and head", _gathered(traced))
     offloaded = step.inputs if settings.activation_checkpointing == "offload" else 0
     yield Component("kept for the backward pass", step.saved - offloaded)
     working = step.working - step.saved
     if quantized:
-        working += 2 * shape.largest_matrix  # unpacked for its product
+        working += 2 * shape.largest_matrix  # dequantized for its matrix product
     if share > 1 and dtype == torch.float32:
-        working -= min(working, 2 * shape.linear)  # layers arrive in bfloat16 and go again: no casts of them stay
-    yield Component("at work: activations, logits, casts", working)
+        working -= min(
+            working, 2 * shape.linear
+        )  # layers are gathered in bfloat16 and freed again, so no casts of them are kept
+    yield Component("temporary: activations, logits, casts", working)
     yield Component(CUDA, 0 if machine.is_shared else CONTEXT)
 
 
 def in_4_bits(shape: Shape) -> str:
-    """Label of a 4-bit model: experts are not linear layers and may be most of it."""
+    """Return the label of a 4-bit model, in which experts, which are not linear layers, may be the largest part."""
     return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
 
 
 def _gathered(traced: _Traced) -> int:
-    """What each GPU has whole of weights in shards: two layers as they travel, the rest with any gradients."""
+    """Return the bytes of gathered weights on each GPU: two layers, and embedding and head with gradients."""
     settings, shape = traced.settings, traced.shape
     layers = int(2 * shape.largest_layer * (NF4 if is_quantized(settings) else 2))
     if traced.adapter is None:
@@ -257,16 +259,16 @@ def _host_components(traced: _Traced) -> Iterator[Component]:
     if machine.processes > 1:
         packed = shape.linear * (2 - NF4) if is_quantized(settings) else 0
         whole = 2 * shape.total - int(packed) if traced.adapter else 4 * shape.total
-        yield Component("the whole model, in the first process", host=whole)
+        yield Component("full model in the first process", host=whole)
     elif not traced.adapter and not machine.is_shared:
-        # By then the memory of `cpu_offload` is free again.
+        # The memory of `cpu_offload` has been freed by then.
         written = max(0, 2 * shape.total - sum(part.host for part in offloaded))
-        yield Component("the model, while it is written in the end", host=written)
+        yield Component("writing the model", host=written)
     yield Component(PYTHON, host=(WITHOUT_CUDA if machine.is_shared else LIBRARIES) * machine.gpus)
 
 
 def _offloaded(traced: _Traced) -> Iterator[Component]:
-    """What `cpu_offload` keeps in host memory."""
+    """Yield the components that `cpu_offload` keeps in host memory."""
     settings, shape = traced.settings, traced.shape
     copies = 4 * traced.step.numbers
     yield Component("weights, float32", host=copies)
@@ -274,18 +276,18 @@ def _offloaded(traced: _Traced) -> Iterator[Component]:
     yield Component(f"moments, {settings.optimizer}", host=traced.state - copies)
     if settings.cpu_offload == "layers":
         yield Component("layers, bfloat16", host=2 * shape.in_layers)
-    yield Component("gradients on their way", host=_transit_buffers(shape))
+    yield Component("gradients in transit", host=_transit_buffers(shape))
 
 
 def _pinned(inputs: int, shape: Shape, machine: Machine) -> int:
-    """Bytes of all layers' inputs in host memory; torch rounds what is pinned up to powers of two."""
+    """Return the bytes of all layer inputs in host memory; torch rounds pinned sizes up to powers of two."""
     one = inputs // shape.layers
     return inputs if machine.is_shared else shape.layers * (1 << (one - 1).bit_length())
 
 
 def _transit_buffers(shape: Shape) -> int:
-    """Of gradients on their way to the host, on either side: all slots, as far as the largest fills them."""
-    return SLOTS * min(SLOT, 4 * max(shape.embedding, shape.head, shape.largest_matrix))
+    """Return the bytes of the pinned buffers, limited by the largest gradient."""
+    return BUFFERS * min(BUFFER_BYTES, 4 * max(shape.embedding, shape.head, shape.largest_matrix))
 
 
 def _disk_components(traced: _Traced) -> Iterator[Component]:
@@ -298,9 +300,9 @@ def _disk_components(traced: _Traced) -> Iterator[Component]:
 
 
 def _work(traced: _Traced, block_size: int) -> Work:
-    """What is computed, what passes the link, and what the host's step touches.
+    """Compute operations, transfers and the host's memory traffic of a stage.
 
-    That step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes a
+    The host's step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes per
     parameter with moments in float32.
     """
     settings, shape, step = traced.settings, traced.shape, traced.step
@@ -313,7 +315,7 @@ def _work(traced: _Traced, block_size: int) -> Work:
         batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,
         pass_bytes=sent + fetched + kept,
-        # New weights of layers that wait on the host stay there.
+        # New weights of offloaded layers stay on the host.
         step_bytes=max(0, sent - staying),
         host_bytes=2 * traced.state + (4 + 2) * step.numbers if sent else 0,
         host_seconds=_on_one_core(step.numbers, shape, settings) if sent else 0.0,
@@ -321,7 +323,7 @@ def _work(traced: _Traced, block_size: int) -> Work:
 
 
 def _on_one_core(numbers: int, shape: Shape, settings: TrainingConfig) -> float:
-    """Seconds of the host's step; embeddings keep moments in float32 where the others have 8 bits."""
+    """Return the seconds of the host's step on one core; embeddings keep float32 moments with 8-bit optimizers."""
     plain = shape.embedding if settings.optimizer == "adamw-8bit" else 0
     return (numbers - plain) * HOST_STEP[settings.optimizer] + plain * HOST_STEP["adamw"]
 

@@ -1,4 +1,4 @@
-"""The plan of a recipe: each training stage as it is written, what would make it fit, and the smallest machine."""
+"""Plan a recipe: each training stage as configured, the changes that make it fit, and the smallest machine."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,28 +22,28 @@ from jmedllm.training.config import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class TrainingStage:
-    """A training stage before it is planned.
+    """A training stage to plan.
 
     Attributes:
-        block_size: tokens of a packed row.
-        rows: packed rows of its data; None where they are yet to be packed.
-        exam: whether it is evaluated by an exam.
+        block_size: tokens per packed row.
+        rows: number of packed rows; None if the data are not packed yet.
+        benchmarks: whether validation includes benchmarks.
     """
 
     name: str
     settings: TrainingConfig
     block_size: int
     rows: int | None
-    exam: bool
+    benchmarks: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A stage with some changes.
+    """A stage with changed settings.
 
     Attributes:
-        changes: those that the recipe does not have yet; none for the recipe as it is written.
-        settings: with them.
+        changes: changes that the recipe does not have yet; empty for the recipe as configured.
+        settings: settings with these changes.
     """
 
     changes: Techniques
@@ -53,12 +53,13 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A stage as the recipe has it, and the first way that makes it fit.
+    """Plan of a stage.
 
     Attributes:
-        refusal: why a run of the recipe as it is written would not begin on this machine, whatever its memory.
-        chosen: the recipe as it is written where that runs and fits, else the first way that does; None if none.
-        smallest: of all that a run would take, what needs the least GPU memory; None if it would take none.
+        planned: needs of the stage as configured.
+        refusal: why a run as configured would not start on this machine, whatever its memory.
+        chosen: the first supported option that fits, starting with the recipe as configured; None if none fits.
+        smallest: the supported option with the least GPU memory; None if no option is supported.
     """
 
     planned: StagePlan
@@ -68,7 +69,7 @@ class Advice:
 
     @property
     def changes(self) -> Techniques:
-        """What makes it fit."""
+        """Changes that make the stage fit."""
         return self.chosen.changes if self.chosen else ()
 
 
@@ -76,7 +77,7 @@ def plan(recipe: Recipe, stages: Sequence[TrainingStage], machine: Machine) -> l
     """Plan the training stages of a recipe from the base's config.
 
     Raises:
-        InputError: the base has random weights, its config is not known or lacks a size, its weights are
+        InputError: the base is randomly initialized, its config is not found or lacks a size, its weights are
             quantized, or there is no training stage.
     """
     base = base_of(recipe)
@@ -87,21 +88,21 @@ def plan(recipe: Recipe, stages: Sequence[TrainingStage], machine: Machine) -> l
 
 
 def base_of(recipe: Recipe) -> Base:
-    """What the recipe trains, from its config alone.
+    """Return the base of a recipe from its config alone.
 
     Raises:
-        InputError: the base is built from nothing, or its config is not known.
+        InputError: the base is randomly initialized, or its config is not found.
     """
     base = recipe.base
     if base.path is None:
-        raise InputError("base.random_init is built from its corpus and small; there is nothing to plan")
+        raise InputError("base.random_init builds a small model from the corpus; there is nothing to plan")
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
     return Base(base.path, to_json(values), dtype)
 
 
 def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
-    """Plan a stage as it is written and in all ways that a run would take."""
+    """Plan a stage as configured and with all supported options."""
     options = list(options_of(stage, base, machine))
     first = plan_stage(stage.name, stage.settings, stage.block_size, base, machine, rows=stage.rows)
     return Advice(
@@ -113,12 +114,12 @@ def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
 
 
 def smallest(options: Iterable[Option], machine: Machine) -> Option | None:
-    """Of some ways the one that needs the least: GPU memory first, or all memory where both are one."""
+    """Return the option that needs the least GPU memory, or total memory if both are shared."""
     return min(options, key=lambda option: _size(option.planned, machine), default=None)
 
 
 def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[Option]:
-    """The stage as it is written and then in each way, as far as a run would take them: the dearest last."""
+    """Yield the stage as configured, then each supported option, in order of cost."""
     tried: dict[Techniques, TrainingConfig] = {(): stage.settings}
     for way in techniques_of(stage.settings):
         if found := apply_techniques(stage.settings, way):
@@ -130,7 +131,7 @@ def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[O
 
 
 def _refusal(stage: TrainingStage, settings: TrainingConfig, base: Base, machine: Machine) -> str | None:
-    return refusal(settings, base.precision.name, shape_of_base(base), machine, exam=stage.exam)
+    return refusal(settings, base.precision.name, shape_of_base(base), machine, benchmarks=stage.benchmarks)
 
 
 def _size(planned: StagePlan, machine: Machine) -> tuple[int, int]:
@@ -138,7 +139,8 @@ def _size(planned: StagePlan, machine: Machine) -> tuple[int, int]:
 
 
 def packed_rows(folder: Path | None, block_size: int) -> int | None:
-    """Rows that the corpus stage has packed in a run directory; None if there are none, or of another size."""
+    """Return the number of rows that the corpus stage has packed in a run directory; None if there are none of this
+    size."""
     if folder is None:
         return None
     file = folder / "corpus" / "blocks" / "ids.npy"

@@ -1,4 +1,4 @@
-"""The sizes of a model, counted on its structure: from its config alone, without weights."""
+"""Sizes of a model, counted on its structure: from its config alone, without weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What memory and time are reckoned from. Counts are of parameters.
+    """Sizes from which memory and time are estimated; all but the first two are numbers of parameters.
 
     Attributes:
         layers: number of decoder layers.
-        queries: width of all heads together.
-        embedding: of the input embedding.
-        head: of the output head; 0 where it shares the embedding's.
-        linear: of the linear layers in all decoder layers, without biases: what can be quantized to 4 bits.
-        largest_matrix: of the largest of these.
-        largest_layer: of the largest decoder layer.
-        in_layers: of all decoder layers.
-        total: all.
+        queries: total width of the query heads.
+        embedding: input embedding.
+        head: output head; 0 if it shares the weights of the embedding.
+        linear: linear layers in all decoder layers, without biases; these can be quantized to 4 bits.
+        largest_matrix: largest of these linear layers.
+        largest_layer: largest decoder layer.
+        in_layers: all decoder layers.
+        total: whole model.
     """
 
     layers: int
@@ -48,15 +48,15 @@ class Shape:
 
 
 def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
-    """The network of a config, on the device "meta": parameters with sizes and without contents.
+    """Build the network of a config on the device "meta", without values of parameters.
 
     Args:
-        values: the contents of its config.json.
-        name: of the model, for messages.
+        values: content of config.json.
+        name: name of the model, for messages.
+        dtype: dtype of the parameters.
 
     Raises:
-        InputError: the config lacks a size or has one that cannot be, or is of no architecture that transformers
-            knows.
+        InputError: a size is missing or invalid, or transformers does not support the architecture.
     """
     go_offline()
     from transformers import AutoConfig
@@ -67,14 +67,14 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
     if missing := [key for key in ("model_type", *_SIZES) if key not in config]:
         raise InputError(f"config of {name}: lacks {', '.join(missing)}; {fix}")
     if wrong := [key for key in _SIZES if not (isinstance(config[key], int) and config[key] > 0)]:
-        raise InputError(f"config of {name}: {wrong[0]} is {config[wrong[0]]!r}, no number above 0; {fix}")
+        raise InputError(f"config of {name}: {wrong[0]} is {config[wrong[0]]!r}, not a number above 0; {fix}")
     be_quiet()
     with loading(f"config of {name}"), torch.device("meta"):
         return class_for(str(values.get("model_type"))).from_config(AutoConfig.for_model(**values), dtype=dtype)
 
 
 def shape_of(network: Any) -> Shape:
-    """Count the parameters of a causal model, with or without contents.
+    """Count the parameters of a causal model, with or without values.
 
     Raises:
         InputError: its decoder layers cannot be found, or have no linear layer.
@@ -104,12 +104,12 @@ def shape_of(network: Any) -> Shape:
 
 
 def keep_layers(network: Any, count: int) -> None:
-    """Leave the first decoder layers of a causal model alone in it."""
+    """Remove all but the first `count` decoder layers of a causal model."""
     del max((m for m in network.modules() if isinstance(m, torch.nn.ModuleList)), key=len)[count:]
 
 
 def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = False) -> dict[str, Any]:
-    """Contents of the config.json of a base: of a directory or the local cache, else of a base that recipes name.
+    """Read the config.json of a base from a directory or the local cache, else from the configs included for recipes.
 
     Raises:
         InputError: the base is unknown, the file is not a JSON object, or the folder also contains an adapter.

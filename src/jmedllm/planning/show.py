@@ -1,4 +1,4 @@
-"""A plan on the terminal, and as plain values."""
+"""Print a plan, and convert it to plain values."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,18 +16,18 @@ from jmedllm.planning.plan import Advice, Option
 from jmedllm.planning.techniques import Techniques
 
 SMALLEST_SHOWN = GIB // 20
-"""Smaller components go into the sum alone."""
+"""Smaller components are only part of the sum."""
 
 _UNITS = (("hours", 1.0), ("minutes", 1 / 60), ("seconds", 1 / 3600))
 
 FOOTNOTE = (
-    "Sizes are counted on the recipe's own step, run without contents; hours take a quarter to 0.7 of the "
-    "GPU's rated speed, and assumed speeds of link and host. Nothing has been measured on a GPU yet: docs/plan.md."
+    "Memory is estimated by tracing one training step without weights; hours assume a quarter to 0.7 of the GPU's "
+    "rated speed, and speeds of link and host. Nothing has been measured on a GPU yet: docs/plan.md."
 )
 
 
-def print_plan(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machine, console: Console) -> None:
-    """Each stage as the recipe has it, or as it would fit, and the smallest machine for it."""
+def print_plan(found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine, console: Console) -> None:
+    """Print each stage as configured or with the changes that make it fit, and its smallest machine."""
     many = f"{machine.gpus} × " * (machine.gpus > 1) + machine.gpu.name
     nodes = f"{machine.nodes} nodes of {many}" if machine.nodes > 1 else many
     each, node = (" each", " a node") if machine.processes > 1 else ("", "")
@@ -36,9 +36,9 @@ def print_plan(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machin
     for advice in found:
         console.print()
         _print_advice(advice, machine, console)
-    if exam:
+    if evaluation:
         console.print()
-        _print_exam(exam, machine, console)
+        _print_eval(evaluation, machine, console)
     console.print()
     console.print(Text(FOOTNOTE, style="dim"))
 
@@ -48,18 +48,18 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     as_it_is = advice.chosen is not None and not advice.chosen.changes
     if not as_it_is:
         needs = f"needs {sizes(written, machine)}"
-        text = f"a run refuses this: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
+        text = f"is not supported: {advice.refusal}" if advice.refusal else f"does not fit: {needs}"
         console.print(Text(f"{written.stage} as configured {text}", style="red"))
     if advice.chosen and not as_it_is:
         console.print(f"It fits with these lines in section {written.stage}:")
         _print_changes(advice.chosen.changes, console)
     if advice.chosen is None and advice.smallest:
-        console.print(Text("Nothing makes it fit. What needs the least GPU memory:", style="red"))
+        console.print(Text("No change makes it fit. The changes that need the least GPU memory:", style="red"))
         _print_changes(advice.smallest.changes, console)
-    presented = advice.chosen or advice.smallest
-    if presented:
-        _print_needs(written.stage, presented.planned, machine, console)
-        console.print(Text(_work(presented.planned, machine), style="dim"))
+    best = advice.chosen or advice.smallest
+    if best:
+        _print_needs(written.stage, best.planned, machine, console)
+        console.print(Text(_work(best.planned, machine), style="dim"))
     console.print(Text(f"smallest machine: {_smallest(advice, machine)}", style="dim"))
 
 
@@ -69,20 +69,20 @@ def _print_changes(changes: Techniques, console: Console) -> None:
         console.print(Text(f"  {change.setting:<{width}}  # {change.cost}"))
 
 
-def _print_exam(exam: EvalAdvice, machine: Machine, console: Console) -> None:
-    presented = exam.planned
-    if not presented.fits(machine):
-        console.print(Text(f"eval as configured does not fit: needs {sizes(presented, machine)}", style="red"))
-        if exam.in_4_bits and exam.in_4_bits.fits(machine):
+def _print_eval(evaluation: EvalAdvice, machine: Machine, console: Console) -> None:
+    planned = evaluation.planned
+    if not planned.fits(machine):
+        console.print(Text(f"eval as configured does not fit: needs {sizes(planned, machine)}", style="red"))
+        if evaluation.in_4_bits and evaluation.in_4_bits.fits(machine):
             console.print("It fits with this line in section eval:")
             console.print(Text("  quantization: nf4  # models rounded to 4 bits, mpeft as it was trained"))
-            presented = exam.in_4_bits
-    _print_needs("eval, one model at a time", presented, machine, console)
-    console.print(Text(_results(presented, machine), style="dim"))
-    way = " (quantization: nf4)" if exam.in_4_bits else ""
-    console.print(Text(f"smallest machine: {sizes(exam.least, machine)}{way}", style="dim"))
-    if exam.note:
-        console.print(Text(exam.note, style="dim"))
+            planned = evaluation.in_4_bits
+    _print_needs("eval, one model at a time", planned, machine, console)
+    console.print(Text(_results(planned, machine), style="dim"))
+    way = " (quantization: nf4)" if evaluation.in_4_bits else ""
+    console.print(Text(f"smallest machine: {sizes(evaluation.least, machine)}{way}", style="dim"))
+    if evaluation.note:
+        console.print(Text(evaluation.note, style="dim"))
 
 
 def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -> None:
@@ -103,19 +103,19 @@ def _print_needs(title: str, needs: Needs, machine: Machine, console: Console) -
 
 
 def _columns(sizes: Component | Needs, machine: Machine) -> tuple[int, ...]:
-    """Memory of the GPU and of the host, which are one on a machine without a GPU of its own, and disk."""
+    """Return memory of GPU and host, as one value if they are shared, and disk."""
     if machine.is_shared:
         return sizes.gpu + sizes.host, sizes.disk
     return sizes.gpu, sizes.host, sizes.disk
 
 
 def _work(planned: StagePlan, machine: Machine) -> str:
-    tokens, unit = (planned.tokens, "") if planned.tokens else (1_000_000, " a million tokens")
+    tokens, unit = (planned.tokens, "") if planned.tokens else (1_000_000, " per million tokens")
     read = (
         f"{planned.steps:,} steps, {planned.tokens:,} tokens" if planned.steps else "steps: not known before packing"
     )
     rows, many = planned.work.batch_size, machine.processes
-    idle = f"; a batch has {rows} rows: {many - rows} of {many} GPUs only wait" * (many > rows)
+    idle = f"; a batch has {rows} rows: {many - rows} of {many} GPUs are idle" * (many > rows)
     return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}{idle}"
 
 
@@ -124,10 +124,10 @@ def _results(planned: EvalPlan, machine: Machine) -> str:
     items = sum(task.items or 0 for task in counted)
     text = [f"{planned.models} models × {items:,} items"]
     if lacking := [task.name for task in planned.tasks if task.items is None]:
-        text.append(f"without {', '.join(lacking)}, whose items nobody has counted")
+        text.append(f"without {', '.join(lacking)}, whose number of items is unknown")
     if guessed := [task.name for task in counted if not task.is_there]:
         text.append(f"{', '.join(guessed)} not on disk: lengths assumed")
-    text.append(f"{planned.read:,} tokens read, at most {planned.written:,} written")
+    text.append(f"{planned.read:,} tokens read, at most {planned.written:,} generated")
     beside = ", loading not counted" if planned.hours(machine) else ""
     return f"{'; '.join(text)}; {_hours(planned.hours(machine), machine)}{beside}"
 
@@ -136,9 +136,9 @@ def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
     if machine.is_shared:
         return "hours: not estimated without a GPU"
     if machine.gpu.rates is None:
-        return f"hours: not known for {machine.gpu.name}, name a GPU or give its rates"
+        return f"hours: unknown for {machine.gpu.name}; name a GPU or give its rates"
     if hours is None:
-        return "hours: none, it does not fit"
+        return "hours: not estimated, it does not fit"
     unit, size = next((each for each in _UNITS if hours[1] >= each[1]), _UNITS[-1])
     text = " to ".join(f"{each / size:,.0f}" if each >= 10 * size else f"{each / size:,.2g}" for each in hours)
     return f"{text} {unit}"
@@ -147,20 +147,20 @@ def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
 def _smallest(advice: Advice, machine: Machine) -> str:
     option = advice.smallest
     if option is None:
-        return f"none, a run refuses every way there is: {advice.refusal}"
+        return f"none, no combination of settings is supported: {advice.refusal}"
     text = ", ".join(change.setting for change in option.changes) or "as configured"
     return f"{sizes(option.planned, machine)} ({text})"
 
 
 def sizes(needs: Needs, machine: Machine) -> str:
-    """What is needed of each GPU and of the host, or of the memory that both share."""
+    """Format the memory of each GPU and the host, or of the memory that they share."""
     if machine.is_shared:
         return f"{gib(needs.gpu * machine.gpus + needs.host)} of memory"
     return f"{gib(needs.gpu)} on {'each' if machine.processes > 1 else 'the'} GPU, {gib(needs.host)} on the host"
 
 
-def as_json(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machine) -> dict[str, Any]:
-    """All of a plan as plain values: bytes, steps, tokens and hours."""
+def as_json(found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine) -> dict[str, Any]:
+    """Convert a plan to plain values: bytes, steps, tokens and hours."""
     return {
         "machine": asdict(machine),
         "stages": [
@@ -176,7 +176,7 @@ def as_json(found: Sequence[Advice], exam: EvalAdvice | None, machine: Machine) 
             }
             for each in found
         ],
-        "eval": _eval_values(exam, machine) if exam else None,
+        "eval": _eval_values(evaluation, machine) if evaluation else None,
     }
 
 
@@ -201,7 +201,7 @@ def _smallest_values(option: Option | None) -> dict[str, Any] | None:
     return {"gpu": option.planned.gpu, "host": option.planned.host, "changes": changes}
 
 
-def _eval_values(exam: EvalAdvice, machine: Machine) -> dict[str, Any]:
+def _eval_values(evaluation: EvalAdvice, machine: Machine) -> dict[str, Any]:
     return {
         name: None
         if planned is None
@@ -214,9 +214,9 @@ def _eval_values(exam: EvalAdvice, machine: Machine) -> dict[str, Any]:
             "max_tokens_generated": planned.written,
             "hours": planned.hours(machine),
         }
-        for name, planned in (("as_configured", exam.planned), ("in_4_bits", exam.in_4_bits))
+        for name, planned in (("as_configured", evaluation.planned), ("in_4_bits", evaluation.in_4_bits))
     } | {
-        "smallest": {"gpu": exam.least.gpu, "host": exam.least.host},
-        "backend": exam.backend,
-        "note": exam.note,
+        "smallest": {"gpu": evaluation.least.gpu, "host": evaluation.least.host},
+        "backend": evaluation.backend,
+        "note": evaluation.note,
     }

@@ -17,9 +17,9 @@ class Technique:
     """A setting that needs less memory.
 
     Attributes:
-        setting: as a recipe writes it.
-        cost: in words.
-        values: what it sets, by key; of a section within, only what changes.
+        setting: line of a recipe.
+        cost: description of the cost.
+        values: values by key; of a nested section, only the changed ones.
     """
 
     setting: str
@@ -28,7 +28,7 @@ class Technique:
 
 
 Techniques = tuple[Technique, ...]
-"""Changes that are made together; all others stay as the recipe has them."""
+"""Changes that are made together; all other settings stay as configured."""
 
 RECOMPUTE = Technique(
     "activation_checkpointing: recompute", "about a third of the time", {"activation_checkpointing": "recompute"}
@@ -36,27 +36,29 @@ RECOMPUTE = Technique(
 OFFLOAD_ACTIVATIONS = Technique(
     "activation_checkpointing: offload", "copies to the host and back", {"activation_checkpointing": "offload"}
 )
-ONE_ROW = Technique("micro_batch_size: 1", "time, where passes become small", {"micro_batch_size": 1})
+ONE_ROW = Technique("micro_batch_size: 1", "slower if passes become small", {"micro_batch_size": 1})
 BF16 = Technique("optimizer: adamw-bf16", "moments rounded to bfloat16", {"optimizer": "adamw-bf16"})
 EIGHT_BITS = Technique("optimizer: adamw-8bit", "moments rounded to 8 bits", {"optimizer": "adamw-8bit"})
 STOCHASTIC = Technique(
     "weight_format: bfloat16-stochastic",
-    "what is trained, rounded to bfloat16",
+    "trained weights rounded to bfloat16",
     {"weight_format": "bfloat16-stochastic"},
 )
 MASTER = Technique(
-    "weight_format: bfloat16-master", "no precision: steps stay in float32", {"weight_format": "bfloat16-master"}
+    "weight_format: bfloat16-master", "none in precision: steps stay in float32", {"weight_format": "bfloat16-master"}
 )
 OFFLOAD_OPTIMIZER = Technique(
-    "cpu_offload: optimizer", "gradients pass the link; the CPU steps", {"cpu_offload": "optimizer"}
+    "cpu_offload: optimizer", "gradients are sent to the host; the CPU runs the step", {"cpu_offload": "optimizer"}
 )
-OFFLOAD_LAYERS = Technique("cpu_offload: layers", "weights pass the link too, twice a pass", {"cpu_offload": "layers"})
+OFFLOAD_LAYERS = Technique(
+    "cpu_offload: layers", "weights are fetched from the host, twice per pass", {"cpu_offload": "layers"}
+)
 BACKWARD_OPTIMIZER = Technique(
     "optimizer_in_backward: true, max_grad_norm: null, batch_size: 1, micro_batch_size: 1",
     "changes the training: no accumulation, no clipping",
     {"optimizer_in_backward": True, "max_grad_norm": None, "batch_size": 1, "micro_batch_size": 1},
 )
-OFFLOAD_EMBEDDING = Technique("offload_embedding: true", "the CPU gathers its rows", {"offload_embedding": True})
+OFFLOAD_EMBEDDING = Technique("offload_embedding: true", "the CPU looks up its rows", {"offload_embedding": True})
 NF4 = Technique("adapter: {quantization: nf4}", "the base rounded to 4 bits", {"adapter": {"quantization": "nf4"}})
 
 _LEAN = (RECOMPUTE, ONE_ROW)
@@ -68,7 +70,7 @@ MFPT: tuple[Techniques, ...] = (
     (*_LEAN, BF16),
     (*_LEAN, EIGHT_BITS),
     (*_LEAN, EIGHT_BITS, STOCHASTIC),
-    (OFFLOAD_ACTIVATIONS, ONE_ROW, BF16),  # where shards refuse what is above
+    (OFFLOAD_ACTIVATIONS, ONE_ROW, BF16),  # for shards, which do not support the techniques above
     (OFFLOAD_ACTIVATIONS, ONE_ROW, EIGHT_BITS, STOCHASTIC),
     *(
         (*kept, *moments, MASTER, OFFLOAD_OPTIMIZER)
@@ -100,18 +102,18 @@ _SAVING = {
     "optimizer": ("adamw", "adamw-bf16", "adamw-8bit"),
     "cpu_offload": ("none", "optimizer", "layers"),
 }
-"""Values of a setting, those that need less memory last."""
+"""Values of a setting in order of decreasing memory."""
 
 
 def techniques_of(settings: TrainingConfig) -> tuple[Techniques, ...]:
-    """All ways there are for a stage."""
+    """Return all combinations of techniques for a stage."""
     return MPEFT if isinstance(settings, AdapterTrainingConfig) else MFPT
 
 
 def apply_techniques(settings: TrainingConfig, way: Techniques) -> tuple[TrainingConfig, Techniques] | None:
-    """The settings with a way's changes, and those changes that were not made yet.
+    """Apply techniques to settings; return the new settings and the changes that were not made yet.
 
-    None where the settings would then contradict one another, or nothing has changed.
+    None if the settings would contradict each other, or nothing would change.
     """
     new = tuple(change for change in way if not _is_made(settings, change))
     values: dict[str, Any] = settings.model_dump()
@@ -123,15 +125,17 @@ def apply_techniques(settings: TrainingConfig, way: Techniques) -> tuple[Trainin
         return None
 
 
-def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Machine, *, exam: bool) -> str | None:
-    """Why a run on this machine would not begin, whatever its memory; None where it would.
+def refusal(
+    settings: TrainingConfig, precision: str, shape: Shape, machine: Machine, *, benchmarks: bool
+) -> str | None:
+    """Explain why a run would not start on this machine, whatever its memory; None if it would.
 
     Args:
-        settings: of a stage.
-        precision: number format of the matrix products.
-        shape: of the base.
-        machine: of several processes, some can do less.
-        exam: whether the stage is evaluated by an exam.
+        settings: settings of a stage.
+        precision: dtype of the matrix products.
+        shape: sizes of the base.
+        machine: hardware of the run; several processes support fewer settings.
+        benchmarks: whether validation includes benchmarks.
     """
     if reason := clash(settings.weight_format, precision):
         return reason
@@ -139,7 +143,7 @@ def refusal(settings: TrainingConfig, precision: str, shape: Shape, machine: Mac
         return "the base's embedding shares its weights with the output head; set offload_embedding: false"
     if machine.processes > 1:
         try:
-            require_shardable(settings, exam=exam)
+            require_shardable(settings, benchmarks=benchmarks)
         except InputError as error:
             return str(error)
     return None
@@ -151,12 +155,12 @@ def is_quantized(settings: TrainingConfig) -> bool:
 
 
 def has_offloaded_embedding(settings: TrainingConfig) -> bool:
-    """Whether the input embedding waits in host memory."""
+    """Whether the input embedding is in host memory."""
     return isinstance(settings, AdapterTrainingConfig) and settings.offload_embedding
 
 
 def _is_made(settings: TrainingConfig, change: Technique) -> bool:
-    """Whether the settings have a change already, or one that saves more."""
+    """Whether the settings already have a change, or one that saves more memory."""
     return all(_has(getattr(settings, key), value, key) for key, value in change.values.items())
 
 

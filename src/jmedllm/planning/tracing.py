@@ -1,7 +1,7 @@
-"""Memory of a training step, from the step itself: it is run on tensors that have sizes but no contents.
+"""Trace the memory of a training step by running it on fake tensors, which have sizes but no values.
 
-So what a model keeps for its backward pass is not guessed from formulas: every architecture, number format and
-adapter is counted as the training loop would make it.
+The memory of the backward pass therefore needs no formulas: tracing covers every architecture, dtype and adapter that
+the training loop supports.
 """
 
 import weakref
@@ -25,16 +25,16 @@ from jmedllm.training.optim.optimizer import TrainedParameter
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """Memory of a step, in bytes.
+    """Memory of a training step in bytes.
 
     Attributes:
-        frozen: weights that are not trained, and buffers.
-        trained: weights that are.
-        numbers: of these, counted as parameters.
-        saved: tensors kept from the forward to the backward pass, the head's gradient included.
-        inputs: of that, the inputs of the decoder layers, where these are computed again.
-        forward: peak beside weights, gradients and optimizer state in the forward pass, `saved` included.
-        backward: the same in the backward pass.
+        frozen: frozen weights, and buffers.
+        trained: trained weights.
+        numbers: number of trained parameters.
+        saved: tensors saved for the backward pass, including the gradient of the head.
+        inputs: part of `saved` that is inputs of decoder layers, with activation checkpointing.
+        forward: peak of the forward pass without weights, gradients and optimizer state, including `saved`.
+        backward: the same for the backward pass.
     """
 
     frozen: int
@@ -47,28 +47,29 @@ class StepMemory:
 
     @property
     def working(self) -> int:
-        """Peak beside weights, gradients and optimizer state."""
+        """Peak of the step without weights, gradients and optimizer state."""
         return max(self.forward, self.backward)
 
 
 def state_bytes(network: Any, settings: TrainingConfig) -> int:
-    """Bytes of moments, and of copies of weights in another format.
+    """Return the bytes of moments and float32 copies of weights.
 
     Args:
-        network: what is trained, adapter included, with contents or without.
+        network: the trained network with its adapter, with or without values.
+        settings: settings of the stage.
     """
     parts = parts_of(network, _at_home(settings)).values()
     return sum(tensor.nbytes for part in parts for tensor in part.state.values())
 
 
 def trace_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> StepMemory:
-    """`measure_step` without contents.
+    """Run `measure_step` on fake tensors.
 
     Args:
-        network: what is trained, adapter included, on the device "meta"; it is of no use afterwards.
-        settings: of the stage.
-        precision: its device is not used: the sizes are those of the operations of a CPU.
-        block_size: tokens of a row.
+        network: the trained network with its adapter on the device "meta"; it cannot be used afterwards.
+        settings: settings of the stage.
+        precision: dtype of the computation; sizes are those of CPU operations, whatever the device.
+        block_size: tokens per row.
     """
     mode = FakeTensorMode()
     _give_sizes(network, mode)
@@ -77,10 +78,13 @@ def trace_step(network: Any, settings: TrainingConfig, precision: Precision, blo
 
 
 def measure_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> StepMemory:
-    """Run one micro-batch of a stage, all of whose tokens are trained, and count the bytes of its tensors.
+    """Run one micro-batch in which all tokens are trained, and count the bytes of its tensors.
 
     Args:
-        network: what is trained, adapter included, with contents or without.
+        network: the trained network with its adapter, with or without values.
+        settings: settings of the stage.
+        precision: dtype of the computation.
+        block_size: tokens per row.
     """
     with _Live() as live:
         network.train()
@@ -92,19 +96,19 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         parts = build(network, _at_home(settings), torch.device("cpu")).parts.values()
         set_gradient_dtypes(network, settings)
         for part in parts:
-            # What stays of a gradient is counted by its size; here it goes as soon as it is there.
+            # Gradients that are kept are counted separately, so free each one immediately.
             use = _step if settings.optimizer_in_backward else _drop
             part.weight.register_post_accumulate_grad_hook(lambda _, part=part, use=use: use(part))
         apply_activation_checkpointing(network, settings.activation_checkpointing)
         before = live.begin()
         ids = torch.zeros(settings.micro_batch_size, block_size, dtype=torch.long)
-        # Two samples in a row: a row of one needs no mask to keep samples apart.
+        # Two samples per row, because a row with one sample needs no mask.
         positions = (torch.arange(block_size) % (block_size // 2)).expand(settings.micro_batch_size, -1)
         decoder, head = split(network)
         embedding = decoder.get_input_embeddings()
         with autocast(precision):
             hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)[0]
-            # Layers hand on what the embedding gives them, in its format, whatever they compute in.
+            # Hidden states between layers have the dtype of the embedding, whatever the layers compute in.
             inputs = len(decoder_layers(network)) * hidden.numel() * embedding.weight.itemsize
             rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
             loss = chunked_loss(head, rows, ids[:, 1:].reshape(-1))
@@ -128,7 +132,7 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
 
 
 def _at_home(settings: TrainingConfig) -> TrainingConfig:
-    """The settings of an optimizer that has all that it keeps beside the weights, and no hooks."""
+    """Return settings for an optimizer without offload and without backward hooks."""
     return settings.model_copy(update={"cpu_offload": "none", "optimizer_in_backward": False})
 
 
@@ -138,7 +142,7 @@ def _drop(part: TrainedParameter) -> None:
 
 @torch.no_grad()
 def _step(part: TrainedParameter) -> None:
-    """Temporary memory of an update: values in float32, and their rounded copy; AdamW works in place."""
+    """Allocate the temporary memory of an update: values in float32 and their rounded copy; AdamW works in place."""
     values = part.weight_format.read(part.weight, part.state)
     if values is not part.weight and all(values is not kept for kept in part.state.values()):
         torch.empty_like(part.weight)
@@ -146,17 +150,17 @@ def _step(part: TrainedParameter) -> None:
 
 
 def extrapolate(few: StepMemory, twice: StepMemory, times: float) -> StepMemory:
-    """A step of a model with `times` as many layers as the first of two, the second of which has twice as many.
+    """Extrapolate from two models, the second with twice as many layers, to `times` the layers of the first.
 
-    All layers being of one size, each figure grows by the same with each layer. What is at work does so before the
-    loss is known and behind it, at one pace each: autocast keeps its copies of weights only until then.
+    All layers have the same size, so each figure grows linearly. Forward and backward grow separately, because
+    autocast keeps its copies of weights only during the forward pass.
     """
     pairs = zip(astuple(few), astuple(twice), strict=True)
     return StepMemory(*(round(one + (other - one) * (times - 1)) for one, other in pairs))
 
 
 def _give_sizes(network: Any, mode: FakeTensorMode) -> None:
-    """Put tensors that count as a CPU's in the place of those on "meta", shared ones shared."""
+    """Replace the tensors on "meta" by fake CPU tensors; shared ones stay shared."""
     made: dict[int, Any] = {}
     for module in network.modules():
         for name, parameter in module._parameters.items():
@@ -171,11 +175,11 @@ def _give_sizes(network: Any, mode: FakeTensorMode) -> None:
 
 
 class _Live(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive.
+    """Counts the bytes of all live tensors.
 
     Attributes:
-        now: bytes.
-        peak: the most since `begin`.
+        now: current bytes.
+        peak: peak since `begin`.
     """
 
     def __init__(self) -> None:
@@ -184,12 +188,12 @@ class _Live(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
 
     def begin(self) -> int:
-        """Let the peak begin at what is alive now."""
+        """Reset the peak to the current bytes, and return them."""
         self.peak = self.now
         return self.now
 
     def note(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, once, until it is gone."""
+        """Count a tensor's storage once, until it is freed."""
         storage = tensor.untyped_storage()
         key = id(storage)
         if key not in self._sizes:

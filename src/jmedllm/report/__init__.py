@@ -1,4 +1,4 @@
-"""Reports: what was measured, beside what was published."""
+"""Reports of measured and published scores, as tables, HTML page and model card."""
 
 from jmedllm.report.collect import CollectedResult, collect
 from jmedllm.report.headline import headlines

@@ -1,4 +1,4 @@
-"""Finished evaluations, read from disk: the one place where reports read samples and scores."""
+"""Read finished evaluations from disk; all reports get samples and scores from here."""
 
 import os
 from collections import Counter
@@ -19,18 +19,18 @@ from jmedllm.files import to_json
 from jmedllm.manifest import BASE, NAME, Manifest, read_manifest
 
 SERVED = "served "
-"""How the fingerprint of a model behind a server begins: its content is not known."""
+"""Prefix of the fingerprint of a model on a server, whose content is unknown."""
 
 Outcome = Literal["right", "partial", "wrong", "none", "counted"]
-"""What became of an item: "none" is no answer, "counted" is no answer that the published protocol counts as right."""
+"""Outcome of an item: "none" is no answer, "counted" is no answer that the published protocol counts as right."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredItem:
-    """One presentation of a question: what the model gave and how it was scored.
+    """One presentation of a question, with the outputs of the model and their scores.
 
     Attributes:
-        order: index of the printed choice at each place, as the question was presented.
+        order: index of the printed choice at each position of the prompt.
         scores: for each scorer the fields of its item score, with its `value` (from 0 to 1) and `outcome`.
     """
 
@@ -47,11 +47,11 @@ class CollectedResult:
     """A finished evaluation with its items, by question id.
 
     Attributes:
-        items: the first presentation of each question.
-        rotated: its further presentations, with rotated choices.
-        base: name of the model that this one was adapted from, where that is known.
+        items: first presentation of each question.
+        rotated: further presentations with rotated choices.
+        base: name of the model from which this one was adapted, if known.
         aliases: other names under which the same model was evaluated with the same settings.
-        unchanged: those of them that a run gives to a model adapted from this one: training changed nothing.
+        unchanged: aliases of models that a run adapted from this one without any change of the weights.
     """
 
     result: EvalResult
@@ -68,11 +68,11 @@ class CollectedResult:
 
 
 def collect(folders: Iterable[Path]) -> list[CollectedResult]:
-    """All finished evaluations below the folders: models in the order in which a run trains them, then by name;
+    """Read all finished evaluations below the folders, in the order in which a run trains the models, then by name;
     Japanese first.
 
-    A model that was evaluated twice on a task with the same settings gives one result, which names its aliases.
-    Different models of one name have their folder added to it.
+    Evaluations of the same model with the same settings on the same task become one result with aliases. The folder is
+    added to the names of different models with the same name.
 
     Raises:
         InputError: a folder is missing or has no finished evaluation.
@@ -90,7 +90,7 @@ def collect(folders: Iterable[Path]) -> list[CollectedResult]:
     groups: dict[str, list[_Found]] = {}
     for each in in_order:
         groups.setdefault(_identity(each), []).append(each)
-    # Of equal evaluations the first with the most items stands for all.
+    # Of equal evaluations, show the first with the most items.
     kept = {key: max(group, key=lambda each: each.result.asked) for key, group in groups.items()}
     names = _distinct_names(list(kept.values()))
     shown = {each.path: names[kept[key].path] for key, group in groups.items() for each in group}
@@ -109,7 +109,7 @@ class _Found:
 
 
 def _find(folder: Path) -> list[_Found]:
-    """Summaries below a folder: of a run those of its present recipe, beside which older ones may exist."""
+    """Find summaries below a folder; of a run only those of its current recipe."""
     manifests = {path.parent: read_manifest(path.parent) for path in folder.rglob(NAME)}
     runs = {run: manifest for run, manifest in manifests.items() if manifest}
     present = [
@@ -128,7 +128,7 @@ def _find(folder: Path) -> list[_Found]:
 
 
 def _results_in(run: Path, manifest: Manifest) -> list[str]:
-    """Summaries among the outputs of a run's stages."""
+    """Return the summaries among the outputs of a run's stages."""
     files = [name for entry in manifest["stages"].values() for name in entry["outputs"].get("files", ())]
     return [name for name in files if name.endswith(".json") and (run / name).with_suffix(SAMPLES).exists()]
 
@@ -141,7 +141,7 @@ def _order(found: _Found) -> tuple[int, str, str, int]:
 
 
 def _identity(found: _Found) -> str:
-    """What an evaluation was of, whatever its model is called; a served model is known by its name alone."""
+    """Identify the model and the settings of an evaluation independent of names; a served model has only its name."""
     settings = found.result.settings
     if settings["fingerprint"].startswith(SERVED):
         return str(found.path)
@@ -149,7 +149,7 @@ def _identity(found: _Found) -> str:
 
 
 def _distinct_names(found: Sequence[_Found]) -> dict[Path, str]:
-    """A name for the model of each; the folder is part of it where several models or results share the name."""
+    """Name the model of each evaluation, with the folder if several models or results share the name."""
     models = {
         (each.result.model, each.result.settings["fingerprint"], each.result.settings.get("adapter_fingerprint"))
         for each in found
@@ -168,7 +168,7 @@ def _distinct_names(found: Sequence[_Found]) -> dict[Path, str]:
 
 
 def _base_of(found: _Found, others: Sequence[_Found]) -> _Found | None:
-    """The evaluation of the base model on the same task: that of the same run, or of the model below an adapter."""
+    """Find the evaluation of the base model on the same task: in the same run, or that of an adapter's base."""
     for other in others:
         if other is found or _task(other.result) != _task(found.result):
             continue
@@ -209,7 +209,7 @@ def _collected(
 
 
 def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence[_Found]) -> str:
-    """That several evaluations are shown as one, and on how many items they differ."""
+    """Note that several evaluations are shown as one, and on how many items they differ."""
     first, _ = _items(kept)
     differing = {
         id for each in group for id, item in _items(each)[0].items() if id in first and item.scores != first[id].scores
@@ -221,7 +221,7 @@ def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence
 
 
 def _items(found: _Found) -> tuple[dict[str, ScoredItem], dict[str, list[ScoredItem]]]:
-    """First presentations and rotated ones by question. Samples beyond the evaluation's --limit have no scores."""
+    """Read first and rotated presentations by question. Samples beyond the evaluation's --limit have no scores."""
     files = files_of(found.path.name.removesuffix(SUMMARY), found.path.parent)
     samples, scores = read_samples(files.samples), read_scores(files.scores)
     items: dict[str, ScoredItem] = {}
@@ -242,7 +242,8 @@ def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str
 
 
 def _score(scorer: str, values: dict[str, Any]) -> dict[str, Any]:
-    """An item score as plain values, with its `value` and `outcome`, and why there is no answer as `how`."""
+    """Convert an item score to plain values, with `value` and `outcome`, and with the reason for no answer as
+    `how`."""
     item_score = from_values(scorer, values)
     outcome = _outcome(item_score)
     reason = {} if _is_answered(item_score) else {"how": item_score.how}
@@ -256,5 +257,5 @@ def _outcome(item_score: ItemScore) -> Outcome:
 
 
 def _is_answered(item_score: ItemScore) -> bool:
-    """Whether there is an answer; item scores that may lack one say so in `answered` or in `how`."""
+    """Whether there is an answer, from `answered` or `how` of the item score."""
     return bool(getattr(item_score, "answered", item_score.how not in NO_ANSWER))

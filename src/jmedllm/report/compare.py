@@ -1,4 +1,4 @@
-"""Paired comparisons, item by item: models with one another, and one model's Japanese with its English."""
+"""Paired comparisons, item by item: between models, and between Japanese and English of one model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,30 +12,30 @@ from jmedllm.report.collect import CollectedResult
 from jmedllm.report.published import SCORER as PUBLISHED
 
 SIGNIFICANT = 0.05
-"""A difference is shown where the adjusted p is below this."""
+"""Adjusted p below which a difference is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A model answering in one language."""
+    """A model in one language."""
 
     model: str
     language: str
 
     @property
     def name(self) -> str:
-        """For tables: "base ja"."""
+        """Return the name in tables, such as "base ja"."""
         return f"{self.model} {self.language}"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two sides on the items that both were scored on.
+    """Two sides on the items for which both have scores.
 
     Attributes:
         kind: two models on one benchmark and language, or one model's two languages.
         paired: difference of their accuracies, the second's minus the first's.
-        p_holm: the p in `paired`, adjusted for all comparisons of this table (Holm 1979).
+        p_holm: p of `paired`, adjusted for all comparisons of this table (Holm 1979).
     """
 
     kind: Literal["models", "languages"]
@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Both sides, without repeating what they share."""
+        """Return both sides, without repeating what they share."""
         if self.kind == "models":
             return f"{self.first.model} → {self.second.model}"
         return f"{self.first.model}: {self.first.language} → {self.second.language}"
@@ -64,13 +64,13 @@ def compare(results: Sequence[CollectedResult]) -> list[Comparison]:
 
 
 def adjusted(found: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with their p adjusted for all of them."""
+    """Adjust the p values for all comparisons."""
     ps = holm([each.paired.p for each in found])
     return [replace(each, p_holm=p) for each, p in zip(found, ps, strict=True)]
 
 
 def compare_two(first: CollectedResult, second: CollectedResult) -> Iterator[Comparison]:
-    """A comparison for each scorer that both have; none where neither task nor model is the same."""
+    """Yield a comparison for each common scorer, if task or model is the same."""
     same_task = first.task == second.task
     other_language = first.result.model == second.result.model and first.task[0] == second.task[0]
     if not (same_task or other_language) or (same_task and other_language):
@@ -90,13 +90,13 @@ def compare_two(first: CollectedResult, second: CollectedResult) -> Iterator[Com
 
 
 def common_scorers(first: CollectedResult, second: CollectedResult) -> list[str]:
-    """Scorers that both have, without those that read the same answers as another of them."""
+    """Return the common scorers, without those that read the same answers as another one."""
     both = [name for name in SCORERS if all(name in each.result.settings["scorers"] for each in (first, second))]
     return [name for name in both if SCORERS[name].same_answers_as not in both]
 
 
 def main_scorer(scorers: Sequence[str]) -> str:
-    """The scorer that a summary rests on: the first, the published protocol's only where there is no other."""
+    """Return the main scorer of a summary: the first, or the published protocol's if there is no other."""
     return next((name for name in scorers if name != PUBLISHED), scorers[0])
 
 

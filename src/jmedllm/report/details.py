@@ -1,5 +1,4 @@
-"""What results say besides their scores, as small tables: how answers were read, the ministry's pass rule, examinees,
-rotations, calibration."""
+"""Small tables of results besides scores: readings, the ministry's pass rule, examinees, rotations, calibration."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ OUTCOME = {True: "pass", False: "fail", None: "items missing"}
 
 @dataclass(frozen=True, slots=True)
 class DetailRow:
-    """A model's row; `task` is empty where there is only one."""
+    """Row of a model; `task` is empty if there is only one."""
 
     model: str
     task: str
@@ -27,10 +26,10 @@ class DetailRow:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One table of texts, with a note on what they mean.
+    """A table of texts with an explanatory note.
 
     Attributes:
-        columns: after those of model and task.
+        columns: columns after model and task.
     """
 
     title: str
@@ -40,7 +39,7 @@ class Detail:
 
 
 def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
-    """All tables that have rows, models in the order given."""
+    """Yield all tables that have rows, with models in the given order."""
     if rows := _rows(results, _reading_cells):
         yield Detail(
             "How answers were read",
@@ -104,17 +103,17 @@ def _reading_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
 
 
 def reading_counts(counts: Mapping[str, int]) -> str:
-    """How many responses were read in which way, and how many have no answer for which reason."""
+    """Format the counts of ways in which responses were read, and of reasons for no answer."""
     return ", ".join(f"{'no answer: ' if how in NO_ANSWER else ''}{how} {n:,}" for how, n in counts.items())
 
 
 def meanings(ways: Iterable[str]) -> str:
-    """What those of `ways` that are reasons for no answer mean, one sentence each."""
+    """Explain the reasons for no answer among `ways`, one sentence each."""
     return " ".join(f"{how.capitalize()}: {NO_ANSWER[how]}." for how in dict.fromkeys(ways) if how in NO_ANSWER)
 
 
 def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
-    """Points, pass marks and pass or fail, each with its model and task."""
+    """Build the table of points, pass marks and pass or fail by model and task."""
     prohibited: dict[str, list[str]] = {}
     for model, task, outcome in outcomes:
         if outcome.prohibited_items:
@@ -152,7 +151,7 @@ SUBJECTS_SHOWN = 8
 
 
 def _known_groups(people: Sequence[Group]) -> list[Group]:
-    """Where examinees' answers are known: all difficulty bands, and the largest subjects."""
+    """Return all difficulty bands and the largest subjects, if the examinees' answers are known."""
     known = [group for group in people if group.examinees is not None]
     subjects = [group for group in known if group.kind == "subject"]
     return [group for group in known if group.kind == "difficulty"] + subjects[:SUBJECTS_SHOWN]

@@ -1,4 +1,4 @@
-"""What training changed, in one sentence for each adapted model: its paired comparison with its base."""
+"""Headlines: the paired comparison of each adapted model with its base, in one sentence."""
 
 from collections.abc import Sequence
 
@@ -21,14 +21,15 @@ NOTE = (
 )
 
 WIDE = 0.1
-"""Differences whose intervals are all at least so wide are given without decimals."""
+"""Width of intervals from which differences have no decimals."""
 
 
 def headlines(results: Sequence[CollectedResult]) -> list[str]:
-    """A sentence for each adapted model: its difference from its base on each task, and whether a gain is shown.
+    """Return a sentence for each adapted model: its difference from its base on each task, and whether a gain is
+    shown.
 
-    Each task is compared by its main scorer; p values are adjusted for all tasks and models together. A model whose
-    base is not among the results is left out, unless no other model was compared either.
+    Each task is compared by its main scorer, and p values are adjusted for all tasks and models. A model whose base is
+    not among the results is left out, unless no model was compared.
     """
     found = adjusted([each for result in results for each in _against_base(result, results)])
     by_model: dict[str, list[Comparison]] = {}
@@ -47,7 +48,7 @@ def headlines(results: Sequence[CollectedResult]) -> list[str]:
 
 
 def _against_base(result: CollectedResult, results: Sequence[CollectedResult]) -> list[Comparison]:
-    """The comparison with the base by the main scorer; none where there is no base."""
+    """Compare a result with its base by the main scorer; empty if there is no base."""
     for base in results:
         if result.base != base.result.model or base.task != result.task:
             continue
@@ -62,7 +63,7 @@ def _subject(each: Comparison, models: int) -> str:
 
 
 def _finding(each: Comparison, digits: int, comparisons: int) -> str:
-    """For example "+20 points [−22, +56] on medqa en, no gain shown"."""
+    """Format a finding such as "+20 points [−22, +56] on medqa en, no gain shown"."""
     pair = each.paired
     difference, low, high = (_signed(100 * value, digits) for value in (pair.difference, pair.low, pair.high))
     task = f"{each.benchmark} {each.second.language}"

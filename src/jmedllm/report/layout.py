@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 LEAST_NAME = 20
-"""Cells that a shortened name keeps in a column; below that it gets a line of its own."""
+"""Minimum width of a shortened name in a column; narrower names get a separate line."""
 
 LEAST_STACKED_NAME = 12
-"""Cells that a shortened name keeps on a line of its own."""
+"""Minimum width of a shortened name on a separate line."""
 
 LEAST_TEXT = 28
-"""Cells that running text keeps beside names; below that names get lines of their own."""
+"""Minimum width of running text next to names; if it is narrower, names get separate lines."""
 
 LONGEST_WORD = 24
 """A longer word, such as a Japanese phrase without spaces, may be broken."""
@@ -27,7 +27,7 @@ LONGEST_WORD = 24
 _INDENT = "  "
 
 Names = Mapping[str, str]
-"""For each name, how it is printed."""
+"""Name → printed name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Column:
     """A column after the first.
 
     Attributes:
-        heading: what its cells are; wraps between words.
+        heading: title of the column; wraps between words.
         is_text: running text, aligned left and wrapped between words; the cells of other columns stay on one line.
     """
 
@@ -45,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row: its label, usually a name, and one cell for each column."""
+    """A row with its label, usually a name, and one cell for each column."""
 
     label: str
     cells: tuple[str, ...]
@@ -54,11 +54,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table before it has a width.
+    """A table without a fixed width.
 
     Attributes:
-        heading: of the labels.
-        groups: rows under a caption that says what they have in common; an empty caption is not printed.
+        heading: heading of the labels.
+        groups: rows by the caption that they share; an empty caption is not printed.
     """
 
     heading: str
@@ -72,15 +72,15 @@ class Grid:
 
     @property
     def indent(self) -> str:
-        """What precedes labels: they are indented below captions."""
+        """Indentation of labels, which is used below captions."""
         return _INDENT if any(caption for caption, _ in self.groups) else ""
 
 
 def print_grid(build: Callable[[Names], Grid], names: Iterable[str], console: Console) -> dict[str, str]:
-    """Print the table that `build` makes of printed names, see `fit`.
+    """Print the table that `build` makes of printed names; see `fit`.
 
     Returns:
-        Shortened names with the names in full, for a legend.
+        Shortened names with their full names, for a legend.
     """
     lines, legend = fit(build, names, console.width)
     _print(lines, console)
@@ -88,7 +88,7 @@ def print_grid(build: Callable[[Names], Grid], names: Iterable[str], console: Co
 
 
 def print_legend(legend: Mapping[str, str], console: Console) -> None:
-    """Print which names the shortened ones are."""
+    """Print the full names of shortened ones."""
     for short, name in legend.items():
         _print([Text(line, style="dim") for line in _wrapped(f"{short} = {name}", console.width)], console)
 
@@ -99,8 +99,8 @@ def _print(lines: Iterable[Text], console: Console) -> None:
 
 
 def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> tuple[list[Text], dict[str, str]]:
-    """Lines of the table that `build` makes of printed names, none wider than `width`, and the legend of those names
-    that had to be shortened."""
+    """Fit the table that `build` makes of printed names into `width`; return its lines and the legend of shortened
+    names."""
     every = list(dict.fromkeys(names))
     longest = max(map(cell_len, every), default=0)
     for is_stacked, least in ((False, LEAST_NAME), (True, LEAST_STACKED_NAME)):
@@ -114,7 +114,7 @@ def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> tup
 
 
 def shorten(names: Sequence[str], limit: int) -> dict[str, str]:
-    """Names of at most `limit` cells, longer ones without their middle; two names never become one."""
+    """Shorten names to at most `limit` cells by removing their middle; different names stay different."""
     found = {name: name for name in names if cell_len(name) <= limit}
     for name in names:
         if name in found:
@@ -147,7 +147,7 @@ def _legend(short: Names) -> dict[str, str]:
 
 
 def _widths(grid: Grid, width: int, is_stacked: bool) -> tuple[list[int], int, bool] | None:
-    """Width of the labels and of each column, the gap between them, and whether labels have their own lines."""
+    """Return the width of labels and columns, the gap between them, and whether labels have separate lines."""
     labels = max((cell_len(line.label) for line in grid.lines), default=0) + len(grid.indent)
     if labels > width:
         return None
@@ -167,7 +167,7 @@ def _widths(grid: Grid, width: int, is_stacked: bool) -> tuple[list[int], int, b
 
 
 def _spread(least: Sequence[int], ideal: Sequence[int], spare: int) -> list[int]:
-    """Give the spare cells to the columns that lack fewest."""
+    """Distribute the spare cells, first to the columns that need the fewest."""
     widths = list(least)
     for index in sorted(range(len(least)), key=lambda index: ideal[index] - least[index]):
         given = max(0, min(spare, ideal[index] - least[index]))
@@ -228,7 +228,7 @@ def _padded(cell: str, size: int, is_text: bool) -> str:
 
 
 def _listed(grid: Grid, width: int) -> Iterator[Text]:
-    """Each row as a list of its values."""
+    """Yield each row as a list of its values."""
     for caption, lines in grid.groups:
         yield from (Text(line, style="italic") for line in _wrapped(caption, width) if line)
         for line in lines:
@@ -243,7 +243,7 @@ def _listed(grid: Grid, width: int) -> Iterator[Text]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` cells, broken between words, and within a word only where it is wider."""
+    """Wrap text to at most `width` cells between words, or within a word that is wider."""
     lines, line = [], ""
     for word in text.split(" "):
         joined = f"{line} {word}" if line else word

@@ -1,4 +1,4 @@
-"""Markdown: lists, tables, and the section of scores of a report."""
+"""Markdown lists and tables, and the scores of a report as Markdown."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,15 +10,17 @@ from jmedllm.report.rows import Row, build_rows
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """Lines as a list."""
+    """Format lines as a list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], alignments: Sequence[str] = ()) -> str:
-    """A Markdown table; a bar inside a cell would end it.
+    """Format a Markdown table; bars inside cells are escaped.
 
     Args:
-        alignments: of the columns, "---" or "---:"; all left without.
+        head: headings.
+        rows: cells of each row.
+        alignments: "---" or "---:" for each column; left-aligned by default.
     """
     lines = [head, alignments or ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
@@ -26,7 +28,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], alignments: Sequen
 
 
 def markdown(results: Sequence[EvalResult], headlines: Sequence[str] = ()) -> str:
-    """Headlines, the table of scores with its notes, details, and what the scores can be traced by."""
+    """Format headlines, scores with notes, details, and the hashes that trace the scores."""
     rows = build_rows(results)
     head = ("Model", "Benchmark", "Language", "Scorer", "Metric", "n", "Score", "95 % interval", "Floor", "Ceiling")
     scores = table((*head, "No answer", "Note"), map(_cells, rows), ["---"] * 5 + ["---:"] * 6 + ["---"])
@@ -67,7 +69,7 @@ def _detail(detail: Detail) -> str:
 
 
 def _trace(results: Sequence[EvalResult]) -> str:
-    """Hashes of model, prompt, questions and samples for every result."""
+    """Format the hashes of model, prompt, questions and samples of every result."""
     head = ("Model", "Task", "Model fingerprint", "Precision", "Prompt pack", "Questions", "Samples", "jmedllm")
     rows = []
     for result in results:

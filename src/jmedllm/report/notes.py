@@ -1,4 +1,4 @@
-"""Notes below scores: what the columns mean, and what became of every item of a benchmark."""
+"""Notes below scores: the meaning of the columns, and the number of items left out."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,19 +20,21 @@ AT_FLOOR = "the interval reaches down to the floor, so no skill is shown."
 CONTAMINATED = "contaminated: the model was trained on the questions of this test."
 
 PUBLISHED_TEMPLATE = "medpalm_five_choice_cot"
-"""Template of the prompts behind the published rows, in both languages."""
+"""Prompt template of the published rows, in both languages."""
 
 FAILURES_SHOWN = 10
-"""So many items are named; the summary file names all."""
+"""Number of items that a note names; the summary file names all."""
 
 _FAILURES = {"too long": "too long for the model's context", "rejected": "refused by the server"}
 
 
 def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[str, str] = ("~ ", "* ")) -> list[str]:
-    """Notes on these rows and results.
+    """Return notes on these rows and results.
 
     Args:
-        marks: what precedes the notes on scores at the floor and on contaminated ones.
+        results: results of the report.
+        rows: rows of its table.
+        marks: prefixes of the notes on scores at the floor and on contaminated scores.
     """
     is_graded = any(not score.binary for result in results for score in result.scores)
     found = [BOUNDS, GRADED_INTERVAL if is_graded else INTERVAL]
@@ -43,13 +45,13 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
     if any(row.published for row in rows):
         found.append(
             "published: not measured here; zero-shot, greedy, choices not shuffled, number of items not stated; floor "
-            f"and ceiling are ours. {source()}."
+            f"and ceiling are measured here. {source()}."
         )
     return [*found, *_differing_prompts(results), *item_notes(results)]
 
 
 def item_notes(evaluated: Iterable[EvalTask | EvalResult]) -> list[str]:
-    """Which items each task leaves out and why, and how its questions were read; once for all models."""
+    """Return notes on the items that each task leaves out and on how its questions were read, once for all models."""
     found: dict[str, None] = {}
     for each in evaluated:
         settings = each.settings() if isinstance(each, EvalTask) else each.settings
@@ -63,7 +65,7 @@ def item_notes(evaluated: Iterable[EvalTask | EvalResult]) -> list[str]:
 
 
 def _failures(result: EvalResult) -> Iterator[str]:
-    """Which items got no response."""
+    """Yield notes on items without a response."""
     for failure, ids in result.failures.items():
         more = f" and {len(ids) - FAILURES_SHOWN:,} more" if len(ids) > FAILURES_SHOWN else ""
         yield (
@@ -74,7 +76,7 @@ def _failures(result: EvalResult) -> Iterator[str]:
 
 
 def _differing_prompts(results: Sequence[EvalResult]) -> list[str]:
-    """A note for each way in which our prompts differ from those of the published rows."""
+    """Return a note for each difference of the prompts from those of the published rows."""
     differing: dict[str, list[str]] = {}
     for result in results:
         benchmark, language = result.settings["benchmark"], result.settings["language"]

@@ -1,21 +1,21 @@
-"""Numbers as tables print them; "-" where there is none."""
+"""Format numbers for tables; "-" if there is none."""
 
 
 def count(n: int | None) -> str:
-    """A number of items."""
+    """Format a number of items."""
     return "-" if n is None else f"{n:,}"
 
 
 def percent(value: float | None) -> str:
-    """A share in %, without the sign."""
+    """Format a share in %, without the sign."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
-    """An interval of shares in %."""
+    """Format an interval of shares in %."""
     return "-" if bounds is None else f"[{percent(bounds[0])}, {percent(bounds[1])}]"
 
 
 def probability(p: float) -> str:
-    """A p value."""
+    """Format a p value."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,4 @@
-"""The outcome of `jmedllm score` on the terminal."""
+"""Print the result of `jmedllm score`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,12 +18,12 @@ MISSING_SHOWN = 10
 
 
 def _unscored(scored: Scored) -> int:
-    """How many of the questions no scorer has scored."""
+    """Return the number of questions without any score."""
     return len({q.id for q in scored.questions} - {name for each in scored.item_scores.values() for name in each})
 
 
 def print_scored(scored: Scored, console: Console) -> None:
-    """Scores with interval, floor and ceiling; how answers were read; pass or fail of each year."""
+    """Print scores with interval, floor and ceiling, how answers were read, and pass or fail of each year."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("scorer")
     for name in ("n", "score", "95 % interval", "floor", "ceiling", "no answer"):
@@ -49,14 +49,14 @@ def print_scored(scored: Scored, console: Console) -> None:
     for note in scored.notes:
         console.print(Text(note, style="dim"))
     if scored.skipped:
-        presented = ", ".join(scored.skipped[:MISSING_SHOWN])
+        shown = ", ".join(scored.skipped[:MISSING_SHOWN])
         more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
-        rows = f"Invalid rows of responses, skipped: {len(scored.skipped):,} ({presented}{more})."
+        rows = f"Invalid rows of responses, skipped: {len(scored.skipped):,} ({shown}{more})."
         console.print(Text(rows, style="yellow"))
     if scored.missing:
-        presented = ", ".join(scored.missing[:MISSING_SHOWN])
+        shown = ", ".join(scored.missing[:MISSING_SHOWN])
         more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""
-        console.print(Text(f"{len(scored.missing)} questions have no response: {presented}{more}.", style="yellow"))
+        console.print(Text(f"{len(scored.missing)} questions have no response: {shown}{more}.", style="yellow"))
 
 
 CHANGES_SHOWN = 200
@@ -65,7 +65,7 @@ CHANGES_SHOWN = 200
 def print_changes(
     changes: Sequence[Change], counts: Mapping[str, Mapping[str, int]], scored: int, console: Console
 ) -> None:
-    """What `jmedllm score --diff` found: each changed item with both readings, then the counts by kind."""
+    """Print each item that `jmedllm score --diff` found with both readings, then the counts by kind."""
     for change in changes[:CHANGES_SHOWN]:
         console.print(Text(f"{change.model} {change.task} {change.id}, scorer {change.scorer}: {change.kind}"))
         for title, reading in (("before", change.before), ("now", change.after)):

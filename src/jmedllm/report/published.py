@@ -1,4 +1,4 @@
-"""Scores that others published, to be shown beside ours."""
+"""Published scores for comparison."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +9,7 @@ from jmedllm.evaluation.question import Language
 from jmedllm.files import read_json
 
 SCORER, METRIC = "legacy", "gestalt_match"
-"""How every published score was measured: zero-shot, greedy, choices not shuffled."""
+"""Settings of all published scores: zero-shot, greedy, choices not shuffled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class PublishedScore:
     """One published score. All values are shares from 0 to 1; the number of items is not known.
 
     Attributes:
-        contaminated: the model was trained on the questions of this test.
-        note: what else to know; may be empty.
-        floor: score of an empty answer on this set, measured by us; None where it was not measured.
-        ceiling: score of the right answer there, likewise.
+        contaminated: whether the model was trained on the questions of this test.
+        note: further remarks; may be empty.
+        floor: score of an empty answer on this set, measured with jmedllm; None if not measured.
+        ceiling: score of the right answers, likewise.
     """
 
     model: str
@@ -34,7 +34,7 @@ class PublishedScore:
 
 
 def published_scores(benchmark: str, language: Language) -> list[PublishedScore]:
-    """All published scores on one benchmark in one language, best first; none for most benchmarks.
+    """Return all published scores on one benchmark in one language, best first; most benchmarks have none.
 
     They are comparable only with scores by `SCORER` and `METRIC`.
     """
@@ -59,7 +59,7 @@ def published_scores(benchmark: str, language: Language) -> list[PublishedScore]
 
 
 def source() -> str:
-    """Where the published scores come from, in one sentence."""
+    """Return the source of the published scores in one sentence."""
     return str(_content()["source"])
 
 

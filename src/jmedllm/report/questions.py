@@ -1,4 +1,4 @@
-"""The questions behind results, loaded again from the data directory."""
+"""Load the questions of results from the data directory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +10,19 @@ from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.report.collect import CollectedResult
 
 TaskQuestions = dict[tuple[str, str], dict[str, Question]]
-"""By benchmark and language, the questions by id."""
+"""(benchmark, language) → question id → question."""
 
 
 def questions_of(results: Sequence[CollectedResult], data: Path, own: Sequence[Path] = ()) -> TaskQuestions:
-    """The questions of every task that was evaluated, in the order of the benchmark.
+    """Load the questions of every evaluated task, in the order of the benchmark.
 
     Args:
-        own: users' own exams, which are known by their files' names.
+        results: results of the report.
+        data: data directory.
+        own: files of custom questions, matched by file name.
 
     Raises:
-        InputError: they are missing, or are not those that were answered.
+        InputError: questions are missing, or differ from those that were answered.
     """
     files = {path.stem: str(path) for path in own}
     found: TaskQuestions = {}
@@ -28,9 +30,9 @@ def questions_of(results: Sequence[CollectedResult], data: Path, own: Sequence[P
         benchmark, language = each.task
         if each.task not in found:
             if benchmark not in BENCHMARKS and benchmark not in files:
-                raise InputError(f"{benchmark} {language} is an exam of your own: name its file with --questions")
+                raise InputError(f"{benchmark} {language} is a file of your own; give it with --questions")
             split = each.result.settings["split"]
-            # An evaluation from Python is given its questions and does not know which split they are of.
+            # An evaluation from Python gets its questions as an argument, so their split is unknown.
             split = "test" if split == "given" else split
             read_options = ReadOptions.from_settings(each.result.settings)
             loaded = load(files.get(benchmark, benchmark), language, data, split, read_options)

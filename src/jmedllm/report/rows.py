@@ -1,4 +1,4 @@
-"""Rows of the table of scores: ours, and what others published on the same benchmarks by the same measure."""
+"""Rows of the table of scores: measured ones, and published ones of the same benchmarks and metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jmedllm.report.published import METRIC, SCORER, PublishedScore, published_s
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. Values are shares from 0 to 1; None where a published source does not say."""
+    """One row of the table. Values are shares from 0 to 1; None if a published source does not report them."""
 
     model: str
     benchmark: str
@@ -30,7 +30,7 @@ class Row:
 
     @property
     def measure(self) -> str:
-        """Scorer and metric, which rows of one task must share to be compared."""
+        """Scorer and metric; only rows with the same measure are comparable."""
         return f"{self.scorer} {self.metric}"
 
     @property
@@ -40,14 +40,14 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """The sign at its score that a note explains; empty where there is nothing to say."""
+        """Mark of the score that a note explains; may be empty."""
         return "*" if self.contaminated else "~" if self.at_floor else ""
 
 
 def build_rows(results: Sequence[EvalResult]) -> list[Row]:
-    """Rows for our results, and for what is published on the same benchmarks by the same scorer and metric.
+    """Build rows for the results, and for published scores of the same benchmarks by the same scorer and metric.
 
-    Rows that may be compared are together, ours in the order given and then the published ones, best first.
+    Comparable rows are adjacent: results in the given order, then published scores, best first.
     """
     ours = [_our_row(result.model, score) for result in results for score in result.scores]
     tasks = list(dict.fromkeys((row.benchmark, row.language) for row in ours))

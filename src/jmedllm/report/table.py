@@ -1,4 +1,4 @@
-"""The report on the terminal: scores with the published ones beside them, notes, details and comparisons."""
+"""Print the report: measured and published scores, notes, details and comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ def print_table(results: Sequence[EvalResult], console: Console, headlines: Sequ
 
 
 def print_headlines(headlines: Sequence[str], console: Console) -> None:
-    """Print what training changed, and how that was judged."""
+    """Print the headlines with an explanation."""
     for line in headlines:
         console.print(Text(line, style="bold"))
     if headlines:
@@ -107,7 +107,7 @@ _COMPARED = ("n", "−/+", "difference", "95 % interval", "p", "p (Holm)", "min.
 
 
 def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
-    """One row for each comparison, and what the columns mean."""
+    """Print one row for each comparison, and the meaning of the columns."""
 
     def build(names: Names) -> Grid:
         groups: dict[str, list[Line]] = {}

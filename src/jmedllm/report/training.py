@@ -1,4 +1,4 @@
-"""What a run's training stages measured, read from their logs."""
+"""Read the metrics of a run's training stages from their logs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class TrainedStage:
     """One finished training stage.
 
     Attributes:
-        name: of the stage; with the run's folder where several runs are read.
-        outputs: its outputs in the manifest: steps, trained tokens, sizes of the held-out sets.
+        name: name of the stage, with the run's folder if several runs are read.
+        outputs: outputs of the stage in the manifest: steps, trained tokens, sizes of the held-out sets.
         metrics: one row per step.
-        evaluations: one row per evaluation, the first before step 1; empty where nothing was evaluated.
-        ended: day of its last step; None where it is not known.
+        evaluations: one row per evaluation, the first before step 1; empty without validation.
+        ended: day of the last step; None if unknown.
     """
 
     name: str
@@ -36,19 +36,19 @@ class TrainedStage:
 
     @property
     def kept_step(self) -> int:
-        """The step whose weights the next stage gets."""
+        """Step whose weights the next stage gets."""
         step: int = self.outputs.get("best_step", self.outputs["steps"])
         return step
 
     @property
     def failure(self) -> str:
-        """A sentence where the stage improved nothing; empty where it did, or where that was not measured."""
+        """A sentence if the stage improved nothing; empty if it did, or if that was not measured."""
         if self.kept_step:
             return ""
         return f"Stage {self.name} improved nothing: the weights of step 0 were kept."
 
     def changes(self) -> dict[str, tuple[float, float]]:
-        """Bits per byte of each held-out set before step 1 and with the weights that were kept."""
+        """Return the bits per byte of each held-out set before step 1 and with the kept weights."""
         if not self.evaluations:
             return {}
         first, last = self.evaluations[0], next(row for row in self.evaluations if row["step"] == self.kept_step)
@@ -56,7 +56,8 @@ class TrainedStage:
 
 
 def read_training(folders: Iterable[Path]) -> list[TrainedStage]:
-    """The finished training stages of those folders that are runs, in order; only stages of the run's last recipe."""
+    """Read the finished training stages of all runs among the folders, in order; only stages of a run's last
+    recipe."""
     runs = [(folder, manifest) for folder in folders if (manifest := read_manifest(folder))]
     return [
         TrainedStage(

@@ -94,7 +94,7 @@ def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
     require_possible(settings, run.precision.name)
     validation = run.recipe.validation
     if rank().world_size > 1:
-        require_shardable(settings, exam=bool(validation and validation.benchmarks))
+        require_shardable(settings, benchmarks=bool(validation and validation.benchmarks))
     require_measurable(run, settings.early_stopping)
     require_validation_texts(run)
     return ("settings", *(("validation",) if validation else ()))

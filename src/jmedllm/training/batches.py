@@ -1,6 +1,6 @@
 """Learning rate, rows and micro-batches of each optimizer step.
 
-Learning rate and rows depend only on the step number, so a resumed run needs no other state.
+The learning rate and the rows depend only on the step number, so a resumed run needs no other state.
 """
 
 import math
@@ -18,14 +18,14 @@ from jmedllm.training.packing import Blocks
 
 
 def learning_rate(step: int, total: int, peak: float, warmup_steps: int, floor: float = 0.1) -> float:
-    """Linear warm-up over `warmup_ratio` steps, then a cosine from `peak` down to `floor` times `peak`.
+    """Compute the learning rate of a step: linear warm-up to `peak`, then cosine decay to `floor * peak`.
 
     Args:
-        step: number of the step, from 0.
-        total: steps of the whole run.
-        peak: highest rate.
-        warmup_steps: steps until `peak` is reached.
-        floor: share of `peak` at the last step.
+        step: index of the step, from 0.
+        total: number of steps of the run.
+        peak: highest learning rate.
+        warmup_steps: number of steps until `peak` is reached.
+        floor: learning rate of the last step, as a fraction of `peak`.
     """
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
@@ -34,24 +34,24 @@ def learning_rate(step: int, total: int, peak: float, warmup_steps: int, floor: 
 
 
 def rows_of_step(step: int, batch: int, available: int, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of the rows of one step: every epoch is its own permutation, and steps cross epochs."""
+    """Return the indices of the rows of one step; every epoch is a new permutation, and a step may span two epochs."""
     first = step * batch
     wanted = np.arange(first, first + batch)
     epochs = {int(epoch): _permutation(int(epoch), available, seed) for epoch in np.unique(wanted // available)}
     return np.array([epochs[int(i // available)][i % available] for i in wanted], dtype=np.int64)
 
 
-@lru_cache(maxsize=2)  # a step may cross from one epoch to the next
+@lru_cache(maxsize=2)  # a step may span two epochs
 def _permutation(epoch: int, available: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(available)
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Ids, positions and whether the token is trained, each [B, T]."""
+"""Token ids, positions and loss mask, each [B, T]."""
 
 
 def micro_batches(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device: torch.device) -> Iterator[Batch]:
-    """The chosen rows, `size` at a time, on `device`."""
+    """Yield the selected rows in micro-batches of `size` rows on `device`."""
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         yield (
@@ -62,25 +62,25 @@ def micro_batches(blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device
 
 
 def autocast(precision: Precision) -> AbstractContextManager[Any]:
-    """Matrix products in `precision`, whatever the parameters are stored in."""
+    """Compute matrix products in `precision`, whatever the dtype of the parameters."""
     if precision.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(precision.device.type, precision.dtype)
 
 
 def without_dropout(network: Any) -> None:
-    """Let the network evaluate, and compute as it does when trained, only without dropout."""
+    """Disable dropout, and otherwise compute exactly as in training."""
     network.eval()
     for module in network.modules():
-        # Evaluated 4-bit weights are packed on a CPU: they round otherwise and have no backward. peft's layers
-        # around them have the same class name, and `train()` would reach the dropout within.
+        # In eval mode bitsandbytes packs 4-bit weights on a CPU, which rounds differently and has no backward pass.
+        # Set the flag directly: peft's wrappers have the same class name, and `train()` would enable their dropout.
         if type(module).__module__.startswith("bitsandbytes."):
             module.training = True
 
 
 @contextmanager
 def evaluating(network: Any) -> Iterator[None]:
-    """The network without dropout and gradients for a while; no random number of the training is used up."""
+    """Disable dropout and gradients inside the block, and leave the random state of the training unchanged."""
     was_training = network.training
     without_dropout(network)
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):

@@ -1,9 +1,9 @@
 """Checkpoints of a training run and the weights of its best evaluation, complete or absent.
 
-Files are safetensors and JSON only, so loading them executes nothing. Any number of processes can read what any
-other number has written: with several processes, torch.distributed.checkpoint writes one file per process in its
-safetensors format, which stores the position of each shard as JSON in the header. Its default format, which
-includes pickled metadata, is never written or read.
+Files are safetensors and JSON only, so loading them executes nothing. A checkpoint can be read by another number of
+processes than wrote it: with several processes, torch.distributed.checkpoint writes one file per process in its
+safetensors format, which stores the position of each shard as JSON in the header. Its default format, which includes
+pickled metadata, is never written or read.
 """
 
 import re
@@ -25,16 +25,16 @@ from jmedllm.processes import broadcast_from_rank0, is_main_process, rank, recei
 from jmedllm.training.optim.optimizer import Optimizer
 
 _FILE = 2**30
-"""Most bytes in a file, if no tensor alone has more."""
+"""Largest size of a file in bytes, unless a single tensor is larger."""
 
 
 @contextmanager
 def shared_folder(path: Path, mark: str) -> Iterator[Path]:
-    """Give all processes a temporary folder, which replaces `path` once all have left the block.
+    """Provide a temporary folder to all processes; it replaces `path` when all of them have left the block.
 
     Args:
-        path: the folder to make.
-        mark: a file that the first process writes there; see `atomic_folder`.
+        path: folder to create.
+        mark: name of the file that marks the folder as complete; see `atomic_folder`.
 
     Raises:
         InputError: see `atomic_folder`.
@@ -72,7 +72,7 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
 
 
 def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """The tensors, as many at a time as one file takes: each is copied to the host, if it is not there."""
+    """Group the tensors into files of at most `_LARGEST` bytes, copied to the host."""
     part: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         if part and sum(each.nbytes for each in part.values()) + tensor.nbytes > _FILE:
@@ -83,17 +83,17 @@ def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tens
 
 
 def read_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Read all tensors of a folder; those with names in `into` are read into the given tensors.
+    """Read all tensors of a folder; those whose names are in `into` are read in place.
 
     Args:
-        folder: as `write_tensors` left it.
-        into: tensors by name, full or sharded; none is changed if one is missing.
+        folder: folder written by `write_tensors`.
+        into: tensors by name, full or sharded. If one is missing, none is changed.
 
     Returns:
         All other tensors, unsharded, on the CPU.
 
     Raises:
-        InputError: the files are broken, or lack a tensor.
+        InputError: a file is damaged or a tensor is missing.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -137,7 +137,7 @@ def _require_whole(file: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training run has come: completed optimizer steps, and tokens trained in them."""
+    """Progress of a training run: completed optimizer steps, and the tokens trained in them."""
 
     step: int
     trained_tokens: int
@@ -147,13 +147,13 @@ _NAME = r"step-\d{8}"
 
 
 def save(folder: Path, network: Any, optimizer: Optimizer, done: Progress, input_hash: str) -> None:
-    """Write a checkpoint and then remove older ones.
+    """Write a checkpoint, then remove older ones.
 
     Args:
         folder: directory of all checkpoints of this stage.
-        network: its trainable parameters are saved.
-        optimizer: over exactly these parameters.
-        done: how far training has come.
+        network: model whose trainable parameters are saved.
+        optimizer: optimizer of exactly these parameters.
+        done: progress of the run.
         input_hash: hash of everything that must be unchanged when training resumes.
     """
     target = folder / f"step-{done.step:08d}"
@@ -170,7 +170,7 @@ def save(folder: Path, network: Any, optimizer: Optimizer, done: Progress, input
 
 
 def _random() -> dict[str, torch.Tensor]:
-    """States of the random generators; several processes seed each step instead, see `seed_step`."""
+    """Return the states of the random generators; several processes seed each step instead, see `seed_step`."""
     if rank().world_size > 1:
         return {}
     states = {"random.cpu": torch.get_rng_state()}
@@ -178,7 +178,7 @@ def _random() -> dict[str, torch.Tensor]:
 
 
 def _all(folder: Path) -> list[Path]:
-    """All complete checkpoints, oldest first."""
+    """Return all complete checkpoints, oldest first."""
     return sorted(path for path in folder.glob("step-*") if re.fullmatch(_NAME, path.name))
 
 
@@ -187,7 +187,7 @@ def _trained(network: Any) -> dict[str, torch.Tensor]:
 
 
 def resume(folder: Path, network: Any, optimizer: Optimizer, input_hash: str) -> Progress | None:
-    """Load the latest checkpoint into network, optimizer and random generators; None if there is none.
+    """Load the latest checkpoint into network, optimizer and random generators; return None if there is none.
 
     The checkpoint may have been written by another number of processes.
 
@@ -234,10 +234,9 @@ _STATE = "state.json"
 
 
 def keep_best(folder: Path, network: Any, step: int) -> None:
-    """Keep the trainable weights as they are after `step`, unless `folder` already has those of this step.
+    """Save the trainable weights after `step`, unless `folder` already contains them.
 
-    The checkpoint of the same step must be written first, so that the weights of the best evaluation are on disk
-    whenever the process is killed.
+    Write the checkpoint of the same step first, so that the best weights are on disk whenever the process is killed.
     """
     if kept_step(folder) == step:
         return
@@ -252,7 +251,7 @@ def _weights(network: Any) -> dict[str, torch.Tensor]:
 
 
 def kept_step(folder: Path) -> int | None:
-    """The step whose weights are kept; None where there are none."""
+    """Return the step of the saved weights, or None if there are none."""
     file = folder / _STATE
     return broadcast_from_rank0(lambda: int(read_json(file)["step"]) if file.is_file() else None)
 
@@ -261,7 +260,7 @@ def restore_best(folder: Path, network: Any, step: int) -> None:
     """Load the weights saved after `step` into the network.
 
     Raises:
-        InputError: the folder has none, or those of another step.
+        InputError: the folder contains no weights, or those of another step.
     """
     if kept_step(folder) != step:
         raise InputError(

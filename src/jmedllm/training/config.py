@@ -1,4 +1,4 @@
-"""Settings that both training stages share: optimization, and what is measured during training."""
+"""Settings that both training stages share: optimization and validation."""
 
 from importlib.util import find_spec
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ OptimizerName = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 
 
 class TrainingConfig(Settings):
-    """How a stage is trained. Give either `steps` or `epochs`."""
+    """Optimization settings of a stage. Give either `steps` or `epochs`."""
 
     steps: int | None = Field(None, ge=1, description="optimizer steps")
     epochs: float | None = Field(None, gt=0, description="passes over the packed rows")
@@ -57,7 +57,7 @@ class TrainingConfig(Settings):
         return self
 
     def total_steps(self, rows: int) -> int:
-        """Optimiser steps over `rows` packed rows; at least one."""
+        """Return the number of optimizer steps over `rows` packed rows, at least 1."""
         return self.steps or max(1, round((self.epochs or 0) * rows / self.batch_size))
 
 
@@ -84,11 +84,11 @@ def _contradiction(settings: TrainingConfig) -> str | None:
 
 
 def require_possible(settings: TrainingConfig, precision: str) -> None:
-    """Check, before anything is loaded, the settings that depend on the machine.
+    """Check the settings that depend on the machine, before anything is loaded.
 
     Args:
-        settings: of one stage.
-        precision: number format of the matrix products, bfloat16 or float32.
+        settings: settings of one stage.
+        precision: dtype of the matrix products, bfloat16 or float32.
 
     Raises:
         InputError: a library is missing, or precision and weight format do not fit together.
@@ -99,17 +99,17 @@ def require_possible(settings: TrainingConfig, precision: str) -> None:
         raise InputError(reason)
 
 
-def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
+def require_shardable(settings: TrainingConfig, *, benchmarks: bool) -> None:
     """Refuse settings that do not support sharded weights.
 
     Args:
-        settings: of one stage.
-        exam: whether validation includes benchmarks.
+        settings: settings of one stage.
+        benchmarks: whether validation includes benchmarks.
 
     Raises:
-        InputError: one of them is set.
+        InputError: such a setting is set.
     """
-    if exam:
+    if benchmarks:
         raise InputError("validation on benchmarks needs one process; leave validation.benchmarks out")
     if settings.optimizer == "adamw-8bit":
         raise InputError("optimizer adamw-8bit uses blocks that do not match the shards; use adamw")
@@ -123,7 +123,7 @@ def require_shardable(settings: TrainingConfig, *, exam: bool) -> None:
 
 
 def clash(weight_format: WeightFormatName, precision: str) -> str | None:
-    """Why weights in this format cannot be multiplied in `precision`, and the fix; None if they can."""
+    """Explain why weights in this format cannot be multiplied in `precision`, with the fix; None if they can."""
     if weight_format == "float32" or precision != "float32":
         return None
     return (
@@ -133,7 +133,7 @@ def clash(weight_format: WeightFormatName, precision: str) -> str | None:
 
 
 class ValidationConfig(Settings):
-    """What is measured during training, in both stages; `early_stopping` says when."""
+    """What validation measures during training, in both stages; `early_stopping` configures when."""
 
     held_out: float = Field(
         0.0, ge=0, le=0.5, description="share of documents never trained on, by the hash of their text"
@@ -151,5 +151,5 @@ class ValidationConfig(Settings):
     @model_validator(mode="after")
     def _something(self) -> "ValidationConfig":
         if not (self.held_out or self.texts or self.benchmarks):
-            raise ValueError("give held_out, texts or benchmarks: something to measure")
+            raise ValueError("nothing to measure; give held_out, texts or benchmarks")
         return self

@@ -1,9 +1,9 @@
 """Sharded training: each process has a shard of every parameter and reads a part of the rows of each step.
 
-Sharding is FSDP's (Zhao et al. 2023, arXiv 2304.11277) in the form of torch's `fully_shard`: the parameters of one
-decoder layer at a time are gathered where they are used and freed again, and each process keeps its shard of
-gradients and optimizer moments. Gradients are summed, not averaged, because the loss of a step is divided by the
-number of trained tokens of all processes. With one process, nothing is sharded.
+Sharding is FSDP (Zhao et al. 2023, arXiv 2304.11277) through torch's `fully_shard`. The parameters of one decoder
+layer at a time are gathered for use and then freed. Each process keeps its shard of the gradients and optimizer
+moments. Gradients are summed, not averaged, because the loss of a step is divided by the number of trained tokens of
+all processes. With one process, nothing is sharded.
 """
 
 from collections import Counter
@@ -26,22 +26,23 @@ from jmedllm.training.packing import Blocks
 T = TypeVar("T")
 
 Load = Callable[[torch.device], Any]
-"""Gives the network to train, on a device."""
+"""Loads the network to train onto a device."""
 
 Gather = Callable[[], Any | None]
-"""Called by all processes: the plain network as it is now, for the first process; None for the others."""
+"""Called by all processes; returns the unsharded network with its current weights in the first process, None in the
+others."""
 
 _FORWARD = "jmedllm_forward"
 
 
 def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
-    """Load a network and spread it over the processes in shards; alone, just load it.
+    """Load a network and shard it over the processes; with one process, only load it.
 
-    The first process alone loads it, into host memory, where it stays to be filled again when the network is
-    gathered. The others get its structure, and then all get their shards, one parameter at a time.
+    Only the first process loads the network. It keeps a copy in host memory, which `gather` updates. The other
+    processes receive the structure, then all receive their shards, one parameter at a time.
 
     Raises:
-        InputError: see `load`; or the architecture does not say what its layers are.
+        InputError: `load` fails, or the decoder layers of the architecture are not known.
     """
     if rank().world_size == 1:
         network = load(precision.device)
@@ -65,10 +66,10 @@ def shard(load: Load, precision: Precision) -> tuple[Any, Gather]:
 
 
 def _structure(whole: Any | None) -> Any:
-    """The first process's network in all of them, without the values of its parameters."""
+    """Send the structure of the first process's network, without parameter values, to all processes."""
     if whole is None:
         return receive()
-    # Detached 4-bit weights are plain bytes; all processes get their layer, which has the quantization state.
+    # Detached 4-bit weights are plain bytes; their layer, which every process receives, has the quantization state.
     empty = {id(p): torch.nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in whole.parameters()}
     network = deepcopy(whole, empty)
     send(network)
@@ -83,21 +84,21 @@ def _shard_layers(network: Any, precision: Precision) -> None:
     if precision.device.type == "cuda":
         torch.cuda.set_device(precision.device)
     mesh = init_device_mesh(precision.device.type, (rank().world_size,))
-    # Weights of layers travel in the format they are multiplied in. Embedding, head and what is handed from layer
-    # to layer keep theirs, as autocast leaves them in a single process.
+    # Layer weights are communicated in the dtype of the matrix products. Embedding, head and hidden states keep
+    # their own dtype, as under autocast in a single process.
     multiplied = None if precision.dtype == torch.float32 else precision.dtype
     policy = MixedPrecisionPolicy(multiplied, torch.float32, cast_forward_inputs=False)
     for layer in decoder_layers(network):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    # A frozen embedding or head has no gradient to share, and FSDP would gather it for all of a step: whole alone
-    # it takes less than beside a shard. One that is both is left to FSDP, which knows of parameters used twice.
+    # A frozen embedding or head has no gradient to share, and FSDP would keep it gathered for the whole step, so an
+    # unsharded copy needs less memory. Tied weights are left to FSDP, which handles parameters used twice.
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     frozen = {p for p in network.parameters() if not (p.requires_grad or isinstance(p, DTensor)) and uses[id(p)] == 1}
     fully_shard(network, mesh=mesh, ignored_params=frozen)
     for module in network.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
-            # Otherwise a factor is multiplied in before the sum, which gloo cannot do.
+            # Otherwise FSDP multiplies by a factor before the sum, which gloo does not support.
             module.set_force_sum_reduction_for_comms(True)
     setattr(network, _FORWARD, MethodType(_call, network))
     register_fsdp_forward_method(network, _FORWARD)
@@ -105,7 +106,7 @@ def _shard_layers(network: Any, precision: Precision) -> None:
 
 @torch.no_grad()
 def _fill(network: Any, whole: Any | None, device: torch.device) -> None:
-    """Put the parameters' values, which the first process has, into the shards of all."""
+    """Copy the parameter values of the first process into the shards of all processes."""
     import torch.distributed as dist
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -133,15 +134,15 @@ def _call(network: Any, function: Callable[..., T], *arguments: Any) -> T:
 
 
 def in_forward(network: Any, function: Callable[..., T], *arguments: Any) -> T:
-    """`function(network, *arguments)` as one forward pass of the network, whose parts it may call directly.
+    """Run `function(network, *arguments)` as one forward pass, in which it may call submodules directly.
 
-    FSDP gathers weights only where it sees a forward pass begin.
+    FSDP gathers weights only at the start of a registered forward method.
     """
     if not is_sharded(network):
         return function(network, *arguments)
     result: T = getattr(network, _FORWARD)(function, *arguments)
     if not torch.is_grad_enabled():
-        # Embedding and head wait for a backward pass, gathered; parameters are the shards only without that.
+        # Without a backward pass, embedding and head would stay gathered.
         network.reshard()
     return result
 
@@ -154,10 +155,11 @@ def is_sharded(network: Any) -> bool:
 def local_micro_batches(
     blocks: Blocks, rows: npt.NDArray[np.int64], size: int, device: torch.device
 ) -> Iterator[Batch]:
-    """This process's micro-batches of a step; micro-batches without a trained token are left out.
+    """Yield this process's micro-batches of a step.
 
-    All processes get the same number of micro-batches, because all must run as many forward and backward passes.
-    A process without rows left gets a row without trained tokens.
+    With one process, micro-batches without a trained token are left out. With several, all processes get the same
+    number of micro-batches, because all must run as many forward and backward passes; a process that has no rows left
+    gets a row without trained tokens.
     """
     here = rank()
     if here.world_size == 1:
@@ -171,28 +173,28 @@ def local_micro_batches(
 
 
 def gather_full(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a tensor that may be sharded; called by all processes."""
+    """Return the full tensor of a tensor that may be sharded; called by all processes."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own(tensor: torch.Tensor) -> torch.Tensor:
-    """The local shard of a tensor, or the tensor itself; changes to it change the tensor."""
+def local_shard(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a view of the local shard of a tensor, or the tensor itself if it is not sharded."""
     from torch.distributed.tensor import DTensor
 
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def is_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether all numbers of these tensors are finite, in all processes."""
-    return summed(sum(not bool(own(tensor).isfinite().all()) for tensor in tensors)) == 0
+    """Whether all elements of these tensors are finite in all processes."""
+    return summed(sum(not bool(local_shard(tensor).isfinite().all()) for tensor in tensors)) == 0
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Give each process random numbers of its own for a step. Alone, one series of them goes through all steps.
+    """Seed the random generator of each process from the step; does nothing with one process.
 
-    They follow from the step, so that no checkpoint has to keep them.
+    Because the seed follows from the step, checkpoints need not store random states.
     """
     here = rank()
     if here.world_size > 1:

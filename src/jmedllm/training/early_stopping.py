@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 class EarlyStopping(Settings):
-    """When a stage is evaluated, and what the evaluations decide; the section `validation` says what is measured."""
+    """When validation runs, and what its results decide; the section `validation` configures what is measured."""
 
     every: int = Field(200, ge=1, description="steps between evaluations; one more before step 1 and one at the end")
     metric: list[str] = Field(
@@ -32,7 +32,7 @@ class EarlyStopping(Settings):
         kinds = {name.partition(".")[0] for name in self.metric}
         if len(kinds) > 1 or not kinds <= {BITS_PER_BYTE, ACCURACY}:
             raise ValueError(
-                f"metric names {BITS_PER_BYTE}.SET or {ACCURACY}.TASK, and all of one kind: others have no mean"
+                f"metric must name {BITS_PER_BYTE}.SET or {ACCURACY}.TASK, all of one kind, so that they have a mean"
             )
         if self.patience and not self.metric:
             raise ValueError("patience needs metric, which names what is to improve")
@@ -40,10 +40,10 @@ class EarlyStopping(Settings):
 
 
 def require_measured(early_stopping: EarlyStopping, measured: Collection[str]) -> None:
-    """Check that all that `early_stopping` goes by is measured.
+    """Check that every metric that `early_stopping` uses is measured.
 
     Raises:
-        InputError: a name is none of `measured`; the nearest are named.
+        InputError: a name is not in `measured`; the message suggests the nearest.
     """
     for name in early_stopping.metric:
         if name not in measured:
@@ -51,21 +51,21 @@ def require_measured(early_stopping: EarlyStopping, measured: Collection[str]) -
 
 
 def best_evaluation(rows: Sequence[Row], early_stopping: EarlyStopping) -> Row | None:
-    """The best evaluation so far, the first of equal ones; None without any, or without `metric`."""
+    """Return the best evaluation so far, the first of equal ones; None if there is none or no `metric` is set."""
     if not rows or not early_stopping.metric:
         return None
     return max(rows, key=lambda row: _worth(row, early_stopping.metric))
 
 
 def _worth(row: Row, names: Sequence[str]) -> float:
-    """The larger the better: mean accuracy, or mean bits per byte below 0."""
+    """Return a value that is larger for better evaluations: mean accuracy, or negative mean bits per byte."""
     values = [row[kind][name] for kind, _, name in (each.partition(".") for each in names)]
     mean: float = sum(values) / len(values)
     return mean if names[0].startswith(ACCURACY) else -mean
 
 
 def should_stop(rows: Sequence[Row], early_stopping: EarlyStopping) -> bool:
-    """Whether the last `patience` evaluations were all no better than one before them."""
+    """Whether none of the last `patience` evaluations improved on an earlier one."""
     found = best_evaluation(rows, early_stopping)
     return bool(
         early_stopping.patience

@@ -1,4 +1,4 @@
-"""Instruction data: what to do, on what, and the wanted output; or a whole conversation."""
+"""Instruction data: records of instruction, input and output, or conversations."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.evaluation.question import Language, language_of
 
 INSTRUCTION_FIELDS = ("instruction", "input", "output", "messages")
-"""What a mapping of instructions may name."""
+"""Fields that a mapping of instruction columns may name."""
 
 INSTRUCTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "instruction": ("prompt", "question", "query", "task", "user", "problem", "inputs"),
@@ -33,21 +33,21 @@ INSTRUCTION_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "messages": ("conversation", "dialog", "dialogue", "turns", "chat"),
 }
-"""What others call our fields, commonest first."""
+"""Common names of these fields in other datasets, most frequent first."""
 
 _SHAREGPT = "conversations"
 _KEYS = (("role", "content"), ("from", "value"))
-"""How a message says who speaks and what: OpenAI's way and ShareGPT's."""
+"""Keys of role and content, with the role names, in the OpenAI and ShareGPT formats."""
 
 _SYSTEM, _HISTORY = "system", "history"
 _READ = {*INSTRUCTION_FIELDS, _SHAREGPT, _SYSTEM, _HISTORY}
-"""Keys of a record that are read or, if they are not empty, refused."""
+"""Keys of a record that are read, or refused if they are not empty."""
 
 _UNTRAINED = ("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call")
-"""Keys of a message with what its content lacks."""
+"""Keys of a message that contain text beside the content, such as a tool call."""
 
 _WEIGHTS = ("weight", "train", "trainable", "loss")
-"""Keys of a message that say, where they are 0 or false, that it is not to be learnt."""
+"""Keys of a message that exclude it from the loss if they are 0 or false."""
 
 _ROLES = ("system", "user", "assistant")
 _SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user"} | dict.fromkeys(
@@ -57,10 +57,10 @@ _SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user"} | dict.f
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages of role (system, user or assistant) and content; the last one is the assistant's.
+    """Messages with a role (system, user or assistant) and content; the last one is from the assistant.
 
     Attributes:
-        name: where it comes from, for messages.
+        name: file and line, for error messages.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Conversation:
 
     @property
     def text(self) -> str:
-        """All that is said."""
+        """Return the content of all messages."""
         return "\n".join(each["content"] for each in self.messages)
 
     @property
     def language(self) -> Language:
-        """Japanese if kana or kanji occur in what the users say, else English."""
+        """Return Japanese if a user message contains kana or kanji, else English."""
         return language_of("\n".join(each["content"] for each in self.messages if each["role"] == "user"))
 
 
@@ -82,8 +82,8 @@ class Instructions:
     """A file of instructions and conversations.
 
     Attributes:
-        skipped: how many rows were left out as wrong.
-        notes: what a user must know of how the rest was read.
+        skipped: number of invalid rows that were left out.
+        notes: remarks for the user on how the other rows were read.
     """
 
     items: tuple[Instruction | Conversation, ...]
@@ -101,12 +101,13 @@ def read_instructions(
 def read_instruction_file(path: Path, read_options: ReadOptions = DEFAULT_READ_OPTIONS) -> Instructions:
     """Read a file of any kind that `tables` reads.
 
-    A record has `instruction`, `output` and, if there is something to work on, `input`; or `messages`, a list of
-    `role` and `content`; or `conversations`, ShareGPT's list of `from` and `value`. Beside a list, `system` is its
-    first message. What would change what is learnt and cannot be followed is an error; other keys are noted.
+    A record has `instruction`, `output` and optionally `input`; or `messages`, a list of `role` and `content`; or
+    `conversations`, ShareGPT's list of `from` and `value`. With a list, `system` is its first message. A key that
+    would change what is trained but is not supported is an error; other keys are noted.
 
     Raises:
-        InputError: the file is missing, or rows are wrong and are not to be skipped: all are named, up to 20.
+        InputError: the file is missing, or rows are invalid and invalid rows are not skipped; the message names up to
+            20.
     """
     items: list[Instruction | Conversation] = []
     problems: list[InputError] = []
@@ -126,7 +127,7 @@ def read_instruction_file(path: Path, read_options: ReadOptions = DEFAULT_READ_O
 
 
 def _notes(path: Path, rows: Sequence[RowOrError], read_options: ReadOptions) -> tuple[str, ...]:
-    """Non-empty keys that are not read, with the number of their rows."""
+    """Return a note on non-empty keys that are not read, with their number of rows."""
     read = _READ | {
         source.partition(".")[0] for column in dict(read_options.map).values() for source in column.split("+")
     }
@@ -142,10 +143,10 @@ def _notes(path: Path, rows: Sequence[RowOrError], read_options: ReadOptions) ->
 
 
 def _rows(path: Path, mapping: Mapping[str, str]) -> list[RowOrError]:
-    """The rows by our names.
+    """Read the rows, with columns renamed as in `mapping`.
 
     Raises:
-        InputError: no row has them; the mapping that would help is named.
+        InputError: no row has the fields; the message suggests a mapping.
     """
     require_fields(mapping, INSTRUCTION_FIELDS)
     rows = list(records(path))
@@ -210,35 +211,35 @@ def _conversation(row: InputRow, field: str) -> Conversation:
         turns.append({"role": roles[role], "content": content})
     turns = [*_system(row, turns), *turns]
     if turns[-1]["role"] != "assistant":
-        raise InputError(f"{place}: the last message must be the assistant's; it is what is learnt")
+        raise InputError(f"{place}: the last message must be from the assistant, because it is trained")
     return Conversation(place, tuple(turns))
 
 
 def _require_plain(place: str, message: Mapping[str, Any]) -> None:
-    """Check that a message of the assistant says nothing beside its content that changes what is learnt.
+    """Check that a message of the assistant has no key besides its content that changes what is trained.
 
     Raises:
-        InputError: it does; names the key.
+        InputError: it has one; the message names the key.
     """
     for key in _UNTRAINED:
         if message.get(key):
-            raise InputError(f"{place}: {key} is not learnt; write it into the content, or remove it")
+            raise InputError(f"{place}: {key} is not supported in training; move it into the content, or remove it")
     for key in _WEIGHTS:
         if message.get(key) in (0, False):
             raise InputError(
-                f"{place}: {key} is {message[key]}, and all that the assistant says is learnt; end the "
+                f"{place}: {key} is {message[key]}, but every assistant message is trained; end the "
                 f"conversation before this message, or remove {key}"
             )
 
 
 def _keys(messages: Any) -> tuple[str, str]:
-    """How these messages say who speaks and what."""
+    """Return the keys of role and content in these messages."""
     first = messages[0] if isinstance(messages, list) and messages else None
     return _KEYS[1] if isinstance(first, dict) and "from" in first and "role" not in first else _KEYS[0]
 
 
 def _system(row: InputRow, turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The system message that a record may have beside the conversation."""
+    """Prepend the system message of a record to its turns, if there is one."""
     system = row.record.get(_SYSTEM)
     if system is None or system == "":
         return []

@@ -51,13 +51,13 @@ from jmedllm.training.validation import Validation, run_validation
 
 @dataclass(frozen=True, slots=True)
 class TrainContext:
-    """Where and how a stage is trained, besides its network, its data and its settings.
+    """Environment of a training run, besides the network, the data and the settings.
 
     Attributes:
         title: name of the stage, for the progress line.
-        folder: gets `metrics.jsonl`, `evaluations.jsonl`, `checkpoints/` and `best/`.
-        precision: device, and number format of the matrix products; parameters keep their own format.
-        seed: seeds the order of the rows and dropout.
+        folder: directory for `metrics.jsonl`, `evaluations.jsonl`, `checkpoints/` and `best/`.
+        precision: device, and dtype of the matrix products; parameters keep their own dtype.
+        seed: seed of the row order and of dropout.
         input_hash: hash of everything that must be unchanged when training resumes.
         validation: what is measured during training; it does not change the training itself.
     """
@@ -88,14 +88,14 @@ class TrainResult:
     resumed_from: int
 
     def summary(self) -> dict[str, Any]:
-        """Values for the manifest: the same for a resumed and an uninterrupted run."""
+        """Return the values for the manifest, which are the same for a resumed and an uninterrupted run."""
         values = {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
         return values if self.best_step is None else values | {"best_step": self.best_step}
 
 
 @dataclass(frozen=True, slots=True)
 class _Trainer:
-    """What every step of a training run works on."""
+    """Objects that every step of a training run uses."""
 
     network: Any
     optimizer: Optimizer
@@ -105,7 +105,7 @@ class _Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Number of optimizer steps of the run."""
         return self.settings.total_steps(len(self.blocks))
 
     def save(self, step: int, trained_tokens: int) -> None:
@@ -116,7 +116,7 @@ class _Trainer:
 
 @dataclass(frozen=True, slots=True)
 class _Logs:
-    """The rows of steps and evaluations; they are appended to files as they come."""
+    """Logs of steps and evaluations; rows are appended to files immediately."""
 
     metrics: MetricsLog
     evaluations: MetricsLog
@@ -144,9 +144,9 @@ def train(network: Any, blocks: Blocks, settings: TrainingConfig, context: Train
     """
     validation = context.validation
     if not blocks.loss_mask.any():
-        raise InputError(f"{context.title}: nothing to train on, the data has no trained token")
+        raise InputError(f"{context.title}: the data contains no trained token")
     if is_sharded(network):
-        require_shardable(settings, exam=bool(validation and validation.in_loop_eval))
+        require_shardable(settings, benchmarks=bool(validation and validation.in_loop_eval))
     trainer = _Trainer(network, _prepare(network, settings, context.precision), blocks, settings, context)
     torch.manual_seed(context.seed)
     resumed = checkpoint.resume(context.folder / "checkpoints", network, trainer.optimizer, context.input_hash)
@@ -189,7 +189,7 @@ def _preflight(trainer: _Trainer) -> None:
     written = try_checkpoint(
         lambda trial: checkpoint.save(trial, network, trainer.optimizer, nothing_done, "trial"), context.folder
     )
-    # While the best weights are replaced there are two copies of them; the stage's model is one more.
+    # While the best weights are replaced, the disk has two copies of them, and the stage's model is a third.
     if is_main_process():
         copies = 3 if settings.early_stopping.metric else 1
         require_disk(context.folder, DiskUsage(written, trained_bytes(network), copies))
@@ -197,7 +197,7 @@ def _preflight(trainer: _Trainer) -> None:
 
 @contextmanager
 def _open_logs(trainer: _Trainer, start: int) -> Iterator[_Logs]:
-    """Open the logs, cut to the rows up to step `start`; TensorBoard gets the same rows if the settings say so."""
+    """Open the logs, cut to the rows up to step `start`; if the settings enable TensorBoard, it gets the same rows."""
     folder = trainer.context.folder
     is_wanted = trainer.settings.tensorboard and is_main_process()
     with (
@@ -209,7 +209,7 @@ def _open_logs(trainer: _Trainer, start: int) -> Iterator[_Logs]:
 
 
 def _run_steps(trainer: _Trainer, logs: _Logs, start: checkpoint.Progress) -> checkpoint.Progress:
-    """Evaluate, save and step until the last step or early stopping; returns how far it came."""
+    """Evaluate, save and step until the last step or early stopping; return the progress."""
     total, early_stopping, tokens = trainer.total_steps, trainer.settings.early_stopping, start.trained_tokens
     rows = logs.metrics.rows
     began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)

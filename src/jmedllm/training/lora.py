@@ -1,4 +1,4 @@
-"""Low-rank adapters of stage 2 and the layers that they are attached to."""
+"""Low-rank adapters of stage 2, and their target layers."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -20,11 +20,11 @@ _PRESETS = {
 
 
 def resolve_targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
-    """Value of peft's `target_modules`: its own "all-linear", or the last parts of the layers' names.
+    """Return the value of peft's `target_modules`: "all-linear", or the last components of the layer names.
 
     Raises:
-        InputError: a target matches no linear layer (the nearest names are given), or is the output head of a
-            model that shares it with its embedding.
+        InputError: a target matches no linear layer (the message suggests the nearest names), or is an output head
+            that shares its weights with the embedding.
     """
     if targets == "all-linear":
         return "all-linear"
@@ -43,10 +43,10 @@ def resolve_targets(network: Any, targets: Preset | Sequence[str]) -> str | list
 
 
 def excluded_layers(network: Any) -> list[str]:
-    """Names of the linear layers that no adapter is put on, whatever is targeted.
+    """Return the names of the linear layers that never get an adapter, whatever the targets are.
 
-    Those are the layers that text does not reach, such as a vision tower, and those that give more than the
-    product that an adapter adds to, such as some routers.
+    These are layers that text does not pass through, such as a vision tower, and layers whose output is more than a
+    matrix product, such as some routers.
     """
     reached = {id(module) for module in network.get_decoder().modules()} | {id(network.get_output_embeddings())}
     return [
@@ -55,15 +55,14 @@ def excluded_layers(network: Any) -> list[str]:
 
 
 def _linear_layers(network: Any) -> Iterator[tuple[str, Any]]:
-    """All linear layers by name; GPT-2's are of a class of their own."""
+    """Yield all linear layers with their names, including GPT-2's `Conv1D`."""
     for name, module in network.named_modules():
         if hasattr(module, "in_features") or name.rpartition(".")[2] == "c_attn":
             yield name, module
 
 
 def _gives_product(layer: Any) -> bool:
-    """Whether a layer gives one number for each output and row, as every class of linear layer does but a few of
-    single architectures."""
+    """Whether a layer returns one number per row and output feature; a few architecture-specific classes do not."""
     forward = getattr(type(layer), "forward", None)
     if forward is torch.nn.Linear.forward or not type(layer).__module__.startswith("transformers.models."):
         return True
@@ -83,7 +82,7 @@ def _require_untied_head(network: Any, targets: Sequence[str]) -> None:
 
 
 def _tied_head(network: Any) -> set[str]:
-    """Name of the output head, if it shares its weights with the embedding."""
+    """Return the name of the output head if it shares its weights with the embedding."""
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
     if head is None or head.weight is not embedding.weight:
         return set()
@@ -93,19 +92,20 @@ def _tied_head(network: Any) -> set[str]:
 Kind = Literal["lora", "rslora", "dora", "pissa"]
 
 _TRAINED, _START = "pissa", "pissa-start"
-"""peft's names of the two halves of a PiSSA adapter while it is trained."""
+"""Names of the two peft adapters that make up a PiSSA adapter during training."""
 
 _ITERATIONS = 16
-"""Of the subspace iteration; with as many, the authors of PiSSA found no difference from the exact SVD."""
+"""Number of subspace iterations; with as many, the authors of PiSSA found no difference from the exact SVD."""
 
 
 class AdapterConfig(Settings):
-    """Low-rank adaptation by peft: W + s B A, with B [out, r] and A [r, in] trained and W frozen.
+    """Low-rank adaptation with peft: W + s B A, where B [out, r] and A [r, in] are trained and W is frozen.
 
     kind:
         lora: s = alpha / r, B starts at zero (Hu et al. 2021, arXiv 2106.09685).
-        rslora: s = alpha / sqrt(r), so that a larger rank keeps its pace (Kalajdzievski 2023, arXiv 2312.03732).
-        dora: each row of the sum is scaled to a trained length (Liu et al. 2024, arXiv 2402.09353).
+        rslora: s = alpha / sqrt(r), which keeps the learning rate of large ranks stable (Kalajdzievski 2023, arXiv
+            2312.03732).
+        dora: each row of the sum is scaled to a trained norm (Liu et al. 2024, arXiv 2402.09353).
         pissa: B A starts as the r largest singular components of W (Meng et al. 2024, arXiv 2404.02948).
     """
 
@@ -120,18 +120,18 @@ class AdapterConfig(Settings):
 
 
 def add_adapter(network: Any, settings: AdapterConfig, seed: int, dtype: torch.dtype = torch.float32) -> Any:
-    """Freeze the network and put a fresh adapter on it.
+    """Freeze the network and add a new adapter.
 
     Args:
-        network: keeps its own number format.
-        settings: of the adapter.
-        seed: draws its first matrix.
-        dtype: number format of the adapter, which is drawn in float32 and then rounded.
+        network: model to adapt; it keeps its dtype.
+        settings: settings of the adapter.
+        seed: seed of the initial adapter weights.
+        dtype: dtype of the adapter, which is initialized in float32 and then rounded.
 
     Raises:
-        InputError: a target matches no linear layer (the nearest names are given), is the output head of a
-            model that shares it with its embedding, is too small for the rank of PiSSA, or is a layer's experts,
-            which this kind of adapter cannot be put on.
+        InputError: a target matches no linear layer (the message suggests the nearest names), is an output head that
+            shares its weights with the embedding, is too small for the rank of PiSSA, or is a layer of experts that
+            this kind of adapter does not support.
     """
     torch.manual_seed(seed)
     adapted = add_adapter_layers(network, settings)
@@ -141,7 +141,7 @@ def add_adapter(network: Any, settings: AdapterConfig, seed: int, dtype: torch.d
 
 
 def add_adapter_layers(network: Any, settings: AdapterConfig) -> Any:
-    """Put the layers of an adapter on a network whose weights may be missing; PiSSA's do not start at them yet.
+    """Add the layers of an adapter to a network whose weights may be missing; PiSSA layers are not initialized yet.
 
     Raises:
         InputError: see `add_adapter`.
@@ -163,8 +163,8 @@ def add_adapter_layers(network: Any, settings: AdapterConfig) -> Any:
         adapted = get_peft_model(network, config, adapter_name=_TRAINED if is_pissa else "default")
     except ValueError as error:
         message = str(error).splitlines()[0]
-        is_of_experts = "ParamWrapper" in message  # peft's class for experts, and all that it says of them
-        why = f"kind {settings.kind}, dropout {settings.dropout:g}: not for experts: {_WAY_OUT}"
+        is_of_experts = "ParamWrapper" in message  # peft's class for experts, and the word in its messages about them
+        why = f"kind {settings.kind} with dropout {settings.dropout:g} does not support experts: {_WAY_OUT}"
         raise InputError(f"adapter: {why if is_of_experts else message}") from error
     if is_pissa:
         _require_room(adapted, settings.r)
@@ -178,7 +178,7 @@ _WAY_OUT = (
 
 
 def _require_room(adapted: Any, rank: int) -> None:
-    """Check that each adapted layer is a matrix with as many components as the rank asks for."""
+    """Check that each adapted layer is a matrix with at least `rank` singular components."""
     for name, layer in adapted_layers(adapted).items():
         if hasattr(layer, "parameter_name"):
             raise InputError(f"adapter: kind pissa cannot start at the experts {name}: {_WAY_OUT}")
@@ -187,7 +187,7 @@ def _require_room(adapted: Any, rank: int) -> None:
 
 
 def _cast_adapter(dtype: torch.dtype, adapted: Any) -> Any:
-    """The network with its adapter in a number format, both halves of PiSSA alike, so that they cancel out."""
+    """Cast the adapter of a network; both parts of PiSSA get the same dtype, so that they cancel out."""
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)
@@ -195,14 +195,14 @@ def _cast_adapter(dtype: torch.dtype, adapted: Any) -> Any:
 
 
 def to_plain_lora(adapted: Any) -> Any:
-    """The adapter as one that needs nothing but the original base: what `save_adapter` is to get.
+    """Convert an adapter to one that applies to the original base, for `save_adapter`.
 
-    A PiSSA adapter becomes a LoRA adapter of twice the rank, [B, -B0] [s A; s A0]; others stay as they are.
+    A PiSSA adapter becomes a LoRA adapter of twice the rank, [B, -B0] [s A; s A0]. Others are unchanged.
     """
     if _START in adapted.peft_config:
         both = [_TRAINED, _START]
         adapted.base_model.add_weighted_adapter(both, [1.0, 1.0], "default", combination_type="cat")
-        # peft has put it together in the base's format, whose rounding of s A outweighs what the halves differ by.
+        # peft concatenates in the base's dtype, whose rounding of s A exceeds the difference between the two parts.
         for layer in adapted_layers(adapted).values():
             a, b = ([matrix[half].weight.data.float() for half in both] for matrix in (layer.lora_A, layer.lora_B))
             layer.lora_A["default"].weight.data = torch.cat(a) * layer.scaling[_TRAINED]
@@ -214,17 +214,17 @@ def to_plain_lora(adapted: Any) -> Any:
 
 
 def adapted_layers(adapted: Any) -> dict[str, Any]:
-    """The layers that have an adapter, by name."""
+    """Return the layers that have an adapter, by name."""
     from peft.tuners.lora import LoraLayer
 
     return {name: each for name, each in adapted.named_modules() if isinstance(each, LoraLayer)}
 
 
 def _start_at_principal_components(adapted: Any, seed: int) -> None:
-    """Let B A start at the components B0 A0 of W, and take those off by a second, frozen adapter: -B0 A0.
+    """Initialize B A with the principal components B0 A0 of W, and subtract them with a second, frozen adapter -B0 A0.
 
-    W + s (B A - B0 A0) is what PiSSA trains. Its authors and peft write W - s B0 A0 into the base instead; in
-    bfloat16 or 4 bits that rounds every weight, and the adapter fits no other copy of the base.
+    PiSSA trains W + s (B A - B0 A0). Its authors and peft write W - s B0 A0 into the base instead. In bfloat16 or 4
+    bits this rounds every weight, and the adapter fits no other copy of the base.
     """
     from peft.utils.integrations import dequantize_module_weight
 
@@ -243,10 +243,10 @@ def _start_at_principal_components(adapted: Any, seed: int) -> None:
 
 
 def principal_components(weight: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A [rank, in] and B [out, rank], equal in norm, whose product is nearest to `weight` [out, in].
+    """Return A [rank, in] and B [out, rank], equal in norm, whose product best approximates `weight` [out, in].
 
-    By subspace iteration (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4), whose random start
-    is drawn on the CPU: a run that resumes on another machine starts from the same components.
+    Uses subspace iteration (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4). The random start is
+    drawn on the CPU, so a run that resumes on another machine starts from the same components.
     """
     generator = torch.Generator().manual_seed(seed)
     columns = min(rank + 8, *weight.shape)

@@ -25,16 +25,16 @@ from jmedllm.training.config import ActivationCheckpointing
 
 
 def apply_activation_checkpointing(network: Any, mode: ActivationCheckpointing) -> None:
-    """Have the decoder layers of a network keep less; the numbers it computes stay the same.
+    """Enable activation checkpointing in the decoder layers; the results do not change.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one.
-        mode: none: keep all; recompute: keep each layer's input; offload: keep it in host memory,
-            pinned where there is a GPU. Without a GPU this copies it, to no use.
+        mode: none: keep all activations; recompute: keep only the input of each layer; offload: keep it in host
+            memory, pinned if there is a GPU. Without a GPU, offload only adds a copy.
     """
     if mode == "none":
         return
-    # transformers 5.23 renamed the method and warns at the old name, which 5.17 alone knows.
+    # transformers 5.23 renamed the method and warns about the old name; 5.17 has only the old one.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     if mode == "offload":
@@ -44,27 +44,28 @@ def apply_activation_checkpointing(network: Any, mode: ActivationCheckpointing) 
 
 
 def _checkpoint_from_host(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Any:
-    # Around the checkpoint only its inputs are saved; what is computed inside is dropped as before.
+    # Outside the checkpoint only its inputs are saved; activations inside are dropped as usual.
     with save_on_cpu(pin_memory=torch.cuda.is_available()):
         return checkpoint(function, *inputs, use_reentrant=False)
 
 
 BLOCK = 2**30
-"""torch rounds what it pins up to the next power of two, which would nearly double a matrix of 130 MiB alone."""
+"""Bytes of a pinned block. torch rounds pinned sizes up to a power of two, which would nearly double a single matrix
+of 130 MiB."""
 
 _ALIGNED = 512
 
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """A layer's weights on the device, and what to wait for before they are used; None without a GPU."""
+    """Weights of a layer on the device, and the event to wait for before use (None without a GPU)."""
 
     weights: list[torch.Tensor]
     arrived: Any | None
 
 
 class _Layers:
-    """The layers of a network, by number, and those of them that are on the device or on their way."""
+    """Layers of a network by index, and those that are on the device or being copied to it."""
 
     def __init__(self, layers: Sequence[torch.nn.Module], device: torch.device) -> None:
         self._device = device
@@ -77,7 +78,7 @@ class _Layers:
         self._fetched: dict[int, _Fetched] = {}
         self._in_use: int | None = None
         for number, layer in enumerate(layers):
-            # Not of the layer itself: whether its hooks run when it is computed again is transformers' affair.
+            # Hook the submodules: whether the layer's own hooks run on recomputation depends on transformers.
             for module in layer.modules():
                 if module._parameters:
                     module.register_forward_pre_hook(lambda *_, number=number: self._use(number))
@@ -86,7 +87,7 @@ class _Layers:
                 parameter.register_post_accumulate_grad_hook(lambda p, home=home: _send_home(p, home))
 
     def _use(self, number: int) -> None:
-        """Let a layer compute with weights on the device, and send for the next one."""
+        """Point a layer to its weights on the device, and prefetch the next one."""
         if self._in_use == number:
             return
         self._in_use = number
@@ -101,7 +102,7 @@ class _Layers:
     def _fetch(self, number: int) -> None:
         if number in self._fetched or not 0 <= number < len(self._parameters):
             return
-        # Made on the stream that computes: when they are dropped, it alone may use their room again.
+        # Allocated on the compute stream, so that only this stream reuses their memory once they are freed.
         weights = [torch.empty_like(home, device=self._device) for home in self._at_home[number]]
         if self._is_cuda:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -111,16 +112,16 @@ class _Layers:
         self._fetched[number] = _Fetched(weights, self._stream.record_event() if self._is_cuda else None)
 
     def _leave(self, number: int) -> None:
-        """Drop what a forward pass has used. In a backward pass the layer is computed again and its weights are
-        needed until their gradients are there."""
+        """Free the weights after a forward pass. In a backward pass the layer is recomputed and its weights are needed
+        until their gradients are complete."""
         if not _is_backward_pass():
             self._in_use = None
             for parameter, home in zip(self._parameters[number], self._at_home[number], strict=True):
                 _send_home(parameter, home)
 
     def begin(self) -> None:
-        """Fetch all layers anew: since the last pass, their weights may have changed."""
-        if self._is_cuda:  # what is under way must arrive before its room is given away
+        """Discard fetched layers, because their weights may have changed since the last pass."""
+        if self._is_cuda:  # pending copies must finish before their memory is freed
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._fetched.clear()
         self._in_use = None
@@ -130,13 +131,13 @@ class _Layers:
 
 
 def offload_layers(network: Any, device: torch.device) -> None:
-    """Leave the weights of the decoder layers in host memory, pinned where there is a GPU, and let each layer
-    fetch its own when it computes; put all else on `device`.
+    """Keep the weights of the decoder layers in host memory and fetch each layer when it is used.
 
-    Between two passes every layer's parameters are those on the host; changes to them are seen by the next pass.
+    The host memory is pinned if there is a GPU. All other parameters move to `device`. Between two passes the
+    parameters of every layer are on the host, and the next pass uses changes to them.
 
     Args:
-        network: a Hugging Face causal model on the CPU; its layers are computed again in the backward pass.
+        network: a Hugging Face causal model on the CPU, with activation checkpointing.
     """
     layers = decoder_layers(network)
     in_layers = {id(tensor) for layer in layers for tensor in layer.parameters()}
@@ -151,7 +152,7 @@ def offload_layers(network: Any, device: torch.device) -> None:
 
 
 def _pin(parameters: Sequence[torch.nn.Parameter], size: int = BLOCK, pinned: bool = True) -> None:
-    """Move parameters on the host into blocks of so many bytes of pinned memory, or of a larger parameter's."""
+    """Move parameters on the host into pinned blocks of `size` bytes, or larger if one parameter needs more."""
     block = torch.empty(0, dtype=torch.uint8)
     for parameter in parameters:
         needed = -(-parameter.nbytes // _ALIGNED) * _ALIGNED
@@ -168,14 +169,14 @@ def _send_home(parameter: torch.nn.Parameter, home: torch.Tensor) -> None:
 
 
 def _is_backward_pass() -> bool:
-    # torch's own checkpointing asks the same way; there is no public name for it.
+    # torch's checkpointing uses the same check; there is no public function for it.
     return torch._C._current_graph_task_id() != -1
 
 
 class OffloadedEmbedding(torch.nn.Module):
-    """Looks ids up where the weights are, and hands the rows to where the ids came from.
+    """Looks up ids on the device of the weights and returns the rows on the device of the ids.
 
-    The weights are not pinned: what travels is a fresh tensor of rows, which the CPU has gathered.
+    The weights are not pinned, because only a new tensor of the gathered rows is copied.
     """
 
     def __init__(self, embedding: Any) -> None:
@@ -184,39 +185,39 @@ class OffloadedEmbedding(torch.nn.Module):
 
     @property
     def weight(self) -> torch.nn.Parameter:
-        """[V, H], as an embedding on the GPU has it."""
+        """Weights of the embedding, [V, H]."""
         weight: torch.nn.Parameter = self.embedding.weight
         return weight
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """[..., H] of ids [...]."""
+        """Return embeddings [..., H] of ids [...]."""
         rows: torch.Tensor = self.embedding(ids.to(self.weight.device))
         return rows.to(ids.device)
 
 
 def offload_embedding(network: Any) -> Any:
-    """The network with its input embedding in host memory.
+    """Keep the input embedding of a network in host memory; return the network.
 
     Args:
         network: a Hugging Face causal model, or a PEFT model around one; its embedding is frozen.
 
     Raises:
-        InputError: the embedding is trained, or see `require_untied_embedding`.
+        InputError: the embedding is trained or tied, see `require_untied_embedding`.
     """
     base = network.get_base_model() if hasattr(network, "get_base_model") else network
     require_untied_embedding(base)
     embedding = base.get_input_embeddings()
     if embedding.weight.requires_grad:
-        raise InputError("offload_embedding: true is for a frozen embedding, and this one is trained; leave it out")
+        raise InputError("offload_embedding: true needs a frozen embedding, but this one is trained; leave it out")
     base.set_input_embeddings(OffloadedEmbedding(embedding))
     return network
 
 
 def require_untied_embedding(network: Any) -> None:
-    """Check that the embedding is not the output head too, which computes on the GPU.
+    """Check that the embedding is not tied to the output head, which computes on the GPU.
 
     Raises:
-        InputError: it is.
+        InputError: they share their weights.
     """
     head = network.get_output_embeddings()
     if head is not None and head.weight is network.get_input_embeddings().weight:

@@ -1,4 +1,4 @@
-"""What each step measured, in `metrics.jsonl` and, where it is wanted, for TensorBoard."""
+"""Metrics of each step, in `metrics.jsonl` and optionally for TensorBoard."""
 
 import os
 import re
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 class MetricsLog:
-    """A JSON Lines file that a resumed run appends to: lines behind `start` are dropped.
+    """A JSON Lines file that a resumed run appends to, after removing the rows after `start`.
 
-    The main process writes it; all processes know its rows.
+    Only the main process writes the file; all processes have its rows.
 
     Attributes:
         rows: all rows of the file.
@@ -49,11 +49,11 @@ class MetricsLog:
         self._file.close()
 
     def has(self, step: int) -> bool:
-        """Whether there is a row of this step."""
+        """Whether the file has a row of this step."""
         return any(row["step"] == step for row in self.rows)
 
     def add(self, row: Row) -> None:
-        """Append a row, whole and at once.
+        """Append a complete row immediately.
 
         Raises:
             InputError: the disk is full.
@@ -63,7 +63,7 @@ class MetricsLog:
         self._also(row)
 
     def sync(self) -> None:
-        """Flush all rows to the disk, so that they survive a power cut like the checkpoint that follows them.
+        """Flush all rows to the disk, so that they survive a power failure like the checkpoint that follows.
 
         Raises:
             InputError: the disk is full.
@@ -73,13 +73,13 @@ class MetricsLog:
 
 
 class _AppendFile:
-    """A file that grows by whole pieces; an `InputError` says that it cannot."""
+    """A file that grows by complete pieces; raises `InputError` if a write fails."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._written():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: closing the file would try again to write what a full disk did not take.
+            # Unbuffered: otherwise closing the file would retry a write that failed on a full disk.
             self._handle = path.open("ab", buffering=0)
 
     def add(self, piece: bytes) -> None:
@@ -104,7 +104,7 @@ class _AppendFile:
 
 
 def _kept(path: Path, start: int) -> list[Row]:
-    """The rows up to `start`, and the file cut down to them."""
+    """Return the rows up to `start`, and truncate the file after them."""
     if path.exists():
         cut_unfinished_line(path)
     found = [row for _, row in read_jsonl(path)] if path.exists() else []
@@ -114,14 +114,14 @@ def _kept(path: Path, start: int) -> list[Row]:
 
 
 class Stopwatch:
-    """Seconds spent waiting for data."""
+    """Measures the seconds spent waiting for data."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Add up the time that the block takes."""
+        """Add the duration of the block."""
         began = time.perf_counter()
         try:
             yield
@@ -129,7 +129,7 @@ class Stopwatch:
             self.seconds += time.perf_counter() - began
 
     def waits(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items, with the time that each took to come added up."""
+        """Yield the same items, adding the time spent waiting for each."""
         source = iter(items)
         while True:
             with self.waiting():
@@ -143,7 +143,7 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` begin anew, on the device and on the host; of the host's only Linux can."""
+    """Reset `peak_memory` of the device and, on Linux, of the host."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
@@ -151,10 +151,10 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes in use at once since they were last forgotten: tensors on a GPU, else all of this process."""
+    """Return the peak memory in bytes since the last reset: of tensors on a GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # ru_maxrss of a process that another has started, such as torchrun, begins at what that one used.
+    # ru_maxrss of a child process, such as one of torchrun, starts at the value of its parent.
     if _STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="utf-8"))):
         return int(found[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
@@ -163,7 +163,7 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def tensorboard(folder: Path, start: int) -> Iterator[Add]:
-    """Hand out what writes the numbers of a row as TensorBoard events, those of a section as section/name.
+    """Provide a function that writes the numbers of a row as TensorBoard events; nested numbers are section/name.
 
     TensorBoard's own writer uses a thread, which reports a full disk late and with its own message.
 
@@ -188,14 +188,14 @@ def tensorboard(folder: Path, start: int) -> Iterator[Add]:
 
     with closing(_AppendFile(folder / f"events.out.tfevents.{time.time_ns()}")) as file:
         write(file_version="brain.Event:2")
-        # Steps that a killed run did and this one does again are hidden behind the later ones.
+        # Rows of steps that a killed run logged and this run repeats are hidden by the new ones.
         write(step=start + 1, session_log=SessionLog(status=SessionLog.START))
         yield add
 
 
 @contextmanager
 def discard_rows() -> Iterator[Add]:
-    """Hand out what drops its rows."""
+    """Provide a function that discards its rows."""
     yield lambda row: None
 
 
@@ -208,7 +208,7 @@ def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
 
 
 def progress_note(row: Row, evaluations: Sequence[Row]) -> str:
-    """The note of the progress line: what a step came to, and the last evaluation."""
+    """Format the note of the progress line from the metrics of a step and the last evaluation."""
     parts = [f"loss {row['loss']:.3f}"]
     if evaluations:
         bits = evaluations[-1].get("bits_per_byte", {})

@@ -1,8 +1,8 @@
-"""Which documents stage 1 reads and how often: held-out documents, weights by source and language, general text.
+"""Data mixture of stage 1: held-out documents, weights by source and language, and general text.
 
-A document is repeated as many whole times as its weight says, and once more if its hash falls below the fractional
-part. The number of repetitions therefore does not depend on the document's position and is the same in every run.
-The mixture is fixed before packing, so the rows of a training step depend only on the step number.
+A document is repeated as often as the integer part of its weight, and once more if its hash falls below the fractional
+part. The number of repetitions therefore does not depend on the document's position and is the same in every run. The
+mixture is fixed before packing, so the rows of a training step depend only on the step number.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from jmedllm.settings import Settings
 GENERAL = "general"
 
 DocumentReader = Callable[[], Iterable[Document]]
-"""Reads documents from the beginning; they may not all fit in memory."""
+"""Returns a new iterator over the documents, which may not all fit in memory."""
 
 
 class MixingConfig(Settings):
-    """The mixture that stage 1 reads; by default every medical document once in each pass."""
+    """Data mixture of stage 1; by default a pass reads every medical document once."""
 
     weights: dict[str, float] = Field(
         {},
@@ -34,20 +34,20 @@ class MixingConfig(Settings):
     @model_validator(mode="after")
     def _whole(self) -> "MixingConfig":
         if bool(self.general) != bool(self.replay):
-            raise ValueError("general and replay go together: which text, and its share of the bytes")
+            raise ValueError("general and replay must be given together: the text, and its share of the bytes")
         if any(weight < 0 for weight in self.weights.values()):
-            raise ValueError("weights are 0 or more")
+            raise ValueError("weights must be 0 or more")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCount:
-    """What a pass reads of one source.
+    """Amount of text that a pass reads from one source.
 
     Attributes:
-        documents: different documents of the source.
-        bytes: their UTF-8 bytes.
-        read: UTF-8 bytes that a pass reads of them.
+        documents: number of distinct documents.
+        bytes: size of these documents in UTF-8 bytes.
+        read: UTF-8 bytes that a pass reads, with repetitions.
     """
 
     documents: int
@@ -56,34 +56,34 @@ class SourceCount:
 
     @property
     def epochs(self) -> float:
-        """How often a pass reads the source."""
+        """Mean number of times that a pass reads the source."""
         return self.read / self.bytes
 
 
 def hash_fraction(text: str, purpose: str) -> float:
-    """A number from 0 to 1 that follows from the text alone; each purpose has its own."""
+    """Hash a text to a number from 0 to 1; each purpose gives an independent number."""
     return int.from_bytes(hashlib.sha256(f"{purpose}\n{text}".encode()).digest()[:8], "big") / 2**64
 
 
 def repetitions(text: str, times: float) -> int:
-    """How often a pass reads a text that is to be read `times` times on average."""
+    """Return how often a pass reads a text with weight `times`: an integer with this mean."""
     return int(times) + (hash_fraction(text, "mixing") < times % 1)
 
 
 def weight(document: Document, weights: Mapping[str, float]) -> float:
-    """The document's weight by source times that by language; 1 where neither is named."""
+    """Return the weight of a document's source times that of its language; 1 where neither has one."""
     return weights.get(document.source or "", 1.0) * weights.get(document.language or "", 1.0)
 
 
 def mixture(
     medical: DocumentReader, general: DocumentReader, mixing: MixingConfig
 ) -> Iterator[tuple[str, Document, int]]:
-    """Each document once, medical ones first, with its part of the mixture and how often one pass reads it.
+    """Yield each document once, medical ones first, with its part of the mixture and its repetitions per pass.
 
-    A part is a source of the corpus; all general text is one, called general.
+    A part is a source of the corpus; all general text is one part called general.
 
     Raises:
-        InputError: a weight names a source or language that no document has, or there is no general text.
+        InputError: a weight names a source or language that no document has, or the general text is empty.
     """
     known: set[str] = set()
     size = 0
@@ -106,7 +106,7 @@ def mixture(
 
 
 def count_sources(members: Iterable[tuple[str, Document, int]]) -> dict[str, SourceCount]:
-    """What a pass reads of each part of a mixture."""
+    """Count what a pass reads of each part of a mixture."""
     found: dict[str, SourceCount] = {}
     for name, document, times in members:
         size = len(document.text.encode())
@@ -116,16 +116,16 @@ def count_sources(members: Iterable[tuple[str, Document, int]]) -> dict[str, Sou
 
 
 OTHER = "other"
-"""Set of those held-out documents whose language is not known."""
+"""Name of the set of held-out documents whose language is not known."""
 
 
 def is_held_out(text: str, share: float) -> bool:
-    """Whether a text belongs to the `share` that is never trained on: equal texts always fall on one side."""
+    """Whether a text belongs to the `share` that is never trained on; equal texts get the same result."""
     return hash_fraction(text, "evaluate") < share
 
 
 def choose_texts(texts: Iterable[str], limit: int) -> list[str]:
-    """Whole texts of at most `limit` UTF-8 bytes together, at least one; the same from any order."""
+    """Choose complete texts of at most `limit` UTF-8 bytes in total, at least one, independent of their order."""
     kept: list[str] = []
     size = 0
     for text in sorted(set(texts), key=lambda text: hash_fraction(text, "choose")):

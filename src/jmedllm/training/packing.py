@@ -1,4 +1,4 @@
-"""Packed rows of token ids: samples in one row do not attend to one another."""
+"""Packed rows of token ids, in which samples do not attend to one another."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from jmedllm.files import atomic_file, hash_file, hash_text
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One text as token ids; `loss_mask` says of each token whether the model is to learn to predict it.
+    """Token ids of one text; `loss_mask` is true for each token that the model learns to predict.
 
     The first token of a sample is never trained: it has no context.
     """
@@ -31,8 +31,8 @@ class Blocks:
 
     Attributes:
         ids: [N, T] token ids.
-        positions: [N, T]; restart at 0 with every sample, and for every token of padding.
-        loss_mask: [N, T]; whether the token is a target of the loss.
+        positions: [N, T] positions, which restart at 0 with every sample and every padding token.
+        loss_mask: [N, T], true where the token is a target of the loss.
     """
 
     ids: npt.NDArray[np.int32]
@@ -48,10 +48,10 @@ Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 
 
 def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
-    """Join samples and cut the stream every `block_size` (2 or more) tokens: only the last row is padded.
+    """Concatenate samples and split the stream every `block_size` (2 or more) tokens; only the last row is padded.
 
-    The part of a sample behind a cut starts anew at position 0 with the token before the cut, so that each
-    token but the sample's first is predicted once: the EOS too, wherever a cut falls.
+    The part of a sample after a split restarts at position 0 and repeats the token before the split, so that each
+    token except the sample's first is predicted exactly once, including the EOS.
     """
     row = _Row(block_size, pad_id)
     for sample in samples:
@@ -67,14 +67,14 @@ def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> It
 
 
 OPEN = 64
-"""Rows that wait for a sample to fill them. More gain nothing on exam questions in rows of 512 tokens."""
+"""Number of open rows. More gain nothing on exam questions in rows of 512 tokens."""
 
 
 def example_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
-    """Pack whole samples into rows, each where it leaves the least room (best fit, over `OPEN` rows).
+    """Pack complete samples into rows by best fit over `OPEN` rows.
 
     Raises:
-        InputError: a sample is longer than a row or has no trained token; it is named.
+        InputError: a sample is longer than a row or has no trained token; the message names it.
     """
     rows: list[_Row] = []
     for sample in samples:
@@ -107,12 +107,12 @@ def _require_usable(sample: Sample, block_size: int) -> None:
 
 
 def pack_documents(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
-    """`document_rows`, all in memory."""
+    """Pack documents in memory; see `document_rows`."""
     return _gather(document_rows(samples, block_size, pad_id), block_size)
 
 
 def pack_examples(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
-    """`example_rows`, all in memory."""
+    """Pack examples in memory; see `example_rows`."""
     return _gather(example_rows(samples, block_size, pad_id), block_size)
 
 
@@ -144,7 +144,7 @@ class _Row:
         return self.size - self.length
 
     def append(self, ids: Sequence[int], loss_mask: Sequence[bool]) -> None:
-        """Append tokens, no more than fit; the first one is not trained."""
+        """Append tokens, at most `room`; the first one is not trained."""
         start, end = self.length, self.length + len(ids)
         self.ids[start:end] = ids
         self.positions[start:end] = np.arange(len(ids))
@@ -162,10 +162,10 @@ DTYPES = {"ids": np.int32, "positions": np.int32, "loss_mask": np.bool_}
 
 
 def save_blocks(rows: Iterable[Row], block_size: int, folder: Path) -> str:
-    """Write rows as they come to ids.npy, positions.npy and loss_mask.npy; returns one hash over the three.
+    """Write rows one by one to ids.npy, positions.npy and loss_mask.npy; return one hash of the three.
 
     Raises:
-        InputError: the disk is full or the place cannot be written.
+        InputError: the disk is full, or the folder cannot be written.
     """
     paths = [folder / f"{name}.npy" for name in DTYPES]
     with ExitStack() as stack:
@@ -178,18 +178,18 @@ def save_blocks(rows: Iterable[Row], block_size: int, folder: Path) -> str:
                 handle.write(values.tobytes())
             count += 1
         for handle, dtype in zip(handles, DTYPES.values(), strict=True):
-            handle.seek(0)  # only now is the number of rows known
+            handle.seek(0)  # the number of rows is known only now
             _write_header(handle, dtype, (count, block_size))
     return hash_text(" ".join(hash_file(path) for path in paths))
 
 
 def _write_header(handle: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
-    """The header of an .npy file. NumPy pads it so that it is as long for any number of rows."""
+    """Write the header of an .npy file; NumPy pads it to the same length for any number of rows."""
     description = np.lib.format.dtype_to_descr(np.dtype(dtype))
     header = {"descr": description, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(handle, header)
 
 
 def load_blocks(folder: Path) -> Blocks:
-    """What `save_blocks` wrote, mapped into memory: a row is read from disk when it is used."""
+    """Memory-map the files of `save_blocks`; a row is read from disk when it is used."""
     return Blocks(*(np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in DTYPES))

@@ -1,6 +1,6 @@
 """Checks before the first step of a stage: memory, disk, and a preview of one training example.
 
-Each check runs the operation that would otherwise fail hours later.
+Each check runs an operation that would otherwise fail hours later.
 """
 
 import shutil
@@ -27,12 +27,12 @@ from jmedllm.training.packing import Blocks
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """What a stage needs on disk, in bytes.
+    """Disk space that a stage needs, in bytes.
 
     Attributes:
-        checkpoint: one checkpoint; while one is written the one before is still there.
-        model: the weights that the stage hands on; those of the best evaluation are as large.
-        copies_of_model: largest number of copies on the disk at once.
+        checkpoint: size of one checkpoint; the previous one is kept while a new one is written.
+        model: size of the weights that the stage yields; the best weights are as large.
+        copies_of_model: largest number of copies on disk at the same time.
     """
 
     checkpoint: int
@@ -41,13 +41,14 @@ class DiskUsage:
 
     @property
     def total(self) -> int:
-        """All that the stage writes, at its largest."""
+        """Peak disk usage of the stage."""
         return 2 * self.checkpoint + self.copies_of_model * self.model
 
 
 def try_longest_batch(network: Any, blocks: Blocks, micro_batch_size: int, precision: Precision) -> None:
-    """Forward and backward of the micro-batch with the most trained tokens; no random number is used up, so that
-    training is the same to the bit once its gradients are dropped.
+    """Run forward and backward on the micro-batch with the most trained tokens.
+
+    The random state does not change, so training is bit-identical once the gradients are dropped.
 
     Raises:
         InputError: memory runs out.
@@ -61,7 +62,7 @@ def try_longest_batch(network: Any, blocks: Blocks, micro_batch_size: int, preci
 
 
 def try_evaluation_batch(network: Any, blocks: Blocks, micro_batch_size: int, precision: Precision) -> None:
-    """Forward of the first rows of an evaluation.
+    """Run a forward pass on the first rows of an evaluation.
 
     Raises:
         InputError: memory runs out.
@@ -82,10 +83,10 @@ _LARGEST = (
 
 @contextmanager
 def explain_out_of_memory(what: str) -> Iterator[None]:
-    """Turn an out-of-memory error into one line that names `what`, which ends with the fix.
+    """Convert an out-of-memory error into one line that names `what`; `what` ends with the fix.
 
     Raises:
-        InputError: it does.
+        InputError: the block runs out of memory.
     """
     try:
         yield
@@ -99,10 +100,10 @@ def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
     """Write one checkpoint below `folder`, remove it again, and return its size in bytes.
 
     Args:
-        write: writes a checkpoint into the folder it is given.
+        write: writes a checkpoint into a folder.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the checkpoint cannot be written.
     """
     trial = folder / "trial"
     try:
@@ -114,20 +115,20 @@ def try_checkpoint(write: Callable[[Path], None], folder: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder; 0 where there is none."""
+    """Return the size of all files below a folder; 0 if it does not exist."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def trained_bytes(network: Any) -> int:
-    """Size of the parameters that are trained."""
+    """Return the size of the trainable parameters in bytes."""
     return sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
 
 
 def require_disk(folder: Path, needed: DiskUsage) -> None:
-    """Check that the disk has room for all that the stage will write, except what is in `folder` already.
+    """Check that the disk has space for everything the stage will write, minus what `folder` already contains.
 
     Raises:
-        InputError: too little is free; with the numbers.
+        InputError: too little is free; the message has the numbers.
     """
     checkpoints, models = (
         f"two checkpoints of {_gib(needed.checkpoint)}",
@@ -137,10 +138,10 @@ def require_disk(folder: Path, needed: DiskUsage) -> None:
 
 
 def require_free(folder: Path, size: int, what: str) -> None:
-    """Check that the disk of a folder has room for `size` bytes of `what`.
+    """Check that the disk of a folder has space for `size` bytes of `what`.
 
     Raises:
-        InputError: it has not; with the numbers.
+        InputError: too little is free; the message has the numbers.
     """
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
@@ -156,45 +157,45 @@ def _gib(size: int) -> str:
 
 
 _LONGEST = 400
-"""Tokens of an example that are shown."""
+"""Maximum number of tokens of an example that are printed."""
 
 _MOST_RUNS = 8
-"""Runs of a mask that are printed."""
+"""Maximum number of runs of a mask that are printed."""
 
 
 def preview_example(
     tokenizer: Tokenizer, blocks: Blocks, title: str, console: Console | None = None, *, text: bool = False
 ) -> None:
-    """Print to standard error which tokens are trained in the first sample of the first row that trains anything.
+    """Print which tokens of the first sample with a trained token are trained, to standard error.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         blocks: packed rows.
         title: name of the stage.
-        console: prints elsewhere.
-        text: whether the sample's text is printed, too, which logs may keep: untrained tokens dim, trained ones
-            green and between ⟦ ⟧, special tokens spelled out.
+        console: console to print to instead of standard error.
+        text: whether to print the text of the sample, which logs may then contain. Untrained tokens are dim, trained
+            ones green and between ⟦ ⟧, and special tokens are spelled out.
     """
     rows = [index for index in range(min(len(blocks), 100)) if blocks.loss_mask[index].any()]
     if not rows or not is_main_process():
         return
-    ids, trained = first_sample(blocks, rows[0])
-    presented = console or Console(stderr=True)
-    presented.print(Text(f"{title}: the first example: {describe_mask(trained)}", style="bold"), soft_wrap=True)
+    ids, loss_mask = first_sample(blocks, rows[0])
+    console = console or Console(stderr=True)
+    console.print(Text(f"{title}: the first example: {describe_mask(loss_mask)}", style="bold"), soft_wrap=True)
     if text:
-        presented.print(colored(tokenizer, ids, trained), soft_wrap=True)
+        console.print(colored(tokenizer, ids, loss_mask), soft_wrap=True)
 
 
-def describe_mask(trained: list[bool]) -> str:
-    """How many tokens there are, how many of them are trained, and in which order."""
-    runs = [(len(list(run)), is_trained) for is_trained, run in groupby(trained)]
+def describe_mask(loss_mask: list[bool]) -> str:
+    """Describe a mask: number of tokens, number of trained tokens, and their runs in order."""
+    runs = [(len(list(run)), is_trained) for is_trained, run in groupby(loss_mask)]
     described = [f"{length:,} {'trained' if is_trained else 'untrained'}" for length, is_trained in runs[:_MOST_RUNS]]
     more = [f"{len(runs) - _MOST_RUNS} runs more"] * (len(runs) > _MOST_RUNS)
-    return f"{len(trained):,} tokens, {sum(trained):,} trained; in order: {', '.join([*described, *more])}"
+    return f"{len(loss_mask):,} tokens, {sum(loss_mask):,} trained; in order: {', '.join([*described, *more])}"
 
 
 def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:
-    """Ids of the first sample of a row that trains anything, and which of them are trained."""
+    """Return the ids and the loss mask of the first sample of a row that has a trained token."""
     starts = [column for column, position in enumerate(blocks.positions[row]) if position == 0]
     first_trained = int(blocks.loss_mask[row].argmax())
     start = max(column for column in starts if column <= first_trained)
@@ -202,11 +203,12 @@ def first_sample(blocks: Blocks, row: int) -> tuple[list[int], list[bool]]:
     return blocks.ids[row, start:end].tolist(), blocks.loss_mask[row, start:end].tolist()
 
 
-def colored(tokenizer: Tokenizer, ids: list[int], trained: list[bool]) -> Text:
-    """Runs of trained and of untrained tokens, decoded together: one token may be half a character."""
+def colored(tokenizer: Tokenizer, ids: list[int], loss_mask: list[bool]) -> Text:
+    """Format runs of trained and untrained tokens; a run is decoded as a whole, because a token may be half a
+    character."""
     text = Text()
-    presented = list(zip(ids, trained, strict=True))[:_LONGEST]
-    for is_trained, run in groupby(presented, key=lambda pair: pair[1]):
+    shown = list(zip(ids, loss_mask, strict=True))[:_LONGEST]
+    for is_trained, run in groupby(shown, key=lambda pair: pair[1]):
         piece = _decode(tokenizer, [token for token, _ in run])
         text.append(f"⟦{piece}⟧" if is_trained else piece, style="green" if is_trained else "dim")
     if len(ids) > _LONGEST:

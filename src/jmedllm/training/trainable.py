@@ -1,4 +1,4 @@
-"""Whether an architecture can be trained as the loop trains it: tried out on a few tokens before anything else."""
+"""Check that the training loop supports an architecture, on a few tokens before anything else."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,23 +10,23 @@ from jmedllm.models.small_copy import UNUSABLE, small_copies
 from jmedllm.training.loss import split
 
 TOLERANCE = 1e-4
-"""Largest difference of logits in float32, as a share of their standard deviation. Measured on the
-architectures in tests/models/backends/test_capabilities.py: packing that isolates stays under 1e-5. The smallest
-difference seen with leaking context on any configuration is 1.26."""
+"""Largest accepted difference of logits in float32, as a fraction of their standard deviation. On the architectures in
+tests/models/backends/test_capabilities.py, isolated packing stays below 1e-5; the smallest difference of any
+configuration in which samples attend to one another is 1.26."""
 
 LENGTHS = (5, 11, 7)
-"""Tokens of the packed samples: longer than a short convolution, different, one with neighbours on both sides."""
+"""Lengths of the packed samples: longer than a short convolution, all different, one with neighbours on both sides."""
 
 _ALTERNATIVES = "Llama 3, Mistral, Swallow, Gemma 3 and MedGemma can be trained"
 
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """Largest differences of logits, as shares of their standard deviation.
+    """Largest differences of logits, as fractions of their standard deviation.
 
     Attributes:
-        packed: between a sample among others in a row, and the same sample alone.
-        head: between the decoder's hidden states through the head, and the network's own logits.
+        packed: between a sample in a packed row and the same sample alone.
+        head: between the head applied to the decoder's hidden states and the network's own logits.
     """
 
     packed: float
@@ -34,17 +34,17 @@ class Differences:
 
 
 def require_trainable(config: Any, device: torch.device) -> None:
-    """Check that packed samples do not see one another and that the chunked loss is the network's own.
+    """Check that packed samples do not attend to one another and that the chunked loss equals the network's own.
 
-    A small copy of the architecture is tried in float32, with weights that make attention across samples visible.
-    The model's own weights are not needed.
+    The check runs a small copy of the architecture in float32, with weights that make attention across samples
+    visible. It does not need the model's own weights.
 
     Args:
-        config: of the model, as transformers reads it.
-        device: where training takes place; kernels differ between devices.
+        config: transformers configuration of the model.
+        device: device of the training; kernels differ between devices.
 
     Raises:
-        InputError: packed samples see one another; the architecture changes its logits after the head
+        InputError: packed samples attend to one another; the architecture changes its logits after the head
             (soft-capping, scaling); or no small copy of it can be run.
     """
     kind = config.model_type
@@ -71,13 +71,13 @@ def _differences_of(config: Any, device: torch.device) -> Differences | None:
         try:
             return differences(network.to(device))
         except UNUSABLE:
-            continue  # sizes that the architecture can be built with, but not run with
+            continue  # sizes with which the architecture can be built but not run
     return None
 
 
 @torch.no_grad()
 def differences(network: Any) -> Differences:
-    """Compare packed samples with the same samples alone, and the head's logits with the network's own."""
+    """Compare packed samples with the same samples alone, and the logits of the head with the network's own."""
     decoder, head = split(network)
     words = network.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)

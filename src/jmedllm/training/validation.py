@@ -36,17 +36,17 @@ from jmedllm.training.loss import summed_loss
 from jmedllm.training.packing import Blocks, Sample, pack_examples
 
 InLoopEval = Callable[[Any], dict[str, float]]
-"""Called with the network; returns the accuracy of each task."""
+"""Evaluates a network; returns the accuracy of each task."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextSet:
-    """Held-out texts, ready to be read.
+    """Held-out texts, tokenized and packed.
 
     Attributes:
-        blocks: their windows, packed; every token of a window but its first is trained, that is, predicted.
-        documents: how many texts.
-        bytes: UTF-8 bytes that the predicted tokens spell.
+        blocks: packed windows; every token of a window except its first is predicted.
+        documents: number of texts.
+        bytes: UTF-8 bytes of the predicted tokens.
     """
 
     blocks: Blocks
@@ -56,12 +56,12 @@ class TextSet:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What the loop measures.
+    """What the training loop measures.
 
     Attributes:
         sets: texts by name, such as ja, en, general.
-        tasks: names of the tasks of the in-loop evaluation.
-        in_loop_eval: evaluates them; None if there are none.
+        tasks: names of the benchmark tasks.
+        in_loop_eval: evaluates the tasks; None if there are none.
     """
 
     sets: Mapping[str, TextSet]
@@ -70,11 +70,11 @@ class Validation:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of all that is measured, such as bits_per_byte.ja and accuracy.igakuqa.ja."""
+        """Names of all metrics, such as bits_per_byte.ja and accuracy.igakuqa.ja."""
         return (*(f"{BITS_PER_BYTE}.{name}" for name in self.sets), *(f"{ACCURACY}.{name}" for name in self.tasks))
 
     def sizes(self) -> dict[str, dict[str, int]]:
-        """Number of texts and bytes of each set."""
+        """Return the number of texts and bytes of each set."""
         return {name: {"documents": each.documents, "bytes": each.bytes} for name, each in self.sets.items()}
 
 
@@ -87,7 +87,7 @@ def text_set(tokenizer: Tokenizer, name: str, texts: Sequence[str], window: int)
     encoded = encode(tokenizer, texts)
     kept = [(text, ids) for text, ids in zip(texts, encoded, strict=True) if len(ids) > 1]
     if not kept:
-        raise InputError(f"evaluation texts {name}: none is long enough to be measured; give more text")
+        raise InputError(f"validation texts {name}: every text has fewer than two tokens; give more text")
     samples = [
         Sample(f"{name} {number}", part, [False] + [True] * (len(part) - 1))
         for number, (_, ids) in enumerate(kept)
@@ -98,12 +98,12 @@ def text_set(tokenizer: Tokenizer, name: str, texts: Sequence[str], window: int)
 
 
 def windows(ids: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Parts of at most `size` tokens, each beginning with the token that the one before it ends with."""
+    """Split ids into windows of at most `size` tokens; each starts with the last token of the previous one."""
     return [ids[start : start + size] for start in range(0, len(ids) - 1, size - 1)]
 
 
 def first_bytes(tokenizer: Tokenizer, text: str, first: int) -> int:
-    """UTF-8 bytes of the characters that the first token of `text` reaches into; 0 for a BOS."""
+    """Return the UTF-8 bytes of the characters that the first token of `text` covers, even in part; 0 for a BOS."""
     if first == tokenizer.bos_token_id:
         return 0
     [offsets] = tokenizer([text[:1000]], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -111,10 +111,10 @@ def first_bytes(tokenizer: Tokenizer, text: str, first: int) -> int:
 
 
 def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batch_size: int) -> float:
-    """Bits per byte of one set, read without dropout.
+    """Measure the bits per byte of one set, without dropout.
 
     Raises:
-        InputError: they are not finite.
+        InputError: the result is not finite.
     """
     nats = 0.0
     with evaluating(network), autocast(precision):
@@ -130,7 +130,7 @@ def bits_per_byte(network: Any, texts: TextSet, precision: Precision, micro_batc
 def run_validation(
     network: Any, evaluation: Validation, precision: Precision, micro_batch_size: int
 ) -> dict[str, Any]:
-    """All that an evaluation measures, as its line in `evaluations.jsonl` keeps it."""
+    """Run an evaluation; return its row for `evaluations.jsonl`."""
     bits = {name: bits_per_byte(network, each, precision, micro_batch_size) for name, each in evaluation.sets.items()}
     if evaluation.in_loop_eval is None:
         return {BITS_PER_BYTE: bits}
@@ -142,13 +142,13 @@ _NOTHING_WRITTEN = GenerationConfig(1)
 
 
 def make_in_loop_eval(tasks: Sequence[EvalTask], tokenizer: Tokenizer, precision: Precision) -> InLoopEval:
-    """In-loop evaluation of a network in training on these tasks, with the prompts of the eval stage.
+    """Create a function that evaluates a network during training, with the prompts of the eval stage.
 
     Args:
-        tasks: of scorer likelihood.
+        tasks: tasks with the scorer likelihood.
 
     Raises:
-        InputError: they are asked by chat, and the tokenizer has no template for that.
+        InputError: the tasks use chat prompts, but the tokenizer has no chat template.
     """
     prompt_format = tasks[0].prompt_format
     chat_text = prompt_format.template(tokenizer).prompt if prompt_format.chat else no_template

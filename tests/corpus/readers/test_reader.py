@@ -143,7 +143,7 @@ def test_every_file_that_is_not_read_is_named(tmp_path: Path) -> None:
         "notes": other,
         "pipe.txt": "is not a regular file",
         "~$good.docx": "is a lock file of Word",
-        "round": "is a link to a folder; give the folder as an input of its own",
+        "round": "is a link to a folder; give the folder as a separate input",
     }
 
 

@@ -16,6 +16,7 @@ import pytest
 from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
+from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.records import read_samples
 from jmedllm.files import read_json, to_json
@@ -187,7 +188,8 @@ def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Pa
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
     eval_tasks = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
-    [result] = evaluate_tasks(eval_tasks, described, lambda: connect(server.url, "m", chat=False), tmp_path / "out")
+    model = PreparedModel(described, lambda: connect(server.url, "m", chat=False))
+    [result] = evaluate_tasks(eval_tasks, model, tmp_path / "out")
     [score] = result.scores
     assert score.correct == 0 and score.no_answer == score.n > 0 and result.calibration is None
 
@@ -272,7 +274,7 @@ def test_a_server_that_starts_again_in_the_middle_is_waited_for(
 
 def test_no_key_wrong_key_and_whole_choices(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = connect("http://127.0.0.1:9/v1", "m", chat=False)
-    with pytest.raises(InputError, match="a server gives no log-probabilities of whole choices"):
+    with pytest.raises(InputError, match="a server returns no log-probabilities of whole choices"):
         list(nobody.answer([Request("q", "Q", choices=("a", "b"))], GenerationConfig(1)))
     monkeypatch.setenv("JMEDLLM_API_KEY", "wrong")
     with pytest.raises(InputError, match=r"the server answers 401: .*wrong key"):
@@ -292,9 +294,8 @@ def test_an_evaluation_resumes_after_the_server_died(
     described = {"model": "m", "fingerprint": f"served at {server.url}"}
 
     def evaluate_task() -> Any:
-        return evaluate_tasks(
-            eval_tasks, described, lambda: connect(server.url, "m", chat=False, concurrency=2), tmp_path / "out"
-        )
+        model = PreparedModel(described, lambda: connect(server.url, "m", chat=False, concurrency=2))
+        return evaluate_tasks(eval_tasks, model, tmp_path / "out")
 
     monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 0)
     server.faults = ["none"] * 3 + ["500"]
@@ -372,9 +373,8 @@ def evaluation_with_refusals(server: Server, folder: Path, chat: bool, **setting
     eval_tasks = tasks(asked, PromptConfig(answer_as="letter", chat=chat), Path("unused"))
     described = {"model": "m", "fingerprint": "served m"}
     words = eval_tasks[0].questions[2].stem
-    return words, lambda: evaluate_tasks(
-        eval_tasks, described, lambda: connect(server.url, "m", chat=chat), folder / "out", to_json
-    )[0]
+    model = PreparedModel(described, lambda: connect(server.url, "m", chat=chat), to_json)
+    return words, lambda: evaluate_tasks(eval_tasks, model, folder / "out")[0]
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -481,5 +481,7 @@ def test_a_served_evaluation_never_mixes_the_prompts_of_two_days(server: Server,
     assert examined() == "2024-02-03"  # nothing is left to be asked
     records = (output / "exam.ja.samples.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (output / "exam.ja.samples.jsonl").write_text("".join(records[:-1]), encoding="utf-8")
-    with pytest.raises(InputError, match="begun on 2024-02-03, and the server's chat template writes the date into"):
+    with pytest.raises(
+        InputError, match="started on 2024-02-03, but the server's chat template writes today's date into"
+    ):
         examined()

@@ -113,7 +113,7 @@ def test_what_ends_a_turn_is_cut_by_its_id(model: VllmModel) -> None:
 
 
 def test_a_label_of_several_tokens_is_refused(model: VllmModel) -> None:
-    with pytest.raises(InputError, match="question 1: a label is not one token behind this prompt"):
+    with pytest.raises(InputError, match="question 1: a label is not one token after this prompt"):
         list(model.answer([Request("1", "Q\n", labels=("膵",))], GenerationConfig(1)))
 
 

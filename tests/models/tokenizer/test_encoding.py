@@ -223,5 +223,5 @@ def test_chat_is_put_by_the_models_own_template() -> None:
 def test_chat_without_a_template_is_an_input_error() -> None:
     tokenizer = small()
     tokenizer.name_or_path = "org/model"
-    with pytest.raises(InputError, match=r"^tokenizer org/model has no chat template; ask without chat$"):
+    with pytest.raises(InputError, match=r"^tokenizer org/model has no chat template; use prompts without chat$"):
         ChatTemplate(tokenizer).prompt(MESSAGES)

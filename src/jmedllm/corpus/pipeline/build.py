@@ -46,7 +46,7 @@ FORMAT = 3
 
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
-    """What to build.
+    """Settings of a corpus build.
 
     Attributes:
         inputs: files and folders.

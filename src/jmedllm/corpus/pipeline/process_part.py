@@ -158,7 +158,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 class _Cleaning:
-    """What the rules removed from a part, with examples."""
+    """Text that the rules removed from a part, with examples."""
 
     def __init__(self) -> None:
         self.pieces: Counter[str] = Counter()
@@ -169,9 +169,9 @@ class _Cleaning:
         for rule, text in cleaned.removed:
             self.pieces[rule] += 1
             self.characters[rule] += len(text)
-            presented = self.examples.setdefault(rule, {})
-            if len(presented) < EXAMPLES:
-                presented.setdefault(text[:EXAMPLE_CHARACTERS], document.where)
+            shown = self.examples.setdefault(rule, {})
+            if len(shown) < EXAMPLES:
+                shown.setdefault(text[:EXAMPLE_CHARACTERS], document.where)
 
     def report(self) -> dict[str, Any]:
         return {

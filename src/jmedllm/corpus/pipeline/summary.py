@@ -1,4 +1,4 @@
-"""The summary of a corpus: what was read, what was removed, and what is left."""
+"""The summary of a corpus: files read, text removed, and text left."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Status = Literal["read", "partly read", "not read"]
 
 
 class InputFile(TypedDict):
-    """What became of one file below the inputs.
+    """Status of one input file.
 
     Attributes:
         file: its path as given; a hidden folder ends with a slash and stands for the files in it.

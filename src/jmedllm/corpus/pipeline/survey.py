@@ -19,7 +19,7 @@ _COMPRESSION = 4
 _BUFFER = 1 << 20
 
 Part = tuple[ByteRange, ...]
-"""What one process reads at a time. A killed build does not read a finished part again."""
+"""Unit of work of one process. A killed build does not repeat finished parts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,8 @@ def _strictly(raw: bytes, name: str) -> str:
     try:
         return raw.decode(name, WINDOWS)
     except UnicodeDecodeError as error:
-        presented = "ISO-2022-JP" if name.startswith("iso2022") else name
-        raise InputError(f"begins as {presented} but is not: {error.reason}; convert it to UTF-8") from error
+        shown = "ISO-2022-JP" if name.startswith("iso2022") else name
+        raise InputError(f"begins as {shown} but is not: {error.reason}; convert it to UTF-8") from error
 
 
 def _likelihood(text: str) -> float:

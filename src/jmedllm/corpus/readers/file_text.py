@@ -1,4 +1,4 @@
-"""What a reader of one file format returns."""
+"""Return type of file readers."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ class FileText(NamedTuple):
 
     Attributes:
         text: the text; "\\f" ends a page where the format has pages.
-        title: the title that the file gives itself.
-        gap: what of the file could not be read, and the fix; None if all of it was read.
+        title: title in the file's metadata.
+        gap: description of unreadable parts, with the fix; None if everything was read.
     """
 
     text: str

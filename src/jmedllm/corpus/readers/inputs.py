@@ -1,4 +1,4 @@
-"""Finds the files that a corpus is made from, and says of every other file why it is not read."""
+"""Finds the input files of a corpus, and the reasons why other files are not read."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -160,7 +160,7 @@ def _why_not(file: Path) -> str:
     if not file.exists():
         return "is a broken link"
     if file.is_dir():
-        return "is a link to a folder; give the folder as an input of its own"
+        return "is a link to a folder; give the folder as a separate input"
     if not file.is_file():
         return "is not a regular file"
     if file.name.startswith("."):

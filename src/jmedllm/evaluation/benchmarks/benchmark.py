@@ -21,10 +21,10 @@ class PassMarks:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named set of questions.
+    """A registered set of questions.
 
     Attributes:
-        name: its key in `BENCHMARKS` and the `benchmark` of its questions.
+        name: key in `BENCHMARKS`, and the `benchmark` of its questions.
         sources: language → source in the data catalogue, or folder below the data directory, that has its files;
             None if they come with the package.
         expected_counts: (language, split) → number of questions; None if it is unknown.

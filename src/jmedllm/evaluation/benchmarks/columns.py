@@ -1,4 +1,4 @@
-"""Map the columns of a user's file to our fields, by a mapping such as `question=stem,choices=A:E,answer=key`."""
+"""Map the columns of a file to question fields, by a mapping such as `question=stem,choices=A:E,answer=key`."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A user's own questions, in any of the formats that `file_formats` reads.
+"""Custom questions, in any of the formats that `file_formats` reads.
 
 A record is `{"id", "question", "choices": [...], "answer": ["c"]}`. `"language"`, `"select"`, `"points"`,
 `"subject"` and `"image"` are optional. `"answer": []` means that no answer is right, `[["a"], ["c"]]` that either is.

@@ -28,7 +28,7 @@ class Instruction:
     """An instruction with its target output, for stage 2.
 
     Attributes:
-        name: where it comes from, for messages.
+        name: file and line, for error messages.
         input: input of the instruction; may be empty.
     """
 
@@ -73,12 +73,13 @@ def render(
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """The prompt as raw text: each shot's block and answer with an empty line behind it, then the question's block."""
+    """Return the prompt as raw text: each shot's block and answer followed by an empty line, then the question's
+    block."""
     return "".join(f"{block}{answer}\n\n" for block, answer in prompt.shots) + prompt.block
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
-    """The prompt as chat messages for a tokenizer's `apply_chat_template`; the last one is the user's."""
+    """Return the prompt as chat messages for a tokenizer's `apply_chat_template`; the last one is from the user."""
     turns: list[dict[str, str]] = []
     for block, answer in prompt.shots:
         turns += [{"role": "user", "content": block}, {"role": "assistant", "content": answer}]

@@ -1,4 +1,4 @@
-"""Scorers: one module each, from model outputs through item scores to scores with floor and ceiling."""
+"""Scorers, one module each: they turn model outputs into item scores, and item scores into scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -35,7 +35,7 @@ SCORERS |= plugins("scorers", SCORERS)
 
 
 def scorers_named(names: Iterable[str]) -> dict[str, Scorer]:
-    """Scorers by name, each once.
+    """Return scorers by name, without duplicates.
 
     Raises:
         InputError: a name is unknown.
@@ -47,7 +47,7 @@ def scorers_named(names: Iterable[str]) -> dict[str, Scorer]:
 
 
 def aggregate(name: str, scorer: Scorer, questions: Sequence[Question], item_scores: Sequence[Any]) -> list[Score]:
-    """Scores over questions of one benchmark and language, `item_scores` in the order of `questions`."""
+    """Aggregate item scores over the questions of one benchmark and language, in the order of `questions`."""
     if scorer.aggregate is not None:
         return scorer.aggregate(questions, item_scores)
     metric = Metric(name, "accuracy" if scorer.binary else "mean", floor=0.0, ceiling=1.0, binary=scorer.binary)
@@ -55,11 +55,11 @@ def aggregate(name: str, scorer: Scorer, questions: Sequence[Question], item_sco
 
 
 def as_values(item_score: Any) -> dict[str, Any]:
-    """An item score as plain values, for a file."""
+    """Convert an item score to plain values for a file."""
     return {field.name: getattr(item_score, field.name) for field in fields(item_score)}
 
 
 def from_values(scorer: str, values: Mapping[str, Any]) -> Any:
-    """A scorer's item score from the plain values in a file."""
+    """Restore the item score of a scorer from plain values."""
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return SCORERS[scorer].item_score(**tuples)

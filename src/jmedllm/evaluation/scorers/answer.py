@@ -21,7 +21,7 @@ class AnswerItemScore:
         chosen: indices of the printed choices; empty for no answer and for numbers.
         number: the number read, in canonical form; None for choices and for no answer.
         how: how the answer was read, or why there is none.
-        correct: whether it is a right answer.
+        correct: whether the answer is right.
     """
 
     chosen: tuple[int, ...]
@@ -36,12 +36,12 @@ class AnswerItemScore:
 
     @property
     def answered(self) -> bool:
-        """Whether there is an answer at all."""
+        """Whether an answer was found."""
         return bool(self.chosen) or self.number is not None
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`: some answer must be right."""
+    """Whether this scorer can score `question`, which must have a right answer."""
     return has_answer(question)
 
 
@@ -55,10 +55,11 @@ def score_response(
     thoughts: Sequence[Thought] = (),
     numbered: bool | None = None,
 ) -> AnswerItemScore:
-    """Score everything that a model wrote.
+    """Score the full text that a model wrote.
 
     Args:
-        answer_as: what the prompt asked for; it decides where a choice's text is also another choice's letter.
+        answer_as: whether the prompt asked for text or letter; it decides if a choice's text is another choice's
+            letter.
 
     The other arguments are those of `read_answer`.
     """
@@ -80,7 +81,8 @@ def score_response(
 
 
 def score_letters(question: Question, response: str) -> AnswerItemScore:
-    """Score by the plain comma split that the published table of candidates uses: "a,c" and nothing else."""
+    """Score by the plain comma split of the published table of candidates, which accepts only answers such as
+    "a,c"."""
     if question.number is not None:
         try:
             number = canonical_number(response)
@@ -101,12 +103,12 @@ def _is_right(question: Question, extracted: ExtractedAnswer) -> bool:
 
 
 def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
-    """Share of right answers; no answer is wrong. The floor is chance on these very items, the ceiling 1."""
+    """Compute accuracy, where no answer counts as wrong. The floor is chance on these items, the ceiling 1."""
     return [accuracy(questions, item_scores, "answer")]
 
 
 def accuracy(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore], scorer: str) -> Score:
-    """Share of right answers, as the score of the scorer of this name."""
+    """Compute accuracy as the score of the scorer with this name."""
     return score(
         Metric(scorer, "accuracy", mean_chance(questions), 1.0),
         questions,
@@ -116,7 +118,7 @@ def accuracy(questions: Sequence[Question], item_scores: Sequence[AnswerItemScor
 
 
 def score_item(output: ModelOutput) -> AnswerItemScore:
-    """The item score of one model output."""
+    """Score one model output."""
     if output.failure is not None:
         return AnswerItemScore((), None, output.failure, False)
     return score_response(
@@ -131,7 +133,7 @@ def score_item(output: ModelOutput) -> AnswerItemScore:
 
 
 def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
-    """The item score of one output by the plain comma split."""
+    """Score one model output by the plain comma split."""
     return score_letters(output.presented.question, output.text or "")
 
 

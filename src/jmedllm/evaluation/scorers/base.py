@@ -1,4 +1,4 @@
-"""What a scorer is: its input, its result for one item, and its hooks. It imports none of the scorers."""
+"""Types of scorers: input, item score and hooks. This module imports no scorer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,26 +12,27 @@ from jmedllm.models.backends.base import Completion, Failure
 from jmedllm.models.thoughts import Thought
 
 Need = Literal["response", "log_probs"]
-"""What a scorer asks of the model: a response, or log-probabilities of the choices."""
+"""Output that a scorer needs from the model: a response, or log-probabilities of the choices."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What a model gave for one item; None where no scorer asked for it.
+    """Outputs of a model for one item; None where no scorer asked for it.
 
     Attributes:
-        presented: the question with its choices in the order shown.
+        presented: the question with its choices in the order of the prompt.
         text: the response, with the borders of thoughts and channels.
         plain: the response without special tokens, if that is different.
         decoded: prompt and response decoded together, for published prompts, whose protocol reads both.
         truncated: whether the response was cut off.
         log_probs: natural log-probability of each printed choice.
-        answer_as: what the prompt asked for; with "letter" the log-probabilities are those of the labels.
+        answer_as: whether the prompt asked for text or letter; with "letter" log-probabilities are those of the
+            labels.
         thought_open: whether the prompt had opened a thought; None where unknown.
         thoughts: thought markers that only the model's chat template has.
-        failure: why there is no response at all.
+        failure: why there is no response.
         numbered: whether the prompt numbered the choices; None where unknown.
-        judge_reply: what the judge model replied to the scorer's `judge_prompt`.
+        judge_reply: reply of the judge model to the scorer's `judge_prompt`.
     """
 
     presented: PresentedQuestion
@@ -49,7 +50,7 @@ class ModelOutput:
 
 
 class ItemScore(Protocol):
-    """What a scorer returns for one item: a frozen dataclass of plain values, or one with these properties."""
+    """Result of a scorer for one item: a frozen dataclass of plain values with these fields or properties."""
 
     @property
     def value(self) -> float:
@@ -63,7 +64,7 @@ class ItemScore(Protocol):
 
     @property
     def how(self) -> str:
-        """How the answer was read, or why there is none; empty where nothing is read from text."""
+        """How the answer was read, or why there is none; empty if nothing is read from text."""
         ...
 
 
@@ -73,7 +74,7 @@ class GradedItemScore:
 
     Attributes:
         value: credit from 0 to 1.
-        how: how it was found, in a few words that repeat between items; reports count them.
+        how: how the value was found, in a few words that repeat between items, because reports count them.
         chosen: indices of printed choices, if the scorer reads any.
     """
 
@@ -91,7 +92,7 @@ class ExamOutcome:
         points: points earned.
         points_low: lower end of the 95 % bootstrap interval of the points.
         prohibited: number of items in which a prohibited choice was picked.
-        prohibited_items: their ids.
+        prohibited_items: ids of these items.
         passed: None if items of the exam are missing.
         correct: right answers of `n` items, including those excluded from grading.
         image_correct: right answers among the `image_n` items that show a picture we do not have.
@@ -120,24 +121,24 @@ class ExamOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """One way of turning model outputs into scores.
+    """Turns model outputs into scores.
 
     Attributes:
-        summary: what it measures, in a few words.
-        needs: what the model must be asked for.
-        applies: whether it can score a question.
-        score_item: the item score of one model output.
-        item_score: the class of item scores.
-        aggregate: scores over questions of one benchmark and language and their item scores; None for the mean of
-            the item scores' `value`, with floor 0 and ceiling 1.
+        summary: what the scorer measures, in a few words.
+        needs: output that the model must produce.
+        applies: returns whether the scorer can score a question.
+        score_item: scores one model output.
+        item_score: class of the item scores.
+        aggregate: computes scores from the questions of one benchmark and language and their item scores; None for the
+            mean of the item scores' `value`, with floor 0 and ceiling 1.
         binary: whether each value is 0 or 1. Binary scores have Wilson intervals and McNemar tests, graded ones
             bootstrap intervals and permutation tests.
-        is_final: whether a partial response is all that this scorer reads, so that generation may stop; None if it
-            reads the whole response.
-        exam_outcomes: pass or fail of whole exams, from questions and their item scores.
-        judge_prompt: the prompt for a judge model about one output; the reply comes back as `judge_reply`.
-        strict: the same scorer for responses that are bare letters, as published result files have them.
-        same_answers_as: a scorer that reads the same answers; comparisons leave this one out where that one is there.
+        is_final: returns whether the scorer needs no more than a partial response, so that generation may stop; None
+            if it reads the whole response.
+        exam_outcomes: computes pass or fail of whole exams from questions and their item scores.
+        judge_prompt: builds the prompt for a judge model about one output; the reply is in `judge_reply`.
+        strict: variant of the scorer for responses that are bare letters, as in published result files.
+        same_answers_as: scorer that reads the same answers; comparisons leave this scorer out if that one is present.
     """
 
     summary: str

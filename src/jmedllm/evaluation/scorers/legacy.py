@@ -1,8 +1,8 @@
-"""Scorer `legacy`: the published evaluation protocol, oddities included, so that numbers can be compared.
+"""Scorer `legacy`: the published evaluation protocol with its quirks, for comparable numbers.
 
-Source: what stardust-coder/japanese-lm-med-harness at ef9544a measures. The oddities are the protocol: the
-choices are compared uncleaned; a comma inside a choice counts as a second answer; of equally similar choices
-the first is taken. Hence no score without its floor and its ceiling.
+Source: stardust-coder/japanese-lm-med-harness at ef9544a. The quirks are part of the protocol: choices are compared
+without cleaning; a comma inside a choice counts as a second answer; among equally similar choices the first is taken.
+Every score is therefore reported with its floor and ceiling.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,23 +18,23 @@ from jmedllm.evaluation.statistics import Metric, Score, score, share
 
 NO_TEXT_RIGHT = "no answer, yet counted right by the protocol"
 NO_TEXT_WRONG = "no answer"
-"""An empty or dotted response is compared like any other, so that some of them earn the point."""
+"""The protocol compares an empty or dotted response like any other, so some of them count as right."""
 
 _MARKERS = ("### 応答：\n", "### Answer:", "### Response:")
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyItemScore:
-    """How one response compares with the choices and with the gold text.
+    """Comparison of one response with the choices and the gold text.
 
     Attributes:
-        response: the answer as `extract_response` cut it out.
-        chosen: indices of the printed choices most similar to it, as many as the gold text has parts.
-        exact: it equals the gold text.
-        gestalt: the choices most similar to it are the right ones.
+        response: answer that `extract_response` extracted.
+        chosen: indices of the printed choices most similar to the response, as many as the gold text has parts.
+        exact: whether the response equals the gold text.
+        gestalt: whether the most similar choices are the right ones.
         similarity: JMedLoRA's gestalt score: similarity of the response to the gold text, 0 to 1.
-        nearest: JMedLoRA's accuracy: the choice most similar to it is a right one.
-        jaro_winkler: Jaro-Winkler similarity to the gold text, which the published code names and never uses.
+        nearest: JMedLoRA's accuracy: whether the most similar choice is a right one.
+        jaro_winkler: Jaro-Winkler similarity to the gold text, which the published code defines but never uses.
     """
 
     response: str
@@ -47,7 +47,7 @@ class LegacyItemScore:
 
     @property
     def correct(self) -> bool:
-        """The published tables give the gestalt match."""
+        """Whether the gestalt match, which the published tables report, is right."""
         return self.gestalt
 
     @property
@@ -57,33 +57,34 @@ class LegacyItemScore:
 
     @property
     def answered(self) -> bool:
-        """Whether there was text to compare; without it the protocol still picks the choice nearest to none."""
+        """Whether the response has text; without text the protocol still picks the choice most similar to the empty
+        text."""
         return bool(_clean(self.response))
 
     @property
     def how(self) -> str:
-        """How the choices were picked; it says so if the protocol picked them without an answer."""
+        """How the choices were picked; it states if the protocol picked them without an answer."""
         if self.answered:
             return "most similar"
         return NO_TEXT_RIGHT if self.correct else NO_TEXT_WRONG
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`: it needs choices of which some are right."""
+    """Whether this scorer can score `question`, which must have a right choice."""
     return bool(question.gold)
 
 
 def gold_text(question: Question) -> str:
-    """Texts of the right choices joined by ",", which is what the published protocol compares with."""
+    """Return the texts of the right choices joined by ",", as the published protocol compares them."""
     return ",".join(question.gold_choices)
 
 
 def extract_response(decoded: str) -> str:
-    """Cut the answer out of the whole decoded text, prompt included.
+    """Extract the answer from the whole decoded text, including the prompt.
 
-    The answer is between the first marker and its next occurrence; "### 応答：" is searched first, then
-    "### Answer:", then "### Response:"; without a marker the whole text is the answer. Only its first line (up to a
-    line feed) counts. With solved examples in the prompt the first marker is theirs: give the last block only.
+    The answer is the text between the first marker and its next occurrence. "### 応答：" is searched first, then "###
+    Answer:", then "### Response:". Without a marker the whole text is the answer. Only its first line (up to a line
+    feed) counts. If the prompt contains solved examples, pass only the last block.
     """
     marker = next((marker for marker in _MARKERS if marker in decoded), None)
     answer = decoded if marker is None else decoded.split(marker)[1]
@@ -91,35 +92,36 @@ def extract_response(decoded: str) -> str:
 
 
 def is_final(decoded: str) -> bool:
-    """Whether no further token could change what `extract_response` cuts out of `decoded`.
+    """Whether no further token can change the result of `extract_response`.
 
-    True once the first line after the marker that is looked for first is complete. After the other markers
-    it never is: a marker of higher rank may still come.
+    True once the first line after the marker of highest priority is complete. After other markers it is never true,
+    because a marker of higher priority may still follow.
     """
     _, marker, answer = decoded.partition(_MARKERS[0])
     return bool(marker) and "\n" in answer.lstrip()
 
 
 def after_marker(completion: str) -> str:
-    """`completion` as part of a decoded text, for prompts that end without a published marker."""
+    """Put a published marker before `completion`, for prompts that end without one."""
     return _MARKERS[0] + completion
 
 
 def exact_match(gold: str, response: str) -> bool:
-    """Whether both are the same text once every "." is removed and the ends are stripped."""
+    """Whether both texts are equal after removing every "." and stripping white space."""
     return _clean(gold) == _clean(response)
 
 
 def nearest(choices: Sequence[str], gold: str, response: str) -> tuple[int, ...]:
-    """Indices of the choices most similar to `response`, best first, as many as `gold` has parts between commas.
+    """Return the indices of the choices most similar to `response`, best first, as many as `gold` has comma-separated
+    parts.
 
-    So a comma inside a choice makes an item that no answer can win. None where there are fewer choices.
+    A comma inside a choice therefore makes an item unanswerable. If there are fewer choices, return none.
     """
     parts = gold.split(",")
     if len(parts) > len(choices):
         return ()
     cleaned = _clean(response)
-    # A stable sort keeps the first of equally similar choices in front, as the published code does.
+    # A stable sort keeps equally similar choices in order, like the published code.
     by_similarity = sorted(range(len(choices)), key=lambda index: similarity(choices[index], cleaned), reverse=True)
     return tuple(by_similarity[: len(parts)])
 
@@ -134,7 +136,7 @@ def _matches(choices: Sequence[str], gold: str, picked: Sequence[int]) -> bool:
 
 
 def score_response(presented: PresentedQuestion, response: str) -> LegacyItemScore:
-    """Score a response that `extract_response` cut out. The gold text keeps the printed order."""
+    """Score a response that `extract_response` returned. The gold text keeps the printed order."""
     question, choices = presented.question, presented.permuted.choices
     gold = gold_text(question)
     picked = nearest(choices, gold, response)
@@ -150,19 +152,19 @@ def score_response(presented: PresentedQuestion, response: str) -> LegacyItemSco
 
 
 def floor(questions: Sequence[Question]) -> list[LegacyItemScore]:
-    """The item scores of an empty answer."""
+    """Return the item scores of an empty answer."""
     return [score_response(present(question)[0], "") for question in questions]
 
 
 def ceiling(questions: Sequence[Question]) -> list[LegacyItemScore]:
-    """The item scores of the right answer."""
+    """Return the item scores of the right answer."""
     return [score_response(present(question)[0], gold_text(question)) for question in questions]
 
 
 def aggregate(questions: Sequence[Question], item_scores: Sequence[LegacyItemScore]) -> list[Score]:
-    """Both metrics over items of one benchmark and language, `item_scores` in the order of `questions`.
+    """Aggregate both metrics over the items of one benchmark and language, in the order of `questions`.
 
-    Floor and ceiling are measured on these very items.
+    Floor and ceiling are measured on the same items.
     """
     low, high = floor(questions), ceiling(questions)
 
@@ -182,24 +184,24 @@ def _clean(text: str) -> str:
 
 
 def similarity(choice: str, response: str) -> float:
-    """Gestalt similarity of two texts, 0 to 1."""
-    # The ratio depends on the order of its arguments; the protocol takes the mean of both.
+    """Compute the gestalt similarity of two texts, 0 to 1."""
+    # The ratio depends on the order of its arguments; the protocol averages both orders.
     forward = SequenceMatcher(None, choice, response).ratio()
     backward = SequenceMatcher(None, response, choice).ratio()
     return float((forward + backward) / 2)
 
 
 def _text_to_read(text: str, plain: str | None, decoded: str | None) -> str:
-    """The text that `extract_response` is applied to.
+    """Return the text for `extract_response`.
 
-    With a published prompt, raw and zero-shot, that is the whole decoded text, as in the published code. Any other
+    For a published prompt, raw and zero-shot, this is the whole decoded text, as in the published code. Any other
     prompt may contain the same markers, so only the response is read.
     """
     return after_marker(text if plain is None else plain) if decoded is None else decoded
 
 
 def score_item(output: ModelOutput) -> LegacyItemScore:
-    """The item score of one model output."""
+    """Score one model output."""
     nothing = output.text is None
     line = "" if nothing else extract_response(_text_to_read(output.text or "", output.plain, output.decoded))
     return score_response(output.presented, line)

@@ -1,4 +1,4 @@
-"""Scorer `likelihood`: the model picks the choices whose texts are most likely after the prompt."""
+"""Scorer `likelihood`: picks the choices whose texts are most likely after the prompt."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ class LikelihoodItemScore:
     """The choices that the log-probabilities pick, and whether they are right.
 
     Attributes:
-        chosen: indices of the choices picked by summed log-probability; empty for no answer.
+        chosen: indices of the choices with the highest log-probability; empty for no answer.
         chosen_per_byte: indices picked by log-probability per UTF-8 byte of the choice's text; None where labels
             were scored.
-        correct: `chosen` is a right answer.
-        correct_per_byte: `chosen_per_byte` is a right answer.
+        correct: whether `chosen` is a right answer.
+        correct_per_byte: whether `chosen_per_byte` is a right answer.
     """
 
     chosen: tuple[int, ...]
@@ -36,43 +36,45 @@ class LikelihoodItemScore:
 
     @property
     def answered(self) -> bool:
-        """Whether the log-probabilities allowed a pick."""
+        """Whether choices were picked."""
         return bool(self.chosen)
 
     @property
     def how(self) -> str:
-        """Nothing is read from text."""
+        """Empty, because nothing is read from text."""
         return ""
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`: it needs choices, none of them empty, and a right answer.
+    """Whether this scorer can score `question`, which must have a right answer and choices that are not empty.
 
-    An empty text has no probability that could be compared.
+    An empty text has no probability.
     """
     return has_answer(question) and bool(question.choices) and all(question.choices)
 
 
 def choose(values: Sequence[float], n: int) -> tuple[int, ...]:
-    """Indices, ascending, of the `n` largest values; the first of equal ones wins."""
+    """Return the ascending indices of the `n` largest values; of equal values the first wins."""
     return tuple(sorted(sorted(range(len(values)), key=lambda index: values[index], reverse=True)[:n]))
 
 
 def score_log_probs(question: Question, log_probs: Sequence[float], *, by_label: bool = False) -> LikelihoodItemScore:
-    """Score the log-probabilities (natural log) of the choices' texts, or of their labels, in the printed order.
+    """Score the log-probabilities (natural logarithm) of the choices' texts or labels, in the printed order.
 
-    As many choices are picked as the right answer has. Where fewer labels than that are known there is no answer:
-    nothing is picked, and the item is wrong.
+    As many choices are picked as the right answer has. If fewer labels have log-probabilities, nothing is picked and
+    the item counts as wrong.
 
     Args:
-        log_probs: empty where the model gave none that could be compared; `UNLISTED` for labels of which a server
-            or vLLM gave none.
+        question: the question as printed.
+        log_probs: log-probability of each choice; empty if the model returned none, `UNLISTED` for labels for which a
+            server or vLLM returned none.
+        by_label: whether they are those of labels.
 
     Raises:
         InputError: a log-probability is not a number, so the model is broken in this precision.
     """
     if any(math.isnan(value) for value in log_probs):
-        raise InputError(f"question {question.id!r}: the model gives NaN; try float32 or check its weights")
+        raise InputError(f"question {question.id!r}: the model returns NaN; try float32 or check its weights")
     chosen = choose(log_probs, picks(question))
     if any(log_probs[index] <= UNLISTED for index in chosen):
         chosen = ()
@@ -87,9 +89,9 @@ def score_log_probs(question: Question, log_probs: Sequence[float], *, by_label:
 
 
 def aggregate(questions: Sequence[Question], item_scores: Sequence[LikelihoodItemScore]) -> list[Score]:
-    """Both metrics over items of one benchmark and language, `item_scores` in the order of `questions`.
+    """Aggregate both metrics over the items of one benchmark and language, in the order of `questions`.
 
-    The floor is chance on these very items; the ceiling is 1.
+    The floor is chance on these items, the ceiling is 1.
     """
     floor = mean_chance(questions)
     metrics = {"accuracy": [(item_score.chosen, item_score.correct) for item_score in item_scores]}
@@ -112,7 +114,7 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[LikelihoodIte
 
 
 def score_item(output: ModelOutput) -> LikelihoodItemScore:
-    """The item score of one model output."""
+    """Score one model output."""
     by_label = output.answer_as == "letter"
     return score_log_probs(output.presented.question, output.log_probs or (), by_label=by_label)
 

@@ -27,27 +27,27 @@ MOST_PROHIBITED = 3
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`: an item of the licence exam with an answer."""
+    """Whether this scorer can score `question`, which must be an item of the licence exam with an answer."""
     return exam_of(question) in pass_marks_of(question.benchmark) and answer.applies(question)
 
 
 def award(question: Question, item_score: AnswerItemScore) -> AnswerItemScore:
-    """The item score by the ministry's rule: if every answer was accepted, even no answer earns the points."""
+    """Apply the ministry's rule to an item score: if every answer was accepted, even no answer earns the points."""
     return replace(item_score, correct=True) if "every_answer_right" in question.flags else item_score
 
 
 def exam_of(question: Question) -> str:
-    """Number of the exam that an item belongs to: "116" for 116A1."""
+    """Return the number of the exam of an item: "116" for 116A1."""
     return question.id[:3]
 
 
 def pass_marks_of(benchmark: str) -> Mapping[str, PassMarks]:
-    """Pass marks of a benchmark's exams; empty for a user's own questions and other benchmarks."""
+    """Return the pass marks of a benchmark's exams; empty for custom questions and benchmarks without pass marks."""
     return BENCHMARKS[benchmark].pass_marks if benchmark in BENCHMARKS else {}
 
 
 def exam_of_year(benchmark: str, year: int) -> str:
-    """Number of the exam of a year: "116" for 2022.
+    """Return the number of the exam of a year: "116" for 2022.
 
     Raises:
         InputError: the benchmark has no exam of that year.
@@ -62,7 +62,7 @@ def exam_of_year(benchmark: str, year: int) -> str:
 
 
 def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
-    """Share of right answers among the graded items, those with points."""
+    """Compute accuracy on the graded items, which are those with points."""
     graded = [i for i, question in enumerate(questions) if question.points]
     if not graded:
         return []
@@ -72,10 +72,11 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemSco
 def outcomes(
     questions: Sequence[Question], item_scores: Sequence[AnswerItemScore], *, plain_prohibited: bool = False
 ) -> list[ExamOutcome]:
-    """The outcome of every year that `questions` have items of.
+    """Compute the outcome of each year's exam in `questions`.
 
     Args:
-        item_scores: in the order of `questions`.
+        questions: questions of one or more exams.
+        item_scores: item scores in the order of `questions`.
         plain_prohibited: count only prohibited choices that the data give as one plain letter, as the
             published table of candidates does.
     """
@@ -134,12 +135,12 @@ def _outcome(exam: str, judged: Sequence[tuple[Question, AnswerItemScore]], plai
 
 
 def score_item(output: ModelOutput) -> AnswerItemScore:
-    """The item score of one model output."""
+    """Score one model output."""
     return award(output.presented.question, answer.score_item(output))
 
 
 def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
-    """The item score of one output by the plain comma split."""
+    """Score one model output by the plain comma split."""
     return award(output.presented.question, answer.score_item_strictly(output))
 
 

@@ -1,7 +1,7 @@
-"""Scorer `reference`: how much a free answer shares with the question's reference answer, in any language.
+"""Scorer `reference`: similarity of a free answer to the question's reference answer, in any language.
 
-chrF (Popović 2015): the F score with beta 2 of character n-grams of length 1 to 6, white space removed. It needs no
-words, so it is the same measure in Japanese and in English.
+The metric is chrF (Popović 2015): the F score with beta 2 of character n-grams of length 1 to 6, without white space.
+It needs no word segmentation, so it works the same in Japanese and English.
 """
 
 import unicodedata
@@ -15,12 +15,12 @@ LONGEST, BETA = 6, 2.0
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`: it needs a reference answer."""
+    """Whether this scorer can score `question`, which must have a reference answer."""
     return bool(question.reference and question.reference.strip())
 
 
 def chrf(response: str, reference: str) -> float:
-    """Character n-gram F score of two texts, 0 to 1, in NFKC form and without case."""
+    """Compute the character n-gram F score of two texts, 0 to 1, after NFKC normalization and case folding."""
     first, second = ("".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (response, reference))
     precisions, recalls = [], []
     for n in range(1, LONGEST + 1):
@@ -36,7 +36,7 @@ def chrf(response: str, reference: str) -> float:
 
 
 def score_item(output: ModelOutput) -> GradedItemScore:
-    """The item score of one model output."""
+    """Score one model output."""
     if output.failure is not None:
         return GradedItemScore(0.0, output.failure)
     cleaned = clean(

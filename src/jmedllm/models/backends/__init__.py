@@ -18,10 +18,10 @@ BACKENDS: dict[str, Backend] = {
 
 
 def backend_named(name: str) -> Backend:
-    """The backend of this name.
+    """Return the backend with this name.
 
     Raises:
-        InputError: there is none; the nearest names are given.
+        InputError: there is none; the message suggests the nearest names.
     """
     if name not in BACKENDS:
         raise unknown("backend", name, BACKENDS)
@@ -29,11 +29,11 @@ def backend_named(name: str) -> Backend:
 
 
 def require_backend(name: str, requirements: Iterable[Requirement] = ()) -> Backend:
-    """Check, before anything is loaded, that a backend can do what is asked of it.
+    """Check that a backend meets all requirements, before anything is loaded.
 
     Raises:
-        InputError: the name is unknown, the backend cannot do it (the message names those that can), or its package
-            is not installed.
+        InputError: the name is unknown, the backend does not meet a requirement (the message names those that do), or
+            its package is not installed.
     """
     backend = backend_named(name)
     for requirement in requirements:
@@ -51,7 +51,7 @@ def _fix(requirement: Requirement) -> str:
 
 
 def requirements_of(spec: ModelSpec) -> Iterator[Requirement]:
-    """What opening this model asks of its backend."""
+    """Yield the requirements of this model to its backend."""
     if spec.adapter is not None:
         yield Requirement("adapters (--adapter)", lambda can: can.adapters)
     if spec.quantization is not None:
@@ -72,7 +72,7 @@ def open_model(spec: ModelSpec) -> InferenceModel:
     """Open a model with its backend.
 
     Raises:
-        InputError: the backend cannot do what the specification asks, or the model cannot be opened.
+        InputError: the backend does not meet a requirement of the specification, or the model cannot be opened.
     """
     return require_backend(spec.backend, requirements_of(spec)).open(spec)
 

@@ -1,4 +1,4 @@
-"""Types of the inference backends: what a model is asked, what it answers, and what a backend declares."""
+"""Types of the inference backends: requests, responses and capabilities."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for a model and what to compute for it.
+    """A prompt, and what to compute for it.
 
     Attributes:
         id: name of the item in messages.
@@ -34,7 +34,7 @@ class Request:
 
     @property
     def text(self) -> str:
-        """The prompt as every backend gets it: without spaces at its end.
+        """The prompt without trailing spaces, as every backend gets it.
 
         Tokenizers put a space in front of the next word, so no model was trained to continue after a lone space.
         """
@@ -49,8 +49,8 @@ class Completion:
         text: the new tokens, decoded up to the end of the turn, with the markers of thoughts and channels.
         decoded: prompt and new tokens decoded together without special tokens, which the published protocol reads;
             None if only the response is read.
-        finish_reason: why it ended, as the backend reports it: "stop", "length" and others; None if not reported.
-        new_tokens: how many tokens the model generated, including the one that ended it; None if unknown.
+        finish_reason: why it ended, as reported by the backend: "stop", "length" and others; None if not reported.
+        new_tokens: number of generated tokens, including the one that ended it; None if unknown.
         plain: `text` without special tokens, if that differs.
         thought_open: whether the prompt had opened a thought; None if a server does not report it.
         thoughts: markers of thoughts that only this model's template has.
@@ -68,12 +68,12 @@ class Completion:
 
     @property
     def truncated(self) -> bool:
-        """Whether it ended before it was complete."""
+        """Whether the completion ended before it was complete."""
         return is_truncated(self.finish_reason)
 
 
 EARLY_STOP = "early_stop"
-"""Finish reason where generation stopped because the scorers read no further."""
+"""Finish reason if generation stopped because the scorers read no further."""
 
 COMPLETE = {
     "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "tool_calls", "tool_use", "function_call",
@@ -92,7 +92,7 @@ def is_truncated(finish_reason: str | None) -> bool:
 
 
 def never(_: Completion) -> bool:
-    """Whether a part of a completion is enough: never."""
+    """Return False: no part of a completion is enough."""
     return False
 
 
@@ -102,12 +102,12 @@ Failure = Literal["too long", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """How completions end.
+    """Generation settings.
 
     Attributes:
-        max_new_tokens: longest completion.
-        is_final: whether the text so far is all that is needed; called at line ends only. A backend that cannot
-            call it during generation stops at the first line end and starts again, unless it is `never`.
+        max_new_tokens: maximum length of a completion in tokens.
+        is_final: returns whether the text so far is enough; called only at line ends. A backend that cannot call it
+            during generation stops at the first line end and starts again, unless it is `never`.
         skip_invalid: whether a prompt that cannot be answered is a `Failure` instead of an error.
     """
 
@@ -143,7 +143,7 @@ def does_not_fit(reasons: Collection[str]) -> InputError:
 
 
 class InferenceModel(Protocol):
-    """A model that a backend has opened."""
+    """A loaded model, or a connection to one."""
 
     @property
     def name(self) -> str:
@@ -153,7 +153,7 @@ class InferenceModel(Protocol):
     def answer(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> Iterator[tuple[int, Response]]:
-        """Yield responses with the index of their request, in any order, as soon as they are there."""
+        """Yield responses with the index of their request, in any order, as soon as they are ready."""
         ...
 
 
@@ -162,19 +162,19 @@ DEFAULT_BACKEND = "transformers"
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model and how to open it.
+    """A model and the options for opening it.
 
     Attributes:
-        model: its directory, or its name on a server.
+        model: model directory, or name of the model on a server.
         name: short name for reports.
         backend: name of the backend, see `BACKENDS`.
         server: URL of the server's API; None for a backend that needs none.
         chat: whether the prompts are chat messages as JSON, for a backend that renders them.
-        precision: device and number format; None for a backend that does not compute on this machine.
+        precision: device and dtype; None for a backend that does not compute on this machine.
         adapter: directory of a PEFT adapter to apply.
         ignore_adapter: whether to ignore adapter files in the model directory.
-        quantization: how to quantize the weights; None for how the adapter was trained, else not at all.
-        batch_size: most requests at a time; None for what suits the backend.
+        quantization: quantization of the weights; None for that of the adapter's training, else none.
+        batch_size: maximum number of concurrent requests; None for the backend's default.
     """
 
     model: str
@@ -190,26 +190,26 @@ class ModelSpec:
 
     @property
     def folder(self) -> Path:
-        """The model as a directory."""
+        """The model directory."""
         return Path(self.model)
 
 
 @dataclass(frozen=True, slots=True)
 class BackendCapabilities:
-    """What a backend can do with any model, known before one is opened.
+    """Capabilities of a backend, known before a model is opened.
 
     Attributes:
-        generation: it generates text.
-        text_log_probs: it gives log-probabilities of whole texts behind a prompt (`Request.choices`).
-        label_log_probs: it gives log-probabilities of labels behind a prompt (`Request.labels`).
-        local: it runs model directories on this machine; otherwise a model is a name that it understands.
-        server: it needs the URL of a server.
-        chat_messages: it applies the model's chat template itself, to messages as JSON.
-        adapters: it applies PEFT adapters.
-        quantization: ways to quantize weights that it supports.
-        distributed: several processes, as torchrun starts them, may each open a model.
-        needs_gpu: it runs on CUDA GPUs only.
-        estimated: `jmedllm plan` estimates the memory and time that it needs.
+        generation: generates text.
+        text_log_probs: returns log-probabilities of texts after a prompt (`Request.choices`).
+        label_log_probs: returns log-probabilities of labels after a prompt (`Request.labels`).
+        local: runs model directories on this machine; otherwise a model is a name that the backend understands.
+        server: needs the URL of a server.
+        chat_messages: applies the model's chat template to messages as JSON.
+        adapters: applies PEFT adapters.
+        quantization: supported quantizations of the weights.
+        distributed: several processes under torchrun may each open a model.
+        needs_gpu: runs only on CUDA GPUs.
+        estimated: `jmedllm plan` estimates its memory and time.
     """
 
     generation: bool = True
@@ -235,10 +235,10 @@ class Backend:
 
     Attributes:
         title: a few words for help texts.
-        capabilities: what it can do.
-        open: opens a model, or raises an InputError of one line.
-        package: name of the Python package that it needs, if that is optional.
-        prompts_contain_date: whether the backend writes today's date into the prompts of this model.
+        capabilities: capabilities of the backend.
+        open: opens a model, or raises an InputError.
+        package: name of the optional Python package that it needs.
+        prompts_contain_date: returns whether the backend writes today's date into the prompts of a model.
     """
 
     title: str
@@ -250,12 +250,12 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Something that is asked of a backend.
+    """A requirement to a backend.
 
     Attributes:
-        what: for messages, such as "adapters (--adapter)".
-        met_by: whether a backend with these capabilities can do it.
-        remedy: another way to get along without it, if there is one.
+        what: description for messages, such as "adapters (--adapter)".
+        met_by: returns whether a backend with these capabilities meets it.
+        remedy: alternative without it, if there is one.
     """
 
     what: str

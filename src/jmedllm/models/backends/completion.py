@@ -1,4 +1,4 @@
-"""Completions of local models: what ends one, and how its tokens become text."""
+"""Completions of local models: stop conditions and decoding."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What ends a completion. It is not part of the text.
+    """Stop conditions of a completion; the end is not part of the text.
 
     Attributes:
-        tokens: each of these ends a completion.
-        text: ends it as well, if the chat template ends a turn with plain text instead of a token; may be empty.
+        tokens: ids of which each ends a completion.
+        text: stop text, for chat templates that end a turn with plain text instead of a token; may be empty.
     """
 
     tokens: frozenset[int] = field(default_factory=frozenset)
@@ -28,20 +28,20 @@ class Ends:
         return bool(self.text) and self.text in tokenizer.decode(ids[-len(self.text.encode()) :])
 
     def without(self, ids: Sequence[int]) -> list[int]:
-        """New tokens without those that end the completion."""
+        """Return new tokens without those that end the completion."""
         return list(takewhile(lambda token: token not in self.tokens, ids))
 
     def before(self, text: str) -> str:
-        """The text of a completion up to an end that is plain text."""
+        """Return the text of a completion up to the stop text."""
         return text.partition(self.text)[0] if self.text else text
 
 
 NOTHING = Ends()
-"""Nothing ends a completion but its limit."""
+"""No stop condition besides the maximum length."""
 
 
 def ends_of(tokenizer: Tokenizer, others: Iterable[int | None] = ()) -> Ends:
-    """What ends a completion: EOS, `others`, and what the chat template writes after a turn of the assistant."""
+    """Return the stop conditions: EOS, `others`, and the end of an assistant turn in the chat template."""
     turn = turn_end(ChatTemplate(tokenizer))
     tokens = (tokenizer.eos_token_id, turn.token, *others)
     return Ends(frozenset(token for token in tokens if token is not None), turn.words)
@@ -50,7 +50,7 @@ def ends_of(tokenizer: Tokenizer, others: Iterable[int | None] = ()) -> Ends:
 def completion(
     tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: Sequence[int], *, truncated: bool = False
 ) -> Completion:
-    """Decode new tokens, alone and after their prompt, without what ends them."""
+    """Decode new tokens, alone and after their prompt, without their end."""
     generated = ids
     ids = ends.without(ids)
     plain = ends.before(str(tokenizer.decode(ids, skip_special_tokens=True)))

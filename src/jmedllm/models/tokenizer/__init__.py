@@ -1,1 +1,1 @@
-"""Tokenizers: loading, encoding, new tokens, and a round-trip check."""
+"""Tokenizers: loading, encoding, vocabulary extension and a round-trip check."""

@@ -18,19 +18,19 @@ Word = tuple[bytes, ...]
 """Tokens, as the bytes they spell, of which neighbours may be merged."""
 
 LEAST = 10
-"""Least number of occurrences of a pair: a token that is almost never seen cannot be trained."""
+"""Minimum number of occurrences of a pair, because a token that almost never occurs cannot be trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Two neighbouring tokens that become one, by the bytes they spell."""
+    """A merge of two neighbouring tokens, given as the bytes they spell."""
 
     left: bytes
     right: bytes
 
     @property
     def joined(self) -> bytes:
-        """What the new token spells."""
+        """Return the bytes that the new token spells."""
         return self.left + self.right
 
 
@@ -55,7 +55,7 @@ def _is_material(piece: bytes) -> bool:
 
 
 def learn_merges(counted: Mapping[Word, int], known: Iterable[bytes], count: int) -> list[Merge]:
-    """The merges that save most tokens, until they make `count` tokens that are not `known` or none saves any.
+    """Learn the merges that save most tokens, until `count` tokens that are not `known` exist or no merge saves any.
 
     The result does not depend on the order of words: of equally frequent pairs the one with the smaller bytes is
     first.

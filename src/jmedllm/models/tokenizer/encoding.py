@@ -1,4 +1,4 @@
-"""From text to token ids: used by training and evaluation alike, so that they cannot differ."""
+"""Encode text as token ids; training and evaluation share these functions, so that they cannot differ."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ BATCH = 256
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in order, `BATCH` at a time."""
+    """Yield the texts in order, `BATCH` at a time."""
     left = iter(texts)
     while batch := list(islice(left, BATCH)):
         yield batch
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text with the tokenizer's default special tokens.
+    """Encode each text with the tokenizer's default special tokens.
 
     A BOS that the text already contains is not added again. An EOS that the tokenizer appends by default is removed,
     because the continuation of a prompt must not follow an end; an EOS that the text contains is kept.
@@ -51,10 +51,10 @@ _SPACE = len("▁".encode())
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """The same ids, and the characters of `text` that each id represents: start, and end (exclusive).
+    """Return the same ids, and the characters of `text` that each id represents: start, and end (exclusive).
 
     Raises:
-        InputError: the tokenizer does not report them.
+        InputError: the tokenizer does not report offsets.
     """
     if not tokenizer.is_fast:
         raise InputError(
@@ -99,12 +99,12 @@ def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list
 
 
 def shared_length(alone: list[int], joint: Sequence[list[int]]) -> int:
-    """How many tokens of a prompt, encoded alone, are in all its joint encodings."""
+    """Return the number of tokens of a prompt, encoded alone, that all its joint encodings share."""
     return min((common_length(alone, ids) for ids in joint), default=len(alone))
 
 
 def common_length(left: Sequence[object], right: Sequence[object]) -> int:
-    """Length of the common beginning of two sequences of tokens or characters."""
+    """Return the length of the common prefix of two sequences of tokens or characters."""
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return index
@@ -113,11 +113,11 @@ def common_length(left: Sequence[object], right: Sequence[object]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Spelled:
-    """How labels continue a prompt.
+    """Token ids of labels after a prompt.
 
     Attributes:
-        prompt: ids after which the labels are read.
-        labels: for each label the sequences of ids that spell it there; none is the beginning of another.
+        prompt: ids of the prompt, after which the labels are scored.
+        labels: for each label the sequences of ids that spell it; none is a prefix of another.
         is_next_token: whether `prompt` is the whole prompt and each sequence one token.
     """
 
@@ -127,7 +127,7 @@ class Spelled:
 
 
 def spell_labels(tokenizer: Tokenizer, asked: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Spelled]:
-    """How labels continue each prompt, in the order of the pairs of prompt and labels."""
+    """Spell labels after each prompt, in the order of the pairs of prompt and labels."""
     for start in range(0, len(asked), _PROMPTS):
         part = asked[start : start + _PROMPTS]
         texts = [_label_texts(*each) for each in part]
@@ -137,17 +137,17 @@ def spell_labels(tokenizer: Tokenizer, asked: Sequence[tuple[str, Sequence[str]]
 
 
 _PROMPTS = 64
-"""Prompts to encode at once with their labels: each is encoded twice for every label."""
+"""Number of prompts to encode at once with their labels; each is encoded twice for every label."""
 
 
 def _label_texts(prompt: str, labels: Sequence[str]) -> list[str]:
-    """The prompt, then the prompt with each spelling of each label: the label alone and after a space."""
+    """Return the prompt, then the prompt with each spelling of each label: alone, and after a space."""
     prompt = prompt.rstrip(" ")
     return [prompt, *(f"{prompt}{space}{label}" for label in labels for space in ("", " "))]
 
 
 def _spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
-    """How a tokenizer spells labels after a prompt, from the ids of `_label_texts`.
+    """Spell labels after a prompt, from the ids of `_label_texts`.
 
     Labels are encoded in context, because a tokenizer may spell a label differently alone: SentencePiece puts a
     space before every text. If each label without a space is one token after the prompt, these tokens are read, and
@@ -165,7 +165,7 @@ def _spelled(encoded: Sequence[list[int]], labels: Sequence[str]) -> Spelled:
 
 
 def _apart(sequences: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The sequences that do not begin with another one, whose probability includes theirs."""
+    """Return the sequences that have no other one as a prefix, because its probability would include theirs."""
     return sorted(
         ids for ids in sequences if not any(ids != other and ids[: len(other)] == other for other in sequences)
     )

@@ -1,4 +1,4 @@
-"""New tokens for a tokenizer and its model, learned from the text that the model will be adapted to.
+"""Vocabulary extension: new tokens for a tokenizer and its model, learned from the training text.
 
 ASCII text keeps its tokens. The row of a new token in the input and output embedding is the mean of the rows of the
 tokens that it merges (Gee et al. 2022, arXiv 2402.09977).
@@ -52,7 +52,7 @@ def extend(base: Path, texts: Iterable[str], settings: Vocabulary, folder: Path)
 
 
 def size(tokenizer: Tokenizer) -> int:
-    """Number of rows that an embedding needs for a tokenizer: its highest id plus one."""
+    """Return the number of embedding rows that a tokenizer needs: its highest id plus one."""
     numbers: Iterable[int] = tokenizer.get_vocab().values()
     return max(numbers) + 1
 
@@ -71,9 +71,9 @@ def require_extendable(tokenizer: Tokenizer) -> None:
 
 
 def learn(tokenizer: Tokenizer, texts: Iterable[str], count: int) -> list[Merge]:
-    """Merges that make at most `count` new tokens, those that save most first; the order of texts does not matter.
+    """Learn merges for at most `count` new tokens, in order of savings; the order of texts does not matter.
 
-    Keeps the distinct words of the texts in memory.
+    The distinct words of the texts are kept in memory.
 
     Raises:
         InputError: the tokenizer is not a byte-level BPE, or nothing in the texts can be merged.
@@ -88,7 +88,7 @@ def learn(tokenizer: Tokenizer, texts: Iterable[str], count: int) -> list[Merge]
 
 
 def extend_tokenizer(tokenizer: Tokenizer, merges: Sequence[Merge]) -> tuple[Tokenizer, list[tuple[int, ...]]]:
-    """The tokenizer with these merges after its own, and for each new token the old tokens that it merges.
+    """Add merges to a tokenizer; return it with the old tokens that each new token merges.
 
     New ids follow the highest old one, in order. A merge that spells an existing token adds none and only makes that
     token reachable.

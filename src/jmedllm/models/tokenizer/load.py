@@ -1,4 +1,4 @@
-"""Loading tokenizers of model directories and of adapters."""
+"""Load tokenizers of model directories and adapters."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from jmedllm.progress import notice
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Load a tokenizer from a directory that may contain no model.
 
-    If the class that the folder names encodes text differently from its tokenizer.json, the file is used and a notice
-    on standard error says so: some classes of transformers 5 have rules of their own.
+    Some tokenizer classes of transformers 5 apply their own rules. If such a class encodes text differently from
+    tokenizer.json, the file is used, with a notice on standard error.
 
     Raises:
         InputError: the files are missing or broken, or the tokenizer loses part of a text.
@@ -78,12 +78,12 @@ def _require_rows_of_adapter(adapter: Path, tokenizer: Tokenizer, rows: int) -> 
     if tokens > rows:
         raise InputError(
             f"adapter {adapter}: its tokenizer has {tokens:,} tokens, but the embedding has only {rows:,} "
-            "rows, and it has none of its own; save the adapter with its embedding, or remove its tokenizer files"
+            "rows, and the adapter contains no embedding; save it with its embedding, or remove its tokenizer files"
         )
 
 
 def adapter_tokenizer_differences(adapter: Path, folder: Path) -> list[str]:
-    """Differences between the tokenizer that `load_tokenizer` returns with an adapter and the model's own.
+    """List differences between the tokenizer that `load_tokenizer` returns with an adapter and the model's own.
 
     Raises:
         InputError: one of them is broken.
@@ -94,7 +94,7 @@ def adapter_tokenizer_differences(adapter: Path, folder: Path) -> list[str]:
 
 
 def _adapter_tokenizer(adapter: Path, folder: Path) -> Tokenizer:
-    """The adapter's own tokenizer, or the model's tokenizer with the adapter's chat template."""
+    """Return the adapter's own tokenizer, or the model's tokenizer with the adapter's chat template."""
     if has_tokenizer(adapter):
         return read_tokenizer(adapter)
     tokenizer = read_tokenizer(folder)

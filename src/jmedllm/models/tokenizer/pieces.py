@@ -28,7 +28,7 @@ BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
 
 
 def scheme(tokenizer: Tokenizer) -> Scheme:
-    """How a tokenizer writes its tokens.
+    """Return the scheme by which a tokenizer writes its tokens.
 
     Raises:
         InputError: it uses another scheme, such as WordPiece.
@@ -54,7 +54,7 @@ def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
 
 
 def pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes that each token spells, by id; empty if an id has no token.
+    """Return the bytes that each token spells, by id; empty if an id has no token.
 
     A special token, such as the end of a text, spells its name.
 
@@ -80,7 +80,7 @@ def _sentencepiece(piece: str) -> bytes:
 
 
 def whole(piece: bytes) -> str | None:
-    """The characters of a token; None for a token that begins or ends inside a character.
+    """Return the characters of a token; None if it begins or ends inside a character.
 
     In valid UTF-8 text, this is the case exactly if the token's own bytes are not valid UTF-8.
     """

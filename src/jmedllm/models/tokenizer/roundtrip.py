@@ -1,4 +1,4 @@
-"""Round-trip check of tokenizers: decoding must give the encoded text, with the token ids of its own file."""
+"""Round-trip check of tokenizers: decoding must return the encoded text, and the ids must match tokenizer.json."""
 
 import difflib
 import re
@@ -44,19 +44,19 @@ def require_round_trip(tokenizer: Tokenizer, name: str) -> None:
         back = _there_and_back(tokenizer, text)
         if unicodedata.normalize("NFC", back) == unicodedata.normalize("NFC", text):
             continue
-        other_forms[text] = f"{_presented(text)} comes back as {_presented(back)}"
+        other_forms[text] = f"{_shown(text)} comes back as {_shown(back)}"
         if _same_but_for_form(back) != _same_but_for_form(text):
             raise InputError(
                 f"{name}: {_difference(text, back)}: {other_forms[text]}; copy the tokenizer files as published "
                 "(some versions of transformers save them broken), or choose a base whose tokenizer keeps them"
             )
     if other_forms:
-        presented = next(other_forms[text] for text in (*FOLDED, *TEXTS) if text in other_forms)
-        notice(f"{name}: writes some characters in another form: {presented}")
+        shown = next(other_forms[text] for text in (*FOLDED, *TEXTS) if text in other_forms)
+        notice(f"{name}: writes some characters in another form: {shown}")
 
 
 def encodes_otherwise(tokenizer: Tokenizer, file: Path) -> bool:
-    """Whether a tokenizer gives other token ids than the tokenizer.json that it was loaded from.
+    """Whether a tokenizer's ids differ from those of the tokenizer.json that it was loaded from.
 
     Decoding does not show this: a class that splits numbers or words by another rule still returns the text.
     """
@@ -96,5 +96,5 @@ def _difference(text: str, back: str) -> str:
     return f"loses {' and '.join(kinds)}" if kinds else "adds text"
 
 
-def _presented(text: str) -> str:
+def _shown(text: str) -> str:
     return repr(text if len(text) <= _EXAMPLE else f"{text[:_EXAMPLE]}…")

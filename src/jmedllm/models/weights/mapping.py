@@ -1,4 +1,4 @@
-"""How transformers maps the tensors in model files to parameters, and the reverse.
+"""Mapping of the tensors in model files to parameters, and back, by the rules of transformers.
 
 Files and networks name tensors differently (`language_model.model.layers.0` in a vision-language file is
 `model.language_model.layers.0` in its network). Some networks have one parameter for many tensors in their files,
@@ -33,11 +33,11 @@ class Conversion:
 
     @property
     def names(self) -> list[str]:
-        """All names in the files."""
+        """Return all names in the files."""
         return [name for names in self.sources.values() for name in names]
 
     def to_parameters(self, stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The parameters made from the stored tensors; without values on the meta device."""
+        """Convert stored tensors to parameters, without values on the meta device."""
         if self.rule is None:
             return {self.first: stored[self.names[0]]}
         rule = deepcopy(self.rule)
@@ -48,7 +48,7 @@ class Conversion:
         return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
 
     def to_stored(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The tensors to store for these parameters, by their names in the files.
+        """Convert parameters to the tensors to store, by their names in the files.
 
         Raises:
             InputError: transformers' rule cannot be reversed.
@@ -80,7 +80,7 @@ class Conversion:
 
 
 def conversions(network: Any, stored: Collection[str]) -> list[Conversion]:
-    """How `from_pretrained` makes the parameters of a network from tensors with these names.
+    """Return the conversions by which `from_pretrained` makes a network's parameters from tensors with these names.
 
     Names that belong to no parameter are omitted; `from_pretrained` decides whether they are allowed.
 
@@ -111,7 +111,7 @@ def conversions(network: Any, stored: Collection[str]) -> list[Conversion]:
 def _parameter(
     name: str, renamings: list[Any], converters: list[Any], network: Any, parameters: dict[str, Any]
 ) -> tuple[str, Any]:
-    """The first parameter that a stored tensor becomes part of, and the pattern of the converter that does this."""
+    """Return the first parameter that a stored tensor becomes part of, and the pattern of its converter."""
     from transformers.core_model_loading import rename_source_key
 
     prefix = network.base_model_prefix

@@ -1,4 +1,4 @@
-"""Models with quantized weights: how to recognize them, and which can be dequantized."""
+"""Recognize models with quantized weights, and those that can be dequantized."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ from jmedllm.errors import InputError
 from jmedllm.files import read_json
 
 DEQUANTIZED = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
-"""Methods that transformers can dequantize exactly on loading, and the config class for that."""
+"""Methods that transformers can dequantize exactly on loading, and their config classes."""
 
 
 def quantization_in(config: Mapping[str, Any]) -> str | None:
-    """The quantization method of a model's weights, according to its config.json; None if they are not quantized."""
+    """Return the quantization method in a model's config.json; None if its weights are not quantized."""
     for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
         for key in ("quantization_config", "compression_config"):
             found = part.get(key)
@@ -30,7 +30,7 @@ def require_plain_weights(config: Mapping[str, Any], name: str) -> None:
         name: name of the base, for the message.
 
     Raises:
-        InputError: they are quantized; an adapter cannot be merged into such weights.
+        InputError: the weights are quantized, so that no adapter can be merged into them.
     """
     method = quantization_in(config)
     if method is None:
@@ -46,7 +46,7 @@ def require_plain_weights(config: Mapping[str, Any], name: str) -> None:
 
 
 def require_plain_base(folder: Path) -> None:
-    """`require_plain_weights` of a model directory.
+    """Check that the weights of a model directory are plain numbers.
 
     Raises:
         InputError: its weights are quantized, or its config.json is broken.

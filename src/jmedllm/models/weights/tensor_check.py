@@ -1,4 +1,4 @@
-"""Checks that the tensors in model files are those of the class: transformers fills gaps with random numbers."""
+"""Check that the tensors in model files match the class, because transformers initializes missing ones randomly."""
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
@@ -93,7 +93,7 @@ def _are(names: list[str]) -> str:
 
 
 def _nearest(missing: list[str], known: list[str]) -> str:
-    """The known name that a missing name probably means: the one with the longest equal end, else the most similar."""
+    """Suggest the known name for a missing one: that with the longest common suffix, else the most similar."""
     for name in missing:
         parts = name.split(".")
         for start in range(max(1, len(parts) - 1)):

@@ -1,4 +1,4 @@
-"""The model card of a run: what the model was made from, how, how well it does, and its limits."""
+"""The model card of a run: data, training, evaluation and limits of the model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,20 +32,20 @@ LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is known of a run.
+    """Information on a run for its model card.
 
     Attributes:
-        recipe: what was run.
-        stages: the manifest's entries of the recipe's stages: inputs, what each made, versions, hardware.
-        training: the logs of its training stages, at least one.
-        model: what the stages say about the model: fingerprints, the divergence of a merge.
-        documents: the corpus that was trained on.
-        held_out: how many documents of the corpus were not trained on, by set.
-        built: the `corpus.json` of each text that was cleaned, by a name for it.
-        parameters: how many the final model has.
+        recipe: recipe of the run.
+        stages: manifest entries of the recipe's stages: inputs, outputs, versions, hardware.
+        training: logs of its training stages, at least one.
+        model: information of the stages on the model: fingerprints, divergence of a merge.
+        documents: documents of the training corpus.
+        held_out: number of held-out documents by set.
+        built: the `corpus.json` of each cleaned text, by name.
+        parameters: number of parameters of the final model.
         results: evaluations of the run's models.
-        compared: the final model against the base, on each task.
-        headlines: what training changed, in a sentence for each adapted model.
+        compared: comparisons of the final model with the base, on each task.
+        headlines: comparison of each adapted model with its base, in one sentence.
     """
 
     recipe: Recipe
@@ -62,7 +62,7 @@ class Findings:
 
 
 def model_card(found: Findings) -> str:
-    """The card as Markdown."""
+    """Format the card as Markdown."""
     recipe, stages = found.recipe, found.stages
     parts = [
         f"# {recipe.name}\n\n{WARNING}",

@@ -1,4 +1,4 @@
-"""How well a model does: its scores, and its difference from the base."""
+"""Section of the model card on evaluation: scores, and differences from the base."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from jmedllm.report.rows import Row, build_rows
 
 
 def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str:
-    """All scores with their bounds, and the final model against the base."""
+    """Format all scores with floor, ceiling and interval, and the comparison of the final model with the base."""
     rows = [row for row in build_rows(results) if not row.published]
     if not rows:
         return "Not evaluated."
@@ -40,7 +40,7 @@ def _score(row: Row) -> str:
 
 
 def _gain(compared: Sequence[Comparison]) -> str:
-    """The final model against the base, item by item."""
+    """Format the paired comparison of the final model with the base."""
     if not compared:
         return "The final model was not compared with its base: no task has results of both."
     rows = [

@@ -1,4 +1,4 @@
-"""What a model was trained on: the corpus, and the examples of stage 2."""
+"""Sections of the model card on training data: the corpus, and the examples of stage 2."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.report.markdown import bullets, table
 
 _MOST_SOURCES = 20
-"""Rows for single sources; the rest are added up by language and licence, so that every licence is named."""
+"""Number of sources with separate rows; others are summed by language and licence, so that every licence is named."""
 
 
 def corpus(
@@ -19,7 +19,7 @@ def corpus(
     built: Mapping[str, Mapping[str, Any]],
     stages: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """What was read, by source and licence, and what was removed from it; see `Findings`."""
+    """Format the corpus by source and licence, and what was removed from it; see `Findings`."""
     size, count = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
     for document in documents:
         kind = (document.source or "unnamed", document.language or "unknown", document.license or "**unknown**")
@@ -27,9 +27,9 @@ def corpus(
         count[kind] += 1
     if not count:
         return "None: the model was tuned on questions and instructions only."
-    presented = set(sorted(size, key=lambda kind: (-size[kind], kind))[:_MOST_SOURCES])
-    rows: list[tuple[str, ...]] = [(*kind, f"{count[kind]:,}", f"{size[kind]:,}") for kind in sorted(presented)]
-    rest = sorted(size.keys() - presented)
+    shown = set(sorted(size, key=lambda kind: (-size[kind], kind))[:_MOST_SOURCES])
+    rows: list[tuple[str, ...]] = [(*kind, f"{count[kind]:,}", f"{size[kind]:,}") for kind in sorted(shown)]
+    rest = sorted(size.keys() - shown)
     for language, licence in sorted({kind[1:] for kind in rest}):
         alike = [kind for kind in rest if kind[1:] == (language, licence)]
         amounts = [f"{sum(counts[kind] for kind in alike):,}" for counts in (count, size)]
@@ -62,7 +62,7 @@ def _epochs(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _removed(built: Mapping[str, Mapping[str, Any]]) -> str:
     if not built:
-        return "What was removed earlier is not known: the inputs were not made by `jmedllm corpus build`."
+        return "It is unknown what was removed earlier, because the inputs were not made by `jmedllm corpus build`."
     rows = [
         (name, *(f"{n:,}" for n in (*_repeats(text), text["emptied"], text["read_errors"])))
         for name, text in built.items()
@@ -86,7 +86,7 @@ def _repeats(text: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """The questions and instructions that the stages were trained on."""
+    """Format the questions and instructions on which the stages were trained."""
     found = [
         _examples(section, stages[name]["outputs"]) for name, section in recipe if isinstance(section, MpeftConfig)
     ]

@@ -1,4 +1,4 @@
-"""How a model was trained, and what it forgot."""
+"""Sections of the model card on training and forgetting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SMALL = 10_000
 
 
 def stages_trained(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]], training: Sequence[TrainedStage]) -> str:
-    """A row for each stage, and what is the same for all."""
+    """Format a row for each stage, and the settings that all stages share."""
     rows = [_trained(recipe, stages[stage.name], stage) for stage in training]
     head = ("Stage", "Steps", "Weights kept", "Trained tokens", "Learning rate", "Loss of the last step")
     versions = ", ".join(f"{name} {number}" for name, number in stages[training[-1].name]["versions"].items())
@@ -73,7 +73,7 @@ class _Change:
 
 
 def forgetting(training: Sequence[TrainedStage]) -> str:
-    """Bits per byte of held-out texts, before and after."""
+    """Format bits per byte of held-out texts before and after training."""
     changes = [change for stage in training for change in _changes(stage)]
     if not changes:
         return "Not measured: the recipe has no `validation` section with texts."
@@ -100,7 +100,7 @@ def _changes(stage: TrainedStage) -> list[_Change]:
 
 
 def _joined(training: Sequence[TrainedStage]) -> tuple[list[_Change], list[str]]:
-    """The change of each set from the base to the final model; or why the stages cannot be joined."""
+    """Return the change of each set from the base to the final model, or why the stages cannot be joined."""
     measured = [{change.name: change for change in _changes(stage)} for stage in training]
     if len(training) < 2 or not all(measured):
         return [], []

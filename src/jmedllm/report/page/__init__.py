@@ -43,8 +43,8 @@ def write_page(
 
     Args:
         collected: finished evaluations.
-        questions: what was asked, see `questions_of`.
-        training: how the models were trained, as far as that is known.
+        questions: questions of the results, see `questions_of`.
+        training: training stages of the models, if known.
 
     Raises:
         InputError: the file cannot be written.
@@ -58,13 +58,53 @@ def page(
     title: str,
     training: Sequence[TrainedStage] = (),
 ) -> str:
-    """The page's HTML."""
+    """Render the page as HTML."""
     results = [each.result for each in collected]
     models = list(dict.fromkeys(result.model for result in results))
     packed = pack(collected, questions)
     rows = build_rows(results)
     compared = compare(collected)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            version=__version__,
+            style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            # Allow only this script, whatever text a model generated.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+            charts=charts,
+            results=results,
+            models=models,
+            matrices=matrices(rows),
+            headlines=headlines(collected),
+            headline_note=HEADLINE_NOTE,
+            glossary=glossary(),
+            stage_names=MODELS,
+            notes=footnotes(results, rows),
+            languages=[each for each in compared if each.kind == "languages"],
+            compared=[each for each in compared if each.kind == "models"],
+            compared_note=NOTE,
+            groups=groups(results, models),
+            outcomes=outcome_lines(results),
+            exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.exam_outcomes}),
+            most_prohibited=MOST_PROHIBITED,
+            training=[_stage(stage) for stage in training],
+            tasks=packed,
+            settings=_embedded(
+                {
+                    "models": models,
+                    "tasks": [_about(each) for each in packed],
+                    "reasons": {name: f"no answer: {meaning}" for name, meaning in NO_ANSWER.items()},
+                }
+            ),
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -80,39 +120,7 @@ def page(
         "group_label": _group_label,
         "reach": _reach,
     }
-    return environment.get_template("page.html").render(
-        title=title,
-        version=__version__,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        # Only this script may run, whatever a model wrote.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        charts=charts,
-        results=results,
-        models=models,
-        matrices=matrices(rows),
-        headlines=headlines(collected),
-        headline_note=HEADLINE_NOTE,
-        glossary=glossary(),
-        stage_names=MODELS,
-        notes=footnotes(results, rows),
-        languages=[each for each in compared if each.kind == "languages"],
-        compared=[each for each in compared if each.kind == "models"],
-        compared_note=NOTE,
-        groups=groups(results, models),
-        outcomes=outcome_lines(results),
-        exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.exam_outcomes}),
-        most_prohibited=MOST_PROHIBITED,
-        training=[_stage(stage) for stage in training],
-        tasks=packed,
-        settings=_embedded(
-            {
-                "models": models,
-                "tasks": [_about(each) for each in packed],
-                "reasons": {name: f"no answer: {meaning}" for name, meaning in NO_ANSWER.items()},
-            }
-        ),
-    )
+    return environment
 
 
 def _stage(stage: TrainedStage) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _about(task: PackedTask) -> dict[str, Any]:
 
 
 def _embedded(value: Any) -> Markup:
-    """JSON that cannot end the script element that contains it."""
+    """Encode JSON so that it cannot end the script element that contains it."""
     return Markup(to_json(value).replace("<", "\\u003c"))
 
 
@@ -152,5 +160,5 @@ def _group_label(members: Sequence[tuple[int, Group]], models: Sequence[str]) ->
 
 
 def _reach(compared: Sequence[Comparison]) -> float:
-    """The largest distance of an interval's end from no difference."""
+    """Return the largest distance of an interval's end from 0."""
     return max(max(abs(each.paired.low), abs(each.paired.high)) for each in compared)

@@ -1,6 +1,6 @@
-"""Small SVG pictures for the page, drawn from numbers; labels are for screen readers.
+"""Small SVG charts for the page, with labels for screen readers.
 
-All values are shares from 0 to 1. Classes `s0` to `s7` are the models' colours.
+All values are shares from 0 to 1. Classes `s0` to `s7` are the colours of models.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any
 from markupsafe import Markup, escape
 
 SERIES = 8
-"""Number of colours; further models begin again with the first."""
+"""Number of colours; further models reuse them from the first."""
 
 _WIDTH, _HEIGHT = 100, 12
 
 
 def series(index: int) -> str:
-    """Class of a model's colour."""
+    """Return the CSS class of a model's colour."""
     return f"s{index % SERIES}"
 
 
@@ -35,7 +35,7 @@ def _dot(css: str, x: float, y: float, r: float) -> str:
 def score_mark(
     value: float, interval: tuple[float, float] | None, floor: float | None, ceiling: float | None
 ) -> Markup:
-    """A score on the line from 0 to 1, with its interval, and ticks at floor and ceiling."""
+    """Draw a score on the line from 0 to 1, with its interval and ticks at floor and ceiling."""
     middle = _HEIGHT / 2
     parts = [_line("axis", 0, middle, _WIDTH, middle)]
     parts += [_line("bound", 100 * at, 1, 100 * at, _HEIGHT - 1) for at in (floor, ceiling) if at is not None]
@@ -46,7 +46,7 @@ def score_mark(
 
 
 def difference_mark(difference: float, low: float, high: float, reach: float) -> Markup:
-    """A difference with its interval on the line from -reach to reach, with a tick at no difference."""
+    """Draw a difference with its interval on the line from -reach to reach, with a tick at 0."""
     middle = _HEIGHT / 2
 
     def x(value: float) -> float:
@@ -62,7 +62,7 @@ def difference_mark(difference: float, low: float, high: float, reach: float) ->
 
 
 def group_mark(groups: Sequence[tuple[int, float, float, float]], examinees: float | None, label: str) -> Markup:
-    """Several models' scores of one group, each (series, value, low, high), and the examinees' score."""
+    """Draw the scores of several models in one group, each (series, value, low, high), and the examinees' score."""
     step = 7
     height = max(14, step * len(groups) + 7)
     parts = [_line("axis", at, 0, at, height) for at in (0, 25, 50, 75, 100)]
@@ -76,7 +76,7 @@ def group_mark(groups: Sequence[tuple[int, float, float, float]], examinees: flo
 
 
 def reliability(bins: Sequence[dict[str, Any]], label: str) -> Markup:
-    """Reliability diagram: share right against probability, dots sized by the number of items."""
+    """Draw a reliability diagram: share right against probability, with dots sized by the number of items."""
     n = sum(each["n"] for each in bins)
     parts = [
         '<rect class="frame" x="0" y="0" width="100" height="100"/>',
@@ -91,7 +91,7 @@ def reliability(bins: Sequence[dict[str, Any]], label: str) -> Markup:
 
 
 def bias_bars(values: Sequence[float], label: str) -> Markup:
-    """A bar for each place: up where it is picked too often, down where it is picked too rarely."""
+    """Draw a bar for each position: up if it is picked too often, down if too rarely."""
     reach = max(0.05, *(abs(value) for value in values))
     bars = "".join(
         f'<rect class="bar" x="{12 * place + 2}" width="8" y="{16 - 14 * max(0.0, value) / reach:.2f}" '

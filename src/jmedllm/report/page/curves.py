@@ -1,4 +1,4 @@
-"""Curves over the steps of a training stage, as small SVG pictures with axes."""
+"""Curves over the steps of a training stage, as small SVG charts with axes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from jmedllm.report.page.charts import series
 from jmedllm.report.training import TrainedStage
 
 MOST_POINTS = 200
-"""A longer curve is drawn through means of neighbours, so that 100,000 steps do not fill the page."""
+"""Maximum number of points of a curve; longer curves show means of neighbours, which limits the size of the page."""
 
 AMOUNTS = ("Speed", "Peak memory", "Learning rate", "In-loop evaluation")
 
@@ -22,7 +22,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A named line of (step, value)."""
+    """A named series of (step, value)."""
 
     name: str
     points: Points
@@ -30,7 +30,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture with its title, the unit of its values, and the curves in the order of their colours."""
+    """A chart with its title, the unit of its values, and curves in the order of their colours."""
 
     title: str
     unit: str
@@ -39,12 +39,12 @@ class Figure:
 
 
 def figures(stage: TrainedStage) -> list[Figure]:
-    """All curves of a stage; those of the validation where there was one."""
+    """Return all charts of a stage, including validation if there was one."""
     return [figure for figure in (_figure(*each) for each in _curves(stage)) if figure]
 
 
 def _curves(stage: TrainedStage) -> Iterator[tuple[str, str, list[Curve]]]:
-    # At the curve that every stage has.
+    # Every stage has this curve.
     yield "Loss", f"nats per trained token. {stage.failure}".rstrip(". "), [_of(stage, "loss", "loss")]
     bits = _evaluated(stage, "bits_per_byte")
     yield "Bits per byte", "on held-out text", bits
@@ -79,7 +79,7 @@ def _changes(curve: Curve) -> Curve:
 
 
 def thinned(points: Points) -> Points:
-    """At most `MOST_POINTS` points: means of as many neighbours as that takes."""
+    """Reduce points to at most `MOST_POINTS` by averaging neighbours."""
     size = -(-len(points) // MOST_POINTS) or 1
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
@@ -94,7 +94,7 @@ def _figure(title: str, unit: str, curves: Sequence[Curve]) -> Figure | None:
 def _picture(label: str, curves: Sequence[Curve]) -> Markup:
     across = _Axis.around([x for curve in curves for x, _ in curve.points], 4)
     values = [y for curve in curves for _, y in curve.points]
-    # Amounts start at zero; of a loss the course matters.
+    # Axes of amounts start at zero; those of losses do not.
     up = _Axis.around([0.0, *values] if label.startswith(AMOUNTS) else values, 4)
 
     def x(value: float) -> float:
@@ -147,11 +147,11 @@ class _Axis:
         return cls(low, high, tuple(number * step for number in range(first, last + 1)))
 
     def share(self, value: float) -> float:
-        """Position of a value between the ends, from 0 to 1."""
+        """Return the position of a value between the ends, from 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
     def label(self, tick: float) -> str:
-        """A tick as text of a few characters."""
+        """Format a tick in a few characters."""
         if abs(tick) >= 1000:
             return f"{tick / 1e6:.4g}M" if abs(tick) >= 1e6 else f"{tick / 1e3:.4g}k"
         return f"{tick:.1e}".replace("e-0", "e−") if 0 < abs(tick) < 0.001 else f"{tick:.4g}".replace("-", "−")

@@ -61,6 +61,6 @@ TERMS = {
 
 
 def glossary() -> dict[str, str]:
-    """All terms with their meaning; scorers of other packages are explained by their summary."""
+    """Return all terms with their meaning; scorers of other packages are explained by their summary."""
     scorers = {name: f"scorer: {scorer.summary}." for name, scorer in SCORERS.items()}
     return MODELS | scorers | TERMS

@@ -1,6 +1,6 @@
-"""All items with every model's answers, packed for the page's browser of items.
+"""Pack all items with the answers of every model for the item browser of the page.
 
-A task becomes one gzipped JSON list, in base64: 20,000 questions and answers as plain JSON would not fit a page.
+Each task is one gzipped JSON list in base64, because plain JSON of 20,000 questions and answers would be too large.
 """
 
 import base64
@@ -19,12 +19,12 @@ from jmedllm.report.questions import TaskQuestions
 
 @dataclass(frozen=True, slots=True)
 class PackedTask:
-    """One task's items.
+    """Items of one task.
 
     Attributes:
-        name: "igakuqa.ja", as its files are called.
+        name: name of the task, such as "igakuqa.ja".
         models: models with results, in the order of each item's answers.
-        scorers: their scorers.
+        scorers: scorers of these models.
         packed: base64 of gzip of a JSON list of items, see `_item`.
     """
 
@@ -38,7 +38,7 @@ class PackedTask:
 
 
 def pack(collected: Sequence[CollectedResult], questions: TaskQuestions) -> list[PackedTask]:
-    """Each task with the answers of all models."""
+    """Pack each task with the answers of all models."""
     return [_pack_task(task, by_id, collected) for task, by_id in questions.items()]
 
 
@@ -57,13 +57,13 @@ def _pack_task(
         n=len(items),
         models=tuple(each.result.model for each in here),
         scorers=tuple(dict.fromkeys(scorer for each in here for scorer in each.result.settings["scorers"])),
-        # No time stamp: the same results give the same page.
+        # No time stamp, so that the same results give the same page.
         packed=base64.b64encode(gzip.compress(to_json(items).encode(), mtime=0)).decode("ascii"),
     )
 
 
 def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """A question as the page reads it, without empty values."""
+    """Convert a question for the page, without empty values."""
     values = {
         "gold": sorted(question.gold),
         "also": [sorted(answer) for answer in question.also_right],

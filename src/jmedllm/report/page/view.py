@@ -1,4 +1,4 @@
-"""What the page shows besides items, in the order in which its template uses it."""
+"""Data of the page besides items, in the order of its template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jmedllm.report.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A task's heading in a matrix; None where the models' items differ."""
+    """Heading of a task in a matrix; values are None if the models' items differ."""
 
     benchmark: str
     language: str
@@ -23,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One measure: models by tasks. Each line is a model's name and its row for each column, or None."""
+    """Scores of one measure by model and task. Each line is a model's name and its row for each column, or None."""
 
     measure: str
     columns: tuple[Column, ...]
@@ -32,7 +32,8 @@ class Matrix:
 
 
 def matrices(rows: Sequence[Row]) -> list[Matrix]:
-    """One matrix for each measure; that of the published protocol last, because its scores say least."""
+    """Build one matrix for each measure, that of the published protocol last, because its scores are least
+    informative."""
     measures = dict.fromkeys(row.measure for row in rows if not row.published)
     measures = dict.fromkeys(sorted(measures, key=lambda measure: measure.startswith(f"{PUBLISHED} ")))
     return [_matrix(measure, [row for row in rows if row.measure == measure]) for measure in measures]
@@ -62,8 +63,8 @@ class Groups:
     """Difficulty bands or subjects of one task by one scorer.
 
     Attributes:
-        rows: for each its name, the largest number of items of a model, the examinees' share right, and each model's
-            index and result.
+        rows: for each group its name, the largest number of items of a model, the examinees' share right, and the
+            index and result of each model.
     """
 
     benchmark: str
@@ -74,7 +75,7 @@ class Groups:
 
 
 def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]:
-    """Each task's groups with all models side by side; difficulty before subjects."""
+    """Build the groups of each task with all models; difficulty before subjects."""
     found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, Group]]]] = {}
     for result in results:
         for group in result.human_baseline:
@@ -94,7 +95,7 @@ def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]
 
 
 def outcome_lines(results: Sequence[EvalResult]) -> list[tuple[EvalResult, dict[str, ExamOutcome]]]:
-    """Results scored by the ministry's rule, with their outcome by exam."""
+    """Return results scored by the ministry's rule, with their outcome by exam."""
     return [
         (each, {outcome.exam: outcome for outcome in each.exam_outcomes}) for each in results if each.exam_outcomes
     ]

@@ -1,1 +1,1 @@
-"""Optimizers: AdamW in its variants, and where its state is kept."""
+"""Optimizers: variants of AdamW, in GPU or host memory."""

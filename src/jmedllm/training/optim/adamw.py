@@ -1,8 +1,8 @@
-"""AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with its moments in float32, in bfloat16 or in 8 bits.
+"""AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with moments in float32, bfloat16 or 8 bits.
 
-In bfloat16 they are rounded up or down at random, in proportion: rounded to nearest, a slow moment never changes.
-In 8 bits (Dettmers et al. 2022, arXiv 2110.02861) each moment is a number of 256 levels, close together near zero,
-times the largest magnitude of its block of 256.
+bfloat16 moments use stochastic rounding: rounded to nearest, a slow moment never changes. In 8 bits (Dettmers et al.
+2022, arXiv 2110.02861) each moment is a number of 256 levels, close together near zero, times the largest magnitude of
+its block of 256.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from jmedllm.training.optim.weights import State, chunks, draw_noise, round_part
 
 EPSILON = 1e-8
 BLOCK = 256
-"""Numbers that share a scale, as bitsandbytes has it built in."""
+"""Numbers that share a scale; fixed by bitsandbytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepConfig:
-    """How far a step goes.
+    """Hyperparameters of one step.
 
     Attributes:
         learning_rate: learning rate.
-        weight_decay: weight decay, times the learning rate.
-        betas: how much of the first and of the second moment stays at each step.
+        weight_decay: decoupled weight decay, which is multiplied by the learning rate.
+        betas: decay rates of the first and second moment.
     """
 
     learning_rate: float
@@ -37,11 +37,11 @@ class StepConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdamWVariant:
-    """One form of AdamW.
+    """One variant of AdamW.
 
     Attributes:
-        start: the moments of a weight before its first step, and its number of steps.
-        step: changes values and moments in place, by a gradient of the same shape; all in float32.
+        start: creates the state of a weight: its moments and its number of steps.
+        step: updates values and moments in place from a gradient of the same shape; values and gradient are float32.
     """
 
     start: Callable[[torch.Tensor], State]
@@ -102,7 +102,7 @@ def _step_8bit(values: torch.Tensor, gradient: torch.Tensor, state: State, step_
     state["step"] += 1
     signed, unsigned = _levels(values.device)
     start = 0
-    # In parts: on a CPU bitsandbytes unpacks all that it is given, which takes 20 bytes a number.
+    # In parts: on a CPU bitsandbytes unpacks its whole input, which takes 20 bytes per number.
     for value, slope, first, second in chunks(values, gradient, state["exp_avg"], state["exp_avg_sq"]):
         blocks = slice(start // BLOCK, -(-(start + len(value)) // BLOCK))
         _bitsandbytes().optimizer_update_8bit_blockwise(
@@ -134,7 +134,7 @@ def _bitsandbytes() -> Any:
 
 @cache
 def _levels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The 256 levels of a moment with a sign and of one without, between -1 and 1."""
+    """Return the 256 levels of a signed and of an unsigned moment, between -1 and 1."""
     library = _bitsandbytes()
     return library.create_dynamic_map(signed=True).to(device), library.create_dynamic_map(signed=False).to(device)
 

@@ -1,4 +1,4 @@
-"""Which of the three optimizers a stage gets, and what each parameter keeps."""
+"""Build the optimizer of a stage from its settings."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from jmedllm.training.optim.optimizer import BackwardOptimizer, Optimizer, Train
 from jmedllm.training.optim.weights import MASTER, WEIGHT_FORMATS
 
 SMALL = 4096
-"""Parameters with fewer numbers get no moments of 8 bits, as in bitsandbytes: there is nothing to save."""
+"""Smaller parameters get no 8-bit moments, as in bitsandbytes, because they would save nothing."""
 
 _RULES: Mapping[OptimizerName, AdamWVariant] = {"adamw": ADAMW, "adamw-bf16": ADAMW_BF16, "adamw-8bit": ADAMW_8BIT}
 
 
 def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optimizer:
-    """The optimizer of all parameters of a network that require a gradient, before the first step.
+    """Build the optimizer of all parameters that require a gradient.
 
     Args:
-        network: its trained parameters have the format that `settings.weight_format` asks for.
-        settings: betas, weight decay, the forms of moments and weights, and where and when steps are made.
-        device: where the network computes.
+        network: model whose trainable parameters have the dtype of `settings.weight_format`.
+        settings: settings of the stage.
+        device: device of the network's computation.
     """
     parts = parts_of(network, settings)
     set_gradient_dtypes(network, settings)
@@ -34,10 +34,10 @@ def build(network: Any, settings: TrainingConfig, device: torch.device) -> Optim
 
 
 def set_gradient_dtypes(network: Any, settings: TrainingConfig) -> None:
-    """Let gradients of bfloat16 weights come in float32, or as they are computed where they leave for the host.
+    """Compute gradients of bfloat16 weights in float32, or in bfloat16 if they are sent to the host.
 
-    Micro-batches that add up in bfloat16 lose what is small; those that leave add up on the host. Of a weight that
-    is used twice both contributions meet before they leave.
+    Summing micro-batches in bfloat16 would lose small contributions; gradients sent to the host are summed there in
+    float32. If a weight is used twice, both contributions are summed before they are sent.
     """
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     for parameter in network.parameters():
@@ -47,14 +47,14 @@ def set_gradient_dtypes(network: Any, settings: TrainingConfig) -> None:
 
 
 def parts_of(network: Any, settings: TrainingConfig) -> dict[str, TrainedParameter]:
-    """What the optimizer keeps for each trained parameter, by name; matrices come first."""
+    """Return the optimizer's entry for each trainable parameter, by name; matrices first."""
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
     weight_format = WEIGHT_FORMATS[settings.weight_format]
     parts = {}
     for name, weight in sorted(trained.items(), key=lambda each: each[1].dim() < 2):
         variant = _RULES[settings.optimizer]
-        # Embeddings train more stably with moments of 32 bits: section 2.3 of the paper on 8-bit optimizers.
+        # Embeddings train more stably with 32-bit moments: Dettmers et al. 2022, arXiv 2110.02861, section 2.3.
         if variant is ADAMW_8BIT and (weight.numel() < SMALL or id(weight) in embeddings):
             variant = ADAMW
         weight_decay = settings.weight_decay if weight.dim() >= 2 else 0.0

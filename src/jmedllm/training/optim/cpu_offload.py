@@ -19,23 +19,23 @@ import torch
 from jmedllm.training.optim.optimizer import Optimizer, TrainedParameter
 from jmedllm.training.optim.weights import chunks
 
-SLOT = 64 * 2**20
-"""Bytes of a slot. Long enough for a link to reach its speed."""
+BUFFER_BYTES = 64 * 2**20
+"""Bytes of a buffer, large enough to reach the full transfer speed."""
 
-SLOTS = 8
-"""So much may be under way; who wants to send more waits."""
+BUFFERS = 8
+"""Number of buffers; a copy waits until one is free."""
 
 Arrived = Callable[[int, torch.Tensor], None]
-"""Called with the place in the flat source where a part begins, and the part, which is gone when it returns."""
+"""Called with the start of a part in the flat source, and the part, which is valid only during the call."""
 
 
 class PinnedBuffers:
-    """Copies to and from a device in parts, on a stream of its own; a thread takes care of what has arrived.
+    """Copies tensors to and from a device in parts, on a separate stream; a thread processes completed copies.
 
-    Without a GPU the parts pass through the same slots, one after another.
+    Without a GPU the parts pass through the same buffers synchronously.
 
     Args:
-        device: where the other end of each copy is.
+        device: device to copy to and from.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -43,62 +43,64 @@ class PinnedBuffers:
         self._stream: Any = torch.cuda.Stream(device) if self._is_cuda else None
         self._device = device
         self._free: SimpleQueue[torch.Tensor] = SimpleQueue()
-        self._unmade = SLOTS
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jmedllm-ring")
-        self._under_way: list[Future[None]] = []
+        self._unallocated = BUFFERS
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jmedllm-pinned-buffers")
+        self._pending: list[Future[None]] = []
 
-    def down(self, source: torch.Tensor, arrived: Arrived) -> None:
-        """Copy a device tensor to the host; returns before its last parts have arrived.
+    def to_host(self, source: torch.Tensor, arrived: Arrived) -> None:
+        """Start copying a device tensor to the host.
 
-        The source must not be changed until `wait` has returned; it is kept until then.
+        Do not change the source until `wait` has returned; a reference to it is kept until then.
         """
         flat = source.detach().reshape(-1)
-        self._after_the_device()
+        self._wait_for_device()
         for start, part, slot, view in self._parts(flat):
             with self._on_stream():
                 view.copy_(part, non_blocking=True)
-            self._hand_on(slot, partial(arrived, start, view), flat)
+            self._when_copied(slot, partial(arrived, start, view), flat)
 
-    def up(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Copy a host tensor, rounded to the format of `target`, to the device; returns before all has arrived."""
+    def to_device(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Start copying a host tensor, rounded to the dtype of `target`, to the device."""
         values, flat = source.view(-1), target.detach().view(-1)
-        self._after_the_device()
+        self._wait_for_device()
         for start, part, slot, view in self._parts(flat):
             view.copy_(values[start : start + len(part)])
             with self._on_stream():
                 part.copy_(view, non_blocking=True)
-            self._hand_on(slot, lambda: None, flat)
+            self._when_copied(slot, lambda: None, flat)
 
     def wait(self) -> None:
-        """Wait for all that is under way; raises what `arrived` has raised."""
-        waiting, self._under_way = self._under_way, []
+        """Wait for all pending copies; re-raises exceptions of `arrived`."""
+        waiting, self._pending = self._pending, []
         for each in waiting:
             each.result()
         if self._is_cuda:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def close(self) -> None:
-        """Free slots and thread; nothing passes afterwards."""
+        """Free buffers and thread; no further copies are possible."""
         self.wait()
         self._thread.shutdown()
         self._free = SimpleQueue()
 
     def _parts(self, flat: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Where each part begins, the part, a free slot, and as much of the slot in the part's format."""
-        numbers = SLOT // flat.element_size()
+        """Yield the start of each part, the part, a free buffer, and a view of the buffer with the part's dtype and
+        length."""
+        numbers = BUFFER_BYTES // flat.element_size()
         for start in range(0, len(flat), numbers):
             part = flat[start : start + numbers]
             slot = self._take()
             yield start, part, slot, slot[: part.nbytes].view(part.dtype)
 
     def _take(self) -> torch.Tensor:
-        if self._unmade and self._free.empty():
-            self._unmade -= 1
-            return torch.empty(SLOT, dtype=torch.uint8, pin_memory=self._is_cuda)
+        if self._unallocated and self._free.empty():
+            self._unallocated -= 1
+            return torch.empty(BUFFER_BYTES, dtype=torch.uint8, pin_memory=self._is_cuda)
         return self._free.get()
 
-    def _hand_on(self, slot: torch.Tensor, finish: Callable[[], None], device: torch.Tensor) -> None:
-        """Let the thread wait for the copy, finish, and give the slot back; the device's end lives till then."""
+    def _when_copied(self, slot: torch.Tensor, finish: Callable[[], None], device: torch.Tensor) -> None:
+        """Let the thread wait for the copy, call `finish` and free the buffer; the device tensor is kept until
+        then."""
         event = self._stream.record_event() if self._is_cuda else None
 
         def arrive(_: torch.Tensor) -> None:
@@ -109,9 +111,9 @@ class PinnedBuffers:
             finally:
                 self._free.put(slot)
 
-        self._under_way.append(self._thread.submit(arrive, device))
+        self._pending.append(self._thread.submit(arrive, device))
 
-    def _after_the_device(self) -> None:
+    def _wait_for_device(self) -> None:
         if self._is_cuda:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
 
@@ -120,14 +122,18 @@ class PinnedBuffers:
 
 
 class CpuOffloadOptimizer(Optimizer):
-    """AdamW over parts whose holders are float32 copies on the host.
+    """AdamW whose float32 weights, moments and gradients are in host memory.
 
     Args:
-        parts: their weights are on the device of `ring`, or on the host like the copies.
+        parts: parameters whose weights are on the device of `buffers`, or on the host.
+        betas: decay rates of the first and second moment.
+        buffers: pinned buffers for the copies.
     """
 
-    def __init__(self, parts: Mapping[str, TrainedParameter], betas: tuple[float, float], ring: PinnedBuffers) -> None:
-        self._ring = ring
+    def __init__(
+        self, parts: Mapping[str, TrainedParameter], betas: tuple[float, float], buffers: PinnedBuffers
+    ) -> None:
+        self._buffers = buffers
         sending = {
             n: replace(part, weight_format=replace(part.weight_format, write=self._write)) for n, part in parts.items()
         }
@@ -137,7 +143,7 @@ class CpuOffloadOptimizer(Optimizer):
             self._on_gradient(part, partial(self._send, part, gradient))
 
     def _send(self, part: TrainedParameter, gradient: torch.Tensor, _: torch.Tensor) -> None:
-        """Put a gradient that has just been made into the host's, or add it to what is there."""
+        """Send a new gradient to the host, which adds it to those of earlier micro-batches."""
         made, part.weight.grad = part.weight.grad, None
         assert made is not None
         kept = gradient.view(-1)
@@ -150,32 +156,32 @@ class CpuOffloadOptimizer(Optimizer):
                 into.copy_(values)
                 return
             for sums, added in chunks(into, values):
-                sums.add_(added.float())  # torch adds two formats in five times the time
+                sums.add_(added.float())  # adding mixed dtypes takes torch five times as long
 
-        self._ring.down(made, arrived)
+        self._buffers.to_host(made, arrived)
 
     def _write(self, weight: torch.Tensor, values: torch.Tensor) -> None:
         if weight.device == values.device:
             weight.copy_(values)
         else:
-            self._ring.up(values, weight)
+            self._buffers.to_device(values, weight)
 
     def clip(self, largest: float | None) -> float:
         """See `Optimizer.clip`; waits until all gradients are on the host."""
-        self._ring.wait()
+        self._buffers.wait()
         return super().clip(largest)
 
     def step(self) -> None:
-        """See `Optimizer.step`; the next forward pass waits for the weights that are still on their way."""
+        """See `Optimizer.step`; waits until the weights are on the device."""
         super().step()
-        self._ring.wait()
+        self._buffers.wait()
 
     def close(self) -> None:
-        """See `Optimizer.close`; frees the slots too."""
+        """See `Optimizer.close`; frees the buffers too."""
         super().close()
-        self._ring.close()
+        self._buffers.close()
 
     def zero_grad(self) -> None:
-        """Drop all gradients, those on their way too; the room for them stays."""
-        self._ring.wait()
+        """Drop all gradients, including pending ones; their memory stays allocated."""
+        self._buffers.wait()
         super().zero_grad()

@@ -15,11 +15,11 @@ from jmedllm.training.optim.weights import State, WeightFormat
 
 @dataclass(frozen=True, slots=True)
 class TrainedParameter:
-    """One trained parameter with all that its steps need.
+    """A trainable parameter with its optimizer state.
 
     Attributes:
-        holder: in whose `grad` the gradient is added up in float32: the weight, or its copy on the host.
-        state: moments and, in some ways of keeping weights, a copy of the weight; keys have no dot.
+        holder: tensor whose `grad` accumulates the gradient in float32: the weight, or its copy on the host.
+        state: moments and, in some weight formats, a float32 copy of the weight; keys contain no dot.
     """
 
     weight: torch.nn.Parameter
@@ -31,7 +31,7 @@ class TrainedParameter:
 
     @torch.no_grad()
     def step(self, step_config: StepConfig) -> None:
-        """Change the weight by the gradient in `holder`."""
+        """Update the weight from the gradient in `holder`."""
         assert self.holder.grad is not None
         values = self.weight_format.read(self.weight, self.state)
         self.variant.step(values, self.holder.grad, self.state, step_config)
@@ -39,9 +39,9 @@ class TrainedParameter:
 
 
 class Optimizer:
-    """AdamW over named parameters, whole or in shards; one after another, so no second copy of all is made.
+    """AdamW over named parameters, full or sharded, updated one after another to bound temporary memory.
 
-    A step of training is: `begin_step`, the backward passes, `max_grad_norm`, `step`, `zero_grad`.
+    A training step calls `begin_step`, runs the backward passes, then calls `clip`, `step` and `zero_grad`.
     """
 
     def __init__(self, parts: Mapping[str, TrainedParameter], betas: tuple[float, float]) -> None:
@@ -51,37 +51,38 @@ class Optimizer:
         self._hooks: list[RemovableHandle] = []
 
     def begin_step(self, learning_rate: float) -> None:
-        """Let the backward passes of a step at learning rate `learning_rate` begin."""
+        """Set the learning rate of the next step, before its backward passes."""
         self._learning_rate = learning_rate
 
     def clip(self, largest: float | None) -> float:
-        """Norm of the whole gradient, which is scaled down to `largest` where it is longer; None: never."""
+        """Clip the gradient to the global norm `largest`, if given; return the norm before clipping."""
         holders = [part.holder for part in self.parts.values()]
         norm = torch.nn.utils.clip_grad_norm_(holders, math.inf if largest is None else largest)
         return float(gather_full(norm).item())
 
     def step(self) -> None:
-        """Change each parameter that has a gradient."""
+        """Update each parameter that has a gradient."""
         for part in self.parts.values():
             if part.holder.grad is not None:
                 part.step(self._step_config(part))
 
     def zero_grad(self) -> None:
-        """Drop all gradients; the next ones are not of a step until it begins."""
+        """Drop all gradients and end the step."""
         for part in self.parts.values():
             part.holder.grad = None
         self._learning_rate = None
 
     def state(self) -> State:
-        """Tensors that a checkpoint must contain besides the parameters, by PARAMETER.KEY; not copies."""
+        """Return the tensors that a checkpoint must contain besides the parameters, by PARAMETER.KEY, without
+        copying."""
         return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state.items()}
 
     def _on_gradient(self, part: TrainedParameter, act: Callable[[torch.Tensor], None]) -> None:
-        """Call `act` in each backward pass as soon as the weight's gradient is whole."""
+        """Call `act` in each backward pass as soon as the gradient of the weight is complete."""
         self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
 
     def close(self) -> None:
-        """Free moments, copies and gradients, even if network or optimizer are still referenced; ends the training."""
+        """Free moments, copies and gradients, even if the network or the optimizer is still referenced."""
         for hook in self._hooks:
             hook.remove()
         self.parts = {}
@@ -112,8 +113,8 @@ class BackwardOptimizer(Optimizer):
         part.weight.grad = None
 
     def clip(self, largest: float | None) -> float:
-        """Norm of the whole gradient, which has been used up: `largest` must be None."""
-        assert largest is None, "gradients that are used up cannot be clipped"
+        """Return the global norm of the gradients, which have been freed; `largest` must be None."""
+        assert largest is None, "gradients that are already applied cannot be clipped"
         norm = torch.linalg.vector_norm(torch.stack(self._norms)).item() if self._norms else 0.0
         self._norms.clear()
         return norm

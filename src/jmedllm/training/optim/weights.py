@@ -1,9 +1,9 @@
-"""How trained weights are kept from one step to the next, and how a step reaches them.
+"""Weight formats: dtype of the trained weights, and how an optimizer step updates them.
 
-A bfloat16 number has 8 significant bits, and a usual step is far smaller than the last of them: rounded to
-nearest, most steps are lost. Two remedies: keep a float32 copy for the steps (Micikevicius et al. 2018,
-arXiv 1710.03740, section 3.1), or round up or down at random, in proportion, so that the mean of the rounded
-number is the number itself (Gupta et al. 2015, arXiv 1502.02551).
+A bfloat16 number has 8 significant bits, and a typical update is far smaller than the last of them, so rounding to
+nearest loses most updates. There are two remedies: update a float32 copy (Micikevicius et al. 2018, arXiv 1710.03740,
+section 3.1), or round stochastically, so that the expected value of the rounded number is the number itself (Gupta et
+al. 2015, arXiv 1502.02551).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,26 +16,26 @@ from jmedllm.training.config import WeightFormatName
 State = dict[str, torch.Tensor]
 
 MASTER = "master"
-"""Key of a float32 copy among what is kept beside a weight."""
+"""Key of the float32 copy in the state of a weight."""
 
 _PART = {"cpu": 2**18, "cuda": 2**24}
-"""Numbers that are handled at once: on a CPU as many as fit its caches, see docs/training/offload.md; a GPU wants
-few launches."""
+"""Numbers per part: on a CPU as many as fit in its caches, see docs/training/offload.md; on a GPU more, for fewer
+kernel launches."""
 
 PERIOD = 2**16
-"""After so many numbers of a tensor the noise that they are rounded by comes again. A CPU draws a random number in
-more time than three steps of AdamW take."""
+"""The rounding noise of a tensor repeats after this many numbers: on a CPU, drawing a random number takes longer than
+three steps of AdamW."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
-    """One way of keeping weights.
+    """Storage of trained weights.
 
     Attributes:
-        dtype: of the weights that the network computes with.
-        start: what is kept beside a weight.
-        read: a weight's values in float32, for a step to change in place.
-        write: puts the values that a step has changed into the weight.
+        dtype: dtype of the weights that the network computes with.
+        start: creates the state of a weight besides its moments.
+        read: returns the values of a weight in float32, which a step updates in place.
+        write: writes updated values into the weight.
     """
 
     dtype: torch.dtype
@@ -45,29 +45,28 @@ class WeightFormat:
 
 
 def part_size(device: torch.device) -> int:
-    """Numbers of a tensor on `device` that are handled at once."""
+    """Return the numbers per part of a tensor on `device`."""
     return _PART.get(device.type, _PART["cuda"])
 
 
 def chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Flat parts of tensors of one shape, as many numbers at a time as suit the device."""
+    """Split tensors of one shape into flat parts of `part_size`."""
     size = part_size(tensors[0].device)
     return zip(*(each.view(-1).split(size) for each in tensors), strict=True)
 
 
 def draw_noise(tensor: torch.Tensor) -> torch.Tensor:
-    """What the parts of a tensor are rounded by: integers below 2**16 from torch's generator of the device."""
+    """Draw the rounding noise of a tensor: integers below 2**16 from torch's generator of the device."""
     drawn = torch.randint(2**16, (PERIOD,), dtype=torch.int32, device=tensor.device)
     longest = min(tensor.numel(), part_size(tensor.device))
     return drawn.repeat(-(-longest // PERIOD))
 
 
 def round_part(values: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Round float32 values to one of their two bfloat16 neighbours, to each with the probability that makes the
-    mean of the result the value itself.
+    """Round float32 values stochastically to one of their two bfloat16 neighbours, without bias.
 
-    A bfloat16 number is the first 16 bits of a float32 one, so adding a uniform random number below 2**16 to the
-    bits carries into them as often as the other 16 bits say.
+    A bfloat16 number is the first 16 bits of a float32 number. Adding a uniform random integer below 2**16 to the bits
+    carries into them with a probability proportional to the other 16 bits.
     """
     bits = values.view(torch.int32) + noise[: len(values)]
     bits &= -(2**16)
@@ -75,7 +74,7 @@ def round_part(values: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
 
 def round_stochastically(values: torch.Tensor) -> torch.Tensor:
-    """A tensor with each number rounded as in `round_part`."""
+    """Round each number of a tensor as in `round_part`."""
     rounded = torch.empty(values.shape, dtype=torch.bfloat16, device=values.device)
     noise = draw_noise(values)
     for part, into in chunks(values, rounded):
@@ -106,7 +105,7 @@ WEIGHT_FORMATS: Mapping[WeightFormatName, WeightFormat] = {
 
 
 def cast_weights(network: torch.nn.Module, weights: WeightFormatName) -> torch.nn.Module:
-    """The network with its parameters in the format of `weights`; buffers, such as rotary angles, keep theirs."""
+    """Cast the parameters of a network to the dtype of `weights`; buffers, such as rotary frequencies, keep theirs."""
     for parameter in network.parameters():
         parameter.data = parameter.data.to(WEIGHT_FORMATS[weights].dtype)
     return network

@@ -1,9 +1,9 @@
-"""Backend openai: a model behind an OpenAI-compatible server, such as vLLM's, llama.cpp's or OpenAI's own."""
+"""Backend openai: a model on an OpenAI-compatible server, such as vLLM, llama.cpp or OpenAI."""
 
 from jmedllm.models.backends.base import Backend, BackendCapabilities, InferenceModel, ModelSpec
 
 CONCURRENT_REQUESTS = 32
-"""Most requests at a time, where the user sets no other number."""
+"""Default maximum number of concurrent requests."""
 
 
 def _open(spec: ModelSpec) -> InferenceModel:

@@ -1,4 +1,4 @@
-"""Reading the replies of OpenAI-compatible servers: vLLM, llama.cpp, SGLang, TGI, OpenAI and others."""
+"""Parse the replies of OpenAI-compatible servers: vLLM, llama.cpp, SGLang, TGI, OpenAI and others."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _TOO_LONG = re.compile(
 
 
 def new_tokens_of(reply: Any) -> int | None:
-    """How many tokens the model generated, as the server counts them; None if it does not report it."""
+    """Return the number of generated tokens as counted by the server; None if it does not report it."""
     count = getattr(getattr(reply, "usage", None), "completion_tokens", None)
     return count if isinstance(count, int) else None
 
@@ -31,12 +31,12 @@ def is_too_long(status: int, message: str, code: object = None) -> bool:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """Text of a message; of a message in parts, as Mistral's API returns it, the parts that are text."""
+    """Return the text of a message; for a message in parts, as in Mistral's API, the text parts."""
     return _joined(message.get("content"), ("text", "output_text"))
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str | None:
-    """The thought that a server returns separately from a message's text; None if it returns none."""
+    """Return the thought that a server returns separately from a message's text; None if it returns none."""
     names = ("reasoning_content", "reasoning", "thinking")
     found = next((message[name] for name in names if isinstance(message.get(name), str) and message[name]), None)
     content = message.get("content")
@@ -44,7 +44,8 @@ def reasoning_of(message: Mapping[str, Any]) -> str | None:
 
 
 def _joined(content: object, kinds: Collection[str]) -> str:
-    """A text, or the parts of these kinds. The text of a part is under its kind or under "text", maybe in parts."""
+    """Join a text, or the parts of these kinds. The text of a part is under its kind or under "text", possibly
+    nested."""
     if not isinstance(content, list):
         return str(content or "")
     parts = [part for part in content if isinstance(part, Mapping) and part.get("type") in kinds]
@@ -52,7 +53,7 @@ def _joined(content: object, kinds: Collection[str]) -> str:
 
 
 def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The most likely first tokens with their natural log-probabilities; empty if the server returns none.
+    """Return the most likely first tokens with their natural log-probabilities; empty if the server returns none.
 
     Args:
         choice: the first of `choices`.
@@ -70,7 +71,7 @@ def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tupl
 
 
 def _spelled(token: str) -> str:
-    """A token as text; some servers return the vocabulary's own sign for the space before a word."""
+    """Convert a token to text; some servers return the vocabulary's mark for the space before a word."""
     return f" {token[1:]}" if token[:1] in ("▁", "Ġ") else token
 
 

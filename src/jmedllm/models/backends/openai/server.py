@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server, with concurrent requests."""
+"""A model on an OpenAI-compatible server, with concurrent requests."""
 
 import json
 import os
@@ -55,7 +55,7 @@ class OpenAIServerModel:
     Attributes:
         client: `openai.OpenAI`.
         chat: whether prompts are chat messages, to which the server applies the model's template.
-        concurrency: most requests at a time.
+        concurrency: maximum number of concurrent requests.
         met: set after the first contact; from then on the server may be unreachable for as long as a restart takes.
     """
 
@@ -66,7 +66,7 @@ class OpenAIServerModel:
     met: Event = field(default_factory=Event, compare=False)
 
     def chat_text(self, messages: list[dict[str, str]]) -> str:
-        """The messages themselves: the server applies the template."""
+        """Return the messages as JSON, because the server applies the template."""
         return to_json(messages)
 
     def answer(
@@ -84,8 +84,8 @@ class OpenAIServerModel:
         """
         if any(request.choices for request in requests):
             raise InputError(
-                "a server gives no log-probabilities of whole choices; ask for letters (--answer-as letter), or leave "
-                "scorer likelihood out"
+                "a server returns no log-probabilities of whole choices; ask for letters (--answer-as letter), or "
+                "leave scorer likelihood out"
             )
         self._meet()
         template = self._template() if self.chat and any(request.generate for request in requests) else None
@@ -126,16 +126,16 @@ class OpenAIServerModel:
         return self.chat and CLOCK in (self._template() or "")
 
     def _template(self) -> str | None:
-        """The chat template that llama.cpp's server shows; None if a server shows none."""
+        """Return the chat template that llama.cpp's server reports; None if a server reports none."""
         from openai import OpenAIError
 
         client = self.client.with_options(max_retries=0, timeout=CHECK_TIMEOUT_S)
         root = str(self.client.base_url).rstrip("/").removesuffix("/v1")
         try:
-            presented = client.get(f"{root}/props", cast_to=object)
+            shown = client.get(f"{root}/props", cast_to=object)
         except (OpenAIError, *UNREADABLE):
             return None
-        template = presented.get("chat_template") if isinstance(presented, dict) else None
+        template = shown.get("chat_template") if isinstance(shown, dict) else None
         return template if isinstance(template, str) else None
 
     def _ask(self, request: Request, generation_config: GenerationConfig, template: str | None) -> Response:
@@ -202,7 +202,7 @@ class OpenAIServerModel:
         top = self._top_tokens(request)
         if not top:
             raise InputError(
-                f"server {self.client.base_url} gives no probabilities; use another scorer than likelihood"
+                f"server {self.client.base_url} returns no probabilities; use another scorer than likelihood"
             )
         # The spellings of `encoding.label_tokens`, so that a served model and a local one are scored alike.
         return from_listed([[value for token, value in top if token in (name, f" {name}")] for name in request.labels])
@@ -240,7 +240,8 @@ def _opens_thought(template: str | None, messages: list[dict[str, str]], thought
 
 
 def _absence(client: Any) -> BaseException | None:
-    """Why the server cannot be reached; None if it can, even if it is slow, cuts the connection or returns 404."""
+    """Return why the server cannot be reached; None if it can, even if it is slow, cuts the connection or returns
+    404."""
     from openai import OpenAIError
 
     try:
@@ -251,7 +252,7 @@ def _absence(client: Any) -> BaseException | None:
 
 
 def _until_readable(ask: Callable[[], Answer]) -> Answer:
-    """The result of `ask`, repeated after unreadable responses, such as a proxy's error page, as after a 5xx."""
+    """Call `ask`, and retry after unreadable responses, such as a proxy's error page, as after a 5xx."""
     for attempt in range(RETRIES):
         try:
             return ask()
@@ -261,7 +262,7 @@ def _until_readable(ask: Callable[[], Answer]) -> Answer:
 
 
 def _said(error: Any) -> str:
-    """The server's message; its whole response if that has a form other than OpenAI's, as TGI's has."""
+    """Return the server's message, or its whole response if the format is not OpenAI's, as with TGI."""
     bare = str(error.message) == f"Error code: {error.status_code}"
     return f"{error.message} - {error.response.text}" if bare else str(error.message)
 
@@ -279,8 +280,8 @@ def connect(
         url: base URL of the server's API, such as http://127.0.0.1:8000/v1.
         name: name of the model on the server.
         chat: see `OpenAIServerModel`.
-        concurrency: most requests at a time.
-        timeout_s: longest one attempt may take.
+        concurrency: maximum number of concurrent requests.
+        timeout_s: time limit of one attempt in seconds.
 
     Raises:
         InputError: no key is set, or the openai package is not installed.
@@ -291,6 +292,6 @@ def connect(
         raise not_installed("backend openai", "openai") from None
     key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
     if key is None:
-        raise InputError(f"no key for {url}: set {KEYS[0]} (any text, where the server wants none)")
+        raise InputError(f"no key for {url}: set {KEYS[0]} (any text, if the server needs none)")
     client = OpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=RETRIES)
     return OpenAIServerModel(name, client, chat, concurrency)

@@ -1,4 +1,4 @@
-"""Backend transformers: model directories on this machine's CPU or GPU, with every kind of score."""
+"""Backend transformers: model directories on the CPU or GPU of this machine; supports every scorer."""
 
 from jmedllm.models.backends.base import Backend, BackendCapabilities, InferenceModel, ModelSpec
 

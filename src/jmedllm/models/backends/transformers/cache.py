@@ -7,7 +7,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class PreallocatedCacheLayer(DynamicLayer):
-    """A cache layer that appends in place; transformers' own copies all tokens at every step.
+    """A cache layer that appends in place; `DynamicLayer` copies all tokens at every step.
 
     `keys` and `values` are views of the first `length` tokens of two tensors [rows, heads, capacity, width].
     """
@@ -21,7 +21,7 @@ class PreallocatedCacheLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the newest tokens; returns all."""
+        """Append the newest tokens; return all."""
         start, self.length = self.length, self.length + key_states.shape[2]
         self.whole_keys[:, :, start : self.length] = key_states
         self.whole_values[:, :, start : self.length] = value_states

@@ -1,4 +1,4 @@
-"""Which fast methods give the exact numbers of a network, tested when it is loaded."""
+"""Detect which fast methods reproduce the numbers of a network, when it is loaded."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ BRANCHES = 40
 
 TOLERANCE = {torch.float32: 1e-3}
 ROUGH_TOLERANCE = 0.1
-"""Largest standard deviation of the difference of logits, as a share of their own. Measured: networks that support
-trees stay under 2e-6 in float32 and, with usual weights, under 0.04 in bfloat16; ALiBi and local attention reach
-0.28 and more."""
+"""Largest accepted standard deviation of the difference of logits, relative to that of the logits. Networks that
+support trees stay below 2e-6 in float32 and, with usual weights, below 0.04 in bfloat16; ALiBi and local attention
+reach 0.28 and more."""
 
 TOKEN_LAYERS = {"DynamicLayer", "DynamicSlidingWindowLayer"}
 STATE_LAYERS = {"LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer", "DummyLayer"}
@@ -28,12 +28,12 @@ STATE_LAYERS = {"LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer", 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Fast methods that give a network's own numbers. A slower method that always does backs each of them.
+    """Fast methods that reproduce a network's own numbers. Each has a slower fallback that always does.
 
     Attributes:
-        longest_tree: most tokens that the sequences of one question may have in a shared forward pass; 0 if the
-            architecture does not keep the branches of a tree apart. Otherwise each sequence is a row of its own.
-        padding: whether a batch may contain rows that are padded on the left. Otherwise each row is read alone.
+        longest_tree: maximum number of tokens of one question's sequences in a shared forward pass; 0 if the
+            architecture does not isolate the branches of a tree, so that each sequence needs a separate row.
+        padding: whether a batch may contain left-padded rows. Otherwise each row is computed alone.
         joining: whether the cache consists of keys and values of each token only, so that the caches of separate
             prompts can be joined. Otherwise `generate` uses the network's own cache.
         generating: whether `generate` may process a batch of rows.
@@ -46,13 +46,13 @@ class Capabilities:
 
 
 def context_length(config: Any) -> int:
-    """Most tokens that the model was built for; unbounded if its positions have no limit."""
+    """Return the maximum number of tokens of the model; unbounded if its positions have no limit."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A prompt and its end, and the logits of the end when the network reads nothing else."""
+    """A test prompt split into start and end, and the reference logits of the end."""
 
     network: Any
     device: torch.device
@@ -63,7 +63,7 @@ class _Trial:
     def logits(
         self, rows: Sequence[Tree], nodes: Sequence[set[int]], *, pad_id: int = 0, stretch: int = 1
     ) -> torch.Tensor:
-        """Logits of the last row's end; several rows are plain sequences."""
+        """Compute the logits of the last row's end; several rows are plain sequences."""
         batch = arrange(rows, nodes, pad_id)
         tree = len(rows) == 1
         mask = attention_mask(batch.seen, 0, self.network.dtype) if tree else batch.real.long()
@@ -78,7 +78,7 @@ class _Trial:
         return last.float()
 
     def as_expected(self, logits: torch.Tensor) -> bool:
-        """Whether these are the network's own logits of the end's last tokens, up to rounding."""
+        """Whether logits equal the reference for the last tokens of the end, up to rounding."""
         return self.are_alike(logits, self.expected[:, -logits.shape[1] :])
 
     def are_alike(self, logits: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -170,8 +170,8 @@ def _takes_generating(trial: _Trial) -> bool:
 
 
 def _kept(output: Any) -> Literal["tokens", "states"] | None:
-    """What the network's own cache contains: only keys and values of tokens (maybe in a window), or states of
-    recurrent layers as well. None for an unknown kind of cache.
+    """Return what the network's own cache contains: "tokens" for keys and values only (possibly in a window), "states"
+    if recurrent layers add states, None for an unknown kind of cache.
     """
     cache: Any = getattr(output, "past_key_values", None) or getattr(output, "cache_params", None)
     if type(cache).__name__ != "DynamicCache":
@@ -183,9 +183,9 @@ def _kept(output: Any) -> Literal["tokens", "states"] | None:
 
 
 def _longest(config: Any) -> int:
-    """Most tokens for which only our mask and positions decide what a token attends to."""
+    """Return the length up to which only the given mask and positions determine attention."""
     text = config.get_text_config()
-    # Our mask replaces the window's own.
+    # The given mask replaces that of the window.
     windows = [getattr(text, name, None) for name in ("window_size", "attention_chunk_size")]
     if getattr(text, "use_sliding_window", True):
         windows.append(getattr(text, "sliding_window", None))
@@ -193,7 +193,7 @@ def _longest(config: Any) -> int:
 
 
 def _stretch(config: Any) -> int | None:
-    """Length beyond which the longest row of a batch changes the positions of all (LongRoPE); None without."""
+    """Return the length beyond which the longest row of a batch changes the positions of all (LongRoPE), or None."""
     rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
     kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
     lengths = [int(k["original_max_position_embeddings"]) for k in kinds if k.get("rope_type") == "longrope"]

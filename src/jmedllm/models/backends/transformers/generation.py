@@ -13,7 +13,7 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a completion starts.
+    """Start of a completion.
 
     Attributes:
         prompt: ids of the prompt.
@@ -30,7 +30,7 @@ class Start:
 def decode(
     network: Any, tokenizer: Tokenizer, ends: Ends, starts: Sequence[Start], generation_config: GenerationConfig
 ) -> list[Completion]:
-    """Completions in the order of `starts`; they stop at an end, at the limit, or when final."""
+    """Return completions in the order of `starts`; they stop at an end, at the limit, or when final."""
     if not starts:
         return []
     written: list[list[int]] = [[] for _ in starts]
@@ -64,7 +64,8 @@ def decode(
 
 
 def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
-    """One cache of all prompts, left-padded, with room for `room` more tokens, and its mask [rows, width]."""
+    """Join the caches of all prompts, left-padded, with capacity for `room` more tokens; return it with its mask
+    [rows, width]."""
     from transformers import Cache
 
     from jmedllm.models.backends.transformers.cache import PreallocatedCacheLayer
@@ -93,12 +94,12 @@ def join(starts: Sequence[Start], room: int) -> tuple[Any, torch.Tensor]:
 def step(
     network: Any, tokens: Sequence[int], lengths: Sequence[int], cache: Any, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [rows, vocabulary] after one more token in each row of a cache, and the mask with these tokens.
+    """Add one token to each row of a cache; return the logits [rows, vocabulary] and the extended mask.
 
     Args:
         network: the model.
         tokens: the newest token of each row.
-        lengths: how many tokens of each row come before it.
+        lengths: number of tokens before it in each row.
         cache: the cache from `join`; the tokens are added to it.
         mask: [rows, width], 0 for padding.
     """
@@ -116,7 +117,7 @@ def step(
 def generate(
     network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], generation_config: GenerationConfig
 ) -> list[Completion]:
-    """Completions by transformers' own greedy decoding, with the network's own cache."""
+    """Generate completions with transformers' greedy decoding and the network's own cache."""
     from transformers import StoppingCriteriaList
 
     def ends_here(prompt: list[int], ids: list[int]) -> bool:
@@ -142,7 +143,7 @@ def generate(
 
 
 def generated(network: Any, prompts: Sequence[list[int]], pad_id: int, **options: Any) -> Any:
-    """Output of transformers' own greedy decoding for a batch of prompts, padded on the left."""
+    """Run transformers' greedy decoding on a batch of left-padded prompts."""
     width = max(map(len, prompts))
     rows = [[pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]

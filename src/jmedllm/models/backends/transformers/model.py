@@ -1,4 +1,4 @@
-"""A causal language model on this machine, by transformers.
+"""A causal language model on this machine, run by transformers.
 
 Each question needs one forward pass: the log-probabilities of its choices or labels and the first token of the
 completion come from the same logits, and generation continues from the same keys and values. The beginning that all
@@ -31,13 +31,14 @@ from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import Precision
 
 TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384, "mps": 8192}
-"""Most padded tokens in one forward pass. On a CPU longer passes only add padding; a GPU needs them longer."""
+"""Maximum number of padded tokens in a forward pass: on a CPU larger passes only add padding, a GPU needs larger
+ones."""
 
 COMPLETIONS_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
-"""Most completions in one batch, if the user sets no other limit."""
+"""Default maximum number of completions in one batch."""
 
 SHORTEST_PREFIX = 8
-"""Least number of tokens of a shared beginning that is computed once."""
+"""Minimum length of a shared prefix that is computed once."""
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class _Task:
     Attributes:
         next_tokens: tokens after the prompt that spell each label; empty if labels are read as texts.
         scores: log-probability of each choice, or of each spelling of each label.
-        seconds: how long its batch took.
+        seconds: duration of its batch.
     """
 
     index: int
@@ -93,13 +94,13 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """The beginning that all sequences share, and its keys and values in each layer, [1, heads, tokens, width]."""
+    """The prefix that all sequences share, with its keys and values in each layer, [1, heads, tokens, width]."""
 
     ids: list[int]
     states: list[tuple[torch.Tensor, torch.Tensor]]
 
     def cache(self, rows: int) -> Any:
-        """A cache that begins with the prefix in every row."""
+        """Create a cache that starts with the prefix in every row."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
@@ -113,10 +114,10 @@ class TransformersModel:
     """A loaded model with its tokenizer.
 
     Attributes:
-        context: most tokens of prompt and continuation together.
-        capabilities: which fast methods give the same numbers, tested when loading.
-        batch_size: most completions in one batch; None for what suits the device.
-        ends: what ends a completion.
+        context: maximum number of tokens of prompt and continuation.
+        capabilities: fast methods that reproduce the network's numbers, detected when loading.
+        batch_size: maximum number of completions in one batch; None for the default of the device.
+        ends: stop conditions of a completion.
         thoughts: markers of thoughts that only this model's template has.
     """
 
@@ -135,7 +136,7 @@ class TransformersModel:
     ) -> Iterator[tuple[int, Response]]:
         """Yield responses with the index of their request, longest prompts first; see `InferenceModel`.
 
-        Batches are as large as free memory allows by estimate. If memory runs out anyway, they are halved.
+        Batches are as large as the estimate of free memory allows, and are halved if memory runs out.
 
         Raises:
             InputError: a request does not fit the context, and `generation_config` does not skip it.
@@ -152,7 +153,7 @@ class TransformersModel:
         memory, most = free_memory(self.device), self.batch_size or COMPLETIONS_AT_ONCE[self.device.type]
         token = token_bytes(self.network.config, self.network.dtype)
         while groups:
-            # Half of the memory is for forward passes, an eighth for their caches and another eighth to join these.
+            # Use half of the memory for forward passes, an eighth for their caches, and an eighth for joining them.
             budget = min(memory // 2 // token.reading, TOKENS_PER_FORWARD[self.device.type])
             longest = max(len(path.ids) for path in groups[0]) + generation_config.max_new_tokens
             rows = min(memory // 8 // (longest * token.keeping), most)
@@ -173,8 +174,7 @@ class TransformersModel:
     def _encode(
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> tuple[list[_Path], dict[int, str]]:
-        """All sequences to compute, by one call of the tokenizer and a few more for labels; and by index the reason
-        why a request does not fit."""
+        """Encode all sequences to compute; return them with the reason, by index, why a request does not fit."""
         places: dict[str, int] = {}
         for request in requests:
             for text in (request.prompt, request.text, *_wholes(request)):
@@ -217,7 +217,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
-        """The beginning that all sequences share, up to the first token whose logits are needed."""
+        """Compute the prefix that all sequences share, up to the first token whose logits are needed."""
         if not self.capabilities.longest_tree or not paths:
             return _Prefix([], [])
         length = min(common_length(paths[0].ids, path.ids) for path in paths)
@@ -258,7 +258,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def _write(self, starts: Sequence[Start], generation_config: GenerationConfig) -> list[Completion]:
-        """Completions in the order of `starts`, in batches as far as the network allows."""
+        """Return completions in the order of `starts`, in batches if the network supports them."""
         longest = (
             self.context
             if self.capabilities.padding
@@ -275,7 +275,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def _read(self, rows: Sequence[_Row], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
-        """Score the paths of some rows by one forward pass; returns where their completions start.
+        """Score the paths of some rows with one forward pass; return the starts of their completions.
 
         Rows without branches use a plain mask and a single row uses none, which every architecture supports.
         """
@@ -347,7 +347,7 @@ def load_model(
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
     ends = _ends(network, tokenizer)
-    network.generation_config = GenerationConfig()  # without its other decoding settings (penalties, bans)
+    network.generation_config = GenerationConfig()  # without the model's other decoding settings (penalties, bans)
     return TransformersModel(
         name=name or folder.name,
         network=network,
@@ -362,6 +362,7 @@ def load_model(
 
 
 def _ends(network: Any, tokenizer: Tokenizer) -> Ends:
-    """What ends a text for this model: its generation config, EOS, and the end of a turn in its chat template."""
+    """Return the stop conditions of a model: its generation config, EOS, and the end of a turn in its chat
+    template."""
     own = network.generation_config.eos_token_id
     return ends_of(tokenizer, own if isinstance(own, list) else [own])

@@ -1,4 +1,4 @@
-"""Token trees: a beginning that sequences share is computed once, and one forward pass covers them all."""
+"""Token trees: sequences share the computation of their common prefix in one forward pass."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import torch
 
 @dataclass(slots=True)
 class Tree:
-    """Token sequences merged as far as they begin alike. A node is a token in its context.
+    """Token sequences merged along common prefixes. A node is a token in its context.
 
     Attributes:
         ids: token of each node; a node's parent comes before it.
@@ -23,7 +23,7 @@ class Tree:
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def add(self, tokens: Sequence[int], after: int = -1) -> list[int]:
-        """Add a sequence after the node `after`; returns its nodes."""
+        """Add a sequence after the node `after`; return its nodes."""
         path = []
         for token in tokens:
             node = self._children.get((after, token))
@@ -51,7 +51,7 @@ class TreeBatch:
         seen: [B, T, T], whether a token (row) attends to another (column): itself and those before it.
         real: [B, T], False for padding.
         columns: column of every node of each tree.
-        keep: how many of the last columns contain every node whose logits are needed.
+        keep: number of last columns that contain every node whose logits are needed.
     """
 
     ids: torch.Tensor
@@ -100,7 +100,7 @@ def arrange(trees: Sequence[Tree], needed: Sequence[Collection[int]], pad_id: in
 
 
 def _ancestors(tree: Tree) -> np.ndarray:
-    """[n, n] whether a node (row) is another node (column) or a descendant of it."""
+    """Return [n, n]: whether a node (row) equals another node (column) or descends from it."""
     seen = np.zeros((len(tree), len(tree)), dtype=bool)
     for node, parent in enumerate(tree.parents):
         if parent >= 0:
@@ -110,14 +110,14 @@ def _ancestors(tree: Tree) -> np.ndarray:
 
 
 def attention_mask(seen: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask [B, 1, T, prefix + T] of a tree batch after a prefix that every token attends to."""
+    """Build the additive mask [B, 1, T, prefix + T] of a tree batch after a prefix that every token attends to."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     mask.masked_fill_(~seen, torch.finfo(dtype).min)
     return torch.nn.functional.pad(mask, (prefix, 0))[:, None]
 
 
 def by_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group indices, longest first, so that rows times the longest row stays within `budget` tokens."""
+    """Group indices, longest first, so that the number of rows times the longest row is at most `budget` tokens."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batch: list[int] = []
     for index in order:

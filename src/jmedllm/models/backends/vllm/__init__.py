@@ -1,4 +1,4 @@
-"""Backend vllm: model directories on this machine's GPUs, many prompts in one call; an optional extra."""
+"""Backend vllm: model directories on the GPUs of this machine, many prompts per call; an optional extra."""
 
 from jmedllm.models.backends.base import Backend, BackendCapabilities, InferenceModel, ModelSpec
 

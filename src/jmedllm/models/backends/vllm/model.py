@@ -1,4 +1,4 @@
-"""Models on this machine's GPUs by vLLM, many prompts in one call."""
+"""Models on the GPUs of this machine, run by vLLM with many prompts per call."""
 
 import os
 import time
@@ -20,11 +20,11 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 """Environment variables that stop vLLM from reporting usage statistics."""
 
 TOP_LABELS = 20
-"""Number of most likely next tokens to read labels from: the most that vLLM returns by default."""
+"""Number of most likely next tokens to read labels from, which is the maximum of vLLM's default."""
 
 
 CHUNK = 1000
-"""Requests in one call: enough to keep a GPU busy, few enough to lose little when the process is killed."""
+"""Number of requests per call: enough to keep a GPU busy, few enough to lose little if the process is killed."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class VllmModel:
     Attributes:
         llm: `vllm.LLM`.
         sampling: `vllm.SamplingParams`.
-        context: most tokens of prompt and continuation together.
+        context: maximum number of tokens of prompt and continuation.
         adapter: `vllm.lora.request.LoRARequest`, or None.
-        ends: what ends a completion, besides what vLLM reads from the model.
+        ends: stop conditions besides those that vLLM reads from the model.
         thoughts: markers of thoughts that only this model's template has.
     """
 
@@ -60,7 +60,7 @@ class VllmModel:
         """
         if any(request.choices for request in requests):
             raise InputError(
-                "backend vllm gives no log-probabilities of whole choices; ask for letters (--answer-as letter), or "
+                "backend vllm returns no log-probabilities of whole choices; ask for letters (--answer-as letter), or "
                 "use backend transformers"
             )
         prompts = encode(self.tokenizer, [request.text for request in requests])
@@ -97,7 +97,7 @@ class VllmModel:
                 yield index, Response(written.get(index), labels.get(index), seconds=seconds)
 
     def _no_room(self, request: Request, prompt: int, generation_config: GenerationConfig) -> str:
-        """Why a request does not fit the context; empty if it does."""
+        """Return why a request does not fit the context; empty if it does."""
         new = generation_config.max_new_tokens if request.generate else 1
         if prompt + new <= self.context:
             return ""
@@ -106,7 +106,7 @@ class VllmModel:
         return f"question {request.id}: {what} need {prompt + new} tokens, {limit}"
 
     def _generate(self, prompts: Sequence[list[int]], **settings: Any) -> list[Any]:
-        # Prompts go in as token ids: text is always encoded by `encode`.
+        # Prompts are passed as token ids, so that text is always encoded by `encode`.
         given = [{"prompt_token_ids": ids} for ids in prompts]
         sampling = self.sampling(temperature=0.0, **settings)
         replies = self.llm.generate(given, sampling, lora_request=self.adapter, use_tqdm=True) if given else []
@@ -121,8 +121,8 @@ class VllmModel:
             yield from_listed([[top[token] for token in tokens if token in top] for tokens in labels])
 
     def _write(self, prompts: Sequence[list[int]], generation_config: GenerationConfig) -> list[Completion]:
-        """Completions. If the first line may be enough, they stop after it, and those that need more are generated
-        again in full."""
+        """Return completions. If the first line may be enough, they stop after it, and those that need more are
+        generated again in full."""
         limit = generation_config.max_new_tokens
         if generation_config.is_final is never:
             return self._complete(prompts, limit)
@@ -136,7 +136,7 @@ class VllmModel:
         return done
 
     def _complete(self, prompts: Sequence[list[int]], limit: int, *, one_line: bool = False) -> list[Completion]:
-        """Completions that stop at an end, at the limit or, with `one_line`, after their first line."""
+        """Return completions that stop at an end, at the limit or, with `one_line`, after their first line."""
         stops = ["\n"] * one_line + [self.ends.text] * bool(self.ends.text)
         outputs = self._generate(
             prompts,
@@ -147,7 +147,7 @@ class VllmModel:
         return [self._completion(*each, one_line) for each in zip(prompts, outputs, strict=True)]
 
     def _completion(self, prompt: list[int], output: Any, one_line: bool) -> Completion:
-        """Decode the ids as for a local model: vLLM's own text may hide or contain what ended it."""
+        """Decode the ids as for a local model, because vLLM's text may omit or include the end."""
         cut = output.finish_reason == "length"
         whole = completion(self.tokenizer, self.ends, prompt, list(output.token_ids), truncated=cut)
         beyond = whole.text.partition("\n")[2] if one_line else ""  # the last token may be more than a line feed
@@ -160,10 +160,10 @@ class VllmModel:
 
 
 def _tokens(request: Request, spelled: Spelled) -> list[list[int]]:
-    """The tokens that spell each label after the prompt."""
+    """Return the tokens that spell each label after the prompt."""
     if not spelled.is_next_token:
         raise InputError(
-            f"question {request.id}: a label is not one token behind this prompt, and backend vllm reads one "
+            f"question {request.id}: a label is not one token after this prompt, and backend vllm reads one "
             "position only; end the prompt with a line feed, or use backend transformers"
         )
     return [[ids[0] for ids in each] for each in spelled.labels]
