@@ -27,7 +27,8 @@ def test_the_recipe_passes_the_check_and_every_line_is_explained(cli: Cli, here:
     code, output, errors = cli("init", "ward.yaml", *given)
     assert (code, output, errors) == (0, "", "wrote: ward.yaml\nnext:  jmedllm run ward.yaml\n")
     code, output, _ = cli("run", "ward.yaml", "--check")
-    assert code == 0 and "stages corpus, mfpt, mpeft, merge, eval, report" in output
+    stages = [line.split()[0] for line in output.splitlines()]
+    assert code == 0 and stages == ["corpus", "mfpt", "mpeft", "merge", "eval", "report", "ward.yaml:"]
     lines = (here / "ward.yaml").read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if line and "# " not in line and not line.startswith("    - {")]
     recipe = load_recipe(here / "ward.yaml")

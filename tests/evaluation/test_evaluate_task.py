@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import TEXTS, build_tiny, write_questions
+from fork_server import ForkServer
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
 from jmedllm.evaluation.evaluate_task import PreparedModel
@@ -364,25 +365,27 @@ def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> No
     assert all(len(sample.log_probs or ()) == 4 and max(sample.log_probs or (1,)) < 0 for sample in samples.values())
 
 
-def test_several_processes_write_the_files_that_one_writes(tiny_model: Path, tmp_path: Path) -> None:
+def test_several_processes_write_the_files_that_one_writes(
+    tiny_model: Path, tmp_path: Path, forks: ForkServer
+) -> None:
     exam = write_questions(tmp_path / "exam.jsonl")
     options = ["--model", tiny_model, "--benchmark", exam, "--selection", "all", "--max-new-tokens", "8"]
     options += ["--rotations", "2", "--precision", "float32", "--device", "cpu", "--json"]
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jmedllm"]
 
-    def exam_with(output: str, *start: str) -> str:
-        command = [sys.executable, "-m", *(start or ("jmedllm",)), "eval", *options, "--output", tmp_path / output]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=120).stdout
+    def evaluated(processes: int, output: str) -> str:
+        first, *others = forks.run_ranks(processes, "-m", "jmedllm", "eval", *options, "--output", tmp_path / output)
+        assert [each.returncode for each in (first, *others)] == [0] * processes, first.stderr
+        assert not any(each.stdout for each in others)
+        return first.stdout
 
-    alone = exam_with("one")
+    alone = evaluated(1, "one")
     # Begun by one process that was killed, resumed by two.
     (tmp_path / "two").mkdir()
     for name in ("exam.ja.samples.jsonl", "exam.ja.json"):
         (tmp_path / "two" / name).write_bytes((tmp_path / "one" / name).read_bytes())
     samples = (tmp_path / "two" / "exam.ja.samples.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "two" / "exam.ja.samples.jsonl").write_text("".join(samples[:3]), encoding="utf-8")
-    assert json.loads(exam_with("two", *torchrun)) == json.loads(alone)
+    assert json.loads(evaluated(2, "two")) == json.loads(alone)
     assert all(same(tmp_path / "one", tmp_path / "two", name) for name in ("exam.ja", "exam.en"))
     assert not list((tmp_path / "two").glob("rank-*"))
 
