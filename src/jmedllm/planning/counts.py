@@ -64,8 +64,13 @@ def state_of(base: Base, settings: TrainingConfig) -> int:
 
 
 def adapter_numbers(base: Base, adapter: AdapterConfig) -> int:
-    """Return the number of parameters of an adapter."""
-    return _numbers(base, _key(adapter))
+    """Return the number of parameters of an adapter.
+
+    Raises:
+        InputError: see `step_of`.
+    """
+    with _one_line_errors(base):
+        return _numbers(base, _key(adapter))
 
 
 @contextmanager

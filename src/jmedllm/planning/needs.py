@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.planning.counts import Base, shape_of_base, state_of, step_of
+from jmedllm.planning.counts import Base, adapter_numbers, shape_of_base, state_of, step_of
 from jmedllm.planning.hours import HOST_STEP, Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape
@@ -30,6 +30,7 @@ LIBRARIES = 2 * GIB
 WITHOUT_CUDA = GIB // 2
 """Host memory of a process without a model on a CPU, measured on Linux."""
 
+WORKING = "temporary: activations, logits, casts"
 CUDA = "CUDA and its allocator (assumed)"
 PYTHON = "Python and its libraries (assumed)"
 
@@ -130,6 +131,25 @@ def plan_stage(
     )
 
 
+def least_needs(settings: TrainingConfig, base: Base, machine: Machine) -> Needs:
+    """Return what a training stage needs whatever its batches are: weights, gradients, optimizer and files.
+
+    Traces no step, so that it takes a fraction of a second. Assumptions and activations are left out.
+
+    Raises:
+        InputError: see `plan_stage`.
+    """
+    adapter = settings.adapter if isinstance(settings, AdapterTrainingConfig) else None
+    shape, state = shape_of_base(base), state_of(base, settings)
+    numbers = adapter_numbers(base, adapter) if adapter else shape.total
+    kept = WEIGHT_FORMATS[settings.weight_format].dtype
+    frozen = base.dtype.itemsize * shape.total if adapter else 0
+    step = StepMemory(frozen, kept.itemsize * numbers, numbers, saved=0, inputs=0, forward=0, backward=0)
+    sized = _Traced(settings, adapter, base.dtype if adapter else kept, shape, step, state, machine)
+    parts = _joined([*_gpu_components(sized), *_host_components(sized), *_disk_components(sized)])
+    return Needs(tuple(part for part in parts if part.name not in (WORKING, CUDA, PYTHON)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Traced:
     """A training stage with the sizes of its model and of one step.
@@ -228,7 +248,7 @@ def _gpu_components(traced: _Traced) -> Iterator[Component]:
         working -= min(
             working, 2 * shape.linear
         )  # layers are gathered in bfloat16 and freed again, so no casts of them are kept
-    yield Component("temporary: activations, logits, casts", working)
+    yield Component(WORKING, working)
     yield Component(CUDA, 0 if machine.is_shared else CONTEXT)
 
 

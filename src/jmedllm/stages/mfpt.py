@@ -70,7 +70,7 @@ def _check(run: Run) -> Sequence[str]:
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
 
-    checked = check_trainable(run, base)
+    checked = check_trainable(run, base, _plan(run.recipe, None))
     report_unused_tensors(require_loadable(base.folder, base.structure), "mfpt")
     return (*checked, "saving", *_check_host_memory(run))
 

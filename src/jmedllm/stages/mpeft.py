@@ -206,13 +206,13 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.training.preflight import folder_bytes, require_free
 
     settings = _settings(run.recipe)
-    checked = check_trainable(run, base)
+    checked = check_trainable(run, base, _plan(run.recipe, None))
     _require_fitting(run, settings, base.tokenizer)
     network = load_structure(base.folder, quantization=settings.adapter.quantization)
     if settings.offload_embedding:
         require_untied_embedding(network)
     require_free(run.folder, folder_bytes(base.folder), MERGED)
-    return (*checked, "chat template and lengths of examples", "disk")
+    return (*checked, "chat template and lengths of examples")
 
 
 MERGED = "the merged model, as large as its base,"

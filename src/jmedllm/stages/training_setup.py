@@ -1,11 +1,12 @@
 """What the stages that train have in common: inputs, checks, the training itself and its outputs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.models.weights.quantization import require_plain_base
+from jmedllm.planning.plan import TrainingStage
 from jmedllm.processes import rank
 from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.stage import Outputs, Run
@@ -100,8 +101,8 @@ def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
     return ("settings", *(("validation",) if validation else ()))
 
 
-def check_trainable(run: Run, base: BaseFiles) -> Sequence[str]:
-    """Check that the base has a tokenizer, is not quantized, and is of a class that can be trained.
+def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence[str]:
+    """Check that the base has a tokenizer, is not quantized, is of a class that can be trained, and is not too large.
 
     Raises:
         InputError: it cannot be trained.
@@ -111,7 +112,19 @@ def check_trainable(run: Run, base: BaseFiles) -> Sequence[str]:
     require_plain_base(base.folder)
     require_trainable(base.config, run.precision.device)
     base.require_loadable()
-    return ("base model", "tokenizer")
+    return ("base model", "tokenizer", *_check_machine(run, stage))
+
+
+def _check_machine(run: Run, stage: TrainingStage) -> Sequence[str]:
+    from jmedllm.planning.machine import this_machine
+    from jmedllm.planning.plan import base_of
+    from jmedllm.planning.preflight import require_machine
+
+    if run.recipe.memory == "auto":  # then the way of training is chosen by what fits
+        return ()
+    base = replace(base_of(run.recipe), dtype=run.precision.dtype)
+    is_checked = require_machine(stage, base, this_machine(run.precision.device), run.folder)
+    return ("memory", "disk") if is_checked else ()
 
 
 _UNSHAPING = {

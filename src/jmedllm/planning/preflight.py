@@ -1,0 +1,62 @@
+"""Whether this machine has what a training stage needs, found before anything is loaded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from jmedllm.errors import InputError
+from jmedllm.planning.counts import Base
+from jmedllm.planning.machine import Machine, gib
+from jmedllm.planning.needs import Needs, least_needs
+from jmedllm.planning.plan import TrainingStage
+from jmedllm.planning.show import sizes
+from jmedllm.progress import notice
+from jmedllm.training.preflight import folder_bytes, require_free
+
+_MUCH = 2
+"""A notice says that activations need memory, too, where all else takes one part in this many."""
+
+
+def require_machine(stage: TrainingStage, base: Base, machine: Machine, folder: Path) -> bool:
+    """Check that memory and disk suffice for what a stage needs whatever its batches are.
+
+    Args:
+        stage: what will run.
+        base: what is trained.
+        machine: where.
+        folder: the run directory. What the stage has written there before counts as free.
+
+    Returns:
+        Whether this could be checked. If the model's sizes are not known, a notice says so.
+
+    Raises:
+        InputError: they do not; with the numbers.
+    """
+    try:
+        least = least_needs(stage.settings, base, machine)
+    except InputError as error:
+        notice(f"{stage.name}: memory and disk were not checked: {error}")
+        return False
+    _require_memory(stage.name, least, machine)
+    size = least.disk - folder_bytes(folder / stage.name)
+    parts = " and ".join(part.name for part in least.parts if part.disk)
+    require_free(folder, size, f"{stage.name} ({parts})")
+    return True
+
+
+def _require_memory(name: str, least: Needs, machine: Machine) -> None:
+    needed, there = sizes(least, machine), _memory(machine)
+    if not least.fits(replace(machine, ram=machine.ram + psutil.swap_memory().total)):
+        raise InputError(
+            f"{name}: needs {needed} without any activations, this machine has {there}; set memory: auto, or see "
+            "jmedllm plan for what fits"
+        )
+    if not Needs(least.parts * _MUCH).fits(machine):
+        notice(f"{name}: needs {needed} of the {there} of this machine, and more for activations; see jmedllm plan")
+
+
+def _memory(machine: Machine) -> str:
+    if machine.is_shared:
+        return gib(machine.ram)
+    return f"{gib(machine.gpu.memory)} on the GPU and {gib(machine.ram)} on the host"
