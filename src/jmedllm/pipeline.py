@@ -15,7 +15,7 @@ from jmedllm.manifest import Manifest, begin_manifest, versions, write_manifest
 from jmedllm.models.folder import resolve
 from jmedllm.processes import is_main_process, process_group, receive, send
 from jmedllm.stages.base_files import BaseFiles
-from jmedllm.stages.stage import Run, Stage, base_folder, input_hash_of, model_names
+from jmedllm.stages.stage import Run, Stage, base_folder, described_models, input_hash_of, model_names
 
 Log = Callable[[str, str], None]
 """Called with the name of a stage and a message for the user."""
@@ -40,6 +40,7 @@ def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log)
             manifest = begin_manifest(run.folder)
             manifest["enabled"] = [stage.name for stage in run.stages if stage.enabled(run.recipe)]
             manifest["models"] = model_names(run.stages, run.recipe)
+            manifest["descriptions"] = described_models(run.stages, run.recipe)
             run = replace(run, date=manifest["date"])
             send(run.date)
             enabled = _enabled(wanted, run)

@@ -61,7 +61,8 @@ def test_its_model_is_evaluated_reported_and_on_the_card(cli: Cli, recipe: Path,
     evaluated = list(dict.fromkeys(each.result.model for each in collect([folder])))
     assert evaluated == ["base", "mfpt", "echo", "mpeft"]
     assert "| echo |" in (folder / "report.md").read_text(encoding="utf-8")
-    assert ">echo<" in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert ">echo<" in page and "the weights of mpeft, scaled." in page and "the model before training." in page
     card = (folder / "merge" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"- Fingerprint of the model (echo): `{fingerprint(folder / 'echo' / 'model')}`" in card
     assert "- Fingerprint of the base (corpus): `" in card and "- Fingerprint of the adapter (mpeft): `" in card

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,7 @@ class CollectedResult:
         base: name of the model from which this one was adapted, if known.
         aliases: other names under which the same model was evaluated with the same settings.
         unchanged: aliases of models that a run adapted from this one without any change of the weights.
+        descriptions: what the models of its run are, by name.
     """
 
     result: EvalResult
@@ -60,6 +61,7 @@ class CollectedResult:
     base: str | None = None
     aliases: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> tuple[str, str]:
@@ -100,30 +102,36 @@ def collect(folders: Iterable[Path]) -> list[CollectedResult]:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A summary file, its content, the run directory that it is in, and the models of this run in order."""
+    """A summary file, its content, the run directory that it is in, and this run's manifest."""
 
     path: Path
     result: EvalResult
     run: Path | None
-    models: Sequence[str] = (BASE,)
+    manifest: Manifest
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Models of the run, in order."""
+        models: Sequence[str] = self.manifest.get("models", (BASE,))
+        return models
 
 
 def _find(folder: Path) -> list[_Found]:
     """Find summaries below a folder; of a run only those of its current recipe."""
     manifests = {path.parent: read_manifest(path.parent) for path in folder.rglob(NAME)}
     runs = {run: manifest for run, manifest in manifests.items() if manifest}
-    present = [
-        (run / name, run, manifest["models"]) for run, manifest in runs.items() for name in _results_in(run, manifest)
-    ]
-    single = [
-        (path, None, (BASE,))
+    present = [(run / name, run, manifest) for run, manifest in runs.items() for name in _results_in(run, manifest)]
+    single: list[tuple[Path, None, Manifest]] = [
+        (path, None, {})
         for path in sorted(folder.rglob("*.json"))
         if path.with_suffix(SAMPLES).exists()
         and not is_share(path.parent)
         and not any(run in path.parents for run in runs)
     ]
     return [
-        _Found(path, result, run, models) for path, run, models in (*present, *single) if (result := read_result(path))
+        _Found(path, result, run, manifest)
+        for path, run, manifest in (*present, *single)
+        if (result := read_result(path))
     ]
 
 
@@ -205,7 +213,8 @@ def _collected(
     result = replace(kept.result, settings=kept.result.settings | {"model": name})
     if len(group) > 1:
         result = replace(result, notes=(*result.notes, _same_model(name, aliases, kept, group)))
-    return CollectedResult(result, items, rotated, base if base != name else None, aliases, unchanged)
+    descriptions = kept.manifest.get("descriptions", {})
+    return CollectedResult(result, items, rotated, base if base != name else None, aliases, unchanged, descriptions)
 
 
 def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence[_Found]) -> str:

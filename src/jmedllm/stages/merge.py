@@ -7,7 +7,7 @@ from typing import Any
 
 from jmedllm.deploy.merge import MergeConfig, merge
 from jmedllm.stages.base_files import BaseFiles
-from jmedllm.stages.mpeft import MpeftOutputs
+from jmedllm.stages.mpeft import MPEFT, MpeftOutputs
 from jmedllm.stages.stage import (
     ModelOutputs,
     Run,
@@ -15,12 +15,19 @@ from jmedllm.stages.stage import (
     StageModel,
     files_in,
     fingerprint_before,
-    in_section,
     model_before,
     own_folder,
+    starts_from_base,
 )
 
-MODEL = StageModel("mpeft", "merge/model", adapter="mpeft/adapter", adapter_base="mpeft")
+ADAPTER = f"{MPEFT.name}/adapter"
+MODEL = StageModel(
+    MPEFT.name,
+    "merge/model",
+    adapter=ADAPTER,
+    adapter_base=MPEFT.name,
+    description="medical parameter-efficient fine-tuning: stage 2, an adapter trained on questions and instructions.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +43,7 @@ class MergeOutputs(ModelOutputs):
 
 def _inputs(run: Run) -> dict[str, Any]:
     return {
-        "model": fingerprint_before(run, "mpeft"),
+        "model": fingerprint_before(run, MPEFT.name),
         "adapter": run.output(MpeftOutputs).adapter,
         "precision": run.precision.name,
     }
@@ -45,11 +52,9 @@ def _inputs(run: Run) -> dict[str, Any]:
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.deploy.preflight import report_frozen, require_mergeable
 
-    recipe = run.recipe
-    if recipe.mpeft is None:
-        return ()
-    frozen = require_mergeable(base.folder, recipe.mpeft.adapter, is_rewritten=recipe.mfpt is not None)
-    report_frozen(frozen, "mpeft")
+    adapter = run.recipe.section(MPEFT.name).adapter
+    frozen = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
+    report_frozen(frozen, MPEFT.name)
     return ("adapter targets", "merge")
 
 
@@ -57,8 +62,8 @@ def _perform(run: Run, input_hash: str) -> MergeOutputs:
     folder = own_folder(run.folder / "merge", input_hash)
     rmtree(folder / "model", ignore_errors=True)  # it may miss a file
     merged = merge(
-        model_before(run, "mpeft"),
-        run.folder / "mpeft" / "adapter",
+        model_before(run, MPEFT.name),
+        run.folder / ADAPTER,
         folder / "model",
         run.precision,
         accepted=run.recipe.merge.accept_divergence,
@@ -74,8 +79,8 @@ def _card(run: Run) -> Sequence[str]:
 MERGE = Stage(
     name="merge",
     section=MergeConfig,
-    enabled=in_section("mpeft"),
-    needs=("mpeft",),
+    enabled=MPEFT.enabled,
+    needs=(MPEFT.name,),
     inputs=_inputs,
     perform=_perform,
     outputs=MergeOutputs,

@@ -33,7 +33,11 @@ from jmedllm.stages.training_setup import (
 from jmedllm.stages.validation import validation_inputs
 from jmedllm.training.packing import load_blocks
 
-MODEL = StageModel("mfpt", "mfpt/model")
+MODEL = StageModel(
+    "mfpt",
+    "mfpt/model",
+    description="medical full-parameter training: stage 1, further training of all weights on medical text.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

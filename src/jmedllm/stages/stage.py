@@ -74,12 +74,14 @@ class StageModel:
         folder: path in the run's folder.
         adapter: path of the adapter that was merged into the model, if any.
         adapter_base: name of the stage that trained this adapter, on the model before it.
+        description: what it is, for the glossary of the page; a sentence without its subject.
     """
 
     name: str
     folder: str
     adapter: str | None = None
     adapter_base: str | None = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,17 @@ def yielding(stages: Iterable[Stage], recipe: Recipe) -> Iterator[tuple[Stage, S
 def model_names(stages: Iterable[Stage], recipe: Recipe) -> list[str]:
     """The models of a run, in order: the base, then those that its stages yield."""
     return [BASE, *(model.name for _, model in yielding(stages, recipe))]
+
+
+def described_models(stages: Iterable[Stage], recipe: Recipe) -> dict[str, str]:
+    """Return what the models of a run are, as far as their stages say so, in order."""
+    models = {model.name: model.description for _, model in yielding(stages, recipe) if model.description}
+    return {BASE: "the model before training."} | models
+
+
+def starts_from_base(run: Run, name: str) -> bool:
+    """Return whether no stage before this one yields a model."""
+    return next(yielding(_before(run, name), run.recipe), None) is None
 
 
 def base_folder(run: Run) -> Path:

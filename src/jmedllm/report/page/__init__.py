@@ -22,7 +22,7 @@ from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import probability
 from jmedllm.report.page import charts
 from jmedllm.report.page.curves import figures
-from jmedllm.report.page.glossary import MODELS, glossary
+from jmedllm.report.page.glossary import glossary
 from jmedllm.report.page.items import PackedTask, pack
 from jmedllm.report.page.view import groups, matrices, outcome_lines
 from jmedllm.report.questions import TaskQuestions
@@ -61,6 +61,8 @@ def page(
     """Render the page as HTML."""
     results = [each.result for each in collected]
     models = list(dict.fromkeys(result.model for result in results))
+    described = {name: text for each in collected for name, text in each.descriptions.items()}
+    descriptions = {name: text for name, text in described.items() if name in models}
     packed = pack(collected, questions)
     rows = build_rows(results)
     compared = compare(collected)
@@ -81,8 +83,8 @@ def page(
             matrices=matrices(rows),
             headlines=headlines(collected),
             headline_note=HEADLINE_NOTE,
-            glossary=glossary(),
-            stage_names=MODELS,
+            glossary=glossary(descriptions),
+            descriptions=descriptions,
             notes=footnotes(results, rows),
             languages=[each for each in compared if each.kind == "languages"],
             compared=[each for each in compared if each.kind == "models"],

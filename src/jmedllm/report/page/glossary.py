@@ -1,13 +1,8 @@
 """Terms on the page that a physician may not know: tooltips, and the section at the end."""
 
-from jmedllm.evaluation.scorers import SCORERS
+from collections.abc import Mapping
 
-MODELS = {
-    "base": "the model before training.",
-    "mfpt": "medical full-parameter training: stage 1, further training of all weights on medical text.",
-    "mpeft": "medical parameter-efficient fine-tuning: stage 2, an adapter trained on questions and instructions.",
-}
-"""Models of a run."""
+from jmedllm.evaluation.scorers import SCORERS
 
 TERMS = {
     "n": "number of items.",
@@ -60,7 +55,11 @@ TERMS = {
 }
 
 
-def glossary() -> dict[str, str]:
-    """Return all terms with their meaning; scorers of other packages are explained by their summary."""
+def glossary(models: Mapping[str, str]) -> dict[str, str]:
+    """Return all terms with their meaning; scorers of other packages are explained by their summary.
+
+    Args:
+        models: names of models and what they are.
+    """
     scorers = {name: f"scorer: {scorer.summary}." for name, scorer in SCORERS.items()}
-    return MODELS | scorers | TERMS
+    return dict(models) | scorers | TERMS
