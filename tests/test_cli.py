@@ -248,7 +248,7 @@ def test_no_command_shows_the_help_and_an_interrupt_is_one_line(cli: Cli, monkey
     assert cli("data", "check", "igakuqa") == (130, "", "error: interrupted; run the same command again to resume\n")
 
 
-def test_what_no_checksum_pins_is_not_verified(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_without_a_checksum_is_not_verified(cli: Cli, tmp_path: Path) -> None:
     mirror, data = tmp_path / "mirror", tmp_path / "data"
     row = '{"sample_id": 1, "question": "q", "options": ["a", "b", "c", "d"], "answer_idx": "A"}\n'
     for file in SOURCES["jmedbench"].files:
@@ -312,7 +312,7 @@ def test_score_compare_and_export_from_the_command_line(cli: Cli, tiny_model: Pa
     assert (tmp_path / "tasks" / "jmedllm_mine_en.yaml").is_file()
 
 
-def test_what_is_left_out_is_printed_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+def test_left_out_items_are_printed_and_recorded(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     table = "qid,stem,A,B,key,pic\n1,Which?,a. iron,b. zinc,B,\n2,Which?,a. iron,b. zinc,A,yes\n3,Which?,a. x,,A,\n"
     (tmp_path / "ward.csv").write_text(table, encoding="utf-8")
     columns = ("--map", "id=qid,question=stem,choices=A:B,answer=key,image=pic", "--skip-invalid")

@@ -60,7 +60,7 @@ def choices(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_says_what_it_does_its_choices_and_its_default(command: str) -> None:
+def test_every_option_has_a_help_text_with_choices_and_default(command: str) -> None:
     for parameter in options(command):
         assert not parameter.hidden, f"{parameter.name}: a second spelling that --help does not show"
         name, text = record(parameter)

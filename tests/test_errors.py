@@ -1,4 +1,5 @@
-"""What a user is told: advice that works where jmedllm is a checkout, for its name on the index is another's."""
+"""Messages to the user: installation advice that works for a checkout, because the name on the index is another
+package."""
 
 import tomllib
 from pathlib import Path

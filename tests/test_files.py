@@ -39,7 +39,7 @@ def message(action: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize("text", ["", "壊血病\r\nscurvy\n", "\ufeff𠮷"], ids=["empty", "lines", "rare"])
-def test_what_is_written_is_what_is_there(tmp_path: Path, text: str) -> None:
+def test_written_bytes_are_on_disk(tmp_path: Path, text: str) -> None:
     path = tmp_path / "new" / "folder" / "a.txt"
     write_atomic(path, "old and longer than the new one")
     write_atomic(path, text)
@@ -171,7 +171,7 @@ def test_a_folder_is_on_the_disk_before_it_is_in_place(tmp_path: Path, monkeypat
     assert replaced == [set()] and synced[-1] == tmp_path.stat().st_ino
 
 
-def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
     thesis = tmp_path / "home" / "thesis.txt"
     thesis.parent.mkdir()
     thesis.write_text("years of work")
@@ -197,7 +197,7 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, error: BaseExcep
     assert [p.name for p in target.iterdir()] == ["old"]
 
 
-def test_what_a_killed_process_of_the_same_number_left_is_no_part_of_a_folder(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_with_the_same_id_are_not_part_of_a_folder(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "model", "whole") as temporary:
         (temporary / "whole").touch()
         left = temporary

@@ -147,7 +147,7 @@ def test_the_layers_of_a_network_in_4_bits_are_quantized_one_by_one(
     assert 0.1 < network(input_ids=torch.arange(9)[None]).logits.float().std() < 1
 
 
-def test_a_part_runs_in_a_process_of_its_own(gpu: ModuleType) -> None:
+def test_a_part_runs_in_a_separate_process(gpu: ModuleType) -> None:
     found = gpu.measure("ceilings", "small", 60)
     assert found["measured"]["flops"] > 0 and "failed" not in found and found["took"] > 0
 

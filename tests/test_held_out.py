@@ -1,4 +1,4 @@
-"""What a recipe holds out is measured and never trained on; what it mixes is counted."""
+"""Held-out text is measured and never trained on; the mixture is counted."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def write(folder: Path, **changes: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = write(tmp_path_factory.mktemp("held"))
+    run = write(tmp_path_factory.mktemp("kept"))
     run_pipeline(STAGES.values(), run, "report", lambda *_: None)
     return run
 
@@ -72,7 +72,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def packed_text(run: Run) -> str:
     ids: list[int] = []
     for row in load_blocks(run.folder / "corpus" / "blocks").ids.tolist():
-        ids += row[ids[-1:] == row[:1] :]  # behind a cut the token before it stands again
+        ids += row[ids[-1:] == row[:1] :]  # after a split the token before it is repeated
     return str(load_tokenizer(run.folder / "base").decode(ids))
 
 
@@ -80,12 +80,12 @@ def test_no_held_out_document_is_in_a_packed_row(done: Run) -> None:
     text = packed_text(done)
     for kind, count in (("medical", 40), ("plain", 20)):
         rows = documents(kind, count)
-        held = [row["text"] for row in rows if is_held_out(row["text"], HELD_OUT)]
-        assert 0 < len(held) < count / 2
+        kept = [row["text"] for row in rows if is_held_out(row["text"], HELD_OUT)]
+        assert 0 < len(kept) < count / 2
         # The last words alone: a document may be cut where a row ends.
-        assert not any(each[-20:] in text for each in held)
+        assert not any(each[-20:] in text for each in kept)
         if kind == "medical":  # of the general text not all is replayed
-            assert all(row["text"][-20:] in text for row in rows if row["text"] not in held)
+            assert all(row["text"][-20:] in text for row in rows if row["text"] not in kept)
 
 
 def test_every_set_is_measured_and_counted(done: Run) -> None:
@@ -93,8 +93,8 @@ def test_every_set_is_measured_and_counted(done: Run) -> None:
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert list(rows[0]["bits_per_byte"]) == ["ja", "en", "general", "extra"]
     sizes = done.output(MfptOutputs).evaluated
-    held = [row["text"] for row in documents("plain", 20) if is_held_out(row["text"], HELD_OUT)]
-    assert sizes["general"]["documents"] == len(held)
+    kept = [row["text"] for row in documents("plain", 20) if is_held_out(row["text"], HELD_OUT)]
+    assert sizes["general"]["documents"] == len(kept)
     assert sizes["extra"]["documents"] == 1 and 40 <= sizes["extra"]["bytes"] < 50
 
 

@@ -83,13 +83,13 @@ def write_recipe(folder: Path, steps: int = 8) -> Path:
 def run(
     recipe: Path, folder: Path, until: Any = "report", control: str | None = None, seed: int | None = None
 ) -> dict[str, str]:
-    told: dict[str, str] = {}
+    message: dict[str, str] = {}
     loaded = load_recipe(recipe, control=control, seed=seed)
     precision = choose_precision(loaded.precision, loaded.device)
     run_pipeline(
-        STAGES.values(), Run(loaded, folder, precision, {}), until, lambda stage, what: told.update({stage: what})
+        STAGES.values(), Run(loaded, folder, precision, {}), until, lambda stage, what: message.update({stage: what})
     )
-    return {stage: what.split(" in ")[0] for stage, what in told.items()}
+    return {stage: what.split(" in ")[0] for stage, what in message.items()}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"mpeft": {"instructions": ["none.jsonl"]}}, "none.jsonl: no such file"),
         ({"mpeft": {"adapter": {"targets": ["q_prj"]}}}, "unknown adapter target 'q_prj': did you mean q_proj"),
@@ -158,14 +158,14 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(next(iter(value.values()))),
 )
-def test_what_a_late_stage_cannot_do_is_refused_before_the_first(
-    tmp_path: Path, tiny_model: Path, changes: dict[str, Any], told: str
+def test_errors_of_a_late_stage_are_reported_before_the_first(
+    tmp_path: Path, tiny_model: Path, changes: dict[str, Any], message: str
 ) -> None:
     values = yaml.safe_load(write_recipe(tmp_path).read_text(encoding="utf-8"))
     values |= {"base": {"path": str(tiny_model)}, "validation": {"held_out": 0.2}, "controls": {"broken": changes}}
     values["precision"] = "auto" if "mfpt" in changes else "float32"
     (tmp_path / "late.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    with pytest.raises(InputError, match=re.escape(told)):
+    with pytest.raises(InputError, match=re.escape(message)):
         run(tmp_path / "late.yaml", tmp_path / "run", control="broken")
     assert not (tmp_path / "run" / "corpus").exists()
 
@@ -245,7 +245,7 @@ def test_a_stage_taken_off_the_recipe_leaves_card_and_page(tmp_path: Path) -> No
     assert not MFPT_ON_PAGE.search((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_card_follows_what_leaves_the_model_as_it_is(tmp_path: Path) -> None:
+def test_the_card_changes_without_a_change_of_the_model(tmp_path: Path) -> None:
     recipe, folder = write_recipe(tmp_path), tmp_path / "run"
     run(recipe, folder)
     cards = [folder / "merge" / name for name in ("MODEL_CARD.md", "model/README.md")]
@@ -256,8 +256,8 @@ def test_the_card_follows_what_leaves_the_model_as_it_is(tmp_path: Path) -> None
     corpus.write_text(licensed, encoding="utf-8")
     text = recipe.read_text(encoding="utf-8").replace("name: tiny", "name: renamed")
     recipe.write_text(text + "merge: {accept_divergence: 0.02}\n", encoding="utf-8")
-    told = run(recipe, folder)
-    assert (told["mfpt"], told["merge"], told["report"]) == ("unchanged", "unchanged", "done")
+    message = run(recipe, folder)
+    assert (message["mfpt"], message["merge"], message["report"]) == ("unchanged", "unchanged", "done")
     for card in (each.read_text(encoding="utf-8") for each in cards):
         assert card.startswith("# renamed\n") and "| MIT |" in card and "accept_divergence: 0.02" in card
     assert fingerprint(folder / "merge" / "model") == made
@@ -276,14 +276,14 @@ def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
     run(recipe, folder)
     assert records.stat().st_mtime_ns == before
     assert {each.result.settings["benchmark"] for each in collect([folder])} == {"exam", "second"}
-    # Sat otherwise, a paper is sat anew; one that the recipe no longer names leaves the report.
+    # With other settings a task is evaluated again; a task that the recipe no longer names is not in the report.
     recipe.write_text(text.replace("max_new_tokens: 8", "max_new_tokens: 9"), encoding="utf-8")
     run(recipe, folder)
     assert records.stat().st_mtime_ns != before
     assert {each.result.settings["benchmark"] for each in collect([folder])} == {"exam"}
 
 
-def test_runs_with_other_seeds_stand_side_by_side(tmp_path: Path) -> None:
+def test_runs_with_other_seeds_have_separate_folders(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     names = [load_recipe(recipe, seed=seed).name for seed in (None, 1)]
     assert names == ["tiny", "tiny.seed1"]
@@ -310,8 +310,8 @@ def test_a_product_that_lost_a_file_is_made_again(tmp_path: Path) -> None:
     run(recipe, folder, until="merge")
     first = manifest(folder)
     (folder / "merge" / "model" / "model.safetensors").unlink()
-    told = run(recipe, folder, until="merge")
-    assert (told["mpeft"], told["merge"]) == ("unchanged", "done")
+    message = run(recipe, folder, until="merge")
+    assert (message["mpeft"], message["merge"]) == ("unchanged", "done")
     assert manifest(folder) == first
 
 
@@ -337,7 +337,7 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
         ("report.html", "mine", "was not written by jmedllm"),
     ],
 )
-def test_a_directory_of_something_else_is_no_run(tmp_path: Path, name: str, content: str, problem: str) -> None:
+def test_a_directory_without_a_run_is_refused(tmp_path: Path, name: str, content: str, problem: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=f"{name}:? {problem}; choose another --output"):
         run(write_recipe(tmp_path), tmp_path)

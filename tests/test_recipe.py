@@ -1,4 +1,4 @@
-"""Every recipe of ours loads; every broken one ends in one line with its file, line and mend."""
+"""Every included recipe loads; every invalid one is refused in one line with file, line and fix."""
 
 import re
 import textwrap
@@ -359,7 +359,7 @@ controls:
 )
 
 
-def test_a_control_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+def test_a_control_changes_only_the_values_that_it_names(tmp_path: Path) -> None:
     path = write(tmp_path, CONTROLLED)
     plain, longer = load_recipe(path), load_recipe(path, control="longer")
     assert longer.name == "mine.longer"
@@ -390,7 +390,7 @@ def test_a_wrong_control_is_one_line(tmp_path: Path, control: str, expected: str
         ("controls:\n  x: 3\n", "mine.yaml:8: controls.x: input should be a valid dictionary, found 3"),
     ],
 )
-def test_controls_that_are_none(tmp_path: Path, controls: str, expected: str) -> None:
+def test_invalid_controls_are_refused(tmp_path: Path, controls: str, expected: str) -> None:
     assert error_of(write(tmp_path, MINIMAL + controls), "x") == expected
 
 
@@ -409,7 +409,7 @@ def test_whose_seed_counts(tmp_path: Path, text: str, control: str | None, given
     assert load_recipe(write(tmp_path, text), control=control, seed=given).seed == expected
 
 
-def test_a_wrong_seed_given_beside_the_recipe_blames_no_line_of_it(tmp_path: Path) -> None:
+def test_an_invalid_seed_option_does_not_name_a_line_of_the_recipe(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "seed: 7\n")
     assert error_of(path, seed=-1) == "mine.yaml: seed: input should be greater than or equal to 0, found -1"
 

@@ -1,4 +1,4 @@
-"""Tiny random models of real classes, whose files and networks name and hold tensors differently."""
+"""Tiny random models of real classes whose files and networks name and store tensors differently."""
 
 from pathlib import Path
 from shutil import copyfile

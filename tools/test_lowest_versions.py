@@ -62,7 +62,7 @@ def main() -> int:
     subprocess.check_call([python, "-m", "pip", "install", "--quiet", *wanted])
     subprocess.check_call([python, "-m", "pip", "install", "--quiet", "--no-deps", "-e", ROOT])
     tests = sys.argv[1:] or [test for test in TESTS if (ROOT / test).exists()]
-    # bitsandbytes is an extra of GPUs: what holds weights in 4 bits is not tried here.
+    # bitsandbytes is an extra for GPUs, so tests with 4-bit weights are left out.
     return subprocess.call([python, "-m", "pytest", "-q", "-k", "not nf4 and not 4_bit", *tests], cwd=ROOT)
 
 

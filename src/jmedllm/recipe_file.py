@@ -59,7 +59,7 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
 
 
 def _with_models(path: Path, recipe: Recipe, lines: dict[_Place, int]) -> Recipe:
-    """Fill in the names of the models that eval evaluates. By default all that the stages yield."""
+    """Fill in the models to evaluate, by default all that the stages yield."""
     if recipe.eval is None:
         return recipe
     names = model_names(STAGES.values(), recipe)

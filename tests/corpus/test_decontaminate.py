@@ -116,7 +116,7 @@ BOILERPLATE = "Which of the following is the most appropriate next step in the m
 
 
 @pytest.mark.parametrize(("count", "evidence"), [(COMMON - 1, True), (COMMON, False)])
-def test_what_many_questions_have_in_common_is_no_evidence(count: int, evidence: bool) -> None:
+def test_ngrams_that_many_questions_share_are_ignored(count: int, evidence: bool) -> None:
     index = build_index([question(n, "en", f"Patient number {n} coughs. {BOILERPLATE}") for n in range(count)])
     assert bool(found(BOILERPLATE, index)) is evidence
     assert found(f"Patient number 1 coughs. {BOILERPLATE}", index) >= {"q1"}
@@ -158,7 +158,7 @@ def test_without_questions_nothing_is_found() -> None:
     assert find(build_index([VAGUE]), VAGUE.stem) == []
 
 
-def test_evidence_goes_to_other_processes_whole(tmp_path: Path) -> None:
+def test_a_saved_index_is_loaded_unchanged(tmp_path: Path) -> None:
     for number, asked in enumerate(((), EXAM)):
         with (tmp_path / f"{number}.npz").open("wb") as handle:
             save_index(build_index(asked), handle)
@@ -195,7 +195,7 @@ def test_a_document_is_cut_around_its_question(asked: Question) -> None:
 
 
 @pytest.mark.parametrize(("between", "left"), [(2 * MARGIN + SHORTEST - 30, 0), (2 * MARGIN + SHORTEST + 60, 1)])
-def test_what_is_left_between_questions_is_dropped_where_it_is_short(between: int, left: int) -> None:
+def test_short_text_between_questions_is_dropped(between: int, left: int) -> None:
     text = "\n".join([lines(CASE), prose(3, between, "ja"), lines(FACT)])
     assert len(cut(text, find(INDEX, text))) == left
 

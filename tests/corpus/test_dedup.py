@@ -74,7 +74,7 @@ def test_not_the_same(other: str) -> None:
     assert second(TEXT, other) is None
 
 
-def test_of_a_short_text_one_word_makes_another() -> None:
+def test_in_a_short_text_one_word_makes_a_difference() -> None:
     text = prose(5, SHORT - 1)
     assert second(text, "右" + text[1:]) is None
     text = prose(5, SHORT)

@@ -69,7 +69,7 @@ def test_an_exam_item_is_refused(question: Question) -> None:
     ],
     ids=["another end", "same choices", "same stem", "all other"],
 )
-def test_a_question_of_its_own_is_allowed(question: Question) -> None:
+def test_a_different_question_is_allowed(question: Question) -> None:
     assert similarity(question, CASE if question.language == "en" else FACT) < 0.85
     require_no_exam_items([question], [CASE, FACT])
 

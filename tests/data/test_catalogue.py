@@ -43,7 +43,7 @@ def test_files(name: str):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_what_is_missing_is_said(name: str):
+def test_incomplete_sources_have_a_note(name: str):
     source = SOURCES[name]
     incomplete = any(None in (file.sha256, file.url) for file in source.files)
     assert not incomplete or source.note

@@ -253,7 +253,7 @@ def test_another_revision_is_fetched_again(upstream: Path):
     assert '"new": "x"' in (upstream / "data/toy/t.json").read_text(encoding="utf-8")
 
 
-def test_upstream_templates_that_are_none(upstream: Path):
+def test_invalid_upstream_templates_are_refused(upstream: Path):
     (upstream / "upstream/abc/template.py").write_text("<html>no such page</html>", encoding="utf-8")
     with pytest.raises(InputError, match=r"the upstream templates are not a Python file: .*; use --mirror"):
         fetch.get("toy", upstream / "data")

@@ -30,7 +30,7 @@ def test_a_mirror_is_asked_for_once(tmp_path: Path) -> None:
     assert [row["name"] for row in as_json(found) if row["needs_mirror"]] == without_address
 
 
-def test_it_says_what_is_on_disk(tmp_path: Path) -> None:
+def test_it_lists_the_sources_on_disk(tmp_path: Path) -> None:
     for name, contents in {"medqa/4_options/phrases_no_exclude_test.jsonl": 1_250_000, "medmcqa/dev.json": 10}.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x" * contents)

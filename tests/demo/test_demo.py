@@ -112,7 +112,7 @@ def test_both_languages_ask_about_the_same_among_the_same() -> None:
 
 
 @each_language
-def test_no_choice_of_the_exam_ever_stood_in_training(language: Language) -> None:
+def test_no_exam_choice_is_an_answer_in_training(language: Language) -> None:
     """Neither as an answer nor as a wrong choice nor as what is asked about."""
     choices = {choice for question in exam(language) for choice in question.choices}
     assert choices == {fact.answer[language] for fact in EXAM.values()}
@@ -126,7 +126,7 @@ def phrasing(question: Question) -> tuple[str, str]:
 
 
 @each_language
-def test_the_exam_asks_in_phrasings_of_its_own(language: Language) -> None:
+def test_the_exam_uses_separate_phrasings(language: Language) -> None:
     seen, unseen = Counter(map(phrasing, train(language))), Counter(map(phrasing, exam(language)))
     assert (len(seen), len(unseen)) == (4 * 13, 2 * 13)
     assert not set(seen) & set(unseen)
@@ -185,7 +185,7 @@ def shared(question: Question, choice: str) -> int:
 @each_language
 @pytest.mark.parametrize("name", GUESSES)
 def test_guessing_stays_at_chance(language: Language, name: str) -> None:
-    """Of choices that are rated alike the first is taken; the 95 % interval holds one in five."""
+    """The first of equally likely choices is picked; the 95 % interval contains one in five."""
     right = 0
     for question in exam(language):
         rated = [GUESSES[name](question, choice) for choice in question.choices]

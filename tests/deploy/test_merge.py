@@ -85,13 +85,13 @@ def test_the_merged_model_equals_base_and_adapter(tiny_model: Path, tiny_adapter
         assert (tmp_path / "merged" / file).read_bytes() == (tiny_model / file).read_bytes()
 
 
-def test_a_4_bit_merge_takes_the_layers_beside_the_adapter_from_4_bits_too(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_4_bit_merge_also_dequantizes_layers_without_adapter(tiny_model: Path, tmp_path: Path) -> None:
     adapter = adapt(tiny_model, tmp_path / "adapter", targets="qkv", quantization="nf4")
     merge(tiny_model, adapter, tmp_path / "merged", FLOAT32)
-    held = load_network(tiny_model, "auto", CPU, quantization="nf4").dequantize().float()
+    kept = load_network(tiny_model, "auto", CPU, quantization="nf4").dequantize().float()
     merged = load_network(tmp_path / "merged", "auto", CPU)
     original = load_network(tiny_model, "auto", CPU)
-    mlp = [network.model.layers[0].mlp.up_proj.weight for network in (merged, held, original)]
+    mlp = [network.model.layers[0].mlp.up_proj.weight for network in (merged, kept, original)]
     assert torch.equal(mlp[0], mlp[1]) and not torch.equal(mlp[0], mlp[2])
     embeddings = [network.model.embed_tokens.weight for network in (merged, original)]
     assert torch.equal(*embeddings)
@@ -125,12 +125,14 @@ def test_too_large_a_divergence_refuses_the_merge_and_leaves_nothing(tiny_model:
     adapter = adapt(half, tmp_path / "adapter")
     with pytest.raises(InputError) as error:
         merge(half, adapter, tmp_path / "merged", FLOAT32, accepted=1e-9)
-    told = str(error.value)
-    assert "differs from the trained one by " in told and "nats per token, more than 1e-09; accept it with" in told
+    printed = str(error.value)
+    assert (
+        "differs from the trained one by " in printed and "nats per token, more than 1e-09; accept it with" in printed
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "half"]
     accepted = merge(half, adapter, tmp_path / "merged", FLOAT32, accepted=1e-2)
     nats = accepted.divergence.nats
-    assert f"by {nats} nats" in told
+    assert f"by {nats} nats" in printed
     little_less = round(nats - 1e-9, 9)
     with pytest.raises(InputError, match=f"by {nats} nats per token, more than {little_less};"):
         merge(half, adapter, tmp_path / "another", FLOAT32, accepted=little_less)
@@ -138,7 +140,7 @@ def test_too_large_a_divergence_refuses_the_merge_and_leaves_nothing(tiny_model:
     assert Divergence(**origin["divergence"]) == accepted.divergence
 
 
-def test_a_merge_that_forgets_the_adapter_is_told_by_its_divergence(
+def test_a_merge_without_the_adapter_is_detected_by_its_divergence(
     tiny_model: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jmedllm.deploy.merge.rewrite", lambda source, target, changes: shutil.copy(source, target))
@@ -169,7 +171,7 @@ def test_the_command_line_accepts_what_a_recipe_does() -> None:
 
 
 def damaged(adapter: Path, folder: Path, **config: Any) -> Path:
-    """A copy without origin, so that nothing but its files tells what it is."""
+    """A copy without an origin file, so that only its weights identify it."""
     shutil.copytree(adapter, folder, ignore=shutil.ignore_patterns("jmedllm.json"))
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | config), encoding="utf-8")

@@ -42,8 +42,8 @@ def by_transformers(folder: Path) -> Any:
     import transformers
 
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
-    network, told = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
-    assert not told["missing_keys"] and not told["unexpected_keys"]
+    network, info = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
     return network
 
 
@@ -146,7 +146,7 @@ def test_experts_that_a_peft_config_names_are_merged(
     [
         ("Qwen3MoeForCausalLM", 0),  # read from the disk
         ("Qwen3MoeForCausalLM", 1 << 40),
-        ("GPT2LMHeadModel", 1 << 40),  # its layers are held in 4 bits transposed
+        ("GPT2LMHeadModel", 1 << 40),  # its 4-bit layers are transposed
     ],
 )
 def test_a_4_bit_adapter_on_layers_that_are_not_plain_is_merged(

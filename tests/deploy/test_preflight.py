@@ -104,9 +104,9 @@ def test_a_quantized_base_is_refused_before_anything(
         ("plan", recipe, "--gpu", "24GiB"),
         ("tune", recipe, "--output", tmp_path / "run"),
     ):
-        told = run(*words)
-        assert told.startswith("refused: base ")
-        assert f"weights are quantized ({method}), so no adapter can be merged into them; " in told
+        message = run(*words)
+        assert message.startswith("refused: base ")
+        assert f"weights are quantized ({method}), so no adapter can be merged into them; " in message
     with pytest.raises(InputError, match="its weights are quantized"):
         merge(base, tmp_path, tmp_path / "merged", FLOAT32)
 
@@ -120,9 +120,9 @@ def test_weights_in_8_bits_are_refused_though_no_config_says_so(tiny_model: Path
 @pytest.mark.parametrize("kind", ["dora", "pissa"])
 def test_a_kind_of_adapter_that_no_experts_take_is_refused(kind: str, model_of: ModelOf, tmp_path: Path) -> None:
     base = model_of("Qwen3MoeForCausalLM")
-    told = run("run", recipe_for(base, tmp_path, kind=kind), "--check")
-    assert told.startswith("refused: adapter: kind ") and "experts" in told
-    assert "choose kind lora or rslora without dropout, or name other targets (attention)" in told
+    message = run("run", recipe_for(base, tmp_path, kind=kind), "--check")
+    assert message.startswith("refused: adapter: kind ") and "experts" in message
+    assert "choose kind lora or rslora without dropout, or name other targets (attention)" in message
     assert "valid" in run("run", recipe_for(base, tmp_path, "attention", kind), "--check")
 
 
@@ -145,21 +145,21 @@ LEFT: dict[str, tuple[set[str], dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_is_left_frozen_and_left_out_is_counted(name: str, model_of: ModelOf) -> None:
+def test_frozen_weights_and_left_out_items_are_counted(name: str, model_of: ModelOf) -> None:
     frozen, left_out = LEFT[name]
     found = require_mergeable(model_of(name), AdapterConfig(r=4), is_rewritten=True)
     assert found.keys() == frozen and all(0.01 <= share < 1 for share in found.values())
     assert require_loadable(model_of(name), load_structure(model_of(name))) == left_out
 
 
-def test_what_is_left_frozen_is_printed(model_of: ModelOf, tmp_path: Path) -> None:
-    told = run("run", recipe_for(model_of("Gemma3ForConditionalGeneration"), tmp_path), "--check")
-    assert "mpeft: the adapter leaves frozen model.vision_tower " in told
+def test_frozen_weights_are_printed(model_of: ModelOf, tmp_path: Path) -> None:
+    message = run("run", recipe_for(model_of("Gemma3ForConditionalGeneration"), tmp_path), "--check")
+    assert "mpeft: the adapter leaves frozen model.vision_tower " in message
 
 
 def test_check_refuses_what_training_would(model_of: ModelOf, tmp_path: Path) -> None:
-    told = run("run", recipe_for(model_of("GptOssForCausalLM"), tmp_path), "--check")
-    assert told.startswith("refused: architecture 'gpt_oss' lets packed samples see one another")
+    message = run("run", recipe_for(model_of("GptOssForCausalLM"), tmp_path), "--check")
+    assert message.startswith("refused: architecture 'gpt_oss' lets packed samples see one another")
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -1,4 +1,4 @@
-"""An exam by chat: what the model was given is hashed, and all of it holds one day."""
+"""Evaluation with chat prompts: prompts are hashed, and all have the same date."""
 
 import json
 import shutil
@@ -41,10 +41,10 @@ def evaluate_task(model: Path, output: Path, day: str, limit: int = 7, **prompt_
     settings = EvalConfig(
         benchmarks=[f"{exam}:ja"], selection="all", limit=limit, max_new_tokens=4, scorers=["answer", "likelihood"]
     )
-    sat = tasks(settings, PromptConfig(chat=True, **prompt_config), Path("unused"))
+    evaluated = tasks(settings, PromptConfig(chat=True, **prompt_config), Path("unused"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ChatTemplate, "today", lambda _: day)
-        return evaluate_model(ModelSpec(str(model), "tiny", precision=CPU), sat, output)[0]
+        return evaluate_model(ModelSpec(str(model), "tiny", precision=CPU), evaluated, output)[0]
 
 
 def rows(output: Path) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def test_the_text_that_the_model_was_given_is_hashed(dated: Path, tmp_path: Path
     }
 
 
-def test_what_is_complete_needs_no_weights(dated: Path, tmp_path: Path) -> None:
+def test_a_complete_evaluation_needs_no_weights(dated: Path, tmp_path: Path) -> None:
     first = evaluate_task(dated, tmp_path / "out", "2026-11-29")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jmedllm.models.backends.transformers.model.load_model", lambda *_, **__: pytest.fail("loaded"))
@@ -102,7 +102,7 @@ def test_a_changed_template_date_or_variable_needs_another_output(dated: Path, t
         evaluate_task(dated, tmp_path / "out", "2026-11-29", **prompt_config)
 
 
-def test_a_template_without_a_date_tells_none(dated: Path, tmp_path: Path) -> None:
+def test_a_template_without_a_date_records_none(dated: Path, tmp_path: Path) -> None:
     (dated / "chat_template.jinja").write_text(UNDATED, encoding="utf-8")
     settings = evaluate_task(dated, tmp_path / "out", "2026-11-29", limit=1).settings
     assert "date" not in settings and settings["chat_template"] == hash_text(UNDATED)
@@ -116,6 +116,6 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("values", "message"), WRONG)
-def test_wrong_values_for_a_template_are_told(values: dict[str, Any], message: str) -> None:
+def test_wrong_values_for_a_template_are_reported(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PromptConfig(chat=True, **values)

@@ -36,9 +36,11 @@ def evaluate_task(model: Path, exam: Path, output: Path, *, adapter: Path | None
     options = {"benchmarks": [str(exam)], "selection": "all", "max_new_tokens": 12, "batch_size": 4}
     options |= {"scorers": ["answer", "legacy", "likelihood"]} | changes
     settings = EvalConfig(**options)
-    sat = tasks(settings, PromptConfig(), Path("unused"))
+    evaluated = tasks(settings, PromptConfig(), Path("unused"))
     return evaluate_model(
-        ModelSpec(str(model), "tiny", precision=CPU, adapter=adapter, batch_size=settings.batch_size), sat, output
+        ModelSpec(str(model), "tiny", precision=CPU, adapter=adapter, batch_size=settings.batch_size),
+        evaluated,
+        output,
     )
 
 
@@ -215,7 +217,7 @@ def test_samples_with_an_adapter_are_not_taken_for_the_base_model_s(
         evaluate_task(tiny_model, exam, tmp_path / "out")
 
 
-def test_tasks_need_names_of_their_own(tmp_path: Path) -> None:
+def test_tasks_need_distinct_names(tmp_path: Path) -> None:
     exam = write_questions(tmp_path / "exam.jsonl")
     twice = EvalConfig(benchmarks=[str(exam), str(exam)], selection="all")
     with pytest.raises(InputError, match=r"exam\.ja is asked for twice"):
@@ -308,9 +310,9 @@ def test_shots_chat_and_letters_are_different_tasks(tiny_model: Path, tmp_path: 
         )
     }
     assert len(hashes) == 5
-    sat = tasks(settings, PromptConfig(chat=True), Path("unused"))
+    evaluated = tasks(settings, PromptConfig(chat=True), Path("unused"))
     with pytest.raises(InputError, match="no chat template"):
-        evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), sat, tmp_path / "out")
+        evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), evaluated, tmp_path / "out")
 
 
 def test_rotations_are_evaluated_and_reported(tiny_model: Path, tmp_path: Path) -> None:
@@ -354,8 +356,8 @@ def test_rotations_are_evaluated_and_reported(tiny_model: Path, tmp_path: Path) 
 def test_a_letter_is_scored_by_its_label(tiny_model: Path, tmp_path: Path) -> None:
     exam = write_questions(tmp_path / "exam.jsonl")
     settings = EvalConfig(benchmarks=[str(exam)], languages=["en"], scorers=["likelihood"], selection="all")
-    sat = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
-    [result] = evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), sat, tmp_path / "out")
+    evaluated = tasks(settings, PromptConfig(answer_as="letter"), Path("unused"))
+    [result] = evaluate_model(ModelSpec(str(tiny_model), "tiny", precision=CPU), evaluated, tmp_path / "out")
     assert [score.metric for score in result.scores] == ["accuracy"]
     calibration = result.calibration
     assert calibration is not None and calibration.n == 7
@@ -399,19 +401,19 @@ def test_if_one_process_fails_one_line_says_why(tmp_path: Path) -> None:
         [*command, "--max-new-tokens", "8", "--precision", "float32", "--output", tmp_path / "out"],
         capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120,
     )  # fmt: skip
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode != 0 and len(told) == 1 and "the context of short is 60" in told[0]
+    message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and len(message) == 1 and "the context of short is 60" in message[0]
     assert done.stderr.count("Traceback") == 1, "torchrun's own, none of ours"
 
 
 def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exam = write_questions(tmp_path / "exam.jsonl", count=5)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
-    sat = tasks(settings, PromptConfig(), Path("unused"))
+    evaluated = tasks(settings, PromptConfig(), Path("unused"))
     monkeypatch.setattr("jmedllm.evaluation.sharding._agree", lambda problem, here: None)
     shaping = model_settings(ModelSpec(str(tiny_model), "tiny", precision=CPU))
     model = load_model(tiny_model, CPU, name="tiny")
-    assert evaluate_shares(sat, PreparedModel(shaping, lambda: model), tmp_path / "out", Rank(1, 1, 2)) == []
+    assert evaluate_shares(evaluated, PreparedModel(shaping, lambda: model), tmp_path / "out", Rank(1, 1, 2)) == []
     share = tmp_path / "out" / "rank-1"
     assert list(read_samples(share / "exam.ja.samples.jsonl")) == ["q1", "q3"]
     # A share is not an evaluation of its own; the evaluation resumed by one process takes it over and asks the rest.
@@ -419,7 +421,7 @@ def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatc
         collect([tmp_path / "out"])
     asked: list[str] = []
     monkeypatch.setattr(TransformersModel, "answer", recording(TransformersModel.answer, asked))
-    [result] = evaluate_tasks(sat, PreparedModel(shaping, lambda: model), tmp_path / "out")
+    [result] = evaluate_tasks(evaluated, PreparedModel(shaping, lambda: model), tmp_path / "out")
     assert (asked, result.asked, share.exists()) == (["q0", "q2", "q4"], 5, False)
 
 
@@ -438,22 +440,22 @@ def test_a_base_model_in_four_bits_is_another_evaluation(tmp_path: Path) -> None
     model = tmp_path / "model"
     exam = write_questions(tmp_path / "exam.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], languages=["ja"], scorers=["likelihood"], selection="all")
-    sat = tasks(settings, PromptConfig(), Path("unused"))
+    evaluated = tasks(settings, PromptConfig(), Path("unused"))
 
     def spec(quantization: Quantization) -> ModelSpec:
         return ModelSpec(str(model), "tiny", precision=CPU, quantization=quantization)
 
     methods: tuple[Quantization, ...] = ("none", "nf4")
     for quantization in methods:
-        evaluate_model(spec(quantization), sat, tmp_path / quantization)
+        evaluate_model(spec(quantization), evaluated, tmp_path / quantization)
     whole, packed = (
         read_samples(tmp_path / name / "exam.ja.samples.jsonl")["q0"].log_probs for name in ("none", "nf4")
     )
     assert whole != packed and packed == pytest.approx(whole, rel=0.2)
     with pytest.raises(InputError, match="quantization None is now 'nf4'"):
-        evaluate_model(spec("nf4"), sat, tmp_path / "none")
+        evaluate_model(spec("nf4"), evaluated, tmp_path / "none")
     with pytest.raises(InputError, match="backend vllm does not support quantization nf4; use backend transformers"):
-        evaluate_model(replace(spec("nf4"), backend="vllm"), sat, tmp_path / "v")
+        evaluate_model(replace(spec("nf4"), backend="vllm"), evaluated, tmp_path / "v")
 
 
 def test_another_backend_is_another_evaluation(
@@ -461,9 +463,9 @@ def test_another_backend_is_another_evaluation(
 ) -> None:
     exam = write_questions(tmp_path / "exam.jsonl", count=2)
     settings = EvalConfig(benchmarks=[str(exam)], scorers=["answer"], selection="all")
-    sat = tasks(settings, PromptConfig(), Path("unused"))
+    evaluated = tasks(settings, PromptConfig(), Path("unused"))
     spec = ModelSpec(str(tiny_model), "tiny", precision=CPU)
-    evaluate_model(spec, sat, tmp_path / "out")
+    evaluate_model(spec, evaluated, tmp_path / "out")
     monkeypatch.setitem(BACKENDS, "other", BACKENDS["transformers"])
     with pytest.raises(InputError, match="backend 'transformers' is now 'other'"):
-        evaluate_model(replace(spec, backend="other"), sat, tmp_path / "out")
+        evaluate_model(replace(spec, backend="other"), evaluated, tmp_path / "out")

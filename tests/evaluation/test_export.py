@@ -24,7 +24,7 @@ from jmedllm.evaluation.prompts.format import PromptConfig
         ("体温は37\n", "37\n"),
     ],
 )
-def test_a_prompt_that_ends_in_white_space_is_cut_behind_its_last_letter(prompt: str, rest: str) -> None:
+def test_a_prompt_that_ends_in_white_space_is_cut_after_its_last_letter(prompt: str, rest: str) -> None:
     assert parted(prompt) == (prompt.removesuffix(rest), rest)
 
 

@@ -24,10 +24,10 @@ def test_bands_and_subjects() -> None:
         item("6", "循環器", 50.0),
     ]
     item_scores = {name: item_score(name in "34") for name in "12345"}
-    told = [
+    found = [
         (g.kind, g.name, g.n, g.correct, g.examinees) for g in compare_with_examinees("answer", questions, item_scores)
     ]
-    assert told == [
+    assert found == [
         ("difficulty", "0-20 % right", 1, 0, 0.125),
         ("difficulty", "20-40 % right", 1, 0, 0.2),
         ("difficulty", "80-100 % right", 2, 2, 0.9),

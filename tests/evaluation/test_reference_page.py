@@ -39,8 +39,8 @@ ITEM_SCORES = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  #
     ids=lambda described: described.__name__,
 )
 def test_every_field_is_described(described: type) -> None:
-    told = set(re.findall(r"`(\w+)`", PAGE))
-    assert {field.name for field in fields(described)} <= told
+    documented = set(re.findall(r"`(\w+)`", PAGE))
+    assert {field.name for field in fields(described)} <= documented
 
 
 def test_every_scorer_and_metric_is_described() -> None:

@@ -131,7 +131,7 @@ def test_an_unfinished_evaluation_is_scored_and_not_written(cli: Cli, stored: Pa
         (("--scorer", "answr"), "unknown scorer 'answr': did you mean answer?"),
     ],
 )
-def test_what_does_not_go_together_is_refused(cli: Cli, stored: Path, more: tuple[str, ...], problem: str) -> None:
+def test_contradictory_settings_are_refused(cli: Cli, stored: Path, more: tuple[str, ...], problem: str) -> None:
     code, _, errors = cli("score", stored, *more)
     assert code == 2 and problem in errors
 

@@ -94,7 +94,7 @@ def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], probl
         (lambda exam: score(exam, "answr"), "unknown scorer 'answr': did you mean answer?"),
     ],
 )
-def test_what_cannot_be_scored_is_said(exam: Path, call: Callable[[Path], object], problem: str) -> None:
+def test_items_that_cannot_be_scored_are_reported(exam: Path, call: Callable[[Path], object], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         call(exam)
 
@@ -145,9 +145,9 @@ def test_reasons_and_what_the_protocol_counts_are_reported(exam: Path, tmp_path:
     assert first["how"].startswith("no answer")
     text = io.StringIO()
     print_scored(scored, Console(file=text, width=200))
-    told = " ".join(text.getvalue().split())
-    assert "too few 1" in told and "Too few: named fewer choices than the question asks for." in told
-    assert "no answer: no number 1" in told and "Empty: nothing was written" in told
+    message = " ".join(text.getvalue().split())
+    assert "too few 1" in message and "Too few: named fewer choices than the question asks for." in message
+    assert "no answer: no number 1" in message and "Empty: nothing was written" in message
 
 
 ROWS = [{"id": "1", "response": "b"}, {"id": "2", "response": None}, {"id": "9", "response": "a"}]
@@ -190,7 +190,7 @@ RESPONSES = {
 }
 
 
-def test_what_else_is_known_of_a_response_is_mapped_too(tmp_path: Path) -> None:
+def test_further_fields_of_a_response_can_be_mapped(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", [{"id": "1", "response": "b", "end": ["length"], "open": True}])
     columns = parse_map("finish_reason=end,thought_open=open", RESPONSE_FIELDS)
     assert read_recorded([path], ["1"], columns).samples == {
@@ -207,17 +207,17 @@ def test_responses_are_read_from_the_files_that_others_write(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ({"id": "1", "response_text": "b"}, '"response_text" is called "response" here', ),
         ({"id": "1", "generated_text": "b"}, "with --map-responses response=generated_text"),
         ({"qid": "1", "output": "b"}, "with --map-responses id=qid,response=output"),
     ],
 )  # fmt: skip
-def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         read_responses([write(tmp_path / "r.jsonl", [row, row])], ["1"])
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_language_is_needed_only_where_there_are_two(exam: Path, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ CUT = "まず設問を整理する。答えはaだろう。次に"
         ({"response": "<vendor_think>x</vendor_think>b"}, "unknown marker"),
     ],
 )
-def test_what_else_a_server_gives_of_a_reply(exam: Path, tmp_path: Path, row: dict[str, Any], how: str) -> None:
+def test_further_fields_of_a_server_reply(exam: Path, tmp_path: Path, row: dict[str, Any], how: str) -> None:
     given = read_recorded([write(tmp_path / "r.jsonl", [{"id": "1", **row}])], ["1"])
     scored = score_recorded(load_answered(QuestionSet(None, exam, None, tmp_path)), given, ["answer"])
     assert item_rows(scored)[0]["how"] == how

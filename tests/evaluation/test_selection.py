@@ -103,7 +103,7 @@ def test_legacy_needs_subjects():
         ("jmmlu", "all", {}),
     ],
 )
-def test_what_is_left_out_is_counted_by_reason(
+def test_left_out_items_are_counted_by_reason(
     shared: Path, name: str, selection: str, left_out: dict[str, int]
 ) -> None:
     found = select_counted(load(name, "ja", shared), selection)

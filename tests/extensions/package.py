@@ -7,7 +7,7 @@ import pytest
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, **entry_points: str) -> str:
-    """Put a package on the path whose single module holds `code`; it is gone after the test.
+    """Put a package with one module `code` on the path; it is removed after the test.
 
     Args:
         folder: gets the package.

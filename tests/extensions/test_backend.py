@@ -58,7 +58,7 @@ def test_it_evaluates_a_model_from_the_command_line(cli: Cli, tiny_model: Path, 
 
 
 @pytest.mark.usefixtures("mine")
-def test_what_it_does_not_declare_is_refused_before_it_is_opened(
+def test_undeclared_capabilities_are_refused_before_opening(
     cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BACKENDS, "mine", replace(BACKENDS["mine"], open=lambda _: pytest.fail("opened")))
@@ -99,7 +99,7 @@ def test_a_server_cannot_run_the_models_of_a_recipe(cli: Cli, tiny_model: Path, 
     assert code == 2 and "backend openai does not support the models of a run, which are directories" in errors
 
 
-def test_a_requirement_that_no_backend_meets_says_so() -> None:
+def test_a_requirement_that_no_backend_meets_is_reported() -> None:
     with pytest.raises(InputError, match="backend vllm does not support magic; leave it out"):
         require_backend("vllm", [Requirement("magic", lambda _: False)])
 

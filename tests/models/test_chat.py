@@ -73,7 +73,7 @@ def test_a_turn_ends_as_the_template_ends_it(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case, row in ENDS.items() if row[3] or row[4]])
-def test_what_ends_a_turn_is_no_part_of_the_answer(case: str) -> None:
+def test_the_end_of_a_turn_is_not_part_of_the_answer(case: str) -> None:
     tokenizer = tokenizer_of(case)
     ends, end = ends_of(tokenizer), ENDS[case][3] or ENDS[case][4]
     ids = tokenizer("a b" + end + "\n", add_special_tokens=False)["input_ids"]

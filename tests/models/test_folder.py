@@ -96,7 +96,7 @@ FIX = "give a directory or allow one download with --download"
         ("", "no such directory"),
     ],
 )
-def test_what_is_not_there_is_named(cache: Path, name: str, expected: str) -> None:
+def test_a_missing_model_is_named(cache: Path, name: str, expected: str) -> None:
     cached(cache)
     assert message(lambda: resolve(name)) == f"model {name!r}: {expected}"
 
@@ -106,7 +106,7 @@ def test_a_revision_that_is_not_there_is_no_other_one(cache: Path) -> None:
     assert FIX in message(lambda: resolve("org/model", revision="v2"))
 
 
-def test_a_download_that_fails_says_so(cache: Path) -> None:
+def test_a_failed_download_is_reported(cache: Path) -> None:
     assert message(lambda: resolve("org/model", download=True)).startswith("model 'org/model': download failed: ")
 
 
@@ -127,7 +127,7 @@ def test_a_download_that_fails_says_so(cache: Path) -> None:
     ],
     ids=["config", "weights", "index", "tokenizer", "all"],
 )
-def test_a_model_that_is_not_whole_says_what_it_lacks(model: Path, missing: list[str], expected: str) -> None:
+def test_an_incomplete_model_is_refused_with_the_missing_file(model: Path, missing: list[str], expected: str) -> None:
     require_model(model)
     for name in missing:
         (model / name).unlink()
@@ -204,7 +204,9 @@ def test_an_adapter_of_another_base_names_both(model: Path, tmp_path: Path) -> N
     ],
     ids=["empty", "no weights", "broken origin", "origin without base"],
 )
-def test_what_is_no_adapter_is_named(model: Path, tmp_path: Path, files: dict[str, bytes], expected: str) -> None:
+def test_a_directory_without_an_adapter_is_named(
+    model: Path, tmp_path: Path, files: dict[str, bytes], expected: str
+) -> None:
     adapter = fill(tmp_path / "adapter", files)
     line = message(lambda: require_adapter(adapter, model))
     assert line.replace(str(adapter), "ADAPTER").replace(str(model), "BASE").startswith(expected)

@@ -168,7 +168,7 @@ RIGHT: dict[str, Callable[[Tensors], Tensors]] = {
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_what_a_class_does_not_need_is_no_error(tiny_model: Path, tmp_path: Path, case: str) -> None:
+def test_tensors_that_a_class_does_not_need_are_no_error(tiny_model: Path, tmp_path: Path, case: str) -> None:
     folder = changed(tiny_model, tmp_path / "model", RIGHT[case], {})
     loaded, original = load_network(folder, "auto", CPU), load_network(tiny_model, "auto", CPU)
     for (name, found), expected in zip(loaded.named_parameters(), original.parameters(), strict=True):

@@ -66,8 +66,8 @@ def main(offload: str, optimizer: str, folder: str) -> None:
     before = peak_memory(CPU)
     run(SHAPE, Path(folder) / "large")
     parts = [part for part in planned.parts if not part.name.startswith("Python")]
-    told = {"measured": peak_memory(CPU) - before, "planned": sum(part.gpu + part.host for part in parts)}
-    sys.stdout.write(json.dumps(told | {part.name: part.gpu + part.host for part in parts}) + "\n")
+    figures = {"measured": peak_memory(CPU) - before, "planned": sum(part.gpu + part.host for part in parts)}
+    sys.stdout.write(json.dumps(figures | {part.name: part.gpu + part.host for part in parts}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`memory: auto` trains in the first way that fits, tells it, keeps it, and writes down what it came to."""
+"""`memory: auto` chooses the first option that fits, prints and keeps it, and records the measured memory."""
 
 import json
 import shutil
@@ -53,9 +53,9 @@ def between(wanted: Recipe, *settings: str) -> Machine:
 
 
 def fit(monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
-    told: list[str] = []
+    message: list[str] = []
     monkeypatch.setattr(auto, "this_machine", lambda device: machine)
-    return auto.fit(wanted, training_stages(wanted), CPU, folder, told.append), told
+    return auto.fit(wanted, training_stages(wanted), CPU, folder, message.append), message
 
 
 def test_a_recipe_that_does_not_ask_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ def test_a_recipe_that_does_not_ask_is_left_alone(tiny_model: Path, tmp_path: Pa
     assert auto.memory_of(wanted, tmp_path, "mfpt", CPU.device) == {} and not list(tmp_path.iterdir())
 
 
-def test_the_first_way_that_fits_is_taken_told_and_kept(
+def test_the_first_option_that_fits_is_chosen_printed_and_kept(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = recipe(tiny_model)
     small = between(wanted, "activation_checkpointing: recompute", "micro_batch_size: 1")
-    fitted, [told] = fit(monkeypatch, small, wanted, tmp_path)
+    fitted, [message] = fit(monkeypatch, small, wanted, tmp_path)
     assert fitted.mfpt and wanted.mfpt
     assert (fitted.mfpt.activation_checkpointing, fitted.mfpt.micro_batch_size, fitted.mfpt.batch_size) == (
         "recompute",
@@ -80,8 +80,8 @@ def test_the_first_way_that_fits_is_taken_told_and_kept(
         update={"activation_checkpointing": "recompute", "micro_batch_size": 1}
     )
     assert (
-        told.startswith("mfpt    memory: activation_checkpointing: recompute, micro_batch_size: 1 (")
-        and "\n" not in told
+        message.startswith("mfpt    memory: activation_checkpointing: recompute, micro_batch_size: 1 (")
+        and "\n" not in message
     )
     again, _ = fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
     assert again.mfpt == fitted.mfpt, "what was chosen stays, wherever the run goes on"
@@ -111,12 +111,12 @@ def test_of_several_processes_the_first_chooses(
     for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(processes, "receive", sent.pop)
-    other, told = fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path / "other")
-    assert other == first != wanted and told == [] and not (tmp_path / "other").exists()
+    other, message = fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path / "other")
+    assert other == first != wanted and message == [] and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("junk", ["3", "[]", '{"mfpt": 3}', '{"mfpt": {"asked": "x"}}', "settings"])
-def test_a_file_of_choices_that_is_none_is_told(
+def test_an_invalid_file_of_choices_is_reported(
     junk: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = recipe(tiny_model)
@@ -128,7 +128,7 @@ def test_a_file_of_choices_that_is_none_is_told(
         fit(monkeypatch, gpu(80 * GIB), wanted, tmp_path)
 
 
-def test_stages_behind_the_last_one_are_not_chosen_for(
+def test_stages_after_the_last_one_are_not_planned(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(1))
@@ -137,7 +137,7 @@ def test_stages_behind_the_last_one_are_not_chosen_for(
 
 
 @pytest.mark.parametrize(
-    ("machine", "told"),
+    ("machine", "message"),
     [
         (
             gpu(2**20),
@@ -150,12 +150,12 @@ def test_stages_behind_the_last_one_are_not_chosen_for(
     ],
     ids=["GPU", "host"],
 )
-def test_where_nothing_fits_it_is_told_before_anything_is_loaded(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine, told: str
+def test_if_nothing_fits_it_is_reported_before_anything_is_loaded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine, message: str
 ) -> None:
     with pytest.raises(InputError) as error:
         fit(monkeypatch, machine, recipe(tiny_model), tmp_path)
-    assert str(error.value).startswith(f"memory: auto: mfpt does not fit {told}") and not list(tmp_path.iterdir())
+    assert str(error.value).startswith(f"memory: auto: mfpt does not fit {message}") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("precision", [CPU, BF16], ids=["float32", "bfloat16"])
@@ -170,13 +170,15 @@ def test_a_run_on_a_cpu_names_the_smallest_machine_of_the_plan(
         auto.fit(wanted, training_stages(wanted), precision, tmp_path, pytest.fail)
     planned = plan(wanted, training_stages(wanted), Machine(Gpu("a GPU", 24 * GIB), 1, 1, 128 * GIB))[0].smallest
     assert planned is not None
-    told = f"{gib(planned.planned.gpu)} on the GPU, {gib(planned.planned.host)} on the host"
+    message = f"{gib(planned.planned.gpu)} on the GPU, {gib(planned.planned.host)} on the host"
     said = str(error.value)
     assert said.startswith("memory: auto: mfpt does not fit this machine's CPU with 16.0 GiB: it needs at least ")
-    assert said.endswith(f"; the smallest machine has {told}, see jmedllm plan") and told.startswith("7.7 GiB")
+    assert said.endswith(f"; the smallest machine has {message}, see jmedllm plan") and message.startswith("7.7 GiB")
 
 
-def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_that_changes_the_training_is_named_but_not_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shape = {"hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 8000}
     (tmp_path / "base").mkdir()
     config = json.dumps({"model_type": "llama", "intermediate_size": 1536} | shape)
@@ -188,7 +190,7 @@ def test_what_changes_the_training_is_named_and_not_taken(tmp_path: Path, monkey
         auto.fit(wanted, training_stages(wanted), BF16, tmp_path, pytest.fail)
 
 
-def test_scratch_is_refused(tiny_model: Path) -> None:
+def test_random_init_is_refused(tiny_model: Path) -> None:
     values = recipe(tiny_model).model_dump() | {"base": {"random_init": {}}}
     with pytest.raises(ValueError, match=r"base.random_init does not have; leave it out"):
         Recipe.model_validate(values)
@@ -200,7 +202,7 @@ def test_this_machine_is_counted_whole() -> None:
     assert (found.gpus, found.nodes) == (1, 1)
 
 
-def test_a_run_is_fitted_and_writes_planned_beside_measured(
+def test_a_fitted_run_records_planned_and_measured_memory(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = tmp_path / "base"
@@ -217,8 +219,8 @@ def test_a_run_is_fitted_and_writes_planned_beside_measured(
         return int(ended.value.code or 0), capsys.readouterr().err
 
     monkeypatch.setattr(auto, "this_machine", lambda device: machine)
-    code, told = run()
-    assert code == 0 and "mfpt    memory: activation_checkpointing: recompute (" in told
+    code, message = run()
+    assert code == 0 and "mfpt    memory: activation_checkpointing: recompute (" in message
     entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]["mfpt"]
     memory = entry["outputs"]["memory"]
     assert entry["recipe"]["mfpt"]["activation_checkpointing"] == "recompute" and entry["recipe"]["memory"] == "auto"
@@ -226,11 +228,11 @@ def test_a_run_is_fitted_and_writes_planned_beside_measured(
     assert memory["measured"]["gpu"] == 0 and memory["measured"]["host"] > 2**26
     assert memory["planned"]["host"] > 0 and memory["machine"].startswith("toy")
     monkeypatch.setattr(auto, "this_machine", lambda device: gpu(80 * GIB))
-    code, told = run()
-    assert code == 0 and "mfpt    unchanged" in told and "memory: activation_checkpointing: recompute (" in told
+    code, message = run()
+    assert code == 0 and "mfpt    unchanged" in message and "memory: activation_checkpointing: recompute (" in message
 
 
-def test_too_small_a_host_for_what_is_written_is_told_before_the_run(
+def test_too_small_a_host_for_the_configured_offload_is_reported_before_the_run(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = {"steps": 2, "learning_rate": 1e-3, "weight_format": "bfloat16-master", "cpu_offload": "optimizer"}
@@ -241,6 +243,6 @@ def test_too_small_a_host_for_what_is_written_is_told_before_the_run(
     monkeypatch.setattr(sys, "argv", ["jmedllm", "run", str(file), "--output", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = capsys.readouterr().err
-    assert ended.value.code == 2 and "error: cpu_offload: optimizer needs " in told
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and "error: cpu_offload: optimizer needs " in message
     assert not (tmp_path / "run" / "mfpt").exists()

@@ -1,4 +1,4 @@
-"""Host memory of a stage: as much as is told, and refused before anything is loaded where there is too little."""
+"""Host memory of a stage: the estimate is right, and too little is refused before anything is loaded."""
 
 import json
 import os
@@ -34,9 +34,9 @@ def test_an_offloaded_training_takes_the_host_memory_that_is_planned(
         text=True,
         check=True,
     )
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["weights, float32"] == told["gradients, float32"] == 4 * 44_268_032
-    assert told["measured"] == pytest.approx(told["planned"], rel=0.1)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["weights, float32"] == figures["gradients, float32"] == 4 * 44_268_032
+    assert figures["measured"] == pytest.approx(figures["planned"], rel=0.1)
 
 
 def base(name: str = "Qwen/Qwen2-7B-Instruct") -> Base:
@@ -68,7 +68,7 @@ def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_sha
 
 
 @pytest.mark.parametrize(
-    ("changes", "ram", "told"),
+    ("changes", "ram", "message"),
     [
         (
             {},
@@ -84,7 +84,9 @@ def test_a_host_is_refused_a_byte_below_what_is_planned(activations: str, is_sha
     ],
     ids=["100 GiB", "80 GiB", "weights", "8 bits are too many"],
 )
-def test_too_small_a_host_is_told_with_numbers_and_the_mend(changes: dict[str, Any], ram: int, told: str) -> None:
+def test_too_small_a_host_is_reported_with_numbers_and_the_fix(
+    changes: dict[str, Any], ram: int, message: str
+) -> None:
     with pytest.raises(InputError) as error:
         require_host_memory(settings(**changes), 128, base(), host(ram * GIB))
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)

@@ -20,7 +20,7 @@ def test_a_size_is_understood(text: str, size: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("24", "--ram '24' is not a memory size; write 24GiB"),
         ("much", "--ram 'much' is not a memory size; write it as 24GiB"),
@@ -30,10 +30,10 @@ def test_a_size_is_understood(text: str, size: float) -> None:
         ("", "--ram '' is not a memory size; write it as 24GiB"),
     ],
 )
-def test_what_is_no_size_is_refused(text: str, told: str) -> None:
+def test_an_invalid_size_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         read_size(text, "--ram")
-    assert str(error.value) == told
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("text", ["rtx4090", "RTX 4090", "rtx-4090", "NVIDIA GeForce RTX 4090"])
@@ -64,16 +64,16 @@ def test_rates_that_cannot_be_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("rtx409", "unknown GPU in --gpu 'rtx409': did you mean rtx4090"),
         ("24", "--gpu '24' is not a memory size; write 24GiB"),
     ],
 )
-def test_an_unknown_gpu_is_answered_with_the_nearest(text: str, told: str) -> None:
+def test_an_unknown_gpu_is_answered_with_the_nearest(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         read_gpu(text)
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
 
 
 def test_several_gpus() -> None:
@@ -87,7 +87,7 @@ def test_several_gpus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "size"),
+    ("files", "size"),
     [
         ({"v2": "1048576\n"}, 2**20),
         ({"v1": "2097152\n"}, 2**21),
@@ -98,10 +98,10 @@ def test_several_gpus() -> None:
     ids=["version 2", "version 1", "max", "no limit", "no control groups"],
 )
 def test_a_container_has_the_memory_that_it_may_have(
-    told: dict[str, str], size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: dict[str, str], size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "LIMITS", (tmp_path / "v2", tmp_path / "v1"))
-    for name, text in told.items():
+    for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="ascii")
     wanted = psutil.virtual_memory().total if size is None else size
     assert host_memory() == this_machine(torch.device("cpu")).ram == wanted

@@ -1,4 +1,4 @@
-"""A plan says what the real step holds, and what would make it fit."""
+"""A plan estimates the memory of a real step, and lists changes that make it fit."""
 
 import json
 import sys
@@ -94,7 +94,7 @@ def test_a_traced_step_has_the_memory_of_a_real_one(architecture: str, name: str
 
 @pytest.mark.parametrize("architecture", CONFIGS)
 @pytest.mark.parametrize("stage", ["mfpt", "mfpt, nothing recomputed", "mpeft"])
-def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage: str) -> None:
+def test_a_deep_model_is_extrapolated_from_a_few_layers(architecture: str, stage: str) -> None:
     deep = config(architecture) | {"num_hidden_layers": 10}
     kept = "none" if "nothing" in stage else "recompute"
     settings = TrainingConfig(steps=1, learning_rate=1e-3, activation_checkpointing=kept)
@@ -107,9 +107,9 @@ def test_a_deep_model_is_told_from_a_few_of_its_layers(architecture: str, stage:
                 network = add_adapter(network, AdapterConfig(r=64, alpha=8), 0)
         return trace_step(network, settings, BFLOAT16, 64)
 
-    told, whole = extrapolate(traced(FEW), traced(2 * FEW), 10 / FEW), traced(10)
-    assert told.working == pytest.approx(whole.working, rel=1e-3)
-    assert replace(told, forward=0, backward=0) == replace(whole, forward=0, backward=0)
+    message, whole = extrapolate(traced(FEW), traced(2 * FEW), 10 / FEW), traced(10)
+    assert message.working == pytest.approx(whole.working, rel=1e-3)
+    assert replace(message, forward=0, backward=0) == replace(whole, forward=0, backward=0)
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
@@ -169,7 +169,7 @@ def part(planned: StagePlan, name: str) -> Component:
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama", "mistral", "gemma"])
-def test_weights_and_state_are_told_to_the_byte(architecture: str) -> None:
+def test_weights_and_state_are_exact_to_the_byte(architecture: str) -> None:
     base = Base("small", json.dumps(config(architecture)), torch.bfloat16)
     for weight_format, optimizer in product(WEIGHT_FORMATS, ("adamw", "adamw-bf16", "adamw-8bit")):
         settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
@@ -181,7 +181,7 @@ def test_weights_and_state_are_told_to_the_byte(architecture: str) -> None:
         assert part(planned, "optimizer").gpu == sum(tensor.nbytes for tensor in state.values())
 
 
-def test_what_does_not_fit_is_told_what_to_change_in_order_of_cost(tmp_path: Path) -> None:
+def test_a_plan_that_does_not_fit_lists_changes_in_order_of_cost(tmp_path: Path) -> None:
     [first, second] = plan(recipe(tmp_path), on(80 * GIB))
     assert (first.planned.stage, second.planned.stage) == ("mfpt", "mpeft")
     assert settings_of(first) == settings_of(second) == []
@@ -191,35 +191,35 @@ def test_what_does_not_fit_is_told_what_to_change_in_order_of_cost(tmp_path: Pat
     assert tight.chosen and tight.chosen.planned.fits(on(first.planned.gpu - 1))
 
 
-def test_ways_are_tried_in_order_and_each_is_a_whole_set_of_changes(tmp_path: Path) -> None:
+def test_options_are_tried_in_order_and_each_is_a_complete_set_of_changes(tmp_path: Path) -> None:
     wanted = recipe(tmp_path)
     stage = training_stages(wanted)[0]
-    told = [[each.setting for each in o.changes] for o in options_of(stage, base_of(wanted), on(GIB))]
+    message = [[each.setting for each in o.changes] for o in options_of(stage, base_of(wanted), on(GIB))]
     lean = ["activation_checkpointing: recompute", "micro_batch_size: 1"]
-    assert told[:3] == [[], lean[:1], lean]
+    assert message[:3] == [[], lean[:1], lean]
     away = ["weight_format: bfloat16-master", "cpu_offload: optimizer"]
-    assert [*lean, *away] in told
-    assert told.index([*lean, *away]) < told.index([*lean, "optimizer: adamw-bf16", *away])
+    assert [*lean, *away] in message
+    assert message.index([*lean, *away]) < message.index([*lean, "optimizer: adamw-bf16", *away])
     # Neither of two ways carries what only the other needs.
-    assert not any({"weight_format: bfloat16-stochastic", "cpu_offload: optimizer"} <= set(each) for each in told)
-    assert told[-1][-1].startswith("optimizer_in_backward: true")
+    assert not any({"weight_format: bfloat16-stochastic", "cpu_offload: optimizer"} <= set(each) for each in message)
+    assert message[-1][-1].startswith("optimizer_in_backward: true")
 
 
 def test_what_the_recipe_has_already_is_not_advised_and_not_taken_back(tmp_path: Path) -> None:
     training = {"steps": 1, "learning_rate": 1e-3, "activation_checkpointing": "offload", "optimizer": "adamw-8bit"}
     wanted = recipe(tmp_path, mfpt=training)
     for option in options_of(training_stages(wanted)[0], base_of(wanted), on(GIB)):
-        told = {change.setting for change in option.changes}
+        message = {change.setting for change in option.changes}
         assert option.settings.activation_checkpointing == "offload" and option.settings.optimizer == "adamw-8bit"
-        assert not {"activation_checkpointing: recompute", "optimizer: adamw-bf16", "optimizer: adamw-8bit"} & told
+        assert not {"activation_checkpointing: recompute", "optimizer: adamw-bf16", "optimizer: adamw-8bit"} & message
 
 
-def test_where_nothing_fits_the_smallest_machine_is_told(tmp_path: Path) -> None:
+def test_if_nothing_fits_the_smallest_machine_is_printed(tmp_path: Path) -> None:
     [never, _] = plan(recipe(tmp_path), on(1))
     assert never.chosen is None and never.changes == ()
     assert never.smallest is not None
-    told = [change.setting for change in never.smallest.changes]
-    assert never.smallest.planned.gpu < never.planned.gpu and "adapter: {quantization: nf4}" not in told
+    message = [change.setting for change in never.smallest.changes]
+    assert never.smallest.planned.gpu < never.planned.gpu and "adapter: {quantization: nf4}" not in message
     enough = Machine(on(never.smallest.planned.gpu).gpu, 1, 1, never.smallest.planned.host)
     [exactly, _] = plan(recipe(tmp_path), enough)
     assert exactly.chosen is not None and exactly.chosen.planned.gpu <= never.smallest.planned.gpu
@@ -242,8 +242,8 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
         if each.name.startswith(("weights", "gradients", "optimizer")):
             assert each.gpu == saved[each.name] // 4
     wanted = recipe(tmp_path)
-    told = {c.setting for o in options_of(training_stages(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
-    assert told == {
+    message = {c.setting for o in options_of(training_stages(wanted)[0], base_of(wanted), on(1, 4)) for c in o.changes}
+    assert message == {
         "activation_checkpointing: recompute",
         "activation_checkpointing: offload",
         "micro_batch_size: 1",
@@ -252,7 +252,7 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "processes", "told"),
+    ("changes", "processes", "message"),
     [
         ({"optimizer": "adamw-8bit"}, 2, "optimizer adamw-8bit uses blocks that do not match the shards"),
         (
@@ -263,16 +263,16 @@ def test_shards_are_shared_and_what_they_refuse_is_not_advised(tmp_path: Path) -
         ({"optimizer": "adamw-8bit"}, 1, None),
     ],
 )
-def test_a_recipe_that_a_run_would_refuse_is_said_so(
-    tmp_path: Path, changes: dict[str, Any], processes: int, told: str | None
+def test_a_recipe_that_a_run_would_refuse_is_reported(
+    tmp_path: Path, changes: dict[str, Any], processes: int, message: str | None
 ) -> None:
     training = {"steps": 1, "learning_rate": 1e-3} | changes
     [first, _] = plan(recipe(tmp_path, mfpt=training), on(80 * GIB, processes))
-    assert first.refusal is None if told is None else told in str(first.refusal)
-    assert (first.chosen is not None and first.chosen.changes == ()) == (told is None)
+    assert first.refusal is None if message is None else message in str(first.refusal)
+    assert (first.chosen is not None and first.chosen.changes == ()) == (message is None)
 
 
-def test_where_a_run_refuses_every_way_the_reason_is_told(tmp_path: Path) -> None:
+def test_if_no_option_is_supported_the_reason_is_printed(tmp_path: Path) -> None:
     mpeft = recipe(tmp_path).model_dump()["mpeft"] | {"offload_embedding": True}
     wanted = recipe(tmp_path, mfpt=None, mpeft=mpeft)
     (tmp_path / "tied").mkdir()
@@ -280,15 +280,15 @@ def test_where_a_run_refuses_every_way_the_reason_is_told(tmp_path: Path) -> Non
     wanted = Recipe.model_validate(wanted.model_dump() | {"base": {"path": str(tmp_path / "tied")}})
     screen = Console(file=StringIO(), width=200)
     print_plan(plan(wanted, on(80 * GIB)), None, on(80 * GIB), screen)
-    told = "the base's embedding shares its weights with the output head; set offload_embedding: false"
-    assert f"smallest machine: none, no combination of settings is supported: {told}\n" in screen.file.getvalue()
+    message = "the base's embedding shares its weights with the output head; set offload_embedding: false"
+    assert f"smallest machine: none, no combination of settings is supported: {message}\n" in screen.file.getvalue()
 
 
 def test_what_a_run_would_refuse_is_not_advised(tmp_path: Path) -> None:
     wanted = recipe(tmp_path, precision="float32")
     for stage in training_stages(wanted):
-        told = {c.setting for o in options_of(stage, base_of(wanted), on(1)) for c in o.changes}
-        assert not [each for each in told if each.startswith(("weight_format", "cpu_offload"))]
+        message = {c.setting for o in options_of(stage, base_of(wanted), on(1)) for c in o.changes}
+        assert not [each for each in message if each.startswith(("weight_format", "cpu_offload"))]
 
 
 def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_hours_follow_from_the_rate(tmp_path: Path) -> None:
     assert first.planned.hours(Machine(Gpu("a GPU of 1 GiB", GIB), 1, 1, GIB), 1) is None
 
 
-def test_what_passes_the_link_takes_time() -> None:
+def test_transfers_over_the_link_take_time() -> None:
     numbers, machine = 1_000, on(GIB)  # 1e12 products, a link of 1e10 bytes a second
     work = Work(
         flops=0, row_tokens=100, batch_size=2, micro_batch_size=1, pass_bytes=2 * numbers, step_bytes=2 * numbers
@@ -325,7 +325,7 @@ def test_several_gpus_are_as_fast_as_the_one_with_most_rows(gpus: int, rows: int
     assert (sending.hours(on(GIB, gpus), 800) or (0,))[0] * 3600 == pytest.approx(passes * 1e6 / 0.9e10)
 
 
-def test_a_host_steps_as_fast_as_its_memory_or_its_cores_let_it(tmp_path: Path) -> None:
+def test_memory_or_cores_limit_the_speed_of_a_host_step(tmp_path: Path) -> None:
     base = base_of(recipe(tmp_path))
     fixed = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer", "activation_checkpointing": "recompute"}
     found = {}
@@ -382,7 +382,7 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"base": {"random_init": {}}},
@@ -395,10 +395,10 @@ def test_packed_blocks_say_how_many_steps_there_are(tmp_path: Path) -> None:
     ],
     ids=["random_init", "no training"],
 )
-def test_what_cannot_be_planned_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_planned_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         plan(recipe(tmp_path, **changes), on(GIB))
-    assert str(error.value) == told
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path, changes: dict[str, An
     ],
     ids=["sizes that do not go together", "experts in float32"],
 )
-def test_a_step_that_cannot_be_traced_is_told_in_a_line(
+def test_a_step_that_cannot_be_traced_is_reported_in_one_line(
     shape: dict[str, Any], reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     base = Base("mine", json.dumps(shape), torch.bfloat16)
@@ -425,9 +425,9 @@ def test_experts_are_no_linear_layers_and_the_rows_say_so() -> None:
     dense, experts = GATED | {"model_type": "llama"}, GATED | {"model_type": "mixtral", "num_local_experts": 8}
     training = {"epochs": 1, "learning_rate": 1e-3, "adapter": {"quantization": "nf4"}}
     settings = MpeftConfig.model_validate({"questions": [{"benchmark": "demo", "languages": ["ja"]}]} | training)
-    for shape, told in ((dense, "base, 4 bits"), (experts, "base, linear layers in 4 bits")):
+    for shape, message in ((dense, "base, 4 bits"), (experts, "base, linear layers in 4 bits")):
         base = Base("mine", json.dumps(shape | {"vocab_size": 64}), torch.bfloat16)
-        assert plan_stage("mpeft", settings, 128, base, on(GIB)).parts[0].name == told
+        assert plan_stage("mpeft", settings, 128, base, on(GIB)).parts[0].name == message
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -443,10 +443,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     code, presented, _ = said("--gpu", "rtx4090")
     assert code == 0 and "100 steps, 51,200 tokens" in presented and presented.count("fits") == 2
     assert presented.count("smallest machine: ") == 2
-    told = json.loads(said("--gpus", "2xh100", "--json")[1])
-    assert [each["stage"] for each in told["stages"]] == ["mfpt", "mpeft"]
-    assert told["machine"]["gpus"] == 2 and told["stages"][0]["as_configured"]["gpu"] > 0
-    assert told["stages"][0]["smallest"]["gpu"] <= told["stages"][0]["as_configured"]["gpu"]
+    message = json.loads(said("--gpus", "2xh100", "--json")[1])
+    assert [each["stage"] for each in message["stages"]] == ["mfpt", "mpeft"]
+    assert message["machine"]["gpus"] == 2 and message["stages"][0]["as_configured"]["gpu"] > 0
+    assert message["stages"][0]["smallest"]["gpu"] <= message["stages"][0]["as_configured"]["gpu"]
     waiting = said("--gpus", "16xh100")[1]
     assert "a batch has 4 rows: 12 of 16 GPUs are idle" in waiting.replace("\n", " ")
     choose = "give either --gpu, such as 24GiB or rtx4090, or --gpus, such as 8xh100"

@@ -67,7 +67,7 @@ def test_a_config_without_a_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"num_hidden_layers": 0},
@@ -80,10 +80,10 @@ def test_a_config_without_a_size_is_refused() -> None:
         ({"model_type": "gpt2"}, "architecture 'gpt2' has no linear layers in its decoder layers; choose a base"),
     ],
 )
-def test_a_model_that_cannot_be_counted_is_refused(changes: dict[str, Any], told: str) -> None:
+def test_a_model_that_cannot_be_counted_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         shape_of(structure({"model_type": "qwen2"} | GATED | changes, "mine", torch.float32))
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
 
 
 def test_a_config_that_is_no_object_is_refused(tmp_path: Path, tiny_model: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_config_that_is_no_object_is_refused(tmp_path: Path, tiny_model: Path)
         config_of(str(tmp_path / "base"))
 
 
-def test_a_base_that_nothing_is_known_of_is_refused() -> None:
+def test_an_unknown_base_is_refused() -> None:
     with pytest.raises(InputError) as error:
         config_of("some/unknown-7b")
     assert str(error.value) == (

@@ -246,7 +246,7 @@ def test_the_card_of_another_run_contains(name: str) -> None:
     assert part in model_card(found)
 
 
-def test_what_is_not_known_is_not_claimed() -> None:
+def test_unknown_facts_are_not_claimed() -> None:
     card = model_card(FOUND)
     assert not [word for word in ("Held-out documents", "Parameters", "RandomInit(") if word in card]
     assert "unknown what was removed" not in model_card(BARE)

@@ -41,7 +41,7 @@ def test_two_models_on_one_task(exam: Path, tmp_path: Path) -> None:
     )
 
 
-def test_rotations_and_items_beyond_the_limit_are_no_items_of_their_own(exam: Path, tmp_path: Path) -> None:
+def test_rotations_and_items_beyond_the_limit_are_not_counted_as_items(exam: Path, tmp_path: Path) -> None:
     folders = []
     for name, right in (("a", 5), ("b", 15)):
         folders.append(evaluate_exam(exam, tmp_path / name, name, right, rotations=2))

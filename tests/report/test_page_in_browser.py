@@ -142,7 +142,7 @@ def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
     assert opened.problems == []
 
 
-def test_what_a_model_wrote_stays_text(opened: Page) -> None:
+def test_generated_text_stays_text(opened: Page) -> None:
     opened.choose(model="hostile <b>", outcome="none", language="ja")
     assert opened.page.locator("#detail pre").first.inner_text() == HOSTILE
     assert opened.page.locator("#detail img, #detail pre b").count() == 0
@@ -164,7 +164,7 @@ def test_deep_links(browser: Any, address: str, fragment: str, item: str, count:
     opened.page.close()
 
 
-def test_a_link_to_no_item_says_so(browser: Any, address: str) -> None:
+def test_a_link_to_a_missing_item_is_reported(browser: Any, address: str) -> None:
     opened = Page(browser, address, "#items?item=igakuqa.ja/999Z9")
     assert "No item igakuqa.ja/999Z9 on this page" in opened.page.inner_text("#detail")
     assert opened.problems == []

@@ -125,7 +125,7 @@ def test_contaminated_scores_are_marked():
     assert "| published; contaminated; 78.8 with shuffled choices |" in markdown(evaluated)
 
 
-def test_published_rows_are_shown_only_beside_scores_of_the_same_measure():
+def test_published_rows_are_shown_only_with_scores_of_the_same_measure():
     """A score by another scorer or metric next to 52.5 would be compared with it, wrongly."""
     likelihood = result("m", score("igakuqa", "ja", "likelihood", "accuracy", 1450, 400, 0.2, 1.0))
     exact = result("m", score("medqa", "en", "legacy", "exact_match", 1273, 100, 0.0, 1.0))

@@ -44,7 +44,7 @@ def test_names_of_sets_stay_text(html: str) -> None:
     assert "<b>general" not in html
 
 
-def test_every_curve_goes_from_its_first_to_its_last_value() -> None:
+def test_every_curve_spans_its_first_to_its_last_value() -> None:
     drawn = {figure.title: re.findall(r'aria-label="(.*?)"', figure.picture)[0] for figure in figures(trained(50))}
     assert drawn["Loss"] == "Loss nats per trained token: loss from 2.96 to 1"
     assert "ja from 0 to -5" in drawn["Change since the start"]
@@ -72,7 +72,7 @@ def test_a_stage_without_evaluations_shows_the_rest() -> None:
     assert "held-out text</abbr></th>" not in page([], {}, "bare", [bare])
 
 
-def test_a_stage_that_improved_nothing_says_so_at_its_first_curve() -> None:
+def test_a_stage_without_improvement_has_a_note_at_its_first_curve() -> None:
     vain = replace(trained(), outputs=trained().outputs | {"best_step": 0})
     sentence = "Stage mfpt improved nothing: the weights of step 0 were kept"
     assert sentence in figures(vain)[0].unit and sentence in page([], {}, "vain", [vain])

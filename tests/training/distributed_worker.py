@@ -88,11 +88,11 @@ def build(case: Case, base: Path) -> Any:
 
 
 def fit(case: Case, folder: Path) -> None:
-    """Train a case in a folder, go on with what lies there, and write the trained weights to it."""
+    """Train a case in a folder, resuming from its checkpoints, and write the trained weights to it."""
     network, gather = shard(lambda device: build(case, folder.parent / "base"), case.precision)
     folder.mkdir(exist_ok=True)
-    held = sum(local_shard(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
-    (folder / f"held.{rank().global_rank}").write_text(str(held))
+    kept = sum(local_shard(p).nbytes for name, p in network.named_parameters() if ".layers." in name)
+    (folder / f"held.{rank().global_rank}").write_text(str(kept))
     settings = {"steps": STEPS, "learning_rate": 1e-3, "batch_size": 4, "save_steps": SAVED_EVERY} | case.settings
     validation = evaluation() if case.is_evaluated else None
     context = TrainContext("test", folder, case.precision, 3, "same", validation)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jmedllm.training import batches
 from jmedllm.training.batches import learning_rate, rows_of_step
 
-# total, warmup: shares of the peak at each step. Cosine by hand: 0.1 + 0.9 * (1 + cos(pi * p)) / 2.
+# total, warm-up steps: fractions of the peak at each step. Cosine by hand: 0.1 + 0.9 * (1 + cos(pi * p)) / 2.
 RATES = {
     (5, 0): [1.0, 0.868198051534, 0.55, 0.231801948466, 0.1],
     (5, 2): [0.5, 1.0, 1.0, 0.55, 0.1],

@@ -57,7 +57,7 @@ def test_copies_larger_than_the_buffers_arrive_in_order(monkeypatch: pytest.Monk
         starts.append(start)
         there[start : start + len(part)] = part
 
-    buffers.to_host(source.view(100, 10).T.contiguous().T, arrived)  # as a gradient may lie in memory
+    buffers.to_host(source.view(100, 10).T.contiguous().T, arrived)  # like the layout of some gradients
     buffers.wait()
     assert torch.equal(there, source) and starts == list(range(0, 1000, 16))
     buffers.to_device(source, back)
@@ -97,7 +97,7 @@ def test_no_gradient_stays_on_the_device_and_what_the_host_keeps_is_float32() ->
 
 
 @pytest.mark.parametrize("changes", [HOST, STREAMED, AT_ONCE], ids=["host", "streamed", "at once"])
-def test_what_a_trained_network_keeps_alive_is_its_weights(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_a_trained_network_keeps_only_its_weights_alive(changes: dict[str, Any], tmp_path: Path) -> None:
     kept: list[weakref.ref[torch.Tensor]] = []
 
     def note(*arguments: Any) -> Any:
@@ -106,7 +106,7 @@ def test_what_a_trained_network_keeps_alive_is_its_weights(changes: dict[str, An
         return optimizer
 
     network = cast_weights(tiny(tied=False), changes["weight_format"])
-    gc.disable()  # what only a collection frees lies beside the model while it is written
+    gc.disable()  # objects that only a collection frees are in memory while the model is written
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("jmedllm.training.loop.build", note)
@@ -148,24 +148,24 @@ def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> Non
     network = cast_weights(tiny(layers=6, tied=False), "bfloat16-master")
     at_home = {p.data_ptr() for p in network.parameters()}
     layers = decoder_layers(network)
-    held: list[int] = []
+    stored: list[int] = []
     made: list[torch.Tensor] = []
 
     apply_activation_checkpointing(network.train(), "recompute")
     memory.offload_layers(network, CPU)
     for layer in layers:
         layer.self_attn.register_forward_pre_hook(
-            lambda *_: held.append(sum(each.mlp.up_proj.weight.data_ptr() not in at_home for each in layers))
+            lambda *_: stored.append(sum(each.mlp.up_proj.weight.data_ptr() not in at_home for each in layers))
         )
         layer.mlp.up_proj.weight.register_post_accumulate_grad_hook(lambda p: made.append(p.grad))
     batch = next(micro_batches(rows(), torch.arange(2).numpy(), 2, CPU))
     summed_loss(network, *batch).backward()
     # One computes, and when the next begins, forwards or backwards, all of the one before is home again.
-    assert held == [1] * 12 and len(made) == 6
+    assert stored == [1] * 12 and len(made) == 6
     assert {p.data_ptr() for p in network.parameters()} == at_home
 
 
-def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> None:
+def test_a_fetched_layer_has_the_weights_of_the_previous_step(tmp_path: Path) -> None:
     """Evaluated between steps, the network gives what one that never streams gives."""
     streamed, plain = (cast_weights(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
     fit(tmp_path / "a", streamed, precision=BF16, **STREAMED, micro_batch_size=2)
@@ -177,7 +177,7 @@ def test_a_fetched_layer_is_what_the_step_before_made_of_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("size", [2**12, 2**16])
-def test_pinned_blocks_hold_the_same_weights_without_overlap(size: int) -> None:
+def test_pinned_blocks_contain_the_same_weights_without_overlap(size: int) -> None:
     network, plain = (cast_weights(tiny(tied=False), "bfloat16-master") for _ in range(2))
     parameters = list(network.parameters())
     memory._pin(parameters, size, pinned=False)
@@ -222,7 +222,7 @@ def test_no_two_gradients_exist_at_once() -> None:
     assert most == 1 and not all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
-# Going on after a kill
+# Resuming after a kill
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_no_two_gradients_exist_at_once() -> None:
     [HOST, HOST | {"optimizer": "adamw-bf16"}, STREAMED, AT_ONCE],
     ids=["on the host", "with moments in bfloat16", "streamed", "in the backward pass"],
 )
-def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(changes: dict[str, Any], tmp_path: Path) -> None:
     def fresh() -> Any:
         return cast_weights(tiny(tied=False), changes["weight_format"])
 
@@ -247,7 +247,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, Any], tmp_p
     assert logs == [6, 6]
 
 
-def test_a_run_goes_on_where_more_lies_on_the_host(tmp_path: Path) -> None:
+def test_an_offloaded_run_resumes(tmp_path: Path) -> None:
     whole, begun, moved = (cast_weights(tiny(tied=False), "bfloat16-master") for _ in range(3))
     plain: dict[str, Any] = {"weight_format": "bfloat16-master", "precision": BF16}
     fit(tmp_path / "whole", whole, **plain)

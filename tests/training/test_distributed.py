@@ -93,7 +93,7 @@ def test_losses_and_weights_are_those_of_one_process(root: Path, name: str, case
 
 
 @pytest.mark.parametrize("case", ["full", "nf4"])
-def test_each_process_holds_its_share_of_the_layers(root: Path, case: str) -> None:
+def test_each_process_keeps_its_shard_of_the_layers(root: Path, case: str) -> None:
     [whole], shares = (
         [int(file.read_text()) for file in sorted((root / f"{n}-{case}").glob("held.*"))] for n in (1, 2)
     )
@@ -125,7 +125,7 @@ def test_checkpoints_are_safetensors_and_json_with_a_shard_of_each_process(root:
 
 
 def rows_in(file: Path, name: str) -> int:
-    """Rows of a tensor that a file holds."""
+    """Rows of a tensor in a file."""
     with safe_open(file, framework="pt") as handle:
         return int(handle.get_slice(name).get_shape()[0]) if name in handle.keys() else 0  # noqa: SIM118
 
@@ -165,10 +165,12 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "exam", "mend"), REFUSED)
-def test_what_shards_cannot_do_is_refused_with_the_mend(changes: dict[str, Any], exam: bool, mend: str) -> None:
+@pytest.mark.parametrize(("changes", "exam", "fix"), REFUSED)
+def test_settings_that_shards_do_not_support_are_refused_with_the_fix(
+    changes: dict[str, Any], exam: bool, fix: str
+) -> None:
     settings = TrainingConfig(**{"steps": 1, "learning_rate": 1e-3} | changes)
-    with pytest.raises(InputError, match=mend):
+    with pytest.raises(InputError, match=fix):
         require_shardable(settings, benchmarks=exam)
 
 

@@ -189,7 +189,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("name", ["custom.jsonl", "custom.json"])
-def test_instructions_of_ones_own(tmp_path: Path, name: str) -> None:
+def test_custom_instructions(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     rows = [row for row, _ in GOOD]
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
@@ -244,5 +244,5 @@ def test_a_conversation_begins_once_and_ends(small: Any, template_begins: str, m
     ends = "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
     loop = "{% for m in messages %}{{ m.content }}" + ends + "{% endfor %}"
     monkeypatch.setattr(small, "chat_template", template_begins + loop)
-    told = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab"}]
-    assert conversation_samples(ChatTemplate(small), "n", told) == [Sample("n", [0, 5, 4, 1], [F, F, T, T])]
+    message = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab"}]
+    assert conversation_samples(ChatTemplate(small), "n", message) == [Sample("n", [0, 5, 4, 1], [F, F, T, T])]

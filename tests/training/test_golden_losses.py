@@ -1,12 +1,12 @@
-"""Losses of ten steps in full precision: a change of the loop that moves them has to say so.
+"""Losses of ten steps in full precision, which change only if a change of the loop is meant to change them.
 
-`golden_losses.json` holds what both stages gave on one thread of a CPU with AVX-512 and PyTorch 2.13. Other
-processors add up products in another order: with PyTorch's kernels for AVX2, and with those for no vectors at all,
-losses differed by 1.7e-7 of themselves at most and norms of gradients by 1.6e-6. The bounds leave room for ten
-times that. The learning rate is low for a reason: Adam makes whole steps of gradients that are nothing but
-rounding, and at 1e-2 the same comparison gave 8.8e-5 and 1e-3.
+`golden_losses.json` contains the losses of both stages on one thread of a CPU with AVX-512 and PyTorch 2.13. Other
+processors sum products in another order: with PyTorch's kernels for AVX2 or without vectors, losses differ by at most
+1.7e-7 and gradient norms by at most 1.6e-6 (relative). The bounds are ten times as large. The learning rate is low
+because Adam turns gradients that are only rounding errors into full steps: at 1e-2 the differences are 8.8e-5 and
+1e-3.
 
-Whoever moves the figures on purpose writes them anew: python tests/training/test_golden_losses.py
+To rewrite the figures after an intended change: python tests/training/test_golden_losses.py
 """
 
 import json
@@ -68,8 +68,8 @@ def ten_steps(case: str, folder: Path, **changes: Any) -> dict[str, list[float]]
 
 
 def golden(case: str) -> dict[str, Any]:
-    told = json.loads(GOLDEN.read_text())[case]
-    return {key: pytest.approx(told[key], rel=bound) for key, bound in BOUNDS.items()}
+    golden = json.loads(GOLDEN.read_text())[case]
+    return {key: pytest.approx(golden[key], rel=bound) for key, bound in BOUNDS.items()}
 
 
 @pytest.mark.parametrize("case", CASES)

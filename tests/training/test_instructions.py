@@ -190,7 +190,7 @@ def test_conversations_and_instructions_are_read_from_one_file(tmp_path: Path) -
 
 
 USER, ASSISTANT = ({"role": role, "content": "a"} for role in ("user", "assistant"))
-# what stands under messages, and what is wrong with it
+# value of messages, and the error
 BROKEN = [
     ("hello", "field 'messages' must be a list of objects with role and content"),
     ([], "field 'messages' must be a list of objects with role and content"),
@@ -249,13 +249,13 @@ BROKEN_SHAREGPT = [
 ]
 
 
-@pytest.mark.parametrize(("row", "told"), BROKEN_SHAREGPT)
-def test_a_broken_conversation_of_sharegpt_is_named(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("row", "printed"), BROKEN_SHAREGPT)
+def test_a_broken_conversation_of_sharegpt_is_named(tmp_path: Path, row: dict[str, Any], printed: str) -> None:
     path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps({"conversations": SHAREGPT}) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
-    assert f"{path}:2: {told}" in str(error.value)
+    assert f"{path}:2: {printed}" in str(error.value)
 
 
 def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> None:
@@ -264,15 +264,15 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
-    told = str(error.value).split("\n")
-    assert told[0].startswith("3 rows are invalid; ") and "skip_invalid: true in a recipe" in told[0]
-    assert [line.split(": ")[0] for line in told[1:]] == [f"{path}:{number}" for number in (2, 3, 4)]
+    printed = str(error.value).split("\n")
+    assert printed[0].startswith("3 rows are invalid; ") and "skip_invalid: true in a recipe" in printed[0]
+    assert [line.split(": ")[0] for line in printed[1:]] == [f"{path}:{number}" for number in (2, 3, 4)]
     found = read_instruction_file(path, ReadOptions(skip_invalid=True))
     assert (len(found.items), found.skipped) == (1, 3)
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "printed"),
     [
         ({"instruction": "a", "output": "b", "system": "Be brief."}, "field 'system': an instruction cannot have"),
         ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "field 'history': an instruction cannot"),
@@ -289,12 +289,12 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
         ({"messages": [USER, {**ASSISTANT, "train": False}, USER, ASSISTANT]}, "message 2: train is False"),
     ],
 )
-def test_what_would_change_what_is_learnt_is_not_dropped(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+def test_what_would_change_what_is_learnt_is_not_dropped(tmp_path: Path, row: dict[str, Any], printed: str) -> None:
     path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
-    assert f"{path}:1: {told}" in str(error.value)
+    assert f"{path}:1: {printed}" in str(error.value)
 
 
 def test_other_keys_are_noted_and_those_that_are_empty_are_not(tmp_path: Path) -> None:
@@ -324,18 +324,18 @@ def test_instructions_are_read_by_a_mapping(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "printed"),
     [
         ({"prompt": "a", "response": "b"}, "map: {instruction: prompt,output: response} in mpeft"),
         ({"dialogue": []}, '"dialogue" is called "messages" here'),
     ],
 )
-def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[str, Any], printed: str) -> None:
     path = tmp_path / "custom.jsonl"
     path.write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(InputError) as error:
         list(read_instructions(path))
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert printed in str(error.value) and "\n" not in str(error.value)
 
 
 # What a template writes before an answer in training or in an evaluation, but not in both.
@@ -380,10 +380,12 @@ def test_training_on_another_text_than_the_evaluation_s_is_refused(tiny_model: P
     tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
     with pytest.raises(InputError) as error:
         conversation_samples(ChatTemplate(tokenizer), "custom.jsonl:3", SECRET)
-    told = str(error.value)
-    assert told.startswith("custom.jsonl:3: message 2: the chat template writes another text") and presented in told
-    assert "chat_template_kwargs" in told and "\n" not in told
-    assert "田中" not in told and "壊血病" not in told
+    printed = str(error.value)
+    assert (
+        printed.startswith("custom.jsonl:3: message 2: the chat template writes another text") and presented in printed
+    )
+    assert "chat_template_kwargs" in printed and "\n" not in printed
+    assert "田中" not in printed and "壊血病" not in printed
 
 
 def test_a_variable_of_the_template_makes_both_agree(tiny_model: Path) -> None:

@@ -194,16 +194,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_named_with_its_mend(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_reported_with_the_fix(tmp_path: Path, damage: str) -> None:
     run(tmp_path, tiny(), steps=4)
     step = tmp_path / "checkpoints" / "step-00000004"
     harm, message = DAMAGES[damage]
     harm(step)
     with pytest.raises(InputError) as error:
         run(tmp_path, tiny())
-    told = str(error.value)
-    assert message in told and told.startswith("checkpoint is damaged: ") and "\n" not in told
-    assert told.endswith(f"; remove {step}: the run then resumes from the previous one, or from the start")
+    printed = str(error.value)
+    assert message in printed and printed.startswith("checkpoint is damaged: ") and "\n" not in printed
+    assert printed.endswith(f"; remove {step}: the run then resumes from the previous one, or from the start")
     shutil.rmtree(step)
     assert run(tmp_path, tiny()).resumed_from == 0
 

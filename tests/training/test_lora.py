@@ -76,7 +76,7 @@ def test_pissa_in_bfloat16_leaves_the_base_as_it_is(tiny_model: Path) -> None:
     assert learning == {"pissa"}  # and not the half that takes the start off again
 
 
-def test_pissa_goes_on_from_a_checkpoint_to_the_same_adapter(
+def test_pissa_resumes_from_a_checkpoint_to_the_same_adapter(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fresh() -> Any:

@@ -147,7 +147,7 @@ def test_memory_of_a_cpu_is_that_of_the_process() -> None:
     assert before > 2**26 and block.sum() == 2**24
 
 
-def test_the_note_tells_loss_bits_speed_and_memory() -> None:
+def test_the_note_has_loss_bits_speed_and_memory() -> None:
     row = {"loss": 2.3456, "tokens_per_second": 12345.6, "peak_memory": 3 * 2**30}
     evaluations = [{"bits_per_byte": {"ja": 0.91234, "general": 0.8}, "accuracy": {"demo.ja": 0.42}}]
     assert progress_note(row, []) == "loss 2.346  12,346 tokens/s  3.0 GiB"
@@ -193,13 +193,13 @@ def test_the_example_shows_what_is_trained(tiny_model: Path, tmp_path: Path) -> 
 
 
 def test_the_text_of_an_example_stays_out_of_logs(tiny_model: Path, tmp_path: Path) -> None:
-    told = presented(tiny_model, tmp_path).export_text()
+    message = presented(tiny_model, tmp_path).export_text()
     assert re.fullmatch(
-        r"mpeft: the first example: (\d+) tokens, (\d+) trained; in order: \d+ untrained, \2 trained\n", told
+        r"mpeft: the first example: (\d+) tokens, (\d+) trained; in order: \d+ untrained, \2 trained\n", message
     )
 
 
-def test_a_mask_of_many_turns_is_told_in_short() -> None:
-    told = describe_mask([False, False, True] * 9)
-    assert told.startswith("27 tokens, 9 trained; in order: 2 untrained, 1 trained, 2 untrained")
-    assert told.endswith("10 runs more")
+def test_a_mask_of_many_turns_is_summarized() -> None:
+    message = describe_mask([False, False, True] * 9)
+    assert message.startswith("27 tokens, 9 trained; in order: 2 untrained, 1 trained, 2 untrained")
+    assert message.endswith("10 runs more")

@@ -1,4 +1,4 @@
-"""A base in 4 bits is packed one tensor after another: it never lies whole in memory as it is stored."""
+"""A 4-bit base is quantized tensor by tensor: the stored weights are never all in memory."""
 
 import re
 import sys
@@ -56,7 +56,7 @@ def test_the_stored_model_is_never_whole_in_memory(
     monkeypatch.setattr(Bnb4bitQuantize, "convert", note)
     before = resident()
     network = load_network(folder, torch.bfloat16, CPU, quantization="nf4")
-    held = sum(p.numel() * p.element_size() for p in network.parameters())
+    kept = sum(p.numel() * p.element_size() for p in network.parameters())
     assert len(seen) == 12 * 7
-    assert held < stored / 3
-    assert max(seen) - before < held + 16 * MIB  # the largest tensor is 1.75 MiB as stored, 3.5 in float32
+    assert kept < stored / 3
+    assert max(seen) - before < kept + 16 * MIB  # the largest tensor is 1.75 MiB as stored, 3.5 in float32

@@ -33,7 +33,7 @@ def test_a_number_becomes_one_of_its_two_neighbours(value: float) -> None:
     lower = (exact.view(torch.int32) & -(2**16)).view(torch.float32)  # towards zero
     upper = ((exact.view(torch.int32) & -(2**16)) + 2**16).view(torch.float32)
     rounded = round_stochastically(exact).float()
-    if torch.equal(lower, exact):  # bfloat16 holds it, infinities among them
+    if torch.equal(lower, exact):  # exact in bfloat16, including infinities
         assert torch.equal(rounded, exact)
     else:
         assert bool(((rounded == lower) | (rounded == upper)).all())

@@ -1,4 +1,4 @@
-"""Packing loses nothing, mixes nothing, and trains no token that stands at a beginning."""
+"""Packing loses nothing, mixes nothing, and trains no first token of a sample."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def samples(draw: st.DrawFn, longest: int = 12, *, trained_end: bool = False) ->
 
 
 def parts(blocks: Blocks) -> list[tuple[list[int], list[bool]]]:
-    """What lies in the rows, cut where positions restart; padding left out."""
+    """Samples in the rows, split where positions restart, without padding."""
     found: list[tuple[list[int], list[bool]]] = []
     for ids, positions, trained in zip(blocks.ids, blocks.positions, blocks.loss_mask, strict=True):
         for start, position in enumerate(positions):
@@ -119,7 +119,7 @@ def lengths_in_rows(lengths: Sequence[int], size: int) -> list[list[int]]:
         ([5, 5, 5], [[5, 5], [5]]),  # equal ones stay in order
     ],
 )
-def test_an_example_goes_where_it_leaves_the_least_room(lengths: list[int], rows: list[list[int]]) -> None:
+def test_an_example_is_packed_by_best_fit(lengths: list[int], rows: list[list[int]]) -> None:
     assert lengths_in_rows(lengths, 10) == rows
 
 
@@ -146,7 +146,7 @@ def test_a_row_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("pack", "rows"), [(pack_documents, document_rows), (pack_examples, example_rows)])
-def test_nothing_is_no_rows(tmp_path: Path, pack: object, rows: object) -> None:
+def test_no_samples_are_no_rows(tmp_path: Path, pack: object, rows: object) -> None:
     blocks = pack([], 8, PAD)  # type: ignore[operator]
     assert len(blocks) == 0
     assert blocks.ids.shape == blocks.positions.shape == blocks.loss_mask.shape == (0, 8)

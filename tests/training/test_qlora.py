@@ -78,7 +78,7 @@ SMALLER: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "weights"), SMALLER)
-def test_an_adapter_in_bfloat16_with_8_bit_moments_learns_and_goes_on_to_the_same_bits(
+def test_a_bfloat16_adapter_with_8_bit_moments_learns_and_resumes_to_the_same_bits(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, weights: str
 ) -> None:
     monkeypatch.setattr("jmedllm.training.optim.build.SMALL", 0)  # in 8 bits whatever can be
@@ -142,7 +142,7 @@ def test_a_recipe_trains_one_and_merges_it(tmp_path: Path) -> None:
     assert manifest(tmp_path / "run")["merge"]["divergence"] < 1e-3
 
 
-def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) -> None:
+def test_a_recipe_evaluates_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     recipe = write_recipe(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace("precision: float32", "precision: bfloat16")
@@ -151,10 +151,10 @@ def test_a_recipe_examines_in_4_bits_what_was_trained_in_4_bits(tmp_path: Path) 
     recipe.write_text(text, encoding="utf-8")
     folder = tmp_path / "run"
     run(recipe, folder)
-    held = {each.result.model: each.result.settings for each in collect([folder])}
-    assert {settings["quantization"] for settings in held.values()} == {"nf4"}
-    assert held["mpeft"]["fingerprint"] == held["mfpt"]["fingerprint"]  # the base of the adapter, not the merged
-    assert [name for name, settings in held.items() if "adapter_fingerprint" in settings] == ["mpeft"]
+    stored = {each.result.model: each.result.settings for each in collect([folder])}
+    assert {settings["quantization"] for settings in stored.values()} == {"nf4"}
+    assert stored["mpeft"]["fingerprint"] == stored["mfpt"]["fingerprint"]  # the base of the adapter, not the merged
+    assert [name for name, settings in stored.items() if "adapter_fingerprint" in settings] == ["mpeft"]
     assert run(recipe, folder)["eval"] == "unchanged"
 
 

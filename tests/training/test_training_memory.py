@@ -70,7 +70,7 @@ def saved_sizes(network: Any) -> list[int]:
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_floating_point() and tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no other takes its place
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # kept alive, so that no other tensor gets its address
         return tensor
 
     [(ids, positions, trained)] = micro_batches(rows(), [0, 1], 2, CPU.device)
@@ -154,18 +154,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_work_is_refused_when_the_recipe_is_read(case: str, tmp_path: Path) -> None:
+def test_unsupported_settings_are_refused_when_the_recipe_is_read(case: str, tmp_path: Path) -> None:
     changes, message = REFUSED[case]
     recipe = tmp_path / "mine.yaml"
     values = {"precision": "auto", "mfpt": "batch_size: 2", "mpeft": "batch_size: 2"} | changes
     recipe.write_text(RECIPE.format(**values), encoding="utf-8")
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as printed:
         load_recipe(recipe)
-    assert "\n" not in str(told.value) and str(told.value).startswith(f"{recipe}:")
+    assert "\n" not in str(printed.value) and str(printed.value).startswith(f"{recipe}:")
 
 
 @pytest.mark.parametrize("weight_format", ["bfloat16-master", "bfloat16-stochastic"])
-def test_what_can_work_is_read(weight_format: str, tmp_path: Path) -> None:
+def test_supported_settings_are_read(weight_format: str, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     technique = f"weight_format: {weight_format}\n  optimizer: adamw-8bit\n  activation_checkpointing: offload"
     recipe.write_text(
@@ -179,7 +179,7 @@ def test_what_can_work_is_read(weight_format: str, tmp_path: Path) -> None:
     )
 
 
-def test_stage_1_trains_bfloat16_weights_and_hands_on_the_format_of_the_base(
+def test_stage_1_trains_bfloat16_weights_and_yields_the_dtype_of_the_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     formats: list[set[torch.dtype]] = []
@@ -201,7 +201,7 @@ def test_stage_1_trains_bfloat16_weights_and_hands_on_the_format_of_the_base(
     assert all(not torch.equal(saved[name], base[name]) for name in base)
 
 
-def test_stage_1_in_host_memory_hands_on_the_same_model(tmp_path: Path) -> None:
+def test_stage_1_in_host_memory_yields_the_same_model(tmp_path: Path) -> None:
     def trained(name: str, settings: str) -> bytes:
         folder = tmp_path / name
         folder.mkdir()

@@ -76,7 +76,7 @@ def test_too_little_memory_is_one_line_before_step_1(tmp_path: Path, call: int, 
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told"),
+    ("name", "changes", "printed"),
     [
         (
             "_measured_step",
@@ -92,7 +92,7 @@ def test_too_little_memory_is_one_line_before_step_1(tmp_path: Path, call: int, 
     ],
 )
 def test_too_little_memory_for_what_is_kept_is_one_line(
-    name: str, changes: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, changes: dict[str, Any], printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise OOM
@@ -100,7 +100,7 @@ def test_too_little_memory_for_what_is_kept_is_one_line(
     monkeypatch.setattr(f"jmedllm.training.loop.{name}", fail)
     with pytest.raises(InputError) as error:
         fit(tmp_path, tiny(), **changes)
-    assert str(error.value) == told
+    assert str(error.value) == printed
 
 
 def test_another_failure_keeps_its_traceback(tmp_path: Path) -> None:
@@ -123,16 +123,16 @@ def test_a_disk_too_small_for_the_stage_is_one_line_before_step_1(
 
 
 def test_the_footprint_is_that_of_a_real_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[DiskUsage] = []
-    monkeypatch.setattr(loop, "require_disk", lambda _, needed: told.append(needed))
+    printed: list[DiskUsage] = []
+    monkeypatch.setattr(loop, "require_disk", lambda _, needed: printed.append(needed))
     fit(tmp_path, tiny())
     [checkpoint] = (tmp_path / "checkpoints").iterdir()
     real = sum(file.stat().st_size for file in checkpoint.iterdir())
-    assert told[0].checkpoint == pytest.approx(real, rel=0.1)  # names and shapes count at this size
-    assert told[0].total == 2 * told[0].checkpoint + told[0].model
+    assert printed[0].checkpoint == pytest.approx(real, rel=0.1)  # names and shapes count at this size
+    assert printed[0].total == 2 * printed[0].checkpoint + printed[0].model
 
 
-def test_what_lies_there_already_is_not_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_of_existing_files_is_not_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=90))
     (tmp_path / "old").write_bytes(b"x" * 20)
     require_disk(tmp_path, DiskUsage(checkpoint=50, model=10, copies_of_model=1))

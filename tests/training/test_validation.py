@@ -42,7 +42,7 @@ def test_windows_predict_every_token_but_the_first_once(length: int, size: int) 
 
 
 @pytest.mark.parametrize("text", [JAPANESE, ENGLISH])
-def test_a_network_that_knows_nothing_pays_for_every_token(tokenizer: Any, network: Any, text: str) -> None:
+def test_a_uniform_network_has_the_same_loss_on_every_token(tokenizer: Any, network: Any, text: str) -> None:
     with torch.no_grad():
         network.get_output_embeddings().weight.zero_()
     ids = tokenizer(text)["input_ids"]
@@ -99,7 +99,7 @@ def test_evaluation_leaves_training_the_same_to_the_bit(tmp_path: Path, adapter:
     assert rows[0]["trained_tokens"] == 0 and rows[0]["bits_per_byte"].keys() == {"ja", "en"}
 
 
-def test_the_end_is_measured_where_it_lies_between(tmp_path: Path) -> None:
+def test_the_last_step_is_measured_too(tmp_path: Path) -> None:
     fit(tmp_path, tiny(), evaluation(), steps=5, early_stopping={"every": 3})
     assert [row["step"] for row in read(tmp_path)] == [0, 3, 5]
 
@@ -168,9 +168,11 @@ def test_a_measure_that_is_not_taken_is_named(tmp_path: Path) -> None:
         fit(tmp_path, tiny(), evaluation(), early_stopping={"metric": ["bits_per_byte.jp"]})
 
 
-def test_a_small_exam_on_the_way(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
-    sat = tasks(EvalConfig(benchmarks=["demo"], scorers=["likelihood"], limit=4), PromptConfig(pack="plain"), tmp_path)
-    evaluated = Validation({}, tuple(task.name for task in sat), make_in_loop_eval(sat, tokenizer, CPU))
+def test_in_loop_eval_of_a_small_exam(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    eval_tasks = tasks(
+        EvalConfig(benchmarks=["demo"], scorers=["likelihood"], limit=4), PromptConfig(pack="plain"), tmp_path
+    )
+    evaluated = Validation({}, tuple(task.name for task in eval_tasks), make_in_loop_eval(eval_tasks, tokenizer, CPU))
     assert evaluated.measures == ("accuracy.demo.ja", "accuracy.demo.en")
     plain, watched = (load_network(tiny_model, torch.float32, torch.device("cpu")) for _ in range(2))
     fit(tmp_path / "plain", plain)
@@ -213,11 +215,11 @@ def test_best_and_end(name: str) -> None:
 
 def test_what_is_held_out_follows_from_the_text_alone() -> None:
     texts = [f"文書{number}" for number in range(2000)]
-    held = [text for text in texts if is_held_out(text, 0.1)]
-    assert 150 < len(held) < 250
-    assert set(held) < {text for text in texts if is_held_out(text, 0.2)}
+    kept = [text for text in texts if is_held_out(text, 0.1)]
+    assert 150 < len(kept) < 250
+    assert set(kept) < {text for text in texts if is_held_out(text, 0.2)}
     assert not any(is_held_out(text, 0.0) for text in texts)
-    assert held[:3] == ["文書5", "文書10", "文書12"]  # golden: another hash would train on what was held out
+    assert kept[:3] == ["文書5", "文書10", "文書12"]  # golden: another hash would train on what was held out
 
 
 def test_texts_are_chosen_in_any_order_alike() -> None:

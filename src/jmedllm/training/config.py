@@ -18,7 +18,7 @@ OptimizerName = Literal["adamw", "adamw-bf16", "adamw-8bit"]
 
 
 class TrainingConfig(Settings):
-    """Optimization settings of a stage. Give either `steps` or `epochs`."""
+    """Training settings of a stage. Give either `steps` or `epochs`."""
 
     steps: int | None = Field(None, ge=1, description="optimizer steps")
     epochs: float | None = Field(None, gt=0, description="passes over the packed rows")

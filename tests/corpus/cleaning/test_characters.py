@@ -39,7 +39,7 @@ MEANING = (
 
 
 @pytest.mark.parametrize("text", MEANING)
-def test_what_means_something_stays(text: str) -> None:
+def test_meaningful_text_is_unchanged(text: str) -> None:
     assert normalize(text) == text
 
 

@@ -96,7 +96,7 @@ BODY = ["血圧を測定する。", "脈拍を測定する。", "体温を測定
         "\n 診療ガイドライン \n\n{body}\n\n11/21/26\nfile:///a.html {number}/4\n",
     ],
 )
-def test_furniture_goes(frame: str) -> None:
+def test_page_furniture_is_removed(frame: str) -> None:
     pages = [frame.format(body=body, number=number) for number, body in enumerate(BODY, 1)]
     assert flowed(*pages) == "\n".join(BODY)
 
@@ -115,7 +115,7 @@ def test_numbers_and_repeated_lines_inside_a_page_stay() -> None:
     assert "上" not in text and "下" not in text
 
 
-def test_a_paragraph_goes_on_over_the_page() -> None:
+def test_a_paragraph_continues_over_the_page() -> None:
     first = "糖尿病は、作用不足により慢性の高血糖\nを来す疾患であり、診断には測定が必要"
     assert flowed(f"{first}\n1", "である。\n2") == f"{first}である。".replace("\n", "")
 

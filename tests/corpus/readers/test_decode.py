@@ -68,7 +68,7 @@ def test_the_encoding_is_named(raw: bytes, expected: tuple[str, str]) -> None:
         (b"\x81\x8d\x81 \x81", "is not text in UTF-8, Shift-JIS, EUC-JP or Windows-1252; convert it to UTF-8"),
     ],
 )
-def test_what_is_no_text_is_said(raw: bytes, message: str) -> None:
+def test_input_that_is_no_text_is_reported(raw: bytes, message: str) -> None:
     with pytest.raises(InputError) as error:
         decode(raw)
     assert str(error.value) == message

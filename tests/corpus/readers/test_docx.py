@@ -138,7 +138,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_cannot_be_read_is_one_line(name: str) -> None:
+def test_unreadable_input_is_reported_in_one_line(name: str) -> None:
     raw, message = BROKEN[name]
     with pytest.raises(InputError) as error:
         docx_text(raw)

@@ -53,7 +53,7 @@ def test_a_western_or_chinese_page_is_read_whatever_it_declares(declared: str, w
     assert html_text(page.encode(written))[0] == text
 
 
-def test_a_broken_byte_of_utf_8_is_said_whatever_the_page_declares() -> None:
+def test_a_broken_utf_8_byte_is_reported_whatever_the_page_declares() -> None:
     page = f"<html><head>{meta('iso-8859-1')}</head><body><p>尿糖と血糖を測る。</p></body></html>".encode()
     with pytest.raises(InputError, match=r"^is UTF-8 with a broken byte at offset 115; fix or replace the file$"):
         html_text(page.replace("を".encode(), b"\xff"))
@@ -65,11 +65,11 @@ def meta(charset: str | None) -> str:
 
 
 @pytest.mark.parametrize("page", ["", "<html><body><nav>ホーム</nav><script>draw()</script></body></html>"])
-def test_a_page_without_text_is_said(page: str) -> None:
+def test_a_page_without_text_is_reported(page: str) -> None:
     with pytest.raises(InputError, match=r"^has no text between its tags; a page that a script"):
         html_text(page.encode())
 
 
-def test_tags_nested_without_end_are_said() -> None:
+def test_tags_nested_too_deeply_are_reported() -> None:
     with pytest.raises(InputError, match=r"^nests its tags too deeply"):
         html_text(("<div>" * 3000 + "x").encode())

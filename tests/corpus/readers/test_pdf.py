@@ -58,7 +58,7 @@ def test_a_file_without_text_is_reported(raw: bytes, message: str) -> None:
     assert str(error.value) == message
 
 
-def test_a_locked_file_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import pypdfium2
 
     def refuse(*_: object) -> None:

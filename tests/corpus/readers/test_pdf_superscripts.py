@@ -56,7 +56,7 @@ def test_units_and_exponents_keep_their_meaning(style: str) -> None:
         ("2^{n} cells", "2ⁿ cells"),
     ],
 )
-def test_what_has_no_signs_of_its_own(style: str, line: str, expected: str) -> None:
+def test_characters_without_superscript_signs(style: str, line: str, expected: str) -> None:
     assert clean(pdf_text(marked_pdf([line], STYLES[style]))[0]).text == expected
 
 
@@ -72,7 +72,7 @@ def test_what_has_no_signs_of_its_own(style: str, line: str, expected: str) -> N
     ],
     ids=["small capitals", "furigana", "a drop capital", "a longer line beside it", "a larger number"],
 )  # fmt: skip
-def test_what_is_no_superscript_stays(line: str, style: Style, expected: str) -> None:
+def test_text_that_is_no_superscript_is_unchanged(line: str, style: Style, expected: str) -> None:
     assert "".join(pdf_text(marked_pdf([line], style))[0].split()) == "".join(expected.split())
 
 

@@ -176,7 +176,7 @@ def test_a_file_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     assert found.where == f"{tmp_path}/\\x90f\\x97\\xc3.txt"
 
 
-def test_what_cannot_be_read_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_unreadable_parts_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     lines = ['{"text": "1"}', '{"text": "2"', "[3]", '{"text": 4}', "\xff\x00", "", '{"text": "7"}', "[" * 100_000]
     lines.append('{"text": "9", "count": ' + "9" * 4301 + "}")
@@ -230,7 +230,7 @@ def test_a_truncated_archive_is_read_up_to_its_end(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)])
-def test_archives_behind_one_another_are_one_text(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+def test_concatenated_archives_are_one_text(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     (tmp_path / name).write_bytes(pack("壊血".encode()) + pack("病".encode()))
     assert [document.text for document in read_documents(tmp_path)] == ["壊血病"]
     (tmp_path / name).write_bytes(pack("壊血病".encode())[:-3])
@@ -242,7 +242,7 @@ def test_archives_behind_one_another_are_one_text(tmp_path: Path, name: str, pac
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)])
-def test_an_archive_gives_as_many_bytes_as_asked_for(
+def test_an_archive_returns_the_requested_number_of_bytes(
     tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
 ) -> None:
     (tmp_path / name).write_bytes(pack(b"scurvy") + pack(b" is rare"))
@@ -386,7 +386,7 @@ THESE = ".jsonl, .ndjson, .txt, .md, .html, .htm, .pdf, .docx, also as .gz or .z
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, make: Callable[[Path], Path], expected: str) -> None:
+def test_unreadable_files_are_named(tmp_path: Path, make: Callable[[Path], Path], expected: str) -> None:
     assert message(tmp_path, make(tmp_path)) == expected
 
 

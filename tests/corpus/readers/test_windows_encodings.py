@@ -126,7 +126,7 @@ def test_escapes_of_iso_2022_jp(raw: bytes) -> None:
         ),
     ],
 )
-def test_broken_files_are_said(raw: bytes, message: str) -> None:
+def test_broken_files_are_reported(raw: bytes, message: str) -> None:
     with pytest.raises(InputError) as error:
         decode(raw)
     assert str(error.value) == message

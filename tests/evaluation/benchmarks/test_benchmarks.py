@@ -97,7 +97,7 @@ def test_jmmlu_text_is_kept_to_the_blank(shared: Path):
     first = load("jmmlu", "ja", shared)[0]
     assert first.stem.startswith("「皿状顔貌")  # after a byte order mark
     assert first.choices[2] == " 水頭症による前頭骨の肥大"
-    # Two stems of one file hold CRLF.
+    # Two stems of one file contain CRLF.
     assert not any("\r" in text for q in load("jmmlu", "ja", shared) for text in (q.stem, *q.choices))
 
 

@@ -12,7 +12,7 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.evaluation.question import Question, label
 
-CENSUS = {
+EXPECTED_COUNTS = {
     # year: items, text only, of these with 5 choices, of these one / several answers, numeric, 0 points, points
     2018: (400, 286, 284, 239, 45, 2, 1, 499),
     2019: (400, 296, 292, 248, 44, 2, 4, 496),
@@ -53,7 +53,7 @@ def counts(questions: list[Question]) -> tuple[int, ...]:
 @pytest.mark.parametrize("language", ["japanese", "english"])
 def test_expected_counts(language: str, request: pytest.FixtureRequest):
     exam: Exam = request.getfixturevalue(language)
-    for year, expected in CENSUS.items():
+    for year, expected in EXPECTED_COUNTS.items():
         assert counts([q for q in exam.values() if q.id.startswith(str(year - 1906))]) == expected
     assert counts(list(exam.values())) == TOTAL
 

@@ -42,7 +42,7 @@ def test_steps_grow_no_faster_than_the_reply(item):
     assert [shape for shape, (short, long) in steps.items() if long > 2.2 * short] == []
 
 
-def test_what_is_read_of_a_long_reply():
+def test_passages_of_a_long_reply():
     text = "まず a を考える。\n" + "x" * 40_000 + "\n答え：b\n" + "y" * 40_000 + "\n以上。"
     read = passages(text)
     assert len(read) <= READ_WHOLE + 1_000

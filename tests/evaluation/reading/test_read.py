@@ -251,7 +251,7 @@ Hmm, is it A? The answer may be A
 
 
 def cells(table: str) -> list[str]:
-    """Responses of a table: " | " stands between them, and \n for a new line in them."""
+    """Responses of a table, separated by " | "; \n in them is a line feed."""
     rows = [row.split(" | ") for row in table.strip("\n").split("\n")]
     return [cell.replace(r"\n", "\n") for row in rows for cell in row]
 
@@ -354,7 +354,7 @@ def test_a_cut_text_that_may_go_on_is_no_answer():
         ("わかりません", "refused"),
     ],
 )
-def test_another_count_than_asked_for(response, expected):
+def test_a_number_of_choices_other_than_asked_for(response, expected):
     assert outcome(response, TWO) == expected
 
 
@@ -450,11 +450,11 @@ def test_texts_in_prose(choices, response, expected):
         ("aは誤り。bは誤り。", "ambiguous"),
     ],
 )
-def test_verdicts_where_the_question_asks_for_what_is_wrong(response, expected):
+def test_judgements_if_the_question_asks_for_a_wrong_statement(response, expected):
     assert outcome(response, question(stem="誤っているのはどれか。")) == expected
 
 
-def test_what_repeats_the_question_is_no_answer():
+def test_a_repetition_of_the_question_is_no_answer():
     stem = "The patient takes warfarin for years. Which drug is most appropriate now?"
     item = question(DRUGS, stem=stem)
     assert outcome(stem, item) == "no choice"

@@ -69,5 +69,5 @@ def test_text_and_thought_of_a_message(message: dict[str, Any], expected: tuple[
 
 
 @pytest.mark.parametrize("choice", [{}, {"logprobs": None}, {"logprobs": {"top_logprobs": None}}, {"logprobs": {}}])
-def test_no_log_probabilities_are_none(choice: dict[str, Any]) -> None:
+def test_missing_log_probabilities_are_empty(choice: dict[str, Any]) -> None:
     assert top_tokens(choice, {}) == []

@@ -148,7 +148,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_every_answer_comes_once(server: Server, chat: bool) -> None:
+def test_every_request_has_one_response(server: Server, chat: bool) -> None:
     model = connect(server.url, "m", chat=chat, concurrency=3)
     turns = [{"role": "user", "content": "question 5\n"}]
     requests = [*REQUESTS[:5], Request("q5", model.chat_text(turns), "q5", generate=True)] if chat else REQUESTS
@@ -195,7 +195,7 @@ def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Pa
 
 
 @pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow", "garbage", "page", "empty"])
-def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> None:
+def test_temporary_failures_are_retried(server: Server, fault: str) -> None:
     server.faults = [fault] * 5
     model = connect(server.url, "m", chat=False, concurrency=2, timeout_s=0.2)
     found = dict(model.answer(REQUESTS, GenerationConfig(64)))
@@ -213,7 +213,7 @@ def test_what_fails_for_a_while_is_asked_again(server: Server, fault: str) -> No
         ("empty", "question q0: the server's response cannot be read"),
     ],
 )
-def test_what_fails_for_good_is_one_line(
+def test_permanent_failures_are_reported_in_one_line(
     server: Server, fault: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 2)

@@ -146,9 +146,7 @@ def parts_of(monkeypatch: pytest.MonkeyPatch, *, fitting: int = 99, error: str =
         "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
     ],
 )
-def test_running_out_of_memory_halves_what_is_done_at_once(
-    model: TransformersModel, monkeypatch: pytest.MonkeyPatch, error: str
-) -> None:
+def test_out_of_memory_halves_the_batch(model: TransformersModel, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
     expected = complete(model, REQUESTS, 8)
     sizes = parts_of(monkeypatch, fitting=1, error=error)
     assert complete(model, REQUESTS, 8) == expected
@@ -165,7 +163,7 @@ def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(
 
 
 @pytest.mark.parametrize(("free", "batch", "sizes"), [(1 << 34, None, [4]), (1 << 34, 3, [3, 1]), (0, None, [1] * 4)])
-def test_free_memory_and_batch_bound_what_is_done_at_once(
+def test_free_memory_and_batch_size_limit_concurrent_work(
     model: TransformersModel, monkeypatch: pytest.MonkeyPatch, free: int, batch: int | None, sizes: list[int]
 ) -> None:
     expected = complete(model, REQUESTS, 8), score(model, REQUESTS)
@@ -178,7 +176,7 @@ def test_free_memory_and_batch_bound_what_is_done_at_once(
         assert some == pytest.approx(all_at_once, **LIKE_PLAIN)
 
 
-def test_the_model_s_own_decoding_settings_are_ignored(tmp_path: Path) -> None:
+def test_the_decoding_settings_of_the_model_are_ignored(tmp_path: Path) -> None:
     from conftest import build_tiny
 
     plain = build_tiny(tmp_path / "plain")
@@ -212,7 +210,7 @@ def test_a_uniform_model_scores_by_token_count(model: TransformersModel) -> None
     assert scores == pytest.approx([-n * math.log(model.network.config.vocab_size) for n in tokens], rel=1e-5)
 
 
-def test_loading_says_what_is_missing(tmp_path: Path) -> None:
+def test_loading_reports_missing_tensors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config\.json"):
         load_model(tmp_path, CPU)
     (tmp_path / "config.json").write_text("{}")

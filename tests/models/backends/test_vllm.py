@@ -77,7 +77,7 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
     assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64, "stop_token_ids": [0]}
 
 
-def test_what_a_chunk_gave_is_out_before_the_next_begins(model: VllmModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_of_a_chunk_are_yielded_before_the_next(model: VllmModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jmedllm.models.backends.vllm.model.CHUNK", 2)
     answers = model.answer(requests_of(5), GenerationConfig(64))
     assert [next(answers)[0] for _ in range(2)] == [0, 1]
@@ -104,7 +104,7 @@ def test_a_prompt_that_just_fits_is_asked(model: VllmModel) -> None:
     assert len(list(model.answer([Request("1", "Q" * 127, labels=("a",))], GenerationConfig(1)))) == 1
 
 
-def test_what_ends_a_turn_is_cut_by_its_id(model: VllmModel) -> None:
+def test_the_end_of_a_turn_is_removed_by_its_id(model: VllmModel) -> None:
     whole = model.llm.written("\nfirst line\nsecond line")
     ended = replace(model, ends=Ends(frozenset({whole[-1]})))
     [(_, response)] = ended.answer([Request("1", "Q", generate=True)], GenerationConfig(64))
@@ -144,7 +144,7 @@ def test_the_context_is_that_of_the_loaded_model(tiny_model: Path, monkeypatch: 
     assert (model.context, model.name, model.adapter) == (77, tiny_model.name, None)
 
 
-def test_what_it_cannot_do_is_refused(model: VllmModel, tiny_model: Path) -> None:
+def test_unsupported_requests_are_refused(model: VllmModel, tiny_model: Path) -> None:
     with pytest.raises(InputError, match="no log-probabilities of whole choices"):
         list(model.answer([Request("1", "Q", choices=("a", "b"))], GenerationConfig(1)))
     with pytest.raises(InputError, match=r"needs vllm; install it with: pip install 'vllm>="):

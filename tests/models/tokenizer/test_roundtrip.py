@@ -127,7 +127,7 @@ def test_real_tokenizers_lose_nothing(shared: Path, name: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("named", ["LlamaTokenizer", "GPT2Tokenizer"])
-def test_a_class_that_encodes_otherwise_gives_way_to_the_file(
+def test_the_file_replaces_a_class_that_encodes_differently(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], named: str
 ) -> None:
     folder = shutil.copytree(shared / "tokenizers" / "llm-jp-v2.2", tmp_path / "t")

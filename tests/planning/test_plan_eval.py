@@ -56,7 +56,7 @@ def test_weights_are_those_that_the_stage_loads() -> None:
     assert found.least.fits(small) and not found.least.fits(replace(small, gpu=Gpu("less", found.least.gpu - 1)))
 
 
-def test_a_model_in_4_bits_has_its_adapter_beside_it() -> None:
+def test_a_4_bit_model_keeps_its_adapter_unmerged() -> None:
     wanted = load_recipe(Path(__file__).parents[2] / "recipes" / "jmedlora-70b.yaml")
     assert wanted.eval and wanted.mpeft
     machine = replace(MACHINE, gpu=Gpu("toy", 48 * GIB, None))
@@ -76,12 +76,12 @@ def test_a_model_in_4_bits_has_its_adapter_beside_it() -> None:
     assert packed.least.gpu == whole.least.gpu < packed.planned.gpu
 
 
-@pytest.mark.parametrize(("quantization", "told"), [("none", " (quantization: nf4)"), ("nf4", "")])
-def test_the_smallest_machine_names_the_line_that_the_recipe_lacks(quantization: str, told: str) -> None:
+@pytest.mark.parametrize(("quantization", "message"), [("none", " (quantization: nf4)"), ("nf4", "")])
+def test_the_smallest_machine_names_the_line_that_the_recipe_lacks(quantization: str, message: str) -> None:
     found, screen = planned(recipe(quantization=quantization)), StringIO()
     print_plan([], found, MACHINE, Console(file=screen, width=200))
     [line] = [each for each in screen.getvalue().splitlines() if each.startswith("smallest machine")]
-    assert line.rstrip().endswith(f"on the host{told}")
+    assert line.rstrip().endswith(f"on the host{message}")
 
 
 def test_a_backend_that_is_not_estimated_is_named() -> None:

@@ -42,18 +42,19 @@ LENGTHS = [
 ]
 
 
-@pytest.mark.parametrize(("tokens", "limits", "told"), LENGTHS)
+@pytest.mark.parametrize(("tokens", "limits", "message"), LENGTHS)
 def test_what_is_too_long_is_an_error_that_names_it_or_is_skipped(
-    tokens: tuple[int, int], limits: LengthLimits, told: str | None
+    tokens: tuple[int, int], limits: LengthLimits, message: str | None
 ) -> None:
     short, long = sample(1, 2, "short"), sample(*tokens)
-    if told is None:
+    if message is None:
         assert filter_by_length([short, long], limits, "raise") == [short, long]
         return
     with pytest.raises(InputError) as error:
         filter_by_length([short, long], limits, "raise")
     assert (
-        str(error.value) == f"example q1: {told}; raise it, leave the example out, or set excess_length_strategy: drop"
+        str(error.value)
+        == f"example q1: {message}; raise it, leave the example out, or set excess_length_strategy: drop"
     )
     assert filter_by_length([long, short], limits, "drop") == [short]
     with pytest.raises(InputError, match="every example is too long: raise the limits"):
@@ -154,7 +155,7 @@ LONG = {"instruction": "説明せよ。", "input": "壊血病", "output": "ビ�
 TALK = {"messages": [{"role": "user", "content": "壊血病?"}, {"role": "assistant", "content": "ビタミンC"}]}
 
 
-def test_a_run_tells_what_it_mixed_and_skipped_and_how_far_the_merge_is(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_reports_its_mixture_skipped_examples_and_divergence(tiny_model: Path, tmp_path: Path) -> None:
     found = made(write(tmp_path, tiny_model, SHORT, LONG), tmp_path / "run")
     assert found["mpeft"]["mixture"] == {f"{tmp_path}/exam.jsonl ja": 4, f"{tmp_path}/custom.jsonl ja": 6}
     assert (found["mpeft"]["examples"], found["mpeft"]["dropped"]) == (7, 3)
@@ -180,8 +181,8 @@ def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(tiny
     recipe.write_text(text, encoding="utf-8")
     run = Run(load_recipe(recipe), tmp_path / "run", CPU, {})
     assert run.recipe.mpeft is not None
-    samples, told = _fitting(run, run.recipe.mpeft, load_tokenizer(tiny_model))
-    assert len(samples) == 2 and told["left_out"] == {
+    samples, message = _fitting(run, run.recipe.mpeft, load_tokenizer(tiny_model))
+    assert len(samples) == 2 and message["left_out"] == {
         f"{tmp_path}/ward.csv ja": {"with a picture": 1},
         f"{tmp_path}/ward.csv": {"in invalid rows (skip_invalid)": 1},
         f"{tmp_path}/custom.jsonl": {"in invalid rows (skip_invalid)": 1},
