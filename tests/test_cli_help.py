@@ -16,6 +16,7 @@ from jmedllm.cli import app
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import SELECTIONS
 from jmedllm.models.backends import BACKENDS
+from jmedllm.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,6 +86,7 @@ def options(command: str) -> list[Any]:
 REGISTRIES: dict[str, Iterable[str]] = {
     "eval scorer": SCORERS, "score scorer": SCORERS, "eval backend": BACKENDS,
     "eval selection": SELECTIONS, "score selection": SELECTIONS, "eval prompt": PACKS,
+    "run until": STAGES,
 }  # fmt: skip
 
 
