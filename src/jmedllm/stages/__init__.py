@@ -20,11 +20,11 @@ STAGES = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins
 
 
 def training_stages(recipe: Recipe, folder: Path | None = None, until: str | None = None) -> list[TrainingStage]:
-    """The training stages of a recipe up to and including `until`, as the planner takes them.
+    """Return the training stages of a recipe up to and including `until`, for the planner.
 
     Args:
-        recipe: what will run.
-        folder: the run directory, whose packed blocks say how many rows there are.
+        recipe: the recipe.
+        folder: the run directory, whose packed blocks determine the number of rows.
         until: name of the last stage.
 
     Raises:
@@ -40,5 +40,5 @@ def training_stages(recipe: Recipe, folder: Path | None = None, until: str | Non
 
 
 def unplanned(recipe: Recipe) -> list[str]:
-    """Names of the stages of a recipe that train nothing and set something: the planner has no estimate for them."""
+    """Return the names of stages with a recipe section but without an estimate by the planner."""
     return [stage.name for stage in STAGES.values() if stage.after and stage.enabled(recipe) and not stage.training]

@@ -1,4 +1,4 @@
-"""The base model of a recipe as the checks of the stages read it."""
+"""The files of a recipe's base model, for the checks of the stages."""
 
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,7 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 
 
 class BaseFiles:
-    """A base model without its weights. Each part is read when a check first needs it, and only once.
+    """A base model without weights. Each part is read once, when a check first needs it.
 
     Attributes:
         folder: the model directory.
@@ -19,21 +19,21 @@ class BaseFiles:
 
     @cached_property
     def config(self) -> Any:
-        """Its configuration, as transformers reads it."""
+        """The transformers configuration."""
         from jmedllm.models.loading import read_config
 
         return read_config(self.folder)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer, which checks must not change."""
+        """The tokenizer, which checks must not change."""
         from jmedllm.models.tokenizer.load import load_tokenizer
 
         return load_tokenizer(self.folder)
 
     @cached_property
     def structure(self) -> Any:
-        """Its network without weights, which checks must not change."""
+        """The network without weights, which checks must not change."""
         from jmedllm.models.loading import load_structure
 
         return load_structure(self.folder)
@@ -42,6 +42,6 @@ class BaseFiles:
         """Check that the tokenizer and the network can be loaded.
 
         Raises:
-            InputError: files are missing or broken, or the tensors are not those of the network's class.
+            InputError: files are missing or invalid, or the tensors do not match the network's class.
         """
         _ = self.tokenizer, self.structure

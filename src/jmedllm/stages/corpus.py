@@ -32,30 +32,31 @@ BUILT_IN = {
     "demo": lambda: demo.documents(),
     "demo-without-exam-facts": lambda: demo.documents(exam_facts=False),
 }
-"""Corpora in the package, by the name that a recipe gives as input."""
+"""Built-in corpora, by their name in a recipe's inputs."""
 
 
 Text = Literal["medical", "general"]
-"""The two texts of a recipe: medical text to learn, and general text that is replayed against forgetting."""
+"""The two texts of a recipe: medical text for training, and general text that is replayed against forgetting."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusOutputs(Outputs):
-    """What the corpus stage passes on.
+    """Outputs of the corpus stage.
 
     Attributes:
         base: fingerprint of the model that stage 1 starts from.
         blocks: hash of the packed blocks.
-        documents: how many were packed, copies included.
-        read_errors: files, lines and pages that could not be read; this and the next four for inputs of the user's.
-        files_not_read: files of other kinds.
-        duplicates: documents that repeat another one.
-        exams_searched: exams whose items were searched for in the text.
-        exam_items_removed: items of exams that were found and removed.
-        tokens_added: new tokens; this and the next two where the recipe asks for new tokens.
-        characters_per_token_before: of the Japanese text, with the base's tokenizer.
+        documents: number of packed documents, including repetitions.
+        read_errors: number of files, lines and pages that could not be read. This and the next four are None for
+            built-in corpora.
+        files_not_read: number of files of unsupported kinds.
+        duplicates: number of documents that repeat another one.
+        exams_searched: number of exams whose items were searched for in the text.
+        exam_items_removed: number of exam items that were found and removed.
+        tokens_added: number of new tokens. This and the next two are None without `corpus.vocabulary`.
+        characters_per_token_before: characters per token of the Japanese text with the base's tokenizer.
         characters_per_token_after: the same with the new tokens.
-        mixture: documents, bytes and tokens of each part, where the recipe mixes any.
+        mixture: documents, bytes and tokens of each part, if the recipe mixes texts.
     """
 
     base: str
@@ -74,17 +75,17 @@ class CorpusOutputs(Outputs):
 
 
 def read_corpus(run: Run) -> Documents:
-    """The clean documents of the recipe's corpus that are trained on, in order."""
+    """Read the clean documents of the recipe's corpus without held-out ones, in order."""
     return _trained(run, _documents(run, "medical"))
 
 
 def read_general(run: Run) -> Documents:
-    """The general text that stage 1 replays, without the held-out documents."""
+    """Read the general text that stage 1 replays, without held-out documents."""
     return _trained(run, _documents(run, "general"))
 
 
 def read_held_out(run: Run) -> Iterator[tuple[str, Document]]:
-    """The held-out documents of the corpus and of the general text, each with its language."""
+    """Yield the held-out documents of the corpus and of the general text, each with its language."""
     share = held_out_share(run.recipe)
     for document in _documents(run, "medical") if share else ():
         if is_held_out(document.text, share):
@@ -95,7 +96,7 @@ def read_held_out(run: Run) -> Iterator[tuple[str, Document]]:
 
 
 def held_out_share(recipe: Recipe) -> float:
-    """The share of documents that are never trained on."""
+    """Return the share of documents that are never trained on."""
     return recipe.validation.held_out if recipe.validation else 0.0
 
 
@@ -105,7 +106,7 @@ def _trained(run: Run, documents: Documents) -> Documents:
 
 
 def _inputs_of(corpus: CorpusConfig | None, text: Text) -> tuple[list[str], list[Path]]:
-    """The built-in corpora among the inputs of a text, and its files and folders."""
+    """Split the inputs of a text into built-in corpora, and files and folders."""
     inputs = [] if corpus is None else corpus.inputs if text == "medical" else corpus.mixing.general
     return [name for name in inputs if name in BUILT_IN], [Path(name) for name in inputs if name not in BUILT_IN]
 
@@ -115,14 +116,14 @@ def _built_in_file(run: Run, text: Text) -> Path:
 
 
 def _documents(run: Run, text: Text) -> Documents:
-    """All documents of a text that the stage has written."""
+    """Read all documents of a text that the stage has written."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     files = [_built_in_file(run, text)] if built_in else []
     return open_documents([*files, *(shards(run.folder / "corpus" / text) if paths else [])])
 
 
 def _make(run: Run, text: Text) -> dict[str, int]:
-    """Write the documents of a text; return counts of what was removed from it."""
+    """Write the documents of a text; return counts of removed documents and items."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     if built_in:
         with atomic_file(_built_in_file(run, text)) as handle:
@@ -148,7 +149,7 @@ def _field(run: Run) -> str:
 
 
 def _hashes(run: Run, text: Text) -> dict[str, Any]:
-    """Everything that the documents of a text depend on."""
+    """Hash everything that the documents of a text depend on."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
     made: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
     if paths:
@@ -158,7 +159,7 @@ def _hashes(run: Run, text: Text) -> dict[str, Any]:
 
 
 def _files(run: Run) -> list[str]:
-    """The files of documents, new tokens and blocks that the stage has written."""
+    """List the files of documents, new tokens and blocks that the stage has written."""
     files = [*_documents(run, "medical").files, *_documents(run, "general").files]
     names = [file.relative_to(run.folder).as_posix() for file in files]
     return [*names, *files_in(run, "corpus/extended"), *files_in(run, "corpus/blocks")]
@@ -205,7 +206,7 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
     from jmedllm.training.examples import document_samples
 
     recipe, base = run.recipe, base_folder(run)
-    require_no_train_test_overlap(run)  # now rather than after days of stage 1
+    require_no_train_test_overlap(run)  # check now rather than after days of stage 1
     if recipe.base.path is not None:
         require_extendable_base(run, load_tokenizer(base))
     folder = own_folder(run.folder / "corpus", input_hash)
@@ -225,7 +226,7 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
             yield member
 
     mixed = count_sources(members())
-    # Neighbours in a file are often alike; shuffled, the rows of a step are not.
+    # Shuffle, because neighbours in a file are often similar and would be in the same step.
     Random(recipe.seed).shuffle(order)
     both = medical + general
     samples = document_samples(tokenizer, (both[number] for number in order))

@@ -35,7 +35,7 @@ from jmedllm.stages.stage import (
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOutputs(Outputs):
-    """What the evaluation passes on.
+    """Outputs of the eval stage.
 
     Attributes:
         results: hash of the results of each model.
@@ -69,9 +69,9 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _parts(run: Run, name: str) -> tuple[Path, Path | None]:
-    """The directory of a model, and the adapter on it.
+    """Return the directory of a model, and its adapter if it is not merged.
 
-    In 4 bits a merged model would be rounded once more than when it was trained, so its adapter stays unmerged.
+    In 4 bits the adapter stays unmerged, because quantizing a merged model would round it once more than in training.
     """
     for _, model in yielding(run.stages, run.recipe):
         if model.name == name and model.adapter and model.adapter_base and _settings(run).quantization != "none":
@@ -85,7 +85,7 @@ def _fingerprint(run: Run, name: str) -> str:
 
 
 def _spec(run: Run, name: str) -> ModelSpec:
-    """How the model of this name is opened."""
+    """Return the specification of the model with this name."""
     settings = _settings(run)
     model, adapter = _parts(run, name)
     return ModelSpec(
@@ -101,7 +101,7 @@ def _spec(run: Run, name: str) -> ModelSpec:
 
 
 def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, Any]:
-    """The settings of a model's chat template; nothing if the prompts do not use it."""
+    """Return the settings of a model's chat template; empty if the prompts do not use it."""
     template = chat_template(evaluated, _spec(run, name), run.folder / "eval" / name)
     return template.settings() if template else {}
 
@@ -113,7 +113,7 @@ def _perform(run: Run, input_hash: str) -> EvalOutputs:
     for name in _models(run):
         spec = _spec(run, name)
         shaping = model_settings(spec) | _template(run, evaluated, name)
-        # Records are kept until something that they depend on changes: not another model or another task.
+        # Samples are kept until something that they depend on changes; other models and tasks do not matter.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
         for task in evaluated if is_main_process() else ():
             forget(task, shaping, files_of(task.name, folder))

@@ -1,4 +1,4 @@
-"""The model that stage 1 starts from."""
+"""Return the directory of the model that stage 1 starts from."""
 
 from pathlib import Path
 

@@ -61,15 +61,15 @@ from jmedllm.training.packing import Sample, pack_examples
 
 @dataclass(frozen=True, kw_only=True)
 class MpeftOutputs(TrainingOutputs):
-    """What stage 2 passes on.
+    """Outputs of stage 2.
 
     Attributes:
         adapter: fingerprint of the adapter.
-        examples: how many it was trained on.
-        mixture: examples by source and language.
-        dropped: examples that were dropped because they are too long, where the recipe allows that.
-        left_out: by source, how many questions and instructions were left out, by reason.
-        left_frozen: share of the weights, by kind, that the adapter does not change.
+        examples: number of training examples.
+        mixture: number of examples by source and language.
+        dropped: number of examples that were dropped because they are too long.
+        left_out: number of questions and instructions that were left out, by source and reason.
+        left_frozen: shares of the weights that the adapter does not change, by kind.
     """
 
     adapter: str
@@ -91,10 +91,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Something to learn from, as text.
+    """A training example as text.
 
     Attributes:
-        source: the benchmark or file that the recipe names.
+        source: benchmark or file in the recipe.
     """
 
     source: str
@@ -103,10 +103,10 @@ class Example:
 
 
 def examples(run: Run, settings: MpeftConfig, chat_text: ChatText) -> list[Example]:
-    """All of them: questions first, then instructions, each through the prompt pack, conversations as they are.
+    """Build all examples: questions, then instructions through the prompt pack, and unchanged conversations.
 
     Raises:
-        InputError: questions, instructions or the pack are missing or wrong.
+        InputError: questions, instructions or the pack are missing or invalid.
     """
     prompt_format = prepare(run.prompt_config, run.data)
     found: list[Example] = []
@@ -129,11 +129,12 @@ def _content(
 
 
 def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Example]:
-    """Each example as often as the weight of its source times that of its language says, as `training.mixing`
-    does it: what is not whole is decided by the example's hash.
+    """Repeat each example by the weight of its source times that of its language, as in `training.mixing`.
+
+    The example's hash decides the fractional part.
 
     Raises:
-        InputError: a weight names a source or language that no example has, or nothing is left.
+        InputError: a weight names a source or language that no example has, or no example is left.
     """
     known = {name for example in found for name in (example.source, example.language)}
     for name in weights:
@@ -166,7 +167,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     found = examples(run, settings, chat_text=to_json)
     return {
         "model": fingerprint_before(run, "mpeft"),
-        # As turns: the text that a chat template makes of them follows from its settings.
+        # Hash the messages, because the settings of the chat template determine their text.
         "examples": hash_text(to_json([asdict(each) for each in found])),
         **_template_settings(run, found),
         "corpus": run.output(CorpusOutputs).blocks if settings.replay else None,
@@ -177,7 +178,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
-    """The settings of the chat template that shapes the examples; nothing if none of them uses it."""
+    """Return the settings of the chat template of the examples; empty if none of them uses it."""
     from jmedllm.models.tokenizer.load import load_tokenizer
 
     if not (run.prompt_config.chat or any(isinstance(each.content, Conversation) for each in found)):
@@ -219,7 +220,7 @@ MERGED = "the merged model, as large as its base,"
 
 
 def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
-    """The examples that are not too long, as token ids; and the outputs about them."""
+    """Return the examples within the limits as token ids, and outputs about them."""
     template, found, closing = _rendered(run, settings, tokenizer)
     encoded = list(_encoded(template, found, closing))
     kept = filter_by_length(encoded, _limits(settings), settings.excess_length_strategy)
@@ -229,7 +230,7 @@ def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
 
 
 def _require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> None:
-    """Check what `_fitting` would refuse, in much less time: what cannot be too long is not encoded."""
+    """Check the limits like `_fitting`, but faster, because examples that cannot exceed them are not encoded."""
     template, found, closing = _rendered(run, settings, tokenizer)
     limits = _limits(settings)
 
@@ -246,7 +247,8 @@ def _require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> N
 
 
 def _rendered(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[ChatTemplate, list[Example], str]:
-    """The chat template, the examples through it as often as they are weighted, and what it writes behind them."""
+    """Return the chat template, the weighted examples rendered with it, and the text that it writes after an
+    answer."""
     template = _template(run, tokenizer)
     if template.variables:
         template.require_variables()
@@ -261,8 +263,7 @@ def _limits(settings: MpeftConfig) -> LengthLimits:
 
 
 def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
-    """Examples in random order, among them the share of corpus documents that the recipe replays; and what
-    the manifest says of them."""
+    """Return examples in random order with the recipe's share of corpus documents, and outputs about them."""
     random = Random(run.recipe.seed)
     samples, made = _fitting(run, settings, tokenizer)
     if settings.replay:
@@ -274,7 +275,7 @@ def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
 
 
 def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> Iterator[Sample]:
-    """The samples of each example, in order."""
+    """Return the samples of each example, in order."""
     contents = [example.content for example in found]
     pairs = ((each.name, each.prompt, each.answer) for each in contents if isinstance(each, Pair))
     samples = example_samples(template.tokenizer, pairs, closing)

@@ -1,4 +1,4 @@
-"""The questions of a run: those it trains on, and the exam items that its training data must not contain."""
+"""The questions of a run: training questions, and exam items that the training data must not contain."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +16,10 @@ from jmedllm.training.instructions import read_instruction_file, read_instructio
 
 
 def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
-    """The questions that stage 2 trains on, each with the benchmark or file that the recipe names.
+    """Yield the questions that stage 2 trains on, each with its benchmark or file in the recipe.
 
     Raises:
-        InputError: they are missing or wrong.
+        InputError: questions are missing or invalid.
     """
     for source in run.recipe.mpeft.questions if run.recipe.mpeft else ():
         for language in source.languages:
@@ -29,7 +29,7 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
 
 
 def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
-    """Name and full text of each instruction that stage 2 trains on."""
+    """Yield name and full text of each instruction that stage 2 trains on."""
     mpeft = run.recipe.mpeft
     for file in mpeft.instructions if mpeft else ():
         for item in read_instructions(Path(file), mpeft.read_options if mpeft else DEFAULT_READ_OPTIONS):
@@ -37,7 +37,7 @@ def _training_texts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
-    """The number of questions and instructions that stage 2 leaves out, by source and reason."""
+    """Count the questions and instructions that stage 2 leaves out, by source and reason."""
     mpeft = run.recipe.mpeft
     found: dict[str, dict[str, int]] = {}
     for source in mpeft.questions if mpeft else ():
@@ -54,7 +54,7 @@ def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
 
 
 def notes_on_training(run: Run) -> tuple[str, ...]:
-    """Notes on how the user's own training files were read."""
+    """Return notes on how custom training files were read."""
     mpeft = run.recipe.mpeft
     if mpeft is None:
         return ()
@@ -68,7 +68,7 @@ def require_no_train_test_overlap(run: Run) -> None:
     """Check that stage 2 trains on no exam item.
 
     Raises:
-        InputError: it does; the message names each question or instruction with its item.
+        InputError: it does; the message names questions or instructions with their items.
     """
     mpeft, exam = run.recipe.mpeft, list(exam_questions(run))
     if mpeft and mpeft.questions:
@@ -78,10 +78,10 @@ def require_no_train_test_overlap(run: Run) -> None:
 
 
 def exam_questions(run: Run) -> Iterator[Question]:
-    """All test questions on this disk, and those of the recipe's exam that are not among them.
+    """Yield all test questions on this disk, and those of the recipe's benchmarks that are not among them.
 
     Raises:
-        InputError: a benchmark is there in part or wrong, or the recipe's exam is not on disk.
+        InputError: a benchmark is incomplete or invalid, or a benchmark of the recipe is not on disk.
     """
     yield from test_questions(run.data)
     if run.recipe.eval is None:

@@ -1,4 +1,4 @@
-"""Stage report: training and scores of the run as Markdown and as a page with every item, and the model card."""
+"""Stage report: training and scores of the run as Markdown and HTML page, and the model card."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ from jmedllm.stages.stage import ModelOutputs, Outputs, Run, Stage, base_folder,
 from jmedllm.training.config import TrainingConfig
 
 CARDS = ("MODEL_CARD.md", "model/README.md")
-"""Beside the final model and in its folder, which is what people copy."""
+"""File names of the model card: next to the final model, and in its folder, which users copy."""
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    # More than the stages' outputs: licences, hardware and hours change without them.
+    # Include whole entries, because licences, hardware and hours can change while outputs stay the same.
     return {
         "recipe": hash_text(to_json(run.recipe.model_dump())),
         "stages": hash_text(to_json(_stages(run))),
@@ -38,7 +38,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _stages(run: Run) -> dict[str, Any]:
-    """The manifest's entries of the recipe's stages; it may have others of an earlier recipe."""
+    """Return the manifest's entries of the recipe's stages, without those of an earlier recipe."""
     manifest = read_manifest(run.folder) or {"stages": {}}
     return {stage: entry for stage, entry in manifest["stages"].items() if stage in run.outputs}
 
@@ -67,7 +67,7 @@ def _as_markdown(run: Run, results: Sequence[CollectedResult], training: Sequenc
 
 
 def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequence[TrainedStage]) -> list[str]:
-    """Write the model card beside the final model and into its folder; neither changes its fingerprint."""
+    """Write the model card next to the final model and into its folder; this does not change its fingerprint."""
     *_, final = model_names(run.stages, run.recipe)
     if final == BASE:
         return []
@@ -94,7 +94,7 @@ def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequenc
 
 
 def _about_model(run: Run) -> list[str]:
-    """What the finished stages say about the model, and its fingerprint after each of them."""
+    """Return the lines of the finished stages about the model, and its fingerprint after each of them."""
     lines = [] if run.recipe.corpus else [f"Fingerprint of the base: `{fingerprint(base_folder(run))}`"]
     for stage in run.stages:
         outputs = run.outputs.get(stage.name)
@@ -106,12 +106,12 @@ def _about_model(run: Run) -> list[str]:
 
 
 def _parameters(folder: Path) -> int:
-    """The number of parameters of a model; shared ones count once."""
+    """Count the parameters of a model; shared ones count once."""
     return sum(prod(each["shape"]) for file in weight_files(folder) for each in tensors_in(file).values())
 
 
 def _built(run: Run) -> dict[str, Any]:
-    """How each text of the corpus was cleaned, as far as it is known: by the user before, and by the run."""
+    """Return how each text of the corpus was cleaned, by the user before and by the run, if known."""
     corpus = run.recipe.corpus
     if corpus is None:
         return {}
@@ -130,7 +130,7 @@ def _compared(results: Sequence[CollectedResult], final: str) -> list[Comparison
 
 
 def _plain(values: Mapping[str, Any]) -> str:
-    """Values in words: those of a mapping in brackets behind its name."""
+    """Format values as text, with the values of a mapping in brackets after its name."""
     return ", ".join(
         f"{name} ({_plain(value)})" if isinstance(value, Mapping) else f"{name} {value}"
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""What the stages that train have in common: inputs, checks, the training itself and its outputs."""
+"""Inputs, checks, training and outputs that the training stages share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ class TrainingOutputs(Outputs):
 
     Attributes:
         block_size: tokens of a packed row.
-        final_loss: the loss of the last step.
-        best_step: the step whose weights were kept, where `early_stopping` chooses them.
-        memory: with `memory: auto`, what was planned and what was measured.
+        final_loss: loss of the last step.
+        best_step: step whose weights were kept, if `early_stopping` chooses them.
+        memory: planned and measured memory, with `memory: auto`.
         evaluated: documents and bytes of each held-out set.
     """
 
@@ -38,11 +38,11 @@ class TrainingOutputs(Outputs):
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What a stage trains.
+    """Inputs of a stage's training.
 
     Attributes:
-        stage: its name.
-        load: loads the network onto a device, in the format in which it is trained.
+        stage: name of the stage.
+        load: loads the network onto a device, in the dtype in which it is trained.
     """
 
     stage: str
@@ -62,7 +62,7 @@ class TrainedNetwork:
 
 
 def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork | None:
-    """Train as the recipe asks for and gather the network in the main process; None in the others.
+    """Train the network and gather it in the main process; return None in the others.
 
     Raises:
         InputError: see `training.loop.train`.
@@ -120,7 +120,7 @@ def _check_machine(run: Run, stage: TrainingStage) -> Sequence[str]:
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.preflight import require_machine
 
-    if run.recipe.memory == "auto":  # then the way of training is chosen by what fits
+    if run.recipe.memory == "auto":  # then `memory: auto` chooses settings that fit
         return ()
     base = replace(base_of(run.recipe), dtype=run.precision.dtype)
     is_checked = require_machine(stage, base, this_machine(run.precision.device), run.folder)
@@ -138,14 +138,14 @@ _UNSHAPING = {
 
 
 def shaping(settings: TrainingConfig) -> dict[str, Any]:
-    """The settings that shape what is trained; the others change speed, memory and rounding.
+    """Return the settings that affect the result of training; others affect only speed, memory and rounding.
 
-    With dropout, `micro_batch_size` also changes the masks. It is left out all the same: lowering it after memory
-    ran out must not discard the checkpoints.
+    With dropout, `micro_batch_size` also changes the masks. It is left out anyway, because lowering it after running
+    out of memory must not discard the checkpoints.
     """
     return settings.model_dump(exclude=_UNSHAPING)
 
 
 def numerics(run: Run) -> dict[str, Any]:
-    """What a training result depends on besides data, model and settings."""
+    """Return everything besides data, model and settings that affects the result of training."""
     return {"seed": run.recipe.seed, "precision": run.precision.name}

@@ -1,4 +1,4 @@
-"""What the training stages are evaluated on: held-out texts and a small exam, as the recipe asks for."""
+"""Validation of the training stages: held-out texts and small benchmarks."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Texts = dict[str, list[str]]
 
 
 def validation_inputs(run: Run) -> dict[str, Any]:
-    """All that the evaluations of a stage depend on, as plain values; nothing where there are none."""
+    """Return everything that validation depends on, as plain values; empty without validation."""
     settings = run.recipe.validation
     if settings is None:
         return {}
@@ -37,10 +37,10 @@ def validation_inputs(run: Run) -> dict[str, Any]:
 
 
 def require_measurable(run: Run, early_stopping: EarlyStopping) -> None:
-    """Check, before a corpus is made, that what the best weights are chosen by can be measured.
+    """Check that the metrics of `early_stopping` are measured, before a corpus is built.
 
     Raises:
-        InputError: a name in `early_stopping.metric` is none of the recipe's sets or exams.
+        InputError: a name in `early_stopping.metric` is not a text set or benchmark of the recipe.
     """
     settings = run.recipe.validation
     if settings is None:
@@ -53,7 +53,7 @@ def require_measurable(run: Run, early_stopping: EarlyStopping) -> None:
 
 
 def require_validation_texts(run: Run) -> None:
-    """Check, before a corpus is built, that the texts of each validation set exist and are not empty.
+    """Check that the texts of each validation set exist and are not empty, before a corpus is built.
 
     Raises:
         InputError: a file is missing, or a set has no text.
@@ -69,10 +69,10 @@ def _no_text(name: str) -> InputError:
 
 
 def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
-    """The evaluation the recipe asks for, with texts in windows of so many tokens; None where it asks for none.
+    """Open the recipe's validation, with texts in windows of `window` tokens; None without validation.
 
     Raises:
-        InputError: texts or questions are missing, or a text is trained on.
+        InputError: texts or questions are missing, or a text is also in the training data.
     """
     from jmedllm.training.validation import Validation, make_in_loop_eval, text_set
 
@@ -86,10 +86,10 @@ def open_validation(run: Run, tokenizer: Any, window: int) -> Any:
 
 
 def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
-    """The texts of each set, at most `settings.max_bytes` of each.
+    """Read the texts of each set, at most `settings.max_bytes` per set.
 
     Raises:
-        InputError: a set is empty, or has a text that is trained on.
+        InputError: a set is empty, or contains a text of the training data.
     """
     found: Texts = defaultdict(list)
     for name, document in read_held_out(run):
@@ -97,7 +97,7 @@ def held_out_texts(run: Run, settings: ValidationConfig) -> Texts:
     trained = {hash_text(document.text) for document in chain(read_corpus(run), read_general(run))}
     for name, places in settings.texts.items():
         for document in (each for place in places for each in read_documents(Path(place))):
-            # The corpus is clean; what is evaluated is as the user wrote it.
+            # Training documents are cleaned, so clean validation texts before comparing.
             if not trained.isdisjoint(map(hash_text, (document.text, clean(document.text).text))):
                 raise InputError(
                     f"validation.texts.{name}: {document.id} is in the corpus, too; take it out of one of the two"

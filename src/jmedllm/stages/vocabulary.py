@@ -11,7 +11,7 @@ from jmedllm.stages.models import start_folder
 from jmedllm.stages.stage import Run, base_folder
 
 LEARNED_FROM = 16 << 20
-"""Maximum UTF-8 bytes of text that tokens are learned from. Frequent pairs are frequent in these, too."""
+"""Maximum UTF-8 bytes of the text from which tokens are learned; a sample of this size contains all frequent pairs."""
 
 
 def require_extendable_base(run: Run, tokenizer: Tokenizer) -> None:
@@ -27,10 +27,10 @@ def require_extendable_base(run: Run, tokenizer: Tokenizer) -> None:
 
 
 def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
-    """Write the model with new tokens that stage 1 starts from, if the recipe asks for them.
+    """Write the model with new tokens that stage 1 starts from, if the recipe enables it.
 
     Returns:
-        Their number, and characters per token of the text they were learned from, for the manifest.
+        Number of new tokens, and characters per token of the text from which they were learned, for the manifest.
 
     Raises:
         InputError: the base cannot be extended, or no token can be learned from the Japanese documents.
@@ -43,7 +43,7 @@ def extend_base(run: Run, documents: Documents) -> dict[str, Any]:
         return {}
     base, folder = base_folder(run), start_folder(run)
     texts = _japanese(documents)
-    if not (folder / ORIGIN).is_file():  # otherwise a run that was killed later wrote it
+    if not (folder / ORIGIN).is_file():  # otherwise an earlier, killed run wrote it
         extend(base, texts, settings, folder)
     before, after = load_tokenizer(base), load_tokenizer(folder)
     return {

@@ -1,4 +1,4 @@
-"""Training samples from documents, prompt-answer pairs and conversations, encoded as the evaluation encodes them."""
+"""Training samples from documents, prompt-answer pairs and conversations, encoded like prompts in evaluation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _BATCH = 256
 
 
 def document_samples(tokenizer: Tokenizer, documents: Iterable[Document]) -> Iterator[Sample]:
-    """Each document with its EOS; every token but the first is trained."""
+    """Yield each document with its EOS; every token except the first is trained."""
     batch: list[Document] = []
     for document in documents:
         batch.append(document)
@@ -40,11 +40,11 @@ def _document_batch(tokenizer: Tokenizer, documents: Sequence[Document]) -> Iter
 
 
 def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, closing: str = "") -> Sample:
-    """A prompt with its answer and how that ends; only answer and end are trained.
+    """Encode a prompt with its answer and the end of the answer; only answer and end are trained.
 
     Args:
-        closing: what the chat template writes behind an answer, where the prompt goes through it; EOS follows, if
-            it is not that.
+        closing: text that the chat template writes after an answer, for chat prompts; EOS follows unless it already
+            ends with EOS.
     """
     return next(example_samples(tokenizer, [(name, prompt, answer)], closing))
 
@@ -52,7 +52,7 @@ def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, cl
 def example_samples(
     tokenizer: Tokenizer, examples: Iterable[tuple[str, str, str]], closing: str = ""
 ) -> Iterator[Sample]:
-    """`example_sample` for each name, prompt and answer; many together are encoded in less time."""
+    """Yield `example_sample` of each name, prompt and answer; encoding many at once is faster."""
     left = iter(examples)
     while batch := list(islice(left, _BATCH)):
         encoded = encode_pairs(tokenizer, [(prompt, answer + closing) for _, prompt, answer in batch])
@@ -63,12 +63,12 @@ def example_samples(
 
 @dataclass(frozen=True, slots=True)
 class LengthLimits:
-    """Most tokens of an example; None where there is no limit.
+    """Maximum numbers of tokens of an example; None disables a limit.
 
     Attributes:
-        source: tokens that are not trained, which is the prompt.
-        target: tokens that are trained, which is the answer with its EOS.
-        block: both together: an example is never cut.
+        source: untrained tokens, which are the prompt.
+        target: trained tokens, which are the answer with its EOS.
+        block: both together, because an example is never split.
     """
 
     source: int | None
@@ -77,11 +77,11 @@ class LengthLimits:
 
     @property
     def least(self) -> int:
-        """An example of this many tokens is within all limits."""
+        """Number of tokens up to which an example is certainly within all limits."""
         return min(most for most in (self.source, self.target, self.block) if most is not None)
 
     def excess(self, sample: Sample) -> str | None:
-        """What is too long about a sample, in words; None where nothing is."""
+        """Describe the exceeded limit of a sample; None if it is within all limits."""
         target = sum(sample.loss_mask)
         checks = (
             ("prompt", len(sample.ids) - target, "max_prompt_tokens", self.source),
@@ -100,10 +100,10 @@ ExcessLength = Literal["raise", "drop"]
 def filter_by_length(
     samples: Iterable[Sample], limits: LengthLimits, excess_length_strategy: ExcessLength
 ) -> list[Sample]:
-    """The samples within the limits, in their order.
+    """Return the samples within the limits, in their order.
 
     Raises:
-        InputError: one is not, and `excess_length_strategy` is "raise" (it is named); or none is.
+        InputError: one exceeds a limit and `excess_length_strategy` is "raise" (the message names it), or all do.
     """
     kept, excess = [], ""
     for sample in samples:
@@ -120,8 +120,11 @@ def filter_by_length(
 
 
 def split_document(sample: Sample, block_size: int) -> Iterator[Sample]:
-    """A document in parts that fit into a row, cut as pretraining cuts it: a part begins with the last token
-    of the one before, so that each token but the document's first is predicted once."""
+    """Split a document into parts that fit into a row, as in pretraining.
+
+    Each part starts with the last token of the previous one, so each token except the document's first is predicted
+    once.
+    """
     for start in range(0, len(sample.ids) - 1, block_size - 1):
         part = slice(start, start + block_size)
         yield Sample(sample.name, sample.ids[part], [False, *sample.loss_mask[part][1:]])
@@ -130,23 +133,23 @@ def split_document(sample: Sample, block_size: int) -> Iterator[Sample]:
 Messages = Sequence[dict[str, str]]
 
 _PLACEHOLDERS = ("\ue000", "\ue001", "\ue002")
-"""Private characters; of three, one differs from any first and any last character."""
+"""Private-use characters; of three, one differs from any given first and last character."""
 
 _SHOWN = 40
-"""Characters of a difference that are shown on either side of where it begins."""
+"""Number of characters that are shown on each side of the first difference."""
 
 
 def conversation_samples(template: ChatTemplate, name: str, messages: Messages) -> list[Sample]:
-    """A conversation through the model's template; the assistant's words, the end of each of its turns and
-    EOS are trained.
+    """Render a conversation through the model's template, and train the assistant's messages, the end of each of its
+    turns, and EOS.
 
-    Each turn of the assistant is trained behind the very text that an evaluation would put before it. Some
-    templates write a turn otherwise once others follow it, an empty thought only before the last one for example:
-    such a turn is trained in a sample of its own, which ends with it.
+    Each turn of the assistant is trained after exactly the text that precedes it in an evaluation. Some templates
+    write a turn differently if other turns follow, for example an empty thought only before the last one. Such a turn
+    is trained in a separate sample, which ends with it.
 
-    Nothing is assumed of the template. What one message contributes is what changes when that message is
-    replaced, and what ends its turn is what the template writes behind it as the last message. What follows the
-    last trained token is left out; EOS follows instead, if it is not that token.
+    The method makes no assumptions about the template. The contribution of a message is the text that changes when the
+    message is replaced, and the end of its turn is the text that the template writes after it as the last message.
+    Text after the last trained token is left out, and EOS is appended unless it is that token.
 
     Raises:
         InputError: the tokenizer has no template or no offsets; or the template refuses the conversation, rewrites
@@ -171,11 +174,11 @@ def conversation_samples(template: ChatTemplate, name: str, messages: Messages) 
 
 
 def _sample(template: ChatTemplate, name: str, messages: Messages, turns: Sequence[int]) -> Sample:
-    """The conversation with these turns trained, up to the end of the last of them."""
+    """Build the sample in which these turns are trained, up to the end of the last of them."""
     tokenizer = template.tokenizer
     text = _render(template, name, messages)
     ids, offsets = encode_with_offsets(tokenizer, text)
-    trained = [False] * len(ids)
+    loss_mask = [False] * len(ids)
     markers = set(tokenizer.added_tokens_decoder)
     for index in turns:
         start, end = _written(template, name, messages, index)
@@ -183,41 +186,41 @@ def _sample(template: ChatTemplate, name: str, messages: Messages, turns: Sequen
         closing = _render(template, name, alone)[_written(template, name, alone, index)[1] :]
         stop = end + len(closing[: common_length(closing, text[end:])].rstrip())
         for place, (left, right) in enumerate(offsets):
-            trained[place] |= left < stop and right > start
+            loss_mask[place] |= left < stop and right > start
             if left >= end and right <= stop and left < right and ids[place] in markers:
                 break
-    last = max((place for place, wanted in enumerate(trained) if wanted), default=-1)
-    ids, trained = ids[: last + 1], trained[: last + 1]
+    last = max((place for place, wanted in enumerate(loss_mask) if wanted), default=-1)
+    ids, loss_mask = ids[: last + 1], loss_mask[: last + 1]
     if last >= 0 and ids[-1] != tokenizer.eos_token_id:
-        ids, trained = [*ids, tokenizer.eos_token_id], [*trained, True]
-    return Sample(name, ids, trained)
+        ids, loss_mask = [*ids, tokenizer.eos_token_id], [*loss_mask, True]
+    return Sample(name, ids, loss_mask)
 
 
 def _require_same_prompt(template: ChatTemplate, name: str, messages: Messages) -> None:
-    """Check that the last message is trained behind the text that an evaluation would put before it.
+    """Check that the last message is trained after the same text as in an evaluation.
 
     Raises:
-        InputError: it is not; shows both texts where they begin to differ, without anything that was said.
+        InputError: the texts differ; the message shows both around the first difference, without message contents.
     """
     index = len(messages) - 1
     if _differing(template, name, messages, index) is None:
         return
     unsaid = [message | {"content": "…"} for message in messages]
     texts = _differing(template, name, unsaid, index)
-    presented = f": {texts[0]!r} in training, {texts[1]!r} in an evaluation" if texts else ""
+    shown = f": {texts[0]!r} in training, {texts[1]!r} in an evaluation" if texts else ""
     raise InputError(
         f"{name}: message {index + 1}: the chat template writes another text before the assistant's words in "
-        f"training than in an evaluation{presented}; set prompt.chat_template_kwargs so that both agree, such as "
+        f"training than in an evaluation{shown}; set prompt.chat_template_kwargs so that both agree, such as "
         "{enable_thinking: false}, or give instruction and output with prompt.chat"
     )
 
 
 def _differing(template: ChatTemplate, name: str, messages: Messages, index: int) -> tuple[str, str] | None:
-    """The texts before message `index` as the whole conversation has them and as an evaluation does, around the
-    first character that differs; None where they are the same.
+    """Return the texts before message `index` in the whole conversation and in an evaluation, around the first
+    difference; None if they are equal.
 
-    Spaces at their end are no difference: no prompt is given to a model with them, see `Request.text`. What the
-    assistant says before anybody asked, no evaluation asks for.
+    Trailing spaces are ignored, because prompts never have them, see `Request.text`. Messages of the assistant before
+    any user message are ignored, because no evaluation asks for them.
     """
     if all(message["role"] != "user" for message in messages[:index]):
         return None
@@ -245,7 +248,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _written(template: ChatTemplate, name: str, messages: Messages, index: int) -> tuple[int, int]:
-    """Start and end of what message `index` contributes to the text of the conversation."""
+    """Return start and end of the contribution of message `index` to the text of the conversation."""
     words = messages[index]["content"].strip()
     placeholder = next(each for each in _PLACEHOLDERS if each not in (words[0], words[-1]))
     other = [dict(message) for message in messages]
