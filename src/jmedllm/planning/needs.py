@@ -132,9 +132,10 @@ def plan_stage(
 
 
 def least_needs(settings: TrainingConfig, base: Base, machine: Machine) -> Needs:
-    """Return what a training stage needs whatever its batches are: weights, gradients, optimizer and files.
+    """Return the minimum needs of a training stage, independent of its batch size: weights, gradients, optimizer and
+    files.
 
-    Traces no step, so that it takes a fraction of a second. Assumptions and activations are left out.
+    It traces no step, which takes only a fraction of a second, and leaves out activations and assumed components.
 
     Raises:
         InputError: see `plan_stage`.

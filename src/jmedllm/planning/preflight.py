@@ -1,4 +1,4 @@
-"""Whether this machine has what a training stage needs, found before anything is loaded."""
+"""Check memory and disk for a training stage before anything is loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +15,23 @@ from jmedllm.progress import notice
 from jmedllm.training.preflight import folder_bytes, require_free
 
 _MUCH = 2
-"""A notice says that activations need memory, too, where all else takes one part in this many."""
+"""A notice on activations is printed if everything else needs at least one part in `_MUCH` of the memory."""
 
 
 def require_machine(stage: TrainingStage, base: Base, machine: Machine, folder: Path) -> bool:
-    """Check that memory and disk suffice for what a stage needs whatever its batches are.
+    """Check that memory and disk suffice for the minimum needs of a stage, independent of its batch size.
 
     Args:
-        stage: what will run.
-        base: what is trained.
-        machine: where.
-        folder: the run directory. What the stage has written there before counts as free.
+        stage: stage to check.
+        base: the trained model.
+        machine: hardware of the run.
+        folder: the run directory; existing files of the stage count as free space.
 
     Returns:
-        Whether this could be checked. If the model's sizes are not known, a notice says so.
+        Whether the check was possible. If the model's sizes are unknown, a notice is printed.
 
     Raises:
-        InputError: they do not; with the numbers.
+        InputError: memory or disk space is insufficient; the message has the numbers.
     """
     try:
         least = least_needs(stage.settings, base, machine)

@@ -74,9 +74,10 @@ def _check(run: Run) -> Sequence[str]:
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
 
+    host_memory = _check_host_memory(run)  # first, because its message is more specific than that of all memory
     checked = check_trainable(run, base, _plan(run.recipe, None))
     report_unused_tensors(require_loadable(base.folder, base.structure), "mfpt")
-    return (*checked, "saving", *_check_host_memory(run))
+    return (*checked, "saving", *host_memory)
 
 
 def _check_host_memory(run: Run) -> Sequence[str]:
