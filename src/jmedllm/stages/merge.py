@@ -32,7 +32,7 @@ MODEL = StageModel(
 
 @dataclass(frozen=True, kw_only=True)
 class MergeOutputs(ModelOutputs):
-    """What the merge passes on.
+    """Outputs of the merge stage.
 
     Attributes:
         divergence: KL divergence of the merged model from the trained one, in nats per token.

@@ -42,10 +42,10 @@ MODEL = StageModel(
 
 @dataclass(frozen=True, kw_only=True)
 class MfptOutputs(TrainingOutputs, ModelOutputs):
-    """What stage 1 passes on.
+    """Outputs of stage 1.
 
     Attributes:
-        epochs: how often each part of the corpus was read, where the recipe mixes any.
+        epochs: number of times that each part of the corpus was read, if the recipe mixes texts.
     """
 
     epochs: dict[str, float] | None = None

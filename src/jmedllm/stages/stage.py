@@ -1,4 +1,4 @@
-"""What a stage is. This module imports none of the stages; all of them build on it."""
+"""Types of stages. This module imports no stage; all stages import it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,22 +22,22 @@ HASH_FILE = "input_hash"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What a finished stage passes to later stages and keeps in the manifest: plain values that JSON can represent.
+    """Outputs of a finished stage for later stages and the manifest: plain values that JSON can represent.
 
     Attributes:
-        files: paths in the run's folder. If one of them is missing, the stage runs again.
+        files: paths in the run directory. If one is missing, the stage runs again.
     """
 
     files: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values for the manifest; those that are None are left out."""
+        """Convert to values for the manifest, without those that are None."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The outputs from the values in a manifest.
+        """Restore outputs from the values in a manifest.
 
         Raises:
             InputError: another version of the stage wrote them.
@@ -74,7 +74,7 @@ class StageModel:
         folder: path in the run's folder.
         adapter: path of the adapter that was merged into the model, if any.
         adapter_base: name of the stage that trained this adapter, on the model before it.
-        description: what it is, for the glossary of the page; a sentence without its subject.
+        description: description for the glossary of the page; a sentence without its subject.
     """
 
     name: str
@@ -90,8 +90,8 @@ class Run:
 
     Attributes:
         outputs: outputs of the finished stages, by stage name.
-        date: the day on which the run was started, as YYYY-MM-DD. Chat templates see it as today's date, also when
-            the run resumes on another day. Empty before the pipeline runs.
+        date: start of the run, as YYYY-MM-DD. Chat templates use it as today's date, even if the run resumes on
+            another day. Empty before the pipeline runs.
         shows_example: whether to print the text of the first training example.
         stages: all stages of the pipeline, in order; set when the pipeline runs or checks them.
     """
@@ -106,17 +106,17 @@ class Run:
 
     @property
     def prompt_config(self) -> PromptConfig:
-        """The recipe's prompt settings, with the date that chat templates see."""
+        """Prompt settings of the recipe, with the date for chat templates."""
         prompt = self.recipe.prompt
         return prompt.model_copy(update={"date": prompt.date or self.date or None})
 
     @property
     def data(self) -> Path:
-        """The data directory."""
+        """Data directory."""
         return Path(self.recipe.data)
 
     def output(self, kind: type[O]) -> O:
-        """The outputs of the finished stage whose outputs are of this class."""
+        """Return the outputs of the finished stage with this class of outputs."""
         return next(outputs for outputs in self.outputs.values() if isinstance(outputs, kind))
 
 
@@ -125,25 +125,26 @@ class Stage:
     """One stage of the pipeline.
 
     Attributes:
-        name: also the name of its folder in the run directory, and of its recipe section.
-        enabled: whether the recipe asks for it.
-        inputs: everything that its result depends on, as plain values; large inputs by their hash.
-        perform: does the work in the run's folder and resumes a killed run; takes the hash of the inputs.
-        outputs: the class of what `perform` returns.
-        section: the class of its recipe section, if the recipe can set anything.
-        after: name of the stage that it follows; for stages of other packages.
+        name: name of the stage, of its folder in the run directory, and of its recipe section.
+        enabled: returns whether the recipe enables the stage.
+        inputs: returns everything that affects the result, as plain values; large inputs as hashes.
+        perform: does the work in the run directory and resumes a killed run; its second argument is the hash of the
+            inputs.
+        outputs: class of the return value of `perform`.
+        section: class of the recipe section, if the stage has settings.
+        after: name of the stage that it follows, for stages of other packages.
         needs: names of the stages whose outputs it uses.
-        model: the model that it yields, if any; `outputs` is then a `ModelOutputs`.
-        training: what the planner needs to know, for a stage that trains; takes the recipe and the run's folder.
-        check: raises an InputError for every problem that can be found before any stage starts and without the
-            base model; returns the names of what it checked.
-        check_base: the same for what needs the files of the base model, which are passed; loads no weights. Not
-            called if the run creates its base.
-        card: lines about the finished stage for the section "Model" of the model card.
-        keeps: patterns of files in the stage's folder that took long to compute. If they were computed on other
-            inputs, the stage is refused instead of run again in their place.
-        shared: whether all processes that torchrun started perform it together; only the main process's return
-            value is used. The other stages run in the main process while the rest wait.
+        model: the model that the stage yields, if any; `outputs` is then a `ModelOutputs`.
+        training: for a stage that trains, returns the planner's input from the recipe and the run directory.
+        check: raises an InputError for every problem that can be found before any stage starts and without the base
+            model; returns the names of the checks.
+        check_base: the same for checks that need the files of the base model, without loading weights. Not called if
+            the run creates its base.
+        card: returns lines about the finished stage for the section "Model" of the model card.
+        keeps: patterns of files in the stage's folder that took long to compute. If they were computed from other
+            inputs, the stage raises an error instead of replacing them.
+        shared: whether all processes of torchrun run the stage together; only the main process's return value is used.
+            Other stages run in the main process while the rest wait.
     """
 
     name: str
@@ -164,12 +165,12 @@ class Stage:
 
 
 def in_section(name: str) -> Callable[[Recipe], bool]:
-    """For `Stage.enabled`: the recipe has the section of this name."""
+    """Return a function for `Stage.enabled`: whether the recipe has the section with this name."""
     return lambda recipe: recipe.section(name) is not None
 
 
 def in_order(stages: Sequence[Stage], more: Iterable[Stage]) -> list[Stage]:
-    """The stages, with each further one behind the stage that it follows.
+    """Insert further stages after the stages that they follow.
 
     Raises:
         InputError: one follows a stage that does not exist, or needs a stage that does not come before it.
@@ -190,14 +191,14 @@ def in_order(stages: Sequence[Stage], more: Iterable[Stage]) -> list[Stage]:
 
 
 def yielding(stages: Iterable[Stage], recipe: Recipe) -> Iterator[tuple[Stage, StageModel]]:
-    """The stages of a recipe that yield a model, in order."""
+    """Yield the enabled stages that yield a model, in order."""
     for stage in stages:
         if stage.model and stage.enabled(recipe):
             yield stage, stage.model
 
 
 def model_names(stages: Iterable[Stage], recipe: Recipe) -> list[str]:
-    """The models of a run, in order: the base, then those that its stages yield."""
+    """Return the models of a run, in order: the base, then those that its stages yield."""
     return [BASE, *(model.name for _, model in yielding(stages, recipe))]
 
 
@@ -213,7 +214,8 @@ def starts_from_base(run: Run, name: str) -> bool:
 
 
 def base_folder(run: Run) -> Path:
-    """The base model: the recipe's, or the one that the corpus stage creates for `base.random_init`."""
+    """Return the directory of the base model: the recipe's, or the one that the corpus stage creates for
+    `base.random_init`."""
     base = run.recipe.base
     if base.path is None:
         return run.folder / BASE
@@ -223,13 +225,13 @@ def base_folder(run: Run) -> Path:
 
 
 def model_before(run: Run, name: str) -> Path:
-    """The model that a stage starts from: of the last stage before it that yields one, else the base."""
+    """Return the model that a stage starts from: that of the last earlier stage that yields one, else the base."""
     *_, last = [None, *(model for _, model in yielding(_before(run, name), run.recipe))]
     return _folder(run, last) if last else base_folder(run)
 
 
 def fingerprint_before(run: Run, name: str) -> str:
-    """The fingerprint of the model that a stage starts from."""
+    """Return the fingerprint of the model that a stage starts from."""
     *_, last = [None, *(stage for stage, _ in yielding(_before(run, name), run.recipe))]
     if last is None:
         return fingerprint(base_folder(run))
@@ -239,7 +241,7 @@ def fingerprint_before(run: Run, name: str) -> str:
 
 
 def model_folder(run: Run, name: str) -> Path:
-    """The directory of one of the run's models by its name."""
+    """Return the directory of a model of the run by its name."""
     if name == BASE:
         return base_folder(run)
     return _folder(run, next(model for _, model in yielding(run.stages, run.recipe) if model.name == name))
@@ -257,15 +259,15 @@ def _folder(run: Run, model: StageModel) -> Path:
 
 
 def files_in(run: Run, folder: str) -> list[str]:
-    """All files in a folder of the run, for a stage's outputs."""
+    """List all files in a folder of the run, for a stage's outputs."""
     return sorted(p.relative_to(run.folder).as_posix() for p in (run.folder / folder).rglob("*") if p.is_file())
 
 
 def own_folder(folder: Path, input_hash: str) -> Path:
-    """A folder for work on these inputs. The main process empties it if it has work on other inputs.
+    """Create a folder for work on these inputs. The main process empties it if it contains work on other inputs.
 
     Raises:
-        InputError: it has files that jmedllm did not write, or is not writable.
+        InputError: the folder contains files that jmedllm did not write, or is not writable.
     """
     if is_main_process() and input_hash_of(folder) != input_hash:
         with atomic_folder(folder, HASH_FILE) as empty:
@@ -274,6 +276,6 @@ def own_folder(folder: Path, input_hash: str) -> Path:
 
 
 def input_hash_of(folder: Path) -> str | None:
-    """The hash of the inputs that the work in a folder was computed on; None without work of ours."""
+    """Return the hash of the inputs of the work in a folder; None if jmedllm wrote none."""
     file = folder / HASH_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else None
