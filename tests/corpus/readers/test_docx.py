@@ -110,6 +110,17 @@ def locked_zip() -> bytes:
 
 
 ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "壊血病"}">' for n in range(20))
+
+
+def short_entry() -> bytes:
+    """A document whose directory promises more bytes than the file has."""
+    raw = bytearray(docx(p("x")))
+    entry = raw.index(b"PK\x01\x02", raw.index(b"PK\x01\x02", raw.index(b"PK\x01\x02") + 1) + 1)
+    raw[entry + 10 : entry + 12] = bytes(2)  # stored, not compressed
+    raw[entry + 20 : entry + 28] = (10**6).to_bytes(4, "little") * 2
+    return bytes(raw)
+
+
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100)
 BROKEN = {
     "an old document": (OLE, "is a .doc file named .docx; save it as .docx"),
@@ -121,6 +132,7 @@ BROKEN = {
         docx(p("x" * 999)).replace(b"document.xml", b"document.xm_", 1),
         "is a broken .docx (BadZip",
     ),
+    "an archive that ends too early": (short_entry(), "is a broken .docx (EOFError: no reason given); save it again"),
     "another archive": (
         b"PK\x05\x06" + bytes(18),
         "is a broken .docx (OSError: Could not",

@@ -39,11 +39,14 @@ _BACK = re.compile(r"\s*<a href=\"#(?:foot|end)note-ref-[^\"]*\">↑</a>")
 _LOST = re.compile(rb"<w:altChunk\b|ProgID=\"Equation")
 """Embedded documents, and equations that are objects of another program."""
 
-_DEFECTS = (
-    AttributeError, BadZipFile, ElementTree.ParseError, ExpatError, IndexError, KeyError, NotImplementedError, OSError,
-    RuntimeError, TypeError, ValueError, zlib.error,
+_PACKAGE_ERRORS = (
+    BadZipFile, ElementTree.ParseError, EOFError, ExpatError, NotImplementedError, OSError, RuntimeError, ValueError,
+    zlib.error,
 )  # fmt: skip
-"""What zipfile and mammoth raise on files that are no valid documents."""
+"""Errors of zipfile and the XML parser on damaged files."""
+
+_MAMMOTH_ERRORS = (AttributeError, IndexError, KeyError, TypeError)
+"""Errors of mammoth on documents with missing parts or attributes."""
 
 
 def docx_text(raw: bytes) -> FileText:
@@ -54,19 +57,17 @@ def docx_text(raw: bytes) -> FileText:
     Raises:
         InputError: the file is broken, needs a password, unpacks to too much, or has no text.
     """
-    import mammoth
-
     if raw.startswith(_OLE):
         if _ENCRYPTED in raw:
             raise InputError(_LOCKED)
         raise InputError("is a .doc file named .docx; save it as .docx")
     try:
         package, lost = _simplified(raw)
-        html: str = mammoth.convert_to_html(package, style_map=_STYLES, convert_image=lambda image: []).value
+        html = _html(package)
     except RecursionError:
         raise InputError("nests its elements too deeply to be read; save it again, or export it as .pdf") from None
-    except _DEFECTS as error:
-        raise InputError(f"is a broken .docx ({type(error).__name__}: {_one_line(error)}); save it again") from None
+    except _PACKAGE_ERRORS as error:
+        raise _broken(error) from None
     numbers = count(1)
     html = _BACK.sub("", _NOTE_MARK.sub(r"\1", html))
     html = _NOTE.sub(lambda note: f"<li>{note[1] or ''}[{next(numbers)}] ", html)
@@ -108,5 +109,17 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
         raise InputError("has a document type declaration, which no word processor writes; export its text as .txt")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or "no reason given"
+def _html(package: BytesIO) -> str:
+    """Convert a simplified package to HTML, without its images."""
+    import mammoth
+
+    try:
+        html: str = mammoth.convert_to_html(package, style_map=_STYLES, convert_image=lambda image: []).value
+    except _MAMMOTH_ERRORS as error:
+        raise _broken(error) from None
+    return html
+
+
+def _broken(error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or "no reason given"
+    return InputError(f"is a broken .docx ({type(error).__name__}: {reason}); save it again")

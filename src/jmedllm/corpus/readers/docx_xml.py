@@ -10,7 +10,7 @@ _STRUCTURE = frozenset(
     ("document", "body", "p", "r", "vertAlign", "t", "tab", "br", "sym", "noBreakHyphen", "softHyphen", "tbl",
      "tr", "tc", "footnotes", "footnote", "endnotes", "endnote", "footnoteReference", "endnoteReference")
 )  # fmt: skip
-"""Elements that are kept, with simplified content. Of any other element only the content is kept."""
+"""Elements that are kept, with simplified content. Other elements are replaced by their content."""
 
 _DROPPED = frozenset(("del", "delText", "moveFrom", "instrText", "rubyPr", "rt", "sdtPr"))
 """Tracked deletions, codes of fields, and furigana, which repeat the word below them."""
@@ -20,9 +20,9 @@ _EQUATIONS = frozenset(("oMath", "oMathPara"))
 
 
 def simplify(root: Element) -> Element:
-    """Rewrite a part in place: drop what is no text, and turn equations, text boxes and furigana into runs."""
+    """Rewrite a part in place: drop everything but text, and turn equations, text boxes and furigana into runs."""
     stack = [root]
-    while stack:  # a loop and no recursion, since a hostile file may nest thousands of elements
+    while stack:  # a loop instead of recursion, because a hostile file may nest thousands of elements
         element = stack.pop()
         element[:] = [new for child in element for new in _rewritten(child)]
         stack += (child for child in element if local(child) not in _PROPERTIES)
@@ -30,12 +30,12 @@ def simplify(root: Element) -> Element:
 
 
 def local(element: Element) -> str:
-    """The name of an element without its namespace."""
+    """Return the name of an element without its namespace."""
     return element.tag.rpartition("}")[2]
 
 
 def _rewritten(element: Element) -> Iterator[Element]:
-    """What takes the place of an element: itself, other elements, or nothing."""
+    """Yield the replacement of an element: itself, other elements, or nothing."""
     stack = [element]
     while stack:
         element = stack.pop()
