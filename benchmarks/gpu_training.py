@@ -22,7 +22,7 @@ from jmedllm.training.batches import micro_batches
 from jmedllm.training.lora import add_adapter
 from jmedllm.training.memory import apply_activation_checkpointing, offload_layers
 from jmedllm.training.optim.build import build
-from jmedllm.training.packing import Blocks, Sample, pack_documents
+from jmedllm.training.packing import Blocks, TrainingSample, pack_documents
 
 WARMUP = 2
 """Rows of the first step, which is not timed: it allocates memory and chooses kernels."""
@@ -73,7 +73,7 @@ def packed(sizes: Sizes, stage: str, rows: int, vocabulary: int) -> Blocks:
     """Full rows of random documents that do not attend to one another; all but their first tokens are trained."""
     random, length = np.random.default_rng(0), sizes.document
     samples = (
-        Sample(str(i), random.integers(0, vocabulary, length).tolist(), [True] * length)
+        TrainingSample(str(i), random.integers(0, vocabulary, length).tolist(), [True] * length)
         for i in range(-(-rows * sizes.block[stage] // length))
     )
     blocks = pack_documents(samples, sizes.block[stage], 0)

@@ -144,12 +144,12 @@ def _texts(data: Path, characters: int) -> Iterator[str]:
 
 def _cut(stream: Iterator[int], mean: int, wanted: int, end: int) -> Iterator[Any]:
     """Documents of `mean` tokens plus or minus half, each ending with EOS; the last one is truncated."""
-    from jmedllm.training.packing import Sample
+    from jmedllm.training.packing import TrainingSample
 
     random, taken = Random(0), 0
     while taken < wanted:
         size = min(random.randint(mean // 2, mean + mean // 2), wanted - taken)
-        yield Sample("", [*islice(stream, size - 1), end], [False] + [True] * (size - 1))
+        yield TrainingSample("", [*islice(stream, size - 1), end], [False] + [True] * (size - 1))
         taken += size
 
 

@@ -95,10 +95,10 @@ def work_ours(job: Job) -> None:
     from jmedllm.training.batches import rows_of_step
     from jmedllm.training.config import TrainingConfig
     from jmedllm.training.loop import TrainContext, train
-    from jmedllm.training.packing import Sample, pack_documents, pack_examples
+    from jmedllm.training.packing import TrainingSample, pack_documents, pack_examples
 
     network = _network(job)
-    samples = [Sample(str(i), s["ids"], s["loss_mask"]) for i, s in enumerate(read_samples(job))]
+    samples = [TrainingSample(str(i), s["ids"], s["loss_mask"]) for i, s in enumerate(read_samples(job))]
     pack = pack_documents if job.stage == 1 else pack_examples
     settings = TrainingConfig(
         steps=job.steps,

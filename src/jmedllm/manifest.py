@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jmedllm import __version__
 from jmedllm.errors import InputError
 from jmedllm.files import read_json, to_json, write_atomic
 
@@ -54,5 +55,5 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of this package and of the packages that affect its results."""
-    names = ("jmedllm", "torch", "transformers", "tokenizers", "peft", "cydifflib")
-    return {name: version(name) for name in names}
+    names = ("torch", "transformers", "tokenizers", "peft", "cydifflib")
+    return {"jmedllm": __version__} | {name: version(name) for name in names}

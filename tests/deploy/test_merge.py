@@ -24,7 +24,7 @@ from jmedllm.training.batches import evaluating
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, to_plain_lora
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 
 CPU = torch.device("cpu")
 FLOAT32 = choose_precision("float32", "cpu")
@@ -222,7 +222,7 @@ def test_a_4_bit_adapter_trains_and_merges_into_what_it_was_trained_on(
     architecture: str, hidden_size: int, dropout: float, tmp_path: Path
 ) -> None:
     base = build_tiny(tmp_path / "base", architecture=architecture, hidden_size=hidden_size)
-    samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
+    samples = [TrainingSample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     adapter = AdapterConfig(r=4, alpha=8, dropout=dropout, quantization="nf4")
     network = add_adapter(load_network(base, "auto", CPU, quantization="nf4"), adapter, seed=0)
     trained = train(

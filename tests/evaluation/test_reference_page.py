@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jmedllm.evaluation.calibration import Calibration
-from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.records import JudgeReply, Sample, ScoredItem
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
@@ -31,7 +31,7 @@ ITEM_SCORES = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  #
         ExamOutcome,
         Calibration,
         Rotations,
-        Group,
+        BaselineGroup,
         Comparison,
         Paired,
         *ITEM_SCORES,

@@ -7,15 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from package import install
+from package import example, install, register
 
 from conftest import Cli, write_questions
 from jmedllm.errors import InputError
 from jmedllm.models.backends import BACKENDS, require_backend
 from jmedllm.models.backends.base import Requirement
-from jmedllm.plugins import plugins
-
-ROOT = Path(__file__).parents[2]
 
 RECIPE = """name: outside
 base: {{path: {model}}}
@@ -28,23 +25,17 @@ eval:
 """
 
 
-def example() -> str:
-    """The Python block of the section "Add a backend"."""
-    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a backend")[2]
-    return section.partition("```python\n")[2].partition("```")[0]
+EXAMPLE = example("Add a backend")
 
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "package"
-    folder.mkdir()
-    install(folder, monkeypatch, example(), backends="mine = BACKEND")
-    for name, backend in plugins("backends", BACKENDS).items():
-        monkeypatch.setitem(BACKENDS, name, backend)
+    install(tmp_path / "package", monkeypatch, EXAMPLE, backends="mine = BACKEND")
+    register(BACKENDS, "backends", monkeypatch)
 
 
 def test_the_example_is_short() -> None:
-    assert 10 < len(example().splitlines()) <= 40
+    assert 10 < len(EXAMPLE.splitlines()) <= 40
 
 
 @pytest.mark.usefixtures("mine")

@@ -5,15 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from package import install
+from package import ROOT, example, install, register
 
 from conftest import Cli
 from jmedllm.data.installed import installed_tests
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, load
-from jmedllm.plugins import plugins
-
-ROOT = Path(__file__).parents[2]
 
 ROWS = [
     {
@@ -29,30 +26,22 @@ ROWS = [
 ]
 
 
-def section() -> str:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a benchmark\n")[2]
-    return text.partition("\n## ")[0]
-
-
-def example() -> str:
-    return section().partition("```python\n")[2].partition("```")[0]
+EXAMPLE = example("Add a benchmark")
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The data directory of an installed NursingQA."""
-    package, folder = tmp_path / "package", tmp_path / "data" / "nursingqa"
-    package.mkdir()
+    folder = tmp_path / "data" / "nursingqa"
     folder.mkdir(parents=True)
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
-    install(package, monkeypatch, example(), benchmarks="nursingqa = BENCHMARK")
-    for name, benchmark in plugins("benchmarks", BENCHMARKS).items():
-        monkeypatch.setitem(BENCHMARKS, name, benchmark)
+    install(tmp_path / "package", monkeypatch, EXAMPLE, benchmarks="nursingqa = BENCHMARK")
+    register(BENCHMARKS, "benchmarks", monkeypatch)
     return tmp_path / "data"
 
 
 def test_the_example_is_short() -> None:
-    assert 10 < len(example().splitlines()) <= 40
+    assert 10 < len(EXAMPLE.splitlines()) <= 40
 
 
 def test_it_is_evaluated_from_the_command_line(cli: Cli, tiny_model: Path, data: Path, tmp_path: Path) -> None:

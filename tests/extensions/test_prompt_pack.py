@@ -4,34 +4,30 @@ import json
 from pathlib import Path
 
 import pytest
+from package import example, section
 
 from conftest import Cli
 from jmedllm.evaluation.prompts import load_pack, prompt_text, render
 from jmedllm.evaluation.question import Question
-
-ROOT = Path(__file__).parents[2]
 
 ONE = Question("1", "own", "en", "Which is right?", ("stomach", "liver"), frozenset({1}))
 TWO = Question("2", "own", "en", "Which are right?", ("stomach", "liver", "kidney"), frozenset({0, 2}), select=2)
 FREE = Question("3", "own", "en", "What does insulin do?", (), frozenset(), reference="It lowers glucose.")
 
 
-def section() -> str:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a prompt pack\n")[2]
-    return text.partition("\n## ")[0]
+TITLE = "Add a prompt pack"
 
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
     folder = tmp_path / "my-pack"
     folder.mkdir()
-    template = section().partition("```jinja\n")[2].partition("```")[0]
-    (folder / "en.j2").write_text(template, encoding="utf-8")
+    (folder / "en.j2").write_text(example(TITLE, "jinja"), encoding="utf-8")
     return folder
 
 
 def test_the_example_is_short() -> None:
-    assert 10 < len(section().splitlines()) <= 40
+    assert 10 < len(section(TITLE).splitlines()) <= 40
 
 
 def test_the_example_renders_every_kind_of_question(pack: Path) -> None:

@@ -4,14 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from package import install
+from package import example, install, register
 
 from conftest import Cli, build_tiny, write_questions
 from jmedllm.evaluation.records import read_judge_replies, read_scores
 from jmedllm.evaluation.scorers import SCORERS
-from jmedllm.plugins import plugins
-
-ROOT = Path(__file__).parents[2]
 
 RECIPE = """name: outside
 base: {{path: {model}}}
@@ -25,19 +22,13 @@ eval:
 """
 
 
-def example() -> str:
-    """The Python block of the section "Add a scorer"."""
-    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a scorer")[2]
-    return section.partition("```python\n")[2].partition("```")[0]
+EXAMPLE = example("Add a scorer")
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "package"
-    folder.mkdir()
-    install(folder, monkeypatch, example(), scorers="mention = MENTION\ngrade = outside:GRADE")
-    for name, scorer in plugins("scorers", SCORERS).items():
-        monkeypatch.setitem(SCORERS, name, scorer)
+    install(tmp_path / "package", monkeypatch, EXAMPLE, scorers="mention = MENTION\ngrade = outside:GRADE")
+    register(SCORERS, "scorers", monkeypatch)
 
 
 def evaluate(cli: Cli, model: Path, folder: Path, *more: object) -> tuple[int, str, str]:
@@ -47,7 +38,7 @@ def evaluate(cli: Cli, model: Path, folder: Path, *more: object) -> tuple[int, s
 
 
 def test_the_example_is_short() -> None:
-    assert 20 < len(example().splitlines()) <= 40
+    assert 20 < len(EXAMPLE.splitlines()) <= 40
 
 
 @pytest.mark.usefixtures("outside")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from package import install
+from package import example, install
 
 from conftest import Cli
 from jmedllm import recipe_file, stages
@@ -17,23 +17,13 @@ from jmedllm.stages import STAGES
 from jmedllm.stages.stage import Outputs, Stage, in_order
 from test_pipeline import write_recipe
 
-ROOT = Path(__file__).parents[2]
-
-
-def section() -> str:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a stage\n")[2]
-    return text.partition("\n## ")[0]
-
-
-def example() -> str:
-    return section().partition("```python\n")[2].partition("```")[0]
+EXAMPLE = example("Add a stage")
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe with an `echo` section; the package with its stage is installed."""
-    (tmp_path / "package").mkdir()
-    install(tmp_path / "package", monkeypatch, example(), stages="echo = ECHO")
+    install(tmp_path / "package", monkeypatch, EXAMPLE, stages="echo = ECHO")
     every = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES).values())}
     for module in (stages, recipe_file):
         monkeypatch.setattr(module, "STAGES", every)
@@ -44,7 +34,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_example_is_short() -> None:
-    assert 10 < len(example().splitlines()) <= 40
+    assert 10 < len(EXAMPLE.splitlines()) <= 40
 
 
 def test_its_model_is_evaluated_reported_and_on_the_card(cli: Cli, recipe: Path, tmp_path: Path) -> None:

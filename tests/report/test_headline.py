@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from test_table import result, score
 
-from jmedllm.report.collect import CollectedResult, ScoredItem
+from jmedllm.report.collect import CollectedItem, CollectedResult
 from jmedllm.report.headline import headlines
 
 
@@ -17,7 +17,7 @@ def collected(
     evaluated = result(model, score(benchmark, language, scorers[0], "accuracy", n, right, 0.2, 1.0))
     evaluated = replace(evaluated, settings=evaluated.settings | {"scorers": list(scorers)})
     items = {
-        f"q{number}": ScoredItem(
+        f"q{number}": CollectedItem(
             "hash", (), "", False, None, {name: {"value": float(number < right)} for name in scorers}
         )
         for number in range(n)

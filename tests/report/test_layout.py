@@ -12,7 +12,7 @@ from rich.console import Console
 from test_table import result, score
 
 from jmedllm.evaluation.calibration import Calibration
-from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.base import ExamOutcome
@@ -71,8 +71,8 @@ def full(model: str, language: str) -> EvalResult:
         calibration=Calibration(1690, 0.447, 1.084, ()),
         rotations=(Rotations("likelihood", 1988, 5, 0.306, 0.12, 0.1, 0.14, (0.771, -0.1, 0.0, 0.0, 0.0)),),
         human_baseline=(
-            Group("likelihood", "difficulty", "80-100 % right", 1401, 700, 0.5, 0.47, 0.53, 0.932),
-            Group("likelihood", "subject", "公衆衛生・医療統計・法医学", 270, 135, 0.5, 0.44, 0.56, 0.853),
+            BaselineGroup("likelihood", "difficulty", "80-100 % right", 1401, 700, 0.5, 0.47, 0.53, 0.932),
+            BaselineGroup("likelihood", "subject", "公衆衛生・医療統計・法医学", 270, 135, 0.5, 0.44, 0.56, 0.853),
         ),
         readings={"answer": {"label": 1721, "too few": 152, "refused": 115, "number": 12}},
     )

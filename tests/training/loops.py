@@ -10,7 +10,7 @@ from jmedllm.precision import Precision, choose_precision
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import TrainContext, TrainResult, train
 from jmedllm.training.lora import AdapterConfig, add_adapter
-from jmedllm.training.packing import Blocks, Sample, pack_documents
+from jmedllm.training.packing import Blocks, TrainingSample, pack_documents
 from jmedllm.training.validation import TextSet, Validation
 
 CPU = choose_precision("float32", "cpu")
@@ -41,7 +41,7 @@ def tiny(
 def rows(n: int = 40, seed: int = 0, size: int = 32) -> Blocks:
     random = np.random.default_rng(seed)
     samples = [
-        Sample(f"s{i}", random.integers(1, WORDS, length).tolist(), [False] + [True] * (int(length) - 1))
+        TrainingSample(f"s{i}", random.integers(1, WORDS, length).tolist(), [False] + [True] * (int(length) - 1))
         for i, length in enumerate(random.integers(3, 20, n))
     ]
     return pack_documents(samples, size, 0)

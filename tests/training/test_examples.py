@@ -24,7 +24,7 @@ from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.examples import conversation_samples, document_samples, example_sample
 from jmedllm.training.instructions import read_instructions
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 
 T, F = True, False
 EOS = "<|endoftext|>"
@@ -46,7 +46,7 @@ def small() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=fast, bos_token="<s>", eos_token="</s>")
 
 
-def trained(sample: Sample) -> list[int]:
+def trained(sample: TrainingSample) -> list[int]:
     return [token for token, wanted in zip(sample.ids, sample.loss_mask, strict=True) if wanted]
 
 
@@ -63,7 +63,7 @@ def trained(sample: Sample) -> list[int]:
     ],
 )
 def test_answer_and_end_are_trained(small: Any, prompt: str, answer: str, ids: list[int], wanted: list[bool]) -> None:
-    assert example_sample(small, "n", prompt, answer) == Sample("n", ids, wanted)
+    assert example_sample(small, "n", prompt, answer) == TrainingSample("n", ids, wanted)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_answer_and_end_are_trained(small: Any, prompt: str, answer: str, ids: l
 )
 def test_of_a_document_all_but_the_first_token_is_trained(small: Any, text: str, ids: list[int]) -> None:
     [sample] = document_samples(small, [Document("d", text)])
-    assert sample == Sample("d", ids, [F] + [T] * (len(ids) - 1))
+    assert sample == TrainingSample("d", ids, [F] + [T] * (len(ids) - 1))
 
 
 def test_documents_keep_their_order_over_batches(small: Any) -> None:
@@ -245,4 +245,4 @@ def test_a_conversation_begins_once_and_ends(small: Any, template_begins: str, m
     loop = "{% for m in messages %}{{ m.content }}" + ends + "{% endfor %}"
     monkeypatch.setattr(small, "chat_template", template_begins + loop)
     message = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab"}]
-    assert conversation_samples(ChatTemplate(small), "n", message) == [Sample("n", [0, 5, 4, 1], [F, F, T, T])]
+    assert conversation_samples(ChatTemplate(small), "n", message) == [TrainingSample("n", [0, 5, 4, 1], [F, F, T, T])]

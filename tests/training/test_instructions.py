@@ -16,7 +16,7 @@ from jmedllm.models.chat import ChatTemplate
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.examples import conversation_samples
 from jmedllm.training.instructions import Conversation, read_instruction_file, read_instructions
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 
 EOS = "<|endoftext|>"
 LOOP = "{% for m in messages %}"
@@ -79,7 +79,7 @@ TALK = [
 ]
 
 
-def trained_runs(tokenizer: Any, sample: Sample) -> list[str]:
+def trained_runs(tokenizer: Any, sample: TrainingSample) -> list[str]:
     runs: list[list[int]] = [[]]
     for token, wanted in zip(sample.ids, sample.loss_mask, strict=True):
         if wanted:

@@ -18,7 +18,7 @@ from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.loss import split, summed_loss
-from jmedllm.training.packing import Blocks, Sample, pack_documents, pack_examples
+from jmedllm.training.packing import Blocks, TrainingSample, pack_documents, pack_examples
 
 CPU = choose_precision("float32", "cpu")
 VOCABULARY = 300
@@ -43,11 +43,11 @@ class Words:
         return 320
 
 
-def samples(n: int, seed: int = 0) -> list[Sample]:
+def samples(n: int, seed: int = 0) -> list[TrainingSample]:
     random = np.random.default_rng(seed)
     lengths = random.integers(3, 20, n)
     return [
-        Sample(f"s{i}", random.integers(1, VOCABULARY, length).tolist(), [False] + [True] * (int(length) - 1))
+        TrainingSample(f"s{i}", random.integers(1, VOCABULARY, length).tolist(), [False] + [True] * (int(length) - 1))
         for i, length in enumerate(lengths)
     ]
 
@@ -64,7 +64,7 @@ def tensors(blocks: Blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_packed_samples_do_not_see_one_another(architecture: str) -> None:
     network = tiny(architecture).eval()
     first, second = [5, 6, 7, 8, 9], [11, 12, 13]
-    blocks = pack_examples([Sample("a", first, [True] * 5), Sample("b", second, [True] * 3)], 8, 0)
+    blocks = pack_examples([TrainingSample("a", first, [True] * 5), TrainingSample("b", second, [True] * 3)], 8, 0)
     ids, positions, _ = tensors(blocks)
     decoder, head = split(network)
     with torch.no_grad():
@@ -117,8 +117,8 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_trained_token_is_no_stumbling_block(tmp_path: Path) -> None:
-    full = Sample("full", [5] * 32, [False] + [True] * 31)
-    blocks = pack_documents([full, Sample("lone", [6], [False])], 32, 0)
+    full = TrainingSample("full", [5] * 32, [False] + [True] * 31)
+    blocks = pack_documents([full, TrainingSample("lone", [6], [False])], 32, 0)
     assert blocks.loss_mask.sum(axis=1).tolist() == [31, 0]
     settings = TrainingConfig(steps=2, learning_rate=1e-3, batch_size=2, micro_batch_size=1)
     result = train(tiny(), blocks, settings, TrainContext("test", tmp_path, CPU, 0, "x"))

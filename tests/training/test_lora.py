@@ -16,7 +16,7 @@ from jmedllm.training import checkpoint
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter, principal_components, to_plain_lora
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 33)[None]
@@ -28,7 +28,7 @@ def log_probs(network: Any) -> torch.Tensor:
 
 
 def learn(network: Any, folder: Path) -> None:
-    samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
+    samples = [TrainingSample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     blocks = pack_examples(samples, 32, 0)
     settings = TrainingConfig(steps=6, learning_rate=2e-2, batch_size=2, save_steps=2)
     train(network, blocks, settings, TrainContext("mpeft", folder, choose_precision("float32", "cpu"), 0, "x"))

@@ -19,7 +19,7 @@ from jmedllm.training import checkpoint, loop
 from jmedllm.training.batches import rows_of_step
 from jmedllm.training.loss import split
 from jmedllm.training.metrics import MetricsLog, Stopwatch, peak_memory, progress_note
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 from jmedllm.training.preflight import describe_mask, preview_example
 
 KEYS = [
@@ -178,8 +178,8 @@ def presented(tiny_model: Path, folder: Path, text: bool = False) -> Console:
     prompt, answer = (tokenizer(text)["input_ids"] for text in ("ビタミンCの欠乏で", "壊血病になる。"))
     ids = [*prompt, *answer, tokenizer.eos_token_id]
     trained = [False] * len(prompt) + [True] * (len(answer) + 1)
-    other = Sample("other", [7, 8, 9], [False, True, True])
-    blocks = pack_examples([Sample("first", ids, trained), other], 64, tokenizer.pad_token_id)
+    other = TrainingSample("other", [7, 8, 9], [False, True, True])
+    blocks = pack_examples([TrainingSample("first", ids, trained), other], 64, tokenizer.pad_token_id)
     console = Console(record=True, width=100, file=(folder / "shown").open("w"), force_terminal=True)
     preview_example(tokenizer, blocks, "mpeft", console, text=text)
     return console

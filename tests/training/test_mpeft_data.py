@@ -24,11 +24,11 @@ from jmedllm.stages import STAGES
 from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
 from jmedllm.stages.stage import Outputs, Run, Stage
 from jmedllm.training.examples import LengthLimits, filter_by_length, split_document
-from jmedllm.training.packing import Sample
+from jmedllm.training.packing import TrainingSample
 
 
-def sample(source: int, target: int, name: str = "q1") -> Sample:
-    return Sample(name, [7] * (source + target), [False] * source + [True] * target)
+def sample(source: int, target: int, name: str = "q1") -> TrainingSample:
+    return TrainingSample(name, [7] * (source + target), [False] * source + [True] * target)
 
 
 # tokens of prompt and answer, limits -> what is too long
@@ -63,7 +63,7 @@ def test_what_is_too_long_is_an_error_that_names_it_or_is_skipped(
 
 @given(length=st.integers(0, 40), block=st.integers(2, 16))
 def test_each_token_of_a_replayed_document_but_its_first_is_predicted_once(length: int, block: int) -> None:
-    document = Sample("d", list(range(length)), [False] + [True] * (length - 1))
+    document = TrainingSample("d", list(range(length)), [False] + [True] * (length - 1))
     parts = list(split_document(document, block))
     assert all(2 <= len(part.ids) <= block for part in parts)
     targets = [token for part in parts for token, trained in zip(part.ids, part.loss_mask, strict=True) if trained]

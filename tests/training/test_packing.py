@@ -13,7 +13,7 @@ from jmedllm.training.packing import (
     DTYPES,
     OPEN,
     Blocks,
-    Sample,
+    TrainingSample,
     document_rows,
     example_rows,
     load_blocks,
@@ -26,19 +26,19 @@ PAD = 0
 T, F = True, False
 
 
-def document(name: str, *ids: int) -> Sample:
-    return Sample(name, ids, [F] + [T] * (len(ids) - 1))
+def document(name: str, *ids: int) -> TrainingSample:
+    return TrainingSample(name, ids, [F] + [T] * (len(ids) - 1))
 
 
 @st.composite
-def samples(draw: st.DrawFn, longest: int = 12, *, trained_end: bool = False) -> list[Sample]:
+def samples(draw: st.DrawFn, longest: int = 12, *, trained_end: bool = False) -> list[TrainingSample]:
     """Samples of ids 1 to 99, that is without padding, trained anywhere."""
     lengths = draw(st.lists(st.integers(2 if trained_end else 0, longest), max_size=8))
     found = []
     for number, length in enumerate(lengths):
         ids = draw(st.lists(st.integers(1, 99), min_size=length, max_size=length))
         trained = draw(st.lists(st.booleans(), min_size=length, max_size=length))
-        found.append(Sample(f"s{number}", ids, [*trained[:-1], T] if trained_end else trained))
+        found.append(TrainingSample(f"s{number}", ids, [*trained[:-1], T] if trained_end else trained))
     return found
 
 
@@ -61,7 +61,7 @@ def flat(rows: Sequence[Sequence[int]]) -> list[int]:
 
 @given(samples=samples(), size=st.integers(2, 10))
 @settings(max_examples=100, deadline=None)
-def test_each_token_of_a_document_is_predicted_once_in_order(samples: list[Sample], size: int) -> None:
+def test_each_token_of_a_document_is_predicted_once_in_order(samples: list[TrainingSample], size: int) -> None:
     blocks = pack_documents(samples, size, PAD)
     rebuilt: list[tuple[int, bool]] = []
     for ids, trained in parts(blocks):
@@ -77,7 +77,7 @@ def test_each_token_of_a_document_is_predicted_once_in_order(samples: list[Sampl
     ]
 
 
-def next_start(samples: list[Sample], place: int) -> int:
+def next_start(samples: list[TrainingSample], place: int) -> int:
     """The first beginning of a sample at `place` or behind it, in the stream of all tokens."""
     starts = np.cumsum([len(sample.ids) for sample in samples])
     return int(next(start for start in starts if start >= place))
@@ -85,7 +85,7 @@ def next_start(samples: list[Sample], place: int) -> int:
 
 @given(samples=samples(), size=st.integers(2, 10))
 @settings(max_examples=100, deadline=None)
-def test_only_the_last_row_of_documents_is_padded(samples: list[Sample], size: int) -> None:
+def test_only_the_last_row_of_documents_is_padded(samples: list[TrainingSample], size: int) -> None:
     blocks = pack_documents(samples, size, PAD)
     padding = blocks.ids == PAD
     assert not padding[:-1].any()
@@ -95,7 +95,7 @@ def test_only_the_last_row_of_documents_is_padded(samples: list[Sample], size: i
 
 @given(samples=samples(trained_end=True), size=st.integers(12, 30))
 @settings(max_examples=100, deadline=None)
-def test_examples_stay_whole(samples: list[Sample], size: int) -> None:
+def test_examples_stay_whole(samples: list[TrainingSample], size: int) -> None:
     blocks = pack_examples(samples, size, PAD)
     assert sorted(parts(blocks)) == sorted((list(sample.ids), [F, *sample.loss_mask[1:]]) for sample in samples)
     padding = blocks.ids == PAD
@@ -161,14 +161,17 @@ def test_no_samples_are_no_rows(tmp_path: Path, pack: object, rows: object) -> N
             document("medqa 7", *range(1, 10)),
             "example medqa 7: 9 tokens are more than block_size 8; raise block_size or leave the example out",
         ),
-        (Sample("medqa 8", [1, 2, 3], [F, F, F]), "example medqa 8: no token is trained; is its answer empty?"),
-        (Sample("medqa 9", [1, 2], [T, F]), "example medqa 9: no token is trained; is its answer empty?"),
-        (Sample("medqa 10", [1], [T]), "example medqa 10: no token is trained; is its answer empty?"),
-        (Sample("medqa 11", [], []), "example medqa 11: no token is trained; is its answer empty?"),
+        (
+            TrainingSample("medqa 8", [1, 2, 3], [F, F, F]),
+            "example medqa 8: no token is trained; is its answer empty?",
+        ),
+        (TrainingSample("medqa 9", [1, 2], [T, F]), "example medqa 9: no token is trained; is its answer empty?"),
+        (TrainingSample("medqa 10", [1], [T]), "example medqa 10: no token is trained; is its answer empty?"),
+        (TrainingSample("medqa 11", [], []), "example medqa 11: no token is trained; is its answer empty?"),
     ],
     ids=["long", "untrained", "only the first", "one token", "empty"],
 )
-def test_an_example_that_cannot_be_used_is_named(sample: Sample, expected: str) -> None:
+def test_an_example_that_cannot_be_used_is_named(sample: TrainingSample, expected: str) -> None:
     with pytest.raises(InputError) as error:
         pack_examples([document("good", 1, 2), sample], 8, PAD)
     assert str(error.value) == expected
@@ -181,7 +184,7 @@ def test_an_example_may_fill_its_row() -> None:
 @given(samples=samples(), size=st.integers(2, 10))
 @settings(max_examples=20, deadline=None)
 def test_blocks_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, samples: list[Sample], size: int
+    tmp_path_factory: pytest.TempPathFactory, samples: list[TrainingSample], size: int
 ) -> None:
     folder = tmp_path_factory.mktemp("blocks") / "new" / "blocks"
     blocks = pack_documents(samples, size, PAD)
@@ -199,7 +202,7 @@ def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
     """What is packed does not have to fit in memory: rows are on their way to the disk before the last is made."""
     taken = []
 
-    def samples() -> Iterator[Sample]:
+    def samples() -> Iterator[TrainingSample]:
         for number in range(3000):
             taken.append(sum(file.stat().st_size for file in tmp_path.rglob("*")))
             yield document(str(number), *range(1, 65))

@@ -27,7 +27,7 @@ from jmedllm.training.loss import split, summed_loss
 from jmedllm.training.memory import OffloadedEmbedding, offload_embedding, require_untied_embedding
 from jmedllm.training.optim.build import build
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 from test_pipeline import manifest, run, write_recipe
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def adapted(base: Path, *, weights: Any = "float32", quantization: Any = "nf4", 
 
 def learn(folder: Path, network: Any, **changes: Any) -> TrainResult:
     settings = {"steps": 6, "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 2, "save_steps": 2} | changes
-    samples = [Sample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
+    samples = [TrainingSample(str(i), [i + 1, i + 2, i + 3, i + 4], [False, True, True, True]) for i in range(16)]
     context = TrainContext("mpeft", folder, BFLOAT16, 0, "x")
     return train(network, pack_examples(samples, 16, 0), TrainingConfig(**settings), context)
 

@@ -1,7 +1,7 @@
 """The command `jmedllm eval`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,142 +38,152 @@ if TYPE_CHECKING:
     from jmedllm.models.backends.base import Requirement
 
 
+ModelName = Annotated[
+    str,
+    typer.Option(help="Model: directory, id in the local Hugging Face cache, or its name on a server."),
+]
+Output = Annotated[Path, typer.Option(help="Output directory. An interrupted evaluation resumes from here.")]
+ScorerNames = Annotated[
+    str,
+    typer.Option(help=f"How answers are scored, separated by commas: {SCORER_NAMES}."),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Judge model for scorers that grade with one: model directory, or URL#NAME of a model on a server.",
+        show_default="none",
+    ),
+]
+ReportName = Annotated[
+    str | None,
+    typer.Option(help="Name of the model in reports.", show_default="the last part of --model"),
+]
+Shuffle = Annotated[
+    int | None,
+    typer.Option(
+        help="Shuffle the choices of each question with this seed.",
+        show_default="the printed order",
+        rich_help_panel=ITEMS,
+    ),
+]
+Rotations = Annotated[
+    int,
+    typer.Option(
+        help="Ask each question with this many rotations of its choices, to measure how much their order matters.",
+        rich_help_panel=ITEMS,
+    ),
+]
+Chat = Annotated[
+    bool,
+    typer.Option("--chat", help="Use the model's chat template, as its users do.", rich_help_panel=PROMPT),
+]
+ChatTemplateKwargs = Annotated[
+    str | None,
+    typer.Option(
+        help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.",
+        show_default="none",
+        rich_help_panel=PROMPT,
+    ),
+]
+TemplateDate = Annotated[
+    str | None,
+    typer.Option(
+        help="Date that the chat template writes as today's, as YYYY-MM-DD.",
+        show_default="the day the evaluation began",
+        rich_help_panel=PROMPT,
+    ),
+]
+AdapterFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory of an adapter that was trained on this model.",
+        show_default="none",
+        rich_help_panel=INFERENCE,
+    ),
+]
+QuantizationName = Annotated[
+    Literal["none", "nf4"] | None,
+    typer.Option(
+        help="Precision of the stored weights: none (as they are), nf4 (4-bit, an eighth).",
+        show_default="as the adapter was trained, else none",
+        rich_help_panel=INFERENCE,
+    ),
+]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server).",
+        rich_help_panel=INFERENCE,
+    ),
+]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of an OpenAI-compatible server, with --backend openai; --model is the model's name there.",
+        show_default="none",
+        rich_help_panel=INFERENCE,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Maximum number of items answered at the same time.",
+        show_default="as memory allows",
+        rich_help_panel=INFERENCE,
+    ),
+]
+MaxNewTokens = Annotated[int, typer.Option(help="Maximum length of a response, in tokens.", rich_help_panel=INFERENCE)]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Revision of a Hugging Face id: branch, tag or commit.",
+        show_default="main",
+        rich_help_panel=INFERENCE,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Download the model if it is not in the local cache.", rich_help_panel=INFERENCE),
+]
+
+
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Option(help="Model: directory, id in the local Hugging Face cache, or its name on a server."),
-    ],
+    model: ModelName,
     benchmark: Benchmarks,
-    output: Annotated[Path, typer.Option(help="Output directory. An interrupted evaluation resumes from here.")],
+    output: Output,
     data: Data = Path("data"),
-    scorer: Annotated[
-        str,
-        typer.Option(help=f"How answers are scored, separated by commas: {SCORER_NAMES}."),
-    ] = "answer,likelihood",
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            help="Judge model for scorers that grade with one: model directory, or URL#NAME of a model on a server.",
-            show_default="none",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name of the model in reports.", show_default="the last part of --model"),
-    ] = None,
+    scorer: ScorerNames = "answer,likelihood",
+    judge: Judge = None,
+    name: ReportName = None,
     language: Languages = "ja,en",
     selection: Selection = None,
     limit: Limit = None,
     columns: Map = None,
     skip_invalid: SkipInvalid = False,
-    shuffle: Annotated[
-        int | None,
-        typer.Option(
-            help="Shuffle the choices of each question with this seed.",
-            show_default="the printed order",
-            rich_help_panel=ITEMS,
-        ),
-    ] = None,
-    rotations: Annotated[
-        int,
-        typer.Option(
-            help="Ask each question with this many rotations of its choices, to measure how much their order matters.",
-            rich_help_panel=ITEMS,
-        ),
-    ] = 1,
+    shuffle: Shuffle = None,
+    rotations: Rotations = 1,
     prompt: PromptPack = "instruction",
     answer_as: AnswerAs = "text",
     shots: Shots = None,
-    chat: Annotated[
-        bool,
-        typer.Option("--chat", help="Use the model's chat template, as its users do.", rich_help_panel=PROMPT),
-    ] = False,
-    chat_template_kwargs: Annotated[
-        str | None,
-        typer.Option(
-            help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.",
-            show_default="none",
-            rich_help_panel=PROMPT,
-        ),
-    ] = None,
-    date: Annotated[
-        str | None,
-        typer.Option(
-            help="Date that the chat template writes as today's, as YYYY-MM-DD.",
-            show_default="the day the evaluation began",
-            rich_help_panel=PROMPT,
-        ),
-    ] = None,
-    adapter: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of an adapter that was trained on this model.",
-            show_default="none",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
+    chat: Chat = False,
+    chat_template_kwargs: ChatTemplateKwargs = None,
+    date: TemplateDate = None,
+    adapter: AdapterFolder = None,
     ignore_adapter: IgnoreAdapter = False,
-    quantization: Annotated[
-        Literal["none", "nf4"] | None,
-        typer.Option(
-            help="Precision of the stored weights: none (as they are), nf4 (4-bit, an eighth).",
-            show_default="as the adapter was trained, else none",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
+    quantization: QuantizationName = None,
     precision: Precision = "auto",
     device: Device = "auto",
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server).",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = "transformers",
-    server: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of an OpenAI-compatible server, with --backend openai; --model is the model's name there.",
-            show_default="none",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Maximum number of items answered at the same time.",
-            show_default="as memory allows",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Maximum length of a response, in tokens.", rich_help_panel=INFERENCE)
-    ] = 256,
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            help="Revision of a Hugging Face id: branch, tag or commit.",
-            show_default="main",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
-    download: Annotated[
-        bool,
-        typer.Option(
-            "--download", help="Download the model if it is not in the local cache.", rich_help_panel=INFERENCE
-        ),
-    ] = False,
+    backend: BackendName = "transformers",
+    server: ServerUrl = None,
+    batch_size: BatchSize = None,
+    max_new_tokens: MaxNewTokens = 256,
+    revision: Revision = None,
+    download: Download = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a model on benchmarks and print the scores."""
-    from jmedllm.evaluation.benchmarks.file_formats import is_table
-    from jmedllm.evaluation.evaluate import (
-        EvalConfig,
-        evaluate_model,
-        require_known,
-        split_language,
-        tasks,
-    )
+    from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, require_known, tasks
+    from jmedllm.evaluation.judge import prepare_judge
     from jmedllm.evaluation.model import requirements_of_tasks, unused_template
     from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.models.backends import require_backend, requirements_of
@@ -218,29 +228,33 @@ def evaluate(
     if note := found[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
     require_backend(backend, requirements_of_tasks(found))
-    if can.local:
-        from jmedllm.precision import choose_precision
+    chosen = None
+    if can.local or judge is not None:
+        from jmedllm.precision import choose_precision  # imports torch, which a model on a server does not need
 
         chosen = choose_precision(precision, device)
+    if can.local and chosen is not None:
         spec = replace(spec, model=str(resolve(model, revision=revision, download=download)), precision=chosen)
         if unused := unused_template(found, spec):
             typer.echo(unused, err=True)
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
-    opened_judge = None
-    if judge is not None:
-        from jmedllm.evaluation.judge import prepare_judge
-        from jmedllm.precision import choose_precision
-
-        opened_judge = prepare_judge(judge, choose_precision(precision, device))
-    results = evaluate_model(spec, found, output, opened_judge)
+    results = evaluate_model(spec, found, output, prepare_judge(judge, chosen) if judge is not None else None)
     if results and as_json:  # under torchrun only the first process has them
         print_json(results)
     elif results:
         print_report(results)
-        files = [name for name, _ in map(split_language, settings.benchmarks) if is_table(name)]
-        own = [word for name in files for word in ("--questions", name)]
+        own = _own_files(settings.benchmarks)
         print_ending("report", output, "--html", output / "report.html", *data_options(data), *own, wrote=(output,))
+
+
+def _own_files(benchmarks: Sequence[str]) -> list[str]:
+    """Return the options that name the files of custom questions in the next command."""
+    from jmedllm.evaluation.benchmarks.file_formats import is_table
+    from jmedllm.evaluation.evaluate import split_language
+
+    files = [name for name, _ in map(split_language, benchmarks) if is_table(name)]
+    return [word for name in files for word in ("--questions", name)]
 
 
 def _json_option(name: str, text: str | None) -> dict[str, Any]:

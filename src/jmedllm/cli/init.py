@@ -18,48 +18,57 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+NewRecipe = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="File to write.")]
+BaseModel = Annotated[
+    str | None,
+    typer.Option(help="Model to adapt: directory, or id in the local Hugging Face cache.", show_default="asked for"),
+]
+Texts = Annotated[
+    str | None,
+    typer.Option(help="Files and folders of medical text to train on, separated by commas.", show_default="none"),
+]
+TrainingQuestions = Annotated[
+    str | None,
+    typer.Option(
+        help="Benchmarks or files of your own questions to tune on, separated by commas.", show_default="none"
+    ),
+]
+Instructions = Annotated[
+    str | None,
+    typer.Option(help="Files of instructions to tune on, separated by commas.", show_default="none"),
+]
+BenchmarkNames = Annotated[
+    str | None,
+    typer.Option(
+        help="Benchmarks or files of your own questions to evaluate on, separated by commas.",
+        show_default="none",
+    ),
+]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        help="GPU that the recipe will run on, such as rtx4090 or 24GiB.",
+        show_default="this machine",
+    ),
+]
+Ram = Annotated[
+    str | None,
+    typer.Option(help="Host memory of the machine with that GPU, such as 64GiB.", show_default="this machine's"),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: use defaults for what is not given.")]
+
+
 def init(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="File to write.")] = Path("recipe.yaml"),
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Model to adapt: directory, or id in the local Hugging Face cache.", show_default="asked for"
-        ),
-    ] = None,
-    texts: Annotated[
-        str | None,
-        typer.Option(help="Files and folders of medical text to train on, separated by commas.", show_default="none"),
-    ] = None,
-    questions: Annotated[
-        str | None,
-        typer.Option(
-            help="Benchmarks or files of your own questions to tune on, separated by commas.", show_default="none"
-        ),
-    ] = None,
-    instructions: Annotated[
-        str | None,
-        typer.Option(help="Files of instructions to tune on, separated by commas.", show_default="none"),
-    ] = None,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(
-            help="Benchmarks or files of your own questions to evaluate on, separated by commas.",
-            show_default="none",
-        ),
-    ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            help="GPU that the recipe will run on, such as rtx4090 or 24GiB.",
-            show_default="this machine",
-        ),
-    ] = None,
-    ram: Annotated[
-        str | None,
-        typer.Option(help="Host memory of the machine with that GPU, such as 64GiB.", show_default="this machine's"),
-    ] = None,
+    recipe: NewRecipe = Path("recipe.yaml"),
+    base: BaseModel = None,
+    texts: Texts = None,
+    questions: TrainingQuestions = None,
+    instructions: Instructions = None,
+    benchmark: BenchmarkNames = None,
+    gpu: Gpu = None,
+    ram: Ram = None,
     data: Data = Path("data"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: use defaults for what is not given.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Write a commented recipe for your model, data and benchmarks."""
     from jmedllm.starter import Wishes, require_new, write_recipe

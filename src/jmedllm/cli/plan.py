@@ -17,38 +17,45 @@ if TYPE_CHECKING:
 _MACHINE = "Machine"
 
 
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        help="One GPU, by its name (rtx4090), its memory (24GiB), or its memory and speed (24GiB,165,1008,32: "
+        "TFLOP/s, GB/s of its memory, GB/s of its link to the host).",
+        show_default="this machine's GPU, else its CPU",
+        rich_help_panel=_MACHINE,
+    ),
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        help="Several GPUs in each machine instead, such as 8xh100 or 2x24GiB.",
+        show_default="one",
+        rich_help_panel=_MACHINE,
+    ),
+]
+Nodes = Annotated[int, typer.Option(min=1, help="Number of machines.", rich_help_panel=_MACHINE)]
+Ram = Annotated[
+    str | None,
+    typer.Option(
+        help="Host memory of each machine, such as 64GiB.",
+        show_default="that of this machine",
+        rich_help_panel=_MACHINE,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(help="Run directory. If it has packed blocks, their number is used.", show_default="runs/NAME"),
+]
+
+
 def plan(
     recipe: RecipeFile,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            help="One GPU, by its name (rtx4090), its memory (24GiB), or its memory and speed (24GiB,165,1008,32: "
-            "TFLOP/s, GB/s of its memory, GB/s of its link to the host).",
-            show_default="this machine's GPU, else its CPU",
-            rich_help_panel=_MACHINE,
-        ),
-    ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option(
-            help="Several GPUs in each machine instead, such as 8xh100 or 2x24GiB.",
-            show_default="one",
-            rich_help_panel=_MACHINE,
-        ),
-    ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.", rich_help_panel=_MACHINE)] = 1,
-    ram: Annotated[
-        str | None,
-        typer.Option(
-            help="Host memory of each machine, such as 64GiB.",
-            show_default="that of this machine",
-            rich_help_panel=_MACHINE,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Run directory. If it has packed blocks, their number is used.", show_default="runs/NAME"),
-    ] = None,
+    gpu: Gpu = None,
+    gpus: Gpus = None,
+    nodes: Nodes = 1,
+    ram: Ram = None,
+    output: Output = None,
     control: Control = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """The command `jmedllm pretrain`."""
 
 from jmedllm.cli.options import Control, RecipeFile
-from jmedllm.cli.run import RunFolder, Seed, ShowExample, require_section, run_recipe
+from jmedllm.cli.run import RunFolder, RunOptions, Seed, ShowExample, require_section, run_recipe
 
 
 def pretrain(
@@ -13,4 +13,4 @@ def pretrain(
 ) -> None:
     """Run a recipe up to its first stage, mfpt (continued pretraining)."""
     require_section(recipe, "mfpt")
-    run_recipe(recipe, output, "mfpt", control, seed, show_example)
+    run_recipe(RunOptions(recipe, output, "mfpt", control, seed), show_example=show_example)

@@ -1,7 +1,8 @@
 """The command `jmedllm run`, and functions that `pretrain` and `tune` share with it."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from jmedllm.cli.options import Control, RecipeFile
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
 from jmedllm.processes import is_main_process, process_group
+
+if TYPE_CHECKING:
+    from jmedllm.precision import Precision
+    from jmedllm.recipe import Recipe
 
 RunFolder = Annotated[
     Path | None,
@@ -53,10 +58,30 @@ def run(
     if check:
         from jmedllm.cli.check import check_recipe
 
-        check_recipe(recipe, output, until, control, seed)
+        check_recipe(RunOptions(recipe, output, until, control, seed))
         print_ending("run", recipe, *options(output=output, until=until, control=control, seed=seed))
         return
-    run_recipe(recipe, output, until, control, seed, show_example)
+    run_recipe(RunOptions(recipe, output, until, control, seed), show_example=show_example)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """A recipe and the options of `run`, `pretrain` and `tune`, named like those of the commands."""
+
+    recipe: Path
+    output: Path | None = None
+    until: str | None = None
+    control: str | None = None
+    seed: int | None = None
+
+    def load(self) -> "tuple[Recipe, Path, Precision]":
+        """Load the recipe; return it with its run directory and its precision on this machine."""
+        from jmedllm.precision import choose_precision
+        from jmedllm.recipe_file import load_recipe
+
+        loaded = load_recipe(self.recipe, control=self.control, seed=self.seed)
+        precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
+        return loaded, self.output or Path("runs") / loaded.name, precision
 
 
 def require_section(recipe: Path, section: str) -> None:
@@ -71,21 +96,15 @@ def require_section(recipe: Path, section: str) -> None:
         raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
 
 
-def run_recipe(
-    recipe: Path, output: Path | None, until: str | None, control: str | None, seed: int | None, show_example: bool
-) -> None:
+def run_recipe(given: RunOptions, *, show_example: bool) -> None:
     """Run the stages of a recipe up to `until`, and print the scores if the report ran."""
     from jmedllm.pipeline import run_pipeline, stages_until
     from jmedllm.planning.auto import fit
-    from jmedllm.precision import choose_precision
-    from jmedllm.recipe_file import load_recipe
     from jmedllm.stages import STAGES, training_stages
     from jmedllm.stages.stage import Run, yielding
 
-    loaded = load_recipe(recipe, control=control, seed=seed)
-    folder = output or Path("runs") / loaded.name
-    last = stages_until(list(STAGES.values()), until)[-1].name
-    precision = choose_precision(loaded.precision, loaded.device, loaded.threads)
+    loaded, folder, precision = given.load()
+    last = stages_until(list(STAGES.values()), given.until)[-1].name
     if is_main_process():
         chosen = f"{precision.name} on {precision.device}, {precision.reason}"
         typer.echo(f"{loaded.name} in {folder}: {chosen}", err=True)
@@ -104,7 +123,8 @@ def run_recipe(
         collected = collect([folder])
         print_report([each.result for each in collected], headlines(collected))
     if not is_finished:
-        print_ending("run", recipe, *options(output=output, control=control, seed=seed), wrote=(folder,))
+        more = options(output=given.output, control=given.control, seed=given.seed)
+        print_ending("run", given.recipe, *more, wrote=(folder,))
     elif loaded.eval:
         print_ending("compare", folder, wrote=(folder / "report.html", folder / "report.md"))
     else:

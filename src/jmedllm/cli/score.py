@@ -14,97 +14,110 @@ from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
     from jmedllm.evaluation.offline import QuestionSet
-    from jmedllm.evaluation.rescore import Stored
+    from jmedllm.evaluation.rescore import StoredEvaluation
 
 RECORDED = "Recorded responses"
 """Group of options in --help."""
 
 
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PATH",
+        help="Output directories of `jmedllm eval` or `jmedllm run`, or files of responses that were recorded "
+        "elsewhere.",
+    ),
+]
+ScorerNames = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Scorers, separated by commas: {SCORER_NAMES}. For a directory they are added to those it has.",
+        show_default="those of the directory, or answer for recorded responses",
+    ),
+]
+Diff = Annotated[
+    bool,
+    typer.Option("--diff", help="List the items whose score differs from the stored one, and write nothing."),
+]
+QuestionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of your own questions that were answered.",
+        show_default="the file that was evaluated, or none for recorded responses",
+    ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Data directory with the benchmarks.",
+        envvar="JMEDLLM_DATA",
+        show_default="the one that was used, or data for recorded responses",
+    ),
+]
+BenchmarkName = Annotated[
+    str | None,
+    typer.Option(help="Benchmark that was answered.", show_default="none", rich_help_panel=RECORDED),
+]
+LanguageName = Annotated[
+    Literal["ja", "en"] | None,
+    typer.Option(
+        help="Language of the questions: ja (in Japanese), en (in English).",
+        show_default="the only one there is, else ja",
+        rich_help_panel=RECORDED,
+    ),
+]
+Year = Annotated[
+    int | None, typer.Option(help="Only this year of igakuqa.", show_default="all", rich_help_panel=RECORDED)
+]
+SelectionName = Annotated[
+    str,
+    typer.Option(
+        help="Which items: all (every single one), graded (no pictures, graded), legacy (as previously published).",
+        rich_help_panel=RECORDED,
+    ),
+]
+ResponseColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--map-responses",
+        help="Columns of the responses, as OURS=THEIRS separated by commas: id=qid,response=output.",
+        show_default="columns with our names",
+        rich_help_panel=RECORDED,
+    ),
+]
+StrictLetters = Annotated[
+    bool,
+    typer.Option(
+        "--strict-letters",
+        help="Read answers by splitting at commas only, as published result files have them.",
+        rich_help_panel=RECORDED,
+    ),
+]
+ItemsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the first scorer's item scores to this .jsonl file.",
+        show_default="none",
+        rich_help_panel=RECORDED,
+    ),
+]
+
+
 def score(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PATH",
-            help="Output directories of `jmedllm eval` or `jmedllm run`, or files of responses that were recorded "
-            "elsewhere.",
-        ),
-    ],
-    scorer: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Scorers, separated by commas: {SCORER_NAMES}. For a directory they are added to those it has.",
-            show_default="those of the directory, or answer for recorded responses",
-        ),
-    ] = None,
-    diff: Annotated[
-        bool,
-        typer.Option("--diff", help="List the items whose score differs from the stored one, and write nothing."),
-    ] = False,
-    questions: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of your own questions that were answered.",
-            show_default="the file that was evaluated, or none for recorded responses",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Data directory with the benchmarks.",
-            envvar="JMEDLLM_DATA",
-            show_default="the one that was used, or data for recorded responses",
-        ),
-    ] = None,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(help="Benchmark that was answered.", show_default="none", rich_help_panel=RECORDED),
-    ] = None,
-    language: Annotated[
-        Literal["ja", "en"] | None,
-        typer.Option(
-            help="Language of the questions: ja (in Japanese), en (in English).",
-            show_default="the only one there is, else ja",
-            rich_help_panel=RECORDED,
-        ),
-    ] = None,
-    year: Annotated[
-        int | None, typer.Option(help="Only this year of igakuqa.", show_default="all", rich_help_panel=RECORDED)
-    ] = None,
-    selection: Annotated[
-        str,
-        typer.Option(
-            help="Which items: all (every single one), graded (no pictures, graded), legacy (as previously "
-            "published).",
-            rich_help_panel=RECORDED,
-        ),
-    ] = "all",
+    paths: Paths,
+    scorer: ScorerNames = None,
+    diff: Diff = False,
+    questions: QuestionsFile = None,
+    data: DataFolder = None,
+    benchmark: BenchmarkName = None,
+    language: LanguageName = None,
+    year: Year = None,
+    selection: SelectionName = "all",
     columns: Map = None,
-    columns_of_responses: Annotated[
-        str | None,
-        typer.Option(
-            "--map-responses",
-            help="Columns of the responses, as OURS=THEIRS separated by commas: id=qid,response=output.",
-            show_default="columns with our names",
-            rich_help_panel=RECORDED,
-        ),
-    ] = None,
+    columns_of_responses: ResponseColumns = None,
     skip_invalid: SkipInvalid = False,
-    strict_letters: Annotated[
-        bool,
-        typer.Option(
-            "--strict-letters",
-            help="Read answers by splitting at commas only, as published result files have them.",
-            rich_help_panel=RECORDED,
-        ),
-    ] = False,
-    items: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the first scorer's item scores to this .jsonl file.",
-            show_default="none",
-            rich_help_panel=RECORDED,
-        ),
-    ] = None,
+    strict_letters: StrictLetters = False,
+    items: ItemsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Score stored evaluations or recorded responses without any model."""
@@ -159,7 +172,7 @@ def _refuse(**given: object) -> None:
             )
 
 
-def _print_diff(stored: "Sequence[Stored]", *, as_json: bool) -> None:
+def _print_diff(stored: "Sequence[StoredEvaluation]", *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from jmedllm.evaluation.rescore import count_changes

@@ -1,7 +1,7 @@
 """The command `jmedllm tune`."""
 
 from jmedllm.cli.options import Control, RecipeFile
-from jmedllm.cli.run import RunFolder, Seed, ShowExample, require_section, run_recipe
+from jmedllm.cli.run import RunFolder, RunOptions, Seed, ShowExample, require_section, run_recipe
 
 
 def tune(
@@ -13,4 +13,4 @@ def tune(
 ) -> None:
     """Run a recipe up to its second stage, mpeft (adapter tuning)."""
     require_section(recipe, "mpeft")
-    run_recipe(recipe, output, "mpeft", control, seed, show_example)
+    run_recipe(RunOptions(recipe, output, "mpeft", control, seed), show_example=show_example)

@@ -19,7 +19,7 @@ ChangeParameter = Callable[[str, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """A tensor in a file."""
 
     file: Path
@@ -27,26 +27,26 @@ class Stored:
     shape: Shape
 
 
-def stored_tensors(base: Path) -> dict[str, Stored]:
+def stored_tensors(base: Path) -> dict[str, StoredTensor]:
     """Return all tensors in the weight files of a model, by name.
 
     Raises:
         InputError: a file is not a safetensors file, or is truncated.
     """
     return {
-        name: Stored(file, entry["dtype"], tuple(entry["shape"]))
+        name: StoredTensor(file, entry["dtype"], tuple(entry["shape"]))
         for file in weight_files(base)
         for name, entry in tensors_in(file).items()
     }
 
 
-def tensors_to_write(network: Any, folder: Path) -> dict[str, Stored]:
+def tensors_to_write(network: Any, folder: Path) -> dict[str, StoredTensor]:
     """Return all tensors that `save_model` would write of a network, by name; its weights may be missing."""
     from transformers.core_model_loading import revert_weight_conversion
 
     written = revert_weight_conversion(network, network.state_dict())
     file = folder / "model.safetensors"
-    return {name: Stored(file, "F32", tuple(value.shape)) for name, value in written.items()}
+    return {name: StoredTensor(file, "F32", tuple(value.shape)) for name, value in written.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Layout:
     """
 
     base: Path
-    stored: Mapping[str, Stored]
+    stored: Mapping[str, StoredTensor]
     made: Mapping[str, tuple[Shape, Conversion]]
     shared: Collection[str]
 
@@ -92,7 +92,7 @@ class Layout:
             _require_writable(self.stored, conversion)
 
 
-def _require_writable(stored: Mapping[str, Stored], conversion: Conversion) -> None:
+def _require_writable(stored: Mapping[str, StoredTensor], conversion: Conversion) -> None:
     for name in conversion.names:
         if stored[name].dtype not in FORMATS:
             raise InputError(
@@ -107,11 +107,11 @@ def _require_writable(stored: Mapping[str, Stored], conversion: Conversion) -> N
         )
 
 
-def _empty(stored: Stored) -> torch.Tensor:
+def _empty(stored: StoredTensor) -> torch.Tensor:
     return torch.empty(stored.shape, dtype=FORMATS.get(stored.dtype, torch.float32), device="meta")
 
 
-def layout(base: Path, network: Any, stored: Mapping[str, Stored]) -> Layout:
+def layout(base: Path, network: Any, stored: Mapping[str, StoredTensor]) -> Layout:
     """Map the parameters of a network to the tensors in its files.
 
     Args:
@@ -143,7 +143,7 @@ def file_changes(where: Layout, names: Collection[str], change: ChangeParameter)
 class _Group:
     """Tensors of the files that are read and changed together and written one by one."""
 
-    stored: Mapping[str, Stored]
+    stored: Mapping[str, StoredTensor]
     conversion: Conversion
     names: frozenset[str]
     change: ChangeParameter

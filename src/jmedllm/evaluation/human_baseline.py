@@ -14,7 +14,7 @@ BANDS = (0, 20, 40, 60, 80, 100)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class BaselineGroup:
     """Items of one difficulty or one subject, by one scorer. Shares from 0 to 1.
 
     Attributes:
@@ -38,7 +38,7 @@ class Group:
 
 def compare_with_examinees(
     scorer: str, questions: Sequence[Question], item_scores: Mapping[str, ItemScore], *, binary: bool = True
-) -> list[Group]:
+) -> list[BaselineGroup]:
     """Group the scored questions by difficulty, hardest first, and by subject, largest first."""
     scored = [question for question in questions if question.id in item_scores]
     bands: dict[str, list[Question]] = {}
@@ -65,5 +65,5 @@ def compare_with_examinees(
         correct, n = sum(value == 1 for value in values), len(values)
         mean = correct / n if binary else sum(values) / n
         examinees = sum(known) / len(known) if known else None
-        found.append(Group(scorer, kind, name, n, correct, mean, *interval(values, binary=binary), examinees))
+        found.append(BaselineGroup(scorer, kind, name, n, correct, mean, *interval(values, binary=binary), examinees))
     return found

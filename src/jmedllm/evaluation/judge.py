@@ -12,7 +12,7 @@ from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.score import Evaluation, output_of
 from jmedllm.evaluation.scorers import SCORERS, scorers_named
 from jmedllm.files import hash_text, to_json
-from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
+from jmedllm.models.backends import open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import GenerationConfig, InferenceModel, ModelSpec, Request
 from jmedllm.models.chat import ChatTemplate, ChatText
 from jmedllm.models.folder import fingerprint, has_chat_template, require_model
@@ -58,7 +58,6 @@ def prepare_judge(text: str, precision: "Precision | None") -> Judge:
     folder = Path(text)
     require_model(folder)
     spec = ModelSpec(text, folder.name, precision=precision)
-    assert BACKENDS[spec.backend].capabilities.generation
     return Judge(folder.name, fingerprint(folder), lambda: open_model(spec), _chat_text(folder))
 
 
@@ -86,25 +85,25 @@ def require_judge(scorers: Iterable[str], judge: Judge | None, names: Iterable[s
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _JudgePrompt:
     scorer: str
     sample: Sample
     prompt: str
 
 
-def _prompts(evaluation: Evaluation, scorers: Iterable[str]) -> Iterator[_Asked]:
+def _prompts(evaluation: Evaluation, scorers: Iterable[str]) -> Iterator[_JudgePrompt]:
     """Yield the prompts to a judge about the responses of an evaluation."""
     pairs: Sequence[tuple[PresentedQuestion, Sample]] = list(
         zip(evaluation.presented(), evaluation.samples.values(), strict=True)
     )
     for name in scorers:
-        judge_prompt = SCORERS[name].judge_prompt
-        for presented, sample in pairs if judge_prompt else ():
-            if sample.response is not None and SCORERS[name].applies(presented.question):
-                assert judge_prompt is not None
-                yield _Asked(
-                    name, sample, judge_prompt(output_of(presented, sample, evaluation.settings["answer_as"]))
-                )
+        scorer = SCORERS[name]
+        if scorer.judge_prompt is None:
+            continue
+        for presented, sample in pairs:
+            if sample.response is not None and scorer.applies(presented.question):
+                output = output_of(presented, sample, evaluation.settings["answer_as"])
+                yield _JudgePrompt(name, sample, scorer.judge_prompt(output))
 
 
 def current_replies(
@@ -146,16 +145,16 @@ def collect_replies(evaluation: Evaluation, judge: Judge | None, file: Path) -> 
         for index, response in model.answer(requests, generation):
             asked, completion = missing[index], response.completion
             reply = JudgeReply(
-                asked.scorer,
-                asked.sample.id,
-                judge.fingerprint,
-                hash_text(asked.prompt),
-                asked.prompt,
-                completion.text if completion else "",
-                completion.finish_reason if completion else None,
-                completion.new_tokens if completion else None,
-                None if response.seconds is None else round(response.seconds, 4),
-                response.failure,
+                scorer=asked.scorer,
+                id=asked.sample.id,
+                judge=judge.fingerprint,
+                prompt_hash=hash_text(asked.prompt),
+                prompt=asked.prompt,
+                response=completion.text if completion else "",
+                finish_reason=completion.finish_reason if completion else None,
+                new_tokens=completion.new_tokens if completion else None,
+                seconds=None if response.seconds is None else round(response.seconds, 4),
+                failure=response.failure,
             )
             append_judge_replies(file, [reply])
             found[asked.scorer, asked.sample.id] = reply

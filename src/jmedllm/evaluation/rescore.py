@@ -41,7 +41,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredEvaluation:
     """A stored evaluation with its new item scores.
 
     Attributes:
@@ -75,7 +75,7 @@ class Stored:
 
 def stored_evaluations(
     folders: Iterable[Path], scorers: Sequence[str], *, data: Path | None = None, own: Sequence[Path] = ()
-) -> list[Stored]:
+) -> list[StoredEvaluation]:
     """Score every evaluation below the folders; nothing is written.
 
     Args:
@@ -93,7 +93,9 @@ def stored_evaluations(
     return sorted(found, key=lambda each: (each.evaluation.settings["model"], each.name))
 
 
-def _score_below(folder: Path, scorers: Sequence[str], data: Path | None, own: Sequence[Path]) -> Iterator[Stored]:
+def _score_below(
+    folder: Path, scorers: Sequence[str], data: Path | None, own: Sequence[Path]
+) -> Iterator[StoredEvaluation]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the --output of an evaluation or a run")
     paths = [path for path in sorted(folder.resolve().rglob(f"*{SAMPLES}")) if not is_share(path.parent)]
@@ -106,7 +108,7 @@ def _score_below(folder: Path, scorers: Sequence[str], data: Path | None, own: S
 
 def _score_one(
     name: str, files: EvalFiles, scorers: Sequence[str], places: tuple[Path | None, Sequence[Path]]
-) -> Stored:
+) -> StoredEvaluation:
     summary: Any = read_json(files.summary) if files.summary.exists() else None
     if not is_summary(summary):
         raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
@@ -129,7 +131,7 @@ def _score_one(
     require_scorable(evaluation, scorers_named(names), f"{again} --scorer {','.join(names)}")
     item_scores = score_samples(evaluation, scorers_named(names))
     changes = tuple(_changes(name, evaluation, item_scores, files))
-    return Stored(name, files, evaluation, item_scores, asked, changes)
+    return StoredEvaluation(name, files, evaluation, item_scores, asked, changes)
 
 
 def _questions(

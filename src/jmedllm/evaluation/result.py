@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.calibration import Calibration
-from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.statistics import Score
@@ -42,7 +42,7 @@ class EvalResult:
     calibration: Calibration | None
     rotations: tuple[Rotations, ...]
     trace: dict[str, str]
-    human_baseline: tuple[Group, ...] = ()
+    human_baseline: tuple[BaselineGroup, ...] = ()
     readings: dict[str, dict[str, int]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def read_result(summary_file: Path) -> EvalResult | None:
         "exam_outcomes": tuple(ExamOutcome(**_frozen(row)) for row in summary["exam_outcomes"]),
         "calibration": calibration and Calibration(**_frozen(calibration)),
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
-        "human_baseline": tuple(Group(**row) for row in summary["human_baseline"]),
+        "human_baseline": tuple(BaselineGroup(**row) for row in summary["human_baseline"]),
         "notes": tuple(summary["notes"]),
         "failures": _frozen(summary["failures"]),
     }

@@ -26,7 +26,7 @@ Outcome = Literal["right", "partial", "wrong", "none", "counted"]
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredItem:
+class CollectedItem:
     """One presentation of a question, with the outputs of the model and their scores.
 
     Attributes:
@@ -56,8 +56,8 @@ class CollectedResult:
     """
 
     result: EvalResult
-    items: dict[str, ScoredItem]
-    rotated: dict[str, list[ScoredItem]]
+    items: dict[str, CollectedItem]
+    rotated: dict[str, list[CollectedItem]]
     base: str | None = None
     aliases: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
@@ -229,12 +229,12 @@ def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence
     return f"{same} {len(differing):,} items{where} were scored differently." if differing else same
 
 
-def _items(found: _Found) -> tuple[dict[str, ScoredItem], dict[str, list[ScoredItem]]]:
+def _items(found: _Found) -> tuple[dict[str, CollectedItem], dict[str, list[CollectedItem]]]:
     """Read first and rotated presentations by question. Samples beyond the evaluation's --limit have no scores."""
     files = files_of(found.path.name.removesuffix(SUMMARY), found.path.parent)
     samples, scores = read_samples(files.samples), read_scores(files.scores)
-    items: dict[str, ScoredItem] = {}
-    rotated: dict[str, list[ScoredItem]] = {}
+    items: dict[str, CollectedItem] = {}
+    rotated: dict[str, list[CollectedItem]] = {}
     for name, scored in scores.items():
         sample = samples[name]
         item = _item(sample, scored.question_hash, scored.item_scores)
@@ -245,9 +245,9 @@ def _items(found: _Found) -> tuple[dict[str, ScoredItem], dict[str, list[ScoredI
     return items, rotated
 
 
-def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str, Any]]) -> ScoredItem:
+def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str, Any]]) -> CollectedItem:
     scores = {name: _score(name, values) for name, values in item_scores.items()}
-    return ScoredItem(question_hash, sample.order, sample.response, sample.truncated, sample.log_probs, scores)
+    return CollectedItem(question_hash, sample.order, sample.response, sample.truncated, sample.log_probs, scores)
 
 
 def _score(scorer: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
@@ -150,14 +150,14 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
 SUBJECTS_SHOWN = 8
 
 
-def _known_groups(people: Sequence[Group]) -> list[Group]:
+def _known_groups(people: Sequence[BaselineGroup]) -> list[BaselineGroup]:
     """Return all difficulty bands and the largest subjects, if the examinees' answers are known."""
     known = [group for group in people if group.examinees is not None]
     subjects = [group for group in known if group.kind == "subject"]
     return [group for group in known if group.kind == "difficulty"] + subjects[:SUBJECTS_SHOWN]
 
 
-def _group_cells(group: Group) -> tuple[str, ...]:
+def _group_cells(group: BaselineGroup) -> tuple[str, ...]:
     return (
         group.scorer,
         group.name,

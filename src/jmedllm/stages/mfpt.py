@@ -26,6 +26,7 @@ from jmedllm.stages.training_setup import (
     TrainingOutputs,
     check_trainable,
     check_training,
+    has_benchmarks,
     numerics,
     shaping,
     train_stage,
@@ -127,8 +128,9 @@ def _perform(run: Run, input_hash: str) -> Outputs:
 
 def _plan(recipe: Recipe, folder: Path | None) -> TrainingStage:
     block_size = recipe.corpus.block_size if recipe.corpus else 0
-    exam = bool(recipe.validation and recipe.validation.benchmarks)
-    return TrainingStage("mfpt", _settings(recipe), block_size, packed_rows(folder, block_size), exam)
+    return TrainingStage(
+        "mfpt", _settings(recipe), block_size, packed_rows(folder, block_size), has_benchmarks(recipe)
+    )
 
 
 MFPT = Stage(

@@ -41,6 +41,7 @@ from jmedllm.stages.training_setup import (
     TrainingOutputs,
     check_trainable,
     check_training,
+    has_benchmarks,
     numerics,
     shaping,
     train_stage,
@@ -56,7 +57,7 @@ from jmedllm.training.examples import (
 )
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import repetitions
-from jmedllm.training.packing import Sample, pack_examples
+from jmedllm.training.packing import TrainingSample, pack_examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,7 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
 MERGED = "the merged model, as large as its base,"
 
 
-def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
+def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[TrainingSample], dict[str, Any]]:
     """Return the examples within the limits as token ids, and outputs about them."""
     template, found, closing = _rendered(run, settings, tokenizer)
     encoded = list(_encoded(template, found, closing))
@@ -262,7 +263,7 @@ def _limits(settings: MpeftConfig) -> LengthLimits:
     return LengthLimits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
 
 
-def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[Sample], dict[str, Any]]:
+def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[TrainingSample], dict[str, Any]]:
     """Return examples in random order with the recipe's share of corpus documents, and outputs about them."""
     random = Random(run.recipe.seed)
     samples, made = _fitting(run, settings, tokenizer)
@@ -274,7 +275,7 @@ def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     return samples, {"examples": len(samples), **made}
 
 
-def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> Iterator[Sample]:
+def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> Iterator[TrainingSample]:
     """Return the samples of each example, in order."""
     contents = [example.content for example in found]
     pairs = ((each.name, each.prompt, each.answer) for each in contents if isinstance(each, Pair))
@@ -328,8 +329,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
 
 def _plan(recipe: Recipe, _: Path | None) -> TrainingStage:
     settings = _settings(recipe)
-    exam = bool(recipe.validation and recipe.validation.benchmarks)
-    return TrainingStage("mpeft", settings, settings.block_size, None, exam)
+    return TrainingStage("mpeft", settings, settings.block_size, None, has_benchmarks(recipe))
 
 
 def _card(run: Run) -> Sequence[str]:

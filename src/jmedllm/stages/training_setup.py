@@ -8,6 +8,7 @@ from typing import Any
 from jmedllm.models.weights.quantization import require_plain_base
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.processes import rank
+from jmedllm.recipe import Recipe
 from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.stage import Outputs, Run
 from jmedllm.stages.validation import open_validation, require_measurable, require_validation_texts
@@ -86,6 +87,11 @@ def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork |
     return TrainedNetwork(network, trained.summary() | block_size | memory | evaluated)
 
 
+def has_benchmarks(recipe: Recipe) -> bool:
+    """Return whether validation includes benchmarks."""
+    return bool(recipe.validation and recipe.validation.benchmarks)
+
+
 def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
     """Check that these processes can train with the settings, and that the recipe's validation can be measured.
 
@@ -93,12 +99,11 @@ def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
         InputError: they cannot.
     """
     require_possible(settings, run.precision.name)
-    validation = run.recipe.validation
     if rank().world_size > 1:
-        require_shardable(settings, benchmarks=bool(validation and validation.benchmarks))
+        require_shardable(settings, benchmarks=has_benchmarks(run.recipe))
     require_measurable(run, settings.early_stopping)
     require_validation_texts(run)
-    return ("settings", *(("validation",) if validation else ()))
+    return ("settings", *(("validation",) if run.recipe.validation else ()))
 
 
 def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence[str]:

@@ -16,12 +16,12 @@ from jmedllm.models.tokenizer.encoding import (
     encode_pairs,
     encode_with_offsets,
 )
-from jmedllm.training.packing import Sample
+from jmedllm.training.packing import TrainingSample
 
 _BATCH = 256
 
 
-def document_samples(tokenizer: Tokenizer, documents: Iterable[Document]) -> Iterator[Sample]:
+def document_samples(tokenizer: Tokenizer, documents: Iterable[Document]) -> Iterator[TrainingSample]:
     """Yield each document with its EOS; every token except the first is trained."""
     batch: list[Document] = []
     for document in documents:
@@ -32,14 +32,14 @@ def document_samples(tokenizer: Tokenizer, documents: Iterable[Document]) -> Ite
     yield from _document_batch(tokenizer, batch)
 
 
-def _document_batch(tokenizer: Tokenizer, documents: Sequence[Document]) -> Iterator[Sample]:
+def _document_batch(tokenizer: Tokenizer, documents: Sequence[Document]) -> Iterator[TrainingSample]:
     encoded = encode(tokenizer, [document.text for document in documents])
     for document, ids in zip(documents, encoded, strict=True):
         if ids:
-            yield Sample(document.id, [*ids, tokenizer.eos_token_id], [False] + [True] * len(ids))
+            yield TrainingSample(document.id, [*ids, tokenizer.eos_token_id], [False] + [True] * len(ids))
 
 
-def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, closing: str = "") -> Sample:
+def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, closing: str = "") -> TrainingSample:
     """Encode a prompt with its answer and the end of the answer; only answer and end are trained.
 
     Args:
@@ -51,14 +51,14 @@ def example_sample(tokenizer: Tokenizer, name: str, prompt: str, answer: str, cl
 
 def example_samples(
     tokenizer: Tokenizer, examples: Iterable[tuple[str, str, str]], closing: str = ""
-) -> Iterator[Sample]:
+) -> Iterator[TrainingSample]:
     """Yield `example_sample` of each name, prompt and answer; encoding many at once is faster."""
     left = iter(examples)
     while batch := list(islice(left, _BATCH)):
         encoded = encode_pairs(tokenizer, [(prompt, answer + closing) for _, prompt, answer in batch])
         for (name, _, _), (shared, rest) in zip(batch, encoded, strict=True):
             end = [tokenizer.eos_token_id] if not closing or rest[-1:] != [tokenizer.eos_token_id] else []
-            yield Sample(name, [*shared, *rest, *end], [False] * len(shared) + [True] * len([*rest, *end]))
+            yield TrainingSample(name, [*shared, *rest, *end], [False] * len(shared) + [True] * len([*rest, *end]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class LengthLimits:
         """Number of tokens up to which an example is certainly within all limits."""
         return min(most for most in (self.source, self.target, self.block) if most is not None)
 
-    def excess(self, sample: Sample) -> str | None:
+    def excess(self, sample: TrainingSample) -> str | None:
         """Describe the exceeded limit of a sample; None if it is within all limits."""
         target = sum(sample.loss_mask)
         checks = (
@@ -98,8 +98,8 @@ ExcessLength = Literal["raise", "drop"]
 
 
 def filter_by_length(
-    samples: Iterable[Sample], limits: LengthLimits, excess_length_strategy: ExcessLength
-) -> list[Sample]:
+    samples: Iterable[TrainingSample], limits: LengthLimits, excess_length_strategy: ExcessLength
+) -> list[TrainingSample]:
     """Return the samples within the limits, in their order.
 
     Raises:
@@ -119,7 +119,7 @@ def filter_by_length(
     return kept
 
 
-def split_document(sample: Sample, block_size: int) -> Iterator[Sample]:
+def split_document(sample: TrainingSample, block_size: int) -> Iterator[TrainingSample]:
     """Split a document into parts that fit into a row, as in pretraining.
 
     Each part starts with the last token of the previous one, so each token except the document's first is predicted
@@ -127,7 +127,7 @@ def split_document(sample: Sample, block_size: int) -> Iterator[Sample]:
     """
     for start in range(0, len(sample.ids) - 1, block_size - 1):
         part = slice(start, start + block_size)
-        yield Sample(sample.name, sample.ids[part], [False, *sample.loss_mask[part][1:]])
+        yield TrainingSample(sample.name, sample.ids[part], [False, *sample.loss_mask[part][1:]])
 
 
 Messages = Sequence[dict[str, str]]
@@ -139,7 +139,7 @@ _SHOWN = 40
 """Number of characters that are shown on each side of the first difference."""
 
 
-def conversation_samples(template: ChatTemplate, name: str, messages: Messages) -> list[Sample]:
+def conversation_samples(template: ChatTemplate, name: str, messages: Messages) -> list[TrainingSample]:
     """Render a conversation through the model's template, and train the assistant's messages, the end of each of its
     turns, and EOS.
 
@@ -173,7 +173,7 @@ def conversation_samples(template: ChatTemplate, name: str, messages: Messages) 
     return samples
 
 
-def _sample(template: ChatTemplate, name: str, messages: Messages, turns: Sequence[int]) -> Sample:
+def _sample(template: ChatTemplate, name: str, messages: Messages, turns: Sequence[int]) -> TrainingSample:
     """Build the sample in which these turns are trained, up to the end of the last of them."""
     tokenizer = template.tokenizer
     text = _render(template, name, messages)
@@ -193,7 +193,7 @@ def _sample(template: ChatTemplate, name: str, messages: Messages, turns: Sequen
     ids, loss_mask = ids[: last + 1], loss_mask[: last + 1]
     if last >= 0 and ids[-1] != tokenizer.eos_token_id:
         ids, loss_mask = [*ids, tokenizer.eos_token_id], [*loss_mask, True]
-    return Sample(name, ids, loss_mask)
+    return TrainingSample(name, ids, loss_mask)
 
 
 def _require_same_prompt(template: ChatTemplate, name: str, messages: Messages) -> None:

@@ -14,7 +14,7 @@ from jmedllm.files import atomic_file, hash_file, hash_text
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TrainingSample:
     """Token ids of one text; `loss_mask` is true for each token that the model learns to predict.
 
     The first token of a sample is never trained: it has no context.
@@ -47,7 +47,7 @@ Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 """Ids, positions and loss mask of one row, each [T]."""
 
 
-def document_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
+def document_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: int) -> Iterator[Row]:
     """Concatenate samples and split the stream every `block_size` (2 or more) tokens; only the last row is padded.
 
     The part of a sample after a split restarts at position 0 and repeats the token before the split, so that each
@@ -70,7 +70,7 @@ OPEN = 64
 """Number of open rows. More gain nothing on exam questions in rows of 512 tokens."""
 
 
-def example_rows(samples: Iterable[Sample], block_size: int, pad_id: int) -> Iterator[Row]:
+def example_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: int) -> Iterator[Row]:
     """Pack complete samples into rows by best fit over `OPEN` rows.
 
     Raises:
@@ -96,7 +96,7 @@ def _room(row: "_Row") -> int:
     return row.room
 
 
-def _require_usable(sample: Sample, block_size: int) -> None:
+def _require_usable(sample: TrainingSample, block_size: int) -> None:
     if len(sample.ids) > block_size:
         raise InputError(
             f"example {sample.name}: {len(sample.ids)} tokens are more than block_size {block_size}; "
@@ -106,12 +106,12 @@ def _require_usable(sample: Sample, block_size: int) -> None:
         raise InputError(f"example {sample.name}: no token is trained; is its answer empty?")
 
 
-def pack_documents(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
+def pack_documents(samples: Iterable[TrainingSample], block_size: int, pad_id: int) -> Blocks:
     """Pack documents in memory; see `document_rows`."""
     return _gather(document_rows(samples, block_size, pad_id), block_size)
 
 
-def pack_examples(samples: Iterable[Sample], block_size: int, pad_id: int) -> Blocks:
+def pack_examples(samples: Iterable[TrainingSample], block_size: int, pad_id: int) -> Blocks:
     """Pack examples in memory; see `example_rows`."""
     return _gather(example_rows(samples, block_size, pad_id), block_size)
 

@@ -33,7 +33,7 @@ from jmedllm.training.batches import autocast, evaluating
 from jmedllm.training.distributed import local_micro_batches
 from jmedllm.training.early_stopping import ACCURACY, BITS_PER_BYTE
 from jmedllm.training.loss import summed_loss
-from jmedllm.training.packing import Blocks, Sample, pack_examples
+from jmedllm.training.packing import Blocks, TrainingSample, pack_examples
 
 InLoopEval = Callable[[Any], dict[str, float]]
 """Evaluates a network; returns the accuracy of each task."""
@@ -89,7 +89,7 @@ def text_set(tokenizer: Tokenizer, name: str, texts: Sequence[str], window: int)
     if not kept:
         raise InputError(f"validation texts {name}: every text has fewer than two tokens; give more text")
     samples = [
-        Sample(f"{name} {number}", part, [False] + [True] * (len(part) - 1))
+        TrainingSample(f"{name} {number}", part, [False] + [True] * (len(part) - 1))
         for number, (_, ids) in enumerate(kept)
         for part in windows(ids, window)
     ]

@@ -8,7 +8,7 @@ from jmedllm.models.thoughts import Thought, borders, has_unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleanedResponse:
     """A response without reasoning and special tokens.
 
     Attributes:
@@ -55,7 +55,7 @@ _SECTION = re.compile(r"^[ \t]*#+[ \t]*(?:応答|Response)[ \t]*[:：]?", re.MUL
 
 def clean(
     response: str, *, truncated: bool = False, thought_open: bool | None = False, thoughts: Sequence[Thought] = ()
-) -> Cleaned:
+) -> CleanedResponse:
     """Extract the text that `response` addresses to the reader.
 
     Args:
@@ -65,7 +65,7 @@ def clean(
     """
     spoken, thinking, marked = _outside_thoughts(response, bool(thought_open), thoughts)
     if has_unknown(spoken):
-        return Cleaned("", thinking, unsure=True)
+        return CleanedResponse("", thinking, unsure=True)
     unsure = False
     if not marked:
         spoken, thinking, unsure = _without_markers(spoken, thinking)
@@ -76,7 +76,7 @@ def clean(
     text = _until(_TURN_END, text)
     text = _HTML.sub(r"\2", _TOKEN.sub("", text))
     text = _until(_NEXT_QUESTION, text)
-    return Cleaned(_until(_SECTION, text).strip(), thinking, unsure)
+    return CleanedResponse(_until(_SECTION, text).strip(), thinking, unsure)
 
 
 def _outside_thoughts(text: str, is_open: bool, thoughts: Sequence[Thought]) -> tuple[str, bool, bool]:

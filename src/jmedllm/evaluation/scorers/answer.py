@@ -1,7 +1,7 @@
 """Scorer `answer`: the choices, or the number, that a free response states as its answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jmedllm.evaluation.gold import has_answer, is_right, mean_chance
 from jmedllm.evaluation.order import PresentedQuestion
@@ -137,19 +137,13 @@ def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
     return score_letters(output.presented.question, output.text or "")
 
 
-SCORER = Scorer(
-    summary="reads the stated answer",
+_STRICT = Scorer(
+    summary="splits at commas",
     needs="response",
     applies=applies,
-    score_item=score_item,
+    score_item=score_item_strictly,
     item_score=AnswerItemScore,
     aggregate=aggregate,
-    strict=Scorer(
-        summary="splits at commas",
-        needs="response",
-        applies=applies,
-        score_item=score_item_strictly,
-        item_score=AnswerItemScore,
-        aggregate=aggregate,
-    ),
 )
+
+SCORER = replace(_STRICT, summary="reads the stated answer", score_item=score_item, strict=_STRICT)

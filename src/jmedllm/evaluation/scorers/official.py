@@ -144,22 +144,21 @@ def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
     return award(output.presented.question, answer.score_item_strictly(output))
 
 
-SCORER = Scorer(
-    summary="applies the ministry's rule",
+_STRICT = Scorer(
+    summary="splits at commas",
     needs="response",
     applies=applies,
-    score_item=score_item,
+    score_item=score_item_strictly,
     item_score=AnswerItemScore,
     aggregate=aggregate,
+    exam_outcomes=partial(outcomes, plain_prohibited=True),
+)
+
+SCORER = replace(
+    _STRICT,
+    summary="applies the ministry's rule",
+    score_item=score_item,
     exam_outcomes=outcomes,
-    strict=Scorer(
-        summary="splits at commas",
-        needs="response",
-        applies=applies,
-        score_item=score_item_strictly,
-        item_score=AnswerItemScore,
-        aggregate=aggregate,
-        exam_outcomes=partial(outcomes, plain_prohibited=True),
-    ),
+    strict=_STRICT,
     same_answers_as="answer",
 )

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jmedllm import __version__
-from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
@@ -153,11 +153,11 @@ def _points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def _marks(members: Sequence[tuple[int, Group]]) -> list[tuple[int, float, float, float]]:
+def _marks(members: Sequence[tuple[int, BaselineGroup]]) -> list[tuple[int, float, float, float]]:
     return [(index, group.value, group.low, group.high) for index, group in members]
 
 
-def _group_label(members: Sequence[tuple[int, Group]], models: Sequence[str]) -> str:
+def _group_label(members: Sequence[tuple[int, BaselineGroup]], models: Sequence[str]) -> str:
     return ", ".join(f"{models[index]} {_percent(group.value)} % of {group.n:,}" for index, group in members)
 
 

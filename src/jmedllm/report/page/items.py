@@ -13,7 +13,7 @@ from jmedllm.evaluation.calibration import probabilities
 from jmedllm.evaluation.question import Question
 from jmedllm.files import to_json
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.report.collect import CollectedResult, ScoredItem
+from jmedllm.report.collect import CollectedItem, CollectedResult
 from jmedllm.report.questions import TaskQuestions
 
 
@@ -86,7 +86,7 @@ def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[
     }
 
 
-def _answer(item: ScoredItem | None, rotated: Sequence[ScoredItem]) -> dict[str, Any] | None:
+def _answer(item: CollectedItem | None, rotated: Sequence[CollectedItem]) -> dict[str, Any] | None:
     if item is None:
         return None
     known = item.log_probs is not None and UNLISTED not in item.log_probs

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jmedllm.evaluation.human_baseline import Group
+from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.report.published import SCORER as PUBLISHED
@@ -11,7 +11,7 @@ from jmedllm.report.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ScoreColumn:
     """Heading of a task in a matrix; values are None if the models' items differ."""
 
     benchmark: str
@@ -26,7 +26,7 @@ class Matrix:
     """Scores of one measure by model and task. Each line is a model's name and its row for each column, or None."""
 
     measure: str
-    columns: tuple[Column, ...]
+    columns: tuple[ScoreColumn, ...]
     ours: tuple[tuple[str, tuple[Row | None, ...]], ...]
     published: tuple[tuple[str, tuple[Row | None, ...]], ...]
 
@@ -50,12 +50,12 @@ def _matrix(measure: str, rows: Sequence[Row]) -> Matrix:
     return Matrix(measure, tuple(_column(task, rows) for task in tasks), lines(False), lines(True))
 
 
-def _column(task: tuple[str, str], rows: Sequence[Row]) -> Column:
+def _column(task: tuple[str, str], rows: Sequence[Row]) -> ScoreColumn:
     here = {
         (row.n, row.floor, row.ceiling) for row in rows if (row.benchmark, row.language) == task and not row.published
     }
     n, floor, ceiling = here.pop() if len(here) == 1 else (None, None, None)
-    return Column(*task, n, floor, ceiling)
+    return ScoreColumn(*task, n, floor, ceiling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class Groups:
     language: str
     scorer: str
     kind: str
-    rows: tuple[tuple[str, int, float | None, tuple[tuple[int, Group], ...]], ...]
+    rows: tuple[tuple[str, int, float | None, tuple[tuple[int, BaselineGroup], ...]], ...]
 
 
 def groups(results: Sequence[EvalResult], models: Sequence[str]) -> list[Groups]:
     """Build the groups of each task with all models; difficulty before subjects."""
-    found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, Group]]]] = {}
+    found: dict[tuple[str, str, str, str], dict[str, list[tuple[int, BaselineGroup]]]] = {}
     for result in results:
         for group in result.human_baseline:
             key = (result.settings["benchmark"], result.settings["language"], group.scorer, group.kind)
