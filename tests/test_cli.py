@@ -57,10 +57,13 @@ def test_eval_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_pa
 
 def test_report_as_a_page(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     assert cli(*eval_of(tiny_model, tmp_path, "--limit", 3))[0] == 0
-    html, exam = tmp_path / "page.html", tmp_path / "exam.jsonl"
+    html, exam = tmp_path / "page.html", tmp_path / "moved" / "exam.jsonl"
+    exam.parent.mkdir()
+    (tmp_path / "exam.jsonl").rename(exam)
     code, output, errors = cli("report", tmp_path / "out", "--html", html)
     assert (code, output, html.exists()) == (2, "", False)
-    assert errors == "error: exam ja is a file of your own; give it with --questions\n"
+    where = f"{tmp_path / 'exam.jsonl'}: no such file"
+    assert errors == f"error: {where}; exam has your own questions; give their file with --questions\n"
     code, output, _ = cli("report", tmp_path / "out", "--html", html, "--questions", exam)
     assert code == 0 and "exam ja" in output
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -82,7 +85,7 @@ def test_a_command_ends_with_where_it_wrote_and_the_next_one_which_runs(
     code, _, errors = cli(*eval_of(tiny_model, tmp_path, "--limit", 3))
     wrote, words = ending(errors)
     assert code == 0 and wrote == str(out)
-    assert words == ("report", str(out), "--html", str(page), "--questions", str(tmp_path / "exam.jsonl"))
+    assert words == ("report", str(out), "--html", str(page))
     code, _, errors = cli(*words)
     wrote, words = ending(errors)
     assert code == 0 and wrote == str(page) and page.is_file()

@@ -52,7 +52,7 @@ class Opened:
 def load(
     benchmark: str, language: str, *, data: str | Path = "data", selection: str | None = None, split: str = "test"
 ) -> list[Question]:
-    """Load the questions of a benchmark, or of a file of your own, in one language.
+    """Load the questions of a benchmark, or of a file with your own questions, in one language.
 
     Args:
         benchmark: name, or path of a file.

@@ -70,12 +70,12 @@ class MfptConfig(TrainingConfig):
 class QuestionSource(Settings):
     """Questions to train on."""
 
-    benchmark: str = Field(description="a benchmark, or a file of your own")
+    benchmark: str = Field(description="a benchmark, or a file with your own questions")
     languages: list[Literal["ja", "en"]] = Field(min_length=1)
     split: str = Field("train", description="any but test")
     selection: str = Field("graded", description="which items: all, graded, legacy")
-    map: dict[str, str] = Field({}, description="fields → columns of your own file, see docs/custom-questions.md")
-    skip_invalid: bool = Field(False, description="leave invalid rows of your own file out and count them")
+    map: dict[str, str] = Field({}, description="fields → columns of your file, see docs/custom-questions.md")
+    skip_invalid: bool = Field(False, description="leave invalid rows of your file out and count them")
 
     @property
     def read_options(self) -> custom.ReadOptions:
@@ -88,7 +88,7 @@ class QuestionSource(Settings):
             require_benchmark(self.benchmark)
             require_fields(self.map, custom.MAP_FIELDS)
             if self.read_options != custom.DEFAULT_READ_OPTIONS and not is_table(self.benchmark):
-                raise InputError("map and skip_invalid apply only to a file of your own; leave them out")
+                raise InputError("map and skip_invalid apply only to your own files; leave them out")
             if self.selection not in SELECTIONS:
                 raise unknown("selection", self.selection, SELECTIONS)
         return self

@@ -107,7 +107,7 @@ def test_changed_texts_are_refused(cli: Cli, stored: Path, tmp_path: Path) -> No
     assert code == 2 and "question q3 has another text or other choices now; evaluate again" in errors
     exam.unlink()
     code, _, errors = cli("score", stored)
-    assert code == 2 and "no such file; exam is a file of your own; give it with --questions" in errors
+    assert code == 2 and "no such file; exam has your own questions; give their file with --questions" in errors
 
 
 def test_an_unfinished_evaluation_is_scored_and_not_written(cli: Cli, stored: Path) -> None:

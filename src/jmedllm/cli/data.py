@@ -1,5 +1,6 @@
 """The commands of `jmedllm data`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from jmedllm.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jmedllm.data.catalogue import Source
     from jmedllm.data.on_disk import OnDisk
 
 AllowUnverified = Annotated[
@@ -48,8 +50,17 @@ def _after_list(found: "Sequence[OnDisk]") -> tuple[str, ...]:
 
     part = next((each for each in found if each.state == "part"), None)
     if part is not None:
-        return "data", "get", part.source.name
-    return ("data", "check") if any(each.files for each in found) else ("data", "get", first_to_fetch())
+        return _get(part.source)
+    some = [each.source for each in found if each.files]
+    if not some:
+        return "data", "get", first_to_fetch()
+    return ("data", "check", "--allow-unverified") if any(each.unpinned for each in some) else ("data", "check")
+
+
+def _get(source: "Source") -> tuple[str, ...]:
+    """The command that fetches a source, with the options that it needs; the user replaces MIRROR."""
+    mirror = ("--mirror", "MIRROR") if source.needs_mirror else ()
+    return "data", "get", source.name, *mirror, *(("--allow-unverified",) if source.unpinned else ())
 
 
 @data_app.command("get")
@@ -108,7 +119,7 @@ def data_check(
     names = [name] if name is not None else _on_disk(data)
     failed = [each for each in names if not _passes(each, data)]
     if failed:
-        run = " ".join(("jmedllm data get", failed[0], *data_options(data)))
+        run = shlex.join(("jmedllm", *_get(find(failed[0])), *data_options(data)))
         raise InputError(f"checks failed: {', '.join(failed)}; run: {run}")
     loose = {each: len(find(each).unpinned) for each in names if find(each).unpinned}
     if loose and not allow_unverified:
@@ -128,7 +139,7 @@ def _on_disk(data: Path) -> list[str]:
 
     names = [each.source.name for each in find_on_disk(data) if each.files]
     if not names:
-        run = " ".join(("jmedllm data get", first_to_fetch(), *data_options(data)))
+        run = shlex.join(("jmedllm", "data", "get", first_to_fetch(), *data_options(data)))
         raise InputError(f"{data}: no benchmark is here; fetch one with: {run}")
     return names
 

@@ -2,11 +2,16 @@
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from jmedllm.processes import is_main_process
+
+if TYPE_CHECKING:
+    from jmedllm.report import CollectedResult
 
 
 def print_ending(*command: str | Path, wrote: tuple[Path, ...] = (), program: str = "jmedllm") -> None:
@@ -34,3 +39,23 @@ def data_options(data: Path) -> tuple[str, ...]:
 def options(**given: object) -> tuple[str, ...]:
     """Return the given options for the next command, without those that are None."""
     return tuple(word for name, value in given.items() if value is not None for word in (f"--{name}", str(value)))
+
+
+def after_scores(collected: "Sequence[CollectedResult]", *folders: Path) -> tuple[str | Path, ...]:
+    """Return the command that follows a report: compare, or with nothing to compare the evaluation of another model
+    on the same questions."""
+    from jmedllm.report.compare import compare
+
+    if compare(collected):
+        return "compare", *folders
+    from jmedllm.evaluation.benchmarks import BENCHMARKS
+    from jmedllm.evaluation.benchmarks.columns import as_option
+
+    result = collected[0].result
+    name, source = result.settings["benchmark"], result.source
+    benchmark = source.get("file") or (f"{name}:{result.settings['language']}" if name in BENCHMARKS else "NAME")
+    columns = result.settings.get("map")
+    skips = ("--skip-invalid",) if result.settings.get("skip_invalid") else ()
+    read = (*options(map=as_option(columns) if columns else None), *skips)
+    data = data_options(Path(source["data"])) if "data" in source else ()
+    return "eval", "--model", "MODEL", "--benchmark", benchmark, *read, *data, "--output", "DIR"

@@ -1,14 +1,14 @@
 """The command `jmedllm eval`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jmedllm.cli.ending import data_options, print_ending
+from jmedllm.cli.ending import print_ending
 from jmedllm.cli.options import (
     INFERENCE,
     ITEMS,
@@ -244,17 +244,7 @@ def evaluate(
         print_json(results)
     elif results:
         print_report(results)
-        own = _own_files(settings.benchmarks)
-        print_ending("report", output, "--html", output / "report.html", *data_options(data), *own, wrote=(output,))
-
-
-def _own_files(benchmarks: Sequence[str]) -> list[str]:
-    """Return the options that name the files of custom questions in the next command."""
-    from jmedllm.evaluation.benchmarks.file_formats import is_table
-    from jmedllm.evaluation.evaluate import split_language
-
-    files = [name for name, _ in map(split_language, benchmarks) if is_table(name)]
-    return [word for name in files for word in ("--questions", name)]
+        print_ending("report", output, "--html", output / "report.html", wrote=(output,))
 
 
 def _json_option(name: str, text: str | None) -> dict[str, Any]:

@@ -64,10 +64,12 @@ def export_lm_eval(
     prompt_config = from_options(PromptConfig, pack=prompt, answer_as=answer_as, shots=shots)
     found = tasks(settings, prompt_config, data)
     print_item_notes(found)
-    for task in export(found, output):
+    written = export(found, output)
+    for task in written:
         left_out = f", {task.left_out} left out: not exactly one right choice" if task.left_out else ""
         typer.echo(f"{task.name}: {task.n} items{left_out}")
+    names = ",".join(task.name for task in written)
     print_ending(
-        "--model", "hf", "--model_args", "pretrained=MODEL", "--include_path", output, "--tasks", "TASK",
+        "--model", "hf", "--model_args", "pretrained=MODEL", "--include_path", output, "--tasks", names,
         wrote=(output,), program="lm_eval",
     )  # fmt: skip

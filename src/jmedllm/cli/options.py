@@ -20,6 +20,12 @@ Control = Annotated[
     typer.Option(help="Apply the changes that the recipe lists under controls: NAME.", show_default="none"),
 ]
 Data = Annotated[Path, typer.Option(help="Data directory with the benchmarks.", envvar="JMEDLLM_DATA")]
+StoredData = Annotated[
+    Path | None,
+    typer.Option(
+        help="Data directory with the benchmarks.", envvar="JMEDLLM_DATA", show_default="the one that was used"
+    ),
+]
 Precision = Annotated[
     Literal["auto", "bfloat16", "float32"],
     typer.Option(

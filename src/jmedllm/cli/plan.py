@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jmedllm.cli.ending import print_ending
+from jmedllm.cli.ending import options, print_ending
 from jmedllm.cli.options import AsJson, Control, RecipeFile
 from jmedllm.cli.printing import console
 from jmedllm.errors import InputError
@@ -92,7 +92,7 @@ def plan(
             each.chosen is not None and (not each.changes or loaded.memory == "auto") for each in found
         )  # as configured, or as `memory: auto` changes it
         if fits:
-            print_ending("run", recipe, *(("--control", control) if control else ()))
+            print_ending("run", recipe, *options(output=output, control=control))
 
 
 def _described(gpu: str | None, gpus: str | None, nodes: int, ram: str | None) -> "Machine":

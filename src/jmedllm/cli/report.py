@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jmedllm.cli.ending import print_ending
-from jmedllm.cli.options import Data
+from jmedllm.cli.ending import after_scores, print_ending
+from jmedllm.cli.options import StoredData
 from jmedllm.cli.printing import print_report
 
 
@@ -16,12 +16,12 @@ def report(
     html: Annotated[
         Path | None, typer.Option(help="Also write an HTML page with every item to this file.", show_default="none")
     ] = None,
-    data: Data = Path("data"),
+    data: StoredData = None,
     questions: Annotated[
         list[Path] | None,
         typer.Option(
-            help="File of your own questions that were evaluated, for the page; give it once for each file.",
-            show_default="none",
+            help="File of your own questions, if it has been moved, for the page; give it once for each file.",
+            show_default="the files that were evaluated",
         ),
     ] = None,
 ) -> None:
@@ -39,4 +39,4 @@ def report(
     if output is not None:
         write_atomic(output, markdown(results, lines))
     print_report(results, lines)
-    print_ending("compare", *folders, wrote=tuple(file for file in (output, html) if file))
+    print_ending(*after_scores(collected, *folders), wrote=tuple(file for file in (output, html) if file))

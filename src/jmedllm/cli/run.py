@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jmedllm.cli.ending import options, print_ending
+from jmedllm.cli.ending import after_scores, options, print_ending
 from jmedllm.cli.options import Control, RecipeFile
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
@@ -122,12 +122,12 @@ def run_recipe(given: RunOptions, *, show_example: bool) -> None:
 
         collected = collect([folder])
         print_report([each.result for each in collected], headlines(collected))
-    if not is_finished:
+        wrote = (folder / "report.html", folder / "report.md")
+        print_ending(*after_scores(collected, folder), wrote=wrote)
+    elif not is_finished:
         more = options(output=given.output, control=given.control, seed=given.seed)
         print_ending("run", given.recipe, *more, wrote=(folder,))
-    elif loaded.eval:
-        print_ending("compare", folder, wrote=(folder / "report.html", folder / "report.md"))
-    else:
+    elif not loaded.eval:
         models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
         for model in models[-1:]:
             print_ending("eval", "--model", model, "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jmedllm.cli.ending import print_ending
+from jmedllm.cli.ending import options, print_ending
 from jmedllm.cli.options import AsJson, IgnoreAdapter
 from jmedllm.errors import InputError
 
@@ -64,4 +64,6 @@ def tokens(
         tables = [text_table(of_texts)] * bool(of_texts) + [term_table(of_terms)] * bool(of_terms)
         typer.echo("\n".join(tables), nl=False)
         if texts:
-            print_ending("corpus", "build", *texts, "--output", "DIR")
+            print_ending(
+                "corpus", "build", *texts, *options(field=field if field != "text" else None), "--output", "DIR"
+            )

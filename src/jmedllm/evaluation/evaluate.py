@@ -33,7 +33,7 @@ class EvalConfig(Settings):
     """Settings of the eval stage: the benchmarks, and how they are scored."""
 
     benchmarks: list[str] = Field(
-        min_length=1, description="benchmarks or files of your own; NAME:ja for one language of it"
+        min_length=1, description="benchmarks or your own files; NAME:ja for one language of it"
     )
     map: dict[str, str] = Field({}, description="our fields → columns of your own files, see docs/custom-questions.md")
     skip_invalid: bool = Field(
@@ -73,7 +73,7 @@ def require_benchmark(name: str) -> None:
         if Path(name).stem in BENCHMARKS:
             raise InputError(f"{name}: has the same name as the benchmark {Path(name).stem}; rename your file")
     elif Path(name).suffix and Path(name).exists():
-        raise InputError(f"{name}: questions of your own are read from {kinds()}; save it as one of these")
+        raise InputError(f"{name}: your own questions are read from {kinds()}; save it as one of these")
     elif name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)
 
@@ -91,7 +91,7 @@ def require_known(settings: EvalConfig) -> None:
             raise unknown("scorer", name, SCORERS)
     require_fields(settings.map, custom.MAP_FIELDS)
     if settings.map and not any(is_table(split_language(name)[0]) for name in settings.benchmarks):
-        raise InputError("map applies only to files of your own, but only benchmarks are given; leave it out")
+        raise InputError("map applies only to your own files, but only benchmarks are given; leave it out")
     backend_named(settings.backend)
     if settings.selection is not None and settings.selection not in SELECTIONS:
         raise unknown("selection", settings.selection, SELECTIONS)

@@ -122,14 +122,14 @@ def load_answered(asked: QuestionSet) -> Answered:
     notes: tuple[str, ...] = ()
     if file is not None:
         if not is_table(str(file)):
-            raise InputError(f"--questions {file}: questions of your own are read from {kinds()}")
+            raise InputError(f"--questions {file}: your own questions are read from {kinds()}")
         exam = custom.read_exam(file, asked.read_options)
         if language is None and len(exam.languages) > 1:
             raise InputError(f"{file}: has questions in {' and '.join(exam.languages)}; choose with --language")
         language, notes = language or next(iter(exam.languages), "ja"), exam.notes
         left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
     elif asked.read_options != custom.DEFAULT_READ_OPTIONS:
-        raise InputError("--map goes with --questions, a file of your own; leave it out")
+        raise InputError("--map goes with --questions, a file with your own questions; leave it out")
     elif language is None and benchmark is not None and benchmark in BENCHMARKS:
         language, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
         notes = (f"{benchmark} in {language}; choose another language with --language.",) if others else ()

@@ -143,7 +143,7 @@ def _questions(
     name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
     if name is None or (name != benchmark and not Path(name).exists()):
         where = "" if name is None else f"{name}: no such file; "
-        raise InputError(f"{where}{benchmark} is a file of your own; give it with --questions")
+        raise InputError(f"{where}{benchmark} has your own questions; give their file with --questions")
     # An evaluation from Python gets its questions as an argument, so their split is unknown.
     split = "test" if settings["split"] == "given" else settings["split"]
     folder = data or Path(source.get("data", "data"))
