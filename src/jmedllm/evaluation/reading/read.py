@@ -12,7 +12,7 @@ from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.reading import patterns
 from jmedllm.evaluation.reading.clean import clean
-from jmedllm.evaluation.reading.echo import without_echo
+from jmedllm.evaluation.reading.echo import without_echo, without_open_list
 from jmedllm.evaluation.reading.extracted import ExtractedAnswer, no_answer
 from jmedllm.evaluation.reading.markers import ANNOUNCES, MARKER
 from jmedllm.evaluation.reading.mentions import MentionGroup
@@ -73,7 +73,8 @@ def read_answer(
         return no_answer("truncated" if truncated else "empty")
     if question.number is not None or not question.choices:
         return _number(question, text, truncated)
-    text = without_echo(question, text)
+    text, is_cut = without_open_list(question, without_echo(question, text))
+    truncated = truncated or is_cut
     if not text.strip(AROUND):
         return no_answer("truncated" if truncated else "no choice")
     reply = Reply(question, text, truncated, answer_as, numbered)
