@@ -28,6 +28,11 @@ def plugins(kind: str, known: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def plugin_names(kind: str) -> list[str]:
+    """Return the names that installed packages register for a kind, without importing them."""
+    return sorted(entry_points(group=f"jmedllm.{kind}").names)
+
+
 def _load(entry: EntryPoint) -> Any:
     try:
         return entry.load()

@@ -1,9 +1,13 @@
 """What other packages register."""
 
+import os
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from package import install
+from package import example, install
 
 from jmedllm.errors import InputError
 from jmedllm.plugins import plugins
@@ -34,3 +38,23 @@ def test_a_broken_member_is_one_line(
     with pytest.raises(InputError) as error:
         plugins("scorers", {"answer"})
     assert problem in str(error.value)
+
+
+GROUPS = {"scorers": "eval", "benchmarks": "eval", "backends": "eval", "stages": "run"}
+
+
+def test_help_names_members_of_other_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "", **{kind: f"our{kind} = ANY" for kind in GROUPS})
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}", "COLUMNS": "80"}
+    for command in set(GROUPS.values()):
+        call = [sys.executable, "-m", "jmedllm", command, "--help"]
+        page = subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout
+        for kind in GROUPS:
+            assert (f"from other packages: our{kind}" in " ".join(page.split())) == (GROUPS[kind] == command), kind
+
+
+def test_the_package_of_contributing_registers_the_scorer_of_its_example() -> None:
+    project = tomllib.loads(example("Code layout", "toml"))
+    assert project["project"]["entry-points"] == {"jmedllm.scorers": {"mention": "outside:MENTION"}}
+    assert project["tool"]["setuptools"]["py-modules"] == ["outside"]
+    assert "\nMENTION = Scorer(" in example("Add a scorer")

@@ -28,6 +28,7 @@ from jmedllm.cli.options import (
     Selection,
     Shots,
     SkipInvalid,
+    from_plugins,
     question_map,
     split,
 )
@@ -112,7 +113,8 @@ QuantizationName = Annotated[
 BackendName = Annotated[
     str,
     typer.Option(
-        help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server).",
+        help="Inference backend: transformers (CPU or GPU), vllm (GPUs, fast), openai (a server at --server)"
+        f"{from_plugins('backends')}.",
         rich_help_panel=INFERENCE,
     ),
 ]

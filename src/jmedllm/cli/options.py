@@ -5,14 +5,23 @@ from typing import Annotated, Literal
 
 import typer
 
+from jmedllm.plugins import plugin_names
+
 ITEMS, PROMPT, INFERENCE = "Benchmarks and items", "Prompt", "Inference"
 """Groups of options in --help."""
 
+
+def from_plugins(kind: str) -> str:
+    """Name the members of a registry that other packages add, to end a list of choices in --help."""
+    names = plugin_names(kind)
+    return f"; from other packages: {', '.join(names)}" if names else ""
+
+
 SCORER_NAMES = (
     "answer (reads the response), likelihood (ranks the choices), legacy (the published protocol), "
-    "official (the ministry's rules), reference (compares free text)"
+    f"official (the ministry's rules), reference (compares free text){from_plugins('scorers')}"
 )
-"""Built-in scorers as --help explains them."""
+"""Scorers as --help explains them."""
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Recipe, see docs/recipes.md.")]
 Control = Annotated[
@@ -54,7 +63,7 @@ Benchmarks = Annotated[
     str,
     typer.Option(
         help="Benchmarks or files of your own questions, separated by commas; NAME:ja for one language. "
-        "`jmedllm data list` lists them."
+        f"`jmedllm data list` lists them{from_plugins('benchmarks')}."
     ),
 ]
 Languages = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jmedllm.cli.ending import after_scores, options, print_ending
-from jmedllm.cli.options import Control, RecipeFile
+from jmedllm.cli.options import Control, RecipeFile, from_plugins
 from jmedllm.cli.printing import print_report
 from jmedllm.errors import InputError
 from jmedllm.processes import is_main_process, process_group
@@ -42,8 +42,8 @@ def run(
         str | None,
         typer.Option(
             help="Last stage to run: corpus (reads the texts), mfpt (continued pretraining), mpeft (adapter tuning), "
-            "merge (adapter into base), eval (answers the benchmarks), report (tables and page), or a stage of "
-            "another package.",
+            "merge (adapter into base), eval (answers the benchmarks), report (tables and page)"
+            f"{from_plugins('stages')}.",
             show_default="the last one",
         ),
     ] = None,
