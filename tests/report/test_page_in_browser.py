@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import GRADED, HOSTILE, evaluate_exam, evaluate_igakuqa, trained
+from scripted import GRADED, HOSTILE, Scripted, evaluate_exam, evaluate_igakuqa, gold, trained
 
+from jmedllm.evaluation.benchmarks.custom import read_all
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
+from jmedllm.evaluation.evaluate_task import PreparedModel
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.files import to_json
 from jmedllm.report import collect, questions_of
 from jmedllm.report.page import write_page
 
@@ -76,7 +81,7 @@ def opened(browser: Any, address: str) -> Iterator[Page]:
     [
         ({}, "80 of 80 items"),
         ({"language": "ja"}, "40 of 80 items"),
-        ({"benchmark": "igakuqa", "language": "en"}, "40 of 80 items"),
+        ({"language": "en", "outcome": "right"}, "40 of 80 items"),
         ({"model": "knows", "outcome": "wrong"}, "0 of 80 items"),
         ({"model": "knows", "outcome": "right"}, "80 of 80 items"),
         ({"model": "hostile <b>", "outcome": "none"}, "8 of 80 items"),
@@ -154,6 +159,7 @@ def test_generated_text_stays_text(opened: Page) -> None:
     [
         ("#items?item=igakuqa.ja/112A16", "112A16 igakuqa ja", "80 of 80 items"),
         ("#items?language=en&item=igakuqa.en/112A2", "112A2 igakuqa en", "40 of 80 items"),
+        ("#items?benchmark=igakuqa&language=en&item=igakuqa.en/112A2", "112A2 igakuqa en", "40 of 80 items"),
         ("#items?q=gaucher", "112A1 igakuqa ja", "2 of 80 items"),
     ],
 )
@@ -316,3 +322,54 @@ def test_free_text_questions_show_their_reference_and_partial_credit(
     assert opened.choose(outcome="partial") == "1 of 1 items" and opened.choose(outcome="right") == "0 of 1 items"
     assert opened.problems == []
     opened.page.close()
+
+
+UUIDS = ["0b7c2a90-1f7e-4a55-9d3e-52f1a3c6e8d1", "3f0a5c1e-77aa-4c0b-8f6a-0d9be2b1c7f4"]
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One model on own questions with long ids, a long file name and subjects."""
+    folder = tmp_path_factory.mktemp("clinic")
+    exam = folder / "clinic_2026_internal_questions_final_version.jsonl"
+    row = {"language": "en", "question": "A 67-year-old woman " * 30, "choices": ["x", "y"], "answer": ["a"]}
+    rows = [to_json(row | {"id": id, "subject": f"subject {n}"}) for n, id in enumerate(UUIDS)]
+    exam.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    config = EvalConfig(benchmarks=[str(exam)], scorers=["answer"], selection="all", limit=2)
+    questions = {question.id: question for question in read_all(exam)}
+    model = PreparedModel({"model": "m", "fingerprint": "m"}, lambda: Scripted("m", questions, gold))
+    evaluate_tasks(tasks(config, PromptConfig(), folder), model, folder / "out")
+    found = collect([folder / "out"])
+    write_page(folder / "page.html", found, questions_of(found, folder, [exam]), "clinic")
+    return (folder / "page.html").as_uri()
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_one_model_on_long_ids(browser: Any, clinic: str, width: int) -> None:
+    opened = Page(browser, clinic)
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.page.wait_for_timeout(100)
+    heights = {
+        name: [box["height"] for each in opened.page.locator(name).all() if (box := each.bounding_box())]
+        for name in (".groups tbody tr", ".row .top", ".row .stem")
+    }
+    assert all(len(found) == 2 and max(found) < 30 for found in heights.values()), heights
+    assert opened.page.inner_text(".row >> nth=0").startswith(UUIDS[0])
+    assert opened.page.get_attribute(".row b >> nth=0", "title") == UUIDS[0] and UUIDS[0] in opened.item()
+    # A filter with a single value is not shown.
+    assert opened.page.is_visible("#outcome") and not opened.page.is_visible("#benchmark")
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.problems == []
+    opened.page.close()
+
+
+@pytest.mark.parametrize(("width", "is_cut"), [(390, True), (1366, False)])
+def test_a_table_that_is_cut_says_that_it_scrolls(opened: Page, width: int, is_cut: bool) -> None:
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.page.wait_for_timeout(100)
+    wide = opened.page.locator("#overview .wide").first
+    says = "e => getComputedStyle(e, '::before').content"
+    assert ("scroll sideways" in wide.evaluate(says)) == is_cut
+    wide.evaluate("e => { e.scrollLeft = e.scrollWidth }")
+    opened.page.wait_for_timeout(100)
+    assert wide.evaluate(says) == "none"

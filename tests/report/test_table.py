@@ -36,7 +36,7 @@ def result(model: str, *scores: Score) -> EvalResult:
     }
     return EvalResult(
         settings,
-        1450,
+        scores[0].n,
         scores[0].n,
         scores,
         (),
@@ -114,6 +114,15 @@ def test_markdown():
     assert f"| base [tiny] | igakuqa ja | {'f' * 16} | float32 | instruction {'p' * 16} |" in trace[2]
     assert "- published: not measured here" in text
     assert "contaminated" not in text
+
+
+def test_a_limited_evaluation_names_the_number_of_selected_items():
+    limited = replace(result("m", score("medmcqa", "en", "likelihood", "accuracy", 20, 8, 0.25, 1.0)), selected=4183)
+    console = Console(file=io.StringIO(), width=80)
+    print_table([limited], console)
+    assert "20 of 4,183  40.0" in console.file.getvalue()
+    assert "first items of the benchmark (--limit), not a random sample" in " ".join(console.file.getvalue().split())
+    assert "| 20 of 4,183 | 40.0" in markdown([limited]) and "--limit" not in markdown(results())
 
 
 def test_contaminated_scores_are_marked():

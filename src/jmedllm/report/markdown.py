@@ -52,7 +52,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.language,
         row.scorer,
         row.metric,
-        count(row.n),
+        row.items,
         percent(row.value),
         interval(row.interval),
         percent(row.floor),

@@ -16,6 +16,7 @@ BOUNDS = (
 _SAMPLING = "the sampling error of n items; it does not include the choice of prompt or training seed."
 INTERVAL = f"95 % interval: Wilson, {_SAMPLING}"
 GRADED_INTERVAL = f"95 % interval: bootstrap for graded scores, Wilson for all others; {_SAMPLING}"
+LIMITED = "n of a limited evaluation: the first items of the benchmark (--limit), not a random sample of it."
 AT_FLOOR = "the interval reaches down to the floor, so no skill is shown."
 CONTAMINATED = "contaminated: the model was trained on the questions of this test."
 
@@ -38,6 +39,8 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
     """
     is_graded = any(not score.binary for result in results for score in result.scores)
     found = [BOUNDS, GRADED_INTERVAL if is_graded else INTERVAL]
+    if any(row.selected for row in rows):
+        found.append(LIMITED)
     if any(row.at_floor for row in rows):
         found.append(f"{marks[0]}{AT_FLOOR}")
     if any(row.contaminated for row in rows):

@@ -6,6 +6,11 @@ def count(n: int | None) -> str:
     return "-" if n is None else f"{n:,}"
 
 
+def count_of(n: int | None, selected: int | None) -> str:
+    """Format a number of items, with the number that was selected if a limit left out the rest of them."""
+    return count(n) if selected is None else f"{count(n)} of {selected:,}"
+
+
 def percent(value: float | None) -> str:
     """Format a share in %, without the sign."""
     return "-" if value is None else f"{100 * value:.1f}"

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import Score
+from jmedllm.report.numbers import count_of
 from jmedllm.report.published import METRIC, SCORER, PublishedScore, published_scores
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table. Values are shares from 0 to 1; None if a published source does not report them."""
+    """One row of the table. Values are shares from 0 to 1; None if a published source does not report them.
+
+    Attributes:
+        selected: number of selected items, if a limit left out some of them.
+    """
 
     model: str
     benchmark: str
@@ -27,6 +32,12 @@ class Row:
     contaminated: bool = False
     note: str = ""
     no_answer: int | None = None
+    selected: int | None = None
+
+    @property
+    def items(self) -> str:
+        """Number of items, such as "20" or "20 of 4,183"."""
+        return count_of(self.n, self.selected)
 
     @property
     def measure(self) -> str:
@@ -49,7 +60,7 @@ def build_rows(results: Sequence[EvalResult]) -> list[Row]:
 
     Comparable rows are adjacent: results in the given order, then published scores, best first.
     """
-    ours = [_our_row(result.model, score) for result in results for score in result.scores]
+    ours = [_our_row(result, score) for result in results for score in result.scores]
     tasks = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
     beside = dict.fromkeys((row.benchmark, row.language) for row in ours if row.measure == f"{SCORER} {METRIC}")
     published = [_published_row(score) for task in beside for score in published_scores(*task)]
@@ -64,9 +75,9 @@ def build_rows(results: Sequence[EvalResult]) -> list[Row]:
     )
 
 
-def _our_row(model: str, score: Score) -> Row:
+def _our_row(result: EvalResult, score: Score) -> Row:
     return Row(
-        model=model,
+        model=result.model,
         benchmark=score.benchmark,
         language=score.language,
         scorer=score.scorer,
@@ -77,6 +88,7 @@ def _our_row(model: str, score: Score) -> Row:
         floor=score.floor,
         ceiling=score.ceiling,
         no_answer=score.no_answer,
+        selected=result.selected if result.asked < result.selected else None,
     )
 
 

@@ -14,7 +14,7 @@ from jmedllm.report.details import Detail, details
 from jmedllm.report.headline import NOTE as HEADLINE_NOTE
 from jmedllm.report.layout import Column, Grid, Line, Names, print_grid, print_legend
 from jmedllm.report.notes import footnotes
-from jmedllm.report.numbers import count, interval, percent, probability
+from jmedllm.report.numbers import interval, percent, probability
 from jmedllm.report.rows import Row, build_rows
 
 _COLUMNS = tuple(map(Column, ("n", "score", "95 % interval", "floor", "ceiling")))
@@ -63,7 +63,7 @@ def _print_scores(title: str, rows: Sequence[Row], console: Console) -> dict[str
 
 def _line(row: Row, names: Names) -> Line:
     cells = (
-        count(row.n),
+        row.items,
         percent(row.value) + (row.mark or " "),
         "published" if row.published else interval(row.interval),
         percent(row.floor),

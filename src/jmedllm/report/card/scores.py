@@ -31,7 +31,7 @@ def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str
 
 def _task(row: Row) -> tuple[str, ...]:
     bounds = [f"{100 * each:.1f}" if each is not None else "–" for each in (row.floor, row.ceiling)]
-    return row.benchmark, row.language, row.measure.replace("_", " "), f"{row.n or 0:,}", *bounds
+    return row.benchmark, row.language, row.measure.replace("_", " "), row.items, *bounds
 
 
 def _score(row: Row) -> str:

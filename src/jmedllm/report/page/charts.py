@@ -62,17 +62,24 @@ def difference_mark(difference: float, low: float, high: float, reach: float) ->
 
 
 def group_mark(groups: Sequence[tuple[int, float, float, float]], examinees: float | None, label: str) -> Markup:
-    """Draw the scores of several models in one group, each (series, value, low, high), and the examinees' score."""
-    step = 7
-    height = max(14, step * len(groups) + 7)
+    """Draw the scores of several models in one group, each (series, value, low, high), and the examinees' score.
+
+    The chart is as wide as its cell and a fixed number of pixels high, so that rows stay low on a wide screen.
+    """
+    step = 10
+    height = step * len(groups) + 8
     parts = [_line("axis", at, 0, at, height) for at in (0, 25, 50, 75, 100)]
     if examinees is not None:
         parts.append(_line("people", 100 * examinees, 0, 100 * examinees, height))
     for row, (number, value, low, high) in enumerate(groups):
         y = height / 2 + step * (row - (len(groups) - 1) / 2)
-        inner = _line("range", 100 * low, y, 100 * high, y) + _dot("value", 100 * value, y, 2.6)
+        # A round dot at any width: a line without length, whose width and round ends are in pixels.
+        inner = _line("range", 100 * low, y, 100 * high, y) + _line("dot", 100 * value, y, 100 * value, y)
         parts.append(f'<g class="{series(number)}">{inner}</g>')
-    return _svg(100, height, "".join(parts), label, "group")
+    return Markup(
+        f'<svg class="group" viewBox="0 0 100 {height}" height="{height}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
 
 
 def reliability(bins: Sequence[dict[str, Any]], label: str) -> Markup:

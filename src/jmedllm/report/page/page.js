@@ -12,6 +12,7 @@
     counted: "no answer, but counted as right",
     disagree: "models disagree", prohibited: "prohibited choice picked",
   };
+  const isOneBenchmark = new Set(settings.tasks.map((task) => task.benchmark)).size === 1;
   const entries = []; // {task, item, key, text}
   let shown = [];
   let current = null;
@@ -38,6 +39,14 @@
     });
   });
   if (tabs.length) choose(tabs[0]);
+
+  // Tables that are wider than the screen say so until they were scrolled to their end.
+  const mark = (wide) => wide.classList.toggle("cut", wide.scrollLeft + wide.clientWidth < wide.scrollWidth - 8);
+  const resized = new ResizeObserver((changed) => changed.forEach(({ target }) => mark(target)));
+  for (const wide of document.querySelectorAll(".wide")) {
+    resized.observe(wide);
+    wide.addEventListener("scroll", () => mark(wide), { passive: true });
+  }
 
   // Text stays text: nothing that a model wrote is parsed as HTML.
   const make = (tag, attributes = {}, ...children) => {
@@ -128,7 +137,8 @@
             "aria-posinset": first + offset + 1, "aria-setsize": shown.length,
           },
           make(
-            "div", { class: "top" }, make("b", {}, entry.item.id), make("span", { class: "muted" }, entry.task.benchmark),
+            "div", { class: "top" }, make("b", { title: entry.item.id }, entry.item.id),
+            isOneBenchmark ? null : make("span", { class: "muted", title: entry.task.benchmark }, entry.task.benchmark),
             make("span", { class: "lang" }, entry.task.language), signs,
           ),
           make("div", { class: "stem" }, entry.item.stem.slice(0, 120)),
@@ -221,11 +231,12 @@
     return make("table", { class: "choices", "data-columns": columns }, make("colgroup", {}, ...widths), make("thead", {}, head), make("tbody", {}, ...body));
   };
 
+  const plain = (value) => (typeof value === "number" ? Math.round(value * 1000) / 1000 : { true: "yes", false: "no" }[value] ?? value);
   const reasonOf = (score) => {
     const { chosen, number, correct, value, outcome, response, ...rest } = score;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
-      .map(([name, value]) => (name === "how" ? (settings.reasons[value] ?? value) : `${name.replaceAll("_", " ")} ${typeof value === "number" ? Math.round(value * 1000) / 1000 : value}`))
+      .map(([name, value]) => (name === "how" ? (settings.reasons[value] ?? value) : `${name.replaceAll("_", " ")} ${plain(value)}`))
       .join(" · ");
   };
 
@@ -279,6 +290,7 @@
   const scorers = () => distinct(settings.tasks.flatMap((task) => task.scorers));
   const fill = (id, values, any = "any") => {
     const options = values.map((value) => (Array.isArray(value) ? value : [value, value]));
+    byId(id).parentElement.hidden = options.length < 2; // nothing to choose
     byId(id).replaceChildren(...(any === null ? [] : [make("option", { value: "" }, any)]), ...options.map(([value, name]) => make("option", { value }, name)));
   };
   const fillAll = () => {

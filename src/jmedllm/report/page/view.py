@@ -16,7 +16,7 @@ class ScoreColumn:
 
     benchmark: str
     language: str
-    n: int | None
+    items: str | None
     floor: float | None
     ceiling: float | None
 
@@ -52,10 +52,12 @@ def _matrix(measure: str, rows: Sequence[Row]) -> Matrix:
 
 def _column(task: tuple[str, str], rows: Sequence[Row]) -> ScoreColumn:
     here = {
-        (row.n, row.floor, row.ceiling) for row in rows if (row.benchmark, row.language) == task and not row.published
+        (row.items, row.floor, row.ceiling)
+        for row in rows
+        if (row.benchmark, row.language) == task and not row.published
     }
-    n, floor, ceiling = here.pop() if len(here) == 1 else (None, None, None)
-    return ScoreColumn(*task, n, floor, ceiling)
+    items, floor, ceiling = here.pop() if len(here) == 1 else (None, None, None)
+    return ScoreColumn(*task, items, floor, ceiling)
 
 
 @dataclass(frozen=True, slots=True)
