@@ -52,7 +52,7 @@ def test_eval_and_report_print_the_same_table(cli: Cli, tiny_model: Path, tmp_pa
     code, second, _ = cli("report", tmp_path / "out", "--output", tmp_path / "report.md")
     assert code == 0 and second == first
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| tiny | exam | ja | legacy | gestalt_match | 3 |" in written and "## Trace" in written
+    assert "| tiny | exam | ja | legacy | gestalt_match | 3 of 7 |" in written and "## Trace" in written
 
 
 def test_report_as_a_page(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:

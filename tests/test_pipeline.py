@@ -259,7 +259,7 @@ def test_the_card_changes_without_a_change_of_the_model(tmp_path: Path) -> None:
     message = run(recipe, folder)
     assert (message["mfpt"], message["merge"], message["report"]) == ("unchanged", "unchanged", "done")
     for card in (each.read_text(encoding="utf-8") for each in cards):
-        assert card.startswith("# renamed\n") and "| MIT |" in card and "accept_divergence: 0.02" in card
+        assert "\n---\n\n# renamed\n" in card and "| MIT |" in card and "accept_divergence: 0.02" in card
     assert fingerprint(folder / "merge" / "model") == made
     assert run(recipe, folder)["report"] == "unchanged"
 

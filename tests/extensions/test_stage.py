@@ -1,6 +1,7 @@
 """A stage from outside the package, as CONTRIBUTING.md shows it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe with an `echo` section; the package with its stage is installed."""
     install(tmp_path / "package", monkeypatch, EXAMPLE, stages="echo = ECHO")
     every = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES).values())}
+    data = ("Echo texts: 3, licence: MIT",)
+    every["echo"] = replace(every["echo"], card_data=lambda run: data)
     for module in (stages, recipe_file):
         monkeypatch.setattr(module, "STAGES", every)
     path = write_recipe(tmp_path, steps=4)
@@ -56,6 +59,9 @@ def test_its_model_is_evaluated_reported_and_on_the_card(cli: Cli, recipe: Path,
     card = (folder / "merge" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"- Fingerprint of the model (echo): `{fingerprint(folder / 'echo' / 'model')}`" in card
     assert "- Fingerprint of the base (corpus): `" in card and "- Fingerprint of the adapter (mpeft): `" in card
+    assert (
+        "licence: **unknown**\n" in card and "\n- Examples: " in card and "\n- Echo texts: 3, licence: MIT\n" in card
+    )
     assert "Base | " not in card and " echo |" in card
 
     code, _, errors = cli("run", recipe, "--output", folder)

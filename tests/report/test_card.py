@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
 from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
@@ -20,6 +21,7 @@ from jmedllm.evaluation.statistics import compare_pairs
 from jmedllm.hardware import hardware
 from jmedllm.recipe import Recipe, recipe_hash
 from jmedllm.report.card import Findings, model_card
+from jmedllm.report.card.adapter import AdapterFindings, adapter_card
 from jmedllm.report.compare import Comparison, Side
 from jmedllm.report.training import TrainedStage
 
@@ -90,7 +92,8 @@ MODEL = (
     "Merge: 0.00012 nats per token from the model as it was trained (mean KL divergence)",
 )
 TRAINING = [stage("mfpt", EVALUATIONS), stage("mpeft", EVALUATIONS, best=None)]
-FOUND = Findings(RECIPE, STAGES, TRAINING, MODEL, DOCUMENTS)
+EXAMPLES = ("medqa (en; split train), licence: MIT", "Examples: 1,234; left out as too long: 56")
+FOUND = Findings(RECIPE, STAGES, TRAINING, "mpeft", MODEL, EXAMPLES, DOCUMENTS)
 
 
 def changed(recipe: Mapping[str, Any]) -> Recipe:
@@ -158,8 +161,7 @@ EXPECTED = [
     "| medical text | 12 | 345 | 3 | 4 |\n| general text | 12 | 345 | 3 | 4 |",
     "- Removed from the medical text for igakuqa: 3 places that contain 2 of its items",
     "- Checked against the medical text and the general text: igakuqa ja (2,000 items)",
-    "- custom.jsonl (ja; split train), licence: **unknown**",
-    "- Examples: 1,234; left out as too long: 56\n- Before training all were compared with every exam item",
+    "## Questions and instructions\n\n- medqa (en; split train), licence: MIT\n- Examples: 1,234; left out as",
     "| mfpt | 10 | step 5, the best by bits_per_byte.ja | 12,345 | 5e-05 | 1.2500 | 1.50 | NVIDIA H200, 140 GiB |",
     "| mpeft | 10 | step 10, the last | 12,345 |",
     "- Adapter: lora, rank 16, alpha 32, dropout 0, on all-linear; its base was not quantized while",
@@ -199,6 +201,7 @@ BARE = replace(
     stages={"mpeft": STAGES["mpeft"]},
     training=[stage("mpeft", [], best=None)],
     model=["Fingerprint of the base: `feed0`"],
+    examples=[],
     documents=[],
 )
 SHORT_WINDOWS = replace(TRAINING[0], outputs=TRAINING[0].outputs | {"block_size": 512})
@@ -211,6 +214,7 @@ CASES = {
     "its base is known": (BARE, "revision abc123\n- Fingerprint of the base: `feed0`\n"),
     "cleaned by others": (FOUND, "It is unknown what was removed earlier"),
     "nothing held out": (BARE, "Not measured: the recipe has no `validation` section with texts."),
+    "no examples": (BARE, "## Questions and instructions\n\nNone: no stage was trained on questions or instructions."),
     "no evaluation": (BARE, "## Evaluation\n\nNot evaluated.\n\n## Limits"),
     "a random base": (
         replace(FOUND, recipe=changed(RANDOM)),
@@ -267,3 +271,77 @@ def test_all_devices_are_counted(monkeypatch: pytest.MonkeyPatch, device: str, p
     memory = SimpleNamespace(total_memory=140 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
     assert hardware(torch.device(device)).startswith(expected)
+
+
+def hub(card: str) -> ModelCardData:
+    """Read the header as the Hugging Face Hub does."""
+    return ModelCard(card).data
+
+
+def test_the_header_is_what_the_hub_reads(card: str, results: list[EvalResult]) -> None:
+    data = hub(card)
+    assert (data.base_model, data.library_name, data.pipeline_tag) == ("org/base", "transformers", "text-generation")
+    assert (data.language, data.license, data.license_link) == (["en", "ja"], "other", "README.md")
+    assert data.model_name == "mine" and "[More Information Needed]" not in card
+    scored = {(s.language, s.metric): s for result in results for s in result.scores}
+    assert len(data.eval_results) == len(scored) == 4
+    for each in data.eval_results:
+        score = scored[each.dataset_config, each.metric_type]
+        assert each.dataset_name == f"demo {score.language}" and each.metric_value == round(100 * score.value, 1)
+        assert f"n {score.n}" in each.metric_name and "95 % interval" in each.metric_name
+
+
+HEADERS = {
+    "a model that was not evaluated": (FOUND, {"base_model": "org/base", "language": ["en", "ja"]}),
+    "a random base": (replace(FOUND, recipe=changed(RANDOM)), {"base_model": None, "base_model_relation": None}),
+    "a base on this disk": (replace(FOUND, recipe=changed({"base": {"path": "/models/base"}})), {"base_model": None}),
+    "no language known": (BARE, {"language": None}),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_the_header_claims_only_what_is_known(name: str) -> None:
+    found, expected = HEADERS[name]
+    data = hub(model_card(found)).to_dict()
+    assert {key: data.get(key) for key in expected} == expected
+    assert "model-index" not in data
+
+
+ADAPTER = AdapterFindings(
+    recipe=RECIPE,
+    stages=STAGES,
+    training=TRAINING[1],
+    base="base",
+    base_fingerprint="feed0",
+    model="mpeft",
+    about=["Fingerprint of the adapter (mpeft): `feed2`"],
+    data=EXAMPLES,
+)
+ON_MFPT = replace(ADAPTER, base="mfpt", base_fingerprint="feed1")
+
+ADAPTER_CASES = {
+    "its base": (ADAPTER, "## Base\n\n- Base: org/base, revision abc123\n- Fingerprint of the model that the adapter"),
+    "its fingerprint": (ADAPTER, "- Fingerprint of the adapter (mpeft): `feed2`"),
+    "a base from the run": (ON_MFPT, "- Base: `mfpt`, a model of the same run; apply the adapter to this model"),
+    "where the run began": (ON_MFPT, "- Start of the run: org/base, revision abc123\n"),
+    "its data": (ADAPTER, "## Data\n\n- medqa (en; split train), licence: MIT\n"),
+    "its settings": (ADAPTER, "- Adapter: lora, rank 16, alpha 32,"),
+    "its hash": (ADAPTER, f"- Recipe hash: `{recipe_hash(RECIPE)}`"),
+    "no evaluation": (ADAPTER, "## Evaluation\n\nNot evaluated.\n"),
+    "limits": (ADAPTER, "- The model writes fluent text that can be wrong"),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTER_CASES)
+def test_the_card_of_an_adapter_contains(name: str) -> None:
+    found, part = ADAPTER_CASES[name]
+    assert part in adapter_card(found)
+
+
+def test_the_header_of_an_adapter(results: list[EvalResult]) -> None:
+    card = adapter_card(replace(ADAPTER, results=results))
+    data = hub(card)
+    assert (data.base_model, data.base_model_relation, data.library_name) == ("org/base", "adapter", "peft")
+    assert len(data.eval_results) == 4 and "Measured on `mpeft`" in card
+    # A base that is not on the Hub is not in the header.
+    assert hub(adapter_card(ON_MFPT)).to_dict().get("base_model") is None

@@ -50,9 +50,13 @@ def _kind(folder: Path) -> object:
 
 
 def save_adapter(network: Any, folder: Path, origin: dict[str, str]) -> None:
-    """Write a PEFT adapter; `origin` names its base, so that it is never applied to another one."""
+    """Write a PEFT adapter; `origin` names its base, so that it is never applied to another one.
+
+    The card template of peft is not kept, because nothing in it is filled in.
+    """
     with atomic_folder(folder, ORIGIN) as temporary:
         network.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)
         _sort_lists(temporary / "adapter_config.json")
         write_atomic(temporary / ORIGIN, to_json(origin, indent=2) + "\n")
 

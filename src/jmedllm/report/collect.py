@@ -49,10 +49,11 @@ class CollectedResult:
     Attributes:
         items: first presentation of each question.
         rotated: further presentations with rotated choices.
-        base: name of the model from which this one was adapted, if known.
+        base: name of the model from which this one was adapted, if it was evaluated on the same task.
         aliases: other names under which the same model was evaluated with the same settings.
         unchanged: aliases of models that a run adapted from this one without any change of the weights.
         descriptions: what the models of its run are, by name.
+        is_adapted: whether a run trained the model, or it has an adapter.
     """
 
     result: EvalResult
@@ -62,6 +63,7 @@ class CollectedResult:
     aliases: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    is_adapted: bool = False
 
     @property
     def task(self) -> tuple[str, str]:
@@ -214,7 +216,14 @@ def _collected(
     if len(group) > 1:
         result = replace(result, notes=(*result.notes, _same_model(name, aliases, kept, group)))
     descriptions = kept.manifest.get("descriptions", {})
-    return CollectedResult(result, items, rotated, base if base != name else None, aliases, unchanged, descriptions)
+    return CollectedResult(
+        result, items, rotated, base if base != name else None, aliases, unchanged, descriptions, _is_adapted(kept)
+    )
+
+
+def _is_adapted(found: _Found) -> bool:
+    in_run = found.run is not None and found.result.model in found.models and found.result.model != BASE
+    return in_run or "adapter_fingerprint" in found.result.settings
 
 
 def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence[_Found]) -> str:

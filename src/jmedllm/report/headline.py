@@ -1,6 +1,6 @@
 """Headlines: the paired comparison of each adapted model with its base, in one sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import (
@@ -28,10 +28,11 @@ def headlines(results: Sequence[CollectedResult]) -> list[str]:
     """Return a sentence for each adapted model: its difference from its base on each task, and whether a gain is
     shown.
 
-    Each task is compared by its main scorer, and p values are adjusted for all tasks and models. A model whose base is
-    not among the results is left out, unless no model was compared.
+    Each task is compared by its main scorer, and p values are adjusted for all tasks and models. Tasks without results
+    of the base are named in a sentence of their own.
     """
-    found = adjusted([each for result in results for each in _against_base(result, results)])
+    pairs = {id(result): _against_base(result, results) for result in results}
+    found = adjusted([each for members in pairs.values() for each in members])
     by_model: dict[str, list[Comparison]] = {}
     for each in found:
         by_model.setdefault(each.second.model, []).append(each)
@@ -42,9 +43,18 @@ def headlines(results: Sequence[CollectedResult]) -> list[str]:
     ]
     unchanged = {(name, each.result.model): None for each in results for name in each.unchanged}
     lines += [f"{name} is the same model as {base}: training changed nothing." for name, base in unchanged]
-    if not lines and any("adapter_fingerprint" in each.result.settings for each in results):
-        lines.append("Whether tuning helped is not known: the base model was not evaluated on the same benchmark.")
+    unknown = [each for each in results if each.is_adapted and not pairs[id(each)]]
+    without = _tasks(each for each in unknown if each.base is None)
+    apart = _tasks(each for each in unknown if each.base is not None)
+    if without:
+        lines.append(f"Whether tuning helped on {without} is not known: the base model was not evaluated there.")
+    if apart:
+        lines.append(f"Whether tuning helped on {apart} is not known: base and tuned model share no scorer there.")
     return lines
+
+
+def _tasks(results: Iterable[CollectedResult]) -> str:
+    return ", ".join(dict.fromkeys(" ".join(each.task) for each in results))
 
 
 def _against_base(result: CollectedResult, results: Sequence[CollectedResult]) -> list[Comparison]:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from jmedllm.errors import InputError, unknown
+from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.evaluation.prompts.format import PromptFormat, ask, ask_instruction, prepare
 from jmedllm.evaluation.prompts.render import Instruction, answer_text
 from jmedllm.evaluation.question import Language
@@ -58,6 +59,8 @@ from jmedllm.training.examples import (
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import repetitions
 from jmedllm.training.packing import TrainingSample, pack_examples
+
+UNKNOWN_LICENCE = "**unknown**"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +339,27 @@ def _card(run: Run) -> Sequence[str]:
     return (f"Fingerprint of the adapter (mpeft): `{run.output(MpeftOutputs).adapter}`",)
 
 
+def _card_data(run: Run) -> Sequence[str]:
+    settings, outputs = _settings(run.recipe), run.output(MpeftOutputs)
+    lines = [
+        f"{source.benchmark} ({', '.join(source.languages)}; split {source.split}), "
+        f"licence: {BENCHMARKS[source.benchmark].licence if source.benchmark in BENCHMARKS else UNKNOWN_LICENCE}"
+        for source in settings.questions
+    ]
+    lines += [f"Instructions {name}, licence: {UNKNOWN_LICENCE}" for name in settings.instructions]
+    if settings.replay:
+        lines.append(f"Documents of the corpus, mixed in (replay): {settings.replay:.0%} of the examples")
+    dropped = f"; left out as too long: {outputs.dropped:,}" if outputs.dropped is not None else ""
+    lines.append(f"Examples: {outputs.examples:,}{dropped}")
+    for name, left_out in (outputs.left_out or {}).items():
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        lines.append(f"Left out of {name}: {reasons}")
+    return [
+        *lines,
+        "Before training all were compared with every exam item on disk: none of them is an exam item",
+    ]
+
+
 MPEFT = Stage(
     name="mpeft",
     section=MpeftConfig,
@@ -347,6 +371,7 @@ MPEFT = Stage(
     check=_check,
     check_base=_check_base,
     card=_card,
+    card_data=_card_data,
     keeps=("checkpoints/step-*", "adapter"),
     shared=True,
 )

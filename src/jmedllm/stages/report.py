@@ -1,7 +1,7 @@
 """Stage report: training and scores of the run as Markdown and HTML page, and the model card."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -16,11 +16,23 @@ from jmedllm.models.folder import fingerprint, weight_files
 from jmedllm.recipe import Recipe
 from jmedllm.report import CollectedResult, collect, headlines, markdown, questions_of
 from jmedllm.report.card import Findings, model_card
+from jmedllm.report.card.adapter import AdapterFindings, adapter_card
 from jmedllm.report.compare import Comparison, compare
 from jmedllm.report.page import write_page
 from jmedllm.report.training import TrainedStage, read_training
 from jmedllm.stages.corpus import Text, read_corpus, read_general, read_held_out
-from jmedllm.stages.stage import ModelOutputs, Outputs, Run, Stage, base_folder, model_folder, model_names
+from jmedllm.stages.stage import (
+    ModelOutputs,
+    Outputs,
+    Run,
+    Stage,
+    base_folder,
+    fingerprint_before,
+    model_folder,
+    model_names,
+    name_before,
+    yielding,
+)
 from jmedllm.training.config import TrainingConfig
 
 CARDS = ("MODEL_CARD.md", "model/README.md")
@@ -77,7 +89,9 @@ def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequenc
             recipe=run.recipe,
             stages=_stages(run),
             training=training,
+            final=final,
             model=_about_model(run),
+            examples=[line for stage in run.stages if stage.name in run.outputs for line in stage.card_data(run)],
             documents=chain(read_corpus(run), read_general(run)),
             held_out=Counter(name for name, _ in read_held_out(run)),
             built=_built(run),
@@ -90,7 +104,39 @@ def _write_cards(run: Run, results: Sequence[CollectedResult], training: Sequenc
     places = [folder.parent / name for name in CARDS]
     for place in places:
         write_atomic(place, card)
-    return [place.relative_to(run.folder).as_posix() for place in places]
+    paths = [place.relative_to(run.folder).as_posix() for place in places]
+    return [*paths, *_write_adapter_cards(run, results, training)]
+
+
+def _write_adapter_cards(
+    run: Run, results: Sequence[CollectedResult], training: Sequence[TrainedStage]
+) -> Iterator[str]:
+    """Write a card into the folder of each adapter; this does not change its fingerprint."""
+    by_name = {stage.name: stage for stage in run.stages}
+    logs = {stage.name: stage for stage in training}
+    for _, model in yielding(run.stages, run.recipe):
+        if not model.adapter or not model.adapter_base:
+            continue
+        stage = by_name[model.adapter_base]
+        base = name_before(run, stage.name)
+        both = [each for each in results if each.result.model in (base, model.name)]
+        card = adapter_card(
+            AdapterFindings(
+                recipe=run.recipe,
+                stages=_stages(run),
+                training=logs[stage.name],
+                base=base,
+                base_fingerprint=fingerprint_before(run, stage.name),
+                model=model.name,
+                about=stage.card(run),
+                data=stage.card_data(run),
+                results=[each.result for each in both],
+                compared=[each for each in compare(both) if each.kind == "models"],
+            )
+        )
+        path = f"{model.adapter}/README.md"
+        write_atomic(run.folder / path, card)
+        yield path
 
 
 def _about_model(run: Run) -> list[str]:
@@ -131,11 +177,17 @@ def _compared(results: Sequence[CollectedResult], final: str) -> list[Comparison
 
 def _plain(values: Mapping[str, Any]) -> str:
     """Format values as text, with the values of a mapping in brackets after its name."""
-    return ", ".join(
-        f"{name} ({_plain(value)})" if isinstance(value, Mapping) else f"{name} {value}"
-        for name, value in values.items()
-        if name != "files"
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in values.items() if name != "files")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_plain(value)})"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_text, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _enabled(recipe: Recipe) -> bool:

@@ -141,6 +141,8 @@ class Stage:
         check_base: the same for checks that need the files of the base model, without loading weights. Not called if
             the run creates its base.
         card: returns lines about the finished stage for the section "Model" of the model card.
+        card_data: returns lines about the questions and instructions that the finished stage was trained on, for the
+            section of that name of the model card.
         keeps: patterns of files in the stage's folder that took long to compute. If they were computed from other
             inputs, the stage raises an error instead of replacing them.
         shared: whether all processes of torchrun run the stage together; only the main process's return value is used.
@@ -160,6 +162,7 @@ class Stage:
     check: Callable[[Run], Sequence[str]] = lambda run: ()
     check_base: Callable[[Run, BaseFiles], Sequence[str]] = lambda run, base: ()
     card: Callable[[Run], Sequence[str]] = lambda run: ()
+    card_data: Callable[[Run], Sequence[str]] = lambda run: ()
     keeps: tuple[str, ...] = ()
     shared: bool = False
 
@@ -228,6 +231,12 @@ def model_before(run: Run, name: str) -> Path:
     """Return the model that a stage starts from: that of the last earlier stage that yields one, else the base."""
     *_, last = [None, *(model for _, model in yielding(_before(run, name), run.recipe))]
     return _folder(run, last) if last else base_folder(run)
+
+
+def name_before(run: Run, name: str) -> str:
+    """Return the name of the model that a stage starts from."""
+    *_, last = [BASE, *(model.name for _, model in yielding(_before(run, name), run.recipe))]
+    return last
 
 
 def fingerprint_before(run: Run, name: str) -> str:

@@ -9,25 +9,14 @@ import yaml
 from jmedllm.corpus.documents import Document
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.recipe import Recipe
+from jmedllm.report.card.metadata import Metadata, header
 from jmedllm.report.card.scores import scores
-from jmedllm.report.card.texts import corpus, examples
+from jmedllm.report.card.texts import LIMITS, WARNING, base_line, corpus, count_sources, examples
 from jmedllm.report.card.training import forgetting, stages_trained
 from jmedllm.report.compare import Comparison
 from jmedllm.report.markdown import bullets
+from jmedllm.report.rows import build_rows
 from jmedllm.report.training import TrainedStage
-
-WARNING = (
-    "This model is software for research. **It is not a medical device**, it was not tested on patients, and it "
-    "must not be used to diagnose, treat or advise anyone. A model that passes an exam is not a doctor."
-)
-
-LIMITS = (
-    "Exams measure knowledge in multiple choice, not safety, judgement or care.",
-    "The model writes fluent text that can be wrong, without any sign of it.",
-    "Medical knowledge ages; the model knows nothing newer than its texts.",
-    "The training data of its base model is not known here and may include exam items.",
-    "Scores apply to the languages, prompts and items named here; their intervals do not include the seed.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +27,9 @@ class Findings:
         recipe: recipe of the run.
         stages: manifest entries of the recipe's stages: inputs, outputs, versions, hardware.
         training: logs of its training stages, at least one.
+        final: name of the final model.
         model: information of the stages on the model: fingerprints, divergence of a merge.
+        examples: lines of the stages about the questions and instructions that they were trained on.
         documents: documents of the training corpus.
         held_out: number of held-out documents by set.
         built: the `corpus.json` of each cleaned text, by name.
@@ -51,7 +42,9 @@ class Findings:
     recipe: Recipe
     stages: Mapping[str, Mapping[str, Any]]
     training: Sequence[TrainedStage]
+    final: str = ""
     model: Sequence[str] = ()
+    examples: Sequence[str] = ()
     documents: Iterable[Document] = ()
     held_out: Mapping[str, int] = field(default_factory=dict)
     built: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -64,40 +57,38 @@ class Findings:
 def model_card(found: Findings) -> str:
     """Format the card as Markdown."""
     recipe, stages = found.recipe, found.stages
+    sources = count_sources(found.documents)
+    rows = [row for row in build_rows(found.results) if row.model == found.final and not row.published]
+    metadata = Metadata(
+        name=recipe.name,
+        base=recipe.base.path,
+        relation="finetune",
+        library="transformers",
+        languages=[*sources.languages, *(row.language for row in rows)],
+        rows=rows,
+    )
     parts = [
         f"# {recipe.name}\n\n{WARNING}",
         *([bullets(f"**{line}**" for line in found.headlines)] if found.headlines else []),
         f"## Model\n\n{bullets(_model(found))}",
-        f"## Corpus\n\n{corpus(found.documents, found.held_out, found.built, stages)}",
-        f"## Questions and instructions\n\n{examples(recipe, stages)}",
+        f"## Corpus\n\n{corpus(sources, found.held_out, found.built, stages)}",
+        f"## Questions and instructions\n\n{examples(found.examples)}",
         f"## Training\n\n{stages_trained(recipe, stages, found.training)}",
         f"## Forgetting\n\n{forgetting(found.training)}",
         f"## Evaluation\n\n{scores(found.results, found.compared)}",
         f"## Limits\n\n{bullets(LIMITS)}",
         f"## Recipe\n\n```yaml\n{_yaml(recipe)}```",
     ]
-    return "\n\n".join(parts) + "\n"
+    return header(metadata) + "\n\n".join(parts) + "\n"
 
 
 def _model(found: Findings) -> list[str]:
-    lines = [_base(found.recipe), *found.model]
+    lines = [base_line(found.recipe), *found.model]
     if found.parameters is not None:
         lines.append(f"Parameters: {found.parameters:,}")
     if ended := found.training[-1].ended:
         lines.append(f"Trained until: {ended.isoformat()}")
     return [*lines, "Licence: that of the base and of the texts named below; ask a lawyer where they differ"]
-
-
-def _base(recipe: Recipe) -> str:
-    base = recipe.base
-    if base.random_init:
-        return f"Base: randomly initialized: {_plain(base.random_init.model_dump())}"
-    revision = base.revision or "as found on disk; the fingerprint identifies its content"
-    return f"Base: {base.path}, revision {revision}"
-
-
-def _plain(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
 
 
 def _yaml(recipe: Recipe) -> str:

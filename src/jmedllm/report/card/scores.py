@@ -56,8 +56,9 @@ def _gain(compared: Sequence[Comparison]) -> str:
         )
         for each in adjusted(compared)
     ]
-    head = ("Task", "Scorer", "Base → final", "n", "Difference", "95 % interval", "p", "p (Holm)")
+    head = ("Task", "Scorer", "Models", "n", "Difference", "95 % interval", "p", "p (Holm)")
     return (
-        f"{table(head, rows)}\n\nDifference in percentage points on the same items; p: exact McNemar test; p (Holm): "
+        f"{table(head, rows)}\n\nDifference in percentage points on the same items; p: exact McNemar test, "
+        "for graded scores a permutation test; p (Holm): "
         "adjusted for all rows. An interval that includes 0 shows no gain."
     )

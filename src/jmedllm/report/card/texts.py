@@ -1,30 +1,76 @@
-"""Sections of the model card on training data: the corpus, and the examples of stage 2."""
+"""Texts that the cards share, and the sections on training data: the corpus, and the examples of the stages."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jmedllm.corpus.documents import Document
-from jmedllm.evaluation.benchmarks import BENCHMARKS
-from jmedllm.recipe import MpeftConfig, Recipe
+from jmedllm.recipe import Recipe
 from jmedllm.report.markdown import bullets, table
 
+WARNING = (
+    "This model is software for research. **It is not a medical device**, it was not tested on patients, and it "
+    "must not be used to diagnose, treat or advise anyone. A model that passes an exam is not a doctor."
+)
+
+LIMITS = (
+    "Exams measure knowledge in multiple choice, not safety, judgement or care.",
+    "The model writes fluent text that can be wrong, without any sign of it.",
+    "Medical knowledge ages; the model knows nothing newer than its texts.",
+    "The training data of its base model is not known here and may include exam items.",
+    "Scores apply to the languages, prompts and items named here; their intervals do not include the seed.",
+)
+
+_UNKNOWN = "unknown"
 _MOST_SOURCES = 20
 """Number of sources with separate rows; others are summed by language and licence, so that every licence is named."""
 
 
+def base_line(recipe: Recipe) -> str:
+    """Return the base of a run in one line."""
+    base = recipe.base
+    if base.random_init:
+        return f"Base: randomly initialized: {_plain(base.random_init.model_dump())}"
+    revision = base.revision or "as found on disk; the fingerprint identifies its content"
+    return f"Base: {base.path}, revision {revision}"
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Number of documents and of UTF-8 bytes of a corpus by source, language and licence."""
+
+    documents: Counter[tuple[str, str, str]]
+    bytes: Counter[tuple[str, str, str]]
+
+    @property
+    def languages(self) -> set[str]:
+        """Languages, as far as they are known."""
+        return {language for _, language, _ in self.documents} - {_UNKNOWN}
+
+
+def count_sources(documents: Iterable[Document]) -> Sources:
+    """Count the documents of a corpus, which are read once."""
+    found = Sources(Counter(), Counter())
+    for document in documents:
+        kind = (document.source or "unnamed", document.language or _UNKNOWN, document.license or "**unknown**")
+        found.bytes[kind] += len(document.text.encode())
+        found.documents[kind] += 1
+    return found
+
+
 def corpus(
-    documents: Iterable[Document],
+    sources: Sources,
     held_out: Mapping[str, int],
     built: Mapping[str, Mapping[str, Any]],
     stages: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """Format the corpus by source and licence, and what was removed from it; see `Findings`."""
-    size, count = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
-    for document in documents:
-        kind = (document.source or "unnamed", document.language or "unknown", document.license or "**unknown**")
-        size[kind] += len(document.text.encode())
-        count[kind] += 1
+    size, count = sources.bytes, sources.documents
     if not count:
         return "None: the model was tuned on questions and instructions only."
     shown = set(sorted(size, key=lambda kind: (-size[kind], kind))[:_MOST_SOURCES])
@@ -85,29 +131,6 @@ def _repeats(text: Mapping[str, Any]) -> tuple[int, int]:
     return text["duplicates"]["exact"], text["duplicates"]["near"]
 
 
-def examples(recipe: Recipe, stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """Format the questions and instructions on which the stages were trained."""
-    found = [
-        _examples(section, stages[name]["outputs"]) for name, section in recipe if isinstance(section, MpeftConfig)
-    ]
-    return "\n".join(found) or "None: the model has no stage 2."
-
-
-def _examples(section: MpeftConfig, made: Mapping[str, Any]) -> str:
-    lines = [
-        f"{source.benchmark} ({', '.join(source.languages)}; split {source.split}), "
-        f"licence: {_licence(source.benchmark)}"
-        for source in section.questions
-    ]
-    lines += [f"Instructions {name}, licence: **unknown**" for name in section.instructions]
-    dropped = f"; left out as too long: {made['dropped']:,}" if "dropped" in made else ""
-    lines.append(f"Examples: {made['examples']:,}{dropped}")
-    for name, left_out in made.get("left_out", {}).items():
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        lines.append(f"Left out of {name}: {reasons}")
-    lines.append("Before training all were compared with every exam item on disk: none of them is an exam item")
-    return bullets(lines)
-
-
-def _licence(benchmark: str) -> str:
-    return BENCHMARKS[benchmark].licence if benchmark in BENCHMARKS else "**unknown**"
+def examples(lines: Sequence[str]) -> str:
+    """Format the lines of the stages about the questions and instructions that they were trained on."""
+    return bullets(lines) or "None: no stage was trained on questions or instructions."
