@@ -350,6 +350,7 @@ def test_rotations_are_evaluated_and_reported(tiny_model: Path, tmp_path: Path) 
     assert all(sample.log_probs and chosen == [max(range(4), key=sample.log_probs.__getitem__)]
                for sample, chosen in item_scores)  # fmt: skip
     plain, _ = evaluate_task(tiny_model, exam, tmp_path / "shuffled", shuffle=1)
+    assert {score.constant_floor for score in plain.scores} == {None}
     assert plain.scores == japanese.scores and plain.rotations == ()
 
 

@@ -54,6 +54,7 @@ def test_answers_in_any_order_under_either_name(exam: Path, tmp_path: Path) -> N
     accuracy, exact, gestalt = scored.scores
     assert (accuracy.scorer, accuracy.n, accuracy.correct, accuracy.no_answer) == ("answer", 3, 2, 1)
     assert accuracy.floor == pytest.approx((1 / 3 + 1 / 3) / 3)
+    assert accuracy.constant_floor == pytest.approx(2 / 3)  # both have the choice b
     assert (exact.metric, exact.n, gestalt.metric) == ("exact_match", 2, "gestalt_match")
     assert item_rows(scored) == [
         {"id": "1", "chosen": ["b"], "value": 1.0, "how": "label"},

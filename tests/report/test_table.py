@@ -78,6 +78,14 @@ def test_rows_that_may_be_compared_are_together():
     assert [row.at_floor for row in first][:2] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("constant", "at_floor"), [(None, False), (0.3, False), (0.75, True)], ids=["none", "below", "within the interval"]
+)
+def test_a_score_that_a_constant_answer_may_reach_is_at_the_floor(constant: float | None, at_floor: bool) -> None:
+    found = replace(score("demo", "en", "answer", "accuracy", 100, 80, 0.2, 1.0), constant_floor=constant)
+    assert build_rows([result("always a", found)])[0].at_floor is at_floor
+
+
 def test_terminal_table():
     lines = [line.rstrip() for line in printed(100).splitlines()]
     assert lines[:6] == [

@@ -1,6 +1,7 @@
 """Rules for right answers."""
 
 import math
+from collections import Counter
 from collections.abc import Collection
 
 from jmedllm.evaluation.question import Question
@@ -30,8 +31,28 @@ def chance(question: Question) -> float:
         return 0.0
     if "every_answer_right" in question.flags:
         return 1.0
-    right = {answer for answer in (question.gold, *question.also_right) if len(answer) == picks(question)}
-    return len(right) / math.comb(len(question.choices), picks(question))
+    return len(_right_answers(question)) / math.comb(len(question.choices), picks(question))
+
+
+def best_constant(questions: Collection[Question]) -> float:
+    """Return the share of at least one question that the best constant answer gets right.
+
+    A constant answer picks the same places in every question, such as the first choice; questions with another number
+    of right choices have a constant answer of their own.
+    """
+    always = 0
+    right: dict[int, Counter[frozenset[int]]] = {}
+    for question in questions:
+        if question.choices and "every_answer_right" in question.flags:
+            always += 1
+        elif question.choices:
+            right.setdefault(picks(question), Counter()).update(_right_answers(question))
+    return (always + sum(max(counts.values(), default=0) for counts in right.values())) / len(questions)
+
+
+def _right_answers(question: Question) -> set[frozenset[int]]:
+    """Return the right answers with as many choices as a candidate picks."""
+    return {answer for answer in (question.gold, *question.also_right) if len(answer) == picks(question)}
 
 
 def mean_chance(questions: Collection[Question]) -> float:

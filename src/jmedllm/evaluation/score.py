@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jmedllm import __version__
@@ -118,6 +118,8 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
     """Build the result of an evaluation from its item scores."""
     questions, names = evaluation.questions, list(item_scores)
     scores, outcomes = aggregate_all(questions, item_scores, scorers_named(names))
+    if evaluation.settings.get("shuffle") is not None:  # a constant answer picks random choices then
+        scores = tuple(replace(score, constant_floor=None) for score in scores)
     presented = evaluation.presented()
     first = {
         name: [item_scores[name][question.id] for question in questions if question.id in item_scores[name]]

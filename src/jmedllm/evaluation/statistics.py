@@ -19,6 +19,7 @@ class Metric:
         floor: score without any skill on these items.
         ceiling: score of perfect answers on these items.
         binary: whether each item's value is 0 or 1; declared by the scorer.
+        constant_floor: score of the best constant answer on these items; None if the metric has none.
     """
 
     scorer: str
@@ -26,6 +27,7 @@ class Metric:
     floor: float
     ceiling: float
     binary: bool = True
+    constant_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Score:
         ceiling: score of perfect answers on these items.
         no_answer: items without a readable answer; they count as wrong.
         binary: whether each item's value is 0 or 1.
+        constant_floor: score of the best constant answer on these items, such as always the first choice; None for a
+            metric or an evaluation without a constant answer.
     """
 
     benchmark: str
@@ -56,6 +60,7 @@ class Score:
     ceiling: float
     no_answer: int = 0
     binary: bool = True
+    constant_floor: float | None = None
 
 
 def score(metric: Metric, questions: Sequence[Question], values: Sequence[float], *, no_answer: int = 0) -> Score:
@@ -74,7 +79,7 @@ def score(metric: Metric, questions: Sequence[Question], values: Sequence[float]
     low, high = interval(values, binary=metric.binary)
     return Score(
         benchmark, language, metric.scorer, metric.name, n, correct, mean, low, high, metric.floor, metric.ceiling,
-        no_answer, metric.binary,
+        no_answer, metric.binary, metric.constant_floor,
     )  # fmt: skip
 
 

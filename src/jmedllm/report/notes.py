@@ -17,7 +17,7 @@ _SAMPLING = "the sampling error of n items; it does not include the choice of pr
 INTERVAL = f"95 % interval: Wilson, {_SAMPLING}"
 GRADED_INTERVAL = f"95 % interval: bootstrap for graded scores, Wilson for all others; {_SAMPLING}"
 LIMITED = "n of a limited evaluation: the first items of the benchmark (--limit), not a random sample of it."
-AT_FLOOR = "the interval reaches down to the floor, so no skill is shown."
+AT_FLOOR = "the interval reaches down to the floor or to the best constant answer, so no skill is shown."
 CONTAMINATED = "contaminated: the model was trained on the questions of this test."
 
 PUBLISHED_TEMPLATE = "medpalm_five_choice_cot"

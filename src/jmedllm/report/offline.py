@@ -30,12 +30,15 @@ def print_scored(scored: Scored, console: Console) -> None:
         table.add_column(name, justify="right")
     for score in scored.scores:
         interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
-        bounds = f"{100 * score.floor:.1f}", f"{100 * score.ceiling:.1f}"
+        constant = score.constant_floor or 0.0
+        floor = f"{100 * score.floor:.1f}" + (f" / {100 * constant:.1f}" if constant > score.floor else "")
         table.add_row(
-            f"{score.scorer} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, *bounds,
-            f"{score.no_answer:,}",
+            f"{score.scorer} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, floor,
+            f"{100 * score.ceiling:.1f}", f"{score.no_answer:,}",
         )  # fmt: skip
     console.print(table)
+    if any(score.constant_floor for score in scored.scores):
+        console.print(Text("Floor: chance / the best constant answer, such as always the first choice.", style="dim"))
     if scored.exam_outcomes:
         console.print()
         print_detail(outcome_detail([("recorded", "", outcome) for outcome in scored.exam_outcomes]), console)

@@ -33,6 +33,7 @@ class Row:
     note: str = ""
     no_answer: int | None = None
     selected: int | None = None
+    constant_floor: float | None = None
 
     @property
     def items(self) -> str:
@@ -46,8 +47,9 @@ class Row:
 
     @property
     def at_floor(self) -> bool:
-        """Whether the interval reaches down to the floor."""
-        return self.interval is not None and self.floor is not None and self.interval[0] <= self.floor
+        """Whether the interval reaches down to the floor, or to the best constant answer."""
+        floors = [floor for floor in (self.floor, self.constant_floor) if floor is not None]
+        return self.interval is not None and floors != [] and self.interval[0] <= max(floors)
 
     @property
     def mark(self) -> str:
@@ -89,6 +91,7 @@ def _our_row(result: EvalResult, score: Score) -> Row:
         ceiling=score.ceiling,
         no_answer=score.no_answer,
         selected=result.selected if result.asked < result.selected else None,
+        constant_floor=score.constant_floor,
     )
 
 

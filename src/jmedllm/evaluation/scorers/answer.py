@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jmedllm.evaluation.gold import has_answer, is_right, mean_chance
+from jmedllm.evaluation.gold import best_constant, has_answer, is_right, mean_chance
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, canonical_number
@@ -110,7 +110,7 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemSco
 def accuracy(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore], scorer: str) -> Score:
     """Compute accuracy as the score of the scorer with this name."""
     return score(
-        Metric(scorer, "accuracy", mean_chance(questions), 1.0),
+        Metric(scorer, "accuracy", mean_chance(questions), 1.0, constant_floor=best_constant(questions)),
         questions,
         [item_score.correct for item_score in item_scores],
         no_answer=sum(not item_score.answered for item_score in item_scores),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.gold import has_answer, is_right, mean_chance, picks
+from jmedllm.evaluation.gold import best_constant, has_answer, is_right, mean_chance, picks
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Metric, Score, score
@@ -93,7 +93,7 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[LikelihoodIte
 
     The floor is chance on these items, the ceiling is 1.
     """
-    floor = mean_chance(questions)
+    floor, constant = mean_chance(questions), best_constant(questions)
     metrics = {"accuracy": [(item_score.chosen, item_score.correct) for item_score in item_scores]}
     per_byte = [
         (item_score.chosen_per_byte, item_score.correct_per_byte)
@@ -104,7 +104,7 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[LikelihoodIte
         metrics["accuracy_per_byte"] = per_byte
     return [
         score(
-            Metric("likelihood", metric, floor, 1.0),
+            Metric("likelihood", metric, floor, 1.0, constant_floor=constant),
             questions,
             [right for _, right in found],
             no_answer=sum(not chosen for chosen, _ in found),
