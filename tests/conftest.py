@@ -32,11 +32,26 @@ SLOW = {
 """Folders and files of tests that train, run a model or a browser; `make check` leaves them out."""
 
 
+LONGEST = ("test_pipeline.py", "test_plan.py", "test_smollm2.py", "test_distributed.py", "test_host_memory.py")
+"""Files that take longest, which start first, so that at the end no process waits for one of them."""
+
+
+def is_slow(path: Path) -> bool:
+    return bool(SLOW & {*path.relative_to(HERE).parts})
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import slow files if their tests would be left out."""
+    return True if config.option.markexpr.startswith("not slow") and is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them as slow."""
+    """Mark slow tests, and put the longest files first."""
     for item in items:
-        if SLOW & {*item.path.relative_to(HERE).parts}:
+        if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 SETTING = "JMEDLLM_SHARED_DATA"

@@ -90,12 +90,29 @@ STAYS = [  # part of a path, and text in which a word is right: words of models'
 ]
 
 
+def word(alternatives: str) -> str:
+    """Pattern of a word, in any case and as a part of an identifier."""
+    return rf"{START}(?i:{alternatives}){END}"
+
+
+def name(alternatives: str) -> str:
+    """Pattern of a whole identifier."""
+    return rf"(?<![A-Za-z_])(?:{alternatives})(?![A-Za-z_])"
+
+
 @cache
 def compiled() -> list[tuple[re.Pattern[str], str, re.Pattern[str] | None]]:
     """Each word's pattern, its replacement and the lines in which it may stay."""
-    words = [(rf"{START}(?i:{words}){END}", instead, stays) for words, instead, stays in WORDS]
-    words += [(rf"(?<![A-Za-z_])(?:{words})(?![A-Za-z_])", instead, stays) for words, instead, stays in CODE]
+    words = [(word(words), instead, stays) for words, instead, stays in WORDS]
+    words += [(name(words), instead, stays) for words, instead, stays in CODE]
     return [(re.compile(each), instead, re.compile(stays) if stays else None) for each, instead, stays in words]
+
+
+@cache
+def any_of_them() -> re.Pattern[str]:
+    """One pattern for all words, because few lines contain any."""
+    words, names = ("|".join(words for words, *_ in rows) for rows in (WORDS, CODE))
+    return re.compile(f"{word(words)}|{name(names)}")
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -118,9 +135,18 @@ def find(path: Path) -> Iterator[tuple[int, str, str, str]]:
         rest = text
         for pattern in allowed:
             rest = pattern.sub("", rest)
-        for pattern, instead, stays in compiled():
-            if match := pattern.search(stays.sub("", rest) if stays else rest):
-                yield number, match.group(0), instead, text.strip()
+        for match, instead in words_in(rest):
+            yield number, match, instead, text.strip()
+
+
+@cache
+def words_in(text: str) -> list[tuple[str, str]]:
+    """Retired words in a line or name, each with its replacement. Most lines and names occur many times."""
+    found = []
+    for pattern, instead, stays in compiled() if any_of_them().search(text) else ():
+        if match := pattern.search(stays.sub("", text) if stays else text):
+            found.append((match.group(0), instead))
+    return found
 
 
 def main(arguments: list[str]) -> int:
