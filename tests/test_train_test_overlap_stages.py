@@ -12,8 +12,9 @@ from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
 from jmedllm.recipe_file import load_recipe
 from jmedllm.stages.corpus import CORPUS
-from jmedllm.stages.mpeft import MPEFT
-from jmedllm.stages.stage import Run
+from jmedllm.stages.mpeft import MPEFT, MpeftOutputs
+from jmedllm.stages.questions import require_no_train_test_overlap
+from jmedllm.stages.stage import Run, Stage
 
 
 def tiny(folder: Path, tiny_model: Path, train: Path, exam: Path | None) -> Run:
@@ -68,6 +69,36 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     assert str(error.value) == (f"mpeft.instructions: 1 contain exam items: {file}:1 contains exam q0; remove them")
 
 
-def test_questions_of_no_exam_may_be_trained_on(tmp_path: Path, tiny_model: Path) -> None:
+def test_questions_of_no_exam_may_be_trained_on(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train = write_questions(tmp_path / "train.jsonl", count=1)
-    CORPUS.perform(tiny(tmp_path, tiny_model, train, None), "input_hash")
+    exam = write_questions(tmp_path / "exam.jsonl", count=3)
+    exam.write_text(exam.read_text(encoding="utf-8").replace("ビタミンC", "葉酸の長期にわたる"), encoding="utf-8")
+    run = tiny(tmp_path, tiny_model, train, exam)
+    assert require_no_train_test_overlap(run) == {"exam": 6}
+    assert "exam items in training data" in CORPUS.check(run)
+    assert "not compared" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", [CORPUS, MPEFT], ids=["corpus", "mpeft"])
+def test_without_a_benchmark_nothing_is_certified(
+    tmp_path: Path, tiny_model: Path, step: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny(tmp_path, tiny_model, write_questions(tmp_path / "train.jsonl", count=1), None)
+    step.perform(run, "input_hash")
+    reason = f"training data were not compared with any benchmark: {tmp_path / 'no-data'}/ has none"
+    assert reason in capsys.readouterr().err
+    assert "exam items in training data" not in CORPUS.check(run)
+
+
+def test_the_card_counts_the_items_that_training_data_were_compared_with(tmp_path: Path, tiny_model: Path) -> None:
+    run = tiny(tmp_path, tiny_model, write_questions(tmp_path / "train.jsonl", count=1), None)
+    common = {"steps": 1, "block_size": 64, "trained_tokens": 9, "final_loss": 1.0, "adapter": "a", "examples": 1}
+    for compared, line in (
+        ({"igakuqa": 1500, "medqa": 20}, "none of them is one: igakuqa (1,500), medqa (20)"),
+        (None, "**Not compared with any benchmark**"),
+    ):
+        outputs = MpeftOutputs(**common, mixture={}, compared_with=compared, files=[])
+        card = MPEFT.card_data(replace(run, outputs={"mpeft": outputs}))
+        assert line in card[-1]

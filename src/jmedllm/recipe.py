@@ -1,5 +1,6 @@
 """The schema of a recipe, which combines the settings of all components."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -175,7 +176,10 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
     seed: int = Field(0, ge=0)
-    data: str = Field("data", description="data directory, as `jmedllm data get` fills it")
+    data: str = Field(
+        default_factory=lambda: os.environ.get("JMEDLLM_DATA", "data"),
+        description="data directory, as `jmedllm data get` fills it; default: JMEDLLM_DATA, or data",
+    )
     precision: PrecisionName = "auto"
     device: DeviceName = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; by default one for each core")

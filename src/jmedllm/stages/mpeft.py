@@ -74,6 +74,7 @@ class MpeftOutputs(TrainingOutputs):
         dropped: number of examples that were dropped because they are too long.
         left_out: number of questions and instructions that were left out, by source and reason.
         left_frozen: shares of the weights that the adapter does not change, by kind.
+        compared_with: number of exam items that the training data were compared with, by benchmark.
     """
 
     adapter: str
@@ -82,6 +83,7 @@ class MpeftOutputs(TrainingOutputs):
     dropped: int | None = None
     left_out: dict[str, dict[str, int]] | None = None
     left_frozen: dict[str, float] | None = None
+    compared_with: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +306,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
 
     settings, base = _settings(run.recipe), model_before(run, "mpeft")
     adapter, folder = settings.adapter, own_folder(run.folder / "mpeft", input_hash)
-    require_no_train_test_overlap(run)
+    compared = require_no_train_test_overlap(run)
     require_free(run.folder, folder_bytes(base), MERGED)
     tokenizer = load_tokenizer(base)
     samples, counts = _samples(run, settings, tokenizer)
@@ -324,6 +326,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     return MpeftOutputs(
         adapter=fingerprint(folder / "adapter"),
         left_frozen=frozen or None,
+        compared_with=compared or None,
         files=files_in(run, "mpeft/adapter"),
         **counts,
         **trained.outputs,
@@ -354,10 +357,14 @@ def _card_data(run: Run) -> Sequence[str]:
     for name, left_out in (outputs.left_out or {}).items():
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         lines.append(f"Left out of {name}: {reasons}")
-    return [
-        *lines,
-        "Before training all were compared with every exam item on disk: none of them is an exam item",
-    ]
+    return [*lines, _overlap_line(outputs.compared_with)]
+
+
+def _overlap_line(compared_with: Mapping[str, int] | None) -> str:
+    if not compared_with:
+        return "**Not compared with any benchmark**: none was on disk, so these data may contain exam items"
+    counts = ", ".join(f"{name} ({count:,})" for name, count in compared_with.items())
+    return f"Before training all were compared with the exam items on disk, and none of them is one: {counts}"
 
 
 MPEFT = Stage(

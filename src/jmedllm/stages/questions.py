@@ -1,5 +1,6 @@
 """The questions of a run: training questions, and exam items that the training data must not contain."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jmedllm.evaluation.benchmarks.file_formats import is_table
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.selection import WRONG, select, select_counted
+from jmedllm.progress import notice
 from jmedllm.stages.stage import Run
 from jmedllm.training.instructions import read_instruction_file, read_instructions
 
@@ -64,8 +66,11 @@ def notes_on_training(run: Run) -> tuple[str, ...]:
     return tuple(note for notes in (*exams, *files) for note in notes)
 
 
-def require_no_train_test_overlap(run: Run) -> None:
-    """Check that stage 2 trains on no exam item.
+def require_no_train_test_overlap(run: Run) -> dict[str, int]:
+    """Check that stage 2 trains on no exam item; print a notice if there are no exam items to compare with.
+
+    Returns:
+        Number of exam items that the training data were compared with, by benchmark.
 
     Raises:
         InputError: it does; the message names questions or instructions with their items.
@@ -75,6 +80,12 @@ def require_no_train_test_overlap(run: Run) -> None:
         require_no_exam_items((question for _, question in training_questions(run)), exam)
     if mpeft and mpeft.instructions:
         require_no_exam_items_in_texts(_training_texts(run), exam)
+    if mpeft and not exam:
+        notice(
+            f"training data were not compared with any benchmark: {run.data}/ has none; "
+            "get them with `jmedllm data get`, or set data: in the recipe"
+        )
+    return dict(Counter(question.benchmark for question in exam))
 
 
 def exam_questions(run: Run) -> Iterator[Question]:
