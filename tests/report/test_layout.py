@@ -138,6 +138,37 @@ def test_shortened_names_stay_distinct(models: list[str], limit: int) -> None:
     assert all(name == model for model, name in short.items() if cell_len(model) <= limit)
 
 
+CLINIC = "clinic_2026_internal_questions_second_edition"
+REAL_NAMES = [
+    "Qwen2.5-72B-Instruct-GPTQ-Int4",
+    "runs/2026-11-29/llm-jp-3-13b-medical-mfpt-checkpoint-12000",
+    "日本語医療大規模言語モデル七十億パラメータ版",
+]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_names_of_models_and_benchmarks_are_whole(width: int) -> None:
+    """Three models, graded scores, an own file with a long name: nothing is cut."""
+    console = Console(file=io.StringIO(), width=width)
+    graded = score("igakuqa", "ja", "reference", "overlap", 1450, 700, 0.0, 1.0)
+    results = [full(model, "ja") for model in REAL_NAMES]
+    results = [replace(each, scores=(*each.scores, replace(graded, binary=False))) for each in results]
+    renamed = [
+        replace(
+            each,
+            settings=each.settings | {"benchmark": CLINIC},
+            scores=tuple(replace(score, benchmark=CLINIC) for score in each.scores),
+        )
+        for each in results
+    ]
+    print_table(renamed, console)
+    print_comparisons([replace(each, benchmark=CLINIC) for each in compared(REAL_NAMES)], console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert not [line for line in lines if "…" in line]
+    assert all(sum(name in line for line in lines) >= 6 for name in (*REAL_NAMES, CLINIC))
+
+
 def test_names_that_differ_in_the_middle_are_numbered() -> None:
     assert shorten(["model-0000-a-0000-tuned", "model-0000-b-0000-tuned"], 15) == {
         "model-0000-a-0000-tuned": "model-0…0-tuned",

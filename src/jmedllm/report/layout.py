@@ -1,8 +1,8 @@
 """Tables that fit the width of a terminal without breaking names.
 
 A table that is too wide is made narrower in this order: headings and running text wrap between words, the gaps shrink,
-names are shortened in the middle (a legend gives them in full), each name gets a line of its own, and at last
-each row becomes a list of its values.
+each name gets a line of its own, and at last each row becomes a list of its values. Only a name that is wider than the
+terminal is shortened, in its middle, and a legend gives it in full.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,11 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-LEAST_NAME = 20
-"""Minimum width of a shortened name in a column; narrower names get a separate line."""
-
-LEAST_STACKED_NAME = 12
-"""Minimum width of a shortened name on a separate line."""
+LEAST_NAME = 12
+"""Minimum width of a shortened name."""
 
 LEAST_TEXT = 28
 """Minimum width of running text next to names; if it is narrower, names get separate lines."""
@@ -25,7 +22,6 @@ LONGEST_WORD = 24
 """A longer word, such as a Japanese phrase without spaces, may be broken."""
 
 _INDENT = "  "
-
 Names = Mapping[str, str]
 """Name → printed name."""
 
@@ -103,14 +99,16 @@ def fit(build: Callable[[Names], Grid], names: Iterable[str], width: int) -> tup
     names."""
     every = list(dict.fromkeys(names))
     longest = max(map(cell_len, every), default=0)
-    for is_stacked, least in ((False, LEAST_NAME), (True, LEAST_STACKED_NAME)):
-        for limit in range(longest, min(least, longest) - 1, -1):
-            short = shorten(every, limit)
-            grid = build(short)
-            if found := _widths(grid, width, is_stacked):
-                return list(_draw(grid, *found, width)), _legend(short)
-    short = shorten(every, min(longest, max(LEAST_STACKED_NAME, width - 4)))
-    return list(_listed(build(short), width)), _legend(short)
+    grid = build({name: name for name in every})
+    excess = (
+        max((cell_len(grid.indent + word) for line in grid.lines for word in line.label.split()), default=0) - width
+    )
+    short = shorten(every, max(LEAST_NAME, longest - excess) if excess > 0 else longest)
+    grid, legend = build(short), _legend(short)
+    for is_stacked in (False, True):
+        if found := _widths(grid, width, is_stacked):
+            return list(_draw(grid, *found, width)), legend
+    return list(_listed(grid, width)), legend
 
 
 def shorten(names: Sequence[str], limit: int) -> dict[str, str]:
@@ -149,8 +147,6 @@ def _legend(short: Names) -> dict[str, str]:
 def _widths(grid: Grid, width: int, is_stacked: bool) -> tuple[list[int], int, bool] | None:
     """Return the width of labels and columns, the gap between them, and whether labels have separate lines."""
     labels = max((cell_len(line.label) for line in grid.lines), default=0) + len(grid.indent)
-    if labels > width:
-        return None
     first = len(grid.indent) if is_stacked else max(labels, _least(grid.heading, ()))
     cells = [[line.cells[index] for line in grid.lines] for index in range(len(grid.columns))]
     text = 0 if is_stacked else LEAST_TEXT
@@ -207,7 +203,8 @@ def _draw(grid: Grid, widths: Sequence[int], gap: int, is_stacked: bool, width: 
             label = grid.indent + line.label if line.label != previous else ""
             previous = line.label
             if is_stacked and label:
-                yield Text(label, style=line.style)
+                room = width - len(grid.indent)
+                yield from (Text(grid.indent + part, style=line.style) for part in _wrapped(line.label, room))
             parts = [["" if is_stacked else label]]
             parts += [_wrapped(cell, size) for cell, size in zip(line.cells, widths[1:], strict=True)]
             for number in range(max(map(len, parts))):
