@@ -9,6 +9,7 @@ from rich.console import Console
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import Score, wilson
 from jmedllm.report import build_rows, markdown, print_table
+from jmedllm.report.card.scores import scores as card_scores
 from jmedllm.report.notes import footnotes
 from jmedllm.report.published import published_scores
 
@@ -84,6 +85,14 @@ def test_rows_that_may_be_compared_are_together():
 def test_a_score_that_a_constant_answer_may_reach_is_at_the_floor(constant: float | None, at_floor: bool) -> None:
     found = replace(score("demo", "en", "answer", "accuracy", 100, 80, 0.2, 1.0), constant_floor=constant)
     assert build_rows([result("always a", found)])[0].at_floor is at_floor
+    floors = "20.0" if constant is None else f"20.0 / {100 * constant:.1f}"
+    console = Console(file=io.StringIO(), width=80)
+    print_table([result("always a", found)], console)
+    assert floors in console.file.getvalue() and f"| {floors} | 100.0 |" in markdown([result("always a", found)])
+    card = card_scores([result("always a", found)], [])
+    assert f"| {floors} | 100.0 |" in card
+    for text in (console.file.getvalue(), card):
+        assert ("the best constant answer on these items" in " ".join(text.split())) == (constant is not None)
 
 
 def test_terminal_table():

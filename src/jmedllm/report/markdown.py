@@ -55,7 +55,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.items,
         percent(row.value),
         interval(row.interval),
-        percent(row.floor),
+        row.floors,
         percent(row.ceiling),
         count(row.no_answer),
         "; ".join(notes),

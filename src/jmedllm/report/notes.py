@@ -17,6 +17,9 @@ _SAMPLING = "the sampling error of n items; it does not include the choice of pr
 INTERVAL = f"95 % interval: Wilson, {_SAMPLING}"
 GRADED_INTERVAL = f"95 % interval: bootstrap for graded scores, Wilson for all others; {_SAMPLING}"
 LIMITED = "n of a limited evaluation: the first items of the benchmark (--limit), not a random sample of it."
+BEST_CONSTANT = (
+    "Floor with two values: guessing / the best constant answer on these items, such as always the first choice."
+)
 AT_FLOOR = "the interval reaches down to the floor or to the best constant answer, so no skill is shown."
 CONTAMINATED = "contaminated: the model was trained on the questions of this test."
 
@@ -38,9 +41,7 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
         marks: prefixes of the notes on scores at the floor and on contaminated scores.
     """
     is_graded = any(not score.binary for result in results for score in result.scores)
-    found = [BOUNDS, GRADED_INTERVAL if is_graded else INTERVAL]
-    if any(row.selected for row in rows):
-        found.append(LIMITED)
+    found = [BOUNDS, GRADED_INTERVAL if is_graded else INTERVAL, *row_notes(rows)]
     if any(row.at_floor for row in rows):
         found.append(f"{marks[0]}{AT_FLOOR}")
     if any(row.contaminated for row in rows):
@@ -51,6 +52,12 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
             f"and ceiling are measured here. {source()}."
         )
     return [*found, *_differing_prompts(results), *item_notes(results)]
+
+
+def row_notes(rows: Sequence[Row]) -> list[str]:
+    """Return notes on floors with two values and on limited evaluations."""
+    found = [BEST_CONSTANT] if any(row.best_constant is not None for row in rows) else []
+    return [*found, LIMITED] if any(row.selected for row in rows) else found
 
 
 def item_notes(evaluated: Iterable[EvalTask | EvalResult]) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import Score
-from jmedllm.report.numbers import count_of
+from jmedllm.report.numbers import count_of, percent
 from jmedllm.report.published import METRIC, SCORER, PublishedScore, published_scores
 
 
@@ -41,6 +41,23 @@ class Row:
         return count_of(self.n, self.selected)
 
     @property
+    def best_constant(self) -> float | None:
+        """Score of the best constant answer, if it is above the floor."""
+        constant = self.constant_floor
+        return constant if constant is not None and constant > (self.floor or 0.0) else None
+
+    @property
+    def floors(self) -> str:
+        """Floor, such as "25.0", or "25.0 / 32.2" with the best constant answer."""
+        best = self.best_constant
+        return percent(self.floor) if best is None else f"{percent(self.floor)} / {percent(best)}"
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Floor, best constant answer and ceiling, as far as there are any."""
+        return tuple(each for each in (self.floor, self.best_constant, self.ceiling) if each is not None)
+
+    @property
     def measure(self) -> str:
         """Scorer and metric; only rows with the same measure are comparable."""
         return f"{self.scorer} {self.metric}"
@@ -48,7 +65,7 @@ class Row:
     @property
     def at_floor(self) -> bool:
         """Whether the interval reaches down to the floor, or to the best constant answer."""
-        floors = [floor for floor in (self.floor, self.constant_floor) if floor is not None]
+        floors = [floor for floor in (self.floor, self.best_constant) if floor is not None]
         return self.interval is not None and floors != [] and self.interval[0] <= max(floors)
 
     @property

@@ -66,7 +66,7 @@ def _line(row: Row, names: Names) -> Line:
         row.items,
         percent(row.value) + (row.mark or " "),
         "published" if row.published else interval(row.interval),
-        percent(row.floor),
+        row.floors,
         percent(row.ceiling),
     )
     return Line(names[row.model], cells, "dim" if row.published else "")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import Comparison, adjusted
 from jmedllm.report.markdown import table
-from jmedllm.report.notes import item_notes
-from jmedllm.report.numbers import probability
+from jmedllm.report.notes import AT_FLOOR, item_notes, row_notes
+from jmedllm.report.numbers import percent, probability
 from jmedllm.report.rows import Row, build_rows
 
 
@@ -21,17 +21,16 @@ def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str
         tasks.setdefault(_task(row), {})[row.model] = _score(row)
     head = ("Benchmark", "Language", "Measure", "n", "Floor", "Ceiling", *models)
     lines = [(*task, *(scores.get(name, "–") for name in models)) for task, scores in tasks.items()]
-    notes = "".join(f"\n\n{line}" for line in item_notes(results))
+    notes = "".join(f"\n\n{line}" for line in (*row_notes(rows), *item_notes(results)))
     return (
         f"{table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: the score without any skill on these "
-        "items; ceiling: the score of the right answers. ~: the interval reaches down to the floor, so no "
-        f"skill is shown.{notes}\n\n{_gain(compared)}"
+        "items; ceiling: the score of the right answers. "
+        f"~: {AT_FLOOR}{notes}\n\n{_gain(compared)}"
     )
 
 
 def _task(row: Row) -> tuple[str, ...]:
-    bounds = [f"{100 * each:.1f}" if each is not None else "–" for each in (row.floor, row.ceiling)]
-    return row.benchmark, row.language, row.measure.replace("_", " "), row.items, *bounds
+    return row.benchmark, row.language, row.measure.replace("_", " "), row.items, row.floors, percent(row.ceiling)
 
 
 def _score(row: Row) -> str:

@@ -32,13 +32,11 @@ def _dot(css: str, x: float, y: float, r: float) -> str:
     return f'<circle class="{css}" cx="{x:.2f}" cy="{y:.2f}" r="{r:g}"/>'
 
 
-def score_mark(
-    value: float, interval: tuple[float, float] | None, floor: float | None, ceiling: float | None
-) -> Markup:
-    """Draw a score on the line from 0 to 1, with its interval and ticks at floor and ceiling."""
+def score_mark(value: float, interval: tuple[float, float] | None, bounds: Sequence[float]) -> Markup:
+    """Draw a score on the line from 0 to 1, with its interval and ticks at its bounds: floor and ceiling."""
     middle = _HEIGHT / 2
     parts = [_line("axis", 0, middle, _WIDTH, middle)]
-    parts += [_line("bound", 100 * at, 1, 100 * at, _HEIGHT - 1) for at in (floor, ceiling) if at is not None]
+    parts += [_line("bound", 100 * at, 1, 100 * at, _HEIGHT - 1) for at in bounds]
     if interval is not None:
         parts.append(_line("range", 100 * interval[0], middle, 100 * interval[1], middle))
     parts.append(_dot("value", 100 * value, middle, 3))

@@ -10,7 +10,8 @@ TERMS = {
         "confidence interval: the range that contains the true value in 95 of 100 experiments of this kind. It "
         "covers the choice of items, not that of prompt or training seed."
     ),
-    "floor": "score without any skill on these items: that of guessing or, for scorer legacy, of an empty answer.",
+    "floor": "score without any skill on these items: that of guessing or, for scorer legacy, of an empty answer. "
+    "A second value is that of the best constant answer, such as always the first choice, where it is higher.",
     "ceiling": "score of the right answers themselves; below 100 % where a scorer cannot recognize some of them.",
     "scorer": "how an answer is read and marked; see answer, likelihood, legacy, official.",
     "answer": "scorer: reads the answer from the text that the model writes.",

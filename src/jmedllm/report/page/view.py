@@ -17,7 +17,7 @@ class ScoreColumn:
     benchmark: str
     language: str
     items: str | None
-    floor: float | None
+    floors: str | None
     ceiling: float | None
 
 
@@ -52,12 +52,12 @@ def _matrix(measure: str, rows: Sequence[Row]) -> Matrix:
 
 def _column(task: tuple[str, str], rows: Sequence[Row]) -> ScoreColumn:
     here = {
-        (row.items, row.floor, row.ceiling)
+        (row.items, row.floors, row.ceiling)
         for row in rows
         if (row.benchmark, row.language) == task and not row.published
     }
-    items, floor, ceiling = here.pop() if len(here) == 1 else (None, None, None)
-    return ScoreColumn(*task, items, floor, ceiling)
+    items, floors, ceiling = here.pop() if len(here) == 1 else (None, None, None)
+    return ScoreColumn(*task, items, floors, ceiling)
 
 
 @dataclass(frozen=True, slots=True)
