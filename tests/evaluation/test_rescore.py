@@ -1,6 +1,7 @@
 """`jmedllm score` on stored evaluations: scored again without the model, and what differs from the stored scores."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,49 @@ def test_what_the_samples_lack_is_named_with_the_command(cli: Cli, stored: Path)
     assert code == 2
     assert "scorer likelihood needs log-probabilities, which 7 of 7 samples do not have" in errors
     assert f"--output {stored} --scorer answer,likelihood" in errors
+
+
+@pytest.mark.parametrize("options", [(), ("--name", "my model", "--answer-as", "letter", "--limit", "2")])
+def test_the_command_that_completes_the_samples_runs(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """With a file of other columns, and from another working directory."""
+    rows = [f"{number},問{number},甲,乙,丙,丁,b" for number in range(3)]
+    (tmp_path / "ward.csv").write_text("\n".join(["nr,frage,A,B,C,D,key", *rows]) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    columns = ("--map", "id=nr,question=frage,choices=A:D,answer=key")
+    command = ("eval", "--model", tiny_model, "--benchmark", "ward.csv", *columns, "--scorer", "answer", *options)
+    code, _, errors = cli(*command, "--max-new-tokens", 4, "--device", "cpu", "--output", tmp_path / "out")
+    assert code == 0, errors
+    code, _, errors = cli("score", tmp_path / "out", "--scorer", "likelihood")
+    assert code == 2 and "get them from the model: jmedllm eval" in errors
+    program, *words = shlex.split(errors.partition("get them from the model: ")[2])
+    assert program == "jmedllm"
+    monkeypatch.chdir(tiny_model)
+    code, _, errors = cli(*words)
+    assert code == 0, errors
+    code, _, errors = cli("score", tmp_path / "out", "--scorer", "likelihood", "--questions", tmp_path / "ward.csv")
+    assert code == 0, errors
+
+
+def test_a_relative_file_is_looked_for_in_the_working_directory(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_questions(tmp_path / "exam.jsonl")
+    monkeypatch.chdir(tmp_path)
+    command = ("eval", "--model", tiny_model, "--benchmark", "exam.jsonl:ja", "--limit", 1, "--scorer", "answer")
+    code, _, errors = cli(*command, "--max-new-tokens", 2, "--device", "cpu", "--output", tmp_path / "out")
+    assert code == 0, errors
+    monkeypatch.chdir(tiny_model)
+    code, _, errors = cli("score", tmp_path / "out")
+    assert code == 2 and f"exam.jsonl: no such file in {tiny_model}; exam has your own questions" in errors
+
+
+def test_a_scorer_that_is_no_longer_installed_is_named(cli: Cli, stored: Path) -> None:
+    summary = stored / "exam.ja.json"
+    summary.write_text(summary.read_text(encoding="utf-8").replace('"answer"', '"gone"'), encoding="utf-8")
+    code, _, errors = cli("score", stored)
+    assert code == 2 and "unknown scorer 'gone'" in errors
 
 
 def test_a_corrected_gold_is_listed_with_both_readings(cli: Cli, stored: Path, tmp_path: Path) -> None:

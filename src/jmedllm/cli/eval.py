@@ -1,6 +1,7 @@
 """The command `jmedllm eval`."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,7 @@ Download = Annotated[
 
 
 def evaluate(
+    context: typer.Context,
     model: ModelName,
     benchmark: Benchmarks,
     output: Output,
@@ -225,7 +227,8 @@ def evaluate(
     )  # fmt: skip
     if (prompt_config.chat_template_kwargs or date) and not chat:
         raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
-    found = tasks(settings, prompt_config, data)
+    command = _as_given(context)
+    found = [replace(task, source=task.source | {"command": command}) for task in tasks(settings, prompt_config, data)]
     print_item_notes(found)
     if note := found[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
@@ -247,6 +250,32 @@ def evaluate(
     elif results:
         print_report(results)
         print_ending("report", output, "--html", output / "report.html", wrote=(output,))
+
+
+_PATHS = ("model", "benchmark", "data", "judge", "prompt", "shots", "adapter")
+"""Options whose values may be paths."""
+
+
+def _as_given(context: typer.Context) -> str:
+    """Return this command with absolute paths, without the options that `jmedllm score` chooses."""
+    words = ["jmedllm", "eval"]
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name == "DEFAULT" or name in ("output", "scorer", "as_json"):
+            continue
+        value = context.params[name]
+        text = ",".join(map(_absolute, str(value).split(","))) if name in _PATHS else str(value)
+        words += [option.opts[0], *([] if value is True else [text])]
+    return shlex.join(words)
+
+
+def _absolute(value: str) -> str:
+    """Return a path to an existing file or folder as an absolute one, also with a language behind it."""
+    path, *language = value.rsplit(":", 1)
+    if Path(value).exists():
+        return str(Path(value).resolve())
+    return ":".join((str(Path(path).resolve()), *language)) if language and Path(path).is_file() else value
 
 
 def _json_option(name: str, text: str | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Score stored evaluations again, finished or not, without the model."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -114,6 +115,7 @@ def _score_one(
         raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
     settings, asked = summary["settings"], summary["asked"]
     names = list(dict.fromkeys([*settings["scorers"], *scorers]))
+    chosen = scorers_named(names)
     questions, samples = _asked(files, summary, _questions(settings, summary["source"], *places))
     evaluation = Evaluation(
         questions,
@@ -126,12 +128,21 @@ def _score_one(
     )
     replies = current_replies(evaluation, names, read_judge_replies(files.judge))
     evaluation = replace(evaluation, replies=replies)
-    benchmark = summary["source"].get("file", settings["benchmark"])
-    again = f"jmedllm eval --model {settings['model']} --benchmark {benchmark} --output {files.summary.parent}"
-    require_scorable(evaluation, scorers_named(names), f"{again} --scorer {','.join(names)}")
-    item_scores = score_samples(evaluation, scorers_named(names))
+    require_scorable(evaluation, chosen, _again(evaluation, files.summary.parent))
+    item_scores = score_samples(evaluation, chosen)
     changes = tuple(_changes(name, evaluation, item_scores, files))
     return StoredEvaluation(name, files, evaluation, item_scores, asked, changes)
+
+
+def _again(evaluation: Evaluation, folder: Path) -> str:
+    """Return how to ask the model for what the samples lack."""
+    names = evaluation.settings["scorers"]
+    command = evaluation.source.get("command")
+    if command is None:
+        return f"evaluate again with the scorers {', '.join(names)} (eval.scorers of the recipe, or scorers in Python)"
+    judged = any(scorer.judge_prompt for scorer in scorers_named(names).values())
+    judge = ["--judge", "MODEL_DIR"] if judged and "--judge" not in shlex.split(command) else []
+    return f"{command} {shlex.join(['--output', str(folder), '--scorer', ','.join(names), *judge])}"
 
 
 def _questions(
@@ -142,7 +153,8 @@ def _questions(
     files = {path.stem: str(path) for path in own}
     name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
     if name is None or (name != benchmark and not Path(name).exists()):
-        where = "" if name is None else f"{name}: no such file; "
+        here = "" if name is None or Path(name).is_absolute() else f" in {Path.cwd()}"
+        where = "" if name is None else f"{name}: no such file{here}; "
         raise InputError(f"{where}{benchmark} has your own questions; give their file with --questions")
     # An evaluation from Python gets its questions as an argument, so their split is unknown.
     split = "test" if settings["split"] == "given" else settings["split"]

@@ -27,8 +27,9 @@ class EvalTask:
         read_options: options for reading custom questions.
         skip_invalid: whether an item that the model cannot be asked counts as no answer instead of ending the
             evaluation.
-        source: origin of the questions as the user gave it: "data" and, for custom questions, "file". `jmedllm score`
-            finds them there again; it is not part of the settings.
+        source: origin of the questions as the user gave it: "data" and, for custom questions, "file"; and the
+            "command" that asks the model again, without its output and scorers. `jmedllm score` needs them; they are
+            not part of the settings.
     """
 
     questions: tuple[Question, ...]
