@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, invalid_rows, unknown
-from jmedllm.evaluation.benchmarks.columns import RESPONSE_NAMES, Map, as_option, require_fields, resolve, suggest
+from jmedllm.evaluation.benchmarks.columns import (
+    RESPONSE_NAMES,
+    Map,
+    as_option,
+    called_here,
+    columns_of,
+    require_fields,
+    suggest,
+    with_our_names,
+)
 from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.records import Sample
@@ -140,21 +149,18 @@ def _rows(path: Path, columns: Map) -> Iterator[RowOrError]:
         InputError: no row has the fields; the message suggests a mapping.
     """
     rows = list(records(path))
-    names = list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
+    names = columns_of(rows)
     without = [each for each in KEYS if each not in columns and not {*KEYS[each]} & {*names}]
     if found := suggest(names, without, RESPONSE_NAMES):
-        called = ", ".join(f'"{column}" is called "{each}" here' for each, column in found.items())
         option = as_option({**columns, **found})
-        raise InputError(f"{path}: {called}; rename it, or read the file with --map-responses {option}")
-    sources = {each: resolve(each, column, names) for each, column in columns.items()} if names else {}
-    replaced = {name for each in sources for name in _NAMES.get(each, ())}
+        raise InputError(f"{path}: {called_here(found)}; rename it, or read the file with --map-responses {option}")
+    replaced = {name for each in columns for name in _NAMES.get(each, ()) if name != each}
     loose = bool(columns) or path.suffix.lower() not in JSON_KINDS
-    for row in rows:
+    for row in with_our_names(rows, columns):
         if isinstance(row, InputError):
             yield row
             continue
         ours = {key: value for key, value in row.record.items() if key not in replaced}
-        ours |= {each: source.value(row.record) for each, source in sources.items()}
         yield replace(row, record={key: _loose(value) for key, value in ours.items()} if loose else ours)
 
 

@@ -2,12 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import MOST_NAMED, InputError, invalid_rows
-from jmedllm.evaluation.benchmarks.columns import as_option, require_fields, resolve, suggest
+from jmedllm.evaluation.benchmarks.columns import (
+    as_option,
+    called_here,
+    columns_of,
+    require_fields,
+    suggest,
+    with_our_names,
+)
 from jmedllm.evaluation.benchmarks.custom import DEFAULT_READ_OPTIONS, SKIP_HINT, ReadOptions
 from jmedllm.evaluation.benchmarks.file_formats import RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
@@ -150,22 +157,13 @@ def _rows(path: Path, mapping: Mapping[str, str]) -> list[RowOrError]:
     """
     require_fields(mapping, INSTRUCTION_FIELDS)
     rows = list(records(path))
-    names = list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
-    if not names:
-        return rows
-    if not {"instruction", "messages", _SHAREGPT} & {*names, *mapping}:
+    names = columns_of(rows)
+    if names and not {"instruction", "messages", _SHAREGPT} & {*names, *mapping}:
         wanted = ("messages",) if suggest(names, ("messages",), INSTRUCTION_NAMES) else INSTRUCTION_FIELDS[:3]
         if found := suggest(names, wanted, INSTRUCTION_NAMES):
-            called = ", ".join(f'"{column}" is called "{field}" here' for field, column in found.items())
-            raise InputError(
-                f"{path}: {called}; rename it, or give map: {{{as_option(found).replace('=', ': ')}}} in mpeft"
-            )
-    sources = {field: resolve(field, column, names) for field, column in mapping.items()}
-    for place, row in enumerate(rows):
-        if isinstance(row, InputRow):
-            ours = {field: source.value(row.record) for field, source in sources.items()}
-            rows[place] = replace(row, record={**row.record, **ours})
-    return rows
+            option = as_option(found).replace("=", ": ")
+            raise InputError(f"{path}: {called_here(found)}; rename it, or give map: {{{option}}} in mpeft")
+    return with_our_names(rows, mapping)
 
 
 def _item(row: InputRow) -> Instruction | Conversation:

@@ -160,7 +160,7 @@ def _labelled(labels: Sequence[str], text: str) -> list[int] | None:
 
 
 def choose_form(
-    path: Any, found: Sequence[tuple[str, RawAnswer, dict[KeyForm, GoldSets]]], wanted: KeyForm | None
+    path: Any, found: Sequence[tuple[str, RawAnswer, Mapping[KeyForm, GoldSets]]], wanted: KeyForm | None
 ) -> KeyForm:
     """Choose the form of a file's answers.
 
@@ -192,7 +192,7 @@ def choose_form(
 
 def _require_one_base(
     path: Any,
-    found: Sequence[tuple[str, RawAnswer, dict[KeyForm, GoldSets]]],
+    found: Sequence[tuple[str, RawAnswer, Mapping[KeyForm, GoldSets]]],
     fits: Mapping[KeyForm, int],
     best: Sequence[KeyForm],
 ) -> None:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jmedllm.errors import InputError, unknown
+from jmedllm.evaluation.benchmarks.file_formats import RowOrError
+from jmedllm.evaluation.benchmarks.rows import InputRow
 
 Map = Mapping[str, str]
 """Our field → the column, or columns, of the file."""
@@ -130,6 +132,32 @@ def resolve(field: str, written: str, columns: Sequence[str], constants: Iterabl
         if not _is_column(part, columns):
             raise InputError(f"map {field}={written}: {unknown('column', part, columns)}")
     return FieldSource(tuple(parts), several=True)
+
+
+def columns_of(rows: Iterable[RowOrError]) -> list[str]:
+    """Return the columns of all readable rows, in order of first use."""
+    return list(dict.fromkeys(key for row in rows if isinstance(row, InputRow) for key in row.record))
+
+
+def with_our_names(rows: Sequence[RowOrError], mapping: Map) -> list[RowOrError]:
+    """Return the rows with each mapped field under our name, beside the columns of the file.
+
+    Raises:
+        InputError: a column is unknown.
+    """
+    columns = columns_of(rows)
+    sources = {field: resolve(field, column, columns) for field, column in mapping.items()} if columns else {}
+    return [
+        replace(row, record={**row.record, **{field: source.value(row.record) for field, source in sources.items()}})
+        if isinstance(row, InputRow)
+        else row
+        for row in rows
+    ]
+
+
+def called_here(found: Map) -> str:
+    """Describe a suggested mapping in an error: which column has which name here."""
+    return ", ".join(f'"{column}" is called "{field}" here' for field, column in found.items())
 
 
 def _is_column(name: str, columns: Sequence[str]) -> bool:

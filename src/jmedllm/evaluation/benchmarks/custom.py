@@ -23,17 +23,10 @@ from jmedllm.evaluation.benchmarks.answer_keys import (
     interpretations,
     is_list_of_lists,
 )
-from jmedllm.evaluation.benchmarks.columns import (
-    QUESTION_NAMES,
-    FieldSource,
-    as_option,
-    our_name,
-    require_fields,
-    resolve,
-    suggest,
-)
-from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
-from jmedllm.evaluation.benchmarks.parsed_row import FIELDS, FREE_TEXT, ColumnLayout, ParsedRow, parse_row
+from jmedllm.evaluation.benchmarks.column_layout import find_layout, unknown_column
+from jmedllm.evaluation.benchmarks.columns import require_fields
+from jmedllm.evaluation.benchmarks.file_formats import RowOrError, records
+from jmedllm.evaluation.benchmarks.parsed_row import FIELDS, ColumnLayout, ParsedRow, parse_row
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label, language_of
 
@@ -42,10 +35,6 @@ MAP_FIELDS = (*FIELDS, ANSWER_FORM)
 """What a mapping may name."""
 
 SKIP_HINT = "fix them, or leave them out with --skip-invalid (skip_invalid: true in a recipe)"
-
-_REQUIRED = ("question", "choices", "answer")
-_REQUIRED_FREE_TEXT = ("question",)
-"""Required fields of a file that has a column of `FREE_TEXT`; its rows without one still need choices or a number."""
 
 _MOSTLY = 0.9
 """From this share of Japanese questions on, a question without kana or kanji counts as Japanese too."""
@@ -136,42 +125,55 @@ def read(path: Path, language: Language, options: ReadOptions = DEFAULT_READ_OPT
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A parsed row with its index in the file."""
+
+    place: int
+    parsed: ParsedRow
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the row names right choices."""
+        return bool(self.parsed.answer.choices) and self.parsed.answer.written != []
+
+    @property
+    def forms(self) -> Mapping[KeyForm, GoldSets]:
+        """The right choices in each form in which the row can be read."""
+        return interpretations(self.parsed.answer) if self.has_key else {}
+
+
 def _read(path: Path, options: ReadOptions) -> CustomExam:
     mapping = dict(options.map)
     require_fields(mapping, MAP_FIELDS)
     wanted = _form(mapping.pop(ANSWER_FORM, None))
     header = not any(column.startswith("#") for column in mapping.values())
     rows = list(records(path, header=header))
-    layout, unread = _layout(path, rows, mapping)
+    layout, unread = find_layout(path, rows, mapping)
     problems: dict[int, InputError] = {}
-    parsed: dict[int, ParsedRow] = {}
-    for place, row in enumerate(rows):
+    parsed: list[_Row] = []
+    for place, record in enumerate(rows):
         try:
-            parsed[place] = _parse(row, layout)
+            parsed.append(_Row(place, _parse(record, layout)))
         except InputError as error:
             problems[place] = error
-    languages = _languages(parsed, problems)
-    chosen = [each for each in parsed.values() if each.answer.choices and each.answer.written != []]
-    found = {id(each): interpretations(each.answer) for each in chosen}
-    form = choose_form(path, [(each.row.place, each.answer, found[id(each)]) for each in chosen], wanted)
-    questions: dict[tuple[str, Language], tuple[int, Question]] = {}
-    for place, language in languages.items():
-        each = parsed[place]
+    keyed = [row for row in parsed if row.has_key]
+    form = choose_form(path, [(row.parsed.row.place, row.parsed.answer, row.forms) for row in keyed], wanted)
+    questions: dict[tuple[str, Language], tuple[_Row, Question]] = {}
+    for row, language in zip(parsed, _languages([row.parsed for row in parsed]), strict=True):
         try:
-            question = _question(each, found.get(id(each), {}), form, language, place + 1)
-            before, _ = questions.setdefault((question.id, language), (place, question))
-            if before != place:
-                other = parsed[before].row
-                raise each.row.wrong("id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)")
+            question = _question(row, form, language)
+            before, _ = questions.setdefault((question.id, question.language), (row, question))
+            if before is not row:
+                raise _same_id(row.parsed.row, before.parsed.row)
         except InputError as error:
-            problems[place] = error
+            problems[row.place] = error
     if problems and not options.skip_invalid:
         raise invalid_rows([problems[place] for place in sorted(problems)], SKIP_HINT)
     if problems and not questions:
         raise InputError(f"{path}: every row is invalid; the first one: {problems[min(problems)]}")
     skipped = tuple(_place_of(rows[place], problems[place]) for place in sorted(problems))
-    kept = [parsed[place] for place, _ in questions.values()]
-    notes = (*unread, *_notes(kept, form, [question for _, question in questions.values()]))
+    notes = (*unread, *_notes(form, [(row.parsed, question) for row, question in questions.values()]))
     if skipped:
         notes = (*notes, _skipped_note(path, skipped, len(rows)))
     return CustomExam(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
@@ -186,79 +188,13 @@ def _form(written: str | None) -> KeyForm | None:
     return None
 
 
+def _same_id(row: InputRow, other: InputRow) -> InputError:
+    return row.wrong("id", f"an id of its own ({other.unit or 'line'} {other.number} has the same)")
+
+
 def _place_of(row: RowOrError, problem: InputError) -> str:
     """The place of an invalid row, without its content, which may be private."""
     return row.place if isinstance(row, InputRow) else str(problem).partition(": ")[0]
-
-
-def _layout(
-    path: Path, rows: Sequence[RowOrError], mapping: Mapping[str, str]
-) -> tuple[ColumnLayout, tuple[str, ...]]:
-    """Find the column of each field; also return a note on columns that are not read.
-
-    Raises:
-        InputError: the mapping names an unknown column, or there is no mapping and the names are not ours.
-    """
-    valid = [row for row in rows if isinstance(row, InputRow)]
-    columns = list(dict.fromkeys(key for row in valid for key in row.record))
-    strict = not mapping and path.suffix.lower() in JSON_KINDS
-    sources: dict[str, FieldSource] = {}
-    for field in FIELDS:
-        if valid and field in mapping:
-            try:
-                sources[field] = resolve(field, mapping[field], columns, LANGUAGES if field == "language" else ())
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from None
-        elif field in columns or strict:
-            sources[field] = FieldSource((field,))
-    below = "choices" in mapping and sources.get("choices") == sources.get("question")
-    read = {column.partition(".")[0] for source in sources.values() for column in source.columns} | {
-        column for source in sources.values() for column in source.columns
-    }
-    unread = [column for column in columns if column not in read]
-    first = next((row for row in valid if unread and unread[0] in row.record), None)
-    if first and not mapping and (suggest(columns, FIELDS, QUESTION_NAMES) if not strict else _in_most(unread, valid)):
-        raise _foreign(first, unread, columns)
-    required = _REQUIRED_FREE_TEXT if any(field in sources for field in FREE_TEXT) else _REQUIRED
-    missing = [field for field in required if field not in sources]
-    if valid and not strict and missing:
-        found = as_option(dict(mapping) | suggest(columns, missing, QUESTION_NAMES))
-        raise InputError(
-            f"{path}: no column for {' and '.join(missing)}; columns: {', '.join(columns)}; name them with --map "
-            f"{found or 'question=COLUMN,choices=FIRST:LAST,answer=COLUMN'}"
-            + ("; choices below the question: name its column for both" if "choices" in missing else "")
-        )
-    if first and not mapping and not strict:
-        raise _foreign(first, unread, columns)
-    note = (f"not read: {', '.join(unread)}",) if unread and not strict else ()
-    return ColumnLayout(sources, strict, below), note
-
-
-def _in_most(unread: Sequence[str], valid: Sequence[InputRow]) -> bool:
-    """Whether most rows have an unknown key: then the whole file has another format, not one row."""
-    return 2 * sum(any(key in row.record for key in unread) for row in valid) > len(valid)
-
-
-def _foreign(row: InputRow, unread: Sequence[str], columns: Sequence[str]) -> InputError:
-    """The error for keys that are not ours, with the mapping that reads them."""
-    found = suggest(columns, FIELDS, QUESTION_NAMES)
-    called = next(((key, field) for key in unread if (field := our_name(key, QUESTION_NAMES))), None)
-    if called is not None and called[1] in found:
-        name, field = called
-        return InputError(
-            f'{row.place}: unknown key {name!r}: "{name}" is called "{field}" here; rename it, or read the file '
-            f"with --map {as_option(found)} (in a recipe: map)"
-        )
-    if found:
-        return InputError(
-            f"{row.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} (in a recipe: map)"
-        )
-    problem = unknown("key", unread[0], FIELDS)
-    if "known: " not in str(problem):
-        return InputError(f"{row.place}: {problem}")
-    return InputError(
-        f"{row.place}: {problem}; to read only what is known, name it: --map question=question (in a recipe: map)"
-    )
 
 
 def _parse(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
@@ -266,43 +202,42 @@ def _parse(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
         raise row
     for key in row.record if layout.strict else ():
         if key not in FIELDS:
-            raise _foreign(row, [key], list(row.record))
+            raise unknown_column(row, [key], list(row.record))
     return parse_row(row, layout)
 
 
-def _languages(parsed: Mapping[int, ParsedRow], problems: dict[int, InputError]) -> dict[int, Language]:
+def _languages(parsed: Sequence[ParsedRow]) -> list[Language | None]:
     """Return the language of each row: the one it names, else the one of its script.
 
     Where the script does not decide, and for a question without kana or kanji in a Japanese exam, the other rows of
-    the file decide. A row without any evidence becomes a problem.
+    the file decide. A row without any evidence has None.
     """
-    texts = {p: " ".join((each.stem, *each.answer.choices)) for p, each in parsed.items() if each.language is None}
-    japanese = {place for place, text in texts.items() if language_of(text) == "ja"}
-    every = [*(each.language for each in parsed.values() if each.language), *("ja" for _ in japanese)]
-    found: dict[int, Language] = {}
-    for place, each in parsed.items():
-        if each.language is not None:
-            found[place] = each.language
-        elif place in japanese or len(japanese) >= _MOSTLY * len(texts):
-            found[place] = "ja"
-        elif any(sign.isalpha() for sign in texts[place]):
-            found[place] = "en"
-        elif every:
-            found[place] = "ja" if 2 * every.count("ja") >= len(every) else "en"
-        else:
-            problems[place] = each.row.wrong("language", f"one of {', '.join(LANGUAGES)}")
-    return found
+    texts = [" ".join((each.stem, *each.answer.choices)) for each in parsed]
+    unnamed = [text for each, text in zip(parsed, texts, strict=True) if each.language is None]
+    japanese = sum(language_of(text) == "ja" for text in unnamed)
+    every = [*(each.language for each in parsed if each.language), *["ja"] * japanese]
+    others: Language | None = None
+    if every:
+        others = "ja" if 2 * every.count("ja") >= len(every) else "en"
+
+    def by_script(text: str) -> Language | None:
+        if language_of(text) == "ja" or japanese >= _MOSTLY * len(unnamed):
+            return "ja"
+        return "en" if any(sign.isalpha() for sign in text) else others
+
+    return [each.language or by_script(text) for each, text in zip(parsed, texts, strict=True)]
 
 
-def _question(
-    each: ParsedRow, found: Mapping[KeyForm, GoldSets], form: KeyForm, language: Language, number: int
-) -> Question:
-    golds = _golds(each, found, form)
+def _question(row: _Row, form: KeyForm, language: Language | None) -> Question:
+    each = row.parsed
+    if language is None:
+        raise each.row.wrong("language", f"one of {', '.join(LANGUAGES)}")
+    golds = _golds(each, row.forms, form)
     select = each.select or max(1, len(golds[0]))
     if golds[0] and select != len(golds[0]):
         raise each.row.wrong("select", f"{len(golds[0])}, the number of letters in the answer")
     return Question(
-        id=str(number) if each.id is None else each.id,
+        id=str(row.place + 1) if each.id is None else each.id,
         benchmark=each.row.path.stem,
         language=language,
         stem=each.stem,
@@ -344,8 +279,9 @@ def _is_texts(answer: object) -> bool:
     return isinstance(answer, list) and all(isinstance(each, str) for each in answer)
 
 
-def _notes(kept: Sequence[ParsedRow], form: KeyForm, questions: Sequence[Question]) -> list[str]:
+def _notes(form: KeyForm, read: Sequence[tuple[ParsedRow, Question]]) -> list[str]:
     """What the reader decided for the user, with counts."""
+    kept = [each for each, _ in read]
     found = []
     if form != "letter":
         found.append(f"answers read as {KEY_FORM_NAMES[form]}")
@@ -355,13 +291,13 @@ def _notes(kept: Sequence[ParsedRow], form: KeyForm, questions: Sequence[Questio
         found.append(f"labels in front of the choices removed: {count:,} of {len(kept):,} questions")
     if count := sum(not each.stem.strip() for each in kept):
         found.append(f"choices without a question text, kept: {count:,}")
-    if count := sum(bool(question.also_right) for question in questions):
+    if count := sum(bool(question.also_right) for _, question in read):
         found.append(f"with several right answers, any of which counts: {count:,}")
     if count := sum(not each.answer.choices and not each.is_free_text for each in kept):
         found.append(f"without choices, answered by a number: {count:,}")
     if count := sum(each.is_free_text for each in kept):
         found.append(f"answered in free text: {count:,}")
-    guessed = Counter(q.language for each, q in zip(kept, questions, strict=True) if each.language is None)
+    guessed = Counter(question.language for each, question in read if each.language is None)
     if guessed:
         counts = ", ".join(f"{count:,} {language}" for language, count in sorted(guessed.items()))
         found.append(f"language taken from the script: {counts}")
