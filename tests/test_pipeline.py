@@ -114,8 +114,8 @@ def test_stages_are_skipped_and_redone_by_their_inputs(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         run(recipe, folder, control="other-rate")
     assert str(error.value) == (
-        f"{folder}/mpeft was trained on other inputs (settings.learning_rate 0.001 → 0.002); "
-        "choose another --output, or remove this folder to train again"
+        f"{folder}/mpeft was trained on other inputs (mpeft.learning_rate 0.001 → 0.002); "
+        f"choose another --output, or remove {folder}/mpeft to train again"
     )
     assert run(recipe, folder) == unchanged
 

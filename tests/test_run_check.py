@@ -29,14 +29,54 @@ def test_each_stage_has_a_line_and_nothing_is_written(cli: Cli, here: Path, tiny
     code, output, errors = cli("run", write(here, tiny_model, text), "--check")
     assert code == 0, errors
     assert [line.split()[0] for line in output.splitlines()[:-1]] == ["mpeft", "merge", "eval", "report"]
-    assert "chat template and lengths of examples" in output and "adapter targets" in output
+    assert "chat template, lengths of the examples" in output and "adapter targets" in output
     assert errors.splitlines()[-1].startswith("next:  jmedllm run ")
     assert not (here / "runs").exists()
 
 
 def test_a_base_that_is_not_here_is_named(cli: Cli, here: Path) -> None:
     code, output, _ = cli("run", write(here, "org/nowhere", TRAINING % "q_proj"), "--check")
-    assert code == 0 and "base org/nowhere is not on this machine" in output
+    assert code == 0 and "Base org/nowhere is not on this machine" in output
+
+
+@pytest.mark.parametrize(
+    "base", ["/nowhere/model", "./nowhere", "../nowhere", "~/nowhere", "models/tiny/old", "nowhere"]
+)
+def test_a_base_that_can_only_be_a_path_is_refused(cli: Cli, here: Path, base: str) -> None:
+    code, _, errors = cli("run", write(here, base, TRAINING % "q_proj"), "--check")
+    assert code == 2 and f"model '{base}': no such directory" in errors
+    assert ("~ is not expanded" in errors) == base.startswith("~")
+
+
+def test_an_earlier_run_in_the_directory_is_compared(cli: Cli, here: Path, tiny_model: Path) -> None:
+    def compared(text: str) -> dict[str, str]:
+        code, output, errors = cli("run", write(here, tiny_model, text), "--check")
+        assert code == 0, errors
+        _, _, rest = output.partition("runs/mine has an earlier run. A run in it does this:\n")
+        return {line[:7].strip(): line[8:] for line in rest.splitlines()[:-1]}
+
+    evaluation = "eval: {benchmarks: [questions.jsonl], selection: all, scorers: [likelihood]}\n"
+    text = TRAINING % "q_proj" + evaluation
+    stages = ("mpeft", "merge", "eval", "report")
+    assert compared(text) == {}
+    assert cli("tune", here / "mine.yaml")[0] == 0
+    assert compared(text) == {"mpeft": "unchanged"} | dict.fromkeys(stages[1:], "runs")
+    assert cli("run", here / "mine.yaml")[0] == 0
+    assert compared(text) == dict.fromkeys(stages, "unchanged")
+    changed = "runs again (eval.limit None → 1)"
+    limited = text.replace("all, ", "all, limit: 1, ")
+    assert compared(limited) == dict.fromkeys(stages, "unchanged") | {"eval": changed, "report": changed}
+    (here / "runs" / "mine" / "merge" / "model" / "config.json").unlink()
+    assert compared(text) == {"mpeft": "unchanged", "merge": "runs again (files are missing)"} | dict.fromkeys(
+        ("eval", "report"), "runs"
+    )
+    for old, new, difference in (
+        ("steps: 2", "steps: 3", "mpeft.steps 2 → 3"),
+        ("mpeft:", "seed: 1\nmpeft:", "seed 0 → 1"),
+    ):
+        code, output, errors = cli("run", write(here, tiny_model, text.replace(old, new)), "--check")
+        assert (code, output) == (2, "") and f"mpeft was trained on other inputs ({difference}); choose" in errors
+        assert "or remove runs/mine/mpeft to train again" in errors
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Run the stages of a recipe in a directory, skipping those that are up to date; or only check them."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import MOST_NAMED, InputError, unknown
+from jmedllm.errors import InputError, unknown
 from jmedllm.files import hash_text, locked, to_json
 from jmedllm.hardware import hardware
-from jmedllm.manifest import Manifest, begin_manifest, versions, write_manifest
-from jmedllm.models.folder import resolve
+from jmedllm.manifest import Manifest, begin_manifest, read_manifest, versions, write_manifest
+from jmedllm.models.folder import is_hub_id, resolve
 from jmedllm.processes import is_main_process, process_group, receive, send
+from jmedllm.run_state import UNCHANGED, compare_with_run, is_unchanged, require_same_work
 from jmedllm.stages.base_files import BaseFiles
-from jmedllm.stages.stage import Run, Stage, base_folder, described_models, input_hash_of, model_names
+from jmedllm.stages.stage import Run, Stage, base_folder, described_models, model_names
 
 Log = Callable[[str, str], None]
 """Called with the name of a stage and a message for the user."""
@@ -82,13 +82,29 @@ def check_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) 
     require_writable(run.folder)
     manifest = begin_manifest(run.folder)
     run = replace(run, date=manifest["date"])
-    is_here = _is_base_here(run)
+    is_here = is_base_here(run)
     base = _base_files(run) if is_here else None
     checked = []
     for stage in _enabled(stages_until(run.stages, until), run):
         checks = [*stage.check(run), *(stage.check_base(run, base) if base else ())]
         checked.append(Checked(stage.name, checks, is_here))
     return checked
+
+
+def compare_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) -> dict[str, str]:
+    """Return what a run would do with each stage, if its directory has an earlier run; else nothing.
+
+    Reads the weights of the models that are compared, to hash them.
+
+    Raises:
+        InputError: a stage would be refused.
+    """
+    run = replace(run, stages=tuple(stages), outputs={})
+    manifest = read_manifest(run.folder)
+    if manifest is None or not is_base_here(run):
+        return {}
+    run = replace(run, date=manifest["date"])
+    return compare_with_run(_enabled(stages_until(run.stages, until), run), run, manifest)
 
 
 def stages_until(stages: Sequence[Stage], until: str | None) -> Sequence[Stage]:
@@ -128,13 +144,19 @@ def _base_files(run: Run) -> BaseFiles | None:
     return None if run.recipe.base.path is None else BaseFiles(base_folder(run))
 
 
-def _is_base_here(run: Run) -> bool:
-    """Whether the base model's files are on this machine; a base that the run creates needs no check."""
+def is_base_here(run: Run) -> bool:
+    """Whether the base model's files are on this machine; a base that the run creates needs no check.
+
+    Raises:
+        InputError: they are not, and the path cannot be the id of a model to download.
+    """
     if run.recipe.base.path is None:
         return True
     try:
         resolve(run.recipe.base.path, revision=run.recipe.base.revision)
     except InputError:
+        if not is_hub_id(run.recipe.base.path):
+            raise
         return False
     return True
 
@@ -165,15 +187,16 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
     inputs = stage.inputs(run)
     input_hash = hash_text(to_json(inputs))
     entry = manifest["stages"].get(stage.name)
-    if entry and entry["input_hash"] == input_hash and _is_complete(run.folder, entry["outputs"]):
+    if is_unchanged(run.folder, entry, input_hash):
         outputs = stage.outputs.from_dict(entry["outputs"])
-        log(stage.name, "unchanged")
+        log(stage.name, UNCHANGED)
     else:
-        if stage.keeps:
-            _require_same_work(stage, run.folder, input_hash, inputs, manifest)
+        require_same_work(stage, run, inputs, manifest)
+        # Store the whole recipe, because the inputs omit settings that affect only speed and memory.
+        recipe = run.recipe.model_dump()
         # The stage may remove its old outputs, so the manifest must not list them if the process is killed.
         manifest["stages"].pop(stage.name, None)
-        manifest.setdefault("started", {})[stage.name] = inputs
+        manifest.setdefault("started", {})[stage.name] = {"inputs": inputs, "recipe": recipe}
         write_manifest(run.folder, manifest)
         start = time.monotonic()
         if stage.shared:
@@ -183,8 +206,7 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
         entry = {
             "input_hash": input_hash,
             "inputs": inputs,
-            # Store the whole recipe, because the inputs omit settings that affect only speed and memory.
-            "recipe": run.recipe.model_dump(),
+            "recipe": recipe,
             "outputs": outputs.to_dict(),
             "seconds": seconds,
             "versions": versions(),
@@ -197,36 +219,6 @@ def _run_stage(stage: Stage, run: Run, manifest: Manifest, log: Log) -> None:
     run.outputs[stage.name] = outputs
 
 
-def _require_same_work(
-    stage: Stage, folder: Path, input_hash: str, inputs: dict[str, Any], manifest: Manifest
-) -> None:
-    """Check that the stage does not replace expensive results of other inputs."""
-    work = folder / stage.name
-    if input_hash_of(work) == input_hash or not any(any(work.glob(pattern)) for pattern in stage.keeps):
-        return
-    entry = manifest["stages"].get(stage.name)
-    old = entry["inputs"] if entry else manifest.get("started", {}).get(stage.name, {})
-    new = json.loads(to_json(inputs))  # convert to the types in the manifest
-    differing = ", ".join(_differing(old, new)[:MOST_NAMED]) or "the manifest does not say which"
-    raise InputError(
-        f"{work} was trained on other inputs ({differing}); "
-        "choose another --output, or remove this folder to train again"
-    )
-
-
-def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of differing values, with the values if they are short."""
-    found = []
-    for name in old | new:
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += _differing(before, after, f"{prefix}{name}.")
-        elif before != after:
-            change = f"{before} → {after}"
-            found.append(f"{prefix}{name}" + f" {change}" * (len(change) < 30))
-    return found
-
-
 def _numbers_of(outputs: dict[str, Any]) -> str:
     """Format the counts and the loss among the outputs of a stage, for the log."""
     numbers = [
@@ -235,7 +227,3 @@ def _numbers_of(outputs: dict[str, Any]) -> str:
         if isinstance(value, int | float)
     ]
     return f": {', '.join(numbers)}" if numbers else ""
-
-
-def _is_complete(folder: Path, outputs: dict[str, Any]) -> bool:
-    return all((folder / name).exists() for name in outputs.get("files", ()))

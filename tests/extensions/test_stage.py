@@ -71,7 +71,7 @@ def test_its_model_is_evaluated_reported_and_on_the_card(cli: Cli, recipe: Path,
 def test_it_is_checked_and_planned(cli: Cli, recipe: Path, tmp_path: Path, tiny_model: Path) -> None:
     code, output, errors = cli("run", recipe, "--check", "--output", tmp_path / "run")
     assert code == 0, errors
-    assert "echo    scale" in output
+    assert "echo    checked: scale" in output
     assert not (tmp_path / "run").exists()
     text = recipe.read_text(encoding="utf-8")
     start, end = text.index("base:"), text.index("prompt:")

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from jmedllm.errors import InputError
 from jmedllm.precision import choose_precision
+from jmedllm.progress import notice
 from jmedllm.training.config import TrainingConfig
 from jmedllm.training.loop import TrainContext, train
 from jmedllm.training.lora import AdapterConfig, add_adapter
@@ -140,7 +141,9 @@ def test_a_torn_line_of_metrics_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["full", "adapter"])
-def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
+def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    notice.cache_clear()  # it prints each line once
+
     def fresh() -> Any:
         network = tiny()
         return network if stage == "full" else add_adapter(network, AdapterConfig(r=4, dropout=0.2), seed=1)
@@ -152,6 +155,7 @@ def test_resume_is_exact_to_the_bit(tmp_path: Path, stage: str) -> None:
         run(tmp_path / "stopped", stopped)
     result = run(tmp_path / "stopped", resumed)
     assert result.resumed_from == 4
+    assert f"note: test resumes from step 4 of {result.steps}\n" in capsys.readouterr().err
     for a, b in zip(weights(whole), weights(resumed), strict=True):
         assert torch.equal(a, b)
     metrics = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "stopped")]

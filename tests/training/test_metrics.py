@@ -151,6 +151,7 @@ def test_the_note_has_loss_bits_speed_and_memory() -> None:
     row = {"loss": 2.3456, "tokens_per_second": 12345.6, "peak_memory": 3 * 2**30}
     evaluations = [{"bits_per_byte": {"ja": 0.91234, "general": 0.8}, "accuracy": {"demo.ja": 0.42}}]
     assert progress_note(row, []) == "loss 2.346  12,346 tokens/s  3.0 GiB"
+    assert progress_note(row | {"tokens_per_second": 0.34}, []) == "loss 2.346  0.3 tokens/s  3.0 GiB"
     assert progress_note(row, evaluations) == (
         "loss 2.346  bits/byte ja 0.912 general 0.800  demo.ja 42 %  12,346 tokens/s  3.0 GiB"
     )

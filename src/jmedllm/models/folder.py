@@ -49,6 +49,11 @@ def has_chat_template(folder: Path) -> bool:
     return isinstance(values, dict) and bool(values.get("chat_template"))
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be the id of a model on Hugging Face, and is not only a path."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1
+
+
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
     """Return the directory of a model given as a directory or as an id in the Hugging Face cache.
 
@@ -59,8 +64,9 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
     """
     if name and Path(name).is_dir():
         return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"model {name!r}: no such directory")
+    if not is_hub_id(name):
+        home = "; ~ is not expanded here, write the whole path" if name.startswith("~") else ""
+        raise InputError(f"model {name!r}: no such directory{home}")
     if not download:
         go_offline()
     from huggingface_hub import snapshot_download

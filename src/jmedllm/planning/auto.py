@@ -1,6 +1,6 @@
 """`memory: auto`: choose the first combination of memory settings that fits this machine, once per run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,6 +79,11 @@ def fit(
     if is_main_process():
         for stage in stages:
             log(_in_words(stage.name, choices[stage.name]))
+    return with_choices(recipe, stages, choices)
+
+
+def with_choices(recipe: Recipe, stages: Sequence[TrainingStage], choices: Mapping[str, Choice]) -> Recipe:
+    """Return the recipe with the chosen training settings."""
     return recipe.model_copy(update={stage.name: _as_chosen(stage, choices[stage.name]) for stage in stages})
 
 

@@ -193,7 +193,8 @@ def _check(run: Run) -> Sequence[str]:
         size += sum(file.stat().st_size for file in (find_files(paths).files if paths else ()))
     compared = require_no_train_test_overlap(run)
     require_free(run.folder, size, "the cleaned corpus, as large as its files,")
-    return ("files", *["exam items in training data"] * bool(compared), "disk")
+    checked = ["test questions in the training data"] if compared else []
+    return ("input files", *checked, "disk space")
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:

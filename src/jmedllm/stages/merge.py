@@ -55,7 +55,7 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     adapter = run.recipe.section(MPEFT.name).adapter
     frozen = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
     report_frozen(frozen, MPEFT.name)
-    return ("adapter targets", "merge")
+    return ("adapter targets", "merging")
 
 
 def _perform(run: Run, input_hash: str) -> MergeOutputs:

@@ -78,7 +78,7 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     host_memory = _check_host_memory(run)  # first, because its message is more specific than that of all memory
     checked = check_trainable(run, base, _plan(run.recipe, None))
     report_unused_tensors(require_loadable(base.folder, base.structure), "mfpt")
-    return (*checked, "saving", *host_memory)
+    return (*checked, "saving of the weights", *host_memory)
 
 
 def _check_host_memory(run: Run) -> Sequence[str]:

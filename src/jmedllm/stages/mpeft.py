@@ -219,7 +219,7 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     if settings.offload_embedding:
         require_untied_embedding(network)
     require_free(run.folder, folder_bytes(base.folder), MERGED)
-    return (*checked, "chat template and lengths of examples")
+    return (*checked, "chat template", "lengths of the examples")
 
 
 MERGED = "the merged model, as large as its base,"

@@ -129,7 +129,7 @@ def _check_machine(run: Run, stage: TrainingStage) -> Sequence[str]:
         return ()
     base = replace(base_of(run.recipe), dtype=run.precision.dtype)
     is_checked = require_machine(stage, base, this_machine(run.precision.device), run.folder)
-    return ("memory", "disk") if is_checked else ()
+    return ("memory", "disk space") if is_checked else ()
 
 
 _UNSHAPING = {

@@ -13,7 +13,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process, summed
-from jmedllm.progress import progress
+from jmedllm.progress import notice, progress
 from jmedllm.training import checkpoint
 from jmedllm.training.batches import Batch, autocast, learning_rate, rows_of_step
 from jmedllm.training.checkpoint import keep_best, restore_best
@@ -152,7 +152,9 @@ def train(network: Any, blocks: Blocks, settings: TrainingConfig, context: Train
     resumed = checkpoint.resume(context.folder / "checkpoints", network, trainer.optimizer, context.input_hash)
     start = resumed or checkpoint.Progress(0, 0)
     network.train()
-    if not resumed:
+    if resumed:
+        notice(f"{context.title} resumes from step {start.step:,} of {trainer.total_steps:,}")
+    else:
         require_measured(settings.early_stopping, validation.measures if validation else ())
         _preflight(trainer)
     with _open_logs(trainer, start.step) as logs:

@@ -214,5 +214,9 @@ def progress_note(row: Row, evaluations: Sequence[Row]) -> str:
         bits = evaluations[-1].get("bits_per_byte", {})
         parts += ["bits/byte " + " ".join(f"{name} {value:.3f}" for name, value in bits.items())] if bits else []
         parts += [f"{name} {100 * value:.0f} %" for name, value in evaluations[-1].get("accuracy", {}).items()]
-    parts += [f"{row['tokens_per_second']:,.0f} tokens/s", f"{row['peak_memory'] / 2**30:.1f} GiB"]
+    rate = row["tokens_per_second"]
+    parts += [
+        f"{rate:,.0f} tokens/s" if rate >= 10 else f"{rate:.1f} tokens/s",
+        f"{row['peak_memory'] / 2**30:.1f} GiB",
+    ]
     return "  ".join(parts)
