@@ -71,7 +71,9 @@ def _as_markdown(run: Run, results: Sequence[CollectedResult], training: Sequenc
     recipe = run.recipe
     base = recipe.base.path or "with random weights"
     scores = markdown([each.result for each in results], headlines(results)) if results else "Nothing was evaluated.\n"
-    lines = [f"- {name}: {_plain(outputs.to_dict())}\n" for name, outputs in run.outputs.items()]
+    outputs = {name: each.to_dict() for name, each in run.outputs.items()}
+    plain = {name: {key.replace("_", " "): each for key, each in found.items()} for name, found in outputs.items()}
+    lines = [f"- {name}: {_plain(found)}\n" for name, found in plain.items()]
     lines += [f"- **{stage.failure}**\n" for stage in training if stage.failure]
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     head = f"# {recipe.name}\n\nBase {base}, seed {recipe.seed}, {run.precision.name}.\n\n"
@@ -177,7 +179,7 @@ def _compared(results: Sequence[CollectedResult], final: str) -> list[Comparison
 
 def _plain(values: Mapping[str, Any]) -> str:
     """Format values as text, with the values of a mapping in brackets after its name."""
-    return ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in values.items() if name != "files")
+    return ", ".join(f"{name} {_text(value)}" for name, value in values.items() if name != "files")
 
 
 def _text(value: Any) -> str:
