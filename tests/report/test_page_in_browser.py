@@ -143,6 +143,9 @@ def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
     assert not opened.choose(outcome="counted").startswith("0 ")
     item_score = opened.page.inner_text("#detail .scores")
     assert "○ no answer, counted as right" in item_score and "✓" not in item_score
+    opened.page.set_viewport_size({"width": 390, "height": 900})
+    [row] = [each.bounding_box() for each in opened.page.locator("#detail .scores tr").all()]
+    assert row["height"] < 100 and row["width"] <= 390
     assert opened.page.locator("#detail .picked").count() == 0
     assert opened.problems == []
 

@@ -1,6 +1,6 @@
 """Paired comparisons, item by item: between models, and between Japanese and English of one model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -95,9 +95,14 @@ def common_scorers(first: CollectedResult, second: CollectedResult) -> list[str]
     return [name for name in both if SCORERS[name].same_answers_as not in both]
 
 
+def published_last(scorers: Iterable[str]) -> list[str]:
+    """Return the scorers once each, that of the published protocol last, because its scores are least informative."""
+    return sorted(dict.fromkeys(scorers), key=lambda name: name == PUBLISHED)
+
+
 def main_scorer(scorers: Sequence[str]) -> str:
     """Return the main scorer of a summary: the first, or the published protocol's if there is no other."""
-    return next((name for name in scorers if name != PUBLISHED), scorers[0])
+    return published_last(scorers)[0]
 
 
 def _side(collected: CollectedResult) -> Side:

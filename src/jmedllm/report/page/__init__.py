@@ -15,7 +15,7 @@ from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
-from jmedllm.report.compare import NOTE, Comparison, compare
+from jmedllm.report.compare import NOTE, Comparison, compare, published_last
 from jmedllm.report.headline import NOTE as HEADLINE_NOTE
 from jmedllm.report.headline import headlines
 from jmedllm.report.notes import footnotes
@@ -118,6 +118,7 @@ def _environment() -> Environment:
         "percent": _percent,
         "points": _points,
         "probability": probability,
+        "by_scorer": _by_scorer,
         "map_marks": _marks,
         "group_label": _group_label,
         "reach": _reach,
@@ -143,6 +144,11 @@ def _about(task: PackedTask) -> dict[str, Any]:
 def _embedded(value: Any) -> Markup:
     """Encode JSON so that it cannot end the script element that contains it."""
     return Markup(to_json(value).replace("<", "\\u003c"))
+
+
+def _by_scorer(compared: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:
+    scorers = published_last(each.scorer for each in compared)
+    return [(scorer, [each for each in compared if each.scorer == scorer]) for scorer in scorers]
 
 
 def _percent(value: float | None) -> str:

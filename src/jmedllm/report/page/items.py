@@ -14,6 +14,7 @@ from jmedllm.evaluation.question import Question
 from jmedllm.files import to_json
 from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.report.collect import CollectedItem, CollectedResult
+from jmedllm.report.compare import published_last
 from jmedllm.report.questions import TaskQuestions
 
 
@@ -56,7 +57,7 @@ def _pack_task(
         language=task[1],
         n=len(items),
         models=tuple(each.result.model for each in here),
-        scorers=tuple(dict.fromkeys(scorer for each in here for scorer in each.result.settings["scorers"])),
+        scorers=tuple(published_last(scorer for each in here for scorer in each.result.settings["scorers"])),
         # No time stamp, so that the same results give the same page.
         packed=base64.b64encode(gzip.compress(to_json(items).encode(), mtime=0)).decode("ascii"),
     )
