@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from jmedllm.models.folder import Quantization
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.precision import choose_precision
 from jmedllm.processes import Rank
+from jmedllm.progress import Advance
 from jmedllm.report import collect
 
 CPU = choose_precision("float32", "cpu")
@@ -52,6 +55,22 @@ def same(left: Path, right: Path, name: str) -> bool:
         assert replace(a, log_probs=None, seconds=None) == replace(b, log_probs=None, seconds=None)
         assert a.log_probs == pytest.approx(b.log_probs, rel=1e-5, abs=1e-4)
     return read_scores(left / f"{name}.scores.jsonl") == read_scores(right / f"{name}.scores.jsonl")
+
+
+def test_progress_counts_the_generated_tokens(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+
+    @contextmanager
+    def progress(title: str, total: int, done: int) -> Iterator[Advance]:
+        yield lambda steps, note: notes.append(note)
+
+    monkeypatch.setattr("jmedllm.evaluation.generate.progress", progress)
+    exam = write_questions(tmp_path / "exam.jsonl", count=2)
+    evaluate_task(tiny_model, exam, tmp_path / "out", languages=["ja"], scorers=["answer"])
+    tokens = [sample.new_tokens for sample in read_samples(tmp_path / "out" / "exam.ja.samples.jsonl").values()]
+    assert len(tokens) == len(notes) == 2 and notes[-1] == f"{sum(filter(None, tokens))} tokens"
 
 
 def test_one_sample_per_item_with_everything_in_it(tiny_model: Path, tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ def test_a_relative_file_is_looked_for_in_the_working_directory(
     assert code == 2 and f"exam.jsonl: no such file in {tiny_model}; exam has your own questions" in errors
 
 
+def test_languages_are_in_the_order_of_the_evaluation(cli: Cli, stored: Path) -> None:
+    _, output, _ = cli("score", stored, "--json")
+    assert [task["language"] for task in json.loads(output)["tasks"]] == ["ja", "en"]
+
+
 def test_a_scorer_that_is_no_longer_installed_is_named(cli: Cli, stored: Path) -> None:
     summary = stored / "exam.ja.json"
     summary.write_text(summary.read_text(encoding="utf-8").replace('"answer"', '"gone"'), encoding="utf-8")
@@ -161,7 +166,7 @@ def test_an_unfinished_evaluation_is_scored_and_not_written(cli: Cli, stored: Pa
     before = contents(stored)
     code, output, errors = cli("score", stored, "--json")
     assert code == 0, errors
-    assert [score["n"] for score in json.loads(output)["scores"]] == [7, 3]
+    assert [score["n"] for score in json.loads(output)["scores"]] == [3, 7]
     assert {name for name in before if before[name] != contents(stored)[name]} == set()
     _, _, errors = cli("score", stored)
     assert "unfinished, 3 of 7 items; its scores are not written" in errors

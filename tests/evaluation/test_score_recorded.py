@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from conftest import Cli
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks.columns import parse_map
 from jmedllm.evaluation.offline import (
@@ -227,8 +228,21 @@ def test_a_language_is_needed_only_where_there_are_two(exam: Path, tmp_path: Pat
     assert question.language == "en"
     assert len(questions_answered(None, exam, None, tmp_path)) == 3
     both = write(tmp_path / "both.jsonl", [*EXAM, {**english[0], "language": "en"}])
-    with pytest.raises(InputError, match="has questions in ja and en; choose with --language"):
+    with pytest.raises(InputError, match="has the same ids in ja and en; choose with --language"):
         questions_answered(None, both, None, tmp_path)
+
+
+def test_responses_in_both_languages_are_scored_together(cli: Cli, tmp_path: Path) -> None:
+    english = {"id": "en1", "question": "Which?", "choices": ["iron", "zinc"], "answer": ["b"], "language": "en"}
+    exam = write(tmp_path / "both.jsonl", [*EXAM, english])
+    responses = write(tmp_path / "r.jsonl", [{"id": name, "response": "b"} for name in ("1", "2", "en1")])
+    code, output, errors = cli("score", "--questions", exam, responses, "--json")
+    assert code == 0, errors
+    found = json.loads(output)
+    assert [(score["language"], score["n"]) for score in found["scores"]] == [("ja", 3), ("en", 1)]
+    assert found["missing"] == ["3"]
+    code, output, _ = cli("score", "--questions", exam, responses)
+    assert code == 0 and "answer accuracy, ja" in output and "answer accuracy, en" in output
 
 
 def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_it_is_evaluated_from_the_command_line(cli: Cli, tiny_model: Path, data:
     code, _, errors = cli("eval", *common, "--scorer", "likelihood", "--output", tmp_path / "out")
     assert code == 0, errors
     assert json.loads((tmp_path / "out" / "nursingqa.ja.json").read_text(encoding="utf-8"))["asked"] == len(ROWS)
+
+
+def test_another_number_of_questions_than_declared_is_reported(
+    cli: Cli, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = replace(BENCHMARKS["nursingqa"], expected_counts={("ja", "test"): 240})
+    monkeypatch.setitem(BENCHMARKS, "nursingqa", declared)
+    common = ("--model", tiny_model, "--benchmark", "nursingqa", "--data", data, "--device", "cpu")
+    code, output, errors = cli("eval", *common, "--scorer", "likelihood", "--output", tmp_path / "out")
+    note = "nursingqa ja: 3 questions found, 240 expected; check the files."
+    assert code == 0 and note in errors and note in output, errors
 
 
 def test_it_is_known_wherever_benchmarks_are_named(cli: Cli, data: Path) -> None:

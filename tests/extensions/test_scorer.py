@@ -72,6 +72,8 @@ def test_a_graded_scorer_with_a_judge(
     replies.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     code, output, errors = cli("score", tmp_path / "out", "--diff", "--json")
     assert code == 0 and json.loads(output)["counts"] == {"grade": {"higher value": 3}}, errors
+    _, printed, _ = cli("score", tmp_path / "out", "--diff")
+    assert "now    0.90 (" in printed and "no answer" not in printed
     code, output, errors = cli("score", tmp_path / "out", "--json")
     assert code == 0, errors
     [score] = json.loads(output)["scores"]

@@ -62,12 +62,13 @@ LanguageName = Annotated[
     Literal["ja", "en"] | None,
     typer.Option(
         help="Language of the questions: ja (in Japanese), en (in English).",
-        show_default="the only one there is, else ja",
+        show_default="all of a file, the first one of a benchmark",
         rich_help_panel=RECORDED,
     ),
 ]
 Year = Annotated[
-    int | None, typer.Option(help="Only this year of igakuqa.", show_default="all", rich_help_panel=RECORDED)
+    int | None,
+    typer.Option(help="Only this year of a benchmark of yearly exams.", show_default="all", rich_help_panel=RECORDED),
 ]
 SelectionName = Annotated[
     str,

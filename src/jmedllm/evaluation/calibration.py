@@ -18,8 +18,8 @@ class Calibration:
     Attributes:
         expected_calibration_error: ECE (Guo et al. 2017, arXiv 1706.04599): mean gap between the probability of the
             picked choice and the share of right picks, over ten equal bins.
-        brier: mean over items of the squared distance between the probabilities and the right choice, 0 to 2
-            (Brier 1950).
+        brier: mean over items of the squared distance between the probabilities and the right choice, 0 to 2; guessing
+            evenly among k choices gives 1 - 1/k (Brier 1950).
         bins: for each bin with items, their number, mean probability and share right.
     """
 

@@ -11,11 +11,12 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
+from jmedllm.evaluation.benchmarks.rows import MissingFileError
 from jmedllm.evaluation.evaluate_task import PreparedModel, evaluate_task
 from jmedllm.evaluation.judge import Judge, require_judge
 from jmedllm.evaluation.model import prepare_model
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
-from jmedllm.evaluation.question import LANGUAGES, Language
+from jmedllm.evaluation.question import LANGUAGE_NAMES, LANGUAGES, Language, Question
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.scorers import SCORERS
@@ -137,7 +138,8 @@ def _languages(name: str, wanted: Sequence[Language], read_options: custom.ReadO
 def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language: Language, data: Path) -> EvalTask:
     selection = settings.selection or default_selection(name)
     read_options = settings.read_options if is_table(name) else custom.DEFAULT_READ_OPTIONS
-    selected = select_counted(load(name, language, data, settings.split, read_options), selection)
+    loaded = _load(settings, name, language, data)
+    selected = select_counted(loaded, selection)
     exam = custom.read_exam(Path(name), read_options) if is_table(name) else None
     judged = scorable(selected.questions, settings.scorers)
     left_out = selected.left_out | judged.left_out
@@ -159,11 +161,38 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         shuffle=settings.shuffle,
         rotations=settings.rotations,
         left_out=left_out,
-        notes=exam.notes if exam else (),
+        notes=exam.notes if exam else _unexpected(settings.split, name, language, len(loaded)),
         read_options=read_options,
         skip_invalid=settings.skip_invalid,
         source={"data": str(data)} | ({"file": name} if is_table(name) else {}),
     )
+
+
+def _load(settings: EvalConfig, name: str, language: Language, data: Path) -> list[Question]:
+    """Load all questions; if their file is missing, the error names the languages whose files are there."""
+    read_options = settings.read_options if is_table(name) else custom.DEFAULT_READ_OPTIONS
+    try:
+        return load(name, language, data, settings.split, read_options)
+    except MissingFileError as error:
+        others = [each for each in BENCHMARKS[name].languages if each != language and each in settings.languages]
+        present = [each for each in others if _is_present(name, each, data, settings.split)]
+        alone = "".join(f"; for {LANGUAGE_NAMES[each]} alone write {name}:{each}" for each in present)
+        raise InputError(f"{name} in {LANGUAGE_NAMES[language]}: {error}{alone}") from None
+
+
+def _is_present(name: str, language: Language, data: Path, split: str) -> bool:
+    try:
+        return bool(load(name, language, data, split))
+    except InputError:
+        return False
+
+
+def _unexpected(split: str, name: str, language: Language, found: int) -> tuple[str, ...]:
+    """Return a note if a benchmark has another number of questions than it declares."""
+    expected = BENCHMARKS[name].expected_counts.get((language, split))
+    if expected in (None, found):
+        return ()
+    return (f"{name} {language}: {found:,} questions found, {expected:,} expected; check the files.",)
 
 
 def evaluate_model(

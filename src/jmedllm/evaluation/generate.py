@@ -162,10 +162,12 @@ def _suffices(task: EvalTask, sample: Sample) -> bool:
 def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: InferenceModel) -> Iterator[Sample]:
     """Yield completed samples in the order in which the model answers."""
     generation = generation_config(task)
+    tokens = 0
     with progress(f"{model.name} {task.name}", presented, presented - len(asked)) as advance:
         for index, response in model.answer([each.request for each in asked], generation):
             yield _completed(task, asked[index], response, generation)
-            advance(1, "")
+            tokens += (response.completion and response.completion.new_tokens) or 0
+            advance(1, f"{tokens:,} tokens" if tokens else "")
 
 
 def _completed(task: EvalTask, asked: _Asked, response: Response, generation: GenerationConfig) -> Sample:

@@ -75,7 +75,7 @@ class QuestionSet:
     Attributes:
         benchmark: name of a registered benchmark, or None.
         file: file of custom questions, or None.
-        language: language of the questions; None for the only one, or Japanese for a benchmark with both.
+        language: language of the questions; None for all of a file, or for the first one of a benchmark.
         data: data directory.
         year: restrict a benchmark of yearly exams to this year.
         selection: name of the selection.
@@ -111,8 +111,8 @@ def load_answered(asked: QuestionSet) -> Answered:
     """Load the questions that recorded responses answer.
 
     Raises:
-        InputError: not exactly one of benchmark and file is given, it cannot be read, or the file has both languages
-            and `language` is None.
+        InputError: not exactly one of benchmark and file is given, it cannot be read, or `language` is None and the
+            file has the same ids in both languages.
     """
     benchmark, file, language = asked.benchmark, asked.file, asked.language
     if (benchmark is None) == (file is None):
@@ -120,20 +120,26 @@ def load_answered(asked: QuestionSet) -> Answered:
     exam_number = None if asked.year is None else exam_of_year(benchmark or str(file), asked.year)
     left_out: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+    languages: Sequence[Language] = (language or "ja",)
     if file is not None:
         if not is_table(str(file)):
             raise InputError(f"--questions {file}: your own questions are read from {kinds()}")
         exam = custom.read_exam(file, asked.read_options)
-        if language is None and len(exam.languages) > 1:
-            raise InputError(f"{file}: has questions in {' and '.join(exam.languages)}; choose with --language")
-        language, notes = language or next(iter(exam.languages), "ja"), exam.notes
+        languages, notes = ((language,) if language else exam.languages or ("ja",)), exam.notes
         left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
     elif asked.read_options != custom.DEFAULT_READ_OPTIONS:
         raise InputError("--map goes with --questions, a file with your own questions; leave it out")
     elif language is None and benchmark is not None and benchmark in BENCHMARKS:
-        language, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
-        notes = (f"{benchmark} in {language}; choose another language with --language.",) if others else ()
-    found = load(benchmark or str(file), language or "ja", asked.data, read_options=asked.read_options)
+        first, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
+        languages = (first,)
+        notes = (f"{benchmark} in {first}; choose another language with --language.",) if others else ()
+    found = [
+        question
+        for each in languages
+        for question in load(benchmark or str(file), each, asked.data, read_options=asked.read_options)
+    ]
+    if len({question.id for question in found}) < len(found):
+        raise InputError(f"{file}: has the same ids in {' and '.join(languages)}; choose with --language")
     selected = select_counted(found, asked.selection)
     questions = selected.questions
     if exam_number is not None:
@@ -167,11 +173,15 @@ def score_recorded(
     evaluation = Evaluation(questions, samples, {"answer_as": form}, len(questions))
     require_scorable(evaluation, chosen, "jmedllm eval")
     item_scores = score_samples(evaluation, chosen)
-    scores, outcomes = aggregate_all(questions, item_scores, chosen)
+    spoken = [language for language in LANGUAGES if any(question.language == language for question in questions)]
+    aggregated = [
+        aggregate_all([question for question in questions if question.language == language], item_scores, chosen)
+        for language in spoken
+    ]
     return Scored(
         questions=questions,
-        scores=scores,
-        exam_outcomes=outcomes,
+        scores=tuple(score for scores, _ in aggregated for score in scores),
+        exam_outcomes=tuple(outcome for _, outcomes in aggregated for outcome in outcomes),
         item_scores=item_scores,
         missing=tuple(question.id for question in questions if question.id not in recorded.samples),
         skipped=recorded.skipped,

@@ -1,6 +1,7 @@
 """The question type that all benchmarks share."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -8,6 +9,7 @@ from jmedllm.files import hash_text, to_json
 
 Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
+LANGUAGE_NAMES: Mapping[Language, str] = {"ja": "Japanese", "en": "English"}
 
 Flag = Literal["image", "required", "every_answer_right"]
 """`image`: the item shows a picture we do not have; `required`: it belongs to the 必修 part;

@@ -12,7 +12,7 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS, load
 from jmedllm.evaluation.benchmarks.custom import ReadOptions
 from jmedllm.evaluation.judge import current_replies
 from jmedllm.evaluation.offline import answer_of
-from jmedllm.evaluation.question import Question, content_hash
+from jmedllm.evaluation.question import LANGUAGES, Question, content_hash
 from jmedllm.evaluation.records import Sample, read_judge_replies, read_samples, read_scores
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import SAMPLES, EvalFiles, files_of, is_summary
@@ -91,7 +91,12 @@ def stored_evaluations(
     """
     scorers_named(scorers)
     found = [each for folder in folders for each in _score_below(folder, scorers, data, own)]
-    return sorted(found, key=lambda each: (each.evaluation.settings["model"], each.name))
+
+    def place(each: StoredEvaluation) -> tuple[str, str, int]:
+        settings = each.evaluation.settings
+        return settings["model"], settings["benchmark"], LANGUAGES.index(settings["language"])
+
+    return sorted(found, key=place)
 
 
 def _score_below(

@@ -78,8 +78,8 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
             tuple(map(Column, ("n", "ECE", "Brier score"))),
             rows,
             "From the probabilities of the choices, on items with one right choice. ECE: expected calibration error, "
-            "the mean distance between confidence and share right, in percentage points. Brier score: 0 is perfect, "
-            "guessing among five choices gives 0.8.",
+            "the mean distance between confidence and share right, in percentage points. Brier score: from 0 "
+            "(perfect) to 2; guessing evenly among four choices gives 0.75, among five 0.8.",
         )
 
 

@@ -1,6 +1,7 @@
 """Print the result of `jmedllm score`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.text import Text
 from jmedllm.evaluation.offline import Scored
 from jmedllm.evaluation.rescore import Change
 from jmedllm.evaluation.score import count_readings
+from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import account
 from jmedllm.report.details import meanings, outcome_detail, reading_counts
 from jmedllm.report.table import print_detail
@@ -28,12 +30,14 @@ def print_scored(scored: Scored, console: Console) -> None:
     table.add_column("scorer")
     for name in ("n", "score", "95 % interval", "floor", "ceiling", "no answer"):
         table.add_column(name, justify="right")
+    several = len({score.language for score in scored.scores}) > 1
     for score in scored.scores:
         interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
         constant = score.constant_floor or 0.0
         floor = f"{100 * score.floor:.1f}" + (f" / {100 * constant:.1f}" if constant > score.floor else "")
+        name = f"{score.scorer} {score.metric}" + (f", {score.language}" if several else "")
         table.add_row(
-            f"{score.scorer} {score.metric}", f"{score.n:,}", f"{100 * score.value:.1f}", interval, floor,
+            name, f"{score.n:,}", f"{100 * score.value:.1f}", interval, floor,
             f"{100 * score.ceiling:.1f}", f"{score.no_answer:,}",
         )  # fmt: skip
     console.print(table)
@@ -62,6 +66,15 @@ def print_scored(scored: Scored, console: Console) -> None:
         console.print(Text(f"{len(scored.missing)} questions have no response: {shown}{more}.", style="yellow"))
 
 
+def _reading(scorer: str, reading: Mapping[str, Any]) -> str:
+    """Format the answer that a scorer read and its value; of a graded scorer the value alone."""
+    how = reading["how"] or "by probability"
+    if not SCORERS[scorer].binary:
+        return f"{reading['value']:.2f} ({reading['how']})" if reading["how"] else f"{reading['value']:.2f}"
+    chosen = reading["chosen"] if isinstance(reading["chosen"], str) else ",".join(reading["chosen"])
+    return f"{chosen or 'no answer'} ({how}), {reading['value']:g}"
+
+
 CHANGES_SHOWN = 200
 
 
@@ -72,9 +85,7 @@ def print_changes(
     for change in changes[:CHANGES_SHOWN]:
         console.print(Text(f"{change.model} {change.task} {change.id}, scorer {change.scorer}: {change.kind}"))
         for title, reading in (("before", change.before), ("now", change.after)):
-            chosen = reading["chosen"] if isinstance(reading["chosen"], str) else ",".join(reading["chosen"])
-            line = f"  {title:<6} {chosen or 'no answer'} ({reading['how'] or 'by probability'}), {reading['value']:g}"
-            console.print(Text(line, style="dim"))
+            console.print(Text(f"  {title:<6} {_reading(change.scorer, reading)}", style="dim"))
     if len(changes) > CHANGES_SHOWN:
         console.print(Text(f"... and {len(changes) - CHANGES_SHOWN:,} more; --json lists all", style="dim"))
     for scorer, kinds in counts.items():

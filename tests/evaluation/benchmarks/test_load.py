@@ -1,11 +1,14 @@
 """The registry: names, languages and splits there are not, and files that were never fetched."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.evaluation.evaluate import EvalConfig, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 
 
 @pytest.mark.parametrize(
@@ -39,4 +42,17 @@ def test_missing_files_name_the_command(tmp_path: Path, name: str, language: str
         load(name, language, tmp_path, split)
     message = str(error.value)
     assert message.endswith(f": no such file; fetch it with: jmedllm data get {source} --data {tmp_path}")
+
+
+def test_a_missing_language_is_named_with_the_one_that_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "medmcqa" / "dev.json"
+    file.parent.mkdir()
+    row = {"id": "1", "question": "Which?", "opa": "w", "opb": "x", "opc": "y", "opd": "z", "cop": 1}
+    file.write_text(json.dumps(row | {"subject_name": "Anatomy"}) + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        tasks(EvalConfig(benchmarks=["medmcqa"]), PromptConfig(), tmp_path)
+    message = str(error.value)
+    assert message.startswith("medmcqa in Japanese: ") and message.endswith("for English alone write medmcqa:en")
+    [task] = tasks(EvalConfig(benchmarks=["medmcqa:en"]), PromptConfig(), tmp_path)
+    assert task.notes == ("medmcqa en: 1 questions found, 4,183 expected; check the files.",)
     assert "\n" not in message

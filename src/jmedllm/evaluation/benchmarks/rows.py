@@ -121,6 +121,10 @@ def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
             raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
 
 
+class MissingFileError(InputError):
+    """A file that `jmedllm data get` fetches is not there."""
+
+
 def data_file(data: Path, relative: str, source: str) -> Path:
     """Return the path of a file that `jmedllm data get` fetches.
 
@@ -129,5 +133,5 @@ def data_file(data: Path, relative: str, source: str) -> Path:
     """
     path = data / relative
     if not path.is_file():
-        raise InputError(f"{path}: no such file; fetch it with: jmedllm data get {source} --data {data}")
+        raise MissingFileError(f"{path}: no such file; fetch it with: jmedllm data get {source} --data {data}")
     return path

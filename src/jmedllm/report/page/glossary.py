@@ -35,7 +35,7 @@ TERMS = {
         "expected calibration error: mean distance between the model's confidence and the share right, in percentage "
         "points."
     ),
-    "Brier score": "mean squared error of the probabilities: 0 is perfect, guessing among five choices gives 0.8.",
+    "Brier score": "squared error of the probabilities, 0 (perfect) to 2; guessing among four choices gives 0.75.",
     "rotations": "the same question asked several times with its choices in another order.",
     "position bias": "share of picks minus share of right answers at a place, in percentage points.",
     "prohibited": "choices that would harm a patient; picking too many of them fails the licence exam.",
