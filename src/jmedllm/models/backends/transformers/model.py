@@ -7,7 +7,7 @@ questions share (instructions of the prompt pack, solved examples) is computed o
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +26,7 @@ from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.memory import free_memory, token_bytes
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
-from jmedllm.models.tokenizer.encoding import Tokenizer, common_length, encode, shared_length, spell_labels
+from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, common_length, encode, shared_length, spell_labels
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import Precision
 
@@ -175,44 +175,18 @@ class TransformersModel:
         self, requests: Sequence[Request], generation_config: GenerationConfig
     ) -> tuple[list[_Path], dict[int, str]]:
         """Encode all sequences to compute; return them with the reason, by index, why a request does not fit."""
-        places: dict[str, int] = {}
-        for request in requests:
-            for text in (request.prompt, request.text, *_wholes(request)):
-                places.setdefault(text, len(places))
-        ids = encode(self.tokenizer, list(places))
+        texts = list(dict.fromkeys(text for each in requests for text in (each.prompt, each.text, *_wholes(each))))
+        ids = dict(zip(texts, encode(self.tokenizer, texts), strict=True))
         spelled = spell_labels(self.tokenizer, [(request.prompt, request.labels) for request in requests])
-        found = []
+        found: list[_Path] = []
         too_long: dict[int, str] = {}
-
-        def require_room(needed: int, what: str) -> None:
-            if needed > self.context:
-                limit = f"the context of {self.name} is {self.context}"
-                too_long.setdefault(index, f"question {request.id}: {what} need {needed} tokens, {limit}")
-
         for index, (request, labels) in enumerate(zip(requests, spelled, strict=True)):
-            tokens = [[ids[0] for ids in each] for each in labels.labels] if labels.is_next_token else []
-            task = _Task(index, request, tokens)
-            alone, prompt = ids[places[request.prompt]], ids[places[request.text]]
-            wholes = {
-                choice: ids[places[text]] for choice, text in zip(request.choices, _wholes(request), strict=True)
-            }
-            # If the tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
-            shared = shared_length(alone, list(wholes.values()))
-            if not prompt or not labels.prompt or not shared or any(len(w) == shared for w in wholes.values()):
-                raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
-            if request.generate or tokens:
-                found.append(_Path(task, prompt, None, []))
-                require_room(
-                    len(prompt) + (generation_config.max_new_tokens if request.generate else 0),
-                    f"prompt and {generation_config.max_new_tokens} new tokens" if request.generate else "the prompt",
-                )
-            for choice, whole in wholes.items():
-                found.append(_Path(task, whole[:-1], choice, whole[shared:]))
-                require_room(len(whole), "prompt and longest choice")
-            for name, sequences in zip(request.labels, labels.labels, strict=True) if not tokens else ():
-                for rest in map(list, sequences):
-                    found.append(_Path(task, labels.prompt + rest[:-1], name, rest))
-                    require_room(len(labels.prompt) + len(rest), "the prompt and a label")
+            paths = _paths_of(index, request, labels, ids)
+            found += paths
+            needs = [_needs(path, generation_config.max_new_tokens) for path in paths]
+            if excess := next(((what, tokens) for what, tokens in needs if tokens > self.context), None):
+                limit = f"the context of {self.name} is {self.context}"
+                too_long[index] = f"question {request.id}: {excess[0]} need {excess[1]} tokens, {limit}"
         return found, too_long
 
     @torch.inference_mode()
@@ -321,6 +295,40 @@ class TransformersModel:
 
 def _wholes(request: Request) -> list[str]:
     return [request.prompt + choice for choice in request.choices]
+
+
+def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, list[int]]) -> list[_Path]:
+    """Return the sequences that a request needs, from the tokens of its texts.
+
+    Raises:
+        InputError: the prompt or a choice has no token.
+    """
+    tokens = [[first for (first,) in each] for each in labels.labels] if labels.is_next_token else []
+    task = _Task(index, request, tokens)
+    prompt, wholes = ids[request.text], [ids[text] for text in _wholes(request)]
+    # If the tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
+    shared = shared_length(ids[request.prompt], wholes)
+    if not prompt or not labels.prompt or not shared or any(len(whole) == shared for whole in wholes):
+        raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
+    paths = [_Path(task, prompt, None, [])] if request.generate or tokens else []
+    paths += [
+        _Path(task, whole[:-1], choice, whole[shared:])
+        for choice, whole in dict(zip(request.choices, wholes, strict=True)).items()
+    ]
+    for name, sequences in zip(request.labels, labels.labels, strict=True) if not tokens else ():
+        paths += [_Path(task, labels.prompt + rest[:-1], name, rest) for rest in map(list, sequences)]
+    return paths
+
+
+def _needs(path: _Path, new_tokens: int) -> tuple[str, int]:
+    """What a sequence has to fit into the context, and its number of tokens."""
+    request = path.task.request
+    if path.choice is not None:
+        what = "prompt and longest choice" if path.choice in request.choices else "the prompt and a label"
+        return what, len(path.ids) + 1
+    if request.generate:
+        return f"prompt and {new_tokens} new tokens", len(path.ids) + new_tokens
+    return "the prompt", len(path.ids)
 
 
 def _merge(paths: Sequence[_Path], skip: int) -> _Row:
