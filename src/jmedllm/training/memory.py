@@ -11,7 +11,6 @@ Embedding offload keeps the input embedding in host memory and sends only the ro
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from jmedllm.errors import InputError
 from jmedllm.models.layers import decoder_layers
 from jmedllm.training.config import ActivationCheckpointing
+from jmedllm.training.copy_stream import CopyStream
 
 
 def apply_activation_checkpointing(network: Any, mode: ActivationCheckpointing) -> None:
@@ -61,7 +61,7 @@ class _Fetched:
     """Weights of a layer on the device, and the event to wait for before use (None without a GPU)."""
 
     weights: list[torch.Tensor]
-    arrived: Any | None
+    arrived: Any
 
 
 class _Layers:
@@ -69,10 +69,9 @@ class _Layers:
 
     def __init__(self, layers: Sequence[torch.nn.Module], device: torch.device) -> None:
         self._device = device
-        self._is_cuda = device.type == "cuda"
-        self._stream: Any = torch.cuda.Stream(device) if self._is_cuda else None
+        self._stream = CopyStream(device)
         self._parameters = [list(layer.parameters()) for layer in layers]
-        if self._is_cuda:
+        if self._stream.is_cuda:
             _pin([p for own in self._parameters for p in own])
         self._at_home = [[p.data for p in own] for own in self._parameters]
         self._fetched: dict[int, _Fetched] = {}
@@ -93,8 +92,7 @@ class _Layers:
         self._in_use = number
         self._fetch(number)
         here = self._fetched.pop(number)
-        if here.arrived is not None:
-            torch.cuda.current_stream(self._device).wait_event(here.arrived)
+        self._stream.wait_for(here.arrived)
         for parameter, weight in zip(self._parameters[number], here.weights, strict=True):
             parameter.data = weight
         self._fetch(number - 1 if _is_backward_pass() else number + 1)
@@ -104,12 +102,11 @@ class _Layers:
             return
         # Allocated on the compute stream, so that only this stream reuses their memory once they are freed.
         weights = [torch.empty_like(home, device=self._device) for home in self._at_home[number]]
-        if self._is_cuda:
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with self._on_stream():
+        self._stream.wait_for_computation()
+        with self._stream.use():
             for weight, home in zip(weights, self._at_home[number], strict=True):
                 weight.copy_(home, non_blocking=True)
-        self._fetched[number] = _Fetched(weights, self._stream.record_event() if self._is_cuda else None)
+        self._fetched[number] = _Fetched(weights, self._stream.record())
 
     def _leave(self, number: int) -> None:
         """Free the weights after a forward pass. In a backward pass the layer is recomputed and its weights are needed
@@ -121,13 +118,9 @@ class _Layers:
 
     def begin(self) -> None:
         """Discard fetched layers, because their weights may have changed since the last pass."""
-        if self._is_cuda:  # pending copies must finish before their memory is freed
-            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        self._stream.wait()  # pending copies must finish before their memory is freed
         self._fetched.clear()
         self._in_use = None
-
-    def _on_stream(self) -> AbstractContextManager[Any]:
-        return torch.cuda.stream(self._stream) if self._is_cuda else nullcontext()
 
 
 def offload_layers(network: Any, device: torch.device) -> None:

@@ -8,14 +8,13 @@ bit: the same numbers are accumulated, clipped and updated in the same order.
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
 
 import torch
 
+from jmedllm.training.copy_stream import CopyStream
 from jmedllm.training.optim.optimizer import Optimizer, TrainedParameter
 from jmedllm.training.optim.weights import chunks
 
@@ -39,9 +38,7 @@ class PinnedBuffers:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._is_cuda = device.type == "cuda"
-        self._stream: Any = torch.cuda.Stream(device) if self._is_cuda else None
-        self._device = device
+        self._stream = CopyStream(device)
         self._free: SimpleQueue[torch.Tensor] = SimpleQueue()
         self._unallocated = BUFFERS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jmedllm-pinned-buffers")
@@ -53,19 +50,19 @@ class PinnedBuffers:
         Do not change the source until `wait` has returned; a reference to it is kept until then.
         """
         flat = source.detach().reshape(-1)
-        self._wait_for_device()
+        self._stream.wait_for_computation()
         for start, part, slot, view in self._parts(flat):
-            with self._on_stream():
+            with self._stream.use():
                 view.copy_(part, non_blocking=True)
             self._when_copied(slot, partial(arrived, start, view), flat)
 
     def to_device(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Start copying a host tensor, rounded to the dtype of `target`, to the device."""
         values, flat = source.view(-1), target.detach().view(-1)
-        self._wait_for_device()
+        self._stream.wait_for_computation()
         for start, part, slot, view in self._parts(flat):
             view.copy_(values[start : start + len(part)])
-            with self._on_stream():
+            with self._stream.use():
                 part.copy_(view, non_blocking=True)
             self._when_copied(slot, lambda: None, flat)
 
@@ -74,8 +71,7 @@ class PinnedBuffers:
         waiting, self._pending = self._pending, []
         for each in waiting:
             each.result()
-        if self._is_cuda:
-            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        self._stream.wait()
 
     def close(self) -> None:
         """Free buffers and thread; no further copies are possible."""
@@ -95,13 +91,13 @@ class PinnedBuffers:
     def _take(self) -> torch.Tensor:
         if self._unallocated and self._free.empty():
             self._unallocated -= 1
-            return torch.empty(BUFFER_BYTES, dtype=torch.uint8, pin_memory=self._is_cuda)
+            return torch.empty(BUFFER_BYTES, dtype=torch.uint8, pin_memory=self._stream.is_cuda)
         return self._free.get()
 
     def _when_copied(self, slot: torch.Tensor, finish: Callable[[], None], device: torch.Tensor) -> None:
         """Let the thread wait for the copy, call `finish` and free the buffer; the device tensor is kept until
         then."""
-        event = self._stream.record_event() if self._is_cuda else None
+        event = self._stream.record()
 
         def arrive(_: torch.Tensor) -> None:
             try:
@@ -112,13 +108,6 @@ class PinnedBuffers:
                 self._free.put(slot)
 
         self._pending.append(self._thread.submit(arrive, device))
-
-    def _wait_for_device(self) -> None:
-        if self._is_cuda:
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))
-
-    def _on_stream(self) -> AbstractContextManager[Any]:
-        return torch.cuda.stream(self._stream) if self._is_cuda else nullcontext()
 
 
 class CpuOffloadOptimizer(Optimizer):
