@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +200,8 @@ def _has_chat_template(base: str) -> bool:
 
 def _memory(recipe: Recipe, machine: Machine, precision: Precision) -> dict[str, Techniques]:
     """Return the planner's changes to each training stage."""
-    planned = base_of(recipe)
-    base = replace(planned, dtype=precision.dtype)
-    try:
-        return {
-            stage.name: choose(stage, base, planned, machine, precision).changes for stage in training_stages(recipe)
-        }
-    except InputError as error:
-        raise InputError(str(error).removeprefix("memory: auto: ")) from error
+    base = base_of(recipe)
+    return {stage.name: choose(stage, base, machine, precision).changes for stage in training_stages(recipe)}
 
 
 def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

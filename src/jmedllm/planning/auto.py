@@ -117,13 +117,16 @@ def choices_for(
         InputError: see `fit`.
     """
     machine = this_machine(precision.device)
-    planned = base_of(recipe)
-    base = replace(planned, dtype=precision.dtype)
+    base = base_of(recipe)
     choices = _read(folder)
     for stage in stages:
         asked = hash_text(to_json([stage.settings.model_dump(exclude=BESIDE), stage.block_size]))
         if stage.name not in choices or choices[stage.name].asked != asked:
-            choices[stage.name] = _as_choice(choose(stage, base, planned, machine, precision), machine, asked)
+            try:
+                option = choose(stage, base, machine, precision)
+            except InputError as error:
+                raise InputError(f"memory: auto: {error}") from error
+            choices[stage.name] = _as_choice(option, machine, asked)
         try:
             _as_chosen(stage, choices[stage.name])
         except ValidationError as error:
@@ -136,20 +139,26 @@ def _as_chosen(stage: TrainingStage, choice: Choice) -> TrainingConfig:
     return type(stage.settings).model_validate(choice.settings | beside)
 
 
-def choose(stage: TrainingStage, base: Base, planned: Base, machine: Machine, precision: Precision) -> Option:
+def choose(stage: TrainingStage, base: Base, machine: Machine, precision: Precision) -> Option:
     """Return the first option of a stage that fits a machine without changing batch size or gradient clipping.
+
+    Args:
+        stage: the stage.
+        base: base model of the recipe; its weights are computed with in the dtype of `precision`.
+        machine: machine to fit.
+        precision: device and dtype of the run.
 
     Raises:
         InputError: no option fits.
     """
     dearer: list[Option] = []
-    for option in options_of(stage, base, machine):
+    for option in options_of(stage, replace(base, dtype=precision.dtype), machine):
         if not _is_possible(option.settings, precision):
             continue
         if option.planned.fits(machine) and BACKWARD_OPTIMIZER not in option.changes:
             return option
         dearer.append(option)
-    raise InputError(_nothing_fits(stage, dearer, planned, machine))
+    raise InputError(_nothing_fits(stage, dearer, base, machine))
 
 
 def _is_possible(settings: TrainingConfig, precision: Precision) -> bool:
@@ -177,7 +186,7 @@ def _as_choice(option: Option, machine: Machine, asked: str) -> Choice:
 
 
 def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machine: Machine) -> str:
-    message = f"memory: auto: {stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}"
+    message = f"{stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}"
     message += "" if machine.is_shared else f" and {gib(machine.ram)} on the host"
     least = smallest(options, machine)
     if least is None:
