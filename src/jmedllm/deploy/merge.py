@@ -13,12 +13,13 @@ from jmedllm.deploy.divergence import TEXTS, Divergence, divergence
 from jmedllm.deploy.fold import file_changes, layout, stored_tensors
 from jmedllm.deploy.shards import Change, rewrite
 from jmedllm.errors import InputError
-from jmedllm.files import atomic_folder, is_vacant, read_json, to_json, write_atomic
+from jmedllm.files import atomic_folder, is_vacant, to_json, write_atomic
 from jmedllm.models.adapters import quantization_of, require_adapter
 from jmedllm.models.folder import (
     ORIGIN,
     TOKENIZER_FILES,
     adapter_fingerprint,
+    complete_origin,
     fingerprint,
     has_tokenizer,
     model_files,
@@ -89,8 +90,9 @@ def merge(
     require_adapter(adapter, base)
     load_tokenizer(base, adapter)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": adapter_fingerprint(adapter)}
-    if before := _same_merge(output, origin):
-        return before
+    before = complete_origin(output, {key: origin[key] for key in ("base_fingerprint", "adapter")})
+    if before and "divergence" in before:
+        return Merged(before["fingerprint"], Divergence(**before["divergence"]))
     if not is_vacant(output):
         raise InputError(f"merge: {output} is not empty; choose another --output")
     changes = _changes(base, adapter, precision)
@@ -122,16 +124,6 @@ def _replace_tokenizer(adapter: Path, merged: Path) -> None:
         (merged / name).unlink(missing_ok=True)
     for name in brought:
         copyfile(adapter / name, merged / name)
-
-
-def _same_merge(output: Path, origin: dict[str, str]) -> Merged | None:
-    if not (output / ORIGIN).is_file():
-        return None
-    before = read_json(output / ORIGIN)
-    wanted = {key: origin[key] for key in ("base_fingerprint", "adapter")} | {"fingerprint": fingerprint(output)}
-    if not isinstance(before, dict) or not before.items() >= wanted.items() or "divergence" not in before:
-        return None
-    return Merged(wanted["fingerprint"], Divergence(**before["divergence"]))
 
 
 def _changes(base: Path, adapter: Path, precision: Precision) -> dict[str, Change]:

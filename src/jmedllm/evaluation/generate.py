@@ -23,7 +23,7 @@ from jmedllm.models.backends.base import (
     Response,
     never,
 )
-from jmedllm.models.chat import ChatText, no_template
+from jmedllm.models.chat import ChatText, no_template, plain_text
 from jmedllm.progress import progress
 
 
@@ -104,7 +104,7 @@ def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: 
     if sample is not None and (sample.prompt_hash, sample.content_hash) == hashes:
         return sample
     question = presented.permuted
-    numbered = shows_numbers(ask(task.prompt_format, question, _plain_turns), question.choices)
+    numbered = shows_numbers(ask(task.prompt_format, question, plain_text), question.choices)
     return Sample(presented.key, *hashes, order=presented.order, numbered=numbered)
 
 
@@ -193,10 +193,6 @@ def _completed(task: EvalTask, asked: _Asked, response: Response, generation: Ge
         log_probs = _as_printed(sample.order, response.log_probs)
         sample = replace(sample, log_probs=log_probs, log_probs_of=task.log_probs_of)
     return sample
-
-
-def _plain_turns(turns: list[dict[str, str]]) -> str:
-    return "\n".join(turn["content"] for turn in turns)
 
 
 def _as_printed(order: Sequence[int], values: tuple[float, ...] | None) -> tuple[float, ...] | None:

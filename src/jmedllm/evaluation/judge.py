@@ -14,7 +14,7 @@ from jmedllm.evaluation.scorers import SCORERS, scorers_named
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.backends import open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import GenerationConfig, InferenceModel, ModelSpec, Request
-from jmedllm.models.chat import ChatTemplate, ChatText
+from jmedllm.models.chat import ChatTemplate, ChatText, plain_text
 from jmedllm.models.folder import fingerprint, has_chat_template, require_model
 from jmedllm.progress import notice, progress
 
@@ -63,7 +63,7 @@ def prepare_judge(text: str, precision: "Precision | None") -> Judge:
 
 def _chat_text(folder: Path) -> ChatText:
     if not has_chat_template(folder):
-        return lambda messages: "\n".join(message["content"] for message in messages)
+        return plain_text
     from jmedllm.models.tokenizer.load import load_tokenizer
 
     return ChatTemplate(load_tokenizer(folder)).prompt

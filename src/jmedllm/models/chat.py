@@ -62,6 +62,11 @@ def no_template(messages: list[dict[str, str]]) -> str:
     raise InputError("this model was opened without its chat template; use prompts without chat")
 
 
+def plain_text(messages: list[dict[str, str]]) -> str:
+    """Join the contents of messages with line feeds, in place of a chat template."""
+    return "\n".join(message["content"] for message in messages)
+
+
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
     """Text that a template writes after an assistant message.

@@ -1,10 +1,10 @@
 """Model directories: location, fingerprint and completeness."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_file, hash_text, read_json, to_json
@@ -38,6 +38,15 @@ _IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TO
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
 """Files that peft writes. transformers applies them automatically to a model in the same directory."""
+
+
+def complete_origin(folder: Path, origin: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the recorded origin of a model directory if it has these values and the model is unchanged since."""
+    if not (folder / ORIGIN).is_file():
+        return None
+    recorded = read_json(folder / ORIGIN)
+    wanted = {**origin, "fingerprint": fingerprint(folder)}
+    return recorded if isinstance(recorded, dict) and recorded.items() >= wanted.items() else None
 
 
 def has_chat_template(folder: Path) -> bool:

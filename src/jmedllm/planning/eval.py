@@ -17,6 +17,7 @@ from jmedllm.manifest import BASE
 from jmedllm.models.backends import BACKENDS
 from jmedllm.models.backends.base import DEFAULT_BACKEND
 from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
+from jmedllm.models.chat import plain_text
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode
@@ -261,9 +262,8 @@ def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) ->
     presented = task.presented()
     some = presented[:: max(1, len(presented) // SAMPLED)]
     scored = not task.by_label and any(SCORERS[name].needs == "log_probs" for name in task.scorers)
-    chat_text = (
-        task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else _joined_turns
-    )
+    # Without the tokenizer, the joined messages are about as long as the text of the chat template.
+    chat_text = task.prompt_format.template(tokenizer).prompt if tokenizer and task.prompt_format.chat else plain_text
     texts = [
         ask(task.prompt_format, each.permuted, chat_text) + ("".join(each.permuted.choices) if scored else "")
         for each in some
@@ -271,11 +271,6 @@ def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) ->
     sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
     sizes = sizes or [ceil(len(text) / CHARACTERS[language]) for text in texts]
     return TaskPlan(task.name, len(presented), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
-
-
-def _joined_turns(turns: list[dict[str, str]]) -> str:
-    """Join chat messages to a text about as long as that of the chat template, if the template is missing."""
-    return "\n".join(turn["content"] for turn in turns)
 
 
 def _tokenizer(recipe: Recipe) -> Tokenizer | None:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.files import hash_file, is_vacant, read_json
+from jmedllm.files import hash_file, is_vacant
 from jmedllm.models.conversion.gguf import Gguf, read_gguf
 from jmedllm.models.conversion.gguf_tokens import CONTROL, USER_DEFINED, ReferenceTokenizer, Split, split_rule
-from jmedllm.models.folder import ORIGIN, fingerprint
+from jmedllm.models.folder import complete_origin, fingerprint
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading
 from jmedllm.models.save import save_model
@@ -64,8 +64,9 @@ def convert(file: Path, output: Path, dtype: str = "float32") -> str:
     go_offline()
     with _unpacked(file, output) as path:
         origin = _origin(file, path, dtype)
-        if before := _same(output, origin):
-            return before
+        wanted = {key: origin[key] for key in ("source_sha256", "dtype", "converter")}
+        if before := complete_origin(output, wanted):
+            return str(before["fingerprint"])
         if not is_vacant(output):
             raise InputError(f"convert: {output} is not empty; choose another --output")
         gguf = read_gguf(path)
@@ -102,17 +103,6 @@ def _origin(file: Path, gguf: Path, dtype: str) -> dict[str, str]:
         "converter": CONVERTER,
         "transformers": version("transformers"),
     }
-
-
-def _same(output: Path, origin: dict[str, str]) -> str | None:
-    """Return the fingerprint of `output` if it is this conversion and complete."""
-    if not (output / ORIGIN).is_file():
-        return None
-    before = read_json(output / ORIGIN)
-    wanted = {key: origin[key] for key in ("source_sha256", "dtype", "converter")}
-    found = fingerprint(output)
-    is_same = isinstance(before, dict) and before.items() >= (wanted | {"fingerprint": found}).items()
-    return found if is_same else None
 
 
 def _require_architecture(gguf: Gguf) -> None:
