@@ -10,6 +10,7 @@ tokens and without. The held-out text is the same, by the hash of the text.
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -33,6 +34,24 @@ LENGTH = 1_500
 """Characters of a document. With short documents the held-out share contains many."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Stage 1 on one file of text.
+
+    Attributes:
+        base: the recipe's section of the base model.
+        corpus: file with the text.
+        added: number of tokens to add.
+    """
+
+    folder: Path
+    base: dict[str, Any]
+    corpus: str
+    epochs: int
+    seed: int = 0
+    added: int = 0
+
+
 def main() -> None:
     """Run the missing runs and print the table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -40,14 +59,17 @@ def main() -> None:
     options.add_argument("--output", type=Path, required=True)
     given = options.parse_args()
     texts = _texts(given.data / "corpus", given.output / "texts")
-    base = _run(given.output / "base", 0, base={"random_init": SHAPE}, corpus=[texts["old"]], texts=texts, epochs=1)
-    folder = str(base / "mfpt" / "model")
-    rows = [
-        (added, _run(given.output / f"{added}-{seed}", seed, base={"path": folder}, corpus=[texts["medical"]],
-                     texts=texts, epochs=2, added=added))
-        for added in ADDED for seed in SEEDS
-    ]  # fmt: skip
-    print(_table(rows))
+    first = _Run(given.output / "base", base={"random_init": SHAPE}, corpus=texts["old"], epochs=1)
+    _train(first, texts)
+    base = {"path": str(first.folder / "mfpt" / "model")}
+    runs = [
+        _Run(given.output / f"{added}-{seed}", base=base, corpus=texts["medical"], epochs=2, seed=seed, added=added)
+        for added in ADDED
+        for seed in SEEDS
+    ]
+    for run in runs:
+        _train(run, texts)
+    print(_table([(run.added, run.folder) for run in runs]))
 
 
 def _texts(corpus: Path, folder: Path) -> dict[str, str]:
@@ -80,23 +102,21 @@ def _pieces(documents: Iterable[Document]) -> Iterable[Document]:
             yield Document(f"{document.id}.{start}", piece, language(piece), document.source, document.license)
 
 
-def _run(
-    folder: Path, seed: int, *, base: Any, corpus: list[str], texts: dict[str, str], epochs: int, added: int = 0
-) -> Path:
+def _train(run: _Run, texts: dict[str, str]) -> None:
     recipe = Recipe.model_validate(
         {
-            "name": folder.name,
-            "seed": seed,
+            "name": run.folder.name,
+            "seed": run.seed,
             "threads": 1,
-            "base": base,
-            "corpus": {"inputs": corpus, "block_size": 256} | ({"vocabulary": {"add": added}} if added else {}),
+            "base": run.base,
+            "corpus": {"inputs": [run.corpus], "block_size": 256}
+            | ({"vocabulary": {"add": run.added}} if run.added else {}),
             "validation": {"held_out": 0.1, "texts": {name: [texts[name]] for name in ("en", "general")}},
-            "mfpt": {"epochs": epochs, "learning_rate": 2e-3, **TRAINING},
+            "mfpt": {"epochs": run.epochs, "learning_rate": 2e-3, **TRAINING},
         }
     )
-    run = Run(recipe, folder, choose_precision("float32", "cpu", 1), {})
-    run_pipeline(STAGES.values(), run, "mfpt", lambda stage, state: print(f"{folder.name} {stage}: {state}"))
-    return folder
+    context = Run(recipe, run.folder, choose_precision("float32", "cpu", 1), {})
+    run_pipeline(STAGES.values(), context, "mfpt", lambda stage, state: print(f"{recipe.name} {stage}: {state}"))
 
 
 def _table(runs: list[tuple[int, Path]]) -> str:
