@@ -217,6 +217,11 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
             evaluate(tiny_model, good, *whole, "--backend", "vllm", "--quantization", "nf4"),
             "backend vllm does not support quantization nf4; use backend transformers",
         ),
+        (
+            evaluate(tiny_model, good, *whole, "--backend", "vllm"),
+            "backend vllm does not support log-probabilities of",
+        ),
+        (evaluate(tiny_model, good, "--scorer", "legacy", "--backend", "vllm"), "vllm does not support device cpu"),
         (evaluate(tiny_model, good, *whole, "--device", "mps"), "device mps: no MPS device is visible"),
         ((*scored, torn), "torn.jsonl:17: broken JSON"),
         ((*scored, nothing), "nothing.jsonl: has no response"),

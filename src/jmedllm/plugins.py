@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TypeVar
 
 from jmedllm.errors import InputError
 
+Member = TypeVar("Member")
 
-def plugins(kind: str, known: Iterable[str]) -> dict[str, Any]:
+
+def plugins(kind: str, known: Iterable[str], member: type[Member]) -> dict[str, Member]:
     """Load the objects that installed packages register in the entry point group `jmedllm.KIND`, by name.
 
     A registry module calls this in its last line, so that a plugin may import whatever the module defines.
@@ -15,16 +17,17 @@ def plugins(kind: str, known: Iterable[str]) -> dict[str, Any]:
     Args:
         kind: benchmarks, scorers, backends or stages.
         known: names that are already registered.
+        member: type of the objects.
 
     Raises:
-        InputError: a plugin cannot be imported, or its name is already registered.
+        InputError: a plugin cannot be imported, is not a `member`, or its name is already registered.
     """
-    taken, found = set(known), {}
+    taken, found = set(known), dict[str, Member]()
     for entry in entry_points(group=f"jmedllm.{kind}"):
         if entry.name in taken:
             raise InputError(f"{_place(entry)}: {kind} already has {entry.name}; give it another name")
         taken.add(entry.name)
-        found[entry.name] = _load(entry)
+        found[entry.name] = _load(entry, member)
     return found
 
 
@@ -33,11 +36,19 @@ def plugin_names(kind: str) -> list[str]:
     return sorted(entry_points(group=f"jmedllm.{kind}").names)
 
 
-def _load(entry: EntryPoint) -> Any:
+def _load(entry: EntryPoint, member: type[Member]) -> Member:
     try:
-        return entry.load()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{_place(entry)}: cannot be imported: {error}; fix or uninstall that package") from error
+        loaded = entry.load()
+    except Exception as error:
+        raise InputError(
+            f"{_place(entry)}: cannot be imported: {type(error).__name__}: {error}; fix or uninstall that package"
+        ) from error
+    if not isinstance(loaded, member):
+        raise InputError(
+            f"{_place(entry)}: is of type {type(loaded).__name__}, not {member.__name__}; "
+            "fix or uninstall that package"
+        )
+    return loaded
 
 
 def _place(entry: EntryPoint) -> str:

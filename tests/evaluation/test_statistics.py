@@ -127,6 +127,17 @@ def test_graded_scores_have_a_bootstrap_interval_of_their_mean():
     assert interval(values, binary=False) == (made.low, made.high)  # the same each time
 
 
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [([0.0] * 5, 0.0, 0.43), ([1.0] * 5, 0.57, 1.0), ([0.45], 0.0, 1.0), ([0.5] * 98, 0.48, 0.52)],
+)
+def test_equal_graded_scores_have_an_interval_with_a_width(values: list[float], low: float, high: float) -> None:
+    assert interval(values, binary=False) == pytest.approx((low, high), abs=0.02)
+    pair = compare_pairs([0.3] * 100, [0.3] * 100, binary=False)
+    binary = compare_pairs([1] * 100, [1] * 100, binary=True)
+    assert (pair.low, pair.high) == pytest.approx((binary.low, binary.high), abs=0.005)
+
+
 @pytest.mark.parametrize(("values", "binary"), [([0.5], True), ([1.5], False), ([-0.1], False)])
 def test_values_that_a_metric_does_not_allow_are_refused(values, binary):
     with pytest.raises(ValueError, match="item value"):

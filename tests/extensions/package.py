@@ -24,7 +24,7 @@ def example(title: str, language: str = "python") -> str:
 
 def register(registry: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Add the members of installed packages to a registry, as a new process does."""
-    for name, member in plugins(kind, registry).items():
+    for name, member in plugins(kind, registry, object).items():
         monkeypatch.setitem(registry, name, member)
 
 

@@ -15,8 +15,8 @@ from jmedllm.plugins import plugins
 
 def test_a_member_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "ANSWER = 42\n", scorers="mine = ANSWER")
-    assert plugins("scorers", {"answer"}) == {"mine": 42}
-    assert plugins("benchmarks", set()) == {}
+    assert plugins("scorers", {"answer"}, int) == {"mine": 42}
+    assert plugins("benchmarks", set(), int) == {}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,8 @@ def test_a_member_of_another_package_is_found(tmp_path: Path, monkeypatch: pytes
         ),
         ("import nowhere", "mine = ANSWER", "No module named 'nowhere'; fix or uninstall that package"),
         ("ANSWER = 42", "answer = ANSWER", "scorers already has answer; give it another name"),
+        ("1 / 0", "mine = ANSWER", "cannot be imported: ZeroDivisionError: division by zero; fix or uninstall"),
+        ("ANSWER = '42'", "mine = ANSWER", "mine = outside:ANSWER: is of type str, not int; fix or uninstall"),
     ],
 )
 def test_a_broken_member_is_one_line(
@@ -36,7 +38,7 @@ def test_a_broken_member_is_one_line(
 ) -> None:
     install(tmp_path, monkeypatch, code, scorers=entry)
     with pytest.raises(InputError) as error:
-        plugins("scorers", {"answer"})
+        plugins("scorers", {"answer"}, int)
     assert problem in str(error.value)
 
 
@@ -58,3 +60,21 @@ def test_the_package_of_contributing_registers_the_scorer_of_its_example() -> No
     assert project["project"]["entry-points"] == {"jmedllm.scorers": {"mention": "outside:MENTION"}}
     assert project["tool"]["setuptools"]["py-modules"] == ["outside"]
     assert "\nMENTION = Scorer(" in example("Add a scorer")
+
+
+COMMANDS = {
+    "scorers": "score x",
+    "benchmarks": "data list",
+    "backends": "eval --model m --benchmark demo --output o",
+    "stages": "run r.yaml",
+}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_member_of_the_wrong_type_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    install(tmp_path, monkeypatch, "ANY = 3", **{kind: "ours = ANY"})
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    call = [sys.executable, "-m", "jmedllm", *COMMANDS[kind].split()]
+    done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"package outside, entry point jmedllm.{kind} ours = outside:ANY: is of type int, not " in done.stderr

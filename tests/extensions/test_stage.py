@@ -25,7 +25,7 @@ EXAMPLE = example("Add a stage")
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe with an `echo` section; the package with its stage is installed."""
     install(tmp_path / "package", monkeypatch, EXAMPLE, stages="echo = ECHO")
-    every = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES).values())}
+    every = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES, Stage).values())}
     data = ("Echo texts: 3, licence: MIT",)
     every["echo"] = replace(every["echo"], card_data=lambda run: data)
     for module in (stages, recipe_file):

@@ -190,7 +190,7 @@ def evaluate(
     from jmedllm.evaluation.judge import prepare_judge
     from jmedllm.evaluation.model import requirements_of_tasks, unused_template
     from jmedllm.evaluation.prompts.format import PromptConfig
-    from jmedllm.models.backends import require_backend, requirements_of
+    from jmedllm.models.backends import require_backend, require_capabilities, requirements_of
     from jmedllm.models.backends.base import ModelSpec
     from jmedllm.models.folder import resolve
     from jmedllm.settings import from_options
@@ -220,7 +220,7 @@ def evaluate(
         precision=precision != "auto", device=device != "auto", ignore_adapter=ignore_adapter, revision=revision,
         download=download, date=date, chat_template_kwargs=chat_template_kwargs,
     )  # fmt: skip
-    can = require_backend(backend, [*requirements_of(spec), *on_this_machine]).capabilities
+    can = require_capabilities(backend, [*requirements_of(spec), *on_this_machine]).capabilities
     prompt_config = from_options(
         PromptConfig, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
         chat_template_kwargs=_json_option("chat-template-kwargs", chat_template_kwargs),
@@ -232,12 +232,13 @@ def evaluate(
     print_item_notes(found)
     if note := found[0].prompt_format.pack.note:
         typer.echo(f"prompt pack {prompt}: {note}", err=True)
-    require_backend(backend, requirements_of_tasks(found))
+    require_capabilities(backend, requirements_of_tasks(found))
     chosen = None
     if can.local or judge is not None:
         from jmedllm.precision import choose_precision  # imports torch, which a model on a server does not need
 
         chosen = choose_precision(precision, device)
+    require_backend(backend, requirements_of(replace(spec, precision=chosen)))
     if can.local and chosen is not None:
         spec = replace(spec, model=str(resolve(model, revision=revision, download=download)), precision=chosen)
         if unused := unused_template(found, spec):

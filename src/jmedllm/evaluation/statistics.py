@@ -93,7 +93,7 @@ def interval(values: Sequence[float], *, binary: bool) -> tuple[float, float]:
         raise ValueError(f"item value {wrong[0]} is not {'0 or 1' if binary else 'from 0 to 1'}")
     if binary:
         return wilson(sum(value == 1 for value in values), len(values))
-    return bootstrap_mean(values)
+    return bootstrap_mean(values, (0, 1))
 
 
 def share(right: Sequence[bool]) -> float:
@@ -142,15 +142,26 @@ BLOCK = 1 << 20
 """Number of values drawn at once; an unchunked bootstrap of 20,000 items would take 1.6 GB."""
 
 
-def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def bootstrap_mean(
+    values: Sequence[float], bounds: tuple[float, float], confidence: float = 0.95
+) -> tuple[float, float]:
     """Compute the percentile bootstrap interval (Efron 1979) of a mean; deterministic.
+
+    If all values are equal, the interval would have no width, however few they are. Then one value at each bound is
+    added, as Bonett and Price (2012) add one to both kinds of disagreement.
+
+    Args:
+        values: the values.
+        bounds: lowest and highest value that an item can have.
+        confidence: of the interval.
 
     Raises:
         ValueError: there are no values.
     """
     if not values:
         raise ValueError("no values to draw from")
-    known, random, n = np.asarray(values, dtype=float), np.random.default_rng(BOOTSTRAP_SEED), len(values)
+    known = np.asarray(values if len(set(values)) > 1 else [*values, *bounds], dtype=float)
+    random, n = np.random.default_rng(BOOTSTRAP_SEED), len(known)
     means: list[float] = []
     while len(means) < RESAMPLES:
         rows = min(RESAMPLES - len(means), max(1, BLOCK // n))
@@ -236,7 +247,7 @@ def _compare_graded(first: Sequence[float], second: Sequence[float]) -> Paired:
     differences = [b - a for a, b in zip(first, second, strict=True)]
     n, normal = len(differences), NormalDist()
     deviation = float(np.std(differences, ddof=1)) if n > 1 else 1.0
-    low, high = bootstrap_mean(differences)
+    low, high = bootstrap_mean(differences, (-1, 1))
     return Paired(
         n=n,
         both=sum(difference == 0 for difference in differences),

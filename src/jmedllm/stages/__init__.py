@@ -16,7 +16,7 @@ from jmedllm.stages.stage import Stage, in_order
 STAGES: dict[str, Stage] = {stage.name: stage for stage in (CORPUS, MFPT, MPEFT, MERGE, EVAL, REPORT)}
 """All stages by name, in the order in which they run."""
 
-STAGES = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES).values())}
+STAGES = {stage.name: stage for stage in in_order(list(STAGES.values()), plugins("stages", STAGES, Stage).values())}
 
 
 def training_stages(recipe: Recipe, folder: Path | None = None, until: str | None = None) -> list[TrainingStage]:

@@ -66,5 +66,5 @@ def _require_own_names(benchmarks: Mapping[str, Benchmark]) -> None:
             raise InputError(f"benchmark {benchmark.name} is registered as {name}; use the same name for both")
 
 
-BENCHMARKS |= plugins("benchmarks", BENCHMARKS)
+BENCHMARKS |= plugins("benchmarks", BENCHMARKS, Benchmark)
 _require_own_names(BENCHMARKS)

@@ -31,7 +31,7 @@ SCORERS: dict[str, Scorer] = {
     "official": official.SCORER,
     "reference": reference.SCORER,
 }
-SCORERS |= plugins("scorers", SCORERS)
+SCORERS |= plugins("scorers", SCORERS, Scorer)
 
 
 def scorers_named(names: Iterable[str]) -> dict[str, Scorer]:

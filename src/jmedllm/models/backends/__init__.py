@@ -8,7 +8,7 @@ from jmedllm.models.backends import openai, transformers, vllm
 from jmedllm.models.backends.base import Backend, InferenceModel, ModelSpec, Requirement
 from jmedllm.plugins import plugins
 
-__all__ = ["BACKENDS", "backend_named", "open_model", "require_backend", "requirements_of"]
+__all__ = ["BACKENDS", "backend_named", "open_model", "require_backend", "require_capabilities", "requirements_of"]
 
 BACKENDS: dict[str, Backend] = {
     "transformers": transformers.BACKEND,
@@ -28,17 +28,26 @@ def backend_named(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def require_backend(name: str, requirements: Iterable[Requirement] = ()) -> Backend:
-    """Check that a backend meets all requirements, before anything is loaded.
+def require_capabilities(name: str, requirements: Iterable[Requirement]) -> Backend:
+    """Check that a backend meets all requirements, whether or not its package is installed.
 
     Raises:
-        InputError: the name is unknown, the backend does not meet a requirement (the message names those that do), or
-            its package is not installed.
+        InputError: the name is unknown, or the backend does not meet a requirement (the message names those that do).
     """
     backend = backend_named(name)
     for requirement in requirements:
         if not requirement.met_by(backend.capabilities):
             raise InputError(f"backend {name} does not support {requirement.what}; {_fix(requirement)}")
+    return backend
+
+
+def require_backend(name: str, requirements: Iterable[Requirement]) -> Backend:
+    """Check that a backend meets all requirements and can be used, before anything is loaded.
+
+    Raises:
+        InputError: see `require_capabilities`; or the backend's package is not installed.
+    """
+    backend = require_capabilities(name, requirements)
     if backend.package is not None and find_spec(backend.package) is None:
         raise not_installed(f"backend {name}", backend.package)
     return backend
@@ -77,4 +86,4 @@ def open_model(spec: ModelSpec) -> InferenceModel:
     return require_backend(spec.backend, requirements_of(spec)).open(spec)
 
 
-BACKENDS |= plugins("backends", BACKENDS)
+BACKENDS |= plugins("backends", BACKENDS, Backend)
