@@ -1,10 +1,15 @@
 """`jmedllm run --check` refuses what a run would refuse, writes nothing, and says what it checked."""
 
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Cli, write_questions
+from jmedllm.training.examples import filter_by_length
+from jmedllm.training.packing import TrainingSample
 
 TRAINING = "mpeft: {instructions: [talk.jsonl], steps: 2, learning_rate: 1e-4, adapter: {targets: [%s]}}\n"
 
@@ -107,6 +112,33 @@ def test_long_examples_that_are_dropped(cli: Cli, here: Path, tiny_model: Path) 
     text = TRAINING.replace("steps", "block_size: 200, %s steps") % ("", "q_proj")
     code, _, errors = cli("run", write(here, tiny_model, text), "--check")
     assert code == 2 and "talk.jsonl:2" in errors and "more than block_size 200" in errors
+
+
+def test_a_conversation_is_refused_beside_an_example_that_fits(cli: Cli, here: Path, tiny_model: Path) -> None:
+    turns = [{"role": "user", "content": "長" * 1000}, {"role": "assistant", "content": "はい"}]
+    with (here / "talk.jsonl").open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
+    text = TRAINING.replace("steps", "block_size: 200, excess_length_strategy: drop, steps") % "q_proj"
+    code, _, errors = cli("run", write(here, tiny_model, text), "--check")
+    assert code == 2 and "talk.jsonl:2" in errors and "chat template" in errors
+
+
+def test_of_long_examples_that_are_dropped_one_that_fits_is_enough(
+    cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+
+    def note(samples: Iterable[TrainingSample], *rest: Any) -> Iterator[TrainingSample]:
+        for sample in filter_by_length(samples, *rest):
+            encoded.append(sample.name)
+            yield sample
+
+    monkeypatch.setattr("jmedllm.stages.mpeft.filter_by_length", note)
+    write_questions(here / "train.jsonl", count=5)
+    text = "mpeft: {questions: [{benchmark: train.jsonl, languages: [en]}], steps: 2, learning_rate: 1e-4, "
+    text += "block_size: 70, excess_length_strategy: drop, adapter: {targets: [q_proj]}}\n"
+    assert cli("run", write(here, tiny_model, text), "--check")[0] == 0
+    assert len(encoded) == 1
 
 
 def test_an_output_that_is_a_file(cli: Cli, here: Path, tiny_model: Path) -> None:

@@ -1,9 +1,6 @@
 """Evaluating a tiny real model: samples, resuming, and what must not change the answers."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -412,18 +409,17 @@ def test_several_processes_write_the_files_that_one_writes(
     assert not list((tmp_path / "two").glob("rank-*"))
 
 
-def test_if_one_process_fails_one_line_says_why(tmp_path: Path) -> None:
+def test_if_one_process_fails_one_line_says_why(tmp_path: Path, forks: ForkServer) -> None:
     exam = write_questions(tmp_path / "exam.jsonl")
     model = build_tiny(tmp_path / "short", context=60)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["jmedllm", "eval", "--model", model, "--benchmark", exam, "--selection", "all", "--device", "cpu"]
-    done = subprocess.run(
-        [*command, "--max-new-tokens", "8", "--precision", "float32", "--output", tmp_path / "out"],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120,
-    )  # fmt: skip
-    message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode != 0 and len(message) == 1 and "the context of short is 60" in message[0]
-    assert done.stderr.count("Traceback") == 1, "torchrun's own, none of ours"
+    options = ["--model", model, "--benchmark", exam, "--selection", "all", "--device", "cpu"]
+    options += ["--max-new-tokens", "8", "--precision", "float32", "--output", tmp_path / "out"]
+    ended = forks.run_ranks(2, "-m", "jmedllm", "eval", *options)
+    said = "".join(each.stderr for each in ended)
+    message = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert any(each.returncode for each in ended)
+    assert len(message) == 1 and "the context of short is 60" in message[0]
+    assert "Traceback" not in said
 
 
 def test_each_process_has_its_share(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

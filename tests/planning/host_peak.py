@@ -32,6 +32,7 @@ SHAPE = {
     "tie_word_embeddings": False,
 }
 CPU = torch.device("cpu")
+TOKENS = 32
 
 
 def settings_of(offload: str, optimizer: str) -> TrainingConfig:
@@ -58,9 +59,9 @@ def main(offload: str, optimizer: str, folder: str) -> None:
 
     settings, precision = settings_of(offload, optimizer), Precision(CPU, torch.bfloat16, "tested")
     base = Base("small", json.dumps(SHAPE), torch.bfloat16)
-    planned = plan_stage("mfpt", settings, 128, base, this_machine(CPU))
-    ids = np.random.default_rng(0).integers(0, 2000, (4, 128)).astype(np.int32)
-    blocks = Blocks(ids, np.tile(np.arange(128, dtype=np.int32), (4, 1)), np.ones((4, 128), np.bool_))
+    planned = plan_stage("mfpt", settings, TOKENS, base, this_machine(CPU))
+    ids = np.random.default_rng(0).integers(0, 2000, (4, TOKENS)).astype(np.int32)
+    blocks = Blocks(ids, np.tile(np.arange(TOKENS, dtype=np.int32), (4, 1)), np.ones((4, TOKENS), np.bool_))
     run(SHAPE | {"hidden_size": 256, "num_hidden_layers": 1}, Path(folder) / "small")  # loads all libraries
     reset_peak_memory(CPU)
     before = peak_memory(CPU)

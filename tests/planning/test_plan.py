@@ -95,7 +95,7 @@ def test_a_traced_step_has_the_memory_of_a_real_one(architecture: str, name: str
 @pytest.mark.parametrize("architecture", CONFIGS)
 @pytest.mark.parametrize("stage", ["mfpt", "mfpt, nothing recomputed", "mpeft"])
 def test_a_deep_model_is_extrapolated_from_a_few_layers(architecture: str, stage: str) -> None:
-    deep = config(architecture) | {"num_hidden_layers": 10}
+    deep = config(architecture) | {"num_hidden_layers": 6}
     kept = "none" if "nothing" in stage else "recompute"
     settings = TrainingConfig(steps=1, learning_rate=1e-3, activation_checkpointing=kept)
 
@@ -107,7 +107,7 @@ def test_a_deep_model_is_extrapolated_from_a_few_layers(architecture: str, stage
                 network = add_adapter(network, AdapterConfig(r=64, alpha=8), 0)
         return trace_step(network, settings, BFLOAT16, 64)
 
-    message, whole = extrapolate(traced(FEW), traced(2 * FEW), 10 / FEW), traced(10)
+    message, whole = extrapolate(traced(FEW), traced(2 * FEW), 6 / FEW), traced(6)
     assert message.working == pytest.approx(whole.working, rel=1e-3)
     assert replace(message, forward=0, backward=0) == replace(whole, forward=0, backward=0)
 

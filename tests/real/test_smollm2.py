@@ -74,7 +74,7 @@ eval:
   benchmarks: ["demo:en"]
   scorers: [answer, legacy, likelihood, official]
   models: [base]
-  limit: 8
+  limit: 4
   max_new_tokens: 8
 """
 
@@ -144,7 +144,7 @@ def test_every_scorer_gives_its_scores(tuned: Path) -> None:
     [collected] = collect([tuned])
     result = collected.result
     assert {score.scorer for score in result.scores} == {"answer", "legacy", "likelihood"}
-    assert all(score.n == 8 and score.low <= score.value <= score.high for score in result.scores)
+    assert all(score.n == 4 and score.low <= score.value <= score.high for score in result.scores)
 
 
 def test_tuning_lowers_the_loss_and_the_merge_is_the_tuned_model(tuned: Path) -> None:

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -229,14 +230,14 @@ def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[lis
     """Return the examples within the limits as token ids, and outputs about them."""
     template, found, closing = _rendered(run, settings, tokenizer)
     encoded = list(_encoded(template, found, closing))
-    kept = filter_by_length(encoded, _limits(settings), settings.excess_length_strategy)
+    kept = list(filter_by_length(encoded, _limits(settings), settings.excess_length_strategy))
     dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
     left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
     return kept, {"mixture": dict(Counter(f"{each.source} {each.language}" for each in found)), **dropped, **left_out}
 
 
 def _require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> None:
-    """Check the limits like `_fitting`, but faster, because examples that cannot exceed them are not encoded."""
+    """Check the limits like `_fitting`, but faster: it encodes only examples that may exceed them."""
     template, found, closing = _rendered(run, settings, tokenizer)
     limits = _limits(settings)
 
@@ -247,9 +248,14 @@ def _require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> N
         return most is None or most + 1 > limits.least  # one for EOS
 
     doubtful = [example for example in found if may_be_too_long(example.content)]
-    samples = list(_encoded(template, doubtful, closing))
-    if settings.excess_length_strategy == "raise" or len(doubtful) == len(found):
-        filter_by_length(samples, limits, settings.excess_length_strategy)
+    if settings.excess_length_strategy == "raise":
+        list(filter_by_length(_encoded(template, doubtful, closing), limits, "raise"))
+        return
+    conversations = [example for example in doubtful if isinstance(example.content, Conversation)]
+    pairs = [example for example in doubtful if isinstance(example.content, Pair)]
+    encoded = list(_encoded(template, conversations, closing))  # all of them, because the template may refuse one
+    if len(doubtful) == len(found):  # then one that is within the limits is enough
+        next(filter_by_length(chain(encoded, _encoded(template, pairs, closing)), limits, "drop"), None)
 
 
 def _rendered(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[ChatTemplate, list[Example], str]:

@@ -99,24 +99,24 @@ ExcessLength = Literal["raise", "drop"]
 
 def filter_by_length(
     samples: Iterable[TrainingSample], limits: LengthLimits, excess_length_strategy: ExcessLength
-) -> list[TrainingSample]:
-    """Return the samples within the limits, in their order.
+) -> Iterator[TrainingSample]:
+    """Yield the samples within the limits, in their order.
 
     Raises:
         InputError: one exceeds a limit and `excess_length_strategy` is "raise" (the message names it), or all do.
     """
-    kept, excess = [], ""
+    kept, excess = 0, ""
     for sample in samples:
         found = limits.excess(sample)
         if found is None:
-            kept.append(sample)
+            kept += 1
+            yield sample
             continue
         excess = f"example {sample.name}: {found}"
         if excess_length_strategy == "raise":
             raise InputError(f"{excess}; raise it, leave the example out, or set excess_length_strategy: drop")
     if excess and not kept:
         raise InputError(f"{excess}; every example is too long: raise the limits")
-    return kept
 
 
 def split_document(sample: TrainingSample, block_size: int) -> Iterator[TrainingSample]:

@@ -48,7 +48,7 @@ def written(question: Question, frames: tuple[str, ...]) -> list[tuple[str, str]
     ]
 
 
-EVERY = [pytest.param(5, id="every fifth"), pytest.param(1, id="all", marks=pytest.mark.exhaustive)]
+EVERY = [pytest.param(10, id="every tenth"), pytest.param(1, id="all", marks=pytest.mark.exhaustive)]
 
 
 @pytest.mark.parametrize(("benchmark", "language"), BENCHMARKS)
