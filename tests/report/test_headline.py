@@ -6,7 +6,7 @@ import pytest
 from test_table import result, score
 
 from jmedllm.report.collect import CollectedItem, CollectedResult
-from jmedllm.report.headline import headlines
+from jmedllm.report.headline import explanation, headlines
 
 
 def collected(
@@ -100,4 +100,6 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_headlines(name: str) -> None:
     results, expected = CASES[name]
-    assert headlines(results) == expected
+    lines = headlines(results)
+    assert lines == expected
+    assert bool(explanation(lines)) == any("points" in line for line in lines)

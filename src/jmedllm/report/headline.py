@@ -20,6 +20,8 @@ NOTE = (
     f"{SIGNIFICANT}, adjusted for all comparisons named here."
 )
 
+_POINTS = " points ["
+
 WIDE = 0.1
 """Width of intervals from which differences have no decimals."""
 
@@ -53,6 +55,11 @@ def headlines(results: Sequence[CollectedResult]) -> list[str]:
     return lines
 
 
+def explanation(lines: Sequence[str]) -> str:
+    """Return what the differences of headlines are; empty if none has a difference."""
+    return NOTE if any(_POINTS in line for line in lines) else ""
+
+
 def _tasks(results: Iterable[CollectedResult]) -> str:
     return ", ".join(dict.fromkeys(" ".join(each.task) for each in results))
 
@@ -77,7 +84,7 @@ def _finding(each: Comparison, digits: int, comparisons: int) -> str:
     pair = each.paired
     difference, low, high = (_signed(100 * value, digits) for value in (pair.difference, pair.low, pair.high))
     task = f"{each.benchmark} {each.second.language}"
-    return f"{difference} points [{low}, {high}] on {task}, {_conclusion(each, comparisons)}"
+    return f"{difference}{_POINTS}{low}, {high}] on {task}, {_conclusion(each, comparisons)}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -11,7 +11,7 @@ from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import NOTE as COMPARED_NOTE
 from jmedllm.report.compare import SIGNIFICANT, Comparison
 from jmedllm.report.details import Detail, details
-from jmedllm.report.headline import NOTE as HEADLINE_NOTE
+from jmedllm.report.headline import explanation
 from jmedllm.report.layout import Column, Grid, Line, Names, print_grid, print_legend
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import interval, percent, probability
@@ -42,8 +42,9 @@ def print_headlines(headlines: Sequence[str], console: Console) -> None:
     """Print the headlines with an explanation."""
     for line in headlines:
         console.print(Text(line, style="bold"))
+    if note := explanation(headlines):
+        console.print(Text(note, style="dim"))
     if headlines:
-        console.print(Text(HEADLINE_NOTE, style="dim"))
         console.print()
 
 

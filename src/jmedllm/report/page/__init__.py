@@ -16,8 +16,7 @@ from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare, published_last
-from jmedllm.report.headline import NOTE as HEADLINE_NOTE
-from jmedllm.report.headline import headlines
+from jmedllm.report.headline import explanation, headlines
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import probability
 from jmedllm.report.page import charts
@@ -65,7 +64,7 @@ def page(
     descriptions = {name: text for name, text in described.items() if name in models}
     packed = pack(collected, questions)
     rows = build_rows(results)
-    compared = compare(collected)
+    compared, lines = compare(collected), headlines(collected)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return (
         _environment()
@@ -81,8 +80,8 @@ def page(
             results=results,
             models=models,
             matrices=matrices(rows),
-            headlines=headlines(collected),
-            headline_note=HEADLINE_NOTE,
+            headlines=lines,
+            headline_note=explanation(lines),
             glossary=glossary(descriptions),
             descriptions=descriptions,
             notes=footnotes(results, rows),
