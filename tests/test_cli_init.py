@@ -77,7 +77,7 @@ def test_wrong_answers_are_one_line(cli: Cli, here: Path, tiny_model: Path) -> N
         (("--base", "nowhere"), "base nowhere: its config.json is not on this machine"),
         (base, "nothing to do: name --texts, --questions or --instructions to train on, or --benchmark"),
         ((*base, "--texts", "nowhere"), "nowhere: no such file or folder"),
-        ((*base, "--questions", "igakuqa"), "igakuqa: has no questions to train on"),
+        ((*base, "--questions", "igakuqa"), "only test questions; benchmarks with a train split: medqa,"),
         ((*base, "--questions", "medqua"), "unknown benchmark 'medqua': did you mean medqa"),
         ((*base, "--questions", "medqa:en"), "jmedllm data get medqa"),
         ((*base, "--instructions", "ward.jsonl"), 'ward.jsonl: "question" is called "instruction" here'),
@@ -90,6 +90,38 @@ def test_wrong_answers_are_one_line(cli: Cli, here: Path, tiny_model: Path) -> N
         code, output, errors = cli("init", *arguments)
         assert (code, output) == (2, "") and expected in errors and errors.count("\n") == 1, f"{arguments}: {errors}"
     assert not (here / "recipe.yaml").exists() and not (here / "there.yaml").read_bytes()
+
+
+WARD = "stem,A,B,key\nWhich metal?,iron,zinc,B\nWhich number?,one,two,A\n"
+COLUMNS = {"question": "stem", "choices": "A:B", "answer": "key"}
+
+
+def test_columns_of_your_own_questions_are_written_into_the_recipe(cli: Cli, here: Path, tiny_model: Path) -> None:
+    (here / "ward.csv").write_text(WARD, encoding="utf-8")
+    (here / "train.csv").write_text(WARD.replace("W", "V").replace("iron", "gold"), encoding="utf-8")
+    given = ("--base", tiny_model, "--questions", "train.csv,demo", "--benchmark", "ward.csv")
+    code, _, errors = cli("init", "ward.yaml", *given)
+    assert code == 2 and "--map question=stem,choices=A:B,answer=key" in errors
+    code, _, errors = cli("init", "ward.yaml", *given, "--map", "question=stem,choices=A:B,answer=key")
+    assert code == 0, errors
+    recipe = load_recipe(here / "ward.yaml")
+    assert recipe.eval and recipe.eval.map == COLUMNS and recipe.mpeft
+    assert [each.map for each in recipe.mpeft.questions] == [COLUMNS, {}]
+    assert cli("run", "ward.yaml", "--check")[0] == 0
+
+
+def test_on_a_terminal_it_asks_for_columns_that_have_other_names(
+    cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "ward.csv").write_text(WARD, encoding="utf-8")
+    answers = iter(["ward.csv", "", "ward.csv", "question=stm", "ward.csv", "question=stem,choices=A:B,answer=key"])
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("typer.prompt", lambda question, **_: next(answers))
+    given = ("--base", tiny_model, "--texts", "texts", "--questions", "", "--instructions", "", "--gpu", "24GiB")
+    code, _, errors = cli("init", "ward.yaml", *given)
+    assert code == 0 and "unknown column 'stm'" in errors, errors
+    recipe = load_recipe(here / "ward.yaml")
+    assert recipe.eval and recipe.eval.map == COLUMNS and list(answers) == []
 
 
 def test_on_a_terminal_it_asks_and_asks_again(

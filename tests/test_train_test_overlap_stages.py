@@ -77,7 +77,7 @@ def test_questions_of_no_exam_may_be_trained_on(
     exam.write_text(exam.read_text(encoding="utf-8").replace("ビタミンC", "葉酸の長期にわたる"), encoding="utf-8")
     run = tiny(tmp_path, tiny_model, train, exam)
     assert require_no_train_test_overlap(run) == {"exam": 6}
-    assert "exam items in training data" in CORPUS.check(run)
+    assert "test questions in the training data" in CORPUS.check(run)
     assert "not compared" not in capsys.readouterr().err
 
 
@@ -89,7 +89,7 @@ def test_without_a_benchmark_nothing_is_certified(
     step.perform(run, "input_hash")
     reason = f"training data were not compared with any benchmark: {tmp_path / 'no-data'}/ has none"
     assert reason in capsys.readouterr().err
-    assert "exam items in training data" not in CORPUS.check(run)
+    assert "test questions in the training data" not in CORPUS.check(run)
 
 
 def test_the_card_counts_the_items_that_training_data_were_compared_with(tmp_path: Path, tiny_model: Path) -> None:

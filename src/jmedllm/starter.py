@@ -1,8 +1,8 @@
 """Write a starter recipe with the user's model, data and benchmarks, and memory settings that fit a machine."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ COMMENTS = {
     "mpeft": "stage 2: tuning of a LoRA adapter on questions and instructions",
     "eval": "evaluates each model on the benchmarks",
     "eval.benchmarks": "add :ja or :en for one language",
+    "eval.map": "our fields and the columns of your own files",
     "eval.scorers": "answer: reads the response; likelihood: ranks the choices",
     "eval.models": "base: before; mfpt, mpeft: after each stage",
     "mpeft.questions": "the train split, never the test split",
@@ -73,6 +74,7 @@ class Wishes:
         instructions: files of instructions to tune on.
         benchmarks: benchmarks and files of questions to evaluate on; NAME:ja for one language.
         data: the data directory.
+        columns: our fields with the columns of the files of questions, if they have other names.
     """
 
     base: str
@@ -81,6 +83,7 @@ class Wishes:
     instructions: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()
     data: Path = Path("data")
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_recipe(path: Path, wishes: Wishes, machine: Machine, precision: Precision) -> None:
@@ -138,7 +141,7 @@ def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
         values["corpus"] = {"inputs": list(wishes.texts), "block_size": block_size}
         values["mfpt"] = {"epochs": 1, "learning_rate": 1e-5, "batch_size": 8, "micro_batch_size": 1}
     if trains:
-        questions = [_source(each, wishes.data) for each in wishes.questions]
+        questions = [_source(each, wishes.data, wishes.columns) for each in wishes.questions]
         values["mpeft"] = {
             **({"questions": questions} if questions else {}),
             **({"instructions": list(wishes.instructions)} if wishes.instructions else {}),
@@ -149,19 +152,29 @@ def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
     if wishes.benchmarks:
         models = ["base", *(["mfpt"] if wishes.texts else []), *(["mpeft"] if trains else [])]
         scorers = ["answer", "likelihood"]
-        values["eval"] = {"benchmarks": list(wishes.benchmarks), "scorers": scorers, "models": models}
+        columns = map_of(wishes.benchmarks, wishes.columns)
+        values["eval"] = {
+            "benchmarks": list(wishes.benchmarks), **({"map": columns} if columns else {}),
+            "scorers": scorers, "models": models,
+        }  # fmt: skip
     return values
 
 
-def training_languages(name: str, data: Path) -> list[str]:
+def map_of(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the mapping of columns if one of the benchmarks is a file of custom questions, else an empty one."""
+    return dict(columns) if any(is_table(split_language(name)[0]) for name in names) else {}
+
+
+def training_languages(name: str, data: Path, columns: Mapping[str, str]) -> list[str]:
     """Return the languages in which a benchmark or a file of custom questions has questions to train on.
 
     Raises:
         InputError: there are none, or the files are not on disk.
     """
     benchmark, asked = split_language(name)
+    read_options = custom.ReadOptions(tuple(map_of([name], columns).items()))
     if is_table(benchmark):
-        found = custom.read_exam(Path(benchmark), custom.DEFAULT_READ_OPTIONS).languages
+        found = custom.read_exam(Path(benchmark), read_options).languages
     elif benchmark in BENCHMARKS:
         card = BENCHMARKS[benchmark]
         found = tuple(language for language in card.languages if TRAIN in card.splits(language))
@@ -169,9 +182,13 @@ def training_languages(name: str, data: Path) -> list[str]:
         raise unknown("benchmark", benchmark, BENCHMARKS)
     languages = [language for language in found if not asked or language in asked]
     if not languages:
-        raise InputError(f"{name}: has no questions to train on; its test questions are only for evaluation")
+        able = [each.name for each in BENCHMARKS.values() if any(TRAIN in each.splits(one) for one in each.languages)]
+        raise InputError(
+            f"{name}: has no questions to train on, only test questions; benchmarks with a train split: "
+            f"{', '.join(able)}"
+        )
     for language in languages:
-        load(benchmark, language, data, TRAIN)
+        load(benchmark, language, data, TRAIN, read_options)
     return list(languages)
 
 
@@ -185,10 +202,12 @@ def _printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _source(name: str, data: Path) -> dict[str, Any]:
+def _source(name: str, data: Path, columns: Mapping[str, str]) -> dict[str, Any]:
     benchmark, _ = split_language(name)
-    source: dict[str, Any] = {"benchmark": benchmark, "languages": training_languages(name, data)}
-    return source if is_table(benchmark) else source | {"split": TRAIN}
+    source: dict[str, Any] = {"benchmark": benchmark, "languages": training_languages(name, data, columns)}
+    if not is_table(benchmark):
+        return source | {"split": TRAIN}
+    return source | ({"map": dict(columns)} if columns else {})
 
 
 def _has_chat_template(base: str) -> bool:

@@ -1,14 +1,15 @@
 """The command `jmedllm init`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from jmedllm.cli.ending import print_ending
-from jmedllm.cli.options import Data, split
+from jmedllm.cli.options import Data, question_map, split
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ BenchmarkNames = Annotated[
         show_default="none",
     ),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        help="Columns of the files with your own questions, such as question=stem,choices=A:E,answer=key.",
+        show_default="columns named like our fields",
+    ),
+]
 Gpu = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +74,7 @@ def init(
     questions: TrainingQuestions = None,
     instructions: Instructions = None,
     benchmark: BenchmarkNames = None,
+    columns: Columns = None,
     gpu: Gpu = None,
     ram: Ram = None,
     data: Data = Path("data"),
@@ -74,24 +84,56 @@ def init(
     from jmedllm.starter import Wishes, require_new, write_recipe
 
     require_new(recipe)
+    mapped = question_map(columns)
     asks = not yes and sys.stdin.isatty()
     machine, precision = _answer(
         asks, gpu, "GPU (name, memory such as 24GiB, empty for this machine)", lambda text: _read_machine(text, ram)
     )
+    own = _OwnFiles(asks and columns is None, mapped)
     wishes = Wishes(
         base=_answer(asks, base, "Model to adapt (directory or Hugging Face id)", _require_base),
         texts=_answer(asks, texts, "Medical texts to train on (files, folders, or empty)", _require_texts),
         questions=_answer(
-            asks, questions, "Questions to tune on (benchmarks, files, or empty)", lambda text: _questions(text, data)
+            asks, questions, "Questions to tune on (benchmarks, files, or empty)",
+            lambda text: own.read(text, lambda columns: _questions(text, data, columns)),
         ),
         instructions=_answer(asks, instructions, "Instructions to tune on (files, or empty)", _require_instructions),
         benchmarks=_answer(
-            asks, benchmark, "Benchmarks to evaluate on (names, files, or empty)", lambda text: _benchmarks(text, data)
+            asks, benchmark, "Benchmarks to evaluate on (names, files, or empty)",
+            lambda text: own.read(text, lambda columns: _benchmarks(text, data, columns)),
         ),
         data=data,
-    )
-    write_recipe(recipe, wishes, machine, precision)
+    )  # fmt: skip
+    write_recipe(recipe, replace(wishes, columns=own.columns), machine, precision)
     print_ending("run", recipe, wrote=(recipe,))
+
+
+@dataclass
+class _OwnFiles:
+    """Reads files of custom questions, and asks for their columns if they have other names.
+
+    Attributes:
+        asks: whether to ask.
+        columns: the mapping of columns, given or answered.
+    """
+
+    asks: bool
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, text: str, read: Callable[[Mapping[str, str]], T]) -> T:
+        """Read with the mapping; if that fails for a file that exists, ask for the mapping once."""
+        try:
+            return read(self.columns)
+        except InputError as error:
+            if not self.asks or self.columns or not any(Path(name).is_file() for name in split(text)):
+                raise
+            typer.secho(f"error: {error}", err=True, fg="red")
+            columns = _answer(True, None, "Columns of the file (OURS=THEIRS as above, or empty)", question_map)
+            if not columns:
+                raise
+            found = read(columns)
+            self.columns = columns
+            return found
 
 
 def _answer(asks: bool, given: str | None, question: str, read: Callable[[str], T]) -> T:
@@ -136,22 +178,23 @@ def _require_instructions(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _questions(text: str, data: Path) -> tuple[str, ...]:
+def _questions(text: str, data: Path, columns: Mapping[str, str]) -> tuple[str, ...]:
     from jmedllm.starter import training_languages
 
     for name in split(text):
-        training_languages(name, data)
+        training_languages(name, data, columns)
     return tuple(split(text))
 
 
-def _benchmarks(text: str, data: Path) -> tuple[str, ...]:
+def _benchmarks(text: str, data: Path, columns: Mapping[str, str]) -> tuple[str, ...]:
     from jmedllm.evaluation.evaluate import EvalConfig, tasks
     from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.settings import from_options
+    from jmedllm.starter import map_of
 
     names = split(text)
     if names:
-        tasks(from_options(EvalConfig, benchmarks=names), PromptConfig(), data)
+        tasks(from_options(EvalConfig, benchmarks=names, map=map_of(names, columns)), PromptConfig(), data)
     return tuple(names)
 
 
