@@ -139,11 +139,11 @@ BROKEN = {
     ),
     "mistyped needed key": (
         MINIMAL.replace("learning_rate", "learning_rat"),
-        "mine.yaml:6: mfpt.learning_rat: unknown key; did you mean learning_rate? (and 1 more)",
+        "mine.yaml:6: mfpt.learning_rat: unknown key; did you mean learning_rate?",
     ),
     "mistyped key in a list": (
         MPEFT.replace("languages", "langauges"),
-        "mine.yaml:7: mpeft.questions.0.langauges: unknown key; did you mean languages? (and 1 more)",
+        "mine.yaml:7: mpeft.questions.0.langauges: unknown key; did you mean languages?",
     ),
     "mistyped key two levels down": (
         MPEFT + "  adapter:\n    alpa: 3\n",
@@ -303,7 +303,24 @@ BROKEN = {
     ),
     "two errors": (
         MINIMAL + "seed: one\ndata: 3\n",
-        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write a number (and 1 more)",
+        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write a number; also "
+        "mine.yaml:8: data: input should be a valid string, found 3",
+    ),
+    "three errors": (
+        MINIMAL + "seed: one\ndata: 3\ndevice: tpu\n",
+        "mine.yaml:7: seed: input should be a valid integer, found 'one'; write a number (and 2 more)",
+    ),
+    "the stage's long name": (
+        MINIMAL + "evaluation: {benchmarks: [demo]}\n",
+        "mine.yaml:7: evaluation: unknown key; did you mean eval?",
+    ),
+    "questions without languages": (
+        MPEFT.replace(", languages: [ja]", ""),
+        "mine.yaml:7: mpeft.questions.0.languages: missing; write [ja], [en] or [ja, en]",
+    ),
+    "another language": (
+        MINIMAL + "eval: {benchmarks: ['medqa:fr']}\n",
+        "mine.yaml:7: eval: medqa:fr: unknown language 'fr'; the languages are ja, en",
     ),
     "broken YAML": ("name: [mine\nbase: {}\n", "mine.yaml:2: broken YAML: expected ',' or ']', but got ':'"),
     "tab": (

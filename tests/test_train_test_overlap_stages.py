@@ -44,7 +44,7 @@ def test_training_on_the_exam_is_refused(tmp_path: Path, tiny_model: Path, step)
     row["answer"] = ["d"]
     train = tmp_path / "train.jsonl"
     train.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="1 training questions are exam items: train copied is exam q0"):
+    with pytest.raises(InputError, match="test questions among the training questions: 1: train copied is exam q0"):
         step.perform(tiny(tmp_path, tiny_model, train, exam), "input_hash")
     assert not (tmp_path / "run" / "mpeft" / "adapter").exists()
 

@@ -146,12 +146,23 @@ def _explain(path: Path, lines: dict[_Place, int], error: ValidationError) -> In
     """Report the first error, but mistyped keys first, because they also cause errors about missing keys."""
     errors = error.errors()
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
-    place = _place(first, lines)
+    message = _located(path, lines, first)
+    others = {_place(each, lines): each for each in errors if not _follows(each, message)}
+    others.pop(_place(first, lines), None)
+    if len(others) == 1:
+        return InputError("; also ".join([message, *(_located(path, lines, each) for each in others.values())]))
+    return InputError(message + (f" (and {len(others)} more)" if others else ""))
+
+
+def _located(path: Path, lines: dict[_Place, int], error: ErrorDetails) -> str:
+    place = _place(error, lines)
     line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-    more = len({_place(each, lines) for each in errors}) - 1
-    rest = f" (and {more} more)" if more else ""
-    parts = [f"{path}:{line}" if line else str(path), *([_dotted(place)] if place else []), _problem(first)]
-    return InputError(": ".join(parts) + rest)
+    return ": ".join([f"{path}:{line}" if line else str(path), *([_dotted(place)] if place else []), _problem(error)])
+
+
+def _follows(error: ErrorDetails, message: str) -> bool:
+    """Whether an error is that of a missing key that the message suggests for a mistyped one."""
+    return error["type"] == "missing" and f"did you mean {error['loc'][-1]}?" in message
 
 
 def _place(error: ErrorDetails, lines: dict[_Place, int]) -> _Place:
@@ -168,7 +179,8 @@ def _problem(error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return f"unknown key{nearest(schema(STAGES.values()), error['loc'])}"
     if kind == "missing":
-        return "missing; it has no default"
+        fix = "write [ja], [en] or [ja, en]" if error["loc"][-1] == "languages" else "it has no default"
+        return f"missing; {fix}"
     if kind == "value_error":
         return message.removeprefix("Value error, ")
     found = f", found {value!r}" if isinstance(value, str | int | float | bool) else ""

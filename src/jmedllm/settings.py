@@ -38,7 +38,8 @@ def nearest(settings: type[Settings], place: tuple[str | int, ...]) -> str:
     for parent in parents:
         if isinstance(parent, str) and parent in holder.model_fields:
             holder = _settings_in(holder.model_fields[parent].annotation) or holder
-    near = difflib.get_close_matches(str(wrong), holder.model_fields, n=1, cutoff=0.6)
+    beginnings = [name for name in holder.model_fields if len(name) > 3 and str(wrong).startswith(name)]
+    near = beginnings or difflib.get_close_matches(str(wrong), holder.model_fields, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(holder.model_fields)}"
 
 

@@ -67,6 +67,7 @@ def test_rates_that_cannot_be_are_refused(text: str) -> None:
     ("text", "message"),
     [
         ("rtx409", "unknown GPU in --gpu 'rtx409': did you mean rtx4090"),
+        ("4090", "--gpu '4090': did you mean rtx4090?"),
         ("24", "--gpu '24' is not a memory size; write 24GiB"),
     ],
 )

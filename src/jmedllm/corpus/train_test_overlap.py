@@ -46,8 +46,8 @@ def require_no_exam_items(train: Iterable[Question], exam: Sequence[Question]) -
         f"{each.trained.benchmark} {each.trained.id} is {each.item.benchmark} {each.item.id}" for each in overlaps
     ]
     raise InputError(
-        f"mpeft.questions: {len(overlaps):,} training questions are exam items: {_first(named)}; "
-        "train on a .jsonl file without them"
+        f"mpeft.questions: test questions among the training questions: {len(overlaps):,}: {_first(named)}; "
+        "remove them from your file, or train on another split or benchmark"
     )
 
 

@@ -76,6 +76,9 @@ def require_benchmark(name: str) -> None:
     elif Path(name).suffix and Path(name).exists():
         raise InputError(f"{name}: your own questions are read from {kinds()}; save it as one of these")
     elif name not in BENCHMARKS:
+        known, colon, language = name.rpartition(":")
+        if colon and (known in BENCHMARKS or is_table(known)):
+            raise InputError(f"{name}: unknown language {language!r}; the languages are {', '.join(LANGUAGES)}")
         raise unknown("benchmark", name, BENCHMARKS)
 
 

@@ -127,6 +127,8 @@ def read_gpu(text: str, what: str = "--gpu") -> Gpu:
     Raises:
         InputError: the name is unknown (the message suggests the nearest), or a number is missing or invalid.
     """
+    if re.fullmatch(r"\d{4}", text.strip()) and (near := [name for name in _known() if text.strip() in name]):
+        raise InputError(f"{what} {text!r}: did you mean {' or '.join(near)}?")
     if text.strip()[:1].isdigit():
         size, *rates = text.split(",")
         memory = read_size(size, what)

@@ -134,7 +134,7 @@ def _results(planned: EvalPlan, machine: Machine) -> str:
 
 def _hours(hours: tuple[float, float] | None, machine: Machine) -> str:
     if machine.is_shared:
-        return "hours: not estimated without a GPU"
+        return "hours: not estimated, because the speed of a CPU is not known; --gpu NAME estimates them for a GPU"
     if machine.gpu.rates is None:
         return f"hours: unknown for {machine.gpu.name}; name a GPU or give its rates"
     if hours is None:

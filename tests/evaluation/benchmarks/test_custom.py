@@ -62,6 +62,10 @@ def test_answers(exam, tmp_path: Path, record: dict[str, Any], gold: set[int], n
     assert (question.gold, question.number, question.select) == (gold, number, 1)
 
 
+def test_a_number_is_an_id(exam, tmp_path: Path):
+    assert [question.id for question in load(exam({**PLAIN, "id": 7}), "ja", tmp_path)] == ["7"]
+
+
 def test_languages_are_kept_apart(exam, tmp_path: Path):
     path = exam(PLAIN, {**PLAIN, "language": "en"}, {**PLAIN, "id": "q2"})
     assert [question.id for question in load(path, "ja", tmp_path)] == ["q1", "q2"]
@@ -88,7 +92,7 @@ def test_languages_are_kept_apart(exam, tmp_path: Path):
         ),
         ({**PLAIN, "choices": ["甲", ""]}, 'field "choices": expected a list of texts, found ["甲", ""]'),
         ({**PLAIN, "language": "de"}, 'field "language": expected one of ja, en, found "de"'),
-        ({**PLAIN, "id": 1}, 'field "id": expected a text, found 1'),
+        ({**PLAIN, "id": 1.5}, 'field "id": expected a text or a whole number, found 1.5'),
         ({**PLAIN, "select": 2}, 'field "select": expected 1, the number of letters in the answer, found 2'),
         ({**PLAIN, "select": 4}, 'field "select": expected a whole number from 1 to 3, found 4'),
         ({**PLAIN, "points": -1}, 'field "points": expected a whole number of at least 0, found -1'),

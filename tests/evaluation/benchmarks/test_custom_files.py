@@ -388,6 +388,7 @@ def test_names_of_other_data_sets_are_answered_with_ours(tmp_path: Path, name: s
     ("columns", "expected"),
     [
         ("question=stm,choices=A:C,answer=key", "unknown column 'stm': did you mean stem?"),
+        ("question=stem,choices=A-C,answer=key", "a range of columns is written choices=A:C"),
         ("question=stem,choices=C:A,answer=key", "column A does not follow C in the file"),
         (
             "question=stem,choices=A:C",

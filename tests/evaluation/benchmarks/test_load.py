@@ -17,7 +17,11 @@ from jmedllm.evaluation.prompts.format import PromptConfig
         (("igakuq", "ja"), "unknown benchmark 'igakuq': did you mean igakuqa or yakugakuqa?"),
         (("igakuqa", "fr"), "unknown language 'fr': known: en, ja"),
         (("jmmlu", "en"), "jmmlu has no questions in 'en'; it has ja"),
-        (("yakugakuqa", "ja"), "yakugakuqa has no split 'test' in 'ja'; it has train"),
+        (
+            ("yakugakuqa", "ja"),
+            "yakugakuqa has no split 'test' in 'ja'; it has train; benchmarks with test in 'ja': "
+            "igakuqa, medqa, medqa-5, medmcqa, mmlu, jmmlu, demo, demo-blanked",
+        ),
         (("mmlu", "ja", "dev"), "mmlu has no split 'dev' in 'ja'; it has test, train, validation"),
     ],
 )

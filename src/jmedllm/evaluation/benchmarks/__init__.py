@@ -56,7 +56,9 @@ def load(
         raise InputError(f"{name} has no questions in {known!r}; it has {', '.join(benchmark.languages)}")
     splits = benchmark.splits(known)
     if split not in splits:
-        raise InputError(f"{name} has no split {split!r} in {known!r}; it has {', '.join(splits)}")
+        having = [each.name for each in BENCHMARKS.values() if known in each.languages and split in each.splits(known)]
+        others = f"; benchmarks with {split} in {known!r}: {', '.join(having)}" if having else ""
+        raise InputError(f"{name} has no split {split!r} in {known!r}; it has {', '.join(splits)}{others}")
     return benchmark.load(data, known, split)
 
 

@@ -127,6 +127,9 @@ def resolve(field: str, written: str, columns: Sequence[str], constants: Iterabl
         if begin >= end:
             raise InputError(f"map {field}={written}: column {last} does not follow {first} in the file")
         return FieldSource(tuple(columns[begin : end + 1]), several=True)
+    begin_name, _, end_name = (each.strip() for each in written.partition("-"))
+    if begin_name in columns and end_name in columns:
+        raise InputError(f"map {field}={written}: a range of columns is written {field}={begin_name}:{end_name}")
     parts = [part.strip() for part in re.split(r"[+:]", written)]
     for part in parts:
         if not _is_column(part, columns):

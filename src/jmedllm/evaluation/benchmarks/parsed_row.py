@@ -228,7 +228,10 @@ def _raw_answer(ours: InputRow, texts: tuple[str, ...], keys: tuple[str, ...] | 
 
 def _id(ours: InputRow, layout: ColumnLayout) -> str | None:
     if layout.strict:
-        name = ours.text("id")
+        value = ours.record.get("id")
+        if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+            raise ours.wrong("id", "a text or a whole number")
+        name = str(value)
     elif "id" not in ours.record:
         return None
     else:
