@@ -92,14 +92,14 @@ def test_every_set_is_measured_and_counted(done: Run) -> None:
     rows = [json.loads(line) for line in (done.folder / "mfpt" / "evaluations.jsonl").open()]
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert list(rows[0]["bits_per_byte"]) == ["ja", "en", "general", "extra"]
-    sizes = done.output(MfptOutputs).evaluated
+    sizes = done.output("mfpt", MfptOutputs).evaluated
     kept = [row["text"] for row in documents("plain", 20) if is_held_out(row["text"], HELD_OUT)]
     assert sizes["general"]["documents"] == len(kept)
     assert sizes["extra"]["documents"] == 1 and 40 <= sizes["extra"]["bytes"] < 50
 
 
 def test_the_mixture_is_counted(done: Run) -> None:
-    mixture, epochs = done.output(CorpusOutputs).mixture, done.output(MfptOutputs).epochs
+    mixture, epochs = done.output("corpus", CorpusOutputs).mixture, done.output("mfpt", MfptOutputs).epochs
     read = {name: part["read"] for name, part in mixture.items()}
     assert read["general"] / sum(read.values()) == pytest.approx(0.25, abs=0.1)
     assert mixture["medical"]["read"] == mixture["medical"]["bytes"]

@@ -61,7 +61,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, machine: Machine, wanted: Recipe, folde
 def test_a_recipe_that_does_not_ask_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
     wanted = recipe(tiny_model, memory="as-configured")
     assert auto.fit(wanted, training_stages(wanted), CPU, tmp_path, pytest.fail) is wanted
-    assert auto.memory_of(wanted, tmp_path, "mfpt", CPU.device) == {} and not list(tmp_path.iterdir())
+    assert auto.memory_of(wanted, tmp_path, "mfpt", CPU.device) is None and not list(tmp_path.iterdir())
 
 
 def test_the_first_option_that_fits_is_chosen_printed_and_kept(

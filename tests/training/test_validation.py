@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,6 @@ def test_a_stage_that_gets_no_better_ends_early_with_its_best_weights(tmp_path: 
     assert result.best_step > 0
     now = [bits_per_byte(network, each, CPU, 1) for each in evaluated.sets.values()]
     assert now == list(rows[result.best_step]["bits_per_byte"].values())
-    assert result.summary()["best_step"] == result.best_step
 
 
 @pytest.mark.parametrize("dies_in", ["evaluations.add", "checkpoint.save", "keep_best", "restore_best"])
@@ -137,7 +137,7 @@ def test_a_run_killed_around_its_best_ends_the_same(
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "killed", tiny(), evaluation(), early_stopping=BY_BOTH, **WORSE)
     result = fit(tmp_path / "killed", resumed, evaluation(), early_stopping=BY_BOTH, **WORSE)
-    assert result.summary() == expected.summary()
+    assert replace(result, resumed_from=0) == expected
     assert same(whole, resumed)
     assert read(tmp_path / "killed") == read(tmp_path / "whole")
 

@@ -87,17 +87,17 @@ def with_choices(recipe: Recipe, stages: Sequence[TrainingStage], choices: Mappi
     return recipe.model_copy(update={stage.name: _as_chosen(stage, choices[stage.name]) for stage in stages})
 
 
-def memory_of(recipe: Recipe, folder: Path, stage: str, device: torch.device) -> dict[str, Any]:
-    """Return the planned and the measured memory of a stage for its manifest entry; empty without `memory: auto`.
+def memory_of(recipe: Recipe, folder: Path, stage: str, device: torch.device) -> dict[str, Any] | None:
+    """Return the planned and the measured memory of a stage for its manifest entry; None without `memory: auto`.
 
     Measured are the tensors on this GPU, and the whole process on the host, since training started.
     """
     if recipe.memory != "auto":
-        return {}
+        return None
     choice = _read(folder)[stage]
     on_gpu = peak_memory(device) if device.type == "cuda" else 0
     measured = {"gpu": on_gpu, "host": peak_memory(torch.device("cpu"))}
-    return {"memory": choice.model_dump(include={"changes", "machine", "planned"}) | {"measured": measured}}
+    return choice.model_dump(include={"changes", "machine", "planned"}) | {"measured": measured}
 
 
 def _choices(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision, folder: Path) -> dict[str, Choice]:

@@ -71,7 +71,7 @@ class CorpusOutputs(Outputs):
     tokens_added: int | None = None
     characters_per_token_before: float | None = None
     characters_per_token_after: float | None = None
-    mixture: dict[str, dict[str, Any]] | None = None
+    mixture: dict[str, dict[str, int]] | None = None
 
 
 def read_corpus(run: Run) -> Documents:
@@ -248,7 +248,7 @@ def _perform(run: Run, input_hash: str) -> CorpusOutputs:
 def _card(run: Run) -> Sequence[str]:
     corpus = run.recipe.corpus
     more = " with its new tokens" if corpus and corpus.vocabulary else ""
-    return (f"Fingerprint of the base{more} (corpus): `{run.output(CorpusOutputs).base}`",)
+    return (f"Fingerprint of the base{more} (corpus): `{run.output('corpus', CorpusOutputs).base}`",)
 
 
 CORPUS = Stage(

@@ -44,7 +44,7 @@ class MergeOutputs(ModelOutputs):
 def _inputs(run: Run) -> dict[str, Any]:
     return {
         "model": fingerprint_before(run, MPEFT.name),
-        "adapter": run.output(MpeftOutputs).adapter,
+        "adapter": run.output("mpeft", MpeftOutputs).adapter,
         "precision": run.precision.name,
     }
 
@@ -72,7 +72,7 @@ def _perform(run: Run, input_hash: str) -> MergeOutputs:
 
 
 def _card(run: Run) -> Sequence[str]:
-    nats = run.output(MergeOutputs).divergence
+    nats = run.output("merge", MergeOutputs).divergence
     return (f"Merge: {nats:.2g} nats per token from the model as it was trained (mean KL divergence)",)
 
 

@@ -58,7 +58,7 @@ def _settings(recipe: Recipe) -> MfptConfig:
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    corpus = run.output(CorpusOutputs)
+    corpus = run.output("corpus", CorpusOutputs)
     return {
         "base": corpus.base,
         "blocks": corpus.blocks,
@@ -101,7 +101,7 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     from jmedllm.models.tokenizer.load import load_tokenizer
     from jmedllm.training.optim.weights import cast_weights
 
-    settings, base, corpus = _settings(run.recipe), start_folder(run), run.output(CorpusOutputs)
+    settings, base, corpus = _settings(run.recipe), start_folder(run), run.output("corpus", CorpusOutputs)
     folder = own_folder(run.folder / "mfpt", input_hash)
     tokenizer = load_tokenizer(base)
     blocks = load_blocks(run.folder / "corpus" / "blocks")
@@ -116,13 +116,12 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     network = trained.network
     origin = {"base": str(base), "base_fingerprint": corpus.base, "blocks": corpus.blocks}
     save_model(network.to(network.config.dtype), tokenizer, run.folder / MODEL.folder, origin, base)
-    passes = trained.outputs["steps"] * settings.batch_size / len(blocks)
+    passes = trained.outputs.steps * settings.batch_size / len(blocks)
     return MfptOutputs(
         model=fingerprint(run.folder / MODEL.folder),
-        files=files_in(run, MODEL.folder),
         epochs={name: round(passes * part["read"] / part["bytes"], 3) for name, part in (corpus.mixture or {}).items()}
         or None,
-        **trained.outputs,
+        **trained.outputs.to_dict() | {"files": files_in(run, MODEL.folder)},
     )
 
 

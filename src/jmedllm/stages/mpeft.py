@@ -177,7 +177,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         # Hash the messages, because the settings of the chat template determine their text.
         "examples": hash_text(to_json([asdict(each) for each in found])),
         **_template_settings(run, found),
-        "corpus": run.output(CorpusOutputs).blocks if settings.replay else None,
+        "corpus": run.output("corpus", CorpusOutputs).blocks if settings.replay else None,
         "settings": shaping(settings),
         **validation_inputs(run),
         **numerics(run),
@@ -333,9 +333,8 @@ def _perform(run: Run, input_hash: str) -> Outputs:
         adapter=fingerprint(folder / "adapter"),
         left_frozen=frozen or None,
         compared_with=compared or None,
-        files=files_in(run, "mpeft/adapter"),
         **counts,
-        **trained.outputs,
+        **trained.outputs.to_dict() | {"files": files_in(run, "mpeft/adapter")},
     )
 
 
@@ -345,11 +344,11 @@ def _plan(recipe: Recipe, _: Path | None) -> TrainingStage:
 
 
 def _card(run: Run) -> Sequence[str]:
-    return (f"Fingerprint of the adapter (mpeft): `{run.output(MpeftOutputs).adapter}`",)
+    return (f"Fingerprint of the adapter (mpeft): `{run.output('mpeft', MpeftOutputs).adapter}`",)
 
 
 def _card_data(run: Run) -> Sequence[str]:
-    settings, outputs = _settings(run.recipe), run.output(MpeftOutputs)
+    settings, outputs = _settings(run.recipe), run.output("mpeft", MpeftOutputs)
     lines = [
         f"{source.benchmark} ({', '.join(source.languages)}; split {source.split}), "
         f"licence: {BENCHMARKS[source.benchmark].licence if source.benchmark in BENCHMARKS else UNKNOWN_LICENCE}"

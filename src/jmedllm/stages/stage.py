@@ -115,9 +115,11 @@ class Run:
         """Data directory."""
         return Path(self.recipe.data)
 
-    def output(self, kind: type[O]) -> O:
-        """Return the outputs of the finished stage with this class of outputs."""
-        return next(outputs for outputs in self.outputs.values() if isinstance(outputs, kind))
+    def output(self, stage: str, kind: type[O]) -> O:
+        """Return the outputs of a finished stage, which are of class `kind`."""
+        outputs = self.outputs[stage]
+        assert isinstance(outputs, kind)
+        return outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ class TrainingOutputs(Outputs):
     final_loss: float
     best_step: int | None = None
     memory: dict[str, Any] | None = None
-    evaluated: dict[str, Any] | None = None
+    evaluated: dict[str, dict[str, int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainedNetwork:
-    """A trained network and the values of `TrainingOutputs`."""
+    """A trained network and what its training gave."""
 
     network: Any
-    outputs: dict[str, Any]
+    outputs: TrainingOutputs
 
 
 def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork | None:
@@ -82,9 +82,16 @@ def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork |
     network = gather()
     if network is None:
         return None
-    evaluated = {"evaluated": validation.sizes()} if validation else {}
-    block_size = {"block_size": job.blocks.ids.shape[1]}
-    return TrainedNetwork(network, trained.summary() | block_size | memory | evaluated)
+    outputs = TrainingOutputs(
+        steps=trained.steps,
+        block_size=job.blocks.ids.shape[1],
+        trained_tokens=trained.trained_tokens,
+        final_loss=trained.final_loss,
+        best_step=trained.best_step,
+        memory=memory,
+        evaluated=validation.sizes() if validation else None,
+    )
+    return TrainedNetwork(network, outputs)
 
 
 def has_benchmarks(recipe: Recipe) -> bool:

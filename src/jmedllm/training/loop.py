@@ -87,11 +87,6 @@ class TrainResult:
     best_step: int | None
     resumed_from: int
 
-    def summary(self) -> dict[str, Any]:
-        """Return the values for the manifest, which are the same for a resumed and an uninterrupted run."""
-        values = {"steps": self.steps, "trained_tokens": self.trained_tokens, "final_loss": self.final_loss}
-        return values if self.best_step is None else values | {"best_step": self.best_step}
-
 
 @dataclass(frozen=True, slots=True)
 class _Trainer:
