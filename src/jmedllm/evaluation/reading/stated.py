@@ -6,7 +6,7 @@ Denial, doubt and supposition come first, because a wrong letter is worse than n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,7 +85,7 @@ def find_stances(
             found.append((group, _contrasted(question, places[-1], place)))
         else:
             free = _free(said[max(0, at[number] - 30) : at[number]], group)
-            found.append((group, _stance(question, place, free=free, weak=group.items[0].weak)))
+            found.append((group, _stance(_Mention.of(question, place, free=free, weak=group.items[0].weak))))
         places.append(place)
     return _exception(question, found, places)
 
@@ -152,32 +152,85 @@ def _contrasted(question: Question, before: _Place, place: _Place) -> Stance:
     return _praise(question, head, before.head, place.tail, free=True)
 
 
-def _stance(question: Question, place: _Place, *, free: bool, weak: bool) -> Stance:
-    if place.begins and not weak and (judgement := _judgement(question, place)):
-        return judgement
-    head = patterns.FILLER.cut(place.head)
-    negative = patterns.NEGATIVE_STEM.search(question.stem)
-    if patterns.WRONG_IS.search(head):
-        # If the question asks for a wrong statement, this is the answer.
-        return "concluded" if negative and not _denied_behind(place.tail) else "dismissed"
-    if patterns.ALL_OTHERS_WRONG.match(place.tail):
-        return "mentioned" if negative else "concluded"
-    if negative and free and patterns.IS_FALSE.match(place.tail) and not _denied_before(place.head):
-        return "dismissed" if patterns.NOT_THE_ANSWER.match(place.tail) else "affirmed"
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """One mention as the rules see it.
+
+    Attributes:
+        head: its sentence before it, without filler at the end.
+        negative: whether the question asks for a wrong statement.
+        free: whether it is a separate noun, see `_free`.
+        weak: whether its text is short or common, so that it may be a part of something else.
+    """
+
+    question: Question
+    place: _Place
+    head: str
+    negative: bool
+    free: bool
+    weak: bool
+
+    @staticmethod
+    def of(question: Question, place: _Place, *, free: bool, weak: bool) -> "_Mention":
+        negative = patterns.NEGATIVE_STEM.search(question.stem) is not None
+        return _Mention(question, place, patterns.FILLER.cut(place.head), negative, free, weak)
+
+
+def _stance(mention: _Mention) -> Stance:
+    return next((stance for rule in _RULES if (stance := rule(mention))), "mentioned")
+
+
+def _called_the_wrong_one(mention: _Mention) -> Stance | None:
+    """ "The wrong one is C": if the question asks for a wrong statement, this is the answer."""
+    if not patterns.WRONG_IS.search(mention.head):
+        return None
+    return "concluded" if mention.negative and not _denied_behind(mention.place.tail) else "dismissed"
+
+
+def _unlike_all_others(mention: _Mention) -> Stance | None:
+    if not patterns.ALL_OTHERS_WRONG.match(mention.place.tail):
+        return None
+    return "mentioned" if mention.negative else "concluded"
+
+
+def _false_as_asked(mention: _Mention) -> Stance | None:
+    place = mention.place
+    if not (mention.negative and mention.free and patterns.IS_FALSE.match(place.tail)) or _denied_before(place.head):
+        return None
+    return "dismissed" if patterns.NOT_THE_ANSWER.match(place.tail) else "affirmed"
+
+
+def _denied(mention: _Mention) -> Stance | None:
+    place = mention.place
     if _denied_before(place.head) or _denied_behind(place.tail) or _unable(place.head):
         return "dismissed"
-    if place.opens and _denied_before(place.heading):
-        return "dismissed"
-    if not head and (patterns.BARE.fullmatch(place.tail) or (place.corrects and patterns.ASSERTED.match(place.tail))):
-        return "concluded"
-    if place.opens and place.near and (announced := _announced(place.heading)):
-        return announced
-    praise = _praise(question, head, place.head, place.tail, free=free)
-    if praise == "affirmed" and negative:
-        return "dismissed"
-    if praise == "mentioned" and (patterns.INCIDENTAL.search(place.head) or patterns.INCIDENTAL.search(place.tail)):
-        return "dismissed"
-    return praise
+    return "dismissed" if place.opens and _denied_before(place.heading) else None
+
+
+def _alone(mention: _Mention) -> Stance | None:
+    """Nothing else is in the sentence, or it only asserts the mention as a correction."""
+    place = mention.place
+    if mention.head:
+        return None
+    is_asserted = place.corrects and patterns.ASSERTED.match(place.tail)
+    return "concluded" if is_asserted or patterns.BARE.fullmatch(place.tail) else None
+
+
+def _announced_above(mention: _Mention) -> Stance | None:
+    return _announced(mention.place.heading) if mention.place.opens and mention.place.near else None
+
+
+def _praised(mention: _Mention) -> Stance | None:
+    place = mention.place
+    praise = _praise(mention.question, mention.head, place.head, place.tail, free=mention.free)
+    if praise == "mentioned":
+        return None
+    return "dismissed" if praise == "affirmed" and mention.negative else praise
+
+
+def _incidental(mention: _Mention) -> Stance | None:
+    place = mention.place
+    return "dismissed" if any(patterns.INCIDENTAL.search(text) for text in (place.head, place.tail)) else None
 
 
 def _announced(heading: str) -> Stance | None:
@@ -207,14 +260,16 @@ def _praise(question: Question, head: str, before: str, tail: str, *, free: bool
     return "affirmed" if free and patterns.IS_RIGHT.match(tail) else "mentioned"
 
 
-def _judgement(question: Question, place: _Place) -> Stance | None:
+def _judgement(mention: _Mention) -> Stance | None:
     """The judgement behind a label, as in a table or at the end of its line."""
-    negative = bool(patterns.NEGATIVE_STEM.search(question.stem))
+    place = mention.place
+    if not place.begins or mention.weak:
+        return None
     truth = _truth(place)
     if patterns.NOT_THE_ANSWER.match(place.line):
         return "dismissed"
     if truth is not None and patterns.THE_ANSWER.match(place.line) is None:
-        return "affirmed" if truth is not negative else "dismissed"
+        return "affirmed" if truth is not mention.negative else "dismissed"
     last = [place.line.rstrip(" 。.!"), place.next.strip(" 。.!*")]
     if any(patterns.FINAL_JUDGEMENT.search(text) and patterns.MENTION not in text for text in last):
         return "concluded"
@@ -231,6 +286,20 @@ def _truth(place: _Place) -> bool | None:
         return not _denied_behind(place.tail.lstrip("?"))
     sign = patterns.SIGN_BEFORE.search(place.head)
     return bool(sign["yes"]) if sign else None
+
+
+_RULES: tuple[Callable[[_Mention], Stance | None], ...] = (
+    _judgement,
+    _called_the_wrong_one,
+    _unlike_all_others,
+    _false_as_asked,
+    _denied,
+    _alone,
+    _announced_above,
+    _praised,
+    _incidental,
+)
+"""The rules from first to last; the first that applies decides. Denial, doubt and supposition come before praise."""
 
 
 def _exception(
