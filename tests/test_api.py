@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_questions
-from jmedllm.api import evaluate, load, open_model
+from jmedllm.api import evaluate, load, open_model, score
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, tasks
 from jmedllm.evaluation.prompts.format import PromptConfig
@@ -25,6 +25,21 @@ def test_it_reads_like_the_command_line(tiny_model: Path, tmp_path: Path) -> Non
         evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", scorers=["answr"])
     with pytest.raises(InputError, match="--rotations 0"):
         evaluate(model, load(str(exam), "ja", selection="all"), output=tmp_path / "x", rotations=0)
+
+
+def test_stored_evaluations_are_scored_again_without_the_model(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exam = write_questions(tmp_path / "exam.jsonl", count=3)
+    model = open_model(tiny_model, precision="float32", device="cpu", name="tiny")
+    questions = load(str(exam), "ja", selection="all")
+    before = evaluate(model, questions, output=tmp_path / "out", scorers=["answer"], max_new_tokens=4)
+    monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
+    [after] = score(tmp_path / "out", scorers=["legacy"], questions=[exam])
+    assert after.scores[0] == before.scores[0]
+    assert [each.scorer for each in after.scores] == ["answer", "legacy", "legacy"]
+    with pytest.raises(InputError, match="evaluate again with the scorers answer, legacy, likelihood"):
+        score(tmp_path / "out", scorers=["likelihood"], questions=[exam])
 
 
 def test_questions_that_are_not_one_task_are_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Evaluation from Python.
 
-from jmedllm.api import evaluate, load, open_model
+from jmedllm.api import evaluate, load, open_model, score
 
 model = open_model("models/qwen2-7b")
 result = evaluate(model, load("igakuqa", "ja", data="data"), scorers=["answer", "likelihood"], output="results/qwen2")
+[result] = score("results/qwen2", scorers=["legacy"])
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.model import chat_template, model_settings, with_quantization
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.rescore import stored_evaluations
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.selection import default_selection, select
@@ -31,7 +33,7 @@ from jmedllm.models.folder import Quantization
 from jmedllm.precision import DeviceName, PrecisionName, choose_precision
 from jmedllm.settings import from_options
 
-__all__ = ["EvalResult", "Opened", "evaluate", "load", "open_model"]
+__all__ = ["EvalResult", "Opened", "evaluate", "load", "open_model", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,31 @@ def evaluate(
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()
     return evaluate_tasks([task], PreparedModel(described, lambda: opened.model, chat_text), Path(output))[0]
+
+
+def score(
+    *folders: str | Path,
+    scorers: Sequence[str] = (),
+    data: str | Path | None = None,
+    questions: Sequence[str | Path] = (),
+) -> list[EvalResult]:
+    """Score stored evaluations again, without any model, and write the scores of those that are finished.
+
+    Args:
+        folders: output directories of evaluations or runs.
+        scorers: scorers to add to those of each evaluation.
+        data: data directory; None for the one that each evaluation used.
+        questions: files of your own questions that have been moved, matched by file name.
+
+    Returns:
+        One result for each evaluation; of an unfinished one, on the items that it has.
+
+    Raises:
+        InputError: see `jmedllm.evaluation.rescore.stored_evaluations`.
+    """
+    own = [Path(file) for file in questions]
+    stored = stored_evaluations(map(Path, folders), scorers, data=None if data is None else Path(data), own=own)
+    return [each.write() for each in stored]
 
 
 def _require_task(questions: Sequence[Question]) -> None:

@@ -1,12 +1,14 @@
 """Scorers from outside the package, as CONTRIBUTING.md shows them: a plain one, and a graded one with a judge."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from package import example, install, register
 
 from conftest import Cli, build_tiny, write_questions
+from fork_server import ForkServer
 from jmedllm.evaluation.records import read_judge_replies, read_scores
 from jmedllm.evaluation.scorers import SCORERS
 
@@ -80,6 +82,27 @@ def test_a_graded_scorer_with_a_judge(
     assert (score["metric"], score["value"], score["binary"]) == ("mean", pytest.approx(0.8), False)
     assert score["low"] < 0.8 < score["high"]
     assert read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")["q2"].item_scores["grade"]["value"] == 0.9
+
+
+@pytest.mark.usefixtures("outside")
+def test_several_processes_ask_the_judge_once(tiny_model: Path, tmp_path: Path, forks: ForkServer) -> None:
+    exam, judge = (
+        write_questions(tmp_path / "exam.jsonl", count=3),
+        build_tiny(tmp_path / "judge", seed=2, context=2048),
+    )
+    options = ["--model", tiny_model, "--benchmark", exam, "--language", "ja", "--selection", "all", "--device", "cpu"]
+    options += ["--max-new-tokens", "4", "--scorer", "grade", "--judge", judge, "--precision", "float32", "--json"]
+    path = os.pathsep.join([str(tmp_path / "package"), os.environ.get("PYTHONPATH", "")])
+
+    def evaluated(processes: int) -> str:
+        command = ("-m", "jmedllm", "eval", *options, "--output", tmp_path / f"out{processes}")
+        first, *others = forks.run_ranks(processes, *command, PYTHONPATH=path)
+        assert [each.returncode for each in (first, *others)] == [0] * processes, first.stderr
+        return first.stdout
+
+    assert json.loads(evaluated(2)) == json.loads(evaluated(1))
+    replies = (tmp_path / "out2" / "exam.ja.judge.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["id"] for line in replies) == ["q0", "q1", "q2"]
 
 
 @pytest.mark.usefixtures("outside")

@@ -148,7 +148,7 @@ def score(
     if diff:
         _print_diff(stored, as_json=as_json)
         return
-    results = [each.write() if each.is_finished else each.result() for each in stored]
+    results = [each.write() for each in stored]
     if as_json:
         print_json(results)
         return

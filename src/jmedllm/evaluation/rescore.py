@@ -64,12 +64,10 @@ class StoredEvaluation:
         wanted = sum(max(1, min(rotations, len(question.choices))) for question in self.evaluation.questions)
         return len(self.evaluation.questions) == self.asked and len(self.evaluation.samples) == wanted
 
-    def result(self) -> EvalResult:
-        """Build the result from the new item scores."""
-        return summarize(self.evaluation, self.item_scores, {})
-
     def write(self) -> EvalResult:
-        """Write scores and summary; the evaluation must be finished."""
+        """Return the result; of a finished evaluation, also write scores and summary."""
+        if not self.is_finished:
+            return summarize(self.evaluation, self.item_scores, {})
         with locked(self.files.summary.parent):
             return write_result(self.evaluation, self.files)
 

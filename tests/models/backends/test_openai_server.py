@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from conftest import write_questions
+from conftest import Cli, write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, evaluate_tasks, tasks
 from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.prompts.format import PromptConfig
-from jmedllm.evaluation.records import read_samples
+from jmedllm.evaluation.records import read_judge_replies, read_samples
+from jmedllm.evaluation.scorers import SCORERS, GradedItemScore, Scorer
 from jmedllm.files import read_json, to_json
 from jmedllm.models.backends.base import GenerationConfig, ModelSpec, Request
 from jmedllm.models.backends.openai.replies import is_too_long
@@ -192,6 +193,35 @@ def test_no_label_listed_is_no_answer_in_the_scores(server: Server, tmp_path: Pa
     [result] = evaluate_tasks(eval_tasks, model, tmp_path / "out")
     [score] = result.scores
     assert score.correct == 0 and score.no_answer == score.n > 0 and result.calibration is None
+
+
+GRADE = Scorer(
+    summary="a grade from the judge",
+    needs="response",
+    applies=lambda question: True,
+    score_item=lambda output: GradedItemScore(int(output.judge_reply or 0) / 10, "graded"),
+    judge_prompt=lambda output: f"Grade from 0 to 10: {output.presented.question.id}",
+    binary=False,
+)
+
+
+def test_a_judge_on_a_server(cli: Cli, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCORERS, "grade", GRADE)
+    server.message = {"content": "7"}  # of a chat, which only the judge is asked for
+    exam = write_questions(tmp_path / "exam.jsonl", count=3)
+    command = ("eval", "--backend", "openai", "--server", server.url, "--model", "m", "--benchmark", exam)
+    command += ("--language", "ja", "--selection", "all", "--scorer", "grade", "--output", tmp_path / "out", "--json")
+    code, _, errors = cli(*command, "--judge", server.url)
+    assert code == 2 and f"--judge {server.url}: which model of the server? write {server.url}#NAME" in errors
+    code, output, errors = cli(*command, "--judge", f"{server.url}#grader")
+    assert code == 0, errors
+    [score] = json.loads(output)["scores"]
+    assert (score["scorer"], score["value"], score["n"]) == ("grade", pytest.approx(0.7), 3)
+    replies = read_judge_replies(tmp_path / "out" / "exam.ja.judge.jsonl").values()
+    assert [each.judge for each in replies] == ["served grader"] * 3
+    asked = sum(server.answered.values())
+    assert cli(*command, "--judge", f"{server.url}#grader")[0] == 0
+    assert sum(server.answered.values()) == asked == 6, "stored replies are not asked for again"
 
 
 @pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow", "garbage", "page", "empty"])
