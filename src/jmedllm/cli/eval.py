@@ -238,7 +238,7 @@ def evaluate(
         from jmedllm.precision import choose_precision  # imports torch, which a model on a server does not need
 
         chosen = choose_precision(precision, device)
-    require_backend(backend, requirements_of(replace(spec, precision=chosen)))
+    require_backend(backend, requirements_of(replace(spec, precision=chosen if can.local else None)))
     if can.local and chosen is not None:
         spec = replace(spec, model=str(resolve(model, revision=revision, download=download)), precision=chosen)
         if unused := unused_template(found, spec):
