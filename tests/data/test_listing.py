@@ -1,5 +1,6 @@
 """The list of sources, as text and as JSON."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,4 +53,15 @@ def test_it_lists_the_sources_on_disk(tmp_path: Path) -> None:
         "language": "en",
         "split": "test",
         "items": 1273,
+    }
+
+
+def test_the_documentation_names_the_options_that_each_source_needs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation" / "usage.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(.*?)` \| `(jmedllm data get .*?)` \|$", page, re.MULTILINE))
+    assert rows == {
+        name: f"jmedllm data get {name}"
+        + " --mirror MIRROR" * source.needs_mirror
+        + " --allow-unverified" * bool(source.unpinned)
+        for name, source in SOURCES.items()
     }
