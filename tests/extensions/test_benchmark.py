@@ -90,3 +90,27 @@ def test_no_other_module_names_a_benchmark() -> None:
         if isinstance(node, ast.Constant) and node.value in names
     ]
     assert found == []
+
+
+def test_it_is_listed_and_checked(cli: Cli, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, output, _ = cli("data", "list", "--data", data)
+    entry = next(block for block in output.split("\n\n") if block.startswith("nursingqa"))
+    assert (
+        code == 0
+        and entry.split()[1] == "present"
+        and f"its files are in {data / 'nursingqa'}" in " ".join(entry.split())
+    )
+    code, output, _ = cli("data", "list", "--data", data, "--json")
+    assert [(each["name"], each["state"]) for each in json.loads(output)["others"]] == [("nursingqa", "present")]
+    code, output, _ = cli("data", "list", "--data", tmp_path / "none", "--json")
+    assert [each["state"] for each in json.loads(output)["others"]] == ["absent"]
+
+    for count, expected in ((len(ROWS), 0), (240, 2)):
+        declared = replace(BENCHMARKS["nursingqa"], expected_counts={("ja", "test"): count})
+        monkeypatch.setitem(BENCHMARKS, "nursingqa", declared)
+        for words in ((), ("nursingqa",)):
+            code, output, errors = cli("data", "check", *words, "--data", data)
+            assert code == expected, errors
+            passed = "nursingqa: 1 checks passed" in output and "--benchmark nursingqa" in errors
+            assert passed == (expected == 0)
+            assert ("get the files as the package of nursingqa describes" in errors) == (expected == 2)

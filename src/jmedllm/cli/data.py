@@ -31,14 +31,19 @@ def data_list(
     """List benchmarks: what is on disk, items, licence, upstream."""
     from jmedllm.cli.printing import console
     from jmedllm.data import listing
+    from jmedllm.data.installed import outside_benchmarks
     from jmedllm.data.on_disk import find_on_disk
     from jmedllm.files import to_json
 
-    found = find_on_disk(data)
+    found, outside = find_on_disk(data), outside_benchmarks()
     if as_json:
-        typer.echo(to_json({"data": str(data), "sources": listing.as_json(found)}, indent=2))
+        values = {"sources": listing.as_json(found), "others": listing.outside_as_json(outside, data)}
+        typer.echo(to_json({"data": str(data), **values}, indent=2))
         return
-    typer.echo(listing.as_text(found, min(console().width, 120)))
+    width = min(console().width, 120)
+    typer.echo(listing.as_text(found, width))
+    if outside:
+        typer.echo(f"\n{listing.outside_as_text(outside, data, width)}")
     counts = {state: sum(each.state == state for each in found) for state in ("present", "part", "absent")}
     typer.echo(f"\n{data}: {counts['present']} present, {counts['part']} in part, {counts['absent']} absent")
     print_ending(*_after_list(found), *data_options(data))
@@ -113,20 +118,24 @@ def data_check(
     allow_unverified: AllowUnverified = False,
 ) -> None:
     """Verify checksums and the number of items."""
-    from jmedllm.data.catalogue import find
+    from jmedllm.data.catalogue import SOURCES, find
     from jmedllm.data.check import expected_counts
 
     names = [name] if name is not None else _on_disk(data)
     failed = [each for each in names if not _passes(each, data)]
+    if failed and failed[0] not in SOURCES:
+        raise InputError(f"checks failed: {', '.join(failed)}; get the files as the package of {failed[0]} describes")
     if failed:
         run = shlex.join(("jmedllm", *_get(find(failed[0])), *data_options(data)))
         raise InputError(f"checks failed: {', '.join(failed)}; run: {run}")
-    loose = {each: len(find(each).unpinned) for each in names if find(each).unpinned}
+    sources = [find(each) for each in names if each in SOURCES]
+    loose = {each.name: len(each.unpinned) for each in sources if each.unpinned}
     if loose and not allow_unverified:
         for each, files in loose.items():
             _warn_unverified(each, files, "--allow-unverified accepts them")
         raise typer.Exit(1)
-    tests = [f"{row[0]}:{row[1]}" for each in names for row in expected_counts(find(each)) if row[2] == "test"]
+    tests = [f"{row[0]}:{row[1]}" for each in sources for row in expected_counts(each) if row[2] == "test"]
+    tests += [each for each in names if each not in SOURCES]
     print_ending(
         "eval", "--model", "MODEL", "--benchmark", tests[0] if tests else "BENCHMARK", *data_options(data),
         "--output", "results",
@@ -134,10 +143,13 @@ def data_check(
 
 
 def _on_disk(data: Path) -> list[str]:
-    """Names of the sources that are on disk, at least in part."""
+    """Names of the sources, and of the benchmarks of other packages, that are on disk, at least in part."""
+    from jmedllm.data.installed import is_installed, outside_benchmarks
     from jmedllm.data.on_disk import find_on_disk, first_to_fetch
 
     names = [each.source.name for each in find_on_disk(data) if each.files]
+    outside = outside_benchmarks()
+    names += [each.name for each in outside if any(is_installed(source, data) for source in each.sources.values())]
     if not names:
         run = shlex.join(("jmedllm", "data", "get", first_to_fetch(), *data_options(data)))
         raise InputError(f"{data}: no benchmark is here; fetch one with: {run}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from jmedllm.data.catalogue import File, Source, find
+from jmedllm.data.installed import outside_benchmarks
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, load
 from jmedllm.evaluation.question import Language
@@ -26,11 +27,14 @@ class CheckResult:
 
 
 def check(name: str, data: Path) -> list[CheckResult]:
-    """Check a source of the catalogue: first its files, then the number of questions.
+    """Check a source of the catalogue: first its files, then the number of questions; or the number of questions of a
+    benchmark of another package.
 
     Raises:
         InputError: the source is unknown. A wrong or missing file is a result, not an error.
     """
+    if outside := next((each for each in outside_benchmarks() if each.name == name), None):
+        return [_items(name, *part, count, data) for part, count in outside.expected_counts.items()]
     source = find(name)
     return [
         *(_file(file, data / file.path) for file in source.files),

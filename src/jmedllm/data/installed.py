@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jmedllm.data.catalogue import SOURCES
-from jmedllm.evaluation.benchmarks import BENCHMARKS, load
+from jmedllm.evaluation.benchmarks import BENCHMARKS, Benchmark, load
 from jmedllm.evaluation.question import Question
 
 TEST = "test"
@@ -16,6 +16,15 @@ def installed_tests(data: Path) -> Iterator[tuple[str, str]]:
         for language, source in benchmark.sources.items():
             if not benchmark.synthetic and TEST in benchmark.splits(language) and is_installed(source, data):
                 yield benchmark.name, language
+
+
+def outside_benchmarks() -> list[Benchmark]:
+    """Return the benchmarks of other packages whose files are not in the catalogue."""
+    return [
+        each
+        for each in BENCHMARKS.values()
+        if any(source is not None and source not in SOURCES for source in each.sources.values())
+    ]
 
 
 def is_installed(source: str | None, data: Path) -> bool:
