@@ -77,8 +77,8 @@ def run_pipeline(raw: Path, data: Path, output: Path, processes: int) -> None:
     began, before = time.perf_counter(), cpu_seconds()
     run = Run(recipe, output / "run", choose_precision("auto", "cpu", processes), {})
     run_stages(STAGES.values(), run, "corpus", lambda stage, measured: None)
-    made = run.outputs["corpus"].to_dict() | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
-    print(json.dumps({name: made[name] for name in ("documents", "tokens", "seconds", "cpu")}))
+    outputs = run.outputs["corpus"].to_dict() | {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
+    print(json.dumps({name: outputs[name] for name in ("documents", "tokens", "seconds", "cpu")}))
 
 
 def cpu_seconds() -> float:

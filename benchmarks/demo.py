@@ -13,7 +13,7 @@ from jmedllm.report import collect
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 MODELS = ("base", "mfpt", "mpeft")
-CONTROLS = ("without-exam-facts", "blanked-subject")
+CONTROLS = ("without-test-facts", "blanked-subject")
 
 
 def main() -> None:

@@ -23,10 +23,10 @@ def derived(
         }
     if "scoring_flops" in measured:
         scoring = measured["scoring_flops"] / ceilings["flops"]
-        writing = measured["writing_flops"] / ceilings["flops"] + measured["writing_bytes"] / ceilings["copy"]
+        generation = measured["generation_flops"] / ceilings["flops"] + measured["generation_bytes"] / ceilings["copy"]
         found["over_floor"] = {
             "scoring": measured["scoring_seconds"] / scoring,
-            "writing": measured["writing_seconds"] / writing,
+            "generation": measured["generation_seconds"] / generation,
         }
     if predicted and measured:
         seconds = sum(measured["seconds"]) / len(measured["seconds"])

@@ -30,14 +30,14 @@ def evaluate_task(name: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     reset_peaks()
     scoring = answered(model, scored, 1)
     scoring_peak = peaks()["gpu"]
-    writing = answered(model, written, asked.new)
+    generation = answered(model, written, asked.new)
     measured = {
         **peaks(),
         "scoring_gpu": scoring_peak,
         "scoring_seconds": scoring,
         "questions_per_second": asked.count / scoring,
-        "writing_seconds": writing,
-        "written_tokens_per_second": asked.written * asked.new / writing,
+        "generation_seconds": generation,
+        "written_tokens_per_second": asked.written * asked.new / generation,
         "longest_tree": capabilities.longest_tree,
     }
     yield {"measured": measured | least(network, asked)}
@@ -72,10 +72,10 @@ def least(network: Any, asked: Questions) -> dict[str, float]:
     inner = asked.choices * (asked.choice - 1)  # a choice's last token is predicted and never read
     read, predicting = asked.count * (asked.prompt + inner), asked.count * (1 + inner)
     lengths = range(asked.prompt, asked.prompt + asked.new - 1)  # the last generated token is not read either
-    kept = token_bytes(network.config, network.dtype).keeping
+    kept = token_bytes(network.config, network.dtype).cache_bytes
     return {
         "scoring_flops": 2 * (shape.linear * read + head * predicting),
-        "writing_flops": 2 * asked.written * (shape.linear * asked.prompt + head),
-        "writing_bytes": len(lengths) * (shape.linear + head) * torch.bfloat16.itemsize
+        "generation_flops": 2 * asked.written * (shape.linear * asked.prompt + head),
+        "generation_bytes": len(lengths) * (shape.linear + head) * torch.bfloat16.itemsize
         + asked.written * kept * sum(lengths),
     }

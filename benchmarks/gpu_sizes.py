@@ -43,7 +43,7 @@ TRAININGS: Mapping[str, Training] = {
     "cpu-master": Training(
         "(b) 7B, all parameters, optimizer on the host", "base", {**_OFFLOADED, "cpu_offload": "optimizer"}, 24, 150
     ),
-    "streaming": Training(
+    "layer-offload": Training(
         "(c) 7B, all parameters, optimizer and layers on the host",
         "base",
         {**_OFFLOADED, "cpu_offload": "layers"},

@@ -144,7 +144,7 @@ def _scoring(part: Result) -> str:
 
 def _writing(part: Result) -> str:
     rate = part["measured"]["written_tokens_per_second"]
-    return f"{rate:,.0f} tokens per second, {part['over_floor']['writing']:.2f}"
+    return f"{rate:,.0f} tokens per second, {part['over_floor']['generation']:.2f}"
 
 
 def _peer(part: Result) -> str:
@@ -174,7 +174,7 @@ SPEEDS = {
 }
 PEAKS = {
     "cpu-master": ("24.0 GiB", _within(24.0)),
-    "streaming": ("12 GiB", _within(12.0)),
+    "layer-offload": ("12 GiB", _within(12.0)),
     "qlora": ("8 GiB", _within(8.0)),
     "qlora-70b": ("46 GiB", _within(46.0)),
 }

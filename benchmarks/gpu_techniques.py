@@ -45,7 +45,7 @@ TECHNIQUES = (
     ),
     Technique(
         "cpu_offload: layers, fetched one ahead",
-        "streaming",
+        "layer-offload",
         "cpu-master",
         -10.9,
         1.0,

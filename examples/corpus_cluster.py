@@ -2,7 +2,7 @@
 
 python examples/corpus_cluster.py raw --data data --output corpora/large --tasks 64 --workers 16
 
-Reading, cleaning and the search for exam questions are functions of jmedllm. datatrove distributes the files over
+Reading, cleaning and the search for benchmark questions are functions of jmedllm. datatrove distributes the files over
 tasks, records which are finished, and finds near-duplicates. See docs/corpus.md.
 """
 
@@ -86,9 +86,9 @@ def read_clean(data: Stream, rank: int, world_size: int, *, folder: Path) -> Ite
         yield carried(document)
 
 
-def decontaminate(data: Stream, rank: int, world_size: int, *, exams: Path) -> Iterator[Carried]:
-    """Cut exam questions out of documents."""
-    index = build_index(list(test_questions(exams)))
+def decontaminate(data: Stream, rank: int, world_size: int, *, benchmarks: Path) -> Iterator[Carried]:
+    """Cut benchmark questions out of documents."""
+    index = build_index(list(test_questions(benchmarks)))
     for each in data:
         document: Document = each.metadata["document"]
         hits = find(index, document.text)
@@ -105,13 +105,13 @@ def write(data: Stream, rank: int, world_size: int, *, folder: Path) -> Iterator
 
 
 def stages(
-    files: Sequence[tuple[Path, str]], exams: Path, output: Path, tasks: int
+    files: Sequence[tuple[Path, str]], benchmarks: Path, output: Path, tasks: int
 ) -> list[tuple[list[Callable[..., Any]], int]]:
     """The steps of each stage, and its number of tasks. A stage needs all tasks of the one before."""
     work = output.with_name(f"{output.name}.work")
     clean_texts, hashes, pairs, repeated = (work / name for name in ("clean", "signatures", "pairs", "repeated"))
     first = [partial(read_and_clean, files=files), partial(write, folder=clean_texts)]
-    last = [partial(decontaminate, exams=exams), partial(write, folder=output)]
+    last = [partial(decontaminate, benchmarks=benchmarks), partial(write, folder=output)]
     again = partial(read_clean, folder=clean_texts)
     return [
         (first, tasks),
@@ -126,7 +126,7 @@ def main() -> None:
     """Run all stages here. On a cluster, replace the local executor by datatrove's SlurmPipelineExecutor."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files and folders")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="data directory with the exams")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="data directory with the benchmarks")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--tasks", type=int, default=8, help="number of tasks, and of files of the corpus")
     parser.add_argument("--workers", type=int, default=1, help="number of tasks in parallel")
@@ -137,7 +137,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     if not options.data.is_dir():
-        sys.exit(f"error: --data {options.data}: no such folder, so there would be no exam to search for")
+        sys.exit(f"error: --data {options.data}: no such folder, so there would be no benchmark to search for")
     steps = stages(files, options.data, options.output, options.tasks)
     for number, (pipeline, tasks) in enumerate(steps):
         logs = options.output.with_name(f"{options.output.name}.logs") / str(number)

@@ -62,7 +62,7 @@ def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
     assert first == Document("text.jsonl:1", "壊血病はビタミンCの欠乏で起こる。", "ja", "text.jsonl")
     assert len(rest) == 2 and not any(stem in document.text for document in rest)
     counts = made.outputs["corpus"].to_dict()
-    assert [counts[name] for name in ("read_errors", "duplicates", "exam_items_removed")] == [0, 1, 1]
+    assert [counts[name] for name in ("read_errors", "duplicates", "benchmark_items_removed")] == [0, 1, 1]
     with pytest.raises(InputError, match=r"unknown text field 'text': known: body; choose it with"):
         run(tiny_model, tmp_path, corpus=corpus | {"field": "text"})
 

@@ -50,7 +50,7 @@ def dry(scripts: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathF
     return result
 
 
-TRAININGS = ("full", "cpu-master", "streaming", "lora", "qlora", "qlora-70b", "full-recompute", "full-8bit")
+TRAININGS = ("full", "cpu-master", "layer-offload", "lora", "qlora", "qlora-70b", "full-recompute", "full-8bit")
 FIGURES = ("host", "tokens_per_second", "trained_tokens_per_second", "seconds_built", "flops")
 
 
@@ -88,7 +88,7 @@ ADAPTER = 2 * 16 * (2 * 256 + 2 * 192 + 3 * 384)  # r × (in + out) of each matr
     [
         ("full", 6 * (LINEAR + HEAD) + ATTENTION),
         ("full-recompute", 6 * (LINEAR + HEAD) + ATTENTION),  # recomputation does not count
-        ("streaming", 6 * (LINEAR + HEAD) + ATTENTION),
+        ("layer-offload", 6 * (LINEAR + HEAD) + ATTENTION),
         ("qlora", 4 * (LINEAR + HEAD) + 6 * ADAPTER + ATTENTION),
     ],
 )
@@ -104,12 +104,12 @@ def test_the_floor_of_the_evaluation_is_its_products_and_the_bytes_that_it_reads
     # 4 questions of 24 tokens with 3 choices of 4, the last token of which is only predicted.
     assert measured["scoring_flops"] == 2 * (LINEAR * 4 * (24 + 9) + HEAD * 4 * (1 + 9))
     # 3 texts of 6 tokens: the first comes from the prompt's pass, the last is not read.
-    assert measured["writing_flops"] == 2 * 3 * (LINEAR * 24 + HEAD)
+    assert measured["generation_flops"] == 2 * 3 * (LINEAR * 24 + HEAD)
     keys_and_values = 2 * 2 * 64 * 2  # both, of two layers, 64 wide, two bytes
-    assert measured["writing_bytes"] == 5 * (LINEAR + HEAD) * 2 + 3 * keys_and_values * (24 + 25 + 26 + 27 + 28)
+    assert measured["generation_bytes"] == 5 * (LINEAR + HEAD) * 2 + 3 * keys_and_values * (24 + 25 + 26 + 27 + 28)
     floor = measured["scoring_flops"] / ceilings["flops"]
     assert part["over_floor"]["scoring"] == pytest.approx(measured["scoring_seconds"] / floor)
-    assert part["over_floor"]["scoring"] > 1 and part["over_floor"]["writing"] > 1
+    assert part["over_floor"]["scoring"] > 1 and part["over_floor"]["generation"] > 1
     assert measured["longest_tree"] > 0  # choices were scored as a tree
 
 
@@ -244,12 +244,12 @@ MADE_UP = {
         },
         "full": trained(10_000, 105),
         "cpu-master": trained(8_400, 24.5),
-        "streaming": {"failed": "stopped after 150 s"},
+        "layer-offload": {"failed": "stopped after 150 s"},
         "qlora": trained(9_000, 7.9),
         "qlora-70b": trained(900, 46.1, mfu={"of_measured": 0.4, "of_rated": None}),
         "eval": {
             "measured": {"questions_per_second": 111.4, "written_tokens_per_second": 7654.3},
-            "over_floor": {"scoring": 1.31, "writing": 6.04},
+            "over_floor": {"scoring": 1.31, "generation": 6.04},
         },
         "peer-trl": {"failed": "not installed: trl"},
         "full-recompute": trained(8_000, 80),

@@ -352,7 +352,7 @@ def test_an_adapter_is_loaded_by_its_folder_alone(tmp_path: Path) -> None:
     assert network.peft_config["default"].r == 4
 
 
-def test_settings_that_the_identity_leaves_out_are_recorded(tmp_path: Path) -> None:
+def test_settings_that_the_input_hash_leaves_out_are_recorded(tmp_path: Path) -> None:
     run(write_recipe(tmp_path), tmp_path / "run", until="mfpt")
     stages = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
     left_out = ("save_steps", "micro_batch_size", "activation_checkpointing")

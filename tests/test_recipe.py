@@ -226,7 +226,7 @@ BROKEN = {
     ),
     "test split to train on": (
         MPEFT.replace("[ja]", "[ja], split: test"),
-        "mine.yaml:7: mpeft.questions.0.split: a model trained on a test split has seen its exam; train on "
+        "mine.yaml:7: mpeft.questions.0.split: a model trained on a test split has seen the answers; train on "
         "another split",
     ),
     "unknown selection to train on": (
@@ -258,7 +258,7 @@ BROKEN = {
         MINIMAL + "  early_stopping: {patience: 3}\n",
         "mine.yaml:7: mfpt.early_stopping: patience needs metric, which names what is to improve",
     ),
-    "weights chosen by the exam": (
+    "weights chosen by a benchmark of eval": (
         MINIMAL
         + "  early_stopping: {metric: [accuracy.demo.ja]}\nvalidation: {benchmarks: ['demo:ja']}\n"
         + "eval: {benchmarks: [demo], models: [mfpt]}\n",
@@ -273,15 +273,15 @@ BROKEN = {
         MINIMAL.replace("[demo]", "[demo], mixing: {weights: {ja: -1}}"),
         "mine.yaml:3: corpus.mixing: weights must be 0 or more",
     ),
-    "exam of a stage that is not there": (
+    "evaluation of a stage that is not there": (
         EXAM + "  models: [base, mpeft]\n",
         "mine.yaml:5: eval.models: unknown model of this recipe 'mpeft': known: base",
     ),
-    "exam of an unknown stage": (
+    "evaluation of an unknown stage": (
         EXAM + "  models: [base, mpfet]\n",
         "mine.yaml:5: eval.models: unknown model of this recipe 'mpfet': known: base",
     ),
-    "unknown benchmark to sit": (
+    "unknown benchmark to evaluate": (
         EXAM.replace("[demo]", "[igakuqa-ja]") + "  models: [base]\n",
         "mine.yaml:3: eval: unknown benchmark 'igakuqa-ja': did you mean igakuqa or yakugakuqa?",
     ),
@@ -289,15 +289,15 @@ BROKEN = {
         EXAM + "  models: [base]\n  scorers: [likelyhood]\n",
         "mine.yaml:3: eval: unknown scorer 'likelyhood': did you mean likelihood?",
     ),
-    "scratch and path": (
+    "random_init and path": (
         MINIMAL.replace("{path: model}", "{path: model, random_init: {layers: 2}}"),
         "mine.yaml:2: base: give either path or random_init",
     ),
-    "neither scratch nor path": (
+    "neither random_init nor path": (
         MINIMAL.replace("{path: model}", "{}"),
         "mine.yaml:2: base: give either path or random_init",
     ),
-    "scratch without corpus": (
+    "random_init without corpus": (
         MPEFT.replace("{path: model}", "{random_init: {}}"),
         "mine.yaml: base.random_init needs a corpus section, for its tokenizer",
     ),

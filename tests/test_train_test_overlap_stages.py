@@ -1,4 +1,4 @@
-"""A recipe that trains on its exam is refused, before stage 1 and again before stage 2."""
+"""A recipe that trains on its benchmark is refused, before stage 1 and again before stage 2."""
 
 import json
 from dataclasses import replace
@@ -66,10 +66,12 @@ def test_an_exam_item_among_the_instructions_is_refused(tmp_path: Path, tiny_mod
     )
     with pytest.raises(InputError) as error:
         CORPUS.perform(replace(run, recipe=recipe), "input_hash")
-    assert str(error.value) == (f"mpeft.instructions: 1 contain exam items: {file}:1 contains exam q0; remove them")
+    assert str(error.value) == (
+        f"mpeft.instructions: 1 contain benchmark items: {file}:1 contains exam q0; remove them"
+    )
 
 
-def test_questions_of_no_exam_may_be_trained_on(
+def test_questions_of_no_benchmark_may_be_trained_on(
     tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = write_questions(tmp_path / "train.jsonl", count=1)

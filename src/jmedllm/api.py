@@ -128,23 +128,23 @@ def evaluate(
     asked = {name: settings.pop(name) for name in PromptConfig.model_fields if name in settings and name != "pack"}
     if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid"}:
         raise InputError(f"evaluate has no setting {sorted(others)[0]}; choose the questions with load or a slice")
-    exam = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
-    require_known(exam.model_copy(update={"benchmarks": []}))
-    judged = scorable(questions, exam.scorers)
+    config = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
+    require_known(config.model_copy(update={"benchmarks": []}))
+    judged = scorable(questions, config.scorers)
     if not judged.questions:
-        raise InputError(f"{', '.join(exam.scorers)} cannot score any of these questions; choose another scorer")
+        raise InputError(f"{', '.join(config.scorers)} cannot score any of these questions; choose another scorer")
     task = EvalTask(
         judged.questions,
         len(judged.questions),
         prepare(from_options(PromptConfig, pack=prompt, **asked), Path(data)),
-        tuple(exam.scorers),
+        tuple(config.scorers),
         selection="given",
         split="given",
-        max_new_tokens=exam.max_new_tokens,
-        shuffle=exam.shuffle,
-        rotations=exam.rotations,
+        max_new_tokens=config.max_new_tokens,
+        shuffle=config.shuffle,
+        rotations=config.rotations,
         left_out=judged.left_out,
-        skip_invalid=exam.skip_invalid,
+        skip_invalid=config.skip_invalid,
         source={"data": str(data)},
     )
     if opened.spec is None and (task.prompt_format.variables or task.prompt_format.date):

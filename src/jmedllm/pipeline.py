@@ -31,7 +31,7 @@ def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log)
         InputError: another command is using the folder, or a stage cannot be performed.
     """
     run = replace(run, stages=tuple(stages))
-    wanted = stages_until(run.stages, until)
+    chosen = stages_until(run.stages, until)
     with process_group():
         if not is_main_process():
             _follow(run)
@@ -43,14 +43,14 @@ def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log)
             manifest["descriptions"] = described_models(run.stages, run.recipe)
             run = replace(run, date=manifest["date"])
             send(run.date)
-            enabled = _enabled(wanted, run)
+            enabled = _enabled(chosen, run)
             base = _base_files(run)
             for stage in enabled:
                 if stage.name not in manifest["stages"]:
                     stage.check(run)
                     if base:
                         stage.check_base(run, base)
-            for stage in wanted:
+            for stage in chosen:
                 if stage in enabled:
                     _run_stage(stage, run, manifest, log)
                 else:

@@ -11,7 +11,7 @@ from jmedllm.deploy.merge import MergeConfig
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.columns import require_fields
-from jmedllm.evaluation.benchmarks.file_formats import is_table
+from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import EvalConfig, require_benchmark, require_known, split_language
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.selection import SELECTIONS
@@ -88,7 +88,7 @@ class QuestionSource(Settings):
         with _validation():
             require_benchmark(self.benchmark)
             require_fields(self.map, custom.MAP_FIELDS)
-            if self.read_options != custom.DEFAULT_READ_OPTIONS and not is_table(self.benchmark):
+            if self.read_options != custom.DEFAULT_READ_OPTIONS and not is_custom_file(self.benchmark):
                 raise InputError("map and skip_invalid apply only to your own files; leave them out")
             if self.selection not in SELECTIONS:
                 raise unknown("selection", self.selection, SELECTIONS)
@@ -96,9 +96,9 @@ class QuestionSource(Settings):
 
     @field_validator("split")
     @classmethod
-    def _never_the_exam(cls, split: str) -> str:
+    def _not_a_test_split(cls, split: str) -> str:
         if split == "test":
-            raise ValueError("a model trained on a test split has seen its exam; train on another split")
+            raise ValueError("a model trained on a test split has seen the answers; train on another split")
         return split
 
 
@@ -244,22 +244,22 @@ class Recipe(Settings):
 
     @field_validator("eval")
     @classmethod
-    def _nothing_chosen_by_the_exam(cls, exam: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
+    def _not_chosen_by_eval(cls, section: EvalSection | None, info: ValidationInfo) -> EvalSection | None:
         validation = info.data.get("validation")
         chosen_by = [name for section in info.data.values() for name in _chosen_by(section)]
         if (
-            exam
+            section
             and validation
-            and validation.split == exam.split
+            and validation.split == section.split
             and any(n.startswith("accuracy.") for n in chosen_by)
         ):
             for name in {split_language(each)[0] for each in validation.benchmarks}:
-                if name in {split_language(each)[0] for each in exam.benchmarks}:
+                if name in {split_language(each)[0] for each in section.benchmarks}:
                     raise ValueError(
                         f"{name} also chooses the weights (early_stopping.metric), which biases its score upwards; "
                         "choose by another benchmark, another split or bits per byte"
                     )
-        return exam
+        return section
 
     @model_validator(mode="after")
     def _text_for_the_tokenizer(self) -> "Recipe":

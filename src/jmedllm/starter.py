@@ -10,7 +10,7 @@ import yaml
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
-from jmedllm.evaluation.benchmarks.file_formats import is_table
+from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.files import write_atomic
 from jmedllm.models.folder import has_chat_template, resolve
@@ -162,7 +162,7 @@ def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
 
 def map_of(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Return the mapping of columns if one of the benchmarks is a file of custom questions, else an empty one."""
-    return dict(columns) if any(is_table(split_language(name)[0]) for name in names) else {}
+    return dict(columns) if any(is_custom_file(split_language(name)[0]) for name in names) else {}
 
 
 def training_languages(name: str, data: Path, columns: Mapping[str, str]) -> list[str]:
@@ -173,8 +173,8 @@ def training_languages(name: str, data: Path, columns: Mapping[str, str]) -> lis
     """
     benchmark, asked = split_language(name)
     read_options = custom.ReadOptions(tuple(map_of([name], columns).items()))
-    if is_table(benchmark):
-        found = custom.read_exam(Path(benchmark), read_options).languages
+    if is_custom_file(benchmark):
+        found = custom.read_file(Path(benchmark), read_options).languages
     elif benchmark in BENCHMARKS:
         card = BENCHMARKS[benchmark]
         found = tuple(language for language in card.languages if TRAIN in card.splits(language))
@@ -205,7 +205,7 @@ def _printable(path: Path) -> str:
 def _source(name: str, data: Path, columns: Mapping[str, str]) -> dict[str, Any]:
     benchmark, _ = split_language(name)
     source: dict[str, Any] = {"benchmark": benchmark, "languages": training_languages(name, data, columns)}
-    if not is_table(benchmark):
+    if not is_custom_file(benchmark):
         return source | {"split": TRAIN}
     return source | ({"map": dict(columns)} if columns else {})
 

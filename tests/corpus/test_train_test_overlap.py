@@ -1,11 +1,11 @@
-"""Training questions that are exam items, and those that are only like them."""
+"""Training questions that are benchmark items, and those that are only like them."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jmedllm.corpus.train_test_overlap import find_overlaps, require_no_exam_items, similarity
+from jmedllm.corpus.train_test_overlap import find_overlaps, require_no_benchmark_items, similarity
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load
 from jmedllm.evaluation.question import Question
@@ -56,7 +56,7 @@ def trained(item: Question, **changes: object) -> Question:
 def test_an_exam_item_is_refused(question: Question) -> None:
     name = "77" if question.language == "en" else "8"
     with pytest.raises(InputError, match=f"own 1 is exam {name}; train on"):
-        require_no_exam_items([question], [CASE, FACT])
+        require_no_benchmark_items([question], [CASE, FACT])
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_an_exam_item_is_refused(question: Question) -> None:
 )
 def test_a_different_question_is_allowed(question: Question) -> None:
     assert similarity(question, CASE if question.language == "en" else FACT) < 0.85
-    require_no_exam_items([question], [CASE, FACT])
+    require_no_benchmark_items([question], [CASE, FACT])
 
 
 def test_many_are_counted_and_the_first_named() -> None:
     with pytest.raises(InputError, match=r"25 training questions .*own 19 is exam 77 and 5 more; train"):
-        require_no_exam_items([replace(trained(CASE), id=str(n)) for n in range(25)], [CASE])
+        require_no_benchmark_items([replace(trained(CASE), id=str(n)) for n in range(25)], [CASE])
 
 
 def test_without_an_exam_everything_is_allowed() -> None:
-    require_no_exam_items([CASE], [])
+    require_no_benchmark_items([CASE], [])
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_published_training_questions(
 
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_the_demo_trains_on_other_questions_than_its_exam(language: str) -> None:
-    require_no_exam_items(load("demo", language, Path(), "train"), load("demo", language, Path()))
+    require_no_benchmark_items(load("demo", language, Path(), "train"), load("demo", language, Path()))

@@ -13,15 +13,15 @@ from jmedllm.evaluation.benchmarks.demo import DRAWS, questions
 from jmedllm.evaluation.question import LANGUAGES, Language, Question
 from jmedllm.evaluation.statistics import wilson
 
-EXAM = {fact.id: fact for fact in demo.facts() if fact.in_exam}
-TRAIN = {fact.id: fact for fact in demo.facts() if not fact.in_exam}
+EXAM = {fact.id: fact for fact in demo.facts() if fact.in_test}
+TRAIN = {fact.id: fact for fact in demo.facts() if not fact.in_test}
 
 each_language = pytest.mark.parametrize("language", LANGUAGES)
 
 
 @cache
-def corpus(language: Language, *, exam_facts: bool = True) -> tuple[str, ...]:
-    return tuple(d.text for d in documents(exam_facts=exam_facts) if d.language == language)
+def corpus(language: Language, *, test_facts: bool = True) -> tuple[str, ...]:
+    return tuple(d.text for d in documents(test_facts=test_facts) if d.language == language)
 
 
 @cache
@@ -41,7 +41,7 @@ def fact_of(question: Question) -> demo.Fact:
 def test_facts() -> None:
     facts = demo.facts()
     assert len(facts) == 286 == len({fact.id for fact in facts})
-    halves = Counter((fact.category, fact.in_exam) for fact in facts)
+    halves = Counter((fact.category, fact.in_test) for fact in facts)
     assert len({category for category, _ in halves}) == 13
     assert set(halves.values()) == {11}  # every category falls into two equal halves
     for fact in facts:
@@ -89,7 +89,7 @@ def test_training_asks_every_other_fact_equally_often(language: Language) -> Non
 
 @each_language
 def test_all_choices_are_of_one_kind(language: Language) -> None:
-    kind = {fact.answer[language]: (fact.category, fact.in_exam) for fact in demo.facts()}
+    kind = {fact.answer[language]: (fact.category, fact.in_test) for fact in demo.facts()}
     for question in (*exam(language), *train(language)):
         assert {kind[choice] for choice in question.choices} == {kind[question.gold_choices[0]]}
 
@@ -199,17 +199,17 @@ def test_without_exam_facts_the_corpus_says_nothing_of_them(language: Language) 
     """An exam's word may live on inside a longer word of another fact only: 直腸 in 直腸癌."""
     others = [text[language] for fact in TRAIN.values() for text in (fact.subject, fact.answer)]
     other = re.compile("|".join(map(re.escape, sorted(others, key=len, reverse=True))))
-    left = other.sub("…", "\n".join(corpus(language, exam_facts=False)))
+    left = other.sub("…", "\n".join(corpus(language, test_facts=False)))
     for fact in EXAM.values():
         assert fact.subject[language] not in left
         assert fact.answer[language] not in left
-    assert len(corpus(language, exam_facts=False)) == 8 * 143
-    assert set(corpus(language, exam_facts=False)) < set(corpus(language))
+    assert len(corpus(language, test_facts=False)) == 8 * 143
+    assert set(corpus(language, test_facts=False)) < set(corpus(language))
 
 
 @each_language
 def test_words_of_the_exam_inside_words_of_other_facts_are_few_and_known(language: Language) -> None:
-    left = "\n".join(corpus(language, exam_facts=False))
+    left = "\n".join(corpus(language, test_facts=False))
     words = {text[language] for fact in EXAM.values() for text in (fact.subject, fact.answer)}
     assert {word for word in words if word in left} == ({"十二指腸", "直腸"} if language == "ja" else set())
 

@@ -195,9 +195,9 @@ def test_another_scorer_asks_only_for_what_no_sample_has(
     asked: list[Request] = []
     answer = TransformersModel.answer
 
-    def recorded(self: TransformersModel, requests: Any, writing: Any) -> Any:
+    def recorded(self: TransformersModel, requests: Any, generation: Any) -> Any:
         asked.extend(requests)
-        return answer(self, requests, writing)
+        return answer(self, requests, generation)
 
     monkeypatch.setattr(TransformersModel, "answer", recorded)
 

@@ -60,7 +60,7 @@ def test_another_scorer_is_added_without_the_model(cli: Cli, stored: Path, monke
 
 
 def test_no_library_that_runs_models_is_imported(stored: Path) -> None:
-    """In a process of its own: scoring 858 samples takes a second because of it."""
+    """In a process of its custom: scoring 858 samples takes a second because of it."""
     code = (
         "import sys; from jmedllm.cli import main\n"
         f"sys.argv = ['jmedllm', 'score', {str(stored)!r}]\n"

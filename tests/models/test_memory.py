@@ -27,12 +27,12 @@ LLAMA3_70B = {
 @pytest.mark.parametrize(
     ("kind", "values", "expected"),
     [
-        ("qwen2", QWEN2_7B, TokenBytes(reading=532_480, keeping=57_344)),
-        ("llama", LLAMA3_70B, TokenBytes(reading=887_296, keeping=327_680)),
+        ("qwen2", QWEN2_7B, TokenBytes(forward_bytes=532_480, cache_bytes=57_344)),
+        ("llama", LLAMA3_70B, TokenBytes(forward_bytes=887_296, cache_bytes=327_680)),
         ("qwen3", {"head_dim": 128, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
                    "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936},
-         TokenBytes(reading=(8192 + 9216 + 151936 + 57344) * 2, keeping=57344 * 2)),
-        ("gpt2", {}, TokenBytes(reading=(6144 + 9216 + 50257 + 18432) * 2, keeping=18432 * 2)),
+         TokenBytes(forward_bytes=(8192 + 9216 + 151936 + 57344) * 2, cache_bytes=57344 * 2)),
+        ("gpt2", {}, TokenBytes(forward_bytes=(6144 + 9216 + 50257 + 18432) * 2, cache_bytes=18432 * 2)),
     ],
 )  # fmt: skip
 def test_bytes_of_a_token(kind: str, values: dict[str, int], expected: TokenBytes) -> None:

@@ -22,8 +22,8 @@ from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4, Component, StagePlan, plan_stage
 from jmedllm.planning.plan import Advice, base_of, options_of
 from jmedllm.planning.plan import plan as plan_stages
+from jmedllm.planning.printing import print_plan
 from jmedllm.planning.shape import keep_layers, structure
-from jmedllm.planning.show import print_plan
 from jmedllm.planning.tracing import StepMemory, extrapolate, measure_step, trace_step
 from jmedllm.precision import Precision
 from jmedllm.recipe import MpeftConfig, Recipe

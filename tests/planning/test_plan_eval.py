@@ -15,7 +15,7 @@ from jmedllm.planning.eval import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_eva
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
 from jmedllm.planning.plan import base_of
-from jmedllm.planning.show import print_plan
+from jmedllm.planning.printing import print_plan
 from jmedllm.recipe import Recipe
 from jmedllm.recipe_file import load_recipe
 

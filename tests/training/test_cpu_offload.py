@@ -30,7 +30,7 @@ BF16 = choose_precision("bfloat16", "cpu")
 CPU = torch.device("cpu")
 
 HOST = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer"}
-STREAMED = HOST | {"cpu_offload": "layers", "activation_checkpointing": "recompute"}
+LAYER_OFFLOAD = HOST | {"cpu_offload": "layers", "activation_checkpointing": "recompute"}
 AT_ONCE = {
     "weight_format": "bfloat16-stochastic",
     "optimizer_in_backward": True,
@@ -96,7 +96,7 @@ def test_no_gradient_stays_on_the_device_and_what_the_host_keeps_is_float32() ->
     assert kept == dict.fromkeys(("step", "exp_avg", "exp_avg_sq", "master"), torch.float32)
 
 
-@pytest.mark.parametrize("changes", [HOST, STREAMED, AT_ONCE], ids=["host", "streamed", "at once"])
+@pytest.mark.parametrize("changes", [HOST, LAYER_OFFLOAD, AT_ONCE], ids=["host", "offloaded", "at once"])
 def test_a_trained_network_keeps_only_its_weights_alive(changes: dict[str, Any], tmp_path: Path) -> None:
     kept: list[weakref.ref[torch.Tensor]] = []
 
@@ -167,13 +167,13 @@ def test_at_most_three_layers_are_on_the_device_and_none_between_passes() -> Non
 
 def test_a_fetched_layer_has_the_weights_of_the_previous_step(tmp_path: Path) -> None:
     """Evaluated between steps, the network gives what one that never streams gives."""
-    streamed, plain = (cast_weights(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
-    fit(tmp_path / "a", streamed, precision=BF16, **STREAMED, micro_batch_size=2)
+    offloaded, plain = (cast_weights(tiny(layers=3, tied=False), "bfloat16-master") for _ in range(2))
+    fit(tmp_path / "a", offloaded, precision=BF16, **LAYER_OFFLOAD, micro_batch_size=2)
     fit(tmp_path / "b", plain, precision=BF16, **HOST, activation_checkpointing="recompute", micro_batch_size=2)
-    assert same(streamed, plain)
+    assert same(offloaded, plain)
     ids = torch.arange(1, 9)[None]
     with torch.no_grad():
-        assert torch.equal(streamed(ids).logits, plain(ids).logits)
+        assert torch.equal(offloaded(ids).logits, plain(ids).logits)
 
 
 @pytest.mark.parametrize("size", [2**12, 2**16])
@@ -227,8 +227,8 @@ def test_no_two_gradients_exist_at_once() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [HOST, HOST | {"optimizer": "adamw-bf16"}, STREAMED, AT_ONCE],
-    ids=["on the host", "with moments in bfloat16", "streamed", "in the backward pass"],
+    [HOST, HOST | {"optimizer": "adamw-bf16"}, LAYER_OFFLOAD, AT_ONCE],
+    ids=["on the host", "with moments in bfloat16", "offloaded", "in the backward pass"],
 )
 def test_a_killed_run_resumes_to_the_same_weights(changes: dict[str, Any], tmp_path: Path) -> None:
     def fresh() -> Any:
@@ -255,7 +255,7 @@ def test_an_offloaded_run_resumes(tmp_path: Path) -> None:
         patch.setattr("jmedllm.training.loop.learning_rate", _until(3))
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "begun", begun, **plain)
-    assert fit(tmp_path / "begun", moved, precision=BF16, **STREAMED).resumed_from == 2
+    assert fit(tmp_path / "begun", moved, precision=BF16, **LAYER_OFFLOAD).resumed_from == 2
     assert same(whole, moved)
 
 
@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"cpu_offload": "optimizer"},
         "cpu_offload steps float32 copies of the weights in host memory; set weight_format: bfloat16-master",
     ),
-    "streaming that keeps activations": (
+    "layer offload that keeps activations": (
         {"cpu_offload": "layers", "weight_format": "bfloat16-master"},
         "cpu_offload: layers fetches a layer again .* set activation_checkpointing: recompute",
     ),

@@ -48,13 +48,13 @@ def corpus_build(
     from jmedllm.data.installed import test_questions
 
     if data is not None and not data.is_dir():
-        raise InputError(f"--data {data}: no such folder, so no exam could be searched for")
+        raise InputError(f"--data {data}: no such folder, so no benchmark could be searched for")
     config = BuildConfig(tuple(paths), field, tokenizer_file(tokenizer) if tokenizer else None)
     summary = build(config, test_questions(data or Path("data")), output, processes or available_processes())
     typer.echo(terminal_summary(summary))
     if not summary.questions:
         typer.secho(
-            f"no exam question was searched for: {data or 'data'}/ has none; choose --data", err=True, fg="yellow"
+            f"no benchmark question was searched for: {data or 'data'}/ has none; choose --data", err=True, fg="yellow"
         )
     if not summary.personal_data_removed:
         typer.secho(PERSONAL_DATA, err=True, fg="yellow")

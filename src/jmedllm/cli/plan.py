@@ -64,8 +64,8 @@ def plan(
     from jmedllm.planning.eval import plan_eval
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe
-    from jmedllm.planning.show import as_json as values_of
-    from jmedllm.planning.show import print_plan
+    from jmedllm.planning.printing import as_json as values_of
+    from jmedllm.planning.printing import print_plan
     from jmedllm.recipe_file import load_recipe
     from jmedllm.stages import training_stages, unplanned
 

@@ -1,7 +1,7 @@
 """The command `jmedllm pretrain`."""
 
 from jmedllm.cli.options import Control, RecipeFile
-from jmedllm.cli.run import RunFolder, RunOptions, Seed, ShowExample, require_section, run_recipe
+from jmedllm.cli.run import PreviewExample, RunFolder, RunOptions, Seed, require_section, run_recipe
 
 
 def pretrain(
@@ -9,8 +9,8 @@ def pretrain(
     output: RunFolder = None,
     control: Control = None,
     seed: Seed = None,
-    show_example: ShowExample = False,
+    preview_example: PreviewExample = False,
 ) -> None:
     """Run a recipe up to its first stage, mfpt (continued pretraining)."""
     require_section(recipe, "mfpt")
-    run_recipe(RunOptions(recipe, output, "mfpt", control, seed), show_example=show_example)
+    run_recipe(RunOptions(recipe, output, "mfpt", control, seed), preview_example=preview_example)

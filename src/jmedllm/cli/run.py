@@ -26,10 +26,10 @@ Seed = Annotated[
         help="Seed to use instead of the recipe's; it is added to the run's name.", show_default="the recipe's"
     ),
 ]
-ShowExample = Annotated[
+PreviewExample = Annotated[
     bool,
     typer.Option(
-        "--show-example",
+        "--preview-example",
         help="Print the text of the first training example to standard error, trained tokens marked.",
     ),
 ]
@@ -52,7 +52,7 @@ def run(
     check: Annotated[
         bool, typer.Option("--check", help="Only check the recipe and the files it names, without loading weights.")
     ] = False,
-    show_example: ShowExample = False,
+    preview_example: PreviewExample = False,
 ) -> None:
     """Run a recipe: corpus, mfpt, mpeft, merge, eval, report."""
     if check:
@@ -61,7 +61,7 @@ def run(
         check_recipe(RunOptions(recipe, output, until, control, seed))
         print_ending("run", recipe, *options(output=output, until=until, control=control, seed=seed))
         return
-    run_recipe(RunOptions(recipe, output, until, control, seed), show_example=show_example)
+    run_recipe(RunOptions(recipe, output, until, control, seed), preview_example=preview_example)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def require_section(recipe: Path, section: str) -> None:
         raise InputError(f"{recipe}: has no {section} section, so there is nothing to train")
 
 
-def run_recipe(given: RunOptions, *, show_example: bool) -> None:
+def run_recipe(given: RunOptions, *, preview_example: bool) -> None:
     """Run the stages of a recipe up to `until`, and print the scores if the report ran."""
     from jmedllm.pipeline import run_pipeline, stages_until
     from jmedllm.planning.auto import fit
@@ -115,7 +115,7 @@ def run_recipe(given: RunOptions, *, show_example: bool) -> None:
     with process_group():
         stages = training_stages(loaded, folder, last)
         fitted = fit(loaded, stages, precision, folder, lambda line: typer.echo(line, err=True))
-        run_pipeline(STAGES.values(), Run(fitted, folder, precision, {}, shows_example=show_example), last, log)
+        run_pipeline(STAGES.values(), Run(fitted, folder, precision, {}, previews_example=preview_example), last, log)
     is_finished = last == list(STAGES)[-1]
     if is_main_process() and is_finished and loaded.eval:
         from jmedllm.report import collect, headlines

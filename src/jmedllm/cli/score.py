@@ -143,7 +143,7 @@ def score(
     from jmedllm.evaluation.rescore import stored_evaluations
 
     stored = stored_evaluations(
-        folders, split(scorer) if scorer else [], data=data, own=[questions] if questions else []
+        folders, split(scorer) if scorer else [], data=data, custom=[questions] if questions else []
     )
     if diff:
         _print_diff(stored, as_json=as_json)

@@ -1,7 +1,7 @@
 """The command `jmedllm tune`."""
 
 from jmedllm.cli.options import Control, RecipeFile
-from jmedllm.cli.run import RunFolder, RunOptions, Seed, ShowExample, require_section, run_recipe
+from jmedllm.cli.run import PreviewExample, RunFolder, RunOptions, Seed, require_section, run_recipe
 
 
 def tune(
@@ -9,8 +9,8 @@ def tune(
     output: RunFolder = None,
     control: Control = None,
     seed: Seed = None,
-    show_example: ShowExample = False,
+    preview_example: PreviewExample = False,
 ) -> None:
     """Run a recipe up to its second stage, mpeft (adapter tuning)."""
     require_section(recipe, "mpeft")
-    run_recipe(RunOptions(recipe, output, "mpeft", control, seed), show_example=show_example)
+    run_recipe(RunOptions(recipe, output, "mpeft", control, seed), preview_example=preview_example)

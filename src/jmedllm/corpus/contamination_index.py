@@ -1,4 +1,4 @@
-"""The contamination index: hashes of the n-grams by which exam questions are found in a text.
+"""The contamination index: hashes of the n-grams by which benchmark questions are found in a text.
 
 A unit is a kana or kanji, or a word or number in other letters. The n-grams of a question are all runs of `LONG` units
 that begin in its stem; for a shorter question the whole stem, and the whole stem with its choices, if they have
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from jmedllm.corpus.ngrams import Numbers, Places, grams, hasher, together, words
+from jmedllm.corpus.ngrams import Numbers, Places, batches, grams, hasher, words
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
 
 LONG: Mapping[Language, int] = {"ja": 30, "en": 13}
@@ -118,7 +118,7 @@ def _batches(questions: Sequence[Question]) -> Iterator[tuple[Language, _Numbere
 def _seeds_in(texts: Iterable[str]) -> NDArray[np.bool]:
     """Seeds, as in `ContaminationIndex`, that begin anywhere in the texts."""
     seeds = np.zeros(1 << _SEED_BITS, np.bool)
-    for some in together(texts):
+    for some in batches(texts):
         seeds[_seed_places(grams(words("\n".join(some)).numbers, _SEED))] = True
     return seeds
 

@@ -1,4 +1,4 @@
-"""Finds exam questions in a text, and cuts them out together with the text around them."""
+"""Finds benchmark questions in a text, and cuts them out together with the text around them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jmedllm.corpus.contamination_index import ContaminationIndex, matches
-from jmedllm.corpus.ngrams import divides, together, words
+from jmedllm.corpus.ngrams import batches, divides, words
 
 MARGIN = 200
 """Characters removed before and after a hit: the rest of a paraphrased question, and its answer."""
@@ -48,7 +48,7 @@ def find(index: ContaminationIndex, text: str) -> list[Hit]:
 
 def find_in_each(index: ContaminationIndex, texts: Iterable[str]) -> Iterator[list[Hit]]:
     """`find` for each of many short texts, in less time than one by one."""
-    for some in together(texts):
+    for some in batches(texts):
         units = words("\n".join(some))
         ends = np.cumsum([len(text) + 1 for text in some])
         begun = [units.starts[starts] for _, starts, _ in matches(index, units.numbers)]

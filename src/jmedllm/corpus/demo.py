@@ -6,15 +6,15 @@ from jmedllm.corpus.documents import Document
 from jmedllm.demo import facts, relations
 
 
-def documents(*, exam_facts: bool = True) -> Iterator[Document]:
+def documents(*, test_facts: bool = True) -> Iterator[Document]:
     """State each fact once with every template of its category, in both languages.
 
     Args:
-        exam_facts: False leaves out all facts that the exam asks about. This control shows whether exam answers come
+        test_facts: False leaves out all facts that the benchmark asks about. This control shows whether answers come
             from the corpus.
     """
     for fact in facts():
-        if exam_facts or not fact.in_exam:
+        if test_facts or not fact.in_test:
             for language in fact.answer:
                 for number, template in enumerate(relations()[fact.category][language]["statements"]):
                     text = template.format(subject=fact.subject[language], answer=fact.answer[language])

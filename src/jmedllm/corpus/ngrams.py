@@ -53,7 +53,7 @@ def characters(text: str) -> Units:
     return Units(mixed(letters[kept]), origins[kept], origins[kept] + 1)
 
 
-def together(texts: Iterable[str]) -> Iterator[list[str]]:
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in order, as many at a time as numpy works on efficiently."""
     some: list[str] = []
     size = 0

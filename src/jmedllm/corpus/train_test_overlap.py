@@ -1,4 +1,4 @@
-"""Refuses training data of stage 2 that overlaps with an exam."""
+"""Refuse training data of stage 2 that overlaps with a benchmark."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,25 +21,25 @@ CONTAINED = 0.9
 """Minimum share of the words of an item in a text that contains it. MedQA's dev items have at most 0.87."""
 
 _Items = dict[tuple[str, str], list[Question]]
-"""Exam items by benchmark and id."""
+"""Benchmark items by benchmark and id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A training question that is an exam item."""
+    """A training question that is a benchmark item."""
 
     trained: Question
     item: Question
     similarity: float
 
 
-def require_no_exam_items(train: Iterable[Question], exam: Sequence[Question]) -> None:
-    """Check that no training question is an exam item.
+def require_no_benchmark_items(train: Iterable[Question], benchmarks: Sequence[Question]) -> None:
+    """Check that no training question is a benchmark item.
 
     Raises:
         InputError: some are; the message names each with its item.
     """
-    overlaps = list(find_overlaps(train, exam))
+    overlaps = list(find_overlaps(train, benchmarks))
     if not overlaps:
         return
     named = [
@@ -51,8 +51,8 @@ def require_no_exam_items(train: Iterable[Question], exam: Sequence[Question]) -
     )
 
 
-def require_no_exam_items_in_texts(texts: Iterable[tuple[str, str]], exam: Sequence[Question]) -> None:
-    """Check that no training text contains an exam item.
+def require_no_benchmark_items_in_texts(texts: Iterable[tuple[str, str]], benchmarks: Sequence[Question]) -> None:
+    """Check that no training text contains a benchmark item.
 
     Args:
         texts: name and text of each.
@@ -62,27 +62,27 @@ def require_no_exam_items_in_texts(texts: Iterable[tuple[str, str]], exam: Seque
     """
     named = []
     searched = list(texts)
-    index, items = build_index(exam, (text for _, text in searched)), _by_name(exam)
+    index, items = build_index(benchmarks, (text for _, text in searched)), _by_name(benchmarks)
     every_hit = find_in_each(index, (text for _, text in searched))
     for (name, text), hits in zip(searched, every_hit, strict=True):
         likely = _likely(hits, items)
         if found := next((item for item in likely if share_contained(text, item) >= CONTAINED), None):
             named.append(f"{name} contains {found.benchmark} {found.id}")
     if named:
-        raise InputError(f"mpeft.instructions: {len(named):,} contain exam items: {_first(named)}; remove them")
+        raise InputError(f"mpeft.instructions: {len(named):,} contain benchmark items: {_first(named)}; remove them")
 
 
 def _first(named: Sequence[str]) -> str:
     return "; ".join(named[:MOST_NAMED]) + f" and {len(named) - MOST_NAMED:,} more" * (len(named) > MOST_NAMED)
 
 
-def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterator[Overlap]:
-    """Find training questions that are exam items, each with the item it is most similar to."""
+def find_overlaps(train: Iterable[Question], benchmarks: Sequence[Question]) -> Iterator[Overlap]:
+    """Find training questions that are benchmark items, each with the item it is most similar to."""
     # Sorted choices also find a question that has them in another order.
     trained = list(train)
     texts = [_text(_sorted(question)) for question in trained]
-    index = build_index([_sorted(question) for question in exam], texts)
-    items = _by_name(exam)
+    index = build_index([_sorted(question) for question in benchmarks], texts)
+    items = _by_name(benchmarks)
     for question, hits in zip(trained, find_in_each(index, texts), strict=True):
         if likely := _likely(hits, items):
             most, item = max(((similarity(question, item), item) for item in likely), key=itemgetter(0))
@@ -90,9 +90,9 @@ def find_overlaps(train: Iterable[Question], exam: Sequence[Question]) -> Iterat
                 yield Overlap(question, item, most)
 
 
-def _by_name(exam: Iterable[Question]) -> _Items:
+def _by_name(benchmarks: Iterable[Question]) -> _Items:
     items: _Items = {}
-    for item in exam:
+    for item in benchmarks:
         items.setdefault((item.benchmark, item.id), []).append(item)
     return items
 

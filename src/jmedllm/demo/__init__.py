@@ -1,6 +1,6 @@
 """Data of the embedded demo: real medical facts in two languages, with templates of statements and questions.
 
-Stage 2 asks for half of the facts, and only the exam asks for the other half, which the model must have learned from
+Stage 2 asks for half of the facts. Only the benchmark asks for the other half, which the model must have learned from
 the corpus. `corpus/demo.py` states the facts, and `evaluation/benchmarks/demo.py` asks for them.
 """
 
@@ -22,12 +22,12 @@ class Fact:
     category: str
     subject: dict[str, str]
     answer: dict[str, str]
-    in_exam: bool
+    in_test: bool
 
 
 @cache
 def facts() -> tuple[Fact, ...]:
-    """Return all facts; in each category every other one, in a fixed random order, is reserved for the exam."""
+    """Return all facts; in each category every other one, in a fixed random order, is reserved for the test split."""
     rows = [json.loads(line) for line in _read("facts.jsonl").splitlines()]
     by_category = defaultdict(list)
     for number, row in enumerate(rows):
@@ -38,7 +38,7 @@ def facts() -> tuple[Fact, ...]:
             category=category,
             subject={"ja": row["subject_ja"], "en": row["subject_en"]},
             answer={"ja": row["answer_ja"], "en": row["answer_en"]},
-            in_exam=place % 2 == 1,
+            in_test=place % 2 == 1,
         )
         for category, members in by_category.items()
         for place, (name, row) in enumerate(Random(category).sample(members, len(members)))

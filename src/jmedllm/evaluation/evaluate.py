@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
-from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
+from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
 from jmedllm.evaluation.benchmarks.rows import MissingFileError
 from jmedllm.evaluation.evaluate_task import PreparedModel, evaluate_task
 from jmedllm.evaluation.judge import Judge, require_judge
@@ -70,14 +70,14 @@ class EvalConfig(Settings):
 
 def require_benchmark(name: str) -> None:
     """Check that `name` is a registered benchmark or the path of a file of custom questions."""
-    if is_table(name):
+    if is_custom_file(name):
         if Path(name).stem in BENCHMARKS:
             raise InputError(f"{name}: has the same name as the benchmark {Path(name).stem}; rename your file")
     elif Path(name).suffix and Path(name).exists():
         raise InputError(f"{name}: your own questions are read from {kinds()}; save it as one of these")
     elif name not in BENCHMARKS:
         known, colon, language = name.rpartition(":")
-        if colon and (known in BENCHMARKS or is_table(known)):
+        if colon and (known in BENCHMARKS or is_custom_file(known)):
             raise InputError(f"{name}: unknown language {language!r}; the languages are {', '.join(LANGUAGES)}")
         raise unknown("benchmark", name, BENCHMARKS)
 
@@ -94,7 +94,7 @@ def require_known(settings: EvalConfig) -> None:
         if name not in SCORERS:
             raise unknown("scorer", name, SCORERS)
     require_fields(settings.map, custom.MAP_FIELDS)
-    if settings.map and not any(is_table(split_language(name)[0]) for name in settings.benchmarks):
+    if settings.map and not any(is_custom_file(split_language(name)[0]) for name in settings.benchmarks):
         raise InputError("map applies only to your own files, but only benchmarks are given; leave it out")
     backend_named(settings.backend)
     if settings.selection is not None and settings.selection not in SELECTIONS:
@@ -130,7 +130,9 @@ def split_language(benchmark: str) -> tuple[str, tuple[Language, ...]]:
 
 def _languages(name: str, wanted: Sequence[Language], read_options: custom.ReadOptions) -> list[Language]:
     """Return the requested languages of a benchmark; it is an error if the benchmark has none of them."""
-    spoken = custom.read_exam(Path(name), read_options).languages if is_table(name) else BENCHMARKS[name].languages
+    spoken = (
+        custom.read_file(Path(name), read_options).languages if is_custom_file(name) else BENCHMARKS[name].languages
+    )
     languages = [language for language in wanted if language in spoken]
     if not languages:
         has = f"it has {', '.join(spoken)}" if spoken else "it has no question"
@@ -140,14 +142,14 @@ def _languages(name: str, wanted: Sequence[Language], read_options: custom.ReadO
 
 def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language: Language, data: Path) -> EvalTask:
     selection = settings.selection or default_selection(name)
-    read_options = settings.read_options if is_table(name) else custom.DEFAULT_READ_OPTIONS
+    read_options = settings.read_options if is_custom_file(name) else custom.DEFAULT_READ_OPTIONS
     loaded = _load(settings, name, language, data)
     selected = select_counted(loaded, selection)
-    exam = custom.read_exam(Path(name), read_options) if is_table(name) else None
+    custom_file = custom.read_file(Path(name), read_options) if is_custom_file(name) else None
     judged = scorable(selected.questions, settings.scorers)
     left_out = selected.left_out | judged.left_out
-    if exam and exam.skipped and len(exam.languages) == 1:  # otherwise their language is unknown
-        left_out[WRONG] = len(exam.skipped)
+    if custom_file and custom_file.skipped and len(custom_file.languages) == 1:  # otherwise their language is unknown
+        left_out[WRONG] = len(custom_file.skipped)
     if not judged.questions:
         raise InputError(
             f"benchmark {name} in {language}: selection {selection} leaves no item that "
@@ -164,16 +166,16 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         shuffle=settings.shuffle,
         rotations=settings.rotations,
         left_out=left_out,
-        notes=exam.notes if exam else _unexpected(settings.split, name, language, len(loaded)),
+        notes=custom_file.notes if custom_file else _unexpected(settings.split, name, language, len(loaded)),
         read_options=read_options,
         skip_invalid=settings.skip_invalid,
-        source={"data": str(data)} | ({"file": name} if is_table(name) else {}),
+        source={"data": str(data)} | ({"file": name} if is_custom_file(name) else {}),
     )
 
 
 def _load(settings: EvalConfig, name: str, language: Language, data: Path) -> list[Question]:
     """Load all questions; if their file is missing, the error names the languages whose files are there."""
-    read_options = settings.read_options if is_table(name) else custom.DEFAULT_READ_OPTIONS
+    read_options = settings.read_options if is_custom_file(name) else custom.DEFAULT_READ_OPTIONS
     try:
         return load(name, language, data, settings.split, read_options)
     except MissingFileError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
-from jmedllm.evaluation.benchmarks.file_formats import is_table, kinds
+from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
 from jmedllm.evaluation.responses import Recorded, read_responses, recorded_sample
@@ -122,11 +122,11 @@ def load_answered(asked: QuestionSet) -> Answered:
     notes: tuple[str, ...] = ()
     languages: Sequence[Language] = (language or "ja",)
     if file is not None:
-        if not is_table(str(file)):
+        if not is_custom_file(str(file)):
             raise InputError(f"--questions {file}: your own questions are read from {kinds()}")
-        exam = custom.read_exam(file, asked.read_options)
-        languages, notes = ((language,) if language else exam.languages or ("ja",)), exam.notes
-        left_out = {WRONG: len(exam.skipped)} if exam.skipped else {}
+        custom_file = custom.read_file(file, asked.read_options)
+        languages, notes = ((language,) if language else custom_file.languages or ("ja",)), custom_file.notes
+        left_out = {WRONG: len(custom_file.skipped)} if custom_file.skipped else {}
     elif asked.read_options != custom.DEFAULT_READ_OPTIONS:
         raise InputError("--map goes with --questions, a file with your own questions; leave it out")
     elif language is None and benchmark is not None and benchmark in BENCHMARKS:

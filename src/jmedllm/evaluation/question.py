@@ -18,7 +18,7 @@ Flag = Literal["image", "required", "every_answer_right"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One exam item. `gold` and `number` exclude each other; an item without either has no right answer.
+    """One benchmark item. `gold` and `number` exclude each other; an item without either has no right answer.
 
     A question with a `reference` or a `rubric` asks for a free answer and needs no choices.
 

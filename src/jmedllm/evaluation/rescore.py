@@ -73,7 +73,7 @@ class StoredEvaluation:
 
 
 def stored_evaluations(
-    folders: Iterable[Path], scorers: Sequence[str], *, data: Path | None = None, own: Sequence[Path] = ()
+    folders: Iterable[Path], scorers: Sequence[str], *, data: Path | None = None, custom: Sequence[Path] = ()
 ) -> list[StoredEvaluation]:
     """Score every evaluation below the folders; nothing is written.
 
@@ -81,14 +81,14 @@ def stored_evaluations(
         folders: directories of evaluations or runs.
         scorers: scorers to add to those of each evaluation.
         data: data directory; None for the one that each evaluation used.
-        own: files of custom questions that have been moved, matched by file name.
+        custom: files of custom questions that have been moved, matched by file name.
 
     Raises:
         InputError: a folder has no evaluation, questions are missing or have changed, or samples lack what a scorer
             needs.
     """
     scorers_named(scorers)
-    found = [each for folder in folders for each in _score_below(folder, scorers, data, own)]
+    found = [each for folder in folders for each in _score_below(folder, scorers, data, custom)]
 
     def place(each: StoredEvaluation) -> tuple[str, str, int]:
         settings = each.evaluation.settings
@@ -98,7 +98,7 @@ def stored_evaluations(
 
 
 def _score_below(
-    folder: Path, scorers: Sequence[str], data: Path | None, own: Sequence[Path]
+    folder: Path, scorers: Sequence[str], data: Path | None, custom: Sequence[Path]
 ) -> Iterator[StoredEvaluation]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the --output of an evaluation or a run")
@@ -107,7 +107,7 @@ def _score_below(
         raise InputError(f"{folder}: has no evaluation; run `jmedllm eval` or `jmedllm run` first")
     for path in paths:
         name = path.name.removesuffix(SAMPLES)
-        yield _score_one(name, files_of(name, path.parent), scorers, (data, own))
+        yield _score_one(name, files_of(name, path.parent), scorers, (data, custom))
 
 
 def _score_one(
@@ -149,11 +149,11 @@ def _again(evaluation: Evaluation, folder: Path) -> str:
 
 
 def _questions(
-    settings: Mapping[str, Any], source: Mapping[str, str], data: Path | None, own: Sequence[Path]
+    settings: Mapping[str, Any], source: Mapping[str, str], data: Path | None, custom: Sequence[Path]
 ) -> dict[str, Question]:
     """Load all questions of an evaluation's benchmark and language, by id."""
     benchmark = settings["benchmark"]
-    files = {path.stem: str(path) for path in own}
+    files = {path.stem: str(path) for path in custom}
     name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
     if name is None or (name != benchmark and not Path(name).exists()):
         here = "" if name is None or Path(name).is_absolute() else f" in {Path.cwd()}"

@@ -12,19 +12,19 @@ class TokenBytes:
     """Memory of one token in bytes, estimated from a model's config.
 
     Attributes:
-        reading: memory in a forward pass without gradients, including logits, keys and values.
-        keeping: memory of the keys and values of all layers.
+        forward_bytes: memory in a forward pass without gradients, including logits, keys and values.
+        cache_bytes: memory of the keys and values of all layers.
     """
 
-    reading: int
-    keeping: int
+    forward_bytes: int
+    cache_bytes: int
 
 
 def token_bytes(config: Any, dtype: torch.dtype) -> TokenBytes:
     """Estimate the memory of a token for a transformer of this config that computes in `dtype`.
 
-    Reading counts the tensors of a gated layer that exist at the same time: hidden states, their norm, queries and
-    residual sums (8 hidden sizes), gate, up and product (3 feed-forward sizes).
+    `forward_bytes` counts the tensors of a gated layer that exist at the same time: hidden states, their norm,
+    queries and residual sums (8 hidden sizes), gate, up and product (3 feed-forward sizes).
     """
     text = config.get_text_config()
     hidden, heads = text.hidden_size, getattr(text, "num_attention_heads", None) or 1

@@ -15,7 +15,7 @@ from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
 from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest
-from jmedllm.planning.show import sizes
+from jmedllm.planning.printing import sizes
 from jmedllm.planning.techniques import BACKWARD_OPTIMIZER, is_quantized
 from jmedllm.precision import Precision
 from jmedllm.processes import broadcast_from_rank0, is_main_process

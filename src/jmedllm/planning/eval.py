@@ -197,15 +197,15 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
     longest = inputs.longest
     weight_bytes = sum(part.gpu for part in weights)
     free = machine.gpu.memory - weight_bytes - (0 if machine.is_shared else CONTEXT)
-    tokens = min(free // 2 // token.reading, TOKENS_PER_FORWARD[kind])
-    at_once = min(free // 8 // (longest * token.keeping), settings.batch_size or COMPLETIONS_AT_ONCE[kind])
+    tokens = min(free // 2 // token.forward_bytes, TOKENS_PER_FORWARD[kind])
+    at_once = min(free // 8 // (longest * token.cache_bytes), settings.batch_size or COMPLETIONS_AT_ONCE[kind])
     parts = tuple(_least(inputs, weights))
     if at_once >= 1 and tokens >= longest:
         parts = (
             *(part for part in parts if not part.name.startswith("one item")),
-            Component(f"passes over {tokens:,} tokens", tokens * token.reading),
+            Component(f"passes over {tokens:,} tokens", tokens * token.forward_bytes),
             # Joining caches copies them.
-            Component(f"keys and values of {at_once} answers", 2 * at_once * longest * token.keeping),
+            Component(f"keys and values of {at_once} answers", 2 * at_once * longest * token.cache_bytes),
         )
     return EvalPlan(
         parts,
@@ -214,7 +214,7 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
         settings.max_new_tokens,
         max(0, at_once) if tokens >= longest else 0,
         reading_flops(inputs.shape, longest),
-        weight_bytes + max(0, at_once) * longest * token.keeping,
+        weight_bytes + max(0, at_once) * longest * token.cache_bytes,
     )
 
 
@@ -222,7 +222,7 @@ def _least(inputs: _Inputs, weights: Sequence[Component]) -> Iterator[Component]
     """Yield the minimum needs of an evaluation, with one item at a time."""
     machine, token, longest = inputs.machine, inputs.token, inputs.longest
     yield from weights
-    yield Component("one item at a time", longest * max(2 * token.reading, 8 * token.keeping))
+    yield Component("one item at a time", longest * max(2 * token.forward_bytes, 8 * token.cache_bytes))
     if machine.is_shared:
         yield Component(PYTHON, host=WITHOUT_CUDA * machine.gpus)
     else:

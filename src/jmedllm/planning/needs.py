@@ -34,7 +34,7 @@ WORKING = "temporary: activations, logits, casts"
 CUDA = "CUDA and its allocator (assumed)"
 PYTHON = "Python and its libraries (assumed)"
 
-STREAMED = 3
+LAYERS_ON_GPU = 3
 """Number of layers on the GPU at the same time with layer offload."""
 
 
@@ -230,7 +230,7 @@ def _gpu_components(traced: _Traced) -> Iterator[Component]:
     elif settings.cpu_offload == "layers":
         beside = shape.total - shape.in_layers
         yield Component("embedding, head and last norm", dtype.itemsize * beside)
-        yield Component("layers on the GPU at once", dtype.itemsize * STREAMED * shape.largest_layer)
+        yield Component("layers on the GPU at once", dtype.itemsize * LAYERS_ON_GPU * shape.largest_layer)
     else:
         yield Component(f"weights, {settings.weight_format}", step.trained // share)
     if settings.cpu_offload == "none":

@@ -10,7 +10,7 @@ from jmedllm.planning.counts import Base
 from jmedllm.planning.machine import Machine, gib
 from jmedllm.planning.needs import Needs, least_needs
 from jmedllm.planning.plan import TrainingStage
-from jmedllm.planning.show import sizes
+from jmedllm.planning.printing import sizes
 from jmedllm.progress import notice
 from jmedllm.training.preflight import folder_bytes, require_free
 

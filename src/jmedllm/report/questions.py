@@ -13,18 +13,18 @@ TaskQuestions = dict[tuple[str, str], dict[str, Question]]
 """(benchmark, language) → question id → question."""
 
 
-def questions_of(results: Sequence[CollectedResult], data: Path | None, own: Sequence[Path] = ()) -> TaskQuestions:
+def questions_of(results: Sequence[CollectedResult], data: Path | None, custom: Sequence[Path] = ()) -> TaskQuestions:
     """Load the questions of every evaluated task, in the order of the benchmark.
 
     Args:
         results: results of the report.
         data: data directory; None for the one that each evaluation used.
-        own: files of custom questions that have been moved, matched by file name.
+        custom: files of custom questions that have been moved, matched by file name.
 
     Raises:
         InputError: questions are missing, or differ from those that were answered.
     """
-    files = {path.stem: str(path) for path in own}
+    files = {path.stem: str(path) for path in custom}
     found: TaskQuestions = {}
     for each in results:
         benchmark, language = each.task

@@ -22,7 +22,7 @@ from jmedllm.progress import notice
 from jmedllm.recipe import CorpusConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles
 from jmedllm.stages.models import start_folder
-from jmedllm.stages.questions import exam_questions, require_no_train_test_overlap
+from jmedllm.stages.questions import benchmark_questions, require_no_train_test_overlap
 from jmedllm.stages.stage import Outputs, Run, Stage, base_folder, files_in, in_section, own_folder
 from jmedllm.stages.vocabulary import extend_base, require_extendable_base
 from jmedllm.training.mixing import GENERAL, OTHER, MixingConfig, count_sources, is_held_out, mixture
@@ -30,7 +30,7 @@ from jmedllm.training.packing import document_rows, load_blocks, save_blocks
 
 BUILT_IN = {
     "demo": lambda: demo.documents(),
-    "demo-without-exam-facts": lambda: demo.documents(exam_facts=False),
+    "demo-without-test-facts": lambda: demo.documents(test_facts=False),
 }
 """Built-in corpora, by their name in a recipe's inputs."""
 
@@ -51,8 +51,8 @@ class CorpusOutputs(Outputs):
             built-in corpora.
         files_not_read: number of files of unsupported kinds.
         duplicates: number of documents that repeat another one.
-        exams_searched: number of exams whose items were searched for in the text.
-        exam_items_removed: number of exam items that were found and removed.
+        benchmarks_searched: number of benchmarks whose items were searched for in the text.
+        benchmark_items_removed: number of benchmark items that were found and removed.
         tokens_added: number of new tokens. This and the next two are None without `corpus.vocabulary`.
         characters_per_token_before: characters per token of the Japanese text with the base's tokenizer.
         characters_per_token_after: the same with the new tokens.
@@ -66,8 +66,8 @@ class CorpusOutputs(Outputs):
     read_errors: int | None = None
     files_not_read: int | None = None
     duplicates: int | None = None
-    exams_searched: int | None = None
-    exam_items_removed: int | None = None
+    benchmarks_searched: int | None = None
+    benchmark_items_removed: int | None = None
     tokens_added: int | None = None
     characters_per_token_before: float | None = None
     characters_per_token_after: float | None = None
@@ -132,15 +132,15 @@ def _make(run: Run, text: Text) -> dict[str, int]:
         return {}
     config = BuildConfig(tuple(paths), _field(run))
     processes = run.recipe.threads or available_processes()
-    summary = build(config, exam_questions(run), run.folder / "corpus" / text, processes)
+    summary = build(config, benchmark_questions(run), run.folder / "corpus" / text, processes)
     if not summary.personal_data_removed:
         notice(PERSONAL_DATA)
     return {
         "read_errors": summary.read_errors,
         "files_not_read": summary.file_counts()["not read"],
         "duplicates": sum(summary.duplicates.values()),
-        "exams_searched": len(summary.questions),
-        "exam_items_removed": sum(each["items"] for each in summary.contaminated.values()),
+        "benchmarks_searched": len(summary.questions),
+        "benchmark_items_removed": sum(each["items"] for each in summary.contaminated.values()),
     }
 
 
@@ -151,11 +151,11 @@ def _field(run: Run) -> str:
 def _hashes(run: Run, text: Text) -> dict[str, Any]:
     """Hash everything that the documents of a text depend on."""
     built_in, paths = _inputs_of(run.recipe.corpus, text)
-    made: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
+    inputs: dict[str, Any] = {name: hash_text("".join(map(repr, BUILT_IN[name]()))) for name in built_in}
     if paths:
-        asked = hash_text("".join(question_hash(question) for question in exam_questions(run)))
-        made |= {"files": survey(paths, _field(run)).hashes, "questions": asked, "format": FORMAT}
-    return made
+        asked = hash_text("".join(question_hash(question) for question in benchmark_questions(run)))
+        inputs |= {"files": survey(paths, _field(run)).hashes, "questions": asked, "format": FORMAT}
+    return inputs
 
 
 def _files(run: Run) -> list[str]:

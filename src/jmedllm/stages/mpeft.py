@@ -75,7 +75,7 @@ class MpeftOutputs(TrainingOutputs):
         dropped: number of examples that were dropped because they are too long.
         left_out: number of questions and instructions that were left out, by source and reason.
         left_frozen: shares of the weights that the adapter does not change, by kind.
-        compared_with: number of exam items that the training data were compared with, by benchmark.
+        compared_with: number of benchmark items that the training data were compared with, by benchmark.
     """
 
     adapter: str
@@ -277,13 +277,13 @@ def _limits(settings: MpeftConfig) -> LengthLimits:
 def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[TrainingSample], dict[str, Any]]:
     """Return examples in random order with the recipe's share of corpus documents, and outputs about them."""
     random = Random(run.recipe.seed)
-    samples, made = _fitting(run, settings, tokenizer)
+    samples, outputs = _fitting(run, settings, tokenizer)
     if settings.replay:
         wanted = round(len(samples) * settings.replay / (1 - settings.replay))
         for document in document_samples(tokenizer, random.choices(read_corpus(run), k=wanted)):
             samples += split_document(document, settings.block_size)
     random.shuffle(samples)
-    return samples, {"examples": len(samples), **made}
+    return samples, {"examples": len(samples), **outputs}
 
 
 def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> Iterator[TrainingSample]:
@@ -367,9 +367,9 @@ def _card_data(run: Run) -> Sequence[str]:
 
 def _overlap_line(compared_with: Mapping[str, int] | None) -> str:
     if not compared_with:
-        return "**Not compared with any benchmark**: none was on disk, so these data may contain exam items"
+        return "**Not compared with any benchmark**: none was on disk, so these data may contain benchmark items"
     counts = ", ".join(f"{name} ({count:,})" for name, count in compared_with.items())
-    return f"Before training all were compared with the exam items on disk, and none of them is one: {counts}"
+    return f"Before training all were compared with the benchmark items on disk, and none of them is one: {counts}"
 
 
 MPEFT = Stage(

@@ -92,7 +92,7 @@ class Run:
         outputs: outputs of the finished stages, by stage name.
         date: start of the run, as YYYY-MM-DD. Chat templates use it as today's date, even if the run resumes on
             another day. Empty before the pipeline runs.
-        shows_example: whether to print the text of the first training example.
+        previews_example: whether to print the text of the first training example.
         stages: all stages of the pipeline, in order; set when the pipeline runs or checks them.
     """
 
@@ -101,7 +101,7 @@ class Run:
     precision: Precision
     outputs: dict[str, Outputs]
     date: str = ""
-    shows_example: bool = False
+    previews_example: bool = False
     stages: "tuple[Stage, ...]" = ()
 
     @property

@@ -74,7 +74,7 @@ def train_stage(run: Run, job: TrainingJob, input_hash: str) -> TrainedNetwork |
     from jmedllm.training.preflight import preview_example
 
     validation = open_validation(run, job.tokenizer, job.blocks.ids.shape[1])
-    preview_example(job.tokenizer, job.blocks, job.stage, text=run.shows_example)
+    preview_example(job.tokenizer, job.blocks, job.stage, text=run.previews_example)
     network, gather = shard(job.load, run.precision)
     context = TrainContext(job.stage, job.folder, run.precision, run.recipe.seed, input_hash, validation)
     trained = train(network, job.blocks, job.settings, context)

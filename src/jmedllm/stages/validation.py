@@ -120,11 +120,11 @@ def _order(name: str) -> tuple[int, str]:
 def _tasks(run: Run, settings: ValidationConfig) -> list[EvalTask]:
     if not settings.benchmarks:
         return []
-    exam = EvalConfig(
+    config = EvalConfig(
         benchmarks=settings.benchmarks,
         scorers=["likelihood"],
         selection="graded",
         split=settings.split,
         limit=settings.limit,
     )
-    return tasks(exam, run.prompt_config, run.data)
+    return tasks(config, run.prompt_config, run.data)

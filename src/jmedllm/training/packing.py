@@ -53,7 +53,7 @@ def document_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: in
     The part of a sample after a split restarts at position 0 and repeats the token before the split, so that each
     token except the sample's first is predicted exactly once, including the EOS.
     """
-    row = _Row(block_size, pad_id)
+    row = _OpenRow(block_size, pad_id)
     for sample in samples:
         start, end = 0, 0
         while end < len(sample.ids):
@@ -67,7 +67,7 @@ def document_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: in
 
 
 OPEN = 64
-"""Number of open rows. More gain nothing on exam questions in rows of 512 tokens."""
+"""Number of open rows. More gain nothing on benchmark questions in rows of 512 tokens."""
 
 
 def example_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: int) -> Iterator[Row]:
@@ -76,7 +76,7 @@ def example_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: int
     Raises:
         InputError: a sample is longer than a row or has no trained token; the message names it.
     """
-    rows: list[_Row] = []
+    rows: list[_OpenRow] = []
     for sample in samples:
         _require_usable(sample, block_size)
         best = min((row for row in rows if row.room >= len(sample.ids)), key=_room, default=None)
@@ -85,14 +85,14 @@ def example_rows(samples: Iterable[TrainingSample], block_size: int, pad_id: int
                 fullest = min(rows, key=_room)
                 rows.remove(fullest)
                 yield fullest.take()
-            best = _Row(block_size, pad_id)
+            best = _OpenRow(block_size, pad_id)
             rows.append(best)
         best.append(sample.ids, sample.loss_mask)
     for row in rows:
         yield row.take()
 
 
-def _room(row: "_Row") -> int:
+def _room(row: "_OpenRow") -> int:
     return row.room
 
 
@@ -125,7 +125,7 @@ def _gather(rows: Iterable[Row], block_size: int) -> Blocks:
     return Blocks(*arrays)
 
 
-class _Row:
+class _OpenRow:
     """A row under construction."""
 
     def __init__(self, size: int, pad_id: int) -> None:

@@ -12,11 +12,11 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.choice_labels import split_choices, strip_labels
 from jmedllm.evaluation.benchmarks.columns import parse_map
-from jmedllm.evaluation.benchmarks.custom import CustomExam, read_exam
+from jmedllm.evaluation.benchmarks.custom import CustomFile, read_file
 
 
-def read(path: Path, columns: str | None = None, *, skip: bool = False) -> CustomExam:
-    return read_exam(path, custom.ReadOptions(tuple(parse_map(columns, custom.MAP_FIELDS).items()), skip))
+def read(path: Path, columns: str | None = None, *, skip: bool = False) -> CustomFile:
+    return read_file(path, custom.ReadOptions(tuple(parse_map(columns, custom.MAP_FIELDS).items()), skip))
 
 
 def write(path: Path, content: str | bytes) -> Path:

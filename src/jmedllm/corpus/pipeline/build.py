@@ -66,7 +66,7 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
     of the same files, settings and questions is left unchanged.
 
     Args:
-        questions: exam questions to cut out of the corpus.
+        questions: benchmark questions to cut out of the corpus.
         processes: number of parallel processes; each keeps a part of some megabytes in memory.
 
     Raises:
@@ -77,21 +77,21 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
     surveyed = survey(config.inputs, config.field)
     _require_ours(output)
     with locked(output):
-        exam = list(questions)
-        input_hash = _input_hash(config, surveyed, exam)
+        items = list(questions)
+        input_hash = _input_hash(config, surveyed, items)
         finished = read_json(output / NAME) if (output / NAME).is_file() else {}
         if finished.get("input_hash") == input_hash and all((output / name).is_file() for name in finished["files"]):
             shutil.rmtree(output / _WORK, ignore_errors=True)
             return Summary(**finished)
         folder = _work_folder(output, input_hash)
         work_dir = WorkDir(folder, config.field, config.tokenizer, folder / f"{input_hash}.npz")
-        _process_parts(work_dir, surveyed, exam, processes)
+        _process_parts(work_dir, surveyed, items, processes)
         summary = Summary(
             input_hash=input_hash,
             version=__version__,
             personal_data_removed=False,
             tokenizer=str(config.tokenizer) if config.tokenizer else None,
-            questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in exam).items())),
+            questions=dict(sorted(Counter(f"{each.benchmark} {each.language}" for each in items).items())),
             files={},
             **gather(work_dir, surveyed),
         )
@@ -127,7 +127,7 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in read_json(folder / NAME)["files"]]
 
 
-def _process_parts(work_dir: WorkDir, surveyed: Survey, exam: Sequence[Question], processes: int) -> None:
+def _process_parts(work_dir: WorkDir, surveyed: Survey, items: Sequence[Question], processes: int) -> None:
     """Do whatever is not yet done for each part."""
     numbers = range(len(surveyed.parts))
     jobs = [job for job in enumerate(surveyed.parts) if not work_dir.file(job[0], "cleaned.json").exists()]
@@ -138,15 +138,15 @@ def _process_parts(work_dir: WorkDir, surveyed: Survey, exam: Sequence[Question]
         if waiting:
             _find_duplicates(work_dir, numbers)
             with atomic_file(work_dir.index) as handle:
-                save_index(build_index(exam), handle)
+                save_index(build_index(items), handle)
         run_parallel(partial(finish, work_dir=work_dir), waiting, processes, lambda: advance(1, "parts finished"))
 
 
 def _input_hash(config: BuildConfig, surveyed: Survey, questions: Sequence[Question]) -> str:
     tokenizer = hash_file(config.tokenizer) if config.tokenizer else None
-    exam = hash_text("".join(question_hash(question) for question in questions))
+    hashed = hash_text("".join(question_hash(question) for question in questions))
     files = [list(surveyed.hashes.items()), [astuple(each) for each in surveyed.skipped]]
-    return hash_text(to_json([FORMAT, __version__, files, config.field, tokenizer, exam]))
+    return hash_text(to_json([FORMAT, __version__, files, config.field, tokenizer, hashed]))
 
 
 def _require_separate(inputs: Sequence[Path], output: Path) -> None:

@@ -91,7 +91,7 @@ def prepare(job: tuple[int, Part], work_dir: WorkDir) -> None:
 
 
 def finish(number: int, work_dir: WorkDir) -> None:
-    """Remove the duplicates of a part, and cut exam questions out of it."""
+    """Remove the duplicates of a part, and cut benchmark questions out of it."""
     duplicates = read_json(work_dir.file(number, "duplicates.json"))
     index = _index(work_dir.index)
     counts, contaminated, kept_from = Counts(), [], Counter[str]()

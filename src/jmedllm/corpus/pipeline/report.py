@@ -41,7 +41,7 @@ def _not_read(summary: Summary) -> Iterator[dict[str, Any]]:
 
 
 def _removed(work_dir: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
-    """All errors, emptied documents, duplicates and exam questions, and examples of what the rules removed."""
+    """All errors, emptied documents, duplicates and benchmark questions, and examples of what the rules removed."""
     for rule, done in summary.cleaning.items():
         for where, text in done["examples"]:
             yield {"step": "clean", "reason": rule, "where": where, "text": text}
@@ -56,7 +56,7 @@ def _removed(work_dir: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
             yield {"step": "deduplicate", "reason": "repeats another document"} | each
     for path in sorted(work_dir.folder.glob("*.finished.json")):
         for each in read_json(path)["contaminated"]:
-            yield {"step": "decontaminate", "reason": "contains an exam question"} | each
+            yield {"step": "decontaminate", "reason": "contains a benchmark question"} | each
 
 
 def markdown(summary: Summary) -> str:
@@ -92,8 +92,8 @@ def markdown(summary: Summary) -> str:
         [f"Documents without text after cleaning: {summary.emptied:,}."],
         ["## Duplicates", "", f"{summary.duplicates['exact']:,} documents repeat an earlier one exactly and"
          f" {summary.duplicates['near']:,} nearly. They were removed.", *repeated],
-        ["## Exam questions", "", f"Searched for: {searched}." if searched else "No benchmark is installed, so no"
-         " exam question was searched for.", *contaminated, *found],
+        ["## Benchmark questions", "", f"Searched for: {searched}." if searched else "No benchmark is installed, so no"
+         " benchmark question was searched for.", *contaminated, *found],
         ["`removed.jsonl` has every removal with its text; `corpus.json` has every input file and all hashes."],
     ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -137,7 +137,9 @@ def terminal_summary(summary: Summary) -> str:
         f"{summary.read_errors:,} read errors",
         f"{sum(done['pieces'] for done in summary.cleaning.values()):,} pieces changed",
         f"{summary.duplicates['exact']:,} exact, {summary.duplicates['near']:,} near duplicates",
-        f"{found:,} items of {len(summary.questions)} exams" if summary.questions else "no exam is installed",
+        f"{found:,} items of {len(summary.questions)} benchmarks"
+        if summary.questions
+        else "no benchmark is installed",
     )
     lines = [
         f"{step:<13} {amount.documents:>9,} documents {amount.characters:>13,} characters{count}, {note}"

@@ -30,7 +30,7 @@ class InputFile(TypedDict):
         documents: documents read from it.
         characters: characters of these, before cleaning.
         kept: documents of the corpus that come from it. Duplicates and documents that cleaning emptied are not kept,
-            and a document that an exam question was cut out of may be kept as several.
+            and a document that a benchmark question was cut out of may be kept as several.
         errors: lines, or groups of pages, that could not be read.
         reason: why it was not read, or the first error in it.
         duplicate_of: the file with the same content that was read instead.
@@ -58,7 +58,7 @@ class Summary:
         personal_data_removed: whether personal data was removed from the text. Nothing does so yet.
         inputs: every file below the inputs.
         tokenizer: the file that tokens were counted with; None if they were not counted.
-        questions: number of exam questions that were searched for, by benchmark and language.
+        questions: number of benchmark questions that were searched for, by benchmark and language.
         files: SHA-256 of each document file, in order.
         counts: the output of each step, in rows of step, source, language, licence, documents, characters, tokens.
         read_errors: number of files, lines and groups of pages that could not be read.
@@ -67,7 +67,7 @@ class Summary:
         emptied: documents that cleaning left without text.
         duplicates: documents removed as the same as an earlier one ("exact") or nearly the same ("near").
         duplicate_examples: the first of them, each with the document it repeats and their similarity.
-        contaminated: for each benchmark the exam items that were found and the number of places.
+        contaminated: for each benchmark the benchmark items that were found and the number of places.
         contamination_examples: the first places, each with the item and the words that were found.
     """
 

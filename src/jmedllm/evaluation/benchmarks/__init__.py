@@ -6,7 +6,7 @@ from pathlib import Path
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom, demo, igakuqa, jmmlu, medmcqa, medqa, mmlu, yakugakuqa
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
-from jmedllm.evaluation.benchmarks.file_formats import is_table
+from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.question import LANGUAGES, Question
 from jmedllm.plugins import plugins
 
@@ -35,8 +35,8 @@ def load(
     """Load all questions of one language and split, without any selection.
 
     Args:
-        name: a registered benchmark, or the path of a user's own questions (see `file_formats.is_table`), for which
-            the split is ignored.
+        name: a registered benchmark, or the path of a file of custom questions (see
+            `file_formats.is_custom_file`), for which the split is ignored.
         data: the data directory that `jmedllm data get` fills.
         read_options: how a user's own file is read.
 
@@ -47,7 +47,7 @@ def load(
     known = next((each for each in LANGUAGES if each == language), None)
     if known is None:
         raise unknown("language", language, LANGUAGES)
-    if is_table(name):
+    if is_custom_file(name):
         return custom.read(Path(name), known, read_options)
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)

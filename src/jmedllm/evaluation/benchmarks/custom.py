@@ -67,7 +67,7 @@ DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class CustomExam:
+class CustomFile:
     """The questions of a user's file.
 
     Attributes:
@@ -86,7 +86,7 @@ class CustomExam:
         return tuple(language for language in LANGUAGES if language in spoken)
 
 
-def read_exam(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> CustomExam:
+def read_file(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> CustomFile:
     """Read the questions in all languages; the benchmark is named after the file.
 
     Raises:
@@ -101,22 +101,22 @@ def read_exam(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Custom
 
 
 @lru_cache(maxsize=4)
-def _read_once(path: Path, options: ReadOptions, state: tuple[int, int]) -> CustomExam:
+def _read_once(path: Path, options: ReadOptions, state: tuple[int, int]) -> CustomFile:
     return _read(path, options)
 
 
 def read_all(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> list[Question]:
-    """Return the questions of `read_exam`."""
-    return list(read_exam(path, options).questions)
+    """Return the questions of `read_file`."""
+    return list(read_file(path, options).questions)
 
 
 def read(path: Path, language: Language, options: ReadOptions = DEFAULT_READ_OPTIONS) -> list[Question]:
     """Read the questions in one language; rows in the other language are checked too.
 
     Raises:
-        InputError: see `read_exam`, or the language has no question.
+        InputError: see `read_file`, or the language has no question.
     """
-    every = read_exam(path, options).questions
+    every = read_file(path, options).questions
     if not every:
         raise InputError(f"{path}: the file has no question")
     chosen = [question for question in every if question.language == language]
@@ -143,7 +143,7 @@ class _Row:
         return interpretations(self.parsed.answer) if self.has_key else {}
 
 
-def _read(path: Path, options: ReadOptions) -> CustomExam:
+def _read(path: Path, options: ReadOptions) -> CustomFile:
     mapping = dict(options.map)
     require_fields(mapping, MAP_FIELDS)
     wanted = _form(mapping.pop(ANSWER_FORM, None))
@@ -176,7 +176,7 @@ def _read(path: Path, options: ReadOptions) -> CustomExam:
     notes = (*unread, *_notes(form, [(row.parsed, question) for row, question in questions.values()]))
     if skipped:
         notes = (*notes, _skipped_note(path, skipped, len(rows)))
-    return CustomExam(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
+    return CustomFile(tuple(question for _, question in questions.values()), skipped, _of(path, notes))
 
 
 def _form(written: str | None) -> KeyForm | None:
@@ -209,7 +209,7 @@ def _parse(row: RowOrError, layout: ColumnLayout) -> ParsedRow:
 def _languages(parsed: Sequence[ParsedRow]) -> list[Language | None]:
     """Return the language of each row: the one it names, else the one of its script.
 
-    Where the script does not decide, and for a question without kana or kanji in a Japanese exam, the other rows of
+    Where the script does not decide, and for a question without kana or kanji in a Japanese file, the other rows of
     the file decide. A row without any evidence has None.
     """
     texts = [" ".join((each.stem, *each.answer.choices)) for each in parsed]

@@ -33,8 +33,8 @@ def questions(split: str, language: Language, *, blanked: bool = False) -> list[
         blanked: replace the subject by a word without meaning. This control shows whether the choices alone give
             the answer away.
     """
-    exam = split == "test"
-    items = [item for fact in facts() if fact.in_exam is exam for item in _items(fact, language)]
+    in_test = split == "test"
+    items = [item for fact in facts() if fact.in_test is in_test for item in _items(fact, language)]
     order = Random(f"{split} {language}")
     places = [number % CHOICES for number in range(len(items))]
     order.shuffle(places)
@@ -54,7 +54,7 @@ class _Item:
 
 def _items(fact: Fact, language: Language) -> list[_Item]:
     phrasings = relations()[fact.category][language]["questions"]
-    if fact.in_exam:
+    if fact.in_test:
         number = len(phrasings) - 1 - int(fact.id[-3:]) % EXAM_PHRASINGS
         return [_Item(f"{fact.id}.{number}", fact, phrasings[number])]
     trained = enumerate(phrasings[:-EXAM_PHRASINGS])
@@ -84,8 +84,8 @@ def _others(fact: Fact) -> list[Fact]:
     every answer equally often: five times, once as the right one. With free draws, the answer offered least often was
     right in 31 % of the questions.
     """
-    alike = [other for other in facts() if (other.category, other.in_exam) == (fact.category, fact.in_exam)]
-    if not fact.in_exam:
+    alike = [other for other in facts() if (other.category, other.in_test) == (fact.category, fact.in_test)]
+    if not fact.in_test:
         return [other for other in alike if other is not fact]
     distances = Random(fact.category).sample(range(1, len(alike)), CHOICES - 1)
     return [alike[(alike.index(fact) + distance) % len(alike)] for distance in distances]

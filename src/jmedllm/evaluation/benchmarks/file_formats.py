@@ -18,7 +18,7 @@ RowOrError = InputRow | InputError
 """A record, or the error of an invalid row."""
 
 
-def is_table(name: str) -> bool:
+def is_custom_file(name: str) -> bool:
     """Whether a name is a file that `records` reads."""
     return Path(name).suffix.lower() in _READERS
 

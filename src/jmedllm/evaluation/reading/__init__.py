@@ -1,4 +1,4 @@
-"""Extract answers from free responses to exam questions."""
+"""Extract answers from free responses to benchmark questions."""
 
 from jmedllm.evaluation.reading.extracted import NO_ANSWER, ExtractedAnswer
 from jmedllm.evaluation.reading.read import read_answer, same_answer

@@ -11,14 +11,14 @@ from jmedllm.report.markdown import bullets, table
 
 WARNING = (
     "This model is software for research. **It is not a medical device**, it was not tested on patients, and it "
-    "must not be used to diagnose, treat or advise anyone. A model that passes an exam is not a doctor."
+    "must not be used to diagnose, treat or advise anyone. A model that passes a licence exam is not a doctor."
 )
 
 LIMITS = (
-    "Exams measure knowledge in multiple choice, not safety, judgement or care.",
+    "Benchmarks measure knowledge in multiple choice, not safety, judgement or care.",
     "The model writes fluent text that can be wrong, without any sign of it.",
     "Medical knowledge ages; the model knows nothing newer than its texts.",
-    "The training data of its base model is not known here and may include exam items.",
+    "The training data of its base model is not known here and may include benchmark items.",
     "Scores apply to the languages, prompts and items named here; their intervals do not include the seed.",
 )
 
@@ -114,15 +114,16 @@ def _removed(built: Mapping[str, Mapping[str, Any]]) -> str:
         for name, text in built.items()
     ]
     lines = [
-        f"Removed from the {name} for {exam}: {found['places']:,} places that contain {found['items']:,} of its items"
+        f"Removed from the {name} for {benchmark}: {found['places']:,} places that contain "
+        f"{found['items']:,} of its items"
         for name, text in built.items()
-        for exam, found in text["contaminated"].items()
+        for benchmark, found in text["contaminated"].items()
     ]
     searched: dict[str, list[str]] = {}
     for name, text in built.items():
-        exams = ", ".join(f"{exam} ({count:,} items)" for exam, count in text["questions"].items())
-        searched.setdefault(exams or "no exam; contamination was not checked", []).append(name)
-    lines += [f"Checked against the {' and the '.join(names)}: {exams}" for exams, names in searched.items()]
+        benchmarks = ", ".join(f"{benchmark} ({count:,} items)" for benchmark, count in text["questions"].items())
+        searched.setdefault(benchmarks or "no benchmark; contamination was not checked", []).append(name)
+    lines += [f"Checked against the {' and the '.join(names)}: {benchmarks}" for benchmarks, names in searched.items()]
     head = ("Documents left out of the", "Duplicates", "Near-duplicates", "Empty after cleaning", "Not readable")
     return f"{table(head, rows)}\n\n{bullets(lines)}"
 

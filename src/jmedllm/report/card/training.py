@@ -38,14 +38,14 @@ def _adapter(adapter: AdapterConfig) -> str:
 def _trained(recipe: Recipe, entry: Mapping[str, Any], stage: TrainedStage) -> tuple[str, ...]:
     settings = recipe.section(stage.name)
     chosen_by = ", ".join(settings.early_stopping.metric) if isinstance(settings, TrainingConfig) else ""
-    made = stage.outputs
+    outputs = stage.outputs
     return (
         stage.name,
-        f"{made['steps']:,}",
-        f"step {stage.kept_step:,}, {f'the best by {chosen_by}' if 'best_step' in made else 'the last'}",
-        f"{made['trained_tokens']:,}",
+        f"{outputs['steps']:,}",
+        f"step {stage.kept_step:,}, {f'the best by {chosen_by}' if 'best_step' in outputs else 'the last'}",
+        f"{outputs['trained_tokens']:,}",
         f"{entry['inputs']['settings']['learning_rate']:g}",
-        f"{made['final_loss']:.4f}",
+        f"{outputs['final_loss']:.4f}",
         f"{stage.metrics[-1]['seconds'] / 3600:.2f}",
         entry.get("hardware", "not recorded"),
     )

@@ -154,9 +154,9 @@ class TransformersModel:
         token = token_bytes(self.network.config, self.network.dtype)
         while groups:
             # Use half of the memory for forward passes, an eighth for their caches, and an eighth for joining them.
-            budget = min(memory // 2 // token.reading, TOKENS_PER_FORWARD[self.device.type])
+            budget = min(memory // 2 // token.forward_bytes, TOKENS_PER_FORWARD[self.device.type])
             longest = max(len(path.ids) for path in groups[0]) + generation_config.max_new_tokens
-            rows = min(memory // 8 // (longest * token.keeping), most)
+            rows = min(memory // 8 // (longest * token.cache_bytes), most)
             part = groups[: max(1, rows // len({path.task.index for path in groups[0]}))]
             start = time.monotonic()
             try:
