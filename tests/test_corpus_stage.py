@@ -43,7 +43,7 @@ def test_the_demo_is_packed_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     packed = load_blocks(made.folder / "corpus" / "blocks")
     for name in ("ids", "positions", "loss_mask"):
         assert np.array_equal(getattr(packed, name), getattr(expected, name))
-    assert made.output(CorpusOutputs).documents == len(documents) == 4576
+    assert made.output("corpus", CorpusOutputs).documents == len(documents) == 4576
 
 
 def test_files_come_out_clean(tiny_model: Path, tmp_path: Path) -> None:
