@@ -177,8 +177,8 @@ def score(
     Raises:
         InputError: see `jmedllm.evaluation.rescore.stored_evaluations`.
     """
-    own = [Path(file) for file in questions]
-    stored = stored_evaluations(map(Path, folders), scorers, data=None if data is None else Path(data), own=own)
+    data, custom = None if data is None else Path(data), [Path(file) for file in questions]
+    stored = stored_evaluations(map(Path, folders), scorers, data=data, custom=custom)
     return [each.write() for each in stored]
 
 
