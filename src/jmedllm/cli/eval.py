@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,14 +29,17 @@ from jmedllm.cli.options import (
     Selection,
     Shots,
     SkipInvalid,
+    eval_config,
     from_plugins,
-    question_map,
     split,
 )
 from jmedllm.cli.printing import print_item_notes, print_json, print_report
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
+    from jmedllm.evaluation.prompts.format import PromptConfig
+    from jmedllm.evaluation.result import EvalResult
+    from jmedllm.evaluation.task import EvalTask
     from jmedllm.models.backends.base import Requirement
 
 
@@ -186,31 +189,18 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a model on benchmarks and print the scores."""
-    from jmedllm.evaluation.evaluate import EvalConfig, evaluate_model, require_known, tasks
+    from jmedllm.evaluation.evaluate import evaluate_model, require_known, tasks
     from jmedllm.evaluation.judge import prepare_judge
     from jmedllm.evaluation.model import requirements_of_tasks, unused_template
-    from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.models.backends import require_backend, require_capabilities, requirements_of
     from jmedllm.models.backends.base import ModelSpec
     from jmedllm.models.folder import resolve
-    from jmedllm.settings import from_options
 
-    settings = from_options(
-        EvalConfig,
-        benchmarks=split(benchmark),
-        map=question_map(columns),
-        skip_invalid=skip_invalid,
-        languages=split(language),
-        scorers=split(scorer),
-        selection=selection,
-        limit=limit,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        shuffle=shuffle,
-        rotations=rotations,
-        backend=backend,
-        judge=judge,
-    )
+    settings = eval_config(
+        benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit,
+        skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
+        max_new_tokens=max_new_tokens, backend=backend, judge=judge,
+    )  # fmt: skip
     require_known(settings)
     spec = ModelSpec(
         model, name or Path(model).name, backend, server=server, adapter=adapter, ignore_adapter=ignore_adapter,
@@ -221,17 +211,13 @@ def evaluate(
         download=download, date=date, chat_template_kwargs=chat_template_kwargs,
     )  # fmt: skip
     can = require_capabilities(backend, [*requirements_of(spec), *on_this_machine]).capabilities
-    prompt_config = from_options(
-        PromptConfig, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date,
-        chat_template_kwargs=_json_option("chat-template-kwargs", chat_template_kwargs),
-    )  # fmt: skip
-    if (prompt_config.chat_template_kwargs or date) and not chat:
-        raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
+    prompt_config = _prompt_config(
+        chat_template_kwargs, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date
+    )
     command = _as_given(context)
     found = [replace(task, source=task.source | {"command": command}) for task in tasks(settings, prompt_config, data)]
     print_item_notes(found)
-    if note := found[0].prompt_format.pack.note:
-        typer.echo(f"prompt pack {prompt}: {note}", err=True)
+    _print_pack_note(prompt, found)
     require_capabilities(backend, requirements_of_tasks(found))
     chosen = None
     if can.local or judge is not None:
@@ -246,11 +232,32 @@ def evaluate(
         if not as_json:
             typer.echo(f"{chosen.name} on {chosen.device}, {chosen.reason}", err=True)
     results = evaluate_model(spec, found, output, prepare_judge(judge, chosen) if judge is not None else None)
-    if results and as_json:  # under torchrun only the first process has them
+    if results:  # under torchrun only the first process has them
+        _print_results(results, output, as_json=as_json)
+
+
+def _prompt_config(chat_template_kwargs: str | None, **options: object) -> "PromptConfig":
+    from jmedllm.evaluation.prompts.format import PromptConfig
+    from jmedllm.settings import from_options
+
+    variables = _json_option("chat-template-kwargs", chat_template_kwargs)
+    config = from_options(PromptConfig, chat_template_kwargs=variables, **options)
+    if (config.chat_template_kwargs or config.date) and not config.chat:
+        raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
+    return config
+
+
+def _print_pack_note(prompt: str, tasks: "Sequence[EvalTask]") -> None:
+    if note := tasks[0].prompt_format.pack.note:
+        typer.echo(f"prompt pack {prompt}: {note}", err=True)
+
+
+def _print_results(results: "Sequence[EvalResult]", output: Path, *, as_json: bool) -> None:
+    if as_json:
         print_json(results)
-    elif results:
-        print_report(results)
-        print_ending("report", output, "--html", output / "report.html", wrote=(output,))
+        return
+    print_report(results)
+    print_ending("report", output, "--html", output / "report.html", wrote=(output,))
 
 
 _PATHS = ("model", "benchmark", "data", "judge", "prompt", "shots", "adapter")

@@ -17,8 +17,7 @@ from jmedllm.cli.options import (
     Selection,
     Shots,
     SkipInvalid,
-    question_map,
-    split,
+    eval_config,
 )
 from jmedllm.cli.printing import print_item_notes
 
@@ -46,21 +45,15 @@ def export_lm_eval(
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Write benchmarks as tasks of lm-eval."""
-    from jmedllm.evaluation.evaluate import EvalConfig, tasks
+    from jmedllm.evaluation.evaluate import tasks
     from jmedllm.evaluation.export import export_lm_eval as export
     from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.settings import from_options
 
-    settings = from_options(
-        EvalConfig,
-        benchmarks=split(benchmark),
-        map=question_map(columns),
+    settings = eval_config(
+        benchmark, language, columns, scorers=["likelihood"], selection=selection, limit=limit,
         skip_invalid=skip_invalid,
-        languages=split(language),
-        scorers=["likelihood"],
-        selection=selection,
-        limit=limit,
-    )
+    )  # fmt: skip
     prompt_config = from_options(PromptConfig, pack=prompt, answer_as=answer_as, shots=shots)
     found = tasks(settings, prompt_config, data)
     print_item_notes(found)

@@ -1,11 +1,14 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from jmedllm.plugins import plugin_names
+
+if TYPE_CHECKING:
+    from jmedllm.evaluation.evaluate import EvalConfig
 
 ITEMS, PROMPT, INFERENCE = "Benchmarks and items", "Prompt", "Inference"
 """Groups of options in --help."""
@@ -132,6 +135,26 @@ def question_map(text: str | None) -> dict[str, str]:
     from jmedllm.evaluation.benchmarks.custom import MAP_FIELDS
 
     return parse_map(text, MAP_FIELDS)
+
+
+def eval_config(benchmark: str, language: str, columns: str | None, **options: object) -> "EvalConfig":
+    """Build the settings of an evaluation.
+
+    Args:
+        benchmark: benchmarks, separated by commas.
+        language: languages, separated by commas.
+        columns: the mapping of --map.
+        options: other settings, named like their options.
+
+    Raises:
+        InputError: a value is not allowed; the message names the option.
+    """
+    from jmedllm.evaluation.evaluate import EvalConfig
+    from jmedllm.settings import from_options
+
+    return from_options(
+        EvalConfig, benchmarks=split(benchmark), languages=split(language), map=question_map(columns), **options
+    )
 
 
 def split(text: str) -> list[str]:

@@ -123,45 +123,24 @@ def score(
 ) -> None:
     """Score stored evaluations or recorded responses without any model."""
     folders = [path for path in paths if path.is_dir()]
-    if not folders:
-        if diff:
-            raise InputError("--diff goes with an output directory of jmedllm eval; recorded files have no scores")
-        from jmedllm.evaluation.benchmarks.custom import ReadOptions
-        from jmedllm.evaluation.offline import QuestionSet
-
-        read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
-        asked = QuestionSet(benchmark, questions, language, data or Path("data"), year, selection, read_options)
-        options = _Recorded(columns_of_responses, skip_invalid, strict_letters, items, as_json)
-        _score_files(paths, split(scorer or "answer"), asked, options)
+    if folders:
+        if len(folders) < len(paths):
+            raise InputError("give directories of jmedllm eval, or files of recorded responses, not both")
+        _refuse(
+            benchmark=benchmark, language=language, year=year, map=columns, map_responses=columns_of_responses,
+            skip_invalid=skip_invalid, strict_letters=strict_letters, items=items,
+        )  # fmt: skip
+        _score_folders(folders, split(scorer or ""), _Stored(data, questions, diff, as_json))
         return
-    if len(folders) < len(paths):
-        raise InputError("give directories of jmedllm eval, or files of recorded responses, not both")
-    _refuse(
-        benchmark=benchmark, language=language, year=year, map=columns, map_responses=columns_of_responses,
-        skip_invalid=skip_invalid, strict_letters=strict_letters, items=items,
-    )  # fmt: skip
-    from jmedllm.evaluation.rescore import stored_evaluations
-
-    stored = stored_evaluations(
-        folders, split(scorer) if scorer else [], data=data, custom=[questions] if questions else []
-    )
     if diff:
-        _print_diff(stored, as_json=as_json)
-        return
-    results = [each.write() for each in stored]
-    if as_json:
-        print_json(results)
-        return
-    print_report(results)
-    for each in stored:
-        if not each.is_finished:
-            have = len(each.evaluation.questions)
-            typer.echo(
-                f"{each.files.samples}: unfinished, {have:,} of {each.asked:,} items; its scores are not written",
-                err=True,
-            )
-    more = [*data_options(data or Path("data")), *(("--questions", str(questions)) if questions else ())]
-    print_ending("report", *folders, "--html", folders[0] / "report.html", *more, wrote=tuple(folders))
+        raise InputError("--diff goes with an output directory of jmedllm eval; recorded files have no scores")
+    from jmedllm.evaluation.benchmarks.custom import ReadOptions
+    from jmedllm.evaluation.offline import QuestionSet
+
+    read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
+    asked = QuestionSet(benchmark, questions, language, data or Path("data"), year, selection, read_options)
+    options = _Recorded(columns_of_responses, skip_invalid, strict_letters, items, as_json)
+    _score_files(paths, split(scorer or "answer"), asked, options)
 
 
 def _refuse(**given: object) -> None:
@@ -171,6 +150,45 @@ def _refuse(**given: object) -> None:
                 f"--{name.replace('_', '-')} goes with files of recorded responses; a directory of jmedllm eval has "
                 "its own settings"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Options for directories of evaluations, named like those of the command."""
+
+    data: Path | None
+    questions: Path | None
+    diff: bool
+    as_json: bool
+
+
+def _score_folders(folders: Sequence[Path], scorers: Sequence[str], options: _Stored) -> None:
+    """Score stored evaluations again."""
+    from jmedllm.evaluation.rescore import stored_evaluations
+
+    custom = [options.questions] if options.questions else []
+    stored = stored_evaluations(folders, scorers, data=options.data, custom=custom)
+    if options.diff:
+        _print_diff(stored, as_json=options.as_json)
+        return
+    results = [each.write() for each in stored]
+    if options.as_json:
+        print_json(results)
+        return
+    print_report(results)
+    _report_unfinished(stored)
+    more = [
+        *data_options(options.data or Path("data")),
+        *(part for file in custom for part in ("--questions", str(file))),
+    ]
+    print_ending("report", *folders, "--html", folders[0] / "report.html", *more, wrote=tuple(folders))
+
+
+def _report_unfinished(stored: "Sequence[StoredEvaluation]") -> None:
+    for each in stored:
+        if not each.is_finished:
+            have = f"{len(each.evaluation.questions):,} of {each.asked:,} items"
+            typer.echo(f"{each.files.samples}: unfinished, {have}; its scores are not written", err=True)
 
 
 def _print_diff(stored: "Sequence[StoredEvaluation]", *, as_json: bool) -> None:
