@@ -59,8 +59,24 @@ def test_another_scorer_is_added_without_the_model(cli: Cli, stored: Path, monke
     assert (stored / "exam.ja.samples.jsonl").read_bytes() == samples
 
 
+def test_a_scorer_is_added_to_the_evaluations_that_it_can_score(
+    cli: Cli, stored: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    free = {"id": "f1", "question": "What is scurvy?", "reference": "a lack of vitamin C", "language": "en"}
+    (tmp_path / "free.jsonl").write_text(json.dumps(free) + "\n", encoding="utf-8")
+    command = ("eval", "--model", tiny_model, "--benchmark", tmp_path / "free.jsonl", "--scorer", "reference,legacy")
+    code, _, errors = cli(*command, "--max-new-tokens", 4, "--device", "cpu", "--output", stored)
+    assert code == 0, errors
+    code, output, errors = cli("score", stored, "--scorer", "legacy", "--json")
+    assert code == 0, errors
+    found = {(score["benchmark"], score["scorer"]) for score in json.loads(output)["scores"]}
+    assert found == {("exam", "answer"), ("exam", "legacy"), ("free", "reference")}
+    code, _, errors = cli("score", stored, "--scorer", "official")
+    assert code == 2 and "scorer official cannot score any of these questions; choose another scorer" in errors
+
+
 def test_no_library_that_runs_models_is_imported(stored: Path) -> None:
-    """In a process of its custom: scoring 858 samples takes a second because of it."""
+    """In a process of its own: scoring 858 samples takes a second because of it."""
     code = (
         "import sys; from jmedllm.cli import main\n"
         f"sys.argv = ['jmedllm', 'score', {str(stored)!r}]\n"

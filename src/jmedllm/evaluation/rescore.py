@@ -79,7 +79,7 @@ def stored_evaluations(
 
     Args:
         folders: directories of evaluations or runs.
-        scorers: scorers to add to those of each evaluation.
+        scorers: scorers to add to those of each evaluation with questions that they can score.
         data: data directory; None for the one that each evaluation used.
         custom: files of custom questions that have been moved, matched by file name.
 
@@ -89,6 +89,9 @@ def stored_evaluations(
     """
     scorers_named(scorers)
     found = [each for folder in folders for each in _score_below(folder, scorers, data, custom)]
+    for name in scorers:
+        if not any(name in each.evaluation.settings["scorers"] for each in found):
+            raise InputError(f"scorer {name} cannot score any of these questions; choose another scorer")
 
     def place(each: StoredEvaluation) -> tuple[str, str, int]:
         settings = each.evaluation.settings
@@ -117,9 +120,11 @@ def _score_one(
     if not is_summary(summary):
         raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
     settings, asked = summary["settings"], summary["asked"]
-    names = list(dict.fromkeys([*settings["scorers"], *scorers]))
-    chosen = scorers_named(names)
     questions, samples = _asked(files, summary, _questions(settings, summary["source"], *places))
+    every = scorers_named(list(dict.fromkeys([*settings["scorers"], *scorers])))
+    applied = {each: scorer for each, scorer in every.items() if any(map(scorer.applies, questions))}
+    chosen = {each: scorer for each, scorer in every.items() if each in applied or each in settings["scorers"]}
+    names = list(chosen)
     evaluation = Evaluation(
         questions,
         samples,
@@ -131,7 +136,7 @@ def _score_one(
     )
     replies = current_replies(evaluation, names, read_judge_replies(files.judge))
     evaluation = replace(evaluation, replies=replies)
-    require_scorable(evaluation, chosen, _again(evaluation, files.summary.parent))
+    require_scorable(evaluation, applied, _again(evaluation, files.summary.parent))
     item_scores = score_samples(evaluation, chosen)
     changes = tuple(_changes(name, evaluation, item_scores, files))
     return StoredEvaluation(name, files, evaluation, item_scores, asked, changes)
