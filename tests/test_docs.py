@@ -62,3 +62,10 @@ def test_the_index_links_to_every_page_but_decisions() -> None:
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     expected = {page for page in (ROOT / "docs").rglob("*.md") if page != index and page.parent.name != "decisions"}
     assert expected <= linked
+
+
+def test_the_map_of_the_evaluation_package_names_every_module() -> None:
+    package = ROOT / "src" / "jmedllm" / "evaluation"
+    modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    named = re.findall(r"`(\w+)`", (package / "__init__.py").read_text(encoding="utf-8"))
+    assert Counter(named) == Counter(modules - {"__init__"})

@@ -1,1 +1,15 @@
-"""Evaluation: benchmarks, prompts, scorers, and the evaluation of a model on tasks."""
+"""Evaluation: benchmarks, prompts, scorers, and the evaluation of a model on tasks.
+
+The modules, from the questions to the results:
+
+* Questions: `question`, `gold` (right answers), `benchmarks`, `selection` (which items), `scorable` (which of them the
+  scorers can score), `order` (of the choices).
+* Prompts: `prompts`, `task` (questions of one benchmark with prompts and scorers).
+* Samples: `model` (checked, not loaded), `generate`, `records` (samples and scores on disk), `resume` (files and
+  settings of a stored evaluation), `responses` (recorded by other tools).
+* Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations), `offline`
+  (responses of other tools).
+* Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`.
+* Everything together: `evaluate` (settings, benchmarks), `evaluate_task` (one model, one task), `sharding` (several
+  processes), `export` (to lm-eval).
+"""

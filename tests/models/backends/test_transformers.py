@@ -190,12 +190,37 @@ def test_the_decoding_settings_of_the_model_are_ignored(tmp_path: Path) -> None:
     assert written[1:] == written[:1] * 3
 
 
-def test_prompt_over_the_context_names_the_item(model: TransformersModel) -> None:
-    long = Request("116A1", "長い" * 600, "116A1", ("a", "b"))
-    with pytest.raises(InputError, match=r"question 116A1: .* context of .* is 512"):
-        score(model, [long])
-    with pytest.raises(InputError, match=r"question 116A1: .* 16 new tokens"):
-        complete(model, [replace(long, choices=())], 16)
+LONG, SHORT = "x" * 600, "Q: "
+
+
+@pytest.mark.parametrize(
+    ("request_too_long", "needed"),
+    [
+        pytest.param(
+            Request("116A1", LONG, generate=True), "prompt and 8 new tokens need 608 tokens", id="completion"
+        ),
+        pytest.param(
+            Request("116A1", SHORT, choices=("a", LONG)), "prompt and longest choice need 603 tokens", id="choice"
+        ),
+        pytest.param(
+            Request("116A1", LONG, labels=("a", "b")), "the prompt needs 600 tokens", id="label of one token"
+        ),
+        pytest.param(
+            Request("116A1", LONG, labels=("ab", "cd")), "the prompt and a label need 602 tokens", id="longer label"
+        ),
+    ],
+)
+def test_a_request_over_the_context_names_the_item_and_what_it_needs(
+    model: TransformersModel, request_too_long: Request, needed: str
+) -> None:
+    fitting = Request("116A2", "short", "2", ("a", "b"))
+    with pytest.raises(InputError) as error:
+        list(model.answer([fitting, request_too_long, fitting], GenerationConfig(8)))
+    assert str(error.value).startswith(
+        f"question 116A1: {needed}, the context of {model.name} is 512; use fewer shots"
+    )
+    skipping = dict(model.answer([fitting, request_too_long], GenerationConfig(8, skip_invalid=True)))
+    assert skipping[1].failure == "too long" and skipping[0].log_probs
 
 
 def test_a_uniform_model_scores_by_token_count(model: TransformersModel) -> None:

@@ -186,7 +186,7 @@ class TransformersModel:
             needs = [_needs(path, generation_config.max_new_tokens) for path in paths]
             if excess := next(((what, tokens) for what, tokens in needs if tokens > self.context), None):
                 limit = f"the context of {self.name} is {self.context}"
-                too_long[index] = f"question {request.id}: {excess[0]} need {excess[1]} tokens, {limit}"
+                too_long[index] = f"question {request.id}: {excess[0]} {excess[1]} tokens, {limit}"
         return found, too_long
 
     @torch.inference_mode()
@@ -321,14 +321,14 @@ def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, l
 
 
 def _needs(path: _Path, new_tokens: int) -> tuple[str, int]:
-    """What a sequence has to fit into the context, and its number of tokens."""
+    """What has to fit into the context for a sequence, as subject and verb, and its number of tokens."""
     request = path.task.request
     if path.choice is not None:
-        what = "prompt and longest choice" if path.choice in request.choices else "the prompt and a label"
+        what = "prompt and longest choice need" if path.choice in request.choices else "the prompt and a label need"
         return what, len(path.ids) + 1
     if request.generate:
-        return f"prompt and {new_tokens} new tokens", len(path.ids) + new_tokens
-    return "the prompt", len(path.ids)
+        return f"prompt and {new_tokens} new tokens need", len(path.ids) + new_tokens
+    return "the prompt needs", len(path.ids)
 
 
 def _merge(paths: Sequence[_Path], skip: int) -> _Row:
