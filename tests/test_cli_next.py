@@ -34,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tiny
         f"{head}eval: {{benchmarks: [ja.jsonl], selection: all, scorers: [likelihood]}}\n", encoding="utf-8"
     )
     Path("tune.yaml").write_text(f"{head}{tune}", encoding="utf-8")
+    Path("corpus.yaml").write_text(f"{head}corpus: {{inputs: [texts], block_size: 64}}\n", encoding="utf-8")
     Path("large.yaml").write_text(head.replace("model", "Qwen/Qwen2-7B-Instruct") + tune, encoding="utf-8")
     for file in SOURCES["medqa-5"].files:
         (Path("part") / file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,7 @@ CASES: dict[str, tuple[Words, str]] = {
         ("run", "tune.yaml"),
         "eval --model runs/mine/merge/model --benchmark NAME --output DIR",
     ),
+    "run of a corpus": (("run", "corpus.yaml"), "init RECIPE.yaml --base MODEL --texts runs/mine/corpus"),
     "tune": (("tune", "tune.yaml", "--output", "r"), "run tune.yaml --output r"),
     "plan": (
         ("plan", "large.yaml", "--gpu", "24GiB", "--ram", "64GiB", "--output", "r"),

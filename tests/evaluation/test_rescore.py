@@ -184,8 +184,14 @@ def test_an_unfinished_evaluation_is_scored_and_not_written(cli: Cli, stored: Pa
     assert code == 0, errors
     assert [score["n"] for score in json.loads(output)["scores"]] == [3, 7]
     assert {name for name in before if before[name] != contents(stored)[name]} == set()
-    _, _, errors = cli("score", stored)
     assert "unfinished, 3 of 7 items; its scores are not written" in errors
+    _, _, errors = cli("score", stored)
+    assert f"wrote: {stored}\nnext:  jmedllm report {stored}" in errors
+    (stored / "exam.en.samples.jsonl").unlink()
+    _, _, errors = cli("score", stored)
+    assert "wrote:" not in errors
+    *_, last = errors.splitlines()
+    assert last.startswith("next:  jmedllm eval --model ") and f" --output {stored} " in last
 
 
 @pytest.mark.parametrize(

@@ -129,5 +129,7 @@ def run_recipe(given: RunOptions, *, preview_example: bool) -> None:
         print_ending("run", given.recipe, *more, wrote=(folder,))
     elif not loaded.eval:
         models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
-        for model in models[-1:]:
-            print_ending("eval", "--model", model, "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))
+        if models:
+            print_ending("eval", "--model", models[-1], "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))
+        else:  # only a corpus
+            print_ending("init", "RECIPE.yaml", "--base", "MODEL", "--texts", folder / "corpus", wrote=(folder,))

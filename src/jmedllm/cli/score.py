@@ -172,16 +172,19 @@ def _score_folders(folders: Sequence[Path], scorers: Sequence[str], options: _St
         _print_diff(stored, as_json=options.as_json)
         return
     results = [each.write() for each in stored]
+    _report_unfinished(stored)
     if options.as_json:
         print_json(results)
         return
     print_report(results)
-    _report_unfinished(stored)
     more = [
         *data_options(options.data or Path("data")),
         *(part for file in custom for part in ("--questions", str(file))),
     ]
-    print_ending("report", *folders, "--html", folders[0] / "report.html", *more, wrote=tuple(folders))
+    if written := [folder for folder in folders if any(each.is_finished and each.is_below(folder) for each in stored)]:
+        print_ending("report", *written, "--html", written[0] / "report.html", *more, wrote=tuple(written))
+    else:
+        typer.secho(f"next:  {stored[0].command}", err=True, fg="green")
 
 
 def _report_unfinished(stored: "Sequence[StoredEvaluation]") -> None:

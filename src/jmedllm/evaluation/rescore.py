@@ -71,6 +71,15 @@ class StoredEvaluation:
         with locked(self.files.summary.parent):
             return write_result(self.evaluation, self.files)
 
+    @property
+    def command(self) -> str:
+        """How to ask the model for the samples that are missing."""
+        return _again(self.evaluation, self.files.summary.parent)
+
+    def is_below(self, folder: Path) -> bool:
+        """Whether its files are in this folder or in a folder below it."""
+        return self.files.summary.is_relative_to(folder.resolve())
+
 
 def stored_evaluations(
     folders: Iterable[Path], scorers: Sequence[str], *, data: Path | None = None, custom: Sequence[Path] = ()
