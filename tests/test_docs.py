@@ -69,3 +69,17 @@ def test_the_map_of_the_evaluation_package_names_every_module() -> None:
     modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     named = re.findall(r"`(\w+)`", (package / "__init__.py").read_text(encoding="utf-8"))
     assert Counter(named) == Counter(modules - {"__init__"})
+
+
+FEATURES = [
+    page
+    for page in PAGES
+    if page.is_relative_to(ROOT / "docs") and page.parent.name != "decisions" and page.stem != "index"
+]
+
+
+@pytest.mark.parametrize("page", FEATURES, ids=lambda page: page.stem)
+def test_a_page_says_what_it_does_how_to_use_it_what_it_costs_and_its_limits(page: Path) -> None:
+    headings = [line for line in page.read_text(encoding="utf-8").split("\n") if line.startswith("## ")]
+    for section in ("What it does", "Usage", "Cost", "Limits"):
+        assert any(heading.startswith(f"## {section}") for heading in headings), section

@@ -1,6 +1,7 @@
 """Evaluating a tiny real model: samples, resuming, and what must not change the answers."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,6 +77,9 @@ def test_one_sample_per_item_with_everything_in_it(tiny_model: Path, tmp_path: P
         ("exam", "ja"),
         ("exam", "en"),
     ]
+    page = Path(__file__).parents[2] / "docs" / "evaluation" / "reference.md"
+    (row,) = (line for line in page.read_text(encoding="utf-8").split("\n") if line.startswith("| `settings` |"))
+    assert set(results[0].settings) - set(re.findall(r"`(\w+)`", row)) == set()
     samples = read_samples(tmp_path / "out" / "exam.ja.samples.jsonl")
     scores = read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")
     assert list(samples) == list(scores) == [f"q{i}" for i in range(7)]

@@ -17,7 +17,7 @@ WARNING = (
 LIMITS = (
     "Benchmarks measure knowledge in multiple choice, not safety, judgement or care.",
     "The model writes fluent text that can be wrong, without any sign of it.",
-    "Medical knowledge ages; the model knows nothing newer than its texts.",
+    "Medical knowledge changes; the model does not know anything published after its training texts.",
     "The training data of its base model is not known here and may include benchmark items.",
     "Scores apply to the languages, prompts and items named here; their intervals do not include the seed.",
 )
