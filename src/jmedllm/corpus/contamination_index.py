@@ -108,7 +108,7 @@ def matches(index: ContaminationIndex, numbers: Numbers) -> Iterator[tuple[int, 
 
 
 def _batches(questions: Sequence[Question]) -> Iterator[tuple[Language, _Numbered]]:
-    """All questions with their numbers, in batches of one language."""
+    """Yield all questions with their numbers, in batches of one language."""
     for language in LANGUAGES:
         spoken = [(number, each) for number, each in enumerate(questions) if each.language == language]
         for start in range(0, len(spoken), _AT_ONCE):
@@ -159,7 +159,7 @@ def _ngrams(language: Language, some: _Numbered) -> Iterator[tuple[int, Numbers,
 
 
 def _forms(some: _Numbered) -> Iterator[_Form]:
-    """The stem, and the stem with bare, lettered and numbered choices."""
+    """Yield the stem, and the stem with bare, lettered and numbered choices."""
     texts = [text for _, question in some for text in (question.stem, *question.choices)]
     units = words("\n".join(texts))
     borders = np.searchsorted(units.starts, np.cumsum([0, *(len(text) + 1 for text in texts)]))
@@ -193,7 +193,7 @@ _NOTHING: Numbers = np.empty(0, np.uint64)
 
 
 def _first_owners(hashes: Numbers, owners: Places) -> tuple[Numbers, Places]:
-    """Each hash once, sorted, with its first owner."""
+    """Return each hash once, sorted, with its first owner."""
     order = np.lexsort((owners, hashes))
     hashes, owners = hashes[order], owners[order]
     first = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
@@ -224,7 +224,7 @@ def _without_common(index: ContaminationIndex, questions: Sequence[Question]) ->
 
 
 def _shared(places: Places, owners: Places, benchmarks: Places) -> Places:
-    """The n-grams that `COMMON` different owners of one benchmark share."""
+    """Return the n-grams that `COMMON` different owners of one benchmark share."""
     places, owners = np.divmod(np.unique(places * len(benchmarks) + owners), len(benchmarks))
     groups, counts = np.unique(places * len(benchmarks) + benchmarks[owners], return_counts=True)
     shared: Places = groups[counts >= COMMON] // len(benchmarks)
@@ -236,7 +236,7 @@ def _seed_places(hashes: Numbers) -> Places:
 
 
 def _places(known: Numbers, wanted: Numbers) -> Places:
-    """The position of each number among sorted ones, or -1."""
+    """Return the position of each number among sorted ones, or -1."""
     if not len(known):
         return np.full(len(wanted), -1)
     places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)

@@ -1,4 +1,4 @@
-"""Finds benchmark questions in a text, and cuts them out together with the text around them."""
+"""Find benchmark questions in a text, and cut them out together with the text around them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ def find(index: ContaminationIndex, text: str) -> list[Hit]:
 
 
 def find_in_each(index: ContaminationIndex, texts: Iterable[str]) -> Iterator[list[Hit]]:
-    """`find` for each of many short texts, in less time than one by one."""
+    """Yield the hits of `find` for each of many short texts, in less time than one by one."""
     for some in batches(texts):
         units = words("\n".join(some))
         ends = np.cumsum([len(text) + 1 for text in some])
@@ -59,12 +59,12 @@ def find_in_each(index: ContaminationIndex, texts: Iterable[str]) -> Iterator[li
 
 
 def cut(text: str, hits: Sequence[Hit]) -> list[str]:
-    """The pieces of a text between the hits that are long enough to be useful. No question is found in them."""
+    """Return the pieces of a text between the hits that are long enough to be useful. No question is found in them."""
     return [text[start:end] for start, end in _pieces(text, hits)]
 
 
 def removed(text: str, hits: Sequence[Hit]) -> Iterator[tuple[str, list[Hit]]]:
-    """The stretches that `cut` removes, each with the hits in it."""
+    """Yield the stretches that `cut` removes, each with the hits in it."""
     pieces = _pieces(text, hits) if hits else [(0, len(text))]
     starts, ends = [0, *(end for _, end in pieces)], [*(start for start, _ in pieces), len(text)]
     for start, end in zip(starts, ends, strict=True):
@@ -86,14 +86,14 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _outward(text: str, place: int, step: int) -> int:
-    """The next offset that is not inside a word, since part of a word is another word and might match a question."""
+    """Return the next offset that is not inside a word, since part of a word might match a question."""
     while 0 < place < len(text) and not (divides(text[place - 1]) or divides(text[place])):
         place += step
     return max(0, min(place, len(text)))
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans in order, with those that touch or overlap merged."""
+    """Return the spans in order, with those that touch or overlap merged."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:

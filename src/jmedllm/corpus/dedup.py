@@ -100,7 +100,7 @@ class DuplicateIndex:
 
 
 def _bands(least: bytes) -> list[int]:
-    """A hash of each band of bins that are not all empty."""
+    """Return a hash of each band of bins that are not all empty."""
     halves = np.frombuffer(least, np.uint64).reshape(-1, 2)  # eight bins of 16 bits
     filled = (halves != _EMPTY_HALF).any(axis=1)
     places = np.arange(len(halves), dtype=np.uint64)
@@ -109,6 +109,6 @@ def _bands(least: bytes) -> list[int]:
 
 
 def _similarity(one: NDArray[np.uint16], two: NDArray[np.uint16]) -> float:
-    """The share of bins that agree among those that are filled in either document: an unbiased estimate."""
+    """Return the share of bins that agree among those that are filled in either document: an unbiased estimate."""
     filled = (one != _EMPTY) | (two != _EMPTY)
     return float(((one == two) & filled).sum() / filled.sum())

@@ -72,24 +72,24 @@ class Documents(Sequence[Document]):
         return Documents(self.files + other.files, self.offsets + other.offsets)
 
     def filter(self, keep: Callable[[Document], bool]) -> "Documents":
-        """The documents for which `keep` is true."""
+        """Return the documents for which `keep` is true."""
         kept = iter([keep(document) for document in self])
         return Documents(self.files, [array("Q", (offset for offset in each if next(kept))) for each in self.offsets])
 
 
 def open_documents(files: Iterable[Path]) -> Documents:
-    """The documents of the files of a clean corpus, in order."""
+    """Return the documents of the files of a clean corpus, in order."""
     paths = list(files)
     return Documents(paths, [_offsets(path) for path in paths])
 
 
 def as_line(document: Document) -> bytes:
-    """A document as a line of a clean corpus."""
+    """Return a document as a line of a clean corpus."""
     return (to_json(as_row(document)) + "\n").encode()
 
 
 def as_row(document: Document) -> dict[str, Any]:
-    """A document as plain values, with the keys of the files of a clean corpus."""
+    """Return a document as plain values, with the keys of the files of a clean corpus."""
     return {
         "id": document.id,
         "title": document.title or "",

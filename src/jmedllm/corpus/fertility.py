@@ -95,7 +95,7 @@ def text_fertility(tokenizers: Mapping[str, Tokenizer], documents: Iterable[Docu
 
 
 def characters_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
-    """Characters per token over all texts, of which at least one must not be empty."""
+    """Return the characters per token over all texts, of which at least one must not be empty."""
     tokens = sum(len(ids) for batch in batches(texts) for ids in _ids(tokenizer, batch))
     return sum(map(len, texts)) / tokens
 
@@ -122,7 +122,7 @@ def term_fertility(tokenizers: Mapping[str, Tokenizer], column: str, terms: Iter
 
 
 def read_terms(path: Path, columns: Iterable[str]) -> dict[str, list[str]]:
-    """The cells of each column of a CSV file with a header.
+    """Return the cells of each column of a CSV file with a header.
 
     Raises:
         InputError: the file is missing or broken, or has no such column; the message names the nearest one.
@@ -147,7 +147,7 @@ def read_terms(path: Path, columns: Iterable[str]) -> dict[str, list[str]]:
 
 
 def text_table(rows: Iterable[TextFertility]) -> str:
-    """The counts for texts as a Markdown table."""
+    """Return the counts for texts as a Markdown table."""
     head = (
         "Text", "Tokenizer", "Documents", "Tokens", "Characters per token", "Bytes per token",
         "Single-character tokens", "Partial-character tokens",
@@ -171,7 +171,7 @@ def text_table(rows: Iterable[TextFertility]) -> str:
 
 
 def term_table(rows: Iterable[TermFertility]) -> str:
-    """The counts for terms as a Markdown table."""
+    """Return the counts for terms as a Markdown table."""
     return _table(
         ("Terms", "Tokenizer", "n", "Tokens per term", "One token", "95 % interval"),
         (
@@ -194,7 +194,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _spelling(tokenizer: Tokenizer) -> np.ndarray:
-    """[2, V]: whether each token is a single character, and whether it is no whole character."""
+    """Return an array [2, V]: whether each token is a single character, and whether it is no whole character."""
     texts = [whole(piece) for piece in pieces(tokenizer)]
     single = [text is not None and len(text.removeprefix(" ") or text) == 1 for text in texts]
     partial = [text is None for text in texts]

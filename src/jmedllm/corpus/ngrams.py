@@ -47,14 +47,14 @@ class Units:
 
 
 def characters(text: str) -> Units:
-    """The letters and digits of a text, one by one."""
+    """Return the letters and digits of a text, one by one."""
     letters, origins = _letters(text)
     kept = letters != _GAP
     return Units(mixed(letters[kept]), origins[kept], origins[kept] + 1)
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in order, as many at a time as numpy works on efficiently."""
+    """Yield the texts in order, as many at a time as numpy works on efficiently."""
     some: list[str] = []
     size = 0
     for text in texts:
@@ -68,7 +68,7 @@ def batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def words(text: str) -> Units:
-    """The words and numbers of a text. In scripts without spaces every letter is a word."""
+    """Return the words and numbers of a text. In scripts without spaces every letter is a word."""
     letters, origins = _letters(text)
     # Kinds of letters: 0 separates words, 1 is part of a word, 2 is a word.
     kinds = np.zeros(len(letters) + 2, np.int8)
@@ -80,19 +80,19 @@ def words(text: str) -> Units:
 
 
 def grams(numbers: Numbers, n: int) -> Numbers:
-    """One number for each run of n consecutive numbers; none if there are fewer."""
+    """Return one number for each run of n consecutive numbers; none if there are fewer."""
     starts = np.arange(max(0, len(numbers) - n + 1))
     return hasher(numbers)(starts, starts + n)
 
 
 def divides(character: str) -> bool:
-    """Whether a character separates words: it is a sign, or a word by itself."""
+    """Return whether a character separates words: it is a sign, or a word by itself."""
     spelt = _spelt(character)
     return spelt != "" and (spelt.isspace() or ord(spelt[0]) >= _WITHOUT_SPACES)
 
 
 def hasher(numbers: Numbers) -> Callable[[Places, Places], Numbers]:
-    """A function that hashes runs numbers[start:end], independent of their position.
+    """Return a function that hashes runs numbers[start:end], independent of their position.
 
     The hash of a run is a polynomial in a base b modulo 2^64, computed for all runs from one cumulative sum, divided
     by b^start (Karp and Rabin 1987).
@@ -118,7 +118,7 @@ def mixed(numbers: Numbers) -> Numbers:
 
 
 def _letters(text: str) -> tuple[Numbers, Places]:
-    """The compared letters of a text, gaps included, and the offset that each comes from."""
+    """Return the compared letters of a text, gaps included, and the offset that each comes from."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     codes = np.where(codes < _KNOWN, codes, _GAP)
     spelling, firsts, counts = _table()
@@ -130,7 +130,7 @@ def _letters(text: str) -> tuple[Numbers, Places]:
 
 @cache
 def _table() -> tuple[Numbers, Places, Places]:
-    """The letters of all characters in a row, and for each character the position and number of its own."""
+    """Return the letters of all characters in a row, and for each character the position and number of its own."""
     spelt = [_spelt(chr(code)) for code in range(_KNOWN)]
     counts = np.array([len(letters) for letters in spelt])
     return (
@@ -141,7 +141,7 @@ def _table() -> tuple[Numbers, Places, Places]:
 
 
 def _spelt(character: str) -> str:
-    """The letters and digits of a character, a gap for each sign, nothing for an accent."""
+    """Return the letters and digits of a character, a gap for each sign, nothing for an accent."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
     return "".join(
         letter if letter.isalnum() else " " for letter in decomposed if unicodedata.category(letter) not in _MARKS

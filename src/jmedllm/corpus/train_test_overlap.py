@@ -98,12 +98,12 @@ def _by_name(benchmarks: Iterable[Question]) -> _Items:
 
 
 def _likely(hits: Iterable[Hit], items: _Items) -> list[Question]:
-    """The items, in both languages, of which an n-gram was found."""
+    """Return the items, in both languages, of which an n-gram was found."""
     return [item for name in dict.fromkeys((hit.benchmark, hit.question) for hit in hits) for item in items[name]]
 
 
 def share_contained(text: str, item: Question) -> float:
-    """The share of the words, kana and kanji of an item that a text contains in the same order, from 0 to 1.
+    """Return the share of the words, kana and kanji of an item that a text contains in the same order, from 0 to 1.
 
     A long stem is compared alone, a short one with its choices or with its answer.
     """
@@ -114,7 +114,7 @@ def share_contained(text: str, item: Question) -> float:
 
 
 def similarity(one: Question, two: Question) -> float:
-    """The share of words, kana and kanji that two questions have in common in the same order, from 0 to 1.
+    """Return the share of words, kana and kanji that two questions have in common in the same order, from 0 to 1.
 
     The stems are compared with the sorted choices and, if both are long, alone; the higher share counts.
     """

@@ -29,13 +29,13 @@ def lowered(text: str) -> str:
 
 
 def _in_signs(text: str, signs: dict[int, int]) -> str:
-    """The text in these signs; empty if one is missing."""
+    """Return the text in these signs; empty if one is missing."""
     inner, space = _apart(text)
     return inner.translate(signs) + space if all(ord(sign) in signs for sign in inner) else ""
 
 
 def _apart(text: str) -> tuple[str, str]:
-    """The text on one line, and the space after it."""
+    """Return the text on one line, and the space after it."""
     return " ".join(text.split()), text[len(text.rstrip()) :]
 
 
@@ -74,7 +74,7 @@ _LINK_ONLY = rf"^[ \t]*[-*・][ \t]*\[[^\[\]\n]+\]\({_TARGET}\)(?:[ \t]*[(（]\d
 
 
 def _tag(letters: str, names: str) -> re.Pattern[str]:
-    """Tags by name. One letter in brackets (group <A>) is a tag only with attributes or a closing tag."""
+    """Return tags by name. One letter in brackets (group <A>) is a tag only with attributes or a closing tag."""
     closed = rf"<([{letters}])>(?=(?:[^<]+|<(?!/?\1\b))*+</\1\s*>)"
     certain = rf"<(?:{names}){_VALUES}>|<[{letters}](?=\s+\w|/){_VALUES}>|</(?:{names}|[{letters}])\s*>"
     return re.compile(f"{closed}|{certain}", re.IGNORECASE)

@@ -49,7 +49,7 @@ def _key(line: str) -> str:
 
 
 def _heads(pages: Sequence[Sequence[str]]) -> frozenset[str]:
-    """Keys of lines that recur at the edges of pages."""
+    """Return the keys of lines that recur at the edges of pages."""
     counted = Counter(
         key
         for page in pages
@@ -61,7 +61,7 @@ def _heads(pages: Sequence[Sequence[str]]) -> frozenset[str]:
 
 
 def _body(page: Sequence[str], heads: frozenset[str], removed: list[Removed]) -> Sequence[str]:
-    """The lines between the page furniture at the top and at the bottom."""
+    """Return the lines between the page furniture at the top and at the bottom."""
     first, last = 0, len(page)
     while first < min(_EDGE, last) and _is_furniture(page[first], heads, removed):
         first += 1
@@ -94,7 +94,7 @@ def _paragraphs(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _continues(line: str, following: str, measure: int) -> bool:
-    """Whether the paragraph continues on the next line, whose first word would not have fitted on this one."""
+    """Return whether the paragraph continues on the next line, whose first word would not have fitted on this one."""
     if not line or not following or measure < _NARROWEST or _OPENS_ITEM.match(following):
         return False
     if (broken := _HYPHENATED.search(line)) and broken[1].isalpha() and following[0].isalpha():
@@ -104,7 +104,7 @@ def _continues(line: str, following: str, measure: int) -> bool:
 
 
 def _open_end(paragraph: str, following: str, words: Counter[str]) -> str:
-    """The paragraph, ready for the next line to be appended."""
+    """Return the paragraph, ready for the next line to be appended."""
     if broken := _HYPHENATED.search(paragraph):
         rest = re.match(r"[a-z][A-Za-z]*", following.lstrip())
         # Only words are broken, not IL-6, T-cell or β-lactam. A word that the document also hyphenates elsewhere keeps
@@ -117,5 +117,5 @@ def _open_end(paragraph: str, following: str, words: Counter[str]) -> str:
 
 
 def _width(line: str) -> int:
-    """The width of a line in columns. Japanese characters take two."""
+    """Return the width of a line in columns. Japanese characters take two."""
     return len(line) + len(_WIDE.findall(line))

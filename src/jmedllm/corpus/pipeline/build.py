@@ -99,7 +99,7 @@ def build(config: BuildConfig, questions: Iterable[Question], output: Path, proc
 
 
 def tokenizer_file(folder: Path) -> Path:
-    """The tokenizer.json of a model or tokenizer directory, or the file itself.
+    """Return the tokenizer.json of a model or tokenizer directory, or the file itself.
 
     Raises:
         InputError: the file is missing or broken.
@@ -117,7 +117,7 @@ def tokenizer_file(folder: Path) -> Path:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The document files of a finished corpus, in order.
+    """Return the document files of a finished corpus, in order.
 
     Raises:
         InputError: the folder has no finished corpus.
@@ -164,7 +164,7 @@ def _require_ours(output: Path) -> None:
 
 
 def _work_folder(output: Path, input_hash: str) -> Path:
-    """The folder of the parts, without those of another build."""
+    """Return the folder of the parts, without those of another build."""
     folder = output / _WORK
     if not ((folder / _MARK).is_file() and (folder / _MARK).read_text(encoding="utf-8") == input_hash):
         with atomic_folder(folder, _MARK) as empty:

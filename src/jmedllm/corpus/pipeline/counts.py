@@ -53,13 +53,13 @@ class Counts:
             self.amounts[key] = self.amounts.get(key, Amount()) + Amount(*counts)
 
     def rows(self) -> list[list[Any]]:
-        """All counts as plain values, sorted by key."""
+        """Return all counts as plain values, sorted by key."""
         return [
             [*key, amount.documents, amount.characters, amount.tokens] for key, amount in sorted(self.amounts.items())
         ]
 
     def by(self, *columns: Column) -> dict[tuple[str, ...], dict[BuildStep, Amount]]:
-        """The amount after each step for each value of the columns, largest first."""
+        """Return the amount after each step for each value of the columns, largest first."""
         found: dict[tuple[str, ...], dict[BuildStep, Amount]] = {}
         for key, amount in self.amounts.items():
             steps = found.setdefault(tuple(getattr(key, column) for column in columns), {})

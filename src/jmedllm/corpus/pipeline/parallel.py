@@ -15,7 +15,7 @@ Job = TypeVar("Job")
 
 
 def available_processes() -> int:
-    """The number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -46,7 +46,7 @@ class WorkDir:
     index: Path
 
     def file(self, number: int, ending: str) -> Path:
-        """A file of a part."""
+        """Return a file of a part."""
         return self.folder / f"{number:05d}.{ending}"
 
 
@@ -119,13 +119,13 @@ def finish(number: int, work_dir: WorkDir) -> None:
 
 
 def _named(document: Document, hit: Hit) -> dict[str, str]:
-    """A hit, with the words that were found."""
+    """Return a hit, with the words that were found."""
     found = document.text[hit.start : hit.end]
     return {"benchmark": hit.benchmark, "question": hit.question, "text": found}
 
 
 def signatures(path: Path) -> Iterator[Signature]:
-    """The signatures of a part's documents, in order."""
+    """Yield the signatures of a part's documents, in order."""
     with path.open(encoding="ascii") as lines:
         for line in lines:
             signed = bytes.fromhex(line)
@@ -133,14 +133,14 @@ def signatures(path: Path) -> Iterator[Signature]:
 
 
 def places(path: Path) -> Iterator[str]:
-    """Where each document of a part was read from."""
+    """Yield where each document of a part was read from."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)["where"]
 
 
 def _cleaned(path: Path) -> Iterator[tuple[Document, int]]:
-    """The documents of a part, each with its number of tokens."""
+    """Yield the documents of a part, each with its number of tokens."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             value = json.loads(line)
@@ -191,7 +191,7 @@ def _index(path: Path) -> ContaminationIndex:
 
 @lru_cache(maxsize=1)
 def _counter(tokenizer: Path | None) -> Callable[[str], int]:
-    """A function that counts the tokens of a text, without special ones; 0 if there is no tokenizer."""
+    """Return a function that counts the tokens of a text, without special ones; 0 if there is no tokenizer."""
     if tokenizer is None:
         return lambda text: 0
     from tokenizers import Tokenizer

@@ -33,7 +33,7 @@ def write_reports(work_dir: WorkDir, output: Path, summary: Summary) -> None:
 
 
 def _not_read(summary: Summary) -> Iterator[dict[str, Any]]:
-    """Files that were not opened; errors in the others are in the reports of their parts."""
+    """Yield the files that were not opened; errors in the others are in the reports of their parts."""
     for each in summary.inputs:
         if each["sha256"] is None:
             other = {"duplicate_of": each["duplicate_of"]} if each["duplicate_of"] else {}
@@ -41,7 +41,7 @@ def _not_read(summary: Summary) -> Iterator[dict[str, Any]]:
 
 
 def _removed(work_dir: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
-    """All errors, emptied documents, duplicates and benchmark questions, and examples of what the rules removed."""
+    """Yield errors, emptied documents, duplicates, benchmark questions, and examples of what the rules removed."""
     for rule, done in summary.cleaning.items():
         for where, text in done["examples"]:
             yield {"step": "clean", "reason": rule, "where": where, "text": text}
@@ -60,7 +60,7 @@ def _removed(work_dir: WorkDir, summary: Summary) -> Iterator[dict[str, Any]]:
 
 
 def markdown(summary: Summary) -> str:
-    """The report for people."""
+    """Return the report for people."""
     tokens = summary.tokenizer is not None
     counts = summary.step_counts
     cleaning = [
@@ -100,7 +100,7 @@ def markdown(summary: Summary) -> str:
 
 
 def _files(summary: Summary) -> Iterator[list[str]]:
-    """What became of the files, the most common reasons, and the first files that were not read in full."""
+    """Yield the status of the files, the most common reasons, and the first files that were not read in full."""
     head = "| file | status | documents | characters | kept | reason |"
     incomplete = [each for each in summary.inputs if each["status"] != "read"]
     yield ["## Files", "", f"{file_counts(summary)}.", *(f"- {n:,} × {why}" for why, n in summary.reasons().items())]
@@ -123,12 +123,12 @@ def _file_row(each: InputFile) -> str:
 
 
 def file_counts(summary: Summary) -> str:
-    """How many files were read, in words."""
+    """Return how many files were read, in words."""
     return ", ".join(f"{count:,} {status}" for status, count in summary.file_counts().items() if count)
 
 
 def terminal_summary(summary: Summary) -> str:
-    """The counts of each step, and what became of the files, for the terminal."""
+    """Return the counts of each step and the status of the files, for the terminal."""
     steps = summary.step_counts.by().get((), {})
     amounts = [steps.get(step, Amount()) for step in BUILD_STEPS]
     tokens = [f", {amount.tokens:,} tokens" if summary.tokenizer else "" for amount in amounts]
@@ -154,7 +154,7 @@ def terminal_summary(summary: Summary) -> str:
 
 
 def _table(heading: str, rows: Mapping[tuple[str, ...], Mapping[BuildStep, Amount]], tokens: bool) -> Iterator[str]:
-    """Documents, characters and tokens after each step, one row for each name."""
+    """Yield documents, characters and tokens after each step, one row for each name."""
     units = ("documents", "characters", "tokens")[: 2 + tokens]
     if not heading:
         yield f"| | {' | '.join(units)} |"
@@ -189,5 +189,5 @@ def _short(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text on one line, without signs that would end a cell of a table."""
+    """Return the text on one line, without signs that would end a cell of a table."""
     return " ".join(text.replace("|", "¦").replace("`", "'").split())

@@ -96,14 +96,14 @@ class Summary:
         return counts
 
     def file_counts(self) -> dict[Status, int]:
-        """The number of files of each status."""
+        """Return the number of files of each status."""
         found: dict[Status, int] = {"read": 0, "partly read": 0, "not read": 0}
         for each in self.inputs:
             found[each["status"]] += each["files"]
         return found
 
     def reasons(self) -> dict[str, int]:
-        """How many files were not read, or only partly read, for each "suffix: reason"; most common first."""
+        """Return how many files were not read, or only partly read, for each "suffix: reason"; most common first."""
         found = Counter[str]()
         for each in self.inputs:
             if each["reason"]:
@@ -158,7 +158,7 @@ def gather(work_dir: WorkDir, surveyed: Survey) -> dict[str, Any]:
 def _input_files(
     surveyed: Survey, read: Mapping[str, list[int]], kept: Mapping[str, int], errors: Sequence[list[str]]
 ) -> list[InputFile]:
-    """Every file below the inputs, by name."""
+    """Return every file below the inputs, by name."""
     reasons: dict[str, list[str]] = {}
     for where, reason in errors:
         reasons.setdefault(file_of(where), []).append(reason)

@@ -69,7 +69,7 @@ def survey(inputs: Sequence[Path], field: str) -> Survey:
 
 
 def _survey_file(path: Path) -> tuple[str, list[tuple[ByteRange, int]]]:
-    """A file's hash, and its byte ranges with their sizes in bytes of text."""
+    """Return a file's hash, and its byte ranges with their sizes in bytes of text."""
     divided = kind(path) in LINES and not is_compressed(path)
     digest, found = hashlib.sha256(), []
     start, line, offset, lines = 0, 1, 0, 0

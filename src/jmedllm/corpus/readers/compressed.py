@@ -14,7 +14,7 @@ _BUFFER = 1 << 16
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the name says that a file is compressed."""
+    """Return whether the name says that a file is compressed."""
     return path.suffix.lower() in COMPRESSED
 
 

@@ -50,7 +50,7 @@ _MAMMOTH_ERRORS = (AttributeError, IndexError, KeyError, TypeError)
 
 
 def docx_text(raw: bytes) -> FileText:
-    """The text of a document: paragraphs, headings, lists and tables in order, then the notes, numbered.
+    """Return the text of a document: paragraphs, headings, lists and tables in order, then the notes, numbered.
 
     Tracked insertions are part of the text. Deletions, comments, headers, footers and the table of contents are not.
 
@@ -79,7 +79,7 @@ def docx_text(raw: bytes) -> FileText:
 
 
 def _simplified(raw: bytes) -> tuple[BytesIO, int]:
-    """The package with its XML parts only, simplified, and the number of embedded objects whose text is lost."""
+    """Return the package with only its simplified XML parts, and the number of embedded objects whose text is lost."""
     left, lost, output = MOST_UNPACKED, 0, BytesIO()
     with ZipFile(BytesIO(raw)) as package, ZipFile(output, "w") as simplified:
         for entry in package.infolist():

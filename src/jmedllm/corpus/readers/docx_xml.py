@@ -57,7 +57,7 @@ def _rewritten(element: Element) -> Iterator[Element]:
 
 
 def _run_properties(element: Element) -> Element:
-    """The one property of a run that changes its meaning: 10⁹ is not 109.
+    """Return the one property of a run that changes its meaning: 10⁹ is not 109.
 
     LibreOffice writes a superscript as smaller text with a position, in half points from the baseline.
     """
@@ -81,7 +81,7 @@ def _is_hidden(run: Element) -> bool:
 
 
 def _text_boxes(element: Element) -> Iterator[Element]:
-    """The paragraphs of text boxes, which are read after the paragraph they are anchored to. Pictures yield nothing.
+    """Yield the paragraphs of text boxes, which are read after their anchor paragraph. Pictures yield nothing.
 
     Word writes a text box twice: as a choice for new programs and as a fallback for old ones.
     """
@@ -104,7 +104,7 @@ _Runs = Iterator[tuple[str, str | None]]
 
 
 def _equation(element: Element) -> Iterator[Element]:
-    """An equation as runs on one line: exponents raised, fractions with a slash."""
+    """Yield an equation as runs on one line: exponents raised, fractions with a slash."""
     space = _WORD[0] if "purl.oclc.org" not in element.tag else _WORD[1]
     for text, aligned in _runs(element):
         run = Element(f"{{{space}}}r")

@@ -10,7 +10,7 @@ from jmedllm.corpus.readers.pdf import pdf_text
 
 
 def plain_text(raw: bytes) -> FileText:
-    """The text of a text or Markdown file.
+    """Return the text of a text or Markdown file.
 
     Raises:
         InputError: no supported encoding decodes it.

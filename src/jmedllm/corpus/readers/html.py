@@ -41,7 +41,7 @@ _LINKED = 0.8
 
 
 def html_text(raw: bytes) -> FileText:
-    """The text of a page, each block on its own line, and its title.
+    """Return the text of a page, each block on its own line, and its title.
 
     Page furniture, scripts, menus and furigana are left out. Exponents and indices become ³ and ₂, and tabs separate
     the cells of a table.
@@ -56,7 +56,7 @@ def html_text(raw: bytes) -> FileText:
 
 
 def readable_text(page: str) -> tuple[str, str]:
-    """Text and title of a page, either of which may be empty; see `html_text`.
+    """Return text and title of a page, either of which may be empty; see `html_text`.
 
     Raises:
         InputError: the tags are nested too deeply.
@@ -106,7 +106,7 @@ def _is_menu(node: Any) -> bool:
 
 
 def _pieces(node: Any) -> Iterator[str]:
-    """The text below a node in reading order."""
+    """Yield the text below a node in reading order."""
     for child in node.iter(include_text=True):
         tag = child.tag
         if tag == "-text":

@@ -38,7 +38,7 @@ _WORD_LOCK = "~$"
 
 
 def kind(path: Path) -> str | None:
-    """The suffix among `KINDS` that names the format of a file, ignoring compression; None if it has none of them."""
+    """Return the suffix among `KINDS` that names a file's format, ignoring compression; None if there is none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
@@ -46,17 +46,17 @@ def kind(path: Path) -> str | None:
 
 
 def ending(name: str) -> str:
-    """The suffix of a file's name, such as ".csv", or "no suffix"."""
+    """Return the suffix of a file's name, such as ".csv", or "no suffix"."""
     return Path(name).suffix.lower() or "no suffix"
 
 
 def spelled(path: Path | str) -> str:
-    """A path as text. Bytes of a name that are not UTF-8, as old archives leave them, are written as \\x.. ."""
+    """Return a path as text. Bytes of a name that are not UTF-8, as old archives leave them, are written as \\x.. ."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def file_of(where: str) -> str:
-    """The file of a place, which is a file or a file and a line: `a.jsonl:7` is in `a.jsonl`."""
+    """Return the file of a place, which is a file or a file and a line: `a.jsonl:7` is in `a.jsonl`."""
     return where if kind(Path(where)) else where.rpartition(":")[0] or where
 
 
@@ -135,7 +135,7 @@ def find_files(inputs: Sequence[Path]) -> Found:
 
 
 def _below(folder: Path, skipped: dict[Path, Skipped]) -> Iterator[Path]:
-    """All files below a folder. Links to folders are not followed, since they may form a cycle.
+    """Yield all files below a folder. Links to folders are not followed, since they may form a cycle.
 
     Hidden folders, and folders that cannot be opened, are added to `skipped`.
     """

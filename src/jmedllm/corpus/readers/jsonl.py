@@ -17,7 +17,7 @@ _BUFFER = 1 << 20
 
 
 def read_lines(byte_range: ByteRange, name: str, field: str) -> Iterator[Document | Skipped]:
-    """The documents of a range of lines, in order; a `Skipped` for each line that is not valid.
+    """Yield the documents of a range of lines, in order; a `Skipped` for each line that is not valid.
 
     Args:
         name: prefix for the ids of documents that have none.
@@ -36,7 +36,7 @@ def read_lines(byte_range: ByteRange, name: str, field: str) -> Iterator[Documen
 
 
 def numbered_lines(byte_range: ByteRange) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each line that is not blank.
+    """Yield number and bytes of each line that is not blank.
 
     Raises:
         InputError: the file cannot be read, or no further. For a file in UTF-16 only its first range raises it.
@@ -106,7 +106,7 @@ def _from_line(path: Path, name: str, number: int, raw: bytes, field: str) -> Do
 
 
 def _parsed(raw: bytes) -> Any:
-    """The value of a line of JSON.
+    """Return the value of a line of JSON.
 
     Raises:
         InputError: the line is broken, or in an unknown encoding.
@@ -128,7 +128,7 @@ def _string(row: dict[str, Any], key: str) -> str | None:
 
 
 def _whole_characters(text: str) -> str:
-    """The text without unpaired surrogates, which JSON can escape but UTF-8 cannot encode."""
+    """Return the text without unpaired surrogates, which JSON can escape but UTF-8 cannot encode."""
     with suppress(UnicodeEncodeError):
         text.encode()
         return text

@@ -19,7 +19,7 @@ _UNREADABLE = 0.2
 
 
 def pdf_text(raw: bytes) -> FileText:
-    """The text of all pages, each followed by "\\f", with the lines of the page, and a note on scanned pages.
+    """Return the text of all pages, each followed by "\\f", with the lines of the page, and a note on scanned pages.
 
     Raises:
         InputError: the file is broken or needs a password; no page has text, as in a scan; or the text layer has no

@@ -93,7 +93,7 @@ class _Layer:
         return matrix
 
     def origin(self, place: int) -> tuple[float, float]:
-        """The position of a character, along and across the direction of the first line of the page."""
+        """Return the position of a character, along and across the direction of the first line of the page."""
         found = self._origins.get(place)
         if found is None:
             self._raw.FPDFText_GetCharOrigin(
@@ -104,7 +104,7 @@ class _Layer:
         return found
 
     def glyph(self, place: int) -> _Glyph:
-        """All of a character, along and across its own line."""
+        """Return all of a character, along and across its own line."""
         found = self._glyphs.get(place)
         if found is None:
             matrix = self._matrix(place)
@@ -118,7 +118,7 @@ class _Layer:
         return found
 
     def _end(self, place: int, cosine: float, sine: float, along: float) -> float:
-        """The position where the next character would start: the advance counts, since "、" has little ink."""
+        """Return the position where the next character would start: the advance counts, since "、" has little ink."""
         box = self._raw.FS_RECTF()
         if not self._raw.FPDFText_GetLooseCharBox(self._handle, self._index(place), box):
             return along
@@ -134,7 +134,7 @@ class _Layer:
         return [_turned(x.value, y.value, cosine, sine) for x, y in ((left, bottom), (right, top))]
 
     def is_drawn_raised(self, place: int) -> bool:
-        """Whether the glyph of a digit is above the line in the font itself, as with OpenType's `sups`."""
+        """Return whether the glyph of a digit is above the line in the font itself, as with OpenType's `sups`."""
         base = self.origin(place)[1]
         heights = sorted(corner[1] for corner in self.corners(place, self.cosine, self.sine))
         if not heights or heights[1] - heights[0] < _FLAT:
@@ -147,7 +147,7 @@ def _turned(x: float, y: float, cosine: float, sine: float) -> tuple[float, floa
 
 
 def marked_text(layer: Any) -> str:
-    """The text of a layer, its raised digits as ⁹ and its lowered ones as ₂.
+    """Return the text of a layer, its raised digits as ⁹ and its lowered ones as ₂.
 
     What has no such signs is put in <sup> tags, of which cleaning makes 10^6.5; lowered letters stay, as in HbA1c.
     A line that PDFium broke at a superscript is whole again.
@@ -181,7 +181,7 @@ class _Page:
         self.breaks: dict[int, str] = {}
 
     def candidates(self) -> Iterator[int]:
-        """The positions at which a baseline may change, in order."""
+        """Yield the positions at which a baseline may change, in order."""
         places = {match.end() for match in _LINE_END.finditer(self.text)}
         for match in _SUSPECTS.finditer(self.text):
             places.update(range(match.start(), match.end() + 1))
@@ -229,7 +229,7 @@ class _Page:
             self._join(before, place, self._distance(before, place, base))
 
     def _distance(self, before: int, place: int, base: int) -> float:
-        """The gap between two characters, in sizes of their base."""
+        """Return the gap between two characters, in sizes of their base."""
         return (self.layer.glyph(place).along - self.layer.glyph(before).end) / self.layer.glyph(base).size
 
     def _join(self, before: int, place: int, distance: float) -> None:
@@ -240,7 +240,7 @@ class _Page:
         self.breaks.update(dict.fromkeys(range(before + 1, place), "") | {place - 1: " " * apart})
 
     def _run(self, place: int, step: int) -> range:
-        """The positions from one on, in one direction, that share its baseline without a space between them."""
+        """Return the positions from one on, in one direction, that share its baseline without a space between them."""
         across, last = self.layer.origin(place)[1], place
         for _ in range(_LONGEST):
             following = last + step
@@ -252,7 +252,7 @@ class _Page:
         return range(min(place, last), max(place, last) + 1)
 
     def _rise(self, run: range, base: int, before: int, place: int) -> int:
-        """1 for a run that is raised relative to its base, -1 for a lowered one, 0 for any other.
+        """Return 1 for a run that is raised relative to its base, -1 for a lowered one, 0 for any other.
 
         Args:
             before: the character ahead of the place where run and base meet, and `place` the one behind it.
@@ -288,7 +288,7 @@ class _Page:
                 self.rises.update(dict.fromkeys(high, 1))
 
     def written(self) -> str:
-        """The text with its signs, and without false line ends."""
+        """Return the text with its signs, and without false line ends."""
         pieces: list[str] = []
         done = 0
         for start, stop, rise in _runs(self.rises):
@@ -300,7 +300,7 @@ class _Page:
         return "".join((*pieces, self._kept(done, len(self.text))))
 
     def _kept(self, start: int, stop: int) -> str:
-        """A part of the text; of a false line end only the space after it is kept."""
+        """Return a part of the text; of a false line end only the space after it is kept."""
         if not self.breaks:
             return self.text[start:stop]
         return "".join(self._character(place) for place in range(start, stop))

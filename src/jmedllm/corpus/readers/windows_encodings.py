@@ -19,7 +19,7 @@ _THREE_BYTES = 0x8F
 
 
 def _of_row(row: int, cell: int) -> str:
-    """The character of CP932 at a row and cell of the table of 94 by 94; empty if there is none."""
+    """Return the character of CP932 at a row and cell of the table of 94 by 94; empty if there is none."""
     lead = (row + 1) // 2 + (0x80 if row <= 62 else 0xC0)
     trail = cell + 0x9E if row % 2 == 0 else cell + 0x3F + (cell > 0x3F)
     with suppress(UnicodeDecodeError):
@@ -28,7 +28,7 @@ def _of_row(row: int, cell: int) -> str:
 
 
 def _ibm_kanji() -> str:
-    """IBM's kanji that JIS X 0212 lacks, in the order of CP932."""
+    """Return IBM's kanji that JIS X 0212 lacks, in the order of CP932."""
     kanji = "".join(_of_row(row, cell) for row in range(115, 120) for cell in range(1, 95))
     return "".join(sign for sign in kanji if "\u4e00" <= sign <= "\ufaff" and not sign.encode("euc_jp", "ignore"))
 
@@ -39,7 +39,7 @@ _FIRST_OF_IBM = 82 * 94 + 82
 
 
 def _read(raw: bytes, start: int) -> tuple[str, int]:
-    """The character of Windows at an offset, or "", and its number of bytes."""
+    """Return the character of Windows at an offset, or "", and its number of bytes."""
     if raw[start] == _THREE_BYTES:
         row, cell = (byte - _HIGH for byte in (*raw[start + 1 : start + 3], 0, 0)[:2])
         place = (row - 1) * 94 + cell - 1 - _FIRST_OF_IBM

@@ -130,5 +130,5 @@ def _first_sentence(text: str) -> str:
 
 
 def _until(mark: re.Pattern[str], text: str) -> str:
-    """The first part of `text` between matches of `mark` that is not empty."""
+    """Return the first part of `text` between matches of `mark` that is not empty."""
     return next((part for part in mark.split(text) if part.strip()), "")

@@ -29,7 +29,7 @@ def without_echo(question: Question, text: str) -> str:
 
 
 def _patterns(question: Question) -> Iterator[str]:
-    """Patterns of the choices in order: behind their labels, and without labels on one line or on several."""
+    """Return patterns of the choices in order: behind their labels, and without labels on one line or on several."""
     texts = _texts(question)
     labelled = [rf"[(\[]?{label(index)}[)\].:、,\s]+{text}" for index, text in enumerate(texts)]
     yield r"(?<![A-Za-z0-9])" + r"[\s,、;/・*|-]*".join(labelled) + r"(?![A-Za-z0-9])"
@@ -37,7 +37,7 @@ def _patterns(question: Question) -> Iterator[str]:
 
 
 def _texts(question: Question) -> list[str]:
-    """Patterns of the choices' texts, with any spaces and brackets around them."""
+    """Return patterns of the choices' texts, with any spaces and brackets around them."""
     return [_AROUND + re.sub(r"(?:\\ )+", r"\\s+", re.escape(key(choice))) + _AROUND for choice in question.choices]
 
 
@@ -85,7 +85,7 @@ _NEXT_LINE = r"\s*\n[\s*•・●○-]*"
 
 
 def _begins(choice: str, separator: str, mark: str, rest: str) -> bool:
-    """Whether `rest` is an incomplete choice, behind its label if the list has labels."""
+    """Return whether `rest` is an incomplete choice, behind its label if the list has labels."""
     found = re.match(separator + mark.removesuffix("+") + ("*" if mark else ""), rest, re.IGNORECASE)
     begun = fold(key(rest[found.end() :])) if found else ""
     # Without labels, a single letter is one.

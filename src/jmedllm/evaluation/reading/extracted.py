@@ -48,7 +48,7 @@ def no_answer(reason: str) -> ExtractedAnswer:
 
 
 def fits(question: Question, count: int) -> bool:
-    """Whether a right answer to `question` may have `count` choices, whichever they are."""
+    """Return whether a right answer to `question` may have `count` choices, whichever they are."""
     if "every_answer_right" in question.flags:
         return count > 0
     return count > 0 and count in {question.select, *map(len, (question.gold, *question.also_right))}

@@ -61,7 +61,7 @@ _AFTER_MARKER = re.compile(re.escape(MARKER.strip()) + r"[\s\"'(「【\[*]*\Z")
 
 
 def follows_marker(text: str, place: int) -> bool:
-    """Whether a marker is directly before `place`."""
+    """Return whether a marker is directly before `place`."""
     return _AFTER_MARKER.search(text, max(0, place - 12), place) is not None
 
 

@@ -114,7 +114,7 @@ _JOIN = re.compile(
 
 
 def numbers_name_choices(question: Question, numbered: bool | None) -> bool:
-    """Whether "3" names the third choice; if the prompt is unknown, only if no choice has digits."""
+    """Return whether "3" names the third choice; if the prompt is unknown, only if no choice has digits."""
     return not any(_DIGIT.search(key(choice)) for choice in question.choices) if numbered is None else numbered
 
 
@@ -141,7 +141,7 @@ def mention_groups(
 
 
 def _goes_on(first: Mention, right: Mention, joined: re.Match[str], text: str) -> bool:
-    """Whether the next line continues a list that already has the number of choices asked for.
+    """Return whether the next line continues a list that already has the number of choices asked for.
 
     An explanation does not: "答え: b" before "a. 胃癌：誤り".
     """
@@ -151,7 +151,7 @@ def _goes_on(first: Mention, right: Mention, joined: re.Match[str], text: str) -
 
 
 def _belong(left: Mention, right: Mention, joined: re.Match[str], text: str, *, again: bool) -> bool:
-    """Whether `right`, possibly mentioned `again`, continues the list that `left` is in."""
+    """Return whether `right`, possibly mentioned `again`, continues the list that `left` is in."""
     if joined["sign"] or joined["more"] or joined["either2"]:
         # "Between B and C, B fits better."
         return not again or not _SAYS_MORE.match(text, right.end)
@@ -186,14 +186,14 @@ def _items(question: Question, text: str, answer_as: AnswerForm, numbered: bool 
 
 
 def _labelled_behind(item: Mention, label: Mention, text: str) -> bool:
-    """Whether a label in brackets follows a choice's text: "膵癌 (c)"."""
+    """Return whether a label in brackets follows a choice's text: "膵癌 (c)"."""
     if not item.by_text or label.by_text or text[label.end : label.end + 1] not in (")", "]"):
         return False
     return bool(_OPENS_LABEL.fullmatch(text, item.end, label.start))
 
 
 def _texts(question: Question, text: str) -> Iterator[Mention]:
-    """Mentions by text, the longest at each place."""
+    """Yield mentions by text, the longest at each place."""
     folded = fold(text).replace("\n", " ")
     places: dict[int, list[tuple[int, int]]] = {}
     for index, choice in enumerate(question.choices):
@@ -220,7 +220,7 @@ def _places(text: str, sought: str) -> list[int]:
 
 
 def _is_whole_word(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] is not part of a longer word or number."""
+    """Return whether text[start:end] is not part of a longer word or number."""
     before, after = text[start - 1 : start], text[end : end + 1]
     if _PART_BEFORE.search(text[max(0, start - 8) : start]) and text[start].isdigit():
         return False
@@ -239,7 +239,7 @@ def _same_script(left: str, right: str) -> bool:
 
 
 def _script(char: str) -> str:
-    """The script of a letter; empty for Hiragana, whose words have no visible ends."""
+    """Return the script of a letter; empty for Hiragana, whose words have no visible ends."""
     if not char.isalnum() and char not in ("ー", "々"):
         return ""
     if "ァ" <= char <= "ー":
@@ -276,13 +276,13 @@ def _labels(question: Question, text: str, starts: dict[int, Mention], numbered:
 
 
 def _is_step(text: str, end: int) -> bool:
-    """Whether the number that ends at `end` numbers the steps of an argument: "1. The patient has fever."."""
+    """Return whether the number that ends at `end` numbers the steps of an argument: "1. The patient has fever."."""
     judgements = (IS_TRUE, IS_FALSE, THE_ANSWER, NOT_THE_ANSWER)
     return bool(_STEP.match(text, end)) and not any(judgement.match(text, end) for judgement in judgements)
 
 
 def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
-    """The first and last matches, and those between that follow a marker; more than that is repetition."""
+    """Return the first and last matches, and those between that follow a marker; more than that is repetition."""
     found = list(pattern.finditer(text))
     if len(found) <= MOST:
         return found
@@ -292,7 +292,7 @@ def _ends(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
 
 
 def _text_behind(text: str, end: int, starts: dict[int, Mention]) -> Mention | None:
-    """The choice text that follows a label ending at `end`."""
+    """Return the choice text that follows a label ending at `end`."""
     behind = _BEFORE_OWN_TEXT.match(text, end)
     places = range(end, behind.end() + 1) if behind else ()
     return next((starts[place] for place in places if place in starts), None)
@@ -303,7 +303,7 @@ def _same(question: Question, one: int, other: int) -> bool:
 
 
 def _is_label(text: str, place: int, *, own_text: bool) -> bool:
-    """Whether the single letter at `place` may be a label, not an article, a variable or part of a word."""
+    """Return whether the single letter at `place` may be a label, not an article, a variable or part of a word."""
     before, after = text[max(0, place - 2) : place], text[place + 1 : place + 3]
     if before[-1:] in ("°", "^", "_", "\\") or re.search(r"\w[-'’.]$", before, re.ASCII):
         return False

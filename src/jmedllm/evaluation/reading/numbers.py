@@ -84,7 +84,7 @@ def read_number(question: Question, text: str) -> ExtractedAnswer | None:
 
 
 def _statement(behind: str) -> str:
-    """The text behind a marker on its line, or the next line with a number; of a calculation its result."""
+    """Return the text behind a marker on its line, or the next line with a number; of a calculation its result."""
     line = next((line for line in behind.split("\n") if re.search(r"\d", line)), "")
     sentences = _SENTENCE.split(line)
     sentence = next((sentence for sentence in sentences if _numbers(sentence)), "")

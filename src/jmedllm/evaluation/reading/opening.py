@@ -59,14 +59,14 @@ def opening_for_sure(reply: Reply) -> ExtractedAnswer | None:
 
 
 def begins_line(text: str, group: MentionGroup) -> bool:
-    """Whether only bullets precede `group` on its line."""
+    """Return whether only bullets precede `group` on its line."""
     line = text[text.rfind("\n", 0, group.start) + 1 : group.start]
     edge = EDGE.match(line)
     return edge is not None and edge.end() == len(line)
 
 
 def _walks(text: str, stances: Sequence[tuple[MentionGroup, Stance]]) -> bool:
-    """Whether two more sentences on the first line begin with choices."""
+    """Return whether two more sentences on the first line begin with choices."""
     line = text.find("\n")
     more = [group for group, said in stances[1:] if said == "mentioned" and (line < 0 or group.end <= line)]
     return sum(text.startswith("。", group.start - 1) or text.startswith(". ", group.start - 2) for group in more) > 1

@@ -41,7 +41,7 @@ def _from_border(text: str) -> str:
 
 
 def _keyword_lines(text: str) -> list[str]:
-    """The last line with each keyword, in the order of the text."""
+    """Return the last line with each keyword, in the order of the text."""
     places = sorted({place for word in _KEYWORDS if (place := text.rfind(word)) >= 0})
     lines = []
     for place in places:

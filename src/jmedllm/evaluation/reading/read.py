@@ -82,7 +82,7 @@ def read_answer(
 
 
 def same_answer(question: Question, answer: ExtractedAnswer, gold: Collection[int]) -> bool:
-    """Whether `answer` equals `gold`: the same choices or, if they were named by text, the same texts."""
+    """Return whether `answer` equals `gold`: the same choices or, if they were named by text, the same texts."""
     if question.number is not None:
         return answer.number == question.number
     if not answer.chosen:
@@ -119,7 +119,7 @@ def _question_and_answer(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _in_a_form(reply: Reply) -> ExtractedAnswer | None:
-    """A JSON field, a box or a tag: the last value or, if the question asks for several, all of them."""
+    """Return a JSON field, a box or a tag: the last value or, if the question asks for several, all of them."""
     for how, values in structured(reply.text):
         joined = [",".join(dict.fromkeys(values))] if reply.question.select > 1 and len(values) > 1 else []
         # "2" may count from 0, unless the prompt numbered the choices.
@@ -135,7 +135,7 @@ def _in_a_form(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _behind_the_last_marker(reply: Reply) -> ExtractedAnswer | None:
-    """The text behind the last marker. It is tried before the mentions in it, because choices may contain any text."""
+    """Return the text behind the last marker. It is tried before mentions, because choices may contain any text."""
     said = reply.said
     near = max(0, len(said) - longest(reply.question) - _NEXT_WORDS)
     for mark in reversed(list(ANNOUNCES.finditer(said, near))[-_MARKS:]):
@@ -147,7 +147,7 @@ def _behind_the_last_marker(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _conclusion(reply: Reply) -> ExtractedAnswer | None:
-    """The last choice called the answer. If the reply was cut off, the next words may have revised it."""
+    """Return the last choice called the answer. If the reply was cut off, the next words may have revised it."""
     last = [group for group, stance in reply.stances if stance == "concluded"]
     if reply.truncated and last and patterns.RECONSIDERED.search(reply.said, last[-1].end, last[-1].end + _NEXT_WORDS):
         return None
@@ -155,12 +155,12 @@ def _conclusion(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _most_fitting(reply: Reply) -> ExtractedAnswer | None:
-    """The last choice called the most fitting."""
+    """Return the last choice called the most fitting."""
     return None if reply.truncated else _stated(reply, "likeliest")
 
 
 def _opening(reply: Reply) -> ExtractedAnswer | None:
-    """The choice at the beginning, if an explanation follows."""
+    """Return the choice at the beginning, if an explanation follows."""
     if not reply.truncated:
         return opening(reply)
     concluded = any(stance == "concluded" for _, stance in reply.stances)
@@ -168,7 +168,7 @@ def _opening(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _affirmed(reply: Reply) -> ExtractedAnswer | None:
-    """The choices called right one by one, if their number is the one asked for."""
+    """Return the choices called right one by one, if their number is the one asked for."""
     affirmed = [group for group, stance in reply.stances if stance == "affirmed"]
     if reply.truncated or not affirmed:
         return None
@@ -177,7 +177,7 @@ def _affirmed(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _last_line(reply: Reply) -> ExtractedAnswer | None:
-    """An answer alone on the last line."""
+    """Return an answer alone on the last line."""
     _, line_feed, line = reply.said.rpartition("\n")
     settled = reply.stances and reply.stances[-1][1] in ("affirmed", "dismissed")
     if reply.truncated or not line_feed or settled:
@@ -203,7 +203,7 @@ def _affirmed_too_many(reply: Reply) -> ExtractedAnswer | None:
 
 
 def _mentioned(reply: Reply) -> ExtractedAnswer:
-    """The choices that a short reply mentions without a statement about them."""
+    """Return the choices that a short reply mentions without a statement about them."""
     # A choice that was ruled out is not named by another mention.
     out = frozenset[int]().union(*(group.chosen for group, stance in reply.stances if stance == "dismissed"))
     named = [
@@ -257,7 +257,7 @@ _ORDER: tuple[Evidence, ...] = (
 
 
 def _stated(reply: Reply, wanted: Stance) -> ExtractedAnswer | None:
-    """The last conclusion; if it has too few choices, with the list behind it or the conclusions before it."""
+    """Return the last conclusion; if it has too few choices, with the list behind it or the conclusions before it."""
     stances, text = reply.stances, reply.said
     places = [place for place, (_, said) in enumerate(stances) if said == wanted]
     if not places:
@@ -280,13 +280,13 @@ def _stated(reply: Reply, wanted: Stance) -> ExtractedAnswer | None:
 
 
 def _outright(text: str, group: MentionGroup) -> bool:
-    """Whether `group` is directly behind a marker."""
+    """Return whether `group` is directly behind a marker."""
     line = text[text.rfind("\n", 0, group.start) + 1 : group.start]
     return line.startswith(MARKER) and not line[len(MARKER) :].strip(AROUND)
 
 
 def _names(text: str, group: MentionGroup) -> bool:
-    """Whether a mention without a statement around it certainly names a choice."""
+    """Return whether a mention without a statement around it certainly names a choice."""
     if SHARE.match(text, group.end):
         return False
     if all((item.by_text or item.end - item.start > 1) and not item.weak for item in group.items):
@@ -298,7 +298,7 @@ def _names(text: str, group: MentionGroup) -> bool:
 
 
 def _may_go_on(reply: Reply, answer: ExtractedAnswer) -> bool:
-    """Whether the cut may have gone through the text of another choice that begins like the chosen one."""
+    """Return whether the cut may have gone through the text of another choice that begins like the chosen one."""
     if "text" not in answer.how:
         return False
     end = fold(key(reply.text[-2 * longest(reply.question) :]))

@@ -33,5 +33,5 @@ _REFUSAL = re.compile("|".join((*_JA, *_EN)), re.IGNORECASE)
 
 
 def refuses(text: str) -> bool:
-    """Whether `text` declines to answer."""
+    """Return whether `text` declines to answer."""
     return bool(_REFUSAL.search(text))

@@ -91,7 +91,7 @@ def find_stances(
 
 
 def _judged(said: str, at: Sequence[int]) -> Sequence[int]:
-    """Numbers of the mentions to judge, from their places `at`."""
+    """Return numbers of the mentions to judge, from their places `at`."""
     count = len(at)
     if count <= FIRST + LAST:
         return range(count)
@@ -101,7 +101,7 @@ def _judged(said: str, at: Sequence[int]) -> Sequence[int]:
 
 
 def may_conclude(text: str, place: int) -> bool:
-    """Whether nothing before `place` denies or doubts a conclusion there."""
+    """Return whether nothing before `place` denies or doubts a conclusion there."""
     head = text[_sentence_start(text, place) : place]
     return not _denied_before(head) and not _unable(head)
 
@@ -261,7 +261,7 @@ def _praise(question: Question, head: str, before: str, tail: str, *, free: bool
 
 
 def _judgement(mention: _Mention) -> Stance | None:
-    """The judgement behind a label, as in a table or at the end of its line."""
+    """Return the judgement behind a label, as in a table or at the end of its line."""
     place = mention.place
     if not place.begins or mention.weak:
         return None
@@ -279,7 +279,7 @@ def _judgement(mention: _Mention) -> Stance | None:
 
 
 def _truth(place: _Place) -> bool | None:
-    """Whether a table calls the statement true (or false); None if it does neither."""
+    """Return whether a table calls the statement true (or false); None if it does neither."""
     if patterns.NOT_THE_ANSWER.match(place.line) or patterns.IS_FALSE.match(place.line):
         return False
     if patterns.IS_TRUE.match(place.line):
@@ -322,7 +322,7 @@ def _exception(
 
 
 def _denied_before(head: str) -> bool:
-    """Whether the words before a mention deny, doubt or only suppose it."""
+    """Return whether the words before a mention negate it or make it uncertain or hypothetical."""
     head = patterns.AFFIRMED_TWICE.sub("", head.rsplit(patterns.MENTION, 1)[-1])
     return bool(
         patterns.DENIED_BEFORE.search(patterns.CLAUSE_START.split(head)[-1])
@@ -335,7 +335,7 @@ def _unable(head: str) -> bool:
 
 
 def _denied_behind(tail: str) -> bool:
-    """Whether the words behind a mention deny, doubt or only suppose it."""
+    """Return whether the words behind a mention negate it or make it uncertain or hypothetical."""
     if patterns.AFFIRMED_TWICE.sub("", tail).endswith("?") or patterns.WRONGLY.match(tail):
         return True
     end = tail.find(patterns.MENTION)
@@ -352,7 +352,7 @@ def _denied_behind(tail: str) -> bool:
 
 
 def _free(before: str, group: MentionGroup) -> bool:
-    """Whether `group` is a separate noun, unlike in "vitamin C is the answer" and "ビタミンCが正解"."""
+    """Return whether `group` is a separate noun, unlike in "vitamin C is the answer" and "ビタミンCが正解"."""
     if group.items[0].by_text or patterns.NAMED.search(before):
         return True
     if re.search(r"[ァ-ー一-鿿々]$", before):

@@ -18,7 +18,7 @@ _TAG = re.compile(r"<(answer|final_answer|choice|回答)>([\s\S]*?)(?:</\1>|\Z)"
 
 
 def structured(text: str) -> tuple[tuple[str, list[str]], ...]:
-    """The values in each form, with the name of the form."""
+    """Return the values in each form, with the name of the form."""
     field = json_field(text)
     boxes = [box[1] or box[2] or "" for box in _BOX.finditer(text) if not _denied(text, box)]
     tags = [tag[2] for tag in _TAG.finditer(text)]

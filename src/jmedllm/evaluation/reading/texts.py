@@ -65,7 +65,7 @@ def key(text: str) -> str:
 
 
 def _enclosed(text: str) -> bool:
-    """Whether one pair of brackets encloses all of `text`."""
+    """Return whether one pair of brackets encloses all of `text`."""
     left, right, depth = text[0], PAIRS.get(text[0], ""), 0
     if text[-1] != right:
         return False
@@ -85,12 +85,12 @@ def _loose(text: str) -> str:
 
 
 def exact_texts(question: Question, text: str) -> frozenset[int]:
-    """The choices whose exact texts make up all of `text`."""
+    """Return the choices whose exact texts make up all of `text`."""
     return _by(question, text, (_raw, key))
 
 
 def same_texts(question: Question, text: str) -> frozenset[int]:
-    """The choices whose texts make up all of `text`, ignoring case and spaces."""
+    """Return the choices whose texts make up all of `text`, ignoring case and spaces."""
     return _by(question, text, (lambda t: fold(key(t)), _loose))
 
 
@@ -106,7 +106,7 @@ def _by(question: Question, text: str, forms: tuple[Callable[[str], str], ...]) 
 
 
 def same_numbers(question: Question, text: str) -> frozenset[int]:
-    """The choice whose number is `text`, if all choices are numbers with one unit: "30" for "30%"."""
+    """Return the choice whose number is `text`, if all choices are numbers with one unit: "30" for "30%"."""
     choices = [_NUMBER_UNIT.fullmatch(key(choice)) for choice in question.choices]
     said = _NUMBER_UNIT.fullmatch(key(text))
     if said is None or None in choices:
@@ -123,7 +123,7 @@ def _joined(text: str, form: Callable[[str], str]) -> str:
 
 
 def _distinct(question: Question, form: Callable[[str], str]) -> list[str]:
-    """The choices in this form; empty for those that only this form makes equal ("Bb" and "BB")."""
+    """Return the choices in this form; empty for those that only this form makes equal ("Bb" and "BB")."""
     texts: dict[str, set[str]] = {}
     for choice in question.choices:
         texts.setdefault(form(choice), set()).add(key(choice))
@@ -131,12 +131,12 @@ def _distinct(question: Question, form: Callable[[str], str]) -> list[str]:
 
 
 def _whole(keys: list[str], text: str) -> frozenset[int]:
-    """The choice with the text `text`; of several the first."""
+    """Return the choice with the text `text`; of several the first."""
     return frozenset([i for i, k in enumerate(keys) if k and k == text][:1])
 
 
 def _tiled(keys: list[str], count: int, text: str) -> frozenset[int]:
-    """The choices whose texts, with separators, fill `text`; the number asked for, if that is possible."""
+    """Return the choices whose texts, with separators, fill `text`; the number asked for, if that is possible."""
     found = None
     for tiles in _tilings(keys, text, ()):
         if len(tiles) == count:
