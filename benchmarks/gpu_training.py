@@ -10,7 +10,7 @@ from gpu_models import config, random_network, random_nf4_network
 from gpu_sizes import TRAININGS, Sizes, Training
 
 from jmedllm.files import to_json
-from jmedllm.planning.counts import Base
+from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.hours import flops
 from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
@@ -131,7 +131,7 @@ def planned(part: Training, sizes: Sizes) -> dict[str, Any]:
     The model is not saved here, so saving it is left out.
     """
     machine, settings, block = this_machine(device()), settings_of(part, sizes), sizes.block[part.stage]
-    base = Base(part.title, to_json(config(sizes.models[part.model])), torch.bfloat16)
+    base = PlannedBase(part.title, to_json(config(sizes.models[part.model])), torch.bfloat16)
     plan = plan_stage(part.stage, settings, block, base, machine)
     parts = [each for each in plan.parts if "written" not in each.name]
     hours = plan.hours(machine, settings.batch_size * block)

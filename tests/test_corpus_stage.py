@@ -1,4 +1,4 @@
-"""The corpus stage of a recipe: files come out clean and without exam questions, the demo as it is."""
+"""The corpus stage of a recipe: files come out clean and without benchmark questions, the demo as it is."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exam questions planted in texts are found and cut out; what only sounds like them is not."""
+"""Benchmark questions planted in texts are found and cut out; what only sounds like them is not."""
 
 import random
 from dataclasses import replace
@@ -239,7 +239,7 @@ def real(data: Path) -> tuple[list[Question], ContaminationIndex]:
         ("medmcqa", "en", 0.75, 1.0),
     ],
 )
-def test_planted_exam_questions(shared: Path, benchmark: str, language: str, stems: float, whole: float) -> None:
+def test_planted_benchmark_questions(shared: Path, benchmark: str, language: str, stems: float, whole: float) -> None:
     asked, index = real(shared)
     those = [each for each in asked if (each.benchmark, each.language) == (benchmark, language)][::20]
     assert sum(bool(find(index, each.stem)) for each in those) >= stems * len(those)

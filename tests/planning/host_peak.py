@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jmedllm.planning.counts import Base
+from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
 from jmedllm.precision import Precision
@@ -58,7 +58,7 @@ def main(offload: str, optimizer: str, folder: str) -> None:
         train(network, blocks, settings, TrainContext("tested", into, precision, 0, "-"))
 
     settings, precision = settings_of(offload, optimizer), Precision(CPU, torch.bfloat16, "tested")
-    base = Base("small", json.dumps(SHAPE), torch.bfloat16)
+    base = PlannedBase("small", json.dumps(SHAPE), torch.bfloat16)
     planned = plan_stage("mfpt", settings, TOKENS, base, this_machine(CPU))
     ids = np.random.default_rng(0).integers(0, 2000, (4, TOKENS)).astype(np.int32)
     blocks = Blocks(ids, np.tile(np.arange(TOKENS, dtype=np.int32), (4, 1)), np.ones((4, TOKENS), np.bool_))

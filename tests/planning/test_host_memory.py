@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.planning.counts import Base
+from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import GIB, Gpu, Machine
 from jmedllm.planning.needs import plan_stage, require_host_memory
 from jmedllm.planning.shape import config_of
@@ -39,8 +39,8 @@ def test_an_offloaded_training_takes_the_host_memory_that_is_planned(
     assert figures["measured"] == pytest.approx(figures["planned"], rel=0.1)
 
 
-def base(name: str = "Qwen/Qwen2-7B-Instruct") -> Base:
-    return Base(name, json.dumps(config_of(name)), torch.bfloat16)
+def base(name: str = "Qwen/Qwen2-7B-Instruct") -> PlannedBase:
+    return PlannedBase(name, json.dumps(config_of(name)), torch.bfloat16)
 
 
 def settings(**changes: Any) -> TrainingConfig:

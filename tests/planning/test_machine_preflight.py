@@ -12,7 +12,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.planning import preflight
-from jmedllm.planning.counts import Base
+from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import GIB, Gpu, Machine
 from jmedllm.planning.needs import least_needs, plan_stage
 from jmedllm.planning.plan import TrainingStage
@@ -21,7 +21,7 @@ from jmedllm.planning.shape import config_of
 from jmedllm.recipe import MpeftConfig
 from jmedllm.training.config import TrainingConfig
 
-QWEN2 = Base("Qwen/Qwen2-7B", json.dumps(config_of("Qwen/Qwen2-7B")), torch.bfloat16)
+QWEN2 = PlannedBase("Qwen/Qwen2-7B", json.dumps(config_of("Qwen/Qwen2-7B")), torch.bfloat16)
 STEP: dict[str, Any] = {"steps": 1, "learning_rate": 1e-5}
 SETTINGS = {
     "mfpt": TrainingConfig(**STEP),
@@ -92,6 +92,6 @@ def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_config_without_the_usual_sizes_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gpt2 = Base("gpt2", json.dumps({"model_type": "gpt2", "n_embd": 64}), torch.float32)
+    gpt2 = PlannedBase("gpt2", json.dumps({"model_type": "gpt2", "n_embd": 64}), torch.float32)
     assert not require_machine(stage("mfpt"), gpt2, cpu(GIB), tmp_path)
     assert "mfpt: memory and disk were not checked: config of gpt2: lacks hidden_size" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jmedllm.cli import main
 from jmedllm.errors import InputError
-from jmedllm.planning.counts import FEW, Base
+from jmedllm.planning.counts import FEW, PlannedBase
 from jmedllm.planning.hours import Work
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4, Component, StagePlan, plan_stage
@@ -170,7 +170,7 @@ def part(planned: StagePlan, name: str) -> Component:
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama", "mistral", "gemma"])
 def test_weights_and_state_are_exact_to_the_byte(architecture: str) -> None:
-    base = Base("small", json.dumps(config(architecture)), torch.bfloat16)
+    base = PlannedBase("small", json.dumps(config(architecture)), torch.bfloat16)
     for weight_format, optimizer in product(WEIGHT_FORMATS, ("adamw", "adamw-bf16", "adamw-8bit")):
         settings = TrainingConfig(steps=1, learning_rate=1e-3, weight_format=weight_format, optimizer=optimizer)
         planned = plan_stage("mfpt", settings, 128, base, on(GIB))
@@ -415,7 +415,7 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path, changes: dict[str, An
 def test_a_step_that_cannot_be_traced_is_reported_in_one_line(
     shape: dict[str, Any], reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    base = Base("mine", json.dumps(shape), torch.bfloat16)
+    base = PlannedBase("mine", json.dumps(shape), torch.bfloat16)
     with pytest.raises(InputError, match=rf"config of mine: its training step cannot be traced: {reason}") as error:
         plan_stage("mfpt", TrainingConfig(steps=1, learning_rate=1.0), 128, base, on(GIB))
     assert "\n" not in str(error.value) and "Traceback" not in capfd.readouterr().err
@@ -426,7 +426,7 @@ def test_experts_are_no_linear_layers_and_the_rows_say_so() -> None:
     training = {"epochs": 1, "learning_rate": 1e-3, "adapter": {"quantization": "nf4"}}
     settings = MpeftConfig.model_validate({"questions": [{"benchmark": "demo", "languages": ["ja"]}]} | training)
     for shape, message in ((dense, "base, 4 bits"), (experts, "base, linear layers in 4 bits")):
-        base = Base("mine", json.dumps(shape | {"vocab_size": 64}), torch.bfloat16)
+        base = PlannedBase("mine", json.dumps(shape | {"vocab_size": 64}), torch.bfloat16)
         assert plan_stage("mpeft", settings, 128, base, on(GIB)).parts[0].name == message
 
 

@@ -78,7 +78,7 @@ def test_a_larger_batch_is_steps_joined(batch: int, factor: int, available: int)
 
 
 def test_the_order_is_that_of_the_seed() -> None:
-    """Golden: numpy's PCG64 on (seed, epoch); a change would make checkpoints go on with other rows."""
+    """Golden: numpy's PCG64 on (seed, epoch); a change would make checkpoints resume with other rows."""
     assert [rows_of_step(step, 4, 6, 0).tolist() for step in range(4)] == [
         [3, 2, 5, 4],
         [0, 1, 1, 4],

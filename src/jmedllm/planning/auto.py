@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from jmedllm.errors import InputError
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
-from jmedllm.planning.counts import Base
+from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
 from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest
@@ -139,7 +139,7 @@ def _as_chosen(stage: TrainingStage, choice: Choice) -> TrainingConfig:
     return type(stage.settings).model_validate(choice.settings | beside)
 
 
-def choose(stage: TrainingStage, base: Base, machine: Machine, precision: Precision) -> Option:
+def choose(stage: TrainingStage, base: PlannedBase, machine: Machine, precision: Precision) -> Option:
     """Return the first option of a stage that fits a machine without changing batch size or gradient clipping.
 
     Args:
@@ -185,7 +185,7 @@ def _as_choice(option: Option, machine: Machine, asked: str) -> Choice:
     )
 
 
-def _nothing_fits(stage: TrainingStage, options: list[Option], base: Base, machine: Machine) -> str:
+def _nothing_fits(stage: TrainingStage, options: list[Option], base: PlannedBase, machine: Machine) -> str:
     message = f"{stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}"
     message += "" if machine.is_shared else f" and {gib(machine.ram)} on the host"
     least = smallest(options, machine)

@@ -24,7 +24,7 @@ FEW = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class PlannedBase:
     """The trained model: the text of its config.json, and the dtype of its matrix products."""
 
     name: str
@@ -38,12 +38,12 @@ class Base:
 
 
 @cache
-def shape_of_base(base: Base) -> Shape:
+def shape_of_base(base: PlannedBase) -> Shape:
     """Return the sizes of the base."""
     return shape_of(structure(json.loads(base.config), base.name, base.dtype))
 
 
-def step_of(base: Base, settings: TrainingConfig, block_size: int) -> StepMemory:
+def step_of(base: PlannedBase, settings: TrainingConfig, block_size: int) -> StepMemory:
     """Trace the memory of one training step of a stage.
 
     Raises:
@@ -53,7 +53,7 @@ def step_of(base: Base, settings: TrainingConfig, block_size: int) -> StepMemory
         return _step(base, _key(_adapter_of(settings)), block_size, _traced(settings))
 
 
-def state_of(base: Base, settings: TrainingConfig) -> int:
+def state_of(base: PlannedBase, settings: TrainingConfig) -> int:
     """Return the bytes of the optimizer state of a stage, on GPU or host.
 
     Raises:
@@ -63,7 +63,7 @@ def state_of(base: Base, settings: TrainingConfig) -> int:
         return _state(base, _key(_adapter_of(settings)), _stated(settings))
 
 
-def adapter_numbers(base: Base, adapter: AdapterConfig) -> int:
+def adapter_numbers(base: PlannedBase, adapter: AdapterConfig) -> int:
     """Return the number of parameters of an adapter.
 
     Raises:
@@ -74,7 +74,7 @@ def adapter_numbers(base: Base, adapter: AdapterConfig) -> int:
 
 
 @contextmanager
-def _one_line_errors(base: Base) -> Iterator[None]:
+def _one_line_errors(base: PlannedBase) -> Iterator[None]:
     """Convert exceptions of torch and transformers about inconsistent sizes into one line."""
     log = logging.getLogger("torch._subclasses.fake_tensor")  # FakeTensorMode logs each error with its traceback
     was_silent, log.disabled = log.disabled, True
@@ -124,7 +124,7 @@ def _plain(settings: TrainingConfig, values: dict[str, Any]) -> str:
     return TrainingConfig.model_validate({"micro_batch_size": settings.micro_batch_size} | whole).model_dump_json()
 
 
-def _network(base: Base, adapter: str | None, settings: TrainingConfig, layers: int) -> Any:
+def _network(base: PlannedBase, adapter: str | None, settings: TrainingConfig, layers: int) -> Any:
     """Build the trained network on "meta" with only its first layers."""
     dtype = base.dtype if adapter else WEIGHT_FORMATS[settings.weight_format].dtype
     network = structure(json.loads(base.config), base.name, dtype)
@@ -137,7 +137,7 @@ def _network(base: Base, adapter: str | None, settings: TrainingConfig, layers: 
 
 
 @cache
-def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> StepMemory:
+def _step(base: PlannedBase, adapter: str | None, block_size: int, settings: str) -> StepMemory:
     wanted = TrainingConfig.model_validate_json(settings)
 
     def traced(layers: int) -> StepMemory:
@@ -148,21 +148,21 @@ def _step(base: Base, adapter: str | None, block_size: int, settings: str) -> St
 
 
 @cache
-def _state(base: Base, adapter: str | None, settings: str) -> int:
+def _state(base: PlannedBase, adapter: str | None, settings: str) -> int:
     wanted = TrainingConfig.model_validate_json(settings)
     few, *twice = (state_bytes(_network(base, adapter, wanted, layers), wanted) for layers in _depths(base))
     return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
 
 
 @cache
-def _numbers(base: Base, adapter: str | None) -> int:
+def _numbers(base: PlannedBase, adapter: str | None) -> int:
     plain = TrainingConfig(steps=1, learning_rate=1.0)
     networks = (_network(base, adapter, plain, layers) for layers in _depths(base))
     few, *twice = (sum(int(p.numel()) for p in each.parameters() if p.requires_grad) for each in networks)
     return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
 
 
-def _depths(base: Base) -> tuple[int, ...]:
+def _depths(base: PlannedBase) -> tuple[int, ...]:
     """Return the depths to trace: a few layers and twice as many, or all layers if there are no more or their sizes
     differ."""
     shape = shape_of_base(base)

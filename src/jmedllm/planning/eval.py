@@ -22,7 +22,7 @@ from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode
 from jmedllm.models.tokenizer.load import load_tokenizer
-from jmedllm.planning.counts import Base, adapter_numbers
+from jmedllm.planning.counts import PlannedBase, adapter_numbers
 from jmedllm.planning.hours import MEMORY_REACHED, REACHED, Hours, reading_flops
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import (
@@ -144,7 +144,7 @@ class EvalAdvice:
         return f"backend {self.backend} is not estimated; these figures are for backend {able}"
 
 
-def plan_eval(recipe: Recipe, base: Base, machine: Machine) -> EvalAdvice | None:
+def plan_eval(recipe: Recipe, base: PlannedBase, machine: Machine) -> EvalAdvice | None:
     """Plan the eval stage of a recipe; None if it has none.
 
     The run loads one model at a time: the base, the model of stage 1, and the merged model, all of one shape. In 4

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.planning.counts import Base, adapter_numbers, shape_of_base, state_of, step_of
+from jmedllm.planning.counts import PlannedBase, adapter_numbers, shape_of_base, state_of, step_of
 from jmedllm.planning.hours import HOST_STEP, Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape
@@ -96,7 +96,13 @@ class StagePlan(Needs):
 
 
 def plan_stage(
-    stage: str, settings: TrainingConfig, block_size: int, base: Base, machine: Machine, *, rows: int | None = None
+    stage: str,
+    settings: TrainingConfig,
+    block_size: int,
+    base: PlannedBase,
+    machine: Machine,
+    *,
+    rows: int | None = None,
 ) -> StagePlan:
     """Estimate what a training stage needs on each GPU, on the host and on disk.
 
@@ -131,7 +137,7 @@ def plan_stage(
     )
 
 
-def least_needs(settings: TrainingConfig, base: Base, machine: Machine) -> Needs:
+def least_needs(settings: TrainingConfig, base: PlannedBase, machine: Machine) -> Needs:
     """Return the minimum needs of a training stage, independent of its batch size: weights, gradients, optimizer and
     files.
 
@@ -179,7 +185,7 @@ def _joined(parts: Iterable[Component]) -> tuple[Component, ...]:
     return tuple(part for part in found.values() if part.gpu or part.host or part.disk)
 
 
-def require_host_memory(settings: TrainingConfig, block_size: int, base: Base, machine: Machine) -> None:
+def require_host_memory(settings: TrainingConfig, block_size: int, base: PlannedBase, machine: Machine) -> None:
     """Check that a stage with `cpu_offload` has enough host memory, before anything is loaded.
 
     Args:

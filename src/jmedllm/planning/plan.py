@@ -11,7 +11,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.models.weights.quantization import require_plain_weights
-from jmedllm.planning.counts import Base, shape_of_base
+from jmedllm.planning.counts import PlannedBase, shape_of_base
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import StagePlan, plan_stage
 from jmedllm.planning.shape import config_of
@@ -87,7 +87,7 @@ def plan(recipe: Recipe, stages: Sequence[TrainingStage], machine: Machine) -> l
     return [advise(stage, base, machine) for stage in stages]
 
 
-def base_of(recipe: Recipe) -> Base:
+def base_of(recipe: Recipe) -> PlannedBase:
     """Return the base of a recipe from its config alone.
 
     Raises:
@@ -98,10 +98,10 @@ def base_of(recipe: Recipe) -> Base:
         raise InputError("base.random_init builds a small model from the corpus; there is nothing to plan")
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
-    return Base(base.path, to_json(values), dtype)
+    return PlannedBase(base.path, to_json(values), dtype)
 
 
-def advise(stage: TrainingStage, base: Base, machine: Machine) -> Advice:
+def advise(stage: TrainingStage, base: PlannedBase, machine: Machine) -> Advice:
     """Plan a stage as configured and with all supported options."""
     options = list(options_of(stage, base, machine))
     first = plan_stage(stage.name, stage.settings, stage.block_size, base, machine, rows=stage.rows)
@@ -118,7 +118,7 @@ def smallest(options: Iterable[Option], machine: Machine) -> Option | None:
     return min(options, key=lambda option: _size(option.planned, machine), default=None)
 
 
-def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[Option]:
+def options_of(stage: TrainingStage, base: PlannedBase, machine: Machine) -> Iterator[Option]:
     """Yield the stage as configured, then each supported option, in order of cost."""
     tried: dict[Techniques, TrainingConfig] = {(): stage.settings}
     for way in techniques_of(stage.settings):
@@ -130,7 +130,7 @@ def options_of(stage: TrainingStage, base: Base, machine: Machine) -> Iterator[O
             yield Option(changes, settings, planned)
 
 
-def _refusal(stage: TrainingStage, settings: TrainingConfig, base: Base, machine: Machine) -> str | None:
+def _refusal(stage: TrainingStage, settings: TrainingConfig, base: PlannedBase, machine: Machine) -> str | None:
     return refusal(settings, base.precision.name, shape_of_base(base), machine, benchmarks=stage.benchmarks)
 
 

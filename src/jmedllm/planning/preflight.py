@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 from jmedllm.errors import InputError
-from jmedllm.planning.counts import Base
+from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import Machine, gib
 from jmedllm.planning.needs import Needs, least_needs
 from jmedllm.planning.plan import TrainingStage
@@ -18,7 +18,7 @@ _MUCH = 2
 """A notice on activations is printed if everything else needs at least one part in `_MUCH` of the memory."""
 
 
-def require_machine(stage: TrainingStage, base: Base, machine: Machine, folder: Path) -> bool:
+def require_machine(stage: TrainingStage, base: PlannedBase, machine: Machine, folder: Path) -> bool:
     """Check that memory and disk suffice for the minimum needs of a stage, independent of its batch size.
 
     Args:

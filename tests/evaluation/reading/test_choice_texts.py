@@ -14,7 +14,7 @@ from jmedllm.evaluation.question import label
         pytest.param(("肺", "心", "胃"), "答えは肺癌です", "no choice", id="part of a word is no choice"),
         pytest.param(("A, B", "A", "B, C"), "a, b", "a", id="a comma of its own"),
         pytest.param(("AとC", "Aのみ", "Bのみ"), "答えはAとCです", "a", id="letters of its own"),
-        pytest.param(("BB Bb", "Bb Bb", "bb bb"), "Bb Bb", "b", id="case tells them apart"),
+        pytest.param(("BB Bb", "Bb Bb", "bb bb"), "Bb Bb", "b", id="case distinguishes them"),
         pytest.param(("BB Bb", "Bb Bb", "cc"), "bb bb", "ambiguous", id="unless it does not"),
         pytest.param(("4.6", "4.61", "46"), "The answer is 4.61.", "b", id="numbers"),
         pytest.param(("4", "6", "46"), "The answer is 4.6", "no choice", id="part of a number is no choice"),

@@ -6,7 +6,7 @@ its headings, and all of those in the pharmacopoeia are (性状, 純度試験).
 
 import re
 
-from jmedllm.corpus.cleaning.rules import Rule
+from jmedllm.corpus.cleaning.rules import CleaningRule
 
 _NAVIGATION = r"""
   ページの?(?:先頭|トップ|上)(?:へ|に)(?:戻る)?
@@ -64,9 +64,9 @@ def _line(pattern: str) -> re.Pattern[str]:
 
 
 BOILERPLATE = (
-    Rule("navigation", _line(_NAVIGATION)),
-    Rule("rights", _line(_RIGHTS)),
-    Rule("origin", _line(_ORIGIN)),
-    Rule("ruled line", _line(_RULE)),
-    Rule("running head", re.compile(rf"(?:{_LEFT_PAGE}|{_RIGHT_PAGE})?{_FOOTER}", re.VERBOSE)),
+    CleaningRule("navigation", _line(_NAVIGATION)),
+    CleaningRule("rights", _line(_RIGHTS)),
+    CleaningRule("origin", _line(_ORIGIN)),
+    CleaningRule("ruled line", _line(_RULE)),
+    CleaningRule("running head", re.compile(rf"(?:{_LEFT_PAGE}|{_RIGHT_PAGE})?{_FOOTER}", re.VERBOSE)),
 )

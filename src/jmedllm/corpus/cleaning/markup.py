@@ -4,7 +4,7 @@ import html
 import re
 from html.entities import html5
 
-from jmedllm.corpus.cleaning.rules import Rule
+from jmedllm.corpus.cleaning.rules import CleaningRule
 
 _RAISED = str.maketrans("0123456789+-–−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿ")
 _LOWERED = str.maketrans("0123456789+-–−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
@@ -81,23 +81,23 @@ def _tag(letters: str, names: str) -> re.Pattern[str]:
 
 
 MARKUP = (
-    Rule("comment", re.compile(r"<!--.*?-->", re.DOTALL)),
-    Rule("anchor", re.compile(rf"^<a{_VALUES}></a>[ \t]*\n", re.MULTILINE)),
-    Rule("anchor", re.compile(rf"<a{_VALUES}>\s*</a>")),
-    Rule("image", re.compile(rf"!\[[^\]\n]*\]\({_TARGET}\)")),
-    Rule("list of links", re.compile(_LINK_ONLY, re.MULTILINE)),
-    Rule("link", re.compile(rf"\[([^\[\]\n]+)\]\({_TARGET}\)"), r"\1"),
-    Rule("address", re.compile(rf"[(（<＜]\s*{_ADDRESS}\s*[)）>＞]", re.ASCII)),
-    Rule("address", re.compile(_ADDRESS, re.ASCII)),
-    Rule("exponent", re.compile(r"<sup>([^<>]*)</sup>", re.IGNORECASE), _exponent),
-    Rule(
+    CleaningRule("comment", re.compile(r"<!--.*?-->", re.DOTALL)),
+    CleaningRule("anchor", re.compile(rf"^<a{_VALUES}></a>[ \t]*\n", re.MULTILINE)),
+    CleaningRule("anchor", re.compile(rf"<a{_VALUES}>\s*</a>")),
+    CleaningRule("image", re.compile(rf"!\[[^\]\n]*\]\({_TARGET}\)")),
+    CleaningRule("list of links", re.compile(_LINK_ONLY, re.MULTILINE)),
+    CleaningRule("link", re.compile(rf"\[([^\[\]\n]+)\]\({_TARGET}\)"), r"\1"),
+    CleaningRule("address", re.compile(rf"[(（<＜]\s*{_ADDRESS}\s*[)）>＞]", re.ASCII)),
+    CleaningRule("address", re.compile(_ADDRESS, re.ASCII)),
+    CleaningRule("exponent", re.compile(r"<sup>([^<>]*)</sup>", re.IGNORECASE), _exponent),
+    CleaningRule(
         "exponent",
         re.compile(r"<sub>([^<>]*)</sub>", re.IGNORECASE),
         lambda index: lowered(html.unescape(index[1])),
     ),
-    Rule("tag", _tag("p", "br|div|li|tr|h[1-6]|hr|table|ul|ol"), "\n"),
-    Rule("tag", _tag("abiu", "em|strong|span|font|small|td|th|center")),
-    Rule("emphasis", re.compile(r"\*\*(?=[^\s*])([^*\n]+)(?<=\S)\*\*"), r"\1"),
-    Rule("emphasis", re.compile(r"^([ \t]*)\*(?=[^\s*])([^*\n]+)(?<=\S)\*(?=[ \t]*$)", re.MULTILINE), r"\1\2"),
-    Rule("entity", re.compile(_ENTITY), _entity),
+    CleaningRule("tag", _tag("p", "br|div|li|tr|h[1-6]|hr|table|ul|ol"), "\n"),
+    CleaningRule("tag", _tag("abiu", "em|strong|span|font|small|td|th|center")),
+    CleaningRule("emphasis", re.compile(r"\*\*(?=[^\s*])([^*\n]+)(?<=\S)\*\*"), r"\1"),
+    CleaningRule("emphasis", re.compile(r"^([ \t]*)\*(?=[^\s*])([^*\n]+)(?<=\S)\*(?=[ \t]*$)", re.MULTILINE), r"\1\2"),
+    CleaningRule("entity", re.compile(_ENTITY), _entity),
 )

@@ -14,7 +14,7 @@ class Removed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CleaningRule:
     """Replaces each match of `pattern` by `replacement`; an empty replacement removes it."""
 
     name: str
@@ -22,7 +22,7 @@ class Rule:
     replacement: str | Callable[[re.Match[str]], str] = ""
 
 
-def apply(rules: Iterable[Rule], text: str, removed: list[Removed]) -> str:
+def apply(rules: Iterable[CleaningRule], text: str, removed: list[Removed]) -> str:
     """Apply the rules in order, and append each piece that they remove or change to `removed`."""
     for rule in rules:
         replacement = rule.replacement

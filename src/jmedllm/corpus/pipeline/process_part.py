@@ -19,7 +19,7 @@ from jmedllm.corpus.dedup import Signature, signature
 from jmedllm.corpus.documents import Document, as_line, as_row
 from jmedllm.corpus.language import language
 from jmedllm.corpus.pipeline.counts import Amount, Counts
-from jmedllm.corpus.pipeline.survey import Part
+from jmedllm.corpus.pipeline.survey import CorpusPart
 from jmedllm.corpus.readers.inputs import Skipped, file_of
 from jmedllm.corpus.readers.reader import read
 from jmedllm.files import atomic_file, read_json, to_json, write_atomic
@@ -50,7 +50,7 @@ class WorkDir:
         return self.folder / f"{number:05d}.{ending}"
 
 
-def prepare(job: tuple[int, Part], work_dir: WorkDir) -> None:
+def prepare(job: tuple[int, CorpusPart], work_dir: WorkDir) -> None:
     """Read and clean a part, and compute the signatures of its documents, in order."""
     number, part = job
     counts, cleaning, errors, emptied = Counts(), _Cleaning(), [], []

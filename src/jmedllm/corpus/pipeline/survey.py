@@ -18,7 +18,7 @@ _COMPRESSION = 4
 
 _BUFFER = 1 << 20
 
-Part = tuple[ByteRange, ...]
+CorpusPart = tuple[ByteRange, ...]
 """Unit of work of one process. A killed build does not repeat finished parts."""
 
 
@@ -34,7 +34,7 @@ class Survey:
     """
 
     hashes: dict[str, str]
-    parts: tuple[Part, ...]
+    parts: tuple[CorpusPart, ...]
     skipped: tuple[Skipped, ...]
 
 
@@ -92,7 +92,7 @@ def _survey_file(path: Path) -> tuple[str, list[tuple[ByteRange, int]]]:
     return digest.hexdigest(), found
 
 
-def _grouped(byte_ranges: Iterable[tuple[ByteRange, int]]) -> Iterator[Part]:
+def _grouped(byte_ranges: Iterable[tuple[ByteRange, int]]) -> Iterator[CorpusPart]:
     """Combine neighbours until they have the size of a part."""
     group: list[ByteRange] = []
     size = 0
