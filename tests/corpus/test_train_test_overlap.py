@@ -53,9 +53,9 @@ def trained(item: Question, **changes: object) -> Question:
         "signs",
     ],
 )
-def test_an_exam_item_is_refused(question: Question) -> None:
+def test_a_benchmark_item_is_refused(question: Question) -> None:
     name = "77" if question.language == "en" else "8"
-    with pytest.raises(InputError, match=f"own 1 is exam {name}; train on"):
+    with pytest.raises(InputError, match=f"own 1 is exam {name}; remove them"):
         require_no_benchmark_items([question], [CASE, FACT])
 
 
@@ -75,7 +75,9 @@ def test_a_different_question_is_allowed(question: Question) -> None:
 
 
 def test_many_are_counted_and_the_first_named() -> None:
-    with pytest.raises(InputError, match=r"25 training questions .*own 19 is exam 77 and 5 more; train"):
+    with pytest.raises(
+        InputError, match=r"test questions among the training questions: 25: .*own 19 is exam 77 and 5 more; remove"
+    ):
         require_no_benchmark_items([replace(trained(CASE), id=str(n)) for n in range(25)], [CASE])
 
 

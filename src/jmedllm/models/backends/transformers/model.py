@@ -81,7 +81,7 @@ class _Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _PackedPaths:
     """Paths merged into one tree, with the nodes of each."""
 
     tree: Tree
@@ -248,7 +248,7 @@ class TransformersModel:
         return [written[i] for i in range(len(starts))]
 
     @torch.inference_mode()
-    def _read(self, rows: Sequence[_Row], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
+    def _read(self, rows: Sequence[_PackedPaths], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
         """Score the paths of some rows with one forward pass; return the starts of their completions.
 
         Rows without branches use a plain mask and a single row uses none, which every architecture supports.
@@ -331,10 +331,10 @@ def _needs(path: _Path, new_tokens: int) -> tuple[str, int]:
     return "the prompt needs", len(path.ids)
 
 
-def _merge(paths: Sequence[_Path], skip: int) -> _Row:
+def _merge(paths: Sequence[_Path], skip: int) -> _PackedPaths:
     """Merge paths into one tree, without the first `skip` tokens, which the prefix contains."""
     tree = Tree()
-    return _Row(tree, [(path, tree.add(path.ids[skip:])) for path in paths])
+    return _PackedPaths(tree, [(path, tree.add(path.ids[skip:])) for path in paths])
 
 
 def load_model(
