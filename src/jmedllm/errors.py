@@ -32,7 +32,7 @@ def not_installed(feature: str, package: str) -> InputError:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means out of memory. On a CPU and on MPS torch raises a plain RuntimeError."""
+    """Return whether an exception means out of memory. On a CPU and on MPS torch raises a plain RuntimeError."""
     messages = ("out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in messages)

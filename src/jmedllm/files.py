@@ -246,7 +246,7 @@ def require_ours(folder: Path, mark: str) -> None:
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether a folder is missing or empty."""
+    """Return whether a folder is missing or empty."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 

@@ -145,7 +145,7 @@ def _base_files(run: Run) -> BaseFiles | None:
 
 
 def is_base_here(run: Run) -> bool:
-    """Whether the base model's files are on this machine; a base that the run creates needs no check.
+    """Return whether the base model's files are on this machine; a base that the run creates needs no check.
 
     Raises:
         InputError: they are not, and the path cannot be the id of a model to download.

@@ -45,7 +45,7 @@ def rank() -> Rank:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes files."""
+    """Return whether this process is the one that prints and writes files."""
     return rank().global_rank == 0
 
 
@@ -120,7 +120,7 @@ def summed(value: float) -> float:
 
 
 def is_reporting() -> bool:
-    """Whether this process is the first to report an error, so that several processes print it once.
+    """Return whether this process is the first to report an error, so that several processes print it once.
 
     Returns True once. Call it only before printing an error; use `is_main_process` for everything else.
     """

@@ -161,7 +161,7 @@ def _located(path: Path, lines: dict[_Place, int], error: ErrorDetails) -> str:
 
 
 def _follows(error: ErrorDetails, message: str) -> bool:
-    """Whether an error is that of a missing key that the message suggests for a mistyped one."""
+    """Return whether an error is that of a missing key that the message suggests for a mistyped one."""
     return error["type"] == "missing" and f"did you mean {error['loc'][-1]}?" in message
 
 

@@ -17,7 +17,7 @@ _SHORT = 30
 
 
 def is_unchanged(folder: Path, entry: Mapping[str, Any] | None, input_hash: str) -> bool:
-    """Whether a stage's manifest entry has these inputs, and its outputs exist."""
+    """Return whether a stage's manifest entry has these inputs, and its outputs exist."""
     if not entry or entry["input_hash"] != input_hash:
         return False
     return all((folder / name).exists() for name in entry["outputs"].get("files", ()))

@@ -198,7 +198,7 @@ def _run_name(path: Path) -> str:
 
 
 def _printable(path: Path) -> str:
-    """A path as text; bytes that are not UTF-8 are escaped."""
+    """Return a path as text; bytes that are not UTF-8 are escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -50,7 +50,7 @@ def data_list(
 
 
 def _after_list(found: "Sequence[OnDisk]") -> tuple[str, ...]:
-    """The next command: complete a source, check what is there, or fetch a first source."""
+    """Return the next command: complete a source, check what is there, or fetch a first source."""
     from jmedllm.data.on_disk import first_to_fetch
 
     part = next((each for each in found if each.state == "part"), None)
@@ -63,7 +63,7 @@ def _after_list(found: "Sequence[OnDisk]") -> tuple[str, ...]:
 
 
 def _get(source: "Source") -> tuple[str, ...]:
-    """The command that fetches a source, with the options that it needs; the user replaces MIRROR."""
+    """Return the command that fetches a source, with the options that it needs; the user replaces MIRROR."""
     mirror = ("--mirror", "MIRROR") if source.needs_mirror else ()
     return "data", "get", source.name, *mirror, *(("--allow-unverified",) if source.unpinned else ())
 
@@ -143,7 +143,7 @@ def data_check(
 
 
 def _on_disk(data: Path) -> list[str]:
-    """Names of the sources, and of the benchmarks of other packages, that are on disk, at least in part."""
+    """Return the names of the sources, and of the benchmarks of other packages, that are on disk, at least in part."""
     from jmedllm.data.installed import is_installed, outside_benchmarks
     from jmedllm.data.on_disk import find_on_disk, first_to_fetch
 

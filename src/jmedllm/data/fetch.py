@@ -62,7 +62,7 @@ def get(name: str, data: Path, mirror: str | None = None, revision: str | None =
 
 
 def _is_right(file: File, path: Path) -> bool:
-    """Whether the file is on disk with the checksum of the catalogue, or with any if it has none."""
+    """Return whether the file is on disk with the checksum of the catalogue, or with any if it has none."""
     return path.is_file() and file.sha256 in (None, hash_file(path))
 
 

@@ -28,7 +28,7 @@ def outside_benchmarks() -> list[Benchmark]:
 
 
 def is_installed(source: str | None, data: Path) -> bool:
-    """Whether files of a benchmark's source exist, at least in part."""
+    """Return whether files of a benchmark's source exist, at least in part."""
     if source is None:
         return True
     if source not in SOURCES:  # of a benchmark from another package

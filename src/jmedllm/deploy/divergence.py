@@ -110,7 +110,7 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
 
 
 def _fits(folder: Path, device: torch.device) -> bool:
-    """Whether a model fits in memory, even in a dtype twice as wide as in its files."""
+    """Return whether a model fits in memory, even in a dtype twice as wide as in its files."""
     return free_memory(device) > 2 * sum(file.stat().st_size for file in weight_files(folder))
 
 

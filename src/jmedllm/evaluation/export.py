@@ -56,7 +56,7 @@ def export_lm_eval(tasks: Sequence[EvalTask], output: Path) -> list[Exported]:
 
 
 def _has_one_gold(question: Question) -> bool:
-    """Whether exactly one choice is right and no other answer is accepted."""
+    """Return whether exactly one choice is right and no other answer is accepted."""
     only = not question.also_right and "every_answer_right" not in question.flags
     return only and len(question.gold) == 1
 

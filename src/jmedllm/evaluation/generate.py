@@ -109,7 +109,7 @@ def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: 
 
 
 def _wants(task: EvalTask, presented: PresentedQuestion, sample: Sample) -> tuple[bool, bool]:
-    """Whether a response is missing, and whether log-probabilities are missing."""
+    """Return whether a response is missing, and whether log-probabilities are missing."""
     needs = {scorer.needs for scorer in _scorers(task) if scorer.applies(presented.question)}
     if sample.failure is not None:
         return False, False
@@ -155,7 +155,7 @@ def _is_enough(task: EvalTask, completion: Completion) -> bool:
 
 
 def _suffices(task: EvalTask, sample: Sample) -> bool:
-    """Whether these scorers need no more of a response that stopped early."""
+    """Return whether these scorers need no more of a response that stopped early."""
     return _is_enough(task, Completion(sample.response or "", sample.decoded, plain=sample.plain))
 
 

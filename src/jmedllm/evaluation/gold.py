@@ -8,7 +8,7 @@ from jmedllm.evaluation.question import Question
 
 
 def has_answer(question: Question) -> bool:
-    """Whether the question has a right answer."""
+    """Return whether the question has a right answer."""
     return bool(question.gold) or question.number is not None or "every_answer_right" in question.flags
 
 
@@ -18,7 +18,7 @@ def picks(question: Question) -> int:
 
 
 def is_right(question: Question, chosen: Collection[int]) -> bool:
-    """Whether the choices at these indices, at least one, are a right answer."""
+    """Return whether the choices at these indices, at least one, are a right answer."""
     return bool(chosen) and (
         "every_answer_right" in question.flags or set(chosen) in (question.gold, *question.also_right)
     )

@@ -77,7 +77,7 @@ class StoredEvaluation:
         return _again(self.evaluation, self.files.summary.parent)
 
     def is_below(self, folder: Path) -> bool:
-        """Whether its files are in this folder or in a folder below it."""
+        """Return whether its files are in this folder or in a folder below it."""
         return self.files.summary.is_relative_to(folder.resolve())
 
 

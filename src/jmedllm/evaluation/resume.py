@@ -101,7 +101,7 @@ def require_same(summary_file: Path, before: dict[str, Any], settings: dict[str,
 
 
 def is_summary(summary: Any) -> bool:
-    """Whether a JSON value is the summary of an evaluation, finished or not."""
+    """Return whether a JSON value is the summary of an evaluation, finished or not."""
     if not isinstance(summary, dict):
         return False
     parts = {"settings": "fingerprint", "trace": "jmedllm"}

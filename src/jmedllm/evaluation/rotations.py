@@ -33,7 +33,7 @@ class Rotations:
 
 
 def _consistent(chosen: Sequence[tuple[int, ...]]) -> bool:
-    """Whether the answer is the same in every rotation; no answer does not count."""
+    """Return whether the answer is the same in every rotation; no answer does not count."""
     return bool(chosen[0]) and len(set(chosen)) == 1
 
 

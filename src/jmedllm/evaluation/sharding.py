@@ -77,7 +77,7 @@ def _folder(rank: int) -> str:
 
 
 def is_share(folder: Path) -> bool:
-    """Whether a folder contains the share of one process, which is not a complete evaluation."""
+    """Return whether a folder contains the share of one process, which is not a complete evaluation."""
     return folder.name.removeprefix(_FOLDER).isdigit() and folder.name.startswith(_FOLDER)
 
 

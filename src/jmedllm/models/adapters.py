@@ -109,7 +109,7 @@ def _names(base: Path) -> set[str]:
 
 
 def _compare(one: Path, other: Path) -> Literal["same", "different", "unknown"]:
-    """Whether two model directories contain the same weights, by name, shape and first bytes of each tensor."""
+    """Return whether two model directories contain the same weights, by name, shape and first bytes of each tensor."""
     if one.resolve() == other.resolve():
         return "same"
     left, right = _samples(one), _samples(other)
@@ -172,7 +172,7 @@ def embedding_rows(adapter: Path) -> dict[str, int]:
 
 
 def changes_nothing(adapter: Path) -> bool:
-    """Whether an adapter leaves every weight unchanged: its scale or one factor of each product is 0."""
+    """Return whether an adapter leaves every weight unchanged: its scale or one factor of each product is 0."""
     from safetensors.torch import load_file
 
     config, tensors = _config(adapter), load_file(adapter / WEIGHTS)
@@ -184,7 +184,7 @@ def changes_nothing(adapter: Path) -> bool:
 
 
 def brings_tokenizer(adapter: Path, base: Path) -> bool:
-    """Whether an adapter's directory contains tokenizer files that differ from those of the base."""
+    """Return whether an adapter's directory contains tokenizer files that differ from those of the base."""
     if (adapter / "config.json").is_file():  # a model directory: the files are the model's
         return False
     own = [file for name in TOKENIZER_FILES if (file := adapter / name).is_file()]

@@ -50,7 +50,7 @@ def complete_origin(folder: Path, origin: Mapping[str, str]) -> dict[str, Any] |
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether the tokenizer files of a model directory contain a chat template."""
+    """Return whether the tokenizer files of a model directory contain a chat template."""
     if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     config = folder / "tokenizer_config.json"
@@ -59,7 +59,7 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name can be the id of a model on Hugging Face, and is not only a path."""
+    """Return whether a name can be the id of a model on Hugging Face, and is not only a path."""
     return not name.startswith((".", "/", "~")) and name.count("/") == 1
 
 
@@ -181,7 +181,7 @@ def require_tokenizer(folder: Path) -> None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a directory contains a tokenizer and not only its settings."""
+    """Return whether a directory contains a tokenizer and not only its settings."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
 
 

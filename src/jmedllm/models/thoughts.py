@@ -119,7 +119,7 @@ def _folded(marker: str) -> str:
 
 
 def has_unknown(text: str) -> bool:
-    """Whether a text contains an unknown marker of a thought or a channel."""
+    """Return whether a text contains an unknown marker of a thought or a channel."""
     narrow = text.translate(_NARROW)
     folded = narrow.casefold()
     return any(hint in folded for hint in _HINTS) and UNKNOWN.search(narrow) is not None
@@ -165,7 +165,7 @@ def borders(text: str, more: Sequence[Thought] = ()) -> Iterator[Border]:
 
 
 def leaves_thought_open(prompt: str, more: Sequence[Thought] = ()) -> bool:
-    """Whether `prompt`, as the model's template rendered it, ends inside a thought.
+    """Return whether `prompt`, as the model's template rendered it, ends inside a thought.
 
     Only a marker at the very end counts, so that a prompt that mentions such markers opens no thought.
     """

@@ -162,7 +162,7 @@ def choose(stage: TrainingStage, base: PlannedBase, machine: Machine, precision:
 
 
 def _is_possible(settings: TrainingConfig, precision: Precision) -> bool:
-    """Whether the required libraries are installed."""
+    """Return whether the required libraries are installed."""
     try:
         require_possible(settings, precision.name)
     except InputError:

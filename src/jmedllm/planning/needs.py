@@ -70,7 +70,7 @@ class Needs:
         return sum(part.disk for part in self.parts)
 
     def fits(self, machine: Machine) -> bool:
-        """Whether GPU and host have enough memory."""
+        """Return whether GPU and host have enough memory."""
         if machine.is_shared:
             return self.gpu * machine.gpus + self.host <= machine.ram
         return self.gpu <= machine.gpu.memory and self.host <= machine.ram

@@ -150,17 +150,17 @@ def refusal(
 
 
 def is_quantized(settings: TrainingConfig) -> bool:
-    """Whether the base is quantized to 4 bits."""
+    """Return whether the base is quantized to 4 bits."""
     return isinstance(settings, AdapterTrainingConfig) and settings.adapter.quantization == "nf4"
 
 
 def has_offloaded_embedding(settings: TrainingConfig) -> bool:
-    """Whether the input embedding is in host memory."""
+    """Return whether the input embedding is in host memory."""
     return isinstance(settings, AdapterTrainingConfig) and settings.offload_embedding
 
 
 def _is_made(settings: TrainingConfig, change: Technique) -> bool:
-    """Whether the settings already have a change, or one that saves more memory."""
+    """Return whether the settings already have a change, or one that saves more memory."""
     return all(_has(getattr(settings, key), value, key) for key, value in change.values.items())
 
 

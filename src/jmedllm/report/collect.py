@@ -275,5 +275,5 @@ def _outcome(item_score: ItemScore) -> Outcome:
 
 
 def _is_answered(item_score: ItemScore) -> bool:
-    """Whether there is an answer, from `answered` or `how` of the item score."""
+    """Return whether there is an answer, from `answered` or `how` of the item score."""
     return bool(getattr(item_score, "answered", item_score.how not in NO_ANSWER))

@@ -6,6 +6,6 @@ from jmedllm.stages.stage import Run, base_folder
 
 
 def start_folder(run: Run) -> Path:
-    """What stage 1 starts from: the base, with new tokens where the recipe asks for them."""
+    """Return what stage 1 starts from: the base, with new tokens where the recipe asks for them."""
     corpus = run.recipe.corpus
     return run.folder / "corpus" / "extended" if corpus and corpus.vocabulary else base_folder(run)

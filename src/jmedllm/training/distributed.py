@@ -148,7 +148,7 @@ def in_forward(network: Any, function: Callable[..., T], *arguments: Any) -> T:
 
 
 def is_sharded(network: Any) -> bool:
-    """Whether the network is sharded over several processes."""
+    """Return whether the network is sharded over several processes."""
     return hasattr(network, _FORWARD)
 
 
@@ -187,7 +187,7 @@ def local_shard(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def is_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether all elements of these tensors are finite in all processes."""
+    """Return whether all elements of these tensors are finite in all processes."""
     return summed(sum(not bool(local_shard(tensor).isfinite().all()) for tensor in tensors)) == 0
 
 

@@ -65,7 +65,7 @@ def _worth(row: Row, names: Sequence[str]) -> float:
 
 
 def should_stop(rows: Sequence[Row], early_stopping: EarlyStopping) -> bool:
-    """Whether none of the last `patience` evaluations improved on an earlier one."""
+    """Return whether none of the last `patience` evaluations improved on an earlier one."""
     found = best_evaluation(rows, early_stopping)
     return bool(
         early_stopping.patience

@@ -49,7 +49,7 @@ class MetricsLog:
         self._file.close()
 
     def has(self, step: int) -> bool:
-        """Whether the file has a row of this step."""
+        """Return whether the file has a row of this step."""
         return any(row["step"] == step for row in self.rows)
 
     def add(self, row: Row) -> None:

@@ -120,7 +120,7 @@ OTHER = "other"
 
 
 def is_held_out(text: str, share: float) -> bool:
-    """Whether a text belongs to the `share` that is never trained on; equal texts get the same result."""
+    """Return whether a text belongs to the `share` that is never trained on; equal texts get the same result."""
     return hash_fraction(text, "evaluate") < share
 
 

@@ -79,7 +79,7 @@ def is_list_of_lists(written: Any) -> bool:
 
 
 def _alternatives(written: Any) -> list[list[Any]]:
-    """The possible splits of an answer into several right ones: a list of lists, or a text at each "or"."""
+    """Return the possible splits of an answer into several right ones: a list of lists, or a text at each "or"."""
     if isinstance(written, str):
         written = from_text(written)
     if is_list_of_lists(written):
@@ -133,7 +133,7 @@ def _places(form: KeyForm, raw: RawAnswer, part: str) -> list[int] | None:
 
 
 def _label_and_text(raw: RawAnswer, part: str) -> int | None:
-    """The choice that is named by its label and its text, such as "B. Vitamin C"."""
+    """Return the choice that is named by its label and its text, such as "B. Vitamin C"."""
     found = parse_label(part)
     if found is None or found.label not in raw.labels:
         return None

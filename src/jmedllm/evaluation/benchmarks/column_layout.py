@@ -119,7 +119,7 @@ def _unknown_column_of(table: _Table, unread: Sequence[str]) -> InputError:
 
 
 def unknown_column(row: InputRow, unread: Sequence[str], columns: Sequence[str]) -> InputError:
-    """The error for keys that are not ours, with the mapping that reads them."""
+    """Return the error for keys that are not ours, with the mapping that reads them."""
     found = suggest(columns, FIELDS, QUESTION_NAMES)
     called = next(((key, field) for key in unread if (field := our_name(key, QUESTION_NAMES))), None)
     if called is not None and called[1] in found:

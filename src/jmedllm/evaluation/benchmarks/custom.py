@@ -54,11 +54,11 @@ class ReadOptions:
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any]) -> "ReadOptions":
-        """The options in the settings of a result."""
+        """Return the options in the settings of a result."""
         return ReadOptions(tuple(settings.get("map", {}).items()), settings.get("skip_invalid", False))
 
     def settings(self) -> dict[str, object]:
-        """All options that differ from the default, as plain values."""
+        """Return all options that differ from the default, as plain values."""
         mapped: dict[str, object] = {"map": dict(self.map)} if self.map else {}
         return mapped | ({"skip_invalid": True} if self.skip_invalid else {})
 
@@ -193,7 +193,7 @@ def _same_id(row: InputRow, other: InputRow) -> InputError:
 
 
 def _place_of(row: RowOrError, problem: InputError) -> str:
-    """The place of an invalid row, without its content, which may be private."""
+    """Return the place of an invalid row, without its content, which may be private."""
     return row.place if isinstance(row, InputRow) else str(problem).partition(": ")[0]
 
 
@@ -280,7 +280,7 @@ def _is_texts(answer: object) -> bool:
 
 
 def _notes(form: KeyForm, read: Sequence[tuple[ParsedRow, Question]]) -> list[str]:
-    """What the reader decided for the user, with counts."""
+    """Return what the reader decided for the user, with counts."""
     kept = [each for each, _ in read]
     found = []
     if form != "letter":

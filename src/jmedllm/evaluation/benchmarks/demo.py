@@ -78,7 +78,7 @@ def _question(item: _Item, language: Language, place: int, order: Random, *, bla
 
 
 def _others(fact: Fact) -> list[Fact]:
-    """The facts whose answers may be choices beside this fact's answer.
+    """Return the facts whose answers may be choices beside this fact's answer.
 
     In the test split these are the facts at four fixed distances, the same in both languages. So the test split offers
     every answer equally often: five times, once as the right one. With free draws, the answer offered least often was

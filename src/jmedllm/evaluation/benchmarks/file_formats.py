@@ -19,7 +19,7 @@ RowOrError = InputRow | InputError
 
 
 def is_custom_file(name: str) -> bool:
-    """Whether a name is a file that `records` reads."""
+    """Return whether a name is a file that `records` reads."""
     return Path(name).suffix.lower() in _READERS
 
 
@@ -65,7 +65,7 @@ def _json(path: Path, header: bool) -> Iterator[RowOrError]:
 
 
 def _is_lines(text: str) -> bool:
-    """Whether the first line is one object and another object follows."""
+    """Return whether the first line is one object and another object follows."""
     first, _, rest = text.strip().partition("\n")
     return first.lstrip().startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
 

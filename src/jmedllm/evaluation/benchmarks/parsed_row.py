@@ -134,7 +134,7 @@ def _as_text(value: Any) -> str:
 
 
 def _stem(ours: InputRow, layout: ColumnLayout) -> tuple[str, tuple[str, ...]]:
-    """The question, and the choices below it if they are in the same text."""
+    """Return the question, and the choices below it if they are in the same text."""
     value = ours.record.get("question", None if layout.strict else "")
     if isinstance(value, list) and not layout.strict:
         value = "\n".join(text for each in value if (text := _as_text(each)))
@@ -144,7 +144,7 @@ def _stem(ours: InputRow, layout: ColumnLayout) -> tuple[str, tuple[str, ...]]:
 
 
 def _free_text(ours: InputRow, field: str) -> str | None:
-    """A reference answer or a rubric: a text, or a list of texts, one for each line."""
+    """Return a reference answer or a rubric: a text, or a list of texts, one for each line."""
     if _is_missing(value := ours.record.get(field)):
         return None
     given = value if isinstance(value, list) else [value]
@@ -209,7 +209,7 @@ def _from_objects(value: list[dict[str, Any]]) -> tuple[list[Any], tuple[str, ..
 
 
 def _raw_answer(ours: InputRow, texts: tuple[str, ...], keys: tuple[str, ...] | None) -> tuple[RawAnswer, bool]:
-    """The answer with its choices, and whether labels were stripped from them."""
+    """Return the answer with its choices, and whether labels were stripped from them."""
     try:
         bare = strip_labels(texts)
     except ValueError as error:

@@ -40,7 +40,7 @@ class InputRow:
         return InputError(f'{self.place}: field "{field}": expected {wanted}, found {found}')
 
     def text(self, field: str, *, may_be_empty: bool = False) -> str:
-        """Text of a field, unchanged."""
+        """Return the text of a field, unchanged."""
         value = self.record.get(field)
         if not isinstance(value, str) or not (value or may_be_empty):
             raise self.wrong(field, "a text")
@@ -81,7 +81,7 @@ class InputRow:
 
 
 def quoted(value: Any) -> str:
-    """The beginning of a value, for an error."""
+    """Return the beginning of a value, for an error."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, ValueError):

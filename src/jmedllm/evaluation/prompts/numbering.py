@@ -7,7 +7,7 @@ _LAST_CIRCLED = 20
 
 
 def shows_numbers(prompt: str, choices: Sequence[str]) -> bool:
-    """Whether each of `choices` follows its number in `prompt`: "2. 大腸癌", "(2) 大腸癌", "②大腸癌"."""
+    """Return whether each of `choices` follows its number in `prompt`: "2. 大腸癌", "(2) 大腸癌", "②大腸癌"."""
     return bool(choices) and all(_numbered(prompt, index + 1, choice) for index, choice in enumerate(choices))
 
 

@@ -42,7 +42,7 @@ class PromptPack:
 
 
 def pack_names() -> tuple[str, ...]:
-    """Names that `load_pack` accepts: the built-in packs, then the published one."""
+    """Return the names that `load_pack` accepts: the built-in packs, then the published one."""
     return (*PACKS, PUBLISHED)
 
 

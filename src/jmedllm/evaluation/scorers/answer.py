@@ -41,7 +41,7 @@ class AnswerItemScore:
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`, which must have a right answer."""
+    """Return whether this scorer can score `question`, which must have a right answer."""
     return has_answer(question)
 
 

@@ -70,7 +70,7 @@ class LegacyItemScore:
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`, which must have a right choice."""
+    """Return whether this scorer can score `question`, which must have a right choice."""
     return bool(question.gold)
 
 
@@ -92,7 +92,7 @@ def extract_response(decoded: str) -> str:
 
 
 def is_final(decoded: str) -> bool:
-    """Whether no further token can change the result of `extract_response`.
+    """Return whether no further token can change the result of `extract_response`.
 
     True once the first line after the marker of highest priority is complete. After other markers it is never true,
     because a marker of higher priority may still follow.
@@ -107,7 +107,7 @@ def after_marker(completion: str) -> str:
 
 
 def exact_match(gold: str, response: str) -> bool:
-    """Whether both texts are equal after removing every "." and stripping white space."""
+    """Return whether both texts are equal after removing every "." and stripping white space."""
     return _clean(gold) == _clean(response)
 
 
@@ -127,7 +127,7 @@ def nearest(choices: Sequence[str], gold: str, response: str) -> tuple[int, ...]
 
 
 def gestalt_match(choices: Sequence[str], gold: str, response: str) -> bool:
-    """Whether the choices most similar to `response` are those in `gold`, a text of choices joined by ","."""
+    """Return whether the choices most similar to `response` are those in `gold`, a text of choices joined by ","."""
     return _matches(choices, gold, nearest(choices, gold, response))
 
 

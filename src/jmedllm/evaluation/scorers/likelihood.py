@@ -46,7 +46,7 @@ class LikelihoodItemScore:
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`, which must have a right answer and choices that are not empty.
+    """Return whether this scorer can score `question`, which must have a right answer and choices that are not empty.
 
     An empty text has no probability.
     """

@@ -27,7 +27,7 @@ MOST_PROHIBITED = 3
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`, which must be an item of the licence exam with an answer."""
+    """Return whether this scorer can score `question`, which must be an item of the licence exam with an answer."""
     return exam_of(question) in pass_marks_of(question.benchmark) and answer.applies(question)
 
 

@@ -15,7 +15,7 @@ LONGEST, BETA = 6, 2.0
 
 
 def applies(question: Question) -> bool:
-    """Whether this scorer can score `question`, which must have a reference answer."""
+    """Return whether this scorer can score `question`, which must have a reference answer."""
     return bool(question.reference and question.reference.strip())
 
 

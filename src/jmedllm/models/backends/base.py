@@ -87,7 +87,7 @@ CUT = {
 
 
 def is_truncated(finish_reason: str | None) -> bool:
-    """Whether a response ended before it was complete; False if no finish reason is given."""
+    """Return whether a response ended before it was complete; False if no finish reason is given."""
     return finish_reason is not None and finish_reason.lower() not in COMPLETE
 
 

@@ -22,7 +22,7 @@ class Ends:
     text: str = ""
 
     def reached(self, tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
-        """Whether the newest token ends a completion."""
+        """Return whether the newest token ends a completion."""
         if ids[-1] in self.tokens:
             return True
         return bool(self.text) and self.text in tokenizer.decode(ids[-len(self.text.encode()) :])

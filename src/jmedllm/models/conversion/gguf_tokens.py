@@ -55,7 +55,7 @@ class Split:
 
 
 def split_rule(gguf: Gguf) -> Split:
-    """The rule that a byte-level BPE file names.
+    """Return the rule that a byte-level BPE file names.
 
     Raises:
         InputError: the rule is unknown, so text would be split differently than in training.

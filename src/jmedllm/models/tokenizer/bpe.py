@@ -93,7 +93,7 @@ def learn_merges(counted: Mapping[Word, int], known: Iterable[bytes], count: int
 
 
 def _join(line: list[bytes], pair: tuple[bytes, bytes]) -> Iterator[bytes]:
-    """A word with every occurrence of the pair merged, from the left."""
+    """Yield a word with every occurrence of the pair merged, from the left."""
     previous = None
     for token in line:
         if previous is not None and (previous, token) == pair:
@@ -108,7 +108,7 @@ def _join(line: list[bytes], pair: tuple[bytes, bytes]) -> Iterator[bytes]:
 
 
 def _is_allowed(pair: tuple[bytes, bytes]) -> bool:
-    """Whether this may become a token: letters, one character of any kind, or the beginning of one."""
+    """Return whether this may become a token: letters, one character of any kind, or the beginning of one."""
     joined = pair[0] + pair[1]
     text = whole(joined)
     if text is not None:
@@ -117,5 +117,5 @@ def _is_allowed(pair: tuple[bytes, bytes]) -> bool:
 
 
 def _length(lead: int) -> int:
-    """Number of bytes of a character in UTF-8, by its first byte."""
+    """Return the number of bytes of a character in UTF-8, by its first byte."""
     return 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4

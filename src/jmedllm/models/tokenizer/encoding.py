@@ -34,7 +34,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def most_tokens(tokenizer: Tokenizer, text: str) -> int | None:
-    """An upper bound of the tokens of a text that is much faster than counting them; None for a slow tokenizer.
+    """Return an upper bound of the tokens of a text that is much faster than counting them; None for a slow tokenizer.
 
     A token stands for at least one byte of the normalized text. Before that, a tokenizer may put one sign for a
     space, also behind each marker token, which has more characters than that; and its special tokens.

@@ -56,7 +56,7 @@ def require_round_trip(tokenizer: Tokenizer, name: str) -> None:
 
 
 def encodes_otherwise(tokenizer: Tokenizer, file: Path) -> bool:
-    """Whether a tokenizer's ids differ from those of the tokenizer.json that it was loaded from.
+    """Return whether a tokenizer's ids differ from those of the tokenizer.json that it was loaded from.
 
     Decoding does not show this: a class that splits numbers or words by another rule still returns the text.
     """

@@ -24,7 +24,7 @@ def new_tokens_of(reply: Any) -> int | None:
 
 
 def is_too_long(status: int, message: str, code: object = None) -> bool:
-    """Whether a server refused a request because it does not fit the model's context."""
+    """Return whether a server refused a request because it does not fit the model's context."""
     if status == 413:
         return True
     return status in (400, 422) and (code in _TOO_LONG_CODES or _TOO_LONG.search(message) is not None)

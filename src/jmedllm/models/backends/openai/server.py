@@ -122,7 +122,7 @@ class OpenAIServerModel:
         ) from absence
 
     def reads_date(self) -> bool:
-        """Whether the server's template writes the date into the prompts, if the server shows its template."""
+        """Return whether the server's template writes the date into the prompts, if the server shows its template."""
         return self.chat and CLOCK in (self._template() or "")
 
     def _template(self) -> str | None:
@@ -226,7 +226,7 @@ class OpenAIServerModel:
 
 
 def _opens_thought(template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]) -> bool | None:
-    """Whether the server's template opens a thought for these messages; None if unknown."""
+    """Return whether the server's template opens a thought for these messages; None if unknown."""
     if template is None:
         return None
     from jinja2 import TemplateError

@@ -78,11 +78,11 @@ class _Trial:
         return last.float()
 
     def as_expected(self, logits: torch.Tensor) -> bool:
-        """Whether logits equal the reference for the last tokens of the end, up to rounding."""
+        """Return whether logits equal the reference for the last tokens of the end, up to rounding."""
         return self.are_alike(logits, self.expected[:, -logits.shape[1] :])
 
     def are_alike(self, logits: torch.Tensor, expected: torch.Tensor) -> bool:
-        """Whether logits are equal up to rounding."""
+        """Return whether logits are equal up to rounding."""
         tolerance = TOLERANCE.get(self.network.dtype, ROUGH_TOLERANCE)
         return bool((logits - expected).std() <= tolerance * expected.std())
 
@@ -118,7 +118,7 @@ def _passes(takes: Callable[[_Trial], bool], trial: _Trial) -> bool:
 
 
 def _takes_trees(trial: _Trial) -> bool:
-    """Whether the last branch of a small tree gets its own logits, and the network uses positions."""
+    """Return whether the last branch of a small tree gets its own logits, and the network uses positions."""
     tree = Tree()
     parent = tree.add(trial.prompt)[-1]
     for branch in range(BRANCHES):
@@ -131,7 +131,7 @@ def _takes_trees(trial: _Trial) -> bool:
 
 
 def _takes_padding(trial: _Trial) -> bool:
-    """Whether a sequence after padding gets its own logits, and the same to the bit for any padding token.
+    """Return whether a sequence after padding gets its own logits, and the same to the bit for any padding token.
 
     To the bit, because the little that a recurrent network remembers of the padding can be as small as rounding.
     """
@@ -143,7 +143,7 @@ def _takes_padding(trial: _Trial) -> bool:
 
 
 def _takes_joining(trial: _Trial) -> bool:
-    """Whether a sequence whose cache was joined with a longer one's continues as it does alone."""
+    """Return whether a sequence whose cache was joined with a longer one's continues as it does alone."""
     from transformers import DynamicCache
 
     starts = []
@@ -159,7 +159,7 @@ def _takes_joining(trial: _Trial) -> bool:
 
 
 def _takes_generating(trial: _Trial) -> bool:
-    """Whether a sequence in a batch with a longer one continues as it does alone."""
+    """Return whether a sequence in a batch with a longer one continues as it does alone."""
     short = trial.prompt + trial.end
     options = {"max_new_tokens": 3, "output_logits": True, "return_dict_in_generate": True}
     beside, alone = (

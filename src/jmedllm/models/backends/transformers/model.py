@@ -321,7 +321,7 @@ def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, l
 
 
 def _needs(path: _Path, new_tokens: int) -> tuple[str, int]:
-    """What has to fit into the context for a sequence, as subject and verb, and its number of tokens."""
+    """Return what has to fit into the context for a sequence, as subject and verb, and its number of tokens."""
     request = path.task.request
     if path.choice is not None:
         what = "prompt and longest choice need" if path.choice in request.choices else "the prompt and a label need"
