@@ -46,6 +46,7 @@ def main() -> None:
     from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
     from jmedllm.evaluation.evaluate_task import PreparedModel
     from jmedllm.evaluation.prompts.format import PromptConfig
+    from jmedllm.evaluation.stored_questions import QuestionPlaces
     from jmedllm.report import collect, questions_of
     from jmedllm.report.page import write_page
 
@@ -61,7 +62,7 @@ def main() -> None:
     began = time.perf_counter()
     found = collect([options.output])
     html = options.output / "page.html"
-    write_page(html, found, questions_of(found, options.data), "20,000 items")
+    write_page(html, found, questions_of(found, QuestionPlaces(options.data)), "20,000 items")
     made = time.perf_counter() - began
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)

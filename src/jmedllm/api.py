@@ -1,5 +1,6 @@
 """Evaluation from Python.
 
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.api import evaluate, load, open_model, score
 
 model = open_model("models/qwen2-7b")
@@ -23,6 +24,7 @@ from jmedllm.evaluation.rescore import stored_evaluations
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.selection import default_selection, select
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.backends import open_model as open_with_backend
@@ -178,7 +180,7 @@ def score(
         InputError: see `jmedllm.evaluation.rescore.stored_evaluations`.
     """
     data, custom = None if data is None else Path(data), [Path(file) for file in questions]
-    stored = stored_evaluations(map(Path, folders), scorers, data=data, custom=custom)
+    stored = stored_evaluations(map(Path, folders), scorers, QuestionPlaces(data, custom))
     return [each.write() for each in stored]
 
 

@@ -91,7 +91,7 @@ FIX = "give a directory or allow one download with --download"
         ("./none", "no such directory"),
         ("../none", "no such directory"),
         ("/none/such", "no such directory"),
-        ("~/none", "no such directory"),
+        ("~/none", "no such directory; ~ is not expanded here, write the whole path"),
         ("a/b/c", "no such directory"),
         ("", "no such directory"),
     ],

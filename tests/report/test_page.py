@@ -11,6 +11,7 @@ from scripted import HOSTILE, SCRIPTS, evaluate_igakuqa
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.scorers.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.report import collect, questions_of
 from jmedllm.report.page import page
 from jmedllm.report.page.items import pack
@@ -23,11 +24,11 @@ def collected(shared: Path, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def html(collected, shared: Path) -> str:
-    return page(collected, questions_of(collected, shared), "three models & more")
+    return page(collected, questions_of(collected, QuestionPlaces(shared)), "three models & more")
 
 
 def test_every_item_with_every_answer_is_packed(collected, shared: Path) -> None:
-    japanese, english = pack(collected, questions_of(collected, shared))
+    japanese, english = pack(collected, questions_of(collected, QuestionPlaces(shared)))
     assert (japanese.name, japanese.n, english.name) == ("igakuqa.ja", 40, "igakuqa.en")
     assert japanese.models == ("hostile <b>", "knows", "reckless")
     assert japanese.scorers == ("answer", "likelihood", "official")
@@ -56,14 +57,15 @@ def test_an_empty_response_that_the_protocol_counts_is_marked(shared: Path, tmp_
         shared, tmp_path, limit=20, scorers=["legacy"], scripts={"silent": lambda question: "."}
     )
     collected = collect(folders)
-    items = json.loads(gzip.decompress(base64.b64decode(pack(collected, questions_of(collected, shared))[0].packed)))
+    [japanese, *_] = pack(collected, questions_of(collected, QuestionPlaces(shared)))
+    items = json.loads(gzip.decompress(base64.b64decode(japanese.packed)))
     item_scores = [item["answers"][0]["scores"]["legacy"] for item in items]
     assert {(v["outcome"], v["how"]) for v in item_scores if v["value"]} == {("counted", NO_TEXT_RIGHT)}
     assert {(v["outcome"], v["how"]) for v in item_scores if not v["value"]} == {("none", NO_TEXT_WRONG)}
 
 
 def test_the_page_is_the_same_for_the_same_results(collected, shared: Path, html: str) -> None:
-    assert page(collected, questions_of(collected, shared), "three models & more") == html
+    assert page(collected, questions_of(collected, QuestionPlaces(shared)), "three models & more") == html
 
 
 def test_no_foreign_text_becomes_html(html: str) -> None:
@@ -111,9 +113,9 @@ def test_questions_must_be_those_that_were_answered(collected, shared: Path, tmp
     text = first.read_text(encoding="utf-8")
     first.write_text(text.replace("どれか", "何か", 1), encoding="utf-8")
     with pytest.raises(InputError, match=r"another version of igakuqa ja than the one here \(question 112A1\)"):
-        questions_of(collected, tmp_path)
+        questions_of(collected, QuestionPlaces(tmp_path))
     with pytest.raises(InputError, match="no such file; fetch it with: jmedllm data get igakuqa"):
-        questions_of(collected, tmp_path / "nowhere")
+        questions_of(collected, QuestionPlaces(tmp_path / "nowhere"))
 
 
 def test_every_script_is_a_model(collected) -> None:

@@ -13,6 +13,7 @@ from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.files import to_json
 from jmedllm.report import collect, questions_of
 from jmedllm.report.page import write_page
@@ -38,7 +39,7 @@ def browser() -> Iterator[Any]:
 def address(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     collected = collect(evaluate_igakuqa(shared, folder))
-    write_page(folder / "page.html", collected, questions_of(collected, shared), "test", [trained()])
+    write_page(folder / "page.html", collected, questions_of(collected, QuestionPlaces(shared)), "test", [trained()])
     return (folder / "page.html").as_uri()
 
 
@@ -137,7 +138,7 @@ def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
 ) -> None:
     silent = evaluate_igakuqa(shared, tmp_path, scorers=["legacy"], scripts={"silent": lambda question: ""})
     collected = collect(silent)
-    write_page(tmp_path / "page.html", collected, questions_of(collected, shared), "test", [])
+    write_page(tmp_path / "page.html", collected, questions_of(collected, QuestionPlaces(shared)), "test", [])
     opened = Page(browser, (tmp_path / "page.html").as_uri())
     assert opened.choose(outcome="right") == "0 of 80 items"
     assert not opened.choose(outcome="counted").startswith("0 ")
@@ -272,7 +273,7 @@ LONG = ["Qwen2.5-72B-Instruct-GPTQ-Int4-checkpoints/step-12000", "日本語医�
 def long_names(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("long")
     collected = collect(evaluate_igakuqa(shared, folder, limit=3, scripts=dict.fromkeys(LONG, lambda question: "a")))
-    write_page(folder / "page.html", collected, questions_of(collected, shared), "long names")
+    write_page(folder / "page.html", collected, questions_of(collected, QuestionPlaces(shared)), "long names")
     return (folder / "page.html").as_uri()
 
 
@@ -318,7 +319,9 @@ def test_free_text_questions_show_their_reference_and_partial_credit(
     )
     folder = evaluate_exam(exam, tmp_path / "out", "m", 0, ["en"], scorers=["letters"])
     collected = collect([folder])
-    write_page(tmp_path / "page.html", collected, questions_of(collected, tmp_path, [exam]), "free text")
+    write_page(
+        tmp_path / "page.html", collected, questions_of(collected, QuestionPlaces(tmp_path, [exam])), "free text"
+    )
     opened = Page(browser, (tmp_path / "page.html").as_uri())
     detail = opened.page.inner_text("#detail")
     assert "scurvy <b>" in detail and "◐ partly right" in detail and "50 %" in detail
@@ -343,7 +346,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> str:
     model = PreparedModel({"model": "m", "fingerprint": "m"}, lambda: Scripted("m", questions, gold))
     evaluate_tasks(tasks(config, PromptConfig(), folder), model, folder / "out")
     found = collect([folder / "out"])
-    write_page(folder / "page.html", found, questions_of(found, folder, [exam]), "clinic")
+    write_page(folder / "page.html", found, questions_of(found, QuestionPlaces(folder, [exam])), "clinic")
     return (folder / "page.html").as_uri()
 
 

@@ -8,6 +8,7 @@ import typer
 from jmedllm.cli.ending import after_scores, print_ending
 from jmedllm.cli.options import StoredData
 from jmedllm.cli.printing import print_report
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 
 
 def report(
@@ -35,7 +36,8 @@ def report(
     results, lines = [each.result for each in collected], headlines(collected)
     if html is not None:
         title = ", ".join(folder.resolve().name for folder in folders)
-        write_page(html, collected, questions_of(collected, data, questions or ()), title, read_training(folders))
+        found = questions_of(collected, QuestionPlaces(data, questions or ()))
+        write_page(html, collected, found, title, read_training(folders))
     if output is not None:
         write_atomic(output, markdown(results, lines))
     print_report(results, lines)

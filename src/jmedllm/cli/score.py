@@ -11,6 +11,7 @@ from jmedllm.cli.ending import data_options, print_ending
 from jmedllm.cli.options import SCORER_NAMES, AsJson, Map, SkipInvalid, question_map, split
 from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 
 if TYPE_CHECKING:
     from jmedllm.evaluation.offline import QuestionSet
@@ -167,7 +168,7 @@ def _score_folders(folders: Sequence[Path], scorers: Sequence[str], options: _St
     from jmedllm.evaluation.rescore import stored_evaluations
 
     custom = [options.questions] if options.questions else []
-    stored = stored_evaluations(folders, scorers, data=options.data, custom=custom)
+    stored = stored_evaluations(folders, scorers, QuestionPlaces(options.data, custom))
     if options.diff:
         _print_diff(stored, as_json=options.as_json)
         return

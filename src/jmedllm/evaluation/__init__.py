@@ -7,8 +7,8 @@ The modules, from the questions to the results:
 * Prompts: `prompts`, `task` (questions of one benchmark with prompts and scorers).
 * Samples: `model` (checked, not loaded), `generate`, `records` (samples and scores on disk), `resume` (files and
   settings of a stored evaluation), `responses` (recorded by other tools).
-* Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations), `offline`
-  (responses of other tools).
+* Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations),
+  `stored_questions` (their questions), `offline` (responses of other tools).
 * Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`.
 * Everything together: `evaluate` (settings, benchmarks), `evaluate_task` (one model, one task), `sharding` (several
   processes), `export` (to lm-eval).

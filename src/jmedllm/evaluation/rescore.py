@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks import BENCHMARKS, load
-from jmedllm.evaluation.benchmarks.custom import ReadOptions
 from jmedllm.evaluation.judge import current_replies
 from jmedllm.evaluation.offline import answer_of
 from jmedllm.evaluation.question import LANGUAGES, Question, content_hash
@@ -19,6 +17,7 @@ from jmedllm.evaluation.resume import SAMPLES, EvalFiles, files_of, is_summary
 from jmedllm.evaluation.score import Evaluation, ItemScores, require_scorable, score_samples, summarize, write_result
 from jmedllm.evaluation.scorers import from_values, scorers_named
 from jmedllm.evaluation.sharding import is_share
+from jmedllm.evaluation.stored_questions import QuestionPlaces, load_questions, require_evaluated
 from jmedllm.files import locked, read_json
 
 
@@ -82,22 +81,22 @@ class StoredEvaluation:
 
 
 def stored_evaluations(
-    folders: Iterable[Path], scorers: Sequence[str], *, data: Path | None = None, custom: Sequence[Path] = ()
+    folders: Iterable[Path], scorers: Sequence[str], places: QuestionPlaces
 ) -> list[StoredEvaluation]:
     """Score every evaluation below the folders; nothing is written.
 
     Args:
         folders: directories of evaluations or runs.
         scorers: scorers to add to those of each evaluation with questions that they can score.
-        data: data directory; None for the one that each evaluation used.
-        custom: files of custom questions that have been moved, matched by file name.
+        places: where the questions are now.
 
     Raises:
         InputError: a folder has no evaluation, questions are missing or have changed, or samples lack what a scorer
             needs.
     """
     scorers_named(scorers)
-    found = [each for folder in folders for each in _score_below(folder, scorers, data, custom)]
+    found = [each for folder in folders for each in _score_below(folder, scorers, places)]
+    require_evaluated(places.custom, (each.evaluation.settings["benchmark"] for each in found))
     for name in scorers:
         if not any(name in each.evaluation.settings["scorers"] for each in found):
             raise InputError(f"scorer {name} cannot score any of these questions; choose another scorer")
@@ -109,9 +108,7 @@ def stored_evaluations(
     return sorted(found, key=place)
 
 
-def _score_below(
-    folder: Path, scorers: Sequence[str], data: Path | None, custom: Sequence[Path]
-) -> Iterator[StoredEvaluation]:
+def _score_below(folder: Path, scorers: Sequence[str], places: QuestionPlaces) -> Iterator[StoredEvaluation]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the --output of an evaluation or a run")
     paths = [path for path in sorted(folder.resolve().rglob(f"*{SAMPLES}")) if not is_share(path.parent)]
@@ -119,17 +116,15 @@ def _score_below(
         raise InputError(f"{folder}: has no evaluation; run `jmedllm eval` or `jmedllm run` first")
     for path in paths:
         name = path.name.removesuffix(SAMPLES)
-        yield _score_one(name, files_of(name, path.parent), scorers, (data, custom))
+        yield _score_one(name, files_of(name, path.parent), scorers, places)
 
 
-def _score_one(
-    name: str, files: EvalFiles, scorers: Sequence[str], places: tuple[Path | None, Sequence[Path]]
-) -> StoredEvaluation:
+def _score_one(name: str, files: EvalFiles, scorers: Sequence[str], places: QuestionPlaces) -> StoredEvaluation:
     summary: Any = read_json(files.summary) if files.summary.exists() else None
     if not is_summary(summary):
         raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
     settings, asked = summary["settings"], summary["asked"]
-    questions, samples = _asked(files, summary, _questions(settings, summary["source"], *places))
+    questions, samples = _asked(files, summary, load_questions(settings, summary["source"], places))
     every = scorers_named(list(dict.fromkeys([*settings["scorers"], *scorers])))
     applied = {each: scorer for each, scorer in every.items() if any(map(scorer.applies, questions))}
     chosen = {each: scorer for each, scorer in every.items() if each in applied or each in settings["scorers"]}
@@ -160,24 +155,6 @@ def _again(evaluation: Evaluation, folder: Path) -> str:
     judged = any(scorer.judge_prompt for scorer in scorers_named(names).values())
     judge = ["--judge", "MODEL_DIR"] if judged and "--judge" not in shlex.split(command) else []
     return f"{command} {shlex.join(['--output', str(folder), '--scorer', ','.join(names), *judge])}"
-
-
-def _questions(
-    settings: Mapping[str, Any], source: Mapping[str, str], data: Path | None, custom: Sequence[Path]
-) -> dict[str, Question]:
-    """Load all questions of an evaluation's benchmark and language, by id."""
-    benchmark = settings["benchmark"]
-    files = {path.stem: str(path) for path in custom}
-    name = files.get(benchmark) or (benchmark if benchmark in BENCHMARKS else source.get("file"))
-    if name is None or (name != benchmark and not Path(name).exists()):
-        here = "" if name is None or Path(name).is_absolute() else f" in {Path.cwd()}"
-        where = "" if name is None else f"{name}: no such file{here}; "
-        raise InputError(f"{where}{benchmark} has your own questions; give their file with --questions")
-    # An evaluation from Python gets its questions as an argument, so their split is unknown.
-    split = "test" if settings["split"] == "given" else settings["split"]
-    folder = data or Path(source.get("data", "data"))
-    loaded = load(name, settings["language"], folder, split, ReadOptions.from_settings(dict(settings)))
-    return {question.id: question for question in loaded}
 
 
 def _asked(

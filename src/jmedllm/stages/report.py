@@ -10,6 +10,7 @@ from typing import Any, get_args
 from jmedllm.deploy.shards import tensors_in
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import split_language
+from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import BASE, REPORTS, read_manifest, versions
 from jmedllm.models.folder import fingerprint, weight_files
@@ -62,7 +63,8 @@ def _perform(run: Run, input_hash: str) -> Outputs:
     write_atomic(run.folder / REPORTS[0], _as_markdown(run, results, training))
     names = [split_language(name)[0] for name in (recipe.eval.benchmarks if recipe.eval else ())]
     custom_files = [Path(name) for name in names if is_custom_file(name)]
-    write_page(run.folder / REPORTS[1], results, questions_of(results, run.data, custom_files), recipe.name, training)
+    questions = questions_of(results, QuestionPlaces(run.data, custom_files))
+    write_page(run.folder / REPORTS[1], results, questions, recipe.name, training)
     cards = _write_cards(run, results, training) if training else []
     return Outputs(files=[*REPORTS, *cards])
 
