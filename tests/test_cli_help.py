@@ -48,10 +48,7 @@ def retired() -> Callable[[str], list[str]]:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda text: [
-        found[0] for pattern, _, stays in module.compiled() for found in pattern.finditer(text)
-        if not (stays and stays.search(text))
-    ]  # fmt: skip
+    return lambda text: [word for _, word, _, _ in module.search(text, module.compiled(), ROOT / "help", 1)]
 
 
 def choices(name: str) -> list[str]:

@@ -70,7 +70,7 @@ def _get(source: "Source") -> tuple[str, ...]:
 
 @data_app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help="Source to fetch; `jmedllm data list` lists them.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Source to fetch; `jmedllm data list` lists them.")],
     data: Data = Path("data"),
     mirror: Annotated[
         str | None,
@@ -112,7 +112,11 @@ def _warn_unverified(name: str, files: int, rest: str) -> None:
 def data_check(
     name: Annotated[
         str | None,
-        typer.Argument(help="Source to check; `jmedllm data list` lists them.", show_default="all that are on disk"),
+        typer.Argument(
+            metavar="NAME",
+            help="Source to check; `jmedllm data list` lists them.",
+            show_default="all that are on disk",
+        ),
     ] = None,
     data: Data = Path("data"),
     allow_unverified: AllowUnverified = False,

@@ -1,5 +1,6 @@
 """Print results of commands."""
 
+import os
 from typing import TYPE_CHECKING
 
 import typer
@@ -50,5 +51,5 @@ def console() -> "Console":
     from rich.console import Console
 
     found = Console()
-    # Piped output keeps full rows.
-    return found if found.is_terminal else Console(width=120)
+    # Piped output has full rows, unless the user sets a width.
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=120)

@@ -8,7 +8,6 @@ import typer
 from jmedllm.cli.ending import after_scores, print_ending
 from jmedllm.cli.options import StoredData
 from jmedllm.cli.printing import print_report
-from jmedllm.evaluation.stored_questions import QuestionPlaces
 
 
 def report(
@@ -26,7 +25,8 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Print the scores of evaluations with published scores."""
+    """Print scores beside published ones; write them to a file."""
+    from jmedllm.evaluation.stored_questions import QuestionPlaces
     from jmedllm.files import write_atomic
     from jmedllm.report import collect, headlines, markdown, questions_of
     from jmedllm.report.page import write_page

@@ -11,7 +11,6 @@ from jmedllm.cli.ending import data_options, print_ending
 from jmedllm.cli.options import SCORER_NAMES, AsJson, Map, SkipInvalid, question_map, split
 from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
-from jmedllm.evaluation.stored_questions import QuestionPlaces
 
 if TYPE_CHECKING:
     from jmedllm.evaluation.offline import QuestionSet
@@ -166,6 +165,7 @@ class _Stored:
 def _score_folders(folders: Sequence[Path], scorers: Sequence[str], options: _Stored) -> None:
     """Score stored evaluations again."""
     from jmedllm.evaluation.rescore import stored_evaluations
+    from jmedllm.evaluation.stored_questions import QuestionPlaces
 
     custom = [options.questions] if options.questions else []
     stored = stored_evaluations(folders, scorers, QuestionPlaces(options.data, custom))
