@@ -30,6 +30,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return script
 
 
+@pytest.mark.exhaustive
 def test_the_tiny_model_is_measured_on_every_text_and_the_table_names_what_is_not(
     script: ModuleType, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

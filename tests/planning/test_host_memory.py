@@ -21,7 +21,13 @@ PEAK = Path(__file__).parent / "host_peak.py"
 AWAY = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer", "activation_checkpointing": "recompute"}
 
 
-@pytest.mark.parametrize(("offload", "optimizer"), [("optimizer", "adamw"), ("layers", "adamw-8bit")])
+@pytest.mark.parametrize(
+    ("offload", "optimizer"),
+    [
+        pytest.param("optimizer", "adamw", marks=pytest.mark.exhaustive),
+        ("layers", "adamw-8bit"),
+    ],
+)
 def test_an_offloaded_training_takes_the_host_memory_that_is_planned(
     tmp_path: Path, offload: str, optimizer: str
 ) -> None:

@@ -64,11 +64,11 @@ prompt: {{pack: plain, chat: true}}
 mpeft:
   questions: [{{benchmark: {folder}/train.jsonl, languages: [en]}}]
   block_size: 128
-  steps: 5
+  steps: 3
   learning_rate: 2e-3
   warmup_ratio: 0.0
   batch_size: 1
-  save_steps: 2
+  save_steps: 1
   adapter: {{r: 4, alpha: 8, targets: all-linear, dropout: 0.0}}
 eval:
   benchmarks: ["demo:en"]
@@ -149,7 +149,7 @@ def test_every_scorer_gives_its_scores(tuned: Path) -> None:
 
 def test_tuning_lowers_the_loss_and_the_merge_is_the_tuned_model(tuned: Path) -> None:
     falling = losses(tuned)
-    assert len(falling) == 5 and falling == sorted(falling, reverse=True) and falling[-1] < falling[0] / 2
+    assert len(falling) == 3 and falling == sorted(falling, reverse=True) and falling[-1] < falling[0] / 2
     origin = json.loads((tuned / "merge" / "model" / "jmedllm.json").read_text())
     assert origin["divergence"]["tokens"] > 100 and origin["divergence"]["nats"] < 1e-6
 
@@ -158,7 +158,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path, fo
     recipe = tuned.parent / "real.yaml"
     process = forks.start("-m", "jmedllm", "tune", recipe, "--output", tmp_path / "run")
     metrics, deadline = tmp_path / "run" / "mpeft" / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 3):
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 2):
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it was killed"
         time.sleep(0.01)
     process.kill()

@@ -38,6 +38,7 @@ with process_group():
 """
 
 
+@pytest.mark.exhaustive
 def test_two_launchers_meet_at_an_address_as_on_two_machines(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

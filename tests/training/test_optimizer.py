@@ -142,7 +142,7 @@ WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
 def test_training_is_that_of_torch_on_float32_copies(way: str, tmp_path: Path) -> None:
     tied, changes = WAYS[way]
     settings = TrainingConfig(
-        steps=50,
+        steps=15,
         learning_rate=1e-3,
         batch_size=6,
         micro_batch_size=2,
