@@ -1,11 +1,13 @@
 """The command line as a user meets it: good input, and one clear line with exit code 2 for bad input."""
 
+import io
 import json
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import typer
 
 from conftest import Cli, build_tiny, write_questions
 from jmedllm.data.catalogue import SOURCES
@@ -179,7 +181,11 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (("pretrain", typo.with_name("tune.yaml")), "has no mfpt section"),
         (evaluate(benchmark="igakuq"), "unknown benchmark 'igakuq': did you mean igakuqa"),
         (evaluate(tiny_model, good, "--scorer", "legasy"), "unknown scorer 'legasy': did you mean legacy?"),
-        (evaluate(tiny_model, good, "--language", "fr"), "--languages"),
+        (evaluate(tiny_model, good, "--language", "en,fr"), "--language 'fr': input should be 'ja' or 'en'"),
+        (
+            evaluate(tiny_model, "medmcqa:en:ja"),
+            "medmcqa: write one language after the name (medmcqa:en), or medmcqa for both",
+        ),
         (evaluate(tiny_model, good, "--selection", "grated"), "unknown selection 'grated': did you mean graded?"),
         (evaluate(tiny_model, good, "--prompt", "instructions"), "unknown prompt pack 'instructions': did you mean"),
         (evaluate(tiny_model, good, "--precision", "int8"), "Invalid value for '--precision'"),
@@ -228,6 +234,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         ((*scored, both), "both.jsonl:1: has both id and problem_id; remove one"),
         ((*scored, replies, "--items", replies), "would overwrite what is scored"),
         ((*scored, replies, "--items", good), "would overwrite what is scored"),
+        ((*scored, replies, "--items", tmp_path / "items.csv"), "give a file name that ends in .jsonl"),
         ((*scored, replies, "--scorer", ","), "name at least one scorer"),
         (
             (*scored, replies, "--scorer", "legacy", "--strict-letters"),
@@ -254,6 +261,22 @@ def test_no_command_shows_the_help_and_an_interrupt_is_one_line(cli: Cli, monkey
 
     monkeypatch.setattr("jmedllm.data.check.check", interrupted)
     assert cli("data", "check", "igakuqa") == (130, "", "error: interrupted; run the same command again to resume\n")
+
+
+def test_the_end_of_input_at_a_prompt_is_one_line_and_another_eof_error_a_bug(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("jmedllm.data.check.check", lambda *_: typer.prompt("Sure?", err=True))
+    code, _, errors = cli("data", "check", "igakuqa")
+    assert code == 130 and errors.endswith("\nerror: interrupted; run the same command again\n")
+
+    def broken(*_: object) -> None:
+        raise EOFError("pickle ended")
+
+    monkeypatch.setattr("jmedllm.data.check.check", broken)
+    with pytest.raises(EOFError, match="pickle ended"):
+        cli("data", "check", "igakuqa")
 
 
 def test_a_file_without_a_checksum_is_not_verified(cli: Cli, tmp_path: Path) -> None:

@@ -436,7 +436,7 @@ def test_an_invalid_seed_option_does_not_name_a_line_of_the_recipe(tmp_path: Pat
     [
         ({"limit": 0}, "--limit 0: input should be greater than or equal to 1"),
         ({"max_new_tokens": "many"}, "--max-new-tokens 'many': input should be a valid integer"),
-        ({"languages": ["jp"]}, "--languages 'jp': input should be 'ja' or 'en'"),
+        ({"languages": ["jp"]}, "--language 'jp': input should be 'ja' or 'en'"),
     ],
 )
 def test_options_of_the_command_line_are_named_as_they_are_typed(options: dict[str, object], expected: str) -> None:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jmedllm.errors import InputError
 
+_LISTS = {"benchmarks": "benchmark", "languages": "language", "scorers": "scorer"}
+"""Options that take a list, by the setting, which has the plural."""
+
 
 class Settings(BaseModel):
     """Settings of a component. Unknown keys and values of a wrong type are errors."""
@@ -18,7 +21,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def from_options(settings: type[S], **options: object) -> S:
-    """Build settings from command-line options of the same names.
+    """Build settings from command-line options of the same names; options of lists are singular.
 
     Raises:
         InputError: a value is not allowed; the message names the option.
@@ -27,7 +30,8 @@ def from_options(settings: type[S], **options: object) -> S:
         return settings(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        option = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else "options"
+        name = str(first["loc"][0]) if first["loc"] else ""
+        option = f"--{_LISTS.get(name, name).replace('_', '-')}" if name else "options"
         raise InputError(f"{option} {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 

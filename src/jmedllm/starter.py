@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from jmedllm.errors import InputError, unknown
+from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
-from jmedllm.evaluation.evaluate import split_language
+from jmedllm.evaluation.evaluate import require_benchmark, split_language
 from jmedllm.files import write_atomic
 from jmedllm.models.folder import has_chat_template, resolve
 from jmedllm.planning.auto import choose
@@ -172,14 +172,13 @@ def training_languages(name: str, data: Path, columns: Mapping[str, str]) -> lis
         InputError: there are none, or the files are not on disk.
     """
     benchmark, asked = split_language(name)
+    require_benchmark(benchmark)
     read_options = custom.ReadOptions(tuple(map_of([name], columns).items()))
     if is_custom_file(benchmark):
         found = custom.read_file(Path(benchmark), read_options).languages
-    elif benchmark in BENCHMARKS:
+    else:
         card = BENCHMARKS[benchmark]
         found = tuple(language for language in card.languages if TRAIN in card.splits(language))
-    else:
-        raise unknown("benchmark", benchmark, BENCHMARKS)
     languages = [language for language in found if not asked or language in asked]
     if not languages:
         able = [each.name for each in BENCHMARKS.values() if any(TRAIN in each.splits(one) for one in each.languages)]

@@ -39,6 +39,7 @@ def message(action: Callable[[], object]) -> str:
 def fill(folder: Path, files: dict[str, bytes]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
 
@@ -194,6 +195,7 @@ def test_an_adapter_of_another_base_names_both(model: Path, tmp_path: Path) -> N
     ("files", "expected"),
     [
         ({}, "adapter ADAPTER: no adapter_config.json; is this a PEFT adapter directory?"),
+        ({"adapter/adapter_config.json": b"{}"}, "adapter ADAPTER: no adapter_config.json; give ADAPTER/adapter"),
         ({"adapter_config.json": b"{}"}, "adapter ADAPTER: no adapter_model.safetensors"),
         (
             ADAPTER | {"adapter_model.safetensors": b"", ORIGIN: b"{"},
@@ -202,7 +204,7 @@ def test_an_adapter_of_another_base_names_both(model: Path, tmp_path: Path) -> N
         ),
         (ADAPTER | {ORIGIN: b"{}"}, "adapter ADAPTER: trained on base None (None), but BASE is "),
     ],
-    ids=["empty", "no weights", "broken origin", "origin without base"],
+    ids=["empty", "one level down", "no weights", "broken origin", "origin without base"],
 )
 def test_a_directory_without_an_adapter_is_named(
     model: Path, tmp_path: Path, files: dict[str, bytes], expected: str

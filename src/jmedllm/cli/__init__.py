@@ -6,7 +6,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 
 import typer
-from typer.exceptions import TyperException
+from typer.exceptions import Abort, TyperException
 
 from jmedllm.cli.compare import compare
 from jmedllm.cli.convert import convert
@@ -66,7 +66,7 @@ _LOOP = "Symlink loop"
 """Start of the message of `Path.resolve` before Python 3.13."""
 
 _INTERRUPTED = 130
-"""Exit code that typer returns after Ctrl-C."""
+"""Exit code that typer returns after Ctrl-C, and ours for Ctrl-C and Ctrl-D at a prompt."""
 
 
 def main() -> None:
@@ -84,6 +84,11 @@ def main() -> None:
             typer.echo(message)
             sys.exit(2)
         _fail(message, 2)
+    except Abort as error:
+        if error.__cause__ is not None:  # an EOFError that is not from a prompt
+            raise error.__cause__ from None
+        sys.stderr.write("\n")  # ends the line of the prompt
+        _fail("interrupted; run the same command again", _INTERRUPTED)
     except OSError as error:
         if error.filename is None:
             raise

@@ -233,6 +233,8 @@ def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "Question
     items = options.items
     if items is not None and items.resolve() in {path.resolve() for path in [*paths, asked.file] if path}:
         raise InputError(f"--items {items}: would overwrite what is scored; choose another file")
+    if items is not None and items.suffix != ".jsonl":
+        raise InputError(f"--items {items}: the item scores are JSON Lines; give a file name that ends in .jsonl")
     answered = load_answered(asked)
     recorded = read_recorded(
         paths,

@@ -78,6 +78,8 @@ def require_benchmark(name: str) -> None:
     elif name not in BENCHMARKS:
         known, colon, language = name.rpartition(":")
         if colon and (known in BENCHMARKS or is_custom_file(known)):
+            if language in LANGUAGES:
+                raise InputError(f"{known}: write one language after the name ({name}), or {known} for both")
             raise InputError(f"{name}: unknown language {language!r}; the languages are {', '.join(LANGUAGES)}")
         raise unknown("benchmark", name, BENCHMARKS)
 
@@ -174,14 +176,20 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
 
 
 def _load(settings: EvalConfig, name: str, language: Language, data: Path) -> list[Question]:
-    """Load all questions; if their file is missing, the error names the languages whose files are there."""
+    """Load all questions; if their file is missing, the error names the languages that do not need it."""
     read_options = settings.read_options if is_custom_file(name) else custom.DEFAULT_READ_OPTIONS
     try:
         return load(name, language, data, settings.split, read_options)
     except MissingFileError as error:
-        others = [each for each in BENCHMARKS[name].languages if each != language and each in settings.languages]
-        present = [each for each in others if _is_present(name, each, data, settings.split)]
-        alone = "".join(f"; for {LANGUAGE_NAMES[each]} alone write {name}:{each}" for each in present)
+        sources = BENCHMARKS[name].sources
+        others = [
+            each
+            for each in BENCHMARKS[name].languages
+            if each != language
+            and each in settings.languages
+            and (sources[each] != sources[language] or _is_present(name, each, data, settings.split))
+        ]
+        alone = "".join(f"; for {LANGUAGE_NAMES[each]} alone write {name}:{each}" for each in others)
         raise InputError(f"{name} in {LANGUAGE_NAMES[language]}: {error}{alone}") from None
 
 

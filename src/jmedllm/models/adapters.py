@@ -53,7 +53,9 @@ def require_adapter(adapter: Path, base: Path) -> None:
         InputError: it is not an adapter, or it was trained on another base.
     """
     if not (adapter / CONFIG).is_file():
-        raise InputError(f"adapter {adapter}: no {CONFIG}; is this a PEFT adapter directory?")
+        below = sorted(file.parent for file in adapter.glob(f"*/{CONFIG}"))
+        fix = f"give {below[0]}" if below else "is this a PEFT adapter directory?"
+        raise InputError(f"adapter {adapter}: no {CONFIG}; {fix}")
     if not (adapter / WEIGHTS).is_file():
         raise InputError(f"adapter {adapter}: no {WEIGHTS}")
     origin: dict[str, Any] | None = read_json(adapter / ORIGIN) if (adapter / ORIGIN).is_file() else None

@@ -60,3 +60,8 @@ def test_a_missing_language_is_named_with_the_one_that_is_there(tmp_path: Path) 
     [task] = tasks(EvalConfig(benchmarks=["medmcqa:en"]), PromptConfig(), tmp_path)
     assert task.notes == ("medmcqa en: 1 questions found, 4,183 expected; check the files.",)
     assert "\n" not in message
+    file.unlink()  # English needs another source than Japanese
+    with pytest.raises(InputError, match=r"jmedbench .*; for English alone write medmcqa:en$"):
+        tasks(EvalConfig(benchmarks=["medmcqa"]), PromptConfig(), tmp_path)
+    with pytest.raises(InputError, match=f"jmedllm data get igakuqa --data {tmp_path}$"):  # one source has both
+        tasks(EvalConfig(benchmarks=["igakuqa"]), PromptConfig(), tmp_path)
