@@ -22,7 +22,7 @@ from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.rescore import stored_evaluations
 from jmedllm.evaluation.result import EvalResult
-from jmedllm.evaluation.scorable import scorable
+from jmedllm.evaluation.scorable import cannot_score, scorable
 from jmedllm.evaluation.selection import default_selection, select
 from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.evaluation.task import EvalTask
@@ -134,7 +134,7 @@ def evaluate(
     require_known(config.model_copy(update={"benchmarks": []}))
     judged = scorable(questions, config.scorers)
     if not judged.questions:
-        raise InputError(f"{', '.join(config.scorers)} cannot score any of these questions; choose another scorer")
+        raise cannot_score(", ".join(config.scorers), questions)
     task = EvalTask(
         judged.questions,
         len(judged.questions),

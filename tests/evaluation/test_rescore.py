@@ -72,7 +72,7 @@ def test_a_scorer_is_added_to_the_evaluations_that_it_can_score(
     found = {(score["benchmark"], score["scorer"]) for score in json.loads(output)["scores"]}
     assert found == {("exam", "answer"), ("exam", "legacy"), ("free", "reference")}
     code, _, errors = cli("score", stored, "--scorer", "official")
-    assert code == 2 and "scorer official cannot score any of these questions; choose another scorer" in errors
+    assert code == 2 and "scorer official cannot score any of these questions; choose another scorer: answer" in errors
 
 
 def test_no_library_that_runs_models_is_imported(stored: Path) -> None:

@@ -22,6 +22,7 @@ from jmedllm.evaluation.offline import (
 )
 from jmedllm.evaluation.question import Question, label
 from jmedllm.evaluation.responses import RESPONSE_FIELDS, Recorded, read_recorded, recorded_sample
+from jmedllm.report.notes import AT_FLOOR, BEST_CONSTANT, BOUNDS, INTERVAL
 from jmedllm.report.offline import print_scored
 
 EXAM = [
@@ -59,7 +60,7 @@ def test_answers_in_any_order_under_either_name(exam: Path, tmp_path: Path) -> N
     assert (exact.metric, exact.n, gestalt.metric) == ("exact_match", 2, "gestalt_match")
     assert item_rows(scored) == [
         {"id": "1", "chosen": ["b"], "value": 1.0, "how": "label"},
-        {"id": "2", "chosen": [], "value": 0.0, "how": "empty"},
+        {"id": "2", "chosen": [], "value": 0.0, "how": "missing"},
         {"id": "3", "chosen": "7.2", "value": 1.0, "how": "stated number"},
     ]
 
@@ -92,7 +93,10 @@ def test_a_bad_line_is_named(exam: Path, tmp_path: Path, lines: list[str], probl
         ),
         (lambda exam: questions_answered(None, exam, "en", exam), 'no question with "language": "en"'),
         (lambda exam: score(exam, "likelihood"), "scorer likelihood needs a model's probabilities"),
-        (lambda exam: score(exam, "official"), "scorer official cannot score any of these questions"),
+        (
+            lambda exam: score(exam, "official"),
+            "scorer official cannot score any of these questions; choose another scorer: answer, legacy, likelihood$",
+        ),
         (lambda exam: score(exam, "answr"), "unknown scorer 'answr': did you mean answer?"),
     ],
 )
@@ -222,6 +226,16 @@ def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_table_and_its_notes_are_those_of_the_report(exam: Path, tmp_path: Path) -> None:
+    responses = {"1": "b", "2": "b", "3": "1"}
+    scored = score_responses(questions_answered(None, exam, None, tmp_path), responses, ["answer"])
+    text = io.StringIO()
+    print_scored(scored, Console(file=text, width=300))
+    assert "33.3~" in text.getvalue() and "22.2 / 66.7" in text.getvalue()
+    for note in (BOUNDS, INTERVAL, BEST_CONSTANT, f"~ {AT_FLOOR}"):
+        assert note in text.getvalue()
+
+
 def test_a_language_is_needed_only_where_there_are_two(exam: Path, tmp_path: Path) -> None:
     english = [{"id": "1", "question": "Which?", "choices": ["iron", "zinc"], "answer": ["b"]}]
     [question] = questions_answered(None, write(tmp_path / "en.jsonl", english), None, tmp_path)
@@ -242,7 +256,8 @@ def test_responses_in_both_languages_are_scored_together(cli: Cli, tmp_path: Pat
     assert [(score["language"], score["n"]) for score in found["scores"]] == [("ja", 3), ("en", 1)]
     assert found["missing"] == ["3"]
     code, output, _ = cli("score", "--questions", exam, responses)
-    assert code == 0 and "answer accuracy, ja" in output and "answer accuracy, en" in output
+    assert code == 0 and "both ja" in output and "both en" in output and "missing: " not in output
+    assert "no answer: missing 1" in output and "Missing: the recorded responses have none" in output
 
 
 def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conftest import Cli, build_tiny, write_questions
 from fork_server import ForkServer
 from jmedllm.evaluation.records import read_judge_replies, read_scores
 from jmedllm.evaluation.scorers import SCORERS
+from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput
 
 RECIPE = """name: outside
 base: {{path: {model}}}
@@ -49,7 +51,33 @@ def test_a_plain_scorer_from_the_command_line(cli: Cli, tiny_model: Path, tmp_pa
     assert code == 0, errors
     score = json.loads(output)["scores"][1]
     assert (score["scorer"], score["metric"], score["n"], score["binary"]) == ("mention", "accuracy", 3, True)
-    assert cli("report", tmp_path / "out")[0] == 0
+    answer = json.loads(output)["scores"][0]
+    assert (score["floor"], score["constant_floor"]) == (answer["floor"], answer["constant_floor"]) != (0.0, None)
+    code, output, _ = cli("report", tmp_path / "out")
+    assert code == 0 and "Floor unknown" not in output
+
+
+@pytest.mark.usefixtures("outside")
+def test_recorded_responses_and_changes_of_a_plain_scorer(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(cli, tiny_model, tmp_path, "--scorer", "mention")[0] == 0
+    monkeypatch.setitem(SCORERS, "mention", replace(SCORERS["mention"], score_item=mentioned, floor=None))
+    code, output, errors = cli("score", tmp_path / "out", "--diff")
+    assert code == 0 and "now    mentioned, 1\n" in output and "no answer" not in output, errors
+    responses = tmp_path / "responses.jsonl"
+    responses.write_text('{"id": "q0", "response": "x"}\n', encoding="utf-8")
+    exam = ("--questions", tmp_path / "exam.jsonl", "--language", "ja")
+    code, output, errors = cli("score", responses, *exam, "--scorer", "answer,mention")
+    assert code == 0 and "100.0 " in output and "Floor unknown: scorer mention declares none" in output, errors
+    code, output, _ = cli("score", responses, *exam, "--scorer", "mention", "--json")
+    assert json.loads(output)["scores"][0]["floor"] is None
+    code, _, errors = cli("score", responses, *exam, "--scorer", "grade")
+    assert code == 2 and "scorer grade asks a judge model, which only jmedllm eval can do yet" in errors
+
+
+def mentioned(_: ModelOutput) -> GradedItemScore:
+    return GradedItemScore(1.0, "mentioned")
 
 
 @pytest.mark.usefixtures("outside")

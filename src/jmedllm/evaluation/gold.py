@@ -3,8 +3,22 @@
 import math
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from jmedllm.evaluation.question import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Score without any skill on some questions.
+
+    Attributes:
+        value: the floor, from 0 to 1.
+        best_constant: score of the best constant answer, such as always the first choice; None if there is none.
+    """
+
+    value: float
+    best_constant: float | None = None
 
 
 def has_answer(question: Question) -> bool:
@@ -58,3 +72,13 @@ def _right_answers(question: Question) -> set[frozenset[int]]:
 def mean_chance(questions: Collection[Question]) -> float:
     """Return the mean chance over at least one question."""
     return math.fsum(map(chance, questions)) / len(questions)
+
+
+def guessing(questions: Collection[Question]) -> Floor:
+    """Return the floor of picking choices: mean chance and the best constant answer on at least one question."""
+    return Floor(mean_chance(questions), best_constant(questions))
+
+
+def zero(_: Collection[Question]) -> Floor:
+    """Return the floor of scorers that give an empty answer 0, such as similarity to a reference."""
+    return Floor(0.0)

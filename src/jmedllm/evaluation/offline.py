@@ -11,6 +11,7 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
+from jmedllm.evaluation.records import Sample
 from jmedllm.evaluation.responses import Recorded, read_responses, recorded_sample
 from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.score import Evaluation, ItemScores, aggregate_all, require_scorable, score_samples
@@ -164,7 +165,7 @@ def score_recorded(
     questions = asked.questions
     samples = {
         question.id: replace(
-            recorded.samples.get(question.id) or recorded_sample(question.id, ""),
+            recorded.samples.get(question.id) or Sample(question.id, "", "", failure="missing"),
             order=tuple(range(len(question.choices))),
         )
         for question in questions
@@ -215,6 +216,11 @@ def _scorers(names: Sequence[str], *, strict_letters: bool) -> dict[str, Scorer]
     chosen = scorers_named(names)
     if unfit := [name for name, scorer in chosen.items() if scorer.needs != "response"]:
         raise InputError(f"scorer {unfit[0]} needs a model's probabilities; choose among {readers}")
+    if judged := [name for name, scorer in chosen.items() if scorer.judge_prompt is not None]:
+        raise InputError(
+            f"scorer {judged[0]} asks a judge model, which only jmedllm eval can do yet; choose other scorers for "
+            "recorded responses"
+        )
     if not strict_letters:
         return chosen
     strict = {name: scorer.strict or scorer for name, scorer in chosen.items()}

@@ -30,7 +30,7 @@ class Sample:
         thought_open: whether the prompt had opened a thought; None where a server does not show its template.
         thoughts: thought markers that only the model's chat template has.
         reasoning: the thought, if a server returns it apart from the response.
-        failure: why there is no response: "too long" or "rejected".
+        failure: why there is no response: "too long", "rejected", or "missing" from recorded responses.
         log_probs: natural log-probability of each printed choice; None if no scorer asked or the backend gives none.
         log_probs_of: "texts" or "labels" of the choices, whose log-probabilities these are; None if not asked for.
         numbered: whether the prompt numbered the choices; None where unknown.

@@ -14,6 +14,7 @@ from jmedllm.evaluation.question import LANGUAGES, Question, content_hash
 from jmedllm.evaluation.records import Sample, read_judge_replies, read_samples, read_scores
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import SAMPLES, EvalFiles, files_of, is_summary
+from jmedllm.evaluation.scorable import cannot_score
 from jmedllm.evaluation.score import Evaluation, ItemScores, require_scorable, score_samples, summarize, write_result
 from jmedllm.evaluation.scorers import from_values, scorers_named
 from jmedllm.evaluation.sharding import is_share
@@ -99,7 +100,7 @@ def stored_evaluations(
     require_evaluated(places.custom, (each.evaluation.settings["benchmark"] for each in found))
     for name in scorers:
         if not any(name in each.evaluation.settings["scorers"] for each in found):
-            raise InputError(f"scorer {name} cannot score any of these questions; choose another scorer")
+            raise cannot_score(name, [question for each in found for question in each.evaluation.questions])
 
     def place(each: StoredEvaluation) -> tuple[str, str, int]:
         settings = each.evaluation.settings

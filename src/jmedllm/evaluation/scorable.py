@@ -1,7 +1,8 @@
 """Select the questions that the requested scorers can score."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from jmedllm.errors import InputError
 from jmedllm.evaluation.gold import has_answer
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import SCORERS
@@ -19,3 +20,10 @@ def scorable(questions: Iterable[Question], scorers: Sequence[str]) -> Selected:
         return NO_ANSWER
 
     return keep(questions, unscored)
+
+
+def cannot_score(scorer: str, questions: Collection[Question]) -> InputError:
+    """Return the error for a scorer that can score none of the questions; it names the scorers that can."""
+    able = [name for name, other in SCORERS.items() if any(map(other.applies, questions))]
+    fix = f"choose another scorer: {', '.join(able)}" if able else "no scorer can; give questions with right answers"
+    return InputError(f"scorer {scorer} cannot score any of these questions; {fix}")

@@ -16,6 +16,7 @@ from jmedllm.evaluation.records import JudgeReply, Sample, ScoredItem, samples_h
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import EvalFiles
 from jmedllm.evaluation.rotations import compare_rotations
+from jmedllm.evaluation.scorable import cannot_score
 from jmedllm.evaluation.scorers import SCORERS, aggregate, as_values, scorers_named
 from jmedllm.evaluation.scorers.base import ExamOutcome, ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Score
@@ -203,7 +204,7 @@ def require_scorable(evaluation: Evaluation, scorers: Mapping[str, Scorer], comm
             if scorer.applies(presented.question)
         ]
         if not judged:
-            raise InputError(f"scorer {name} cannot score any of these questions; choose another scorer")
+            raise cannot_score(name, evaluation.questions)
         what, lacking = _lacking(name, scorer, judged, evaluation)
         if lacking:
             raise InputError(

@@ -16,7 +16,7 @@ class Metric:
     """A metric with its range.
 
     Attributes:
-        floor: score without any skill on these items.
+        floor: score without any skill on these items; None if the scorer does not declare one.
         ceiling: score of perfect answers on these items.
         binary: whether each item's value is 0 or 1; declared by the scorer.
         constant_floor: score of the best constant answer on these items; None if the metric has none.
@@ -24,7 +24,7 @@ class Metric:
 
     scorer: str
     name: str
-    floor: float
+    floor: float | None
     ceiling: float
     binary: bool = True
     constant_floor: float | None = None
@@ -39,7 +39,7 @@ class Score:
         value: mean over the items; of a binary metric the share of right items.
         low: lower end of the 95 % interval of `value`: Wilson's for a binary metric, else bootstrap.
         high: upper end of the interval.
-        floor: score without any skill on these items.
+        floor: score without any skill on these items; None if the scorer does not declare one.
         ceiling: score of perfect answers on these items.
         no_answer: items without a readable answer; they count as wrong.
         binary: whether each item's value is 0 or 1.
@@ -56,7 +56,7 @@ class Score:
     value: float
     low: float
     high: float
-    floor: float
+    floor: float | None
     ceiling: float
     no_answer: int = 0
     binary: bool = True

@@ -38,9 +38,19 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
     Args:
         results: results of the report.
         rows: rows of its table.
+        marks: see `score_notes`.
+    """
+    return [*score_notes(rows, marks), *_differing_prompts(results), *item_notes(results)]
+
+
+def score_notes(rows: Sequence[Row], marks: tuple[str, str] = ("~ ", "* ")) -> list[str]:
+    """Return notes on the columns and marks of these rows.
+
+    Args:
+        rows: rows of a table of scores.
         marks: prefixes of the notes on scores at the floor and on contaminated scores.
     """
-    is_graded = any(not score.binary for result in results for score in result.scores)
+    is_graded = any(not row.binary for row in rows)
     found = [BOUNDS, GRADED_INTERVAL if is_graded else INTERVAL, *row_notes(rows)]
     if any(row.at_floor for row in rows):
         found.append(f"{marks[0]}{AT_FLOOR}")
@@ -51,12 +61,16 @@ def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[s
             "published: not measured here; zero-shot, greedy, choices not shuffled, number of items not stated; floor "
             f"and ceiling are measured here. {source()}."
         )
-    return [*found, *_differing_prompts(results), *item_notes(results)]
+    return found
 
 
 def row_notes(rows: Sequence[Row]) -> list[str]:
-    """Return notes on floors with two values and on limited evaluations."""
+    """Return notes on floors with two values, on unknown floors and on limited evaluations."""
     found = [BEST_CONSTANT] if any(row.best_constant is not None for row in rows) else []
+    if unknown := dict.fromkeys(row.scorer for row in rows if row.floor is None and not row.published):
+        found.append(
+            f"Floor unknown: scorer {', '.join(unknown)} declares none, so a score without skill is not marked."
+        )
     return [*found, LIMITED] if any(row.selected for row in rows) else found
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from jmedllm.evaluation.offline import Scored
@@ -14,7 +12,10 @@ from jmedllm.evaluation.score import count_readings
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import account
 from jmedllm.report.details import meanings, outcome_detail, reading_counts
-from jmedllm.report.table import print_detail
+from jmedllm.report.layout import print_legend
+from jmedllm.report.notes import score_notes
+from jmedllm.report.rows import score_row
+from jmedllm.report.table import print_detail, print_scores
 
 MISSING_SHOWN = 10
 
@@ -25,24 +26,9 @@ def _unscored(scored: Scored) -> int:
 
 
 def print_scored(scored: Scored, console: Console) -> None:
-    """Print scores with interval, floor and ceiling, how answers were read, and pass or fail of each year."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("scorer")
-    for name in ("n", "score", "95 % interval", "floor", "ceiling", "no answer"):
-        table.add_column(name, justify="right")
-    several = len({score.language for score in scored.scores}) > 1
-    for score in scored.scores:
-        interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
-        constant = score.constant_floor or 0.0
-        floor = f"{100 * score.floor:.1f}" + (f" / {100 * constant:.1f}" if constant > score.floor else "")
-        name = f"{score.scorer} {score.metric}" + (f", {score.language}" if several else "")
-        table.add_row(
-            name, f"{score.n:,}", f"{100 * score.value:.1f}", interval, floor,
-            f"{100 * score.ceiling:.1f}", f"{score.no_answer:,}",
-        )  # fmt: skip
-    console.print(table)
-    if any(score.constant_floor for score in scored.scores):
-        console.print(Text("Floor: chance / the best constant answer, such as always the first choice.", style="dim"))
+    """Print scores and notes as `jmedllm report` does, how answers were read, and pass or fail of each year."""
+    rows = [score_row("recorded", score) for score in scored.scores]
+    print_legend(print_scores(rows, score_notes(rows), console), console)
     if scored.exam_outcomes:
         console.print()
         print_detail(outcome_detail([("recorded", "", outcome) for outcome in scored.exam_outcomes]), console)
@@ -58,8 +44,8 @@ def print_scored(scored: Scored, console: Console) -> None:
     if scored.skipped:
         shown = ", ".join(scored.skipped[:MISSING_SHOWN])
         more = f" and {len(scored.skipped) - MISSING_SHOWN} more" if len(scored.skipped) > MISSING_SHOWN else ""
-        rows = f"Invalid rows of responses, skipped: {len(scored.skipped):,} ({shown}{more})."
-        console.print(Text(rows, style="yellow"))
+        line = f"Invalid rows of responses, skipped: {len(scored.skipped):,} ({shown}{more})."
+        console.print(Text(line, style="yellow"))
     if scored.missing:
         shown = ", ".join(scored.missing[:MISSING_SHOWN])
         more = f" and {len(scored.missing) - MISSING_SHOWN} more" if len(scored.missing) > MISSING_SHOWN else ""
@@ -72,6 +58,8 @@ def _reading(scorer: str, reading: Mapping[str, Any]) -> str:
     if not SCORERS[scorer].binary:
         return f"{reading['value']:.2f} ({reading['how']})" if reading["how"] else f"{reading['value']:.2f}"
     chosen = reading["chosen"] if isinstance(reading["chosen"], str) else ",".join(reading["chosen"])
+    if not chosen and not hasattr(SCORERS[scorer].item_score, "answered"):  # the scorer reads no choices
+        return f"{reading['how']}, {reading['value']:g}" if reading["how"] else f"{reading['value']:g}"
     return f"{chosen or 'no answer'} ({how}), {reading['value']:g}"
 
 

@@ -34,6 +34,7 @@ class Row:
     no_answer: int | None = None
     selected: int | None = None
     constant_floor: float | None = None
+    binary: bool = True
 
     @property
     def items(self) -> str:
@@ -79,7 +80,11 @@ def build_rows(results: Sequence[EvalResult]) -> list[Row]:
 
     Comparable rows are adjacent: results in the given order, then published scores, best first.
     """
-    ours = [_our_row(result, score) for result in results for score in result.scores]
+    ours = [
+        score_row(result.model, score, result.selected if result.asked < result.selected else None)
+        for result in results
+        for score in result.scores
+    ]
     tasks = list(dict.fromkeys((row.benchmark, row.language) for row in ours))
     beside = dict.fromkeys((row.benchmark, row.language) for row in ours if row.measure == f"{SCORER} {METRIC}")
     published = [_published_row(score) for task in beside for score in published_scores(*task)]
@@ -94,9 +99,10 @@ def build_rows(results: Sequence[EvalResult]) -> list[Row]:
     )
 
 
-def _our_row(result: EvalResult, score: Score) -> Row:
+def score_row(model: str, score: Score, selected: int | None = None) -> Row:
+    """Build the row of a score that was measured here; `selected` as in `Row`."""
     return Row(
-        model=result.model,
+        model=model,
         benchmark=score.benchmark,
         language=score.language,
         scorer=score.scorer,
@@ -107,8 +113,9 @@ def _our_row(result: EvalResult, score: Score) -> Row:
         floor=score.floor,
         ceiling=score.ceiling,
         no_answer=score.no_answer,
-        selected=result.selected if result.asked < result.selected else None,
+        selected=selected,
         constant_floor=score.constant_floor,
+        binary=score.binary,
     )
 
 

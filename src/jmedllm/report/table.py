@@ -24,12 +24,7 @@ def print_table(results: Sequence[EvalResult], console: Console, headlines: Sequ
     """Print the headlines, a table for each benchmark and language with a group for each metric, notes and details."""
     print_headlines(headlines, console)
     rows = build_rows(results)
-    legend: dict[str, str] = {}
-    for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
-        legend |= _print_scores(f"{benchmark} {language}", list(members), console)
-        console.print()
-    for note in footnotes(results, rows):
-        console.print(Text(note, style="dim"))
+    legend = print_scores(rows, footnotes(results, rows), console)
     for detail in details(results):
         console.print()
         legend |= print_detail(detail, console)
@@ -48,7 +43,22 @@ def print_headlines(headlines: Sequence[str], console: Console) -> None:
         console.print()
 
 
-def _print_scores(title: str, rows: Sequence[Row], console: Console) -> dict[str, str]:
+def print_scores(rows: Sequence[Row], notes: Sequence[str], console: Console) -> dict[str, str]:
+    """Print a table of scores for each benchmark and language, then notes.
+
+    Returns:
+        The legend of shortened names.
+    """
+    legend: dict[str, str] = {}
+    for (benchmark, language), members in groupby(rows, key=lambda row: (row.benchmark, row.language)):
+        legend |= _print_task(f"{benchmark} {language}", list(members), console)
+        console.print()
+    for note in notes:
+        console.print(Text(note, style="dim"))
+    return legend
+
+
+def _print_task(title: str, rows: Sequence[Row], console: Console) -> dict[str, str]:
     def build(names: Names) -> Grid:
         groups = groupby(rows, key=lambda row: row.measure)
         return Grid(

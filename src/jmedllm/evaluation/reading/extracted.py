@@ -17,6 +17,7 @@ NO_ANSWER: Mapping[str, str] = {
     "unknown marker": "marks its thought in an unknown way, so thought and answer cannot be separated",
     "too long": "not asked: the prompt does not fit the model's context",
     "rejected": "not asked: the server refuses this prompt",
+    "missing": "the recorded responses have none for this question",
 }
 """Reasons for no answer: the word in records → its meaning, as terminal and page print it."""
 

@@ -50,7 +50,15 @@ def aggregate(name: str, scorer: Scorer, questions: Sequence[Question], item_sco
     """Aggregate item scores over the questions of one benchmark and language, in the order of `questions`."""
     if scorer.aggregate is not None:
         return scorer.aggregate(questions, item_scores)
-    metric = Metric(name, "accuracy" if scorer.binary else "mean", floor=0.0, ceiling=1.0, binary=scorer.binary)
+    floor = None if scorer.floor is None else scorer.floor(questions)
+    metric = Metric(
+        name,
+        "accuracy" if scorer.binary else "mean",
+        floor=None if floor is None else floor.value,
+        ceiling=1.0,
+        binary=scorer.binary,
+        constant_floor=None if floor is None else floor.best_constant,
+    )
     return [score(metric, questions, [item_score.value for item_score in item_scores])]
 
 

@@ -134,6 +134,8 @@ def score_item(output: ModelOutput) -> AnswerItemScore:
 
 def score_item_strictly(output: ModelOutput) -> AnswerItemScore:
     """Score one model output by the plain comma split."""
+    if output.failure is not None:
+        return AnswerItemScore((), None, output.failure, False)
     return score_letters(output.presented.question, output.text or "")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from jmedllm.evaluation.gold import Floor
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question
@@ -130,7 +131,9 @@ class Scorer:
         score_item: scores one model output.
         item_score: class of the item scores.
         aggregate: computes scores from the questions of one benchmark and language and their item scores; None for the
-            mean of the item scores' `value`, with floor 0 and ceiling 1.
+            mean of the item scores' `value`, with the floor of `floor` and ceiling 1.
+        floor: computes the score without any skill on these questions, such as `gold.guessing`; None if it is unknown.
+            Not used by scorers with their own `aggregate`.
         binary: whether each value is 0 or 1. Binary scores have Wilson intervals and McNemar tests, graded ones
             bootstrap intervals and permutation tests.
         is_final: returns whether the scorer needs no more than a partial response, so that generation may stop; None
@@ -147,6 +150,7 @@ class Scorer:
     score_item: Callable[[ModelOutput], ItemScore]
     item_score: type[Any] = GradedItemScore
     aggregate: Callable[[Sequence[Question], Sequence[Any]], list[Score]] | None = None
+    floor: Callable[[Sequence[Question]], Floor] | None = None
     binary: bool = True
     is_final: Callable[[Completion], bool] | None = None
     exam_outcomes: Callable[[Sequence[Question], Sequence[Any]], list[ExamOutcome]] | None = None

@@ -7,6 +7,7 @@ It needs no word segmentation, so it works the same in Japanese and English.
 import unicodedata
 from collections import Counter
 
+from jmedllm.evaluation.gold import zero
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer
@@ -56,5 +57,6 @@ SCORER = Scorer(
     needs="response",
     applies=applies,
     score_item=score_item,
+    floor=zero,
     binary=False,
 )

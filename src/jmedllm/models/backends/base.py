@@ -96,8 +96,8 @@ def never(_: Completion) -> bool:
     return False
 
 
-Failure = Literal["too long", "rejected"]
-"""Why there is no response to one prompt: it does not fit the context, or a server refuses it."""
+Failure = Literal["too long", "rejected", "missing"]
+"""Why there is no response to one prompt: it does not fit the context, a server refuses it, or none was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
