@@ -215,6 +215,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
             "backend openai does not support adapters (--adapter); use backend transformers or vllm",
         ),
         (evaluate(tiny_model, good, *whole, *served, "--device", "cpu"), "backend openai does not support --device"),
+        (evaluate(tiny_model, good, *whole, *served, "--threads", 2), "backend openai does not support --threads"),
         (evaluate(tiny_model, good, *whole, *served), "does not support log-probabilities of whole choices"),
         (evaluate(tiny_model, good, *whole, "--backend", "openai"), "or give the URL of the server with --server"),
         (evaluate(tiny_model, good, *whole, *served[2:]), "does not support a server (--server); use backend openai"),

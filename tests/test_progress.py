@@ -34,6 +34,19 @@ def test_the_time_left_leaves_out_the_start_up(clock: Clock) -> None:
     assert found == [None, None, None, None, *(10.0 * (20 - done) for done in range(5, 11))]
 
 
+def test_a_long_batch_shows_its_tokens_and_does_not_change_the_estimate(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(TimeLeft, "advance", lambda self, steps: pytest.fail("no step was done"))
+    with progress("model igakuqa.ja", 10) as advance:
+        for tokens in (8, 16):
+            clock.now += 3
+            advance(0, f"{tokens} tokens")
+    shown = capsys.readouterr().err
+    assert "0/10  8 tokens" in shown and "0/10  16 tokens" in shown
+
+
 def test_a_batch_of_answers_is_one_batch(clock: Clock) -> None:
     """64 answers arrive at once: the first 64 are no reason to expect the rest at once."""
     left, found = TimeLeft(640, 0), []

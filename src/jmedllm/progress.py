@@ -10,7 +10,7 @@ from functools import cache
 from jmedllm.processes import is_main_process
 
 Advance = Callable[[int, str], None]
-"""Called with the number of steps done since the last call and a short note to show."""
+"""Called with the number of steps done since the last call, which may be 0, and a short note to show."""
 
 LOG_SECONDS = 30.0
 """Time between the first lines in a log. It doubles with each line, up to `LONGEST_LOG_SECONDS`."""
@@ -128,7 +128,8 @@ def _line(title: str, total: int, done: int) -> Iterator[Advance]:
 
     def advance(steps: int, note: str) -> None:
         nonlocal count, drawn
-        time_left.advance(steps)
+        if steps:
+            time_left.advance(steps)
         count += steps
         now = time.monotonic()
         if now - drawn >= REDRAW_SECONDS or count >= total:
@@ -179,7 +180,8 @@ def _log(title: str, total: int, done: int) -> Iterator[Advance]:
 
     def advance(steps: int, note: str) -> None:
         nonlocal last, count, interval
-        time_left.advance(steps)
+        if steps:
+            time_left.advance(steps)
         count += steps
         now = time.monotonic()
         if now - last >= interval:

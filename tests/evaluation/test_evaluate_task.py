@@ -58,17 +58,19 @@ def same(left: Path, right: Path, name: str) -> bool:
 def test_progress_counts_the_generated_tokens(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes: list[str] = []
+    notes: list[tuple[int, str]] = []
 
     @contextmanager
     def progress(title: str, total: int, done: int) -> Iterator[Advance]:
-        yield lambda steps, note: notes.append(note)
+        yield lambda steps, note: notes.append((steps, note))
 
     monkeypatch.setattr("jmedllm.evaluation.generate.progress", progress)
     exam = write_questions(tmp_path / "exam.jsonl", count=2)
     evaluate_task(tiny_model, exam, tmp_path / "out", languages=["ja"], scorers=["answer"])
     tokens = [sample.new_tokens for sample in read_samples(tmp_path / "out" / "exam.ja.samples.jsonl").values()]
-    assert len(tokens) == len(notes) == 2 and notes[-1] == f"{sum(filter(None, tokens))} tokens"
+    assert len(tokens) == sum(steps for steps, _ in notes) == 2
+    assert notes[-1] == (1, f"{sum(filter(None, tokens))} tokens")
+    assert notes[0] == (0, "2 tokens")  # during the batch
 
 
 def test_one_sample_per_item_with_everything_in_it(tiny_model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from jmedllm.evaluation.benchmarks import custom, load
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.prompts.format import PromptConfig
+from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, label
 from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer
 from jmedllm.models.backends.base import Completion, Response
@@ -56,6 +57,7 @@ def evaluate_igakuqa(
     rotations: int = 1,
     scorers: Sequence[str] = ("answer", "likelihood", "official"),
     scripts: Mapping[str, Callable[[Question], str]] = SCRIPTS,
+    answer_as: AnswerForm = "letter",
 ) -> list[Path]:
     """Evaluate scripted models on the beginning of IgakuQA in both languages."""
     settings = EvalConfig(
@@ -65,7 +67,7 @@ def evaluate_igakuqa(
         limit=limit,
         rotations=rotations,
     )
-    evaluated = tasks(settings, PromptConfig(answer_as="letter"), data)
+    evaluated = tasks(settings, PromptConfig(answer_as=answer_as), data)
     questions = {question.id: question for question in load("igakuqa", "ja", data)}
     folders = []
     for number, (name, script) in enumerate(scripts.items()):

@@ -13,7 +13,7 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.scorers.legacy import NO_TEXT_RIGHT, NO_TEXT_WRONG
 from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.report import collect, questions_of
-from jmedllm.report.page import page
+from jmedllm.report.page import page, write_page
 from jmedllm.report.page.items import pack
 
 
@@ -66,6 +66,12 @@ def test_an_empty_response_that_the_protocol_counts_is_marked(shared: Path, tmp_
 
 def test_the_page_is_the_same_for_the_same_results(collected, shared: Path, html: str) -> None:
     assert page(collected, questions_of(collected, QuestionPlaces(shared)), "three models & more") == html
+
+
+def test_only_the_owner_may_read_the_page(collected, shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("an older page", encoding="utf-8")
+    write_page(tmp_path / "page.html", collected, questions_of(collected, QuestionPlaces(shared)), "models")
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
 
 
 def test_no_foreign_text_becomes_html(html: str) -> None:

@@ -1,5 +1,6 @@
 """The HTML page as people use it, in headless Chromium."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,14 @@ def test_an_empty_response_that_the_protocol_counts_is_not_shown_as_right(
     assert row["height"] < 100 and row["width"] <= 390
     assert opened.page.locator("#detail .picked").count() == 0
     assert opened.problems == []
+
+
+def test_the_choice_per_byte_is_called_right_or_wrong(browser: Any, shared: Path, tmp_path: Path) -> None:
+    options = {"scorers": ["likelihood"], "scripts": {"knows": gold}, "answer_as": "text", "limit": 2}
+    collected = collect(evaluate_igakuqa(shared, tmp_path, **options))
+    write_page(tmp_path / "page.html", collected, questions_of(collected, QuestionPlaces(shared)), "test", [])
+    detail = Page(browser, (tmp_path / "page.html").as_uri()).page.inner_text("#detail .scores")
+    assert re.search(r"per byte: (right|wrong)", detail) and "correct" not in detail
 
 
 def test_generated_text_stays_text(opened: Page) -> None:

@@ -29,6 +29,7 @@ from jmedllm.cli.options import (
     Selection,
     Shots,
     SkipInvalid,
+    Threads,
     eval_config,
     from_plugins,
     split,
@@ -180,6 +181,7 @@ def evaluate(
     quantization: QuantizationName = None,
     precision: Precision = "auto",
     device: Device = "auto",
+    threads: Threads = None,
     backend: BackendName = "transformers",
     server: ServerUrl = None,
     batch_size: BatchSize = None,
@@ -207,8 +209,8 @@ def evaluate(
         quantization=quantization, batch_size=batch_size,
     )  # fmt: skip
     on_this_machine = _local_options(
-        precision=precision != "auto", device=device != "auto", ignore_adapter=ignore_adapter, revision=revision,
-        download=download, date=date, chat_template_kwargs=chat_template_kwargs,
+        precision=precision != "auto", device=device != "auto", threads=threads, ignore_adapter=ignore_adapter,
+        revision=revision, download=download, date=date, chat_template_kwargs=chat_template_kwargs,
     )  # fmt: skip
     can = require_capabilities(backend, [*requirements_of(spec), *on_this_machine]).capabilities
     prompt_config = _prompt_config(
@@ -223,7 +225,7 @@ def evaluate(
     if can.local or judge is not None:
         from jmedllm.precision import choose_precision  # imports torch, which a model on a server does not need
 
-        chosen = choose_precision(precision, device)
+        chosen = choose_precision(precision, device, threads)
     require_backend(backend, requirements_of(replace(spec, precision=chosen if can.local else None)))
     if can.local and chosen is not None:
         spec = replace(spec, model=str(resolve(model, revision=revision, download=download)), precision=chosen)

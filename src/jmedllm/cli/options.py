@@ -54,6 +54,10 @@ Device = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads.", show_default="one for each core", rich_help_panel=INFERENCE),
+]
 IgnoreAdapter = Annotated[
     bool,
     typer.Option(

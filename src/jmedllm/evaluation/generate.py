@@ -162,11 +162,19 @@ def _suffices(task: EvalTask, sample: Sample) -> bool:
 def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: InferenceModel) -> Iterator[Sample]:
     """Yield completed samples in the order in which the model answers."""
     generation = generation_config(task)
-    tokens = 0
+    generated = finished = 0
     with progress(f"{model.name} {task.name}", presented, presented - len(asked)) as advance:
-        for index, response in model.answer([each.request for each in asked], generation):
+
+        def on_tokens(n: int) -> None:
+            nonlocal generated
+            generated += n
+            advance(0, f"{generated:,} tokens")
+
+        watched = replace(generation, on_tokens=on_tokens)
+        for index, response in model.answer([each.request for each in asked], watched):
             yield _completed(task, asked[index], response, generation)
-            tokens += (response.completion and response.completion.new_tokens) or 0
+            finished += (response.completion and response.completion.new_tokens) or 0
+            tokens = max(generated, finished)  # a backend that sees only whole completions has no `generated`
             advance(1, f"{tokens:,} tokens" if tokens else "")
 
 

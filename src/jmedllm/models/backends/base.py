@@ -96,6 +96,10 @@ def never(_: Completion) -> bool:
     return False
 
 
+def ignore(_: int) -> None:
+    """Do nothing: nobody watches the new tokens."""
+
+
 Failure = Literal["too long", "rejected", "missing"]
 """Why there is no response to one prompt: it does not fit the context, a server refuses it, or none was recorded."""
 
@@ -109,11 +113,14 @@ class GenerationConfig:
         is_final: returns whether the text so far is enough; called only at line ends. A backend that cannot call it
             during generation stops at the first line end and starts again, unless it is `never`.
         skip_invalid: whether a prompt that cannot be answered is a `Failure` instead of an error.
+        on_tokens: called with the number of new tokens during generation, for the progress line; backends that only
+            see whole completions do not call it.
     """
 
     max_new_tokens: int
     is_final: Callable[[Completion], bool] = never
     skip_invalid: bool = False
+    on_tokens: Callable[[int], None] = ignore
 
 
 @dataclass(frozen=True, slots=True)

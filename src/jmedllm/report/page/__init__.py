@@ -38,7 +38,7 @@ def write_page(
     title: str,
     training: Sequence[TrainedStage] = (),
 ) -> None:
-    """Write the page.
+    """Write the page, which only the owner may read: it has all questions and responses.
 
     Args:
         collected: finished evaluations.
@@ -48,7 +48,7 @@ def write_page(
     Raises:
         InputError: the file cannot be written.
     """
-    write_atomic(path, page(collected, questions, title, training))
+    write_atomic(path, page(collected, questions, title, training), private=True)
 
 
 def page(

@@ -232,11 +232,16 @@
   };
 
   const plain = (value) => (typeof value === "number" ? Math.round(value * 1000) / 1000 : { true: "yes", false: "no" }[value] ?? value);
+  const describeField = (name, value) => {
+    if (name === "how") return settings.reasons[value] ?? value;
+    if (name.startsWith("correct_")) return `${name.slice("correct_".length).replaceAll("_", " ")}: ${value ? "right" : "wrong"}`;
+    return `${name.replaceAll("_", " ")} ${plain(value)}`;
+  };
   const reasonOf = (score) => {
     const { chosen, number, correct, value, outcome, response, ...rest } = score;
     return Object.entries(rest)
       .filter(([, value]) => value !== null && value !== "" && !Array.isArray(value))
-      .map(([name, value]) => (name === "how" ? (settings.reasons[value] ?? value) : `${name.replaceAll("_", " ")} ${plain(value)}`))
+      .map(([name, value]) => describeField(name, value))
       .join(" · ");
   };
 

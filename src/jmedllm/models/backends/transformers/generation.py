@@ -40,6 +40,7 @@ def decode(
     cache, mask = join(starts, generation_config.max_new_tokens)
     while True:
         staying = []
+        generation_config.on_tokens(len(rows))
         for place, (row, token) in enumerate(zip(rows, newest, strict=True)):
             written[row].append(token)
             if _is_over(tokenizer, ends, starts[row].prompt, written[row], generation_config):
@@ -124,6 +125,7 @@ def generate(
         return _is_over(tokenizer, ends, prompt, ids, generation_config)
 
     def are_done(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
+        generation_config.on_tokens(len(prompts))
         new = zip(prompts, ids[:, width:].tolist(), strict=True)
         return torch.tensor([ends_here(prompt, row) for prompt, row in new], device=ids.device)
 
