@@ -74,7 +74,7 @@ def test_wrong_answers_are_one_line(cli: Cli, here: Path, tiny_model: Path) -> N
     cases: list[tuple[tuple[object, ...], str]] = [
         (("there.yaml", *base), "there.yaml: exists; choose another name, or remove it"),
         (("--yes",), "give --base, the model to adapt"),
-        (("--base", "nowhere"), "base nowhere: its config.json is not on this machine"),
+        (("--base", "nowhere"), "base nowhere: no such directory; give a directory with"),
         (base, "nothing to do: name --texts, --questions or --instructions to train on, or --benchmark"),
         ((*base, "--texts", "nowhere"), "nowhere: no such file or folder"),
         ((*base, "--questions", "igakuqa"), "only test questions; benchmarks with a train split: medqa,"),
@@ -114,7 +114,7 @@ def test_on_a_terminal_it_asks_for_columns_that_have_other_names(
     cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "ward.csv").write_text(WARD, encoding="utf-8")
-    answers = iter(["ward.csv", "", "ward.csv", "question=stm", "ward.csv", "question=stem,choices=A:B,answer=key"])
+    answers = iter(["ward.csv", "question=stm", "ward.csv", ""])
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("typer.prompt", lambda question, **_: next(answers))
     given = ("--base", tiny_model, "--texts", "texts", "--questions", "", "--instructions", "", "--gpu", "24GiB")
@@ -128,7 +128,7 @@ def test_on_a_terminal_it_asks_and_asks_again(
     cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions: list[str] = []
-    answers = iter(["", "nowhere", str(tiny_model), "texts", "", "", "ward.jsonl"])
+    answers = iter(["nowhere", str(tiny_model), "texts", "", "", "ward.jsonl", ""])
 
     def prompt(question: str, **_: object) -> str:
         questions.append(question.partition(" (")[0])
@@ -139,8 +139,8 @@ def test_on_a_terminal_it_asks_and_asks_again(
     code, _, errors = cli("init")
     assert code == 0 and errors.count("error: base nowhere") == 1
     assert questions == [
-        "GPU", "Model to adapt", "Model to adapt", "Medical texts to train on", "Questions to tune on",
-        "Instructions to tune on", "Benchmarks to evaluate on",
+        "Model to adapt", "Model to adapt", "Medical texts to train on", "Questions to tune on",
+        "Instructions to tune on", "Benchmarks to evaluate on", "GPU",
     ]  # fmt: skip
     recipe = load_recipe(here / "recipe.yaml")
     assert recipe.mfpt and not recipe.mpeft and recipe.eval and recipe.eval.models == ["base", "mfpt"]

@@ -145,3 +145,11 @@ def test_the_next_command_of_an_export_names_its_tasks(cli: Cli, here: Path) -> 
         and last.startswith("next:  lm_eval ")
         and last.endswith("--include_path tasks --tasks jmedllm_both_ja,jmedllm_both_en")
     )
+
+
+def test_the_data_directory_is_named_only_where_it_is_read(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli(*evaluation("ja.jsonl"))[0] == 0
+    monkeypatch.setenv("JMEDLLM_DATA", "elsewhere")
+    assert ending(cli("report", "out")[2]) == "eval --model MODEL --benchmark ja.jsonl --output DIR"

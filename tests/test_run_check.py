@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import Cli, write_questions
+from jmedllm.files import locked
 from jmedllm.training.examples import filter_by_length
 from jmedllm.training.packing import TrainingSample
 
@@ -53,6 +54,57 @@ def test_a_base_that_can_only_be_a_path_is_refused(cli: Cli, here: Path, base: s
     assert ("~ is not expanded" in errors) == base.startswith("~")
 
 
+@pytest.mark.parametrize(
+    ("text", "missing", "problem"),
+    [
+        (
+            TRAINING % "q_proj",
+            "talk.jsonl",
+            "mpeft.instructions.0: talk.jsonl: no such file; did you mean talks.jsonl?",
+        ),
+        (
+            "eval:\n  selection: all\n  benchmarks: ['questions.jsonl:ja']\n",
+            "questions.jsonl",
+            "eval.benchmarks.0: questions.jsonl: no such file; did you mean questionss.jsonl?",
+        ),
+        (
+            "corpus: {inputs: [notes.txt]}\nmfpt: {steps: 1, learning_rate: 1e-3}\n",
+            "notes.txt",
+            "corpus.inputs.0: corpus notes.txt: no such file or folder; did you mean notess.txt?",
+        ),
+    ],
+    ids=["instructions", "a file with a language", "corpus"],
+)
+def test_a_missing_file_is_named_with_its_place_in_the_recipe(
+    cli: Cli, here: Path, tiny_model: Path, text: str, missing: str, problem: str
+) -> None:
+    (here / "notes.txt").write_text("scurvy", encoding="utf-8")
+    file = here / missing
+    file.rename(file.with_stem(f"{file.stem}s"))
+    recipe = write(here, tiny_model, text)
+    number = next(n for n, line in enumerate(recipe.read_text(encoding="utf-8").splitlines(), 1) if missing in line)
+    for words in (("--check",), ()):
+        code, _, errors = cli("run", recipe, *words)
+        assert (code, errors.splitlines()[-1]) == (2, f"error: {recipe}:{number}: {problem}")
+
+
+def test_a_missing_base_is_named_with_its_place_in_the_recipe(cli: Cli, here: Path) -> None:
+    (here / "models").mkdir()
+    recipe = write(here, "./model", TRAINING % "q_proj")
+    _, _, errors = cli("run", recipe, "--check")
+    assert f"{recipe}:2: base.path: model './model': no such directory; did you mean models?" in errors
+    _, _, errors = cli("plan", recipe, "--gpu", "24GiB")
+    assert f"{recipe}:2: base.path: base ./model: no such directory; give a directory with the model's" in errors
+
+
+def test_a_run_directory_in_use_is_refused(cli: Cli, here: Path, tiny_model: Path) -> None:
+    recipe = write(here, tiny_model, TRAINING % "q_proj")
+    with locked(here / "runs" / "mine"):
+        code, _, errors = cli("run", recipe, "--check")
+    assert code == 2 and "is in use by another jmedllm process; choose another --output" in errors
+    assert cli("run", recipe, "--check")[0] == 0
+
+
 def test_an_earlier_run_in_the_directory_is_compared(cli: Cli, here: Path, tiny_model: Path) -> None:
     def compared(text: str) -> dict[str, str]:
         code, output, errors = cli("run", write(here, tiny_model, text), "--check")
@@ -66,7 +118,10 @@ def test_an_earlier_run_in_the_directory_is_compared(cli: Cli, here: Path, tiny_
     assert compared(text) == {}
     assert cli("tune", here / "mine.yaml")[0] == 0
     assert compared(text) == {"mpeft": "unchanged"} | dict.fromkeys(stages[1:], "runs")
-    assert cli("run", here / "mine.yaml")[0] == 0
+    code, _, errors = cli("run", here / "mine.yaml")
+    [wrote] = [line for line in errors.splitlines() if line.startswith("wrote: ")]
+    assert code == 0 and wrote.endswith("report.md, runs/mine/merge/model, runs/mine/merge/MODEL_CARD.md")
+    assert all(Path(each).exists() for each in wrote.removeprefix("wrote: ").split(", "))
     assert compared(text) == dict.fromkeys(stages, "unchanged")
     changed = "runs again (eval.limit None → 1)"
     limited = text.replace("all, ", "all, limit: 1, ")

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -10,6 +11,18 @@ class InputError(Exception):
     The message is one line: what is wrong, where, and the fix. The command line prints it and exits with code 2. Any
     other exception is a bug and keeps its traceback.
     """
+
+
+class NoSuchPathError(InputError):
+    """A file or directory that the user named does not exist.
+
+    Attributes:
+        path: the file or directory.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 OPTIONAL = {

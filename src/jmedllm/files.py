@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.parsing import EncodingError, decode_utf8, parse_json
 
 PRIVATE = 0o600
@@ -131,8 +131,27 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder} is in use by another jmedllm process; choose another --output") from None
+            raise _in_use(folder) from None
         yield
+
+
+def require_unlocked(folder: Path) -> None:
+    """Check that no other process has locked `folder`; writes nothing.
+
+    Raises:
+        InputError: one has.
+    """
+    if not (folder / LOCK).is_file():
+        return
+    with (folder / LOCK).open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(folder) from None
+
+
+def _in_use(folder: Path) -> InputError:
+    return InputError(f"{folder} is in use by another jmedllm process; choose another --output")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any], *, private: bool = False) -> None:
@@ -177,7 +196,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise NoSuchPathError(path, f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -203,7 +222,7 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
     try:
         handle = path.open("rb")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise NoSuchPathError(path, f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with handle:

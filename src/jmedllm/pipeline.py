@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.files import hash_text, locked, to_json
+from jmedllm.files import hash_text, locked, require_unlocked, to_json
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, read_manifest, versions, write_manifest
 from jmedllm.models.folder import is_hub_id, resolve
@@ -76,10 +76,12 @@ def check_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) 
     """Perform the checks of all stages that the recipe enables. Writes nothing and loads no weights.
 
     Raises:
-        InputError: the recipe enables no stage, a stage would be refused, or the run's folder is not writable.
+        InputError: the recipe enables no stage, a stage would be refused, or the run's folder is not writable or in
+            use.
     """
     run = replace(run, stages=tuple(stages))
     require_writable(run.folder)
+    require_unlocked(run.folder)
     manifest = begin_manifest(run.folder)
     run = replace(run, date=manifest["date"])
     is_here = is_base_here(run)

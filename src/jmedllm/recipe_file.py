@@ -1,7 +1,9 @@
 """Read recipe files: YAML with the sections of all stages; errors are one line."""
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import yaml
 from pydantic import ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from jmedllm.errors import InputError, unknown
+from jmedllm.errors import InputError, NoSuchPathError, unknown
+from jmedllm.evaluation.evaluate import split_language
 from jmedllm.recipe import Recipe
 from jmedllm.settings import nearest
 from jmedllm.stages import STAGES
@@ -56,6 +59,39 @@ def load_recipe(path: Path, *, control: str | None = None, seed: int | None = No
         lines.pop(("seed",), None)
     recipe = _validate(path, values, lines)
     return _with_models(path, recipe, lines)
+
+
+@contextmanager
+def located(recipe: Path) -> Iterator[None]:
+    """Add to the error for a missing path where the recipe names it, and the nearest name that exists beside it."""
+    try:
+        yield
+    except NoSuchPathError as error:
+        node = yaml.compose(recipe.read_text(encoding="utf-8"), Loader=_Loader)
+        places = [(place, each) for place, each in _scalars(node, ()) if _names_path(each.value, error.path)]
+        if not places:
+            raise
+        place, scalar = places[0]
+        beside = {each.name: each for each in error.path.parent.iterdir()} if error.path.parent.is_dir() else {}
+        near = difflib.get_close_matches(error.path.name, beside, n=1)
+        suggested = f"; did you mean {beside[near[0]]}?" if near else ""
+        raise InputError(f"{recipe}:{scalar.start_mark.line + 1}: {_dotted(place)}: {error}{suggested}") from None
+
+
+def _names_path(value: str, path: Path) -> bool:
+    return Path(split_language(value)[0]) == path
+
+
+def _scalars(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, yaml.ScalarNode]]:
+    """Yield the values of a recipe with their places."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _scalars(value, (*place, index))
+    elif isinstance(node, yaml.ScalarNode):
+        yield place, node
 
 
 def _with_models(path: Path, recipe: Recipe, lines: dict[_Place, int]) -> Recipe:

@@ -114,3 +114,10 @@ def test_it_is_listed_and_checked(cli: Cli, data: Path, tmp_path: Path, monkeypa
             passed = "nursingqa: 1 checks passed" in output and "--benchmark nursingqa" in errors
             assert passed == (expected == 0)
             assert ("get the files as the package of nursingqa describes" in errors) == (expected == 2)
+            assert "data get" not in errors
+    _, _, errors = cli("data", "list", "--data", data)
+    assert errors == f"next:  jmedllm data check --data {data}\n"
+    (data / "nursingqa" / "test.jsonl").unlink()
+    _, _, errors = cli("data", "check", "nursingqa", "--data", data)
+    assert "test.jsonl: no such file; get it as the package of this benchmark describes" in errors
+    assert "data get" not in errors

@@ -127,6 +127,17 @@ def test_what_is_on_disk_is_read(tmp_path: Path) -> None:
     assert first.read <= first.longest < 200
 
 
+def test_a_file_has_the_languages_of_its_questions_and_generates_nothing_for_likelihood(tmp_path: Path) -> None:
+    file = tmp_path / "ward.csv"
+    file.write_text("stem,A,B,key\nWhich metal?,iron,zinc,B\n", encoding="utf-8")
+    columns = {"question": "stem", "choices": "A:B", "answer": "key"}
+    asked = {"benchmarks": [str(file)], "map": columns, "selection": "all"}
+    found = planned(recipe(**asked, scorers=["likelihood"])).planned
+    assert [task.name for task in found.tasks] == ["ward.en"]
+    assert not any("answers" in part.name for part in found.parts) and found.hours(MACHINE)
+    assert any("answers" in part.name for part in planned(recipe(**asked, scorers=["answer"])).planned.parts)
+
+
 def test_hours_go_from_reading_alone_to_every_answer_at_its_longest() -> None:
     silent, writing = planned(recipe(scorers=["likelihood"])).planned, planned(recipe()).planned
     assert silent.written == 0 and writing.written == 2000 * 256

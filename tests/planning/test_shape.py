@@ -97,7 +97,8 @@ def test_an_unknown_base_is_refused() -> None:
     with pytest.raises(InputError) as error:
         config_of("some/unknown-7b")
     assert str(error.value) == (
-        "base some/unknown-7b: its config.json is not on this machine; put it into a folder and give that as base.path"
+        "base some/unknown-7b: no such directory, and not in the local Hugging Face cache; "
+        "give a directory with the model's config.json"
     )
 
 

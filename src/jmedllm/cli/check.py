@@ -7,6 +7,13 @@ from jmedllm.cli.run import RunOptions
 
 def check_recipe(given: RunOptions) -> None:
     """Perform the checks of a recipe's stages and print a line for each."""
+    from jmedllm.recipe_file import located
+
+    with located(given.recipe):
+        _check(given)
+
+
+def _check(given: RunOptions) -> None:
     from jmedllm.pipeline import check_pipeline, compare_pipeline
     from jmedllm.planning.auto import choices_for, with_choices
     from jmedllm.stages import STAGES, training_stages

@@ -31,7 +31,7 @@ def data_list(
     """List benchmarks: what is on disk, items, licence, upstream."""
     from jmedllm.cli.printing import console
     from jmedllm.data import listing
-    from jmedllm.data.installed import outside_benchmarks
+    from jmedllm.data.installed import is_installed, outside_benchmarks
     from jmedllm.data.on_disk import find_on_disk
     from jmedllm.files import to_json
 
@@ -46,18 +46,24 @@ def data_list(
         typer.echo(f"\n{listing.outside_as_text(outside, data, width)}")
     counts = {state: sum(each.state == state for each in found) for state in ("present", "part", "absent")}
     typer.echo(f"\n{data}: {counts['present']} present, {counts['part']} in part, {counts['absent']} absent")
-    print_ending(*_after_list(found), *data_options(data))
+    checkable = [each.name for each in outside if any(is_installed(one, data) for one in each.sources.values())]
+    print_ending(*_after_list(found, checkable), *data_options(data))
 
 
-def _after_list(found: "Sequence[OnDisk]") -> tuple[str, ...]:
-    """Return the next command: complete a source, check what is there, or fetch a first source."""
+def _after_list(found: "Sequence[OnDisk]", outside: "Sequence[str]") -> tuple[str, ...]:
+    """Return the next command: complete a source, check what is there, or fetch a first source.
+
+    Args:
+        found: the sources, with what is on disk of each.
+        outside: benchmarks of other packages that are on disk.
+    """
     from jmedllm.data.on_disk import first_to_fetch
 
     part = next((each for each in found if each.state == "part"), None)
     if part is not None:
         return _get(part.source)
     some = [each.source for each in found if each.files]
-    if not some:
+    if not some and not outside:
         return "data", "get", first_to_fetch()
     return ("data", "check", "--allow-unverified") if any(each.unpinned for each in some) else ("data", "check")
 
@@ -127,11 +133,13 @@ def data_check(
 
     names = [name] if name is not None else _on_disk(data)
     failed = [each for each in names if not _passes(each, data)]
-    if failed and failed[0] not in SOURCES:
-        raise InputError(f"checks failed: {', '.join(failed)}; get the files as the package of {failed[0]} describes")
     if failed:
-        run = shlex.join(("jmedllm", *_get(find(failed[0])), *data_options(data)))
-        raise InputError(f"checks failed: {', '.join(failed)}; run: {run}")
+        known = next((each for each in failed if each in SOURCES), None)
+        outside = [each for each in failed if each not in SOURCES]
+        fixes = [f"get the files as the package of {', '.join(outside)} describes"] if outside else []
+        if known:
+            fixes.append(f"run: {shlex.join(('jmedllm', *_get(find(known)), *data_options(data)))}")
+        raise InputError(f"checks failed: {', '.join(failed)}; {'; '.join(fixes)}")
     sources = [find(each) for each in names if each in SOURCES]
     loose = {each.name: len(each.unpinned) for each in sources if each.unpinned}
     if loose and not allow_unverified:

@@ -57,5 +57,6 @@ def after_scores(collected: "Sequence[CollectedResult]", *folders: Path) -> tupl
     columns = result.settings.get("map")
     skips = ("--skip-invalid",) if result.settings.get("skip_invalid") else ()
     read = (*options(map=as_option(columns) if columns else None), *skips)
-    data = data_options(Path(source["data"])) if "data" in source else ()
+    is_fetched = name in BENCHMARKS and BENCHMARKS[name].sources[result.settings["language"]] is not None
+    data = data_options(Path(source["data"])) if is_fetched and Path(source.get("data", "")).is_dir() else ()
     return "eval", "--model", "MODEL", "--benchmark", benchmark, *read, *data, "--output", "DIR"

@@ -86,9 +86,6 @@ def init(
     require_new(recipe)
     mapped = question_map(columns)
     asks = not yes and sys.stdin.isatty()
-    machine, precision = _answer(
-        asks, gpu, "GPU (name, memory such as 24GiB, empty for this machine)", lambda text: _read_machine(text, ram)
-    )
     own = _OwnFiles(asks and columns is None, mapped)
     wishes = Wishes(
         base=_answer(asks, base, "Model to adapt (directory or Hugging Face id)", _require_base),
@@ -104,6 +101,9 @@ def init(
         ),
         data=data,
     )  # fmt: skip
+    machine, precision = _answer(
+        asks, gpu, "GPU (name, memory such as 24GiB, empty for this machine)", lambda text: _read_machine(text, ram)
+    )
     write_recipe(recipe, replace(wishes, columns=own.columns), machine, precision)
     print_ending("run", recipe, wrote=(recipe,))
 
@@ -122,13 +122,22 @@ class _OwnFiles:
 
     def read(self, text: str, read: Callable[[Mapping[str, str]], T]) -> T:
         """Read with the mapping; if that fails for a file that exists, ask for the mapping once."""
+        from jmedllm.evaluation.benchmarks.columns import UnmappedColumnsError
+
         try:
             return read(self.columns)
         except InputError as error:
             if not self.asks or self.columns or not any(Path(name).is_file() for name in split(text)):
                 raise
             typer.secho(f"error: {error}", err=True, fg="red")
-            columns = _answer(True, None, "Columns of the file (OURS=THEIRS as above, or empty)", question_map)
+            suggested = error.mapping if isinstance(error, UnmappedColumnsError) else ""
+            default = "Enter for the mapping above" if suggested else "or empty"
+            columns = _answer(
+                True,
+                None,
+                f"Columns of the file (OURS=THEIRS, {default})",
+                lambda text: question_map(text or suggested),
+            )
             if not columns:
                 raise
             found = read(columns)

@@ -66,7 +66,7 @@ def plan(
     from jmedllm.planning.plan import plan as plan_recipe
     from jmedllm.planning.printing import as_json as values_of
     from jmedllm.planning.printing import print_plan
-    from jmedllm.recipe_file import load_recipe
+    from jmedllm.recipe_file import load_recipe, located
     from jmedllm.stages import training_stages, unplanned
 
     if gpu is not None and gpus is not None:
@@ -80,8 +80,9 @@ def plan(
         loaded, machine = _here(loaded)
     else:
         machine = _described(gpu, gpus, nodes, ram)
-    found = plan_recipe(loaded, training_stages(loaded, output or Path("runs") / loaded.name), machine)
-    evaluation = plan_eval(loaded, base_of(loaded), machine)
+    with located(recipe):
+        found = plan_recipe(loaded, training_stages(loaded, output or Path("runs") / loaded.name), machine)
+        evaluation = plan_eval(loaded, base_of(loaded), machine)
     if as_json:
         typer.echo(to_json(values_of(found, evaluation, machine), indent=2))
     else:

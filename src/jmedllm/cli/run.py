@@ -98,9 +98,17 @@ def require_section(recipe: Path, section: str) -> None:
 
 def run_recipe(given: RunOptions, *, preview_example: bool) -> None:
     """Run the stages of a recipe up to `until`, and print the scores if the report ran."""
+    from jmedllm.recipe_file import located
+
+    with located(given.recipe):
+        _run_stages(given, preview_example=preview_example)
+
+
+def _run_stages(given: RunOptions, *, preview_example: bool) -> None:
     from jmedllm.pipeline import run_pipeline, stages_until
     from jmedllm.planning.auto import fit
     from jmedllm.stages import STAGES, training_stages
+    from jmedllm.stages.report import MODEL_CARD
     from jmedllm.stages.stage import Run, yielding
 
     loaded, folder, precision = given.load()
@@ -122,7 +130,9 @@ def run_recipe(given: RunOptions, *, preview_example: bool) -> None:
 
         collected = collect([folder])
         print_report([each.result for each in collected], headlines(collected))
-        wrote = (folder / "report.html", folder / "report.md")
+        models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
+        final = (models[-1], models[-1].parent / MODEL_CARD) if models else ()
+        wrote = (folder / "report.html", folder / "report.md", *final)
         print_ending(*after_scores(collected, folder), wrote=wrote)
     elif not is_finished:
         more = options(output=given.output, control=given.control, seed=given.seed)

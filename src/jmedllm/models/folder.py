@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import hash_file, hash_text, read_json, to_json
 from jmedllm.models.libraries import go_offline
 from jmedllm.progress import notice
@@ -75,7 +75,7 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
         return Path(name)
     if not is_hub_id(name):
         home = "; ~ is not expanded here, write the whole path" if name.startswith("~") else ""
-        raise InputError(f"model {name!r}: no such directory{home}")
+        raise NoSuchPathError(Path(name), f"model {name!r}: no such directory{home}")
     if not download:
         go_offline()
     from huggingface_hub import snapshot_download

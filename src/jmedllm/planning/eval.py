@@ -7,10 +7,10 @@ from math import ceil
 from pathlib import Path
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks import BENCHMARKS
+from jmedllm.evaluation.benchmarks import BENCHMARKS, custom
 from jmedllm.evaluation.evaluate import split_language, tasks
 from jmedllm.evaluation.prompts.format import ask
-from jmedllm.evaluation.question import Language
+from jmedllm.evaluation.question import LANGUAGES, Language
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.manifest import BASE
@@ -204,9 +204,11 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
         parts = (
             *(part for part in parts if not part.name.startswith("one item")),
             Component(f"passes over {tokens:,} tokens", tokens * token.forward_bytes),
-            # Joining caches copies them.
-            Component(f"keys and values of {at_once} answers", 2 * at_once * longest * token.cache_bytes),
         )
+        if any(task.writes for task in inputs.tasks):
+            # Joining caches copies them.
+            copies = 2 * at_once * longest * token.cache_bytes
+            parts = (*parts, Component(f"keys and values of {at_once} answers", copies))
     return EvalPlan(
         parts,
         len(settings.models or [BASE]),
@@ -236,8 +238,9 @@ def _tasks(recipe: Recipe) -> Iterator[TaskPlan]:
     tokenizer = _tokenizer(recipe)
     writes = any(SCORERS[scorer].needs == "response" for scorer in settings.scorers)
     for name, own in map(split_language, settings.benchmarks):
+        spoken = _spoken(name, settings)
         for language in own or settings.languages:
-            if name in BENCHMARKS and language not in BENCHMARKS[name].languages:
+            if language not in spoken:
                 continue
             one = settings.model_copy(update={"benchmarks": [f"{name}:{language}"]})
             try:
@@ -249,6 +252,16 @@ def _tasks(recipe: Recipe) -> Iterator[TaskPlan]:
                 yield TaskPlan(label, _limited(items, recipe), ASSUMED, ASSUMED_LONGEST, writes, is_there=False)
             else:
                 yield replace(_sampled(task, language, tokenizer), writes=writes)
+
+
+def _spoken(name: str, settings: EvalSection) -> Sequence[Language]:
+    """Return the languages of a benchmark, or of a file of custom questions; all if it cannot be read."""
+    if name in BENCHMARKS:
+        return BENCHMARKS[name].languages
+    try:
+        return custom.read_file(Path(name), settings.read_options).languages
+    except InputError:
+        return LANGUAGES
 
 
 def _limited(items: int | None, recipe: Recipe) -> int | None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import yaml
 
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import read_json
-from jmedllm.models.folder import require_unambiguous, resolve
+from jmedllm.models.folder import is_hub_id, require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import class_for, loading
@@ -119,8 +119,10 @@ def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = 
     except InputError:
         if path in _known():
             return dict(_known()[path])
-        raise InputError(
-            f"base {path}: its config.json is not on this machine; put it into a folder and give that as base.path"
+        cached = ", and not in the local Hugging Face cache" if is_hub_id(path) else ""
+        raise NoSuchPathError(
+            Path(path),
+            f"base {path}: no such directory{cached}; give a directory with the model's config.json",
         ) from None
     require_unambiguous(folder, ignore_adapter=ignore_adapter)
     file = folder / "config.json"

@@ -36,7 +36,8 @@ from jmedllm.stages.stage import (
 )
 from jmedllm.training.config import TrainingConfig
 
-CARDS = ("MODEL_CARD.md", "model/README.md")
+MODEL_CARD = "MODEL_CARD.md"
+CARDS = (MODEL_CARD, "model/README.md")
 """File names of the model card: next to the final model, and in its folder, which users copy."""
 
 

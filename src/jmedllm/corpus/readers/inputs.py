@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jmedllm.corpus.readers.compressed import COMPRESSED
 from jmedllm.corpus.readers.formats import FORMATS
-from jmedllm.errors import InputError
+from jmedllm.errors import InputError, NoSuchPathError
 
 LINES = (".jsonl", ".ndjson")
 KINDS = (*LINES, *FORMATS)
@@ -124,7 +124,7 @@ def find_files(inputs: Sequence[Path]) -> Found:
             if not files:
                 raise InputError(f"corpus {path}: no file in this folder can be read; supported: {known}")
         elif not path.exists():
-            raise InputError(f"corpus {path}: no such file or folder")
+            raise NoSuchPathError(path, f"corpus {path}: no such file or folder")
         elif not kind(path):
             raise InputError(f"corpus {path}: cannot read {path.suffix or 'such'} files; supported: {known}")
         else:

@@ -8,6 +8,7 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks.columns import (
     QUESTION_NAMES,
     FieldSource,
+    UnmappedColumnsError,
     as_option,
     columns_of,
     our_name,
@@ -106,10 +107,11 @@ def _require_sources(table: _Table, sources: Sources) -> None:
     if not missing:
         return
     found = as_option(dict(table.mapping) | suggest(table.columns, missing, QUESTION_NAMES))
-    raise InputError(
+    raise UnmappedColumnsError(
         f"{table.path}: no column for {' and '.join(missing)}; columns: {', '.join(table.columns)}; name them with "
         f"--map {found or 'question=COLUMN,choices=FIRST:LAST,answer=COLUMN'}"
-        + ("; choices below the question: name its column for both" if "choices" in missing else "")
+        + ("; choices below the question: name its column for both" if "choices" in missing else ""),
+        found,
     )
 
 
@@ -124,13 +126,15 @@ def unknown_column(row: InputRow, unread: Sequence[str], columns: Sequence[str])
     called = next(((key, field) for key in unread if (field := our_name(key, QUESTION_NAMES))), None)
     if called is not None and called[1] in found:
         name, field = called
-        return InputError(
+        return UnmappedColumnsError(
             f'{row.place}: unknown key {name!r}: "{name}" is called "{field}" here; rename it, or read the file '
-            f"with --map {as_option(found)} (in a recipe: map)"
+            f"with --map {as_option(found)} (in a recipe: map)",
+            as_option(found),
         )
     if found:
-        return InputError(
-            f"{row.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} (in a recipe: map)"
+        return UnmappedColumnsError(
+            f"{row.place}: unknown key {unread[0]!r}: read the file with --map {as_option(found)} (in a recipe: map)",
+            as_option(found),
         )
     problem = unknown("key", unread[0], FIELDS)
     if "known: " not in str(problem):

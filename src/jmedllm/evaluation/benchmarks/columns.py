@@ -43,6 +43,18 @@ _SERIES = re.compile(r"(?P<stem>.*?)[ _-]?(?P<mark>[a-j]|[0-9])", re.IGNORECASE)
 """A column with one choice: opa, A, option_b, choice0, 選択肢1."""
 
 
+class UnmappedColumnsError(InputError):
+    """The columns of a file have other names than our fields.
+
+    Attributes:
+        mapping: the suggested mapping, as text for --map; empty if there is none.
+    """
+
+    def __init__(self, message: str, mapping: str) -> None:
+        super().__init__(message)
+        self.mapping = mapping
+
+
 def parse_map(text: str | None, fields: Iterable[str]) -> dict[str, str]:
     """Parse the mapping of an option: `field=column`, separated by commas.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import InputError, not_installed
+from jmedllm.errors import InputError, NoSuchPathError, not_installed
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.files import read_bytes, try_jsonl
 from jmedllm.parsing import decode_utf8, parse_json
@@ -139,7 +139,7 @@ def _parquet(path: Path, header: bool) -> Iterator[RowOrError]:
     except ImportError:
         raise not_installed(f"{path}: Parquet", "pyarrow") from None
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise NoSuchPathError(path, f"{path}: no such file")
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches():

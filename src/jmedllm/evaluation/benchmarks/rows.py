@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jmedllm.data.catalogue import SOURCES
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import label, letter_index
 from jmedllm.files import read_jsonl
@@ -121,17 +122,22 @@ def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
             raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
 
 
+_FROM_A_PACKAGE = "get it as the package of this benchmark describes"
+
+
 class MissingFileError(InputError):
-    """A file that `jmedllm data get` fetches is not there."""
+    """A file of a benchmark is not there."""
 
 
 def data_file(data: Path, relative: str, source: str) -> Path:
-    """Return the path of a file that `jmedllm data get` fetches.
+    """Return the path of a file of a benchmark.
 
     Raises:
-        InputError: the file is missing; the message names the command that fetches it.
+        InputError: the file is missing; the message names the command that fetches it, if there is one.
     """
     path = data / relative
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; fetch it with: jmedllm data get {source} --data {data}")
+        is_known = source in SOURCES
+        fix = f"fetch it with: jmedllm data get {source} --data {data}" if is_known else _FROM_A_PACKAGE
+        raise MissingFileError(f"{path}: no such file; {fix}")
     return path
