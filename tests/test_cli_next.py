@@ -122,6 +122,14 @@ def test_the_next_command_runs(cli: Cli, here: Path, name: str) -> None:
     assert code == 0, errors
 
 
+def test_the_plan_of_a_cpu_says_what_it_does_not_count(cli: Cli, here: Path) -> None:
+    for machine, is_said in (((), True), (("--gpu", "24GiB"), False)):
+        code, output, errors = cli("plan", "tune.yaml", *machine)
+        assert code == 0 and ("because the C library keeps freed blocks" in " ".join(output.split())) == is_said, (
+            errors
+        )
+
+
 @pytest.mark.parametrize(
     ("source", "command"),
     [

@@ -25,6 +25,11 @@ FOOTNOTE = (
     "rated speed, and speeds of link and host. Nothing has been measured on a GPU yet: docs/plan.md."
 )
 
+FREED = (
+    "Training on a CPU can take up to twice this memory, because the C library keeps freed blocks. With the "
+    "environment variable MALLOC_MMAP_THRESHOLD_=1048576 it returns them."
+)
+
 
 def print_plan(found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine, console: Console) -> None:
     """Print each stage as configured or with the changes that make it fit, and its smallest machine."""
@@ -40,6 +45,8 @@ def print_plan(found: Sequence[Advice], evaluation: EvalAdvice | None, machine: 
         console.print()
         _print_eval(evaluation, machine, console)
     console.print()
+    if found and machine.is_shared:
+        console.print(Text(FREED, style="dim"))
     console.print(Text(FOOTNOTE, style="dim"))
 
 
