@@ -73,7 +73,14 @@ def test_recorded_responses_and_changes_of_a_plain_scorer(
     code, output, _ = cli("score", responses, *exam, "--scorer", "mention", "--json")
     assert json.loads(output)["scores"][0]["floor"] is None
     code, _, errors = cli("score", responses, *exam, "--scorer", "grade")
-    assert code == 2 and "scorer grade asks a judge model, which only jmedllm eval can do yet" in errors
+    assert code == 2 and "scorer grade needs a judge model; give --judge MODEL_DIR" in errors
+    judge = ("--judge", build_tiny(tmp_path / "judge", seed=2, context=2048))
+    code, output, errors = cli("score", responses, *exam, "--scorer", "grade", *judge, "--json")
+    assert code == 0 and json.loads(output)["scores"][0]["n"] == 3, errors
+    code, _, errors = cli("score", responses, *exam, *judge)
+    assert code == 2 and "--judge: scorer answer asks no judge; leave it out" in errors
+    code, _, errors = cli("score", tmp_path / "out", *judge)
+    assert code == 2 and "--judge goes with files of recorded responses" in errors
 
 
 def mentioned(_: ModelOutput) -> GradedItemScore:

@@ -21,6 +21,7 @@ from jmedllm.cli.options import (
     Data,
     Device,
     IgnoreAdapter,
+    Judge,
     Languages,
     Limit,
     Map,
@@ -52,13 +53,6 @@ Output = Annotated[Path, typer.Option(help="Output directory. An interrupted eva
 ScorerNames = Annotated[
     str,
     typer.Option(help=f"How answers are scored, separated by commas: {SCORER_NAMES}."),
-]
-Judge = Annotated[
-    str | None,
-    typer.Option(
-        help="Judge model for scorers that grade with one: model directory, or URL#NAME of a model on a server.",
-        show_default="none",
-    ),
 ]
 ReportName = Annotated[
     str | None,

@@ -54,6 +54,13 @@ Device = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Judge model for scorers that grade with one: model directory, or URL#NAME of a model on a server.",
+        show_default="none",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="CPU threads.", show_default="one for each core", rich_help_panel=INFERENCE),

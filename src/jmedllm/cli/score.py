@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jmedllm.cli.ending import data_options, print_ending
-from jmedllm.cli.options import SCORER_NAMES, AsJson, Map, SkipInvalid, question_map, split
+from jmedllm.cli.options import SCORER_NAMES, AsJson, Judge, Map, SkipInvalid, question_map, split
 from jmedllm.cli.printing import console, print_json, print_report
 from jmedllm.errors import InputError
 
 if TYPE_CHECKING:
+    from jmedllm.evaluation.judge import Judge as JudgeModel
     from jmedllm.evaluation.offline import QuestionSet
     from jmedllm.evaluation.rescore import StoredEvaluation
 
@@ -118,17 +119,18 @@ def score(
     columns_of_responses: ResponseColumns = None,
     skip_invalid: SkipInvalid = False,
     strict_letters: StrictLetters = False,
+    judge: Judge = None,
     items: ItemsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score stored evaluations or recorded responses without any model."""
+    """Score stored samples or recorded responses, without the model."""
     folders = [path for path in paths if path.is_dir()]
     if folders:
         if len(folders) < len(paths):
             raise InputError("give directories of jmedllm eval, or files of recorded responses, not both")
         _refuse(
             benchmark=benchmark, language=language, year=year, map=columns, map_responses=columns_of_responses,
-            skip_invalid=skip_invalid, strict_letters=strict_letters, items=items,
+            skip_invalid=skip_invalid, strict_letters=strict_letters, judge=judge, items=items,
         )  # fmt: skip
         _score_folders(folders, split(scorer or ""), _Stored(data, questions, diff, as_json))
         return
@@ -139,7 +141,7 @@ def score(
 
     read_options = ReadOptions(tuple(question_map(columns).items()), skip_invalid and questions is not None)
     asked = QuestionSet(benchmark, questions, language, data or Path("data"), year, selection, read_options)
-    options = _Recorded(columns_of_responses, skip_invalid, strict_letters, items, as_json)
+    options = _Recorded(columns_of_responses, skip_invalid, strict_letters, judge, items, as_json)
     _score_files(paths, split(scorer or "answer"), asked, options)
 
 
@@ -218,8 +220,19 @@ class _Recorded:
     columns_of_responses: str | None
     skip_invalid: bool
     strict_letters: bool
+    judge: str | None
     items: Path | None
     as_json: bool
+
+
+def _prepared_judge(text: str) -> "JudgeModel":
+    from jmedllm.evaluation.judge import prepare_judge
+
+    if "://" in text:
+        return prepare_judge(text, None)
+    from jmedllm.precision import choose_precision  # imports torch, which a judge on a server does not need
+
+    return prepare_judge(text, choose_precision())
 
 
 def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "QuestionSet", options: _Recorded) -> None:
@@ -242,7 +255,8 @@ def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "Question
         parse_map(options.columns_of_responses, RESPONSE_FIELDS),
         skip_invalid=options.skip_invalid,
     )
-    scored = score_recorded(answered, recorded, scorers, strict_letters=options.strict_letters)
+    judge = None if options.judge is None else _prepared_judge(options.judge)
+    scored = score_recorded(answered, recorded, scorers, strict_letters=options.strict_letters, judge=judge)
     if items is not None:
         write_jsonl(items, item_rows(scored))
     if options.as_json:

@@ -118,14 +118,19 @@ def current_replies(
     return found
 
 
-def collect_replies(evaluation: Evaluation, judge: Judge | None, file: Path) -> dict[tuple[str, str], JudgeReply]:
+def collect_replies(
+    evaluation: Evaluation, judge: Judge | None, file: Path | None
+) -> dict[tuple[str, str], JudgeReply]:
     """Collect all replies that the scorers of an evaluation need; the judge is loaded only if some are missing.
+
+    Args:
+        file: file of stored replies, to which new ones are added; None if they are not stored.
 
     Raises:
         InputError: replies are missing and there is no judge.
     """
     scorers = evaluation.settings["scorers"]
-    stored = read_judge_replies(file, repair=True)
+    stored = read_judge_replies(file, repair=True) if file is not None else {}
     if judge is not None:
         stored = {key: reply for key, reply in stored.items() if reply.judge == judge.fingerprint}
     found = current_replies(evaluation, scorers, stored)
@@ -133,7 +138,8 @@ def collect_replies(evaluation: Evaluation, judge: Judge | None, file: Path) -> 
     if not missing:
         return found
     if judge is None:
-        raise InputError(f"{file}: {len(missing):,} replies of a judge are missing; give --judge")
+        place = f"{file}: " if file is not None else ""
+        raise InputError(f"{place}{len(missing):,} replies of a judge are missing; give --judge")
     model, generation = judge.open(), GenerationConfig(MAX_NEW_TOKENS, skip_invalid=True)
     requests = [
         Request(
@@ -156,7 +162,8 @@ def collect_replies(evaluation: Evaluation, judge: Judge | None, file: Path) -> 
                 seconds=None if response.seconds is None else round(response.seconds, 4),
                 failure=response.failure,
             )
-            append_judge_replies(file, [reply])
+            if file is not None:
+                append_judge_replies(file, [reply])
             found[asked.scorer, asked.sample.id] = reply
             advance(1, "")
     if failed := sum(reply.failure is not None for reply in found.values()):

@@ -9,6 +9,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
+from jmedllm.evaluation.judge import Judge, collect_replies
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
 from jmedllm.evaluation.records import Sample
@@ -149,7 +150,12 @@ def load_answered(asked: QuestionSet) -> Answered:
 
 
 def score_recorded(
-    asked: Answered, recorded: Recorded, scorers: Sequence[str], *, strict_letters: bool = False
+    asked: Answered,
+    recorded: Recorded,
+    scorers: Sequence[str],
+    *,
+    strict_letters: bool = False,
+    judge: Judge | None = None,
 ) -> Scored:
     """Score recorded responses and account for every item.
 
@@ -157,9 +163,10 @@ def score_recorded(
         scorers: names from `SCORERS` that read responses.
         strict_letters: read answers by the plain comma split of the published table of candidates, and count
             prohibited choices as it does.
+        judge: judge model for scorers that use one; its replies are not stored.
 
     Raises:
-        InputError: no scorer is named, one needs a model, or one can score none of the questions.
+        InputError: no scorer is named, one needs a model, a judge is missing, or one can score none of the questions.
     """
     chosen = _scorers(scorers, strict_letters=strict_letters)
     questions = asked.questions
@@ -171,7 +178,14 @@ def score_recorded(
         for question in questions
     }
     form = _answer_form([sample.response or "" for sample in samples.values()])
-    evaluation = Evaluation(questions, samples, {"answer_as": form}, len(questions))
+    evaluation = Evaluation(questions, samples, {"answer_as": form, "scorers": list(chosen)}, len(questions))
+    judged = [name for name, scorer in chosen.items() if scorer.judge_prompt is not None]
+    if judged and judge is None:
+        raise InputError(f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME")
+    if judge is not None and not judged:
+        raise InputError(f"--judge: scorer {', '.join(chosen)} asks no judge; leave it out, or add a scorer that does")
+    if judged:
+        evaluation = replace(evaluation, replies=collect_replies(evaluation, judge, None))
     require_scorable(evaluation, chosen, "jmedllm eval")
     item_scores = score_samples(evaluation, chosen)
     spoken = [language for language in LANGUAGES if any(question.language == language for question in questions)]
@@ -216,11 +230,6 @@ def _scorers(names: Sequence[str], *, strict_letters: bool) -> dict[str, Scorer]
     chosen = scorers_named(names)
     if unfit := [name for name, scorer in chosen.items() if scorer.needs != "response"]:
         raise InputError(f"scorer {unfit[0]} needs a model's probabilities; choose among {readers}")
-    if judged := [name for name, scorer in chosen.items() if scorer.judge_prompt is not None]:
-        raise InputError(
-            f"scorer {judged[0]} asks a judge model, which only jmedllm eval can do yet; choose other scorers for "
-            "recorded responses"
-        )
     if not strict_letters:
         return chosen
     strict = {name: scorer.strict or scorer for name, scorer in chosen.items()}
