@@ -13,6 +13,9 @@ from fork_server import ForkServer
 # Models this small lose time on threads; set before torch is imported, and passed on to subprocesses.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Workers of pytest-xdist have a width of 80; tests of narrow tables set their own.
+os.environ.pop("COLUMNS", None)
+
 HERE = Path(__file__).parent
 
 SLOW = {

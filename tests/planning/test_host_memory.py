@@ -21,10 +21,11 @@ PEAK = Path(__file__).parent / "host_peak.py"
 AWAY = {"weight_format": "bfloat16-master", "cpu_offload": "optimizer", "activation_checkpointing": "recompute"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("offload", "optimizer"),
     [
-        pytest.param("optimizer", "adamw", marks=pytest.mark.exhaustive),
+        ("optimizer", "adamw"),
         ("layers", "adamw-8bit"),
     ],
 )

@@ -43,6 +43,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma": GATED | {"head_dim": 32, "tie_word_embeddings": True},
     "gpt_neox": SMALL | {"intermediate_size": 512},
 }
+SAMPLE = ("qwen2", "gpt_neox")
+"""Architectures of the usual tests, one gated and one not; the exhaustive tests take all."""
 BFLOAT16 = Precision(torch.device("cpu"), torch.bfloat16, "tested")
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -92,7 +94,10 @@ def test_a_traced_step_has_the_memory_of_a_real_one(architecture: str, name: str
     assert planned.working == pytest.approx(measured.working, rel=0.1)
 
 
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(each, marks=[] if each in SAMPLE else [pytest.mark.exhaustive]) for each in CONFIGS],
+)
 @pytest.mark.parametrize("stage", ["mfpt", "mfpt, nothing recomputed", "mpeft"])
 def test_a_deep_model_is_extrapolated_from_a_few_layers(architecture: str, stage: str) -> None:
     deep = config(architecture) | {"num_hidden_layers": 6}

@@ -154,6 +154,7 @@ def test_tuning_lowers_the_loss_and_the_merge_is_the_tuned_model(tuned: Path) ->
     assert origin["divergence"]["tokens"] > 100 and origin["divergence"]["nats"] < 1e-6
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_ends_like_one_that_was_not(tuned: Path, tmp_path: Path, forks: ForkServer) -> None:
     recipe = tuned.parent / "real.yaml"
     process = forks.start("-m", "jmedllm", "tune", recipe, "--output", tmp_path / "run")

@@ -142,6 +142,7 @@ mfpt: {{steps: 2, learning_rate: {rate}, warmup_ratio: 0.0, batch_size: 4}}
 """
 
 
+@pytest.mark.exhaustive
 def test_an_error_is_one_line_whichever_process_meets_it(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "base", tmp_path / "base")
     rows = [{"id": str(i), "text": f"ビタミン{i}の欠乏で病気が起こる。Lack of vitamin {i}."} for i in range(20)]

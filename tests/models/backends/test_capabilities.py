@@ -128,7 +128,13 @@ def build(name: str, more: dict[str, Any], dtype: torch.dtype, tokenizer: Any) -
     return TransformersModel(name, network, tokenizer, device, 512, capabilities, ends=Ends(frozenset({0})))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(torch.float32, id="float32"),
+        pytest.param(torch.bfloat16, id="bfloat16", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_gives_its_own_numbers_and_text(name: str, dtype: torch.dtype, tiny_model: Path) -> None:
     way, more = ARCHITECTURES[name]
