@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import write_questions
+from conftest import Cli, write_questions
 from fork_server import ForkServer
 from jmedllm.errors import InputError
 from jmedllm.models.folder import fingerprint
@@ -313,6 +313,36 @@ def test_a_product_that_lost_a_file_is_made_again(tmp_path: Path) -> None:
     message = run(recipe, folder, until="merge")
     assert (message["mpeft"], message["merge"]) == ("unchanged", "done")
     assert manifest(folder) == first
+
+
+def test_a_run_that_is_scored_again_is_reported_again(cli: Cli, tmp_path: Path) -> None:
+    def differences() -> list[str]:
+        report = (folder / "report.md").read_text(encoding="utf-8")
+        return [line for line in report.splitlines() if " against base: " in line]
+
+    recipe, folder = write_recipe(tmp_path, steps=4), tmp_path / "run"
+    text = recipe.read_text(encoding="utf-8").replace(
+        "selection: all", "selection: all\n  scorers: [legacy, likelihood]"
+    )
+    recipe.write_text(text, encoding="utf-8")
+    run(recipe, folder)
+    before = differences()
+    code, _, errors = cli("score", folder, "--scorer", "answer")
+    assert code == 0 and f"next:  jmedllm report {folder}" in errors
+    message = run(recipe, folder)
+    assert (message["eval"], message["report"]) == ("unchanged", "done")
+    assert "| answer |" in (folder / "report.md").read_text(encoding="utf-8")
+    assert differences() == before != []  # still by likelihood, a scorer of the recipe
+
+
+def test_score_in_a_run_without_an_evaluation_proposes_to_go_on(cli: Cli, tmp_path: Path) -> None:
+    recipe, folder = write_recipe(tmp_path, steps=4), tmp_path / "run"
+    run(recipe, folder, until="eval")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["stages"]["eval"]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    _, _, errors = cli("score", folder)
+    assert f"next:  jmedllm run RECIPE.yaml --output {folder}" in errors
 
 
 def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_the_longest_of_equal_evaluations_is_shown(exam: Path, tmp_path: Path) -
     assert "a on exam ja was evaluated twice" in found.result.notes[-1]
 
 
+def test_one_model_with_more_scorers_is_the_same_model(exam: Path, tmp_path: Path) -> None:
+    for name, scorers in (("a", ["legacy"]), ("b", ["legacy", "answer"])):
+        evaluate_exam(exam, tmp_path / name, name, 5, fingerprint="same", scorers=scorers)
+    [found] = collect([tmp_path])
+    assert {*found.result.settings["scorers"]} == {"legacy", "answer"} and len(found.aliases) == 1
+
+
 def test_other_settings_are_other_results(exam: Path, tmp_path: Path) -> None:
     for name, rotations in (("a", 1), ("b", 2)):
         evaluate_exam(exam, tmp_path / name, "m", 5, fingerprint="same", rotations=rotations)

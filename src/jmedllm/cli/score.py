@@ -185,9 +185,20 @@ def _score_folders(folders: Sequence[Path], scorers: Sequence[str], options: _St
         *(part for file in custom for part in ("--questions", str(file))),
     ]
     if written := [folder for folder in folders if any(each.is_finished and each.is_below(folder) for each in stored)]:
+        if interrupted := [folder for folder in written if _is_interrupted(folder)]:
+            print_ending("run", "RECIPE.yaml", "--output", interrupted[0], wrote=tuple(written))
+            return
         print_ending("report", *written, "--html", written[0] / "report.html", *more, wrote=tuple(written))
     else:
         typer.secho(f"next:  {stored[0].command}", err=True, fg="green")
+
+
+def _is_interrupted(folder: Path) -> bool:
+    """Whether the folder is a run whose evaluation has not finished, so that there is nothing to report yet."""
+    from jmedllm.manifest import read_manifest
+
+    manifest = read_manifest(folder)
+    return manifest is not None and "eval" not in manifest["stages"]
 
 
 def _report_unfinished(stored: "Sequence[StoredEvaluation]") -> None:

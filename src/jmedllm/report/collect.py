@@ -12,7 +12,7 @@ from jmedllm.evaluation.question import LANGUAGES
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.records import Sample, read_samples, read_scores
 from jmedllm.evaluation.result import EvalResult, read_result
-from jmedllm.evaluation.resume import SAMPLES, SUMMARY, files_of
+from jmedllm.evaluation.resume import FREE, SAMPLES, SUMMARY, files_of
 from jmedllm.evaluation.scorers import ItemScore, from_values
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.files import to_json
@@ -94,8 +94,11 @@ def collect(folders: Iterable[Path]) -> list[CollectedResult]:
     groups: dict[str, list[_Found]] = {}
     for each in in_order:
         groups.setdefault(_identity(each), []).append(each)
-    # Of equal evaluations, show the first with the most items.
-    kept = {key: max(group, key=lambda each: each.result.asked) for key, group in groups.items()}
+    # Of equal evaluations, show the first with the most items, and of these the one with the most scorers.
+    kept = {
+        key: max(group, key=lambda each: (each.result.asked, len(each.result.settings["scorers"])))
+        for key, group in groups.items()
+    }
     names = _distinct_names(list(kept.values()))
     shown = {each.path: names[kept[key].path] for key, group in groups.items() for each in group}
     bases = {each.path: base.path for each in in_order if (base := _base_of(each, in_order))}
@@ -155,7 +158,7 @@ def _identity(found: _Found) -> str:
     settings = found.result.settings
     if settings["fingerprint"].startswith(SERVED):
         return str(found.path)
-    return to_json({key: settings[key] for key in sorted(settings.keys() - {"model"})})
+    return to_json({key: settings[key] for key in sorted(settings.keys() - FREE - {"model"})})
 
 
 def _distinct_names(found: Sequence[_Found]) -> dict[Path, str]:

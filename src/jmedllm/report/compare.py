@@ -90,8 +90,11 @@ def compare_two(first: CollectedResult, second: CollectedResult) -> Iterator[Com
 
 
 def common_scorers(first: CollectedResult, second: CollectedResult) -> list[str]:
-    """Return the common scorers, without those that read the same answers as another one."""
-    both = [name for name in SCORERS if all(name in each.result.settings["scorers"] for each in (first, second))]
+    """Return the common scorers as the evaluation orders them, without those that read the same answers as another.
+
+    Scorers that `jmedllm score` adds come last, so that they do not change what a summary compares.
+    """
+    both = [name for name in first.result.settings["scorers"] if name in second.result.settings["scorers"]]
     return [name for name in both if SCORERS[name].same_answers_as not in both]
 
 

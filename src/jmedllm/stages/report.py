@@ -11,7 +11,7 @@ from jmedllm.deploy.shards import tensors_in
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.stored_questions import QuestionPlaces
-from jmedllm.files import hash_text, read_json, to_json, write_atomic
+from jmedllm.files import hash_file, hash_text, read_json, to_json, write_atomic
 from jmedllm.manifest import BASE, REPORTS, read_manifest, versions
 from jmedllm.models.folder import fingerprint, weight_files
 from jmedllm.recipe import Recipe
@@ -47,8 +47,14 @@ def _inputs(run: Run) -> dict[str, Any]:
         "recipe": hash_text(to_json(run.recipe.model_dump())),
         "stages": hash_text(to_json(_stages(run))),
         "built": hash_text(to_json(_built(run))),
+        "scores": {path.relative_to(run.folder).as_posix(): hash_file(path) for path in _summaries(run)},
         "versions": versions(),
     }
+
+
+def _summaries(run: Run) -> list[Path]:
+    """Return the summaries of the evaluations, which `jmedllm score` may have changed since."""
+    return sorted((run.folder / "eval").glob("*/*.json"))
 
 
 def _stages(run: Run) -> dict[str, Any]:
