@@ -20,12 +20,16 @@ def plugins(kind: str, known: Iterable[str], member: type[Member]) -> dict[str, 
         member: type of the objects.
 
     Raises:
-        InputError: a plugin cannot be imported, is not a `member`, or its name is already registered.
+        InputError: a plugin cannot be imported, is not a `member`, or its name is already registered or has a comma.
     """
     taken, found = set(known), dict[str, Member]()
     for entry in entry_points(group=f"jmedllm.{kind}"):
         if entry.name in taken:
             raise InputError(f"{_place(entry)}: {kind} already has {entry.name}; give it another name")
+        if "," in entry.name:
+            raise InputError(
+                f"{_place(entry)}: the name has a comma, which separates names in options; give it another name"
+            )
         taken.add(entry.name)
         found[entry.name] = _load(entry, member)
     return found

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from package import example, install, register
 from conftest import Cli, write_questions
 from jmedllm.errors import InputError
 from jmedllm.models.backends import BACKENDS, require_backend
-from jmedllm.models.backends.base import Requirement
+from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Requirement, Response
 
 RECIPE = """name: outside
 base: {{path: {model}}}
@@ -102,3 +103,23 @@ def test_every_backend_is_declared_without_its_libraries() -> None:
         "heavy = {'torch', 'transformers', 'vllm', 'openai'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr == ""
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_backend_that_omits_requests_is_refused(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Half:
+        name = "half"
+
+        def answer(self, requests: Sequence[Request], _: GenerationConfig) -> Iterator[tuple[int, Response]]:
+            for index in range(0, len(requests), 2):
+                yield index, Response(Completion("a"))
+
+    monkeypatch.setitem(BACKENDS, "mine", replace(BACKENDS["mine"], open=lambda _: Half()))
+    exam = write_questions(tmp_path / "exam.jsonl", count=4)
+    common = ("--model", tiny_model, "--benchmark", exam, "--language", "ja", "--selection", "all", "--device", "cpu")
+    code, _, errors = cli("eval", *common, "--backend", "mine", "--scorer", "answer", "--output", tmp_path / "out")
+    assert code == 2
+    assert "backend mine: has not answered 2 of 4 requests, the first is item q1; fix the backend" in errors
+    assert "scores" not in json.loads((tmp_path / "out" / "exam.ja.json").read_text(encoding="utf-8"))

@@ -29,6 +29,11 @@ def test_a_member_of_another_package_is_found(tmp_path: Path, monkeypatch: pytes
         ),
         ("import nowhere", "mine = ANSWER", "No module named 'nowhere'; fix or uninstall that package"),
         ("ANSWER = 42", "answer = ANSWER", "scorers already has answer; give it another name"),
+        (
+            "ANSWER = 42",
+            "a,b = ANSWER",
+            "the name has a comma, which separates names in options; give it another name",
+        ),
         ("1 / 0", "mine = ANSWER", "cannot be imported: ZeroDivisionError: division by zero; fix or uninstall"),
         ("ANSWER = '42'", "mine = ANSWER", "mine = outside:ANSWER: is of type str, not int; fix or uninstall"),
     ],

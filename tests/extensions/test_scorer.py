@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from package import example, install, register
@@ -13,6 +14,7 @@ from fork_server import ForkServer
 from jmedllm.evaluation.records import read_judge_replies, read_scores
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput
+from jmedllm.models.folder import fingerprint
 
 RECIPE = """name: outside
 base: {{path: {model}}}
@@ -22,7 +24,7 @@ eval:
   models: [base]
   scorers: [answer, grade]
   max_new_tokens: 4
-  judge: {model}
+  judge: {judge}
 """
 
 
@@ -99,7 +101,7 @@ def test_a_graded_scorer_with_a_judge(
     assert code == 0, errors
     replies = tmp_path / "out" / "exam.ja.judge.jsonl"
     stored = read_judge_replies(replies)
-    assert sorted(stored) == [("grade", f"q{number}") for number in range(3)]
+    assert sorted(key[:2] for key in stored) == [("grade", f"q{number}") for number in range(3)]
     assert all("Grade from 0 to 10:" in reply.prompt and reply.new_tokens for reply in stored.values())
     # From here on no model is opened: samples and replies are stored.
     monkeypatch.setattr("jmedllm.models.backends.transformers.model.load_model", None)
@@ -143,9 +145,89 @@ def test_several_processes_ask_the_judge_once(tiny_model: Path, tmp_path: Path, 
 @pytest.mark.usefixtures("outside")
 def test_a_recipe_names_scorer_and_judge(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     exam, recipe = write_questions(tmp_path / "exam.jsonl", count=2), tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE.format(model=tiny_model, exam=exam), encoding="utf-8")
+    judge = build_tiny(tmp_path / "judge", seed=2, context=2048)
+    text = RECIPE.format(model=tiny_model, exam=exam, judge=judge)
+    recipe.write_text(text.replace(str(judge), str(tiny_model)), encoding="utf-8")
+    code, _, errors = cli("run", recipe, "--output", tmp_path / "run")
+    assert code == 2 and "judge tiny: question q0: prompt and 512 new tokens need" in errors, errors
+    recipe.write_text(text.replace(str(judge), '""'), encoding="utf-8")
+    code, _, errors = cli("run", recipe, "--check")
+    assert code == 2 and "judge: the name is empty" in errors
+    recipe.write_text(text, encoding="utf-8")
     code, _, errors = cli("run", recipe, "--output", tmp_path / "run")
     assert code == 0, errors
     summary = json.loads((tmp_path / "run" / "eval" / "base" / "exam.ja.json").read_text(encoding="utf-8"))
-    assert summary["settings"]["judge"]["model"] == tiny_model.name
+    assert summary["settings"]["judge"]["model"] == "judge"
     assert [score["scorer"] for score in summary["scores"]] == ["answer", "grade"]
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_score_has_one_judge(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    first, second = (build_tiny(tmp_path / name, seed=seed, context=2048) for name, seed in (("a", 2), ("b", 3)))
+    graded = ("--scorer", "grade", "--json")
+    code, before, errors = evaluate(cli, tiny_model, tmp_path, *graded, "--judge", first)
+    assert code == 0, errors
+    # The second judge is killed after one reply.
+    replies = tmp_path / "out" / "exam.ja.judge.jsonl"
+    rows = [json.loads(line) for line in replies.read_text(encoding="utf-8").splitlines()]
+    foreign = rows[0] | {"judge": fingerprint(second), "response": "10"}
+    with replies.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(foreign, ensure_ascii=False) + "\n")
+    for again in (cli("score", tmp_path / "out", "--json"), evaluate(cli, tiny_model, tmp_path, *graded)):
+        code, output, errors = again
+        assert code == 0 and json.loads(output)["scores"] == json.loads(before)["scores"], errors
+        assert read_summary(tmp_path)["settings"]["judge"] == {"model": "a", "fingerprint": fingerprint(first)}
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, *graded, "--judge", second)
+    assert code == 0 and read_summary(tmp_path)["settings"]["judge"]["model"] == "b", errors
+    stored = read_judge_replies(replies)
+    assert stored["grade", foreign["id"], fingerprint(second)].response == "10" and len(stored) == 6, (
+        "the second judge was asked the other two"
+    )
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, "--scorer", "answer", "--judge", first)
+    assert code == 2 and "judge a: scorer answer asks no judge; leave it out" in errors
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, *graded, "--judge", "")
+    assert code == 2 and "judge: the name is empty; give a model directory, or URL#NAME" in errors
+
+
+def read_summary(folder: Path) -> Any:
+    return json.loads((folder / "out" / "exam.ja.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_judge_that_cannot_answer_is_an_error(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    short = ("--scorer", "grade", "--judge", build_tiny(tmp_path / "short", seed=2, context=512))
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, *short)
+    assert code == 2 and "judge short: question q0: prompt and 512 new tokens need" in errors
+    assert "settings" in read_summary(tmp_path) and "scores" not in read_summary(tmp_path)
+    code, _, errors = cli("score", tmp_path / "out")
+    assert code == 2 and "scorer grade needs replies of a judge model, which 3 of 3 samples do not have" in errors
+    code, output, errors = evaluate(cli, tiny_model, tmp_path, *short, "--skip-invalid")
+    assert code == 0 and read_summary(tmp_path)["failures"] == {"judge: too long": ["q0", "q1", "q2"]}, errors
+    assert "3 of 3 items count as no answer, not graded, too long for the judge's context" in " ".join(output.split())
+    assert cli("score", tmp_path / "out")[0] == 0
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, "--scorer", "grade")
+    assert code == 2 and "3 replies of short are missing; give --judge" in errors
+    responses = tmp_path / "responses.jsonl"
+    responses.write_text('{"id": "q0", "response": "x"}\n', encoding="utf-8")
+    recorded = ("score", responses, "--questions", tmp_path / "exam.jsonl", "--language", "ja", *short)
+    code, _, errors = cli(*recorded)
+    assert code == 2 and "judge short: question q0: prompt and 512 new tokens need" in errors
+    code, output, errors = cli(*recorded, "--skip-invalid", "--json")
+    assert code == 0 and "The judge could not grade 1 items: q0." in json.loads(output)["notes"], errors
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(("value", "binary", "wanted"), [(1.7, True, "0 or 1"), (1.7, False, "from 0 to 1")])
+def test_a_value_out_of_range_names_scorer_and_item(
+    cli: Cli,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+    binary: bool,
+    wanted: str,
+) -> None:
+    wrong = replace(SCORERS["mention"], score_item=lambda _: GradedItemScore(value), binary=binary)
+    monkeypatch.setitem(SCORERS, "mention", wrong)
+    code, _, errors = evaluate(cli, tiny_model, tmp_path, "--scorer", "mention")
+    assert code == 2 and f"scorer mention, item q0: value {value} is not {wanted}" in errors

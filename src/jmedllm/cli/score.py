@@ -130,7 +130,8 @@ def score(
             raise InputError("give directories of jmedllm eval, or files of recorded responses, not both")
         _refuse(
             benchmark=benchmark, language=language, year=year, map=columns, map_responses=columns_of_responses,
-            skip_invalid=skip_invalid, strict_letters=strict_letters, judge=judge, items=items,
+            skip_invalid=skip_invalid, strict_letters=strict_letters, judge=judge is not None,
+            items=items,
         )  # fmt: skip
         _score_folders(folders, split(scorer or ""), _Stored(data, questions, diff, as_json))
         return
@@ -267,7 +268,10 @@ def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "Question
         skip_invalid=options.skip_invalid,
     )
     judge = None if options.judge is None else _prepared_judge(options.judge)
-    scored = score_recorded(answered, recorded, scorers, strict_letters=options.strict_letters, judge=judge)
+    scored = score_recorded(
+        answered, recorded, scorers, strict_letters=options.strict_letters, judge=judge,
+        skip_invalid=options.skip_invalid,
+    )  # fmt: skip
     if items is not None:
         write_jsonl(items, item_rows(scored))
     if options.as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.generate import collect_samples
-from jmedllm.evaluation.judge import Judge, collect_replies
+from jmedllm.evaluation.judge import Judge, collect_replies, judge_settings
 from jmedllm.evaluation.records import Sample, read_samples, write_samples
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import EvalFiles, begin, begun_settings, differing_settings, files_of, require_same
@@ -48,20 +48,20 @@ def evaluate_task(task: EvalTask, model: PreparedModel, folder: Path, judge: Jud
             or the folder cannot be written.
     """
     files = files_of(task.name, folder)
-    samples = ask_model(task, model, folder)
-    settings = model.settings | task.settings()
-    if judge is not None:
-        settings["judge"] = {"model": judge.name, "fingerprint": judge.fingerprint}
+    samples = ask_model(task, model, folder, judge)
+    settings = model.settings | task.settings() | judge_settings(judge, begun_settings(files))
     found = Evaluation(task.questions, samples, settings, task.selected, task.left_out, task.notes, task.source)
-    return write_result(replace(found, replies=collect_replies(found, judge, files.judge)), files)
+    replies = collect_replies(found, judge, files.judge, skip_invalid=task.skip_invalid)
+    return write_result(replace(found, replies=replies), files)
 
 
-def ask_model(task: EvalTask, model: PreparedModel, folder: Path) -> dict[str, Sample]:
+def ask_model(task: EvalTask, model: PreparedModel, folder: Path, judge: Judge | None = None) -> dict[str, Sample]:
     """Complete the samples of a task, as the first half of `evaluate_task`; return them by id."""
     files = files_of(task.name, folder)
     settings = model.settings | task.settings()
     if begun := begun_settings(files):
         require_same(files.summary, begun, settings)
+    settings |= judge_settings(judge, begun)
     return collect_samples(task, settings, model.open, files, model.chat_text)
 
 
@@ -89,5 +89,6 @@ def adopt(task: EvalTask, model_settings: dict[str, Any], theirs: EvalFiles, our
             require_same(files.summary, begun, settings)
     if added := read_samples(theirs.samples, repair=True):
         before = read_samples(ours.samples, repair=True)
+        settings |= judge_settings(None, begun_settings(ours))
         begin(ours.summary, settings, len(task.questions), task.source)
         write_samples(ours.samples, (before | added).values())

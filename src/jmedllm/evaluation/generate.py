@@ -21,6 +21,7 @@ from jmedllm.models.backends.base import (
     InferenceModel,
     Request,
     Response,
+    answer_all,
     never,
 )
 from jmedllm.models.chat import ChatText, no_template, plain_text
@@ -73,7 +74,9 @@ def collect_samples(
         if (found := _missing(task, each, prompts[each.key], samples[each.key])) is not None
     ]
     if asked:
-        for number, sample in enumerate(_generate(task, asked, len(presented), load())):
+        model = load()
+        backend = settings.get("backend", type(model).__name__)
+        for number, sample in enumerate(_generate(task, asked, len(presented), model, backend)):
             if number == 0:  # only once there is something to store
                 begin(files.summary, settings, len(task.questions), task.source)
             append_samples(files.samples, [sample])
@@ -159,7 +162,9 @@ def _suffices(task: EvalTask, sample: Sample) -> bool:
     return _is_enough(task, Completion(sample.response or "", sample.decoded, plain=sample.plain))
 
 
-def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: InferenceModel) -> Iterator[Sample]:
+def _generate(
+    task: EvalTask, asked: Sequence[_Asked], presented: int, model: InferenceModel, backend: str
+) -> Iterator[Sample]:
     """Yield completed samples in the order in which the model answers."""
     generation = generation_config(task)
     generated = finished = 0
@@ -171,7 +176,7 @@ def _generate(task: EvalTask, asked: Sequence[_Asked], presented: int, model: In
             advance(0, f"{generated:,} tokens")
 
         watched = replace(generation, on_tokens=on_tokens)
-        for index, response in model.answer([each.request for each in asked], watched):
+        for index, response in answer_all(model, backend, [each.request for each in asked], watched):
             yield _completed(task, asked[index], response, generation)
             finished += (response.completion and response.completion.new_tokens) or 0
             tokens = max(generated, finished)  # a backend that sees only whole completions has no `generated`

@@ -1,7 +1,7 @@
 """Score recorded responses of other tools: they become samples and are scored like those of `jmedllm eval`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
-from jmedllm.evaluation.judge import Judge, collect_replies
+from jmedllm.evaluation.judge import Judge, collect_replies, judge_settings
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
-from jmedllm.evaluation.records import Sample
+from jmedllm.evaluation.records import JudgeReply, Sample
 from jmedllm.evaluation.responses import Recorded, read_responses, recorded_sample
 from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.score import Evaluation, ItemScores, aggregate_all, require_scorable, score_samples
@@ -45,6 +45,7 @@ class Scored:
         selection: name of the selection.
         left_out: number of items left out, by reason.
         notes: remarks for reports on how the questions were read.
+        judge: name and fingerprint of the judge model, if one was asked.
     """
 
     questions: tuple[Question, ...]
@@ -56,6 +57,7 @@ class Scored:
     selection: str = "all"
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    judge: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values: the scores, the outcome of each exam, and the items that are not in them."""
@@ -67,6 +69,7 @@ class Scored:
             "selection": self.selection,
             "left_out": self.left_out,
             "notes": list(self.notes),
+            "judge": None if self.judge is None else dict(self.judge),
         }
 
 
@@ -156,6 +159,7 @@ def score_recorded(
     *,
     strict_letters: bool = False,
     judge: Judge | None = None,
+    skip_invalid: bool = False,
 ) -> Scored:
     """Score recorded responses and account for every item.
 
@@ -164,6 +168,7 @@ def score_recorded(
         strict_letters: read answers by the plain comma split of the published table of candidates, and count
             prohibited choices as it does.
         judge: judge model for scorers that use one; its replies are not stored.
+        skip_invalid: whether items that the judge cannot grade count as no answer instead of an error.
 
     Raises:
         InputError: no scorer is named, one needs a model, a judge is missing, or one can score none of the questions.
@@ -178,14 +183,16 @@ def score_recorded(
         for question in questions
     }
     form = _answer_form([sample.response or "" for sample in samples.values()])
-    evaluation = Evaluation(questions, samples, {"answer_as": form, "scorers": list(chosen)}, len(questions))
+    settings = {"answer_as": form, "scorers": list(chosen)} | judge_settings(judge, None)
+    evaluation = Evaluation(questions, samples, settings, len(questions))
     judged = [name for name, scorer in chosen.items() if scorer.judge_prompt is not None]
     if judged and judge is None:
         raise InputError(f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME")
     if judge is not None and not judged:
         raise InputError(f"--judge: scorer {', '.join(chosen)} asks no judge; leave it out, or add a scorer that does")
     if judged:
-        evaluation = replace(evaluation, replies=collect_replies(evaluation, judge, None))
+        replies = collect_replies(evaluation, judge, None, skip_invalid=skip_invalid)
+        evaluation = replace(evaluation, replies=replies)
     require_scorable(evaluation, chosen, "jmedllm eval")
     item_scores = score_samples(evaluation, chosen)
     spoken = [language for language in LANGUAGES if any(question.language == language for question in questions)]
@@ -202,8 +209,16 @@ def score_recorded(
         skipped=recorded.skipped,
         selection=asked.selection,
         left_out=asked.left_out | scorable(questions, scorers).left_out,
-        notes=asked.notes,
+        notes=asked.notes + _ungraded(evaluation.replies.values()),
+        judge=None if judge is None else judge.settings(),
     )
+
+
+def _ungraded(replies: Iterable[JudgeReply]) -> tuple[str, ...]:
+    """Return a note if the judge could not grade items."""
+    ids = [reply.id for reply in replies if reply.failure]
+    more = f" and {len(ids) - 5:,} more" if len(ids) > 5 else ""
+    return (f"The judge could not grade {len(ids):,} items: {', '.join(ids[:5])}{more}.",) if ids else ()
 
 
 def score_responses(

@@ -105,7 +105,7 @@ class JudgeReply:
     Attributes:
         scorer: scorer that asked.
         id: the sample's id.
-        judge: fingerprint of the judge and its settings.
+        judge: fingerprint of the judge.
         prompt_hash: hash of `prompt`.
         prompt: prompt to the judge.
         response: reply of the judge; empty if it could not answer.
@@ -122,6 +122,10 @@ class JudgeReply:
     new_tokens: int | None = None
     seconds: float | None = None
     failure: Failure | None = None
+
+
+ReplyKey = tuple[str, str, str]
+"""Key of a judge's reply: scorer, sample id, fingerprint of the judge."""
 
 
 def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
@@ -168,11 +172,11 @@ def write_scores(path: Path, scored: Iterable[ScoredItem]) -> None:
     write_jsonl(path, map(_values, scored), private=True)
 
 
-def read_judge_replies(path: Path, *, repair: bool = False) -> dict[tuple[str, str], JudgeReply]:
-    """Read judge replies by scorer and sample id; see `read_samples`."""
+def read_judge_replies(path: Path, *, repair: bool = False) -> dict[ReplyKey, JudgeReply]:
+    """Read judge replies by scorer, sample id and judge; see `read_samples`."""
     if repair and path.exists():
         cut_unfinished_line(path)
-    return {(row["scorer"], row["id"]): JudgeReply(**row) for row in _rows(path, JudgeReply)}
+    return {(row["scorer"], row["id"], row["judge"]): JudgeReply(**row) for row in _rows(path, JudgeReply)}
 
 
 def append_judge_replies(path: Path, replies: Iterable[JudgeReply]) -> None:

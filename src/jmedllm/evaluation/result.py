@@ -30,7 +30,8 @@ class EvalResult:
         readings: for each scorer that reads responses, the number of responses read in each way, most frequent first.
         left_out: number of items that the selection left out, by reason.
         notes: remarks for reports on how the questions were read.
-        failures: ids of items without any response, by reason; they count as no answer.
+        failures: ids of items without any response, by reason; they count as no answer. Reasons such as "judge: too
+            long" are of items that a judge could not grade.
         source: origin of the questions, see `EvalTask.source`.
     """
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from jmedllm import __version__
@@ -76,7 +77,8 @@ def output_of(
         thoughts=sample.thoughts,
         failure=sample.failure,
         numbered=sample.numbered,
-        judge_reply=None if reply is None else reply.response,
+        judge_reply=None if reply is None or reply.failure else reply.response,
+        judge_failure=None if reply is None else reply.failure,
     )
 
 
@@ -84,7 +86,8 @@ def score_samples(evaluation: Evaluation, scorers: Mapping[str, Scorer]) -> Item
     """Compute the item scores of each scorer on the samples that it applies to.
 
     Raises:
-        InputError: a scorer cannot score an item, such as one whose log-probabilities are NaN.
+        InputError: a scorer cannot score an item, such as one whose log-probabilities are NaN, or returns an invalid
+            value.
     """
     answer_as = evaluation.settings["answer_as"]
     found: ItemScores = {name: {} for name in scorers}
@@ -92,8 +95,18 @@ def score_samples(evaluation: Evaluation, scorers: Mapping[str, Scorer]) -> Item
         for name, scorer in scorers.items():
             if scorer.applies(presented.question):
                 reply = evaluation.replies.get((name, sample.id))
-                found[name][sample.id] = scorer.score_item(output_of(presented, sample, answer_as, reply))
+                item_score = scorer.score_item(output_of(presented, sample, answer_as, reply))
+                _require_value(item_score.value, name, scorer, sample)
+                found[name][sample.id] = item_score
     return found
+
+
+def _require_value(value: Any, name: str, scorer: Scorer, sample: Sample) -> None:
+    """Check the value of an item score, which may come from a scorer of another package."""
+    is_number = isinstance(value, Real)
+    if not is_number or not (value in (0, 1) if scorer.binary else 0 <= value <= 1):
+        wanted = "0 or 1; a scorer with partial credit declares binary=False" if scorer.binary else "from 0 to 1"
+        raise InputError(f"scorer {name}, item {sample.id}: value {value!r} is not {wanted}")
 
 
 def aggregate_all(
@@ -142,17 +155,21 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         readings={name: ways for name in names if (ways := count_readings(first[name]))},
         left_out=evaluation.left_out,
         notes=evaluation.notes,
-        failures=_failures(evaluation.samples.values()),
+        failures=_failures(evaluation),
         source=evaluation.source,
     )
 
 
-def _failures(samples: Iterable[Sample]) -> dict[str, tuple[str, ...]]:
-    """Return the ids of items without a response in at least one presentation, by reason."""
+def _failures(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
+    """Return the ids of items without a response, or without a judge's reply, in at least one presentation, by
+    reason."""
     found: dict[str, dict[str, None]] = {}
-    for sample in samples:
+    for sample in evaluation.samples.values():
         if sample.failure:
             found.setdefault(sample.failure, {})[sample.question] = None
+    for (_, sample_id), reply in evaluation.replies.items():
+        if reply.failure:
+            found.setdefault(f"judge: {reply.failure}", {})[evaluation.samples[sample_id].question] = None
     return {failure: tuple(ids) for failure, ids in found.items()}
 
 

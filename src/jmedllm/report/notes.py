@@ -29,7 +29,12 @@ PUBLISHED_TEMPLATE = "medpalm_five_choice_cot"
 FAILURES_SHOWN = 10
 """Number of items that a note names; the summary file names all."""
 
-_FAILURES = {"too long": "too long for the model's context", "rejected": "refused by the server"}
+_FAILURES = {
+    "too long": "too long for the model's context",
+    "rejected": "refused by the server",
+    "judge: too long": "not graded, too long for the judge's context",
+    "judge: rejected": "not graded, refused by the judge's server",
+}
 
 
 def footnotes(results: Sequence[EvalResult], rows: Sequence[Row], marks: tuple[str, str] = ("~ ", "* ")) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jmedllm.evaluation.evaluate import evaluate_model, tasks
 from jmedllm.evaluation.evaluate_task import forget
-from jmedllm.evaluation.judge import prepare_judge
+from jmedllm.evaluation.judge import prepare_judge, require_judge
 from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.resume import files_of
@@ -63,7 +63,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "tasks": [task.settings() | {"questions": task.questions_hash()} for task in evaluated],
         "precision": run.precision.name,
         "backend": settings.backend,
-        **({"judge": settings.judge} if settings.judge else {}),
+        **({"judge": settings.judge} if settings.judge is not None else {}),
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
 
@@ -108,7 +108,7 @@ def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, A
 
 def _perform(run: Run, input_hash: str) -> EvalOutputs:
     evaluated = tasks(_settings(run), run.prompt_config, run.data)
-    judge = prepare_judge(judged, run.precision) if (judged := _settings(run).judge) else None
+    judge = prepare_judge(judged, run.precision) if (judged := _settings(run).judge) is not None else None
     results, files = {}, []
     for name in _models(run):
         spec = _spec(run, name)
@@ -134,8 +134,8 @@ def _check(run: Run) -> Sequence[str]:
     spec = ModelSpec("", "", settings.backend, precision=run.precision, quantization=settings.quantization)
     in_run = Requirement("the models of a run, which are directories", lambda can: can.local)
     require_backend(settings.backend, [in_run, *requirements_of(spec), *requirements_of_tasks(evaluated)])
-    if settings.judge:
-        prepare_judge(settings.judge, run.precision)
+    if settings.judge is not None:
+        require_judge(settings.scorers, prepare_judge(settings.judge, run.precision), (), run.folder)
     return (*(task.name for task in evaluated), "prompts", f"backend {settings.backend}")
 
 

@@ -218,7 +218,7 @@ def test_a_judge_on_a_server(cli: Cli, server: Server, tmp_path: Path, monkeypat
     [score] = json.loads(output)["scores"]
     assert (score["scorer"], score["value"], score["n"]) == ("grade", pytest.approx(0.7), 3)
     replies = read_judge_replies(tmp_path / "out" / "exam.ja.judge.jsonl").values()
-    assert [each.judge for each in replies] == ["served grader"] * 3
+    assert [each.judge for each in replies] == [f"served grader at {server.url}"] * 3
     asked = sum(server.answered.values())
     assert cli(*command, "--judge", f"{server.url}#grader")[0] == 0
     assert sum(server.answered.values()) == asked == 6, "stored replies are not asked for again"

@@ -33,7 +33,8 @@ class ModelOutput:
         thoughts: thought markers that only the model's chat template has.
         failure: why there is no response.
         numbered: whether the prompt numbered the choices; None where unknown.
-        judge_reply: reply of the judge model to the scorer's `judge_prompt`.
+        judge_reply: reply of the judge model to the scorer's `judge_prompt`; None if it could not reply.
+        judge_failure: why the judge model could not reply.
     """
 
     presented: PresentedQuestion
@@ -48,6 +49,7 @@ class ModelOutput:
     failure: Failure | None = None
     numbered: bool | None = None
     judge_reply: str | None = None
+    judge_failure: Failure | None = None
 
 
 class ItemScore(Protocol):

@@ -232,6 +232,30 @@ class BackendCapabilities:
     estimated: bool = False
 
 
+def answer_all(
+    model: InferenceModel, backend: str, requests: Sequence[Request], generation_config: GenerationConfig
+) -> Iterator[tuple[int, Response]]:
+    """Yield the responses of a model, see `InferenceModel.answer`, and check that no request is left unanswered.
+
+    Args:
+        backend: name of the model's backend, for the message.
+
+    Raises:
+        InputError: the backend has omitted requests; raised after all responses.
+    """
+    unanswered = set(range(len(requests)))
+    for index, response in model.answer(requests, generation_config):
+        if response.completion is not None or response.failure is not None or not requests[index].generate:
+            unanswered.discard(index)
+        yield index, response
+    if unanswered:
+        first = requests[min(unanswered)].id
+        raise InputError(
+            f"backend {backend}: has not answered {len(unanswered):,} of {len(requests):,} requests, the first "
+            f"is item {first}; fix the backend. The responses so far are kept"
+        )
+
+
 def _never(_: ModelSpec) -> bool:
     return False
 
