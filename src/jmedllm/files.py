@@ -201,20 +201,28 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path, *, skip_unfinished: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each non-empty line.
+
+    Args:
+        path: the file.
+        skip_unfinished: skip a last line without a line feed, which another process may be writing.
 
     Raises:
         InputError: the file is missing or unreadable, or a line is not a JSON object.
     """
-    for number, row in try_jsonl(path):
+    for number, row in try_jsonl(path, skip_unfinished=skip_unfinished):
         if isinstance(row, InputError):
             raise row
         yield number, row
 
 
-def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
+def try_jsonl(path: Path, *, skip_unfinished: bool = False) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
     """Yield (line number from 1, object) for each non-empty line, with an error in place of an invalid object.
+
+    Args:
+        path: the file.
+        skip_unfinished: see `read_jsonl`.
 
     Raises:
         InputError: the file is missing or unreadable, or not in UTF-8.
@@ -228,6 +236,8 @@ def try_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
     with handle:
         # Decode line by line, because text mode decodes ahead and cannot name the line that is not UTF-8.
         for number, raw in enumerate(_lines(handle, path), 1):
+            if skip_unfinished and not raw.endswith(b"\n"):
+                return
             try:
                 line = decode_utf8(raw, path, number)
                 row = _object(path, number, line) if line.strip() else None

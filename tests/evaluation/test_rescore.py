@@ -140,7 +140,7 @@ def test_a_scorer_that_is_no_longer_installed_is_named(cli: Cli, stored: Path) -
     summary = stored / "exam.ja.json"
     summary.write_text(summary.read_text(encoding="utf-8").replace('"answer"', '"gone"'), encoding="utf-8")
     code, _, errors = cli("score", stored)
-    assert code == 2 and "unknown scorer 'gone'" in errors
+    assert code == 2 and f"{summary}: scorer gone is not installed; install the package that registers it" in errors
 
 
 def test_a_corrected_gold_is_listed_with_both_readings(cli: Cli, stored: Path, tmp_path: Path) -> None:
@@ -192,6 +192,44 @@ def test_an_unfinished_evaluation_is_scored_and_not_written(cli: Cli, stored: Pa
     assert "wrote:" not in errors
     *_, last = errors.splitlines()
     assert last.startswith("next:  jmedllm eval --model ") and f" --output {stored} " in last
+
+
+@pytest.mark.parametrize("left", [3, 7])
+def test_a_last_line_that_is_being_written_is_not_read(cli: Cli, stored: Path, left: int) -> None:
+    """`jmedllm eval` may be writing it, so it stays in the file."""
+    samples = stored / "exam.ja.samples.jsonl"
+    lines = samples.read_bytes().splitlines(keepends=True)
+    samples.write_bytes(b"".join(lines[:left]) + lines[0][:200])
+    before = contents(stored)
+    code, output, errors = cli("score", stored, "--json")
+    assert code == 0 and [score["n"] for score in json.loads(output)["scores"]] == [left, 7], errors
+    assert ("unfinished, 3 of 7 items" in errors) is (left == 3)
+    assert contents(stored)["exam.ja.samples.jsonl"] == before["exam.ja.samples.jsonl"]
+
+
+def test_item_scores_that_were_never_stored_are_new(cli: Cli, stored: Path) -> None:
+    code, output, errors = cli("score", stored, "--scorer", "legacy", "--diff")
+    assert code == 0 and "0 of 14 item scores differ from the stored ones. Not compared: 14 new. " in output, errors
+    scores = stored / "exam.ja.scores.jsonl"
+    rows = [json.loads(line) for line in scores.read_text(encoding="utf-8").splitlines()]
+    rows[0]["item_scores"]["legacy"] = rows[0]["item_scores"]["answer"]
+    scores.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:5]), encoding="utf-8")
+    code, output, errors = cli("score", stored, "--diff", "--json")
+    assert code == 0, errors
+    assert json.loads(output)["item_scores"] == {"compared": 12, "other_version": 0, "new": 2, "dropped": 1}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": "q', '{"id": "q0"}', '{"id": "q0", "question_hash": "", "item_scores": [1]}', "\0\0"]
+)
+def test_an_invalid_scores_file_is_written_again(cli: Cli, stored: Path, line: str) -> None:
+    before, scores = contents(stored), stored / "exam.ja.scores.jsonl"
+    scores.write_text(line + "\n", encoding="utf-8")
+    code, _, errors = cli("report", stored)
+    assert code == 2 and f"{scores}:1: " in errors and errors.endswith(f"again with: jmedllm score {stored}\n")
+    code, _, errors = cli("score", stored)
+    assert code == 0 and f"note: {scores}:1: " in errors and "; all item scores are computed again" in errors
+    assert contents(stored) == before
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,30 @@ def test_items_that_are_not_scored_are_counted(tmp_path: Path) -> None:
     assert "questions, selection graded: 2 of 5 items. Left out: 1 with a picture; 1 without" in text.getvalue()
 
 
+def test_responses_to_questions_outside_the_selection_are_counted(cli: Cli, tmp_path: Path) -> None:
+    exam = write(tmp_path / "mine.jsonl", [*EXAM, {**EXAM[0], "id": "4", "image": True}])
+    responses = write(tmp_path / "r.jsonl", [{"id": name, "response": "b"} for name in ("1", "4")])
+    command = ("score", "--questions", exam, "--selection", "graded")
+    code, output, errors = cli(*command, responses)
+    assert code == 0 and "1 responses to questions outside the selection, left out." in output, errors
+    found = json.loads(cli(*command, responses, "--json")[1])
+    assert (found["outside"], found["missing"], found["scores"][0]["n"]) == (1, ["2", "3"], 3)
+    code, _, errors = cli(*command, write(tmp_path / "r.jsonl", [{"id": "4", "response": "b"}]))
+    assert code == 2 and "all 1 responses answer questions outside the selection graded" in errors
+    code, _, errors = cli(*command, write(tmp_path / "r.jsonl", [{"id": "6", "response": "b"}]))
+    assert code == 2 and "unknown question '6'" in errors
+
+
+def test_responses_to_other_years_are_counted(shared: Path) -> None:
+    """Real responses of GPT-4 to all questions of an exam, scored on those that a text-only model can be graded on."""
+    files = sorted((shared / "igakuqa" / "baseline_results" / "2018").glob("*_gpt4.jsonl"))
+    everything = load_answered(QuestionSet("igakuqa", None, "ja", shared))
+    recorded = read_recorded(files, [question.id for question in everything.questions])
+    asked = load_answered(QuestionSet("igakuqa", None, "ja", shared, year=2018, selection="graded"))
+    scored = score_recorded(asked, recorded, ["answer"])
+    assert scored.outside == len(recorded.samples) - len(scored.questions) > 100 and not scored.missing
+
+
 CUT = "まず設問を整理する。答えはaだろう。次に"
 
 

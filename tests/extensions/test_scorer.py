@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,55 @@ def test_recorded_responses_and_changes_of_a_plain_scorer(
     assert code == 2 and "--judge: scorer answer asks no judge; leave it out" in errors
     code, _, errors = cli("score", tmp_path / "out", *judge)
     assert code == 2 and "--judge goes with files of recorded responses" in errors
+
+
+@dataclass(frozen=True, slots=True)
+class WithWords(GradedItemScore):
+    """The item score of a later version of a scorer, which has a field more."""
+
+    words: int = field(kw_only=True)
+
+
+def with_words(_: ModelOutput) -> WithWords:
+    return WithWords(1.0, "mentioned", words=3)
+
+
+@pytest.mark.usefixtures("outside")
+def test_another_version_of_a_scorer_scores_the_items_again(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(cli, tiny_model, tmp_path, "--scorer", "answer,mention")[0] == 0
+    later = replace(SCORERS["mention"], score_item=with_words, item_score=WithWords)
+    monkeypatch.setitem(SCORERS, "mention", later)
+    left_out = "left out scorer mention, which has changed since the item scores were written; run jmedllm score"
+    code, output, errors = cli("report", tmp_path / "out", "--html", tmp_path / "page.html")
+    assert code == 0 and left_out in " ".join(output.split()), output + errors
+    assert "left out scorer mention" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    code, output, errors = cli("score", tmp_path / "out", "--diff")
+    assert code == 0 and "Not compared: 3 stored by another version of their scorer." in output, errors
+    assert cli("score", tmp_path / "out")[0] == 0
+    code, output, errors = cli("report", tmp_path / "out")
+    assert code == 0 and "left out scorer" not in output + errors
+    assert read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")["q2"].item_scores["mention"]["words"] == 3
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_scorer_that_is_not_installed_is_left_out(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(cli, tiny_model, tmp_path, "--scorer", "mention,answer")[0] == 0
+    other = build_tiny(tmp_path / "other", seed=2)
+    assert evaluate(cli, other, tmp_path, "--scorer", "mention", "--output", tmp_path / "alone")[0] == 0
+    assert evaluate(cli, other, tmp_path, "--scorer", "mention,answer", "--output", tmp_path / "other_out")[0] == 0
+    monkeypatch.delitem(SCORERS, "mention")
+    for command in ("report", "compare"):
+        code, output, errors = cli(command, tmp_path / "out", tmp_path / "other_out")
+        shown = " ".join((output + errors).split())
+        assert code == 0 and "left out scorer mention, which is not installed; install the package" in shown
+    code, _, errors = cli("report", tmp_path / "alone")
+    assert code == 2 and f"{tmp_path / 'alone' / 'exam.ja.json'}: scorer mention is not installed; install" in errors
+    code, _, errors = cli("score", tmp_path / "out")
+    assert code == 2 and f"{tmp_path / 'out' / 'exam.ja.json'}: scorer mention is not installed; install" in errors
 
 
 def mentioned(_: ModelOutput) -> GradedItemScore:

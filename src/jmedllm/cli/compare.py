@@ -19,11 +19,15 @@ def compare(
     from dataclasses import asdict
 
     from jmedllm.files import to_json
+    from jmedllm.progress import notice
     from jmedllm.report.collect import collect
     from jmedllm.report.compare import compare as compare_all
     from jmedllm.report.table import print_comparisons
 
-    found = compare_all(collect(folders))
+    collected = collect(folders)
+    for note in (note for each in collected for note in each.unreadable):
+        notice(note)
+    found = compare_all(collected)
     if not found:
         raise InputError(
             "nothing to compare: give results of two models on one benchmark, or of one in both languages"

@@ -212,17 +212,18 @@ def _report_unfinished(stored: "Sequence[StoredEvaluation]") -> None:
 def _print_diff(stored: "Sequence[StoredEvaluation]", *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from jmedllm.evaluation.rescore import count_changes
+    from jmedllm.evaluation.rescore import count_changes, count_item_scores
     from jmedllm.files import to_json
     from jmedllm.report.offline import print_changes
 
-    changes = [change for each in stored for change in each.changes]
+    changes = [change for each in stored for change in each.differences.changes]
     counts = count_changes(changes)
+    numbers = count_item_scores(stored)
     if as_json:
-        typer.echo(to_json({"counts": counts, "changes": [asdict(change) for change in changes]}, indent=2))
+        shown = {"counts": counts, "item_scores": numbers, "changes": [asdict(change) for change in changes]}
+        typer.echo(to_json(shown, indent=2))
     else:
-        scored = sum(len(found) for each in stored for found in each.item_scores.values())
-        print_changes(changes, counts, scored, console())
+        print_changes(changes, counts, numbers, console())
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ def _score_files(paths: Sequence[Path], scorers: Sequence[str], asked: "Question
     answered = load_answered(asked)
     recorded = read_recorded(
         paths,
-        [question.id for question in answered.questions],
+        [*(question.id for question in answered.questions), *answered.outside],
         parse_map(options.columns_of_responses, RESPONSE_FIELDS),
         skip_invalid=options.skip_invalid,
     )

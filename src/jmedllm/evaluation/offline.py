@@ -42,6 +42,7 @@ class Scored:
         item_scores: by scorer and question id.
         missing: ids of questions without a response; they count as no answer.
         skipped: places of invalid rows that were skipped.
+        outside: number of responses to questions that the selection or the year leaves out.
         selection: name of the selection.
         left_out: number of items left out, by reason.
         notes: remarks for reports on how the questions were read.
@@ -54,6 +55,7 @@ class Scored:
     item_scores: ItemScores
     missing: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    outside: int = 0
     selection: str = "all"
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -66,6 +68,7 @@ class Scored:
             "exam_outcomes": [asdict(outcome) for outcome in self.exam_outcomes],
             "missing": list(self.missing),
             "skipped": list(self.skipped),
+            "outside": self.outside,
             "selection": self.selection,
             "left_out": self.left_out,
             "notes": list(self.notes),
@@ -104,12 +107,14 @@ class Answered:
         selection: name of the selection.
         left_out: number of items left out, by reason.
         notes: remarks for reports on how the questions were read.
+        outside: ids of the questions of the benchmark or file that the selection or the year leaves out.
     """
 
     questions: tuple[Question, ...]
     selection: str = "all"
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    outside: frozenset[str] = frozenset()
 
 
 def load_answered(asked: QuestionSet) -> Answered:
@@ -145,11 +150,10 @@ def load_answered(asked: QuestionSet) -> Answered:
     ]
     if len({question.id for question in found}) < len(found):
         raise InputError(f"{file}: has the same ids in {' and '.join(languages)}; choose with --language")
-    selected = select_counted(found, asked.selection)
-    questions = selected.questions
-    if exam_number is not None:
-        questions = tuple(question for question in questions if exam_of(question) == exam_number)
-    return Answered(questions, asked.selection, selected.left_out | left_out, notes)
+    of_year = [question for question in found if exam_number in (None, exam_of(question))]
+    selected = select_counted(of_year, asked.selection)
+    outside = {question.id for question in found} - {question.id for question in selected.questions}
+    return Answered(selected.questions, asked.selection, selected.left_out | left_out, notes, frozenset(outside))
 
 
 def score_recorded(
@@ -171,10 +175,16 @@ def score_recorded(
         skip_invalid: whether items that the judge cannot grade count as no answer instead of an error.
 
     Raises:
-        InputError: no scorer is named, one needs a model, a judge is missing, or one can score none of the questions.
+        InputError: no scorer is named, one needs a model, a judge is missing, or one can score none of the questions;
+            or all responses answer questions outside the selection.
     """
     chosen = _scorers(scorers, strict_letters=strict_letters)
     questions = asked.questions
+    if recorded.samples and recorded.samples.keys() <= asked.outside:
+        raise InputError(
+            f"all {len(recorded.samples):,} responses answer questions outside the selection {asked.selection}; "
+            "choose another with --selection or --year"
+        )
     samples = {
         question.id: replace(
             recorded.samples.get(question.id) or Sample(question.id, "", "", failure="missing"),
@@ -207,6 +217,7 @@ def score_recorded(
         item_scores=item_scores,
         missing=tuple(question.id for question in questions if question.id not in recorded.samples),
         skipped=recorded.skipped,
+        outside=len(recorded.samples.keys() & asked.outside),
         selection=asked.selection,
         left_out=asked.left_out | scorable(questions, scorers).left_out,
         notes=asked.notes + _ungraded(evaluation.replies.values()),

@@ -131,9 +131,11 @@ ReplyKey = tuple[str, str, str]
 def read_samples(path: Path, *, repair: bool = False) -> dict[str, Sample]:
     """Read samples by id. A later line replaces an earlier one with the same id, so that additions can be appended.
 
+    A last line without a line feed is skipped: a killed process has left it, or a running one is writing it.
+
     Args:
         path: the samples file.
-        repair: first remove an incomplete last line of a killed process. Only for files that `jmedllm eval` wrote.
+        repair: first remove such a last line. Only for the process that appends to the file.
 
     Raises:
         InputError: a line is invalid.
@@ -162,9 +164,24 @@ def read_scores(path: Path) -> dict[str, ScoredItem]:
     """Read item scores by sample id.
 
     Raises:
-        InputError: a line is invalid.
+        InputError: a line is invalid; the message says how to write the file again.
     """
-    return {row["id"]: ScoredItem(**row) for row in _rows(path, ScoredItem)}
+    try:
+        return {row["id"]: ScoredItem(**row) for row in _score_rows(path)}
+    except InputError as error:
+        problem = str(error).partition("; ")[0]
+        raise InputError(f"{problem}; write the file again with: jmedllm score {path.parent}") from None
+
+
+def _score_rows(path: Path) -> Iterable[dict[str, Any]]:
+    for number, row in read_jsonl(path) if path.exists() else ():
+        if not _has_fields(row, ScoredItem) or not _are_item_scores(row["item_scores"]):
+            raise InputError(f"{path}:{number}: not item scores of this version of jmedllm")
+        yield row
+
+
+def _are_item_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
 
 
 def write_scores(path: Path, scored: Iterable[ScoredItem]) -> None:
@@ -185,11 +202,14 @@ def append_judge_replies(path: Path, replies: Iterable[JudgeReply]) -> None:
 
 
 def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
-    names = {each.name for each in fields(kind)}
-    for number, row in read_jsonl(path) if path.exists() else ():
-        if row.keys() != names:
+    for number, row in read_jsonl(path, skip_unfinished=True) if path.exists() else ():
+        if not _has_fields(row, kind):
             raise InputError(f"{path}:{number}: not a row of this version of jmedllm; choose another --output")
         yield row
+
+
+def _has_fields(row: Mapping[str, Any], kind: type[Any]) -> bool:
+    return row.keys() == {each.name for each in fields(kind)}
 
 
 def _values(row: Any) -> Mapping[str, Any]:

@@ -11,15 +11,16 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.judge import current_replies
 from jmedllm.evaluation.offline import answer_of
 from jmedllm.evaluation.question import LANGUAGES, Question, content_hash
-from jmedllm.evaluation.records import Sample, read_judge_replies, read_samples, read_scores
+from jmedllm.evaluation.records import Sample, ScoredItem, read_judge_replies, read_samples, read_scores
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import SAMPLES, EvalFiles, files_of, is_summary
 from jmedllm.evaluation.scorable import cannot_score
 from jmedllm.evaluation.score import Evaluation, ItemScores, require_scorable, score_samples, summarize, write_result
-from jmedllm.evaluation.scorers import from_values, scorers_named
+from jmedllm.evaluation.scorers import SCORERS, from_values, scorers_named
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.evaluation.stored_questions import QuestionPlaces, load_questions, require_evaluated
 from jmedllm.files import locked, read_json
+from jmedllm.progress import notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,31 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Differences:
+    """The new item scores of an evaluation beside the stored ones.
+
+    Attributes:
+        compared: number of item scores that are stored and computed again.
+        changes: those that differ.
+        other_version: number of stored item scores that another version of their scorer wrote, which are not compared.
+        new: number of item scores that are not stored.
+        dropped: number of stored item scores that are no longer computed.
+    """
+
+    compared: int
+    changes: tuple[Change, ...]
+    other_version: int
+    new: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvaluation:
     """A stored evaluation with its new item scores.
 
     Attributes:
         asked: number of items of the evaluation; more than it has samples while it is unfinished.
-        changes: items whose new score differs from the stored one.
+        differences: the new item scores beside the stored ones.
     """
 
     name: str
@@ -55,7 +75,7 @@ class StoredEvaluation:
     evaluation: Evaluation
     item_scores: ItemScores
     asked: int
-    changes: tuple[Change, ...]
+    differences: Differences
 
     @property
     def is_finished(self) -> bool:
@@ -126,6 +146,8 @@ def _score_one(name: str, files: EvalFiles, scorers: Sequence[str], places: Ques
         raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
     settings, asked = summary["settings"], summary["asked"]
     questions, samples = _asked(files, summary, load_questions(settings, summary["source"], places))
+    if gone := [each for each in settings["scorers"] if each not in SCORERS]:
+        raise InputError(f"{files.summary}: scorer {gone[0]} is not installed; install the package that registers it")
     every = scorers_named(list(dict.fromkeys([*settings["scorers"], *scorers])))
     applied = {each: scorer for each, scorer in every.items() if any(map(scorer.applies, questions))}
     chosen = {each: scorer for each, scorer in every.items() if each in applied or each in settings["scorers"]}
@@ -143,8 +165,8 @@ def _score_one(name: str, files: EvalFiles, scorers: Sequence[str], places: Ques
     evaluation = replace(evaluation, replies=replies)
     require_scorable(evaluation, applied, _again(evaluation, files.summary.parent))
     item_scores = score_samples(evaluation, chosen)
-    changes = tuple(_changes(name, evaluation, item_scores, files))
-    return StoredEvaluation(name, files, evaluation, item_scores, asked, changes)
+    differences = _differences(name, evaluation, item_scores, _stored_scores(files.scores))
+    return StoredEvaluation(name, files, evaluation, item_scores, asked, differences)
 
 
 def _again(evaluation: Evaluation, folder: Path) -> str:
@@ -179,17 +201,34 @@ def _asked(
     return tuple(questions[name] for name in ids), samples
 
 
-def _changes(name: str, evaluation: Evaluation, item_scores: ItemScores, files: EvalFiles) -> Iterator[Change]:
-    stored = read_scores(files.scores)
+def _stored_scores(file: Path) -> dict[str, ScoredItem]:
+    """Return the stored item scores; none from an invalid file, because they are derived from the samples."""
+    try:
+        return read_scores(file)
+    except InputError as error:
+        notice(f"{str(error).partition('; ')[0]}; all item scores are computed again")
+        return {}
+
+
+def _differences(
+    name: str, evaluation: Evaluation, item_scores: ItemScores, stored: Mapping[str, ScoredItem]
+) -> Differences:
+    changes, compared, other_version, new = [], 0, 0, 0
     for scorer, found in item_scores.items():
         for sample, now in found.items():
             values = stored[sample].item_scores.get(scorer) if sample in stored else None
             before = None if values is None else from_values(scorer, values)
+            new += values is None
+            other_version += values is not None and before is None
+            compared += before is not None
             if before is not None and before != now:
-                yield Change(
+                change = Change(
                     str(evaluation.settings["model"]), name, scorer, sample, _kind(before.value, now.value),
                     _reading(before), _reading(now),
                 )  # fmt: skip
+                changes.append(change)
+    dropped = sum(len(each.item_scores) for each in stored.values()) - compared - other_version
+    return Differences(compared, tuple(changes), other_version, new, dropped)
 
 
 _OUTCOMES = {0: "wrong", 1: "right"}
@@ -205,6 +244,13 @@ def _kind(before: float, after: float) -> str:
 
 def _reading(item_score: Any) -> dict[str, Any]:
     return {"chosen": answer_of(item_score), "how": item_score.how, "value": item_score.value}
+
+
+def count_item_scores(stored: Iterable[StoredEvaluation]) -> dict[str, int]:
+    """Count the item scores of all evaluations that were compared with stored ones, and those that were not."""
+    found = [each.differences for each in stored]
+    names = ("compared", "other_version", "new", "dropped")
+    return {name: sum(getattr(each, name) for each in found) for name in names}
 
 
 def count_changes(changes: Iterable[Change]) -> dict[str, dict[str, int]]:

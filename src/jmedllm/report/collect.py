@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +10,10 @@ from typing import Any, Literal
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import LANGUAGES
 from jmedllm.evaluation.reading import NO_ANSWER
-from jmedllm.evaluation.records import Sample, read_samples, read_scores
+from jmedllm.evaluation.records import Sample, ScoredItem, read_samples, read_scores
 from jmedllm.evaluation.result import EvalResult, read_result
 from jmedllm.evaluation.resume import FREE, SAMPLES, SUMMARY, files_of
-from jmedllm.evaluation.scorers import ItemScore, from_values
+from jmedllm.evaluation.scorers import SCORERS, ItemScore, from_values
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.files import to_json
 from jmedllm.manifest import BASE, NAME, Manifest, read_manifest
@@ -53,6 +53,7 @@ class CollectedResult:
         aliases: other names under which the same model was evaluated with the same settings.
         unchanged: aliases of models that a run adapted from this one without any change of the weights.
         descriptions: what the models of its run are, by name.
+        unreadable: notes on scorers that are left out because their item scores cannot be read here.
         is_adapted: whether a run trained the model, or it has an adapter.
     """
 
@@ -63,6 +64,7 @@ class CollectedResult:
     aliases: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
     is_adapted: bool = False
 
     @property
@@ -207,7 +209,7 @@ def _collected(
     kept: _Found, group: Sequence[_Found], shown: Mapping[Path, str], bases: Mapping[Path, Path]
 ) -> CollectedResult:
     name = shown[kept.path]
-    items, rotated = _items(kept)
+    items = _items(kept)
     aliases = tuple(dict.fromkeys(each.result.model for each in group if each.result.model != kept.result.model))
     unchanged = tuple(
         each.result.model
@@ -215,12 +217,23 @@ def _collected(
         if each.path in bases and shown[bases[each.path]] == name and each.result.model in aliases
     )
     base = shown.get(bases[kept.path]) if kept.path in bases else None
-    result = replace(kept.result, settings=kept.result.settings | {"model": name})
+    where = f"{name}, {' '.join(_task(kept.result))}"
+    unreadable = tuple(f"{where}: left out scorer {scorer}, which {why}." for scorer, why in items.left_out.items())
+    result = _without(kept, items.left_out)
+    result = replace(result, settings=result.settings | {"model": name}, notes=(*result.notes, *unreadable))
     if len(group) > 1:
         result = replace(result, notes=(*result.notes, _same_model(name, aliases, kept, group)))
     descriptions = kept.manifest.get("descriptions", {})
     return CollectedResult(
-        result, items, rotated, base if base != name else None, aliases, unchanged, descriptions, _is_adapted(kept)
+        result,
+        items.first,
+        items.rotated,
+        base if base != name else None,
+        aliases,
+        unchanged,
+        descriptions,
+        unreadable,
+        _is_adapted(kept),
     )
 
 
@@ -231,9 +244,13 @@ def _is_adapted(found: _Found) -> bool:
 
 def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence[_Found]) -> str:
     """Note that several evaluations are shown as one, and on how many items they differ."""
-    first, _ = _items(kept)
+    first = _items(kept).first
     differing = {
-        id for each in group for id, item in _items(each)[0].items() if id in first and item.scores != first[id].scores
+        id
+        for each in group
+        for id, item in _items(each).first.items()
+        if id in first
+        and any(item.scores[name] != first[id].scores[name] for name in item.scores.keys() & first[id].scores.keys())
     }
     where = f" on {' '.join(_task(kept.result))}" if differing or not aliases else ""
     is_same = f"{' and '.join(aliases)}: the same model as {name}" if aliases else f"{name}{where} was evaluated twice"
@@ -241,20 +258,70 @@ def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence
     return f"{same} {len(differing):,} items{where} were scored differently." if differing else same
 
 
-def _items(found: _Found) -> tuple[dict[str, CollectedItem], dict[str, list[CollectedItem]]]:
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """First presentations and rotated ones by question, and why scorers are left out."""
+
+    first: dict[str, CollectedItem]
+    rotated: dict[str, list[CollectedItem]]
+    left_out: dict[str, str]
+
+
+def _items(found: _Found) -> _Items:
     """Read first and rotated presentations by question. Samples beyond the evaluation's --limit have no scores."""
     files = files_of(found.path.name.removesuffix(SUMMARY), found.path.parent)
     samples, scores = read_samples(files.samples), read_scores(files.scores)
+    left_out = _unreadable(found.result.settings["scorers"], scores.values())
     items: dict[str, CollectedItem] = {}
     rotated: dict[str, list[CollectedItem]] = {}
     for name, scored in scores.items():
+        if name not in samples:
+            raise InputError(f"{files.samples}: has no sample {name}, which has scores; evaluate again to ask for it")
         sample = samples[name]
-        item = _item(sample, scored.question_hash, scored.item_scores)
+        readable = {scorer: values for scorer, values in scored.item_scores.items() if scorer not in left_out}
+        item = _item(sample, scored.question_hash, readable)
         if sample.rotation:
             rotated.setdefault(sample.question, []).append(item)
         else:
             items[name] = item
-    return items, rotated
+    return _Items(items, rotated, left_out)
+
+
+def _unreadable(scorers: Iterable[str], scored: Collection[ScoredItem]) -> dict[str, str]:
+    """Return the scorers whose item scores cannot be read here, and why."""
+    found = {}
+    for name in scorers:
+        values = [each.item_scores[name] for each in scored if name in each.item_scores]
+        if name not in SCORERS:
+            found[name] = "is not installed; install the package that registers it"
+        elif any(from_values(name, each) is None for each in values):
+            found[name] = "has changed since the item scores were written; run jmedllm score"
+    return found
+
+
+def _without(found: _Found, left_out: Mapping[str, str]) -> EvalResult:
+    """Return the result without scorers that are left out.
+
+    Raises:
+        InputError: no scorer remains.
+    """
+    result = found.result
+    scorers = [each for each in result.settings["scorers"] if each not in left_out]
+    if not left_out:
+        return result
+    if not scorers:
+        scorer, why = next(iter(left_out.items()))
+        raise InputError(f"{found.path}: scorer {scorer} {why}")
+    outcomes = any(SCORERS[each].exam_outcomes for each in scorers)
+    return replace(
+        result,
+        settings=result.settings | {"scorers": scorers},
+        scores=tuple(each for each in result.scores if each.scorer in scorers),
+        exam_outcomes=result.exam_outcomes if outcomes else (),
+        rotations=tuple(each for each in result.rotations if each.scorer in scorers),
+        human_baseline=tuple(each for each in result.human_baseline if each.scorer in scorers),
+        readings={each: ways for each, ways in result.readings.items() if each in scorers},
+    )
 
 
 def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str, Any]]) -> CollectedItem:

@@ -39,6 +39,9 @@ def print_scored(scored: Scored, console: Console) -> None:
     if scored.left_out:
         line = account("questions", scored.selection, len(scored.questions) - _unscored(scored), scored.left_out)
         console.print(Text(line, style="dim"))
+    if scored.outside:
+        line = f"{scored.outside:,} responses to questions outside the selection, left out."
+        console.print(Text(line, style="yellow"))
     for note in scored.notes:
         console.print(Text(note, style="dim"))
     if scored.skipped:
@@ -65,11 +68,27 @@ def _reading(scorer: str, reading: Mapping[str, Any]) -> str:
 
 CHANGES_SHOWN = 200
 
+_NOT_COMPARED = {
+    "new": "new",
+    "other_version": "stored by another version of their scorer",
+    "dropped": "stored and no longer computed",
+}
+
 
 def print_changes(
-    changes: Sequence[Change], counts: Mapping[str, Mapping[str, int]], scored: int, console: Console
+    changes: Sequence[Change],
+    counts: Mapping[str, Mapping[str, int]],
+    item_scores: Mapping[str, int],
+    console: Console,
 ) -> None:
-    """Print each item that `jmedllm score --diff` found with both readings, then the counts by kind."""
+    """Print each item that `jmedllm score --diff` found with both readings, then the counts by kind.
+
+    Args:
+        changes: the items.
+        counts: see `count_changes`.
+        item_scores: see `count_item_scores`.
+        console: to print on.
+    """
     for change in changes[:CHANGES_SHOWN]:
         console.print(Text(f"{change.model} {change.task} {change.id}, scorer {change.scorer}: {change.kind}"))
         for title, reading in (("before", change.before), ("now", change.after)):
@@ -78,4 +97,7 @@ def print_changes(
         console.print(Text(f"... and {len(changes) - CHANGES_SHOWN:,} more; --json lists all", style="dim"))
     for scorer, kinds in counts.items():
         console.print(Text(f"scorer {scorer}: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())))
-    console.print(Text(f"{len(changes):,} of {scored:,} item scores differ from the stored ones. Nothing is written."))
+    compared = f"{len(changes):,} of {item_scores['compared']:,} item scores differ from the stored ones."
+    others = [f"{item_scores[name]:,} {words}" for name, words in _NOT_COMPARED.items() if item_scores[name]]
+    more = f" Not compared: {', '.join(others)}." if others else ""
+    console.print(Text(f"{compared}{more} Nothing is written."))

@@ -1,7 +1,7 @@
 """Scorers, one module each: they turn model outputs into item scores, and item scores into scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from jmedllm.errors import unknown
@@ -68,6 +68,10 @@ def as_values(item_score: Any) -> dict[str, Any]:
 
 
 def from_values(scorer: str, values: Mapping[str, Any]) -> Any:
-    """Restore the item score of a scorer from plain values."""
+    """Restore the item score of a scorer from plain values; None if another version of the scorer wrote them."""
+    kind = SCORERS[scorer].item_score
+    required = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
+    if not required <= values.keys() <= {each.name for each in fields(kind)}:
+        return None
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return SCORERS[scorer].item_score(**tuples)
+    return kind(**tuples)
