@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from conftest import Cli, write_questions
-from jmedllm.evaluation.records import read_samples, read_scores
+from jmedllm.evaluation.records import (
+    JudgeReply,
+    append_judge_replies,
+    read_judge_replies,
+    read_samples,
+    read_scores,
+)
 
 
 @pytest.fixture
@@ -205,6 +211,15 @@ def test_a_last_line_that_is_being_written_is_not_read(cli: Cli, stored: Path, l
     assert code == 0 and [score["n"] for score in json.loads(output)["scores"]] == [left, 7], errors
     assert ("unfinished, 3 of 7 items" in errors) is (left == 3)
     assert contents(stored)["exam.ja.samples.jsonl"] == before["exam.ja.samples.jsonl"]
+
+
+def test_a_judge_reply_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "exam.ja.judge.jsonl"
+    append_judge_replies(file, [JudgeReply("grade", name, "judge", "hash", "prompt", "鍵") for name in ("q0", "q1")])
+    file.write_bytes(file.read_bytes().rpartition("鍵".encode())[0] + "鍵".encode()[:1])  # within a character
+    before = file.read_bytes()
+    assert [reply.id for reply in read_judge_replies(file).values()] == ["q0"]
+    assert file.read_bytes() == before
 
 
 def test_item_scores_that_were_never_stored_are_new(cli: Cli, stored: Path) -> None:
