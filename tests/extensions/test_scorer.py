@@ -189,6 +189,11 @@ def test_several_processes_ask_the_judge_once(tiny_model: Path, tmp_path: Path, 
     assert json.loads(evaluated(2)) == json.loads(evaluated(1))
     replies = (tmp_path / "out2" / "exam.ja.judge.jsonl").read_text(encoding="utf-8").splitlines()
     assert sorted(json.loads(line)["id"] for line in replies) == ["q0", "q1", "q2"]
+    # A judge that fails ends all processes.
+    options[options.index(judge)] = build_tiny(tmp_path / "short", seed=2, context=512)
+    command = ("-m", "jmedllm", "eval", *options, "--output", tmp_path / "out2")
+    first, second = forks.run_ranks(2, *command, PYTHONPATH=path)
+    assert (first.returncode, second.returncode) == (2, 2) and "judge short: question q0" in first.stderr
 
 
 @pytest.mark.usefixtures("outside")

@@ -62,8 +62,12 @@ def evaluate_shares(
             _agree(problem, here)
             if here.global_rank == 0:
                 join_shares(task, model.settings, output)
-                results.append(evaluate_task(task, model, output, judge))
+                try:
+                    results.append(evaluate_task(task, model, output, judge))
+                except InputError as error:  # of a judge, say
+                    problem = str(error)
             wait()
+            _agree(problem, here)
         if here.global_rank == 0:
             remove_empty_shares(output)
     return results

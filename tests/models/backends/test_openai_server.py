@@ -222,6 +222,24 @@ def test_a_judge_on_a_server(cli: Cli, server: Server, tmp_path: Path, monkeypat
     asked = sum(server.answered.values())
     assert cli(*command, "--judge", f"{server.url}#grader")[0] == 0
     assert sum(server.answered.values()) == asked == 6, "stored replies are not asked for again"
+    # Another judge that refuses every prompt; the scores of the first one stay.
+    server.refusals = {"Grade from 0 to 10": (400, {"error": {"message": "no"}})}
+    code, _, errors = cli(*command, "--judge", f"{server.url}#other")
+    assert (
+        code == 2
+        and "judge other: question q" in errors
+        and "answers 400: " in errors
+        and "; count such items" in errors
+    )
+    code, output, _ = cli("score", tmp_path / "out", "--json")
+    assert code == 0 and json.loads(output)["scores"] == [score]
+    code, output, errors = cli(*command, "--judge", f"{server.url}#other", "--skip-invalid")
+    assert code == 0, errors
+    summary = json.loads((tmp_path / "out" / "exam.ja.json").read_text(encoding="utf-8"))
+    assert summary["failures"] == {"judge: rejected": ["q0", "q1", "q2"]}
+    server.refusals = {}
+    code, output, errors = cli(*command, "--judge", f"{server.url}#other", "--skip-invalid")
+    assert code == 0 and json.loads(output)["scores"] == [score], "failed replies are asked for again"
 
 
 @pytest.mark.parametrize("fault", ["429", "429 later", "500", "503", "cut", "slow", "garbage", "page", "empty"])
