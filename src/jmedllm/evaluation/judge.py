@@ -160,7 +160,8 @@ def collect_replies(
         for key, reply in current_replies(evaluation, scorers, stored).items()
         if reply.failure is None or (judge is None and skip_invalid)
     }
-    missing = [asked for asked in _prompts(evaluation, scorers) if (asked.scorer, asked.sample.id) not in found]
+    prompts = {(asked.scorer, asked.sample.id): asked for asked in _prompts(evaluation, scorers)}
+    missing = [asked for key, asked in prompts.items() if key not in found]
     if not missing:
         return found
     if judge is None:
@@ -180,7 +181,7 @@ def collect_replies(
             f"judge {judge.name} cannot answer {failures.total():,} of {len(missing):,} prompts ({reasons}); "
             "use another judge, or count such items as no answer with --skip-invalid"
         )
-    return found
+    return {key: found[key] for key in prompts}  # a server answers in any order
 
 
 def _ask(judge: Judge, missing: Sequence[_JudgePrompt], generation: GenerationConfig) -> Iterator[JudgeReply]:
