@@ -200,7 +200,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (("merge", "--model", other, "--adapter", tiny_adapter, "--output", tmp_path / "m"), "trained on base"),
         (("run", typo), "typo.yaml:4: mfpt.lerning_rate: unknown key; did you mean learning_rate?"),
         (("run", tmp_path / "none.yaml"), "none.yaml: no such recipe"),
-        (("run", recipe, "--output", tmp_path / "r"), "no text was found; give files that have some"),
+        (("run", recipe, "--output", tmp_path / "r"), "contains no text; give files that do"),
         (("run", recipe, "--output", file / "below"), f"cannot write {file / 'below'}"),
         (("run", recipe, "--until", "mftp"), "unknown stage 'mftp': did you mean mfpt or mpeft?"),
         (("run", recipe, "--control", "none"), "has no controls; leave --control out"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cli, write_questions
+from conftest import Cli, build_tiny, write_questions
 from jmedllm.recipe_file import load_recipe
 
 TEXTS = "壊血病はビタミンCの欠乏で起こる。\nScurvy is caused by a lack of vitamin C.\n"
@@ -22,13 +22,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_recipe_passes_the_check_and_every_line_is_explained(cli: Cli, here: Path, tiny_model: Path) -> None:
-    given = ("--base", tiny_model, "--texts", "texts", "--questions", "demo", "--benchmark", "ward.jsonl,demo:ja")
+def test_the_recipe_passes_the_check_and_every_line_is_explained(cli: Cli, here: Path) -> None:
+    base = build_tiny(here / "base", context=1024)
+    given = ("--base", base, "--texts", "texts", "--questions", "demo", "--benchmark", "ward.jsonl,demo:ja")
     code, output, errors = cli("init", "ward.yaml", *given)
     assert (code, output, errors) == (0, "", "wrote: ward.yaml\nnext:  jmedllm run ward.yaml\n")
-    code, output, _ = cli("run", "ward.yaml", "--check")
+    code, output, errors = cli("run", "ward.yaml", "--check")
     stages = [line.split()[0] for line in output.splitlines()]
-    assert code == 0 and stages == ["corpus", "mfpt", "mpeft", "merge", "eval", "report", "ward.yaml:"]
+    assert code == 0, errors
+    assert stages == ["corpus", "mfpt", "mpeft", "merge", "eval", "report", "ward.yaml:"]
     lines = (here / "ward.yaml").read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if line and "# " not in line and not line.startswith("    - {")]
     recipe = load_recipe(here / "ward.yaml")
@@ -37,7 +39,7 @@ def test_the_recipe_passes_the_check_and_every_line_is_explained(cli: Cli, here:
         ("demo", ["ja", "en"], "train")
     ]
     assert recipe.eval.benchmarks == ["ward.jsonl", "demo:ja"] and recipe.eval.models == ["base", "mfpt", "mpeft"]
-    assert recipe.corpus.block_size == 512  # what the model reads
+    assert recipe.corpus.block_size == 1024  # what the model reads
     assert recipe.prompt.chat is False
 
 

@@ -9,10 +9,14 @@ import pytest
 
 from conftest import Cli, write_questions
 from jmedllm.files import locked
+from jmedllm.models.backends.openai.server import KEYS
 from jmedllm.training.examples import filter_by_length
 from jmedllm.training.packing import TrainingSample
 
-TRAINING = "mpeft: {instructions: [talk.jsonl], steps: 2, learning_rate: 1e-4, adapter: {targets: [%s]}}\n"
+TRAINING = (
+    "mpeft: {instructions: [talk.jsonl], block_size: 512, steps: 2, learning_rate: 1e-4, adapter: {targets: [%s]}}\n"
+)
+EVALUATION = "eval: {benchmarks: [questions.jsonl], selection: all, models: [base], %s}\n"
 
 
 @pytest.fixture
@@ -146,15 +150,29 @@ def test_an_earlier_run_in_the_directory_is_compared(cli: Cli, here: Path, tiny_
         (TRAINING % "q_prj", "unknown adapter target 'q_prj'"),
         (TRAINING.replace("talk", "none") % "q_proj", "none.jsonl"),
         ("eval: {benchmarks: [none.jsonl]}\n", "none.jsonl: no such file"),
-        (TRAINING.replace("steps", "block_size: 8, steps") % "q_proj", "more than block_size 8; raise it"),
+        (TRAINING.replace("512", "100000") % "q_proj", "mpeft: block_size 100000 is longer than the context"),
+        ("corpus: {inputs: [empty]}\nmfpt: {steps: 1, learning_rate: 1e-3}\n", "corpus empty: contains no text; give"),
+        (EVALUATION % "max_new_tokens: 600", "prompt and 600 new tokens need 6"),
+        (EVALUATION % "judge: 'http://127.0.0.1:9/v1#x'", "no key for http://127.0.0.1:9/v1: set JMEDLLM_API_KEY"),
+        (TRAINING.replace("512", "8") % "q_proj", "more than block_size 8; raise it"),
         (
-            TRAINING.replace("steps", "block_size: 8, excess_length_strategy: drop, steps") % "q_proj",
+            TRAINING.replace("512", "8, excess_length_strategy: drop") % "q_proj",
             "more than block_size 8; every example is too long",
         ),
     ],
-    ids=["nothing to do", "adapter target", "instructions", "benchmark", "a long example", "only long examples"],
-)
-def test_what_a_run_would_refuse(cli: Cli, here: Path, tiny_model: Path, text: str, problem: str) -> None:
+    ids=[
+        "nothing to do", "adapter target", "instructions", "benchmark", "rows beyond the context",
+        "corpus without text", "prompts beyond the context", "judge without a key",
+        "a long example", "only long examples",
+    ],
+)  # fmt: skip
+def test_what_a_run_would_refuse(
+    cli: Cli, here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    (here / "empty").mkdir()
+    (here / "empty" / "blank.txt").write_text("\n\n", encoding="utf-8")
     code, _, errors = cli("run", write(here, tiny_model, text), "--check")
     assert code == 2 and problem in errors
 
@@ -162,9 +180,9 @@ def test_what_a_run_would_refuse(cli: Cli, here: Path, tiny_model: Path, text: s
 def test_long_examples_that_are_dropped(cli: Cli, here: Path, tiny_model: Path) -> None:
     with (here / "talk.jsonl").open("a", encoding="utf-8") as handle:
         handle.write('{"instruction": "%s", "output": "ビタミンC"}\n' % ("長" * 1000))
-    text = TRAINING.replace("steps", "block_size: 200, %s steps") % ("excess_length_strategy: drop,", "q_proj")
+    text = TRAINING.replace("512", "200, excess_length_strategy: drop") % "q_proj"
     assert cli("run", write(here, tiny_model, text), "--check")[0] == 0
-    text = TRAINING.replace("steps", "block_size: 200, %s steps") % ("", "q_proj")
+    text = TRAINING.replace("512", "200") % "q_proj"
     code, _, errors = cli("run", write(here, tiny_model, text), "--check")
     assert code == 2 and "talk.jsonl:2" in errors and "more than block_size 200" in errors
 
@@ -173,7 +191,7 @@ def test_a_conversation_is_refused_beside_an_example_that_fits(cli: Cli, here: P
     turns = [{"role": "user", "content": "長" * 1000}, {"role": "assistant", "content": "はい"}]
     with (here / "talk.jsonl").open("a", encoding="utf-8") as handle:
         handle.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
-    text = TRAINING.replace("steps", "block_size: 200, excess_length_strategy: drop, steps") % "q_proj"
+    text = TRAINING.replace("512", "200, excess_length_strategy: drop") % "q_proj"
     code, _, errors = cli("run", write(here, tiny_model, text), "--check")
     assert code == 2 and "talk.jsonl:2" in errors and "chat template" in errors
 

@@ -145,6 +145,14 @@ def test_a_graded_scorer_with_a_judge(
     code, _, errors = evaluate(cli, tiny_model, tmp_path, "--scorer", "grade")
     assert code == 2 and "scorer grade needs a judge model; give --judge MODEL_DIR or --judge URL#NAME" in errors
     assert not (tmp_path / "out").exists()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: mine\nbase: {{path: {tiny_model}}}\nprompt: {{pack: plain}}\n"
+        f"eval: {{benchmarks: ['{tmp_path / 'exam.jsonl'}:ja'], selection: all, scorers: [grade]}}\n",
+        encoding="utf-8",
+    )
+    code, _, errors = cli("run", recipe, "--check", "--output", tmp_path / "run")
+    assert code == 2 and "scorer grade needs a judge model; give --judge MODEL_DIR" in errors
     graded = ("--scorer", "grade", "--judge", build_tiny(tmp_path / "judge", seed=2, context=2048))
     code, _, errors = evaluate(cli, tiny_model, tmp_path, *graded)
     assert code == 0, errors

@@ -13,7 +13,7 @@ import torch
 from jmedllm.errors import InputError
 from jmedllm.planning import preflight
 from jmedllm.planning.counts import PlannedBase
-from jmedllm.planning.machine import GIB, Gpu, Machine
+from jmedllm.planning.machine import GIB, Gpu, Machine, gib
 from jmedllm.planning.needs import least_needs, plan_stage
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.planning.preflight import require_machine
@@ -75,9 +75,21 @@ def test_a_machine_that_is_too_small(tmp_path: Path) -> None:
         require_machine(stage("mpeft"), QWEN2, Machine(Gpu("small", 12 * GIB), 1, 1, 64 * GIB), tmp_path)
 
 
-def test_a_machine_that_may_be_too_small_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert require_machine(stage("mpeft"), QWEN2, cpu(24 * GIB), tmp_path)
-    assert "mpeft: needs 14.8 GiB of memory of the 24.0 GiB of this machine, and more for" in capsys.readouterr().err
+def test_memory_that_is_shared_must_suffice_as_configured(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        require_machine(stage("mpeft"), QWEN2, cpu(16 * GIB), tmp_path)
+    planned = plan_stage("mpeft", SETTINGS["mpeft"], 512, QWEN2, cpu(16 * GIB))
+    assert not planned.fits(cpu(16 * GIB)) and least_needs(SETTINGS["mpeft"], QWEN2, cpu(16 * GIB)).fits(cpu(16 * GIB))
+    assert str(error.value) == (
+        f"mpeft: needs {gib(planned.gpu + planned.host)} of memory, this machine has 16.0 GiB; set memory: auto, or "
+        "see jmedllm plan for what fits"
+    )
+
+
+def test_a_gpu_that_may_be_too_small_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert require_machine(stage("mpeft"), QWEN2, Machine(Gpu("small", 24 * GIB), 1, 1, 64 * GIB), tmp_path)
+    noticed = capsys.readouterr().err
+    assert "mpeft: needs 14.8 GiB on the GPU" in noticed and "of this machine, and more for activations" in noticed
     assert require_machine(stage("mpeft"), QWEN2, cpu(64 * GIB), tmp_path)
     assert capsys.readouterr().err == ""
 

@@ -166,14 +166,11 @@ def _require_base(text: str) -> str:
 
 
 def _require_texts(text: str) -> tuple[str, ...]:
-    from jmedllm.corpus.readers.inputs import find_files
-    from jmedllm.corpus.readers.reader import read_documents
+    from jmedllm.corpus.readers.reader import require_text
 
     names = split(text)
     for name in names:
-        files = find_files([Path(name)]).files
-        if not any(document.text for file in files for document in read_documents(file)):
-            raise InputError(f"{name}: contains no text; give files that do")
+        require_text([Path(name)])
     return tuple(names)
 
 

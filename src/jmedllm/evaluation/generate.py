@@ -88,6 +88,16 @@ def collect_samples(
     return ordered
 
 
+def requests_of(task: EvalTask, chat_text: ChatText = no_template) -> list[Request]:
+    """Return all requests of a task, as if no sample were stored."""
+    asked = []
+    for each in task.presented():
+        prompt = ask(task.prompt_format, each.permuted, chat_text)
+        if (found := _missing(task, each, prompt, _current(task, each, prompt, {}))) is not None:
+            asked.append(found.request)
+    return asked
+
+
 def incomplete_questions(task: EvalTask, files: EvalFiles) -> list[str]:
     """Return the ids of the questions with incomplete samples; prompts are not compared."""
     stored = read_samples(files.samples)

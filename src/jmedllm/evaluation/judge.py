@@ -53,7 +53,7 @@ def prepare_judge(text: str, precision: "Precision | None") -> Judge:
     """Check a judge model: a model directory, or URL#NAME for a model on a server.
 
     Raises:
-        InputError: there is no such model, or its backend cannot be used.
+        InputError: there is no such model, its backend cannot be used, or no key is set for the server.
     """
     if not text.strip():
         raise InputError("judge: the name is empty; give a model directory, or URL#NAME of a model on a server")
@@ -63,7 +63,8 @@ def prepare_judge(text: str, precision: "Precision | None") -> Judge:
             raise InputError(f"--judge {text}: which model of the server? write {text}#NAME")
         spec = ModelSpec(name, name, "openai", server=server, chat=True)
         require_backend(spec.backend, requirements_of(spec))
-        return Judge(name, f"served {name} at {server.rstrip('/')}", spec.backend, lambda: open_model(spec), to_json)
+        client = open_model(spec)  # reads the key; no request is sent
+        return Judge(name, f"served {name} at {server.rstrip('/')}", spec.backend, lambda: client, to_json)
     folder = Path(text)
     require_model(folder)
     spec = ModelSpec(text, folder.name, precision=precision)
@@ -95,7 +96,10 @@ def require_judge(scorers: Iterable[str], judge: Judge | None, names: Iterable[s
             f"judge {judge.name}: scorer {', '.join(named)} asks no judge; leave it out, or add a scorer that does"
         )
     if judged and judge is None and not all(files_of(name, output).judge.exists() for name in names):
-        raise InputError(f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME")
+        raise InputError(
+            f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME, in a recipe "
+            "eval.judge"
+        )
 
 
 @dataclass(frozen=True, slots=True)

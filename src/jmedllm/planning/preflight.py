@@ -8,7 +8,7 @@ import psutil
 from jmedllm.errors import InputError
 from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import Machine, gib
-from jmedllm.planning.needs import Needs, least_needs
+from jmedllm.planning.needs import Needs, least_needs, plan_stage
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.planning.printing import sizes
 from jmedllm.progress import notice
@@ -19,7 +19,11 @@ _MUCH = 2
 
 
 def require_machine(stage: TrainingStage, base: PlannedBase, machine: Machine, folder: Path) -> bool:
-    """Check that memory and disk suffice for the minimum needs of a stage, independent of its batch size.
+    """Check that memory and disk suffice for a stage, before anything is loaded.
+
+    If the device shares the host's memory, the memory must suffice for the stage as configured, because the operating
+    system kills a process that needs more. A GPU must have enough for the minimum, independent of the batch size:
+    beyond it, running out of memory is an error that names the settings.
 
     Args:
         stage: stage to check.
@@ -38,22 +42,31 @@ def require_machine(stage: TrainingStage, base: PlannedBase, machine: Machine, f
     except InputError as error:
         notice(f"{stage.name}: memory and disk were not checked: {error}")
         return False
-    _require_memory(stage.name, least, machine)
+    _require_memory(stage, least, base, machine)
     size = least.disk - folder_bytes(folder / stage.name)
     parts = " and ".join(part.name for part in least.parts if part.disk)
     require_free(folder, size, f"{stage.name} ({parts})")
     return True
 
 
-def _require_memory(name: str, least: Needs, machine: Machine) -> None:
-    needed, there = sizes(least, machine), _memory(machine)
-    if not least.fits(replace(machine, ram=machine.ram + psutil.swap_memory().total)):
-        raise InputError(
-            f"{name}: needs {needed} without any activations, this machine has {there}; set memory: auto, or see "
-            "jmedllm plan for what fits"
+def _require_memory(stage: TrainingStage, least: Needs, base: PlannedBase, machine: Machine) -> None:
+    _require_fit(stage.name, least, " without any activations", machine)
+    if machine.is_shared:
+        planned = plan_stage(stage.name, stage.settings, stage.block_size, base, machine)
+        _require_fit(stage.name, planned, "", machine)
+    elif not Needs(least.parts * _MUCH).fits(machine):
+        notice(
+            f"{stage.name}: needs {sizes(least, machine)} of the {_memory(machine)} of this machine, and more for "
+            "activations; see jmedllm plan"
         )
-    if not Needs(least.parts * _MUCH).fits(machine):
-        notice(f"{name}: needs {needed} of the {there} of this machine, and more for activations; see jmedllm plan")
+
+
+def _require_fit(name: str, needs: Needs, without: str, machine: Machine) -> None:
+    if not needs.fits(replace(machine, ram=machine.ram + psutil.swap_memory().total)):
+        raise InputError(
+            f"{name}: needs {sizes(needs, machine)}{without}, this machine has {_memory(machine)}; set memory: auto, "
+            "or see jmedllm plan for what fits"
+        )
 
 
 def _memory(machine: Machine) -> str:

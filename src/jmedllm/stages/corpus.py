@@ -14,6 +14,7 @@ from jmedllm.corpus.pipeline.parallel import available_processes
 from jmedllm.corpus.pipeline.report import PERSONAL_DATA
 from jmedllm.corpus.pipeline.survey import survey
 from jmedllm.corpus.readers.inputs import find_files
+from jmedllm.corpus.readers.reader import require_text
 from jmedllm.evaluation.question import question_hash
 from jmedllm.files import atomic_file, hash_text
 from jmedllm.models.folder import fingerprint
@@ -189,7 +190,9 @@ def _check(run: Run) -> Sequence[str]:
 
     size = 0
     for text in get_args(Text):
-        _, paths = _inputs_of(run.recipe.corpus, text)
+        built_in, paths = _inputs_of(run.recipe.corpus, text)
+        if paths and not built_in:
+            require_text(paths, _field(run))
         size += sum(file.stat().st_size for file in (find_files(paths).files if paths else ()))
     compared = require_no_train_test_overlap(run)
     require_free(run.folder, size, "the cleaned corpus, as large as its files,")

@@ -7,14 +7,16 @@ from typing import Any
 
 from jmedllm.evaluation.evaluate import evaluate_model, tasks
 from jmedllm.evaluation.evaluate_task import forget
+from jmedllm.evaluation.generate import generation_config, requests_of
 from jmedllm.evaluation.judge import prepare_judge, require_judge
 from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
-from jmedllm.models.backends import require_backend, requirements_of
-from jmedllm.models.backends.base import ModelSpec, Requirement
+from jmedllm.models.backends import backend_named, require_backend, requirements_of
+from jmedllm.models.backends.base import ContextLimit, ModelSpec, Requirement
+from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.folder import fingerprint
 from jmedllm.processes import is_main_process, wait
 from jmedllm.recipe import EvalSection
@@ -134,21 +136,43 @@ def _check(run: Run) -> Sequence[str]:
     spec = ModelSpec("", "", settings.backend, precision=run.precision, quantization=settings.quantization)
     in_run = Requirement("the models of a run, which are directories", lambda can: can.local)
     require_backend(settings.backend, [in_run, *requirements_of(spec), *requirements_of_tasks(evaluated)])
-    if settings.judge is not None:
-        require_judge(settings.scorers, prepare_judge(settings.judge, run.precision), (), run.folder)
+    judge = prepare_judge(settings.judge, run.precision) if settings.judge is not None else None
+    for name in _models(run):
+        require_judge(settings.scorers, judge, [task.name for task in evaluated], run.folder / "eval" / name)
     return (*(task.name for task in evaluated), "prompts", f"backend {settings.backend}")
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     base.require_loadable()
-    if not run.prompt_config.chat:
-        return ("base model",)
-    for task in tasks(_settings(run), run.prompt_config, run.data):
-        render = task.prompt_format.template(base.tokenizer)
+    checked = ["base model"]
+    evaluated = tasks(_settings(run), run.prompt_config, run.data)
+    chat_text = no_template
+    if run.prompt_config.chat:
+        render = evaluated[0].prompt_format.template(base.tokenizer)
         if render.variables:
             render.require_variables()
-        ask(task.prompt_format, task.presented()[0].permuted, render.prompt)
-    return ("base model", "chat template")
+        chat_text = render.prompt
+        for task in evaluated:
+            ask(task.prompt_format, task.presented()[0].permuted, chat_text)
+        checked.append("chat template")
+    return (*checked, *_check_context(run, base, evaluated, chat_text))
+
+
+def _check_context(run: Run, base: BaseFiles, evaluated: Sequence[EvalTask], chat_text: ChatText) -> Sequence[str]:
+    """Check that the prompts fit the context of the models, which is that of the base."""
+    from jmedllm.models.backends.transformers.capabilities import context_length
+
+    require_context = backend_named(_settings(run).backend).require_context
+    extended = run.recipe.corpus is not None and run.recipe.corpus.vocabulary is not None
+    if require_context is None or (
+        extended and "base" not in _models(run)
+    ):  # an extended tokenizer needs fewer tokens
+        return ()
+    limits = ContextLimit("base", base.tokenizer, context_length(base.config))
+    for task in evaluated:
+        if not task.skip_invalid:
+            require_context(requests_of(task, chat_text), generation_config(task), limits)
+    return ("lengths of the prompts",)
 
 
 EVAL = Stage(

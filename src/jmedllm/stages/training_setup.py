@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jmedllm.errors import InputError
 from jmedllm.models.weights.quantization import require_plain_base
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.processes import rank
@@ -114,7 +115,7 @@ def check_training(run: Run, settings: TrainingConfig) -> Sequence[str]:
 
 
 def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence[str]:
-    """Check that the base has a tokenizer, is not quantized, is of a class that can be trained, and is not too large.
+    """Check that the base can be trained: its tokenizer, weights and class, its context, and the needed memory.
 
     Raises:
         InputError: it cannot be trained.
@@ -123,8 +124,19 @@ def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence
 
     require_plain_base(base.folder)
     require_trainable(base.config, run.precision.device)
+    _require_context(base, stage)
     base.require_loadable()
     return ("base model", "tokenizer", *_check_machine(run, stage))
+
+
+def _require_context(base: BaseFiles, stage: TrainingStage) -> None:
+    from jmedllm.models.backends.transformers.capabilities import context_length
+
+    if stage.block_size > (context := context_length(base.config)):
+        raise InputError(
+            f"{stage.name}: block_size {stage.block_size} is longer than the context of the base model, {context} "
+            f"tokens; set at most {context}"
+        )
 
 
 def _check_machine(run: Run, stage: TrainingStage) -> Sequence[str]:

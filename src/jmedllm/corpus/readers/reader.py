@@ -1,6 +1,6 @@
 """Reads documents from files of every supported format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jmedllm.corpus.documents import Document
@@ -22,6 +22,23 @@ def read_documents(path: Path, field: str = "text") -> Iterator[Document]:
             if isinstance(found, Skipped):
                 raise InputError(f"{found.where}: {found.reason}")
             yield found
+
+
+def require_text(inputs: Sequence[Path], field: str = "text") -> None:
+    """Check that a document below the inputs contains text. The files are read up to the first that does.
+
+    Raises:
+        InputError: none does, an input is missing, or none of its files is of a kind that is read.
+    """
+    unread: list[Skipped] = []
+    for file, name in find_files(inputs).files.items():
+        for found in read(ByteRange(file, name=name), field):
+            if isinstance(found, Skipped):
+                unread.append(found)
+            elif found.text.strip():
+                return
+    reason = f" ({unread[0].where}: {unread[0].reason})" if unread else ""
+    raise InputError(f"corpus {', '.join(map(spelled, inputs))}: contains no text{reason}; give files that do")
 
 
 def read(byte_range: ByteRange, field: str = "text") -> Iterator[Document | Skipped]:

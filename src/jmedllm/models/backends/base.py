@@ -10,6 +10,7 @@ from jmedllm.models.folder import Quantization
 from jmedllm.models.thoughts import Thought
 
 if TYPE_CHECKING:
+    from jmedllm.models.tokenizer.encoding import Tokenizer
     from jmedllm.precision import Precision  # imports torch
 
 
@@ -149,6 +150,20 @@ def does_not_fit(reasons: Collection[str]) -> InputError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ContextLimit:
+    """The longest sequence of a model.
+
+    Attributes:
+        name: name of the model in messages.
+        context: maximum number of tokens of prompt and continuation.
+    """
+
+    name: str
+    tokenizer: "Tokenizer"
+    context: int
+
+
 class InferenceModel(Protocol):
     """A loaded model, or a connection to one."""
 
@@ -269,6 +284,8 @@ class Backend:
         capabilities: capabilities of the backend.
         open: opens a model, or raises an InputError.
         package: name of the optional Python package that it needs.
+        require_context: checks requests against the context of a model that is not loaded; None if only a loaded model
+            knows its limit.
         prompts_contain_date: returns whether the backend writes today's date into the prompts of a model.
     """
 
@@ -277,6 +294,7 @@ class Backend:
     open: Callable[[ModelSpec], InferenceModel]
     package: str | None = None
     prompts_contain_date: Callable[[ModelSpec], bool] = _never
+    require_context: Callable[[Sequence[Request], GenerationConfig, ContextLimit], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,16 @@
 """Backend transformers: model directories on the CPU or GPU of this machine; supports every scorer."""
 
-from jmedllm.models.backends.base import Backend, BackendCapabilities, InferenceModel, ModelSpec
+from collections.abc import Sequence
+
+from jmedllm.models.backends.base import (
+    Backend,
+    BackendCapabilities,
+    ContextLimit,
+    GenerationConfig,
+    InferenceModel,
+    ModelSpec,
+    Request,
+)
 
 
 def _open(spec: ModelSpec) -> InferenceModel:
@@ -17,6 +27,12 @@ def _open(spec: ModelSpec) -> InferenceModel:
     )
 
 
+def _require_context(requests: Sequence[Request], generation_config: GenerationConfig, limits: ContextLimit) -> None:
+    from jmedllm.models.backends.transformers.sequences import require_context
+
+    require_context(requests, generation_config, limits)
+
+
 BACKEND = Backend(
     title="model directory on CPU or GPU",
     capabilities=BackendCapabilities(
@@ -28,4 +44,5 @@ BACKEND = Backend(
         estimated=True,
     ),
     open=_open,
+    require_context=_require_context,
 )

@@ -6,27 +6,33 @@ questions share (instructions of the prompt pack, solved examples) is computed o
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jmedllm.errors import InputError, is_out_of_memory
-from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response, does_not_fit
+from jmedllm.errors import is_out_of_memory
+from jmedllm.models.backends.base import (
+    Completion,
+    ContextLimit,
+    GenerationConfig,
+    Request,
+    Response,
+    does_not_fit,
+)
 from jmedllm.models.backends.completion import NOTHING, Ends, ends_of
-from jmedllm.models.backends.top_logprobs import log_sum
 from jmedllm.models.backends.transformers.capabilities import Capabilities, context_length, detect_capabilities
 from jmedllm.models.backends.transformers.generation import Start, decode, generate
+from jmedllm.models.backends.transformers.sequences import Task, TokenPath, encode_requests
 from jmedllm.models.backends.transformers.token_tree import Tree, arrange, attention_mask, by_budget
 from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.memory import free_memory, token_bytes
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
-from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, common_length, encode, shared_length, spell_labels
+from jmedllm.models.tokenizer.encoding import Tokenizer, common_length
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import Precision
 
@@ -41,51 +47,12 @@ SHORTEST_PREFIX = 8
 """Minimum length of a shared prefix that is computed once."""
 
 
-@dataclass(slots=True)
-class _Task:
-    """A request and its results.
-
-    Attributes:
-        next_tokens: tokens after the prompt that spell each label; empty if labels are read as texts.
-        scores: log-probability of each choice, or of each spelling of each label.
-        seconds: duration of its batch.
-    """
-
-    index: int
-    request: Request
-    next_tokens: list[list[int]]
-    scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    completion: Completion | None = None
-    seconds: float | None = None
-
-    def response(self) -> Response:
-        names = self.request.choices or self.request.labels
-        log_probs = tuple(log_sum(self.scores[name]) for name in names) if names else None
-        return Response(self.completion, log_probs, seconds=self.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """A sequence to compute.
-
-    Attributes:
-        ids: input tokens; the last token of a choice is only predicted.
-        choice: the choice, or the label, at its end; None for the prompt alone.
-        wanted: tokens of the choice, of which all but the last are the end of `ids`.
-    """
-
-    task: _Task
-    ids: list[int]
-    choice: str | None
-    wanted: list[int]
-
-
 @dataclass(frozen=True, slots=True)
 class _PackedPaths:
     """Paths merged into one tree, with the nodes of each."""
 
     tree: Tree
-    paths: list[tuple[_Path, list[int]]]
+    paths: list[tuple[TokenPath, list[int]]]
 
     def needed(self) -> set[int]:
         """Nodes whose logits are read."""
@@ -141,7 +108,9 @@ class TransformersModel:
         Raises:
             InputError: a request does not fit the context, and `generation_config` does not skip it.
         """
-        paths, too_long = self._encode(requests, generation_config)
+        paths, too_long = encode_requests(
+            requests, generation_config, ContextLimit(self.name, self.tokenizer, self.context)
+        )
         if too_long and not generation_config.skip_invalid:
             raise does_not_fit(too_long.values())
         paths = [path for path in paths if path.task.index not in too_long]
@@ -171,26 +140,8 @@ class TransformersModel:
                 task.seconds = seconds
                 yield task.index, task.response()
 
-    def _encode(
-        self, requests: Sequence[Request], generation_config: GenerationConfig
-    ) -> tuple[list[_Path], dict[int, str]]:
-        """Encode all sequences to compute; return them with the reason, by index, why a request does not fit."""
-        texts = list(dict.fromkeys(text for each in requests for text in (each.prompt, each.text, *_wholes(each))))
-        ids = dict(zip(texts, encode(self.tokenizer, texts), strict=True))
-        spelled = spell_labels(self.tokenizer, [(request.prompt, request.labels) for request in requests])
-        found: list[_Path] = []
-        too_long: dict[int, str] = {}
-        for index, (request, labels) in enumerate(zip(requests, spelled, strict=True)):
-            paths = _paths_of(index, request, labels, ids)
-            found += paths
-            needs = [_needs(path, generation_config.max_new_tokens) for path in paths]
-            if excess := next(((what, tokens) for what, tokens in needs if tokens > self.context), None):
-                limit = f"the context of {self.name} is {self.context}"
-                too_long[index] = f"question {request.id}: {excess[0]} {excess[1]} tokens, {limit}"
-        return found, too_long
-
     @torch.inference_mode()
-    def _read_prefix(self, paths: Sequence[_Path]) -> _Prefix:
+    def _read_prefix(self, paths: Sequence[TokenPath]) -> _Prefix:
         """Compute the prefix that all sequences share, up to the first token whose logits are needed."""
         if not self.capabilities.longest_tree or not paths:
             return _Prefix([], [])
@@ -211,14 +162,14 @@ class TransformersModel:
         return _Prefix(ids, [(layer.keys, layer.values) for layer in output.past_key_values.layers])
 
     def _answer_groups(
-        self, groups: Sequence[Sequence[_Path]], prefix: _Prefix, budget: int, generation_config: GenerationConfig
+        self, groups: Sequence[Sequence[TokenPath]], prefix: _Prefix, budget: int, generation_config: GenerationConfig
     ) -> None:
         """Compute the results of the tasks of these groups."""
         rows = [_merge(group, len(prefix.ids)) for group in groups]
         longest = self.capabilities.longest_tree - len(prefix.ids)
         trees = [row for row in rows if len(row.tree) <= longest]
         chains = [_merge([path], 0) for row in rows if len(row.tree) > longest for path, _ in row.paths]
-        starts: list[tuple[_Task, Start]] = []
+        starts: list[tuple[Task, Start]] = []
         for batch in by_budget([len(row.tree) for row in trees], budget):
             starts += self._read([trees[i] for i in batch], prefix, in_branches=True)
         for batch in by_budget([len(row.tree) for row in chains], budget if self.capabilities.padding else 0):
@@ -248,7 +199,7 @@ class TransformersModel:
         return [written[i] for i in range(len(starts))]
 
     @torch.inference_mode()
-    def _read(self, rows: Sequence[_PackedPaths], prefix: _Prefix, *, in_branches: bool) -> list[tuple[_Task, Start]]:
+    def _read(self, rows: Sequence[_PackedPaths], prefix: _Prefix, *, in_branches: bool) -> list[tuple[Task, Start]]:
         """Score the paths of some rows with one forward pass; return the starts of their completions.
 
         Rows without branches use a plain mask and a single row uses none, which every architecture supports.
@@ -293,45 +244,7 @@ class TransformersModel:
         return starts
 
 
-def _wholes(request: Request) -> list[str]:
-    return [request.prompt + choice for choice in request.choices]
-
-
-def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, list[int]]) -> list[_Path]:
-    """Return the sequences that a request needs, from the tokens of its texts.
-
-    Raises:
-        InputError: the prompt or a choice has no token.
-    """
-    tokens = [[first for (first,) in each] for each in labels.labels] if labels.is_next_token else []
-    task = _Task(index, request, tokens)
-    prompt, wholes = ids[request.text], [ids[text] for text in _wholes(request)]
-    # If the tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
-    shared = shared_length(ids[request.prompt], wholes)
-    if not prompt or not labels.prompt or not shared or any(len(whole) == shared for whole in wholes):
-        raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
-    paths = [_Path(task, prompt, None, [])] if request.generate or tokens else []
-    paths += [
-        _Path(task, whole[:-1], choice, whole[shared:])
-        for choice, whole in dict(zip(request.choices, wholes, strict=True)).items()
-    ]
-    for name, sequences in zip(request.labels, labels.labels, strict=True) if not tokens else ():
-        paths += [_Path(task, labels.prompt + rest[:-1], name, rest) for rest in map(list, sequences)]
-    return paths
-
-
-def _needs(path: _Path, new_tokens: int) -> tuple[str, int]:
-    """Return what has to fit into the context for a sequence, as subject and verb, and its number of tokens."""
-    request = path.task.request
-    if path.choice is not None:
-        what = "prompt and longest choice need" if path.choice in request.choices else "the prompt and a label need"
-        return what, len(path.ids) + 1
-    if request.generate:
-        return f"prompt and {new_tokens} new tokens need", len(path.ids) + new_tokens
-    return "the prompt needs", len(path.ids)
-
-
-def _merge(paths: Sequence[_Path], skip: int) -> _PackedPaths:
+def _merge(paths: Sequence[TokenPath], skip: int) -> _PackedPaths:
     """Merge paths into one tree, without the first `skip` tokens, which the prefix contains."""
     tree = Tree()
     return _PackedPaths(tree, [(path, tree.add(path.ids[skip:])) for path in paths])
