@@ -7,8 +7,9 @@ from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import custom, demo, igakuqa, jmmlu, medmcqa, medqa, mmlu, yakugakuqa
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
+from jmedllm.evaluation.benchmarks.rows import MissingFileError
 from jmedllm.evaluation.question import LANGUAGES, Question
-from jmedllm.plugins import plugins
+from jmedllm.plugins import plugin_names, plugins
 
 __all__ = ["BENCHMARKS", "Benchmark", "load"]
 
@@ -59,7 +60,12 @@ def load(
         having = [each.name for each in BENCHMARKS.values() if known in each.languages and split in each.splits(known)]
         others = f"; benchmarks with {split} in {known!r}: {', '.join(having)}" if having else ""
         raise InputError(f"{name} has no split {split!r} in {known!r}; it has {', '.join(splits)}{others}")
-    return benchmark.load(data, known, split)
+    try:
+        return benchmark.load(data, known, split)
+    except MissingFileError as error:
+        if name in plugin_names("benchmarks"):  # `jmedllm data get` fetches only built-in ones
+            raise MissingFileError(error.path, "get it as the package of this benchmark describes") from None
+        raise
 
 
 def _require_own_names(benchmarks: Mapping[str, Benchmark]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmedllm.data.catalogue import SOURCES
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import label, letter_index
 from jmedllm.files import read_jsonl
@@ -122,22 +121,25 @@ def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
             raise InputError(f"{path}: not UTF-8: {error.reason}; convert the file to UTF-8") from error
 
 
-_FROM_A_PACKAGE = "get it as the package of this benchmark describes"
-
-
 class MissingFileError(InputError):
-    """A file of a benchmark is not there."""
+    """A file of a benchmark is not there.
+
+    Attributes:
+        path: path of the file.
+    """
+
+    def __init__(self, path: Path, fix: str) -> None:
+        super().__init__(f"{path}: no such file; {fix}")
+        self.path = path
 
 
 def data_file(data: Path, relative: str, source: str) -> Path:
     """Return the path of a file of a benchmark.
 
     Raises:
-        InputError: the file is missing; the message names the command that fetches it, if there is one.
+        MissingFileError: the file is missing; the message names the command that fetches it.
     """
     path = data / relative
     if not path.is_file():
-        is_known = source in SOURCES
-        fix = f"fetch it with: jmedllm data get {source} --data {data}" if is_known else _FROM_A_PACKAGE
-        raise MissingFileError(f"{path}: no such file; {fix}")
+        raise MissingFileError(path, f"fetch it with: jmedllm data get {source} --data {data}")
     return path
