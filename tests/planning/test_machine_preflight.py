@@ -75,6 +75,17 @@ def test_a_machine_that_is_too_small(tmp_path: Path) -> None:
         require_machine(stage("mpeft"), QWEN2, Machine(Gpu("small", 12 * GIB), 1, 1, 64 * GIB), tmp_path)
 
 
+def test_a_step_that_cannot_be_traced_is_noticed_and_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("its training step cannot be traced")
+
+    monkeypatch.setattr(preflight, "plan_stage", refuse)
+    assert require_machine(stage("mpeft"), QWEN2, cpu(256 * GIB), tmp_path)
+    assert "the memory of activations was not checked: its training step cannot be traced" in capsys.readouterr().err
+
+
 def test_memory_that_is_shared_must_suffice_as_configured(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         require_machine(stage("mpeft"), QWEN2, cpu(16 * GIB), tmp_path)

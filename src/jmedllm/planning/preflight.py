@@ -52,7 +52,11 @@ def require_machine(stage: TrainingStage, base: PlannedBase, machine: Machine, f
 def _require_memory(stage: TrainingStage, least: Needs, base: PlannedBase, machine: Machine) -> None:
     _require_fit(stage.name, least, " without any activations", machine)
     if machine.is_shared:
-        planned = plan_stage(stage.name, stage.settings, stage.block_size, base, machine)
+        try:
+            planned = plan_stage(stage.name, stage.settings, stage.block_size, base, machine)
+        except InputError as error:
+            notice(f"{stage.name}: the memory of activations was not checked: {error}")
+            return
         _require_fit(stage.name, planned, "", machine)
     elif not Needs(least.parts * _MUCH).fits(machine):
         notice(
