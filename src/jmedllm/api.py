@@ -1,6 +1,5 @@
 """Evaluation from Python.
 
-from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.api import evaluate, load, open_model, score
 
 model = open_model("models/qwen2-7b")

@@ -229,7 +229,7 @@ def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _lines(values: Mapping[str, Any], comments: Mapping[str, str]) -> list[str]:
-    """Yield the lines of the sections, each key with its comment."""
+    """Return the lines of the sections, each key with its comment."""
     lines: list[str] = []
     for key, value in values.items():
         if not isinstance(value, dict):

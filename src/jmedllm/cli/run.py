@@ -125,21 +125,19 @@ def _run_stages(given: RunOptions, *, preview_example: bool) -> None:
         fitted = fit(loaded, stages, precision, folder, lambda line: typer.echo(line, err=True))
         run_pipeline(STAGES.values(), Run(fitted, folder, precision, {}, previews_example=preview_example), last, log)
     is_finished = last == list(STAGES)[-1]
-    if is_main_process() and is_finished and loaded.eval:
+    models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
+    if is_finished and loaded.eval and is_main_process():
         from jmedllm.report import collect, headlines
 
         collected = collect([folder])
         print_report([each.result for each in collected], headlines(collected))
-        models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
         final = (models[-1], models[-1].parent / MODEL_CARD) if models else ()
         wrote = (folder / "report.html", folder / "report.md", *final)
         print_ending(*after_scores(collected, folder), wrote=wrote)
     elif not is_finished:
         more = options(output=given.output, control=given.control, seed=given.seed)
         print_ending("run", given.recipe, *more, wrote=(folder,))
-    elif not loaded.eval:
-        models = [folder / model.folder for _, model in yielding(STAGES.values(), loaded)]
-        if models:
-            print_ending("eval", "--model", models[-1], "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))
-        else:  # only a corpus
-            print_ending("init", "RECIPE.yaml", "--base", "MODEL", "--texts", folder / "corpus", wrote=(folder,))
+    elif models:
+        print_ending("eval", "--model", models[-1], "--benchmark", "NAME", "--output", "DIR", wrote=(folder,))
+    else:  # only a corpus
+        print_ending("init", "RECIPE.yaml", "--base", "MODEL", "--texts", folder / "corpus", wrote=(folder,))

@@ -18,6 +18,7 @@ from jmedllm.evaluation.model import prepare_model
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGE_NAMES, LANGUAGES, Language, Question
 from jmedllm.evaluation.result import EvalResult
+from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.scorable import scorable
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import SELECTIONS, WRONG, default_selection, select_counted
@@ -223,7 +224,7 @@ def evaluate_model(
     if here.world_size > 1:
         processes = Requirement("several processes (torchrun)", lambda can: can.distributed, "start one process")
         require_backend(spec.backend, [processes])
-    require_judge(tasks[0].scorers, judge, [task.name for task in tasks], output)
+    require_judge(tasks[0].scorers, judge, [files_of(task.name, output).judge for task in tasks])
     with process_group():
         model = prepare_model(spec, tasks, output)
         tasks = [replace(task, notes=(*task.notes, *model.notes)) for task in tasks]

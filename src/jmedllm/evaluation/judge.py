@@ -1,7 +1,7 @@
 """Judge model: replies to the prompts of scorers that grade with one. Its replies are stored like samples."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from jmedllm.errors import InputError
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.records import JudgeReply, ReplyKey, Sample, append_judge_replies, read_judge_replies
-from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.score import Evaluation, output_of
 from jmedllm.evaluation.scorers import SCORERS, scorers_named
 from jmedllm.files import hash_text, to_json
@@ -79,12 +78,11 @@ def _chat_text(folder: Path) -> ChatText:
     return ChatTemplate(load_tokenizer(folder)).prompt
 
 
-def require_judge(scorers: Iterable[str], judge: Judge | None, names: Iterable[str], output: Path) -> None:
+def require_judge(scorers: Iterable[str], judge: Judge | None, stored: Collection[Path] = ()) -> None:
     """Check that scorers that grade with a judge have one, or stored replies, before any model is asked.
 
     Args:
-        names: names of the tasks.
-        output: directory of the evaluation.
+        stored: files of stored replies, one for each task.
 
     Raises:
         InputError: a judge is missing, or no scorer asks the one that is given.
@@ -95,7 +93,7 @@ def require_judge(scorers: Iterable[str], judge: Judge | None, names: Iterable[s
         raise InputError(
             f"judge {judge.name}: scorer {', '.join(named)} asks no judge; leave it out, or add a scorer that does"
         )
-    if judged and judge is None and not all(files_of(name, output).judge.exists() for name in names):
+    if judged and judge is None and not (stored and all(file.exists() for file in stored)):
         raise InputError(
             f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME, in a recipe "
             "eval.judge"

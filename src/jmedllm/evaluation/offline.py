@@ -9,7 +9,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
-from jmedllm.evaluation.judge import Judge, collect_replies, judge_settings
+from jmedllm.evaluation.judge import Judge, collect_replies, judge_settings, require_judge
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import LANGUAGES, Language, Question, label
 from jmedllm.evaluation.records import JudgeReply, Sample
@@ -195,14 +195,11 @@ def score_recorded(
     form = _answer_form([sample.response or "" for sample in samples.values()])
     settings = {"answer_as": form, "scorers": list(chosen)} | judge_settings(judge, None)
     evaluation = Evaluation(questions, samples, settings, len(questions))
-    judged = [name for name, scorer in chosen.items() if scorer.judge_prompt is not None]
-    if judged and judge is None:
-        raise InputError(f"scorer {', '.join(judged)} needs a judge model; give --judge MODEL_DIR or --judge URL#NAME")
-    if judge is not None and not judged:
+    if judge is not None and not any(scorer.judge_prompt for scorer in chosen.values()):
         raise InputError(f"--judge: scorer {', '.join(chosen)} asks no judge; leave it out, or add a scorer that does")
-    if judged:
-        replies = collect_replies(evaluation, judge, None, skip_invalid=skip_invalid)
-        evaluation = replace(evaluation, replies=replies)
+    require_judge(chosen, judge)
+    if judge is not None:
+        evaluation = replace(evaluation, replies=collect_replies(evaluation, judge, None, skip_invalid=skip_invalid))
     require_scorable(evaluation, chosen, "jmedllm eval")
     item_scores = score_samples(evaluation, chosen)
     spoken = [language for language in LANGUAGES if any(question.language == language for question in questions)]

@@ -8,12 +8,13 @@ from typing import Any
 from jmedllm.evaluation.evaluate import evaluate_model, tasks
 from jmedllm.evaluation.evaluate_task import forget
 from jmedllm.evaluation.generate import generation_config, requests_of
-from jmedllm.evaluation.judge import prepare_judge, require_judge
+from jmedllm.evaluation.judge import Judge, prepare_judge, require_judge
 from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
+from jmedllm.manifest import BASE
 from jmedllm.models.backends import backend_named, require_backend, requirements_of
 from jmedllm.models.backends.base import ContextLimit, ModelSpec, Requirement
 from jmedllm.models.chat import ChatText, no_template
@@ -108,9 +109,15 @@ def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, A
     return template.settings() if template else {}
 
 
+def _judge(run: Run) -> Judge | None:
+    """Return the recipe's judge, checked and not loaded."""
+    name = _settings(run).judge
+    return None if name is None else prepare_judge(name, run.precision)
+
+
 def _perform(run: Run, input_hash: str) -> EvalOutputs:
     evaluated = tasks(_settings(run), run.prompt_config, run.data)
-    judge = prepare_judge(judged, run.precision) if (judged := _settings(run).judge) is not None else None
+    judge = _judge(run)
     results, files = {}, []
     for name in _models(run):
         spec = _spec(run, name)
@@ -136,9 +143,10 @@ def _check(run: Run) -> Sequence[str]:
     spec = ModelSpec("", "", settings.backend, precision=run.precision, quantization=settings.quantization)
     in_run = Requirement("the models of a run, which are directories", lambda can: can.local)
     require_backend(settings.backend, [in_run, *requirements_of(spec), *requirements_of_tasks(evaluated)])
-    judge = prepare_judge(settings.judge, run.precision) if settings.judge is not None else None
+    judge = _judge(run)
     for name in _models(run):
-        require_judge(settings.scorers, judge, [task.name for task in evaluated], run.folder / "eval" / name)
+        stored = [files_of(task.name, run.folder / "eval" / name).judge for task in evaluated]
+        require_judge(settings.scorers, judge, stored)
     return (*(task.name for task in evaluated), "prompts", f"backend {settings.backend}")
 
 
@@ -164,11 +172,10 @@ def _check_context(run: Run, base: BaseFiles, evaluated: Sequence[EvalTask], cha
 
     require_context = backend_named(_settings(run).backend).require_context
     extended = run.recipe.corpus is not None and run.recipe.corpus.vocabulary is not None
-    if require_context is None or (
-        extended and "base" not in _models(run)
-    ):  # an extended tokenizer needs fewer tokens
+    # An extended tokenizer needs fewer tokens than that of the base.
+    if require_context is None or (extended and BASE not in _models(run)):
         return ()
-    limits = ContextLimit("base", base.tokenizer, context_length(base.config))
+    limits = ContextLimit(BASE, base.tokenizer, context_length(base.config))
     for task in evaluated:
         if not task.skip_invalid:
             require_context(requests_of(task, chat_text), generation_config(task), limits)

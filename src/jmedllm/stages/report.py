@@ -54,7 +54,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _summaries(run: Run) -> list[Path]:
     """Return the summaries of the evaluations, which `jmedllm score` may have changed since."""
-    return sorted((run.folder / "eval").glob("*/*.json"))
+    return [run.folder / name for name in run.outputs["eval"].files] if "eval" in run.outputs else []
 
 
 def _stages(run: Run) -> dict[str, Any]:
