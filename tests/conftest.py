@@ -23,6 +23,7 @@ SLOW = {
     *(
         "test_api.py",
         "test_cli_init.py",
+        "test_cli_next.py",
         "test_cli_paths.py",
         "test_corpus_cluster.py",
         "test_corpus_stage.py",

@@ -295,6 +295,7 @@ def test_runs_with_other_seeds_have_separate_folders(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.exhaustive
 def test_a_fresh_process_saves_the_same_model(tmp_path: Path, forks: ForkServer) -> None:
     # What transformers had loaded before, and how, must not get into the files.
     recipe = write_recipe(tmp_path)

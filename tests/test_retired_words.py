@@ -149,7 +149,3 @@ def test_words_that_are_right_in_their_place_stay(tool: ModuleType, tmp_path: Pa
 def test_the_name_of_a_file_counts(tool: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "dryrun.py").write_text("", encoding="utf-8")
     assert [(number, word) for number, word, *_ in tool.find(tmp_path / "dryrun.py")] == [(0, "dryrun")]
-
-
-def test_the_project_contains_none(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main([]) == 0, capsys.readouterr().out

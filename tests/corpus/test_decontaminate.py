@@ -228,6 +228,7 @@ def real(data: Path) -> tuple[list[Question], ContaminationIndex]:
     return asked, build_index(asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "language", "stems", "whole"),
     [
@@ -246,6 +247,7 @@ def test_planted_benchmark_questions(shared: Path, benchmark: str, language: str
     assert sum(bool(find(index, lines(each, "ABCDEFGHIJ"))) for each in those) >= whole * len(those)
 
 
+@pytest.mark.slow
 def test_an_index_for_known_texts_finds_all_real_questions_in_them(shared: Path) -> None:
     asked, index = real(shared)
     texts = [*(lines(each) for each in asked[::97]), *(each.stem[: len(each.stem) * 2 // 3] for each in asked[5::97])]

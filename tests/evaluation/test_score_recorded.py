@@ -127,7 +127,11 @@ def test_a_year_that_never_was(shared: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "every", [pytest.param(4, id="every fourth"), pytest.param(1, id="all", marks=pytest.mark.exhaustive)]
+    "every",
+    [
+        pytest.param(4, id="every fourth", marks=pytest.mark.slow),
+        pytest.param(1, id="all", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_gold_fed_back_is_all_right_and_nothing_is_all_wrong(
     shared: Path, name: str, language: Any, every: int

@@ -6,14 +6,14 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 
-class PreallocatedCacheLayer(DynamicLayer):
+class PreallocatedCacheLayer(DynamicLayer):  # type: ignore[misc]  # mypy does not read transformers
     """A cache layer that appends in place; `DynamicLayer` copies all tokens at every step.
 
     `keys` and `values` are views of the first `length` tokens of two tensors [rows, heads, capacity, width].
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.whole_keys, self.whole_values, self.length = keys, values, length
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         self._show()
