@@ -49,6 +49,12 @@ QWEN_VISION = {
 }
 QWEN_IDS = {"image_token_id": 320, "video_token_id": 321, "vision_start_token_id": 322, "vision_end_token_id": 323}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}}
+GEMMA4 = {
+    "sliding_window": 64,
+    "global_head_dim": 8,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 328,
+}
 LLAMA4 = {**EXPERTS, "intermediate_size_mlp": 64, "moe_layers": [1], "attention_chunk_size": 64}
 LLAMA4_VISION = {**VISION, "vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
 FIRST_IDS = {"image_token_index": 320, "boi_token_index": 321, "eoi_token_index": 322}
@@ -76,10 +82,20 @@ CLASSES: dict[str, dict[str, Any]] = {
         mm_tokens_per_image=1,
         **FIRST_IDS,
     ),
+    "Gemma4ForConditionalGeneration": _beside(
+        VISION | {"model_type": "gemma4_vision", "head_dim": 16, "num_key_value_heads": 2, "global_head_dim": 16},
+        GEMMA4,
+        audio_config=None,
+        image_token_id=320,
+        boi_token_id=321,
+        eoi_token_id=322,
+        video_token_id=323,
+    ),
     "Llama4ForConditionalGeneration": _beside(LLAMA4_VISION, LLAMA4, **FIRST_IDS),
     "Qwen3_5ForConditionalGeneration": _beside(QWEN_VISION, DELTA, **QWEN_IDS),
     "Qwen3_5MoeForConditionalGeneration": _beside(QWEN_VISION, EXPERTS | DELTA | SHARED, **QWEN_IDS),
     "Qwen2_5_VLForConditionalGeneration": _beside(QWEN_VISION, MROPE, **QWEN_IDS),
+    "Qwen3VLForConditionalGeneration": _beside(QWEN_VISION, MROPE, **QWEN_IDS),
     "Qwen3VLMoeForConditionalGeneration": _beside(QWEN_VISION, EXPERTS | MROPE, **QWEN_IDS),
     "LlavaForConditionalGeneration": _beside(
         VISION | {"model_type": "clip_vision_model"}, {"model_type": "llama"}, image_token_index=320

@@ -33,6 +33,7 @@ TRAINABLE = [
     ("qwen3_vl", {}),  # has no class for its text part alone
     # Its loss is the network's own only because its configuration scales by 1.
     ("granite", {}),
+    ("llama4", {}),
 ]
 
 GRANITE_4: dict[str, Any] = {
@@ -103,6 +104,5 @@ def test_the_copy_that_is_tried_is_small(kind: str, changes: dict[str, Any]) -> 
 
 
 def test_a_copy_as_large_as_the_model_is_not_built() -> None:
-    # Its decoder gives no hidden states, so no copy can be used; the later ones have 16 experts of full width.
-    with pytest.raises(InputError, match=r"architecture 'llama4': no small copy of it can be run"):
-        require_trainable(AutoConfig.for_model("llama4"), CPU)
+    # Without narrower layers its copies have 16 experts of full width.
+    assert len(list(small_copies(AutoConfig.for_model("llama4")))) == 1

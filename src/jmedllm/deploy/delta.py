@@ -10,6 +10,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
+from jmedllm.models.layers import decoder_of, part_name
 from jmedllm.models.loading import loading
 from jmedllm.training.lora import adapted_layers
 
@@ -136,7 +137,7 @@ def left_frozen(adapted: Any) -> dict[str, float]:
     """
     base = adapted.get_base_model()
     changed, head = deltas_on(adapted), base.get_output_embeddings()
-    decoder = {id(parameter) for parameter in base.get_decoder().parameters()}
+    decoder = {id(parameter) for parameter in decoder_of(base).parameters()}
     sizes = Counter[str]()
     for name, module in base.named_modules():
         is_known = module is head or isinstance(module, torch.nn.Embedding) or ".lora_" in name
@@ -144,8 +145,7 @@ def left_frozen(adapted: Any) -> dict[str, float]:
             whole = f"{name}.{kind}".replace(".base_layer", "")
             if parameter.dim() > 1 and whole not in changed:
                 pattern = re.sub(r"\.\d+\.", ".*.", whole.removesuffix(".weight"))
-                beside = ".".join(whole.split(".")[:2])
-                sizes[pattern if id(parameter) in decoder else beside] += parameter.numel()
+                sizes[pattern if id(parameter) in decoder else part_name(whole)] += parameter.numel()
     total = sum(each.numel() for name, each in base.named_parameters() if ".lora_" not in name)
     return {name: size / total for name, size in sizes.most_common() if size >= _LEAST_SHARE * total}
 

@@ -22,7 +22,7 @@ def require_loadable(base: Path, network: Any) -> dict[str, int]:
 
     Returns:
         Numbers of tensors in the base's files that its class does not use and stage 1 does not write, by the first
-        parts of their names, such as the vision tower of a base that is trained as a language model.
+        parts of their names, such as layers that predict several tokens at once.
 
     Raises:
         InputError: a parameter would be missing from the files.
@@ -67,8 +67,8 @@ def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
     if counts:
         listed = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:MOST_NAMED])
         sys.stderr.write(
-            f"{title}: trains and writes only the language model; {sum(counts.values())} tensors of the base's "
-            f"files are not kept: {listed}\n"
+            f"{title}: {sum(counts.values())} tensors of the base's files, which its class does not use, are not "
+            f"kept: {listed}\n"
         )
 
 
@@ -77,3 +77,12 @@ def report_frozen(shares: Mapping[str, float], title: str) -> None:
     if shares:
         listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])
         sys.stderr.write(f"{title}: the adapter leaves frozen {listed} of all weights\n")
+
+
+def report_frozen_parts(shares: Mapping[str, float], title: str) -> None:
+    """Report on standard error which parts of the base stage 1 leaves frozen and writes unchanged."""
+    if shares:
+        listed = ", ".join(f"{name} ({share:.0%} of the weights)" for name, share in shares.items())
+        sys.stderr.write(
+            f"{title}: leaves frozen what text does not pass through, and writes it unchanged: {listed}\n"
+        )

@@ -33,7 +33,10 @@ TOKENIZER_FILES = (
 )
 """Files that define how text becomes tokens, including the chat template."""
 
-_IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TOKENIZER_FILES)
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files that define how a vision-language model sees pictures."""
+
+_IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TOKENIZER_FILES, *PROCESSOR_FILES)
 """Files besides the weights that change the inputs or outputs of a model."""
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")

@@ -1,5 +1,6 @@
-"""Find the decoder layers of a causal model."""
+"""The parts of a causal model: its decoder, the decoder's layers, and what text does not pass through."""
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -7,17 +8,59 @@ import torch
 from jmedllm.errors import InputError
 
 
-def decoder_layers(network: Any) -> list[torch.nn.Module]:
-    """Return the decoder layers of a Hugging Face causal model, or of a PEFT model around one.
+def decoder_of(network: Any) -> Any:
+    """Return the decoder of a Hugging Face causal model, or of a PEFT model around one.
+
+    The decoder of a vision-language model is that of its language model, without the vision tower.
+    """
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    decoder = base.get_decoder()
+    # The language model of Llama 4 is a whole causal model, with an output head.
+    return decoder.model if decoder.get_output_embeddings() is not None else decoder
+
+
+def layer_list(network: Any) -> torch.nn.ModuleList:
+    """Return the list of decoder layers of a Hugging Face causal model, or of a PEFT model around one.
 
     Raises:
         InputError: the decoder has no list of layers.
     """
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
-    lists = [list(child) for child in base.get_decoder().children() if isinstance(child, torch.nn.ModuleList)]
+    decoder = decoder_of(network)
+    lists = [child for child in decoder.children() if isinstance(child, torch.nn.ModuleList)]
     if not lists:
         raise InputError(
-            f"architecture {base.config.model_type!r} has no list of decoder layers; choose a base "
+            f"architecture {decoder.config.model_type!r} has no list of decoder layers; choose a base "
             "of the Llama or Qwen family"
         )
     return max(lists, key=len)
+
+
+def decoder_layers(network: Any) -> list[torch.nn.Module]:
+    """Return the decoder layers of a model, see `layer_list`."""
+    return list(layer_list(network))
+
+
+def freeze_beside_text(network: Any) -> dict[str, float]:
+    """Freeze the weights that text does not pass through, such as a vision tower.
+
+    Training on text gives them no gradient, so an optimizer would only spend memory on them.
+
+    Returns:
+        Share of all weights that each such part has, by name, largest first; empty for a language model.
+    """
+    of_text = {
+        id(weight) for part in (decoder_of(network), network.get_output_embeddings()) for weight in part.parameters()
+    }
+    sizes = Counter[str]()
+    for name, weight in network.named_parameters():
+        if id(weight) not in of_text:
+            weight.requires_grad_(False)
+            sizes[part_name(name)] += weight.numel()
+    total = sum(weight.numel() for weight in network.parameters())
+    return {name: size / total for name, size in sizes.most_common()}
+
+
+def part_name(name: str) -> str:
+    """Return the part of a model that a parameter belongs to, such as model.vision_tower."""
+    parts = name.split(".")
+    return ".".join(parts[: 2 if parts[0] == "model" else 1])

@@ -75,17 +75,25 @@ def read_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
-def class_for(kind: str) -> Any:
-    """Return the transformers class for a kind of model: a language model if possible, else a vision-language model.
+def class_for(config: Any) -> Any:
+    """Return the transformers class of a model: with its vision tower, if it has one.
+
+    Some kinds of vision-language models also have a class for the language model alone. It is used if the
+    configuration names it, because then the files contain no vision tower.
 
     Args:
-        kind: `model_type` in config.json.
+        config: a transformers configuration.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
 
-    is_known = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not _sees(kind)
-    return AutoModelForCausalLM if is_known else AutoModelForImageTextToText
+    whole = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(config.model_type)
+    text = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    is_text = whole is None or (text != whole and text in (config.architectures or ()))
+    return AutoModelForCausalLM if is_text else AutoModelForImageTextToText
 
 
 def _sees(kind: str) -> bool:
@@ -102,7 +110,7 @@ def whole_class_of(folder: Path) -> Any:
 
 
 def _class_of(folder: Path) -> Any:
-    return class_for(read_config(folder).model_type)
+    return class_for(read_config(folder))
 
 
 def load_network(

@@ -5,17 +5,9 @@ from shutil import copyfile
 from typing import Any
 
 from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
-from jmedllm.models.folder import ORIGIN, fingerprint
+from jmedllm.models.folder import ORIGIN, PROCESSOR_FILES, fingerprint
 from jmedllm.models.libraries import be_quiet
 from jmedllm.models.tokenizer.encoding import Tokenizer
-
-_PROCESSOR = (
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "chat_template.json",
-)
-"""Files of the image processor of a vision-language model."""
 
 
 def save_model(
@@ -38,7 +30,7 @@ def save_model(
         tokenizer.save_pretrained(temporary)
         _drop_runtime_keys(temporary / "tokenizer_config.json")
         if base is not None and _kind(base) == _kind(temporary):
-            for name in _PROCESSOR:
+            for name in (*PROCESSOR_FILES, "chat_template.json"):
                 if (base / name).is_file():
                     copyfile(base / name, temporary / name)
         whole = origin | {"fingerprint": fingerprint(temporary)}

@@ -93,7 +93,7 @@ def _built(config: Any, changes: Mapping[str, int]) -> Any | None:
     be_quiet()
     try:
         small = _text_or_whole(config, changes)
-        build = class_for(small.model_type).from_config
+        build = class_for(small).from_config
         with torch.device("meta"):
             size = sum(weight.numel() for weight in build(small).parameters())
         if size > _MOST_WEIGHTS:

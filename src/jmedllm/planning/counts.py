@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.models.layers import freeze_beside_text
 from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import StepMemory, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
@@ -130,6 +131,7 @@ def _network(base: PlannedBase, adapter: str | None, settings: TrainingConfig, l
     network = structure(json.loads(base.config), base.name, dtype)
     keep_layers(network, layers)
     if adapter is None:
+        freeze_beside_text(network)
         return network
     with torch.device("meta"):
         kept = WEIGHT_FORMATS[settings.weight_format].dtype

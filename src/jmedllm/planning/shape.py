@@ -13,7 +13,7 @@ import yaml
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import read_json
 from jmedllm.models.folder import is_hub_id, require_unambiguous, resolve
-from jmedllm.models.layers import decoder_layers
+from jmedllm.models.layers import decoder_layers, layer_list
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import class_for, loading
 
@@ -70,7 +70,8 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
         raise InputError(f"config of {name}: {wrong[0]} is {config[wrong[0]]!r}, not a number above 0; {fix}")
     be_quiet()
     with loading(f"config of {name}"), torch.device("meta"):
-        return class_for(str(values.get("model_type"))).from_config(AutoConfig.for_model(**values), dtype=dtype)
+        config = AutoConfig.for_model(**values)
+        return class_for(config).from_config(config, dtype=dtype)
 
 
 def shape_of(network: Any) -> Shape:
@@ -105,7 +106,7 @@ def shape_of(network: Any) -> Shape:
 
 def keep_layers(network: Any, count: int) -> None:
     """Remove all but the first `count` decoder layers of a causal model."""
-    del max((m for m in network.modules() if isinstance(m, torch.nn.ModuleList)), key=len)[count:]
+    del layer_list(network)[count:]
 
 
 def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = False) -> dict[str, Any]:

@@ -73,11 +73,14 @@ def _check(run: Run) -> Sequence[str]:
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
-    from jmedllm.deploy.preflight import report_unused_tensors, require_loadable
+    from jmedllm.deploy.preflight import report_frozen_parts, report_unused_tensors, require_loadable
+    from jmedllm.models.layers import freeze_beside_text
+    from jmedllm.models.loading import load_structure
 
     host_memory = _check_host_memory(run)  # first, because its message is more specific than that of all memory
     checked = check_trainable(run, base, _plan(run.recipe, None))
     report_unused_tensors(require_loadable(base.folder, base.structure), "mfpt")
+    report_frozen_parts(freeze_beside_text(load_structure(base.folder)), "mfpt")
     return (*checked, "saving of the weights", *host_memory)
 
 
@@ -96,6 +99,7 @@ def _check_host_memory(run: Run) -> Sequence[str]:
 def _perform(run: Run, input_hash: str) -> Outputs:
     import torch
 
+    from jmedllm.models.layers import freeze_beside_text
     from jmedllm.models.loading import load_network
     from jmedllm.models.save import save_model
     from jmedllm.models.tokenizer.load import load_tokenizer
@@ -108,7 +112,9 @@ def _perform(run: Run, input_hash: str) -> Outputs:
 
     def load(device: torch.device) -> Any:
         home = torch.device("cpu") if settings.cpu_offload == "layers" else device
-        return cast_weights(load_network(base, "auto", home), settings.weight_format)
+        network = load_network(base, "auto", home)
+        freeze_beside_text(network)
+        return cast_weights(network, settings.weight_format)
 
     trained = train_stage(run, TrainingJob("mfpt", settings, folder, tokenizer, blocks, load), input_hash)
     if trained is None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.models.folder import Quantization
+from jmedllm.models.layers import decoder_of
 from jmedllm.settings import Settings
 
 Preset = Literal["all-linear", "attention", "qkv"]
@@ -48,7 +49,7 @@ def excluded_layers(network: Any) -> list[str]:
     These are layers that text does not pass through, such as a vision tower, and layers whose output is more than a
     matrix product, such as some routers.
     """
-    reached = {id(module) for module in network.get_decoder().modules()} | {id(network.get_output_embeddings())}
+    reached = {id(module) for module in decoder_of(network).modules()} | {id(network.get_output_embeddings())}
     return [
         name for name, module in _linear_layers(network) if id(module) not in reached or not _gives_product(module)
     ]

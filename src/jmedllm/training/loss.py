@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from jmedllm.models.layers import decoder_of
 from jmedllm.training.distributed import in_forward
 
 CHUNK = 256
@@ -86,5 +87,4 @@ def _loss_of(head: torch.nn.Module, rows: torch.Tensor, targets: torch.Tensor) -
 
 def split(network: Any) -> tuple[Any, Any]:
     """Return the decoder and the output head of a causal model, with or without an adapter."""
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
-    return base.get_decoder(), base.get_output_embeddings()
+    return decoder_of(network), network.get_output_embeddings()

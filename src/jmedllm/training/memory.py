@@ -19,7 +19,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from jmedllm.errors import InputError
-from jmedllm.models.layers import decoder_layers
+from jmedllm.models.layers import decoder_layers, decoder_of
 from jmedllm.training.config import ActivationCheckpointing
 from jmedllm.training.copy_stream import CopyStream
 
@@ -141,7 +141,7 @@ def offload_layers(network: Any, device: torch.device) -> None:
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(device)
     streamed = _Layers(layers, device)
-    network.get_decoder().register_forward_pre_hook(lambda *_: streamed.begin())
+    decoder_of(network).register_forward_pre_hook(lambda *_: streamed.begin())
 
 
 def _pin(parameters: Sequence[torch.nn.Parameter], size: int = BLOCK, pinned: bool = True) -> None:

@@ -105,7 +105,11 @@ WEIGHT_FORMATS: Mapping[WeightFormatName, WeightFormat] = {
 
 
 def cast_weights(network: torch.nn.Module, weights: WeightFormatName) -> torch.nn.Module:
-    """Cast the parameters of a network to the dtype of `weights`; buffers, such as rotary frequencies, keep theirs."""
+    """Cast the trainable parameters of a network to the dtype of `weights`.
+
+    Frozen ones and buffers, such as rotary frequencies, keep theirs.
+    """
     for parameter in network.parameters():
-        parameter.data = parameter.data.to(WEIGHT_FORMATS[weights].dtype)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(WEIGHT_FORMATS[weights].dtype)
     return network
