@@ -157,11 +157,6 @@ def test_frozen_weights_are_printed(model_of: ModelOf, tmp_path: Path) -> None:
     assert "mpeft: the adapter leaves frozen model.vision_tower " in message
 
 
-def test_check_refuses_what_training_would(model_of: ModelOf, tmp_path: Path) -> None:
-    message = run("run", recipe_for(model_of("GptOssForCausalLM"), tmp_path), "--check")
-    assert message.startswith("refused: architecture 'gpt_oss' lets packed samples see one another")
-
-
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_stage_1_writes_loads_again(name: str, model_of: ModelOf, tmp_path: Path) -> None:
     base = model_of(name)

@@ -120,10 +120,10 @@ def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence
     Raises:
         InputError: it cannot be trained.
     """
-    from jmedllm.training.trainable import require_trainable
+    from jmedllm.training.trainable import choose_isolation
 
     require_plain_base(base.folder)
-    require_trainable(base.config, run.precision.device)
+    choose_isolation(base.config, run.precision.device)
     _require_context(base, stage)
     base.require_loadable()
     return ("base model", "tokenizer", *_check_machine(run, stage))
