@@ -50,11 +50,11 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
-    from jmedllm.deploy.preflight import report_frozen, require_mergeable
+    from jmedllm.deploy.preflight import report_coverage, require_mergeable
 
     adapter = run.recipe.section(MPEFT.name).adapter
-    frozen = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
-    report_frozen(frozen, MPEFT.name)
+    found = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
+    report_coverage(found, MPEFT.name)
     return ("adapter targets", "merging")
 
 
