@@ -38,7 +38,7 @@ mpeft:
   learning_rate: 1e-3
   batch_size: 4
   block_size: 256
-  adapter: {{r: 4, alpha: 8, targets: {targets}, kind: {kind}}}
+  adapter: {{r: 4, alpha: 8, targets: {targets}, kind: {kind}, dropout: {dropout}}}
 """
 
 
@@ -154,7 +154,7 @@ def test_frozen_weights_and_left_out_items_are_counted(name: str, model_of: Mode
     frozen, left_out = LEFT[name]
     found = require_mergeable(model_of(name), AdapterConfig(r=4), is_rewritten=True)
     assert found.frozen.keys() == frozen and all(0.01 <= share < 1 for share in found.frozen.values())
-    assert 0.2 < found.adapted <= 1 - sum(found.frozen.values())
+    assert 0.1 < found.adapted <= 1 - sum(found.frozen.values())
     assert require_loadable(model_of(name), load_structure(model_of(name))) == left_out
 
 
