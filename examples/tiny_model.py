@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from jmedllm.models.random_configs import CONFIGS
 from jmedllm.models.random_init import RandomInit, build_around
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory with a tokenizer.json")
     parser.add_argument("--end", help="end-of-sequence token, if the directory does not name it")
-    parser.add_argument("--architecture", choices=["qwen2", "llama"], default="qwen2")
+    parser.add_argument("--architecture", choices=list(CONFIGS), default="qwen2")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     given = {"eos_token": options.end} if options.end else {}

@@ -8,7 +8,7 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS
-from jmedllm.evaluation.evaluate import EvalConfig
+from jmedllm.evaluation.evaluate import EvalConfig, split_language
 from jmedllm.recipe import Recipe
 from jmedllm.recipe_file import load_recipe
 from jmedllm.settings import Settings, from_options
@@ -46,7 +46,10 @@ def test_the_recipes_of_the_readme_are_there() -> None:
         "jmedllm-v1",
         "jmedlora-70b",
         "jmedlora-7b",
+        "llama-3.3-swallow-70b",
+        "medgemma-27b",
         "medswallow-70b",
+        "qwen3-30b-a3b",
         "real",
     ]
 
@@ -64,7 +67,8 @@ def test_our_recipes_name_splits_that_exist(path: Path) -> None:
     recipe = load_recipe(path)
     named = [(s.benchmark, language, s.split) for s in recipe.mpeft.questions for language in s.languages]
     exam = recipe.eval
-    named += [(name, language, exam.split) for name in exam.benchmarks for language in exam.languages]
+    for name, only in map(split_language, exam.benchmarks):
+        named += [(name, language, exam.split) for language in only or exam.languages]
     for benchmark, language, split in named:
         assert split in BENCHMARKS[benchmark].splits(language), (benchmark, language, split)
 

@@ -49,6 +49,48 @@ def test_a_base_that_is_not_here_is_named(cli: Cli, here: Path) -> None:
     assert code == 0 and "Base org/nowhere is not on this machine" in output
 
 
+def test_a_base_that_is_not_here_is_checked_by_its_published_config(cli: Cli, here: Path) -> None:
+    text = TRAINING % "q_proj, gate_proj" + "eval: {benchmarks: [questions.jsonl], selection: all}\n"
+    code, output, errors = cli("run", write(here, "Qwen/Qwen2-7B-Instruct", text), "--check")
+    assert code == 0, errors
+    assert "checked: settings, examples, architecture, context" in output and "checked: adapter targets" in output
+    assert output.splitlines()[-1].endswith(
+        "valid as far as checked. Base Qwen/Qwen2-7B-Instruct is not on this machine. Checked with its published "
+        "config, which comes with jmedllm (https://huggingface.co/Qwen/Qwen2-7B-Instruct/blob/main/config.json); "
+        "not checked: "
+        "tokenizer, chat template, tensors, lengths of examples and prompts, and disk space for the weights"
+    )
+    assert "mpeft: the adapter leaves frozen" in errors
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("q_proj", "q_prj", "unknown adapter target 'q_prj': did you mean q_proj"),
+        (
+            "block_size: 512",
+            "block_size: 65536",
+            "block_size 65536 is longer than the context of the base model",
+        ),
+    ],
+)
+def test_a_published_config_refuses_what_its_base_would(
+    cli: Cli, here: Path, old: str, new: str, problem: str
+) -> None:
+    recipe = write(here, "Qwen/Qwen2-7B-Instruct", (TRAINING % "q_proj").replace(old, new))
+    code, _, errors = cli("run", recipe, "--check")
+    assert (code, errors.count("\n")) == (2, 1) and problem in errors
+
+
+def test_a_machine_that_is_too_small_is_only_named_if_the_base_is_elsewhere(cli: Cli, here: Path) -> None:
+    recipe = write(here, "meta-llama/Llama-2-70b-hf", TRAINING % "q_proj")
+    recipe.write_text("memory: auto\nprecision: float32\n" + recipe.read_text(encoding="utf-8"), encoding="utf-8")
+    code, output, errors = cli("run", recipe, "--check")
+    assert code == 0, errors
+    assert "on this machine: memory: auto: mpeft does not fit this machine's CPU" in output
+
+
 @pytest.mark.parametrize(
     "base", ["/nowhere/model", "./nowhere", "../nowhere", "~/nowhere", "models/tiny/old", "nowhere"]
 )

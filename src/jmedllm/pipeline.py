@@ -12,9 +12,10 @@ from jmedllm.files import hash_text, locked, require_unlocked, to_json
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, read_manifest, versions, write_manifest
 from jmedllm.models.folder import is_hub_id, resolve
+from jmedllm.planning.published import published_config
 from jmedllm.processes import is_main_process, process_group, receive, send
 from jmedllm.run_state import UNCHANGED, compare_with_run, is_unchanged, require_same_work
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.stage import Run, Stage, base_folder, described_models, model_names
 
 Log = Callable[[str, str], None]
@@ -64,7 +65,8 @@ class Checked:
 
     Attributes:
         checks: names of the checks.
-        is_complete: whether the base model was on this machine, so that no check was skipped.
+        is_complete: whether the base model was on this machine, so that no check was skipped. Otherwise only its
+            config was checked, if it comes with jmedllm.
     """
 
     stage: str
@@ -86,9 +88,11 @@ def check_pipeline(stages: Iterable[Stage], run: Run, until: str | None = None) 
     run = replace(run, date=manifest["date"])
     is_here = is_base_here(run)
     base = _base_files(run) if is_here else None
+    published = None if is_here else _published_base(run)
     checked = []
     for stage in _enabled(stages_until(run.stages, until), run):
         checks = [*stage.check(run), *(stage.check_base(run, base) if base else ())]
+        checks += stage.check_config(run, published) if published else ()
         checked.append(Checked(stage.name, checks, is_here))
     return checked
 
@@ -144,6 +148,13 @@ def _enabled(stages: Sequence[Stage], run: Run) -> list[Stage]:
 def _base_files(run: Run) -> BaseFiles | None:
     """Return the base model for the checks; None if the run creates it."""
     return None if run.recipe.base.path is None else BaseFiles(base_folder(run))
+
+
+def _published_base(run: Run) -> PublishedBase | None:
+    """Return the base model by its published config; None if it does not come with jmedllm."""
+    path = run.recipe.base.path or ""
+    published = published_config(path)
+    return PublishedBase(path, published.values) if published else None
 
 
 def is_base_here(run: Run) -> bool:

@@ -49,6 +49,12 @@ def test_every_parameter_is_counted(architecture: str) -> None:
         ("meta-llama/Llama-2-70b-hf", 68.977),
         ("tokyotech-llm/Swallow-70b-instruct-hf", 69.160),
         ("meta-llama/Meta-Llama-3-70B", 70.554),
+        ("Qwen/Qwen3.5-9B", 9.410),
+        ("Qwen/Qwen3.5-35B-A3B", 35.107),
+        ("openai/gpt-oss-20b", 20.915),
+        ("Qwen/Qwen3-30B-A3B", 30.532),
+        ("google/medgemma-27b-it", 27.432),
+        ("tokyotech-llm/Llama-3.3-Swallow-70B-Instruct-v0.4", 70.554),
     ],
 )
 def test_the_recipes_bases_are_known_before_they_are_downloaded(name: str, billions: float) -> None:

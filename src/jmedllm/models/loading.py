@@ -102,11 +102,20 @@ def _sees(kind: str) -> bool:
     return kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 
-def whole_class_of(folder: Path) -> Any:
-    """Return the transformers class for the complete model, including its vision tower if it has one."""
+def whole_class(kind: str) -> Any:
+    """Return the transformers class for the complete model, including its vision tower if it has one.
+
+    Args:
+        kind: `model_type` in config.json.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    return AutoModelForImageTextToText if _sees(read_config(folder).model_type) else AutoModelForCausalLM
+    return AutoModelForImageTextToText if _sees(kind) else AutoModelForCausalLM
+
+
+def whole_class_of(folder: Path) -> Any:
+    """Return the class of a model directory, see `whole_class`."""
+    return whole_class(read_config(folder).model_type)
 
 
 def _class_of(folder: Path) -> Any:

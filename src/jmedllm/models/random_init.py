@@ -6,18 +6,30 @@ The demo and the tests use it; it also serves to try a recipe before the real ba
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from jmedllm.errors import unknown
 from jmedllm.files import to_json, write_atomic
+from jmedllm.models.loading import whole_class
+from jmedllm.models.random_configs import CONFIGS
 from jmedllm.models.save import save_model
 from jmedllm.settings import Settings
 
-Architecture = Literal["qwen2", "llama"]
-
 END = "<|endoftext|>"
+
+_TURN, _TURN_END = "<|im_start|>", "<|im_end|>"
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    f"{_TURN}{{{{ message.role }}}}\n{{{{ message.content }}}}{_TURN_END}\n"
+    "{% endfor %}"
+    f"{{% if add_generation_prompt %}}{_TURN}assistant\n"
+    "{% if not enable_thinking|default(true) %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""ChatML. With `enable_thinking: false` a prompt ends with an empty thought, as with models that can leave it out."""
 
 _SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}|\s+| ?[^\s\p{L}\p{N}]+"
 """Pre-tokenization: no token crosses these pieces. Japanese has no spaces, so a change of script is a border."""
@@ -26,7 +38,7 @@ _SCRIPTS = r"\p{Han}+|[\p{Hiragana}ー]+|[\p{Katakana}ー]+| ?\p{Latin}+| ?\p{N}
 class RandomInit(Settings):
     """Architecture and sizes of a randomly initialized model."""
 
-    architecture: Architecture = "qwen2"
+    architecture: str = Field("qwen2", description=f"model_type of config.json: {', '.join(CONFIGS)}")
     vocabulary: int = Field(2048, ge=320, description="tokens, byte alphabet included")
     hidden_size: int = Field(128, ge=8)
     layers: int = Field(3, ge=1)
@@ -34,6 +46,14 @@ class RandomInit(Settings):
     heads: int = Field(4, ge=1)
     key_value_heads: int = Field(2, ge=1)
     context: int = Field(4096, ge=16, description="longest sequence in tokens")
+    chat_template: bool = Field(False, description="give the tokenizer a chat template (ChatML)")
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in CONFIGS:
+            raise ValueError(str(unknown("architecture", name, CONFIGS)))
+        return name
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "RandomInit":
@@ -44,7 +64,7 @@ class RandomInit(Settings):
 
 def build(shape: RandomInit, texts: Iterable[str], folder: Path, seed: int) -> None:
     """Write a model directory with a tokenizer trained on `texts` and random weights."""
-    tokenizer = _as_loaded(_train_tokenizer(texts, shape.vocabulary), shape.architecture)
+    tokenizer = _as_loaded(_train_tokenizer(texts, shape), shape.architecture)
     build_around(tokenizer, shape, folder, seed)
 
 
@@ -57,14 +77,13 @@ def build_around(tokenizer: Any, shape: RandomInit, folder: Path, seed: int) -> 
         folder: directory to write.
         seed: seed of the weights.
     """
-    from transformers import AutoModelForCausalLM
-
+    config = _config(shape, tokenizer)
     torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(_config(shape, tokenizer), dtype=torch.float32)
+    network = whole_class(config.model_type).from_config(config, dtype=torch.float32)
     save_model(network, tokenizer, folder, {"random_init": repr(shape), "seed": str(seed)})
 
 
-def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+def _train_tokenizer(texts: Iterable[str], shape: RandomInit) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -77,16 +96,19 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END],
+        vocab_size=shape.vocabulary,
+        special_tokens=[END, *((_TURN, _TURN_END) if shape.chat_template else ())],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+    trained = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+    if shape.chat_template:
+        trained.chat_template = _CHAT_TEMPLATE
+    return trained
 
 
-def _as_loaded(tokenizer: Any, architecture: Architecture) -> Any:
+def _as_loaded(tokenizer: Any, architecture: str) -> Any:
     """Return the tokenizer as transformers loads it for a model of this architecture.
 
     Qwen2's class splits text by its own rule. Saving this tokenizer writes that rule into the file.
@@ -102,17 +124,17 @@ def _as_loaded(tokenizer: Any, architecture: Architecture) -> Any:
 def _config(shape: RandomInit, tokenizer: Any) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.for_model(
-        shape.architecture,
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.layers,
-        intermediate_size=shape.feed_forward,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "intermediate_size": shape.feed_forward,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_value_heads,
+        "max_position_embeddings": shape.context,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return AutoConfig.for_model(shape.architecture, **CONFIGS[shape.architecture](text))

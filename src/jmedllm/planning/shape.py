@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import read_json
@@ -16,6 +13,7 @@ from jmedllm.models.folder import is_hub_id, require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers, layer_list
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import class_for, loading
+from jmedllm.planning.published import published_config
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
@@ -110,7 +108,7 @@ def keep_layers(network: Any, count: int) -> None:
 
 
 def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = False) -> dict[str, Any]:
-    """Read the config.json of a base from a directory or the local cache, else from the configs included for recipes.
+    """Read the config.json of a base from a directory or the local cache, else from those that come with jmedllm.
 
     Raises:
         InputError: the base is unknown, the file is not a JSON object, or the folder also contains an adapter.
@@ -118,8 +116,8 @@ def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = 
     try:
         folder = Path(path) if Path(path).is_dir() else resolve(path, revision=revision)
     except InputError:
-        if path in _known():
-            return dict(_known()[path])
+        if published := published_config(path):
+            return dict(published.values)
         cached = ", and not in the local Hugging Face cache" if is_hub_id(path) else ""
         raise NoSuchPathError(
             Path(path),
@@ -131,11 +129,3 @@ def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = 
     if not isinstance(values, dict):
         raise InputError(f"{file}: is not a JSON object; take the config.json of a causal model")
     return values
-
-
-@cache
-def _known() -> dict[str, dict[str, Any]]:
-    known: dict[str, dict[str, Any]] = yaml.safe_load(
-        files("jmedllm.planning").joinpath("models.yaml").read_text(encoding="utf-8")
-    )
-    return known

@@ -1,8 +1,10 @@
-"""The files of a recipe's base model, for the checks of the stages."""
+"""The base model of a recipe for the checks of the stages: its files, or only its published config."""
 
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
@@ -45,3 +47,32 @@ class BaseFiles:
             InputError: files are missing or invalid, or the tensors do not match the network's class.
         """
         _ = self.tokenizer, self.structure
+
+
+class PublishedBase:
+    """A base model that is not on this machine and whose config comes with jmedllm.
+
+    Attributes:
+        name: id of the model.
+        values: content of its config.json.
+    """
+
+    def __init__(self, name: str, values: dict[str, Any]) -> None:
+        self.name = name
+        self.values = values
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers configuration."""
+        return self.structure.config
+
+    @cached_property
+    def structure(self) -> Any:
+        """The network without weights, which checks must not change."""
+        return self.build()
+
+    def build(self) -> Any:
+        """Build the network without weights, for a check that changes it."""
+        from jmedllm.planning.shape import structure
+
+        return structure(self.values, self.name, torch.bfloat16)

@@ -21,7 +21,7 @@ from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.folder import fingerprint
 from jmedllm.processes import is_main_process, wait
 from jmedllm.recipe import EvalSection
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.stage import (
     Outputs,
     Run,
@@ -166,6 +166,11 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     return (*checked, *_check_context(run, base, evaluated, chat_text))
 
 
+def _check_config(_: Run, base: PublishedBase) -> Sequence[str]:
+    _ = base.structure
+    return ("architecture",)
+
+
 def _check_context(run: Run, base: BaseFiles, evaluated: Sequence[EvalTask], chat_text: ChatText) -> Sequence[str]:
     """Check that the prompts fit the context of the models, which is that of the base."""
     from jmedllm.models.backends.transformers.capabilities import context_length
@@ -191,5 +196,6 @@ EVAL = Stage(
     outputs=EvalOutputs,
     check=_check,
     check_base=_check_base,
+    check_config=_check_config,
     shared=True,
 )

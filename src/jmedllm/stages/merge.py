@@ -6,7 +6,7 @@ from shutil import rmtree
 from typing import Any
 
 from jmedllm.deploy.merge import MergeConfig, merge
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.mpeft import MPEFT, MpeftOutputs
 from jmedllm.stages.stage import (
     ModelOutputs,
@@ -50,12 +50,21 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
-    from jmedllm.deploy.preflight import report_coverage, require_mergeable
+    from jmedllm.deploy.preflight import report_frozen, require_mergeable
 
     adapter = run.recipe.section(MPEFT.name).adapter
-    found = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
-    report_coverage(found, MPEFT.name)
+    frozen = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
+    report_frozen(frozen, MPEFT.name)
     return ("adapter targets", "merging")
+
+
+def _check_config(run: Run, base: PublishedBase) -> Sequence[str]:
+    from jmedllm.deploy.delta import left_frozen
+    from jmedllm.deploy.preflight import report_frozen
+    from jmedllm.training.lora import add_adapter_layers
+
+    report_frozen(left_frozen(add_adapter_layers(base.build(), run.recipe.section(MPEFT.name).adapter)), MPEFT.name)
+    return ("adapter targets",)
 
 
 def _perform(run: Run, input_hash: str) -> MergeOutputs:
@@ -86,5 +95,6 @@ MERGE = Stage(
     outputs=MergeOutputs,
     model=MODEL,
     check_base=_check_base,
+    check_config=_check_config,
     card=_card,
 )

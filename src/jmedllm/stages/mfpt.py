@@ -8,7 +8,7 @@ from typing import Any
 from jmedllm.models.folder import fingerprint
 from jmedllm.planning.plan import TrainingStage, packed_rows
 from jmedllm.recipe import MfptConfig, Recipe
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.corpus import CorpusOutputs
 from jmedllm.stages.models import start_folder
 from jmedllm.stages.stage import (
@@ -24,6 +24,7 @@ from jmedllm.stages.stage import (
 from jmedllm.stages.training_setup import (
     TrainingJob,
     TrainingOutputs,
+    check_architecture,
     check_trainable,
     check_training,
     has_benchmarks,
@@ -82,6 +83,15 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     report_unused_tensors(require_loadable(base.folder, base.structure), "mfpt")
     report_frozen_parts(freeze_beside_text(load_structure(base.folder)), "mfpt")
     return (*checked, "saving of the weights", *host_memory)
+
+
+def _check_config(run: Run, base: PublishedBase) -> Sequence[str]:
+    from jmedllm.deploy.preflight import report_frozen_parts
+    from jmedllm.models.layers import freeze_beside_text
+
+    checked = check_architecture(run, base, _plan(run.recipe, None))
+    report_frozen_parts(freeze_beside_text(base.build()), "mfpt")
+    return checked
 
 
 def _check_host_memory(run: Run) -> Sequence[str]:
@@ -150,6 +160,7 @@ MFPT = Stage(
     training=_plan,
     check=_check,
     check_base=_check_base,
+    check_config=_check_config,
     keeps=("checkpoints/step-*", "model"),
     shared=True,
 )

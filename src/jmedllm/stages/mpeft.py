@@ -20,7 +20,7 @@ from jmedllm.models.folder import fingerprint
 from jmedllm.models.tokenizer.encoding import Tokenizer, most_tokens
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.recipe import MpeftConfig, Recipe
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.corpus import CorpusOutputs, read_corpus
 from jmedllm.stages.questions import (
     left_out_of_training,
@@ -41,6 +41,7 @@ from jmedllm.stages.stage import (
 from jmedllm.stages.training_setup import (
     TrainingJob,
     TrainingOutputs,
+    check_architecture,
     check_trainable,
     check_training,
     has_benchmarks,
@@ -74,7 +75,6 @@ class MpeftOutputs(TrainingOutputs):
         mixture: number of examples by source and language.
         dropped: number of examples that were dropped because they are too long.
         left_out: number of questions and instructions that were left out, by source and reason.
-        adapted_share: share of all weights in the matrices that the adapter changes.
         left_frozen: shares of the weights that the adapter does not change, by kind.
         compared_with: number of benchmark items that the training data were compared with, by benchmark.
     """
@@ -84,7 +84,6 @@ class MpeftOutputs(TrainingOutputs):
     mixture: dict[str, int]
     dropped: int | None = None
     left_out: dict[str, dict[str, int]] | None = None
-    adapted_share: float | None = None
     left_frozen: dict[str, float] | None = None
     compared_with: dict[str, int] | None = None
 
@@ -225,6 +224,15 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     return (*checked, "chat template", "lengths of the examples")
 
 
+def _check_config(run: Run, base: PublishedBase) -> Sequence[str]:
+    from jmedllm.training.memory import require_untied_embedding
+
+    checked = check_architecture(run, base, _plan(run.recipe, None))
+    if _settings(run.recipe).offload_embedding:
+        require_untied_embedding(base.structure)
+    return checked
+
+
 MERGED = "the merged model, as large as its base,"
 
 
@@ -303,7 +311,7 @@ def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> 
 def _perform(run: Run, input_hash: str) -> Outputs:
     import torch
 
-    from jmedllm.deploy.delta import adapted_share, left_frozen
+    from jmedllm.deploy.delta import left_frozen
     from jmedllm.models.loading import load_network, load_structure
     from jmedllm.models.save import save_adapter
     from jmedllm.models.tokenizer.load import load_tokenizer
@@ -330,11 +338,10 @@ def _perform(run: Run, input_hash: str) -> Outputs:
         return Outputs()
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
     save_adapter(to_plain_lora(trained.network), folder / "adapter", origin)
-    structure = add_adapter_layers(load_structure(base), adapter)
+    frozen = left_frozen(add_adapter_layers(load_structure(base), adapter))
     return MpeftOutputs(
         adapter=fingerprint(folder / "adapter"),
-        adapted_share=round(adapted_share(structure), 6),
-        left_frozen=left_frozen(structure) or None,
+        left_frozen=frozen or None,
         compared_with=compared or None,
         **counts,
         **trained.outputs.to_dict() | {"files": files_in(run, "mpeft/adapter")},
@@ -385,6 +392,7 @@ MPEFT = Stage(
     training=_plan,
     check=_check,
     check_base=_check_base,
+    check_config=_check_config,
     card=_card,
     card_data=_card_data,
     keeps=("checkpoints/step-*", "adapter"),

@@ -15,7 +15,7 @@ from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process
 from jmedllm.recipe import Recipe
 from jmedllm.settings import Settings
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 
 HASH_FILE = "input_hash"
 
@@ -142,6 +142,8 @@ class Stage:
             model; returns the names of the checks.
         check_base: the same for checks that need the files of the base model, without loading weights. Not called if
             the run creates its base.
+        check_config: checks instead of `check_base` if the base is not on this machine and its config comes with
+            jmedllm.
         card: returns lines about the finished stage for the section "Model" of the model card.
         card_data: returns lines about the questions and instructions that the finished stage was trained on, for the
             section of that name of the model card.
@@ -163,6 +165,7 @@ class Stage:
     training: Callable[[Recipe, Path | None], TrainingStage] | None = None
     check: Callable[[Run], Sequence[str]] = lambda run: ()
     check_base: Callable[[Run, BaseFiles], Sequence[str]] = lambda run, base: ()
+    check_config: Callable[[Run, PublishedBase], Sequence[str]] = lambda run, base: ()
     card: Callable[[Run], Sequence[str]] = lambda run: ()
     card_data: Callable[[Run], Sequence[str]] = lambda run: ()
     keeps: tuple[str, ...] = ()

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.models.weights.quantization import require_plain_base
+from jmedllm.models.weights.quantization import require_plain_base, require_plain_weights
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.processes import rank
 from jmedllm.recipe import Recipe
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.stage import Outputs, Run
 from jmedllm.stages.validation import open_validation, require_measurable, require_validation_texts
 from jmedllm.training.config import TrainingConfig, require_possible, require_shardable
@@ -120,19 +120,29 @@ def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence
     Raises:
         InputError: it cannot be trained.
     """
-    from jmedllm.training.trainable import choose_isolation
-
     require_plain_base(base.folder)
-    choose_isolation(base.config, run.precision.device)
-    _require_context(base, stage)
+    _require_architecture(run, base.config, stage)
     base.require_loadable()
     return ("base model", "tokenizer", *_check_machine(run, stage))
 
 
-def _require_context(base: BaseFiles, stage: TrainingStage) -> None:
-    from jmedllm.models.backends.transformers.capabilities import context_length
+def check_architecture(run: Run, base: PublishedBase, stage: TrainingStage) -> Sequence[str]:
+    """Check what `check_trainable` can check on the config of the base alone.
 
-    if stage.block_size > (context := context_length(base.config)):
+    Raises:
+        InputError: it cannot be trained.
+    """
+    require_plain_weights(base.values, base.name)
+    _require_architecture(run, base.config, stage)
+    return ("architecture", "context")
+
+
+def _require_architecture(run: Run, config: Any, stage: TrainingStage) -> None:
+    from jmedllm.models.backends.transformers.capabilities import context_length
+    from jmedllm.training.trainable import require_trainable
+
+    require_trainable(config, run.precision.device)
+    if stage.block_size > (context := context_length(config)):
         raise InputError(
             f"{stage.name}: block_size {stage.block_size} is longer than the context of the base model, {context} "
             f"tokens; set at most {context}"
