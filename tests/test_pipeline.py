@@ -23,6 +23,7 @@ from jmedllm.recipe_file import load_recipe
 from jmedllm.report import collect
 from jmedllm.stages import STAGES
 from jmedllm.stages.stage import Run
+from jmedllm.training.loss import LOGIT_CHANGES
 
 RECIPE = """
 name: tiny
@@ -170,16 +171,17 @@ def test_errors_of_a_late_stage_are_reported_before_the_first(
     assert not (tmp_path / "run" / "corpus").exists()
 
 
-def test_a_base_that_cannot_be_trained_packed_is_refused_before_the_first_stage(
-    tmp_path: Path, tiny_model: Path
+def test_a_base_whose_loss_is_unknown_is_refused_before_the_first_stage(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = shutil.copytree(tiny_model, tmp_path / "gpt-oss")
+    monkeypatch.delitem(LOGIT_CHANGES, "final_logit_softcapping")
+    base = shutil.copytree(tiny_model, tmp_path / "gemma2")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    values = {"model_type": "gpt_oss", "vocab_size": 320, "head_dim": 8, "num_local_experts": 4} | sizes
+    values = {"model_type": "gemma2", "vocab_size": 320, "head_dim": 8, "final_logit_softcapping": 5.0} | sizes
     (base / "config.json").write_text(json.dumps(values), encoding="utf-8")
     recipe = yaml.safe_load(write_recipe(tmp_path).read_text(encoding="utf-8")) | {"base": {"path": str(base)}}
     (tmp_path / "packed.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    with pytest.raises(InputError, match="architecture 'gpt_oss' lets packed samples see one another"):
+    with pytest.raises(InputError, match="architecture 'gemma2' changes its logits after the head in an unknown way"):
         run(tmp_path / "packed.yaml", tmp_path / "run")
     assert not (tmp_path / "run" / "corpus").exists()
 

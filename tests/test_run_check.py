@@ -60,7 +60,7 @@ def test_a_base_that_is_not_here_is_checked_by_its_published_config(cli: Cli, he
         "not checked: "
         "tokenizer, chat template, tensors, lengths of examples and prompts, and disk space for the weights"
     )
-    assert "mpeft: the adapter leaves frozen" in errors
+    assert "mpeft: the adapter adapts 30% of all weights and leaves frozen" in errors
     assert not (here / "runs").exists()
 
 

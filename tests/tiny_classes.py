@@ -27,6 +27,13 @@ DELTA = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
+MAMBA = {
+    "layer_types": ["mamba", "attention"],
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+    "mamba_n_groups": 1,
+}
 SHARED = {"shared_expert_intermediate_size": 16}
 VISION = {
     "hidden_size": 32,
@@ -76,6 +83,9 @@ CLASSES: dict[str, dict[str, Any]] = {
     "GraniteMoeForCausalLM": TEXT | EXPERTS,
     "MiniMaxForCausalLM": TEXT | EXPERTS | {"layer_types": ["linear_attention", "full_attention"]},
     "Qwen3NextForCausalLM": TEXT | EXPERTS | DELTA | SHARED,
+    "Glm4MoeForCausalLM": TEXT | EXPERTS | ROUTED,
+    "Lfm2MoeForCausalLM": TEXT | EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "GraniteMoeHybridForCausalLM": TEXT | EXPERTS | MAMBA | {"shared_intermediate_size": 32},
     "Gemma3ForConditionalGeneration": _beside(
         VISION | {"model_type": "siglip_vision_model"},
         {"sliding_window": 64, "query_pre_attn_scalar": 8},

@@ -1,4 +1,4 @@
-"""Which architectures can be trained packed, tried on small copies of them."""
+"""How the packed samples of each architecture are isolated, tried on small copies of them."""
 
 from typing import Any
 
@@ -8,33 +8,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from jmedllm.errors import InputError
 from jmedllm.models.small_copy import small_copies
-from jmedllm.training.trainable import TOLERANCE, differences, require_trainable
+from jmedllm.training.loss import LOGIT_CHANGES
+from jmedllm.training.trainable import TOLERANCE, choose_isolation, differences
 
 CPU = torch.device("cpu")
-
-TRAINABLE = [
-    ("llama", {}),
-    ("qwen2", {}),
-    ("qwen3", {}),
-    ("qwen2_moe", {}),
-    ("qwen3_moe", {}),
-    ("mistral", {}),
-    ("mixtral", {}),
-    ("gemma", {}),
-    ("gemma3_text", {}),
-    ("gemma3", {}),  # MedGemma's class: its text part is tried
-    ("phi3", {}),
-    ("olmo2", {}),
-    ("glm4_moe", {}),
-    ("lfm2", {"layer_types": ["full_attention"] * 32}),
-    ("deepseek_v3", {}),  # latent attention, groups of experts
-    ("glm4_moe_lite", {}),
-    ("gemma4", {}),  # sizes that differ from layer to layer
-    ("qwen3_vl", {}),  # has no class for its text part alone
-    # Its loss is the network's own only because its configuration scales by 1.
-    ("granite", {}),
-    ("llama4", {}),
-]
 
 GRANITE_4: dict[str, Any] = {
     "hidden_size": 4096,
@@ -49,36 +26,62 @@ GRANITE_4: dict[str, Any] = {
 }
 """Granite 4.0 H Small: copies of its full width took 3 GB."""
 
-REFUSED = [
-    ("lfm2", {"layer_types": ["conv", "conv", "full_attention"] + ["conv"] * 29}, "see one another"),
-    # The layers that let them come late.
-    ("lfm2", {"layer_types": ["full_attention"] * 30 + ["conv"] * 2}, "see one another"),
-    ("qwen3_next", {}, "see one another"),
-    ("qwen3_5_text", {}, "see one another"),
-    ("qwen3_5_moe_text", {}, "see one another"),
-    ("gpt_oss", {}, "see one another"),
-    ("mamba", {}, "see one another"),
-    ("minimax", {}, "see one another"),
-    ("opt", {}, "see one another"),
-    ("bloom", {}, "see one another"),
-    ("gemma2", {}, "changes its logits after the head"),
-    ("cohere", {}, "changes its logits after the head"),
-    ("granite", {"logits_scaling": 8.0}, "changes its logits after the head"),
-    ("granitemoehybrid", GRANITE_4, "changes its logits after the head"),
-    ("gemma3n", {}, "changes its logits after the head"),
+CASES: list[tuple[str, dict[str, Any], str]] = [
+    ("llama", {}, "positions"),
+    ("qwen2", {}, "positions"),
+    ("qwen3", {}, "positions"),
+    ("qwen2_moe", {}, "positions"),
+    ("qwen3_moe", {}, "positions"),
+    ("mistral", {"sliding_window": 8}, "positions"),
+    ("mixtral", {}, "positions"),
+    ("gemma", {}, "positions"),
+    ("gemma2", {"sliding_window": 8}, "positions"),  # soft-capped logits
+    ("gemma3_text", {"sliding_window": 8}, "positions"),
+    ("gemma3", {}, "positions"),  # MedGemma's class: its text part is tried
+    ("gemma3n", {}, "positions"),
+    ("gemma4", {}, "positions"),  # sizes that differ from layer to layer
+    ("phi3", {}, "positions"),
+    ("olmo2", {}, "positions"),
+    ("cohere", {}, "positions"),  # scaled logits
+    ("cohere2", {}, "positions"),
+    ("granite", {"logits_scaling": 8.0}, "positions"),
+    ("deepseek_v3", {}, "positions"),  # latent attention, groups of experts
+    ("glm4_moe", {}, "positions"),
+    ("glm4_moe_lite", {}, "positions"),
+    ("qwen3_vl", {}, "positions"),  # has no class for its text part alone
+    ("gpt2", {}, "positions"),
+    ("llama4", {}, "positions"),
+    ("gpt_oss", {}, "masks"),
+    ("gpt_oss", {"sliding_window": 8}, "masks"),
+    ("opt", {}, "masks"),
+    ("lfm2", {"layer_types": ["full_attention"] * 32}, "positions"),
+    ("lfm2", {"layer_types": ["conv", "conv", "full_attention"] + ["conv"] * 29}, "mixers"),
+    # The layers that need a reset come late.
+    ("lfm2", {"layer_types": ["full_attention"] * 30 + ["conv"] * 2}, "mixers"),
+    ("qwen3_next", {}, "mixers"),
+    ("qwen3_5_text", {}, "mixers"),
+    ("qwen3_5_moe_text", {}, "mixers"),
+    ("granitemoehybrid", GRANITE_4, "masks_and_mixers"),
+    ("falcon_h1", {"lm_head_multiplier": 0.5}, "mixers"),
+    ("bamba", {}, "mixers"),
+    ("jamba", {}, "mixers"),
+    ("nemotron_h", {}, "mixers"),
+    ("mamba", {}, "mixers"),
+    ("minimax", {}, "samples"),  # a state without a convolution
+    ("bloom", {}, "samples"),  # positions from the attention mask alone
 ]
 
 
-@pytest.mark.parametrize(("kind", "changes"), TRAINABLE)
-def test_samples_that_do_not_see_one_another_can_be_trained(kind: str, changes: dict[str, Any]) -> None:
-    require_trainable(AutoConfig.for_model(kind, **changes), CPU)
+@pytest.mark.parametrize(("kind", "changes", "name"), CASES)
+def test_the_cheapest_exact_isolation_is_chosen(kind: str, changes: dict[str, Any], name: str) -> None:
+    assert choose_isolation(AutoConfig.for_model(kind, **changes), CPU) == name
 
 
-@pytest.mark.parametrize(("kind", "changes", "reason"), REFUSED)
-def test_what_cannot_be_trained_is_refused_with_the_reason(kind: str, changes: dict[str, Any], reason: str) -> None:
-    with pytest.raises(InputError, match=f"architecture '{kind}' .*{reason}.*not support yet") as refused:
-        require_trainable(AutoConfig.for_model(kind, **changes), CPU)
-    assert "Qwen" not in str(refused.value)  # a user of Qwen3.5 has chosen one
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("kind", "changes"), [(kind, changes) for kind, changes, name in CASES if "mixers" in name])
+def test_each_sample_in_a_row_of_its_own_is_exact_too(kind: str, changes: dict[str, Any]) -> None:
+    network = next(small_copies(AutoConfig.for_model(kind, **changes)))
+    assert differences(network)["samples"].is_exact
 
 
 def test_attention_that_usual_weights_hide_is_found() -> None:
@@ -89,16 +92,19 @@ def test_attention_that_usual_weights_hide_is_found() -> None:
     config = AutoConfig.for_model("lfm2", **sizes, **layers)
     torch.manual_seed(0)
     usual = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    assert differences(usual).packed > 10 * TOLERANCE
-    with pytest.raises(InputError, match="see one another"):
-        require_trainable(config, CPU)
+    assert differences(usual)["positions"].logits > 10 * TOLERANCE
+    assert choose_isolation(config, CPU) == "mixers"
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes"),
-    [*TRAINABLE, *((kind, changes) for kind, changes, _ in REFUSED if kind not in ("opt", "bloom"))],
-)
-def test_the_copy_that_is_tried_is_small(kind: str, changes: dict[str, Any]) -> None:
+def test_logits_changed_in_an_unknown_way_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(LOGIT_CHANGES, "final_logit_softcapping")
+    config = AutoConfig.for_model("gemma2", final_logit_softcapping=7.0)
+    with pytest.raises(InputError, match="'gemma2' changes its logits after the head in an unknown way"):
+        choose_isolation(config, CPU)
+
+
+@pytest.mark.parametrize(("kind", "changes", "_"), [case for case in CASES if case[0] not in ("opt", "bloom")])
+def test_the_copy_that_is_tried_is_small(kind: str, changes: dict[str, Any], _: str) -> None:
     network = next(small_copies(AutoConfig.for_model(kind, **changes)))
     assert sum(weight.numel() for weight in network.parameters()) < 2_000_000
 

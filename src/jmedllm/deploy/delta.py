@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def deltas_on(adapted: Any) -> dict[str, Delta]:
         parts = [name.replace(".base_layer", ""), getattr(layer, "parameter_name", "weight")]
         found |= {".".join(parts): _delta(layer, adapter) for adapter in layer.lora_A}
     return found
+
+
+def adapted_share(adapted: Any) -> float:
+    """Return the share of all weights in matrices that an adapter changes."""
+    base = adapted.get_base_model()
+    changed = sum(prod(delta.shape) for delta in deltas_on(adapted).values())
+    total: int = sum(each.numel() for name, each in base.named_parameters() if ".lora_" not in name)
+    return changed / total
 
 
 def left_frozen(adapted: Any) -> dict[str, float]:

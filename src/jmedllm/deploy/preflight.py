@@ -3,14 +3,15 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmedllm.deploy.delta import deltas_on, left_frozen
+from jmedllm.deploy.delta import adapted_share, deltas_on, left_frozen
 from jmedllm.deploy.fold import layout, stored_tensors, tensors_to_write
 from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.models.loading import load_structure
-from jmedllm.training.lora import AdapterConfig, add_adapter_layers
+from jmedllm.training.lora import AdapterConfig, add_adapter_layers, why_experts_are_frozen
 
 
 def require_loadable(base: Path, network: Any) -> dict[str, int]:
@@ -40,16 +41,28 @@ def require_loadable(base: Path, network: Any) -> dict[str, int]:
     return dict(Counter(".".join(name.split(".")[:2]) for name in stored if name not in used))
 
 
-def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool) -> dict[str, float]:
-    """Check that an adapter can be added to a base and merged into its files.
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What an adapter changes of a model.
+
+    Attributes:
+        adapted: share of all weights in the matrices that it changes.
+        frozen: shares of the weights that it leaves frozen, see `left_frozen`.
+        why: why routed experts are among them, if the settings do not say so.
+    """
+
+    adapted: float
+    frozen: dict[str, float]
+    why: str | None
+
+
+def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool) -> Coverage:
+    """Check that an adapter can be added to a base and merged into its files; return what it changes.
 
     Args:
         base: the model directory.
         adapter: settings of the adapter.
         is_rewritten: whether stage 1 writes the base before the adapter is trained.
-
-    Returns:
-        Shares of all weights that the adapter leaves frozen, see `left_frozen`.
 
     Raises:
         InputError: the base cannot be loaded, or the adapter cannot be added to it or merged.
@@ -57,9 +70,21 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
     network = load_structure(base)
     stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
     where = layout(base, network, stored)
+    why = why_experts_are_frozen(network, adapter)
     adapted: Any = add_adapter_layers(network, adapter)
     where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
-    return left_frozen(adapted)
+    return Coverage(adapted_share(adapted), left_frozen(adapted), why)
+
+
+def coverage(network: Any, adapter: AdapterConfig) -> Coverage:
+    """Return what an adapter would change of a network without weights, to which it is added.
+
+    Raises:
+        InputError: the adapter cannot be added to it.
+    """
+    why = why_experts_are_frozen(network, adapter)
+    adapted = add_adapter_layers(network, adapter)
+    return Coverage(adapted_share(adapted), left_frozen(adapted), why)
 
 
 def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
@@ -72,11 +97,15 @@ def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
         )
 
 
-def report_frozen(shares: Mapping[str, float], title: str) -> None:
+def report_coverage(found: Coverage, title: str) -> None:
     """Report on standard error which parts of 1 % of the weights or more an adapter leaves frozen."""
-    if shares:
-        listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:MOST_NAMED])
-        sys.stderr.write(f"{title}: the adapter leaves frozen {listed} of all weights\n")
+    if found.frozen:
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in list(found.frozen.items())[:MOST_NAMED])
+        sys.stderr.write(
+            f"{title}: the adapter adapts {found.adapted:.0%} of all weights and leaves frozen {listed} of them\n"
+        )
+    if found.why:
+        sys.stderr.write(f"{title}: routed experts are frozen, because {found.why}\n")
 
 
 def report_frozen_parts(shares: Mapping[str, float], title: str) -> None:

@@ -17,10 +17,12 @@ from jmedllm.models.layers import decoder_layers
 from jmedllm.precision import Precision
 from jmedllm.training.batches import autocast
 from jmedllm.training.config import TrainingConfig
+from jmedllm.training.isolation import PackedRows, Segments, hidden_states, isolate
 from jmedllm.training.loss import chunked_loss, split
 from jmedllm.training.memory import apply_activation_checkpointing
 from jmedllm.training.optim.build import build, parts_of, set_gradient_dtypes
 from jmedllm.training.optim.optimizer import TrainedParameter
+from jmedllm.training.trainable import choose_isolation
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def trace_step(network: Any, settings: TrainingConfig, precision: Precision, blo
         precision: dtype of the computation; sizes are those of CPU operations, whatever the device.
         block_size: tokens per row.
     """
+    isolate(network, choose_isolation(network.config, torch.device("cpu")))
     mode = FakeTensorMode()
     _give_sizes(network, mode)
     with mode:
@@ -104,10 +107,11 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         ids = torch.zeros(settings.micro_batch_size, block_size, dtype=torch.long)
         # Two samples per row, because a row with one sample needs no mask.
         positions = (torch.arange(block_size) % (block_size // 2)).expand(settings.micro_batch_size, -1)
+        packed = PackedRows(ids, positions, _two_per_row(settings.micro_batch_size, block_size))
         decoder, head = split(network)
         embedding = decoder.get_input_embeddings()
         with autocast(precision):
-            hidden = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)[0]
+            hidden = hidden_states(decoder, packed)
             # Hidden states between layers have the dtype of the embedding, whatever the layers compute in.
             inputs = len(decoder_layers(network)) * hidden.numel() * embedding.weight.itemsize
             rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).clone()
@@ -129,6 +133,11 @@ def measure_step(network: Any, settings: TrainingConfig, precision: Precision, b
         forward=forward,
         backward=live.peak - before,
     )
+
+
+def _two_per_row(rows: int, block_size: int) -> Segments:
+    starts = [row * block_size + start for row in range(rows) for start in range(0, block_size, block_size // 2)]
+    return Segments.of_starts(starts, rows * block_size)
 
 
 def _at_home(settings: TrainingConfig) -> TrainingConfig:

@@ -50,20 +50,18 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
-    from jmedllm.deploy.preflight import report_frozen, require_mergeable
+    from jmedllm.deploy.preflight import report_coverage, require_mergeable
 
     adapter = run.recipe.section(MPEFT.name).adapter
-    frozen = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
-    report_frozen(frozen, MPEFT.name)
+    found = require_mergeable(base.folder, adapter, is_rewritten=not starts_from_base(run, MPEFT.name))
+    report_coverage(found, MPEFT.name)
     return ("adapter targets", "merging")
 
 
 def _check_config(run: Run, base: PublishedBase) -> Sequence[str]:
-    from jmedllm.deploy.delta import left_frozen
-    from jmedllm.deploy.preflight import report_frozen
-    from jmedllm.training.lora import add_adapter_layers
+    from jmedllm.deploy.preflight import coverage, report_coverage
 
-    report_frozen(left_frozen(add_adapter_layers(base.build(), run.recipe.section(MPEFT.name).adapter)), MPEFT.name)
+    report_coverage(coverage(base.build(), run.recipe.section(MPEFT.name).adapter), MPEFT.name)
     return ("adapter targets",)
 
 

@@ -75,6 +75,7 @@ class MpeftOutputs(TrainingOutputs):
         mixture: number of examples by source and language.
         dropped: number of examples that were dropped because they are too long.
         left_out: number of questions and instructions that were left out, by source and reason.
+        adapted_share: share of all weights in the matrices that the adapter changes.
         left_frozen: shares of the weights that the adapter does not change, by kind.
         compared_with: number of benchmark items that the training data were compared with, by benchmark.
     """
@@ -84,6 +85,7 @@ class MpeftOutputs(TrainingOutputs):
     mixture: dict[str, int]
     dropped: int | None = None
     left_out: dict[str, dict[str, int]] | None = None
+    adapted_share: float | None = None
     left_frozen: dict[str, float] | None = None
     compared_with: dict[str, int] | None = None
 
@@ -311,7 +313,7 @@ def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> 
 def _perform(run: Run, input_hash: str) -> Outputs:
     import torch
 
-    from jmedllm.deploy.delta import left_frozen
+    from jmedllm.deploy.delta import adapted_share, left_frozen
     from jmedllm.models.loading import load_network, load_structure
     from jmedllm.models.save import save_adapter
     from jmedllm.models.tokenizer.load import load_tokenizer
@@ -338,10 +340,11 @@ def _perform(run: Run, input_hash: str) -> Outputs:
         return Outputs()
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
     save_adapter(to_plain_lora(trained.network), folder / "adapter", origin)
-    frozen = left_frozen(add_adapter_layers(load_structure(base), adapter))
+    structure = add_adapter_layers(load_structure(base), adapter)
     return MpeftOutputs(
         adapter=fingerprint(folder / "adapter"),
-        left_frozen=frozen or None,
+        adapted_share=round(adapted_share(structure), 6),
+        left_frozen=left_frozen(structure) or None,
         compared_with=compared or None,
         **counts,
         **trained.outputs.to_dict() | {"files": files_in(run, "mpeft/adapter")},

@@ -139,9 +139,9 @@ def check_architecture(run: Run, base: PublishedBase, stage: TrainingStage) -> S
 
 def _require_architecture(run: Run, config: Any, stage: TrainingStage) -> None:
     from jmedllm.models.backends.transformers.capabilities import context_length
-    from jmedllm.training.trainable import require_trainable
+    from jmedllm.training.trainable import choose_isolation
 
-    require_trainable(config, run.precision.device)
+    choose_isolation(config, run.precision.device)
     if stage.block_size > (context := context_length(config)):
         raise InputError(
             f"{stage.name}: block_size {stage.block_size} is longer than the context of the base model, {context} "

@@ -20,6 +20,7 @@ from jmedllm.training.checkpoint import keep_best, restore_best
 from jmedllm.training.config import TrainingConfig, require_shardable
 from jmedllm.training.distributed import is_finite, is_sharded, local_micro_batches, seed_step
 from jmedllm.training.early_stopping import best_evaluation, require_measured, should_stop
+from jmedllm.training.isolation import ISOLATIONS, isolate
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.memory import apply_activation_checkpointing, offload_layers
 from jmedllm.training.metrics import (
@@ -45,7 +46,7 @@ from jmedllm.training.preflight import (
     try_evaluation_batch,
     try_longest_batch,
 )
-from jmedllm.training.trainable import require_trainable
+from jmedllm.training.trainable import choose_isolation
 from jmedllm.training.validation import Validation, run_validation
 
 
@@ -142,7 +143,7 @@ def train(network: Any, blocks: Blocks, settings: TrainingConfig, context: Train
         raise InputError(f"{context.title}: the data contains no trained token")
     if is_sharded(network):
         require_shardable(settings, benchmarks=bool(validation and validation.in_loop_eval))
-    trainer = _Trainer(network, _prepare(network, settings, context.precision), blocks, settings, context)
+    trainer = _Trainer(network, _prepare(network, settings, context), blocks, settings, context)
     torch.manual_seed(context.seed)
     resumed = checkpoint.resume(context.folder / "checkpoints", network, trainer.optimizer, context.input_hash)
     start = resumed or checkpoint.Progress(0, 0)
@@ -163,12 +164,15 @@ def train(network: Any, blocks: Blocks, settings: TrainingConfig, context: Train
     return TrainResult(end.step, end.trained_tokens, loss, best["step"] if best else None, start.step)
 
 
-def _prepare(network: Any, settings: TrainingConfig, precision: Precision) -> Optimizer:
-    """Apply the memory techniques to the network and build its optimizer."""
+def _prepare(network: Any, settings: TrainingConfig, context: TrainContext) -> Optimizer:
+    """Isolate the network's samples, apply the memory techniques to it and build its optimizer."""
+    precision = context.precision
     if settings.cpu_offload == "layers":
         with explain_out_of_memory("the layers' weights in pinned host memory; `jmedllm plan` says what fits"):
             offload_layers(network, precision.device)
-    require_trainable(network.config, precision.device)
+    isolation = choose_isolation(network.config, precision.device)
+    isolate(network, isolation)
+    notice(f"{context.title}: samples in a packed row are isolated by {ISOLATIONS[isolation].description}")
     reset_peak_memory(precision.device)
     apply_activation_checkpointing(network, settings.activation_checkpointing)
     with explain_out_of_memory("what the optimizer keeps; `jmedllm plan` says what fits"):

@@ -1,13 +1,15 @@
 """Low-rank adapters of stage 2, and their target layers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
 from jmedllm.errors import InputError, unknown
+from jmedllm.models.experts import ExpertLayer, expert_layers, router_layers
 from jmedllm.models.folder import Quantization
 from jmedllm.models.layers import decoder_of
 from jmedllm.settings import Settings
@@ -20,17 +22,42 @@ _PRESETS = {
 }
 
 
-def resolve_targets(network: Any, targets: Preset | Sequence[str]) -> str | list[str]:
-    """Return the value of peft's `target_modules`: "all-linear", or the last components of the layer names.
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What peft adapts.
+
+    Attributes:
+        modules: value of peft's `target_modules`: "all-linear", or names of linear layers or their last components.
+        parameters: value of peft's `target_parameters`: names of parameters, such as those of experts.
+    """
+
+    modules: str | list[str]
+    parameters: list[str]
+
+
+def resolve_targets(network: Any, settings: "AdapterConfig") -> Targets:
+    """Return the layers and parameters that an adapter changes.
 
     Raises:
-        InputError: a target matches no linear layer (the message suggests the nearest names), or is an output head
-            that shares its weights with the embedding.
+        InputError: a target matches nothing (the message suggests the nearest names), is an output head that shares
+            its weights with the embedding, or is contradicted by `experts`.
     """
-    if targets == "all-linear":
-        return "all-linear"
-    left_out = set(excluded_layers(network))
-    present = {name.rpartition(".")[2] for name, _ in _linear_layers(network) if name not in left_out}
+    layers = expert_layers(network)
+    if layers:
+        return _targets_beside_experts(network, settings, layers)
+    if settings.experts == "adapt":
+        raise InputError(
+            f"adapter: experts: adapt, but architecture {network.config.model_type!r} has no routed experts; "
+            "leave it out"
+        )
+    if settings.targets == "all-linear":
+        return Targets("all-linear", [])
+    present = {name.rpartition(".")[2] for name in _adaptable(network)}
+    return Targets(_named(network, settings.targets, present), [])
+
+
+def _named(network: Any, targets: Preset | Sequence[str], present: set[str]) -> list[str]:
+    """Return the last components of the names that a preset or a list stands for."""
     if isinstance(targets, str):
         found = [name for name in _PRESETS[targets] if name in present]
         if not found:
@@ -43,6 +70,71 @@ def resolve_targets(network: Any, targets: Preset | Sequence[str]) -> str | list
     return list(targets)
 
 
+def _targets_beside_experts(network: Any, settings: "AdapterConfig", layers: list[ExpertLayer]) -> Targets:
+    """Return the targets of a mixture-of-experts model, by the names of their parameters."""
+    experts = {name for layer in layers for name in layer.matrices}
+    routers = {f"{name}.weight" for name, _ in router_layers(network, layers)}
+    linear = {f"{name}.weight" for name in _adaptable(network)} - experts - routers
+    wanted = {name for name in linear if network.get_parameter(name) is not network.get_output_embeddings().weight}
+    if settings.targets != "all-linear":
+        by_name = _by_last_name(linear | experts | routers)
+        wanted = {each for name in _named(network, settings.targets, set(by_name)) for each in by_name[name]}
+    if settings.experts == "freeze" and (named := wanted & experts):
+        raise InputError(f"adapter: targets name {_last_name(min(named))}, but experts: freeze; leave out one of them")
+    if adapts_experts(settings):
+        wanted |= experts
+    layer_names = {f"{name}.weight" for name, _ in _linear_layers(network)}
+    renamed = {name for name in wanted & layer_names if _last_name(name) in _renamed_by_peft(network)}
+    parameters = wanted - layer_names
+    if takes_parameters(settings) and settings.quantization == "none":
+        parameters |= renamed
+    return Targets(sorted(name.removesuffix(".weight") for name in wanted & layer_names - renamed), sorted(parameters))
+
+
+def takes_parameters(settings: "AdapterConfig") -> bool:
+    """Return whether peft supports this kind of adapter on a parameter of a module that is not a linear layer."""
+    return settings.kind in ("lora", "rslora") and not settings.dropout
+
+
+def adapts_experts(settings: "AdapterConfig") -> bool:
+    """Return whether an adapter changes all routed experts of a model that has some."""
+    by_default = settings.targets == "all-linear" and takes_parameters(settings)
+    return settings.experts == "adapt" or (settings.experts is None and by_default)
+
+
+def _renamed_by_peft(network: Any) -> set[str]:
+    """Return the names of linear layers that peft takes for experts, as they were in transformers 4.
+
+    It replaces them by parameters of experts, wherever they are in the network. Layers of a shared expert or of a
+    dense layer have such names too: peft adapts them only if it gets their weights as parameters.
+    """
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    names = {_last_name(name) for name in _adaptable(network)}
+    config = LoraConfig(target_modules=sorted(names))
+    convert_peft_config_for_transformers(config, network, None)
+    return names - set(config.target_modules or ())
+
+
+def _last_name(name: str) -> str:
+    """Return the last component of a name that a user gives: that of the layer if the parameter is its weight."""
+    return name.removesuffix(".weight").rpartition(".")[2]
+
+
+def _by_last_name(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_last_name(name), []).append(name)
+    return found
+
+
+def _adaptable(network: Any) -> list[str]:
+    """Return the names of the linear layers that can have an adapter."""
+    left_out = set(excluded_layers(network))
+    return [name for name, _ in _linear_layers(network) if name not in left_out]
+
+
 def excluded_layers(network: Any) -> list[str]:
     """Return the names of the linear layers that never get an adapter, whatever the targets are.
 
@@ -53,6 +145,18 @@ def excluded_layers(network: Any) -> list[str]:
     return [
         name for name, module in _linear_layers(network) if id(module) not in reached or not _gives_product(module)
     ]
+
+
+def why_experts_are_frozen(network: Any, settings: "AdapterConfig") -> str | None:
+    """Explain why `all-linear` leaves routed experts frozen without being asked to; None if it does not."""
+    if (
+        settings.targets != "all-linear"
+        or settings.experts
+        or takes_parameters(settings)
+        or not expert_layers(network)
+    ):
+        return None
+    return f"kind {settings.kind} with dropout {settings.dropout:g} does not support them: {_WAY_OUT}"
 
 
 def _linear_layers(network: Any) -> Iterator[tuple[str, Any]]:
@@ -117,6 +221,9 @@ class AdapterConfig(Settings):
     targets: Preset | Annotated[list[str], Field(min_length=1)] = Field(
         "all-linear", description="preset or names of layers"
     )
+    experts: Literal["adapt", "freeze"] | None = Field(
+        None, description="routed experts; default: adapt with all-linear and kind lora or rslora without dropout"
+    )
     quantization: Quantization = Field("none", description="nf4: 4-bit base (QLoRA), needs [gpu]")
 
 
@@ -149,13 +256,15 @@ def add_adapter_layers(network: Any, settings: AdapterConfig) -> Any:
     """
     from peft import LoraConfig, get_peft_model
 
+    targets = resolve_targets(network, settings)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.kind == "rslora",
         use_dora=settings.kind == "dora",
-        target_modules=resolve_targets(network, settings.targets),
+        target_modules=targets.modules,
+        target_parameters=targets.parameters or None,
         exclude_modules=excluded_layers(network) or None,
         task_type="CAUSAL_LM",
     )
@@ -174,7 +283,7 @@ def add_adapter_layers(network: Any, settings: AdapterConfig) -> Any:
 
 _WAY_OUT = (
     "this architecture keeps the experts of a layer in one parameter: choose kind lora or rslora without dropout, "
-    "or name other targets (attention)"
+    "or set experts: freeze"
 )
 
 
