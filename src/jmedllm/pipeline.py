@@ -12,11 +12,12 @@ from jmedllm.files import hash_text, locked, require_unlocked, to_json
 from jmedllm.hardware import hardware
 from jmedllm.manifest import Manifest, begin_manifest, read_manifest, versions, write_manifest
 from jmedllm.models.folder import is_hub_id, resolve
+from jmedllm.models.weights.quantization import without_quantization
 from jmedllm.planning.published import published_config
 from jmedllm.processes import is_main_process, process_group, receive, send
 from jmedllm.run_state import UNCHANGED, compare_with_run, is_unchanged, require_same_work
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
-from jmedllm.stages.stage import Run, Stage, base_folder, described_models, model_names
+from jmedllm.stages.stage import Run, Stage, described_models, model_names, source_folder
 
 Log = Callable[[str, str], None]
 """Called with the name of a stage and a message for the user."""
@@ -147,14 +148,19 @@ def _enabled(stages: Sequence[Stage], run: Run) -> list[Stage]:
 
 def _base_files(run: Run) -> BaseFiles | None:
     """Return the base model for the checks; None if the run creates it."""
-    return None if run.recipe.base.path is None else BaseFiles(base_folder(run))
+    if run.recipe.base.path is None:
+        return None
+    return BaseFiles(source_folder(run), dequantize=run.recipe.base.dequantize)
 
 
 def _published_base(run: Run) -> PublishedBase | None:
     """Return the base model by its published config; None if it does not come with jmedllm."""
     path = run.recipe.base.path or ""
     published = published_config(path)
-    return PublishedBase(path, published.values) if published else None
+    if published is None:
+        return None
+    values = without_quantization(published.values) if run.recipe.base.dequantize else published.values
+    return PublishedBase(path, values)
 
 
 def is_base_here(run: Run) -> bool:

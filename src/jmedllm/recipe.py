@@ -45,12 +45,15 @@ class BaseConfig(Settings):
     path: str | None = Field(None, description="directory, or id in the local Hugging Face cache")
     revision: str | None = None
     ignore_adapter: bool = Field(False, description="use the weights without the adapter in the same folder")
+    dequantize: bool = Field(False, description="load weights that are stored quantized in bfloat16")
     random_init: RandomInit | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "BaseConfig":
         if (self.path is None) == (self.random_init is None):
             raise ValueError("give either path or random_init")
+        if self.dequantize and self.path is None:
+            raise ValueError("random_init has no quantized weights; remove dequantize")
         return self
 
 

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from jmedllm.cli import app
-from jmedllm.deploy.merge import merge
 from jmedllm.deploy.preflight import require_loadable, require_mergeable
 from jmedllm.errors import InputError
 from jmedllm.models.loading import load_network, load_structure
@@ -21,6 +20,7 @@ from jmedllm.models.save import save_model
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
 from jmedllm.training.lora import AdapterConfig
+from quantized_models import KINDS, write_quantized
 from tiny_classes import CLASSES
 
 ModelOf = Callable[[str], Path]
@@ -77,44 +77,43 @@ def in_fp8(base: Path, folder: Path, **config: Any) -> Path:
     return folder
 
 
-FP8 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
-# what config.json says: the method that is named
-QUANTIZED: list[tuple[dict[str, Any], str]] = [
-    ({"quantization_config": FP8}, "fp8"),
-    ({"quantization_config": {"quant_method": "mxfp4"}}, "mxfp4"),
-    ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
-    ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
-    (
-        {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
-        "compressed-tensors",
-    ),
-    ({"quantization_config": {"load_in_4bit": True}}, "bitsandbytes"),  # as early ones are
-    ({"compression_config": {"format": "float-quantized"}}, "compression_config"),
-    ({"text_config": {"quantization_config": {"quant_method": "fbgemm_fp8"}}}, "fbgemm_fp8"),
+# a kind of stored weights, and the place in config.json that states it
+QUANTIZED = [
+    ("FP8, blocks of 16", "quantization_config"),
+    ("GPTQ", "quantization_config"),
+    ("AWQ", "quantization_config"),
+    ("compressed INT4", "compression_config"),
+    ("FBGEMM", "text_config.quantization_config"),
 ]
 
 
-@pytest.mark.parametrize(("config", "method"), QUANTIZED)
-def test_a_quantized_base_is_refused_before_anything(
-    config: dict[str, Any], method: str, tiny_model: Path, tmp_path: Path
-) -> None:
-    base = copy_of(tiny_model, tmp_path / "base", **config)
-    recipe = recipe_for(base, tmp_path)
+@pytest.mark.parametrize(("kind", "key"), QUANTIZED)
+def test_a_quantized_base_is_refused_before_anything(kind: str, key: str, tiny_model: Path, tmp_path: Path) -> None:
+    write_quantized(KINDS[kind], tiny_model, tmp_path / "base", key=key)
+    recipe = recipe_for(tmp_path / "base", tmp_path)
     for words in (
         ("run", recipe, "--check"),
         ("plan", recipe, "--gpu", "24GiB"),
         ("tune", recipe, "--output", tmp_path / "run"),
     ):
         message = run(*words)
-        assert message.startswith("refused: base ")
-        assert f"weights are quantized ({method}), so no adapter can be merged into them; " in message
-    with pytest.raises(InputError, match="its weights are quantized"):
-        merge(base, tmp_path, tmp_path / "merged", FLOAT32)
+        assert message.startswith(
+            f"refused: base {tmp_path / 'base'}: its weights are quantized ({KINDS[kind].title}), "
+        )
+        assert "set base.dequantize: true" in message
+
+
+def test_a_quantization_that_only_config_json_states_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    base = copy_of(tiny_model, tmp_path / "base", quantization_config={"quant_method": "awq", "bits": 4})
+    message = run("run", recipe_for(base, tmp_path), "--check")
+    assert (
+        "config.json states AWQ (quantization_config), but all its tensors are plain numbers (F32); remove" in message
+    )
 
 
 def test_weights_in_8_bits_are_refused_though_no_config_says_so(tiny_model: Path, tmp_path: Path) -> None:
     base = in_fp8(tiny_model, tmp_path / "base")
-    with pytest.raises(InputError, match=r"proj.weight is stored as F8_E4M3, to which no update can be added; give"):
+    with pytest.raises(InputError, match=r"stored in 8 bits, but config.json states no quantization"):
         require_mergeable(base, AdapterConfig(r=4), is_rewritten=False)
 
 

@@ -17,6 +17,7 @@ from jmedllm.models.loading import load_adapter, load_from_disk, load_network
 from jmedllm.models.memory import free_memory
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.models.tokenizer.load import load_tokenizer
+from jmedllm.models.weights.quantization import quantization_of as stored_quantization_of
 from jmedllm.precision import Precision
 from jmedllm.training.batches import without_dropout
 
@@ -86,14 +87,17 @@ def divergence(base: Path, adapter: Path, merged: Path, texts: Sequence[str], pr
     if not sequences:
         raise InputError("merge: the text to compare the models on is empty; give another --text")
     quantization = quantization_of(adapter)
-    network = load_network(base, precision.dtype, precision.device, quantization=quantization)
+    stored = stored_quantization_of(base)
+    # An adapter trained on weights that cannot be trained as they are stored was trained on their values.
+    is_decoded = stored is not None and not (stored.method and stored.method.trains)
+    network = load_network(base, precision.dtype, precision.device, quantization=quantization, dequantize=is_decoded)
     trained = list(_logits(load_adapter(network, adapter, base), sequences, precision.device))
     del network
     gc.collect()
     with TemporaryDirectory(prefix=".offload-", dir=merged.parent) as offload:
         # Without 4 bits it needs as much memory as its base did; after 4 bits four times as much, which may not be
         # available. Not every architecture can be read from disk, because some layers use weights of others.
-        if quantization == "none" or _fits(merged, precision.device):
+        if (quantization == "none" and stored is None) or _fits(merged, precision.device):
             network = load_network(merged, precision.dtype, precision.device)
         else:
             network = load_from_disk(merged, precision.dtype, precision.device, Path(offload))

@@ -11,7 +11,9 @@ import torch
 from jmedllm.deploy.shards import FORMATS, Change, tensors_in
 from jmedllm.errors import InputError
 from jmedllm.models.folder import weight_files
+from jmedllm.models.weights.dequantized import STORED_NAMES, dequantized
 from jmedllm.models.weights.mapping import Conversion, conversions
+from jmedllm.models.weights.quantization import quantization_of
 
 Shape = tuple[int, ...]
 ChangeParameter = Callable[[str, torch.Tensor], torch.Tensor]
@@ -28,11 +30,17 @@ class StoredTensor:
 
 
 def stored_tensors(base: Path) -> dict[str, StoredTensor]:
-    """Return all tensors in the weight files of a model, by name.
+    """Return all tensors in the weight files of a model, by name; of quantized weights those after dequantization.
 
     Raises:
-        InputError: a file is not a safetensors file, or is truncated.
+        InputError: a file is not a safetensors file, or is truncated; or weights cannot be decoded.
     """
+    if quantization_of(base):
+        return {
+            each.name: StoredTensor(file, STORED_NAMES[each.dtype], each.shape)
+            for file, tensors in dequantized(base, torch.bfloat16).tensors.items()
+            for each in tensors
+        }
     return {
         name: StoredTensor(file, entry["dtype"], tuple(entry["shape"]))
         for file in weight_files(base)

@@ -1,9 +1,11 @@
 """Merge an adapter into its base: write a plain model directory that transformers loads without peft."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
+from tempfile import TemporaryDirectory
 
 import torch
 from pydantic import Field
@@ -15,6 +17,7 @@ from jmedllm.deploy.shards import Change, rewrite
 from jmedllm.errors import InputError
 from jmedllm.files import atomic_folder, is_vacant, to_json, write_atomic
 from jmedllm.models.adapters import quantization_of, require_adapter
+from jmedllm.models.conversion.dequantize import dequantize
 from jmedllm.models.folder import (
     ORIGIN,
     TOKENIZER_FILES,
@@ -29,7 +32,7 @@ from jmedllm.models.folder import (
 )
 from jmedllm.models.loading import in_4_bits, layers_in_4_bits, load_structure
 from jmedllm.models.tokenizer.load import adapter_tokenizer_differences, load_tokenizer
-from jmedllm.models.weights.quantization import require_plain_base
+from jmedllm.models.weights.quantization import quantization_of as stored_quantization_of
 from jmedllm.precision import Precision
 from jmedllm.progress import progress
 from jmedllm.settings import Settings
@@ -64,7 +67,8 @@ def merge(
     texts: Sequence[str] = TEXTS,
     accepted: float = ACCEPTED,
 ) -> Merged:
-    """Write base plus adapter to `output`, tensor by tensor, in the dtype of the base's files.
+    """Write base plus adapter to `output`, tensor by tensor, in the dtype of the base's files, or in bfloat16 if those
+    are quantized.
 
     The sum is computed in float32 and rounded once. An adapter trained on a 4-bit base also corrects that base's
     rounding, so it is added to the dequantized 4-bit weights, not to the original ones. An `output` that already
@@ -86,7 +90,6 @@ def merge(
         raise InputError(f"merge: {output} is an input; choose another --output")
     require_model(base)
     require_unambiguous(base, adapter=adapter)
-    require_plain_base(base)
     require_adapter(adapter, base)
     load_tokenizer(base, adapter)
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "adapter": adapter_fingerprint(adapter)}
@@ -95,14 +98,14 @@ def merge(
         return Merged(before["fingerprint"], Divergence(**before["divergence"]))
     if not is_vacant(output):
         raise InputError(f"merge: {output} is not empty; choose another --output")
-    changes = _changes(base, adapter, precision)
-    with atomic_folder(output, ORIGIN) as temporary:
-        for file in model_files(base):
+    with _plain(base, output.parent) as plain, atomic_folder(output, ORIGIN) as temporary:
+        changes = _changes(plain, adapter, precision)
+        for file in model_files(plain):
             copyfile(file, temporary / file.name)
         if adapter_tokenizer_differences(adapter, base):
             _replace_tokenizer(adapter, temporary)
-        with progress("merge", len(weight_files(base))) as advance:
-            for file in weight_files(base):
+        with progress("merge", len(weight_files(plain))) as advance:
+            for file in weight_files(plain):
                 rewrite(file, temporary / file.name, changes)
                 advance(1, file.name)
         found = divergence(base, adapter, temporary, texts, precision)
@@ -115,6 +118,18 @@ def merge(
         whole = origin | {"divergence": found.record(), "fingerprint": merged}
         write_atomic(temporary / ORIGIN, to_json(whole, indent=2) + "\n")
     return Merged(merged, found)
+
+
+@contextmanager
+def _plain(base: Path, beside: Path) -> Iterator[Path]:
+    """Yield the base with plain weights: itself, or a temporary copy in bfloat16 if its weights are quantized."""
+    if stored_quantization_of(base) is None:
+        yield base
+        return
+    beside.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".dequantized-", dir=beside) as folder:
+        dequantize(base, Path(folder) / "model", torch.bfloat16)
+        yield Path(folder) / "model"
 
 
 def _replace_tokenizer(adapter: Path, merged: Path) -> None:

@@ -16,7 +16,7 @@ Quantization = Literal["none", "nf4"]
 ORIGIN = "jmedllm.json"
 """File that records the origin of models and adapters that jmedllm writes."""
 
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """Files from which transformers reads weights: a single file, or the index of several."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
@@ -112,9 +112,9 @@ def require_model(folder: Path) -> None:
     found = sorted({*folder.glob("*.safetensors")} - {*adapter_files(folder)})
     if not found:
         raise InputError(f"model {folder}: no *.safetensors weights; convert the model to safetensors first")
-    if not any((folder / name).is_file() for name in (_WHOLE, _INDEX)):
-        way = f"rename {found[0].name} to {_WHOLE}" if len(found) == 1 else f"copy {_INDEX} too"
-        raise InputError(f"model {folder}: no {_WHOLE} and no {_INDEX}; {way}")
+    if not any((folder / name).is_file() for name in (_WHOLE, INDEX)):
+        way = f"rename {found[0].name} to {_WHOLE}" if len(found) == 1 else f"copy {INDEX} too"
+        raise InputError(f"model {folder}: no {_WHOLE} and no {INDEX}; {way}")
     weight_files(folder)
     _require_usual_files(folder)
     require_tokenizer(folder)
@@ -194,7 +194,7 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: one of the listed files is missing, or the index is invalid.
     """
-    index = folder / _INDEX
+    index = folder / INDEX
     if (whole := folder / _WHOLE).is_file():
         return [whole]
     if not index.is_file():

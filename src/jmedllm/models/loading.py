@@ -23,8 +23,14 @@ from jmedllm.models.adapters import (
 )
 from jmedllm.models.folder import Quantization, require_model, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
+from jmedllm.models.weights.dequantized import DequantizedTensor, dequantized
 from jmedllm.models.weights.mapping import conversions
-from jmedllm.models.weights.quantization import quantization_in
+from jmedllm.models.weights.quantization import (
+    headers,
+    quantization_in,
+    quantization_of,
+    without_quantization,
+)
 from jmedllm.models.weights.tensor_check import (
     WHOLE_NUMBERS,
     require_fractions,
@@ -128,6 +134,7 @@ def load_network(
     device: torch.device,
     *,
     quantization: Quantization = "none",
+    dequantize: bool = False,
 ) -> Any:
     """Load the weights of a model directory (safetensors only, no code from the directory).
 
@@ -137,18 +144,27 @@ def load_network(
         device: device of the weights.
         quantization: "nf4" quantizes linear layers to 4 bits with double quantization (Dettmers et al. 2023,
             arXiv 2305.14314) and computes in bfloat16.
+        dequantize: dequantize weights that are stored quantized, one tensor at a time.
 
     Raises:
         InputError: the directory is not a loadable model.
     """
-    options = {"quantization_config": _nf4(), "device_map": {"": device}} if quantization == "nf4" else {}
+    stored = None if dequantize else quantization_of(folder)
+    if stored and quantization == "nf4" and not (stored.method and stored.method.four_bits):
+        raise InputError(
+            f"model {folder}: its weights are already quantized ({stored.title}); dequantize them too "
+            "(--dequantize, base.dequantize: true in a recipe), or leave the quantization nf4 out"
+        )
+    options = {"quantization_config": _nf4()} if quantization == "nf4" and not stored else {}
+    if options or stored:
+        options["device_map"] = {"": device}
     is_packed_here = bool(options) and device.type == "cpu"
     with _without_holes() if is_packed_here else nullcontext():
-        network = _load(folder, dtype=dtype, **options)
+        network = _load(folder, dequantize=dequantize, dtype=dtype, **options)
     return network if options else network.to(device)
 
 
-def _load(folder: Path, **options: Any) -> Any:
+def _load(folder: Path, *, dequantize: bool = False, **options: Any) -> Any:
     """Load the network of a model directory, without an adapter in the same directory.
 
     Raises:
@@ -158,24 +174,60 @@ def _load(folder: Path, **options: Any) -> Any:
     require_model(folder)
     be_quiet()
     if "device_map" in options and options != _STRUCTURE:
-        _load(folder, **_STRUCTURE)  # transformers compares no shapes if weights are packed or stay on disk
+        # transformers compares no shapes if weights are packed or stay on disk
+        load_structure(folder)
     with loading(f"model {folder}"):
-        loaded: Any = _class_of(folder).from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            adapter_kwargs=_NO_ADAPTER,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, with the others
-            **options,
-        )
-        network, found = loaded
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported below, with the others
+        if dequantize:
+            tensors = _dequantized_tensors(folder)
+            names: Collection[str] = tensors
+            network, found = _from_tensors(folder, tensors, options)
+        else:
+            names = headers(folder)
+            network, found = _class_of(folder).from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, adapter_kwargs=_NO_ADAPTER, **options
+            )
         if found["unexpected_keys"]:
-            found |= {"unexpected_keys": _unknown_to_whole(folder, found["unexpected_keys"])}
+            found |= {"unexpected_keys": _unknown_to_whole(folder, found["unexpected_keys"], names)}
         require_tensors(f"model {folder}", network, found)
-        _require_scaled(folder, network)
+        if not dequantize:
+            _require_scaled(folder, network)
     _report_untied_head(folder, network)
     return network
+
+
+def _dequantized_tensors(folder: Path) -> Mapping[str, DequantizedTensor]:
+    """Return the tensors of a model after dequantization to bfloat16, by name."""
+    return dequantized(folder, torch.bfloat16, names_in_float32(_empty_network(folder))).by_name()
+
+
+def _empty_network(folder: Path) -> Any:
+    """Build the network of a config on the device "meta", as if its weights were not quantized."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(**without_quantization(read_config(folder).to_dict()))
+    with torch.device("meta"):
+        return class_for(config.model_type).from_config(config)
+
+
+def _from_tensors(folder: Path, tensors: Mapping[str, DequantizedTensor], options: Mapping[str, Any]) -> Any:
+    """Load a network from tensors that are decoded one by one, and return it with transformers' report."""
+    from transformers import GenerationConfig
+
+    empty = _empty_network(folder)
+    is_structure = options.get("device_map") == _STRUCTURE["device_map"]
+    state = {name: each.empty() for name, each in tensors.items()} if is_structure else tensors
+    settings = {"dtype": torch.bfloat16} | {key: value for key, value in options.items() if value != "auto"}
+    network, found = type(empty).from_pretrained(None, config=empty.config, state_dict=state, **settings)
+    if (folder / "generation_config.json").is_file() and network.can_generate():
+        network.generation_config = GenerationConfig.from_pretrained(folder)
+    return network, found
+
+
+def names_in_float32(network: Any) -> re.Pattern[str] | None:
+    """Return a pattern of the names of parameters that a class keeps in float32, whatever the dtype of the others."""
+    names = sorted(network._keep_in_fp32_modules_strict or ())
+    return re.compile("|".join(rf"(^|\.){re.escape(name)}(\.|$)" for name in names)) if names else None
 
 
 def _require_scaled(folder: Path, network: Any) -> None:
@@ -205,17 +257,12 @@ def _report_untied_head(folder: Path, network: Any) -> None:
         )
 
 
-def _unknown_to_whole(folder: Path, unexpected: Collection[str]) -> Collection[str]:
+def _unknown_to_whole(folder: Path, unexpected: Collection[str], names: Collection[str]) -> Collection[str]:
     """Return the unexpected tensors of a language model that do not belong to its vision-language model either."""
-    from safetensors import safe_open
-
     config = read_config(folder)
     if not _sees(config.model_type):
         return unexpected
-    stored: set[str] = set()
-    for file in weight_files(folder):
-        with safe_open(file, "pt") as opened:
-            stored |= {*opened.keys()}
+    stored = {*names}
     with torch.device("meta"):
         whole = whole_class_of(folder).from_config(config)
     known = {name for conversion in conversions(whole, stored) for name in conversion.names}
@@ -244,9 +291,15 @@ def _without_holes() -> Iterator[None]:
 def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
     """Build the network of a model directory without weights; reads only the headers of the weight files.
 
+    Weights that are stored quantized have the names and shapes that they have after dequantization.
+
     Raises:
         InputError: the directory is not a loadable model, or its tensors do not match its class.
     """
+    require_model(folder)
+    stored = quantization_of(folder)
+    if stored and stored.method:
+        return _load(folder, dequantize=True, **_STRUCTURE)
     options = {"quantization_config": _nf4()} if quantization == "nf4" else {}
     return _load(folder, **_STRUCTURE, **options)
 

@@ -26,11 +26,18 @@ FEW = 2
 
 @dataclass(frozen=True, slots=True)
 class PlannedBase:
-    """The trained model: the text of its config.json, and the dtype of its matrix products."""
+    """The trained model.
+
+    Attributes:
+        config: text of its config.json, after dequantization.
+        dtype: dtype of its matrix products.
+        is_dequantized: whether the run writes it in bfloat16 first.
+    """
 
     name: str
     config: str
     dtype: torch.dtype
+    is_dequantized: bool = False
 
     @property
     def precision(self) -> Precision:

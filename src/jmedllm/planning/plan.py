@@ -10,13 +10,17 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
-from jmedllm.models.weights.quantization import require_plain_weights
+from jmedllm.models.weights.quantization import (
+    quantization_in,
+    require_trainable_weights,
+    without_quantization,
+)
 from jmedllm.planning.counts import PlannedBase, shape_of_base
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.needs import StagePlan, plan_stage
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.techniques import Techniques, apply_techniques, refusal, techniques_of
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import AdapterTrainingConfig, Recipe
 from jmedllm.training.config import TrainingConfig
 
 
@@ -83,7 +87,9 @@ def plan(recipe: Recipe, stages: Sequence[TrainingStage], machine: Machine) -> l
     base = base_of(recipe)
     if not stages:
         raise InputError("the recipe trains nothing; add the section of a stage that trains, such as mpeft")
-    require_plain_weights(json.loads(base.config), base.name)
+    quantization = quantization_in(json.loads(base.config))
+    for stage in stages:
+        require_trainable_weights(quantization, base.name, adapter=isinstance(stage.settings, AdapterTrainingConfig))
     return [advise(stage, base, machine) for stage in stages]
 
 
@@ -98,7 +104,9 @@ def base_of(recipe: Recipe) -> PlannedBase:
         raise InputError("base.random_init builds a small model from the corpus; there is nothing to plan")
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
-    return PlannedBase(base.path, to_json(values), dtype)
+    if base.dequantize:
+        values = without_quantization(values)
+    return PlannedBase(base.path, to_json(values), dtype, is_dequantized=base.dequantize)
 
 
 def advise(stage: TrainingStage, base: PlannedBase, machine: Machine) -> Advice:

@@ -2,11 +2,15 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jmedllm.models.folder import weight_files
 from jmedllm.models.tokenizer.encoding import Tokenizer
+
+if TYPE_CHECKING:
+    from jmedllm.models.weights.quantization import Quantization
 
 
 class BaseFiles:
@@ -14,10 +18,12 @@ class BaseFiles:
 
     Attributes:
         folder: the model directory.
+        dequantize: whether the run dequantizes its weights before anything else.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, dequantize: bool = False) -> None:
         self.folder = folder
+        self.dequantize = dequantize
 
     @cached_property
     def config(self) -> Any:
@@ -39,6 +45,23 @@ class BaseFiles:
         from jmedllm.models.loading import load_structure
 
         return load_structure(self.folder)
+
+    @cached_property
+    def quantization(self) -> "Quantization | None":
+        """How the weights are quantized that a stage loads; None if they are plain numbers."""
+        from jmedllm.models.weights.quantization import quantization_of
+
+        return None if self.dequantize else quantization_of(self.folder)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights as plain numbers: in their own dtypes, or in bfloat16 if they are stored quantized."""
+        from jmedllm.models.conversion.dequantize import dequantized_bytes
+        from jmedllm.models.weights.quantization import quantization_of
+
+        if quantization_of(self.folder):
+            return dequantized_bytes(self.folder, torch.bfloat16)
+        return sum(file.stat().st_size for file in weight_files(self.folder))
 
     def require_loadable(self) -> None:
         """Check that the tokenizer and the network can be loaded.

@@ -19,6 +19,7 @@ from jmedllm.models.backends import backend_named, require_backend, requirements
 from jmedllm.models.backends.base import ContextLimit, ModelSpec, Requirement
 from jmedllm.models.chat import ChatText, no_template
 from jmedllm.models.folder import fingerprint
+from jmedllm.models.weights.quantization import require_runnable
 from jmedllm.processes import is_main_process, wait
 from jmedllm.recipe import EvalSection
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
@@ -151,6 +152,7 @@ def _check(run: Run) -> Sequence[str]:
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
+    require_runnable(base.quantization, base.folder, run.precision.device)
     base.require_loadable()
     checked = ["base model"]
     evaluated = tasks(_settings(run), run.prompt_config, run.data)

@@ -214,7 +214,7 @@ def _check(run: Run) -> Sequence[str]:
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     from jmedllm.models.loading import load_structure
     from jmedllm.training.memory import require_untied_embedding
-    from jmedllm.training.preflight import folder_bytes, require_free
+    from jmedllm.training.preflight import require_free
 
     settings = _settings(run.recipe)
     checked = check_trainable(run, base, _plan(run.recipe, None))
@@ -222,7 +222,7 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     network = load_structure(base.folder, quantization=settings.adapter.quantization)
     if settings.offload_embedding:
         require_untied_embedding(network)
-    require_free(run.folder, folder_bytes(base.folder), MERGED)
+    require_free(run.folder, base.weight_bytes, MERGED)
     return (*checked, "chat template", "lengths of the examples")
 
 

@@ -222,11 +222,20 @@ def starts_from_base(run: Run, name: str) -> bool:
 
 
 def base_folder(run: Run) -> Path:
-    """Return the directory of the base model: the recipe's, or the one that the corpus stage creates for
-    `base.random_init`."""
+    """Return the directory of the base model: the recipe's, or the one that the run creates for `base.random_init`
+    (stage corpus) or `base.dequantize`."""
     base = run.recipe.base
-    if base.path is None:
-        return run.folder / BASE
+    return run.folder / BASE if base.path is None or base.dequantize else source_folder(run)
+
+
+def source_folder(run: Run) -> Path:
+    """Return the directory that the recipe names as its base.
+
+    Raises:
+        InputError: it is not here, or also contains an adapter.
+    """
+    base = run.recipe.base
+    assert base.path is not None
     folder = resolve(base.path, revision=base.revision)
     require_unambiguous(folder, ignore_adapter=base.ignore_adapter)
     return folder

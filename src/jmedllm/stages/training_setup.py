@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.models.weights.quantization import require_plain_base, require_plain_weights
+from jmedllm.models.weights.quantization import quantization_in, require_trainable_weights
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.processes import rank
-from jmedllm.recipe import Recipe
+from jmedllm.recipe import AdapterTrainingConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.stage import Outputs, Run
 from jmedllm.stages.validation import open_validation, require_measurable, require_validation_texts
@@ -120,7 +120,7 @@ def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence
     Raises:
         InputError: it cannot be trained.
     """
-    require_plain_base(base.folder)
+    require_trainable_weights(base.quantization, str(base.folder), adapter=_trains_adapter(stage))
     _require_architecture(run, base.config, stage)
     base.require_loadable()
     return ("base model", "tokenizer", *_check_machine(run, stage))
@@ -132,9 +132,13 @@ def check_architecture(run: Run, base: PublishedBase, stage: TrainingStage) -> S
     Raises:
         InputError: it cannot be trained.
     """
-    require_plain_weights(base.values, base.name)
+    require_trainable_weights(quantization_in(base.values), base.name, adapter=_trains_adapter(stage))
     _require_architecture(run, base.config, stage)
     return ("architecture", "context")
+
+
+def _trains_adapter(stage: TrainingStage) -> bool:
+    return isinstance(stage.settings, AdapterTrainingConfig)
 
 
 def _require_architecture(run: Run, config: Any, stage: TrainingStage) -> None:

@@ -86,10 +86,16 @@ def test_dequantized_weights_have_the_values_of_their_bytes_and_scales(
 
 
 def test_what_cannot_be_dequantized_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="its weights are not quantized; only those of fp8 and mxfp4 can be"):
+    with pytest.raises(InputError, match="its weights are not quantized; leave dequantize out"):
         dequantize(tiny_model, tmp_path / "plain", torch.float32)
     tensors = load_file(tiny_model / "model.safetensors")
     gptq = quantized(tiny_model, tmp_path / "gptq", tensors, quant_method="gptq")
-    with pytest.raises(InputError, match="its weights are quantized by gptq; only those of"):
+    with pytest.raises(InputError, match=r"config.json states GPTQ \(quantization_config\), but all its tensors are"):
         dequantize(gptq, tmp_path / "plain", torch.float32)
+    (name, weight), *_ = tensors.items()
+    hqq = quantized(tiny_model, tmp_path / "hqq", tensors | {name: weight.to(torch.int8)}, quant_method="hqq")
+    with pytest.raises(
+        InputError, match=r"its weights are quantized \(hqq\) in a way that cannot be dequantized here"
+    ):
+        dequantize(hqq, tmp_path / "plain", torch.float32)
     assert not (tmp_path / "plain").exists()
