@@ -173,7 +173,7 @@ def test_bad_input_gets_one_clear_line(cli: Cli, tiny_model: Path, tiny_adapter:
         (evaluate(tmp_path / "nowhere", good), "nowhere': no such directory"),
         (evaluate("Qwen/Qwen2-7B-Instruct", good, *whole), "not in the local Hugging Face cache"),
         (evaluate(bare, good, *whole), "no tokenizer (tokenizer.json); copy the base model's tokenizer files"),
-        (evaluate(broken, good, *whole), "broken: cannot be loaded:"),
+        (evaluate(broken, good, *whole), "is not a safetensors file: its header is longer"),
         (evaluate(bad_words, good, *whole), f"tokenizer of {bad_words}: cannot be loaded:"),
         (evaluate(bad_shape, good, *whole), f"{bad_shape}: cannot be loaded:"),
         (evaluate(tiny_model, good, *whole, "--adapter", bad_adapter), "is not a safetensors file"),
