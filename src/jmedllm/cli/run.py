@@ -41,8 +41,9 @@ def run(
     until: Annotated[
         str | None,
         typer.Option(
-            help="Last stage to run: corpus (reads the texts), mfpt (continued pretraining), mpeft (adapter tuning), "
-            "merge (adapter into base), eval (answers the benchmarks), report (tables and page)"
+            help="Last stage to run: dequantize (base in bfloat16), corpus (reads the texts), mfpt (continued "
+            "pretraining), mpeft (adapter tuning), merge (adapter into base), eval (answers the benchmarks), "
+            "report (tables and page)"
             f"{from_plugins('stages')}.",
             show_default="the last one",
         ),

@@ -207,7 +207,7 @@ def _empty_network(folder: Path) -> Any:
 
     config = AutoConfig.for_model(**without_quantization(read_config(folder).to_dict()))
     with torch.device("meta"):
-        return class_for(config.model_type).from_config(config)
+        return class_for(config).from_config(config)
 
 
 def _from_tensors(folder: Path, tensors: Mapping[str, DequantizedTensor], options: Mapping[str, Any]) -> Any:
