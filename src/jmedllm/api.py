@@ -16,7 +16,7 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load as load_questions
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, require_known
 from jmedllm.evaluation.evaluate_task import PreparedModel
-from jmedllm.evaluation.model import chat_template, model_settings, with_quantization
+from jmedllm.evaluation.model import as_shown, chat_template, check_pictures, model_settings, with_quantization
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.rescore import stored_evaluations
@@ -119,7 +119,7 @@ def evaluate(
         prompt: prompt pack.
         data: data directory, for the published prompts.
         settings: other settings of the recipe sections `eval` (`max_new_tokens`, `shuffle`, `rotations`,
-            `skip_invalid`) and `prompt`.
+            `skip_invalid`, `images`) and `prompt`.
 
     Raises:
         InputError: a setting is invalid, the questions are not of one benchmark and language, no scorer can score any
@@ -127,7 +127,7 @@ def evaluate(
     """
     _require_task(questions)
     asked = {name: settings.pop(name) for name in PromptConfig.model_fields if name in settings and name != "pack"}
-    if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid"}:
+    if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid", "images"}:
         raise InputError(f"evaluate has no setting {sorted(others)[0]}; choose the questions with load or a slice")
     config = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
     require_known(config.model_copy(update={"benchmarks": []}))
@@ -146,6 +146,7 @@ def evaluate(
         rotations=config.rotations,
         left_out=judged.left_out,
         skip_invalid=config.skip_invalid,
+        images=config.images,
         source={"data": str(data)},
     )
     if opened.spec is None and (task.prompt_format.variables or task.prompt_format.date):
@@ -155,7 +156,9 @@ def evaluate(
     described = opened.settings
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()
-    return evaluate_tasks([task], PreparedModel(described, lambda: opened.model, chat_text), Path(output))[0]
+    marker = check_pictures([task], opened.spec) if opened.spec else None
+    model = PreparedModel(described, lambda: opened.model, chat_text, image_marker=marker)
+    return evaluate_tasks([as_shown(task, model)], model, Path(output))[0]
 
 
 def score(

@@ -29,8 +29,10 @@ OPTIONAL = {
     "bitsandbytes": "bitsandbytes>=0.45",
     "gguf": "gguf>=0.17",
     "openai": "openai>=2",
+    "pillow": "pillow>=11",
     "pyarrow": "pyarrow>=17",
     "tensorboard": "tensorboard>=2.18",
+    "torchvision": "torchvision>=0.25",
     "vllm": "vllm>=0.11",
 }
 """Requirements of optional features, by package."""

@@ -73,6 +73,14 @@ Rotations = Annotated[
         rich_help_panel=ITEMS,
     ),
 ]
+NoImages = Annotated[
+    bool,
+    typer.Option(
+        "--no-images",
+        help="Ask without the pictures of the questions, also a model that sees.",
+        rich_help_panel=PROMPT,
+    ),
+]
 Chat = Annotated[
     bool,
     typer.Option("--chat", help="Use the model's chat template, as its users do.", rich_help_panel=PROMPT),
@@ -167,6 +175,7 @@ def evaluate(
     prompt: PromptPack = "instruction",
     answer_as: AnswerAs = "text",
     shots: Shots = None,
+    no_images: NoImages = False,
     chat: Chat = False,
     chat_template_kwargs: ChatTemplateKwargs = None,
     date: TemplateDate = None,
@@ -195,7 +204,7 @@ def evaluate(
     settings = eval_config(
         benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit,
         skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
-        max_new_tokens=max_new_tokens, backend=backend, judge=judge,
+        max_new_tokens=max_new_tokens, backend=backend, judge=judge, images=not no_images,
     )  # fmt: skip
     require_known(settings)
     spec = ModelSpec(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -149,7 +150,7 @@ def _changes(base: Path, adapter: Path, precision: Precision) -> dict[str, Chang
     """
     network = load_structure(base)
     where = layout(base, network, stored_tensors(base))
-    deltas = read_deltas(adapter, network)
+    deltas = read_deltas(adapter, deepcopy(network))  # transformers' rules need the network without adapter layers
     layers = layers_in_4_bits(base) if quantization_of(adapter) == "nf4" else {}
     rounded = {f"{layer}.weight": transposed for layer, transposed in layers.items()}
     where.require({name: delta.shape for name, delta in deltas.items()})

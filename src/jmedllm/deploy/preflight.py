@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
     stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
     where = layout(base, network, stored)
     why = why_experts_are_frozen(network, adapter)
-    adapted: Any = add_adapter_layers(network, adapter)
+    # transformers' rules, which `where` applies, need the network without adapter layers.
+    adapted: Any = add_adapter_layers(deepcopy(network), adapter)
     where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
     return Coverage(adapted_share(adapted), left_frozen(adapted), why)
 

@@ -9,7 +9,7 @@ The modules, from the questions to the results:
   settings of a stored evaluation), `responses` (recorded by other tools).
 * Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations),
   `stored_questions` (their questions), `offline` (responses of other tools).
-* Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`.
+* Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`, `pictures` (items with them apart).
 * Everything together: `evaluate` (settings, benchmarks), `evaluate_task` (one model, one task), `sharding` (several
   processes), `export` (to lm-eval).
 """

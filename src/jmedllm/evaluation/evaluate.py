@@ -1,7 +1,6 @@
 """Evaluate a model on benchmarks: settings, tasks and the evaluation itself."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +13,7 @@ from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
 from jmedllm.evaluation.benchmarks.rows import MissingFileError
 from jmedllm.evaluation.evaluate_task import PreparedModel, evaluate_task
 from jmedllm.evaluation.judge import Judge, require_judge
-from jmedllm.evaluation.model import prepare_model
+from jmedllm.evaluation.model import as_shown, prepare_model
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGE_NAMES, LANGUAGES, Language, Question
 from jmedllm.evaluation.result import EvalResult
@@ -54,6 +53,7 @@ class EvalConfig(Settings):
     judge: str | None = Field(
         None, description="judge model of scorers that grade with one: model directory, or URL#NAME on a server"
     )
+    images: bool = Field(True, description="show the pictures of your own files to models that see them")
     batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
     backend: str = Field(DEFAULT_BACKEND, description="inference backend of the models")
 
@@ -172,6 +172,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         notes=custom_file.notes if custom_file else _unexpected(settings.split, name, language, len(loaded)),
         read_options=read_options,
         skip_invalid=settings.skip_invalid,
+        images=settings.images,
         source={"data": str(data)} | ({"file": name} if is_custom_file(name) else {}),
     )
 
@@ -227,7 +228,7 @@ def evaluate_model(
     require_judge(tasks[0].scorers, judge, [files_of(task.name, output).judge for task in tasks])
     with process_group():
         model = prepare_model(spec, tasks, output)
-        tasks = [replace(task, notes=(*task.notes, *model.notes)) for task in tasks]
+        tasks = [as_shown(task, model) for task in tasks]
         if here.world_size > 1:
             return evaluate_shares(tasks, model, output, here, judge)
         return evaluate_tasks(tasks, model, output, judge)

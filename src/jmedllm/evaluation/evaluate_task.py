@@ -26,12 +26,14 @@ class PreparedModel:
         open: returns the loaded model; called for each task with missing samples.
         chat_text: formats chat messages as a prompt.
         notes: remarks on the model for reports.
+        image_marker: text that stands for a picture in prompts; None if the model is shown no pictures.
     """
 
     settings: dict[str, Any]
     open: Callable[[], InferenceModel]
     chat_text: ChatText = no_template
     notes: tuple[str, ...] = ()
+    image_marker: str | None = None
 
 
 def evaluate_task(task: EvalTask, model: PreparedModel, folder: Path, judge: Judge | None = None) -> EvalResult:

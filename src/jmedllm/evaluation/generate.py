@@ -65,7 +65,7 @@ def collect_samples(
         InputError: the model cannot be asked an item, or the files cannot be written.
     """
     presented = task.presented()
-    prompts = {each.key: ask(task.prompt_format, each.permuted, chat_text) for each in presented}
+    prompts = {each.key: task.prompt(each.permuted, chat_text) for each in presented}
     stored = read_samples(files.samples, repair=True)
     samples = stored | {each.key: _current(task, each, prompts[each.key], stored) for each in presented}
     asked = [
@@ -92,7 +92,7 @@ def requests_of(task: EvalTask, chat_text: ChatText = no_template) -> list[Reque
     """Return all requests of a task, as if no sample were stored."""
     asked = []
     for each in task.presented():
-        prompt = ask(task.prompt_format, each.permuted, chat_text)
+        prompt = task.prompt(each.permuted, chat_text)
         if (found := _missing(task, each, prompt, _current(task, each, prompt, {}))) is not None:
             asked.append(found.request)
     return asked
@@ -112,13 +112,14 @@ def incomplete_questions(task: EvalTask, files: EvalFiles) -> list[str]:
 
 def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: Mapping[str, Sample]) -> Sample:
     """Return the stored sample with the current prompt; an empty sample if there is none."""
-    hashes = hash_text(prompt), content_hash(presented.question)
+    shown = tuple(picture.hash for picture in task.shown(presented.question))
+    hashes = hash_text(prompt + "".join(shown)), content_hash(presented.question)
     sample = stored.get(presented.key)
     if sample is not None and (sample.prompt_hash, sample.content_hash) == hashes:
         return sample
     question = presented.permuted
     numbered = shows_numbers(ask(task.prompt_format, question, plain_text), question.choices)
-    return Sample(presented.key, *hashes, order=presented.order, numbered=numbered)
+    return Sample(presented.key, *hashes, order=presented.order, numbered=numbered, images=shown)
 
 
 def _wants(task: EvalTask, presented: PresentedQuestion, sample: Sample) -> tuple[bool, bool]:
@@ -143,6 +144,7 @@ def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: 
         choices=question.choices if log_probs and not task.by_label else (),
         labels=tuple(map(label, range(len(question.choices)))) if log_probs and task.by_label else (),
         generate=response,
+        images=tuple(picture.path for picture in task.shown(question)),
     )
     return _Asked(request, sample)
 

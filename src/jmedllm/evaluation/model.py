@@ -41,8 +41,9 @@ def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> P
         InputError: the backend cannot do what the tasks need, or the model or the adapter is unusable.
     """
     require_backend(spec.backend, [*requirements_of(spec), *requirements_of_tasks(tasks)])
+    marker = check_pictures(tasks, spec)
     if not BACKENDS[spec.backend].capabilities.local:
-        return _remote(spec, tasks, output)
+        return _remote(spec, tasks, output, marker)
     spec = with_quantization(spec)
     settings = model_settings(spec)
     template = chat_template(tasks, spec, output)
@@ -52,7 +53,85 @@ def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> P
         _once(lambda: open_model(spec)),
         template.prompt if template else no_template,
         (note,) if note else (),
+        marker,
     )
+
+
+_PICTURES = Requirement(
+    "pictures", lambda can: can.images, "ask without them (--no-images; images: false in a recipe)"
+)
+
+
+def check_pictures(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
+    """Check that a model can be shown the pictures of these tasks, if it sees any; see `image_marker_of`.
+
+    Raises:
+        InputError: the backend shows no pictures, or one cannot be read.
+    """
+    marker = image_marker_of(tasks, spec)
+    if marker is not None:
+        require_backend(spec.backend, [_PICTURES])
+        _require_readable(tasks, is_sent=not BACKENDS[spec.backend].capabilities.local)
+    return marker
+
+
+def image_marker_of(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
+    """Return the text that stands for a picture in the prompts of a model; None if it is shown no pictures.
+
+    A model on a server is assumed to see pictures, which are parts of its chat messages.
+
+    Raises:
+        InputError: the processor of the model is missing or broken, or a model on a server would need chat messages.
+    """
+    if not any(task.images and task.with_images for task in tasks):
+        return None
+    if not BACKENDS[spec.backend].capabilities.local:
+        if not tasks[0].prompt_format.chat:
+            raise InputError(
+                "the questions show pictures, which only chat messages carry to a server; ask with --chat, or without "
+                "pictures (--no-images)"
+            )
+        return ""
+    from jmedllm.models.processor import image_marker, load_processor, sees_pictures
+    from jmedllm.models.tokenizer.load import load_tokenizer
+
+    if not sees_pictures(spec.folder):
+        return None
+    tokenizer = load_tokenizer(spec.folder, spec.adapter)
+    template = ChatTemplate(tokenizer) if tokenizer.chat_template else None
+    return image_marker(load_processor(spec.folder), template)
+
+
+def _require_readable(tasks: Sequence[EvalTask], *, is_sent: bool) -> None:
+    """Check that every picture of the tasks can be read, and sent if a server needs it.
+
+    Raises:
+        InputError: one cannot; the message names the question's place in its file.
+    """
+    from jmedllm.models.pictures import data_url, read_picture
+
+    read = data_url if is_sent else read_picture
+    shown = (task for task in tasks if task.images)
+    pictures = {picture for task in shown for question in task.questions for picture in question.images}
+    for picture in sorted(pictures, key=lambda each: each.path):
+        try:
+            read(picture.path)
+        except InputError as error:
+            raise InputError(f'{picture.place}: field "images": {error}') from error
+
+
+def with_marker(task: EvalTask, marker: str | None) -> EvalTask:
+    """Return a task that shows its pictures, if it has any, to a model with this image marker."""
+    return replace(task, image_marker=marker if task.images and task.with_images else None)
+
+
+def as_shown(task: EvalTask, model: PreparedModel) -> EvalTask:
+    """Return a task as this model is asked it, with notes on the model and on pictures that it is not shown."""
+    task, notes = with_marker(task, model.image_marker), (*task.notes, *model.notes)
+    if task.with_images and task.image_marker is None:
+        why = f"which {model.settings['model']} does not see" if task.images else "which the model is not shown"
+        notes = (*notes, f"{task.with_images:,} of {len(task.questions):,} items have pictures, {why}.")
+    return replace(task, notes=notes)
 
 
 def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
@@ -137,7 +216,7 @@ def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
     return f"{spec.name} has a chat template, which these prompts do not use; --chat applies it"
 
 
-def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> PreparedModel:
+def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: str | None) -> PreparedModel:
     """Prepare a model on a server. Its files cannot be hashed, so its name identifies it."""
     spec = replace(spec, chat=tasks[0].prompt_format.chat)
     backend = BACKENDS[spec.backend]
@@ -160,7 +239,7 @@ def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> Prepare
         return open_model(spec)
 
     chat_text = to_json if backend.capabilities.chat_messages else no_template
-    return PreparedModel(settings, _once(open_today), chat_text)
+    return PreparedModel(settings, _once(open_today), chat_text, image_marker=marker)
 
 
 def _once(load: Callable[[], InferenceModel]) -> Callable[[], InferenceModel]:

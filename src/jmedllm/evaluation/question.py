@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from jmedllm.files import hash_text, to_json
@@ -12,8 +13,23 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 LANGUAGE_NAMES: Mapping[Language, str] = {"ja": "Japanese", "en": "English"}
 
 Flag = Literal["image", "required", "every_answer_right"]
-"""`image`: the item shows a picture we do not have; `required`: it belongs to the 必修 part;
+"""`image`: the item shows a picture, which may be missing from the data; `required`: it belongs to the 必修 part;
 `every_answer_right`: the examiners accepted every answer afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of a question.
+
+    Attributes:
+        path: its file.
+        hash: hash of the file's bytes, which identifies the picture wherever its file is.
+        place: place of the question in its file, for messages.
+    """
+
+    path: Path = field(compare=False)
+    hash: str
+    place: str = field(compare=False, default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,7 @@ class Question:
         examinees_right: percentage of human examinees who answered right.
         reference: a right answer in free text, which a scorer compares the response with.
         rubric: what a right answer must contain, for a scorer that judges the response.
+        images: pictures that the question shows, in order; empty if there are none or the data do not have them.
     """
 
     id: str
@@ -55,6 +72,7 @@ class Question:
     examinees_right: float | None = None
     reference: str | None = None
     rubric: str | None = None
+    images: tuple[Picture, ...] = ()
 
     @property
     def gold_choices(self) -> tuple[str, ...]:
@@ -73,16 +91,24 @@ _OPTIONAL = ("reference", "rubric")
 def question_hash(question: Question) -> str:
     """Hash all fields of the question; the hash is the same in every process."""
     values = {
-        name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(question).items()
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in asdict(question).items()
+        if name != "images"
     }
     # Skip unset fields, so that hashes of questions without them stay the same as before these fields existed.
     values = {name: value for name, value in values.items() if value is not None or name not in _OPTIONAL}
+    values |= {"images": _hashes(question)} if question.images else {}
     return hash_text(to_json(values | {"also_right": [sorted(answer) for answer in question.also_right]}))
 
 
 def content_hash(question: Question) -> str:
-    """Hash the text and the choices of a question; the hash does not change if only the gold is corrected."""
-    return hash_text(to_json([question.language, question.stem, question.choices]))
+    """Hash the text, the choices and the pictures of a question; a corrected gold does not change the hash."""
+    pictures = [_hashes(question)] if question.images else []
+    return hash_text(to_json([question.language, question.stem, question.choices, *pictures]))
+
+
+def _hashes(question: Question) -> list[str]:
+    return [picture.hash for picture in question.images]
 
 
 def language_of(text: str) -> Language:

@@ -18,8 +18,9 @@ class Sample:
 
     Attributes:
         id: the question's id; "116A1~2" if its choices were rotated by two places.
-        prompt_hash: hash of the prompt, or of the chat messages if a server renders them.
-        content_hash: hash of the question's text and choices, without its gold.
+        prompt_hash: hash of the prompt, or of the chat messages if a server renders them, and of the pictures that it
+            shows.
+        content_hash: hash of the question's text, choices and pictures, without its gold.
         order: index of the printed choice at each position of the prompt.
         response: the response; None if no scorer asked for it.
         plain: the response without special tokens, if that is different.
@@ -34,6 +35,7 @@ class Sample:
         log_probs: natural log-probability of each printed choice; None if no scorer asked or the backend gives none.
         log_probs_of: "texts" or "labels" of the choices, whose log-probabilities these are; None if not asked for.
         numbered: whether the prompt numbered the choices; None where unknown.
+        images: hashes of the pictures that the prompt showed, in order. Lines without pictures do not have the field.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Sample:
     log_probs: tuple[float, ...] | None = None
     log_probs_of: Literal["texts", "labels"] | None = None
     numbered: bool | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def question(self) -> str:
@@ -209,16 +212,20 @@ def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
 
 
 def _has_fields(row: Mapping[str, Any], kind: type[Any]) -> bool:
-    return row.keys() == {each.name for each in fields(kind)}
+    optional = {"images"} if kind is Sample else set()
+    return row.keys() | optional == {each.name for each in fields(kind)} | optional
 
 
 def _values(row: Any) -> Mapping[str, Any]:
     values = {each.name: getattr(row, each.name) for each in fields(row)}
     if isinstance(row, Sample):
         values["thoughts"] = [(each.opening, each.closing, each.nested) for each in row.thoughts]
+        if not row.images:
+            del values["images"]
     return values
 
 
 def _sample(row: dict[str, Any]) -> Sample:
     lists = {name: None if row[name] is None else tuple(row[name]) for name in ("order", "log_probs")}
+    lists["images"] = tuple(row.get("images", ()))
     return Sample(**{**row, **lists, "thoughts": tuple(Thought(*each) for each in row["thoughts"])})

@@ -6,6 +6,7 @@ from typing import Any
 
 from jmedllm.evaluation.calibration import Calibration
 from jmedllm.evaluation.human_baseline import BaselineGroup
+from jmedllm.evaluation.pictures import PictureGroup
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.statistics import Score
@@ -33,6 +34,7 @@ class EvalResult:
         failures: ids of items without any response, by reason; they count as no answer. Reasons such as "judge: too
             long" are of items that a judge could not grade.
         source: origin of the questions, see `EvalTask.source`.
+        pictures: for each scorer the items with pictures, and the others, if there are items with pictures.
     """
 
     settings: dict[str, Any]
@@ -49,6 +51,7 @@ class EvalResult:
     notes: tuple[str, ...] = ()
     failures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
+    pictures: tuple[PictureGroup, ...] = ()
 
     @property
     def model(self) -> str:
@@ -68,6 +71,7 @@ def read_result(summary_file: Path) -> EvalResult | None:
         "calibration": calibration and Calibration(**_frozen(calibration)),
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
         "human_baseline": tuple(BaselineGroup(**row) for row in summary["human_baseline"]),
+        "pictures": tuple(PictureGroup(**row) for row in summary["pictures"]),
         "notes": tuple(summary["notes"]),
         "failures": _frozen(summary["failures"]),
     }

@@ -11,6 +11,7 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.calibration import calibrate
 from jmedllm.evaluation.human_baseline import compare_with_examinees
 from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.pictures import by_pictures
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question, question_hash
 from jmedllm.evaluation.records import JudgeReply, Sample, ScoredItem, samples_hash, write_scores
@@ -157,6 +158,17 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         notes=evaluation.notes,
         failures=_failures(evaluation),
         source=evaluation.source,
+        pictures=tuple(
+            group
+            for name in names
+            for group in by_pictures(
+                name,
+                questions,
+                item_scores[name],
+                evaluation.settings.get("images", "none"),
+                binary=SCORERS[name].binary,
+            )
+        ),
     )
 
 

@@ -16,6 +16,7 @@ Reason = str
 """Reason for leaving an item out, such as "with a picture"."""
 
 PICTURE = "with a picture"
+"""Its picture is not in the data, or the selection keeps text-only items."""
 NO_POINTS = "taken out of grading (0 points)"
 NO_ANSWER = "without a right answer"
 WRONG = "in invalid rows (skip_invalid)"
@@ -27,12 +28,13 @@ def _all(question: Question) -> Reason | None:
 
 
 def _graded(question: Question) -> Reason | None:
-    """Keep the items on which a text-only model can be graded.
+    """Keep the items that can be graded.
 
-    This leaves out items that show a picture, items excluded from grading (0 points), and items without a right
-    answer. It keeps numeric items, items answered in free text, and items where every answer is right.
+    This leaves out items that show a picture which is not in the data, items excluded from grading (0 points), and
+    items without a right answer. It keeps numeric items, items answered in free text, and items where every answer is
+    right.
     """
-    if "image" in question.flags:
+    if "image" in question.flags and not question.images:
         return PICTURE
     if question.points <= 0:
         return NO_POINTS
@@ -102,6 +104,14 @@ def select_counted(questions: Iterable[Question], name: str) -> Selected:
     if name not in SELECTIONS:
         raise unknown("selection", name, SELECTIONS)
     return keep(questions, SELECTIONS[name])
+
+
+def select_text_only(questions: Iterable[Question], name: str) -> Selected:
+    """Apply the selection `name` without the questions that show a picture, because training is on text."""
+    selected = select_counted(questions, name)
+    text_only = keep(selected.questions, lambda question: PICTURE if question.images else None)
+    counts = Counter(selected.left_out) + Counter(text_only.left_out)
+    return Selected(text_only.questions, dict(counts.most_common()))
 
 
 def keep(questions: Iterable[Question], left_out: Callable[[Question], Reason | None]) -> Selected:

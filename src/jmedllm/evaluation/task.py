@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.order import PresentedQuestion, present
-from jmedllm.evaluation.prompts.format import PromptFormat
-from jmedllm.evaluation.question import Question, question_hash
+from jmedllm.evaluation.prompts.format import PromptFormat, ask
+from jmedllm.evaluation.question import Picture, Question, question_hash
 from jmedllm.files import hash_text
+from jmedllm.models.chat import ChatText
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class EvalTask:
         read_options: options for reading custom questions.
         skip_invalid: whether an item that the model cannot be asked counts as no answer instead of ending the
             evaluation.
+        images: whether models that see pictures are shown those of the questions.
+        image_marker: text that stands for a picture in the prompts of the model; None if it is shown none.
         source: origin of the questions as the user gave it: "data" and, for custom questions, "file"; and the
             "command" that asks the model again, without its output and scorers. `jmedllm score` needs them; they are
             not part of the settings.
@@ -45,6 +48,8 @@ class EvalTask:
     notes: tuple[str, ...] = ()
     read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS
     skip_invalid: bool = False
+    images: bool = True
+    image_marker: str | None = None
     source: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -60,6 +65,25 @@ class EvalTask:
     def presented(self) -> list[PresentedQuestion]:
         """Return all presentations of all questions."""
         return [each for question in self.questions for each in present(question, self.shuffle, self.rotations)]
+
+    @property
+    def with_images(self) -> int:
+        """Number of questions whose pictures are in the data."""
+        return sum(bool(question.images) for question in self.questions)
+
+    @property
+    def _images(self) -> Literal["shown", "blind", "hidden"]:
+        if self.image_marker is not None:
+            return "shown"
+        return "blind" if self.images else "hidden"
+
+    def prompt(self, question: Question, chat_text: ChatText) -> str:
+        """Return the prompt for one of the questions, in any order of its choices."""
+        return ask(self.prompt_format, question, chat_text, self.image_marker)
+
+    def shown(self, question: Question) -> tuple[Picture, ...]:
+        """Return the pictures of a question that the model is shown."""
+        return question.images if self.image_marker is not None else ()
 
     @property
     def name(self) -> str:
@@ -89,6 +113,7 @@ class EvalTask:
             "shuffle": self.shuffle,
             "rotations": self.rotations,
             "decoding": "greedy",
+            **({"images": self._images} if self.with_images else {}),
             **self.read_options.settings(),
         }
 

@@ -16,9 +16,12 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 if TYPE_CHECKING:
     from jinja2 import TemplateSyntaxError
 
-Messages = Sequence[Mapping[str, str]]
+Message = dict[str, Any]
+"""A chat message: `role`, and `content` as text or as a list of parts of the type `text` or `image`."""
 
-ChatText = Callable[[list[dict[str, str]]], str]
+Messages = Sequence[Mapping[str, Any]]
+
+ChatText = Callable[[list[Message]], str]
 """Formats messages as the prompt that a model continues with its answer."""
 
 CLOCK = "strftime_now"
@@ -46,6 +49,9 @@ _JINJA = {
     "True",
 }  # fmt: skip
 
+IMAGE = "image"
+"""Type of the part of a message that stands for a picture."""
+
 _ANSWER, _QUESTION = "\ue000", "\ue001"
 """Private characters, which no template contains."""
 
@@ -53,7 +59,18 @@ _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError
 """Exceptions, besides jinja's own, that a template raises for messages that it does not support."""
 
 
-def no_template(messages: list[dict[str, str]]) -> str:
+def with_pictures(text: str, count: int) -> list[dict[str, str]]:
+    """Return the content of a message that shows pictures and then a text."""
+    return [*({"type": IMAGE} for _ in range(count)), {"type": "text", "text": text}]
+
+
+def text_in(message: Mapping[str, Any]) -> str:
+    """Return the text of a message."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def no_template(messages: list[Message]) -> str:
     """Used if there is no chat template.
 
     Raises:
@@ -62,9 +79,9 @@ def no_template(messages: list[dict[str, str]]) -> str:
     raise InputError("this model was opened without its chat template; use prompts without chat")
 
 
-def plain_text(messages: list[dict[str, str]]) -> str:
-    """Join the contents of messages with line feeds, in place of a chat template."""
-    return "\n".join(message["content"] for message in messages)
+def plain_text(messages: list[Message]) -> str:
+    """Join the texts of messages with line feeds, in place of a chat template."""
+    return "\n".join(map(text_in, messages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +176,7 @@ class ChatTemplate:
             except InputError as error:
                 refusal = refusal or error
                 continue
-            if all(message["content"].strip() in text for message in messages if message["role"] == "user"):
+            if all(text_in(message).strip() in text for message in messages if message["role"] == "user"):
                 return text
         raise refusal or InputError(
             "the model's chat template leaves out or rewrites what the user says; use another template, or ask "
@@ -201,12 +218,13 @@ class ChatTemplate:
                 raise unknown("variable of the model's chat template in chat_template_kwargs", name, words)
 
 
-def _plain(message: Mapping[str, str]) -> dict[str, Any]:
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
     return dict(message)
 
 
-def _in_parts(message: Mapping[str, str]) -> dict[str, Any]:
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    return {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
 
 
 def turn_end(template: ChatTemplate) -> TurnEnd:

@@ -102,6 +102,14 @@ def class_for(config: Any) -> Any:
     return AutoModelForCausalLM if is_text else AutoModelForImageTextToText
 
 
+def sees(config: Any) -> bool:
+    """Return whether a configuration is that of a vision-language model with its vision tower."""
+    from transformers import AutoModelForImageTextToText
+
+    has_tower = getattr(config, "vision_config", None) is not None
+    return has_tower and class_for(config) is AutoModelForImageTextToText
+
+
 def _sees(kind: str) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 

@@ -320,6 +320,7 @@ def _without(found: _Found, left_out: Mapping[str, str]) -> EvalResult:
         exam_outcomes=result.exam_outcomes if outcomes else (),
         rotations=tuple(each for each in result.rotations if each.scorer in scorers),
         human_baseline=tuple(each for each in result.human_baseline if each.scorer in scorers),
+        pictures=tuple(each for each in result.pictures if each.scorer in scorers),
         readings={each: ways for each, ways in result.readings.items() if each in scorers},
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.selection import account
 from jmedllm.evaluation.task import EvalTask
+from jmedllm.report.numbers import interval, percent
 from jmedllm.report.published import METRIC, SCORER, published_scores, source
 from jmedllm.report.rows import Row
 
@@ -89,7 +90,7 @@ def item_notes(evaluated: Iterable[EvalTask | EvalResult]) -> list[str]:
             found[account(name, settings["selection"], each.selected, each.left_out)] = None
         found |= dict.fromkeys(each.notes)
         if isinstance(each, EvalResult):
-            found |= dict.fromkeys(_failures(each))
+            found |= dict.fromkeys([*_failures(each), *_pictures(each)])
     return list(found)
 
 
@@ -102,6 +103,27 @@ def _failures(result: EvalResult) -> Iterator[str]:
             f"{result.asked:,} items count as no answer, {_FAILURES[failure]}: "
             f"{', '.join(ids[:FAILURES_SHOWN])}{more}."
         )
+
+
+_SEEN = {
+    "shown": "whose pictures the model saw",
+    "blind": "whose pictures the model does not see",
+    "hidden": "whose pictures were not shown",
+    "missing": "whose pictures are not in the data",
+    "none": "without pictures",
+}
+
+
+def _pictures(result: EvalResult) -> Iterator[str]:
+    """Yield notes on the scores of items with pictures, apart from those of the others."""
+    for scorer in dict.fromkeys(group.scorer for group in result.pictures):
+        parts = ", ".join(
+            f"{percent(group.value)} % of {group.n:,} items {_SEEN[group.pictures]} "
+            f"({interval((group.low, group.high))})"
+            for group in result.pictures
+            if group.scorer == scorer
+        )
+        yield f"{result.model}, {result.settings['benchmark']} {result.settings['language']}, {scorer}: {parts}."
 
 
 def _differing_prompts(results: Sequence[EvalResult]) -> list[str]:

@@ -9,7 +9,14 @@ from jmedllm.evaluation.evaluate import evaluate_model, tasks
 from jmedllm.evaluation.evaluate_task import forget
 from jmedllm.evaluation.generate import generation_config, requests_of
 from jmedllm.evaluation.judge import Judge, prepare_judge, require_judge
-from jmedllm.evaluation.model import chat_template, model_settings, requirements_of_tasks
+from jmedllm.evaluation.model import (
+    chat_template,
+    check_pictures,
+    image_marker_of,
+    model_settings,
+    requirements_of_tasks,
+    with_marker,
+)
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.task import EvalTask
@@ -125,8 +132,9 @@ def _perform(run: Run, input_hash: str) -> EvalOutputs:
         shaping = model_settings(spec) | _template(run, evaluated, name)
         # Samples are kept until something that they depend on changes; other models and tasks do not matter.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
+        marker = image_marker_of(evaluated, spec)
         for task in evaluated if is_main_process() else ():
-            forget(task, shaping, files_of(task.name, folder))
+            forget(with_marker(task, marker), shaping, files_of(task.name, folder))
         wait()
         found = evaluate_model(spec, evaluated, folder, judge)
         results[name] = hash_text(to_json([asdict(result) for result in found]))
@@ -165,6 +173,8 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
         for task in evaluated:
             ask(task.prompt_format, task.presented()[0].permuted, chat_text)
         checked.append("chat template")
+    if BASE in _models(run) and check_pictures(evaluated, _spec(run, BASE)) is not None:
+        checked.append("pictures")
     return (*checked, *_check_context(run, base, evaluated, chat_text))
 
 

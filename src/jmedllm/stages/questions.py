@@ -11,7 +11,7 @@ from jmedllm.evaluation.benchmarks.custom import DEFAULT_READ_OPTIONS
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import split_language
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.selection import WRONG, select, select_counted
+from jmedllm.evaluation.selection import WRONG, select_text_only
 from jmedllm.progress import notice
 from jmedllm.stages.stage import Run
 from jmedllm.training.instructions import read_instruction_file, read_instructions
@@ -26,7 +26,7 @@ def training_questions(run: Run) -> Iterator[tuple[str, Question]]:
     for source in run.recipe.mpeft.questions if run.recipe.mpeft else ():
         for language in source.languages:
             loaded = load(source.benchmark, language, run.data, source.split, source.read_options)
-            for question in select(loaded, source.selection):
+            for question in select_text_only(loaded, source.selection).questions:
                 yield source.benchmark, question
 
 
@@ -45,7 +45,7 @@ def left_out_of_training(run: Run) -> dict[str, dict[str, int]]:
     for source in mpeft.questions if mpeft else ():
         for language in source.languages:
             loaded = load(source.benchmark, language, run.data, source.split, source.read_options)
-            found[f"{source.benchmark} {language}"] = select_counted(loaded, source.selection).left_out
+            found[f"{source.benchmark} {language}"] = select_text_only(loaded, source.selection).left_out
         if is_custom_file(source.benchmark):
             wrong = len(custom.read_file(Path(source.benchmark), source.read_options).skipped)
             found[source.benchmark] = {WRONG: wrong} if wrong else {}

@@ -46,6 +46,7 @@ class Server(ThreadingHTTPServer):
         self.top = [("c", -0.5), (" c", -2.0), ("a", -3.0)]
         self.lock = threading.Lock()
         self.at_work = self.most_at_work = 0
+        self.bodies: list[dict[str, Any]] = []
 
     @property
     def url(self) -> str:
@@ -61,6 +62,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
+            self.server.bodies.append(body)
             fault = self.server.faults.pop(0) if self.server.faults else "none"
             self.server.at_work += 1
             self.server.most_at_work = max(self.server.most_at_work, self.server.at_work)
@@ -91,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
     def choice(self, body: dict[str, Any]) -> dict[str, Any]:
         chat = "messages" in body
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
+        if isinstance(prompt, list):
+            prompt = prompt[-1]["text"]
         with self.server.lock:
             self.server.answered[prompt] += 1
         top = self.server.top
@@ -533,3 +537,49 @@ def test_a_served_evaluation_never_mixes_the_prompts_of_two_days(server: Server,
         InputError, match="started on 2024-02-03, but the server's chat template writes today's date into"
     ):
         examined()
+
+
+def test_pictures_are_sent_as_data_urls_without_metadata(server: Server, tmp_path: Path) -> None:
+    from base64 import b64decode
+    from io import BytesIO
+
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010E] = "patient 17"
+    Image.new("RGB", (40, 20), (200, 10, 10)).save(tmp_path / "a.jpg", exif=exif)
+    questions = write_questions(tmp_path / "exam.jsonl", 2)
+    rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
+    rows[0]["images"] = ["a.jpg", "a.jpg"]
+    questions.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    config = EvalConfig(benchmarks=[str(questions)], scorers=["answer", "likelihood"])
+    found = tasks(config, PromptConfig(chat=True, answer_as="letter"), tmp_path)
+    evaluate_model(ModelSpec("m", "m", "openai", server=server.url), found[:1], tmp_path / "out")
+    bodies = [body for body in server.bodies if isinstance(body["messages"][-1]["content"], list)]
+    assert len(bodies) == 2  # the response and the labels of the first question
+    for body in bodies:
+        *pictures, text = body["messages"][-1]["content"]
+        assert text["type"] == "text" and rows[0]["question"] in text["text"]
+        assert [each["type"] for each in pictures] == ["image_url", "image_url"]
+        head, _, data = pictures[0]["image_url"]["url"].partition(",")
+        image = Image.open(BytesIO(b64decode(data)))
+        assert (head, image.size, dict(image.getexif())) == ("data:image/png;base64", (40, 20), {})
+    stored = tmp_path / "out" / f"{found[0].name}.samples.jsonl"
+    assert [len(sample.images) for sample in read_samples(stored).values()] == [2, 0]
+    assert "data:" not in stored.read_text(encoding="utf-8")
+
+
+def test_a_picture_too_large_to_send_is_refused_before_the_first_request(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    Image.effect_noise((400, 400), 90).save(tmp_path / "a.png")
+    row = {"id": "1", "question": "写真を示す", "choices": ["脚気", "健常"], "answer": ["a"], "images": ["a.png"]}
+    questions = tmp_path / "exam.jsonl"
+    questions.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    monkeypatch.setattr("jmedllm.models.pictures.LARGEST_UPLOAD", 2**16)
+    found = tasks(EvalConfig(benchmarks=[str(questions)], scorers=["answer"]), PromptConfig(chat=True), tmp_path)
+    with pytest.raises(InputError, match=r"exam.jsonl:1: field \"images\": .*a.png: has .* MiB as PNG, more than the"):
+        evaluate_model(ModelSpec("m", "m", "openai", server=server.url), found, tmp_path / "out")
+    assert not server.bodies

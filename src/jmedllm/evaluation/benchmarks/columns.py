@@ -28,6 +28,7 @@ QUESTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "points": ("point", "score", "marks"),
     "subject": ("subject_name", "category", "topic", "topic_name", "meta_info", "科目"),
     "image": ("has_image", "requires_image", "has_images"),
+    "images": ("clinical_images", "image_paths", "image_path", "image_files", "image_file", "pictures", "画像"),
 }  # fmt: skip
 """Names of our fields in other data sets, most common first."""
 

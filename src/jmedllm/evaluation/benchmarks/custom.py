@@ -1,9 +1,10 @@
 """Custom questions, in any of the formats that `file_formats` reads.
 
-A record is `{"id", "question", "choices": [...], "answer": ["c"]}`. `"language"`, `"select"`, `"points"`,
-`"subject"` and `"image"` are optional. `"answer": []` means that no answer is right, `[["a"], ["c"]]` that either is.
-Without choices the answer is a number such as "7.2", or the record has a `"reference"` or a `"rubric"` for an answer
-in free text. Files with other names are read through a mapping, see `columns`.
+A record is `{"id", "question", "choices": [...], "answer": ["c"]}`. `"language"`, `"select"`, `"points"`, `"subject"`,
+`"image"` and `"images"` (paths of pictures) are optional. `"answer": []` means that no answer is right,
+`[["a"], ["c"]]` that either is. Without choices the answer is a number such as "7.2", or the record has a
+`"reference"` or a `"rubric"` for an answer in free text. Files with other names are read through a mapping, see
+`columns`.
 """
 
 from collections import Counter
@@ -251,6 +252,7 @@ def _question(row: _Row, form: KeyForm, language: Language | None) -> Question:
         flags=frozenset({"image"}) if each.image else frozenset(),
         reference=each.reference,
         rubric=each.rubric,
+        images=each.images,
     )
 
 
@@ -297,6 +299,8 @@ def _notes(form: KeyForm, read: Sequence[tuple[ParsedRow, Question]]) -> list[st
         found.append(f"without choices, answered by a number: {count:,}")
     if count := sum(each.is_free_text for each in kept):
         found.append(f"answered in free text: {count:,}")
+    if count := sum(bool(each.images) for each in kept):
+        found.append(f"with pictures: {count:,}")
     guessed = Counter(question.language for each, question in read if each.language is None)
     if guessed:
         counts = ", ".join(f"{count:,} {language}" for language, count in sorted(guessed.items()))

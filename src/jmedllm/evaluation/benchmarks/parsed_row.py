@@ -9,12 +9,14 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks.answer_keys import RawAnswer, default_labels, from_text, plain
 from jmedllm.evaluation.benchmarks.choice_labels import split_choices, strip_labels
 from jmedllm.evaluation.benchmarks.columns import FieldSource
+from jmedllm.evaluation.benchmarks.pictures import find_pictures
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.order import ROTATION_MARK
-from jmedllm.evaluation.question import LANGUAGES, Language, canonical_number
+from jmedllm.evaluation.question import LANGUAGES, Language, Picture, canonical_number
 
 FIELDS = (
     "id", "question", "choices", "answer", "reference", "rubric", "language", "select", "points", "subject", "image",
+    "images",
 )  # fmt: skip
 FREE_TEXT = ("reference", "rubric")
 """A question with one of these needs neither choices nor an answer."""
@@ -75,6 +77,7 @@ class ParsedRow:
     points: int
     subject: str | None
     image: bool
+    images: tuple[Picture, ...]
     relabelled: bool
     reference: str | None
     rubric: str | None
@@ -92,6 +95,7 @@ def parse_row(row: InputRow, layout: ColumnLayout) -> ParsedRow:
         InputError: a field is missing or invalid; the message names the row and the field.
     """
     ours = layout.ours(row)
+    images = find_pictures(ours, strict=layout.strict)
     stem, below = _stem(ours, layout)
     reference, rubric = (_free_text(ours, field) for field in FREE_TEXT)
     is_free = reference is not None or rubric is not None
@@ -111,7 +115,8 @@ def parse_row(row: InputRow, layout: ColumnLayout) -> ParsedRow:
         select=_whole(ours, "select", 1, max(1, len(texts)), layout) if "select" in ours.record else None,
         points=_whole(ours, "points", 0, None, layout) if "points" in ours.record else 1,
         subject=_subject(ours, layout),
-        image=_truth(ours, layout),
+        image=bool(images) or _truth(ours, layout),
+        images=images,
         relabelled=relabelled,
         reference=reference,
         rubric=rubric,

@@ -102,10 +102,16 @@ class PromptFormat:
         return prompt_hash(self.pack, language, self.answer_as, self.shots_in(language), chat)
 
 
-def ask(prompt_format: PromptFormat, question: Question, chat_text: ChatText) -> str:
-    """Return the prompt for `question`; `chat_text` is used only if `prompt_format.chat`."""
+def ask(prompt_format: PromptFormat, question: Question, chat_text: ChatText, image_marker: str | None = None) -> str:
+    """Return the prompt for `question`.
+
+    Args:
+        chat_text: used only if `prompt_format.chat`.
+        image_marker: text that stands for a picture; None for a model that does not see the pictures.
+    """
     shots = prompt_format.shots_in(question.language)
-    return _text(prompt_format, render(prompt_format.pack, question, prompt_format.answer_as, shots), chat_text)
+    prompt = render(prompt_format.pack, question, prompt_format.answer_as, shots)
+    return _text(prompt_format, prompt, chat_text, image_marker)
 
 
 def ask_instruction(prompt_format: PromptFormat, item: Instruction, chat_text: ChatText) -> str:
@@ -113,8 +119,8 @@ def ask_instruction(prompt_format: PromptFormat, item: Instruction, chat_text: C
     return _text(prompt_format, render_instruction(prompt_format.pack, item), chat_text)
 
 
-def _text(prompt_format: PromptFormat, prompt: Prompt, chat_text: ChatText) -> str:
-    return chat_text(messages(prompt)) if prompt_format.chat else prompt_text(prompt)
+def _text(prompt_format: PromptFormat, prompt: Prompt, chat_text: ChatText, image_marker: str | None = None) -> str:
+    return chat_text(messages(prompt, image_marker)) if prompt_format.chat else prompt_text(prompt, image_marker)
 
 
 def prepare(prompt_config: PromptConfig, data: Path) -> PromptFormat:
@@ -128,6 +134,9 @@ def prepare(prompt_config: PromptConfig, data: Path) -> PromptFormat:
         shots = custom.read_all(Path(prompt_config.shots))
         if not shots:
             raise InputError(f"shots {prompt_config.shots}: no solved example in this file; leave shots out")
+        for shot in shots:
+            if shot.images:
+                raise InputError(f"{shot.images[0].place}: a solved example shows a picture; leave it out")
     return PromptFormat(
         load_pack(prompt_config.pack, data),
         prompt_config.answer_as,

@@ -8,6 +8,7 @@ from jmedllm.evaluation.prompts.pack import PromptPack
 from jmedllm.evaluation.prompts.template import AnswerForm, fill, fill_instruction, reads
 from jmedllm.evaluation.question import Language, Question, label, language_of
 from jmedllm.files import hash_text, to_json
+from jmedllm.models.chat import Message, with_pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,12 @@ class Prompt:
     Attributes:
         block: the question, ending where the answer begins.
         shots: solved examples shown before it, each a block and its answer.
+        images: number of pictures that the question shows.
     """
 
     block: str
     shots: tuple[tuple[str, str], ...] = ()
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +72,33 @@ def render(
     if any((shot.benchmark, shot.id) == (question.benchmark, question.id) for shot in shots):
         raise InputError(f"question {question.id!r} is one of its own solved examples; choose other examples")
     solved = tuple((_block(pack, shot, answer_as), answer_text(shot, answer_as)) for shot in shots)
-    return Prompt(_block(pack, question, answer_as), solved)
+    return Prompt(_block(pack, question, answer_as), solved, len(question.images))
 
 
-def prompt_text(prompt: Prompt) -> str:
+def prompt_text(prompt: Prompt, image_marker: str | None = None) -> str:
     """Return the prompt as raw text: each shot's block and answer followed by an empty line, then the question's
-    block."""
-    return "".join(f"{block}{answer}\n\n" for block, answer in prompt.shots) + prompt.block
+    block.
+
+    Args:
+        image_marker: text that stands for a picture, written in front of the question's block; None to show none.
+    """
+    markers = image_marker * prompt.images + "\n" if image_marker and prompt.images else ""
+    return "".join(f"{block}{answer}\n\n" for block, answer in prompt.shots) + markers + prompt.block
 
 
-def messages(prompt: Prompt) -> list[dict[str, str]]:
-    """Return the prompt as chat messages for a tokenizer's `apply_chat_template`; the last one is from the user."""
-    turns: list[dict[str, str]] = []
+def messages(prompt: Prompt, image_marker: str | None = None) -> list[Message]:
+    """Return the prompt as chat messages for a tokenizer's `apply_chat_template`; the last one is from the user.
+
+    Args:
+        image_marker: None to show no pictures; otherwise a question with pictures has its content in parts, pictures
+            first, in which the template writes the marker itself.
+    """
+    turns: list[Message] = []
     for block, answer in prompt.shots:
         turns += [{"role": "user", "content": block}, {"role": "assistant", "content": answer}]
-    return [*turns, {"role": "user", "content": prompt.block}]
+    if image_marker is None or not prompt.images:
+        return [*turns, {"role": "user", "content": prompt.block}]
+    return [*turns, {"role": "user", "content": with_pictures(prompt.block, prompt.images)}]
 
 
 def answer_text(question: Question, answer_as: AnswerForm = "text") -> str:

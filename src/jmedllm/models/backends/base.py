@@ -24,6 +24,8 @@ class Request:
         choices: texts to compute the log-probability of, as continuations of the prompt.
         labels: short labels to compute the log-probability of, as the next token; not together with `choices`.
         generate: whether to generate a completion.
+        images: files of the pictures that the prompt shows, one for each of the model's markers in it; in chat
+            messages as JSON, one for each part of the type `image`.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Request:
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     generate: bool = False
+    images: tuple[Path, ...] = ()
 
     @property
     def text(self) -> str:
@@ -232,6 +235,7 @@ class BackendCapabilities:
         distributed: several processes under torchrun may each open a model.
         needs_gpu: runs only on CUDA GPUs.
         estimated: `jmedllm plan` estimates its memory and time.
+        images: shows pictures to vision-language models (`Request.images`).
     """
 
     generation: bool = True
@@ -245,6 +249,7 @@ class BackendCapabilities:
     distributed: bool = False
     needs_gpu: bool = False
     estimated: bool = False
+    images: bool = False
 
 
 def answer_all(

@@ -30,7 +30,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     if not texts:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    return [list(ids[_kept(tokenizer, text, list(ids))]) for text, ids in zip(texts, encoded, strict=True)]
+    return [list(ids[kept(tokenizer, text, list(ids))]) for text, ids in zip(texts, encoded, strict=True)]
 
 
 def most_tokens(tokenizer: Tokenizer, text: str) -> int | None:
@@ -61,11 +61,12 @@ def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], lis
             f"tokenizer {tokenizer.name_or_path}: has no character offsets; give one with a tokenizer.json"
         )
     encoded = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
-    kept = _kept(tokenizer, text, encoded["input_ids"])
-    return encoded["input_ids"][kept], encoded["offset_mapping"][kept]
+    part = kept(tokenizer, text, encoded["input_ids"])
+    return encoded["input_ids"][part], encoded["offset_mapping"][part]
 
 
-def _kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> slice:
+def kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> slice:
+    """Return the part of a text's tokens, as the tokenizer returns them, that `encode` keeps."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     start = 1 if bos is not None and ids[:2] == [bos, bos] else 0
     spelled = [eos] if eos is not None and text.endswith(tokenizer.eos_token) else []

@@ -21,7 +21,7 @@ def _prompts_contain_date(spec: ModelSpec) -> bool:
 
 BACKEND = Backend(
     title="OpenAI-compatible server",
-    capabilities=BackendCapabilities(label_log_probs=True, local=False, server=True, chat_messages=True),
+    capabilities=BackendCapabilities(label_log_probs=True, local=False, server=True, chat_messages=True, images=True),
     open=_open,
     package="openai",
     prompts_contain_date=_prompts_contain_date,

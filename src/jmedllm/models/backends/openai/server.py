@@ -15,7 +15,8 @@ from jmedllm.files import to_json
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
 from jmedllm.models.backends.openai.replies import is_too_long, new_tokens_of, reasoning_of, text_of, top_tokens
 from jmedllm.models.backends.top_logprobs import from_listed
-from jmedllm.models.chat import CLOCK
+from jmedllm.models.chat import CLOCK, IMAGE, Message
+from jmedllm.models.pictures import data_url
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 
 KEYS = ("JMEDLLM_API_KEY", "OPENAI_API_KEY")
@@ -65,7 +66,7 @@ class OpenAIServerModel:
     concurrency: int = 8
     met: Event = field(default_factory=Event, compare=False)
 
-    def chat_text(self, messages: list[dict[str, str]]) -> str:
+    def chat_text(self, messages: list[Message]) -> str:
         """Return the messages as JSON, because the server applies the template."""
         return to_json(messages)
 
@@ -155,6 +156,7 @@ class OpenAIServerModel:
             if generation_config.skip_invalid and error.status_code in REFUSALS:
                 return Response(failure="rejected")
             way_out = "; count such items as no answer with --skip-invalid" * (error.status_code in REFUSALS)
+            way_out += ", or ask without pictures (--no-images)" * bool(way_out and request.images)
             raise InputError(
                 f"question {request.id}: the server answers {error.status_code}: {_reason(error)}{way_out}"
             ) from error
@@ -182,7 +184,7 @@ class OpenAIServerModel:
                 new_tokens=new_tokens_of(reply),
                 thought_open=leaves_thought_open(request.text),
             )
-        messages = json.loads(request.prompt)
+        messages = _messages(request)
         reply = self.client.chat.completions.create(model=self.name, messages=messages, **limit)
         choice = reply.choices[0]
         message, thoughts = choice.message.to_dict(warnings=False), thoughts_of_template(template)
@@ -193,7 +195,7 @@ class OpenAIServerModel:
             finish_reason=choice.finish_reason,
             new_tokens=new_tokens_of(reply),
             # A thought that the server returns separately is not in the text, whoever opened it.
-            thought_open=False if reasoning else _opens_thought(template, messages, thoughts),
+            thought_open=False if reasoning else _opens_thought(template, json.loads(request.prompt), thoughts),
             thoughts=thoughts,
             reasoning=reasoning,
         )
@@ -211,7 +213,7 @@ class OpenAIServerModel:
         if self.chat:
             reply = self.client.chat.completions.create(
                 model=self.name,
-                messages=json.loads(request.prompt),
+                messages=_messages(request),
                 max_tokens=1,
                 temperature=0.0,
                 logprobs=True,
@@ -225,7 +227,22 @@ class OpenAIServerModel:
         return top_tokens(whole["choices"][0], whole)
 
 
-def _opens_thought(template: str | None, messages: list[dict[str, str]], thoughts: Sequence[Thought]) -> bool | None:
+def _messages(request: Request) -> list[Message]:
+    """Return the messages of a prompt, with each picture as a data URL."""
+    messages: list[Message] = json.loads(request.prompt)
+    pictures = iter(request.images)
+    for message in messages:
+        if isinstance(message["content"], list):
+            message["content"] = [
+                {"type": "image_url", "image_url": {"url": data_url(next(pictures))}}
+                if part["type"] == IMAGE
+                else part
+                for part in message["content"]
+            ]
+    return messages
+
+
+def _opens_thought(template: str | None, messages: list[Message], thoughts: Sequence[Thought]) -> bool | None:
     """Return whether the server's template opens a thought for these messages; None if unknown."""
     if template is None:
         return None

@@ -42,6 +42,7 @@ BACKEND = Backend(
         quantization=frozenset({"none", "nf4"}),
         distributed=True,
         estimated=True,
+        images=True,
     ),
     open=_open,
     require_context=_require_context,

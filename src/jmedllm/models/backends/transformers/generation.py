@@ -1,7 +1,8 @@
 """Greedy decoding of many completions in one batch. A row leaves the batch as soon as it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -116,9 +117,18 @@ def step(
 
 
 def generate(
-    network: Any, tokenizer: Tokenizer, ends: Ends, prompts: Sequence[list[int]], generation_config: GenerationConfig
+    network: Any,
+    tokenizer: Tokenizer,
+    ends: Ends,
+    prompts: Sequence[list[int]],
+    generation_config: GenerationConfig,
+    inputs: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Completion]:
-    """Generate completions with transformers' greedy decoding and the network's own cache."""
+    """Generate completions with transformers' greedy decoding and the network's own cache.
+
+    Args:
+        inputs: inputs of the network besides the tokens, such as pixel values.
+    """
     from transformers import StoppingCriteriaList
 
     def ends_here(prompt: list[int], ids: list[int]) -> bool:
@@ -134,7 +144,7 @@ def generate(
         "max_new_tokens": generation_config.max_new_tokens,
         "stopping_criteria": StoppingCriteriaList([are_done]),
     }
-    output = generated(network, prompts, tokenizer.pad_token_id, **options)
+    output = generated(network, prompts, tokenizer.pad_token_id, **options, **inputs)
     done = []
     for prompt, ids in zip(prompts, output[:, width:].tolist(), strict=True):
         # A row that has ended is continued until all rows have ended.

@@ -26,11 +26,13 @@ from jmedllm.models.backends.base import (
 from jmedllm.models.backends.completion import NOTHING, Ends, ends_of
 from jmedllm.models.backends.transformers.capabilities import Capabilities, context_length, detect_capabilities
 from jmedllm.models.backends.transformers.generation import Start, decode, generate
+from jmedllm.models.backends.transformers.pictures import PictureReader, Prepared, prepare
 from jmedllm.models.backends.transformers.sequences import Task, TokenPath, encode_requests
 from jmedllm.models.backends.transformers.token_tree import Tree, arrange, attention_mask, by_budget
 from jmedllm.models.folder import Quantization
 from jmedllm.models.loading import load_adapter, load_network
 from jmedllm.models.memory import free_memory, token_bytes
+from jmedllm.models.processor import load_processor
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tokenizer.encoding import Tokenizer, common_length
 from jmedllm.models.tokenizer.load import load_tokenizer
@@ -86,6 +88,7 @@ class TransformersModel:
         batch_size: maximum number of completions in one batch; None for the default of the device.
         ends: stop conditions of a completion.
         thoughts: markers of thoughts that only this model's template has.
+        folder: the model directory, from which the processor of pictures is loaded when it is first needed.
     """
 
     name: str
@@ -97,6 +100,7 @@ class TransformersModel:
     batch_size: int | None = None
     ends: Ends = NOTHING
     thoughts: tuple[Thought, ...] = ()
+    folder: Path | None = None
 
     def answer(
         self, requests: Sequence[Request], generation_config: GenerationConfig
@@ -108,14 +112,18 @@ class TransformersModel:
         Raises:
             InputError: a request does not fit the context, and `generation_config` does not skip it.
         """
+        expanded = [self._prepared(each).request if each.images else each for each in requests]
         paths, too_long = encode_requests(
-            requests, generation_config, ContextLimit(self.name, self.tokenizer, self.context)
+            expanded, generation_config, ContextLimit(self.name, self.tokenizer, self.context)
         )
         if too_long and not generation_config.skip_invalid:
             raise does_not_fit(too_long.values())
         paths = [path for path in paths if path.task.index not in too_long]
         for index in too_long:
             yield index, Response(failure="too long")
+        with_pictures = [path for path in paths if path.task.request.images]
+        yield from self._answer_with_pictures(requests, with_pictures, generation_config)
+        paths = [path for path in paths if not path.task.request.images]
         groups = [list(group) for _, group in groupby(paths, key=lambda path: path.task.request.group)]
         groups.sort(key=lambda group: -max(len(path.ids) for path in group))
         prefix = self._read_prefix(paths)
@@ -139,6 +147,30 @@ class TransformersModel:
             for task in {path.task.index: path.task for group in part for path in group}.values():
                 task.seconds = seconds
                 yield task.index, task.response()
+
+    def _answer_with_pictures(
+        self, requests: Sequence[Request], paths: Sequence[TokenPath], generation_config: GenerationConfig
+    ) -> Iterator[tuple[int, Response]]:
+        """Yield the responses to those of `requests` that have paths, one at a time.
+
+        Pictures are prepared a second time here, because those of all requests together may not fit in memory.
+        """
+        reader = PictureReader(self.network, self.tokenizer, self.ends, self.device)
+        for index, group in groupby(paths, key=lambda path: path.task.index):
+            of_task, start = list(group), time.monotonic()
+            task = of_task[0].task
+            written = reader.read(self._prepared(requests[index]), of_task, generation_config)
+            task.completion = written and self._with_thoughts(task, written)
+            task.seconds = time.monotonic() - start
+            yield index, task.response()
+
+    def _prepared(self, request: Request) -> Prepared:
+        assert self.folder is not None  # only models from a directory are shown pictures
+        return prepare(load_processor(self.folder), self.tokenizer, request)
+
+    def _with_thoughts(self, task: Task, completion: Completion) -> Completion:
+        is_open = leaves_thought_open(task.request.text, self.thoughts)
+        return replace(completion, thought_open=is_open, thoughts=self.thoughts)
 
     @torch.inference_mode()
     def _read_prefix(self, paths: Sequence[TokenPath]) -> _Prefix:
@@ -175,11 +207,7 @@ class TransformersModel:
         for batch in by_budget([len(row.tree) for row in chains], budget if self.capabilities.padding else 0):
             starts += self._read([chains[i] for i in batch], _Prefix([], []), in_branches=False)
         for (task, _), completion in zip(starts, self._write([s for _, s in starts], generation_config), strict=True):
-            task.completion = replace(
-                completion,
-                thought_open=leaves_thought_open(task.request.text, self.thoughts),
-                thoughts=self.thoughts,
-            )
+            task.completion = self._with_thoughts(task, completion)
 
     @torch.inference_mode()
     def _write(self, starts: Sequence[Start], generation_config: GenerationConfig) -> list[Completion]:
@@ -279,6 +307,7 @@ def load_model(
         batch_size=batch_size,
         ends=ends,
         thoughts=thoughts_of_template(tokenizer.chat_template),
+        folder=folder,
     )
 
 

@@ -1,0 +1,67 @@
+"""Find the picture files that a row of custom questions names."""
+
+import json
+import re
+from pathlib import Path
+
+from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks.rows import InputRow
+from jmedllm.evaluation.question import Picture
+from jmedllm.files import hash_file
+
+FOLDER = "images"
+"""Folder beside the file of questions in which pictures are found by their name alone."""
+
+
+def find_pictures(row: InputRow, *, strict: bool) -> tuple[Picture, ...]:
+    """Return the pictures that the field `images` names; none if the row does not have the field.
+
+    A path is relative to the file of the questions, or to the folder `images` beside it.
+
+    Args:
+        row: a row with our names.
+        strict: whether the value must be a list of texts. Otherwise it may also be one text, in which several paths
+            are separated by ";", "|" or line feeds or are JSON.
+
+    Raises:
+        InputError: the value has another form, or a file is missing.
+    """
+    if "images" not in row.record or row.record["images"] is None:
+        return ()
+    return tuple(_find(row, name) for name in _names(row, strict=strict))
+
+
+def _names(row: InputRow, *, strict: bool) -> list[str]:
+    value = row.record["images"]
+    if isinstance(value, str) and not strict:
+        value = _split(value)
+    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        raise row.wrong("images", "a list of paths")
+    return value
+
+
+def _split(text: str) -> object:
+    if text.strip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return [name.strip() for name in re.split(r"[;|\n]", text) if name.strip()]
+
+
+def _find(row: InputRow, name: str) -> Picture:
+    folder = row.path.parent
+    for path in (folder / name, folder / FOLDER / name):
+        if path.is_file():
+            return Picture(path, _hash(row, path), row.place)
+    raise InputError(
+        f'{row.place}: field "images": {folder / name}: no such file, nor in {folder / FOLDER}; paths are relative '
+        "to the file of the questions"
+    )
+
+
+def _hash(row: InputRow, path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise InputError(f'{row.place}: field "images": {path}: cannot be read: {error.strerror}') from error

@@ -1,0 +1,150 @@
+"""Requests with pictures: the model's own processor expands the prompt and prepares the pictures.
+
+Each sequence is computed alone and with the network's own cache, exactly as transformers would compute it.
+"""
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+import torch
+
+from jmedllm.errors import InputError
+from jmedllm.models.backends.base import Completion, GenerationConfig, Request
+from jmedllm.models.backends.completion import Ends
+from jmedllm.models.backends.transformers.generation import generate
+from jmedllm.models.backends.transformers.sequences import TokenPath
+from jmedllm.models.loading import loading
+from jmedllm.models.pictures import read_picture
+from jmedllm.models.processor import Processor
+from jmedllm.models.tokenizer.encoding import Tokenizer, encode, kept
+
+
+class _RecordingTokenizer:
+    """A tokenizer that records the text that a processor gives it, in which each picture is a run of tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.text = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, text: Any, **options: Any) -> Any:
+        self.text = text if isinstance(text, str) else text[0]
+        return self.tokenizer(text, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose pictures have been prepared.
+
+    Attributes:
+        request: the request with the expanded prompt.
+        length: number of tokens of the expanded prompt.
+        by_token: inputs with one value per token of the prompt, [1, length], such as token types.
+        inputs: other inputs, such as pixel values.
+    """
+
+    request: Request
+    length: int
+    by_token: dict[str, torch.Tensor]
+    inputs: dict[str, torch.Tensor]
+
+
+def prepare(processor: Processor, tokenizer: Tokenizer, request: Request) -> Prepared:
+    """Prepare the pictures of a request and expand its prompt.
+
+    Raises:
+        InputError: a picture cannot be read, or the processor does not support the prompt.
+    """
+    what = f"question {request.id}: its pictures"
+    recorder = _RecordingTokenizer(tokenizer)
+    recording = copy(processor)
+    recording.tokenizer = recorder
+    with loading(what):
+        images = [read_picture(path) for path in request.images]
+        found = dict(recording(text=[request.text], images=[images], return_tensors="pt"))
+    ids = found.pop("input_ids")
+    found.pop("attention_mask", None)
+    part = kept(tokenizer, recorder.text, ids[0].tolist())
+    if [ids[0, part].tolist()] != encode(tokenizer, [recorder.text]):
+        raise InputError(
+            f"{what}: processor {type(processor).__name__} encodes the prompt otherwise than its tokenizer"
+        )
+    spaces = request.prompt[len(request.text) :]
+    by_token = {name: value[:, part] for name, value in found.items() if value.shape == ids.shape}
+    return Prepared(
+        replace(request, prompt=recorder.text + spaces),
+        len(ids[0, part]),
+        by_token,
+        {name: value for name, value in found.items() if name not in by_token},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PictureReader:
+    """The network with what it needs to see pictures."""
+
+    network: Any
+    tokenizer: Tokenizer
+    ends: Ends
+    device: torch.device
+
+    @torch.inference_mode()
+    def read(
+        self, prepared: Prepared, paths: Sequence[TokenPath], generation_config: GenerationConfig
+    ) -> Completion | None:
+        """Compute the scores of the task of these paths, which are those of one request; return its completion."""
+        completion = None
+        inputs = {name: self._placed(value) for name, value in prepared.inputs.items()}
+        for path in paths:
+            logits = self._logits(prepared, inputs, path)
+            table = torch.log_softmax(logits.float(), dim=-1)
+            if path.choice is not None:
+                steps = range(len(table) - len(path.wanted), len(table))
+                path.task.scores[path.choice].append(table[[*steps], path.wanted].double().sum().item())
+                continue
+            for tokens, label in zip(path.task.next_tokens, path.task.request.labels, strict=False):
+                path.task.scores[label] = [table[-1][tokens].double().logsumexp(-1).item()]
+            if path.task.request.generate:
+                completion = self._write(prepared, inputs, path, generation_config)
+        return completion
+
+    def _logits(self, prepared: Prepared, inputs: dict[str, Any], path: TokenPath) -> torch.Tensor:
+        """Compute the logits [tokens, vocabulary] at the end of a path: at least those that are read."""
+        keep: dict[str, Any] = {}
+        if "logits_to_keep" in signature(self.network.forward).parameters:
+            keep = {"logits_to_keep": max(1, len(path.wanted))}
+        ids = torch.tensor([path.ids], device=self.device)
+        found: torch.Tensor = self.network(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            use_cache=False,
+            **inputs,
+            **self._by_token(prepared, len(path.ids)),
+            **keep,
+        ).logits[0]
+        return found
+
+    def _write(
+        self, prepared: Prepared, inputs: dict[str, Any], path: TokenPath, generation_config: GenerationConfig
+    ) -> Completion:
+        more = inputs | self._by_token(prepared, len(path.ids))
+        [completion] = generate(self.network, self.tokenizer, self.ends, [path.ids], generation_config, more)
+        return completion
+
+    def _by_token(self, prepared: Prepared, length: int) -> dict[str, torch.Tensor]:
+        """Return the inputs by token for a sequence that begins with the prompt; text has the value 0."""
+        more = max(0, length - prepared.length)
+        return {
+            name: torch.nn.functional.pad(value[:, :length], (0, more)).to(self.device)
+            for name, value in prepared.by_token.items()
+        }
+
+    def _placed(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(self.device, self.network.dtype if value.is_floating_point() else None)
+        return value
