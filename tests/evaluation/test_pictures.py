@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_the_pictures_of_a_published_exam_are_found_where_they_are(shared: Path,
     assert len(select_counted(questions, "graded").questions) == 40
 
 
+def test_the_documented_script_joins_the_pictures_of_an_exam(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shared / "igakuqa119"
+    if not source.is_dir():
+        pytest.skip("no igakuqa119")
+    for name in ("questions", "correct_answers.csv"):
+        (tmp_path / name).symlink_to(source / name)
+    drawn = ["119A9.png", "119A17-1.jpg", "119A17-2.jpg", "119A1-1.png"]
+    for number, name in enumerate(drawn):
+        picture(tmp_path / "images" / name, number)
+    page = (Path(__file__).parents[2] / "docs" / "custom-questions.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(next(block.partition("```")[0] for block in page.split("```python\n")[1:] if "igakuqa119" in block), {})
+    options = ReadOptions((("id", "number"), ("image", "has_image")), skip_invalid=True)
+    questions = {each.id: each for each in read_file(tmp_path / "igakuqa119.jsonl", options).questions}
+    found = {name: [each.path.name for each in question.images] for name, question in questions.items()}
+    assert {name: files for name, files in found.items() if files} == {
+        "119A9": drawn[:1], "119A17": drawn[1:3], "119A1": drawn[3:]
+    }  # fmt: skip
+    kept = {each.id for each in select_counted(questions.values(), "graded").questions}
+    marked = sum("image" in each.flags for each in questions.values())
+    assert marked > 100 and len(kept) == len(questions) - marked + 3
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("no picture"), "not a picture that Pillow can read; save it as PNG or JPEG"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "save it as PNG or JPEG"),
@@ -225,6 +251,44 @@ def test_a_text_only_model_answers_blind_and_apart(tiny_model: Path, cli: Cli, t
     assert "1 of 3 items have pictures, which tiny does not see." in text
     assert "of 1 items whose pictures the model does not see" in text and "of 2 items without pictures" in text
     assert read_json(tmp_path / "out" / "exam.ja.json")["settings"]["images"] == "blind"
+
+
+def test_a_template_that_only_the_processor_reads_is_used(seeing: Path, tmp_path: Path) -> None:
+    from jmedllm.models.folder import fingerprint
+    from jmedllm.models.tokenizer.load import load_tokenizer
+
+    old = tmp_path / "old"
+    shutil.copytree(seeing, old)
+    template = (old / "chat_template.jinja").read_text(encoding="utf-8")
+    (old / "chat_template.jinja").unlink()
+    (old / "chat_template.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+    assert load_tokenizer(old).chat_template == template
+    before = fingerprint(old)
+    (old / "chat_template.json").write_text(json.dumps({"chat_template": template + " "}), encoding="utf-8")
+    assert fingerprint(old) != before
+
+
+def test_run_check_reads_the_pictures_and_validation_leaves_them_out(
+    seeing: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exam(tmp_path, ["a.png"], None)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: mine\nbase: {{path: {seeing}}}\nprecision: float32\ndevice: cpu\n"
+        "validation: {benchmarks: [exam.jsonl]}\n"
+        "mpeft: {questions: [{benchmark: demo, languages: [ja]}], steps: 1, learning_rate: 1e-3, block_size: 512}\n"
+        "eval: {benchmarks: [exam.jsonl], models: [base]}\n",
+        encoding="utf-8",
+    )
+    code, printed, error = cli("run", recipe, "--check")
+    assert code == 0, error
+    assert "pictures" in next(line for line in printed.splitlines() if line.startswith("eval"))
+    assert "validation: exam.ja: 1 of 2 items have pictures, left out" in error
+    (tmp_path / "a.png").write_text("no picture")
+    (tmp_path / "exam.jsonl").touch()
+    code, _, error = cli("run", recipe, "--check")
+    assert code == 2 and 'exam.jsonl:1: field "images": a.png: not a picture that Pillow can read' in error
 
 
 def test_what_cannot_show_pictures_says_so(seeing: Path, cli: Cli, tmp_path: Path) -> None:

@@ -36,7 +36,13 @@ TOKENIZER_FILES = (
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 """Files that define how a vision-language model sees pictures."""
 
-_IDENTITY = ("config.json", "generation_config.json", "adapter_config.json", *TOKENIZER_FILES, *PROCESSOR_FILES)
+PROCESSOR_TEMPLATE = "chat_template.json"
+"""File in which older processors have the chat template; tokenizers do not read it."""
+
+_IDENTITY = (
+    *("config.json", "generation_config.json", "adapter_config.json"),
+    *(*TOKENIZER_FILES, *PROCESSOR_FILES, PROCESSOR_TEMPLATE),
+)
 """Files besides the weights that change the inputs or outputs of a model."""
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
@@ -54,7 +60,7 @@ def complete_origin(folder: Path, origin: Mapping[str, str]) -> dict[str, Any] |
 
 def has_chat_template(folder: Path) -> bool:
     """Return whether the tokenizer files of a model directory contain a chat template."""
-    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+    if any((folder / name).exists() for name in ("chat_template.jinja", PROCESSOR_TEMPLATE)):
         return True
     config = folder / "tokenizer_config.json"
     values = read_json(config) if config.is_file() else {}

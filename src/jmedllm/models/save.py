@@ -5,7 +5,7 @@ from shutil import copyfile
 from typing import Any
 
 from jmedllm.files import atomic_folder, read_json, to_json, write_atomic
-from jmedllm.models.folder import ORIGIN, PROCESSOR_FILES, fingerprint
+from jmedllm.models.folder import ORIGIN, PROCESSOR_FILES, PROCESSOR_TEMPLATE, fingerprint
 from jmedllm.models.libraries import be_quiet
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
@@ -30,7 +30,7 @@ def save_model(
         tokenizer.save_pretrained(temporary)
         _drop_runtime_keys(temporary / "tokenizer_config.json")
         if base is not None and _kind(base) == _kind(temporary):
-            for name in (*PROCESSOR_FILES, "chat_template.json"):
+            for name in (*PROCESSOR_FILES, PROCESSOR_TEMPLATE):
                 if (base / name).is_file():
                     copyfile(base / name, temporary / name)
         whole = origin | {"fingerprint": fingerprint(temporary)}

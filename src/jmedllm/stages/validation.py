@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jmedllm.evaluation.evaluate import EvalConfig, tasks
 from jmedllm.evaluation.question import LANGUAGES
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
+from jmedllm.progress import notice
 from jmedllm.stages.corpus import read_corpus, read_general, read_held_out
 from jmedllm.stages.stage import Run
 from jmedllm.training.config import ValidationConfig
@@ -127,4 +129,15 @@ def _tasks(run: Run, settings: ValidationConfig) -> list[EvalTask]:
         split=settings.split,
         limit=settings.limit,
     )
-    return tasks(config, run.prompt_config, run.data)
+    return [_without_pictures(task) for task in tasks(config, run.prompt_config, run.data)]
+
+
+def _without_pictures(task: EvalTask) -> EvalTask:
+    """Leave out questions with pictures, because a model in training is asked text only."""
+    kept = tuple(question for question in task.questions if not question.images)
+    if len(kept) == len(task.questions):
+        return task
+    if not kept:
+        raise InputError(f"validation: all questions of {task.name} show pictures; choose another benchmark")
+    notice(f"validation: {task.name}: {task.with_images:,} of {len(task.questions):,} items have pictures, left out")
+    return replace(task, questions=kept)

@@ -5,7 +5,7 @@ from pathlib import Path
 from jmedllm.errors import InputError
 from jmedllm.files import read_json
 from jmedllm.models.adapters import brings_tokenizer, differences, embedding_rows
-from jmedllm.models.folder import has_tokenizer, require_model, require_tokenizer
+from jmedllm.models.folder import PROCESSOR_TEMPLATE, has_tokenizer, require_model, require_tokenizer
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading, read_config
 from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -34,6 +34,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
             notice(f"tokenizer of {folder}: class {named} encodes text differently from tokenizer.json, which is used")
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         require_round_trip(tokenizer, f"tokenizer of {folder}")
+        if not tokenizer.chat_template and (folder / PROCESSOR_TEMPLATE).is_file():
+            tokenizer.chat_template = read_json(folder / PROCESSOR_TEMPLATE)["chat_template"]
     return tokenizer
 
 

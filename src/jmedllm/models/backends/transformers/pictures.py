@@ -116,7 +116,8 @@ class PictureReader:
     def _logits(self, prepared: Prepared, inputs: dict[str, Any], path: TokenPath) -> torch.Tensor:
         """Compute the logits [tokens, vocabulary] at the end of a path: at least those that are read."""
         keep: dict[str, Any] = {}
-        if "logits_to_keep" in signature(self.network.forward).parameters:
+        base = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
+        if "logits_to_keep" in signature(base.forward).parameters:
             keep = {"logits_to_keep": max(1, len(path.wanted))}
         ids = torch.tensor([path.ids], device=self.device)
         found: torch.Tensor = self.network(
