@@ -91,11 +91,14 @@ def qwen3_vl(folder: Path) -> Path:
 
 
 def gemma3(folder: Path) -> Path:
+    from tokenizers.processors import TemplateProcessing
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
     tokens = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
     tokenizer = tokenizer_with(GEMMA_MARKERS, GEMMA_TEMPLATE, **tokens)
+    begin = ("<bos>", tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[begin])
     ids = dict(zip(GEMMA_MARKERS, tokenizer.convert_tokens_to_ids(GEMMA_MARKERS), strict=True))
     config = Gemma3Config(
         text_config=TEXT

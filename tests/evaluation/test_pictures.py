@@ -230,6 +230,18 @@ def test_results_do_not_depend_on_the_batch_or_on_an_interruption(seeing: Path, 
             assert other[name].log_probs == pytest.approx(sample.log_probs, abs=1e-5)
 
 
+def test_a_limited_evaluation_goes_on_with_questions_that_show_pictures(
+    seeing: Path, cli: Cli, tmp_path: Path
+) -> None:
+    file = exam(tmp_path, None, ["a.png"])
+    assert run(cli, seeing, file, tmp_path / "out", "--limit", "1")[0] == 0
+    assert "images" not in read_json(tmp_path / "out" / "exam.ja.json")["settings"]
+    assert run(cli, seeing, file, tmp_path / "out")[0] == 0
+    assert read_json(tmp_path / "out" / "exam.ja.json")["settings"]["images"] == "shown"
+    code, _, error = run(cli, seeing, file, tmp_path / "out", "--no-images")
+    assert code == 2 and "images 'shown' is now 'hidden'" in error
+
+
 def test_a_changed_picture_is_asked_again_and_the_others_are_not(seeing: Path, cli: Cli, tmp_path: Path) -> None:
     file = exam(tmp_path, ["a.png"], ["bb.png"])
     run(cli, seeing, file, tmp_path / "out")

@@ -83,9 +83,14 @@ FREE = {"skip_invalid", "scorers", "judge"}
 """Settings that do not affect samples, so they may change when an evaluation is resumed."""
 
 
+OF_SOME = {"images"}
+"""Settings that only some questions have, so that a part of the questions, such as the first ones, may lack them."""
+
+
 def differing_settings(before: dict[str, Any], settings: dict[str, Any]) -> list[str]:
     """Return the names of settings that affect samples and differ."""
-    names = [name for name in before | settings if name not in FREE]
+    some = OF_SOME - (before.keys() & settings.keys())
+    names = [name for name in before | settings if name not in FREE | some]
     return [name for name in names if before.get(name) != settings.get(name)]
 
 

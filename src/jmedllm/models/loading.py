@@ -21,6 +21,7 @@ from jmedllm.models.adapters import (
     require_adapter,
     stored_twice,
 )
+from jmedllm.models.classes import class_for, whole_class_for
 from jmedllm.models.folder import Quantization, require_model, weight_files
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.weights.dequantized import DequantizedTensor, dequantized
@@ -79,57 +80,6 @@ def read_config(folder: Path) -> Any:
 
     with loading(f"model {folder}"):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-
-
-def class_for(config: Any) -> Any:
-    """Return the transformers class of a model: with its vision tower, if it has one.
-
-    Some kinds of vision-language models also have a class for the language model alone. It is used if the
-    configuration names it, because then the files contain no vision tower.
-
-    Args:
-        config: a transformers configuration.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-    )
-
-    whole = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(config.model_type)
-    text = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-    is_text = whole is None or (text != whole and text in (config.architectures or ()))
-    return AutoModelForCausalLM if is_text else AutoModelForImageTextToText
-
-
-def sees(config: Any) -> bool:
-    """Return whether a configuration is that of a vision-language model with its vision tower."""
-    from transformers import AutoModelForImageTextToText
-
-    has_tower = getattr(config, "vision_config", None) is not None
-    return has_tower and class_for(config) is AutoModelForImageTextToText
-
-
-def _sees(kind: str) -> bool:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
-    return kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
-
-def whole_class(kind: str) -> Any:
-    """Return the transformers class for the complete model, including its vision tower if it has one.
-
-    Args:
-        kind: `model_type` in config.json.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    return AutoModelForImageTextToText if _sees(kind) else AutoModelForCausalLM
-
-
-def whole_class_of(folder: Path) -> Any:
-    """Return the class of a model directory, see `whole_class`."""
-    return whole_class(read_config(folder).model_type)
 
 
 def _class_of(folder: Path) -> Any:
@@ -268,11 +218,12 @@ def _report_untied_head(folder: Path, network: Any) -> None:
 def _unknown_to_whole(folder: Path, unexpected: Collection[str], names: Collection[str]) -> Collection[str]:
     """Return the unexpected tensors of a language model that do not belong to its vision-language model either."""
     config = read_config(folder)
-    if not _sees(config.model_type):
+    kind = whole_class_for(config)
+    if kind is None:
         return unexpected
     stored = {*names}
     with torch.device("meta"):
-        whole = whole_class_of(folder).from_config(config)
+        whole = kind.from_config(config)
     known = {name for conversion in conversions(whole, stored) for name in conversion.names}
     ignored = whole._keys_to_ignore_on_load_unexpected or ()
     return {name for name in stored - known if not any(re.search(pattern, name) for pattern in ignored)}

@@ -1,5 +1,6 @@
 """Read pictures as every model sees them."""
 
+import warnings
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +27,7 @@ def read_picture(path: Path) -> Any:
     except ImportError:
         raise not_installed(f"{path}: pictures", "pillow") from None
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
                 raise InputError(f"{path}: contains {count} pictures; save each as a file of its own")
             if image.mode.startswith(_MORE_BITS):

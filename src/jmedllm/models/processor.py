@@ -8,9 +8,10 @@ from typing import Any
 from jmedllm.errors import InputError, not_installed
 from jmedllm.files import read_json
 from jmedllm.models.chat import ChatTemplate, with_pictures
+from jmedllm.models.classes import sees
 from jmedllm.models.folder import PROCESSOR_FILES
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.loading import loading, read_config, sees
+from jmedllm.models.loading import loading, read_config
 
 Processor = Any  # transformers.ProcessorMixin
 

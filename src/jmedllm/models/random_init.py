@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from jmedllm.errors import unknown
 from jmedllm.files import to_json, write_atomic
-from jmedllm.models.loading import whole_class
+from jmedllm.models.classes import class_for
 from jmedllm.models.random_configs import CONFIGS
 from jmedllm.models.save import save_model
 from jmedllm.settings import Settings
@@ -79,7 +79,7 @@ def build_around(tokenizer: Any, shape: RandomInit, folder: Path, seed: int) -> 
     """
     config = _config(shape, tokenizer)
     torch.manual_seed(seed)
-    network = whole_class(config.model_type).from_config(config, dtype=torch.float32)
+    network = class_for(config).from_config(config, dtype=torch.float32)
     save_model(network, tokenizer, folder, {"random_init": repr(shape), "seed": str(seed)})
 
 

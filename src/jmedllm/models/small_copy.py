@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
+from jmedllm.models.classes import class_for
 from jmedllm.models.libraries import be_quiet
-from jmedllm.models.loading import class_for
 
 _VOCABULARY = 320
 _MOST_LAYERS = 8

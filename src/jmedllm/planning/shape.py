@@ -9,10 +9,11 @@ import torch
 
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import read_json
+from jmedllm.models.classes import class_for
 from jmedllm.models.folder import is_hub_id, require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers, layer_list
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.loading import class_for, loading
+from jmedllm.models.loading import loading
 from jmedllm.planning.published import published_config
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
