@@ -1,6 +1,8 @@
 """Questions with pictures: read from files, shown to models that see, and counted apart."""
 
+import base64
 import csv
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -209,6 +211,22 @@ def test_a_model_that_sees_is_shown_the_pictures(
     assert summary["settings"]["images"] == "shown"
     assert {(each["pictures"], each["n"]) for each in summary["pictures"]} == {("shown", 2), ("none", 1)}
     assert read_json(tmp_path / "hidden" / "exam.ja.json")["settings"]["images"] == "hidden"
+
+
+def test_the_page_counts_pictures_and_contains_none(tiny_model: Path, cli: Cli, tmp_path: Path) -> None:
+    from jmedllm.evaluation.stored_questions import QuestionPlaces
+    from jmedllm.report import collect, questions_of
+    from jmedllm.report.page.items import pack
+
+    file = exam(tmp_path, ["a.png", "bb.png"], None)
+    assert run(cli, tiny_model, file, tmp_path / "out")[0] == 0
+    collected = collect([tmp_path / "out"])
+    [task] = pack(collected, questions_of(collected, QuestionPlaces()))
+    items = json.loads(gzip.decompress(base64.b64decode(task.packed)))
+    assert [item.get("images") for item in items] == [2, None] and not any("flags" in item for item in items)
+    assert cli("report", tmp_path / "out", "--html", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "of 1 items whose pictures the model does not see" in page and "a.png" not in page
 
 
 def test_results_do_not_depend_on_the_batch_or_on_an_interruption(seeing: Path, cli: Cli, tmp_path: Path) -> None:

@@ -182,6 +182,7 @@
       item.subject ?? null,
       item.points === 0 ? "excluded from grading" : item.points > 1 ? `${item.points} points` : null,
       ...(item.flags ?? []).map((flag) => FLAGS[flag] ?? flag),
+      item.images ? `shows ${item.images} ${item.images > 1 ? "pictures" : "picture"}, not on this page` : null,
       item.examineesRight === undefined ? null : `${item.examineesRight} % of the examinees were right`,
       item.number ? `answer ${item.number}` : null,
       (item.also ?? []).length ? `right: ${goldOf(item)}` : null,
