@@ -43,6 +43,7 @@ def error_of(path: Path, control: str | None = None, seed: int | None = None) ->
 def test_the_recipes_of_the_readme_are_there() -> None:
     assert [path.stem for path in RECIPES] == [
         "demo",
+        "gpt-oss-20b",
         "jmedllm-v1",
         "jmedlora-70b",
         "jmedlora-7b",
@@ -50,6 +51,8 @@ def test_the_recipes_of_the_readme_are_there() -> None:
         "medgemma-27b",
         "medswallow-70b",
         "qwen3-30b-a3b",
+        "qwen3.5-35b-a3b",
+        "qwen3.5-9b",
         "real",
     ]
 

@@ -88,7 +88,7 @@ def test_a_machine_that_is_too_small_is_only_named_if_the_base_is_elsewhere(cli:
     recipe.write_text("memory: auto\nprecision: float32\n" + recipe.read_text(encoding="utf-8"), encoding="utf-8")
     code, output, errors = cli("run", recipe, "--check")
     assert code == 0, errors
-    assert "on this machine: memory: auto: mpeft does not fit this machine's CPU" in output
+    assert "on this machine: memory: auto: mpeft does not fit this machine's CPU with " in output
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,15 @@ def _with_memory_settings(
     Raises:
         InputError: the base is here, and no settings fit.
     """
-    from jmedllm.planning.auto import choices_for, with_choices
+    from jmedllm.planning.auto import choices_for, require_room, with_choices
     from jmedllm.stages import training_stages
 
     stages = training_stages(recipe, folder, given.until)
     if recipe.memory != "auto" or not stages:
         return recipe
     try:
+        if not is_here:
+            require_room(recipe, stages, precision)
         choices = choices_for(recipe, stages, precision, folder)
     except InputError as error:
         if is_here:

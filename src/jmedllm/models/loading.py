@@ -23,6 +23,7 @@ from jmedllm.models.adapters import (
 )
 from jmedllm.models.classes import class_for, whole_class_for
 from jmedllm.models.folder import Quantization, require_model, weight_files
+from jmedllm.models.layers import decoder_of
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.weights.dequantized import DequantizedTensor, dequantized
 from jmedllm.models.weights.mapping import conversions
@@ -285,15 +286,17 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offlo
 def layers_in_4_bits(folder: Path) -> dict[str, bool]:
     """Return the names of the layers that `quantization="nf4"` quantizes, and whether each is transposed (GPT-2).
 
-    This reads no weights.
+    Layers that text does not pass through, such as a vision tower, are left out: an adapter has not learned to correct
+    their rounding. This reads no weights.
     """
     from transformers.pytorch_utils import Conv1D
 
     network = load_structure(folder, quantization="nf4")
+    of_text = {id(layer) for layer in decoder_of(network).modules()}
     return {
         name: issubclass(layer.source_cls, Conv1D)
         for name, layer in network.named_modules()
-        if type(layer).__name__ == "Linear4bit"
+        if type(layer).__name__ == "Linear4bit" and id(layer) in of_text
     }
 
 

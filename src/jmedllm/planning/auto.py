@@ -14,7 +14,7 @@ from jmedllm.files import hash_text, read_json, to_json, write_atomic
 from jmedllm.planning.counts import PlannedBase
 from jmedllm.planning.machine import Gpu, Machine, gib, this_machine
 from jmedllm.planning.needs import CUDA
-from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, options_of, smallest
+from jmedllm.planning.plan import Option, TrainingStage, advise, base_of, could_fit, options_of, smallest
 from jmedllm.planning.printing import sizes
 from jmedllm.planning.techniques import BACKWARD_OPTIMIZER, is_quantized
 from jmedllm.precision import Precision
@@ -132,6 +132,21 @@ def choices_for(
         except ValidationError as error:
             raise _no_choices(folder) from error
     return choices
+
+
+def require_room(recipe: Recipe, stages: Sequence[TrainingStage], precision: Precision) -> None:
+    """Check that each stage could fit this machine without its activations: quickly, because it traces no step.
+
+    Raises:
+        InputError: no combination of settings of a stage could fit.
+    """
+    machine, base = this_machine(precision.device), replace(base_of(recipe), dtype=precision.dtype)
+    for stage in stages:
+        if not could_fit(stage, base, machine):
+            raise InputError(
+                f"memory: auto: {stage.name} does not fit {machine.gpu.name} with {gib(machine.gpu.memory)}, even "
+                "without activations; jmedllm plan prints the machines that it fits"
+            )
 
 
 def _as_chosen(stage: TrainingStage, choice: Choice) -> TrainingConfig:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from jmedllm.training.lora import AdapterConfig, add_adapter
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 FEW = 2
-"""Number of layers of the shallow copy that is traced instead of a deeper model; a second copy has twice as many."""
+"""Least number of layers of the shallow copy that is traced instead of a deeper model; a second copy has twice as
+many. If the sizes of layers repeat, a copy has whole periods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +155,14 @@ def _step(base: PlannedBase, adapter: str | None, block_size: int, settings: str
         return trace_step(_network(base, adapter, wanted, layers), wanted, base.precision, block_size)
 
     few, *twice = map(traced, _depths(base))
-    return extrapolate(few, twice[0], shape_of_base(base).layers / FEW) if twice else few
+    return extrapolate(few, twice[0], shape_of_base(base).layers / _few(base)) if twice else few
 
 
 @cache
 def _state(base: PlannedBase, adapter: str | None, settings: str) -> int:
     wanted = TrainingConfig.model_validate_json(settings)
     few, *twice = (state_bytes(_network(base, adapter, wanted, layers), wanted) for layers in _depths(base))
-    return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
+    return _extended(base, few, *twice)
 
 
 @cache
@@ -168,13 +170,20 @@ def _numbers(base: PlannedBase, adapter: str | None) -> int:
     plain = TrainingConfig(steps=1, learning_rate=1.0)
     networks = (_network(base, adapter, plain, layers) for layers in _depths(base))
     few, *twice = (sum(int(p.numel()) for p in each.parameters() if p.requires_grad) for each in networks)
-    return few + (twice[0] - few) * (shape_of_base(base).layers - FEW) // FEW if twice else few
+    return _extended(base, few, *twice)
+
+
+def _extended(base: PlannedBase, few: int, twice: int | None = None) -> int:
+    """Extrapolate a number from copies with a few layers and twice as many to the whole model."""
+    return few if twice is None else few + (twice - few) * (shape_of_base(base).layers - _few(base)) // _few(base)
+
+
+def _few(base: PlannedBase) -> int:
+    period = shape_of_base(base).period
+    return period * ceil(FEW / period)
 
 
 def _depths(base: PlannedBase) -> tuple[int, ...]:
-    """Return the depths to trace: a few layers and twice as many, or all layers if there are no more or their sizes
-    differ."""
-    shape = shape_of_base(base)
-    if shape.layers <= 2 * FEW or shape.in_layers != shape.layers * shape.largest_layer:
-        return (shape.layers,)
-    return FEW, 2 * FEW
+    """Return the depths to trace: a few layers and twice as many, or all layers if there are no more."""
+    layers, few = shape_of_base(base).layers, _few(base)
+    return (layers,) if layers <= 2 * few else (few, 2 * few)

@@ -17,7 +17,7 @@ from jmedllm.models.weights.quantization import (
 )
 from jmedllm.planning.counts import PlannedBase, shape_of_base
 from jmedllm.planning.machine import Machine
-from jmedllm.planning.needs import StagePlan, plan_stage
+from jmedllm.planning.needs import StagePlan, least_needs, plan_stage
 from jmedllm.planning.shape import config_of
 from jmedllm.planning.techniques import Techniques, apply_techniques, refusal, techniques_of
 from jmedllm.recipe import AdapterTrainingConfig, Recipe
@@ -128,14 +128,26 @@ def smallest(options: Iterable[Option], machine: Machine) -> Option | None:
 
 def options_of(stage: TrainingStage, base: PlannedBase, machine: Machine) -> Iterator[Option]:
     """Yield the stage as configured, then each supported option, in order of cost."""
+    for changes, settings in _supported(stage, base, machine):
+        planned = plan_stage(stage.name, settings, stage.block_size, base, machine, rows=stage.rows)
+        yield Option(changes, settings, planned)
+
+
+def could_fit(stage: TrainingStage, base: PlannedBase, machine: Machine) -> bool:
+    """Return whether an option could fit a machine without its activations, which takes no tracing."""
+    return any(least_needs(settings, base, machine).fits(machine) for _, settings in _supported(stage, base, machine))
+
+
+def _supported(
+    stage: TrainingStage, base: PlannedBase, machine: Machine
+) -> Iterator[tuple[Techniques, TrainingConfig]]:
     tried: dict[Techniques, TrainingConfig] = {(): stage.settings}
     for way in techniques_of(stage.settings):
         if found := apply_techniques(stage.settings, way):
             tried.setdefault(found[1], found[0])
     for changes, settings in tried.items():
         if _refusal(stage, settings, base, machine) is None:
-            planned = plan_stage(stage.name, settings, stage.block_size, base, machine, rows=stage.rows)
-            yield Option(changes, settings, planned)
+            yield changes, settings
 
 
 def _refusal(stage: TrainingStage, settings: TrainingConfig, base: PlannedBase, machine: Machine) -> str | None:

@@ -25,6 +25,8 @@ class Shape:
 
     Attributes:
         layers: number of decoder layers.
+        period: number of layers after which their sizes repeat, such as 4 for three gated delta layers and one of
+            attention; `layers` if they do not.
         queries: total width of the query heads.
         embedding: input embedding.
         head: output head; 0 if it shares the weights of the embedding.
@@ -36,6 +38,7 @@ class Shape:
     """
 
     layers: int
+    period: int
     queries: int
     embedding: int
     head: int
@@ -92,6 +95,7 @@ def shape_of(network: Any) -> Shape:
     sizes_of_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     return Shape(
         layers=len(layers),
+        period=_period(sizes_of_layers),
         queries=sizes.num_attention_heads * width,
         embedding=embedding.weight.numel(),
         head=0 if head.weight is embedding.weight else head.weight.numel(),
@@ -101,6 +105,10 @@ def shape_of(network: Any) -> Shape:
         in_layers=sum(sizes_of_layers),
         total=sum(p.numel() for p in network.parameters()),
     )
+
+
+def _period(sizes: list[int]) -> int:
+    return next(n for n in range(1, len(sizes) + 1) if len(sizes) % n == 0 and sizes == sizes[:n] * (len(sizes) // n))
 
 
 def keep_layers(network: Any, count: int) -> None:

@@ -5,6 +5,8 @@ the training loop supports.
 """
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -76,8 +78,24 @@ def trace_step(network: Any, settings: TrainingConfig, precision: Precision, blo
     isolate(network, choose_isolation(network.config, torch.device("cpu")))
     mode = FakeTensorMode()
     _give_sizes(network, mode)
-    with mode:
+    with mode, _faked_experts():
         return measure_step(network, settings, precision, block_size)
+
+
+@contextmanager
+def _faked_experts() -> Iterator[None]:
+    """Compute experts by transformers' own operator, which has a fake implementation for every dtype.
+
+    PyTorch's grouped matrix product accepts only bfloat16 on fake tensors.
+    """
+    from transformers.integrations import moe
+
+    usual = moe._can_use_grouped_mm
+    moe._can_use_grouped_mm = lambda *_: False
+    try:
+        yield
+    finally:
+        moe._can_use_grouped_mm = usual
 
 
 def measure_step(network: Any, settings: TrainingConfig, precision: Precision, block_size: int) -> StepMemory:

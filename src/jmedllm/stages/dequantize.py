@@ -6,7 +6,7 @@ from typing import Any
 
 from jmedllm.manifest import BASE
 from jmedllm.models.folder import fingerprint
-from jmedllm.stages.base_files import BaseFiles
+from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.stage import ModelOutputs, Run, Stage, base_folder, files_in, source_folder
 
 DTYPE = "bfloat16"
@@ -22,6 +22,14 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     base.require_loadable()
     require_free(run.folder, base.weight_bytes - folder_bytes(run.folder / BASE), "the base in bfloat16")
     return ("quantized weights", "disk space")
+
+
+def _check_config(_: Run, base: PublishedBase) -> Sequence[str]:
+    from jmedllm.models.weights.quantization import quantization_in, require_method
+    from jmedllm.planning.shape import config_of
+
+    require_method(quantization_in(config_of(base.name)), f"base {base.name}")
+    return ("quantized weights",)
 
 
 def _perform(run: Run, _: str) -> ModelOutputs:
@@ -41,4 +49,5 @@ DEQUANTIZE = Stage(
     perform=_perform,
     outputs=ModelOutputs,
     check_base=_check_base,
+    check_config=_check_config,
 )

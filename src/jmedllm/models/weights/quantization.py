@@ -262,6 +262,23 @@ def require_runnable(found: Quantization | None, folder: Path, device: torch.dev
     )
 
 
+def require_method(found: Quantization | None, what: str) -> Quantization:
+    """Check that weights are quantized by a method that can be dequantized here.
+
+    Args:
+        found: quantization of a model; None if its weights are plain numbers.
+        what: name of the model, for the message.
+
+    Raises:
+        InputError: they are plain numbers, or the method is not supported.
+    """
+    if found is None:
+        raise InputError(f"{what}: its weights are not quantized; leave dequantize out")
+    if found.method is None:
+        raise _unsupported(what, found)
+    return found
+
+
 def require_decodable(folder: Path) -> Quantization:
     """Check that a model directory can be dequantized.
 
@@ -271,11 +288,9 @@ def require_decodable(folder: Path) -> Quantization:
     Raises:
         InputError: its weights are plain numbers, or stored in a way that cannot be decoded.
     """
-    found = quantization_of(folder)
-    if found is None:
-        raise InputError(f"model {folder}: its weights are not quantized; leave dequantize out")
+    found = require_method(quantization_of(folder), f"model {folder}")
     weights = stored_weights(headers(folder))
-    if found.method is None or not weights:
+    if not weights:
         raise _unsupported(f"model {folder}", found)
     if found.config and (foreign := next((each for each in weights if found.name not in each.layout.methods), None)):
         raise InputError(
