@@ -78,11 +78,14 @@ def open_model(
     ignore_adapter: bool = False,
     name: str | None = None,
     quantization: Quantization | None = None,
+    dequantize: bool = False,
     precision: PrecisionName = "auto",
     device: DeviceName = "auto",
     backend: str = DEFAULT_BACKEND,
 ) -> Opened:
     """Load a model directory, with or without an adapter.
+
+    With `dequantize`, weights that are stored quantized are loaded in bfloat16.
 
     Raises:
         InputError: the model or the adapter cannot be used.
@@ -91,7 +94,7 @@ def open_model(
     chosen = choose_precision(precision, device)
     spec = ModelSpec(
         str(path), name or path.name, backend, precision=chosen, adapter=beside, ignore_adapter=ignore_adapter,
-        quantization=quantization,
+        quantization=quantization, dequantize=dequantize,
     )  # fmt: skip
     spec = with_quantization(spec)
     require_backend(backend, requirements_of(spec))

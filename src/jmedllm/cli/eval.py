@@ -117,6 +117,14 @@ QuantizationName = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+Dequantize = Annotated[
+    bool,
+    typer.Option(
+        "--dequantize",
+        help="Load weights that are stored quantized (FP8, MXFP4, GPTQ and others) in bfloat16.",
+        rich_help_panel=INFERENCE,
+    ),
+]
 BackendName = Annotated[
     str,
     typer.Option(
@@ -182,6 +190,7 @@ def evaluate(
     adapter: AdapterFolder = None,
     ignore_adapter: IgnoreAdapter = False,
     quantization: QuantizationName = None,
+    dequantize: Dequantize = False,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = None,
@@ -209,7 +218,7 @@ def evaluate(
     require_known(settings)
     spec = ModelSpec(
         model, name or Path(model).name, backend, server=server, adapter=adapter, ignore_adapter=ignore_adapter,
-        quantization=quantization, batch_size=batch_size,
+        quantization=quantization, dequantize=dequantize, batch_size=batch_size,
     )  # fmt: skip
     on_this_machine = _local_options(
         precision=precision != "auto", device=device != "auto", threads=threads, ignore_adapter=ignore_adapter,

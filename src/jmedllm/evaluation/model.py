@@ -13,7 +13,8 @@ from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.sharding import shares
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import to_json
-from jmedllm.models.adapters import quantization_of, require_adapter
+from jmedllm.models.adapters import quantization_of as quantization_of_adapter
+from jmedllm.models.adapters import require_adapter
 from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
 from jmedllm.models.chat import ChatTemplate, no_template
@@ -24,6 +25,7 @@ from jmedllm.models.folder import (
     require_model,
     require_unambiguous,
 )
+from jmedllm.models.weights.quantization import quantization_of, require_decodable, require_runnable
 from jmedllm.processes import broadcast_from_rank0
 
 
@@ -158,7 +160,7 @@ def with_quantization(spec: ModelSpec) -> ModelSpec:
     """Return the specification with the quantization of the adapter's training, if none is given."""
     if spec.quantization is not None:
         return spec
-    return replace(spec, quantization=quantization_of(spec.adapter) if spec.adapter else "none")
+    return replace(spec, quantization=quantization_of_adapter(spec.adapter) if spec.adapter else "none")
 
 
 def model_settings(spec: ModelSpec) -> dict[str, Any]:
@@ -178,6 +180,11 @@ def model_settings(spec: ModelSpec) -> dict[str, Any]:
         settings["precision"] = spec.precision.name
     if spec.quantization not in (None, "none"):
         settings["quantization"] = spec.quantization
+    if spec.dequantize:
+        require_decodable(spec.folder)
+        settings["dequantized"] = "bfloat16"
+    elif BACKENDS[spec.backend].capabilities.needs_kernels and spec.precision is not None:
+        require_runnable(quantization_of(spec.folder), spec.folder, spec.precision.device)
     if spec.adapter is not None:
         require_adapter(spec.adapter, spec.folder)
         settings["adapter_fingerprint"] = adapter_fingerprint(spec.adapter)

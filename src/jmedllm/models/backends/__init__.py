@@ -66,6 +66,8 @@ def requirements_of(spec: ModelSpec) -> Iterator[Requirement]:
     if spec.quantization is not None:
         method = spec.quantization
         yield Requirement(f"quantization {method}", lambda can: method in can.quantization)
+    if spec.dequantize:
+        yield Requirement("dequantized weights (--dequantize)", lambda can: can.dequantize)
     if spec.server is not None:
         yield Requirement("a server (--server)", lambda can: can.server)
     else:

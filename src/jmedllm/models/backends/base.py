@@ -199,6 +199,7 @@ class ModelSpec:
         adapter: directory of a PEFT adapter to apply.
         ignore_adapter: whether to ignore adapter files in the model directory.
         quantization: quantization of the weights; None for that of the adapter's training, else none.
+        dequantize: whether to load weights that are stored quantized in bfloat16.
         batch_size: maximum number of concurrent requests; None for the backend's default.
     """
 
@@ -211,6 +212,7 @@ class ModelSpec:
     adapter: Path | None = None
     ignore_adapter: bool = False
     quantization: Quantization | None = None
+    dequantize: bool = False
     batch_size: int | None = None
 
     @property
@@ -232,6 +234,8 @@ class BackendCapabilities:
         chat_messages: applies the model's chat template to messages as JSON.
         adapters: applies PEFT adapters.
         quantization: supported quantizations of the weights.
+        dequantize: dequantizes weights that are stored quantized.
+        needs_kernels: computes with quantized weights as transformers does; otherwise the backend has its own kernels.
         distributed: several processes under torchrun may each open a model.
         needs_gpu: runs only on CUDA GPUs.
         estimated: `jmedllm plan` estimates its memory and time.
@@ -246,6 +250,8 @@ class BackendCapabilities:
     chat_messages: bool = False
     adapters: bool = False
     quantization: frozenset[Quantization] = frozenset({"none"})
+    dequantize: bool = False
+    needs_kernels: bool = False
     distributed: bool = False
     needs_gpu: bool = False
     estimated: bool = False

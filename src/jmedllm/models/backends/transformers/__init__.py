@@ -24,6 +24,7 @@ def _open(spec: ModelSpec) -> InferenceModel:
         name=spec.name,
         batch_size=spec.batch_size,
         quantization=spec.quantization or "none",
+        dequantize=spec.dequantize,
     )
 
 
@@ -40,6 +41,8 @@ BACKEND = Backend(
         label_log_probs=True,
         adapters=True,
         quantization=frozenset({"none", "nf4"}),
+        dequantize=True,
+        needs_kernels=True,
         distributed=True,
         estimated=True,
         images=True,

@@ -286,12 +286,17 @@ def load_model(
     name: str | None = None,
     batch_size: int | None = None,
     quantization: Quantization = "none",
+    dequantize: bool = False,
 ) -> TransformersModel:
-    """Load a model directory for evaluation, with or without an adapter."""
+    """Load a model directory for evaluation, with or without an adapter.
+
+    Raises:
+        InputError: the model cannot be loaded, or its weights are quantized and this machine cannot compute with them.
+    """
     from transformers import GenerationConfig
 
     tokenizer = load_tokenizer(folder, adapter)
-    network = load_network(folder, precision.dtype, precision.device, quantization=quantization)
+    network = load_network(folder, precision.dtype, precision.device, quantization=quantization, dequantize=dequantize)
     if adapter is not None:
         network = load_adapter(network, adapter, folder)
     network.eval().requires_grad_(False)
