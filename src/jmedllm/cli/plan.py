@@ -61,6 +61,7 @@ def plan(
 ) -> None:
     """Estimate the memory and time that a recipe needs, before it runs."""
     from jmedllm.files import to_json
+    from jmedllm.planning.dequantize import plan_dequantize
     from jmedllm.planning.eval import plan_eval
     from jmedllm.planning.plan import base_of
     from jmedllm.planning.plan import plan as plan_recipe
@@ -82,11 +83,12 @@ def plan(
         machine = _described(gpu, gpus, nodes, ram)
     with located(recipe):
         found = plan_recipe(loaded, training_stages(loaded, output or Path("runs") / loaded.name), machine)
-        evaluation = plan_eval(loaded, base_of(loaded), machine)
+        base = base_of(loaded)
+        evaluation, dequantization = plan_eval(loaded, base, machine), plan_dequantize(base)
     if as_json:
-        typer.echo(to_json(values_of(found, evaluation, machine), indent=2))
+        typer.echo(to_json(values_of(found, evaluation, machine, dequantization), indent=2))
     else:
-        print_plan(found, evaluation, machine, console())
+        print_plan(found, evaluation, machine, console(), dequantization)
         if others := unplanned(loaded):
             typer.echo(f"no estimate for {', '.join(others)}", err=True)
         fits = all(

@@ -13,6 +13,7 @@ import torch
 
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.layers import freeze_beside_text
+from jmedllm.models.weights.quantization import quantization_in
 from jmedllm.planning.shape import Shape, keep_layers, shape_of, structure
 from jmedllm.planning.tracing import StepMemory, extrapolate, state_bytes, trace_step
 from jmedllm.precision import Precision
@@ -40,6 +41,12 @@ class PlannedBase:
     config: str
     dtype: torch.dtype
     is_dequantized: bool = False
+
+    @property
+    def is_in_4_bits(self) -> bool:
+        """Whether the weights are stored, and stay, in 4 bits."""
+        found = quantization_in(json.loads(self.config))
+        return bool(found and found.method and found.method.four_bits)
 
     @property
     def precision(self) -> Precision:

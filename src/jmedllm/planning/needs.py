@@ -126,6 +126,7 @@ def plan_stage(
         step_of(base, settings, block_size),
         state_of(base, settings),
         machine,
+        is_quantized(settings) or base.is_in_4_bits,
     )
     steps = settings.steps if rows is None else settings.total_steps(rows)
     return StagePlan(
@@ -152,7 +153,8 @@ def least_needs(settings: TrainingConfig, base: PlannedBase, machine: Machine) -
     kept = WEIGHT_FORMATS[settings.weight_format].dtype
     frozen = base.dtype.itemsize * shape.total if adapter else 0
     step = StepMemory(frozen, kept.itemsize * numbers, numbers, saved=0, inputs=0, forward=0, backward=0)
-    sized = _Traced(settings, adapter, base.dtype if adapter else kept, shape, step, state, machine)
+    in_4_bits = is_quantized(settings) or base.is_in_4_bits
+    sized = _Traced(settings, adapter, base.dtype if adapter else kept, shape, step, state, machine, in_4_bits)
     parts = _joined([*_gpu_components(sized), *_host_components(sized), *_disk_components(sized)])
     return Needs(tuple(part for part in parts if part.name not in (WORKING, CUDA, PYTHON)))
 
@@ -165,6 +167,7 @@ class _Traced:
         dtype: dtype of the weights that the network computes with.
         step: memory of one traced training step.
         state: bytes of the optimizer state.
+        in_4_bits: whether the linear layers of the frozen base are in 4 bits.
     """
 
     settings: TrainingConfig
@@ -174,6 +177,7 @@ class _Traced:
     step: StepMemory
     state: int
     machine: Machine
+    in_4_bits: bool
 
 
 def _joined(parts: Iterable[Component]) -> tuple[Component, ...]:
@@ -224,7 +228,7 @@ def require_host_memory(settings: TrainingConfig, block_size: int, base: Planned
 def _gpu_components(traced: _Traced) -> Iterator[Component]:
     settings, shape, step, dtype = traced.settings, traced.shape, traced.step, traced.dtype
     adapter, machine = traced.adapter, traced.machine
-    quantized = is_quantized(settings)
+    quantized = traced.in_4_bits
     share = machine.processes
     if adapter:
         frozen = step.frozen - int(shape.linear * (dtype.itemsize - NF4)) if quantized else step.frozen
@@ -267,7 +271,7 @@ def in_4_bits(shape: Shape) -> str:
 def _gathered(traced: _Traced) -> int:
     """Return the bytes of gathered weights on each GPU: two layers, and embedding and head with gradients."""
     settings, shape = traced.settings, traced.shape
-    layers = int(2 * shape.largest_layer * (NF4 if is_quantized(settings) else 2))
+    layers = int(2 * shape.largest_layer * (NF4 if traced.in_4_bits else 2))
     if traced.adapter is None:
         return layers + 2 * 4 * (shape.embedding + shape.head)
     return layers + traced.dtype.itemsize * (
@@ -284,7 +288,7 @@ def _host_components(traced: _Traced) -> Iterator[Component]:
     if has_offloaded_embedding(settings):
         yield Component("embedding", host=2 * shape.embedding * machine.gpus)
     if machine.processes > 1:
-        packed = shape.linear * (2 - NF4) if is_quantized(settings) else 0
+        packed = shape.linear * (2 - NF4) if traced.in_4_bits else 0
         whole = 2 * shape.total - int(packed) if traced.adapter else 4 * shape.total
         yield Component("full model in the first process", host=whole)
     elif not traced.adapter and not machine.is_shared:

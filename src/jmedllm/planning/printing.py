@@ -31,13 +31,22 @@ FREED = (
 )
 
 
-def print_plan(found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine, console: Console) -> None:
+def print_plan(
+    found: Sequence[Advice],
+    evaluation: EvalAdvice | None,
+    machine: Machine,
+    console: Console,
+    dequantize: Needs | None = None,
+) -> None:
     """Print each stage as configured or with the changes that make it fit, and its smallest machine."""
     many = f"{machine.gpus} × " * (machine.gpus > 1) + machine.gpu.name
     nodes = f"{machine.nodes} nodes of {many}" if machine.nodes > 1 else many
     each, node = (" each", " a node") if machine.processes > 1 else ("", "")
     host = "memory" if machine.is_shared else f"{gib(machine.ram)} of host memory{node}"
     console.print(f"{nodes}: {gib(machine.gpu.memory)}{' of ' if machine.is_shared else f'{each}, '}{host}")
+    if dequantize:
+        console.print()
+        _print_needs("dequantize, once before the other stages", dequantize, machine, console)
     for advice in found:
         console.print()
         _print_advice(advice, machine, console)
@@ -166,10 +175,13 @@ def sizes(needs: Needs, machine: Machine) -> str:
     return f"{gib(needs.gpu)} on {'each' if machine.processes > 1 else 'the'} GPU, {gib(needs.host)} on the host"
 
 
-def as_json(found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine) -> dict[str, Any]:
+def as_json(
+    found: Sequence[Advice], evaluation: EvalAdvice | None, machine: Machine, dequantize: Needs | None = None
+) -> dict[str, Any]:
     """Convert a plan to plain values: bytes, steps, tokens and hours."""
     return {
         "machine": asdict(machine),
+        **({"dequantize": _values(dequantize)} if dequantize else {}),
         "stages": [
             {
                 "stage": each.planned.stage,

@@ -56,12 +56,14 @@ def _never(_: torch.device) -> bool:
     return False
 
 
+_GPU = "a CUDA GPU of capability 8.9 or later"
+
 METHODS = {
     "mxfp4": Method("MXFP4", "a CUDA GPU and the packages triton and kernels", _is_gpu((7, 5), "triton", "kernels")),
-    "fp8": Method("FP8", "a CUDA GPU of capability 8.9 or later", _is_gpu((8, 9))),
-    "mxfp8": Method("MXFP8", "a CUDA GPU of capability 8.9 or later", _is_gpu((8, 9))),
+    "fp8": Method("FP8", f"{_GPU} and the package kernels", _is_gpu((8, 9), "kernels")),
+    "mxfp8": Method("MXFP8", f"{_GPU} and the package kernels", _is_gpu((8, 9), "kernels")),
     "fbgemm_fp8": Method(
-        "FBGEMM FP8", "a CUDA GPU of capability 8.9 or later and the package fbgemm_gpu", _is_gpu((8, 9), "fbgemm_gpu")
+        "FBGEMM FP8", f"{_GPU} and the package fbgemm_gpu", _is_gpu((8, 9), "fbgemm_gpu")
     ),
     "gptq": Method("GPTQ", "the packages gptqmodel and optimum", _has("gptqmodel", "optimum")),
     "awq": Method("AWQ", "the package gptqmodel", _has("gptqmodel")),

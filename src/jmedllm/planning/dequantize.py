@@ -1,0 +1,33 @@
+"""Memory and disk of the stage dequantize, which writes a quantized base in bfloat16."""
+
+import json
+from math import prod
+
+from jmedllm.planning.counts import PlannedBase
+from jmedllm.planning.needs import PYTHON, WITHOUT_CUDA, Component, Needs
+from jmedllm.planning.shape import structure
+
+DECODING = 20
+"""Bytes for each number of a matrix while it is decoded, measured (docs/plan.md)."""
+
+WRITTEN = 2
+"""Bytes of a number in bfloat16."""
+
+
+def plan_dequantize(base: PlannedBase) -> Needs | None:
+    """Estimate what writing the base in bfloat16 needs; None if the recipe does not dequantize it.
+
+    The base is written tensor by tensor, and the experts in a tensor are decoded one by one.
+    """
+    if not base.is_dequantized:
+        return None
+    shapes = [tuple(each.shape) for each in structure(json.loads(base.config), base.name, base.dtype).parameters()]
+    sizes = [prod(shape) for shape in shapes]
+    peak = max(WRITTEN * prod(shape) + DECODING * prod(shape[-2:]) for shape in shapes)
+    return Needs(
+        (
+            Component("the base in bfloat16", disk=WRITTEN * sum(sizes)),
+            Component("the largest tensor", host=peak),
+            Component(PYTHON, host=WITHOUT_CUDA),
+        )
+    )
