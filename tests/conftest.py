@@ -29,7 +29,14 @@ SLOW = {
         "test_corpus_stage.py",
         "test_gpu_benchmark.py",
     ),
-    *("test_held_out.py", "test_offline.py", "test_pipeline.py", "test_run_check.py", "test_train_speed.py"),
+    *(
+        "test_held_out.py",
+        "test_offline.py",
+        "test_pipeline.py",
+        "test_quantized_runs.py",
+        "test_run_check.py",
+        "test_train_speed.py",
+    ),
     *("test_train_test_overlap_stages.py", "test_evaluate_chat.py", "test_evaluate_task.py", "test_export.py"),
     *("test_reference.py", "test_rescore.py", "test_page.py", "test_page_in_browser.py", "test_training_section.py"),
 }

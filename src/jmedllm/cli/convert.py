@@ -13,7 +13,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="FILE.gguf|DIRECTORY",
-            help="GGUF file, a wheel or zip archive that contains one, or the directory of a model in FP8 or MXFP4.",
+            help="GGUF file, a wheel or zip archive that contains one, or the directory of a model with quantized "
+            "weights (FP8, MXFP4, GPTQ, AWQ, compressed-tensors, bitsandbytes).",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Directory to write the model to.")],
@@ -22,7 +23,7 @@ def convert(
         typer.Option(help="Number format of the weights: float32 (exact copy), bfloat16 (half the size)."),
     ] = "float32",
 ) -> None:
-    """Convert a GGUF, FP8 or MXFP4 model to a plain model directory."""
+    """Convert a GGUF file or a model with quantized weights to a plain model directory."""
     from jmedllm.models.conversion.convert import FORMATS
     from jmedllm.models.conversion.convert import convert as convert_into
     from jmedllm.models.conversion.dequantize import dequantize

@@ -69,7 +69,21 @@ def has_chat_template(folder: Path) -> bool:
 
 def is_hub_id(name: str) -> bool:
     """Return whether a name can be the id of a model on Hugging Face, and is not only a path."""
-    return not name.startswith((".", "/", "~")) and name.count("/") == 1
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).is_file()
+
+
+def require_no_gguf(path: Path) -> None:
+    """Check that a model is not given as a GGUF file, or as a directory that contains nothing else.
+
+    Raises:
+        InputError: it is; the message has the command that converts it.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
+    if files and files[0].suffix == ".gguf" and not list(path.glob("*.safetensors")):
+        raise InputError(
+            f"model {path}: is in GGUF format; convert it once with: jmedllm convert {files[0]} --output DIRECTORY "
+            "--dtype bfloat16"
+        )
 
 
 def resolve(name: str, *, revision: str | None = None, download: bool = False) -> Path:
@@ -78,8 +92,9 @@ def resolve(name: str, *, revision: str | None = None, download: bool = False) -
     Nothing is downloaded unless `download` is true; then only safetensors and tokenizer files are.
 
     Raises:
-        InputError: there is no such directory and no such cached model.
+        InputError: there is no such directory and no such cached model, or it is in GGUF format.
     """
+    require_no_gguf(Path(name))
     if name and Path(name).is_dir():
         return Path(name)
     if not is_hub_id(name):

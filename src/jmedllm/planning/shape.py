@@ -10,7 +10,7 @@ import torch
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import read_json
 from jmedllm.models.classes import class_for
-from jmedllm.models.folder import is_hub_id, require_unambiguous, resolve
+from jmedllm.models.folder import is_hub_id, require_no_gguf, require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers, layer_list
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.loading import loading
@@ -122,6 +122,7 @@ def config_of(path: str, revision: str | None = None, *, ignore_adapter: bool = 
     Raises:
         InputError: the base is unknown, the file is not a JSON object, or the folder also contains an adapter.
     """
+    require_no_gguf(Path(path))
     try:
         folder = Path(path) if Path(path).is_dir() else resolve(path, revision=revision)
     except InputError:

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import FineGrainedFP8Config, Mxfp4Config
 
 from conftest import build_tiny
+from jmedllm.errors import InputError
 from jmedllm.models.conversion.dequantize import dequantize
-from jmedllm.models.loading import load_network
-from jmedllm.models.weights.quantization import quantization_of
+from jmedllm.models.loading import load_network, load_structure
+from jmedllm.models.weights.quantization import quantization_in, quantization_of, require_runnable
 from quantized_models import KINDS, write_quantized
 
 ModelOf = Callable[[str], Path]
@@ -51,3 +55,119 @@ def test_a_kind_is_recognized_by_its_tensors_alone(name: str, base_for: ModelOf,
     write_quantized(kind, base_for(name), tmp_path / "source", key="")
     found = quantization_of(tmp_path / "source")
     assert found is not None and found.name == (kind.by_tensors or kind.name)
+
+
+PLACES = ["quantization_config", "text_config.quantization_config", "compression_config"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_config_json_may_state_it_in_several_places(place: str, model_of: ModelOf, tmp_path: Path) -> None:
+    write_quantized(KINDS["AWQ"], model_of("Gemma3ForConditionalGeneration"), tmp_path / "source", key=place)
+    found = quantization_of(tmp_path / "source")
+    assert found is not None and found.name == "awq"
+    dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    assert quantization_of(tmp_path / "plain") is None
+    assert quantization_in(json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))) is None
+
+
+def test_files_may_split_numbers_and_scales(base_for: ModelOf, tmp_path: Path) -> None:
+    meant = write_quantized(KINDS["FP8, blocks of 16"], base_for("FP8"), tmp_path / "source")
+    whole = tmp_path / "source" / "model.safetensors"
+    tensors = load_file(whole)
+    whole.unlink()
+    files: dict[str, str] = {}
+    for number, is_scale in enumerate((False, True), 1):
+        name = f"model-0000{number}-of-00002.safetensors"
+        mine = {key: value for key, value in tensors.items() if key.endswith("_scale_inv") == is_scale}
+        save_file(mine, tmp_path / "source" / name, metadata={"format": "pt"})
+        files |= dict.fromkeys(mine, name)
+    index = tmp_path / "source" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": files}), encoding="utf-8")
+    dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    loaded = load_network(tmp_path / "plain", "auto", CPU).state_dict()
+    assert all(torch.equal(loaded[key], value.bfloat16()) for key, value in meant.items())
+
+
+def test_blocks_at_the_border_are_smaller(tmp_path: Path) -> None:
+    base = build_tiny(tmp_path / "base", architecture="qwen3", hidden_size=192)
+    meant = write_quantized(KINDS["FP8, blocks of 128"], base, tmp_path / "source")
+    scales = load_file(tmp_path / "source" / "model.safetensors")
+    assert scales["model.layers.0.self_attn.q_proj.weight_scale_inv"].shape == (2, 2)
+    loaded = load_network(tmp_path / "source", torch.bfloat16, CPU, dequantize=True).state_dict()
+    assert all(torch.equal(loaded[key], value.bfloat16()) for key, value in meant.items())
+
+
+# class, kind, transformers' own config
+OTHERS: list[tuple[str, str, Any]] = [
+    ("GptOssForCausalLM", "MXFP4", Mxfp4Config(dequantize=True)),
+    ("Qwen3MoeForCausalLM", "FP8, blocks of 16", FineGrainedFP8Config(dequantize=True)),
+    ("DeepseekV3ForCausalLM", "FP8, tensor", FineGrainedFP8Config(dequantize=True)),
+    ("Gemma3ForConditionalGeneration", "FP8, blocks of 16", FineGrainedFP8Config(dequantize=True)),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "config"), OTHERS)
+def test_transformers_dequantizes_to_the_same_weights(
+    name: str, kind: str, config: Any, model_of: ModelOf, tmp_path: Path
+) -> None:
+    write_quantized(KINDS[kind], model_of(name), tmp_path / "source")
+    network = load_network(tmp_path / "source", torch.bfloat16, CPU, dequantize=True)
+    theirs = type(network).from_pretrained(tmp_path / "source", dtype=torch.bfloat16, quantization_config=config)
+    mine, other = network.state_dict(), theirs.state_dict()
+    assert mine.keys() == other.keys()
+    for key, value in other.items():
+        # transformers keeps numbers in float32 that are stored so, beside weights in FP8
+        assert torch.equal(mine[key], value.to(mine[key].dtype)), key
+        assert mine[key].dtype == (torch.float32 if "e_score_correction_bias" in key else torch.bfloat16)
+
+
+# what a directory contains: the message
+REFUSED: dict[str, tuple[dict[str, Any] | None, str | None, str]] = {
+    "another method": ({"quant_method": "hqq"}, "GPTQ", r"quantized \(hqq\) in a way that cannot be dequantized here"),
+    "another layout": ({"quant_method": "awq", "bits": 4}, "GPTQ", "config.json states AWQ, but .* stored like GPTQ"),
+    "only a config": ({"quant_method": "mxfp4"}, None, r"states MXFP4 .* all its tensors are plain numbers \(F32\)"),
+    "nothing quantized": (None, None, "its weights are not quantized; leave dequantize out"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_dequantized_is_one_line(name: str, base_for: ModelOf, tmp_path: Path) -> None:
+    config, kind, message = REFUSED[name]
+    source = tmp_path / "source"
+    if kind:
+        write_quantized(KINDS[kind], base_for(kind), source)
+    else:
+        copytree(base_for(""), source)
+    stated = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    stated |= {"quantization_config": config} if config else {}
+    (source / "config.json").write_text(json.dumps(stated), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        dequantize(source, tmp_path / "plain", torch.bfloat16)
+    assert not (tmp_path / "plain").exists()
+
+
+def test_scales_that_do_not_fit_are_named(base_for: ModelOf, tmp_path: Path) -> None:
+    write_quantized(KINDS["FP8, blocks of 16"], base_for("FP8"), tmp_path / "source")
+    file, name = tmp_path / "source" / "model.safetensors", "model.layers.0.mlp.gate_proj.weight_scale_inv"
+    tensors = load_file(file)
+    save_file(tensors | {name: tensors[name][:3].contiguous()}, file, metadata={"format": "pt"})
+    message = "mlp.gate_proj.weight: 3 scales do not fit 64 rows in blocks of 16; copy config.json and weights again"
+    with pytest.raises(InputError, match=message):
+        dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+
+
+RUNS = {name: KINDS[name].name.startswith("bitsandbytes") for name in ("FP8, tensor", "GPTQ", "AWQ", "NF4", "MXFP4")}
+
+
+@pytest.mark.parametrize(("name", "runs"), RUNS.items())
+def test_what_this_machine_lacks_is_named(name: str, runs: bool, base_for: ModelOf, tmp_path: Path) -> None:
+    write_quantized(KINDS[name], base_for(name), tmp_path / "source")
+    found = quantization_of(tmp_path / "source")
+    if runs:
+        require_runnable(found, tmp_path / "source", CPU)
+        assert load_structure(tmp_path / "source").config.model_type == "llama"
+        return
+    with pytest.raises(
+        InputError, match=r"transformers needs .*; load them in bfloat16 with --dequantize \(base\.deq"
+    ):
+        require_runnable(found, tmp_path / "source", CPU)
