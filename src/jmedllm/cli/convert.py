@@ -23,7 +23,7 @@ def convert(
         typer.Option(help="Number format of the weights: float32 (exact copy), bfloat16 (half the size)."),
     ] = "float32",
 ) -> None:
-    """Convert a GGUF file or a model with quantized weights to a plain model directory."""
+    """Convert a GGUF or quantized model to a plain model directory."""
     from jmedllm.models.conversion.convert import FORMATS
     from jmedllm.models.conversion.convert import convert as convert_into
     from jmedllm.models.conversion.dequantize import dequantize
