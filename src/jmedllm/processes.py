@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -117,6 +120,15 @@ def summed(value: float) -> float:
     box = torch.tensor([value], dtype=torch.float64)
     dist.all_reduce(box)
     return box.item()
+
+
+def summed_tensor(values: "torch.Tensor") -> "torch.Tensor":
+    """Sum a tensor on the CPU over all processes."""
+    if rank().world_size > 1:
+        import torch.distributed as dist
+
+        dist.all_reduce(values)
+    return values
 
 
 def is_reporting() -> bool:

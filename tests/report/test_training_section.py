@@ -52,6 +52,18 @@ def test_every_curve_spans_its_first_to_its_last_value() -> None:
     assert drawn["Peak memory"] == "Peak memory GiB: memory from 3 to 3"
 
 
+def test_a_collapsed_router_is_visible() -> None:
+    stage = trained(50)
+    even, collapsed = {"max": 0.3, "min": 0.2, "experts": 3.9}, {"max": 0.5, "min": 0.0, "experts": 2.0}
+    metrics = [row | {"expert_load": {"0": even, "1": collapsed, "2": even}} for row in stage.metrics]
+    drawn = {figure.title: figure for figure in figures(replace(stage, metrics=metrics))}
+    [label] = re.findall(r'aria-label="(.*?)"', drawn["Experts in use"].picture)
+    assert label.endswith("least balanced (last: layer 1) from 2 to 2; median layer from 3.9 to 3.9")
+    [label] = re.findall(r'aria-label="(.*?)"', drawn["Busiest expert"].picture)
+    assert label.endswith("least balanced (last: layer 1) from 50 to 50; median layer from 30 to 30")
+    assert "Load-balancing loss" not in drawn and "Experts in use" not in {each.title for each in figures(stage)}
+
+
 def test_a_long_curve_is_thinned_by_means() -> None:
     points = [(step, float(step % 2)) for step in range(1, 100_001)]
     few = thinned(points)

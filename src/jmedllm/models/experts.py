@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from jmedllm.models.layers import decoder_of
+
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 """Layers whose weights have three or more dimensions without being experts."""
 
@@ -45,7 +47,7 @@ def expert_layers(network: Any) -> list[ExpertLayer]:
     if not counts:
         return []
     names = {id(module): name.replace(".base_layer", "") for name, module in base.named_modules()}
-    decoder = {id(module) for module in base.get_decoder().modules()}
+    decoder = {id(module) for module in decoder_of(network).modules()}
     found = []
     for block in base.modules():
         children = [_unwrapped(child) for child in block.children()] if id(block) in decoder else []

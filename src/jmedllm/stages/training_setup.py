@@ -120,9 +120,12 @@ def check_trainable(run: Run, base: BaseFiles, stage: TrainingStage) -> Sequence
     Raises:
         InputError: it cannot be trained.
     """
+    from jmedllm.training.experts import balance_coefficient
+
     require_trainable_weights(base.quantization, str(base.folder), adapter=_trains_adapter(stage))
     _require_architecture(run, base.config, stage)
     base.require_loadable()
+    balance_coefficient(base.structure, stage.settings.router_aux_loss_coef)
     return ("base model", "tokenizer", *_check_machine(run, stage))
 
 

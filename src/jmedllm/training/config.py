@@ -29,6 +29,9 @@ class TrainingConfig(Settings):
     weight_decay: float = Field(0.0, ge=0, description="on matrices only")
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     max_grad_norm: float | None = Field(1.0, gt=0, description="largest global norm of the gradient; null: any")
+    router_aux_loss_coef: float | None = Field(
+        None, ge=0, description="weight of the load-balancing loss of experts; default: as in the base's config"
+    )
     weight_format: WeightFormatName = Field(
         "float32", description="format of the trained weights; see docs/training/weights.md"
     )

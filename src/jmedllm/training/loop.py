@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from jmedllm.errors import InputError
@@ -20,6 +22,7 @@ from jmedllm.training.checkpoint import keep_best, restore_best
 from jmedllm.training.config import TrainingConfig, require_shardable
 from jmedllm.training.distributed import is_finite, is_sharded, local_micro_batches, seed_step
 from jmedllm.training.early_stopping import best_evaluation, require_measured, should_stop
+from jmedllm.training.experts import Routers, StepExperts, balance_coefficient, counted_tokens, routers_of
 from jmedllm.training.isolation import ISOLATIONS, isolate
 from jmedllm.training.loss import summed_loss
 from jmedllm.training.memory import apply_activation_checkpointing, offload_layers
@@ -98,6 +101,7 @@ class _Trainer:
     blocks: Blocks
     settings: TrainingConfig
     context: TrainContext
+    routers: Routers | None
 
     @property
     def total_steps(self) -> int:
@@ -143,7 +147,9 @@ def train(network: Any, blocks: Blocks, settings: TrainingConfig, context: Train
         raise InputError(f"{context.title}: the data contains no trained token")
     if is_sharded(network):
         require_shardable(settings, benchmarks=bool(validation and validation.in_loop_eval))
-    trainer = _Trainer(network, _prepare(network, settings, context), blocks, settings, context)
+    coefficient = balance_coefficient(network, settings.router_aux_loss_coef)
+    routers = routers_of(network, coefficient)
+    trainer = _Trainer(network, _prepare(network, settings, context), blocks, settings, context, routers)
     torch.manual_seed(context.seed)
     resumed = checkpoint.resume(context.folder / "checkpoints", network, trainer.optimizer, context.input_hash)
     start = resumed or checkpoint.Progress(0, 0)
@@ -252,7 +258,7 @@ def _evaluate(trainer: _Trainer, logs: _Logs, done: checkpoint.Progress) -> None
         logs.evaluations.add({"step": done.step, "trained_tokens": done.trained_tokens} | measured)
 
 
-def _measured_step(trainer: _Trainer, step: int) -> tuple[int, dict[str, float]]:
+def _measured_step(trainer: _Trainer, step: int) -> tuple[int, dict[str, Any]]:
     """Run one optimizer step; returns its number of trained tokens and the measurements for `metrics.jsonl`."""
     blocks, settings, precision = trainer.blocks, trainer.settings, trainer.context.precision
     began, watch = time.perf_counter(), Stopwatch()
@@ -266,9 +272,14 @@ def _measured_step(trainer: _Trainer, step: int) -> tuple[int, dict[str, float]]
         count,
         learning_rate(step, total, settings.learning_rate, round(settings.warmup_ratio * total)),
         settings.max_grad_norm,
+        _step_experts(trainer, rows),
     )
     loss, norm = optimizer_step(trainer.network, trainer.optimizer, inputs, precision)
     seconds = time.perf_counter() - began
+    of_experts = inputs.experts.measured() if inputs.experts else {}
+    if trainer.routers and inputs.experts:
+        load, tokens = of_experts["expert_load"], inputs.experts.tokens
+        trainer.routers.report_collapsed(trainer.context.title, step + 1, load, tokens)
     return count, {
         "loss": loss,
         "gradient_norm": norm,
@@ -276,7 +287,15 @@ def _measured_step(trainer: _Trainer, step: int) -> tuple[int, dict[str, float]]
         "tokens_per_second": round(count / seconds, 1),
         "waiting": round(watch.seconds / seconds, 5),
         "peak_memory": peak_memory(precision.device),
+        **of_experts,
     }
+
+
+def _step_experts(trainer: _Trainer, rows: npt.NDArray[np.int64]) -> StepExperts | None:
+    if trainer.routers is None:
+        return None
+    positions, mask = (torch.from_numpy(each[rows]) for each in (trainer.blocks.positions, trainer.blocks.loss_mask))
+    return StepExperts(trainer.routers, int(counted_tokens(positions, mask).sum()))
 
 
 def _require_finite(network: Any, step: int) -> None:
@@ -293,6 +312,7 @@ class StepInputs:
         batches: this process's micro-batches.
         trained_tokens: trained tokens in the micro-batches of all processes.
         max_grad_norm: largest norm of the gradient; None disables clipping.
+        experts: load and balance of the experts, to which the step adds; None for a dense model.
     """
 
     step: int
@@ -300,6 +320,17 @@ class StepInputs:
     trained_tokens: int
     learning_rate: float
     max_grad_norm: float | None
+    experts: StepExperts | None = None
+
+
+def _losses(network: Any, batch: Batch, inputs: StepInputs) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Compute a micro-batch's part of the mean loss, and of the load-balancing loss if there are experts."""
+    tokens = max(1, inputs.trained_tokens)
+    if inputs.experts is None:
+        return summed_loss(network, *batch) / tokens, None
+    with inputs.experts.recording() as calls:
+        part = summed_loss(network, *batch) / tokens
+    return part, inputs.experts.balance_loss(calls, *batch)
 
 
 def optimizer_step(
@@ -312,10 +343,10 @@ def optimizer_step(
     """
     loss = 0.0
     optimizer.begin_step(inputs.learning_rate)
-    for ids, positions, loss_mask in inputs.batches:
+    for batch in inputs.batches:
         with autocast(precision):
-            part = summed_loss(network, ids, positions, loss_mask) / max(1, inputs.trained_tokens)
-        part.backward()
+            part, balance = _losses(network, batch, inputs)
+        (part if balance is None else part + balance).backward()
         loss += part.item()
     loss = summed(loss)
     number = inputs.step + 1

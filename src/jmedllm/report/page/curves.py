@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from markupsafe import Markup, escape
 
@@ -12,7 +13,7 @@ from jmedllm.report.training import TrainedStage
 MOST_POINTS = 200
 """Maximum number of points of a curve; longer curves show means of neighbours, which limits the size of the page."""
 
-AMOUNTS = ("Speed", "Peak memory", "Learning rate", "In-loop evaluation")
+AMOUNTS = ("Experts", "Busiest", "Speed", "Peak memory", "Learning rate", "In-loop evaluation")
 
 _WIDTH, _HEIGHT = 320.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 8.0, 8.0, 20.0
@@ -60,12 +61,35 @@ def _curves(stage: TrainedStage) -> Iterator[tuple[str, str, list[Curve]]]:
     )
     yield "Learning rate", "", [_of(stage, "learning_rate", "learning rate")]
     yield "Gradient norm", "before clipping", [_of(stage, "gradient_norm", "gradient norm")]
+    yield "Experts in use", "per layer, by the entropy of their load", _of_experts(stage, "experts", least=True)
+    yield "Busiest expert", "% of a layer's choices", _of_experts(stage, "max", scale=100)
+    yield "Load-balancing loss", "without its coefficient", [_of(stage, "router_aux_loss", "load balancing")]
     yield "Speed", "trained tokens per second", [_of(stage, "tokens_per_second", "speed")]
     yield "Peak memory", "GiB", [_of(stage, "peak_memory", "memory", scale=2**-30)]
 
 
 def _of(stage: TrainedStage, key: str, name: str, scale: float = 1.0) -> Curve:
-    return Curve(name, thinned([(row["step"], row[key] * scale) for row in stage.metrics]))
+    return Curve(name, thinned([(row["step"], row[key] * scale) for row in stage.metrics if key in row]))
+
+
+def _of_experts(stage: TrainedStage, key: str, scale: float = 1.0, *, least: bool = False) -> list[Curve]:
+    """Return the least balanced layer of experts at each step, and the median of the layers; empty for a dense model.
+
+    Args:
+        stage: the training stage.
+        key: value in the load of a layer.
+        scale: factor of the value.
+        least: whether a small value means that the layer is not balanced.
+    """
+    loads = [(row["step"], row["expert_load"]) for row in stage.metrics if "expert_load" in row]
+    if not loads:
+        return []
+    pick = min if least else max
+    worst = [(step, scale * pick(layer[key] for layer in load.values())) for step, load in loads]
+    middle = [(step, scale * median(layer[key] for layer in load.values())) for step, load in loads]
+    last = loads[-1][1]
+    name = pick(last, key=lambda number: last[number][key])
+    return [Curve(f"least balanced (last: layer {name})", thinned(worst)), Curve("median layer", thinned(middle))]
 
 
 def _evaluated(stage: TrainedStage, key: str) -> list[Curve]:
