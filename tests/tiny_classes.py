@@ -119,13 +119,17 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 
 
-def build_class(name: str, tokenizer: Path, folder: Path) -> Path:
-    """A model directory of the class of this name; the tokenizer is copied from another."""
+def build_class(name: str, tokenizer: Path, folder: Path, values: dict[str, Any] | None = None) -> Path:
+    """A model directory of the class of this name; the tokenizer is copied from another.
+
+    Args:
+        values: of its configuration; those of `CLASSES` if left out.
+    """
     import transformers
 
     kind = getattr(transformers, name)
     torch.manual_seed(0)
-    network = kind(kind.config_class(pad_token_id=0, eos_token_id=0, bos_token_id=0, **CLASSES[name]))
+    network = kind(kind.config_class(pad_token_id=0, eos_token_id=0, bos_token_id=0, **(values or CLASSES[name])))
     for key, weight in network.named_parameters():
         if weight.dim() > 1 and "A_log" not in key:
             torch.nn.init.normal_(weight, std=0.1)

@@ -1,8 +1,10 @@
 """Sizes of a model, counted on its structure: from its config alone, without weights."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -71,8 +73,10 @@ def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
     if wrong := [key for key in _SIZES if not (isinstance(config[key], int) and config[key] > 0)]:
         raise InputError(f"config of {name}: {wrong[0]} is {config[wrong[0]]!r}, not a number above 0; {fix}")
     be_quiet()
-    with loading(f"config of {name}"), torch.device("meta"):
-        config = AutoConfig.for_model(**values)
+    with loading(f"config of {name}"), torch.device("meta"), TemporaryDirectory() as folder:
+        # Only reading from a file decodes what JSON has no word for, such as infinity.
+        (Path(folder) / "config.json").write_text(json.dumps(values), encoding="utf-8")
+        config = AutoConfig.from_pretrained(folder)
         return class_for(config).from_config(config, dtype=dtype)
 
 

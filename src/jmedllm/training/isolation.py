@@ -122,10 +122,13 @@ class Isolation:
     Attributes:
         description: what isolates the samples, for users.
         hidden: computes the hidden states.
+        calls_once: whether each batch is one call of the decoder, as sharded weights need it: processes gather them
+            together.
     """
 
     description: str
     hidden: Hidden
+    calls_once: bool = True
 
 
 def _by_positions(decoder: Any, rows: PackedRows) -> torch.Tensor:
@@ -239,7 +242,7 @@ ISOLATIONS: Mapping[str, Isolation] = {
     "masks_and_mixers": Isolation(
         "a mask for each kind of layer, and layers with a state compute each sample alone", _mixers_alone(_by_masks)
     ),
-    "samples": Isolation("computing each sample in a row of its own", _samples_alone),
+    "samples": Isolation("computing each sample in a row of its own", _samples_alone, calls_once=False),
 }
 """Ways to isolate samples, cheapest first; the last one is exact for every causal architecture."""
 

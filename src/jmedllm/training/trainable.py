@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from jmedllm.errors import InputError
 from jmedllm.models.small_copy import UNUSABLE, small_copies
+from jmedllm.processes import rank
 from jmedllm.training.isolation import ISOLATIONS, PackedRows, Segments
 from jmedllm.training.loss import split
 
@@ -54,10 +55,16 @@ def choose_isolation(config: Any, device: torch.device) -> str:
         device: device of the training; kernels differ between devices.
 
     Raises:
-        InputError: no small copy of the architecture can be run, or it changes its logits after the head in an
-            unknown way.
+        InputError: no small copy of the architecture can be run, it changes its logits after the head in an unknown
+            way, or several processes cannot train it.
     """
-    return _choose(_Architecture(config), str(device))
+    name = _choose(_Architecture(config), str(device))
+    if rank().world_size > 1 and not ISOLATIONS[name].calls_once:
+        raise InputError(
+            f"architecture {config.model_type!r}: packed samples are isolated by {ISOLATIONS[name].description}, "
+            "which does not work with several processes; use one"
+        )
+    return name
 
 
 class _Architecture:
