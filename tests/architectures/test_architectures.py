@@ -115,5 +115,5 @@ def test_the_row_in_the_docs(kind: str, tiny_model: Path, tmp_path: Path, cli: C
 
 
 def test_the_docs_have_no_other_rows() -> None:
-    rows = [line.split("`")[1] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    rows = [line.split("`")[1] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")][1:]
     assert rows == list(BASES)

@@ -45,6 +45,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_moe": GATED | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "head_dim": 32},
     "gpt_oss": GATED | {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 64, "head_dim": 32},
 }
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+MIXED: dict[str, dict[str, Any]] = {
+    "qwen3_moe": GATED | EXPERTS | {"head_dim": 32},
+    "gpt_oss": GATED | EXPERTS | {"head_dim": 32},
+    "qwen3_5_text": GATED | {"head_dim": 32, "layer_types": ["linear_attention"] * 2 + ["full_attention"]},
+    "lfm2": GATED | {"layer_types": ["conv", "full_attention", "conv"]},
+}
+"""Architectures with experts, with masks of their own, and with layers of several kinds."""
 SAMPLE = ("qwen2", "gpt_neox")
 """Architectures of the usual tests, one gated and one not; the exhaustive tests take all."""
 BFLOAT16 = Precision(torch.device("cpu"), torch.bfloat16, "tested")
@@ -73,7 +81,7 @@ def plan(wanted: Recipe, machine: Machine, folder: Path | None = None) -> list[A
 
 
 def config(architecture: str) -> dict[str, Any]:
-    return {"model_type": architecture} | CONFIGS[architecture]
+    return {"model_type": architecture} | (CONFIGS | MIXED)[architecture]
 
 
 def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -83,7 +91,12 @@ def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "name"), [*((each, "as it is") for each in CONFIGS), *(("qwen2", each) for each in SETTINGS)]
+    ("architecture", "name"),
+    [
+        *((each, "as it is") for each in (*CONFIGS, *MIXED)),
+        *(pytest.param(each, "recomputed", marks=pytest.mark.exhaustive) for each in MIXED),
+        *(("qwen2", each) for each in SETTINGS),
+    ],
 )
 def test_a_traced_step_has_the_memory_of_a_real_one(architecture: str, name: str) -> None:
     settings = TrainingConfig(steps=1, learning_rate=1e-3, micro_batch_size=2, **SETTINGS[name])
