@@ -1,5 +1,6 @@
 """Packed samples as the training loop computes them: in a row with padding, with activations recomputed."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_packed_batch_has_the_loss_and_gradients_of_its_samples(
     network.zero_grad()
     for row, cut in zip(*(part for part in batch[:2]), strict=True):
         starts = [*(cut == 0).nonzero()[:, 0].tolist(), len(cut)]
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in pairwise(starts):
             ids = row[start:end].long()[None]
             logits = network(input_ids=ids).logits[0, :-1]
             if end - start > 1:
