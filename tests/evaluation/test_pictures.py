@@ -79,7 +79,7 @@ def test_a_cell_may_name_several_pictures(cell: str, count: int, tmp_path: Path)
 
 
 WRONG = [
-    (["no.png"], r"exam.jsonl:1: field \"images\": .*no.png: no such file, nor in .*images; paths are relative"),
+    (["no.png"], r"exam.jsonl:1: field \"images\": .*no.png: no such file, nor in .*images; copy the pictures there"),
     ("a.png", r"exam.jsonl:1: field \"images\": expected a list of paths, found \"a.png\""),
     ([7], r"exam.jsonl:1: field \"images\": expected a list of paths"),
 ]

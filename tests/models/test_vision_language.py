@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from jmedllm.deploy.merge import merge
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.layers import decoder_of, freeze_beside_text
-from jmedllm.models.loading import load_network
+from jmedllm.models.loading import layers_in_4_bits, load_network
 from jmedllm.models.save import save_adapter, save_model
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.precision import choose_precision
@@ -118,6 +118,22 @@ def test_an_adapter_is_in_the_language_model_only(name: str, model_of: ModelOf, 
     merge(base, tmp_path / "adapter", tmp_path / "merged", choose_precision("float32", "cpu"), texts=["脚気"])
     _, different = changed(base, tmp_path / "merged")
     assert different and not any(each.startswith(TOWERS[name]) for each in different)
+    require_same_class(base, tmp_path / "merged")
+
+
+def test_a_4_bit_base_keeps_its_tower(model_of: ModelOf, tmp_path: Path) -> None:
+    base = model_of("Qwen3VLForConditionalGeneration")
+    layers = layers_in_4_bits(base)
+    assert layers and all(name.startswith("model.language_model.layers.") for name in layers)
+    quantized = AdapterConfig(r=2, alpha=8, quantization="nf4")
+    network: Any = add_adapter(load_network(base, torch.float32, CPU, quantization="nf4"), quantized, seed=0)
+    network.train()
+    train(network)
+    origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": "nf4"}
+    save_adapter(network, tmp_path / "adapter", origin)
+    merge(base, tmp_path / "adapter", tmp_path / "merged", choose_precision("float32", "cpu"), texts=["脚気"])
+    _, different = changed(base, tmp_path / "merged")
+    assert different and not any(each.startswith("model.visual") for each in different)
     require_same_class(base, tmp_path / "merged")
 
 

@@ -1,6 +1,5 @@
 """The parts of a causal model: its decoder, the decoder's layers, and what text does not pass through."""
 
-from collections import Counter
 from typing import Any
 
 import torch
@@ -48,16 +47,25 @@ def freeze_beside_text(network: Any) -> dict[str, float]:
     Returns:
         Share of all weights that each such part has, by name, largest first; empty for a language model.
     """
+    total = sum(weight.numel() for weight in network.parameters())
+    shares = {}
+    for name, weights in parts_beside_text(network).items():
+        for weight in weights:
+            weight.requires_grad_(False)
+        shares[name] = sum(weight.numel() for weight in weights) / total
+    return dict(sorted(shares.items(), key=lambda part: -part[1]))
+
+
+def parts_beside_text(network: Any) -> dict[str, list[torch.nn.Parameter]]:
+    """Return the weights that text does not pass through, by the part of the model that they belong to."""
     of_text = {
         id(weight) for part in (decoder_of(network), network.get_output_embeddings()) for weight in part.parameters()
     }
-    sizes = Counter[str]()
+    parts: dict[str, list[torch.nn.Parameter]] = {}
     for name, weight in network.named_parameters():
         if id(weight) not in of_text:
-            weight.requires_grad_(False)
-            sizes[part_name(name)] += weight.numel()
-    total = sum(weight.numel() for weight in network.parameters())
-    return {name: size / total for name, size in sizes.most_common()}
+            parts.setdefault(part_name(name), []).append(weight)
+    return parts
 
 
 def part_name(name: str) -> str:

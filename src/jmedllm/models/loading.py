@@ -21,9 +21,9 @@ from jmedllm.models.adapters import (
     require_adapter,
     stored_twice,
 )
-from jmedllm.models.classes import class_for, whole_class_for
+from jmedllm.models.classes import class_for, sees, whole_class_for
 from jmedllm.models.folder import Quantization, require_model, weight_files
-from jmedllm.models.layers import decoder_of
+from jmedllm.models.layers import parts_beside_text
 from jmedllm.models.libraries import be_quiet, go_offline
 from jmedllm.models.weights.dequantized import DequantizedTensor, dequantized
 from jmedllm.models.weights.mapping import conversions
@@ -102,7 +102,7 @@ def load_network(
         dtype: dtype of the weights; "auto" keeps the stored one.
         device: device of the weights.
         quantization: "nf4" quantizes linear layers to 4 bits with double quantization (Dettmers et al. 2023,
-            arXiv 2305.14314) and computes in bfloat16.
+            arXiv 2305.14314) and computes in bfloat16. Layers that text does not pass through keep their weights.
         dequantize: dequantize weights that are stored quantized, one tensor at a time.
 
     Raises:
@@ -114,7 +114,7 @@ def load_network(
             f"model {folder}: its weights are already quantized ({stored.title}); dequantize them too "
             "(--dequantize, base.dequantize: true in a recipe), or leave the quantization nf4 out"
         )
-    options = {"quantization_config": _nf4()} if quantization == "nf4" and not stored else {}
+    options = {"quantization_config": _nf4(folder)} if quantization == "nf4" and not stored else {}
     if options or stored:
         options["device_map"] = {"": device}
     is_packed_here = bool(options) and device.type == "cpu"
@@ -260,7 +260,7 @@ def load_structure(folder: Path, *, quantization: Quantization = "none") -> Any:
     stored = quantization_of(folder)
     if stored and stored.method:
         return _load(folder, dequantize=True, **_STRUCTURE)
-    options = {"quantization_config": _nf4()} if quantization == "nf4" else {}
+    options = {"quantization_config": _nf4(folder)} if quantization == "nf4" else {}
     return _load(folder, **_STRUCTURE, **options)
 
 
@@ -286,17 +286,16 @@ def load_from_disk(folder: Path, dtype: torch.dtype, device: torch.device, offlo
 def layers_in_4_bits(folder: Path) -> dict[str, bool]:
     """Return the names of the layers that `quantization="nf4"` quantizes, and whether each is transposed (GPT-2).
 
-    Layers that text does not pass through, such as a vision tower, are left out: an adapter has not learned to correct
-    their rounding. This reads no weights.
+    Layers that text does not pass through, such as a vision tower, are not among them: an adapter has not learned to
+    correct their rounding. This reads no weights.
     """
     from transformers.pytorch_utils import Conv1D
 
     network = load_structure(folder, quantization="nf4")
-    of_text = {id(layer) for layer in decoder_of(network).modules()}
     return {
         name: issubclass(layer.source_cls, Conv1D)
         for name, layer in network.named_modules()
-        if type(layer).__name__ == "Linear4bit" and id(layer) in of_text
+        if type(layer).__name__ == "Linear4bit"
     }
 
 
@@ -327,15 +326,23 @@ def require_4_bits() -> None:
         raise not_installed("quantization nf4", "bitsandbytes")
 
 
-def _nf4() -> Any:
+def _nf4(folder: Path | None = None) -> Any:
+    """Return the settings of 4-bit weights, for the network of a model directory if one is given."""
     from transformers import BitsAndBytesConfig
+    from transformers.quantizers.base import get_keys_to_not_convert
 
     require_4_bits()
+    skipped: list[str] | None = None
+    if folder is not None and sees(read_config(folder)):
+        # An adapter has not learned to correct the rounding of a vision tower.
+        network = _load(folder, **_STRUCTURE)
+        skipped = [*get_keys_to_not_convert(network), *parts_beside_text(network)]
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=skipped,
     )
 
 

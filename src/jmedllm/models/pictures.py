@@ -25,7 +25,7 @@ def read_picture(path: Path) -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise not_installed(f"{path}: pictures", "pillow") from None
+        raise not_installed(f"{path}: showing a picture", "pillow") from None
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:

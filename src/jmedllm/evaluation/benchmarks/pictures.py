@@ -55,8 +55,8 @@ def _find(row: InputRow, name: str) -> Picture:
         if path.is_file():
             return Picture(path, _hash(row, path), row.place)
     raise InputError(
-        f'{row.place}: field "images": {folder / name}: no such file, nor in {folder / FOLDER}; paths are relative '
-        "to the file of the questions"
+        f'{row.place}: field "images": {folder / name}: no such file, nor in {folder / FOLDER}; copy the pictures '
+        "there, or read the questions without images (leave the field or its part of --map out)"
     )
 
 
