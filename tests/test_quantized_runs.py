@@ -72,6 +72,8 @@ def test_a_dequantized_base_trains_merges_and_is_evaluated(cli: Cli, here: Path)
     found = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).state_dict()
     for name, value in adapted.state_dict().items():
         assert torch.allclose(found[name], value, rtol=2**-8, atol=2e-4), name  # bfloat16 of both
+    card = (here / "runs/mine/merge/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "its quantized weights were loaded in bfloat16" in card
     results = {each.parent.name for each in (here / "runs/mine/eval").glob("*/questions.ja.json")}
     assert results == {"base", "mpeft"}
     _, output, errors = cli("run", "mine.yaml")

@@ -55,7 +55,7 @@ def run_pipeline(stages: Iterable[Stage], run: Run, until: str | None, log: Log)
             for stage in chosen:
                 if stage in enabled:
                     _run_stage(stage, run, manifest, log)
-                else:
+                elif stage.section:
                     log(stage.name, "not in the recipe")
         send(None)
 

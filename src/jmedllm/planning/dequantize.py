@@ -21,13 +21,19 @@ def plan_dequantize(base: PlannedBase) -> Needs | None:
     """
     if not base.is_dequantized:
         return None
-    shapes = [tuple(each.shape) for each in structure(json.loads(base.config), base.name, base.dtype).parameters()]
-    sizes = [prod(shape) for shape in shapes]
-    peak = max(WRITTEN * prod(shape) + DECODING * prod(shape[-2:]) for shape in shapes)
+    network = structure(json.loads(base.config), base.name, base.dtype)
+    weights = list(network.parameters())
+    # Embedding and head are stored in bfloat16; they are read and written as they are.
+    plain = {id(layer.weight) for layer in (network.get_input_embeddings(), network.get_output_embeddings()) if layer}
+    peak = max(_peak(tuple(each.shape), is_plain=id(each) in plain) for each in weights)
     return Needs(
         (
-            Component("the base in bfloat16", disk=WRITTEN * sum(sizes)),
+            Component("the base in bfloat16", disk=WRITTEN * sum(each.numel() for each in weights)),
             Component("the largest tensor", host=peak),
             Component(PYTHON, host=WITHOUT_CUDA),
         )
     )
+
+
+def _peak(shape: tuple[int, ...], *, is_plain: bool) -> int:
+    return 2 * WRITTEN * prod(shape) if is_plain else WRITTEN * prod(shape) + DECODING * prod(shape[-2:])

@@ -33,7 +33,8 @@ def base_line(recipe: Recipe) -> str:
     if base.random_init:
         return f"Base: randomly initialized: {_plain(base.random_init.model_dump())}"
     revision = base.revision or "as found on disk; the fingerprint identifies its content"
-    return f"Base: {base.path}, revision {revision}"
+    weights = "; its quantized weights were loaded in bfloat16" if base.dequantize else ""
+    return f"Base: {base.path}, revision {revision}{weights}"
 
 
 def _plain(values: Mapping[str, Any]) -> str:
