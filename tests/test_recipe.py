@@ -9,6 +9,8 @@ import pytest
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.evaluation.evaluate import EvalConfig, split_language
+from jmedllm.models.folder import is_hub_id
+from jmedllm.planning.published import published_config
 from jmedllm.recipe import Recipe
 from jmedllm.recipe_file import load_recipe
 from jmedllm.settings import Settings, from_options
@@ -74,6 +76,12 @@ def test_our_recipes_name_splits_that_exist(path: Path) -> None:
         named += [(name, language, exam.split) for language in only or exam.languages]
     for benchmark, language, split in named:
         assert split in BENCHMARKS[benchmark].splits(language), (benchmark, language, split)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_config_of_every_base_on_the_hub_comes_with_jmedllm(path: Path) -> None:
+    base = load_recipe(path).base.path
+    assert base is None or not is_hub_id(base) or base.startswith("models/") or published_config(base)
 
 
 PUBLISHED = {
