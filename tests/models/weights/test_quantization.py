@@ -20,6 +20,8 @@ from quantized_models import KINDS, write_quantized
 
 ModelOf = Callable[[str], Path]
 CPU = torch.device("cpu")
+SAMPLE = ("FP8, tensor", "GPTQ", "MXFP4")
+"""Kinds that are loaded in the usual tests; the exhaustive tests load all."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,14 @@ def test_a_kind_is_recognized_and_dequantized_exactly(name: str, base_for: Model
         assert torch.equal(tensors[key], value.bfloat16()), key
     config = json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))
     assert "quantization_config" not in config and config["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "name", [*SAMPLE, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in KINDS if n not in SAMPLE)]
+)
+def test_loading_decodes_to_what_is_written(name: str, base_for: ModelOf, tmp_path: Path) -> None:
+    write_quantized(KINDS[name], base_for(name), tmp_path / "source")
+    dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
     direct = load_network(tmp_path / "source", torch.bfloat16, CPU, dequantize=True).state_dict()
     plain = load_network(tmp_path / "plain", "auto", CPU).state_dict()
     assert direct.keys() == plain.keys()
