@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from tiny_classes import MROPE, QWEN_VISION, TEXT, VISION
+from tiny_classes import DELTA, EXPERTS, GEMMA4, MROPE, QWEN_VISION, SHARED, TEXT, VISION
 
 TEXTS = [
     "ビタミンCの欠乏で壊血病になる。胸部エックス線写真を示す。",
@@ -67,29 +67,6 @@ def with_visible_weights(network: Any) -> Any:
     return network
 
 
-def qwen3_vl(folder: Path) -> Path:
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    tokenizer = tokenizer_with(MARKERS, QWEN_TEMPLATE)
-    ids = dict(zip(MARKERS, tokenizer.convert_tokens_to_ids(MARKERS), strict=True))
-    vision = QWEN_VISION | {"patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2}
-    config = Qwen3VLConfig(
-        text_config=TEXT | MROPE | {"vocab_size": len(tokenizer), "eos_token_id": ids["<|im_end|>"]},
-        vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-    )
-    sizes = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
-    images = Qwen2VLImageProcessorPil(**sizes, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96})
-    images.save_pretrained(folder)  # the class of its processor saves only with a video processor, for torchvision
-    tokenizer.save_pretrained(folder)
-    with_visible_weights(Qwen3VLForConditionalGeneration(config)).save_pretrained(folder)
-    return folder
-
-
 def gemma3(folder: Path) -> Path:
     from tokenizers.processors import TemplateProcessing
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
@@ -122,7 +99,91 @@ def gemma3(folder: Path) -> Path:
     return folder
 
 
-VISION_MODELS: dict[str, Callable[[Path], Path]] = {"qwen3_vl": qwen3_vl, "gemma3": gemma3}
+def family(kind: str, patch_size: int, text: dict[str, Any]) -> Callable[[Path], Path]:
+    """A model of a class of the Qwen-VL family with the processor files of its repository."""
+
+    def build(folder: Path) -> Path:
+        import transformers
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+        network = getattr(transformers, kind)
+        tokenizer = tokenizer_with(MARKERS, QWEN_TEMPLATE)
+        ids = dict(zip(MARKERS, tokenizer.convert_tokens_to_ids(MARKERS), strict=True))
+        sizes = {"patch_size": patch_size, "temporal_patch_size": 2}
+        own = {"vocab_size": len(tokenizer), "eos_token_id": ids["<|im_end|>"], "bos_token_id": 1, "pad_token_id": 0}
+        config = network.config_class(
+            text_config=TEXT | text | own,
+            vision_config=QWEN_VISION | sizes | {"spatial_merge_size": 2},
+            image_token_id=ids["<|image_pad|>"],
+            video_token_id=ids["<|video_pad|>"],
+            vision_start_token_id=ids["<|vision_start|>"],
+            vision_end_token_id=ids["<|vision_end|>"],
+        )
+        # The class of its processor saves only with a video processor, which needs torchvision.
+        limits = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
+        Qwen2VLImageProcessorPil(**sizes, merge_size=2, size=limits).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        with_visible_weights(network(config)).save_pretrained(folder)
+        return folder
+
+    return build
+
+
+def llava(folder: Path) -> Path:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    template = QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>")
+    tokenizer = tokenizer_with([*MARKERS[:2], "<image>"], template, image_token="<image>")
+    config = LlavaConfig(
+        vision_config=VISION | {"model_type": "clip_vision_model", "num_hidden_layers": 2},
+        text_config=TEXT | {"model_type": "llama", "vocab_size": len(tokenizer), "eos_token_id": 0},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    strategy: dict[str, Any] = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    LlavaProcessor(images, tokenizer, patch_size=14, chat_template=template, **strategy).save_pretrained(folder)
+    with_visible_weights(LlavaForConditionalGeneration(config)).save_pretrained(folder)
+    return folder
+
+
+def gemma4(folder: Path) -> Path:
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+    named = {
+        "image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>", "video_token": "<|video|>",
+        "audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>",
+    }  # fmt: skip
+    template = GEMMA_TEMPLATE.replace("<start_of_image>", "<|image|>")
+    tokenizer = tokenizer_with([*GEMMA_MARKERS[:2], *named.values()], template, **named)
+    ids = {f"{name}_id": tokenizer.convert_tokens_to_ids(token) for name, token in named.items()}
+    vision = {"model_type": "gemma4_vision", "head_dim": 16, "num_key_value_heads": 2, "global_head_dim": 16}
+    words = {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer)}
+    layers = {"layer_types": ["sliding_attention", "full_attention"], "eos_token_id": 0}
+    config = Gemma4Config(
+        text_config=TEXT | GEMMA4 | words | layers,
+        vision_config=VISION | vision,
+        audio_config=None,
+        **{name: ids[name] for name in ids if name not in ("boa_token_id", "eoa_token_id")},
+    )
+    Gemma4ImageProcessorPil(patch_size=14, max_soft_tokens=70).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "Gemma4Processor", "image_seq_length": 70}')
+    with_visible_weights(Gemma4ForConditionalGeneration(config)).save_pretrained(folder)
+    return folder
+
+
+VISION_MODELS: dict[str, Callable[[Path], Path]] = {
+    "qwen3_vl": family("Qwen3VLForConditionalGeneration", 16, MROPE),
+    "gemma3": gemma3,
+    "gemma4": gemma4,
+    "llava": llava,
+    "qwen2_5_vl": family("Qwen2_5_VLForConditionalGeneration", 14, MROPE),
+    "qwen3_vl_moe": family("Qwen3VLMoeForConditionalGeneration", 16, EXPERTS | MROPE),
+    "qwen3_5": family("Qwen3_5ForConditionalGeneration", 16, DELTA),
+    "qwen3_5_moe": family("Qwen3_5MoeForConditionalGeneration", 16, EXPERTS | DELTA | SHARED),
+}
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (80, 48)) -> Path:

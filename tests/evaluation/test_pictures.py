@@ -16,6 +16,8 @@ from PIL import Image
 from conftest import Cli
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks.custom import ReadOptions, read_file
+from jmedllm.evaluation.evaluate import EvalConfig, tasks
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.question import content_hash, question_hash
 from jmedllm.evaluation.records import read_samples
 from jmedllm.evaluation.selection import select_counted, select_text_only
@@ -192,7 +194,14 @@ def run(cli: Cli, model: Path, file: Path, output: Path, *more: str) -> tuple[in
     return cli("eval", "--model", model, "--benchmark", file, "--output", output, *options, *more)
 
 
-@pytest.mark.parametrize("more", [(), ("--chat",), ("--answer-as", "letter"), ("--rotations", "2")])
+FULL = pytest.mark.exhaustive
+OPTIONS = [
+    ("--chat",),
+    *(pytest.param(each, marks=FULL) for each in ((), ("--answer-as", "letter"), ("--rotations", "2"))),
+]
+
+
+@pytest.mark.parametrize("more", OPTIONS)
 def test_a_model_that_sees_is_shown_the_pictures(
     more: tuple[str, ...], seeing: Path, cli: Cli, tmp_path: Path
 ) -> None:
@@ -298,27 +307,33 @@ def test_a_template_that_only_the_processor_reads_is_used(seeing: Path, tmp_path
     assert fingerprint(old) != before
 
 
-def test_run_check_reads_the_pictures_and_validation_leaves_them_out(
-    seeing: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_check_reads_the_pictures(seeing: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exam(tmp_path, ["a.png"], None)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"name: mine\nbase: {{path: {seeing}}}\nprecision: float32\ndevice: cpu\n"
-        "validation: {benchmarks: [exam.jsonl]}\n"
-        "mpeft: {questions: [{benchmark: demo, languages: [ja]}], steps: 1, learning_rate: 1e-3, block_size: 512}\n"
         "eval: {benchmarks: [exam.jsonl], models: [base]}\n",
         encoding="utf-8",
     )
     code, printed, error = cli("run", recipe, "--check")
     assert code == 0, error
     assert "pictures" in next(line for line in printed.splitlines() if line.startswith("eval"))
-    assert "validation: exam.ja: 1 of 2 items have pictures, left out" in error
     (tmp_path / "a.png").write_text("no picture")
     (tmp_path / "exam.jsonl").touch()
     code, _, error = cli("run", recipe, "--check")
     assert code == 2 and 'exam.jsonl:1: field "images": a.png: not a picture that Pillow can read' in error
+
+
+def test_validation_leaves_pictures_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jmedllm.stages.validation import without_pictures
+
+    config = EvalConfig(benchmarks=[str(exam(tmp_path, ["a.png"], None))], scorers=["likelihood"])
+    [task] = tasks(config, PromptConfig(), tmp_path)
+    assert [each.id for each in without_pictures(task).questions] == ["Q1"]
+    assert "validation: exam.ja: 1 of 2 items have pictures, left out" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"validation: all questions of exam.ja show pictures; choose another"):
+        without_pictures(replace(task, questions=task.questions[:1]))
 
 
 def test_what_cannot_show_pictures_says_so(seeing: Path, cli: Cli, tmp_path: Path) -> None:

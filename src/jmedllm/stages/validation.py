@@ -129,10 +129,10 @@ def _tasks(run: Run, settings: ValidationConfig) -> list[EvalTask]:
         split=settings.split,
         limit=settings.limit,
     )
-    return [_without_pictures(task) for task in tasks(config, run.prompt_config, run.data)]
+    return [without_pictures(task) for task in tasks(config, run.prompt_config, run.data)]
 
 
-def _without_pictures(task: EvalTask) -> EvalTask:
+def without_pictures(task: EvalTask) -> EvalTask:
     """Leave out questions with pictures, because a model in training is asked text only."""
     kept = tuple(question for question in task.questions if not question.images)
     if len(kept) == len(task.questions):
