@@ -11,7 +11,7 @@ from gpu_sizes import TRAININGS, Sizes, Training
 
 from jmedllm.files import to_json
 from jmedllm.planning.counts import PlannedBase
-from jmedllm.planning.hours import flops
+from jmedllm.planning.hours import AdapterSize, flops
 from jmedllm.planning.machine import this_machine
 from jmedllm.planning.needs import plan_stage
 from jmedllm.planning.shape import shape_of, structure
@@ -122,7 +122,7 @@ def flops_of_token(network: Any, part: Training, sizes: Sizes) -> float:
     shape = shape_of(structure(config(sizes.models[part.model]), part.title, torch.bfloat16))
     once = settings_of(part, sizes).model_copy(update={"activation_checkpointing": "none"})
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return flops(shape, once, sizes.document, trained if part.stage == "mpeft" else None)
+    return flops(shape, once, sizes.document, AdapterSize(trained) if part.stage == "mpeft" else None)
 
 
 def planned(part: Training, sizes: Sizes) -> dict[str, Any]:

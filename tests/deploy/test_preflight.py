@@ -130,6 +130,14 @@ def test_experts_that_a_kind_of_adapter_does_not_support_stay_frozen_and_are_nam
     assert "choose kind lora or rslora without dropout, or set experts: freeze" in message and "valid" in message
 
 
+def test_experts_that_stay_in_bfloat16_are_counted(model_of: ModelOf) -> None:
+    found = require_mergeable(
+        model_of("MixtralForCausalLM"), AdapterConfig(r=2, quantization="nf4"), is_rewritten=False
+    )
+    assert 0.4 < found.unquantized < 1
+    assert not require_mergeable(model_of("MixtralForCausalLM"), AdapterConfig(r=2), is_rewritten=False).unquantized
+
+
 def test_a_target_that_shares_its_weights_with_another_layer_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     base = copy_of(tiny_model, tmp_path / "base", tie_word_embeddings=True)
     with pytest.raises(InputError, match="shares its weights"):

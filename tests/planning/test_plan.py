@@ -448,7 +448,10 @@ def test_experts_are_no_linear_layers_and_the_rows_say_so() -> None:
     dense, experts = GATED | {"model_type": "llama"}, GATED | {"model_type": "mixtral", "num_local_experts": 8}
     training = {"epochs": 1, "learning_rate": 1e-3, "adapter": {"quantization": "nf4"}}
     settings = MpeftConfig.model_validate({"questions": [{"benchmark": "demo", "languages": ["ja"]}]} | training)
-    for shape, message in ((dense, "base, 4 bits"), (experts, "base, linear layers in 4 bits")):
+    for shape, message in (
+        (dense, "base, 4 bits"),
+        (experts, "base, linear layers in 4 bits, experts (93%) in bfloat16"),
+    ):
         base = PlannedBase("mine", json.dumps(shape | {"vocab_size": 64}), torch.bfloat16)
         assert plan_stage("mpeft", settings, 128, base, on(GIB)).parts[0].name == message
 

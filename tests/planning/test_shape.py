@@ -65,6 +65,19 @@ def test_the_recipes_bases_are_known_before_they_are_downloaded(name: str, billi
     assert shape.period == (4 if "Qwen3.5" in name else 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("Qwen/Qwen3-30B-A3B", 3.353),  # its card: 3.3
+        ("Qwen/Qwen3.5-35B-A3B", 3.902),  # its card: 3, without the embedding (0.5) and the vision tower (0.4)
+        ("openai/gpt-oss-20b", 4.193),  # its card: 3.6, without the embedding (0.6)
+        ("Qwen/Qwen2-7B-Instruct", 7.616),
+    ],
+)
+def test_active_parameters_are_those_of_one_token(name: str, billions: float) -> None:
+    assert round(shape_of(structure(config_of(name), name, torch.bfloat16)).active / 1e9, 3) == billions
+
+
 def test_a_config_without_a_size_is_refused() -> None:
     values = {"model_type": "qwen2"} | {k: v for k, v in GATED.items() if k not in ("hidden_size", "vocab_size")}
     with pytest.raises(InputError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 from jmedllm.deploy.delta import adapted_share, deltas_on, left_frozen
 from jmedllm.deploy.fold import layout, stored_tensors, tensors_to_write
 from jmedllm.errors import MOST_NAMED, InputError
+from jmedllm.models.experts import expert_layers
 from jmedllm.models.loading import load_structure
 from jmedllm.training.lora import AdapterConfig, add_adapter_layers, why_experts_are_frozen
 
@@ -50,11 +51,13 @@ class Coverage:
         adapted: share of all weights in the matrices that it changes.
         frozen: shares of the weights that it leaves frozen, see `left_frozen`.
         why: why routed experts are among them, if the settings do not say so.
+        unquantized: share of all weights in routed experts that `quantization` leaves as they are.
     """
 
     adapted: float
     frozen: dict[str, float]
     why: str | None
+    unquantized: float
 
 
 def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool) -> Coverage:
@@ -71,11 +74,11 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
     network = load_structure(base)
     stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
     where = layout(base, network, stored)
-    why = why_experts_are_frozen(network, adapter)
+    why, unquantized = why_experts_are_frozen(network, adapter), _left_unquantized(network, adapter)
     # transformers' rules, which `where` applies, need the network without adapter layers.
     adapted: Any = add_adapter_layers(deepcopy(network), adapter)
     where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
-    return Coverage(adapted_share(adapted), left_frozen(adapted), why)
+    return Coverage(adapted_share(adapted), left_frozen(adapted), why, unquantized)
 
 
 def coverage(network: Any, adapter: AdapterConfig) -> Coverage:
@@ -84,9 +87,18 @@ def coverage(network: Any, adapter: AdapterConfig) -> Coverage:
     Raises:
         InputError: the adapter cannot be added to it.
     """
-    why = why_experts_are_frozen(network, adapter)
+    why, unquantized = why_experts_are_frozen(network, adapter), _left_unquantized(network, adapter)
     adapted = add_adapter_layers(network, adapter)
-    return Coverage(adapted_share(adapted), left_frozen(adapted), why)
+    return Coverage(adapted_share(adapted), left_frozen(adapted), why, unquantized)
+
+
+def _left_unquantized(network: Any, adapter: AdapterConfig) -> float:
+    """Return the share of all weights in routed experts that the quantization of linear layers leaves out."""
+    if adapter.quantization == "none":
+        return 0.0
+    experts: int = sum(size for layer in expert_layers(network) for size in layer.matrices.values())
+    total: int = sum(each.numel() for each in network.parameters())
+    return experts / total
 
 
 def report_unused_tensors(counts: Mapping[str, int], title: str) -> None:
@@ -105,6 +117,11 @@ def report_coverage(found: Coverage, title: str) -> None:
         listed = ", ".join(f"{name} {share:.0%}" for name, share in list(found.frozen.items())[:MOST_NAMED])
         sys.stderr.write(
             f"{title}: the adapter adapts {found.adapted:.0%} of all weights and leaves frozen {listed} of them\n"
+        )
+    if found.unquantized:
+        sys.stderr.write(
+            f"{title}: quantization covers linear layers; routed experts, {found.unquantized:.0%} of all weights, are "
+            "in no linear layers and stay in bfloat16\n"
         )
     if found.why:
         sys.stderr.write(f"{title}: routed experts are frozen, because {found.why}\n")

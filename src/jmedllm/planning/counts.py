@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from jmedllm.deploy.delta import adapted_share, left_frozen
 from jmedllm.errors import InputError, is_out_of_memory
 from jmedllm.models.layers import freeze_beside_text
 from jmedllm.models.weights.quantization import quantization_in
@@ -19,7 +20,7 @@ from jmedllm.planning.tracing import StepMemory, extrapolate, state_bytes, trace
 from jmedllm.precision import Precision
 from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import TrainingConfig
-from jmedllm.training.lora import AdapterConfig, add_adapter
+from jmedllm.training.lora import AdapterConfig, adapted_layers, add_adapter
 from jmedllm.training.optim.weights import WEIGHT_FORMATS
 
 FEW = 2
@@ -88,6 +89,40 @@ def adapter_numbers(base: PlannedBase, adapter: AdapterConfig) -> int:
     """
     with _one_line_errors(base):
         return _numbers(base, _key(adapter))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What an adapter changes of a model.
+
+    Attributes:
+        adapted: share of all weights in the matrices that it changes.
+        frozen: shares of the weights that it leaves frozen, see `left_frozen`.
+        in_experts: number of its parameters that update routed experts.
+    """
+
+    adapted: float
+    frozen: dict[str, float]
+    in_experts: int
+
+
+def coverage_of(base: PlannedBase, adapter: AdapterConfig) -> Coverage:
+    """Return what an adapter changes of a base.
+
+    Raises:
+        InputError: see `step_of`.
+    """
+    with _one_line_errors(base):
+        return _coverage(base, _key(adapter))
+
+
+@cache
+def _coverage(base: PlannedBase, adapter: str | None) -> Coverage:
+    plain = TrainingConfig(steps=1, learning_rate=1.0)
+    network = _network(base, adapter, plain, shape_of_base(base).layers)
+    experts = [layer for layer in adapted_layers(network).values() if getattr(layer, "num_experts", 1) > 1]
+    factors = [factor for layer in experts for part in (layer.lora_A, layer.lora_B) for factor in part.values()]
+    return Coverage(adapted_share(network), left_frozen(network), sum(each.weight.numel() for each in factors))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from math import ceil
 
 from jmedllm.planning.machine import Machine
 from jmedllm.planning.shape import Shape
+from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import OptimizerName, TrainingConfig
 
 REACHED = (0.25, 0.7)
@@ -84,25 +85,42 @@ class Work:
         return (max(computing, leaving) + max(stepping, coming)) * steps / 3600, worst * steps / 3600
 
 
-def flops(shape: Shape, settings: TrainingConfig, block_size: int, adapter: int | None) -> float:
+@dataclass(frozen=True, slots=True)
+class AdapterSize:
+    """Number of parameters of an adapter, in all and in its update of routed experts."""
+
+    numbers: int
+    in_experts: int = 0
+
+
+def flops(shape: Shape, settings: TrainingConfig, block_size: int, adapter: AdapterSize | None) -> float:
     """Estimate the FLOPs per token, forward and backward (Kaplan et al. 2020, arXiv 2001.08361).
 
-    Attention is counted over half a row on average.
+    Attention is counted over half a row on average, and the routed experts that a token passes through. peft adds the
+    update of all experts to their weights in each pass, and computes the gradient of the sum.
 
     Args:
         shape: sizes of the model.
         settings: settings of the stage, such as activation checkpointing.
         block_size: tokens per row.
-        adapter: number of adapter parameters; None if all weights are trained.
+        adapter: size of the adapter; None if all weights are trained.
     """
     products = shape.linear + (shape.head or shape.embedding)
     attention = shape.layers * shape.queries * block_size / 2
     again = 1 if settings.activation_checkpointing != "none" else 0
-    weights = products * 2 * (3 + again) if adapter is None else products * 2 * (2 + again) + adapter * 6
+    if adapter is None:
+        return (products + shape.active_experts) * 2 * (3 + again) + attention * 4 * (3 + again)
+    weights: float = products * 2 * (2 + again) + (adapter.numbers - adapter.in_experts) * 6
+    if adapter.in_experts and isinstance(settings, AdapterTrainingConfig):
+        pass_tokens = settings.micro_batch_size * block_size
+        weights += shape.active_experts * 2 * (3 + again)
+        weights += shape.experts * settings.adapter.r * 2 * (3 + again) / pass_tokens
+    else:
+        weights += shape.active_experts * 2 * (2 + again)
     return weights + attention * 4 * (3 + again)
 
 
 def reading_flops(shape: Shape, length: int) -> float:
     """Estimate the FLOPs per token read in a text of `length` tokens, without the head, which processes few of
     them."""
-    return 2 * shape.linear + 4 * shape.layers * shape.queries * length / 2
+    return 2 * (shape.linear + shape.active_experts) + 4 * shape.layers * shape.queries * length / 2

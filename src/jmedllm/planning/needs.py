@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.planning.counts import PlannedBase, adapter_numbers, shape_of_base, state_of, step_of
-from jmedllm.planning.hours import HOST_STEP, Hours, Work, flops
+from jmedllm.planning.counts import (
+    Coverage,
+    PlannedBase,
+    adapter_numbers,
+    coverage_of,
+    shape_of_base,
+    state_of,
+    step_of,
+)
+from jmedllm.planning.hours import HOST_STEP, AdapterSize, Hours, Work, flops
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.shape import Shape
 from jmedllm.planning.techniques import has_offloaded_embedding, is_quantized
@@ -83,12 +91,16 @@ class StagePlan(Needs):
     Attributes:
         steps: number of optimizer steps; None if it depends on data that are not packed yet.
         tokens: number of tokens in these steps, over all GPUs.
+        shape: sizes of the base.
+        coverage: what the adapter changes of the base, for a mixture of experts.
     """
 
     stage: str
     work: Work
     steps: int | None
     tokens: int | None
+    shape: Shape
+    coverage: Coverage | None
 
     def hours(self, machine: Machine, tokens: int) -> Hours | None:
         """Estimate the hours for a number of tokens, at best and at worst; None if the GPU's speed is unknown."""
@@ -128,13 +140,16 @@ def plan_stage(
         machine,
         is_quantized(settings) or base.is_in_4_bits,
     )
+    coverage = coverage_of(base, adapter) if adapter and traced.shape.experts else None
     steps = settings.steps if rows is None else settings.total_steps(rows)
     return StagePlan(
         _joined([*_gpu_components(traced), *_host_components(traced), *_disk_components(traced)]),
         stage,
-        _work(traced, block_size),
+        _work(traced, block_size, coverage),
         steps,
         steps * settings.batch_size * block_size if steps else None,
+        traced.shape,
+        coverage,
     )
 
 
@@ -264,8 +279,10 @@ def _gpu_components(traced: _Traced) -> Iterator[Component]:
 
 
 def in_4_bits(shape: Shape) -> str:
-    """Return the label of a 4-bit model, in which experts, which are not linear layers, may be the largest part."""
-    return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
+    """Return the label of a 4-bit model, whose routed experts are not linear layers and keep their dtype."""
+    if not shape.experts:
+        return "4 bits" if 2 * shape.linear >= shape.total else "linear layers in 4 bits"
+    return f"linear layers in 4 bits, experts ({shape.experts / shape.total:.0%}) in bfloat16"
 
 
 def _gathered(traced: _Traced) -> int:
@@ -330,18 +347,19 @@ def _disk_components(traced: _Traced) -> Iterator[Component]:
     yield Component(name, disk=2 * traced.shape.total + beside)
 
 
-def _work(traced: _Traced, block_size: int) -> Work:
+def _work(traced: _Traced, block_size: int, coverage: Coverage | None) -> Work:
     """Compute operations, transfers and the host's memory traffic of a stage.
 
     The host's step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes per
     parameter with moments in float32.
     """
     settings, shape, step = traced.settings, traced.shape, traced.step
+    size = AdapterSize(step.numbers, coverage.in_experts if coverage else 0) if traced.adapter else None
     sent = 2 * step.numbers if settings.cpu_offload != "none" else 0
     fetched, staying = (2 * 2 * shape.in_layers, 2 * shape.in_layers) if settings.cpu_offload == "layers" else (0, 0)
     kept = 2 * step.inputs if settings.activation_checkpointing == "offload" else 0
     return Work(
-        flops=flops(shape, settings, block_size, step.numbers if traced.adapter else None),
+        flops=flops(shape, settings, block_size, size),
         row_tokens=block_size,
         batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jmedllm.errors import MOST_NAMED
 from jmedllm.planning.eval import EvalAdvice, EvalPlan
 from jmedllm.planning.machine import GIB, Machine, gib
 from jmedllm.planning.needs import Component, Needs, StagePlan
@@ -76,6 +77,8 @@ def _print_advice(advice: Advice, machine: Machine, console: Console) -> None:
     if best:
         _print_needs(written.stage, best.planned, machine, console)
         console.print(Text(_work(best.planned, machine), style="dim"))
+        if best.planned.shape.experts:
+            console.print(Text(_experts(best.planned), style="dim"))
     console.print(Text(f"smallest machine: {_smallest(advice, machine)}", style="dim"))
 
 
@@ -133,6 +136,17 @@ def _work(planned: StagePlan, machine: Machine) -> str:
     rows, many = planned.work.batch_size, machine.processes
     idle = f"; a batch has {rows} rows: {many - rows} of {many} GPUs are idle" * (many > rows)
     return f"{read}; {_hours(planned.hours(machine, tokens), machine)}{unit if machine.gpu.rates else ''}{idle}"
+
+
+def _experts(planned: StagePlan) -> str:
+    shape, coverage = planned.shape, planned.coverage
+    text = f"{shape.total / 1e9:.1f} B parameters, of which a token passes through {shape.active / 1e9:.1f} B"
+    if coverage is None:
+        return text
+    frozen = ", ".join(f"{name} {share:.0%}" for name, share in list(coverage.frozen.items())[:MOST_NAMED])
+    return f"{text}; the adapter adapts {coverage.adapted:.0%} of all weights" + f" and leaves frozen {frozen}" * bool(
+        frozen
+    )
 
 
 def _results(planned: EvalPlan, machine: Machine) -> str:
@@ -206,6 +220,10 @@ def _values(needs: Needs) -> dict[str, Any]:
 
 def _stage_values(planned: StagePlan, machine: Machine) -> dict[str, Any]:
     return _values(planned) | {
+        "parameters": {"total": planned.shape.total, "active": planned.shape.active},
+        "adapter": None
+        if planned.coverage is None
+        else {"adapted_share": planned.coverage.adapted, "left_frozen": planned.coverage.frozen},
         "steps": planned.steps,
         "tokens": planned.tokens,
         "hours": planned.hours(machine, planned.tokens) if planned.tokens else None,

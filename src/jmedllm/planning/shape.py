@@ -12,6 +12,7 @@ import torch
 from jmedllm.errors import InputError, NoSuchPathError
 from jmedllm.files import read_json
 from jmedllm.models.classes import class_for
+from jmedllm.models.experts import chosen_experts, expert_layers
 from jmedllm.models.folder import is_hub_id, require_no_gguf, require_unambiguous, resolve
 from jmedllm.models.layers import decoder_layers, layer_list
 from jmedllm.models.libraries import be_quiet, go_offline
@@ -33,6 +34,8 @@ class Shape:
         embedding: input embedding.
         head: output head; 0 if it shares the weights of the embedding.
         linear: linear layers in all decoder layers, without biases; these can be quantized to 4 bits.
+        experts: matrices of all routed experts that are not linear layers.
+        active_experts: those of the experts that one token passes through.
         largest_matrix: largest of these linear layers.
         largest_layer: largest decoder layer.
         in_layers: all decoder layers.
@@ -45,10 +48,17 @@ class Shape:
     embedding: int
     head: int
     linear: int
+    experts: int
+    active_experts: int
     largest_matrix: int
     largest_layer: int
     in_layers: int
     total: int
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token passes through, with the embedding and the head."""
+        return self.total - self.experts + self.active_experts
 
 
 def structure(values: Mapping[str, Any], name: str, dtype: torch.dtype) -> Any:
@@ -96,6 +106,10 @@ def shape_of(network: Any) -> Shape:
             f"architecture {network.config.model_type!r} has no linear layers in its decoder layers; choose a "
             "base of the Llama or Qwen family"
         )
+    routed = [
+        (layer, sum(size for name, size in layer.matrices.items() if not _is_linear(network, name)))
+        for layer in expert_layers(network)
+    ]
     sizes_of_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     return Shape(
         layers=len(layers),
@@ -104,11 +118,17 @@ def shape_of(network: Any) -> Shape:
         embedding=embedding.weight.numel(),
         head=0 if head.weight is embedding.weight else head.weight.numel(),
         linear=sum(linear),
+        experts=sum(size for _, size in routed),
+        active_experts=sum(size * chosen_experts(sizes, layer.count) // layer.count for layer, size in routed),
         largest_matrix=max(linear),
         largest_layer=max(sizes_of_layers),
         in_layers=sum(sizes_of_layers),
         total=sum(p.numel() for p in network.parameters()),
     )
+
+
+def _is_linear(network: Any, parameter: str) -> bool:
+    return hasattr(network.get_submodule(parameter.rpartition(".")[0]), "in_features")
 
 
 def _period(sizes: list[int]) -> int:

@@ -84,7 +84,8 @@ def _targets_beside_experts(network: Any, settings: "AdapterConfig", layers: lis
     if adapts_experts(settings):
         wanted |= experts
     layer_names = {f"{name}.weight" for name, _ in _linear_layers(network)}
-    renamed = {name for name in wanted & layer_names if _last_name(name) in _renamed_by_peft(network)}
+    taken = _renamed_by_peft(network)
+    renamed = {name for name in wanted & layer_names if _last_name(name) in taken}
     parameters = wanted - layer_names
     if takes_parameters(settings) and settings.quantization == "none":
         parameters |= renamed
