@@ -235,7 +235,7 @@ def test_a_step_makes_no_float32_copy_of_embedding_or_head_and_norms_compute_in_
         summed_loss(network, *batch).backward()
         optimizer.step()
     decoder, head = split(network)
-    kept = [decoder.embed_tokens.weight, head.weight, *(n.weight for n in norms(network))]
+    kept = [decoder.embed_tokens.weight, head.layer.weight, *(n.weight for n in norms(network))]
     assert {weight.dtype for weight in kept} == {torch.bfloat16}
     assert not any(weight.requires_grad or weight.grad is not None for weight in kept)
     largest = max(count for _, dtype, count in made.tensors if dtype == torch.float32)
