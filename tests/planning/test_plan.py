@@ -93,7 +93,8 @@ def real(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        *((each, "as it is") for each in (*CONFIGS, *MIXED)),
+        *((each, "as it is") for each in (*CONFIGS, *MIXED) if each != "qwen3_5_text"),
+        pytest.param("qwen3_5_text", "as it is", marks=pytest.mark.exhaustive),
         *(pytest.param(each, "recomputed", marks=pytest.mark.exhaustive) for each in MIXED),
         *(("qwen2", each) for each in SETTINGS),
     ],

@@ -72,7 +72,17 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "changes", "name"), CASES)
+ALWAYS = ("lfm2", "qwen3_5_moe_text", "minimax", "gpt_oss")
+"""Architectures that positions do not isolate, of the usual tests; the exhaustive tests take all."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "name"),
+    [
+        case if case[2] == "positions" or case[0] in ALWAYS else pytest.param(*case, marks=pytest.mark.exhaustive)
+        for case in CASES
+    ],
+)
 def test_the_cheapest_exact_isolation_is_chosen(kind: str, changes: dict[str, Any], name: str) -> None:
     assert choose_isolation(AutoConfig.for_model(kind, **changes), CPU) == name
 
