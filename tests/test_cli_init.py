@@ -53,6 +53,7 @@ def test_an_evaluation_alone_runs(cli: Cli, here: Path, tiny_model: Path) -> Non
     )
 
 
+@pytest.mark.exhaustive
 def test_memory_settings_are_the_planner_s_for_the_machine(cli: Cli, here: Path) -> None:
     large = ("--base", "Qwen/Qwen2-7B-Instruct", "--texts", "texts", "--questions", "demo")
     code, _, _ = cli("init", "a.yaml", *large, "--gpu", "24GiB", "--ram", "128GiB")

@@ -54,6 +54,7 @@ TRAININGS = ("full", "cpu-master", "layer-offload", "lora", "qlora", "qlora-70b"
 FIGURES = ("host", "tokens_per_second", "trained_tokens_per_second", "seconds_built", "flops")
 
 
+@pytest.mark.exhaustive
 def test_small_runs_every_part(dry: dict[str, Any]) -> None:
     assert set(dry["parts"]) == {"ceilings", *TRAININGS, "eval", "peer-trl", "peer-paged"}
     for name, part in dry["parts"].items():
@@ -147,6 +148,7 @@ def test_the_layers_of_a_network_in_4_bits_are_quantized_one_by_one(
     assert 0.1 < network(input_ids=torch.arange(9)[None]).logits.float().std() < 1
 
 
+@pytest.mark.exhaustive
 def test_a_part_runs_in_a_separate_process(gpu: ModuleType) -> None:
     found = gpu.measure("ceilings", "small", 60)
     assert found["measured"]["flops"] > 0 and "failed" not in found and found["took"] > 0

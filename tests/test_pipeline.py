@@ -285,6 +285,7 @@ def test_another_benchmark_leaves_the_records_there_are(tmp_path: Path) -> None:
     assert {each.result.settings["benchmark"] for each in collect([folder])} == {"exam"}
 
 
+@pytest.mark.exhaustive
 def test_runs_with_other_seeds_have_separate_folders(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     names = [load_recipe(recipe, seed=seed).name for seed in (None, 1)]
@@ -392,6 +393,7 @@ def test_settings_that_the_input_hash_leaves_out_are_recorded(tmp_path: Path) ->
     assert [stages["mfpt"]["recipe"]["mfpt"][name] for name in left_out] == [4, 1, "none"]
 
 
+@pytest.mark.exhaustive
 def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path, forks: ForkServer) -> None:
     run(write_recipe(tmp_path), tmp_path / "run", until="merge")
     code = (
@@ -404,7 +406,7 @@ def test_a_merged_model_loads_by_transformers_alone(tmp_path: Path, forks: ForkS
     assert loaded.returncode == 0 and loaded.stdout.startswith("ビタミン"), loaded.stderr
 
 
-@pytest.mark.parametrize("line", [2, 9])
+@pytest.mark.parametrize("line", [pytest.param(2, marks=pytest.mark.exhaustive), 9])
 def test_kill_9_in_stage_1_changes_nothing_in_the_end(tmp_path: Path, forks: ForkServer, line: int) -> None:
     recipe = write_recipe(tmp_path, steps=60)
     run(recipe, tmp_path / "whole", until="mfpt")

@@ -24,9 +24,6 @@ from tiny_classes import build_class
 
 DOCS = Path(__file__).parents[2] / "docs" / "architectures.md"
 
-ALWAYS = ("gpt_oss",)
-"""A mixture of experts with attention sinks; the others are exhaustive."""
-
 HEAD = """
 name: tiny
 precision: float32
@@ -83,9 +80,8 @@ def in_two_processes(folder: Path, forks: ForkServer) -> str:
     return "yes"
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in ALWAYS else pytest.param(kind, marks=pytest.mark.exhaustive) for kind in BASES]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", BASES)
 def test_the_row_in_the_docs(kind: str, tiny_model: Path, tmp_path: Path, cli: Cli, forks: ForkServer) -> None:
     name, values = BASES[kind]
     base = build_class(name, tiny_model, tmp_path / "base", values)

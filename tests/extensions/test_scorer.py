@@ -178,6 +178,7 @@ def test_a_graded_scorer_with_a_judge(
     assert read_scores(tmp_path / "out" / "exam.ja.scores.jsonl")["q2"].item_scores["grade"]["value"] == 0.9
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("outside")
 def test_several_processes_ask_the_judge_once(tiny_model: Path, tmp_path: Path, forks: ForkServer) -> None:
     exam, judge = (

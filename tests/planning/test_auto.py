@@ -158,9 +158,10 @@ def test_if_nothing_fits_it_is_reported_before_anything_is_loaded(
     assert str(error.value).startswith(f"memory: auto: mfpt does not fit {message}") and not list(tmp_path.iterdir())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "precision",
-    [pytest.param(CPU, id="float32", marks=pytest.mark.exhaustive), pytest.param(BF16, id="bfloat16")],
+    [pytest.param(CPU, id="float32"), pytest.param(BF16, id="bfloat16")],
 )
 def test_a_run_on_a_cpu_names_the_smallest_machine_of_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision

@@ -151,6 +151,7 @@ def test_hours_go_from_reading_alone_to_every_answer_at_its_longest() -> None:
     assert halves and halves[1] == pytest.approx(slow[1] / 2)
 
 
+@pytest.mark.exhaustive
 def test_recipes_that_come_with_jmedllm_have_an_exam_that_can_be_planned() -> None:
     for file in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")):
         path = yaml.safe_load(file.read_text(encoding="utf-8"))["base"].get("path")

@@ -294,6 +294,7 @@ print(kills, torn)
 """
 
 
+@pytest.mark.exhaustive
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path: Path, forks: ForkServer) -> None:
     whole = cast_weights(tiny(), "bfloat16-stochastic")
     fit(tmp_path / "whole", whole, steps=25, save_steps=1, weight_format="bfloat16-stochastic")

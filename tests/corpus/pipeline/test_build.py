@@ -342,6 +342,7 @@ def _die(*_: object, **__: object) -> None:
     os._exit(9)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_kill_9_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real command, killed with its workers at work: the next one resumes, and no process stays behind."""
