@@ -130,6 +130,15 @@ def test_a_gguf_file_is_refused_with_the_command_that_converts_it(cli: Cli, here
             assert code == 2 and "jmedllm convert models/a.gguf --output DIRECTORY" in errors, errors
 
 
+@pytest.mark.parametrize("words", [("run", "mine.yaml", "--check"), ("run", "mine.yaml"), ("plan", "mine.yaml")])
+def test_plain_weights_are_not_dequantized(words: tuple[str, ...], cli: Cli, here: Path) -> None:
+    text = RECIPE.format(base="base", dequantize="true", precision="bfloat16")
+    (here / "mine.yaml").write_text(text, encoding="utf-8")
+    code, _, errors = cli(*words)
+    assert code == 2 and "its weights are not quantized; leave dequantize out" in errors, errors
+    assert not (here / "runs" / "mine" / "base").exists()
+
+
 def test_the_plan_counts_the_base_in_bfloat16(cli: Cli, here: Path) -> None:
     meant = quantized(here, "MXFP8", dequantize=True)
     code, output, errors = cli("plan", "mine.yaml", "--gpu", "24GiB", "--json")

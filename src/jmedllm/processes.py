@@ -115,11 +115,8 @@ def summed(value: float) -> float:
     if rank().world_size == 1:
         return value
     import torch
-    import torch.distributed as dist
 
-    box = torch.tensor([value], dtype=torch.float64)
-    dist.all_reduce(box)
-    return box.item()
+    return summed_tensor(torch.tensor([value], dtype=torch.float64)).item()
 
 
 def summed_tensor(values: "torch.Tensor") -> "torch.Tensor":

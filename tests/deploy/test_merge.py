@@ -116,8 +116,11 @@ def test_merging_keeps_the_format_of_the_base(tiny_model: Path, tmp_path: Path) 
     half = in_shards(tiny_model, tmp_path / "half", torch.bfloat16)
     adapter = adapt(half, tmp_path / "adapter")
     merged = merge(half, adapter, tmp_path / "merged", FLOAT32)
-    assert load_network(tmp_path / "merged", "auto", CPU).dtype == torch.bfloat16
-    assert 0 < merged.divergence.nats < 1e-4  # the sum is rounded once
+    ours = load_network(tmp_path / "merged", "auto", CPU)
+    assert ours.dtype == torch.bfloat16 and 0 < merged.divergence.nats < 1e-4
+    summed_in_float32 = load_adapter(load_network(half, torch.float32, CPU), adapter, half).merge_and_unload()
+    for found, expected in zip(ours.parameters(), summed_in_float32.bfloat16().parameters(), strict=True):
+        assert torch.equal(found, expected)  # rounded once, and the factors not at all
 
 
 def test_too_large_a_divergence_refuses_the_merge_and_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:

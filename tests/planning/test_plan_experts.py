@@ -8,7 +8,7 @@ import transformers
 
 from jmedllm.files import to_json
 from jmedllm.models.experts import expert_layers
-from jmedllm.planning.counts import PlannedBase, coverage_of, shape_of_base
+from jmedllm.planning.counts import PlannedBase, adapter_shares, shape_of_base
 from jmedllm.planning.hours import AdapterSize, flops, reading_flops
 from jmedllm.planning.machine import Machine, read_gpu
 from jmedllm.planning.needs import StagePlan, in_4_bits, plan_stage
@@ -40,7 +40,7 @@ def test_parameters_are_counted_as_in_the_network(name: str) -> None:
     assert shape.active == total - experts // 2  # two of four experts
     adapted = add_adapter(network, AdapterConfig(r=2), seed=0)
     trained = sum(p.numel() for key, p in adapted.named_parameters() if ".experts." in key and p.requires_grad)
-    found = coverage_of(base_of(name), AdapterConfig(r=2))
+    found = adapter_shares(base_of(name), AdapterConfig(r=2))
     assert found.in_experts == trained and found.adapted > experts / total
 
 

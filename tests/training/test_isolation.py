@@ -70,7 +70,7 @@ def test_segments_join_neighbours_of_one_token() -> None:
 
 
 def test_segments_are_padded_to_less_than_twice_their_tokens() -> None:
-    buckets = list(Segments([0, 1, 3, 6, 10, 15, 32], [1, 2, 3, 4, 5, 17, 32]).buckets())
+    buckets = list(Segments([0, 1, 3, 6, 10, 15, 32], [1, 2, 3, 4, 5, 17, 32]).buckets)
     assert [each.lengths for each in buckets] == [(1,), (2,), (3, 4), (5,), (17, 32)]
 
 

@@ -85,7 +85,7 @@ def read_deltas(adapter: Path, network: Any) -> dict[str, Delta]:
     with loading(f"adapter {adapter} on its base"):
         config = PeftConfig.from_pretrained(str(adapter))
         config.base_model_name_or_path = None  # otherwise peft warns that this base has another path
-        adapted: Any = get_peft_model(network, config, autocast_adapter_dtype=False)
+        adapted: Any = get_peft_model(network, config)
         tensors = load_file(adapter / "adapter_model.safetensors")
     if whole := sorted(name for name in tensors if ".lora_" not in name):
         raise InputError(

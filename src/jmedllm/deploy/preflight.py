@@ -74,11 +74,10 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
     network = load_structure(base)
     stored = tensors_to_write(network, base) if is_rewritten else stored_tensors(base)
     where = layout(base, network, stored)
-    why, unquantized = why_experts_are_frozen(network, adapter), _left_unquantized(network, adapter)
     # transformers' rules, which `where` applies, need the network without adapter layers.
-    adapted: Any = add_adapter_layers(deepcopy(network), adapter)
+    adapted, found = _with_adapter(deepcopy(network), adapter)
     where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
-    return Coverage(adapted_share(adapted), left_frozen(adapted), why, unquantized)
+    return found
 
 
 def coverage(network: Any, adapter: AdapterConfig) -> Coverage:
@@ -87,9 +86,13 @@ def coverage(network: Any, adapter: AdapterConfig) -> Coverage:
     Raises:
         InputError: the adapter cannot be added to it.
     """
+    return _with_adapter(network, adapter)[1]
+
+
+def _with_adapter(network: Any, adapter: AdapterConfig) -> tuple[Any, Coverage]:
     why, unquantized = why_experts_are_frozen(network, adapter), _left_unquantized(network, adapter)
     adapted = add_adapter_layers(network, adapter)
-    return Coverage(adapted_share(adapted), left_frozen(adapted), why, unquantized)
+    return adapted, Coverage(adapted_share(adapted), left_frozen(adapted), why, unquantized)
 
 
 def _left_unquantized(network: Any, adapter: AdapterConfig) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from jmedllm.models.layers import decoder_of
+from jmedllm.models.layers import decoder_of, inside_adapter
 
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 """Layers whose weights have three or more dimensions without being experts."""
@@ -42,7 +42,7 @@ def expert_layers(network: Any) -> list[ExpertLayer]:
     Args:
         network: a Hugging Face causal model, with or without values, or a PEFT model around one.
     """
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    base = inside_adapter(network)
     counts = _counts_in(base.config.get_text_config())
     if not counts:
         return []

@@ -7,13 +7,17 @@ import torch
 from jmedllm.errors import InputError
 
 
+def inside_adapter(network: Any) -> Any:
+    """Return the Hugging Face model inside a PEFT model, with its adapter layers; others are returned as they are."""
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+
 def decoder_of(network: Any) -> Any:
     """Return the decoder of a Hugging Face causal model, or of a PEFT model around one.
 
     The decoder of a vision-language model is that of its language model, without the vision tower.
     """
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
-    decoder = base.get_decoder()
+    decoder = inside_adapter(network).get_decoder()
     # The language model of Llama 4 is a whole causal model, with an output head.
     return decoder.model if decoder.get_output_embeddings() is not None else decoder
 

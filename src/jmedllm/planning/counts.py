@@ -92,7 +92,7 @@ def adapter_numbers(base: PlannedBase, adapter: AdapterConfig) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class AdapterShares:
     """What an adapter changes of a model.
 
     Attributes:
@@ -106,23 +106,23 @@ class Coverage:
     in_experts: int
 
 
-def coverage_of(base: PlannedBase, adapter: AdapterConfig) -> Coverage:
+def adapter_shares(base: PlannedBase, adapter: AdapterConfig) -> AdapterShares:
     """Return what an adapter changes of a base.
 
     Raises:
         InputError: see `step_of`.
     """
     with _one_line_errors(base):
-        return _coverage(base, _key(adapter))
+        return _adapter_shares(base, _key(adapter))
 
 
 @cache
-def _coverage(base: PlannedBase, adapter: str | None) -> Coverage:
+def _adapter_shares(base: PlannedBase, adapter: str | None) -> AdapterShares:
     plain = TrainingConfig(steps=1, learning_rate=1.0)
     network = _network(base, adapter, plain, shape_of_base(base).layers)
     experts = [layer for layer in adapted_layers(network).values() if getattr(layer, "num_experts", 1) > 1]
     factors = [factor for layer in experts for part in (layer.lora_A, layer.lora_B) for factor in part.values()]
-    return Coverage(adapted_share(network), left_frozen(network), sum(each.weight.numel() for each in factors))
+    return AdapterShares(adapted_share(network), left_frozen(network), sum(each.weight.numel() for each in factors))
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.planning.counts import (
-    Coverage,
+    AdapterShares,
     PlannedBase,
     adapter_numbers,
-    coverage_of,
+    adapter_shares,
     shape_of_base,
     state_of,
     step_of,
@@ -100,7 +100,7 @@ class StagePlan(Needs):
     steps: int | None
     tokens: int | None
     shape: Shape
-    coverage: Coverage | None
+    coverage: AdapterShares | None
 
     def hours(self, machine: Machine, tokens: int) -> Hours | None:
         """Estimate the hours for a number of tokens, at best and at worst; None if the GPU's speed is unknown."""
@@ -140,7 +140,7 @@ def plan_stage(
         machine,
         is_quantized(settings) or base.is_in_4_bits,
     )
-    coverage = coverage_of(base, adapter) if adapter and traced.shape.experts else None
+    coverage = adapter_shares(base, adapter) if adapter and traced.shape.experts else None
     steps = settings.steps if rows is None else settings.total_steps(rows)
     return StagePlan(
         _joined([*_gpu_components(traced), *_host_components(traced), *_disk_components(traced)]),
@@ -347,7 +347,7 @@ def _disk_components(traced: _Traced) -> Iterator[Component]:
     yield Component(name, disk=2 * traced.shape.total + beside)
 
 
-def _work(traced: _Traced, block_size: int, coverage: Coverage | None) -> Work:
+def _work(traced: _Traced, block_size: int, coverage: AdapterShares | None) -> Work:
     """Compute operations, transfers and the host's memory traffic of a stage.
 
     The host's step reads gradients, copies and moments and writes copies, moments and bfloat16 weights: 30 bytes per

@@ -12,6 +12,8 @@ from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.models.weights.quantization import (
     quantization_in,
+    quantization_of,
+    require_method,
     require_trainable_weights,
     without_quantization,
 )
@@ -97,7 +99,7 @@ def base_of(recipe: Recipe) -> PlannedBase:
     """Return the base of a recipe from its config alone.
 
     Raises:
-        InputError: the base is randomly initialized, or its config is not found.
+        InputError: the base is randomly initialized, its config is not found, or it cannot be dequantized.
     """
     base = recipe.base
     if base.path is None:
@@ -105,6 +107,9 @@ def base_of(recipe: Recipe) -> PlannedBase:
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     values = config_of(base.path, base.revision, ignore_adapter=base.ignore_adapter)
     if base.dequantize:
+        # A config.json may have lost what its tensors show.
+        found = quantization_in(values) or (quantization_of(Path(base.path)) if Path(base.path).is_dir() else None)
+        require_method(found, f"base {base.path}")
         values = without_quantization(values)
     return PlannedBase(base.path, to_json(values), dtype, is_dequantized=base.dequantize)
 

@@ -233,19 +233,8 @@ class _Live(TorchDispatchMode):
         self.now -= self._sizes.pop(key)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = _fake_grouped_mm(*args) if _needs_bfloat16(func, args) else func(*args, **(kwargs or {}))
+        made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, torch.Tensor):
                 self.note(tensor)
         return made
-
-
-def _needs_bfloat16(func: Any, args: Any) -> bool:
-    """Whether this is a product of experts that torch computes but cannot fake: on a CPU it fakes only bfloat16."""
-    is_product = func is torch.ops.aten._grouped_mm.default
-    return is_product and isinstance(args[0], FakeTensor) and args[0].dtype != torch.bfloat16
-
-
-def _fake_grouped_mm(first: torch.Tensor, second: torch.Tensor, *ends: Any) -> torch.Tensor:
-    made: torch.Tensor = torch.ops.aten._grouped_mm.default(first.bfloat16(), second.bfloat16(), *ends)
-    return made.to(first.dtype)

@@ -17,8 +17,10 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
+    from jmedllm.models.weights.quantization import require_decodable
     from jmedllm.training.preflight import folder_bytes, require_free
 
+    require_decodable(base.folder)
     base.require_loadable()
     require_free(run.folder, base.weight_bytes - folder_bytes(run.folder / BASE), "the base in bfloat16")
     return ("quantized weights", "disk space")

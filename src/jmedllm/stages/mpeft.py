@@ -313,11 +313,11 @@ def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> 
 def _perform(run: Run, input_hash: str) -> Outputs:
     import torch
 
-    from jmedllm.deploy.delta import adapted_share, left_frozen
+    from jmedllm.deploy.preflight import coverage
     from jmedllm.models.loading import load_network, load_structure
     from jmedllm.models.save import save_adapter
     from jmedllm.models.tokenizer.load import load_tokenizer
-    from jmedllm.training.lora import add_adapter, add_adapter_layers, to_plain_lora
+    from jmedllm.training.lora import add_adapter, to_plain_lora
     from jmedllm.training.memory import offload_embedding
     from jmedllm.training.optim.weights import WEIGHT_FORMATS
     from jmedllm.training.preflight import folder_bytes, require_free
@@ -340,11 +340,11 @@ def _perform(run: Run, input_hash: str) -> Outputs:
         return Outputs()
     origin = {"base": str(base), "base_fingerprint": fingerprint(base), "quantization": adapter.quantization}
     save_adapter(to_plain_lora(trained.network), folder / "adapter", origin)
-    structure = add_adapter_layers(load_structure(base), adapter)
+    found = coverage(load_structure(base), adapter)
     return MpeftOutputs(
         adapter=fingerprint(folder / "adapter"),
-        adapted_share=round(adapted_share(structure), 6),
-        left_frozen=left_frozen(structure) or None,
+        adapted_share=round(found.adapted, 6),
+        left_frozen=found.frozen or None,
         compared_with=compared or None,
         **counts,
         **trained.outputs.to_dict() | {"files": files_in(run, "mpeft/adapter")},

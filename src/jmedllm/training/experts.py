@@ -13,6 +13,7 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models.experts import ExpertLayer, chosen_experts, expert_layers
+from jmedllm.models.layers import inside_adapter
 from jmedllm.processes import summed, summed_tensor
 from jmedllm.progress import notice
 from jmedllm.training.isolation import PackedRows
@@ -54,7 +55,7 @@ def balance_coefficient(network: Any, wanted: float | None) -> float:
 
 def _loss_of(network: Any) -> Loss | None:
     """Return the load-balancing loss beside a network's class in transformers (arXiv 2101.03961, equations 4 to 6)."""
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    base = inside_adapter(network)
     # Sharding makes a class of its own from that of transformers.
     modules = [sys.modules[kind.__module__] for kind in type(base).__mro__]
     found = (getattr(module, "load_balancing_loss_func", None) for module in modules)
@@ -97,7 +98,7 @@ class Routers:
         self.loss = _loss_of(network)
         self._calls: Calls | None = None
         self._reported: set[str] = set()
-        base = network.get_base_model() if hasattr(network, "get_base_model") else network
+        base = inside_adapter(network)
         for number, layer in self.layers.items():
             base.get_submodule(layer.router or "").register_forward_hook(partial(self._record, number, layer))
 
@@ -213,7 +214,9 @@ class StepExperts:
 
     def measured(self) -> dict[str, Any]:
         """Return the load of the experts of each layer, and the load-balancing loss if it is used, for the metrics."""
-        load = {number: expert_load(summed_tensor(each.cpu()).tolist()) for number, each in self._loads.items()}
+        counts = summed_tensor(torch.cat([each.cpu() for each in self._loads.values()]))
+        parts = counts.split([len(each) for each in self._loads.values()])
+        load = {number: expert_load(each.tolist()) for number, each in zip(self._loads, parts, strict=True)}
         return {"expert_load": load} | ({"router_aux_loss": summed(self._loss)} if self._routers.coefficient else {})
 
 
@@ -230,13 +233,11 @@ def _in_order(calls: Sequence[torch.Tensor], rows: PackedRows) -> torch.Tensor:
     """Return the values [B, T, N] of all tokens; a router may also have seen the samples one by one, and padded."""
     if len(calls) == 1 and len(calls[0]) == rows.ids.numel():
         return calls[0].view(*rows.ids.shape, -1)
-    found: list[torch.Tensor] = []
-    order: list[torch.Tensor] = []
-    for call, bucket in zip(calls, rows.segments.buckets(), strict=True):
-        padded = call.view(len(bucket.lengths), -1, call.shape[-1])
-        found += [values[:length] for values, length in zip(padded, bucket.lengths, strict=True)]
-        order.append(bucket.tokens(call.device))
-    return torch.cat(found)[torch.cat(order).argsort()].view(*rows.ids.shape, -1)
+    found = [
+        call[bucket.padded_tokens.to(call.device)] for call, bucket in zip(calls, rows.segments.buckets, strict=True)
+    ]
+    order = rows.segments.order.to(found[0].device)
+    return torch.cat(found)[order].view(*rows.ids.shape, -1)
 
 
 def expert_load(counts: Sequence[float]) -> dict[str, float]:

@@ -5,10 +5,9 @@ gated delta layers, carry it from one sample to the next unless each sample is c
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -36,13 +35,11 @@ class PackedRows:
         """Places of the samples in the rows."""
         if self.known_segments is not None:
             return self.known_segments
-        width = self.ids.shape[1]
-        starts = (self.positions == 0).reshape(-1)
-        starts[::width] = True  # a sample that continues from the row before
+        starts = (self.positions == 0).flatten()
         return Segments.of_starts(starts.nonzero()[:, 0].tolist(), starts.numel())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Segments:
     """Places of N samples in B rows of T tokens, which are numbered from 0 to B * T.
 
@@ -69,17 +66,33 @@ class Segments:
                 found.append([start, following - start, is_one])
         return cls([each[0] for each in found], [each[1] for each in found])
 
-    def buckets(self) -> Iterator["Segments"]:
-        """Yield the segments grouped by the power of two above their length, to be padded to the same length."""
+    @cached_property
+    def buckets(self) -> Sequence["Segments"]:
+        """The segments grouped by the power of two above their length, to be padded to the same length."""
         groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for start, length in zip(self.starts, self.lengths, strict=True):
             groups[(length - 1).bit_length()].append((start, length))
-        for _, members in sorted(groups.items()):
-            yield Segments(*zip(*members, strict=True))
+        return [Segments(*zip(*members, strict=True)) for _, members in sorted(groups.items())]
 
-    def tokens(self, device: torch.device) -> torch.Tensor:
-        """Return the numbers of the tokens of all segments, [sum of lengths]."""
-        return torch.cat([torch.arange(s, s + n) for s, n in zip(self.starts, self.lengths, strict=True)]).to(device)
+    @cached_property
+    def tokens(self) -> torch.Tensor:
+        """Numbers of the tokens of all segments, [sum of lengths], on the CPU."""
+        return _ranges(self.starts, self.lengths)
+
+    @cached_property
+    def padded_tokens(self) -> torch.Tensor:
+        """Numbers of the same tokens in rows [N, L] that are padded on the right, on the CPU."""
+        longest = max(self.lengths)
+        return _ranges(range(0, len(self.lengths) * longest, longest), self.lengths)
+
+    @cached_property
+    def order(self) -> torch.Tensor:
+        """For each token, its place among the tokens of all `buckets`, on the CPU."""
+        return torch.cat([bucket.tokens for bucket in self.buckets]).argsort()
+
+
+def _ranges(starts: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
+    return torch.cat([torch.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
 
 
 def apply_alone(function: Callable[[torch.Tensor], Any], rows: torch.Tensor, segments: Segments) -> Any:
@@ -94,20 +107,14 @@ def apply_alone(function: Callable[[torch.Tensor], Any], rows: torch.Tensor, seg
     Returns:
         [B, T, ...], or a tuple that begins with it, whose other members are those of the last call.
     """
-    flat, found, order, others = rows.flatten(0, 1), [], [], None
-    for bucket in segments.buckets():
-        tokens = bucket.tokens(rows.device)
-        padded = pad_sequence(flat[tokens].split(list(bucket.lengths)), batch_first=True)
-        output = function(padded)
+    flat, found, others = rows.flatten(0, 1), [], None
+    for bucket in segments.buckets:
+        samples = flat[bucket.tokens.to(rows.device)].split(list(bucket.lengths))
+        output = function(pad_sequence(samples, batch_first=True))
         if isinstance(output, tuple):
             output, *others = output
-        width = padded.shape[1]
-        ends = accumulate([width] * len(bucket.lengths), initial=0)
-        kept = torch.cat([torch.arange(end, end + n) for end, n in zip(ends, bucket.lengths, strict=False)])
-        found.append(output.flatten(0, 1)[kept.to(rows.device)])
-        order.append(tokens)
-    places = torch.cat(order).argsort()
-    whole = torch.cat(found)[places].unflatten(0, rows.shape[:2])
+        found.append(output.flatten(0, 1)[bucket.padded_tokens.to(rows.device)])
+    whole = torch.cat(found)[segments.order.to(rows.device)].unflatten(0, rows.shape[:2])
     return whole if others is None else (whole, *others)
 
 
@@ -138,7 +145,8 @@ def _by_positions(decoder: Any, rows: PackedRows) -> torch.Tensor:
 def _by_masks(decoder: Any, rows: PackedRows) -> torch.Tensor:
     from transformers.masking_utils import create_masks_for_generate
 
-    embedded = decoder.get_input_embeddings().weight.new_empty(*rows.ids.shape, 1)
+    dtype = decoder.get_input_embeddings().weight.dtype  # its device may be another: see `offload_embedding`
+    embedded = torch.empty(*rows.ids.shape, 1, dtype=dtype, device=rows.ids.device)
     masks = create_masks_for_generate(decoder.config, embedded, None, None, position_ids=rows.positions)
     return _run(decoder, rows.ids, rows.positions, masks)
 

@@ -19,7 +19,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from jmedllm.errors import InputError
-from jmedllm.models.layers import decoder_layers, decoder_of
+from jmedllm.models.layers import decoder_layers, decoder_of, inside_adapter
 from jmedllm.training.config import ActivationCheckpointing
 from jmedllm.training.copy_stream import CopyStream
 
@@ -197,7 +197,7 @@ def offload_embedding(network: Any) -> Any:
     Raises:
         InputError: the embedding is trained or tied, see `require_untied_embedding`.
     """
-    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    base = inside_adapter(network)
     require_untied_embedding(base)
     embedding = base.get_input_embeddings()
     if embedding.weight.requires_grad:

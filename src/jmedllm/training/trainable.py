@@ -143,7 +143,7 @@ class _Samples:
                 lengths.append(length)
                 start += length
         segments = Segments(starts, lengths)
-        samples = ids.flatten()[segments.tokens(network.device)].split(lengths)
+        samples = ids.flatten()[segments.tokens.to(network.device)].split(lengths)
         network.zero_grad()
         logits, apart = [], 0.0
         for sample in samples:
@@ -167,7 +167,7 @@ class _Samples:
         decoder, head = split(self.network)
         self.network.zero_grad()
         hidden = ISOLATIONS[name].hidden(decoder, PackedRows(self.rows.ids, self.rows.positions))
-        tokens = self.rows.segments.tokens(hidden.device)
+        tokens = self.rows.segments.tokens.to(hidden.device)
         logits = head(hidden.flatten(0, 1)[tokens])
         lengths = list(self.rows.segments.lengths)
         each = zip(logits.split(lengths), self.rows.ids.flatten()[tokens].split(lengths), strict=True)

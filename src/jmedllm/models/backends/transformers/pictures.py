@@ -16,6 +16,7 @@ from jmedllm.models.backends.base import Completion, GenerationConfig, Request
 from jmedllm.models.backends.completion import Ends
 from jmedllm.models.backends.transformers.generation import generate
 from jmedllm.models.backends.transformers.sequences import TokenPath
+from jmedllm.models.layers import inside_adapter
 from jmedllm.models.loading import loading
 from jmedllm.models.pictures import read_picture
 from jmedllm.models.processor import Processor
@@ -116,8 +117,7 @@ class PictureReader:
     def _logits(self, prepared: Prepared, inputs: dict[str, Any], path: TokenPath) -> torch.Tensor:
         """Compute the logits [tokens, vocabulary] at the end of a path: at least those that are read."""
         keep: dict[str, Any] = {}
-        base = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
-        if "logits_to_keep" in signature(base.forward).parameters:
+        if "logits_to_keep" in signature(inside_adapter(self.network).forward).parameters:
             keep = {"logits_to_keep": max(1, len(path.wanted))}
         ids = torch.tensor([path.ids], device=self.device)
         found: torch.Tensor = self.network(
