@@ -81,8 +81,9 @@ def _words(codes: torch.Tensor, bits: int) -> torch.Tensor:
 
 def _gptq(weight: torch.Tensor, bits: int, *, group: int = 16, is_ordered: bool = True, first_zero: int = 1) -> Stored:
     out, columns = weight.shape
-    codes, zeros = _codes((out, columns), bits), _codes((out, columns // group), bits)
-    scales = torch.rand(out, columns // group, generator=torch.Generator().manual_seed(0)).half() / 16
+    groups = -(-columns // group)
+    codes, zeros = _codes((out, columns), bits), _codes((out, groups), bits)
+    scales = torch.rand(out, groups, generator=torch.Generator().manual_seed(0)).half() / 16
     index = torch.arange(columns) // group
     index = index if is_ordered else index.flip(0)
     meant = (codes - zeros[:, index]).float() * scales.float()[:, index]
@@ -109,6 +110,16 @@ def gptq_reordered(weight: torch.Tensor) -> Stored:
 
 def gptq_v2(weight: torch.Tensor) -> Stored:
     return _gptq(weight, 4, first_zero=0)
+
+
+def gptq_mixed(weight: torch.Tensor) -> Stored:
+    """More bits for the layers with 64 inputs."""
+    return _gptq(weight, 8 if weight.shape[1] == 64 else 4)
+
+
+def gptq_short(weight: torch.Tensor) -> Stored:
+    """Groups of 48 columns, of which the last is smaller."""
+    return _gptq(weight, 4, group=48)
 
 
 def awq(weight: torch.Tensor) -> Stored:
@@ -217,7 +228,7 @@ def _fp8(store: Callable[[torch.Tensor], Stored], block: list[int] | None) -> Ki
     return Kind("fp8", "FP8", store, config)
 
 
-def _gptq_kind(store: Callable[[torch.Tensor], Stored], bits: int, **more: Any) -> Kind:
+def gptq_kind(store: Callable[[torch.Tensor], Stored], bits: int, **more: Any) -> Kind:
     return Kind("gptq", "GPTQ", store, {"quant_method": "gptq", "bits": bits, **more})
 
 
@@ -240,10 +251,10 @@ KINDS = {
     "FBGEMM": Kind(
         "fbgemm_fp8", "FBGEMM FP8", fp8_rows, {"quant_method": "fbgemm_fp8"}, by_tensors="compressed-tensors"
     ),
-    "GPTQ": _gptq_kind(gptq, 4, group_size=16),
-    "GPTQ, 3 bits": _gptq_kind(gptq_3_bits, 3, group_size=32),
-    "GPTQ, reordered": _gptq_kind(gptq_reordered, 8, group_size=16, desc_act=True),
-    "GPTQ v2": _gptq_kind(gptq_v2, 4, group_size=16, checkpoint_format="gptq_v2"),
+    "GPTQ": gptq_kind(gptq, 4, group_size=16),
+    "GPTQ, 3 bits": gptq_kind(gptq_3_bits, 3, group_size=32),
+    "GPTQ, reordered": gptq_kind(gptq_reordered, 8, group_size=16, desc_act=True),
+    "GPTQ v2": gptq_kind(gptq_v2, 4, group_size=16, checkpoint_format="gptq_v2"),
     "AWQ": Kind("awq", "AWQ", awq, {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True}),
     "compressed FP8": _compressed(fp8_rows, "float-quantized", num_bits=8, type="float"),
     "compressed INT8": _compressed(int8_rows, "int-quantized", num_bits=8, type="int"),

@@ -22,10 +22,10 @@ from jmedllm.models.adapters import (
     stored_twice,
 )
 from jmedllm.models.classes import class_for, sees, whole_class_for
-from jmedllm.models.folder import Quantization, require_model, weight_files
+from jmedllm.models.folder import Quantization, require_model
 from jmedllm.models.layers import parts_beside_text
 from jmedllm.models.libraries import be_quiet, go_offline
-from jmedllm.models.weights.dequantized import DequantizedTensor, dequantized
+from jmedllm.models.weights.dequantized import STORED_NAMES, DequantizedTensor, dequantized
 from jmedllm.models.weights.mapping import conversions
 from jmedllm.models.weights.quantization import (
     headers,
@@ -149,8 +149,10 @@ def _load(folder: Path, *, dequantize: bool = False, **options: Any) -> Any:
         if found["unexpected_keys"]:
             found |= {"unexpected_keys": _unknown_to_whole(folder, found["unexpected_keys"], names)}
         require_tensors(f"model {folder}", network, found)
-        if not dequantize:
-            _require_scaled(folder, network)
+        if dequantize:
+            _require_scaled(folder, network, {name: STORED_NAMES[each.dtype] for name, each in tensors.items()})
+        elif not quantization_in(network.config.to_dict()):
+            _require_scaled(folder, network, {name: entry["dtype"] for name, entry in headers(folder).items()})
     _report_untied_head(folder, network)
     return network
 
@@ -189,19 +191,23 @@ def names_in_float32(network: Any) -> re.Pattern[str] | None:
     return re.compile("|".join(rf"(^|\.){re.escape(name)}(\.|$)" for name in names)) if names else None
 
 
-def _require_scaled(folder: Path, network: Any) -> None:
+def _require_scaled(folder: Path, network: Any, dtypes: Mapping[str, str]) -> None:
     """Check that no weights are integers without a scale.
+
+    Args:
+        folder: the model directory.
+        network: its network.
+        dtypes: dtypes of the tensors in its files, or of those after dequantization.
 
     Raises:
         InputError: a weight is.
     """
-    stored = {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
-    whole = {name for name, entry in stored.items() if str(entry["dtype"]).startswith(WHOLE_NUMBERS)}
-    if not whole or quantization_in(network.config.to_dict()):
+    whole = {name for name, dtype in dtypes.items() if dtype.startswith(WHOLE_NUMBERS)}
+    if not whole:
         return
     parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     made = [each for each in conversions(network, whole) if each.first in parameters]
-    require_fractions(f"model {folder}", stored, [name for each in made for name in each.names])
+    require_fractions(f"model {folder}", {name: dtypes[name] for each in made for name in each.names})
 
 
 def _report_untied_head(folder: Path, network: Any) -> None:
@@ -368,7 +374,7 @@ def load_adapter(network: Any, adapter: Path, base: Path) -> Any:
             found = adapted.load_adapter(str(adapter), adapted.active_adapter, key_mapping=mapping)
         missing, unknown = ([name.replace(".default", "") for name in names] for names in found)
         stored = header(adapter / WEIGHTS)
-        require_fractions(what, stored, stored)
+        require_fractions(what, {name: str(entry["dtype"]) for name, entry in stored.items()})
         unknown = [name for name in unknown if not stored_twice(name, stored)]
         require_no_difference(what, "its adapter_config.json", missing, unknown, [])
     if changes_nothing(adapter):

@@ -16,7 +16,7 @@ from jmedllm.errors import InputError
 from jmedllm.models.conversion.dequantize import dequantize
 from jmedllm.models.loading import load_network, load_structure
 from jmedllm.models.weights.quantization import quantization_in, quantization_of, require_runnable
-from quantized_models import KINDS, write_quantized
+from quantized_models import KINDS, Kind, gptq_kind, gptq_mixed, gptq_short, gptq_v2, write_quantized
 
 ModelOf = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -129,6 +129,86 @@ def test_transformers_dequantizes_to_the_same_weights(
         # transformers keeps numbers in float32 that are stored so, beside weights in FP8
         assert torch.equal(mine[key], value.to(mine[key].dtype)), key
         assert mine[key].dtype == (torch.float32 if "e_score_correction_bias" in key else torch.bfloat16)
+
+
+def _rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def _without(end: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda tensors: {name: value for name, value in tensors.items() if not name.endswith(end)}
+
+
+def _beside(number: str, end: str, value: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Adds a tensor beside each one whose name has this end."""
+    return lambda tensors: (
+        tensors
+        | {name.removesuffix(number) + end: value(tensor) for name, tensor in tensors.items() if name.endswith(number)}
+    )
+
+
+# what published models have: the kind, its config, and how the tensors differ
+PUBLISHED: dict[str, tuple[Kind, Any]] = {
+    "GPTQ with layers of 8 bits among those of 4 (dynamic)": (gptq_kind(gptq_mixed, 4, group_size=16), dict),
+    "GPTQ v2 as gptqmodel 5 states it": (gptq_kind(gptq_v2, 4, group_size=16, format="gptq_v2"), dict),
+    "GPTQ with a smaller last group": (gptq_kind(gptq_short, 4, group_size=48), dict),
+    "GPTQ with a smaller last group, without g_idx": (gptq_kind(gptq_short, 4, group_size=48), _without("g_idx")),
+    "GPTQ with biases of zeros": (
+        KINDS["GPTQ"],
+        _beside("qweight", "bias", lambda words: torch.zeros(words.shape[1])),
+    ),
+    "compressed-tensors with an unused g_idx": (
+        KINDS["compressed INT4"],
+        _beside("weight_packed", "weight_g_idx", lambda words: torch.full((8 * words.shape[1],), -1).int()),
+    ),
+    "FP8 with one scale for keys and values": (
+        KINDS["FP8, blocks of 16"],
+        lambda tensors: tensors | {"model.layers.0.self_attn.kv_scale": torch.ones(1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_published_models_have_is_decoded_exactly(name: str, base_for: ModelOf, tmp_path: Path) -> None:
+    kind, change = PUBLISHED[name]
+    meant = write_quantized(kind, base_for(""), tmp_path / "source")
+    _rewritten(tmp_path / "source", change)
+    dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    tensors = load_file(tmp_path / "plain" / "model.safetensors")
+    assert tensors.keys() == meant.keys()
+    assert all(torch.equal(tensors[key], value.bfloat16()) for key, value in meant.items())
+
+
+# kind, end of the name of a tensor that a copy lost: the message
+LOST = [
+    ("FP8, blocks of 16", "q_proj.weight_scale_inv", "q_proj.weight is stored as F8_E4M3, but has no scale"),
+    ("compressed INT8", "q_proj.weight_scale", "q_proj.weight is stored as I8, without a scale"),
+    ("GPTQ", "q_proj.scales", "q_proj.weight is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "end", "message"), LOST)
+def test_numbers_without_their_scale_are_refused(
+    name: str, end: str, message: str, base_for: ModelOf, tmp_path: Path
+) -> None:
+    write_quantized(KINDS[name], base_for(name), tmp_path / "source")
+    _rewritten(tmp_path / "source", _without(f"layers.0.self_attn.{end}"))
+    with pytest.raises(InputError, match=message):
+        dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    with pytest.raises(InputError, match=message):
+        load_network(tmp_path / "source", torch.bfloat16, CPU, dequantize=True)
+
+
+def test_gptq_states_its_version_in_a_config(base_for: ModelOf, tmp_path: Path) -> None:
+    meant = write_quantized(KINDS["GPTQ v2"], base_for("GPTQ"), tmp_path / "source", key="")
+    with pytest.raises(InputError, match=r"zeros depend on the version that it states; copy config\.json again"):
+        dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    stated = json.dumps(dict(KINDS["GPTQ v2"].config))
+    (tmp_path / "source" / "quantize_config.json").write_text(stated, encoding="utf-8")
+    dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    tensors = load_file(tmp_path / "plain" / "model.safetensors")
+    assert all(torch.equal(tensors[key], value.bfloat16()) for key, value in meant.items())
 
 
 # what a directory contains: the message

@@ -54,11 +54,16 @@ def dequantize(folder: Path, output: Path, dtype: torch.dtype, *, replace: bool 
         raise InputError(f"convert: {output} is not empty; choose another --output")
     network = load_structure(folder)
     plain = dequantized(folder, dtype, names_in_float32(network))
-    if plain.unused:
+    biases = [name for name in plain.unused if name.endswith(".bias")]
+    scales = [name for name in plain.unused if name not in biases]
+    if scales:
+        kind = "scales of activations or of the key-value cache"
         notice(
-            f"model {folder}: {len(plain.unused)} scales of activations or of the key-value cache are left out, which "
-            f"weights in {origin['dtype']} do not need: {plain.unused[0]}{', ...' if len(plain.unused) > 1 else ''}"
+            f"model {folder}: {len(scales)} {kind} are left out, "
+            f"which weights in {origin['dtype']} do not need: {_first(scales)}"
         )
+    if biases:
+        notice(f"model {folder}: {len(biases)} biases of zeros, from quantization, are left out: {_first(biases)}")
     with atomic_folder(output, ORIGIN) as temporary:
         for file in model_files(folder):
             if file.name not in (INDEX, "config.json", *_STALE):
@@ -75,6 +80,10 @@ def dequantize(folder: Path, output: Path, dtype: torch.dtype, *, replace: bool 
         made = fingerprint(temporary)
         write_atomic(temporary / ORIGIN, to_json(origin | {"fingerprint": made}, indent=2) + "\n")
     return made
+
+
+def _first(names: list[str]) -> str:
+    return f"{names[0]}{', ...' if len(names) > 1 else ''}"
 
 
 def dequantized_bytes(folder: Path, dtype: torch.dtype) -> int:

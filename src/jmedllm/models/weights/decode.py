@@ -84,9 +84,7 @@ def _plain_scale(scale: torch.Tensor) -> torch.Tensor:
 
 def _block(config: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return the block size in a quantization config: that of FP8, or of compressed-tensors."""
-    groups = config.get("config_groups")
-    weights = [group.get("weights") or {} for group in groups.values()] if isinstance(groups, Mapping) else []
-    found = [config.get("weight_block_size"), *(each.get("block_structure") for each in weights)]
+    found = [config.get("weight_block_size"), *(each.get("block_structure") for each in _weights_in(config))]
     return next(((int(size[0]), int(size[1])) for size in found if isinstance(size, list) and len(size) == 2), None)
 
 
@@ -144,15 +142,15 @@ def _e2m1(packed: torch.Tensor) -> torch.Tensor:
 def packed_integers(parts: Parts, config: Mapping[str, Any]) -> torch.Tensor:
     """Decode the integers that compressed-tensors packs into words (`pack-quantized`): (q - zero) * scale."""
     rows, columns = (int(size) for size in parts["weight_shape"].tolist())
-    bits = _stated_bits(config) or 32 * parts[""].shape[-1] // columns
+    words = parts[""].shape[-1]
+    bits = _stated_bits(config) or 32 * words // columns
+    if words != _words(columns, bits):
+        raise InputError(f"{words} words are not {columns} numbers of {bits} bits; take the release in bfloat16")
     middle = 1 << (bits - 1)
     numbers = _unpack(parts[""], bits, columns) - middle
     scale = parts["weight_scale"].float()
     scale = scale.unsqueeze(-1) if scale.dim() == 1 else scale
-    groups = scale.shape[-1]
-    group = torch.arange(columns, device=numbers.device) // -(-columns // groups)
-    if "weight_g_idx" in parts:
-        group = parts["weight_g_idx"].long()
+    group = _group_of_each(columns, scale.shape[-1], parts.get("weight_g_idx"), config, numbers.device)
     values = numbers.float()
     if "weight_zero_point" in parts:
         zeros = _unpack(parts["weight_zero_point"].transpose(0, 1), bits, rows).transpose(0, 1) - middle
@@ -162,34 +160,68 @@ def packed_integers(parts: Parts, config: Mapping[str, Any]) -> torch.Tensor:
 
 
 def _stated_bits(config: Mapping[str, Any]) -> int | None:
-    """Return the number of bits in a quantization config if it states a single one."""
-    groups = config.get("config_groups")
-    weights = [group.get("weights") or {} for group in groups.values()] if isinstance(groups, Mapping) else []
-    found = {int(each["num_bits"]) for each in weights if each.get("num_bits")}
-    found |= {int(config["bits"])} if config.get("bits") else set()
+    """Return the number of bits in a config of compressed-tensors if it states a single one."""
+    found = {int(each["num_bits"]) for each in _weights_in(config) if each.get("num_bits")}
     return found.pop() if len(found) == 1 else None
+
+
+def _weights_in(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what a config of compressed-tensors states on weights, group by group."""
+    groups = config.get("config_groups")
+    return [group.get("weights") or {} for group in groups.values()] if isinstance(groups, Mapping) else []
+
+
+def _group_of_each(
+    columns: int, groups: int, index: torch.Tensor | None, config: Mapping[str, Any], device: torch.device
+) -> torch.Tensor:
+    """Return the group of each column, as `g_idx` has it, or else consecutive ones, of which the last may be smaller.
+
+    compressed-tensors has -1 in `g_idx` if it is not used.
+    """
+    if index is not None and (index.is_meta or not (index < 0).any()):
+        return index.long()
+    stated = [each.get("group_size") or 0 for each in (config, *_weights_in(config))]
+    sizes = [int(size) for size in stated if size > 0] + ([columns // groups] if columns % groups == 0 else [])
+    width = next((size for size in sizes if -(-columns // size) == groups), None)
+    if width is None:
+        raise InputError(f"{groups} groups do not fit {columns} columns; copy config.json and weights again")
+    return torch.arange(columns, device=device) // width
 
 
 def gptq(parts: Parts, config: Mapping[str, Any]) -> torch.Tensor:
     """Decode GPTQ: (q - zero) * scale of the column's group (`g_idx`).
 
     Words are packed along the inputs, [in * bits / 32, out]. The first version of the format stores every zero minus
-    one, and the second (`checkpoint_format: gptq_v2`) the zero itself.
+    one, and the second (`checkpoint_format`, later `format`: gptq_v2) the zero itself. The config states the bits of
+    most layers (`dynamic` has others), so the tensors decide.
     """
     scales, zeros = parts["scales"].float(), parts["qzeros"]
     groups, out = scales.shape
-    bits = _stated_bits(config) or 32 * zeros.shape[-1] // out
+    bits = _gptq_bits(parts, config.get("bits"))
     columns = parts["g_idx"].numel() if "g_idx" in parts else 32 * parts[""].shape[0] // bits
     numbers = _unpack(parts[""].transpose(0, 1), bits, columns)
     zero = _unpack(zeros, bits, out)
-    if config.get("checkpoint_format") != "gptq_v2":
+    if "gptq_v2" not in (config.get("checkpoint_format"), config.get("format")):
         zero = (zero + 1) & ((1 << bits) - 1)
-    group = torch.arange(columns, device=numbers.device) // -(-columns // groups)
-    if "g_idx" in parts:
-        group = parts["g_idx"].long()
+    group = _group_of_each(columns, groups, parts.get("g_idx"), config, numbers.device)
     values = (numbers - zero.transpose(0, 1)[:, group]).float()
     scaled_values: torch.Tensor = values * scales.transpose(0, 1)[:, group]
     return scaled_values
+
+
+def _gptq_bits(parts: Parts, stated: int | None) -> int:
+    """Return the bits with which zeros and numbers take as many words as they do."""
+    out, words, rows = parts["scales"].shape[-1], parts["qzeros"].shape[-1], parts[""].shape[0]
+    columns = parts["g_idx"].numel() if "g_idx" in parts else None
+    for bits in ([int(stated)] if stated else []) + [2, 3, 4, 8]:
+        if _words(out, bits) == words and (columns is None or _words(columns, bits) == rows):
+            return bits
+    raise InputError(f"{rows} and {words} words are not numbers of 2, 3, 4 or 8 bits; copy the weights again")
+
+
+def _words(count: int, bits: int) -> int:
+    """Return how many words of 32 bits numbers take that are packed one after another."""
+    return -(-count * bits // 32)
 
 
 def awq(parts: Parts, _: Mapping[str, Any]) -> torch.Tensor:

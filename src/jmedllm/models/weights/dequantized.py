@@ -1,7 +1,7 @@
 """The tensors that a quantized model has once it is dequantized, each decoded when it is read."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -11,9 +11,11 @@ import torch
 
 from jmedllm.errors import InputError
 from jmedllm.models.weights.decode import Layout, decode
-from jmedllm.models.weights.quantization import headers, require_decodable, stored_weights
+from jmedllm.models.weights.quantization import StoredWeight, headers, require_decodable, stored_weights
 
-_UNUSED = re.compile(r"(^|[._])((in|out)put_(global_|activation_)?(scale|zero_point)|activation_scale|[qkv]_scale)$")
+_UNUSED = re.compile(
+    r"(^|[._])((in|out)put_(global_|activation_)?(scale|zero_point)|activation_scale|(q|k|v|kv|prob)_scale)$"
+)
 """Names of scales of activations and of the key-value cache, which a model in bfloat16 does not have."""
 
 DTYPES = {
@@ -82,7 +84,8 @@ class Dequantized:
 
     Attributes:
         tensors: tensors of the dequantized model by the file that has their numbers.
-        unused: names of the tensors that it leaves out: scales of activations and of the key-value cache.
+        unused: names of the tensors that it leaves out: scales of activations and of the key-value cache, and biases
+            that only the quantizer added.
     """
 
     tensors: Mapping[Path, list[DequantizedTensor]]
@@ -110,6 +113,7 @@ def dequantized(folder: Path, dtype: torch.dtype, in_float32: re.Pattern[str] | 
     parts = {name for each in weights.values() for name in each.parts.values()}
     found: dict[Path, list[DequantizedTensor]] = {entry["file"]: [] for entry in stored.values()}
     unused = sorted(name for name in stored if name not in parts and _UNUSED.search(name))
+    unused += _zero_biases(weights.values(), stored)
     for name, entry in stored.items():
         if name in unused or (name in parts and name not in weights):
             continue
@@ -118,11 +122,26 @@ def dequantized(folder: Path, dtype: torch.dtype, in_float32: re.Pattern[str] | 
         plain = weight.name if weight else name
         files = {end: (stored[each]["file"], each) for end, each in (weight.parts if weight else {"": name}).items()}
         own = DTYPES[entry["dtype"]]
+        if layout is None and entry["dtype"].startswith("F8_"):
+            raise InputError(
+                f"model {folder}: {plain} is stored as {entry['dtype']}, but has no scale; copy the files again"
+            )
         kept = torch.float32 if in_float32 and in_float32.search(plain) else dtype
         kept = kept if layout or own.is_floating_point else own
         shape = _shape(plain, stored, files, layout, config) if layout else entry["shape"]
         found[entry["file"]].append(DequantizedTensor(plain, files, layout, config, kept, shape))
     return Dequantized(found, unused)
+
+
+def _zero_biases(weights: Iterable[StoredWeight], stored: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the biases that GPTQ's programs add to layers without one: zeros in every layer of a kind."""
+    kinds: dict[str, list[str]] = {}
+    for each in weights:
+        bias = f"{each.name.removesuffix('weight')}bias"
+        if "gptq" in each.layout.methods and bias in stored:
+            kinds.setdefault(re.sub(r"\d+", "*", bias), []).append(bias)
+    zero = [names for names in kinds.values() if not any(_read(stored[name]["file"], name).any() for name in names)]
+    return [name for names in zero for name in names]
 
 
 def _shape(

@@ -183,8 +183,15 @@ def quantization_of(folder: Path) -> Quantization | None:
     if stated or dtypes <= _PLAIN:
         return stated
     if weights := stored_weights(stored):
-        return Quantization(weights[0].layout.methods[0], {})
+        return Quantization(weights[0].layout.methods[0], _config_beside(folder))
     return Quantization(UNKNOWN, {}) if any(dtype.startswith("F8_") for dtype in dtypes) else None
+
+
+def _config_beside(folder: Path) -> Mapping[str, Any]:
+    """Return the content of the file in which early GPTQ and AWQ models state their quantization."""
+    files = [folder / name for name in ("quantize_config.json", "quant_config.json")]
+    found: object = next((read_json(file) for file in files if file.is_file()), {})
+    return found if isinstance(found, Mapping) else {}
 
 
 _PLAIN = {"F64", "F32", "F16", "BF16"}
@@ -294,6 +301,11 @@ def require_decodable(folder: Path) -> Quantization:
     weights = stored_weights(headers(folder))
     if not weights:
         raise _unsupported(f"model {folder}", found)
+    if found.name == "gptq" and not found.config:
+        raise InputError(
+            f"model {folder}: config.json states no quantization, but its weights are stored like {found.title}, "
+            "whose zeros depend on the version that it states; copy config.json again"
+        )
     if found.config and (foreign := next((each for each in weights if found.name not in each.layout.methods), None)):
         raise InputError(
             f"model {folder}: config.json states {found.title}, but {foreign.name} is stored like "

@@ -36,22 +36,21 @@ def require_tensors(what: str, network: Any, found: Mapping[str, Any]) -> None:
     require_no_difference(what, type(network).__name__, found["missing_keys"], unknown, found["mismatched_keys"])
 
 
-def require_fractions(what: str, stored: Mapping[str, Mapping[str, Any]], weights: Collection[str]) -> None:
+def require_fractions(what: str, dtypes: Mapping[str, str]) -> None:
     """Check that no weight is stored as integers, which have no meaning without a scale.
 
     Args:
         what: what is loaded, for the message.
-        stored: `dtype` of each tensor in the files.
-        weights: names of the tensors that are weights.
+        dtypes: dtype of each weight.
 
     Raises:
         InputError: a weight is stored as integers.
     """
-    for name in weights:
-        if (dtype := str(stored[name]["dtype"])).startswith(WHOLE_NUMBERS):
+    for name, dtype in dtypes.items():
+        if dtype.startswith(WHOLE_NUMBERS):
             raise InputError(
-                f"{what}: {name} is stored as {dtype}, but its configuration has no quantization with "
-                "a scale for these numbers; copy the configuration again, or use the release in bfloat16"
+                f"{what}: {name} is stored as {dtype}, without a scale for these numbers; copy config.json and the "
+                "weights again, or use the release in bfloat16"
             )
 
 
