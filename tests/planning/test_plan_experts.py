@@ -13,11 +13,14 @@ from jmedllm.planning.hours import AdapterSize, flops, reading_flops
 from jmedllm.planning.machine import Machine, read_gpu
 from jmedllm.planning.needs import StagePlan, in_4_bits, plan_stage
 from jmedllm.planning.printing import _experts, _stage_values
+from jmedllm.planning.shape import shape_of
 from jmedllm.recipe import AdapterTrainingConfig
 from jmedllm.training.config import TrainingConfig
+from jmedllm.training.experts import routers_of
 from jmedllm.training.lora import AdapterConfig, add_adapter
-from tiny_classes import CLASSES
+from tiny_classes import CLASSES, TEXT
 
+HUNYUAN = TEXT | {"num_experts": 4, "moe_topk": [1, 3]}
 MACHINE = Machine(read_gpu("h100"), 1, 1, 2**38)
 
 
@@ -42,6 +45,17 @@ def test_parameters_are_counted_as_in_the_network(name: str) -> None:
     trained = sum(p.numel() for key, p in adapted.named_parameters() if ".experts." in key and p.requires_grad)
     found = adapter_shares(base_of(name), AdapterConfig(r=2))
     assert found.in_experts == trained and found.adapted > experts / total
+
+
+def test_a_config_may_list_the_experts_per_token_layer_by_layer() -> None:
+    with torch.device("meta"):
+        kind = transformers.HunYuanMoEV1ForCausalLM
+        network = kind(kind.config_class(**HUNYUAN))
+    found, layers = shape_of(network), expert_layers(network)
+    first, second = (sum(layer.matrices.values()) for layer in layers)
+    assert found.experts == first + second and found.active_experts == first // 4 + second * 3 // 4
+    routers = routers_of(network, 0.0)
+    assert routers is not None and routers.chosen == {"0": 1, "1": 3}
 
 
 def test_hours_count_active_experts_and_memory_counts_all() -> None:

@@ -70,22 +70,32 @@ def router_layers(network: Any, layers: list[ExpertLayer]) -> Iterator[tuple[str
                 yield name, module
 
 
-def chosen_experts(config: Any, count: int) -> int:
-    """Return the number of routed experts that each token passes through.
+def chosen_experts(config: Any, layer: ExpertLayer) -> int:
+    """Return the number of routed experts that each token passes through in a layer.
 
     Args:
-        config: the transformers configuration of the language model.
-        count: number of routed experts; also the result if the configuration does not name another number.
+        config: the transformers configuration of the language model. It may have a list with a number for each decoder
+            layer, as that of HunYuan does.
+        layer: the layer; its number of experts is the result if the configuration does not name another.
     """
     names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
-    values = (getattr(config, name, None) for name in names)
-    return next((value for value in values if isinstance(value, int) and 0 < value <= count), count)
+    values = (_in_layer(getattr(config, name, None), layer.name) for name in names)
+    return next((value for value in values if isinstance(value, int) and 0 < value <= layer.count), layer.count)
+
+
+def _in_layer(value: Any, name: str) -> Any:
+    """Return the entry of a list for the decoder layer of a module; other values are returned as they are."""
+    if not isinstance(value, list | tuple):
+        return value
+    number = next((int(part) for part in name.split(".") if part.isdigit()), 0)
+    return value[number] if number < len(value) else None
 
 
 def _counts_in(config: Any) -> set[int]:
     """Return the values of a configuration that can be a number of experts."""
     names = {*config.to_dict(), *getattr(config, "attribute_map", {})}
-    values = (getattr(config, name, None) for name in names if "experts" in name and "_per_" not in name)
+    found = [getattr(config, name, None) for name in names if "experts" in name and "_per_" not in name]
+    values = [value for each in found for value in (each if isinstance(each, list | tuple) else [each])]
     return {value for value in values if isinstance(value, int) and value > 1}
 
 

@@ -119,7 +119,7 @@ def shape_of(network: Any) -> Shape:
         head=0 if head.weight is embedding.weight else head.weight.numel(),
         linear=sum(linear),
         experts=sum(size for _, size in routed),
-        active_experts=sum(size * chosen_experts(sizes, layer.count) // layer.count for layer, size in routed),
+        active_experts=sum(size * chosen_experts(sizes, layer) // layer.count for layer, size in routed),
         largest_matrix=max(linear),
         largest_layer=max(sizes_of_layers),
         in_layers=sum(sizes_of_layers),

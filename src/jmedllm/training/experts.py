@@ -85,7 +85,7 @@ class Routers:
     Attributes:
         layers: layers of experts with a router, by the number of their decoder layer, or else by their name.
         count: number of experts of a layer.
-        chosen: number of experts per token.
+        chosen: number of experts per token, by the key of the layer.
         coefficient: weight of the load-balancing loss.
         loss: the load-balancing loss of the architecture; None if it has none.
     """
@@ -93,7 +93,8 @@ class Routers:
     def __init__(self, network: Any, layers: Sequence[ExpertLayer], coefficient: float) -> None:
         self.layers = _by_number(layers)
         self.count = layers[0].count
-        self.chosen = chosen_experts(network.config.get_text_config(), self.count)
+        config = network.config.get_text_config()
+        self.chosen = {number: chosen_experts(config, layer) for number, layer in self.layers.items()}
         self.coefficient = coefficient
         self.loss = _loss_of(network)
         self._calls: Calls | None = None
@@ -116,7 +117,7 @@ class Routers:
 
     def _record(self, number: str, layer: ExpertLayer, _: Any, __: Any, output: Any) -> None:
         if self._calls is not None:
-            call = _read(output, layer.count, self.chosen)
+            call = _read(output, layer.count, self.chosen[number])
             logits = call.logits if self.coefficient else call.logits[:, :0].detach()
             self._calls[number].append(RouterCall(logits, call.experts))
 
@@ -131,7 +132,7 @@ class Routers:
         """
         for number, layer in self.layers.items():
             used = load[number]["experts"]
-            if number not in self._reported and has_collapsed(used, layer.count, self.chosen, tokens):
+            if number not in self._reported and has_collapsed(used, layer.count, self.chosen[number], tokens):
                 self._reported.add(number)
                 notice(
                     f"{title}: step {step}: the router {layer.router} has collapsed: its choices are spread as if "
@@ -207,7 +208,7 @@ class StepExperts:
         for row, kept in enumerate(counted):
             if kept.any():
                 of_row = tuple(values[row] for values in logits)
-                loss = routers.loss(of_row, routers.count, routers.chosen, kept[None].long())
+                loss = routers.loss(of_row, routers.count, max(routers.chosen.values()), kept[None].long())
                 total = total + loss * (kept.sum() / max(1, self.tokens))
         self._loss += total.item()
         return total * routers.coefficient
