@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
     "whole numbers": (
         lambda tensors: {name: value.to(torch.int8) for name, value in tensors.items()},
         {},
-        "down_proj.lora_A.weight is stored as I8, but its configuration has no quantization",
+        "down_proj.lora_A.weight is stored as I8, without a scale",
     ),
     "an embedding promised": (same, {"modules_to_save": ["embed_tokens"]}, "embed_tokens.weight' is missing"),
 }
