@@ -174,11 +174,104 @@ def gemma4(folder: Path) -> Path:
     return folder
 
 
+def internvl(folder: Path) -> Path:
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    named = {
+        "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }  # fmt: skip
+    template = QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n")
+    tokenizer = tokenizer_with([*MARKERS[:2], *named.values()], template, **named)
+    tower = {"model_type": "internvl_vision", "image_size": [28, 28], "patch_size": [14, 14]}
+    config = InternVLConfig(
+        vision_config=VISION | tower,
+        text_config=TEXT | {"model_type": "qwen2", "vocab_size": len(tokenizer), "eos_token_id": 0},
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        downsample_ratio=0.5,
+    )
+    patches: dict[str, Any] = {"crop_to_patches": True, "min_patches": 1, "max_patches": 2}
+    GotOcr2ImageProcessorPil(size={"height": 28, "width": 28}, **patches).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "InternVLProcessor", "image_seq_length": 1}')
+    with_visible_weights(InternVLForConditionalGeneration(config)).save_pretrained(folder)
+    return folder
+
+
+def idefics3(folder: Path) -> Path:
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    template = QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>")
+    named = {
+        "image_token": "<image>", "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>",
+    }  # fmt: skip
+    places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    tokenizer = tokenizer_with([*MARKERS[:2], *named.values(), *places], template, **named)
+    config = Idefics3Config(
+        vision_config=VISION | {"image_size": 56},
+        text_config=TEXT | {"model_type": "llama", "vocab_size": len(tokenizer), "eos_token_id": 0, "pad_token_id": 0},
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    images = Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
+    Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=template).save_pretrained(folder)
+    with_visible_weights(Idefics3ForConditionalGeneration(config)).save_pretrained(folder)
+    return folder
+
+
+def mllama(folder: Path) -> Path:
+    from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaProcessor
+    from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+
+    template = QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<|image|>")
+    tokenizer = tokenizer_with([*MARKERS[:2], "<|image|>"], template, image_token="<|image|>")
+    words = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
+    layers = {"num_hidden_layers": 2, "num_global_layers": 1, "intermediate_layers_indices": [0]}
+    tiles = {"max_num_tiles": 2, "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]], "vision_output_dim": 64}
+    config = MllamaConfig(
+        vision_config=VISION | {"attention_heads": 2} | layers | tiles,
+        text_config=TEXT | {"cross_attention_layers": [0]} | words,
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
+    )
+    images = MllamaImageProcessorPil(size={"height": 28, "width": 28}, max_image_tiles=2)
+    MllamaProcessor(images, tokenizer, chat_template=template).save_pretrained(folder)
+    network = with_visible_weights(MllamaForConditionalGeneration(config))
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "gate" in name and weight.dim() == 1:  # zero at first: the pictures would change nothing
+                weight.fill_(0.7)
+    network.save_pretrained(folder)
+    return folder
+
+
+def paligemma(folder: Path) -> Path:
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    tokenizer = tokenizer_with(["<image>"], "", image_token="<image>")
+    images = SiglipImageProcessorPil(size={"height": 28, "width": 28})
+    images.image_seq_length = 4
+    PaliGemmaProcessor(images, tokenizer).save_pretrained(folder)  # adds tokens to the tokenizer
+    config = PaliGemmaConfig(
+        vision_config=VISION | {"model_type": "siglip_vision_model", "projection_dim": 32},
+        text_config=TEXT | {"model_type": "gemma", "vocab_size": len(tokenizer), "eos_token_id": 0},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        projection_dim=32,
+    )
+    with_visible_weights(PaliGemmaForConditionalGeneration(config)).save_pretrained(folder)
+    return folder
+
+
 VISION_MODELS: dict[str, Callable[[Path], Path]] = {
     "qwen3_vl": family("Qwen3VLForConditionalGeneration", 16, MROPE),
     "gemma3": gemma3,
     "gemma4": gemma4,
     "llava": llava,
+    "idefics3": idefics3,
+    "internvl": internvl,
+    "mllama": mllama,
     "qwen2_5_vl": family("Qwen2_5_VLForConditionalGeneration", 14, MROPE),
     "qwen3_vl_moe": family("Qwen3VLMoeForConditionalGeneration", 16, EXPERTS | MROPE),
     "qwen3_5": family("Qwen3_5ForConditionalGeneration", 16, DELTA),

@@ -83,6 +83,7 @@ def test_a_cell_may_name_several_pictures(cell: str, count: int, tmp_path: Path)
 WRONG = [
     (["no.png"], r"exam.jsonl:1: field \"images\": .*no.png: no such file, nor in .*images; copy the pictures there"),
     ("a.png", r"exam.jsonl:1: field \"images\": expected a list of paths, found \"a.png\""),
+    (["data:image/png;base64," + "A" * 5000], r"images\": .*/data:image/png;base64,A{9,200}…: no such file, nor in"),
     ([7], r"exam.jsonl:1: field \"images\": expected a list of paths"),
 ]
 
@@ -165,6 +166,17 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return VISION_MODELS["gemma3"](tmp_path_factory.mktemp("models") / "seeing")
 
 
+@pytest.mark.parametrize("chat", [(), ("--chat",)])
+def test_a_question_that_contains_the_marker_of_pictures_is_one_line(
+    chat: tuple[str, ...], seeing: Path, cli: Cli, tmp_path: Path
+) -> None:
+    file = exam(tmp_path, None, ["a.png"])
+    file.write_text(file.read_text(encoding="utf-8").replace("写真", "写真<start_of_image>"), encoding="utf-8")
+    code, _, error = run(cli, seeing, file, tmp_path / "out", *chat)
+    assert code == 2
+    assert f"{file}:2: the question contains <start_of_image>, which stands for a picture" in error
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_picture_is_one_line_before_the_model_is_loaded(
     kind: str, seeing: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +199,26 @@ def test_pictures_are_upright_and_rgb(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by 90 degrees
     image.convert("RGB").save(tmp_path / "a.jpg", exif=exif)
     assert (read_picture(tmp_path / "a.jpg").size, read_picture(tmp_path / "a.jpg").mode) == ((10, 20), "RGB")
+
+
+TRANSPARENT: dict[str, Image.Image] = {
+    "RGBA": Image.new("RGBA", (8, 4), (0, 0, 0, 0)),
+    "LA": Image.new("LA", (8, 4), (0, 0)),
+    "palette": Image.new("P", (8, 4), 0),
+}
+
+
+@pytest.mark.parametrize("mode", TRANSPARENT)
+def test_transparent_parts_are_white(mode: str, tmp_path: Path) -> None:
+    image = TRANSPARENT[mode].copy()
+    if mode == "palette":
+        image.putpalette([0, 0, 0, 9, 9, 9])
+        image.putpixel((3, 2), 1)
+    else:
+        image.putpixel((3, 2), (9, 255) if mode == "LA" else (9, 9, 9, 255))
+    image.save(tmp_path / "a.png", **({"transparency": 0} if mode == "palette" else {}))
+    read = read_picture(tmp_path / "a.png")
+    assert (read.mode, read.getpixel((0, 0)), read.getpixel((3, 2))) == ("RGB", (255, 255, 255), (9, 9, 9))
 
 
 def run(cli: Cli, model: Path, file: Path, output: Path, *more: str) -> tuple[int, str, str]:

@@ -68,12 +68,15 @@ def check_pictures(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
     """Check that a model can be shown the pictures of these tasks, if it sees any; see `image_marker_of`.
 
     Raises:
-        InputError: the backend shows no pictures, or one cannot be read.
+        InputError: the backend shows no pictures, one cannot be read, or a question contains the text that stands for
+            a picture.
     """
     marker = image_marker_of(tasks, spec)
     if marker is not None:
         require_backend(spec.backend, [_PICTURES])
         _require_readable(tasks, is_sent=not BACKENDS[spec.backend].capabilities.local)
+    if marker:
+        _require_no_marker(tasks, spec)
     return marker
 
 
@@ -120,6 +123,23 @@ def _require_readable(tasks: Sequence[EvalTask], *, is_sent: bool) -> None:
             read(picture.path)
         except InputError as error:
             raise InputError(f'{picture.place}: field "images": {error}') from error
+
+
+def _require_no_marker(tasks: Sequence[EvalTask], spec: ModelSpec) -> None:
+    """Check that no question with pictures contains the text that stands for one.
+
+    Raises:
+        InputError: one does; the message names its place in its file.
+    """
+    from jmedllm.models.processor import image_token, load_processor
+
+    token = image_token(load_processor(spec.folder))
+    for question in (question for task in tasks if task.images for question in task.questions if question.images):
+        if any(token in text for text in (question.stem, *question.choices)):
+            raise InputError(
+                f"{question.images[0].place}: the question contains {token}, which stands for a picture in "
+                f"prompts of {spec.name}; delete it: pictures are shown in front of the question"
+            )
 
 
 def with_marker(task: EvalTask, marker: str | None) -> EvalTask:

@@ -17,7 +17,7 @@ of an X-ray white."""
 
 
 def read_picture(path: Path) -> Any:
-    """Return a picture as an RGB `PIL.Image`, upright as its EXIF orientation says.
+    """Return a picture as an RGB `PIL.Image`, upright as its EXIF orientation says, transparent parts white.
 
     Raises:
         InputError: Pillow is not installed, or the file is not one picture with 8 bits per channel.
@@ -32,11 +32,21 @@ def read_picture(path: Path) -> Any:
                 raise InputError(f"{path}: contains {count} pictures; save each as a file of its own")
             if image.mode.startswith(_MORE_BITS):
                 raise InputError(f"{path}: has more than 8 bits per channel; save it as a PNG with 8 bits")
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _on_white(ImageOps.exif_transpose(image))
     # Pillow's decoders raise many kinds of exceptions for broken files.
     except (OSError, ValueError, SyntaxError, LookupError, EOFError, Image.DecompressionBombError) as error:
         reason = "not a picture that Pillow can read" if type(error).__name__ == "UnidentifiedImageError" else error
         raise InputError(f"{path}: {reason}; save it as PNG or JPEG") from error
+
+
+def _on_white(image: Any) -> Any:
+    """Return an RGB image with transparent parts white, below which Pillow keeps any color, mostly black."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    from PIL import Image
+
+    above = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
 
 
 def data_url(path: Path) -> str:

@@ -105,12 +105,22 @@ def image_marker(processor: Processor, template: ChatTemplate | None) -> str:
     Raises:
         InputError: the processor has no image token.
     """
+    token = image_token(processor)
+    written = _written(template) if template is not None else ""
+    return written if token in written else token
+
+
+def image_token(processor: Processor) -> str:
+    """Return the text with which a processor replaces each picture by its tokens.
+
+    Raises:
+        InputError: it has none.
+    """
     token = getattr(processor, "image_token", None)
     token = getattr(token, "content", token)
     if not token:
         raise InputError(f"processor {type(processor).__name__}: has no image token, so its prompts show no picture")
-    written = _written(template) if template is not None else ""
-    return written if token in written else str(token)
+    return str(token)
 
 
 def _written(template: ChatTemplate) -> str:

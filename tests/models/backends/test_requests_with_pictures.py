@@ -15,7 +15,7 @@ from jmedllm.models.backends.transformers.model import TransformersModel, load_m
 from jmedllm.models.chat import ChatTemplate, with_pictures
 from jmedllm.models.processor import image_marker, load_processor
 from jmedllm.precision import choose_precision
-from tiny_vision import VISION_MODELS, picture
+from tiny_vision import VISION_MODELS, paligemma, picture
 
 CPU = choose_precision("float32", "cpu")
 CHOICES = ("壊血病", "脚気", "Lack of vitamin C")
@@ -81,8 +81,8 @@ def log_prob(model: TransformersModel, inputs: Any, continuation: str) -> float:
     with torch.inference_mode():
         for token in model.tokenizer(continuation, add_special_tokens=False)["input_ids"]:
             padded = {
-                name: torch.nn.functional.pad(value, (0, ids.shape[1] - value.shape[1]))
-                if value.shape[:1] == (1,) and value.shape == inputs["input_ids"].shape
+                name: torch.cat([value, *[value[:, -1:]] * (ids.shape[1] - value.shape[1])], 1)
+                if value.shape[:2] == inputs["input_ids"].shape
                 else value
                 for name, value in more.items()
             }
@@ -168,3 +168,17 @@ def test_a_marker_without_a_picture_is_one_line(model: TransformersModel, pictur
     for prompt, files in ((text_prompt(model, 2), pictures[:1]), (QUESTION, pictures[:1])):
         with pytest.raises(InputError, match="question 1: its pictures"):
             answer(model, Request("1", prompt, generate=True, images=tuple(files)))
+
+
+def test_a_model_whose_prompt_sees_the_answer_scores_letters_only(tmp_path: Path, pictures: list[Path]) -> None:
+    model = load_model(paligemma(tmp_path), CPU)
+    asked = Request("1", text_prompt(model, 1), "1", images=tuple(pictures[:1]))
+    with pytest.raises(
+        InputError, match=r"question 1: PaliGemma.* lets its prompt see the answer, .* ask for letters"
+    ):
+        answer(model, replace(asked, choices=CHOICES))
+    [found] = answer(model, replace(asked, labels=("a", "b"), generate=True), new_tokens=3)
+    inputs = inputs_of(model, pictures[:1], chat=False)
+    del inputs["labels"]
+    written = model.network.generate(**inputs, max_new_tokens=3, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert found.completion is not None and found.completion.text == model.tokenizer.decode(written)

@@ -12,6 +12,9 @@ from jmedllm.files import hash_file
 FOLDER = "images"
 """Folder beside the file of questions in which pictures are found by their name alone."""
 
+_LONGEST_SHOWN = 200
+"""Maximum number of characters of a path in a message."""
+
 
 def find_pictures(row: InputRow, *, strict: bool) -> tuple[Picture, ...]:
     """Return the pictures that the field `images` names; none if the row does not have the field.
@@ -52,12 +55,21 @@ def _split(text: str) -> object:
 def _find(row: InputRow, name: str) -> Picture:
     folder = row.path.parent
     for path in (folder / name, folder / FOLDER / name):
-        if path.is_file():
+        if _is_file(path):
             return Picture(path, _hash(row, path), row.place)
+    shown = str(folder / name)
+    shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
     raise InputError(
-        f'{row.place}: field "images": {folder / name}: no such file, nor in {folder / FOLDER}; copy the pictures '
+        f'{row.place}: field "images": {shown}: no such file, nor in {folder / FOLDER}; copy the pictures '
         "there, or read the questions without images (leave the field or its part of --map out)"
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long, such as a data URL, or a folder is not readable
+        return False
 
 
 def _hash(row: InputRow, path: Path) -> str:

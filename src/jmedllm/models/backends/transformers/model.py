@@ -156,10 +156,15 @@ class TransformersModel:
         Pictures are prepared a second time here, because those of all requests together may not fit in memory.
         """
         reader = PictureReader(self.network, self.tokenizer, self.ends, self.device)
+        is_causal = False
         for index, group in groupby(paths, key=lambda path: path.task.index):
             of_task, start = list(group), time.monotonic()
-            task = of_task[0].task
-            written = reader.read(self._prepared(requests[index]), of_task, generation_config)
+            task, prepared = of_task[0].task, self._prepared(requests[index])
+            choices = [path for path in of_task if len(path.wanted) > 1]
+            if choices and not is_causal:
+                reader.require_causal(prepared, choices[0])
+                is_causal = True
+            written = reader.read(prepared, of_task, generation_config)
             task.completion = written and self._with_thoughts(task, written)
             task.seconds = time.monotonic() - start
             yield index, task.response()
