@@ -34,6 +34,22 @@ MAMBA = {
     "mamba_d_state": 8,
     "mamba_n_groups": 1,
 }
+NEMOTRON = {
+    "layers_block_type": ["mamba", "attention", "moe"],
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "ssm_state_size": 8,
+    "n_groups": 1,
+    "chunk_size": 16,
+    "moe_shared_expert_intermediate_size": 16,
+}
+JAMBA = {
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "mamba_d_state": 8,
+    "mamba_dt_rank": 4,
+    "use_mamba_kernels": False,
+}
 SHARED = {"shared_expert_intermediate_size": 16}
 VISION = {
     "hidden_size": 32,
@@ -86,6 +102,9 @@ CLASSES: dict[str, dict[str, Any]] = {
     "Glm4MoeForCausalLM": TEXT | EXPERTS | ROUTED,
     "Lfm2MoeForCausalLM": TEXT | EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "GraniteMoeHybridForCausalLM": TEXT | EXPERTS | MAMBA | {"shared_intermediate_size": 32},
+    "NemotronHForCausalLM": TEXT | EXPERTS | ROUTED | NEMOTRON,
+    "JambaForCausalLM": TEXT | EXPERTS | JAMBA,
+    "LagunaForCausalLM": TEXT | EXPERTS | SHARED,
     "Gemma3ForConditionalGeneration": _beside(
         VISION | {"model_type": "siglip_vision_model"},
         {"sliding_window": 64, "query_pre_attn_scalar": 8},

@@ -112,7 +112,20 @@ def test_experts_and_routers_are_adapted_as_the_settings_say(case: str, model_of
     assert frozen == (not expected >= EXPERTS)
 
 
+def test_layers_of_mamba_that_peft_refuses_stay_frozen(model_of: ModelOf, tmp_path: Path) -> None:
+    base = model_of("NemotronHForCausalLM")
+    assert set(require_mergeable(base, AdapterConfig(r=2), is_rewritten=False).frozen) == {
+        "model.layers.*.mixer.out_proj"
+    }
+    network = add_adapter(load_network(base, "auto", CPU), AdapterConfig(r=4, alpha=8), seed=0)
+    train(network)
+    adapter = save(network, base, tmp_path / "adapter")
+    merge(base, adapter, tmp_path / "merged", FLOAT32, texts=TEXTS)
+    assert divergence(logits(network), logits(by_transformers(tmp_path / "merged"))) <= 1e-6
+
+
 REFUSED = [
+    ("LagunaForCausalLM", {}, r"would lose weights, because peft looks for .*shared_experts\.\.down_proj"),
     (
         "Qwen3MoeForCausalLM",
         {"experts": "adapt", "dropout": 0.1},

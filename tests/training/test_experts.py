@@ -174,3 +174,9 @@ def test_blocks_of_documents_count_all_their_tokens() -> None:
     positions, mask = torch.from_numpy(blocks.positions).long(), torch.from_numpy(blocks.loss_mask)
     counted = counted_tokens(positions, mask)
     assert counted[mask].all() and counted.sum() >= mask.sum()
+
+
+def test_weights_without_a_gradient_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = add_adapter(network_of("JambaForCausalLM"), AdapterConfig(r=2), seed=0)
+    fit(tmp_path, network, steps=1)
+    assert "a trial batch gives 2 trained weights no gradient" in capsys.readouterr().err

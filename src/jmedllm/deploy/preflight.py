@@ -77,7 +77,26 @@ def require_mergeable(base: Path, adapter: AdapterConfig, *, is_rewritten: bool)
     # transformers' rules, which `where` applies, need the network without adapter layers.
     adapted, found = _with_adapter(deepcopy(network), adapter)
     where.require({name: delta.shape for name, delta in deltas_on(adapted).items()})
+    _require_names_kept(adapted)
     return found
+
+
+def _require_names_kept(adapted: Any) -> None:
+    """Check that peft finds each tensor of an adapter again, under the name with which it saves it.
+
+    Raises:
+        InputError: it looks for another name, so a saved adapter would be lost.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    adapter = next(iter(adapted.peft_config))
+    tensors = get_peft_model_state_dict(adapted, adapter_name=adapter)
+    found: Any = set_peft_model_state_dict(adapted, dict(tensors), adapter_name=adapter)
+    if lost := [name for name in (*found.unexpected_keys, *found.missing_keys) if ".lora_" in name]:
+        raise InputError(
+            f"adapter: a saved adapter of this architecture would lose weights, because peft looks for {lost[0]}; "
+            "list targets without that layer"
+        )
 
 
 def coverage(network: Any, adapter: AdapterConfig) -> Coverage:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jmedllm.errors import InputError
+from jmedllm.errors import MOST_NAMED, InputError
 from jmedllm.precision import Precision
 from jmedllm.processes import is_main_process, summed
 from jmedllm.progress import notice, progress
@@ -188,8 +188,14 @@ def _prepare(network: Any, settings: TrainingConfig, context: TrainContext) -> O
 def _preflight(trainer: _Trainer) -> None:
     """Try what would otherwise fail late; changes neither weights nor random state."""
     network, settings, context = trainer.network, trainer.settings, trainer.context
-    try_longest_batch(network, trainer.blocks, settings.micro_batch_size, context.precision)
+    with trainer.optimizer.without_gradient() as idle:
+        try_longest_batch(network, trainer.blocks, settings.micro_batch_size, context.precision)
     trainer.optimizer.zero_grad()
+    if idle:
+        notice(
+            f"{context.title}: a trial batch gives {len(idle)} trained weights no gradient, so they may stay as they "
+            f"are: {', '.join(sorted(idle)[:MOST_NAMED])}"
+        )
     for texts in context.validation.sets.values() if context.validation else ():
         try_evaluation_batch(network, texts.blocks, settings.micro_batch_size, context.precision)
     nothing_done = checkpoint.Progress(0, 0)

@@ -11,7 +11,7 @@ from pydantic import Field
 from jmedllm.errors import InputError, unknown
 from jmedllm.models.experts import ExpertLayer, expert_layers, router_layers
 from jmedllm.models.folder import Quantization
-from jmedllm.models.layers import decoder_of
+from jmedllm.models.layers import decoder_of, inside_adapter
 from jmedllm.settings import Settings
 
 Preset = Literal["all-linear", "attention", "qkv"]
@@ -139,13 +139,21 @@ def _adaptable(network: Any) -> list[str]:
 def excluded_layers(network: Any) -> list[str]:
     """Return the names of the linear layers that never get an adapter, whatever the targets are.
 
-    These are layers that text does not pass through, such as a vision tower, and layers whose output is more than a
-    matrix product, such as some routers.
+    These are layers that text does not pass through, such as a vision tower, layers whose output is more than a
+    matrix product, such as some routers, and those that peft refuses.
     """
     reached = {id(module) for module in decoder_of(network).modules()} | {id(network.get_output_embeddings())}
+    refused = _REFUSED_BY_PEFT if inside_adapter(network).config.model_type in _MAMBA else ()
     return [
-        name for name, module in _linear_layers(network) if id(module) not in reached or not _gives_product(module)
+        name
+        for name, module in _linear_layers(network)
+        if id(module) not in reached or not _gives_product(module) or _last_name(name) in refused
     ]
+
+
+_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+_REFUSED_BY_PEFT = ("out_proj", "conv1d")
+"""Layers of these architectures that peft 0.21 refuses: the kernels of Mamba take their weights without an adapter."""
 
 
 def why_experts_are_frozen(network: Any, settings: "AdapterConfig") -> str | None:

@@ -1,7 +1,8 @@
 """The optimizer interface of the training loop, and its variant that steps during the backward pass."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,6 +81,20 @@ class Optimizer:
     def _on_gradient(self, part: TrainedParameter, act: Callable[[torch.Tensor], None]) -> None:
         """Call `act` in each backward pass as soon as the gradient of the weight is complete."""
         self._hooks.append(part.weight.register_post_accumulate_grad_hook(act))
+
+    @contextmanager
+    def without_gradient(self) -> Iterator[set[str]]:
+        """Yield a set that has, after the block, the names of the weights that got no gradient in it."""
+        names = set(self.parts)
+        hooks = [
+            part.weight.register_post_accumulate_grad_hook(lambda _, name=name: names.discard(name))
+            for name, part in self.parts.items()
+        ]
+        try:
+            yield names
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def close(self) -> None:
         """Free moments, copies and gradients, even if the network or the optimizer is still referenced."""
