@@ -116,6 +116,11 @@ REFUSED = {
     "another kind of tokenizer": ({"tokenizer__ggml__model": "bert"}, "a tokenizer of the kind 'bert'"),
     "scaled positions": ({"tensors": {"rope_freqs.weight": torch.ones(4)}}, "scales its rotary positions"),
     "yarn": ({"llama__rope__scaling__type": "yarn"}, r"scales its rotary positions \(yarn\)"),
+    "a window": (
+        {"llama__attention__sliding_window": 64},
+        "attention.sliding_window is 64 in the file, but .* reads None",
+    ),
+    "soft-capped logits": ({"llama__final_logit_softcapping": 30.0}, "final_logit_softcapping is 30 in the file"),
     "a tensor that is not read": ({"tensors": {"blk.0.attn_q.bias": torch.ones(32)}}, "does not read all of it"),
 }
 

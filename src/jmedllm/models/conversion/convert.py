@@ -279,21 +279,41 @@ def _network(gguf: Gguf, dtype: torch.dtype) -> Any:
         raise InputError(
             f"{gguf.path}: transformers {version('transformers')} does not read all of it: {what}; {_FIX}"
         )
-    _require_positions(gguf, network.config)
+    _require_as_stated(gguf, network.config)
     network.config.architectures = [type(network).__name__]
     network.generation_config.eos_token_id = _ends(gguf)
     network.generation_config._from_model_config = False  # keep these settings
     return network
 
 
-def _require_positions(gguf: Gguf, config: Any) -> None:
-    base = gguf.of_architecture("rope.freq_base")
-    found = (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
-    if base is not None and found != base:
-        raise InputError(
-            f"{gguf.path}: transformers {version('transformers')} reads a rotary base of {found}, in the file "
-            f"{base}; {_FIX}"
-        )
+_STATED = {
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_weights_scale": "routed_scaling_factor",
+}
+"""Keys of a file's architecture that change the logits, and the names of the same values in transformers."""
+
+
+def _require_as_stated(gguf: Gguf, config: Any) -> None:
+    """Check that the configuration has what the file states, of which transformers does not read all."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    rope = rope.get("full_attention", rope)  # by the kind of layer, as Gemma 3 has it
+    stated = {key: (gguf.of_architecture(key), getattr(config, name, None)) for key, name in _STATED.items()}
+    stated["rope.freq_base"] = (gguf.of_architecture("rope.freq_base"), rope.get("rope_theta"))
+    window = gguf.of_architecture("attention.sliding_window")
+    if isinstance(window, int) and 0 < window < int(gguf.of_architecture("context_length") or 0):
+        stated["attention.sliding_window"] = (window, getattr(config, "sliding_window", None))
+    for key, (there, found) in stated.items():
+        if there is not None and (found is None or abs(found - there) > _ROUNDING * abs(there)):
+            raise InputError(
+                f"{gguf.path}: {key} is {there:g} in the file, but transformers {version('transformers')} reads "
+                f"{found}; {_FIX}"
+            )
+
+
+_ROUNDING = 1e-6
+"""Largest relative difference of a number that a file has in float32."""
 
 
 def _ends(gguf: Gguf) -> list[int]:
