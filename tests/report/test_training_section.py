@@ -59,6 +59,7 @@ def test_a_collapsed_router_is_visible() -> None:
     drawn = {figure.title: figure for figure in figures(replace(stage, metrics=metrics))}
     [label] = re.findall(r'aria-label="(.*?)"', drawn["Experts in use"].picture)
     assert label.endswith("least balanced (last: layer 1) from 2 to 2; median layer from 3.9 to 3.9")
+    assert re.findall(r'text-anchor="end">(.*?)<', drawn["Experts in use"].picture) == ["0", "1", "2", "3", "4"]
     [label] = re.findall(r'aria-label="(.*?)"', drawn["Busiest expert"].picture)
     assert label.endswith("least balanced (last: layer 1) from 50 to 50; median layer from 30 to 30")
     assert "Load-balancing loss" not in drawn and "Experts in use" not in {each.title for each in figures(stage)}

@@ -118,8 +118,8 @@ def _figure(title: str, unit: str, curves: Sequence[Curve]) -> Figure | None:
 def _picture(label: str, curves: Sequence[Curve]) -> Markup:
     across = _Axis.around([x for curve in curves for x, _ in curve.points], 4)
     values = [y for curve in curves for _, y in curve.points]
-    # Axes of amounts start at zero; those of losses do not.
-    up = _Axis.around([0.0, *values] if label.startswith(AMOUNTS) else values, 4)
+    # Axes of amounts start at zero and end at a tick; those of losses do not.
+    up = _Axis.of_amounts(values, 4) if label.startswith(AMOUNTS) else _Axis.around(values, 4)
 
     def x(value: float) -> float:
         return _LEFT + across.share(value) * (_WIDTH - _LEFT - _RIGHT)
@@ -169,6 +169,14 @@ class _Axis:
         step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * (1 - 1e-9))
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         return cls(low, high, tuple(number * step for number in range(first, last + 1)))
+
+    @classmethod
+    def of_amounts(cls, values: Sequence[float], wanted: int) -> "_Axis":
+        """Return a scale from zero to the first tick that no value exceeds."""
+        axis = cls.around([0.0, *values], wanted)
+        step = axis.ticks[1] - axis.ticks[0]
+        number = math.ceil(axis.high / step - 1e-9)
+        return _Axis(0.0, number * step, tuple(each * step for each in range(number + 1)))
 
     def share(self, value: float) -> float:
         """Return the position of a value between the ends, from 0 to 1."""
