@@ -22,6 +22,7 @@ def compare(
     from jmedllm.progress import notice
     from jmedllm.report.collect import collect
     from jmedllm.report.compare import compare as compare_all
+    from jmedllm.report.notes import differing_pictures
     from jmedllm.report.table import print_comparisons
 
     collected = collect(folders)
@@ -32,6 +33,8 @@ def compare(
         raise InputError(
             "nothing to compare: give results of two models on one benchmark, or of one in both languages"
         )
+    for note in differing_pictures(each.result for each in collected):
+        notice(note)
     if as_json:
         typer.echo(to_json({"comparisons": [asdict(each) for each in found]}, indent=2))
     else:

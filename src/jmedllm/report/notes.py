@@ -126,6 +126,23 @@ def _pictures(result: EvalResult) -> Iterator[str]:
         yield f"{result.model}, {result.settings['benchmark']} {result.settings['language']}, {scorer}: {parts}."
 
 
+_DID = {"shown": "saw them", "blind": "does not see them", "hidden": "was not shown them"}
+
+
+def differing_pictures(results: Iterable[EvalResult]) -> list[str]:
+    """Return a note for each task with pictures of which its models did not see as much as one another."""
+    tasks: dict[str, dict[tuple[str, str], None]] = {}
+    for result in results:
+        if (images := result.settings.get("images")) is not None:
+            task = f"{result.settings['benchmark']} {result.settings['language']}"
+            tasks.setdefault(task, {})[result.model, images] = None
+    return [
+        f"{task}: some items have pictures: {', '.join(f'{model} {_DID[images]}' for model, images in seen)}"
+        for task, seen in tasks.items()
+        if len({images for _, images in seen}) > 1
+    ]
+
+
 def _differing_prompts(results: Sequence[EvalResult]) -> list[str]:
     """Return a note for each difference of the prompts from those of the published rows."""
     differing: dict[str, list[str]] = {}
