@@ -246,6 +246,26 @@ def test_scales_that_do_not_fit_are_named(base_for: ModelOf, tmp_path: Path) -> 
         dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
 
 
+# damaged values of a quantization_config
+DAMAGED: dict[str, dict[str, Any]] = {
+    "compressed INT4": {"config_groups": {"group_0": 3}},
+    "FP8, blocks of 16": {"weight_block_size": [0, 0]},
+    "GPTQ": {"bits": "four"},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_config_is_one_line(name: str, base_for: ModelOf, tmp_path: Path) -> None:
+    write_quantized(KINDS[name], base_for(name), tmp_path / "source")
+    file = tmp_path / "source" / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["quantization_config"] |= DAMAGED[name]
+    file.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(InputError, match=r"proj.weight: cannot be decoded as .*; copy config.json and weights again"):
+        dequantize(tmp_path / "source", tmp_path / "plain", torch.bfloat16)
+    assert not (tmp_path / "plain").exists()
+
+
 RUNS = {name: KINDS[name].name.startswith("bitsandbytes") for name in ("FP8, tensor", "GPTQ", "AWQ", "NF4", "MXFP4")}
 
 

@@ -171,7 +171,7 @@ def _decoded(
         return decode(layout, parts, config, dtype)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    except (RuntimeError, ValueError, IndexError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{name}: cannot be decoded as {layout.methods[0]}: {reason}; copy config.json and weights again"
