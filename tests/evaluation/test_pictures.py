@@ -341,6 +341,21 @@ def test_a_template_that_only_the_processor_reads_is_used(seeing: Path, tmp_path
     assert fingerprint(old) != before
 
 
+TEXT_ONLY = [
+    "{{ 'User: ' + messages[0].content }}",
+    "User: {{ messages[0].content }}",
+    "{{ messages[0].content[-1].text }}",
+]
+
+
+@pytest.mark.parametrize("template", TEXT_ONLY)
+def test_a_template_that_writes_no_pictures_is_one_line(template: str, seeing: Path, cli: Cli, tmp_path: Path) -> None:
+    model = shutil.copytree(seeing, tmp_path / "model")
+    (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    code, _, error = run(cli, model, exam(tmp_path, ["a.png"]), tmp_path / "out", "--chat")
+    assert code == 2 and "the model's chat template writes no pictures; use the template of its base" in error
+
+
 def test_run_check_reads_the_pictures(seeing: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exam(tmp_path, ["a.png"], None)

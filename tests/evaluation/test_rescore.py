@@ -175,7 +175,7 @@ def test_changed_texts_are_refused(cli: Cli, stored: Path, tmp_path: Path) -> No
     exam = tmp_path / "exam.jsonl"
     exam.write_text(exam.read_text(encoding="utf-8").replace("痛風3", "糖尿病"), encoding="utf-8")
     code, _, errors = cli("score", stored)
-    assert code == 2 and "question q3 has another text or other choices now; evaluate again" in errors
+    assert code == 2 and "question q3 has another text, other choices or other pictures now; evaluate again" in errors
     exam.unlink()
     code, _, errors = cli("score", stored)
     assert code == 2 and "no such file; exam has your own questions; give their file with --questions" in errors

@@ -86,7 +86,8 @@ def image_marker_of(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
     A model on a server is assumed to see pictures, which are parts of its chat messages.
 
     Raises:
-        InputError: the processor of the model is missing or broken, or a model on a server would need chat messages.
+        InputError: the processor of the model is missing or broken, its chat template writes no pictures, or a model
+            on a server would need chat messages.
     """
     if not any(task.images and task.with_images for task in tasks):
         return None
@@ -97,14 +98,18 @@ def image_marker_of(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
                 "pictures (--no-images)"
             )
         return ""
-    from jmedllm.models.processor import image_marker, load_processor, sees_pictures
+    from jmedllm.models.loading import read_config
+    from jmedllm.models.processor import image_marker, load_processor, require_pictures_written, sees_pictures
     from jmedllm.models.tokenizer.load import load_tokenizer
 
     if not sees_pictures(spec.folder):
         return None
     tokenizer = load_tokenizer(spec.folder, spec.adapter)
     template = ChatTemplate(tokenizer) if tokenizer.chat_template else None
-    return image_marker(load_processor(spec.folder), template)
+    processor = load_processor(spec.folder)
+    if template is not None and tasks[0].prompt_format.chat:
+        require_pictures_written(processor, template)
+    return image_marker(processor, template, read_config(spec.folder))
 
 
 def _require_readable(tasks: Sequence[EvalTask], *, is_sent: bool) -> None:

@@ -194,7 +194,9 @@ def _asked(
     for sample in samples.values():
         question = questions.get(sample.question)
         if question is None or content_hash(question) != sample.content_hash:
-            what = "is not in the questions" if question is None else "has another text or other choices"
+            what = (
+                "is not in the questions" if question is None else "has another text, other choices or other pictures"
+            )
             raise InputError(
                 f"{files.samples}: question {sample.question} {what} now; evaluate again to ask what has changed"
             )

@@ -96,18 +96,42 @@ def _for_pictures(kind: Any) -> Any:
     return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
 
 
-def image_marker(processor: Processor, template: ChatTemplate | None) -> str:
+def image_marker(processor: Processor, template: ChatTemplate | None, config: Any = None) -> str:
     """Return the text that stands for a picture in prompts.
 
-    It is what the chat template writes for a picture, such as <|vision_start|><|image_pad|><|vision_end|>. Without a
-    template it is the processor's image token.
+    It is what the chat template writes for a picture, such as <|vision_start|><|image_pad|><|vision_end|>. If there is
+    no template, or it writes no pictures, it is the processor's image token, between the tokens that the configuration
+    of a Qwen model has for the start and end of a picture.
 
     Raises:
         InputError: the processor has no image token.
     """
     token = image_token(processor)
     written = _written(template) if template is not None else ""
-    return written if token in written else token
+    if token in written:
+        return written
+    bounds = [getattr(config, f"vision_{bound}_token_id", None) for bound in ("start", "end")]
+    if None in bounds:
+        return token
+    start, end = processor.tokenizer.convert_ids_to_tokens(bounds)
+    return f"{start}{token}{end}"
+
+
+def require_pictures_written(processor: Processor, template: ChatTemplate) -> None:
+    """Check that a chat template writes the pictures of a message.
+
+    Raises:
+        InputError: it leaves them out, or raises an error for them.
+    """
+    try:
+        text = template.prompt([{"role": "user", "content": with_pictures(_MARK, 1)}])
+    except InputError:
+        text = ""
+    if image_token(processor) not in text:
+        raise InputError(
+            "the model's chat template writes no pictures; use the template of its base, or ask without chat or "
+            "without pictures (--no-images)"
+        )
 
 
 def image_token(processor: Processor) -> str:

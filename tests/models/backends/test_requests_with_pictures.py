@@ -164,6 +164,11 @@ def test_a_prompt_that_does_not_fit_is_reported_before_the_first_answer(
     assert answer(replace(model, context=length + 6), request)[0].completion is not None
 
 
+def test_a_model_without_a_template_has_the_same_marker(model: TransformersModel) -> None:
+    written = image_marker(processor_of(model), ChatTemplate(model.tokenizer))
+    assert image_marker(processor_of(model), None, model.network.config) == written.strip()
+
+
 def test_a_marker_without_a_picture_is_one_line(model: TransformersModel, pictures: list[Path]) -> None:
     for prompt, files in ((text_prompt(model, 2), pictures[:1]), (QUESTION, pictures[:1])):
         with pytest.raises(InputError, match="question 1: its pictures"):
