@@ -50,6 +50,14 @@ JAMBA = {
     "mamba_dt_rank": 4,
     "use_mamba_kernels": False,
 }
+LONGCAT = {
+    "num_layers": 1,
+    "num_key_value_heads": 4,
+    "moe_topk": 2,
+    "zero_expert_num": 2,
+    "expert_ffn_hidden_size": 16,
+}
+LONGCAT |= {"ffn_hidden_size": 64}
 SHARED = {"shared_expert_intermediate_size": 16}
 VISION = {
     "hidden_size": 32,
@@ -104,6 +112,7 @@ CLASSES: dict[str, dict[str, Any]] = {
     "GraniteMoeHybridForCausalLM": TEXT | EXPERTS | MAMBA | {"shared_intermediate_size": 32},
     "NemotronHForCausalLM": TEXT | EXPERTS | ROUTED | NEMOTRON,
     "JambaForCausalLM": TEXT | EXPERTS | JAMBA,
+    "LongcatFlashForCausalLM": TEXT | ROUTED | LATENT | LONGCAT,
     "LagunaForCausalLM": TEXT | EXPERTS | SHARED,
     "Gemma3ForConditionalGeneration": _beside(
         VISION | {"model_type": "siglip_vision_model"},

@@ -124,6 +124,13 @@ def test_layers_of_mamba_that_peft_refuses_stay_frozen(model_of: ModelOf, tmp_pa
     assert divergence(logits(network), logits(by_transformers(tmp_path / "merged"))) <= 1e-6
 
 
+def test_experts_without_weights_of_their_own_do_not_hide_the_others(model_of: ModelOf) -> None:
+    base = model_of("LongcatFlashForCausalLM")
+    [layer] = expert_layers(load_structure(base))
+    assert layer.count == 4 and len(layer.matrices) == 2
+    assert require_mergeable(base, AdapterConfig(r=2), is_rewritten=False).frozen == {}
+
+
 REFUSED = [
     ("LagunaForCausalLM", {}, r"would lose weights, because peft looks for .*shared_experts\.\.down_proj"),
     (

@@ -113,7 +113,8 @@ def _expert_count(module: torch.nn.Module, name: str) -> int:
     if isinstance(module, _CONVOLUTIONS):
         return 0
     counts = {each.shape[0] for each in module._parameters.values() if each is not None and each.dim() == 3}
-    return counts.pop() if len(counts) == 1 else 0
+    # LongCat-Flash has rows for its experts without weights in one of two parameters.
+    return min(counts, default=0)
 
 
 def _matrices(experts: torch.nn.Module, name: str) -> dict[str, int]:
