@@ -68,7 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 SETTING = "JMEDLLM_SHARED_DATA"
 DEFAULT = Path(__file__).parents[2] / "shared" / "data"
 
-SHARED_SOURCES = ("igakuqa", "medqa", "medqa-5", "medmcqa", "mmlu", "jmmlu", "yakugakuqa", "sukeda2024")
+SHARED_SOURCES = (
+    *("igakuqa", "medqa", "medqa-5", "medmcqa", "mmlu", "jmmlu", "yakugakuqa"),
+    *("jmle2026", "igakuqa119", "medrect", "jmed-llm", "sukeda2024"),
+)
 """Sources in the directory of real data."""
 
 

@@ -27,6 +27,10 @@ def test_counts():
         "jmmlu": 13,
         "jmedbench": 12,
         "yakugakuqa": 26,
+        "jmle2026": 1,
+        "igakuqa119": 7,
+        "medrect": 4,
+        "jmed-llm": 5,
         "sukeda2024": 1,
     }
     assert counts | known == counts

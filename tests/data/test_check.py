@@ -59,5 +59,5 @@ def test_without_checksum_and_count(tmp_path: Path):
 
 
 def test_unknown_source(tmp_path: Path):
-    with pytest.raises(InputError, match=r"unknown data source 'jmlu': did you mean jmmlu or mmlu\?"):
+    with pytest.raises(InputError, match=r"unknown data source 'jmlu': did you mean jmmlu or mmlu or jmle2026\?"):
         check("jmlu", tmp_path)

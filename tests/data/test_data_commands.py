@@ -42,13 +42,13 @@ def test_list_ends_with_the_next_command(cli: Cli, shared: Path, tmp_path: Path)
 
     option = f"--data {tmp_path}"
     assert last() == (
-        f"{tmp_path}: 0 present, 0 in part, 9 absent",
+        f"{tmp_path}: 0 present, 0 in part, 13 absent",
         f"next:  jmedllm data get igakuqa {option}\n",
     )
     copy(shared, "jmmlu", tmp_path)
-    assert last() == (f"{tmp_path}: 1 present, 0 in part, 8 absent", f"next:  jmedllm data check {option}\n")
+    assert last() == (f"{tmp_path}: 1 present, 0 in part, 12 absent", f"next:  jmedllm data check {option}\n")
     (tmp_path / "jmmlu/anatomy.csv").unlink()
-    assert last() == (f"{tmp_path}: 0 present, 1 in part, 8 absent", f"next:  jmedllm data get jmmlu {option}\n")
+    assert last() == (f"{tmp_path}: 0 present, 1 in part, 12 absent", f"next:  jmedllm data get jmmlu {option}\n")
 
 
 def test_list_as_json(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_unwritable_data_directory(shared: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("igakuq", {}, "unknown data source 'igakuq': did you mean igakuqa or yakugakuqa?"),
+        ("igakuq", {}, "unknown data source 'igakuq': did you mean igakuqa or igakuqa119 or yakugakuqa?"),
         (
             "medmcqa",
             {},

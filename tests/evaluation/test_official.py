@@ -11,7 +11,9 @@ from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import SCORERS, ModelOutput, answer
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
+from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.scorers.official import outcomes, pass_marks_of
+from jmedllm.report.details import outcome_detail
 
 # Correct of 400 and points in 2018 to 2022 (shared/papers.md).
 CANDIDATES = {
@@ -103,6 +105,37 @@ def test_the_fourth_prohibited_choice_fails(questions: list[Question]) -> None:
         ]
         [outcome] = outcomes(exam, item_scores)
         assert (outcome.prohibited, outcome.passed) == (picked, passed)
+
+
+def test_a_year_whose_prohibited_choices_are_unknown(shared: Path) -> None:
+    exam = load("igakuqa119", "ja", shared)
+    assert sum(question.points for question in exam if "required" in question.flags) == 200
+
+    def outcome(right: int) -> ExamOutcome:
+        scores = [AnswerItemScore((), None, "label", place < right) for place, _ in enumerate(by_section)]
+        return outcomes(by_section, scores)[0]
+
+    by_section = sorted(exam, key=lambda question: "required" not in question.flags)
+    best, worst, part = outcome(400), outcome(100), outcomes(exam[:9], [AnswerItemScore((), None, "", True)] * 9)[0]
+    assert (best.passed, best.verdict, best.required, best.general) == (
+        True,
+        "passed, prohibited choices unknown",
+        200,
+        300,
+    )
+    assert (best.required_mark, best.general_mark, best.prohibited_known) == (160, 221, False)
+    assert (worst.passed, worst.verdict) == (False, "fail")
+    assert outcome(100 + 221).passed and not outcome(100 + 220).passed
+    assert (part.passed, part.verdict) == (None, "items missing")
+
+
+def test_a_year_whose_marks_are_unknown(shared: Path) -> None:
+    exam = load("jmle2026", "ja", shared)
+    [outcome] = outcomes(exam, [AnswerItemScore((), None, "label", True) for _ in exam])
+    assert (outcome.points, outcome.max_points, outcome.passed) == (500, 500, None)
+    assert (outcome.required_mark, outcome.verdict, outcome.year) == (None, "pass marks unknown", 2026)
+    cells = outcome_detail([("model", "", outcome)]).rows[0].cells
+    assert cells[4:7] == ("200/?", "300/?", "unknown") and cells[-1] == "pass marks unknown"
 
 
 def test_marks(questions: list[Question]) -> None:

@@ -80,6 +80,11 @@ PHARMA = "998387e8fe73f775990ca11d0a45d2a6819bf4e3"
 BIORAG = "d001e8c26264773e55af85d5e9530364d269f99d"
 MEDIQ = "63acb4ccbbc082a3a7895b79d27f51204f6f9aa7"
 HARNESS = "ef9544a87b7ae0dfcd51e6af701710c458a4e435"
+JMLE2026 = "20c0c2ca05ff523faf4960c82145cdb48df5fd67"
+IGAKUQA119 = "7480d9020722195a28df406526be9cb112f11cd4"
+IGAKUQA119_OLD = "1a1f5e3f3310a0391c371fbc10af47ce180947a9"
+MEDRECT = "03790cd956cfc9f0d1ab1ee3b0ff16ddebe2f75e"
+JMED_LLM = "3774a34e4a26a7b8a7851f421ecad91a04c2f59b"
 JMEDBENCH = "b6acb5195050bf36e146b51cd2744a5d6638abd1"
 
 JMMLU_COMMITS = {
@@ -128,6 +133,21 @@ def _jmmlu() -> tuple[File, ...]:
         for subject in subjects
     }
     return tuple(File(path, hashes[path], places[path]) for path in hashes)
+
+
+def _igakuqa119() -> tuple[File, ...]:
+    """Later commits, at the dataset's present address, have the same files except that of section C."""
+    return tuple(
+        File(path, digest, _github("docto-rin/IgakuQA119", IGAKUQA119_OLD, "question/119C_json.json"))
+        if path.endswith("/119C_json.json")
+        else File(path, digest, _github("naoto-iwase/IgakuQA119", IGAKUQA119, f"questions/{path.rpartition('/')[2]}"))
+        for path, digest in _checksums("igakuqa119")
+    )
+
+
+def _medrect(path: str) -> str:
+    folder = "jmle" if path.startswith("jmle-") else "medrect"
+    return _github("pfnet-research/medrect", MEDRECT, f"data/{folder}/{path}")
 
 
 def _jmedbench() -> tuple[File, ...]:
@@ -205,6 +225,40 @@ SOURCES: Mapping[str, Source] = {
             upstream="github.com/EQUES-Inc/pharma-LLM-eval",
             revision=PHARMA,
             files=_same_layout("yakugakuqa", lambda path: _github("EQUES-Inc/pharma-LLM-eval", PHARMA, path)),
+        ),
+        Source(
+            name="jmle2026",
+            title="JMLE2026-Bench: Japanese medical licence exam 2026 (120th)",
+            licence="CC BY 4.0",
+            upstream="github.com/naoto-iwase/JMLE2026-Bench",
+            revision=f"76c4b29, whose file is that of {JMLE2026}",
+            files=_same_layout("jmle2026", lambda path: _github("naoto-iwase/JMLE2026-Bench", JMLE2026, path)),
+            note="the pictures are not fetched: copy images/ of upstream into DATA/jmle2026/ to show them to models",
+        ),
+        Source(
+            name="igakuqa119",
+            title="IgakuQA119: Japanese medical licence exam 2025 (119th)",
+            licence="Apache-2.0; exam text by the Japanese ministry (government terms, CC BY compatible)",
+            upstream="github.com/docto-rin/IgakuQA119",
+            revision=f"2d94239, whose files are those of {IGAKUQA119} and, for section C, {IGAKUQA119_OLD}",
+            files=_igakuqa119(),
+            note="the pictures are not fetched: copy images/ of upstream into DATA/igakuqa119/ to show them to models",
+        ),
+        Source(
+            name="medrect",
+            title="MedRECT: errors in clinical texts, and the licence exam items of 2018-2025 from which it was made",
+            licence="CC BY 4.0",
+            upstream="github.com/pfnet-research/medrect",
+            revision=MEDRECT,
+            files=_same_layout("medrect", _medrect),
+        ),
+        Source(
+            name="jmed-llm",
+            title="JMED-LLM: CRADE, RRTNM, SMDIS and MRNER",
+            licence="CC BY 4.0",
+            upstream="github.com/sociocom/JMED-LLM",
+            revision=JMED_LLM,
+            files=_same_layout("jmed-llm", lambda path: _github("sociocom/JMED-LLM", JMED_LLM, f"datasets/{path}")),
         ),
         Source(
             name="sukeda2024",

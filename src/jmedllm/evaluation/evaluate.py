@@ -169,7 +169,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         shuffle=settings.shuffle,
         rotations=settings.rotations,
         left_out=left_out,
-        notes=custom_file.notes if custom_file else _unexpected(settings.split, name, language, len(loaded)),
+        notes=custom_file.notes if custom_file else _notes(settings.split, name, language, len(loaded)),
         read_options=read_options,
         skip_invalid=settings.skip_invalid,
         images=settings.images,
@@ -202,12 +202,13 @@ def _is_present(name: str, language: Language, data: Path, split: str) -> bool:
         return False
 
 
-def _unexpected(split: str, name: str, language: Language, found: int) -> tuple[str, ...]:
-    """Return a note if a benchmark has another number of questions than it declares."""
-    expected = BENCHMARKS[name].expected_counts.get((language, split))
+def _notes(split: str, name: str, language: Language, found: int) -> tuple[str, ...]:
+    """Return the notes of a benchmark, with one if it has another number of questions than it declares."""
+    benchmark = BENCHMARKS[name]
+    expected = benchmark.expected_counts.get((language, split))
     if expected in (None, found):
-        return ()
-    return (f"{name} {language}: {found:,} questions found, {expected:,} expected; check the files.",)
+        return benchmark.notes
+    return (*benchmark.notes, f"{name} {language}: {found:,} questions found, {expected:,} expected; check the files.")
 
 
 def evaluate_model(

@@ -51,6 +51,7 @@ class Question:
         examinees_right: percentage of human examinees who answered right.
         reference: a right answer in free text, which a scorer compares the response with.
         rubric: what a right answer must contain, for a scorer that judges the response.
+        instruction: what the prompt asks for, instead of the prompt pack's own words.
         images: pictures that the question shows, in order; empty if there are none or the data do not have them.
     """
 
@@ -72,6 +73,7 @@ class Question:
     examinees_right: float | None = None
     reference: str | None = None
     rubric: str | None = None
+    instruction: str | None = None
     images: tuple[Picture, ...] = ()
 
     @property
@@ -85,7 +87,7 @@ class Question:
         return not self.choices and (self.reference is not None or self.rubric is not None)
 
 
-_OPTIONAL = ("reference", "rubric")
+_OPTIONAL = ("reference", "rubric", "instruction")
 
 
 def question_hash(question: Question) -> str:
@@ -103,8 +105,9 @@ def question_hash(question: Question) -> str:
 
 def content_hash(question: Question) -> str:
     """Hash the text, the choices and the pictures of a question; a corrected gold does not change the hash."""
+    more = [question.instruction] if question.instruction else []
     pictures = [_hashes(question)] if question.images else []
-    return hash_text(to_json([question.language, question.stem, question.choices, *pictures]))
+    return hash_text(to_json([question.language, question.stem, question.choices, *more, *pictures]))
 
 
 def _hashes(question: Question) -> list[str]:

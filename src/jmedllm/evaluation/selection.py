@@ -122,9 +122,9 @@ def keep(questions: Iterable[Question], left_out: Callable[[Question], Reason | 
 
 
 def default_selection(benchmark: str) -> str:
-    """Return the default selection: the published one for a registered benchmark, so that scores are comparable with
-    published ones; all gradable items for custom questions."""
-    return "legacy" if benchmark in BENCHMARKS else "graded"
+    """Return the default selection: that of a registered benchmark, so that scores are comparable with published ones;
+    all gradable items for custom questions."""
+    return BENCHMARKS[benchmark].default_selection if benchmark in BENCHMARKS else "graded"
 
 
 def account(task: str, selection: str, kept: int, left_out: Mapping[Reason, int]) -> str:

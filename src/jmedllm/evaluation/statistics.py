@@ -1,12 +1,14 @@
 """Scores with confidence intervals, and paired comparisons."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jmedllm.evaluation.question import Language, Question
 
@@ -169,6 +171,26 @@ def bootstrap_mean(
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def bootstrap_statistic(
+    rows: NDArray[Any], statistic: Callable[[NDArray[Any]], NDArray[np.float64]], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Compute a statistic that is not a mean, and its percentile bootstrap interval; deterministic.
+
+    Args:
+        rows: (items, columns) values of each item.
+        statistic: computes the statistic of (..., items, columns) values along the items.
+        confidence: of the interval.
+    """
+    random, n = np.random.default_rng(BOOTSTRAP_SEED), len(rows)
+    values: list[float] = []
+    while len(values) < RESAMPLES:
+        drawn = min(RESAMPLES - len(values), max(1, BLOCK // (n * rows.shape[1])))
+        values += np.atleast_1d(statistic(rows[random.integers(0, n, (drawn, n))])).tolist()
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(statistic(rows)), float(low), float(high)
 
 
 def sign_flip_probability(differences: Sequence[float]) -> float:

@@ -12,8 +12,6 @@ from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.report.layout import Column
 from jmedllm.report.numbers import interval, percent
 
-OUTCOME = {True: "pass", False: "fail", None: "items missing"}
-
 
 @dataclass(frozen=True, slots=True)
 class DetailRow:
@@ -131,11 +129,11 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
                     f"{outcome.correct}/{outcome.n}",
                     f"{outcome.points}/{outcome.max_points}",
                     f"{outcome.points_low}-{outcome.points_high}",
-                    f"{outcome.required}/{outcome.required_mark}",
-                    f"{outcome.general}/{outcome.general_mark}",
-                    f"{outcome.prohibited}/{MOST_PROHIBITED}",
+                    f"{outcome.required}/{_mark(outcome.required_mark)}",
+                    f"{outcome.general}/{_mark(outcome.general_mark)}",
+                    f"{outcome.prohibited}/{MOST_PROHIBITED}" if outcome.prohibited_known else "unknown",
                     f"{outcome.image_correct}/{outcome.image_n}",
-                    OUTCOME[outcome.passed],
+                    outcome.verdict,
                 ),
             )
             for model, task, outcome in outcomes
@@ -145,6 +143,10 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
         "right answers to items whose picture is not in the data."
         + "".join(f" Prohibited choices by {who}: {', '.join(ids)}." for who, ids in prohibited.items()),
     )
+
+
+def _mark(points: int | None) -> str:
+    return "?" if points is None else str(points)
 
 
 SUBJECTS_SHOWN = 8

@@ -14,13 +14,14 @@ from jmedllm.evaluation.prompts.format import PromptConfig
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("igakuq", "ja"), "unknown benchmark 'igakuq': did you mean igakuqa or yakugakuqa?"),
+        (("igakuq", "ja"), "unknown benchmark 'igakuq': did you mean igakuqa or igakuqa119 or yakugakuqa?"),
         (("igakuqa", "fr"), "unknown language 'fr': known: en, ja"),
         (("jmmlu", "en"), "jmmlu has no questions in 'en'; it has ja"),
         (
             ("yakugakuqa", "ja"),
             "yakugakuqa has no split 'test' in 'ja'; it has train; benchmarks with test in 'ja': "
-            "igakuqa, medqa, medqa-5, medmcqa, mmlu, jmmlu, demo, demo-blanked",
+            "igakuqa, medqa, medqa-5, medmcqa, mmlu, jmmlu, jmle2026, igakuqa119, jmle-cases, medrect, crade, rrtnm, "
+            "smdis, mrner-disease, mrner-medicine, demo, demo-blanked",
         ),
         (("mmlu", "ja", "dev"), "mmlu has no split 'dev' in 'ja'; it has test, train, validation"),
     ],

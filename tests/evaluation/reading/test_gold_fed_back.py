@@ -18,6 +18,12 @@ BENCHMARKS = [
     ("medmcqa", "en"),
     ("mmlu", "en"),
     ("jmmlu", "ja"),
+    ("jmle2026", "ja"),
+    ("igakuqa119", "ja"),
+    ("jmle-cases", "ja"),
+    ("crade", "ja"),
+    ("rrtnm", "ja"),
+    ("smdis", "ja"),
 ]
 
 FRAMES = {

@@ -4,7 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jmedllm.errors import InputError, unknown
-from jmedllm.evaluation.benchmarks import custom, demo, igakuqa, jmmlu, medmcqa, medqa, mmlu, yakugakuqa
+from jmedllm.evaluation.benchmarks import (
+    custom,
+    demo,
+    igakuqa,
+    igakuqa119,
+    jmed_llm,
+    jmle2026,
+    jmle_cases,
+    jmmlu,
+    medmcqa,
+    medqa,
+    medrect,
+    mmlu,
+    yakugakuqa,
+)
 from jmedllm.evaluation.benchmarks.benchmark import Benchmark
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.benchmarks.rows import MissingFileError
@@ -21,6 +35,15 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mmlu": mmlu.BENCHMARK,
     "jmmlu": jmmlu.BENCHMARK,
     "yakugakuqa": yakugakuqa.BENCHMARK,
+    "jmle2026": jmle2026.BENCHMARK,
+    "igakuqa119": igakuqa119.BENCHMARK,
+    "jmle-cases": jmle_cases.BENCHMARK,
+    "medrect": medrect.BENCHMARK,
+    "crade": jmed_llm.CRADE,
+    "rrtnm": jmed_llm.RRTNM,
+    "smdis": jmed_llm.SMDIS,
+    "mrner-disease": jmed_llm.MRNER_DISEASE,
+    "mrner-medicine": jmed_llm.MRNER_MEDICINE,
     "demo": demo.DEMO,
     "demo-blanked": demo.BLANKED,
 }

@@ -5,14 +5,12 @@ import unicodedata
 from pathlib import Path
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.benchmarks.benchmark import Benchmark, PassMarks
+from jmedllm.evaluation.benchmarks.benchmark import Benchmark
+from jmedllm.evaluation.benchmarks.licence_exam import SECTIONS, exam_flags, parse_identity, pass_marks
 from jmedllm.evaluation.benchmarks.rows import InputRow, data_file, jsonl_rows
 from jmedllm.evaluation.question import Flag, Language, Question, canonical_number
 
 EXAMS = range(112, 117)
-SECTIONS = "ABCDEF"
-REQUIRED_SECTIONS = "BE"
-"""必修 (required). The other sections are 一般・臨床 (general and clinical)."""
 
 EVERY_ANSWER_RIGHT = frozenset({"116A71"})
 """The ministry accepted every answer afterwards; the data still have one letter and one point."""
@@ -29,17 +27,6 @@ NUMBERS = {
 SHARES_MISPRINTED = frozenset({"113A14", "113D75", "114B4", "116B33"})
 """One percentage of examinees is over 100 ("1701.0"), so all percentages of the item are left out. Other items, such
 as 112B21 (2.0, 0.3, 0.3, 0.2, 0.3), seem to have lost a digit; they are read as they are."""
-
-PASS_MARKS: dict[str, PassMarks] = {
-    "112": PassMarks(2018, 160, 208),
-    "113": PassMarks(2019, 160, 209),
-    "114": PassMarks(2020, 158, 217),
-    "115": PassMarks(2021, 160, 209),
-    "116": PassMarks(2022, 158, 214),
-}
-"""By exam. Sources: the ministry's notice for 114, press reports of it for 113 and 116; for 112 and 115 its
-announcement as quoted at savingdoctor.com/entry/2018/03/19/223235 and newtongym8.com
-(第115回医師国家試験-合格発表)."""
 
 FIELDS: dict[Language, tuple[str, str]] = {
     "ja": ("problem_text", "choices"),
@@ -138,17 +125,12 @@ def _points(item: InputRow) -> int:
 
 
 def _flags(item: InputRow, identity: str) -> frozenset[Flag]:
-    match = re.fullmatch(f"[0-9]{{3}}([{SECTIONS}])[0-9]{{1,2}}", identity)
-    if match is None:
-        raise item.wrong("problem_id", 'exam, section and number such as "112A1"')
-    flags: set[Flag] = set()
-    if not item.boolean("text_only"):
-        flags.add("image")
-    if match[1] in REQUIRED_SECTIONS:
-        flags.add("required")
-    if identity in EVERY_ANSWER_RIGHT:
-        flags.add("every_answer_right")
-    return frozenset(flags)
+    try:
+        _, section, _ = parse_identity(identity)
+    except ValueError as error:
+        raise item.wrong("problem_id", 'exam, section and number such as "112A1"') from error
+    flags = exam_flags(section, image=not item.boolean("text_only"))
+    return flags | {"every_answer_right"} if identity in EVERY_ANSWER_RIGHT else flags
 
 
 def _prohibited(facts: InputRow, count: int) -> frozenset[int]:
@@ -192,5 +174,5 @@ BENCHMARK = Benchmark(
     expected_counts={("ja", "test"): 2000, ("en", "test"): 2000},
     load=read,
     legacy_choices=5,
-    pass_marks=PASS_MARKS,
+    pass_marks=pass_marks(EXAMS, prohibited_known=True),
 )

@@ -15,6 +15,8 @@ FOLDER = "images"
 _LONGEST_SHOWN = 200
 """Maximum number of characters of a path in a message."""
 
+_FIX = "copy the pictures there, or read the questions without images (leave the field or its part of --map out)"
+
 
 def find_pictures(row: InputRow, *, strict: bool) -> tuple[Picture, ...]:
     """Return the pictures that the field `images` names; none if the row does not have the field.
@@ -31,7 +33,7 @@ def find_pictures(row: InputRow, *, strict: bool) -> tuple[Picture, ...]:
     """
     if "images" not in row.record or row.record["images"] is None:
         return ()
-    return tuple(_find(row, name) for name in _names(row, strict=strict))
+    return tuple(find_picture(row, "images", name, _FIX) for name in _names(row, strict=strict))
 
 
 def _names(row: InputRow, *, strict: bool) -> list[str]:
@@ -52,17 +54,22 @@ def _split(text: str) -> object:
     return [name.strip() for name in re.split(r"[;|\n]", text) if name.strip()]
 
 
-def _find(row: InputRow, name: str) -> Picture:
+def find_picture(row: InputRow, field: str, name: str, fix: str) -> Picture:
+    """Return the picture that a field names, relative to the row's file or to the folder `images` beside it.
+
+    Args:
+        fix: what to do if there is no such file, for the message.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
     folder = row.path.parent
     for path in (folder / name, folder / FOLDER / name):
         if _is_file(path):
-            return Picture(path, _hash(row, path), row.place)
+            return Picture(path, _hash(row, field, path), row.place)
     shown = str(folder / name)
     shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
-    raise InputError(
-        f'{row.place}: field "images": {shown}: no such file, nor in {folder / FOLDER}; copy the pictures '
-        "there, or read the questions without images (leave the field or its part of --map out)"
-    )
+    raise InputError(f'{row.place}: field "{field}": {shown}: no such file, nor in {folder / FOLDER}; {fix}')
 
 
 def _is_file(path: Path) -> bool:
@@ -72,8 +79,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _hash(row: InputRow, path: Path) -> str:
+def _hash(row: InputRow, field: str, path: Path) -> str:
     try:
         return hash_file(path)
     except OSError as error:
-        raise InputError(f'{row.place}: field "images": {path}: cannot be read: {error.strerror}') from error
+        raise InputError(f'{row.place}: field "{field}": {path}: cannot be read: {error.strerror}') from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import label, letter_index
-from jmedllm.files import read_jsonl
+from jmedllm.files import read_json, read_jsonl
 
 SHOWN = 60
 """Characters of a value that an error quotes at most."""
@@ -93,6 +93,32 @@ def jsonl_rows(path: Path) -> Iterator[InputRow]:
     """Yield the records of a JSONL file."""
     for number, record in read_jsonl(path):
         yield InputRow(path, number, record)
+
+
+def json_rows(path: Path) -> Iterator[InputRow]:
+    """Yield the objects of a JSON file that is one list of them.
+
+    Raises:
+        InputError: the file is not JSON, or not a list of objects.
+    """
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: expected a list of objects; fetch the file again")
+    for number, entry in enumerate(entries, start=1):
+        yield InputRow(path, number, entry, "entry")
+
+
+def headed_csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:
+    """Yield the rows of a CSV file below a header that names `fields`.
+
+    Raises:
+        InputError: see `csv_rows`, or the header is another.
+    """
+    for row in csv_rows(path, fields):
+        if row.number > 1:
+            yield row
+        elif list(row.record.values()) != list(fields):
+            raise InputError(f"{path}:1: expected the header {','.join(fields)}; fetch the file again")
 
 
 def csv_rows(path: Path, fields: Sequence[str]) -> Iterator[InputRow]:

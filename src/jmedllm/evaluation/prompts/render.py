@@ -136,6 +136,8 @@ def prompt_hash(
 
 def _block(pack: PromptPack, question: Question, answer_as: AnswerForm) -> str:
     template = pack.template(question.language)
+    if question.instruction is not None and not question.choices:
+        return fill_instruction(template, question.instruction, question.stem)
     if answer_as == "letter" and "answer_as" not in reads(template):
         raise InputError(f"{template.origin}: shows no letters; ask for the text, or use `answer_as` in it")
     return fill(template, question, answer_as)

@@ -24,7 +24,7 @@ _NOT_THIS = re.compile(
 _TIME_BEFORE = re.compile(r"(?:1日|一日|24時間|1回)(?:あたり|当たり|に|で|量は?)?\s*(?=約?\d)")
 _ASIDE = re.compile(r"(?<=[\w%℃])\s*[(（][^()（）=≒≈≃→]*[)）]")
 _SPACED = re.compile(r"(?<![\d,.])(\d{1,3}) (\d{3})(?= ?[A-Za-z])")
-_PAIR = re.compile(r"①\s*(\d)\s*[.．]\s*②\s*(\d)(?!\d)")
+_PAIR = re.compile(r"①\s*(\d)\s*[.．]\s*②\s*(\d)(?!\d|\s*[.．]?\s*③)")
 # A number at the end of a sentence, or behind a word that says what it is; no other number of the prose.
 _SAID = re.compile(
     r"(?:[\d,.]*\d\s*[^\s\d。、,()]{0,8}?\s*"
@@ -42,6 +42,7 @@ _ROUNDING = re.compile(
 )
 _MARK = re.compile(
     r"(?:答え?|回答|解答|正解|正答|結論)\s*(?:は|として|:|=|→|\n)"
+    r"|[【〔\[](?:最終)?(?:答え?|回答|解答|正解|正答|結論)[】〕\]]"
     r"|\b(?:answer|ans|result|boxed)\b(?:\s+(?:is|would be|will be|=)|\s*[:=])",
     re.IGNORECASE,
 )

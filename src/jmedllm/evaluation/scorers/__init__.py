@@ -6,7 +6,7 @@ from typing import Any
 
 from jmedllm.errors import unknown
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.scorers import answer, legacy, likelihood, official, reference
+from jmedllm.evaluation.scorers import answer, correction, entities, kappa, legacy, likelihood, official, reference
 from jmedllm.evaluation.scorers.base import ExamOutcome, GradedItemScore, ItemScore, ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Metric, Score, score
 from jmedllm.plugins import plugins
@@ -30,6 +30,9 @@ SCORERS: dict[str, Scorer] = {
     "likelihood": likelihood.SCORER,
     "official": official.SCORER,
     "reference": reference.SCORER,
+    "kappa": kappa.SCORER,
+    "correction": correction.SCORER,
+    "entities": entities.SCORER,
 }
 SCORERS |= plugins("scorers", SCORERS, Scorer)
 

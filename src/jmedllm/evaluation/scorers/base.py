@@ -94,11 +94,14 @@ class ExamOutcome:
         exam: its number, such as "116".
         points: points earned.
         points_low: lower end of the 95 % bootstrap interval of the points.
+        required_mark: points needed to pass; None if they are not known.
+        general_mark: points needed to pass; None if they are not known.
         prohibited: number of items in which a prohibited choice was picked.
         prohibited_items: ids of these items.
-        passed: None if items of the exam are missing.
+        passed: None if items of the exam are missing, or the pass marks are not known.
         correct: right answers of `n` items, including those excluded from grading.
         image_correct: right answers among the `image_n` items that show a picture we do not have.
+        prohibited_known: whether the data list prohibited choices; otherwise `passed` is by points alone.
     """
 
     exam: str
@@ -109,10 +112,10 @@ class ExamOutcome:
     max_points: int
     required: int
     required_max: int
-    required_mark: int
+    required_mark: int | None
     general: int
     general_max: int
-    general_mark: int
+    general_mark: int | None
     prohibited: int
     prohibited_items: tuple[str, ...]
     passed: bool | None
@@ -120,6 +123,16 @@ class ExamOutcome:
     n: int
     image_correct: int
     image_n: int
+    prohibited_known: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        if self.passed is None:
+            return "pass marks unknown" if self.required_mark is None else "items missing"
+        if self.passed:
+            return "pass" if self.prohibited_known else "passed, prohibited choices unknown"
+        return "fail"
 
 
 @dataclass(frozen=True, slots=True)

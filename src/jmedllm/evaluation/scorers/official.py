@@ -3,7 +3,7 @@
 An answer is right if it is exactly the gold set. Each item has its points; items excluded from grading have 0. A
 candidate passes with enough points in the required part (sections B and E) and in the general and clinical part,
 and with prohibited choices in at most three items. The pass marks are in
-`Benchmark.pass_marks`.
+`Benchmark.pass_marks`. Where the data do not list prohibited choices, or the marks are not known, the outcome says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -109,6 +109,8 @@ def _outcome(exam: str, judged: Sequence[tuple[Question, AnswerItemScore]], plai
         part(earned, required=True) >= marks.required
         and part(earned, required=False) >= marks.general
         and len(prohibited) <= MOST_PROHIBITED
+        if marks.required is not None and marks.general is not None and len(judged) == ITEMS
+        else None
     )
     images = [item_score.correct for question, item_score in judged if "image" in question.flags]
     return ExamOutcome(
@@ -126,11 +128,12 @@ def _outcome(exam: str, judged: Sequence[tuple[Question, AnswerItemScore]], plai
         general_mark=marks.general,
         prohibited=len(prohibited),
         prohibited_items=tuple(prohibited),
-        passed=passed if len(judged) == ITEMS else None,
+        passed=passed,
         correct=sum(item_score.correct for _, item_score in judged),
         n=len(judged),
         image_correct=sum(images),
         image_n=len(images),
+        prohibited_known=marks.prohibited_known,
     )
 
 

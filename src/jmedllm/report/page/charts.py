@@ -33,13 +33,20 @@ def _dot(css: str, x: float, y: float, r: float) -> str:
 
 
 def score_mark(value: float, interval: tuple[float, float] | None, bounds: Sequence[float]) -> Markup:
-    """Draw a score on the line from 0 to 1, with its interval and ticks at its bounds: floor and ceiling."""
+    """Draw a score on the line from 0 to 1, with its interval and ticks at its bounds: floor and ceiling.
+
+    A score outside, such as a negative kappa, is drawn at the end of the line.
+    """
+
+    def x(share: float) -> float:
+        return 100 * max(0.0, min(1.0, share))
+
     middle = _HEIGHT / 2
     parts = [_line("axis", 0, middle, _WIDTH, middle)]
-    parts += [_line("bound", 100 * at, 1, 100 * at, _HEIGHT - 1) for at in bounds]
+    parts += [_line("bound", x(at), 1, x(at), _HEIGHT - 1) for at in bounds]
     if interval is not None:
-        parts.append(_line("range", 100 * interval[0], middle, 100 * interval[1], middle))
-    parts.append(_dot("value", 100 * value, middle, 3))
+        parts.append(_line("range", x(interval[0]), middle, x(interval[1]), middle))
+    parts.append(_dot("value", x(value), middle, 3))
     return _svg(_WIDTH, _HEIGHT, "".join(parts), f"{100 * value:.1f} %", "mark")
 
 
