@@ -58,6 +58,12 @@ ReportName = Annotated[
     str | None,
     typer.Option(help="Name of the model in reports.", show_default="the last part of --model"),
 ]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split", help="Split of the benchmarks: test, train, or a year if they have it.", rich_help_panel=ITEMS
+    ),
+]
 Shuffle = Annotated[
     int | None,
     typer.Option(
@@ -176,6 +182,7 @@ def evaluate(
     language: Languages = "ja,en",
     selection: Selection = None,
     limit: Limit = None,
+    split_name: Split = "test",
     columns: Map = None,
     skip_invalid: SkipInvalid = False,
     shuffle: Shuffle = None,
@@ -211,7 +218,7 @@ def evaluate(
     from jmedllm.models.folder import resolve
 
     settings = eval_config(
-        benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit,
+        benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit, split=split_name,
         skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
         max_new_tokens=max_new_tokens, backend=backend, judge=judge, images=not no_images,
     )  # fmt: skip

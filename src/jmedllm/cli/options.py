@@ -22,7 +22,8 @@ def from_plugins(kind: str) -> str:
 
 SCORER_NAMES = (
     "answer (reads the response), likelihood (ranks the choices), legacy (the published protocol), "
-    f"official (the ministry's rules), reference (compares free text){from_plugins('scorers')}"
+    "official (the ministry's rules), reference (compares free text), kappa (agreement beyond chance), "
+    f"correction (wrong sentences of a text), entities (lists of expressions){from_plugins('scorers')}"
 )
 """Scorers as --help explains them."""
 

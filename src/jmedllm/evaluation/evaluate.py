@@ -18,7 +18,7 @@ from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepar
 from jmedllm.evaluation.question import LANGUAGE_NAMES, LANGUAGES, Language, Question
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import files_of
-from jmedllm.evaluation.scorable import scorable
+from jmedllm.evaluation.scorable import cannot_score, scorable
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import SELECTIONS, WRONG, default_selection, select_counted
 from jmedllm.evaluation.sharding import evaluate_shares, join_shares, remove_empty_shares
@@ -153,6 +153,10 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
     left_out = selected.left_out | judged.left_out
     if custom_file and custom_file.skipped and len(custom_file.languages) == 1:  # otherwise their language is unknown
         left_out[WRONG] = len(custom_file.skipped)
+    if selected.questions and not judged.questions:
+        raise InputError(
+            f"benchmark {name} in {language}: {cannot_score(', '.join(settings.scorers), selected.questions)}"
+        )
     if not judged.questions:
         raise InputError(
             f"benchmark {name} in {language}: selection {selection} leaves no item that "
