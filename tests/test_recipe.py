@@ -298,7 +298,7 @@ BROKEN = {
     ),
     "unknown benchmark to evaluate": (
         EXAM.replace("[demo]", "[igakuqa-ja]") + "  models: [base]\n",
-        "mine.yaml:3: eval: unknown benchmark 'igakuqa-ja': did you mean igakuqa or yakugakuqa?",
+        "mine.yaml:3: eval: unknown benchmark 'igakuqa-ja': did you mean igakuqa or igakuqa119 or yakugakuqa?",
     ),
     "unknown scorer": (
         EXAM + "  models: [base]\n  scorers: [likelyhood]\n",
