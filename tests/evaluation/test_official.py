@@ -117,23 +117,23 @@ def test_a_year_whose_prohibited_choices_are_unknown(shared: Path) -> None:
 
     by_section = sorted(exam, key=lambda question: "required" not in question.flags)
     best, worst, part = outcome(400), outcome(100), outcomes(exam[:9], [AnswerItemScore((), None, "", True)] * 9)[0]
-    assert (best.passed, best.verdict, best.required, best.general) == (
+    assert (best.passed, best.decision, best.required, best.general) == (
         True,
         "passed, prohibited choices unknown",
         200,
         300,
     )
     assert (best.required_mark, best.general_mark, best.prohibited_known) == (160, 221, False)
-    assert (worst.passed, worst.verdict) == (False, "fail")
+    assert (worst.passed, worst.decision) == (False, "fail")
     assert outcome(100 + 221).passed and not outcome(100 + 220).passed
-    assert (part.passed, part.verdict) == (None, "items missing")
+    assert (part.passed, part.decision) == (None, "items missing")
 
 
 def test_a_year_whose_marks_are_unknown(shared: Path) -> None:
     exam = load("jmle2026", "ja", shared)
     [outcome] = outcomes(exam, [AnswerItemScore((), None, "label", True) for _ in exam])
     assert (outcome.points, outcome.max_points, outcome.passed) == (500, 500, None)
-    assert (outcome.required_mark, outcome.verdict, outcome.year) == (None, "pass marks unknown", 2026)
+    assert (outcome.required_mark, outcome.decision, outcome.year) == (None, "pass marks unknown", 2026)
     cells = outcome_detail([("model", "", outcome)]).rows[0].cells
     assert cells[4:7] == ("200/?", "300/?", "unknown") and cells[-1] == "pass marks unknown"
 

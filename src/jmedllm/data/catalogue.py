@@ -246,7 +246,7 @@ SOURCES: Mapping[str, Source] = {
         ),
         Source(
             name="medrect",
-            title="MedRECT: errors in clinical texts, and the licence exam items of 2018-2025 from which it was made",
+            title="MedRECT: errors in clinical texts, and the case items of the licence exams 2018-2025",
             licence="CC BY 4.0",
             upstream="github.com/pfnet-research/medrect",
             revision=MEDRECT,

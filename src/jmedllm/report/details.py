@@ -133,7 +133,7 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
                     f"{outcome.general}/{_mark(outcome.general_mark)}",
                     f"{outcome.prohibited}/{MOST_PROHIBITED}" if outcome.prohibited_known else "unknown",
                     f"{outcome.image_correct}/{outcome.image_n}",
-                    outcome.verdict,
+                    outcome.decision,
                 ),
             )
             for model, task, outcome in outcomes

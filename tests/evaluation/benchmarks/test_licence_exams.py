@@ -19,7 +19,7 @@ from jmedllm.evaluation.selection import select_counted
 
 Exam = dict[str, Question]
 
-CENSUS = {
+COUNTS = {
     # items, text only, of these with 5 choices, of these one / several answers, numeric, points, required points
     "jmle2026": (400, 302, 299, 276, 23, 3, 500, 200),
     "igakuqa119": (400, 297, 293, 263, 30, 4, 500, 200),
@@ -34,8 +34,8 @@ def gold(question: Question) -> str:
     return "".join(label(index) for index in sorted(question.gold))
 
 
-@pytest.mark.parametrize("name", CENSUS)
-def test_census(shared: Path, name: str) -> None:
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(shared: Path, name: str) -> None:
     questions = list(exam(name, shared).values())
     text_only = [q for q in questions if "image" not in q.flags]
     five = [q for q in text_only if len(q.choices) == 5]
@@ -48,7 +48,7 @@ def test_census(shared: Path, name: str) -> None:
         sum(q.number is not None for q in questions),
         sum(q.points for q in questions),
         sum(q.points for q in questions if "required" in q.flags),
-    ) == CENSUS[name]
+    ) == COUNTS[name]
     assert all((len(q.choices) == 5) == (q.number is None) and q.select == max(1, len(q.gold)) for q in questions)
     assert all(all(choice.strip() == choice for choice in q.choices) and q.stem.strip() == q.stem for q in questions)
     selected = select_counted(questions, BENCHMARKS[name].default_selection)
@@ -115,7 +115,7 @@ def test_replies(shared: Path, name: str, identity: str, response: str, correct:
     assert answer.score_response(present(question)[0], response).correct is correct
 
 
-def test_serial_items_stand_behind_the_text_that_they_share(shared: Path) -> None:
+def test_serial_items_come_after_the_text_that_they_share(shared: Path) -> None:
     found = exam("jmle2026", shared)
     serial = [q for q in found.values() if q.stem.startswith("次の文を読み")]
     assert Counter(q.id[3] for q in serial) == {"B": 10, "C": 15, "E": 10, "F": 15}

@@ -1,4 +1,4 @@
-"""MedRECT, the exam items it was made from, and JMED-LLM: counts, tiny files of our own, and invalid records."""
+"""MedRECT, the case items it was made from, and JMED-LLM: counts, tiny files of our own, and invalid records."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def test_the_documented_differences_between_copies(shared: Path, monkeypatch: py
     del sys.modules["compare_exam_copies"]
 
 
-def test_census_of_case_items(shared: Path) -> None:
+def test_counts_of_case_items(shared: Path) -> None:
     questions = load("jmle-cases", "ja", shared)
     assert Counter(len(q.choices) for q in questions) == {5: 1180, 6: 2, 8: 1}
     assert Counter(q.select for q in questions) == {1: 1036, 2: 113, 3: 34}
@@ -34,13 +34,13 @@ def test_census_of_case_items(shared: Path) -> None:
 
 
 @pytest.mark.parametrize(("language", "flawed"), [("ja", 367), ("en", 243)])
-def test_census_of_medrect(shared: Path, language: str, flawed: int) -> None:
+def test_counts_of_medrect(shared: Path, language: str, flawed: int) -> None:
     questions = load("medrect", language, shared)
     assert sum(q.reference != "CORRECT" for q in questions) == flawed
     assert all(q.instruction and q.stem.startswith("1.") and q.is_free_text for q in questions)
 
 
-def test_census_of_jmed_llm(shared: Path) -> None:
+def test_counts_of_jmed_llm(shared: Path) -> None:
     assert Counter(len(q.choices) for q in load("rrtnm", "ja", shared)) == {2: 45, 4: 40, 5: 15}
     assert Counter(min(q.gold) for q in load("crade", "ja", shared)) == {0: 25, 1: 25, 2: 25, 3: 25}
     assert Counter(q.subject for q in load("smdis", "ja", shared))["influenza"] == 13

@@ -76,9 +76,9 @@ NONE = [
 NO_ANSWER = [
     ("", "empty"),
     ("  \n", "empty"),
-    ("I cannot give medical advice.", "no verdict"),
-    ("He should see a physician.", "no verdict"),
-    ("Sentences need more context.", "no verdict"),
+    ("I cannot give medical advice.", "no decision"),
+    ("He should see a physician.", "no decision"),
+    ("Sentences need more context.", "no decision"),
     (TEXT, "ambiguous"),  # a copy
     (TEXT.replace("Influenza", "Pneumonia").replace("aspirin", "amoxicillin"), "ambiguous"),
     (

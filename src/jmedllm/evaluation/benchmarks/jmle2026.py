@@ -1,7 +1,7 @@
 """JMLE2026-Bench: the 120th Japanese medical licence exam (2026), all 400 items.
 
 A text has its choices below the question, each on its own line behind a letter, or as the rows of a table. Serial
-items (連問) have a `serial_group`: each item stands on its own here, behind the text that the group shares.
+items (連問) have a `serial_group`: each item is asked alone, after the text that the group shares.
 The answers are the dataset authors', not official ones.
 """
 

@@ -16,7 +16,7 @@ _HEAD = r"(?:(?:文番号|文|sentence|line|no|number)\s*(?:number|番号|no\.?)
 _CORRECTED = re.compile(
     rf"^\s*{_HEAD}[(（\[【]?(\d{{1,3}})[)）\]】]?\s*(?:番目?の?文|番)?\s*(?:([:：])|[.．])\s*(\S.*)$", re.IGNORECASE
 )
-_VERDICT = re.compile(r"\s*(?:yes|no|はい|いいえ|あり|なし)\s*(?:[,.;:、。：]|\Z)", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"\s*(?:yes|no|はい|いいえ|あり|なし)\s*(?:[,.;:、。：]|\Z)", re.IGNORECASE)
 """The reply to a numbered part of the question, such as "1: Yes, sentence 3"."""
 
 _NONE = re.compile(
@@ -118,7 +118,7 @@ def read_correction(reply: str, sentences: Mapping[int, str]) -> Correction:
 
 def _answers_parts(lines: list[str]) -> bool:
     """Return whether the reply numbers its answers to parts of the question, such as "1: Yes, sentence 3"."""
-    return any((match := _CORRECTED.match(line)) and _VERDICT.match(match[3]) for line in lines)
+    return any((match := _CORRECTED.match(line)) and _YES_OR_NO.match(match[3]) for line in lines)
 
 
 def _changed(numbered: list[re.Match[str]], sentences: Mapping[int, str]) -> dict[int, str]:
@@ -144,7 +144,7 @@ def _from_prose(text: str, sentences: Mapping[int, str]) -> Correction:
     if none and not (flaw and named):
         return Correction(False, how="stated no error")
     if not flaw or len(named) > 1:
-        return Correction(None, how="ambiguous" if named and flaw else "no verdict")
+        return Correction(None, how="ambiguous" if named and flaw else "no decision")
     into = _INTO.search(without)
     return _checked(next(iter(named), None), into[1] if into else None, sentences, "stated error")
 

@@ -11,7 +11,7 @@ NO_ANSWER: Mapping[str, str] = {
     "truncated": "cut off, at the token limit or inside its thought, before an answer was stated",
     "no choice": "named no choice as the answer",
     "no number": "gave no number as the answer",
-    "no verdict": "did not say whether the text has an error",
+    "no decision": "did not say whether the text has an error",
     "no list": "listed no expressions",
     "ambiguous": "named several and did not decide between them",
     "too many": "named more choices than the question asks for",

@@ -126,7 +126,7 @@ class ExamOutcome:
     prohibited_known: bool = True
 
     @property
-    def verdict(self) -> str:
+    def decision(self) -> str:
         """The outcome in words."""
         if self.passed is None:
             return "pass marks unknown" if self.required_mark is None else "items missing"

@@ -25,7 +25,7 @@ _REFERENCE = re.compile(r"(\d{1,3}): (.*\S.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class CorrectionItemScore:
-    """The verdict read from one response.
+    """What one response says about the text.
 
     Attributes:
         error: whether the response says that there is an error; None for no answer.
@@ -45,7 +45,7 @@ class CorrectionItemScore:
 
     @property
     def value(self) -> float:
-        """1 if the verdict is right, else 0."""
+        """1 if the wrong sentence is named, or rightly none, else 0."""
         return float(self.correct)
 
     @property
@@ -94,7 +94,7 @@ def _read(output: ModelOutput) -> Correction:
 
 
 def aggregate(questions: Sequence[Question], item_scores: Sequence[CorrectionItemScore]) -> list[Score]:
-    """Compute accuracy of verdicts, accuracy and F1 of detection, and on texts with an error the accuracy of the
+    """Compute accuracy, accuracy and F1 of detection, and on texts with an error the accuracy of the
     sentence and the similarity of the correction."""
     targets = [target(question) for question in questions]
     flawed = [wanted is not None for wanted in targets]

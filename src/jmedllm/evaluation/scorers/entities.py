@@ -55,7 +55,7 @@ class EntitiesItemScore:
         return ()
 
 
-def wanted(question: Question) -> list[str]:
+def reference_list(question: Question) -> list[str]:
     """Return the texts of a reference that is a JSON list of texts; empty for any other."""
     try:
         values = json.loads(question.reference or "")
@@ -67,7 +67,7 @@ def wanted(question: Question) -> list[str]:
 
 def applies(question: Question) -> bool:
     """Return whether this scorer can score `question`."""
-    return bool(wanted(question))
+    return bool(reference_list(question))
 
 
 def read_list(reply: str) -> tuple[list[str], str] | None:
@@ -137,7 +137,7 @@ def score_item(output: ModelOutput) -> EntitiesItemScore:
     found = read_list(cleaned.text)
     if found is None or (output.truncated and found[1] != "list"):
         return EntitiesItemScore(0.0, 0.0, 0.0, 0, "truncated" if output.truncated else "no list")
-    (listed, how), gold = found, wanted(output.presented.question)
+    (listed, how), gold = found, reference_list(output.presented.question)
     return EntitiesItemScore(
         exact=round(exact_f1(gold, listed), 6),
         partial=round(partial_f1(gold, listed), 6),
