@@ -1,4 +1,4 @@
-"""Compare licence exam items that several benchmarks have, and print the table of docs/evaluation/benchmarks.md.
+"""Compare licence questions that several benchmarks have, and print the table of docs/evaluation/benchmarks.md.
 
 python3 tools/compare_exam_copies.py DATA
 """
