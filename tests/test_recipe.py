@@ -133,11 +133,12 @@ BROKEN = {
     "unknown key": (MINIMAL + "sed: 1\n", "mine.yaml:7: sed: unknown key; did you mean seed?"),
     "unlike any key": (
         MINIMAL + "prompt: {wxyz: 1}\n",
-        "mine.yaml:7: prompt.wxyz: unknown key; known: pack, answer_as, chat, chat_template_kwargs, date, shots",
+        "mine.yaml:7: prompt.wxyz: unknown key; known: pack, answer_as, chat, thinking, effort, system, "
+        "template_args, date, shots",
     ),
     "variables of a template that is not used": (
-        MINIMAL + "prompt: {chat_template_kwargs: {enable_thinking: false}}\n",
-        "mine.yaml: prompt.chat_template_kwargs and prompt.date shape the chat template; set prompt.chat: true",
+        MINIMAL + "prompt: {template_args: {enable_thinking: false}}\n",
+        "mine.yaml: prompt.template_args shapes the chat template; set prompt.chat: true",
     ),
     "no date": (
         MINIMAL + "prompt: {chat: true, date: 29.11.2026}\n",

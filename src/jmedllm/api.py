@@ -137,10 +137,11 @@ def evaluate(
     judged = scorable(questions, config.scorers)
     if not judged.questions:
         raise cannot_score(", ".join(config.scorers), questions)
+    prompt_config = from_options(PromptConfig, pack=prompt, **asked)
     task = EvalTask(
         judged.questions,
         len(judged.questions),
-        prepare(from_options(PromptConfig, pack=prompt, **asked), Path(data)),
+        prepare(prompt_config, Path(data)),
         tuple(config.scorers),
         selection="given",
         split="given",
@@ -152,8 +153,8 @@ def evaluate(
         images=config.images,
         source={"data": str(data)},
     )
-    if opened.spec is None and (task.prompt_format.variables or task.prompt_format.date):
-        raise InputError("chat_template_kwargs and date need a model directory with a chat template")
+    if opened.spec is None and (shaping := prompt_config.shaping_the_template):
+        raise InputError(f"{next(iter(shaping))} needs a model directory with a chat template")
     chat_text: ChatText = to_json
     template = chat_template([task], opened.spec, Path(output)) if opened.spec else None
     described = opened.settings

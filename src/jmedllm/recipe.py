@@ -272,11 +272,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _a_template_to_shape(self) -> "Recipe":
-        shapes = bool(self.prompt.chat_template_kwargs or self.prompt.date)
-        if shapes and not self.prompt.chat and not (self.mpeft and self.mpeft.instructions):
-            raise ValueError(
-                "prompt.chat_template_kwargs and prompt.date shape the chat template; set prompt.chat: true"
-            )
+        shaping = next(iter(self.prompt.shaping_the_template), None)
+        if shaping and not self.prompt.chat and not (self.mpeft and self.mpeft.instructions):
+            raise ValueError(f"prompt.{shaping} shapes the chat template; set prompt.chat: true")
         return self
 
     @model_validator(mode="after")

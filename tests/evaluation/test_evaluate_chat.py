@@ -88,7 +88,7 @@ def test_a_complete_evaluation_needs_no_weights(dated: Path, tmp_path: Path) -> 
 # what is changed, and what is said of it
 CHANGED = {
     "another day": ({"date": "2024-02-03"}, DATED, "date '2026-11-29' is now '2024-02-03'"),
-    "a variable": ({"chat_template_kwargs": {"brief": "!"}}, DATED, "chat_template_kwargs None is now"),
+    "a variable": ({"template_args": {"brief": "!"}}, DATED, "template_args None is now"),
     "another template": ({}, UNDATED, "chat_template '"),
 }
 
@@ -111,7 +111,7 @@ def test_a_template_without_a_date_records_none(dated: Path, tmp_path: Path) -> 
 # a date or variables as written, and what is said of them
 WRONG = [
     ({"date": "29.11.2026"}, "29.11.2026 is not a date; write it as YYYY-MM-DD"),
-    ({"chat_template_kwargs": {"day": CPU}}, "a value is not JSON"),
+    ({"template_args": {"day": CPU}}, "a value is not JSON"),
 ]
 
 

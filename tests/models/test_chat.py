@@ -181,7 +181,7 @@ def test_a_template_for_parts_ends_turns_too() -> None:
 # variables of a template that reads enable_thinking, and what is said of them
 VARIABLES = [
     ({"enable_thinkng": False}, "unknown variable of the model's chat template .*did you mean enable_thinking"),
-    ({"tokenize": True}, "chat_template_kwargs: tokenize is set by jmedllm itself; leave it out"),
+    ({"tokenize": True}, "template_args: tokenize is set by jmedllm itself; leave it out"),
     ({"enable_thinking": False}, None),
 ]
 

@@ -384,7 +384,7 @@ def test_training_on_another_text_than_the_evaluation_s_is_refused(tiny_model: P
     assert (
         printed.startswith("custom.jsonl:3: message 2: the chat template writes another text") and presented in printed
     )
-    assert "chat_template_kwargs" in printed and "\n" not in printed
+    assert "prompt.thinking: off" in printed and "\n" not in printed
     assert "田中" not in printed and "壊血病" not in printed
 
 

@@ -91,10 +91,29 @@ Chat = Annotated[
     bool,
     typer.Option("--chat", help="Use the model's chat template, as its users do.", rich_help_panel=PROMPT),
 ]
-ChatTemplateKwargs = Annotated[
+ThinkingOption = Annotated[
+    Literal["on", "off", "default"],
+    typer.Option(
+        help="Whether the model thinks first: on (it does), off (answers at once), default (as its template has it).",
+        rich_help_panel=PROMPT,
+    ),
+]
+EffortOption = Annotated[
+    Literal["low", "medium", "high"] | None,
+    typer.Option(
+        help="Effort of the thought: low (short thoughts), medium (as usual), high (long thoughts).",
+        show_default="the template's",
+        rich_help_panel=PROMPT,
+    ),
+]
+SystemMessage = Annotated[
+    str,
+    typer.Option(help="System message of the chat.", show_default="the template's", rich_help_panel=PROMPT),
+]
+TemplateArgs = Annotated[
     str | None,
     typer.Option(
-        help="Variables of the chat template, as JSON: '{\"enable_thinking\": false}'.",
+        help="Further variables of the chat template, as JSON.",
         show_default="none",
         rich_help_panel=PROMPT,
     ),
@@ -192,7 +211,10 @@ def evaluate(
     shots: Shots = None,
     no_images: NoImages = False,
     chat: Chat = False,
-    chat_template_kwargs: ChatTemplateKwargs = None,
+    thinking: ThinkingOption = "default",
+    effort: EffortOption = None,
+    system: SystemMessage = "",
+    template_args: TemplateArgs = None,
     date: TemplateDate = None,
     adapter: AdapterFolder = None,
     ignore_adapter: IgnoreAdapter = False,
@@ -229,11 +251,20 @@ def evaluate(
     )  # fmt: skip
     on_this_machine = _local_options(
         precision=precision != "auto", device=device != "auto", threads=threads, ignore_adapter=ignore_adapter,
-        revision=revision, download=download, date=date, chat_template_kwargs=chat_template_kwargs,
+        revision=revision, download=download, date=date, template_args=template_args,
+        thinking=thinking != "default", effort=effort,
     )  # fmt: skip
     can = require_capabilities(backend, [*requirements_of(spec), *on_this_machine]).capabilities
     prompt_config = _prompt_config(
-        chat_template_kwargs, pack=prompt, answer_as=answer_as, chat=chat, shots=shots, date=date
+        template_args,
+        pack=prompt,
+        answer_as=answer_as,
+        chat=chat,
+        thinking=thinking,
+        effort=effort,
+        system=system,
+        shots=shots,
+        date=date,
     )
     command = _as_given(context)
     found = [replace(task, source=task.source | {"command": command}) for task in tasks(settings, prompt_config, data)]
@@ -257,14 +288,15 @@ def evaluate(
         _print_results(results, output, as_json=as_json)
 
 
-def _prompt_config(chat_template_kwargs: str | None, **options: object) -> "PromptConfig":
+def _prompt_config(template_args: str | None, **options: object) -> "PromptConfig":
     from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.settings import from_options
 
-    variables = _json_option("chat-template-kwargs", chat_template_kwargs)
-    config = from_options(PromptConfig, chat_template_kwargs=variables, **options)
-    if (config.chat_template_kwargs or config.date) and not config.chat:
-        raise InputError("--chat-template-kwargs and --date shape the chat template; give --chat, too")
+    variables = _json_option("template-args", template_args)
+    config = from_options(PromptConfig, template_args=variables, **options)
+    if config.shaping_the_template and not config.chat:
+        option = next(iter(config.shaping_the_template)).replace("_", "-")
+        raise InputError(f"--{option} shapes the chat template; give --chat, too")
     return config
 
 

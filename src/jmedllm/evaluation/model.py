@@ -17,7 +17,7 @@ from jmedllm.models.adapters import quantization_of as quantization_of_adapter
 from jmedllm.models.adapters import require_adapter
 from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
-from jmedllm.models.chat import ChatTemplate, no_template
+from jmedllm.models.chat import ChatTemplate, Message, no_template, with_system
 from jmedllm.models.folder import (
     adapter_fingerprint,
     fingerprint,
@@ -270,7 +270,14 @@ def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: st
             )
         return open_model(spec)
 
-    chat_text = to_json if backend.capabilities.chat_messages else no_template
+    system = tasks[0].prompt_format.system
+    if system:
+        settings["system"] = system
+
+    def as_messages(messages: list[Message]) -> str:
+        return to_json(with_system(messages, system))
+
+    chat_text = as_messages if backend.capabilities.chat_messages else no_template
     return PreparedModel(settings, _once(open_today), chat_text, image_marker=marker)
 
 

@@ -3,6 +3,7 @@
 Training, evaluation and planning all use this module, so the same messages become the same text everywhere.
 """
 
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,8 +50,18 @@ _JINJA = {
     "True",
 }  # fmt: skip
 
+THOUGHT_PARTS = "parts"
+"""Where a thought is a part of the content, of the type `thinking`, instead of a key of the message."""
+
+THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning", THOUGHT_PARTS)
+"""Where templates look for the thought of a message."""
+
 IMAGE = "image"
 """Type of the part of a message that stands for a picture."""
+
+_FUNCTIONS = {CLOCK, "raise_exception", "range", "namespace", "dict", "joiner", "cycler", "lipsum"}
+_GENERATION_TAG = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
+"""A tag of transformers for masks of the assistant's tokens, which jinja alone does not know."""
 
 _ANSWER, _QUESTION = "\ue000", "\ue001"
 """Private characters, which no template contains."""
@@ -68,6 +79,21 @@ def text_in(message: Mapping[str, Any]) -> str:
     """Return the text of a message."""
     content = message["content"]
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def with_system(messages: Messages, system: str) -> list[Message]:
+    """Return messages that begin with a system message; in front of their own, if they have one."""
+    if system and messages and messages[0]["role"] == "system":
+        return [{**messages[0], "content": f"{system}\n{text_in(messages[0])}"}, *map(dict, messages[1:])]
+    return [*([{"role": "system", "content": system}] if system else []), *map(dict, messages)]
+
+
+def with_thought(message: Message, thought: str, key: str) -> Message:
+    """Return a message with a thought where a template looks for it, see `THOUGHT_KEYS`."""
+    if key != THOUGHT_PARTS:
+        return message | {key: thought}
+    parts = [{"type": "thinking", "thinking": thought}, {"type": "text", "text": message["content"]}]
+    return message | {"content": parts}
 
 
 def no_template(messages: list[Message]) -> str:
@@ -108,11 +134,15 @@ class ChatTemplate:
     Attributes:
         variables: values for the template's own variables, such as {"enable_thinking": False}.
         date: the date that the template reads as today's, as YYYY-MM-DD; None for the real one.
+        system: text of the system message; in front of the one that the messages begin with, if they do.
+        closing: text after the generation prompt.
     """
 
     tokenizer: Tokenizer
     variables: Mapping[str, Any] = field(default_factory=dict)
     date: str | None = None
+    system: str = ""
+    closing: str = ""
 
     @property
     def source(self) -> str:
@@ -137,9 +167,13 @@ class ChatTemplate:
         """Return everything that shapes the text besides the messages, as plain values."""
         settings: dict[str, Any] = {"chat_template": hash_text(self.source)}
         if self.variables:
-            settings["chat_template_kwargs"] = dict(self.variables)
+            settings["template_args"] = dict(self.variables)
         if self.reads_date:
             settings["date"] = self.date
+        if self.system:
+            settings["system"] = self.system
+        if self.closing:
+            settings["prompt_closing"] = self.closing
         return settings
 
     def prompt(self, messages: Messages) -> str:
@@ -148,7 +182,7 @@ class ChatTemplate:
         Raises:
             InputError: there is no template, or it raises an error for the messages.
         """
-        return self._render(messages, answer=True)
+        return self._render(messages, answer=True) + self.closing
 
     def conversation(self, messages: Messages) -> str:
         """Render a whole conversation.
@@ -170,6 +204,7 @@ class ChatTemplate:
         A template for images and text silently omits plain text, so it gets the content as a list of parts.
         """
         refusal = None
+        messages = with_system(messages, self.system)
         for given in (_plain, _in_parts):
             try:
                 text = self._written([given(message) for message in messages], answer=answer)
@@ -213,9 +248,9 @@ class ChatTemplate:
         words = _words(self.source)
         for name in self.variables:
             if name in RESERVED:
-                raise InputError(f"chat_template_kwargs: {name} is set by jmedllm itself; leave it out")
+                raise InputError(f"template_args: {name} is set by jmedllm itself; leave it out")
             if name not in words:
-                raise unknown("variable of the model's chat template in chat_template_kwargs", name, words)
+                raise unknown("variable of the model's chat template in template_args", name, words)
 
 
 def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,6 +314,18 @@ def _words(source: str) -> set[str]:
     except TemplateSyntaxError as error:
         raise _broken(error) from error
     return {value for _, kind, value in tokens if kind == "name"} - _JINJA
+
+
+def undeclared_variables(source: str) -> set[str]:
+    """Return the variables that a template reads and does not set, without those that transformers sets."""
+    from jinja2 import Environment, TemplateSyntaxError, meta
+
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)
+    try:
+        read = meta.find_undeclared_variables(environment.parse(_GENERATION_TAG.sub("", source)))
+    except TemplateSyntaxError as error:
+        raise _broken(error) from error
+    return {name for name in read if name not in RESERVED | _FUNCTIONS and not name.endswith("_token")}
 
 
 def _broken(error: "TemplateSyntaxError") -> InputError:

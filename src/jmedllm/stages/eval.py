@@ -167,8 +167,6 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     chat_text = no_template
     if run.prompt_config.chat:
         render = evaluated[0].prompt_format.template(base.tokenizer)
-        if render.variables:
-            render.require_variables()
         chat_text = render.prompt
         for task in evaluated:
             ask(task.prompt_format, task.presented()[0].permuted, chat_text)

@@ -197,7 +197,7 @@ def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
 
 
 def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
-    return ChatTemplate(tokenizer, run.prompt_config.chat_template_kwargs, run.prompt_config.date)
+    return prepare(run.prompt_config, run.data).template(tokenizer)
 
 
 def _check(run: Run) -> Sequence[str]:
@@ -274,8 +274,6 @@ def _rendered(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[Ch
     """Return the chat template, the weighted examples rendered with it, and the text that it writes after an
     answer."""
     template = _template(run, tokenizer)
-    if template.variables:
-        template.require_variables()
     chat = run.prompt_config.chat
     closing = turn_end(template).text if chat else ""
     found = examples(run, settings, template.prompt if chat else no_template)

@@ -32,7 +32,7 @@ def validation_inputs(run: Run) -> dict[str, Any]:
         return {}
     evaluated = [task.settings() | {"questions": task.questions_hash()} for task in _tasks(run, settings)]
     texts = {name: hash_text(to_json(each)) for name, each in held_out_texts(run, settings).items()}
-    chat = run.prompt_config.model_dump(include={"date", "chat_template_kwargs"}) if run.prompt_config.chat else {}
+    chat = run.prompt_config.shaping_the_template if run.prompt_config.chat else {}
     return {
         "validation": settings.model_dump() | {"texts": texts, "benchmarks": evaluated} | (chat if evaluated else {})
     }

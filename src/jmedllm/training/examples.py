@@ -210,8 +210,8 @@ def _require_same_prompt(template: ChatTemplate, name: str, messages: Messages) 
     shown = f": {texts[0]!r} in training, {texts[1]!r} in an evaluation" if texts else ""
     raise InputError(
         f"{name}: message {index + 1}: the chat template writes another text before the assistant's words in "
-        f"training than in an evaluation{shown}; set prompt.chat_template_kwargs so that both agree, such as "
-        "{enable_thinking: false}, or give instruction and output with prompt.chat"
+        f"training than in an evaluation{shown}; set prompt.thinking: off so that both agree, or "
+        "give instruction and output with prompt.chat"
     )
 
 

@@ -24,6 +24,7 @@ from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Language, Question
 from jmedllm.files import to_json
 from jmedllm.models.chat import ChatTemplate, ChatText
+from jmedllm.models.chat_format import Effort, Thinking, chat_format, with_thinking
 from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.settings import Settings
 
@@ -34,15 +35,16 @@ class PromptConfig(Settings):
     pack: str = Field("instruction", description="built-in pack, folder with ja.j2 and en.j2, or published file")
     answer_as: AnswerForm = Field("text", description="ask for the text or the letter of the choice")
     chat: bool = Field(False, description="apply the model's chat template")
-    chat_template_kwargs: dict[str, Any] = Field(
-        {}, description="variables for the chat template, such as {enable_thinking: false}"
-    )
+    thinking: Thinking = Field("default", description="whether the model thinks: on, off, default (its template's)")
+    effort: Effort | None = Field(None, description="effort of the thought, where the template has one")
+    system: str = Field("", description="system message")
+    template_args: dict[str, Any] = Field({}, description="further variables for the chat template")
     date: str | None = Field(
         None, description="date that chat templates use as today, YYYY-MM-DD [the day the run began]"
     )
     shots: str | None = Field(None, description=".jsonl file of solved examples to show before each question")
 
-    @field_validator("chat_template_kwargs")
+    @field_validator("template_args")
     @classmethod
     def _plain(cls, values: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -50,6 +52,11 @@ class PromptConfig(Settings):
         except TypeError:
             raise ValueError("a value is not JSON; put dates in quotes") from None
         return values
+
+    @field_validator("thinking", mode="before")
+    @classmethod
+    def _word(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # as YAML reads on and off
 
     @field_validator("date", mode="before")
     @classmethod
@@ -63,6 +70,14 @@ class PromptConfig(Settings):
                 raise ValueError(f"{value} is not a date; write it as YYYY-MM-DD") from None
         return value
 
+    @property
+    def shaping_the_template(self) -> dict[str, Any]:
+        """The settings that differ from their defaults and shape the chat template."""
+        return self.model_dump(include={*_TEMPLATE_SETTINGS}, exclude_defaults=True)
+
+
+_TEMPLATE_SETTINGS = ("thinking", "effort", "system", "template_args", "date")
+
 
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
@@ -71,7 +86,10 @@ class PromptFormat:
     Attributes:
         shots: solved examples; each prompt shows those in its own language.
         chat: whether the model's chat template is applied.
-        variables: values for variables of the chat template.
+        template_args: values for variables of the chat template.
+        thinking: whether the model thinks before it answers.
+        effort: effort of its thought; None for the template's default.
+        system: text of the system message.
         date: date that the chat template uses as today, YYYY-MM-DD; None for the day of the run.
     """
 
@@ -79,17 +97,24 @@ class PromptFormat:
     answer_as: AnswerForm = "text"
     shots: tuple[Question, ...] = ()
     chat: bool = False
-    variables: Mapping[str, Any] = field(default_factory=dict)
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    thinking: Thinking = "default"
+    effort: Effort | None = None
+    system: str = ""
     date: str | None = None
 
     def template(self, tokenizer: Tokenizer) -> ChatTemplate:
-        """Return the tokenizer's chat template with the variables and the date of this format.
+        """Return the tokenizer's chat template with the settings of this format.
 
         Raises:
-            InputError: the tokenizer has none, or it does not read one of the variables.
+            InputError: the tokenizer has none, it does not read one of the variables, or it cannot be set so.
         """
-        template = ChatTemplate(tokenizer, self.variables, self.date)
-        template.require_variables()
+        template = ChatTemplate(tokenizer, self.template_args, self.date, self.system)
+        if self.template_args:
+            template.require_variables()
+        template = with_thinking(template, self.thinking, self.effort)
+        if self.system and not chat_format(template).takes_system:
+            raise InputError("prompt.system: the model's chat template takes no system message; leave it out")
         return template
 
     def shots_in(self, language: Language) -> tuple[Question, ...]:
@@ -142,6 +167,9 @@ def prepare(prompt_config: PromptConfig, data: Path) -> PromptFormat:
         prompt_config.answer_as,
         tuple(shots),
         prompt_config.chat,
-        prompt_config.chat_template_kwargs,
+        prompt_config.template_args,
+        prompt_config.thinking,
+        prompt_config.effort,
+        prompt_config.system,
         prompt_config.date,
     )

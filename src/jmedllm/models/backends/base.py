@@ -15,6 +15,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the next token is chosen; greedy by default.
+
+    Attributes:
+        temperature: 0 for the most likely token.
+        top_p: smallest share of the probability that the kept tokens have together.
+        top_k: number of tokens to keep; 0 for all.
+        min_p: smallest probability of a kept token, relative to that of the most likely one.
+        repetition_penalty: factor by which tokens of the prompt and the reply become less likely; 1 for none.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+GREEDY = Decoding()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A prompt, and what to compute for it.
 
@@ -26,6 +48,7 @@ class Request:
         generate: whether to generate a completion.
         images: files of the pictures that the prompt shows, one for each of the model's markers in it; in chat
             messages as JSON, one for each part of the type `image`.
+        seed: seed of the random numbers of this completion, which depend on nothing else.
     """
 
     id: str
@@ -35,6 +58,7 @@ class Request:
     labels: tuple[str, ...] = ()
     generate: bool = False
     images: tuple[Path, ...] = ()
+    seed: int = 0
 
     @property
     def text(self) -> str:
@@ -47,7 +71,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Greedy continuation of one prompt.
+    """Continuation of one prompt.
 
     Attributes:
         text: the new tokens, decoded up to the end of the turn, with the markers of thoughts and channels.
@@ -59,6 +83,8 @@ class Completion:
         thought_open: whether the prompt had opened a thought; None if a server does not report it.
         thoughts: markers of thoughts that only this model's template has.
         reasoning: the thought, if a server returns it separately from the text.
+        reasoning_tokens: number of generated tokens in the thought; None if unknown.
+        forced: whether the thought was closed because it had reached the thinking budget.
     """
 
     text: str
@@ -69,6 +95,8 @@ class Completion:
     thought_open: bool | None = False
     thoughts: tuple[Thought, ...] = ()
     reasoning: str | None = None
+    reasoning_tokens: int | None = None
+    forced: bool = False
 
     @property
     def truncated(self) -> bool:
@@ -119,12 +147,17 @@ class GenerationConfig:
         skip_invalid: whether a prompt that cannot be answered is a `Failure` instead of an error.
         on_tokens: called with the number of new tokens during generation, for the progress line; backends that only
             see whole completions do not call it.
+        decoding: how tokens are chosen.
+        thinking_budget: maximum length of a thought in tokens, after which it is closed and the answer written; None
+            for no limit but `max_new_tokens`.
     """
 
     max_new_tokens: int
     is_final: Callable[[Completion], bool] = never
     skip_invalid: bool = False
     on_tokens: Callable[[int], None] = ignore
+    decoding: Decoding = GREEDY
+    thinking_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +273,8 @@ class BackendCapabilities:
         needs_gpu: runs only on CUDA GPUs.
         estimated: `jmedllm plan` estimates its memory and time.
         images: shows pictures to vision-language models (`Request.images`).
+        sampling: samples tokens (`GenerationConfig.decoding`).
+        thinking_budget: limits the length of thoughts (`GenerationConfig.thinking_budget`).
     """
 
     generation: bool = True
@@ -256,6 +291,8 @@ class BackendCapabilities:
     needs_gpu: bool = False
     estimated: bool = False
     images: bool = False
+    sampling: bool = False
+    thinking_budget: bool = False
 
 
 def answer_all(

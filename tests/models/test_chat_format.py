@@ -1,0 +1,133 @@
+"""The behavior of chat templates in the form in which models publish it, found by rendering them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmedllm.errors import InputError
+from jmedllm.models.chat import ChatTemplate
+from jmedllm.models.chat_format import ChatFormat, chat_format, with_thinking
+from small_tokenizers import byte_level
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+ON = {"enable_thinking": True}
+OFF = {"enable_thinking": False}
+EMPTY = "<think>\n\n</think>\n\n"
+END = "\n</think>\n\n"
+HARMONY = "<|end|><|start|>assistant<|channel|>final<|message|>"
+
+# Template: what its generation prompt does with a thought; how to switch it on and off, as variables, a line of the
+# system message or a closing of the prompt; opening and closing of a thought, its key, whether earlier ones are kept.
+THINKING: dict[str, tuple[str, Any, Any, tuple[Any, ...]]] = {
+    "qwen3": ("absent", {}, OFF, ("<think>\n", END, "reasoning_content", False)),
+    "qwen3-thinking-2507": ("open", {}, END, ("", END, "reasoning_content", False)),
+    "qwen3.5": ("open", {}, OFF, ("", END, "reasoning_content", False)),
+    "deepseek-r1": ("open", {}, END, ("", END, None, False)),
+    "deepseek-r1-distill": ("absent", {}, EMPTY, ("<think>\n", END, None, False)),
+    "deepseek-v3.1": ("closed", {"thinking": True}, {"thinking": False}, ("", "</think>", None, False)),
+    "gpt-oss": ("absent", {}, "<|channel|>final<|message|>", ("<|channel|>analysis<|message|>", HARMONY, ..., False)),
+    "gemma4": ("closed", ON, OFF, ("<|channel>thought\n", "\n<channel|>", "reasoning_content", False)),
+    "magistral": ("absent", {}, "[THINK][/THINK]", ("[THINK]", "[/THINK]", "parts", True)),
+    "mistral-effort": (
+        "absent", {"reasoning_effort": "high"}, {"reasoning_effort": "none"},
+        ("[THINK]", "[/THINK]", "reasoning_content", True)),
+    "nemotron": ("open", {}, "/no_think", ("", END, None, False)),
+    "seed-oss": ("absent", {}, {"thinking_budget": 0}, ("<seed:think>", "</seed:think>", "reasoning_content", True)),
+    "granite3.3": ("absent", {"thinking": True}, {"thinking": False}, ("<think>\n", END, None, False)),
+}  # fmt: skip
+PLAIN = ("qwen2", "gemma2", "gemma3", "mistral", "llama3", "swallow", "llm-jp", "smollm2")
+
+
+def template_of(name: str, **settings: Any) -> ChatTemplate:
+    tokenizer = byte_level()
+    tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+    return ChatTemplate(tokenizer, date="2026-11-30", **settings)
+
+
+def format_of(name: str) -> ChatFormat:
+    return chat_format(template_of(name))
+
+
+def test_every_template_is_in_a_table() -> None:
+    assert {path.stem for path in TEMPLATES.glob("*.jinja")} == {*THINKING, *PLAIN}
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_how_a_template_thinks(name: str) -> None:
+    state, on, off, (opening, closing, key, kept) = THINKING[name]
+    found = format_of(name)
+    assert found.prompt_thought == state
+    assert found.settings["on"].variables == on
+    set_off = found.settings["off"]
+    assert (set_off.variables or set_off.system or set_off.closing) == off
+    assert found.thought is not None
+    assert (found.thought.opening, found.thought.closing, found.thought.kept) == (opening, closing, kept)
+    assert key is ... or found.thought.key == key
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_template_without_thoughts(name: str) -> None:
+    found = format_of(name)
+    assert (found.prompt_thought, found.settings, found.efforts, found.thought) == ("absent", {}, {}, None)
+    for setting in ("on", "off"):
+        with pytest.raises(InputError, match="shows no sign of thoughts; leave it out"):
+            with_thinking(template_of(name), setting)
+    with pytest.raises(InputError, match="has no place for a thought"):
+        found.reply("A", "T")
+
+
+@pytest.mark.parametrize("name", [*THINKING, *PLAIN])
+def test_what_else_a_template_takes(name: str) -> None:
+    found = format_of(name)
+    assert found.takes_system == (name != "gemma2")
+    assert found.must_alternate == (name in ("gemma2", "gemma3", "mistral"))
+    assert found.reads_date == (name in ("gpt-oss", "llama3"))
+    efforts = {"gpt-oss": ("low", "medium", "high"), "mistral-effort": ("high",)}
+    assert tuple(found.efforts) == efforts.get(name, ())
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_thinking_off_ends_the_thought_in_the_prompt(name: str) -> None:
+    off = with_thinking(template_of(name), "off")
+    assert chat_format(off).prompt_thought in ("closed", "absent")
+    with_thinking(template_of(name), "on")
+    if chat_format(off).prompt_thought == "closed":
+        with pytest.raises(InputError, match="closes the thought before the answer"):
+            chat_format(off).reply("A", "T")
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_reply_is_what_the_template_writes_after_its_prompt(name: str) -> None:
+    template = with_thinking(template_of(name), "on")
+    found, asked = chat_format(template), [{"role": "user", "content": "何?"}]
+    assert found.thought is not None
+    written = template.prompt(asked) + found.reply("答え", "考え")
+    if found.thought.key == "reasoning_content":
+        whole = template.conversation([*asked, {"role": "assistant", "content": "答え", "reasoning_content": "考え"}])
+        assert whole.startswith(written)
+    assert written.count("考え") == written.count("答え") == 1
+    plain = found.prompt_thought != "open"
+    if plain:
+        assert found.reply("答え") in ("答え", "<|channel|>final<|message|>答え")
+    else:
+        with pytest.raises(InputError, match=r"set prompt\.thinking: off"):
+            found.reply("答え")
+
+
+def test_an_effort_is_a_variable_of_the_template() -> None:
+    asked = [{"role": "user", "content": "何?"}]
+    assert "Reasoning: high" in with_thinking(template_of("gpt-oss"), "default", "high").prompt(asked)
+    assert "Reasoning: medium" in template_of("gpt-oss").prompt(asked)
+    with pytest.raises(InputError, match="effort: low: it takes high, says"):
+        with_thinking(template_of("mistral-effort"), "default", "low")
+    with pytest.raises(InputError, match="it has no effort to set"):
+        with_thinking(template_of("qwen3"), "default", "low")
+
+
+def test_a_system_message_goes_before_that_of_the_messages() -> None:
+    own = [{"role": "system", "content": "短く。"}, {"role": "user", "content": "何?"}]
+    template = template_of("qwen2", system="医師として。")
+    assert template.prompt(own).startswith("<|im_start|>system\n医師として。\n短く。<|im_end|>")
+    assert template.prompt(own[1:]).startswith("<|im_start|>system\n医師として。<|im_end|>")
+    assert template.settings()["system"] == "医師として。"
