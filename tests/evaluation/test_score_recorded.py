@@ -312,7 +312,8 @@ CUT = "まず設問を整理する。答えはaだろう。次に"
         # Nobody says whether the prompt had opened a thought.
         ({"response": CUT, "finish_reason": "length"}, "truncated"),
         ({"response": CUT, "finish_reason": "length", "thought_open": False}, "stated label"),
-        ({"response": "答えはaです。黄疸が", "finish_reason": "length"}, "stated label"),
+        ({"response": "答えはaです。黄疸が", "finish_reason": "length"}, "truncated"),
+        ({"response": "答えはaです。黄疸が", "finish_reason": "length", "thought_open": False}, "stated label"),
         ({"response": CUT + "</think>b", "finish_reason": "stop", "thought_open": True}, "label"),
         ({"response": "<think>" + CUT, "finish_reason": "length"}, "truncated"),
         ({"response": "", "reasoning": CUT, "finish_reason": "length"}, "truncated"),

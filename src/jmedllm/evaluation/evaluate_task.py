@@ -12,6 +12,7 @@ from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import EvalFiles, begin, begun_settings, differing_settings, files_of, require_same
 from jmedllm.evaluation.score import Evaluation, write_result
 from jmedllm.evaluation.task import EvalTask
+from jmedllm.evaluation.thought_evidence import resolve_thoughts, resolved_note
 from jmedllm.models.backends.base import InferenceModel
 from jmedllm.models.chat import ChatText, no_template
 
@@ -50,9 +51,11 @@ def evaluate_task(task: EvalTask, model: PreparedModel, folder: Path, judge: Jud
             or the folder cannot be written.
     """
     files = files_of(task.name, folder)
-    samples = ask_model(task, model, folder, judge)
+    stored = ask_model(task, model, folder, judge)
+    samples = resolve_thoughts(stored)
     settings = model.settings | task.settings() | judge_settings(judge, begun_settings(files))
-    found = Evaluation(task.questions, samples, settings, task.selected, task.left_out, task.notes, task.source)
+    notes = task.notes + resolved_note(stored, samples)
+    found = Evaluation(task.questions, samples, settings, task.selected, task.left_out, notes, task.source)
     replies = collect_replies(found, judge, files.judge, skip_invalid=task.skip_invalid)
     return write_result(replace(found, replies=replies), files)
 

@@ -8,7 +8,7 @@ from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.prompts.numbering import shows_numbers
 from jmedllm.evaluation.question import content_hash, label
-from jmedllm.evaluation.records import Sample, append_samples, read_samples, write_samples
+from jmedllm.evaluation.records import Sample, append_samples, read_samples, split_sample, write_samples
 from jmedllm.evaluation.resume import EvalFiles, begin
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.scorers.base import Scorer
@@ -203,16 +203,20 @@ def _completed(task: EvalTask, asked: _Asked, response: Response, generation: Ge
     if response.completion is not None:
         completion = _readable(task, response.completion)
         stopped = generation.is_final is not never and generation.is_final(completion)
-        sample = replace(
-            sample,
-            response=completion.text,
-            plain=completion.plain,
-            decoded=completion.decoded,
-            finish_reason=EARLY_STOP if stopped else completion.finish_reason,
-            new_tokens=completion.new_tokens,
-            thought_open=completion.thought_open,
-            thoughts=completion.thoughts,
-            reasoning=completion.reasoning,
+        sample = split_sample(
+            replace(
+                sample,
+                response=completion.text,
+                plain=completion.plain,
+                decoded=completion.decoded,
+                finish_reason=EARLY_STOP if stopped else completion.finish_reason,
+                new_tokens=completion.new_tokens,
+                thought_open=completion.thought_open,
+                thoughts=completion.thoughts,
+                reasoning=completion.reasoning,
+                reasoning_tokens=completion.reasoning_tokens,
+                forced=completion.forced,
+            )
         )
     if (request.choices or request.labels) and response.failure is None:
         log_probs = _as_printed(sample.order, response.log_probs)

@@ -13,9 +13,10 @@ from jmedllm.evaluation.score import Evaluation, output_of
 from jmedllm.evaluation.scorers import SCORERS, scorers_named
 from jmedllm.files import hash_text, to_json
 from jmedllm.models.backends import open_model, require_backend, requirements_of
-from jmedllm.models.backends.base import GenerationConfig, InferenceModel, ModelSpec, Request, answer_all
+from jmedllm.models.backends.base import Completion, GenerationConfig, InferenceModel, ModelSpec, Request, answer_all
 from jmedllm.models.chat import ChatTemplate, ChatText, plain_text
 from jmedllm.models.folder import fingerprint, has_chat_template, require_model
+from jmedllm.models.thoughts import split_reply
 from jmedllm.progress import progress
 
 if TYPE_CHECKING:
@@ -198,21 +199,29 @@ def _ask(judge: Judge, missing: Sequence[_JudgePrompt], generation: GenerationCo
         with progress(f"judge {judge.name}", len(missing), 0) as advance:
             for index, response in answer_all(judge.open(), judge.backend, requests, generation):
                 asked, completion = missing[index], response.completion
+                text, reasoning = _split(completion) if completion else ("", None)
                 yield JudgeReply(
                     scorer=asked.scorer,
                     id=asked.sample.id,
                     judge=judge.fingerprint,
                     prompt_hash=hash_text(asked.prompt),
                     prompt=asked.prompt,
-                    response=completion.text if completion else "",
+                    response=text,
                     finish_reason=completion.finish_reason if completion else None,
                     new_tokens=completion.new_tokens if completion else None,
                     seconds=None if response.seconds is None else round(response.seconds, 4),
                     failure=response.failure,
+                    reasoning=reasoning,
                 )
                 advance(1, "")
     except InputError as error:
         raise InputError(f"judge {judge.name}: {error}") from error
+
+
+def _split(completion: Completion) -> tuple[str, str | None]:
+    """Split a judge's completion into reply and thought, which is not read as a grade."""
+    split = split_reply(completion.text, thought_open=completion.thought_open, thoughts=completion.thoughts)
+    return split.answer, "\n\n".join(filter(None, (completion.reasoning, split.thought))) or None
 
 
 def judge_settings(judge: Judge | None, begun: Mapping[str, Any] | None) -> dict[str, Any]:

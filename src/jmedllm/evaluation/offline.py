@@ -21,6 +21,7 @@ from jmedllm.evaluation.scorers.base import ExamOutcome, Scorer
 from jmedllm.evaluation.scorers.official import exam_of, exam_of_year
 from jmedllm.evaluation.selection import WRONG, select_counted
 from jmedllm.evaluation.statistics import Score
+from jmedllm.evaluation.thought_evidence import resolve_thoughts, resolved_note
 
 __all__ = [
     "QuestionSet",
@@ -185,9 +186,10 @@ def score_recorded(
             f"all {len(recorded.samples):,} responses answer questions outside the selection {asked.selection}; "
             "choose another with --selection or --year"
         )
+    found = resolve_thoughts(recorded.samples)
     samples = {
         question.id: replace(
-            recorded.samples.get(question.id) or Sample(question.id, "", "", failure="missing"),
+            found.get(question.id) or Sample(question.id, "", "", failure="missing"),
             order=tuple(range(len(question.choices))),
         )
         for question in questions
@@ -217,7 +219,7 @@ def score_recorded(
         outside=len(recorded.samples.keys() & asked.outside),
         selection=asked.selection,
         left_out=asked.left_out | scorable(questions, scorers).left_out,
-        notes=asked.notes + _ungraded(evaluation.replies.values()),
+        notes=asked.notes + resolved_note(recorded.samples, found) + _ungraded(evaluation.replies.values()),
         judge=None if judge is None else judge.settings(),
     )
 

@@ -9,7 +9,7 @@ from jmedllm.errors import InputError
 from jmedllm.evaluation.order import ROTATION_MARK
 from jmedllm.files import append_private_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
 from jmedllm.models.backends.base import EARLY_STOP, Failure, is_truncated
-from jmedllm.models.thoughts import Thought
+from jmedllm.models.thoughts import SPECIAL_TOKEN, Thought, split_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,19 @@ class Sample:
             shows.
         content_hash: hash of the question's text, choices and pictures, without its gold.
         order: index of the printed choice at each position of the prompt.
-        response: the response; None if no scorer asked for it.
+        response: the response without its thought, or with it if they cannot be separated; None if no scorer asked
+            for it.
         plain: the response without special tokens, if that is different.
         decoded: prompt and response decoded together; only for published prompts, whose protocol reads both.
         finish_reason: why the response ended, as reported by the backend; "early_stop" if the scorers read no further.
         new_tokens: tokens that the model generated; None where unknown.
         seconds: from the start of the request's batch to its end; None where unknown.
-        thought_open: whether the prompt had opened a thought; None where a server does not show its template.
+        thought_open: whether the prompt had opened a thought; None if neither the template nor the reply shows it.
         thoughts: thought markers that only the model's chat template has.
-        reasoning: the thought, if a server returns it apart from the response.
+        reasoning: the thought, without its markers; None if there is none.
+        reasoning_tokens: tokens of the thought; None where unknown.
+        thought_cut: whether the reply ended inside its thought.
+        forced: whether the thought was closed because it had reached the thinking budget.
         failure: why there is no response: "too long", "rejected", or "missing" from recorded responses.
         log_probs: natural log-probability of each printed choice; None if no scorer asked or the backend gives none.
         log_probs_of: "texts" or "labels" of the choices, whose log-probabilities these are; None if not asked for.
@@ -51,6 +55,9 @@ class Sample:
     thought_open: bool | None = False
     thoughts: tuple[Thought, ...] = ()
     reasoning: str | None = None
+    reasoning_tokens: int | None = None
+    thought_cut: bool = False
+    forced: bool = False
     failure: Failure | None = None
     log_probs: tuple[float, ...] | None = None
     log_probs_of: Literal["texts", "labels"] | None = None
@@ -76,6 +83,30 @@ class Sample:
     def stopped_early(self) -> bool:
         """Whether generation stopped because the scorers read no further."""
         return self.finish_reason == EARLY_STOP
+
+
+def split_sample(sample: Sample) -> Sample:
+    """Separate the thought from a response as the model wrote it, with markers.
+
+    A thought that a server has returned separately stays, before those in the response.
+    """
+    if sample.response is None:
+        return sample
+    split = split_reply(sample.response, thought_open=sample.thought_open, thoughts=sample.thoughts)
+    reasoning = "\n\n".join(filter(None, (sample.reasoning, split.thought))) or None
+    only_thought = sample.truncated and reasoning is not None and not split.answer.strip()
+    if split.unsure or split.answer == sample.response:
+        return replace(sample, thought_open=split.thought_open, thought_cut=split.cut or only_thought)
+    answer = split.answer.lstrip()
+    plain = SPECIAL_TOKEN.sub("", answer)
+    return replace(
+        sample,
+        response=answer,
+        plain=None if plain == answer else plain,
+        thought_open=split.thought_open,
+        reasoning=reasoning,
+        thought_cut=split.cut or only_thought,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +142,8 @@ class JudgeReply:
         judge: fingerprint of the judge.
         prompt_hash: hash of `prompt`.
         prompt: prompt to the judge.
-        response: reply of the judge; empty if it could not answer.
-        finish_reason: as in a sample; `new_tokens`, `seconds` and `failure` likewise.
+        response: reply of the judge without its thought; empty if it could not answer.
+        finish_reason: as in a sample; `new_tokens`, `seconds`, `failure` and `reasoning` likewise.
     """
 
     scorer: str
@@ -125,6 +156,7 @@ class JudgeReply:
     new_tokens: int | None = None
     seconds: float | None = None
     failure: Failure | None = None
+    reasoning: str | None = None
 
 
 ReplyKey = tuple[str, str, str]
@@ -211,8 +243,12 @@ def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
         yield row
 
 
+_ADDED = {Sample: {"images", "reasoning_tokens", "thought_cut", "forced"}, JudgeReply: {"reasoning"}}
+"""Fields that lines do not have without pictures, or if an earlier version wrote them."""
+
+
 def _has_fields(row: Mapping[str, Any], kind: type[Any]) -> bool:
-    optional = {"images"} if kind is Sample else set()
+    optional = _ADDED.get(kind, set())
     return row.keys() | optional == {each.name for each in fields(kind)} | optional
 
 
@@ -228,4 +264,6 @@ def _values(row: Any) -> Mapping[str, Any]:
 def _sample(row: dict[str, Any]) -> Sample:
     lists = {name: None if row[name] is None else tuple(row[name]) for name in ("order", "log_probs")}
     lists["images"] = tuple(row.get("images", ()))
-    return Sample(**{**row, **lists, "thoughts": tuple(Thought(*each) for each in row["thoughts"])})
+    sample = Sample(**{**row, **lists, "thoughts": tuple(Thought(*each) for each in row["thoughts"])})
+    # An earlier version stored responses with their thoughts.
+    return sample if "thought_cut" in row else split_sample(sample)

@@ -19,6 +19,7 @@ from jmedllm.evaluation.score import Evaluation, ItemScores, require_scorable, s
 from jmedllm.evaluation.scorers import SCORERS, from_values, scorers_named
 from jmedllm.evaluation.sharding import is_share
 from jmedllm.evaluation.stored_questions import QuestionPlaces, load_questions, require_evaluated
+from jmedllm.evaluation.thought_evidence import resolve_thoughts, resolved_note
 from jmedllm.files import locked, read_json
 from jmedllm.progress import notice
 
@@ -145,7 +146,8 @@ def _score_one(name: str, files: EvalFiles, scorers: Sequence[str], places: Ques
     if not is_summary(summary):
         raise InputError(f"{files.summary}: is not a summary of jmedllm eval; give the --output of an evaluation")
     settings, asked = summary["settings"], summary["asked"]
-    questions, samples = _asked(files, summary, load_questions(settings, summary["source"], places))
+    questions, stored = _asked(files, summary, load_questions(settings, summary["source"], places))
+    samples = resolve_thoughts(stored)
     if gone := [each for each in settings["scorers"] if each not in SCORERS]:
         raise InputError(f"{files.summary}: scorer {gone[0]} is not installed; install the package that registers it")
     every = scorers_named(list(dict.fromkeys([*settings["scorers"], *scorers])))
@@ -158,7 +160,7 @@ def _score_one(name: str, files: EvalFiles, scorers: Sequence[str], places: Ques
         settings | {"scorers": names},
         summary.get("selected", asked),
         summary.get("left_out", {}),
-        tuple(summary.get("notes", ())),
+        tuple(dict.fromkeys([*summary.get("notes", ()), *resolved_note(stored, samples)])),
         summary["source"],
     )
     replies = current_replies(evaluation, names, read_judge_replies(files.judge))

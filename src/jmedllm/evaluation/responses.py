@@ -18,7 +18,7 @@ from jmedllm.evaluation.benchmarks.columns import (
 )
 from jmedllm.evaluation.benchmarks.file_formats import JSON_KINDS, RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
-from jmedllm.evaluation.records import Sample
+from jmedllm.evaluation.records import Sample, split_sample
 from jmedllm.models.backends.base import COMPLETE, CUT
 
 KEYS = {"id": ("id", "problem_id"), "response": ("response", "prediction")}
@@ -56,8 +56,9 @@ def read_responses(files: Sequence[Path], known: Iterable[str]) -> dict[str, str
 
 def recorded_sample(name: str, text: str, **known: Any) -> Sample:
     """Convert a recorded response to a sample; `known` are other fields of the sample."""
+    sample = split_sample(Sample(name, "", "", response=text, **{"thought_open": None, **known}))
     # It is unknown whether the text includes the prompt, so scorers search it for markers.
-    return Sample(name, "", "", response=text, decoded=text, **{"thought_open": None, **known})
+    return replace(sample, decoded=sample.response)
 
 
 def read_recorded(

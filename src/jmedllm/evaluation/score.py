@@ -65,16 +65,16 @@ class Evaluation:
 def output_of(
     presented: PresentedQuestion, sample: Sample, answer_as: AnswerForm, reply: JudgeReply | None = None
 ) -> ModelOutput:
-    """Build the scorers' input from a sample."""
+    """Build the scorers' input from a sample, whose thought is not part of it."""
     return ModelOutput(
         presented=presented,
         text=sample.response,
         plain=sample.plain,
         decoded=sample.decoded,
-        truncated=sample.truncated,
+        truncated=sample.truncated or sample.thought_cut,
         log_probs=sample.log_probs,
         answer_as=answer_as,
-        thought_open=sample.thought_open,
+        thought_open=None if sample.thought_open is None and not sample.reasoning else False,
         thoughts=sample.thoughts,
         failure=sample.failure,
         numbered=sample.numbered,

@@ -1,4 +1,5 @@
-"""Markers of the thoughts (reasoning) that models write before they answer, and prompts that open a thought."""
+"""Markers of the thoughts (reasoning) that models write before they answer, prompts that open a thought, and replies
+split into thought and answer."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -207,3 +208,124 @@ def _closings(opening: str) -> set[str]:
     spelled = {opening.replace(a, b) for a, b in words} | {opening.replace(a.upper(), b.upper()) for a, b in words}
     spelled |= {re.sub(r"\A([<\[◁]\|?)", r"\1/", opening), re.sub(r"\A<\|(.*[^|])>\Z", r"<\1|>", opening)}
     return spelled - {opening}
+
+
+SPECIAL_TOKEN = re.compile(r"<[|｜][\w▁/:]+[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|\[/?INST\]|<(?:start|end)_of_turn>")
+"""Special tokens that decoded text may contain."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReply:
+    """A reply, split into thought and answer.
+
+    Attributes:
+        answer: the last part outside thoughts that is not empty, even if another thought follows it; the whole reply
+            if it has no marker, or is `unsure`.
+        thought: all other parts, without their markers; empty if there are none.
+        cut: whether the reply ends inside a thought.
+        marked: whether the reply has a marker of a thought or a channel, or what decoding has left of one.
+        thought_open: whether the prompt had opened a thought: as given, or as the markers show; None if unknown.
+        unsure: whether thought and answer cannot be separated, because the markers are of an unknown kind or the end
+            of the thought was lost in decoding.
+    """
+
+    answer: str
+    thought: str = ""
+    cut: bool = False
+    marked: bool = False
+    thought_open: bool | None = None
+    unsure: bool = False
+
+
+def split_reply(text: str, *, thought_open: bool | None = False, thoughts: Sequence[Thought] = ()) -> SplitReply:
+    """Split a reply, whole or cut off, into thought and answer.
+
+    Args:
+        thought_open: whether the prompt had opened a thought; None if unknown. A reply without any marker does not
+            show it, and is then all answer.
+        thoughts: markers in addition to the published ones, see `thoughts_of_template`.
+    """
+    found = _by_markers(text, thought_open, thoughts)
+    if not found.marked:
+        found = _by_words(text, thought_open) or found
+    if not found.marked and thought_open is None and _ends_in_closing(text):
+        return SplitReply("", text, cut=True, marked=True, thought_open=True)
+    if has_unknown(found.answer):
+        return SplitReply(text, cut=found.cut, marked=True, thought_open=thought_open, unsure=True)
+    return found
+
+
+def _by_markers(text: str, thought_open: bool | None, thoughts: Sequence[Thought]) -> SplitReply:
+    parts: list[tuple[bool, str]] = []  # whether each is a thought, and its text
+    start, thought, inside, closed = 0, None, bool(thought_open), False
+    for border in borders(text, thoughts):
+        is_nested = border.thought is not None and border.thought.nested and border.thought != thought
+        if is_nested and (inside or border.kind == "closing"):  # a thought within the thought
+            continue
+        parts.append((inside, text[start : border.start]))
+        if thought_open is None and len(parts) == 1:
+            thought_open = _shown_by(border, before=_without_headers(text[: border.start]))
+        if border.kind == "answer" or (border.kind == "closing" and not inside and not closed):
+            parts = [(True, part) for _, part in parts]  # a thought that the prompt opened, or another channel
+        if border.kind == "opening":
+            thought = thought if inside else border.thought
+            inside = True
+        else:
+            inside, closed = False, True
+        start = border.end
+    parts.append((inside, text[start:]))
+    spoken = [at for at, (is_thought, part) in enumerate(parts) if not is_thought and part.strip()]
+    others = [_without_headers(part) for at, (_, part) in enumerate(parts) if at not in spoken[-1:]]
+    return SplitReply(
+        answer=parts[spoken[-1]][1] if spoken else "",
+        thought="\n\n".join(filter(None, others)),
+        cut=inside,
+        marked=len(parts) > 1,
+        thought_open=thought_open,
+    )
+
+
+def _shown_by(first: Border, before: str) -> bool | None:
+    """Return whether the first marker of a reply shows that the prompt had opened a thought, or had not."""
+    if first.kind == "opening":
+        return None if before else False
+    return first.kind == "closing" or bool(before)
+
+
+_HEADERS = re.compile(r"\A\s*(?:<\|start\|>)?assistant\s*\Z|(?:<\|end\|>)?\s*(?:<\|start\|>\s*assistant[^<]*)?\Z")
+"""What Harmony writes between two messages."""
+
+
+def _without_headers(part: str) -> str:
+    return _HEADERS.sub("", part).strip()
+
+
+# What is left of channels and thoughts after special tokens were dropped in decoding.
+_BARE_OPENING = re.compile(r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[^\s:：.,、。;')\]}）】」-]|\Z)")
+_BARE_ANSWER = re.compile(r"assistantfinal(?:\s*json(?=\s*[{\[]))?|\A\s*final(?=[^\sa-z:：.,、。;')\]}）】」-])")
+_BARE_THOUGHT = re.compile(r"\A\s*thought\n")
+
+
+def _by_words(text: str, thought_open: bool | None) -> SplitReply | None:
+    """Split a reply whose markers were dropped in decoding, by the words of the markers; None if it has none."""
+    opening = _BARE_OPENING.match(text)
+    answers = list(_BARE_ANSWER.finditer(text))
+    shown = thought_open if thought_open is not None else not opening and bool(answers and answers[-1].start())
+    if answers:
+        thought = text[opening.end() if opening else 0 : answers[-1].start()]
+        return SplitReply(text[answers[-1].end() :], thought.strip(), marked=True, thought_open=shown)
+    if opening:
+        return SplitReply("", text[opening.end() :].strip(), cut=True, marked=True, thought_open=shown)
+    if not thought_open and _BARE_THOUGHT.match(text):  # the end of the thought is lost
+        return SplitReply(text, marked=True, thought_open=thought_open, unsure=True)
+    return None
+
+
+_PARTS_OF_CLOSINGS = tuple(
+    {each.closing[:n] for each in PUBLISHED if not each.closing[0].isalpha() for n in range(3, len(each.closing))}
+)
+
+
+def _ends_in_closing(text: str) -> bool:
+    """Return whether a text was cut off within a marker at the end of a thought."""
+    return text.translate(_NARROW).casefold().endswith(_PARTS_OF_CLOSINGS)

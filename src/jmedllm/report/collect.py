@@ -15,6 +15,7 @@ from jmedllm.evaluation.result import EvalResult, read_result
 from jmedllm.evaluation.resume import FREE, SAMPLES, SUMMARY, files_of
 from jmedllm.evaluation.scorers import SCORERS, ItemScore, from_values
 from jmedllm.evaluation.sharding import is_share
+from jmedllm.evaluation.thought_evidence import resolve_thoughts
 from jmedllm.files import to_json
 from jmedllm.manifest import BASE, NAME, Manifest, read_manifest
 
@@ -31,6 +32,8 @@ class CollectedItem:
 
     Attributes:
         order: index of the printed choice at each position of the prompt.
+        reasoning: the thought of the model, if there is one.
+        thought_cut: whether the reply ended inside its thought.
         scores: for each scorer the fields of its item score, with its `value` (from 0 to 1) and `outcome`.
     """
 
@@ -39,6 +42,8 @@ class CollectedItem:
     response: str | None
     truncated: bool
     log_probs: tuple[float, ...] | None
+    reasoning: str | None
+    thought_cut: bool
     scores: Mapping[str, Mapping[str, Any]]
 
 
@@ -270,7 +275,7 @@ class _Items:
 def _items(found: _Found) -> _Items:
     """Read first and rotated presentations by question. Samples beyond the evaluation's --limit have no scores."""
     files = files_of(found.path.name.removesuffix(SUMMARY), found.path.parent)
-    samples, scores = read_samples(files.samples), read_scores(files.scores)
+    samples, scores = resolve_thoughts(read_samples(files.samples)), read_scores(files.scores)
     left_out = _unreadable(found.result.settings["scorers"], scores.values())
     items: dict[str, CollectedItem] = {}
     rotated: dict[str, list[CollectedItem]] = {}
@@ -327,7 +332,16 @@ def _without(found: _Found, left_out: Mapping[str, str]) -> EvalResult:
 
 def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str, Any]]) -> CollectedItem:
     scores = {name: _score(name, values) for name, values in item_scores.items()}
-    return CollectedItem(question_hash, sample.order, sample.response, sample.truncated, sample.log_probs, scores)
+    return CollectedItem(
+        question_hash=question_hash,
+        order=sample.order,
+        response=sample.response,
+        truncated=sample.truncated,
+        log_probs=sample.log_probs,
+        reasoning=sample.reasoning,
+        thought_cut=sample.thought_cut,
+        scores=scores,
+    )
 
 
 def _score(scorer: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -77,12 +77,19 @@ REPLIES = [
     ("thought\n黄疸がある。\nb", {"truncated": True}, "truncated"),
     ("analysisThe answer is A.assistantfinalb", {}, "b"),
     ("analysisThe answer is A.", {}, "truncated"),
-    # A server that shows no template: what was cut off may all be thought, but for what it begins with.
+    ("analysisまず整理する。答え：aassistantanalysisやはりc。assistantfinal答え：b", {}, "b"),
+    ("analysisまず整理する。答え：a", {}, "truncated"),
+    ("整理する。答え：a。assistantfinal答え：b", {"thought_open": True}, "b"),
+    ("整理する。答え：a。assistantfinal答え：b", {"thought_open": None}, "b"),
+    ('analysisIt is A.assistantfinal json{"answer": "b"}', {}, "b"),
+    ("analysis: the answer is B.", {}, "b"),
+    ("整理する。答えはa。</thi", {"thought_open": None}, "truncated"),
+    # A server that shows no template: what was cut off may all be thought, however it begins.
     ("まず整理する。答えはeだろう。次に", {"thought_open": None, "truncated": True}, "truncated"),
     ("Okay, so the question. The answer is A. Let me", {"thought_open": None, "truncated": True}, "truncated"),
-    ("The answer is B. Jaundice is", {"thought_open": None, "truncated": True}, "b"),
-    ("答えはbです。黄疸が", {"thought_open": None, "truncated": True}, "b"),
-    ("b\n\n黄疸が", {"thought_open": None, "truncated": True}, "b"),
+    ("The answer is B. Jaundice is", {"thought_open": None, "truncated": True}, "truncated"),
+    ("答えはbです。黄疸が", {"thought_open": None, "truncated": True}, "truncated"),
+    ("b\n\n黄疸が", {"thought_open": None, "truncated": True}, "truncated"),
     ("整理する。答えはaだろう。</think>答えはb", {"thought_open": None, "truncated": True}, "b"),
     ("まず整理する。答えはbである。", {"thought_open": None}, "b"),
 ]  # fmt: skip

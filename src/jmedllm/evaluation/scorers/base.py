@@ -22,14 +22,14 @@ class ModelOutput:
 
     Attributes:
         presented: the question with its choices in the order of the prompt.
-        text: the response, with the borders of thoughts and channels.
+        text: the response without its thought.
         plain: the response without special tokens, if that is different.
         decoded: prompt and response decoded together, for published prompts, whose protocol reads both.
-        truncated: whether the response was cut off.
+        truncated: whether the response was cut off, or ended inside its thought.
         log_probs: natural log-probability of each printed choice.
         answer_as: whether the prompt asked for text or letter; with "letter" log-probabilities are those of the
             labels.
-        thought_open: whether the prompt had opened a thought; None where unknown.
+        thought_open: None if it is unknown whether the whole text is a thought that the prompt had opened; else False.
         thoughts: thought markers that only the model's chat template has.
         failure: why there is no response.
         numbered: whether the prompt numbered the choices; None where unknown.

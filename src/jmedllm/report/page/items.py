@@ -17,6 +17,9 @@ from jmedllm.report.collect import CollectedItem, CollectedResult
 from jmedllm.report.compare import published_last
 from jmedllm.report.questions import TaskQuestions
 
+LONGEST = 20_000
+"""Maximum number of characters of a thought on the page. Models in a loop write more."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackedTask:
@@ -88,6 +91,14 @@ def _item(question: Question, answers: Sequence[dict[str, Any] | None]) -> dict[
     }
 
 
+def shortened(text: str) -> str:
+    """Return a text without its middle if it is longer than `LONGEST`, and say how much is left out."""
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]}\n\n[... {len(text) - LONGEST:,} characters are left out here ...]\n\n{text[-half:]}"
+
+
 def _answer(item: CollectedItem | None, rotated: Sequence[CollectedItem]) -> dict[str, Any] | None:
     if item is None:
         return None
@@ -96,6 +107,8 @@ def _answer(item: CollectedItem | None, rotated: Sequence[CollectedItem]) -> dic
     values = {
         "response": item.response,
         "truncated": item.truncated or None,
+        "reasoning": None if item.reasoning is None else shortened(item.reasoning),
+        "thoughtCut": item.thought_cut or None,
         "probabilities": shares,
         "order": None if list(item.order) == sorted(item.order) else item.order,
         "rotations": [{"order": each.order, "scores": each.scores} for each in rotated] or None,

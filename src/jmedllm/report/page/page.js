@@ -256,6 +256,11 @@
     });
     const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "scores" }, make("tbody", {}, ...rows))];
     if (answer.order) parts.push(make("p", { class: "muted" }, `choices presented in the order ${letters(answer.order)}`));
+    if (answer.reasoning !== undefined) {
+      const length = `${answer.reasoning.length.toLocaleString("en")} characters`;
+      const title = make("summary", {}, "thought ", make("span", { class: "muted" }, answer.thoughtCut ? `${length}, cut off inside` : length));
+      parts.push(make("details", { class: "thought" }, title, make("pre", { tabindex: 0 }, answer.reasoning)));
+    }
     if (answer.response !== undefined) {
       parts.push(make("pre", { tabindex: 0 }, answer.response || "(empty)"));
       if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
