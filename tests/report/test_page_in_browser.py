@@ -167,6 +167,30 @@ def test_generated_text_stays_text(opened: Page) -> None:
     assert "– no answer" in opened.page.inner_text("#detail .scores >> nth=0")
 
 
+THOUGHTS = {
+    "thinks": lambda question: f"<think>{HOSTILE * 900}</think>{gold(question)}",
+    "is cut": lambda question: f"<think>{HOSTILE}",
+}
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_a_thought_is_folded_and_stays_text(browser: Any, shared: Path, tmp_path: Path, width: int) -> None:
+    collected = collect(evaluate_igakuqa(shared, tmp_path, limit=1, scorers=["answer"], scripts=THOUGHTS))
+    write_page(tmp_path / "page.html", collected, questions_of(collected, QuestionPlaces(shared)), "test")
+    opened = Page(browser, (tmp_path / "page.html").as_uri())
+    opened.page.set_viewport_size({"width": width, "height": 844})
+    assert opened.page.locator(".thought pre:visible").count() == 0
+    assert "ended inside its thought" in opened.page.inner_text("#detail")
+    assert opened.page.locator("#detail pre:visible").all_inner_texts() == ["e"]
+    for summary in opened.page.locator(".thought summary").all():
+        summary.click()
+    cut, whole = opened.page.locator(".thought pre:visible").all_inner_texts()
+    assert cut == HOSTILE and whole.startswith(HOSTILE) and "characters are left out here" in whole
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.problems == []
+    opened.page.close()
+
+
 @pytest.mark.parametrize(
     ("fragment", "item", "count"),
     [

@@ -32,9 +32,8 @@ class CollectedItem:
 
     Attributes:
         order: index of the printed choice at each position of the prompt.
-        reasoning: the thought of the model, if there is one.
-        thought_cut: whether the reply ended inside its thought.
         scores: for each scorer the fields of its item score, with its `value` (from 0 to 1) and `outcome`.
+        reasoning: the thought; None if there is none. Further fields are those of the sample.
     """
 
     question_hash: str
@@ -42,9 +41,11 @@ class CollectedItem:
     response: str | None
     truncated: bool
     log_probs: tuple[float, ...] | None
-    reasoning: str | None
-    thought_cut: bool
     scores: Mapping[str, Mapping[str, Any]]
+    reasoning: str | None = None
+    reasoning_tokens: int | None = None
+    thought_cut: bool = False
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +339,11 @@ def _item(sample: Sample, question_hash: str, item_scores: Mapping[str, dict[str
         response=sample.response,
         truncated=sample.truncated,
         log_probs=sample.log_probs,
-        reasoning=sample.reasoning,
-        thought_cut=sample.thought_cut,
         scores=scores,
+        reasoning=sample.reasoning,
+        reasoning_tokens=sample.reasoning_tokens,
+        thought_cut=sample.thought_cut,
+        forced=sample.forced,
     )
 
 

@@ -246,6 +246,13 @@
       .join(" · ");
   };
 
+  const thoughtOf = ({ reasoning, reasoningTokens, forced }) => {
+    const length = reasoningTokens === undefined ? [reasoning.length, "characters"] : [reasoningTokens, "tokens"];
+    const about = `${length[0].toLocaleString("en")} ${length[1]}${forced ? ", closed at the thinking budget" : ""}`;
+    const title = make("summary", {}, "Thought ", make("span", { class: "muted" }, about));
+    return make("details", { class: "thought" }, title, make("pre", { tabindex: 0 }, reasoning));
+  };
+
   const modelPart = (answer, model) => {
     const rows = Object.entries(answer.scores).map(([scorer, score]) => {
       const { outcome } = score;
@@ -256,14 +263,11 @@
     });
     const parts = [make("h4", {}, make("span", { class: `model ${series(model)}` }, model)), make("table", { class: "scores" }, make("tbody", {}, ...rows))];
     if (answer.order) parts.push(make("p", { class: "muted" }, `choices presented in the order ${letters(answer.order)}`));
-    if (answer.reasoning !== undefined) {
-      const length = `${answer.reasoning.length.toLocaleString("en")} characters`;
-      const title = make("summary", {}, "thought ", make("span", { class: "muted" }, answer.thoughtCut ? `${length}, cut off inside` : length));
-      parts.push(make("details", { class: "thought" }, title, make("pre", { tabindex: 0 }, answer.reasoning)));
-    }
+    if (answer.reasoning !== undefined) parts.push(thoughtOf(answer));
     if (answer.response !== undefined) {
-      parts.push(make("pre", { tabindex: 0 }, answer.response || "(empty)"));
-      if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
+      if (answer.response || !answer.thoughtCut) parts.push(make("pre", { tabindex: 0 }, answer.response || "(empty)"));
+      if (answer.thoughtCut) parts.push(make("p", { class: "none" }, "ended inside its thought"));
+      else if (answer.truncated) parts.push(make("p", { class: "none" }, "cut off at the token limit"));
     }
     for (const rotation of answer.rotations ?? []) {
       const answers = Object.entries(rotation.scores).map(([scorer, score]) => `${scorer} ${answerOf(score)} ${SIGNS[score.outcome][0]}`);
