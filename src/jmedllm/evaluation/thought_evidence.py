@@ -1,6 +1,7 @@
 """Responses of which it is unknown whether the prompt had opened a thought: what the other responses show."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jmedllm.evaluation.records import Sample, split_sample
@@ -14,19 +15,15 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
     alike, so:
 
     * If other responses end a thought that they did not open, the prompt opens it, and a response without a marker was
-      cut off inside. Complete responses without a marker overrule this if they are more than the complete ones with
-      one: some models write a lone marker now and then.
+      cut off inside; see `_prompt_opens` for lone markers.
     * If no response shows a thought and some are complete, the model does not think.
     * Otherwise it stays open: truncated responses have no answer, others are read.
     """
     unknown = [sample for sample in samples.values() if _is_unknown(sample)]
-    if not unknown:
-        return dict(samples)
     others = [sample for sample in samples.values() if not _is_unknown(sample)]
-    opened = [sample for sample in others if sample.thought_open]
-    if opened and _complete(unknown) <= _complete(opened):
+    if unknown and _prompt_opens(unknown, others):
         thought_open = True
-    elif _complete(unknown) and not any(sample.reasoning or sample.thought_cut for sample in others):
+    elif _complete(unknown) and not any(map(_shows_thought, others)):
         thought_open = False
     else:
         return dict(samples)
@@ -46,9 +43,35 @@ def resolved_note(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> 
 
 
 def _is_unknown(sample: Sample) -> bool:
-    is_marked = sample.reasoning is not None or sample.thought_cut
-    return sample.thought_open is None and not is_marked and bool((sample.response or "").strip())
+    return sample.thought_open is None and not _shows_thought(sample) and bool((sample.response or "").strip())
+
+
+def _shows_thought(sample: Sample) -> bool:
+    return sample.reasoning is not None or sample.thought_cut
 
 
 def _complete(samples: Iterable[Sample]) -> int:
     return sum((sample.finish_reason or "").lower() in COMPLETE for sample in samples)
+
+
+_LEAST_SHARE = 0.1
+"""Share of responses with a marker that is no slip."""
+
+_MID_SENTENCE = re.compile(r"[^\s.。!?！？:：)）\]】」』}*`|]\s*\Z")
+_LONG = 100
+"""Number of characters of a response whose end shows whether it was cut off; a shorter one may be a bare answer."""
+
+
+def _prompt_opens(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
+    """Return whether the responses that end a thought show that the prompt opens it.
+
+    A marker may also be a slip of the model. It is one if more complete responses have none, if more responses open
+    their thought themselves, or if few have one and most of the others do not look cut off.
+    """
+    ending = [sample for sample in others if sample.thought_open]
+    opening = [sample for sample in others if sample.thought_open is False and _shows_thought(sample)]
+    if not ending or len(ending) < len(opening) or _complete(ending) < _complete(unknown):
+        return False
+    texts = [sample.response or "" for sample in unknown]
+    cut = [text for text in texts if len(text) >= _LONG and _MID_SENTENCE.search(text)]
+    return len(ending) >= _LEAST_SHARE * (len(ending) + len(unknown)) or 2 * len(cut) > len(unknown)

@@ -87,12 +87,11 @@ def _answers(asked: Answered, recorded: Recorded) -> list[tuple[str, str]]:
 def test_a_file_shows_that_the_prompt_opened_the_thought(tmp_path: Path, form: Form, finish: str | None) -> None:
     rows, expected = [], []
     for reply in REPLIES:
-        for thought in list(cuts(reply.thought, 400))[reply.number % 3 :: 3]:
+        for thought in list(cuts(reply.thought, 400))[reply.number % 5 :: 5]:
             rows.append({"question": reply.question, "response": form.cut(thought), "finish_reason": finish})
             expected.append("")
-        if reply.number % 10 == 0:
-            rows.append({"question": reply.question, "response": form.whole(reply)})
-            expected.append(_read(read_answer(reply.question, reply.answer)))
+        rows.append({"question": reply.question, "response": form.whole(reply)})
+        expected.append(_read(read_answer(reply.question, reply.answer)))
     asked, recorded = _file(tmp_path, rows)
     assert [answer for answer, _ in _answers(asked, recorded)] == expected
     [note] = score_recorded(asked, recorded, ["answer"]).notes
@@ -117,6 +116,7 @@ def test_a_field_of_its_own(tmp_path: Path, field: str, content: str | None, fin
 
 
 BEGINS = "答えはbです。黄疸が"
+CUT = "Okay, so the gallbladder is distended. The answer is A. Let me check the other options one by one, since the "
 LONE = "b\n</think>\nb"
 
 
@@ -147,6 +147,29 @@ def test_whole_replies_outvote_a_lone_marker() -> None:
     resolved = resolve_thoughts(given)
     assert [resolved[str(n)].response for n in range(4)] == ["b", "b", "b", "b"]
     assert not any(sample.thought_cut for sample in resolved.values())
+
+
+WHOLE = "b\n\nThe gallbladder is distended, since the duct is blocked below the cystic duct. A stone would hurt. " * 2
+MIXED = {"1": "答え：b", "2": "<think>a</think>b", "3": "a</think>b", "4": "<seed:think>a</seed:think>b", "5": "b"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_thought"),
+    [
+        pytest.param(["a</think>b", CUT], True, id="one of two"),
+        pytest.param(["a</think>b", *[CUT] * 50], True, id="all others look cut off"),
+        pytest.param(["a</think>b", *[WHOLE] * 50], False, id="a slip among whole replies"),
+        pytest.param(["a</think>b", *["b"] * 50], False, id="a slip among bare answers"),
+        pytest.param(["b", *MIXED.values()], False, id="of several models"),
+    ],
+)
+def test_a_lone_marker_without_finish_reasons(texts: list[str], is_thought: bool) -> None:
+    given = {str(n): recorded_sample(str(n), text) for n, text in enumerate(texts)}
+    resolved = resolve_thoughts(given)
+    for name, sample in resolved.items():
+        text = texts[int(name)]
+        if "think>" not in text:
+            assert (sample.response, sample.thought_cut) == (("", True) if is_thought else (text, False))
 
 
 def test_samples_keep_what_is_known() -> None:
