@@ -124,7 +124,7 @@ LONE = "b\n</think>\nb"
     ("others", "expected"),
     [
         pytest.param([], "truncated", id="nothing is known"),
-        pytest.param([("b", None)], "truncated", id="nor do replies without a finish reason tell"),
+        pytest.param([("b", None)], "truncated", id="replies without a finish reason do not show it"),
         pytest.param([("b", "stop")], "stated label", id="whole replies without a thought"),
         pytest.param([("<think>a</think>b", "stop")], "truncated", id="the model thinks"),
         pytest.param([("a</think>b", "stop")], "truncated", id="the prompt opens a thought"),
