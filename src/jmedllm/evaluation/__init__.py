@@ -6,7 +6,8 @@ The modules, from the questions to the results:
   scorers can score), `order` (of the choices).
 * Prompts: `prompts`, `task` (questions of one benchmark with prompts and scorers).
 * Samples: `model` (checked, not loaded), `generate`, `records` (samples and scores on disk), `resume` (files and
-  settings of a stored evaluation), `responses` (recorded by other tools).
+  settings of a stored evaluation), `responses` (recorded by other tools), `thought_evidence` (which of them begin
+  inside a thought).
 * Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations),
   `stored_questions` (their questions), `offline` (responses of other tools).
 * Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`, `pictures` (items with them apart).
