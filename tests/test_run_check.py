@@ -248,7 +248,7 @@ def test_of_long_examples_that_are_dropped_one_that_fits_is_enough(
             encoded.append(sample.name)
             yield sample
 
-    monkeypatch.setattr("jmedllm.stages.mpeft.filter_by_length", note)
+    monkeypatch.setattr("jmedllm.stages.examples.filter_by_length", note)
     write_questions(here / "train.jsonl", count=5)
     text = "mpeft: {questions: [{benchmark: train.jsonl, languages: [en]}], steps: 2, learning_rate: 1e-4, "
     text += "block_size: 70, excess_length_strategy: drop, adapter: {targets: [q_proj]}}\n"

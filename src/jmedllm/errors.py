@@ -1,7 +1,8 @@
 """The exception for invalid input, and functions that build its messages."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -23,6 +24,15 @@ class NoSuchPathError(InputError):
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Put a place or a name in front of the message of an error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 OPTIONAL = {
@@ -62,8 +72,8 @@ def invalid_rows(problems: Sequence[InputError], fix: str) -> InputError:
     if len(problems) == 1:
         return problems[0]
     more = f"\nand {len(problems) - MOST_NAMED:,} more" if len(problems) > MOST_NAMED else ""
-    named = "\n".join(map(str, problems[:MOST_NAMED]))
-    return InputError(f"{len(problems):,} rows are invalid; {fix}:\n{named}{more}")
+    first = "\n".join(map(str, problems[:MOST_NAMED]))
+    return InputError(f"{len(problems):,} rows are invalid; {fix}:\n{first}{more}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

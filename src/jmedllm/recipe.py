@@ -26,6 +26,7 @@ from jmedllm.training.examples import ExcessLength
 from jmedllm.training.instructions import INSTRUCTION_FIELDS
 from jmedllm.training.lora import AdapterConfig
 from jmedllm.training.mixing import MixingConfig
+from jmedllm.training.turns import Reasoning
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -129,6 +130,7 @@ class MpeftConfig(AdapterTrainingConfig):
     )
     map: dict[str, str] = Field({}, description="fields → columns of instruction files")
     skip_invalid: bool = Field(False, description="leave invalid rows of instruction files out and count them")
+    reasoning: Reasoning = Field("train", description="thoughts in the data: train them, or mask them as context")
     weights: dict[str, Weight] = Field(
         {}, description="benchmark, file or language → repetitions of its examples; default 1"
     )

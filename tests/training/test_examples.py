@@ -25,6 +25,7 @@ from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.examples import conversation_samples, document_samples, example_sample
 from jmedllm.training.instructions import read_instructions
 from jmedllm.training.packing import TrainingSample, pack_examples
+from jmedllm.training.turns import training_chat
 
 T, F = True, False
 EOS = "<|endoftext|>"
@@ -245,4 +246,6 @@ def test_a_conversation_begins_once_and_ends(small: Any, template_begins: str, m
     loop = "{% for m in messages %}{{ m.content }}" + ends + "{% endfor %}"
     monkeypatch.setattr(small, "chat_template", template_begins + loop)
     message = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab"}]
-    assert conversation_samples(ChatTemplate(small), "n", message) == [TrainingSample("n", [0, 5, 4, 1], [F, F, T, T])]
+    assert conversation_samples(training_chat(ChatTemplate(small)), "n", message) == [
+        TrainingSample("n", [0, 5, 4, 1], [F, F, T, T])
+    ]

@@ -17,6 +17,7 @@ from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.examples import conversation_samples
 from jmedllm.training.instructions import Conversation, read_instruction_file, read_instructions
 from jmedllm.training.packing import TrainingSample, pack_examples
+from jmedllm.training.turns import training_chat
 
 EOS = "<|endoftext|>"
 LOOP = "{% for m in messages %}"
@@ -49,17 +50,17 @@ TEMPLATES = {
     "the next user's mark ends a turn": (
         LOOP + "<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}" + ASK + "<|assistant|>\n{% endif %}",
         ["<|user|>", "<|assistant|>", "<|system|>"],
-        ["壊血病です。\n", "Vitamin C.\n" + EOS],  # "。\n" and ".\n" are one token each
+        ["壊血病です。" + EOS, "Vitamin C." + EOS],  # "。\n" is one token, which no evaluated reply ends with
     ),
     "sections of plain text": (
         LOOP + "### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}" + ASK + "### assistant:\n{% endif %}",
         [],
-        ["壊血病です。\n\n", "Vitamin C.\n\n" + EOS],
+        ["壊血病です。" + EOS, "Vitamin C." + EOS],
     ),
     "plain words end a turn": (
         LOOP + "{{ m.role }}: {{ m.content }}\n[END]\n{% endfor %}" + ASK + "assistant: {% endif %}",
         [],
-        [" 壊血病です。\n[END]\n", " Vitamin C.\n[END]\n" + EOS],
+        [" 壊血病です。\n[END]" + EOS, " Vitamin C.\n[END]" + EOS],
     ),
     "an empty thought before the last answer": (
         LOOP + "<|im_start|>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}<think>\n\n</think>\n\n"
@@ -110,11 +111,13 @@ def with_template(tokenizer: Any, template: str | None, markers: list[str]) -> A
 def test_the_assistant_s_turns_are_trained_and_no_others(qwen2: Any, name: str) -> None:
     template, markers, expected = TEMPLATES[name]
     tokenizer = with_template(qwen2, template, markers)
-    samples = conversation_samples(ChatTemplate(tokenizer), "n", TALK)
+    samples = conversation_samples(training_chat(ChatTemplate(tokenizer)), "n", TALK)
     assert [run for sample in samples for run in trained_runs(tokenizer, sample)] == expected
     for sample, talk in zip(samples, [TALK[: 3 + 2 * (place + 2 > len(samples))] for place in range(2)], strict=False):
-        [whole] = encode(tokenizer, [tokenizer.apply_chat_template(talk, tokenize=False)])
-        assert sample.ids[:-1] == whole[: len(sample.ids) - 1]  # the very tokens of the text
+        whole = tokenizer.apply_chat_template(talk, tokenize=False)
+        # The tokens of the text up to the end of the turn; a line feed after that belongs to no turn.
+        text = tokenizer.decode(sample.ids[:-1])
+        assert sample.ids[:-1] in encode(tokenizer, [text]) and whole.removesuffix(EOS).startswith(text)
         assert sample.ids[-1] == tokenizer.eos_token_id and sample.loss_mask[-1]
 
 
@@ -123,7 +126,7 @@ def test_a_tokenizer_with_characters_of_several_bytes_is_masked_as_well(llm_jp: 
     template, markers, _ = TEMPLATES[name]
     tokenizer = with_template(llm_jp, template, markers)
     talk = [{"role": "user", "content": "何?"}, {"role": "assistant", "content": "𠮷野の🩺は咳嗽を聴く"}]
-    [sample] = conversation_samples(ChatTemplate(tokenizer), "n", talk)
+    [sample] = conversation_samples(training_chat(ChatTemplate(tokenizer)), "n", talk)
     [run] = trained_runs(tokenizer, sample)
     assert "𠮷野の🩺は咳嗽を聴く" in run and "何" not in run
     assert sample.ids[-1] == tokenizer.eos_token_id and sample.loss_mask[-1]
@@ -144,7 +147,7 @@ def test_whatever_is_said_is_trained_whole(qwen2: Any, question: str, first: str
         {"role": "user", "content": question},
         {"role": "assistant", "content": last},
     ]
-    [sample] = conversation_samples(ChatTemplate(tokenizer), "n", talk)
+    [sample] = conversation_samples(training_chat(ChatTemplate(tokenizer)), "n", talk)
     # Where words begin with line feeds, the header's own may share a token with them.
     runs = [run.lstrip("\n") for run in trained_runs(tokenizer, sample)]
     wanted = [f"{first}<|im_end|>", f"{last}<|im_end|>{EOS}"]
@@ -153,13 +156,15 @@ def test_whatever_is_said_is_trained_whole(qwen2: Any, question: str, first: str
 
 # template, what is wrong with it
 REFUSED = [
-    (None, "a conversation, but the model's tokenizer has no chat template; give instruction and output"),
-    ("{{ raise_exception('no system role') }}", "the model's chat template refuses this conversation: no system"),
+    (
+        "{{ raise_exception('no system role') }}",
+        "message 3: the model's chat template refuses this conversation: no system",
+    ),
     (
         LOOP + "{{ m.content | upper if m.role == 'assistant' else m.content }}{% endfor %}",
         "message 5: the model's chat template rewrites the assistant's",
     ),
-    ("{{ messages[0].content }}", "the model's chat template leaves out or rewrites what the user says"),
+    ("{{ messages[0].content }}", "message 3: the model's chat template leaves out or rewrites what the user says"),
 ]
 
 
@@ -168,15 +173,15 @@ def test_a_template_that_cannot_be_followed_is_refused(tiny_model: Path, templat
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = template
     with pytest.raises(InputError, match=f"custom.jsonl:3: {message}"):
-        conversation_samples(ChatTemplate(tokenizer), "custom.jsonl:3", TALK)
+        conversation_samples(training_chat(ChatTemplate(tokenizer)), "custom.jsonl:3", TALK)
 
 
 def test_a_conversation_survives_packing(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = TEMPLATES["sections of plain text"][0]
-    [sample] = conversation_samples(ChatTemplate(tokenizer), "n", TALK)
-    blocks = pack_examples([sample, sample], 512, 0)
-    assert tokenizer.decode(blocks.ids[blocks.loss_mask]) == f"壊血病です。Vitamin C.{EOS}" * 2
+    samples = conversation_samples(training_chat(ChatTemplate(tokenizer)), "n", TALK)
+    blocks = pack_examples([*samples, *samples], 512, 0)
+    assert tokenizer.decode(blocks.ids[blocks.loss_mask]) == f"壊血病です。{EOS}Vitamin C.{EOS}" * 2
 
 
 def test_conversations_and_instructions_are_read_from_one_file(tmp_path: Path) -> None:
@@ -278,10 +283,6 @@ def test_bad_rows_are_named_together_or_skipped_and_counted(tmp_path: Path) -> N
         ({"instruction": "a", "output": "b", "history": [["c", "d"]]}, "field 'history': an instruction cannot"),
         ({"instruction": "a", "messages": list(SAID)}, "has both instruction and messages; remove one"),
         (
-            {"messages": [USER, {**ASSISTANT, "reasoning_content": "x"}]},
-            "message 2: reasoning_content is not supported in training",
-        ),
-        (
             {"messages": [USER, {**ASSISTANT, "tool_calls": [{}]}]},
             "message 2: tool_calls is not supported in training",
         ),
@@ -338,7 +339,7 @@ def test_names_that_others_use_are_answered_with_ours(tmp_path: Path, row: dict[
     assert printed in str(error.value) and "\n" not in str(error.value)
 
 
-# What a template writes before an answer in training or in an evaluation, but not in both.
+# What a template writes before an answer in a conversation or in an evaluation, but not in both; what is trained.
 THOUGHT = "<think>\n\n</think>\n\n"
 OPEN = "{% if m.role == 'assistant' and loop.last %}" + THOUGHT + "{% endif %}"
 MARKED = "<|im_start|>{{ m.role }}\n" + OPEN + "{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -346,46 +347,44 @@ PLAIN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 SWITCH = "{% if enable_thinking is defined and not enable_thinking %}" + THOUGHT + "{% endif %}"
 ASKED = ASK + "<|im_start|>assistant\n"
 SYSTEM = "{% if add_generation_prompt %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+SAID_SO = "壊血病。<|im_end|>"
 DIFFERENT = {
-    "an empty thought only in training": (
-        LOOP + MARKED + ASKED + "{% endif %}",
-        r"<|im_start|>assistant\n<think>\n\n</think>\n\n' in training, "
-        r"'>user\n…<|im_end|>\n<|im_start|>assistant\n' in an evaluation",
-    ),
-    "an empty thought only in the evaluation": (
-        LOOP + PLAIN + ASKED + THOUGHT + "{% endif %}",
-        "<think>",
-    ),
-    "an opened thought only in the evaluation": (
-        LOOP + PLAIN + ASKED + "<think>\n{% endif %}",
-        "<think>",
-    ),
-    "a system line only in the evaluation": (
-        SYSTEM + LOOP + PLAIN + ASKED + "{% endif %}",
-        "Be brief.",
-    ),
-    "no header in the evaluation": (LOOP + PLAIN, "assistant"),
+    "an empty thought only in training": (LOOP + MARKED + ASKED + "{% endif %}", SAID_SO),
+    "an empty thought only in the evaluation": (LOOP + PLAIN + ASKED + THOUGHT + "{% endif %}", SAID_SO),
+    "a system line only in the evaluation": (SYSTEM + LOOP + PLAIN + ASKED + "{% endif %}", SAID_SO),
+    "no header in the evaluation": (LOOP + PLAIN, "<|im_start|>assistant\n" + SAID_SO),
     "a channel only in training": (
         LOOP + "<|im_start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>"
         "{{ m.content }}<|im_end|>{% endfor %}" + ASK + "<|im_start|>assistant{% endif %}",
-        "<|channel|>final<|message|>",
+        "<|channel|>final<|message|>" + SAID_SO,
     ),
 }
 SECRET = [{"role": "user", "content": "田中太郎の病名は?"}, {"role": "assistant", "content": "壊血病。"}]
 
 
 @pytest.mark.parametrize("case", DIFFERENT)
-def test_training_on_another_text_than_the_evaluation_s_is_refused(tiny_model: Path, case: str) -> None:
-    template, presented = DIFFERENT[case]
+def test_a_reply_is_trained_after_the_prompt_of_an_evaluation(tiny_model: Path, case: str) -> None:
+    template, expected = DIFFERENT[case]
     tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
+    chat = ChatTemplate(tokenizer)
+    [sample] = conversation_samples(training_chat(chat), "custom.jsonl:3", SECRET)
+    [asked] = encode(tokenizer, [chat.prompt(SECRET[:1])])
+    assert list(sample.ids[: len(asked)]) == asked and sample.loss_mask.index(True) == len(asked)
+    assert tokenizer.decode(sample.ids[len(asked) :]) == expected + EOS
+
+
+def test_a_prompt_that_opens_a_thought_needs_one(tiny_model: Path) -> None:
+    template = LOOP + PLAIN + ASKED + "<think>\n{% endif %}"
+    tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
+    chat = training_chat(ChatTemplate(tokenizer))
     with pytest.raises(InputError) as error:
-        conversation_samples(ChatTemplate(tokenizer), "custom.jsonl:3", SECRET)
+        conversation_samples(chat, "custom.jsonl:3", SECRET)
     printed = str(error.value)
-    assert (
-        printed.startswith("custom.jsonl:3: message 2: the chat template writes another text") and presented in printed
-    )
+    assert printed.startswith("custom.jsonl:3: message 2: the chat template opens a thought before the answer")
     assert "prompt.thinking: off" in printed and "\n" not in printed
     assert "田中" not in printed and "壊血病" not in printed
+    [sample] = conversation_samples(chat, "n", [SECRET[0], {**SECRET[1], "reasoning_content": "歯肉"}])
+    assert tokenizer.decode(sample.ids).endswith(f"<think>\n歯肉\n</think>\n\n{SAID_SO}{EOS}")
 
 
 def test_a_variable_of_the_template_makes_both_agree(tiny_model: Path) -> None:
@@ -393,7 +392,7 @@ def test_a_variable_of_the_template_makes_both_agree(tiny_model: Path) -> None:
     tokenizer = with_template(AutoTokenizer.from_pretrained(tiny_model), template, ["<|im_start|>", "<|im_end|>"])
     chat = ChatTemplate(tokenizer, {"enable_thinking": False})
     for talk in (SECRET, TALK):  # in TALK the template drops the thought of the earlier answer
-        samples = conversation_samples(chat, "n", talk)
+        samples = conversation_samples(training_chat(chat), "n", talk)
         turns = [place for place, message in enumerate(talk) if message["role"] == "assistant"]
         for sample, index in zip(samples, turns, strict=True):
             [prompt] = encode(tokenizer, [chat.prompt(talk[:index])])

@@ -21,7 +21,8 @@ from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe_file import load_recipe
 from jmedllm.stages import STAGES
-from jmedllm.stages.mpeft import Example, Pair, _fitting, _inputs, weighted
+from jmedllm.stages.examples import Example, Pair, fitting, weighted
+from jmedllm.stages.mpeft import _inputs
 from jmedllm.stages.stage import Outputs, Run, Stage
 from jmedllm.training.examples import LengthLimits, filter_by_length, split_document
 from jmedllm.training.packing import TrainingSample
@@ -181,7 +182,7 @@ def test_tables_are_trained_on_by_a_mapping_and_what_is_left_out_is_counted(tiny
     recipe.write_text(text, encoding="utf-8")
     run = Run(load_recipe(recipe), tmp_path / "run", CPU, {})
     assert run.recipe.mpeft is not None
-    samples, message = _fitting(run, run.recipe.mpeft, load_tokenizer(tiny_model))
+    samples, message = fitting(run, run.recipe.mpeft, load_tokenizer(tiny_model))
     assert len(samples) == 2 and message["left_out"] == {
         f"{tmp_path}/ward.csv ja": {"with a picture": 1},
         f"{tmp_path}/ward.csv": {"in invalid rows (skip_invalid)": 1},
@@ -212,7 +213,7 @@ def test_a_run_by_chat_ends_turns_and_keeps_its_day(tiny_model: Path, tmp_path: 
     recipe.write_text(text, encoding="utf-8")
     run = Run(load_recipe(recipe), tmp_path / "run", CPU, {}, date="2024-02-03")
     assert run.recipe.mpeft is not None
-    samples, _ = _fitting(run, run.recipe.mpeft, load_tokenizer(base))
+    samples, _ = fitting(run, run.recipe.mpeft, load_tokenizer(base))
     texts = [load_tokenizer(base).decode(sample.ids) for sample in samples]
     assert all(text.startswith("2024-02-03<|user|>") for text in texts)
     assert all(text.endswith("<|end|><|endoftext|>") for text in texts)

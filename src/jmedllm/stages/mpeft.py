@@ -1,33 +1,29 @@
 """Stage mpeft: medical parameter-efficient tuning on questions and instructions."""
 
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS
-from jmedllm.evaluation.prompts.format import PromptFormat, ask, ask_instruction, prepare
-from jmedllm.evaluation.prompts.render import Instruction, answer_text
-from jmedllm.evaluation.question import Language
 from jmedllm.files import hash_text, to_json
-from jmedllm.models.chat import ChatTemplate, ChatText, no_template, turn_end
 from jmedllm.models.folder import fingerprint
-from jmedllm.models.tokenizer.encoding import Tokenizer, most_tokens
+from jmedllm.models.tokenizer.encoding import Tokenizer
 from jmedllm.planning.plan import TrainingStage
 from jmedllm.recipe import MpeftConfig, Recipe
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.corpus import CorpusOutputs, read_corpus
-from jmedllm.stages.questions import (
-    left_out_of_training,
-    notes_on_training,
-    require_no_train_test_overlap,
-    training_questions,
+from jmedllm.stages.examples import (
+    examples,
+    fitting,
+    notes_on_examples,
+    require_fitting,
+    template_settings,
+    weighted,
 )
+from jmedllm.stages.questions import notes_on_training, require_no_train_test_overlap
 from jmedllm.stages.stage import (
     Outputs,
     Run,
@@ -50,16 +46,7 @@ from jmedllm.stages.training_setup import (
     train_stage,
 )
 from jmedllm.stages.validation import validation_inputs
-from jmedllm.training.examples import (
-    LengthLimits,
-    conversation_samples,
-    document_samples,
-    example_samples,
-    filter_by_length,
-    split_document,
-)
-from jmedllm.training.instructions import Conversation, read_instructions
-from jmedllm.training.mixing import repetitions
+from jmedllm.training.examples import document_samples, split_document
 from jmedllm.training.packing import TrainingSample, pack_examples
 
 UNKNOWN_LICENCE = "**unknown**"
@@ -73,6 +60,9 @@ class MpeftOutputs(TrainingOutputs):
         adapter: fingerprint of the adapter.
         examples: number of training examples.
         mixture: number of examples by source and language.
+        with_thoughts: number of examples with thoughts, before any is dropped.
+        separate_turns: number of turns of conversations that are further examples, because the chat template writes
+            them differently once others follow.
         dropped: number of examples that were dropped because they are too long.
         left_out: number of questions and instructions that were left out, by source and reason.
         adapted_share: share of all weights in the matrices that the adapter changes.
@@ -83,88 +73,13 @@ class MpeftOutputs(TrainingOutputs):
     adapter: str
     examples: int
     mixture: dict[str, int]
+    with_thoughts: int | None = None
+    separate_turns: int | None = None
     dropped: int | None = None
     left_out: dict[str, dict[str, int]] | None = None
     adapted_share: float | None = None
     left_frozen: dict[str, float] | None = None
     compared_with: dict[str, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A prompt and the answer that the model learns to give."""
-
-    name: str
-    prompt: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A training example as text.
-
-    Attributes:
-        source: benchmark or file in the recipe.
-    """
-
-    source: str
-    language: Language
-    content: Pair | Conversation
-
-
-def examples(run: Run, settings: MpeftConfig, chat_text: ChatText) -> list[Example]:
-    """Build all examples: questions, then instructions through the prompt pack, and unchanged conversations.
-
-    Raises:
-        InputError: questions, instructions or the pack are missing or invalid.
-    """
-    prompt_format = prepare(run.prompt_config, run.data)
-    found: list[Example] = []
-    for source, question in training_questions(run):
-        name, prompt = f"{source} {question.id}", ask(prompt_format, question, chat_text)
-        pair = Pair(name, prompt, answer_text(question, prompt_format.answer_as))
-        found.append(Example(source, question.language, pair))
-    for file in settings.instructions:
-        for item in read_instructions(Path(file), settings.read_options):
-            found.append(Example(file, item.language, _content(prompt_format, item, chat_text)))
-    return found
-
-
-def _content(
-    prompt_format: PromptFormat, item: Instruction | Conversation, chat_text: ChatText
-) -> Pair | Conversation:
-    if isinstance(item, Conversation):
-        return item
-    return Pair(item.name, ask_instruction(prompt_format, item, chat_text), item.output)
-
-
-def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Example]:
-    """Repeat each example by the weight of its source times that of its language, as in `training.mixing`.
-
-    The example's hash decides the fractional part.
-
-    Raises:
-        InputError: a weight names a source or language that no example has, or no example is left.
-    """
-    known = {name for example in found for name in (example.source, example.language)}
-    for name in weights:
-        if name not in known:
-            raise unknown("source or language in weights", name, known)
-    kept = [
-        example
-        for example in found
-        for _ in range(
-            repetitions(_text(example), weights.get(example.source, 1.0) * weights.get(example.language, 1.0))
-        )
-    ]
-    if not kept:
-        raise InputError("mpeft.weights: leave no example to train on; raise them")
-    return kept
-
-
-def _text(example: Example) -> str:
-    content = example.content
-    return to_json([content.prompt, content.answer] if isinstance(content, Pair) else content.messages)
 
 
 def _settings(recipe: Recipe) -> MpeftConfig:
@@ -179,25 +94,12 @@ def _inputs(run: Run) -> dict[str, Any]:
         "model": fingerprint_before(run, "mpeft"),
         # Hash the messages, because the settings of the chat template determine their text.
         "examples": hash_text(to_json([asdict(each) for each in found])),
-        **_template_settings(run, found),
+        **template_settings(run, found),
         "corpus": run.output("corpus", CorpusOutputs).blocks if settings.replay else None,
         "settings": shaping(settings),
         **validation_inputs(run),
         **numerics(run),
     }
-
-
-def _template_settings(run: Run, found: Sequence[Example]) -> dict[str, Any]:
-    """Return the settings of the chat template of the examples; empty if none of them uses it."""
-    from jmedllm.models.tokenizer.load import load_tokenizer
-
-    if not (run.prompt_config.chat or any(isinstance(each.content, Conversation) for each in found)):
-        return {}
-    return {"template": _template(run, load_tokenizer(model_before(run, "mpeft"))).settings()}
-
-
-def _template(run: Run, tokenizer: Tokenizer) -> ChatTemplate:
-    return prepare(run.prompt_config, run.data).template(tokenizer)
 
 
 def _check(run: Run) -> Sequence[str]:
@@ -218,7 +120,8 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
 
     settings = _settings(run.recipe)
     checked = check_trainable(run, base, _plan(run.recipe, None))
-    _require_fitting(run, settings, base.tokenizer)
+    for note in require_fitting(run, settings, base.tokenizer):
+        sys.stderr.write(f"mpeft: {note}\n")
     network = load_structure(base.folder, quantization=settings.adapter.quantization)
     if settings.offload_embedding:
         require_untied_embedding(network)
@@ -238,74 +141,16 @@ def _check_config(run: Run, base: PublishedBase) -> Sequence[str]:
 MERGED = "the merged model, as large as its base,"
 
 
-def _fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[TrainingSample], dict[str, Any]]:
-    """Return the examples within the limits as token ids, and outputs about them."""
-    template, found, closing = _rendered(run, settings, tokenizer)
-    encoded = list(_encoded(template, found, closing))
-    kept = list(filter_by_length(encoded, _limits(settings), settings.excess_length_strategy))
-    dropped = {"dropped": len(encoded) - len(kept)} if settings.excess_length_strategy == "drop" else {}
-    left_out = {"left_out": found_out} if (found_out := left_out_of_training(run)) else {}
-    return kept, {"mixture": dict(Counter(f"{each.source} {each.language}" for each in found)), **dropped, **left_out}
-
-
-def _require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> None:
-    """Check the limits like `_fitting`, but faster: it encodes only examples that may exceed them."""
-    template, found, closing = _rendered(run, settings, tokenizer)
-    limits = _limits(settings)
-
-    def may_be_too_long(content: Pair | Conversation) -> bool:
-        if isinstance(content, Conversation):
-            return True
-        most = most_tokens(tokenizer, content.prompt + content.answer + closing)
-        return most is None or most + 1 > limits.least  # one for EOS
-
-    doubtful = [example for example in found if may_be_too_long(example.content)]
-    if settings.excess_length_strategy == "raise":
-        list(filter_by_length(_encoded(template, doubtful, closing), limits, "raise"))
-        return
-    conversations = [example for example in doubtful if isinstance(example.content, Conversation)]
-    pairs = [example for example in doubtful if isinstance(example.content, Pair)]
-    encoded = list(_encoded(template, conversations, closing))  # all of them, because the template may refuse one
-    if len(doubtful) == len(found):  # then one that is within the limits is enough
-        next(filter_by_length(chain(encoded, _encoded(template, pairs, closing)), limits, "drop"), None)
-
-
-def _rendered(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[ChatTemplate, list[Example], str]:
-    """Return the chat template, the weighted examples rendered with it, and the text that it writes after an
-    answer."""
-    template = _template(run, tokenizer)
-    chat = run.prompt_config.chat
-    closing = turn_end(template).text if chat else ""
-    found = examples(run, settings, template.prompt if chat else no_template)
-    return template, weighted(found, settings.weights), closing
-
-
-def _limits(settings: MpeftConfig) -> LengthLimits:
-    return LengthLimits(settings.max_prompt_tokens, settings.max_completion_tokens, settings.block_size)
-
-
 def _samples(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tuple[list[TrainingSample], dict[str, Any]]:
     """Return examples in random order with the recipe's share of corpus documents, and outputs about them."""
     random = Random(run.recipe.seed)
-    samples, outputs = _fitting(run, settings, tokenizer)
+    samples, outputs = fitting(run, settings, tokenizer)
     if settings.replay:
         wanted = round(len(samples) * settings.replay / (1 - settings.replay))
         for document in document_samples(tokenizer, random.choices(read_corpus(run), k=wanted)):
             samples += split_document(document, settings.block_size)
     random.shuffle(samples)
     return samples, {"examples": len(samples), **outputs}
-
-
-def _encoded(template: ChatTemplate, found: Sequence[Example], closing: str) -> Iterator[TrainingSample]:
-    """Return the samples of each example, in order."""
-    contents = [example.content for example in found]
-    pairs = ((each.name, each.prompt, each.answer) for each in contents if isinstance(each, Pair))
-    samples = example_samples(template.tokenizer, pairs, closing)
-    for each in contents:
-        if isinstance(each, Pair):
-            yield next(samples)
-        else:
-            yield from conversation_samples(template, each.name, each.messages)
 
 
 def _perform(run: Run, input_hash: str) -> Outputs:
@@ -370,6 +215,7 @@ def _card_data(run: Run) -> Sequence[str]:
         lines.append(f"Documents of the corpus, mixed in (replay): {settings.replay:.0%} of the examples")
     dropped = f"; left out as too long: {outputs.dropped:,}" if outputs.dropped is not None else ""
     lines.append(f"Examples: {outputs.examples:,}{dropped}")
+    lines += notes_on_examples(settings, outputs.with_thoughts or 0, outputs.separate_turns or 0)
     for name, left_out in (outputs.left_out or {}).items():
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         lines.append(f"Left out of {name}: {reasons}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmedllm.errors import MOST_NAMED, InputError, invalid_rows
+from jmedllm.errors import MOST_NAMED, InputError, invalid_rows, named
 from jmedllm.evaluation.benchmarks.columns import (
     as_option,
     called_here,
@@ -20,6 +20,7 @@ from jmedllm.evaluation.benchmarks.file_formats import RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.evaluation.question import Language, language_of
+from jmedllm.training.thoughts import THOUGHT, read_thought, require_no_thought
 
 INSTRUCTION_FIELDS = ("instruction", "input", "output", "messages")
 """Fields that a mapping of instruction columns may name."""
@@ -50,8 +51,8 @@ _SYSTEM, _HISTORY = "system", "history"
 _READ = {*INSTRUCTION_FIELDS, _SHAREGPT, _SYSTEM, _HISTORY}
 """Keys of a record that are read, or refused if they are not empty."""
 
-_UNTRAINED = ("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call")
-"""Keys of a message that contain text beside the content, such as a tool call."""
+_UNTRAINED = ("tool_calls", "function_call")
+"""Keys of a message that contain text beside the content and the thought."""
 
 _WEIGHTS = ("weight", "train", "trainable", "loss")
 """Keys of a message that exclude it from the loss if they are 0 or false."""
@@ -68,6 +69,7 @@ class Conversation:
 
     Attributes:
         name: file and line, for error messages.
+        messages: those of the assistant may also have a thought, as `reasoning_content`.
     """
 
     name: str
@@ -75,8 +77,13 @@ class Conversation:
 
     @property
     def text(self) -> str:
-        """Return the content of all messages."""
-        return "\n".join(each["content"] for each in self.messages)
+        """Return thoughts and content of all messages."""
+        return "\n".join(text for each in self.messages for text in (each.get(THOUGHT, ""), each["content"]) if text)
+
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether a message has a thought."""
+        return any(THOUGHT in each for each in self.messages)
 
     @property
     def language(self) -> Language:
@@ -204,30 +211,35 @@ def _conversation(row: InputRow, field: str) -> Conversation:
             raise InputError(f"{place}: message {number}: {role_key} must be one of {', '.join(roles)}")
         if not isinstance(content, str) or not content.strip():
             raise InputError(f"{place}: message {number}: {content_key} must be a text that is not empty")
-        if roles[role] == "assistant":
-            _require_plain(f"{place}: message {number}", message)
-        turns.append({"role": roles[role], "content": content})
+        with named(f"{place}: message {number}"):
+            turns.append(_message(roles[role], message, content))
     turns = [*_system(row, turns), *turns]
     if turns[-1]["role"] != "assistant":
         raise InputError(f"{place}: the last message must be from the assistant, because it is trained")
     return Conversation(place, tuple(turns))
 
 
-def _require_plain(place: str, message: Mapping[str, Any]) -> None:
-    """Check that a message of the assistant has no key besides its content that changes what is trained.
+def _message(role: str, message: Mapping[str, Any], content: str) -> dict[str, str]:
+    """Return a message in our keys, with its thought apart from its content.
 
     Raises:
-        InputError: it has one; the message names the key.
+        InputError: the thought is invalid, see `read_thought`, or not the assistant's; or the message has another key
+            that changes what is trained.
     """
+    if role != "assistant":
+        require_no_thought(message, role, content)
+        return {"role": role, "content": content}
     for key in _UNTRAINED:
         if message.get(key):
-            raise InputError(f"{place}: {key} is not supported in training; move it into the content, or remove it")
+            raise InputError(f"{key} is not supported in training; move it into the content, or remove it")
     for key in _WEIGHTS:
         if message.get(key) in (0, False):
             raise InputError(
-                f"{place}: {key} is {message[key]}, but every assistant message is trained; end the "
-                f"conversation before this message, or remove {key}"
+                f"{key} is {message[key]}, but every assistant message is trained; end the conversation before this "
+                f"message, or remove {key}"
             )
+    thought, answer = read_thought(message, content)
+    return {"role": role, "content": answer} | ({THOUGHT: thought} if thought else {})
 
 
 def _keys(messages: Any) -> tuple[str, str]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from jmedllm.errors import InputError
-
 Tokenizer = Any  # transformers.PreTrainedTokenizerBase; importing it for the annotation would cost seconds
 
 
@@ -48,21 +46,6 @@ def most_tokens(tokenizer: Tokenizer, text: str) -> int | None:
 
 
 _SPACE = len("▁".encode())
-
-
-def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Return the same ids, and the characters of `text` that each id represents: start, and end (exclusive).
-
-    Raises:
-        InputError: the tokenizer does not report offsets.
-    """
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"tokenizer {tokenizer.name_or_path}: has no character offsets; give one with a tokenizer.json"
-        )
-    encoded = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
-    part = kept(tokenizer, text, encoded["input_ids"])
-    return encoded["input_ids"][part], encoded["offset_mapping"][part]
 
 
 def kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> slice:
