@@ -21,7 +21,7 @@ from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe_file import load_recipe
 from jmedllm.stages import STAGES
-from jmedllm.stages.examples import Example, Pair, fitting, weighted
+from jmedllm.stages.examples import Example, Pair, fitting, notes_on_examples, require_fitting, weighted
 from jmedllm.stages.mpeft import _inputs
 from jmedllm.stages.stage import Outputs, Run, Stage
 from jmedllm.training.examples import LengthLimits, filter_by_length, split_document
@@ -218,6 +218,54 @@ def test_a_run_by_chat_ends_turns_and_keeps_its_day(tiny_model: Path, tmp_path: 
     assert all(text.startswith("2024-02-03<|user|>") for text in texts)
     assert all(text.endswith("<|end|><|endoftext|>") for text in texts)
     assert _inputs(run)["template"] == {"chat_template": hash_text(CHATML), "date": "2024-02-03"}
+
+
+QWEN3 = Path(__file__).parents[1] / "templates" / "qwen3.jinja"
+THINKS = {"role": "assistant", "content": "ビタミンC", "reasoning_content": "歯肉の出血"}
+MARKED = {"instruction": "説明せよ。", "input": "壊血病", "output": "<think>出血</think>ビタミンC"}
+# mpeft.reasoning: what is trained of two turns with thoughts, and of an output with one
+REASONING = {
+    "train": ("<think>\n歯肉の出血\n</think>\n\nビタミンC", "<think>\n出血\n</think>\n\nビタミンC"),
+    "mask": ("ビタミンC", "ビタミンC"),
+}
+
+
+@pytest.mark.parametrize("reasoning", REASONING)
+def test_thoughts_are_trained_or_masked_and_counted(tiny_model: Path, tmp_path: Path, reasoning: str) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    shutil.copy(QWEN3, base / "chat_template.jinja")
+    talk = {"messages": [TALK["messages"][0], THINKS] * 2}
+    text = write(tmp_path, base, talk, MARKED, TALK).read_text(encoding="utf-8")
+    text = text.replace("{pack: plain}", "{pack: plain, chat: true}").replace("  max_completion_tokens: 40\n", "")
+    (tmp_path / "tiny.yaml").write_text(text + f"  reasoning: {reasoning}\n", encoding="utf-8")
+    run = Run(load_recipe(tmp_path / "tiny.yaml"), tmp_path / "run", CPU, {})
+    assert run.recipe.mpeft is not None
+    tokenizer = load_tokenizer(base)
+    samples, outputs = fitting(run, run.recipe.mpeft, tokenizer)
+    found = {
+        sample.name.rpartition(":")[2]: tokenizer.decode(
+            [token for token, trained in zip(sample.ids, sample.loss_mask, strict=True) if trained]
+        )
+        for sample in samples
+    }
+    turn, output = (f"{each}<|im_end|><|endoftext|>" for each in REASONING[reasoning])
+    assert (found["1"], found["2"], found["3"]) == (turn, output, "ビタミンC<|im_end|><|endoftext|>")
+    assert all(
+        "<think>\n歯肉の出血\n</think>" in tokenizer.decode(each.ids) for each in samples if each.name[-2:] == ":1"
+    )
+    assert (outputs["with_thoughts"], outputs["separate_turns"]) == (6, 3)  # the file has weight 3
+    assert require_fitting(run, run.recipe.mpeft, tokenizer) == notes_on_examples(run.recipe.mpeft, 6, 3)
+
+
+def test_a_thought_in_an_output_that_is_not_closed_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    shutil.copy(QWEN3, base / "chat_template.jinja")
+    recipe = write(tmp_path, base, SHORT, MARKED | {"output": "<think>出血"})
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("{pack: plain}", "{pack: plain, chat: true}"))
+    with pytest.raises(InputError, match=r"custom.jsonl:2: field 'output': the thought '<think>' is not closed"):
+        made(recipe, tmp_path / "run")
 
 
 def test_a_run_resumed_after_midnight_keeps_its_date(tiny_model: Path, tmp_path: Path) -> None:

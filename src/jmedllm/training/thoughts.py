@@ -35,9 +35,11 @@ def read_thought(message: Mapping[str, Any], content: str) -> tuple[str, str]:
     inline, answer = split_thought(content)
     if inline:
         found["the content"] = inline
-    if len(set(found.values())) > 1:
-        raise InputError(f"two different thoughts, in {' and '.join(list(found)[:2])}; keep one")
-    return next(iter(found.values()), ""), answer
+    first = next(iter(found), "")
+    other = next((key for key, thought in found.items() if thought != found[first]), None)
+    if other is not None:
+        raise InputError(f"two different thoughts, in {first} and {other}; keep one")
+    return found.get(first, ""), answer
 
 
 def with_thought_apart(message: Mapping[str, str], more: Sequence[Thought]) -> dict[str, str]:
