@@ -105,13 +105,13 @@ def check(chat: TrainingChat, ends: Ends, talk: str) -> None:
         [asked] = encode(tokenizer, [prompt])
         # Some templates write a space before an answer, which no prompt ends with.
         spellings = encode(tokenizer, [prompt + space + reply + end for space in ("", " ")])
-        holding = [
+        found = [
             (sample, whole)
             for whole, sample in product(spellings, samples)
             if list(sample.ids[: len(whole)]) == whole and sample.loss_mask[len(asked)]
         ]
-        assert len(holding) == 1, (prompt, reply)
-        sample, whole = holding[0]
+        assert len(found) == 1, (prompt, reply)
+        sample, whole = found[0]
         assert whole[: len(asked)] == asked
         assert not sample.loss_mask[len(asked) - 1] and all(sample.loss_mask[len(asked) : len(whole)])
         trained += len(whole) - len(asked)
@@ -154,7 +154,7 @@ def test_the_ids_of_a_prompt_and_its_reply_are_trained(name: str) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "real"), product(ACCEPTED, ("qwen2", "llm-jp-v2.2")))
-def test_the_same_holds_for_real_tokenizers(shared: Path, name: str, real: str) -> None:
+def test_real_tokenizers_do_the_same(shared: Path, name: str, real: str) -> None:
     folder = shared / "tokenizers" / real
     tokenizer = (
         AutoTokenizer.from_pretrained(folder)

@@ -216,7 +216,7 @@ def require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tu
     All conversations are encoded, because the template may refuse one.
 
     Returns:
-        Notes on thoughts and turns.
+        Notes on what is trained.
     """
     rendered, limits = _rendered(run, settings, tokenizer), _limits(settings)
     conversations = [each for each in rendered.contents if isinstance(each, Conversation)]
@@ -227,7 +227,15 @@ def require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tu
     elif len(long) + len(conversations) == len(rendered.contents):  # then one that is within the limits is enough
         next(filter_by_length(chain(encoded, rendered.encoded(long)), limits, "drop"), None)
     thoughts = sum(each.content.has_thoughts for each in rendered.examples)
-    return notes_on_examples(settings, thoughts, len(encoded) - len(conversations))
+    opening = rendered.chat.format.answer_opening if rendered.chat else ""
+    return (
+        *(
+            [f"The model learns to write {opening!r} before an answer, because no prompt contains it"]
+            if opening
+            else ()
+        ),
+        *notes_on_examples(settings, thoughts, len(encoded) - len(conversations)),
+    )
 
 
 def notes_on_examples(settings: MpeftConfig, with_thoughts: int, separate_turns: int) -> tuple[str, ...]:
