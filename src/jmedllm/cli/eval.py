@@ -166,6 +166,14 @@ ServerUrl = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+ExtraBody = Annotated[
+    str | None,
+    typer.Option(
+        help="Fields to add to each request to the server, as JSON; null removes a field.",
+        show_default="none",
+        rich_help_panel=INFERENCE,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -225,6 +233,7 @@ def evaluate(
     threads: Threads = None,
     backend: BackendName = "transformers",
     server: ServerUrl = None,
+    extra_body: ExtraBody = None,
     batch_size: BatchSize = None,
     max_new_tokens: MaxNewTokens = 256,
     revision: Revision = None,
@@ -236,7 +245,7 @@ def evaluate(
     from jmedllm.evaluation.judge import prepare_judge
     from jmedllm.evaluation.model import requirements_of_tasks, unused_template
     from jmedllm.models.backends import require_backend, require_capabilities, requirements_of
-    from jmedllm.models.backends.base import ModelSpec
+    from jmedllm.models.backends.base import ModelSpec, ServerSettings
     from jmedllm.models.folder import resolve
 
     settings = eval_config(
@@ -247,12 +256,12 @@ def evaluate(
     require_known(settings)
     spec = ModelSpec(
         model, name or Path(model).name, backend, server=server, adapter=adapter, ignore_adapter=ignore_adapter,
+        server_settings=ServerSettings(extra_body=_json_option("extra-body", extra_body)),
         quantization=quantization, dequantize=dequantize, batch_size=batch_size,
     )  # fmt: skip
     on_this_machine = _local_options(
         precision=precision != "auto", device=device != "auto", threads=threads, ignore_adapter=ignore_adapter,
-        revision=revision, download=download, date=date, template_args=template_args,
-        thinking=thinking != "default", effort=effort,
+        revision=revision, download=download, date=date,
     )  # fmt: skip
     can = require_capabilities(backend, [*requirements_of(spec), *on_this_machine]).capabilities
     prompt_config = _prompt_config(

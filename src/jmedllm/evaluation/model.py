@@ -250,13 +250,24 @@ def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
 
 def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: str | None) -> PreparedModel:
     """Prepare a model on a server. Its files cannot be hashed, so its name identifies it."""
-    spec = replace(spec, chat=tasks[0].prompt_format.chat)
+    prompt_format = tasks[0].prompt_format
+    spec = replace(
+        spec,
+        chat=prompt_format.chat,
+        server_settings=replace(
+            spec.server_settings,
+            thinking=prompt_format.thinking,
+            effort=prompt_format.effort,
+            template_args=prompt_format.template_args,
+        ),
+    )
     backend = BACKENDS[spec.backend]
     settings = {
         "model": spec.name,
         "fingerprint": f"served {spec.model}",
         "backend": spec.backend,
         "precision": "the server's",
+        **spec.server_settings.settings(),
     }
     today, begun = date.today().isoformat(), date_begun([task.name for task in tasks], [output])
     if begun or backend.prompts_contain_date(spec):
@@ -270,7 +281,7 @@ def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: st
             )
         return open_model(spec)
 
-    system = tasks[0].prompt_format.system
+    system = prompt_format.system
     if system:
         settings["system"] = system
 

@@ -144,10 +144,9 @@ def serving(port: int = 0) -> Iterator[Server]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("JMEDLLM_API_KEY", KEY)
     # The waits between attempts, which a user is given in seconds.
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
-    monkeypatch.setattr("jmedllm.models.backends.openai.server.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("jmedllm.models.backends.openai.server.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("jmedllm.models.backends.openai.throttle.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("jmedllm.models.backends.openai.throttle.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("jmedllm.models.backends.openai.exchange.SLOWEST_TOKEN_S", 0.0)
     with serving() as running:
         yield running
 
@@ -268,7 +267,7 @@ def test_temporary_failures_are_retried(server: Server, fault: str) -> None:
 def test_permanent_failures_are_reported_in_one_line(
     server: Server, fault: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 2)
+    monkeypatch.setattr("jmedllm.models.backends.openai.throttle.RETRIES", 2)
     server.faults = [fault] * 9
     with pytest.raises(InputError, match=problem):
         list(connect(server.url, "m", chat=False).answer(REQUESTS[:1], GenerationConfig(64)))
@@ -300,8 +299,7 @@ def test_an_unreachable_server_is_reported_at_once(
     server: Server, url: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long waits as a user has them, which must not be waited for.
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 8.0)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 8.0)
+    monkeypatch.setattr("jmedllm.models.backends.openai.throttle.FIRST_WAIT_S", 8.0)
     begun = time.monotonic()
     with pytest.raises(InputError, match=problem):
         list(connect(url, "m", chat=False).answer(REQUESTS, GenerationConfig(64)))
@@ -311,7 +309,7 @@ def test_an_unreachable_server_is_reported_at_once(
 def test_a_server_that_starts_again_in_the_middle_is_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 1.0)
+    monkeypatch.setattr("jmedllm.models.backends.openai.throttle.LONGEST_WAIT_S", 1.0)
     with serving() as first:
         model, port = connect(first.url, "m", chat=False, concurrency=2), first.server_address[1]
         assert len(list(model.answer(REQUESTS[:1], GenerationConfig(64)))) == 1
@@ -349,7 +347,7 @@ def test_an_evaluation_resumes_after_the_server_died(
         model = PreparedModel(described, lambda: connect(server.url, "m", chat=False, concurrency=2))
         return evaluate_tasks(eval_tasks, model, tmp_path / "out")
 
-    monkeypatch.setattr("jmedllm.models.backends.openai.server.RETRIES", 0)
+    monkeypatch.setattr("jmedllm.models.backends.openai.throttle.RETRIES", 0)
     server.faults = ["none"] * 3 + ["500"]
     with pytest.raises(InputError, match="the server answers 500"):
         evaluate_task()

@@ -74,6 +74,8 @@ def requirements_of(spec: ModelSpec) -> Iterator[Requirement]:
         yield Requirement(
             "models without a server", lambda can: not can.server, "give the URL of the server with --server"
         )
+    if spec.server_settings.extra_body:
+        yield Requirement("further fields of a request (--extra-body)", lambda can: can.server)
     if spec.precision is not None and spec.precision.device.type != "cuda":
         device = spec.precision.device.type
         yield Requirement(f"device {device}", lambda can: can.local and not can.needs_gpu)

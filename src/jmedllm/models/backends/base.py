@@ -1,11 +1,12 @@
 """Types of the inference backends: requests, responses and capabilities."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jmedllm.errors import InputError
+from jmedllm.models.chat_format import Effort, Thinking
 from jmedllm.models.folder import Quantization
 from jmedllm.models.thoughts import Thought
 
@@ -49,6 +50,7 @@ class Request:
         images: files of the pictures that the prompt shows, one for each of the model's markers in it; in chat
             messages as JSON, one for each part of the type `image`.
         seed: seed of the random numbers of this completion, which depend on nothing else.
+        allowed: texts one of which the completion must be; empty for any text.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Request:
     generate: bool = False
     images: tuple[Path, ...] = ()
     seed: int = 0
+    allowed: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -219,6 +222,30 @@ DEFAULT_BACKEND = "transformers"
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What a server is told with every request besides the prompt and how to decode.
+
+    Attributes:
+        thinking: whether the model thinks before it answers.
+        effort: effort of its thought; None for the server's default.
+        template_args: values for variables of the server's chat template.
+        extra_body: fields of the request's JSON; None removes a field.
+    """
+
+    thinking: Thinking = "default"
+    effort: Effort | None = None
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that are not the defaults, as plain values."""
+        thinking = None if self.thinking == "default" else self.thinking
+        found: dict[str, Any] = {"thinking": thinking, "effort": self.effort}
+        found |= {"template_args": dict(self.template_args), "extra_body": dict(self.extra_body)}
+        return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A model and the options for opening it.
 
@@ -227,6 +254,7 @@ class ModelSpec:
         name: short name for reports.
         backend: name of the backend, see `BACKENDS`.
         server: URL of the server's API; None for a backend that needs none.
+        server_settings: what the server is told with every request.
         chat: whether the prompts are chat messages as JSON, for a backend that renders them.
         precision: device and dtype; None for a backend that does not compute on this machine.
         adapter: directory of a PEFT adapter to apply.
@@ -240,6 +268,7 @@ class ModelSpec:
     name: str
     backend: str = DEFAULT_BACKEND
     server: str | None = None
+    server_settings: ServerSettings = field(default_factory=ServerSettings)
     chat: bool = False
     precision: "Precision | None" = None
     adapter: Path | None = None
@@ -275,6 +304,7 @@ class BackendCapabilities:
         images: shows pictures to vision-language models (`Request.images`).
         sampling: samples tokens (`GenerationConfig.decoding`).
         thinking_budget: limits the length of thoughts (`GenerationConfig.thinking_budget`).
+        constrained: writes nothing but one of several texts (`Request.allowed`).
     """
 
     generation: bool = True
@@ -293,6 +323,7 @@ class BackendCapabilities:
     images: bool = False
     sampling: bool = False
     thinking_budget: bool = False
+    constrained: bool = False
 
 
 def answer_all(

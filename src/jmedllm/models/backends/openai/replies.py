@@ -23,6 +23,24 @@ def new_tokens_of(reply: Any) -> int | None:
     return count if isinstance(count, int) else None
 
 
+def reasoning_tokens_of(reply: Any) -> int | None:
+    """Return the number of tokens in the thought as counted by the server; None if it does not report it."""
+    details = getattr(getattr(reply, "usage", None), "completion_tokens_details", None)
+    count = getattr(details, "reasoning_tokens", None)
+    return count if isinstance(count, int) else None
+
+
+def said_by(error: Any) -> str:
+    """Return the server's message, or its whole response if the format is not OpenAI's, as with TGI."""
+    bare = str(error.message) == f"Error code: {error.status_code}"
+    return f"{error.message} - {error.response.text}" if bare else str(error.message)
+
+
+def reason_of(error: Any) -> str:
+    """Return the beginning of the server's message."""
+    return said_by(error).splitlines()[0][:200]
+
+
 def is_too_long(status: int, message: str, code: object = None) -> bool:
     """Return whether a server refused a request because it does not fit the model's context."""
     if status == 413:
