@@ -178,6 +178,22 @@ def leaves_thought_open(prompt: str, more: Sequence[Thought] = ()) -> bool:
     return any(found.end() == len(text) and not _CLOSES.search(found[0]) for found in UNKNOWN.finditer(text))
 
 
+def thought_end(text: str, more: Sequence[Thought] = (), *, thought_open: bool = False) -> int | None:
+    """Return where the thoughts of a reply end, with their last marker; None if it contains none.
+
+    A thought that is not closed ends with the text.
+
+    Args:
+        text: the reply.
+        more: markers in addition to the published ones.
+        thought_open: whether the prompt has opened a thought.
+    """
+    found = [each for each in borders(text, more) if each.thought is None or not each.thought.nested]
+    if not found:
+        return len(text) if thought_open else None
+    return len(text) if found[-1].kind == "opening" else found[-1].end
+
+
 def thoughts_of_template(template: object) -> tuple[Thought, ...]:
     """Find unpublished markers in a chat template: pairs that look like the start and the end of a thought.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jmedllm.errors import InputError
-from jmedllm.models.backends.base import GenerationConfig, Request
+from jmedllm.models.backends.base import Decoding, GenerationConfig, Request
 from jmedllm.models.backends.completion import Ends, ends_of
 from jmedllm.models.backends.top_logprobs import UNLISTED
 from jmedllm.models.backends.vllm.model import VllmModel, load_model
@@ -39,9 +39,22 @@ class FakeLLM:
 
     tokenizer: Any
     calls: list[dict[str, Any]] = field(default_factory=list)
+    script: str = ""
 
-    def generate(self, prompts: list[dict[str, Any]], sampling: dict[str, Any], **_: Any) -> list[Reply]:
+    def scripted(self, prompt: list[int], limit: int) -> Reply:
+        """Continue the script; behind a thought that somebody else has closed, answer."""
+        whole, given = self.written(self.script), self.tokenizer.decode(prompt)
+        done = next((n for n in range(len(whole), 0, -1) if prompt[-n:] == whole[:n]), 0)
+        rest = whole[done:] if done or "</think>" not in given else self.written("b")
+        return Reply([Output(rest[:limit], "length" if len(rest) > limit else "stop")])
+
+    def generate(self, prompts: list[dict[str, Any]], sampling: Any, **_: Any) -> list[Reply]:
+        if isinstance(sampling, list):  # one for each prompt
+            assert len(sampling) == len(prompts)
+            return [self.generate([prompt], own)[0] for prompt, own in zip(prompts, sampling, strict=True)]
         self.calls.append(sampling | {"prompts": len(prompts)})
+        if self.script:
+            return [self.scripted(prompt["prompt_token_ids"], sampling["max_tokens"]) for prompt in prompts]
         if "logprobs" in sampling:
             a, b = (self.written(label)[0] for label in "ab")
             listed = {b: Logprob(-0.5), a: Logprob(-2.0), 1: Logprob(-4.0)}
@@ -60,7 +73,7 @@ class FakeLLM:
 @pytest.fixture
 def model(tiny_model: Path) -> VllmModel:
     tokenizer = load_tokenizer(tiny_model)
-    return VllmModel("v", FakeLLM(tokenizer), dict, tokenizer, context=128, ends=ends_of(tokenizer))
+    return VllmModel("v", FakeLLM(tokenizer), dict, dict, tokenizer, context=128, ends=ends_of(tokenizer))
 
 
 def requests_of(n: int) -> list[Request]:
@@ -75,6 +88,41 @@ def test_all_prompts_go_in_one_call_for_labels_and_one_for_texts(model: VllmMode
     labels, texts = model.llm.calls
     assert labels == {"prompts": 3, "temperature": 0.0, "max_tokens": 1, "logprobs": 20}
     assert texts == {"prompts": 3, "temperature": 0.0, "max_tokens": 64, "stop_token_ids": [0]}
+
+
+def test_sampling_settings_and_seeds_are_those_of_each_request(model: VllmModel) -> None:
+    decoding = Decoding(0.6, 0.95, 20, 0.05, 1.1)
+    asked = [Request(str(seed), "QQ", generate=True, seed=seed) for seed in (7, 8)]
+    assert len(list(model.answer(asked, GenerationConfig(64, decoding=decoding)))) == 2
+    values = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1}
+    common = {"prompts": 1, "max_tokens": 64, "stop_token_ids": [0], **values}
+    assert model.llm.calls == [common | {"seed": 7}, common | {"seed": 8}]
+
+
+def test_a_constraint_is_passed_on_and_refused_for_an_open_thought(model: VllmModel) -> None:
+    list(model.answer([Request("1", "QQ", generate=True, allowed=("a", "b"))], GenerationConfig(64)))
+    assert model.llm.calls[0]["structured_outputs"] == {"choice": ["a", "b"]}
+    with pytest.raises(InputError, match="backend vllm constrains the thought, too; give --thinking off"):
+        list(model.answer([Request("1", "Q<think>", generate=True, allowed=("a",))], GenerationConfig(8)))
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "calls", "forced"),
+    [
+        ("<think>aa</think>b", "<think>aa</think>b", 1, False),  # ends before the budget
+        ("<think>aa</think>" + "b" * 20, "<think>aa</think>" + "b" * 20, 2, False),  # the answer goes on
+        ("<think>" + "a" * 60, "<think>" + "a" * 23 + "</think>b", 2, True),
+        ("b" * 60, "b" * 60, 2, False),  # no thought
+    ],
+)
+def test_a_thought_is_closed_at_the_budget(model: VllmModel, script: str, text: str, calls: int, forced: bool) -> None:
+    model.llm.script = script
+    budget = len(model.llm.written("<think>" + "a" * 23))
+    config = GenerationConfig(90, thinking_budget=budget, thought_closing="</think>")
+    [(_, response)] = model.answer([Request("1", "Q", generate=True)], config)
+    completion = response.completion
+    assert (completion.text, completion.forced, len(model.llm.calls)) == (text, forced, calls)
+    assert completion.new_tokens == (budget + 1 if forced else len(model.llm.written(text)))
 
 
 def test_responses_of_a_chunk_are_yielded_before_the_next(model: VllmModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +188,7 @@ def test_the_context_is_that_of_the_loaded_model(tiny_model: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "vllm", vllm)
     monkeypatch.setitem(sys.modules, "vllm.lora", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "vllm.lora.request", SimpleNamespace(LoRARequest=tuple))
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", SimpleNamespace(StructuredOutputsParams=dict))
     model = load_model(tiny_model, "bfloat16")
     assert (model.context, model.name, model.adapter) == (77, tiny_model.name, None)
 

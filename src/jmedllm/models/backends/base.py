@@ -86,7 +86,7 @@ class Completion:
         thought_open: whether the prompt had opened a thought; None if a server does not report it.
         thoughts: markers of thoughts that only this model's template has.
         reasoning: the thought, if a server returns it separately from the text.
-        reasoning_tokens: number of generated tokens in the thought; None if unknown.
+        reasoning_tokens: number of generated tokens up to the end of the thought; None if unknown or without one.
         forced: whether the thought was closed because it had reached the thinking budget.
     """
 
@@ -153,6 +153,8 @@ class GenerationConfig:
         decoding: how tokens are chosen.
         thinking_budget: maximum length of a thought in tokens, after which it is closed and the answer written; None
             for no limit but `max_new_tokens`.
+        thought_closing: text that closes a thought at the budget, as the chat template writes it; not counted as
+            generated. Empty for a backend that closes thoughts itself.
     """
 
     max_new_tokens: int
@@ -161,6 +163,7 @@ class GenerationConfig:
     on_tokens: Callable[[int], None] = ignore
     decoding: Decoding = GREEDY
     thinking_budget: int | None = None
+    thought_closing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,8 @@ class Response:
         log_probs: natural log-probability of each choice (sum over its tokens) or of each label; `UNLISTED` for
             labels that the backend does not report, and None if it reports none of them.
         failure: why there is neither.
-        seconds: from the start of the request's batch to its end; None if the backend does not measure it.
+        seconds: from the reading of the prompt to the end of the reply, beside others; None if the backend does not
+            measure it.
     """
 
     completion: Completion | None = None

@@ -14,7 +14,9 @@ def _open(spec: ModelSpec) -> InferenceModel:
 BACKEND = Backend(
     title="model directory on GPUs, fast",
     # Log-probabilities of texts would need vLLM without its prefix cache.
-    capabilities=BackendCapabilities(label_log_probs=True, adapters=True, needs_gpu=True),
+    capabilities=BackendCapabilities(
+        label_log_probs=True, adapters=True, needs_gpu=True, sampling=True, thinking_budget=True, constrained=True
+    ),
     open=_open,
     package="vllm",
 )
