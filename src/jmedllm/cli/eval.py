@@ -183,6 +183,14 @@ BatchSize = Annotated[
     ),
 ]
 MaxNewTokens = Annotated[int, typer.Option(help="Maximum length of a response, in tokens.", rich_help_panel=INFERENCE)]
+Constrain = Annotated[
+    bool,
+    typer.Option(
+        "--constrain",
+        help="Let the model write nothing but one of the choices (or their letters), where the backend can.",
+        rich_help_panel=INFERENCE,
+    ),
+]
 Revision = Annotated[
     str | None,
     typer.Option(
@@ -236,6 +244,7 @@ def evaluate(
     extra_body: ExtraBody = None,
     batch_size: BatchSize = None,
     max_new_tokens: MaxNewTokens = 256,
+    constrain: Constrain = False,
     revision: Revision = None,
     download: Download = False,
     as_json: AsJson = False,
@@ -252,6 +261,7 @@ def evaluate(
         benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit, split=split_name,
         skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
         max_new_tokens=max_new_tokens, backend=backend, judge=judge, images=not no_images,
+        constrain=constrain,
     )  # fmt: skip
     require_known(settings)
     spec = ModelSpec(

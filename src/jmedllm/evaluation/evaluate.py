@@ -54,6 +54,7 @@ class EvalConfig(Settings):
         None, description="judge model of scorers that grade with one: model directory, or URL#NAME on a server"
     )
     images: bool = Field(True, description="show the pictures of your own files to models that see them")
+    constrain: bool = Field(False, description="let the model write nothing but choices, where its backend can")
     batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
     backend: str = Field(DEFAULT_BACKEND, description="inference backend of the models")
 
@@ -177,6 +178,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         read_options=read_options,
         skip_invalid=settings.skip_invalid,
         images=settings.images,
+        constrain=settings.constrain,
         source={"data": str(data)} | ({"file": name} if is_custom_file(name) else {}),
     )
 

@@ -144,6 +144,7 @@ def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: 
         choices=question.choices if log_probs and not task.by_label else (),
         labels=tuple(map(label, range(len(question.choices)))) if log_probs and task.by_label else (),
         generate=response,
+        allowed=task.allowed(question) if response else (),
         images=tuple(picture.path for picture in task.shown(question)),
     )
     return _Asked(request, sample)

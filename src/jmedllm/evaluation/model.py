@@ -155,6 +155,12 @@ def with_marker(task: EvalTask, marker: str | None) -> EvalTask:
 def as_shown(task: EvalTask, model: PreparedModel) -> EvalTask:
     """Return a task as this model is asked it, with notes on the model and on pictures that it is not shown."""
     task, notes = with_marker(task, model.image_marker), (*task.notes, *model.notes)
+    free = sum(not task.allowed(question) for question in task.questions) if task.constrain else 0
+    if free:
+        notes = (
+            *notes,
+            f"{free:,} of {len(task.questions):,} items are not constrained: they have no list of replies.",
+        )
     if task.with_images and task.image_marker is None:
         why = f"which {model.settings['model']} does not see" if task.images else "which the model is not shown"
         notes = (*notes, f"{task.with_images:,} of {len(task.questions):,} items have pictures, {why}.")
@@ -168,6 +174,8 @@ def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
     written = [name for name in sorted(scorers) if SCORERS[name].needs == "response"]
     if written:
         yield Requirement(f"generation (scorer {', '.join(written)})", lambda can: can.generation)
+        if any(task.constrain for task in tasks):
+            yield Requirement("constrained replies (--constrain)", lambda can: can.constrained, "leave it out")
     if not probable:
         return
     names = ", ".join(probable)

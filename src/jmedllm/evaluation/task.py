@@ -1,14 +1,19 @@
 """Evaluation task: the questions of one benchmark in one language, with prompts and scorers."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
+from math import comb
 from typing import Any, Literal
 
 from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.order import PresentedQuestion, present
 from jmedllm.evaluation.prompts.format import PromptFormat, ask
-from jmedllm.evaluation.question import Picture, Question, question_hash
+from jmedllm.evaluation.question import Picture, Question, label, question_hash
 from jmedllm.files import hash_text
 from jmedllm.models.chat import ChatText
+
+MOST_REPLIES = 200
+"""Largest number of texts that a reply is constrained to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class EvalTask:
         skip_invalid: whether an item that the model cannot be asked counts as no answer instead of ending the
             evaluation.
         images: whether models that see pictures are shown those of the questions.
+        constrain: whether the model may write nothing but choices, or their labels.
         image_marker: text that stands for a picture in the prompts of the model; None if it is shown none.
         source: origin of the questions as the user gave it: "data" and, for custom questions, "file"; and the
             "command" that asks the model again, without its output and scorers. `jmedllm score` needs them; they are
@@ -49,6 +55,7 @@ class EvalTask:
     read_options: custom.ReadOptions = custom.DEFAULT_READ_OPTIONS
     skip_invalid: bool = False
     images: bool = True
+    constrain: bool = False
     image_marker: str | None = None
     source: dict[str, str] = field(default_factory=dict)
 
@@ -85,6 +92,17 @@ class EvalTask:
         """Return the pictures of a question that the model is shown."""
         return question.images if self.image_marker is not None else ()
 
+    def allowed(self, question: Question) -> tuple[str, ...]:
+        """Return the texts one of which the reply to a question must be; empty for any text.
+
+        These are the choices, or their labels if the prompt asks for them; of a question that asks for several,
+        all combinations, with commas between.
+        """
+        choices = tuple(map(label, range(len(question.choices)))) if self.by_label else question.choices
+        if not self.constrain or not choices or comb(len(choices), question.select) > MOST_REPLIES:
+            return ()
+        return tuple(map(", ".join, combinations(choices, question.select)))
+
     @property
     def name(self) -> str:
         """Return the name in files and progress lines, such as "igakuqa.ja"."""
@@ -114,6 +132,7 @@ class EvalTask:
             "rotations": self.rotations,
             "decoding": "greedy",
             **({"images": self._images} if self.with_images else {}),
+            **({"constrain": True} if self.constrain else {}),
             **self.read_options.settings(),
         }
 

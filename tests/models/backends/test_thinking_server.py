@@ -1,5 +1,6 @@
 """Backend openai with a scripted thinking model: what is sent, what is kept of a reply, and how load is adapted."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,31 @@ def test_an_evaluation_on_a_thinking_server(cli: Cli, tmp_path: Path) -> None:
         "eval", "--model", tmp_path, "--benchmark", exam, "--extra-body", '{"a": 1}', "--output", tmp_path / "o"
     )
     assert code == 2 and "does not support further fields of a request (--extra-body); use backend openai" in errors
+
+
+@pytest.mark.parametrize(
+    ("answer_as", "first"), [("letter", ["a, b", "a, c"]), ("text", ["脚気, 壊血病", "脚気, 痛風"])]
+)
+def test_an_evaluation_whose_replies_are_constrained(
+    cli: Cli, tmp_path: Path, answer_as: str, first: list[str]
+) -> None:
+    rows = [
+        {"id": "two", "question": "どれか。2つ選べ。", "choices": ["脚気", "壊血病", "痛風"], "answer": ["a", "c"]},
+        {"id": "number", "question": "計算せよ。", "choices": [], "answer": "12.5"},
+    ]
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
+    command = ("eval", "--model", "m", "--benchmark", exam, "--scorer", "answer", "--answer-as", answer_as)
+    command += ("--chat", "--constrain", "--output", tmp_path / "out")
+    with serving(Script(thought=".", answer=lambda prompt, _: first[1] if "2つ" in prompt else "12.5")) as server:
+        code, output, errors = cli(*command, "--backend", "openai", "--server", server.url, "--json")
+        assert code == 0, errors
+        allowed = {body["messages"][-1]["content"][:40]: body.get("structured_outputs") for body in server.bodies}
+        assert sorted(map(str, allowed.values()))[0] == "None"
+        assert next(filter(None, allowed.values()))["choice"][:2] == first
+    result = json.loads(output)
+    assert [score["correct"] for score in result["scores"]] == [2]
+    assert "1 of 2 items are not constrained: they have no choices." in result["tasks"][0]["notes"]
+    assert read_json(tmp_path / "out" / "exam.ja.json")["settings"]["constrain"] is True
+    code, _, errors = cli(*command)
+    assert code == 2 and "does not support constrained replies (--constrain); use backend vllm or openai" in errors
