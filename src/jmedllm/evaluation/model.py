@@ -159,7 +159,7 @@ def as_shown(task: EvalTask, model: PreparedModel) -> EvalTask:
     if free:
         notes = (
             *notes,
-            f"{free:,} of {len(task.questions):,} items are not constrained: they have no list of replies.",
+            f"{free:,} of {len(task.questions):,} items are not constrained: they have no choices.",
         )
     if task.with_images and task.image_marker is None:
         why = f"which {model.settings['model']} does not see" if task.images else "which the model is not shown"
