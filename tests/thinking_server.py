@@ -54,7 +54,7 @@ class Script:
         capacity: largest number of requests at a time; more are answered with 429.
         retry_after: header of a 429.
         template: chat template that `/props` shows; None for a server that shows none.
-        counts_thought: whether usage tells the tokens of the thought.
+        counts_thought: whether usage has the tokens of the thought.
         refuses: fields that it does not know, as OpenAI's API does not.
         seconds: time for each answer.
     """

@@ -110,7 +110,7 @@ def test_a_constraint_is_passed_on_and_refused_for_an_open_thought(model: VllmMo
     ("script", "text", "calls", "forced"),
     [
         ("<think>aa</think>b", "<think>aa</think>b", 1, False),  # ends before the budget
-        ("<think>aa</think>" + "b" * 20, "<think>aa</think>" + "b" * 20, 2, False),  # the answer goes on
+        ("<think>aa</think>" + "b" * 20, "<think>aa</think>" + "b" * 20, 2, False),  # a long answer
         ("<think>" + "a" * 60, "<think>" + "a" * 23 + "</think>b", 2, True),
         ("b" * 60, "b" * 60, 2, False),  # no thought
     ],

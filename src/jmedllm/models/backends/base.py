@@ -227,7 +227,7 @@ DEFAULT_BACKEND = "transformers"
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What a server is told with every request besides the prompt and how to decode.
+    """Settings of every request to a server besides the prompt and the decoding.
 
     Attributes:
         thinking: whether the model thinks before it answers.
@@ -258,7 +258,7 @@ class ModelSpec:
         name: short name for reports.
         backend: name of the backend, see `BACKENDS`.
         server: URL of the server's API; None for a backend that needs none.
-        server_settings: what the server is told with every request.
+        server_settings: settings of every request to the server.
         chat: whether the prompts are chat messages as JSON, for a backend that renders them.
         precision: device and dtype; None for a backend that does not compute on this machine.
         adapter: directory of a PEFT adapter to apply.

@@ -50,7 +50,7 @@ class Exchange:
         model: name of the model on the server.
         client: `openai.OpenAI` without retries.
         server: what is known of the server.
-        settings: what it is told with every request.
+        settings: settings of every request.
         chat: whether prompts are chat messages, to which the server applies the model's template.
         timeout_s: time limit of one attempt without its new tokens, in seconds.
     """

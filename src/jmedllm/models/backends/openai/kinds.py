@@ -17,7 +17,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """How a server is told to write nothing but one of several texts.
+    """How to make a server write nothing but one of several texts.
 
     Attributes:
         fields: returns the fields of a request for the allowed texts.

@@ -41,7 +41,7 @@ class OpenAIServerModel:
         client: `openai.OpenAI` without retries.
         chat: whether prompts are chat messages, to which the server applies the model's template.
         concurrency: maximum number of concurrent requests.
-        settings: what the server is told with every request.
+        settings: settings of every request to the server.
         timeout_s: time limit of one attempt without its new tokens, in seconds.
         met: set after the first contact; from then on the server may be unreachable for as long as a restart takes.
     """
@@ -200,7 +200,7 @@ def connect(
         name: name of the model on the server.
         chat: see `OpenAIServerModel`.
         concurrency: maximum number of concurrent requests.
-        settings: what the server is told with every request.
+        settings: settings of every request to the server.
         timeout_s: time limit of one attempt without its new tokens, in seconds.
 
     Raises:
