@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -47,6 +48,7 @@ class BaseConfig(Settings):
     revision: str | None = None
     ignore_adapter: bool = Field(False, description="use the weights without the adapter in the same folder")
     dequantize: bool = Field(False, description="load weights that are stored quantized in bfloat16")
+    released: date | None = Field(None, description="day of its release; reports name the exams that came later")
     random_init: RandomInit | None = None
 
     @model_validator(mode="after")

@@ -1,11 +1,14 @@
 """The ministry's rule: five candidates over five years, as published, and its cases one by one."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load
+from jmedllm.evaluation.exam_years import beside_release, by_exam_year, parse_day
 from jmedllm.evaluation.offline import QuestionSet, load_answered, read_responses, score_responses
 from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question
@@ -146,3 +149,30 @@ def test_marks(questions: list[Question]) -> None:
         "115": (2021, 160, 209),
         "116": (2022, 158, 214),
     }
+
+
+@pytest.mark.parametrize(
+    ("year", "released", "words"),
+    [
+        (2025, "2025-01-31", "after 2025-01-31"),
+        (2025, "2025-02-01", "before 2025-02-01"),
+        (2024, "2024-09-19", "before 2024-09-19"),
+        (2026, "2024-09-19", "after 2024-09-19"),
+        (2026, None, "release unknown"),
+    ],
+)
+def test_exams_beside_the_release_of_a_model(year: int, released: str | None, words: str) -> None:
+    assert beside_release(year, released) == words
+
+
+def test_scores_by_year(questions: list[Question]) -> None:
+    asked = [question for question in questions if question.id[:4] in ("112A", "116A")]
+    right = {question.id: AnswerItemScore((), None, "", question.id.startswith("116")) for question in asked}
+    old, new = by_exam_year("answer", asked, {**right, "112A1": AnswerItemScore((), None, "", True)})
+    assert (old.exam, old.year, old.n, old.correct, old.value) == ("112", 2018, 75, 1, 1 / 75)
+    assert (new.exam, new.year, new.n, new.correct) == ("116", 2022, 75, 75) and new.low < new.value == new.high
+    assert by_exam_year("answer", [replace(asked[0], benchmark="mine")], right) == []
+    with pytest.raises(
+        InputError, match=r"^--released '2025': not a day; write it as YYYY-MM-DD, such as 2025-04-28$"
+    ):
+        parse_day("2025", "--released")

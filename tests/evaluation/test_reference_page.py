@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jmedllm.evaluation.calibration import Calibration
+from jmedllm.evaluation.exam_years import ExamYear
 from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.records import JudgeReply, Sample, ScoredItem
 from jmedllm.evaluation.result import EvalResult
@@ -32,6 +33,7 @@ ITEM_SCORES = dict.fromkeys(scorer.item_score for scorer in SCORERS.values())  #
         Calibration,
         Rotations,
         BaselineGroup,
+        ExamYear,
         Comparison,
         Paired,
         *ITEM_SCORES,

@@ -1,6 +1,7 @@
 """Terminal tables fit 80 and 120 columns, and names are never broken."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,12 +13,14 @@ from rich.console import Console
 from test_table import result, score
 
 from jmedllm.evaluation.calibration import Calibration
+from jmedllm.evaluation.exam_years import ExamYear
 from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.statistics import compare_pairs
 from jmedllm.report import print_table
+from jmedllm.report.card.scores import scores
 from jmedllm.report.compare import Comparison, Side
 from jmedllm.report.layout import Column, Grid, Line, Names, fit, shorten
 from jmedllm.report.table import print_comparisons
@@ -74,6 +77,8 @@ def full(model: str, language: str) -> EvalResult:
             BaselineGroup("likelihood", "difficulty", "80-100 % right", 1401, 700, 0.5, 0.47, 0.53, 0.932),
             BaselineGroup("likelihood", "subject", "公衆衛生・医療統計・法医学", 270, 135, 0.5, 0.44, 0.56, 0.853),
         ),
+        exam_years=(ExamYear("legacy", "116", 2022, 297, 61, 0.2054, 0.1633, 0.2551),),
+        source={"data": "data", "released": "2024-09-19"},
         readings={"answer": {"label": 1721, "too few": 152, "refused": 115, "number": 12}},
     )
 
@@ -100,6 +105,14 @@ def printed(models: Sequence[str], width: int) -> str:
 def test_reports_fit(width: int, models: list[str]) -> None:
     lines = printed(models, width).splitlines()
     assert max(map(cell_len, lines)) <= width
+
+
+def test_exams_are_printed_by_year_beside_the_release() -> None:
+    row = r"116 2022 +297 +20\.5 +\[16\.3, 25\.5\] +before 2024-09-19"
+    assert re.search(row, printed(["mine"], 120))
+    card = scores([full("mine", "ja"), replace(full("other", "ja"), source={})], [])
+    assert "| mine | igakuqa ja | 116 2022 | 297 | 20.5 | [16.3, 25.5] | before 2024-09-19 |" in card
+    assert "| other | igakuqa ja | 116 2022 | 297 | 20.5 | [16.3, 25.5] | release unknown |" in card
 
 
 GRIDS = st.builds(

@@ -58,6 +58,14 @@ ReportName = Annotated[
     str | None,
     typer.Option(help="Name of the model in reports.", show_default="the last part of --model"),
 ]
+Released = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD",
+        help="Day on which the model was released; reports name the exams that came later.",
+        show_default="unknown",
+    ),
+]
 Split = Annotated[
     str,
     typer.Option(
@@ -214,6 +222,7 @@ def evaluate(
     scorer: ScorerNames = "answer,likelihood",
     judge: Judge = None,
     name: ReportName = None,
+    released: Released = None,
     language: Languages = "ja,en",
     selection: Selection = None,
     limit: Limit = None,
@@ -251,6 +260,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on benchmarks and print the scores."""
     from jmedllm.evaluation.evaluate import evaluate_model, require_known, tasks
+    from jmedllm.evaluation.exam_years import RELEASED, parse_day
     from jmedllm.evaluation.judge import prepare_judge
     from jmedllm.evaluation.model import requirements_of_tasks, unused_template
     from jmedllm.models.backends import require_backend, require_capabilities, requirements_of
@@ -286,7 +296,8 @@ def evaluate(
         date=date,
     )
     command = _as_given(context)
-    found = [replace(task, source=task.source | {"command": command}) for task in tasks(settings, prompt_config, data)]
+    origin = {"command": command} | ({} if released is None else {RELEASED: f"{parse_day(released, '--released')}"})
+    found = [replace(task, source=task.source | origin) for task in tasks(settings, prompt_config, data)]
     print_item_notes(found)
     _print_pack_note(prompt, found)
     require_capabilities(backend, requirements_of_tasks(found))

@@ -10,7 +10,8 @@ The modules, from the questions to the results:
   inside a thought).
 * Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations),
   `stored_questions` (their questions), `offline` (responses of other tools).
-* Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`, `pictures` (items with them apart).
+* Results: `result`, `statistics`, `calibration`, `rotations`, `human_baseline`, `pictures` (items with them apart),
+  `exam_years` (beside the release of the model).
 * Everything together: `evaluate` (settings, benchmarks), `evaluate_task` (one model, one task), `sharding` (several
   processes), `export` (to lm-eval).
 """

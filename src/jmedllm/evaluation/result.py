@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.calibration import Calibration
+from jmedllm.evaluation.exam_years import ExamYear
 from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.pictures import PictureGroup
 from jmedllm.evaluation.rotations import Rotations
@@ -34,6 +35,7 @@ class EvalResult:
         failures: ids of items without any response, by reason; they count as no answer. Reasons such as "judge: too
             long" are of items that a judge could not grade.
         source: origin of the questions, see `EvalTask.source`.
+        exam_years: the first scorer by year of the licence exam, if the items are of one.
         pictures: for each scorer the items with pictures, and the others, if there are items with pictures.
     """
 
@@ -52,6 +54,7 @@ class EvalResult:
     failures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     pictures: tuple[PictureGroup, ...] = ()
+    exam_years: tuple[ExamYear, ...] = ()
 
     @property
     def model(self) -> str:
@@ -71,6 +74,7 @@ def read_result(summary_file: Path) -> EvalResult | None:
         "calibration": calibration and Calibration(**_frozen(calibration)),
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
         "human_baseline": tuple(BaselineGroup(**row) for row in summary["human_baseline"]),
+        "exam_years": tuple(ExamYear(**row) for row in summary["exam_years"]),
         "pictures": tuple(PictureGroup(**row) for row in summary["pictures"]),
         "notes": tuple(summary["notes"]),
         "failures": _frozen(summary["failures"]),

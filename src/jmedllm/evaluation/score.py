@@ -9,6 +9,7 @@ from typing import Any
 from jmedllm import __version__
 from jmedllm.errors import InputError
 from jmedllm.evaluation.calibration import calibrate
+from jmedllm.evaluation.exam_years import by_exam_year
 from jmedllm.evaluation.human_baseline import compare_with_examinees
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.pictures import by_pictures
@@ -153,6 +154,7 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         human_baseline=tuple(
             compare_with_examinees(names[0], questions, item_scores[names[0]], binary=SCORERS[names[0]].binary)
         ),
+        exam_years=tuple(by_exam_year(names[0], questions, item_scores[names[0]], binary=SCORERS[names[0]].binary)),
         readings={name: ways for name in names if (ways := count_readings(first[name]))},
         left_out=evaluation.left_out,
         notes=evaluation.notes,

@@ -38,7 +38,7 @@ class EvalTask:
         image_marker: text that stands for a picture in the prompts of the model; None if it is shown none.
         source: origin of the questions as the user gave it: "data" and, for custom questions, "file"; and the
             "command" that asks the model again, without its output and scorers. `jmedllm score` needs them; they are
-            not part of the settings.
+            not part of the settings. "released" is the day on which the model was released, if it was given.
     """
 
     questions: tuple[Question, ...]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from jmedllm.evaluation.exam_years import RELEASED, ExamYear, beside_release
 from jmedllm.evaluation.human_baseline import BaselineGroup
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.result import EvalResult
@@ -48,6 +49,13 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
         )
     if outcomes := [(each.model, _task(each), outcome) for each in results for outcome in each.exam_outcomes]:
         yield outcome_detail(outcomes)
+    if rows := _rows(results, _exam_year_cells):
+        yield Detail(
+            "Licence exam by year",
+            (_SCORER, *map(Column, ("exam", "n", "score", "95 % interval", "took place"))),
+            rows,
+            EXAM_YEARS_NOTE,
+        )
     if rows := _rows(results, lambda result: map(_group_cells, _known_groups(result.human_baseline))):
         yield Detail(
             "Compared with the human examinees",
@@ -142,6 +150,28 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
         "needed to pass. Prohibited: items on which a prohibited choice was picked, of the number allowed. Pictures: "
         "right answers to items whose picture is not in the data."
         + "".join(f" Prohibited choices by {who}: {', '.join(ids)}." for who, ids in prohibited.items()),
+    )
+
+
+EXAM_YEARS_NOTE = (
+    "All values in %. Took place: before or after the release of the model, or of the base of an adapted model. An "
+    "exam before the release may be in the training data; a later one cannot be."
+)
+
+
+def _exam_year_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
+    for each in result.exam_years:
+        yield each.scorer, *exam_year_cells(each, result.source.get(RELEASED))
+
+
+def exam_year_cells(found: ExamYear, released: str | None) -> tuple[str, ...]:
+    """Format the exam, its number of items, its score with the interval, and its place beside the release."""
+    return (
+        f"{found.exam} {found.year}",
+        f"{found.n:,}",
+        percent(found.value),
+        interval((found.low, found.high)),
+        beside_release(found.year, released),
     )
 
 

@@ -1,12 +1,13 @@
 """Stage eval: the models of the run are evaluated on the same benchmarks."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.evaluate import evaluate_model, tasks
 from jmedllm.evaluation.evaluate_task import forget
+from jmedllm.evaluation.exam_years import RELEASED
 from jmedllm.evaluation.generate import generation_config, requests_of
 from jmedllm.evaluation.judge import Judge, prepare_judge, require_judge
 from jmedllm.evaluation.model import (
@@ -74,6 +75,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "tasks": [task.settings() | {"questions": task.questions_hash()} for task in evaluated],
         "precision": run.precision.name,
         "backend": settings.backend,
+        **({"released": run.recipe.base.released.isoformat()} if run.recipe.base.released else {}),
         **({"judge": settings.judge} if settings.judge is not None else {}),
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
@@ -117,6 +119,14 @@ def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, A
     return template.settings() if template else {}
 
 
+def _with_release(run: Run, evaluated: Sequence[EvalTask]) -> Sequence[EvalTask]:
+    """Add the day on which the base was released, which reports compare with the years of exams."""
+    day = run.recipe.base.released
+    return (
+        [replace(task, source=task.source | {RELEASED: day.isoformat()}) for task in evaluated] if day else evaluated
+    )
+
+
 def _judge(run: Run) -> Judge | None:
     """Return the recipe's judge, checked and not loaded."""
     name = _settings(run).judge
@@ -124,7 +134,7 @@ def _judge(run: Run) -> Judge | None:
 
 
 def _perform(run: Run, input_hash: str) -> EvalOutputs:
-    evaluated = tasks(_settings(run), run.prompt_config, run.data)
+    evaluated = _with_release(run, tasks(_settings(run), run.prompt_config, run.data))
     judge = _judge(run)
     results, files = {}, []
     for name in _models(run):

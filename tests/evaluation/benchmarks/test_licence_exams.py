@@ -105,6 +105,8 @@ def test_odd_items(
         ("jmle2026", "120A-75", "①3②1③5 mOsm/kgH₂O", True),
         ("jmle2026", "120D-75", "BMI = 84 / 1.73² = 28.07 ≒ 28", True),
         ("igakuqa119", "119A75", "600 mL", True),
+        ("igakuqa119", "119A75", "+600", True),
+        ("igakuqa119", "119D75", "abc", True),
         ("igakuqa119", "119C75", "肥満度は27%です。", True),
         ("igakuqa119", "119E28", "c", True),
         ("igakuqa119", "119E28", "a,c", False),

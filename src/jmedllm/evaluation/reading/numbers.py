@@ -53,7 +53,7 @@ _RESULT = re.compile(r"[=≒≈≃→]|(?<=\s)or simply(?=\s)")
 _SENTENCE = re.compile(r"。|(?<=[^\d])\.(?=\s|$)|\.(?=\s+[A-Za-z])")
 _SENTENCE_OR_LINE = re.compile(rf"\n|{_SENTENCE.pattern}")
 _LEAD = re.compile(
-    r"\A\s*(?:約|およそ|approximately|about|≒|≈|~)?\s*[\d,.]+\s*[^\s\d=×÷+*/-]{0,12}(?:/\w{1,8})?\s*[.。]?\s*\Z"
+    r"\A\s*(?:約|およそ|approximately|about|≒|≈|~|\+)?\s*[\d,.]+\s*[^\s\d=×÷+*/-]{0,12}(?:/\w{1,8})?\s*[.。]?\s*\Z"
 )
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from jmedllm.evaluation.exam_years import RELEASED
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import Comparison, adjusted
+from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells
 from jmedllm.report.markdown import table
 from jmedllm.report.notes import AT_FLOOR, item_notes, row_notes
 from jmedllm.report.numbers import percent, probability
@@ -25,8 +27,22 @@ def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str
     return (
         f"{table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: the score without any skill on these "
         "items; ceiling: the score of the right answers. "
-        f"~: {AT_FLOOR}{notes}\n\n{_gain(compared)}"
+        f"~: {AT_FLOOR}{notes}\n\n{_exam_years(results)}{_gain(compared)}"
     )
+
+
+def _exam_years(results: Sequence[EvalResult]) -> str:
+    """Format the scores of each licence exam, with an empty line behind; empty if there are none."""
+    rows = [
+        (result.model, f"{result.settings['benchmark']} {result.settings['language']}", *cells)
+        for result in results
+        for each in result.exam_years
+        for cells in (exam_year_cells(each, result.source.get(RELEASED)),)
+    ]
+    if not rows:
+        return ""
+    head = ("Model", "Task", "Exam", "n", "Score", "95 % interval", "Took place")
+    return f"{table(head, rows)}\n\n{EXAM_YEARS_NOTE}\n\n"
 
 
 def _task(row: Row) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare, published_last
+from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells
 from jmedllm.report.headline import explanation, headlines
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import probability
@@ -92,6 +93,8 @@ def page(
             outcomes=outcome_lines(results),
             exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.exam_outcomes}),
             most_prohibited=MOST_PROHIBITED,
+            exam_year_cells=exam_year_cells,
+            exam_years_note=EXAM_YEARS_NOTE,
             training=[_stage(stage) for stage in training],
             tasks=packed,
             settings=_embedded(
