@@ -14,6 +14,7 @@ from jmedllm.evaluation.benchmarks import custom
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file
 from jmedllm.evaluation.evaluate import EvalConfig, require_benchmark, require_known, split_language
+from jmedllm.evaluation.exam_years import parse_day
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.selection import SELECTIONS
 from jmedllm.files import hash_text, to_json
@@ -48,8 +49,16 @@ class BaseConfig(Settings):
     revision: str | None = None
     ignore_adapter: bool = Field(False, description="use the weights without the adapter in the same folder")
     dequantize: bool = Field(False, description="load weights that are stored quantized in bfloat16")
-    released: date | None = Field(None, description="day of its release; reports name the exams that came later")
+    released: str | None = Field(None, description="day of its release; reports name the exams that came later")
     random_init: RandomInit | None = None
+
+    @field_validator("released", mode="before")
+    @classmethod
+    def _day(cls, value: object) -> object:
+        if isinstance(value, date):  # as YAML reads it
+            return value.isoformat()
+        with _validation():
+            return parse_day(value).isoformat() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_origin(self) -> "BaseConfig":

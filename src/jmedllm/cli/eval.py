@@ -296,7 +296,7 @@ def evaluate(
         date=date,
     )
     command = _as_given(context)
-    origin = {"command": command} | ({} if released is None else {RELEASED: f"{parse_day(released, '--released')}"})
+    origin = {"command": command} | ({} if released is None else {RELEASED: f"{parse_day(released, '--released: ')}"})
     found = [replace(task, source=task.source | origin) for task in tasks(settings, prompt_config, data)]
     print_item_notes(found)
     _print_pack_note(prompt, found)

@@ -61,11 +61,11 @@ def by_exam_year(
     ]
 
 
-def parse_day(text: str, name: str) -> date:
+def parse_day(text: str, place: str = "") -> date:
     """Return the day that `text` names in the form YYYY-MM-DD.
 
     Args:
-        name: name of the option, for the message.
+        place: beginning of the message, such as "--released: ".
 
     Raises:
         InputError: the text has another form.
@@ -73,7 +73,7 @@ def parse_day(text: str, name: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise InputError(f"{name} {text!r}: not a day; write it as YYYY-MM-DD, such as 2025-04-28") from None
+        raise InputError(f"{place}{text!r} is not a day; write it as YYYY-MM-DD, such as 2025-04-28") from None
 
 
 def beside_release(year: int, released: str | None) -> str:

@@ -75,7 +75,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "tasks": [task.settings() | {"questions": task.questions_hash()} for task in evaluated],
         "precision": run.precision.name,
         "backend": settings.backend,
-        **({"released": run.recipe.base.released.isoformat()} if run.recipe.base.released else {}),
+        **({"released": run.recipe.base.released} if run.recipe.base.released else {}),
         **({"judge": settings.judge} if settings.judge is not None else {}),
         **({"quantization": settings.quantization} if settings.quantization != "none" else {}),
     }
@@ -122,9 +122,7 @@ def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, A
 def _with_release(run: Run, evaluated: Sequence[EvalTask]) -> Sequence[EvalTask]:
     """Add the day on which the base was released, which reports compare with the years of exams."""
     day = run.recipe.base.released
-    return (
-        [replace(task, source=task.source | {RELEASED: day.isoformat()}) for task in evaluated] if day else evaluated
-    )
+    return [replace(task, source=task.source | {RELEASED: day}) for task in evaluated] if day else evaluated
 
 
 def _judge(run: Run) -> Judge | None:
