@@ -297,6 +297,10 @@ BROKEN = {
         EXAM + "  models: [base, mpfet]\n",
         "mine.yaml:5: eval.models: unknown model of this recipe 'mpfet': known: base",
     ),
+    "day of the release": (
+        EXAM.replace("base: {", "base: {released: soon, "),
+        "mine.yaml:2: base.released: 'soon' is not a day; write it as YYYY-MM-DD, such as 2025-04-28",
+    ),
     "unknown benchmark to evaluate": (
         EXAM.replace("[demo]", "[igakuqa-ja]") + "  models: [base]\n",
         "mine.yaml:3: eval: unknown benchmark 'igakuqa-ja': did you mean igakuqa or igakuqa119 or yakugakuqa?",
