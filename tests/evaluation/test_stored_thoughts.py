@@ -10,6 +10,7 @@ import pytest
 from conftest import Cli
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.evaluate_task import PreparedModel
+from jmedllm.evaluation.generate import generation_config
 from jmedllm.evaluation.judge import Judge, collect_replies
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.records import Sample, read_samples, read_scores
@@ -166,3 +167,22 @@ def test_a_judge_that_thinks(monkeypatch: pytest.MonkeyPatch, stored: Path) -> N
     replies = collect_replies(evaluation, judge, None)
     assert {(reply.response, reply.reasoning) for reply in replies.values()} == {("3", "10 at first.")}
     assert not any("It is a" in prompt or CUT in prompt for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("completion", "is_final"),
+    [
+        pytest.param(Completion("b\n"), True, id="the first line of an answer"),
+        pytest.param(Completion("b"), False, id="a line that may go on"),
+        pytest.param(Completion("<think>\n"), False, id="the first line of a thought"),
+        pytest.param(Completion("It is a.\n", thought_open=True), False, id="of one that the prompt opened"),
+        pytest.param(Completion("It is a.\n</think>\n", thought_open=True), False, id="the end of the thought"),
+        pytest.param(Completion("It is a.\n</think>\n\nb\n", thought_open=True), True, id="the answer behind it"),
+    ],
+)
+def test_generation_does_not_stop_inside_a_thought(tmp_path: Path, completion: Completion, is_final: bool) -> None:
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text('{"id": "1", "question": "?", "choices": ["x", "y"], "answer": ["b"]}', encoding="utf-8")
+    config = EvalConfig(benchmarks=[str(exam)], selection="all", scorers=["legacy"])
+    [task] = tasks(config, PromptConfig(chat=True), Path("unused"))
+    assert generation_config(task).is_final(completion) == is_final

@@ -25,6 +25,7 @@ from jmedllm.models.backends.base import (
     never,
 )
 from jmedllm.models.chat import ChatText, no_template, plain_text
+from jmedllm.models.thoughts import split_reply
 from jmedllm.progress import progress
 
 
@@ -167,6 +168,12 @@ def _readable(task: EvalTask, completion: Completion) -> Completion:
 
 def _is_enough(task: EvalTask, completion: Completion) -> bool:
     readable = _readable(task, completion)
+    if readable.decoded is None:
+        split = split_reply(readable.text, thought_open=readable.thought_open, thoughts=readable.thoughts)
+        if split.cut:
+            return False
+        if split.answer != readable.text:
+            readable = replace(readable, text=split.answer.lstrip(), plain=None)
     return all(scorer.is_final is not None and scorer.is_final(readable) for scorer in _readers(task))
 
 
