@@ -173,7 +173,7 @@ def test_a_judge_that_thinks(monkeypatch: pytest.MonkeyPatch, stored: Path) -> N
     ("completion", "is_final"),
     [
         pytest.param(Completion("b\n"), True, id="the first line of an answer"),
-        pytest.param(Completion("b"), False, id="a line that may go on"),
+        pytest.param(Completion("b"), False, id="an unfinished line"),
         pytest.param(Completion("<think>\n"), False, id="the first line of a thought"),
         pytest.param(Completion("It is a.\n", thought_open=True), False, id="of one that the prompt opened"),
         pytest.param(Completion("It is a.\n</think>\n", thought_open=True), False, id="the end of the thought"),

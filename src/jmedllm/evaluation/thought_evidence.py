@@ -17,11 +17,13 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
     * If other responses end a thought that they did not open, the prompt opens it, and a response without a marker was
       cut off inside; see `_prompt_opens` for lone markers.
     * If no response shows a thought and some are complete, the model does not think.
+    * If nothing shows how responses ended, but most think aloud and stop in the middle of a sentence, all were cut off
+      inside their thought.
     * Otherwise it stays open: truncated responses have no answer, others are read.
     """
     unknown = [sample for sample in samples.values() if _is_unknown(sample)]
     others = [sample for sample in samples.values() if not _is_unknown(sample)]
-    if unknown and _prompt_opens(unknown, others):
+    if unknown and (_prompt_opens(unknown, others) or _are_cut_thoughts(unknown, others)):
         thought_open = True
     elif _complete(unknown) and not any(map(_shows_thought, others)):
         thought_open = False
@@ -36,10 +38,11 @@ def resolved_note(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> 
     cut = [name for name, sample in after.items() if sample.thought_cut and not before[name].thought_cut]
     if not cut:
         return ()
-    return (
-        f"{len(cut):,} responses without a marker count as cut off inside their thought, because other responses end "
-        "a thought that they did not open.",
-    )
+    if any(sample.thought_open for sample in before.values()):
+        why = "other responses end a thought that they did not open"
+    else:
+        why = "most think aloud and stop in the middle of a sentence; thought_open: false in their rows overrules this"
+    return (f"{len(cut):,} responses without a marker count as cut off inside their thought, because {why}.",)
 
 
 def _is_unknown(sample: Sample) -> bool:
@@ -57,10 +60,6 @@ def _complete(samples: Iterable[Sample]) -> int:
 _LEAST_SHARE = 0.1
 """Share of responses with a marker that is no slip."""
 
-_MID_SENTENCE = re.compile(r"[^\s.。!?！？:：)）\]】」』}*`|]\s*\Z")
-_LONG = 100
-"""Number of characters of a response whose end shows whether it was cut off; a shorter one may be a bare answer."""
-
 
 def _prompt_opens(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
     """Return whether the responses that end a thought show that the prompt opens it.
@@ -72,6 +71,43 @@ def _prompt_opens(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
     opening = [sample for sample in others if sample.thought_open is False and _shows_thought(sample)]
     if not ending or len(ending) < len(opening) or _complete(ending) < _complete(unknown):
         return False
-    texts = [sample.response or "" for sample in unknown]
-    cut = [text for text in texts if len(text) >= _LONG and _MID_SENTENCE.search(text)]
-    return len(ending) >= _LEAST_SHARE * (len(ending) + len(unknown)) or 2 * len(cut) > len(unknown)
+    is_common = len(ending) >= _LEAST_SHARE * (len(ending) + len(unknown))
+    return is_common or 2 * len(_cut(_long(unknown))) > len(unknown)
+
+
+_MID_SENTENCE = re.compile(r"^.{10,}[^\s.。!?！？:：)）\]】」』}*`|]\Z", re.MULTILINE)
+"""A last line without an end that is too long for an answer alone."""
+_ALOUD = re.compile(
+    r"\A\s*(?:(?:okay|ok|alright|hmm|wait)\b|(?:we )?need |the user\b|i need to |thinking process|うーん|ユーザー"
+    r"|まず、?(?:この|本)?(?:問題|設問))"
+    r"|\bhmm\b|\bwait[,.]|\bso answer\b|\bdouble-check|\blet me (?:see|check|recall|verify|think|draft|re)"
+    r"|\bwe need (?:to )?(?:answer|pick|choose|decide|output|interpret)|output format|待って|待てよ|いや、",
+    re.IGNORECASE,
+)
+"""What is said in thoughts more than in answers."""
+
+_LONG = 100
+"""Number of characters of a response whose end shows whether it was cut off; a shorter one may be a bare answer."""
+
+_ENOUGH = 8
+"""Number of long responses whose style can be judged."""
+
+_LEAST_ALOUD = 0.25
+"""Share of responses that think aloud if all are thoughts; short or dry thoughts do not show it."""
+
+
+def _are_cut_thoughts(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
+    """Return whether responses of which nothing is known look like thoughts that were cut off."""
+    texts = _long(unknown)
+    if len(texts) < _ENOUGH or any(map(_shows_thought, others)) or any(sample.finish_reason for sample in unknown):
+        return False
+    aloud = [text for text in texts if _ALOUD.search(text)]
+    return 2 * len(_cut(texts)) > len(texts) and len(aloud) >= _LEAST_ALOUD * len(texts)
+
+
+def _long(samples: Iterable[Sample]) -> list[str]:
+    return [text for sample in samples if len(text := (sample.response or "").strip()) >= _LONG]
+
+
+def _cut(texts: Iterable[str]) -> list[str]:
+    return [text for text in texts if _MID_SENTENCE.search(text)]

@@ -338,8 +338,15 @@ def _by_words(text: str, thought_open: bool | None) -> SplitReply | None:
 
 
 _PARTS_OF_CLOSINGS = tuple(
-    {each.closing[:n] for each in PUBLISHED if not each.closing[0].isalpha() for n in range(3, len(each.closing))}
-)
+    sorted(
+        {
+            each.closing[:n].casefold()
+            for each in PUBLISHED
+            if "think" in each.closing.casefold()
+            for n in range(5, len(each.closing))
+        }
+    )
+)  # five characters, because "</th" may also begin "</th>"
 
 
 def _ends_in_closing(text: str) -> bool:

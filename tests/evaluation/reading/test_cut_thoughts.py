@@ -13,7 +13,7 @@ from jmedllm.evaluation.question import Question, label
 from jmedllm.evaluation.reading import ExtractedAnswer, read_answer
 from jmedllm.evaluation.records import Sample
 from jmedllm.evaluation.responses import Recorded, read_recorded, recorded_sample
-from jmedllm.evaluation.thought_evidence import resolve_thoughts
+from jmedllm.evaluation.thought_evidence import resolve_thoughts, resolved_note
 
 REPLIES = replies()
 ALL_FORMS = FORMS | {f"{name}, opened by the prompt, which nothing says": form for name, form in UNKNOWN.items()}
@@ -170,6 +170,39 @@ def test_a_lone_marker_without_finish_reasons(texts: list[str], is_thought: bool
         text = texts[int(name)]
         if "think>" not in text:
             assert (sample.response, sample.thought_cut) == (("", True) if is_thought else (text, False))
+
+
+def _halves() -> list[str]:
+    return [reply.thought[: len(reply.thought) // 2] for reply in REPLIES]
+
+
+CHATTY = [
+    "The patient has a distended gallbladder, so the duct is blocked below the cystic duct. The answer is B. "
+    "Gallbladder cancer is less likely because",
+    "無痛性の黄疸と胆嚢の腫大を認めることから、閉塞は胆嚢管の合流部より下にあると考えられます。したがって正解はbです。"
+    "胃癌では早期に黄疸を来すことはまれであり、大腸癌は肝転移によって黄疸を来すことがありますが、その頻度は",
+] * 20
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_thought"),
+    [
+        pytest.param(_halves(), True, id="thoughts that were cut off"),
+        pytest.param(CHATTY, False, id="answers that were cut off"),
+        pytest.param(
+            [reply.thought + "\n" + reply.answer for reply in REPLIES], False, id="markers that were dropped"
+        ),
+        pytest.param([WHOLE] * 60, False, id="whole answers"),
+        pytest.param(_halves()[:6], False, id="too few to judge"),
+    ],
+)
+def test_a_file_without_markers_and_finish_reasons(texts: list[str], is_thought: bool) -> None:
+    given = {str(n): recorded_sample(str(n), text) for n, text in enumerate(texts)}
+    resolved = resolve_thoughts(given)
+    assert {sample.thought_cut for sample in resolved.values()} == {is_thought}
+    assert len(resolved_note(given, resolved)) == is_thought
+    known = {str(n): recorded_sample(str(n), text, thought_open=False) for n, text in enumerate(texts)}
+    assert resolve_thoughts(known) == known
 
 
 def test_samples_keep_what_is_known() -> None:
