@@ -317,8 +317,8 @@ def _without_headers(part: str) -> str:
 
 
 # What is left of channels and thoughts after special tokens were dropped in decoding.
-_BARE_OPENING = re.compile(r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[^\s:：.,、。;')\]}）】」-]|\Z)")
-_BARE_ANSWER = re.compile(r"assistantfinal(?:\s*json(?=\s*[{\[]))?|\A\s*final(?=[^\sa-z:：.,、。;')\]}）】」-])")
+_BARE_OPENING = re.compile(r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[^\s:：=.,、。;')\]}）】」-])")
+_BARE_ANSWER = re.compile(r"assistantfinal(?:\s*json(?=\s*[{\[]))?|\A\s*final(?=[^\W\d_a-z]|[【*{\[(\\])")
 _BARE_THOUGHT = re.compile(r"\A\s*thought\n")
 
 

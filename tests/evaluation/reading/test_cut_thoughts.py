@@ -82,8 +82,10 @@ def _answers(asked: Answered, recorded: Recorded) -> list[tuple[str, str]]:
     return [(each.number or "".join(map(label, each.chosen)), each.how) for each in item_scores]
 
 
-@pytest.mark.parametrize("finish", [None, "length"])
-@pytest.mark.parametrize("form", [pytest.param(form, id=name) for name, form in UNKNOWN.items()])
+@pytest.mark.parametrize(
+    ("form", "finish"),
+    [(UNKNOWN["tags"], "length"), *((form, None) for form in UNKNOWN.values())],
+)
 def test_a_file_shows_that_the_prompt_opened_the_thought(tmp_path: Path, form: Form, finish: str | None) -> None:
     rows, expected = [], []
     for reply in REPLIES:

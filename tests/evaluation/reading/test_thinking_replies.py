@@ -83,6 +83,10 @@ REPLIES = [
     ("整理する。答え：a。assistantfinal答え：b", {"thought_open": None}, "b"),
     ('analysisIt is A.assistantfinal json{"answer": "b"}', {}, "b"),
     ("analysis: the answer is B.", {}, "b"),
+    ("final=b", {}, "b"),
+    ("final: b", {}, "b"),
+    ("finalThe answer is B.", {}, "b"),
+    ("final大腸癌", {}, "b"),
     ("整理する。答えはa。</thi", {"thought_open": None}, "truncated"),
     # A server that shows no template: what was cut off may all be thought, however it begins.
     ("まず整理する。答えはeだろう。次に", {"thought_open": None, "truncated": True}, "truncated"),
