@@ -14,9 +14,18 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.benchmarks import load as load_questions
-from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, require_known
+from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, require_known, require_sampled
 from jmedllm.evaluation.evaluate_task import PreparedModel
-from jmedllm.evaluation.model import as_shown, chat_template, check_pictures, model_settings, with_quantization
+from jmedllm.evaluation.model import (
+    as_shown,
+    chat_template,
+    check_pictures,
+    model_settings,
+    requirements_of_tasks,
+    response_config,
+    with_quantization,
+    with_responses,
+)
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.rescore import stored_evaluations
@@ -121,7 +130,7 @@ def evaluate(
         scorers: names from `jmedllm.evaluation.scorers.SCORERS`.
         prompt: prompt pack.
         data: data directory, for the published prompts.
-        settings: other settings of the recipe sections `eval` (`max_new_tokens`, `shuffle`, `rotations`,
+        settings: other settings of the recipe sections `eval` (`max_new_tokens`, `decoding`, `shuffle`, `rotations`,
             `skip_invalid`, `images`) and `prompt`.
 
     Raises:
@@ -130,11 +139,12 @@ def evaluate(
     """
     _require_task(questions)
     asked = {name: settings.pop(name) for name in PromptConfig.model_fields if name in settings and name != "pack"}
-    if others := settings.keys() - {"max_new_tokens", "shuffle", "rotations", "skip_invalid", "images"}:
+    if others := settings.keys() - _SETTINGS:
         raise InputError(f"evaluate has no setting {sorted(others)[0]}; choose the questions with load or a slice")
     config = from_options(EvalConfig, benchmarks=[questions[0].benchmark], scorers=list(scorers), **settings)
     require_known(config.model_copy(update={"benchmarks": []}))
     judged = scorable(questions, config.scorers)
+    require_sampled(judged.questions, config)
     if not judged.questions:
         raise cannot_score(", ".join(config.scorers), questions)
     prompt_config = from_options(PromptConfig, pack=prompt, **asked)
@@ -146,6 +156,9 @@ def evaluate(
         selection="given",
         split="given",
         max_new_tokens=config.max_new_tokens,
+        thinks=prompt_config.chat and prompt_config.thinking == "on",
+        decoding=config.decoding,
+        samples=config.decoding.samples,
         shuffle=config.shuffle,
         rotations=config.rotations,
         left_out=judged.left_out,
@@ -160,8 +173,14 @@ def evaluate(
     described = opened.settings
     if template is not None:
         chat_text, described = template.prompt, described | template.settings()
-    marker = check_pictures([task], opened.spec) if opened.spec else None
-    model = PreparedModel(described, lambda: opened.model, chat_text, image_marker=marker)
+    marker, responses = None, None
+    if opened.spec is not None:
+        marker = check_pictures([task], opened.spec)
+        responses = response_config([task], opened.spec, template)
+        require_backend(opened.spec.backend, requirements_of_tasks([with_responses(task, responses)]))
+    elif config.decoding.recommended:
+        raise InputError("decoding: recommended needs a model directory; give values, such as temperature")
+    model = PreparedModel(described, lambda: opened.model, chat_text, image_marker=marker, responses=responses)
     return evaluate_tasks([as_shown(task, model)], model, Path(output))[0]
 
 
@@ -188,6 +207,10 @@ def score(
     data, custom = None if data is None else Path(data), [Path(file) for file in questions]
     stored = stored_evaluations(map(Path, folders), scorers, QuestionPlaces(data, custom))
     return [each.write() for each in stored]
+
+
+_SETTINGS = {"max_new_tokens", "decoding", "shuffle", "rotations", "skip_invalid", "images"}
+"""Settings of the recipe section `eval` that apply to given questions and an opened model."""
 
 
 def _require_task(questions: Sequence[Question]) -> None:

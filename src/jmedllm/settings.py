@@ -30,9 +30,10 @@ def from_options(settings: type[S], **options: object) -> S:
         return settings(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        option = f"--{_LISTS.get(name, name).replace('_', '-')}" if name else "options"
-        raise InputError(f"{option} {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        name, *within = [each for each in first["loc"] if isinstance(each, str)] or [""]
+        option = " ".join([f"--{_LISTS.get(name, name).replace('_', '-')}" if name else "options", *within])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{option} {first['input']!r}: {message[0].lower()}{message[1:]}") from None
 
 
 def nearest(settings: type[Settings], place: tuple[str | int, ...]) -> str:

@@ -1,6 +1,7 @@
 """Which choices log-probabilities pick, and what that is worth."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_applies(asked, applies):
 
 
 def test_scores():
-    asked = [question((1,)), question((1, 3))]
+    asked = [question((1,)), replace(question((1, 3)), id="q2")]
     item_scores = [likelihood.score_log_probs(q, [-6, -9, -30, -60, -30]) for q in asked]
     total, per_byte = likelihood.aggregate(asked, item_scores)
     assert (total.metric, total.correct, total.n) == ("accuracy", 0, 2)
@@ -128,7 +129,7 @@ def test_scores():
 
 
 def test_scores_count_no_answer():
-    asked = [question((1,)), question((1,)), question((1,))]
+    asked = [replace(question((1,)), id=f"q{i}") for i in range(3)]
     labels = [(-6.0, -1.0, -9.0, -9.0, -9.0), (), (-1.0, UNLISTED, UNLISTED, UNLISTED, UNLISTED)]
     item_scores = [
         likelihood.score_log_probs(q, values, by_label=True) for q, values in zip(asked, labels, strict=True)

@@ -42,14 +42,15 @@ def test_a_model_that_always_says_a_is_found_out() -> None:
     question = replace(QUESTION, gold=frozenset({1}), select=1)
     presentations = present(question, rotations=5)
     item_scores = {presented.key: score_response(presented, "a") for presented in presentations}
-    found = compare_rotations("answer", presentations, item_scores)
+    found = compare_rotations("answer", presentations, item_scores, {})
     assert found is not None
     assert (found.n, found.rotations, found.accuracy, found.consistency) == (1, 5, 0.2, 0.0)
+    assert found.vote == 0.0  # all five choices have one vote, and the first is wrong
     assert [round(bias, 2) for bias in found.position_bias] == [0.8, -0.2, -0.2, -0.2, -0.2]
     steady = {presented.key: AnswerItemScore((1,), None, "label", True) for presented in presentations}
-    found = compare_rotations("answer", presentations, steady)
-    assert found is not None and (found.accuracy, found.consistency) == (1.0, 1.0)
+    found = compare_rotations("answer", presentations, steady, {})
+    assert found is not None and (found.accuracy, found.consistency, found.vote) == (1.0, 1.0, 1.0)
     silent = {presented.key: AnswerItemScore((), None, "refused", False) for presented in presentations}
-    found = compare_rotations("answer", presentations, silent)
+    found = compare_rotations("answer", presentations, silent, {})
     assert found is not None and found.consistency == 0.0 and max(found.position_bias) < 0
-    assert compare_rotations("answer", present(question), {}) is None
+    assert compare_rotations("answer", present(question), {}, {}) is None

@@ -47,12 +47,12 @@ def test_wilson_refuses_what_is_no_proportion(correct, n):
         wilson(correct, n)
 
 
-def question(benchmark="igakuqa") -> Question:
-    return Question("q", benchmark, "ja", "", ("a", "b"), frozenset({0}))
+def question(benchmark="igakuqa", id="q") -> Question:
+    return Question(id, benchmark, "ja", "", ("a", "b"), frozenset({0}))
 
 
 def test_score():
-    made = score(Metric("t", "m", 0.2, 0.9), [question()] * 4, [True, False, True, True])
+    made = score(Metric("t", "m", 0.2, 0.9), [question(id=f"q{i}") for i in range(4)], [True, False, True, True])
     assert (made.benchmark, made.language, made.n, made.correct, made.value) == ("igakuqa", "ja", 4, 3, 0.75)
     assert (made.low, made.high) == wilson(3, 4)
     assert share([True, False]) == 0.5
@@ -120,7 +120,7 @@ def test_bootstrap_of_points_is_the_same_each_time_and_near_the_normal_one():
 
 def test_graded_scores_have_a_bootstrap_interval_of_their_mean():
     values = [0.0, 0.25, 0.5, 1.0] * 50
-    made = score(Metric("t", "mean", 0.0, 1.0, binary=False), [question()] * 200, values)
+    made = score(Metric("t", "mean", 0.0, 1.0, binary=False), [question(id=f"q{i}") for i in range(200)], values)
     assert (made.value, made.correct, made.binary) == (0.4375, 50, False)
     error = 1.96 * (sum((v - 0.4375) ** 2 for v in values) / 200 / 200) ** 0.5
     assert (made.low, made.high) == pytest.approx((0.4375 - error, 0.4375 + error), abs=0.005)

@@ -31,6 +31,7 @@ def result(model: str, *scores: Score) -> EvalResult:
         "chat": False,
         "answer_as": "text",
         "max_new_tokens": 256,
+        "decoding": "greedy",
         "split": "test",
         "prompt_pack": "instruction",
         "prompt_pack_hash": "p" * 16,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jmedllm.cli.decoding import DecodingOption, MaxNewTokens, SamplesOption, SeedOption
 from jmedllm.cli.ending import print_ending
 from jmedllm.cli.options import (
     INFERENCE,
@@ -190,7 +191,6 @@ BatchSize = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
-MaxNewTokens = Annotated[int, typer.Option(help="Maximum length of a response, in tokens.", rich_help_panel=INFERENCE)]
 Constrain = Annotated[
     bool,
     typer.Option(
@@ -252,13 +252,17 @@ def evaluate(
     server: ServerUrl = None,
     extra_body: ExtraBody = None,
     batch_size: BatchSize = None,
-    max_new_tokens: MaxNewTokens = 256,
+    max_new_tokens: MaxNewTokens = None,
+    decoding: DecodingOption = "greedy",
+    samples: SamplesOption = None,
+    seed: SeedOption = None,
     constrain: Constrain = False,
     revision: Revision = None,
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a model on benchmarks and print the scores."""
+    from jmedllm.evaluation.decoding import parse_decoding
     from jmedllm.evaluation.evaluate import evaluate_model, require_known, tasks
     from jmedllm.evaluation.exam_years import RELEASED, parse_day
     from jmedllm.evaluation.judge import prepare_judge
@@ -272,6 +276,7 @@ def evaluate(
         skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
         max_new_tokens=max_new_tokens, backend=backend, judge=judge, images=not no_images,
         constrain=constrain,
+        decoding=parse_decoding(decoding, samples=samples, seed=seed),
     )  # fmt: skip
     require_known(settings)
     spec = ModelSpec(

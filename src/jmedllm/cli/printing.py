@@ -18,13 +18,20 @@ def print_json(results: "Sequence[EvalResult]") -> None:
     """Print all scores as one JSON object, with the items left out of each task."""
     from dataclasses import asdict
 
+    from jmedllm.evaluation.lengths import is_marked
     from jmedllm.files import to_json
 
-    rows = [asdict(score) for result in results for score in result.scores]
+    rows = [
+        asdict(score) | {"is_truncated": is_marked(score.truncated, score.responses)}
+        for result in results
+        for score in result.scores
+    ]
     outcomes = [asdict(outcome) for result in results for outcome in result.exam_outcomes]
     tasks = [
         {name: result.settings[name] for name in ("benchmark", "language", "selection")}
         | {name: getattr(result, name) for name in ("selected", "asked", "left_out", "notes", "failures")}
+        | {"decoding": result.settings["decoding"], "max_new_tokens": result.settings["max_new_tokens"]}
+        | {"lengths": result.lengths and asdict(result.lengths), "samples": list(map(asdict, result.samples))}
         for result in results
     ]
     typer.echo(to_json({"scores": rows, "exam_outcomes": outcomes, "tasks": tasks}, indent=2))

@@ -219,11 +219,17 @@ def _print_diff(stored: "Sequence[StoredEvaluation]", *, as_json: bool) -> None:
     changes = [change for each in stored for change in each.differences.changes]
     counts = count_changes(changes)
     numbers = count_item_scores(stored)
+    truncated = [f"{each.evaluation.settings['model']} {each.name}" for each in stored if each.is_truncated]
     if as_json:
-        shown = {"counts": counts, "item_scores": numbers, "changes": [asdict(change) for change in changes]}
+        shown = {
+            "counts": counts,
+            "item_scores": numbers,
+            "truncated": truncated,
+            "changes": [asdict(change) for change in changes],
+        }
         typer.echo(to_json(shown, indent=2))
     else:
-        print_changes(changes, counts, numbers, console())
+        print_changes(changes, counts, numbers, truncated, console())
 
 
 @dataclass(frozen=True, slots=True)

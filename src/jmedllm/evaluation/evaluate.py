@@ -11,9 +11,11 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
 from jmedllm.evaluation.benchmarks.columns import require_fields
 from jmedllm.evaluation.benchmarks.file_formats import is_custom_file, kinds
 from jmedllm.evaluation.benchmarks.rows import MissingFileError
+from jmedllm.evaluation.decoding import GREEDY_CONFIG, DecodingConfig, named
 from jmedllm.evaluation.evaluate_task import PreparedModel, evaluate_task
 from jmedllm.evaluation.judge import Judge, require_judge
 from jmedllm.evaluation.model import as_shown, prepare_model
+from jmedllm.evaluation.order import SAMPLE_MARK
 from jmedllm.evaluation.prompts.format import PromptConfig, PromptFormat, prepare
 from jmedllm.evaluation.question import LANGUAGE_NAMES, LANGUAGES, Language, Question
 from jmedllm.evaluation.result import EvalResult
@@ -27,6 +29,7 @@ from jmedllm.files import locked
 from jmedllm.models.backends import backend_named, require_backend
 from jmedllm.models.backends.base import DEFAULT_BACKEND, ModelSpec, Requirement
 from jmedllm.processes import process_group, rank
+from jmedllm.progress import notice
 from jmedllm.settings import Settings
 
 
@@ -47,7 +50,14 @@ class EvalConfig(Settings):
     )
     split: str = "test"
     limit: int | None = Field(None, ge=1, description="only the first N items of each benchmark and language")
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="most tokens of a response [256, or 8192 if the model thinks first]"
+    )
+    decoding: DecodingConfig = Field(
+        GREEDY_CONFIG,
+        description="greedy, recommended (by the model's makers), or {temperature, top_p, top_k, min_p, "
+        "repetition_penalty, seed, samples}",
+    )
     shuffle: int | None = Field(None, ge=0, description="seed of a random order of the choices")
     rotations: int = Field(1, ge=1, description="in how many rotations of its choices each question is asked")
     judge: str | None = Field(
@@ -57,6 +67,11 @@ class EvalConfig(Settings):
     constrain: bool = Field(False, description="let the model write nothing but choices, where its backend can")
     batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
     backend: str = Field(DEFAULT_BACKEND, description="inference backend of the models")
+
+    @field_validator("decoding", mode="before")
+    @classmethod
+    def _named_decoding(cls, value: object) -> object:
+        return named(value)
 
     @field_validator("scorers")
     @classmethod
@@ -163,6 +178,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
             f"benchmark {name} in {language}: selection {selection} leaves no item that "
             f"{', '.join(settings.scorers)} can score; choose another selection"
         )
+    require_sampled(judged.questions, settings)
     return EvalTask(
         questions=judged.questions[: settings.limit],
         selected=len(judged.questions),
@@ -171,6 +187,9 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         selection=selection,
         split=settings.split,
         max_new_tokens=settings.max_new_tokens,
+        thinks=prompt_format.chat and prompt_format.thinking == "on",
+        decoding=settings.decoding,
+        samples=settings.decoding.samples,
         shuffle=settings.shuffle,
         rotations=settings.rotations,
         left_out=left_out,
@@ -181,6 +200,28 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         constrain=settings.constrain,
         source={"data": str(data)} | ({"file": name} if is_custom_file(name) else {}),
     )
+
+
+def require_sampled(questions: Sequence[Question], settings: EvalConfig) -> None:
+    """Check that several samples of each item can be taken.
+
+    Raises:
+        InputError: no scorer reads a response, or the id of a question ends like that of a sample.
+    """
+    samples = settings.decoding.samples
+    if samples == 1:
+        return
+    if not any(SCORERS[name].needs == "response" for name in settings.scorers):
+        raise InputError(
+            f"decoding: {samples} samples: scorer {', '.join(settings.scorers)} reads no responses; leave it out, or "
+            "add a scorer that does"
+        )
+    for question in questions:
+        if question.id.rpartition(SAMPLE_MARK)[2].isdecimal() and SAMPLE_MARK in question.id:
+            raise InputError(
+                f"question {question.id}: {SAMPLE_MARK} and a number at the end of an id mark samples; rename it, or "
+                "ask for 1 sample"
+            )
 
 
 def _load(settings: EvalConfig, name: str, language: Language, data: Path) -> list[Question]:
@@ -236,6 +277,8 @@ def evaluate_model(
     with process_group():
         model = prepare_model(spec, tasks, output)
         tasks = [as_shown(task, model) for task in tasks]
+        for line in model.responses.notes if model.responses else ():
+            notice(line)
         if here.world_size > 1:
             return evaluate_shares(tasks, model, output, here, judge)
         return evaluate_tasks(tasks, model, output, judge)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jmedllm.evaluation.decoding import ResponseConfig
 from jmedllm.evaluation.generate import collect_samples
 from jmedllm.evaluation.judge import Judge, collect_replies, judge_settings
 from jmedllm.evaluation.records import Sample, read_samples, write_samples
@@ -28,6 +29,7 @@ class PreparedModel:
         chat_text: formats chat messages as a prompt.
         notes: remarks on the model for reports.
         image_marker: text that stands for a picture in prompts; None if the model is shown no pictures.
+        responses: what shapes the model's responses; None for what the tasks say.
     """
 
     settings: dict[str, Any]
@@ -35,6 +37,7 @@ class PreparedModel:
     chat_text: ChatText = no_template
     notes: tuple[str, ...] = ()
     image_marker: str | None = None
+    responses: ResponseConfig | None = None
 
 
 def evaluate_task(task: EvalTask, model: PreparedModel, folder: Path, judge: Judge | None = None) -> EvalResult:

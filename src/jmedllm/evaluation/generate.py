@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from jmedllm.evaluation.order import PresentedQuestion
@@ -44,10 +45,18 @@ def generation_config(task: EvalTask) -> GenerationConfig:
     """
     readers = _readers(task)
     if not readers or any(scorer.is_final is None for scorer in readers):
-        return GenerationConfig(task.max_new_tokens, skip_invalid=task.skip_invalid)
-    return GenerationConfig(
-        task.max_new_tokens, lambda completion: _is_enough(task, completion), skip_invalid=task.skip_invalid
-    )
+        is_final = never
+    else:
+        is_final = partial(_is_enough, task)
+    return GenerationConfig(task.token_limit, is_final, skip_invalid=task.skip_invalid, decoding=task.decoding.values)
+
+
+def seed_of(task: EvalTask, key: str) -> int:
+    """Return the seed of one sample from that of the evaluation and the id of the sample.
+
+    It depends on nothing else, so that batches, order, processes and interruptions change no sample.
+    """
+    return int(hash_text(f"{task.decoding.seed or 0} {key}")[:8], 16) % 2**31 if task.decoding.temperature else 0
 
 
 def collect_samples(
@@ -120,16 +129,24 @@ def _current(task: EvalTask, presented: PresentedQuestion, prompt: str, stored: 
         return sample
     question = presented.permuted
     numbered = shows_numbers(ask(task.prompt_format, question, plain_text), question.choices)
-    return Sample(presented.key, *hashes, order=presented.order, numbered=numbered, images=shown)
+    return Sample(
+        presented.key,
+        *hashes,
+        order=presented.order,
+        numbered=numbered,
+        images=shown,
+        sample_number=presented.sample_number,
+    )
 
 
 def _wants(task: EvalTask, presented: PresentedQuestion, sample: Sample) -> tuple[bool, bool]:
-    """Return whether a response is missing, and whether log-probabilities are missing."""
+    """Return whether a response is missing, and whether log-probabilities are, which only a first sample has."""
     needs = {scorer.needs for scorer in _scorers(task) if scorer.applies(presented.question)}
     if sample.failure is not None:
         return False, False
     unread = sample.response is None or (sample.stopped_early and not _suffices(task, sample))
-    return "response" in needs and unread, "log_probs" in needs and sample.log_probs_of != task.log_probs_of
+    unknown = sample.log_probs_of != task.log_probs_of and not presented.sample_number
+    return "response" in needs and unread, "log_probs" in needs and unknown
 
 
 def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: Sample) -> _Asked | None:
@@ -147,6 +164,7 @@ def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: 
         generate=response,
         allowed=task.allowed(question) if response else (),
         images=tuple(picture.path for picture in task.shown(question)),
+        seed=seed_of(task, presented.key),
     )
     return _Asked(request, sample)
 

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
+from jmedllm.evaluation.decoding import ResponseConfig, recommended_for
 from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.resume import date_begun
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.sharding import shares
-from jmedllm.evaluation.task import EvalTask
+from jmedllm.evaluation.task import MAX_NEW_TOKENS, EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.adapters import quantization_of as quantization_of_adapter
 from jmedllm.models.adapters import require_adapter
 from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
-from jmedllm.models.backends.base import InferenceModel, ModelSpec, Requirement
+from jmedllm.models.backends.base import GREEDY, InferenceModel, ModelSpec, Requirement
 from jmedllm.models.chat import ChatTemplate, Message, no_template, with_system
+from jmedllm.models.chat_format import thinks_first
 from jmedllm.models.folder import (
     adapter_fingerprint,
     fingerprint,
@@ -49,6 +51,8 @@ def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> P
     spec = with_quantization(spec)
     settings = model_settings(spec)
     template = chat_template(tasks, spec, output)
+    responses = response_config(tasks, spec, template)
+    require_backend(spec.backend, requirements_of_tasks([with_responses(tasks[0], responses)]))
     note = unused_template(tasks, spec)
     return PreparedModel(
         settings | (template.settings() if template else {}),
@@ -56,7 +60,43 @@ def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> P
         template.prompt if template else no_template,
         (note,) if note else (),
         marker,
+        responses,
     )
+
+
+def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTemplate | None) -> ResponseConfig:
+    """Return what shapes a model's responses: its recommended decoding, if asked for, and whether it thinks first.
+
+    Args:
+        tasks: at least one task, all with the same decoding and prompt format.
+        spec: the model.
+        template: its chat template as the tasks use it; None if they use none, or if a server has it.
+
+    Raises:
+        InputError: the recommended decoding is asked for, and the model has none or is on a server.
+    """
+    task, notes = tasks[0], []
+    decoding = task.decoding
+    if decoding.recommended:
+        if not BACKENDS[spec.backend].capabilities.local:
+            raise InputError(
+                "decoding: recommended: a server does not show the model's generation_config.json; give its values "
+                "(--decoding temperature=0.6,top_p=0.95)"
+            )
+        decoding, note = recommended_for(decoding, spec.folder, spec.name)
+        notes.append(note)
+    thinks = task.thinks if template is None else thinks_first(template, task.prompt_format.thinking)
+    if task.max_new_tokens is None and thinks:
+        notes.append(
+            f"{spec.name} thinks before it answers, so a response may have {MAX_NEW_TOKENS[True]:,} tokens; "
+            "--max-new-tokens changes it."
+        )
+    return ResponseConfig(decoding, thinks, tuple(notes))
+
+
+def with_responses(task: EvalTask, responses: ResponseConfig) -> EvalTask:
+    """Return a task with what shapes the responses of one model."""
+    return replace(task, decoding=responses.decoding, thinks=responses.thinks)
 
 
 _PICTURES = Requirement(
@@ -161,6 +201,8 @@ def as_shown(task: EvalTask, model: PreparedModel) -> EvalTask:
             *notes,
             f"{free:,} of {len(task.questions):,} items are not constrained: they have no choices.",
         )
+    if model.responses is not None:
+        task, notes = with_responses(task, model.responses), (*notes, *model.responses.notes)
     if task.with_images and task.image_marker is None:
         why = f"which {model.settings['model']} does not see" if task.images else "which the model is not shown"
         notes = (*notes, f"{task.with_images:,} of {len(task.questions):,} items have pictures, {why}.")
@@ -176,6 +218,8 @@ def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
         yield Requirement(f"generation (scorer {', '.join(written)})", lambda can: can.generation)
         if any(task.constrain for task in tasks):
             yield Requirement("constrained replies (--constrain)", lambda can: can.constrained, "leave it out")
+        if any(not task.decoding.recommended and task.decoding.values != GREEDY for task in tasks):
+            yield Requirement("sampling (--decoding)", lambda can: can.sampling, "decode greedily")
     if not probable:
         return
     names = ", ".join(probable)
@@ -297,7 +341,8 @@ def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: st
         return to_json(with_system(messages, system))
 
     chat_text = as_messages if backend.capabilities.chat_messages else no_template
-    return PreparedModel(settings, _once(open_today), chat_text, image_marker=marker)
+    responses = response_config(tasks, spec, None)
+    return PreparedModel(settings, _once(open_today), chat_text, image_marker=marker, responses=responses)
 
 
 def _once(load: Callable[[], InferenceModel]) -> Callable[[], InferenceModel]:

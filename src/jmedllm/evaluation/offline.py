@@ -204,9 +204,10 @@ def score_recorded(
         evaluation = replace(evaluation, replies=collect_replies(evaluation, judge, None, skip_invalid=skip_invalid))
     require_scorable(evaluation, chosen, "jmedllm eval")
     item_scores = score_samples(evaluation, chosen)
+    presented = evaluation.presented()
     spoken = [language for language in LANGUAGES if any(question.language == language for question in questions)]
     aggregated = [
-        aggregate_all([question for question in questions if question.language == language], item_scores, chosen)
+        aggregate_all([each for each in presented if each.question.language == language], samples, item_scores, chosen)
         for language in spoken
     ]
     return Scored(

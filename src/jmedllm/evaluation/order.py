@@ -1,4 +1,4 @@
-"""Order of the choices of a question: as printed, shuffled by a seed, or rotated."""
+"""Presentations of a question: its choices as printed, shuffled or rotated, and several samples of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +9,9 @@ from jmedllm.evaluation.question import Question
 ROTATION_MARK = "~"
 """Separates a question's id from the rotation of its choices; no id contains it."""
 
+SAMPLE_MARK = "#"
+"""Separates the id of a presentation from the number of the sample, from the second one on."""
+
 
 @dataclass(frozen=True, slots=True)
 class PresentedQuestion:
@@ -18,16 +21,19 @@ class PresentedQuestion:
         question: the question as printed; item scores refer to its choices.
         order: index of the printed choice at each position.
         rotation: number of positions by which the choices were rotated; 0 for the first presentation.
+        sample_number: number of the sample of this presentation; 0 for the first.
     """
 
     question: Question
     order: tuple[int, ...]
     rotation: int = 0
+    sample_number: int = 0
 
     @property
     def key(self) -> str:
-        """Id of the question, followed by the rotation if its choices were rotated."""
-        return self.question.id if not self.rotation else f"{self.question.id}{ROTATION_MARK}{self.rotation}"
+        """Id of the question, with the rotation and the number of the sample where these are not 0."""
+        rotation = f"{ROTATION_MARK}{self.rotation}" if self.rotation else ""
+        return self.question.id + rotation + (f"{SAMPLE_MARK}{self.sample_number}" if self.sample_number else "")
 
     @property
     def permuted(self) -> Question:
@@ -47,15 +53,22 @@ class PresentedQuestion:
         return tuple(sorted(self.order[place] for place in chosen))
 
 
-def present(question: Question, shuffle: int | None = None, rotations: int = 1) -> list[PresentedQuestion]:
+def present(
+    question: Question, shuffle: int | None = None, rotations: int = 1, samples: int = 1
+) -> list[PresentedQuestion]:
     """Return all presentations of a question.
 
     Args:
         shuffle: seed of a random order; the same seed gives a question the same order in both languages.
         rotations: number of rotations; at most one for each choice.
+        samples: number of samples of each rotation.
     """
     order = list(range(len(question.choices)))
     if shuffle is not None:
         Random(f"{shuffle} {question.id}").shuffle(order)
     places = range(max(1, min(rotations, len(order))))
-    return [PresentedQuestion(question, tuple(order[place:] + order[:place]), place) for place in places]
+    return [
+        PresentedQuestion(question, tuple(order[place:] + order[:place]), place, number)
+        for place in places
+        for number in range(samples)
+    ]

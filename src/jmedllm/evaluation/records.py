@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.order import ROTATION_MARK
+from jmedllm.evaluation.order import ROTATION_MARK, SAMPLE_MARK
 from jmedllm.files import append_private_jsonl, cut_unfinished_line, hash_text, read_jsonl, to_json, write_jsonl
 from jmedllm.models.backends.base import EARLY_STOP, Failure, is_truncated
 from jmedllm.models.thoughts import SPECIAL_TOKEN, Thought, split_reply
@@ -17,7 +17,8 @@ class Sample:
     """All outputs of a model for one item, which depend on the model, the prompt and decoding, but not on scorers.
 
     Attributes:
-        id: the question's id; "116A1~2" if its choices were rotated by two places.
+        id: the question's id; "116A1~2" if its choices were rotated by two places, "116A1#3" for the fourth of several
+            samples, "116A1~2#3" for both.
         prompt_hash: hash of the prompt, or of the chat messages if a server renders them, and of the pictures that it
             shows.
         content_hash: hash of the question's text, choices and pictures, without its gold.
@@ -40,6 +41,7 @@ class Sample:
         log_probs_of: "texts" or "labels" of the choices, whose log-probabilities these are; None if not asked for.
         numbered: whether the prompt numbered the choices; None where unknown.
         images: hashes of the pictures that the prompt showed, in order. Lines without pictures do not have the field.
+        sample_number: number of the sample of this prompt. Lines of the first sample, 0, do not have the field.
     """
 
     id: str
@@ -63,16 +65,22 @@ class Sample:
     log_probs_of: Literal["texts", "labels"] | None = None
     numbered: bool | None = None
     images: tuple[str, ...] = ()
+    sample_number: int = 0
+
+    @property
+    def presentation(self) -> str:
+        """Return the id without the number of the sample."""
+        return self.id.removesuffix(f"{SAMPLE_MARK}{self.sample_number}") if self.sample_number else self.id
 
     @property
     def question(self) -> str:
         """Return the id of the question."""
-        return self.id.partition(ROTATION_MARK)[0]
+        return self.presentation.partition(ROTATION_MARK)[0]
 
     @property
     def rotation(self) -> int:
         """Return the number of positions by which the choices were rotated; 0 for the first presentation."""
-        return int(self.id.partition(ROTATION_MARK)[2] or 0)
+        return int(self.presentation.partition(ROTATION_MARK)[2] or 0)
 
     @property
     def truncated(self) -> bool:
@@ -243,8 +251,8 @@ def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
         yield row
 
 
-_ADDED = {Sample: {"images", "reasoning_tokens", "thought_cut", "forced"}, JudgeReply: {"reasoning"}}
-"""Fields that lines do not have without pictures, or if an earlier version wrote them."""
+_ADDED = {Sample: {"images", "sample_number", "reasoning_tokens", "thought_cut", "forced"}, JudgeReply: {"reasoning"}}
+"""Fields that lines do not have without pictures, for a first sample, or if an earlier version wrote them."""
 
 
 def _has_fields(row: Mapping[str, Any], kind: type[Any]) -> bool:
@@ -256,8 +264,9 @@ def _values(row: Any) -> Mapping[str, Any]:
     values = {each.name: getattr(row, each.name) for each in fields(row)}
     if isinstance(row, Sample):
         values["thoughts"] = [(each.opening, each.closing, each.nested) for each in row.thoughts]
-        if not row.images:
-            del values["images"]
+        for name in ("images", "sample_number"):
+            if not values[name]:
+                del values[name]
     return values
 
 

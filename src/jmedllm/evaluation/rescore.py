@@ -9,6 +9,7 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.evaluation.judge import current_replies
+from jmedllm.evaluation.lengths import is_marked, measure
 from jmedllm.evaluation.offline import answer_of
 from jmedllm.evaluation.question import LANGUAGES, Question, content_hash
 from jmedllm.evaluation.records import Sample, ScoredItem, read_judge_replies, read_samples, read_scores
@@ -80,10 +81,17 @@ class StoredEvaluation:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all items have samples, in all rotations."""
+        """Whether all items have all samples, in all rotations."""
         rotations = self.evaluation.settings["rotations"]
-        wanted = sum(max(1, min(rotations, len(question.choices))) for question in self.evaluation.questions)
+        presentations = sum(max(1, min(rotations, len(question.choices))) for question in self.evaluation.questions)
+        wanted = presentations * self.evaluation.settings.get("samples", 1)
         return len(self.evaluation.questions) == self.asked and len(self.evaluation.samples) == wanted
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether so many responses were cut off that its scores are too low."""
+        lengths = measure(self.evaluation.samples.values())
+        return lengths is not None and is_marked(lengths.truncated, lengths.n)
 
     def write(self) -> EvalResult:
         """Return the result; of a finished evaluation, also write scores and summary."""
@@ -191,8 +199,12 @@ def _asked(
         InputError: a question is missing, or its text or choices have changed.
     """
     every = read_samples(files.samples)
-    ids = [sample.question for sample in every.values() if not sample.rotation][: summary["asked"]]
-    samples = {name: sample for name, sample in every.items() if sample.question in set(ids)}
+    first = [sample for sample in every.values() if not sample.rotation and not sample.sample_number]
+    ids = [sample.question for sample in first][: summary["asked"]]
+    asked, number = set(ids), summary["settings"].get("samples", 1)
+    samples = {
+        name: sample for name, sample in every.items() if sample.question in asked and sample.sample_number < number
+    }
     for sample in samples.values():
         question = questions.get(sample.question)
         if question is None or content_hash(question) != sample.content_hash:

@@ -1,16 +1,18 @@
 """The result of one evaluation, and reading it from its summary file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from jmedllm.evaluation.calibration import Calibration
 from jmedllm.evaluation.exam_years import ExamYear
 from jmedllm.evaluation.human_baseline import BaselineGroup
+from jmedllm.evaluation.lengths import ResponseLengths
 from jmedllm.evaluation.pictures import PictureGroup
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.statistics import Score
+from jmedllm.evaluation.votes import PassAtK, SampleStatistics
 from jmedllm.files import read_json
 
 
@@ -37,6 +39,8 @@ class EvalResult:
         source: origin of the questions, see `EvalTask.source`.
         exam_years: the first scorer by year of the licence exam, if the items are of one.
         pictures: for each scorer the items with pictures, and the others, if there are items with pictures.
+        samples: for each scorer the votes and pass@k of several samples, if there are several.
+        lengths: lengths of the responses; None without any.
     """
 
     settings: dict[str, Any]
@@ -55,6 +59,8 @@ class EvalResult:
     source: dict[str, str] = field(default_factory=dict)
     pictures: tuple[PictureGroup, ...] = ()
     exam_years: tuple[ExamYear, ...] = ()
+    samples: tuple[SampleStatistics, ...] = ()
+    lengths: ResponseLengths | None = None
 
     @property
     def model(self) -> str:
@@ -62,24 +68,34 @@ class EvalResult:
         return str(self.settings["model"])
 
 
+_REQUIRED = {each.name for each in fields(EvalResult)} - {"exam_years", "samples", "lengths"}
+"""Fields of every summary; the others are missing in those of earlier versions."""
+
+
 def read_result(summary_file: Path) -> EvalResult | None:
     """Read the result in a summary file; None for other JSON files and unfinished evaluations."""
     summary = read_json(summary_file)
-    if not isinstance(summary, dict) or summary.keys() != set(EvalResult.__slots__):
+    if not isinstance(summary, dict) or not _REQUIRED <= summary.keys() <= {each.name for each in fields(EvalResult)}:
         return None
-    calibration = summary["calibration"]
+    calibration, lengths = summary["calibration"], summary.get("lengths")
     parts = {
         "scores": tuple(Score(**row) for row in summary["scores"]),
         "exam_outcomes": tuple(ExamOutcome(**_frozen(row)) for row in summary["exam_outcomes"]),
         "calibration": calibration and Calibration(**_frozen(calibration)),
         "rotations": tuple(Rotations(**_frozen(row)) for row in summary["rotations"]),
         "human_baseline": tuple(BaselineGroup(**row) for row in summary["human_baseline"]),
-        "exam_years": tuple(ExamYear(**row) for row in summary["exam_years"]),
+        "exam_years": tuple(ExamYear(**row) for row in summary.get("exam_years", ())),
         "pictures": tuple(PictureGroup(**row) for row in summary["pictures"]),
+        "samples": tuple(map(_sample_statistics, summary.get("samples", ()))),
+        "lengths": lengths and ResponseLengths(**lengths),
         "notes": tuple(summary["notes"]),
         "failures": _frozen(summary["failures"]),
     }
     return EvalResult(**{**summary, **parts})
+
+
+def _sample_statistics(row: dict[str, Any]) -> SampleStatistics:
+    return SampleStatistics(**{**row, "pass_at": tuple(PassAtK(**each) for each in row["pass_at"])})
 
 
 def _frozen(row: dict[str, Any]) -> dict[str, Any]:

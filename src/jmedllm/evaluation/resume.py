@@ -79,7 +79,7 @@ def date_begun(tasks: Iterable[str], folders: Iterable[Path]) -> str | None:
     return next((settings["date"] for settings in found if settings and settings.get("date")), None)
 
 
-FREE = {"skip_invalid", "scorers", "judge"}
+FREE = {"skip_invalid", "scorers", "judge", "samples"}
 """Settings that do not affect samples, so they may change when an evaluation is resumed."""
 
 

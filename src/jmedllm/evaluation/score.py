@@ -1,16 +1,18 @@
 """Compute item scores and results from samples and questions, without the model."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import fsum
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from jmedllm import __version__
 from jmedllm.errors import InputError
 from jmedllm.evaluation.calibration import calibrate
 from jmedllm.evaluation.exam_years import by_exam_year
 from jmedllm.evaluation.human_baseline import compare_with_examinees
+from jmedllm.evaluation.lengths import is_cut, measure
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.pictures import by_pictures
 from jmedllm.evaluation.prompts.template import AnswerForm
@@ -21,10 +23,13 @@ from jmedllm.evaluation.resume import EvalFiles
 from jmedllm.evaluation.rotations import compare_rotations
 from jmedllm.evaluation.scorable import cannot_score
 from jmedllm.evaluation.scorers import SCORERS, aggregate, as_values, scorers_named
-from jmedllm.evaluation.scorers.base import ExamOutcome, ModelOutput, Scorer
+from jmedllm.evaluation.scorers.base import ExamOutcome, GradedItemScore, ItemScore, ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Score
 from jmedllm.evaluation.task import questions_hash
+from jmedllm.evaluation.votes import LogProbs, compare_samples
 from jmedllm.files import read_json, to_json, write_atomic
+
+T = TypeVar("T")
 
 ItemScores = dict[str, dict[str, Any]]
 """Scorer → sample id → item score."""
@@ -58,7 +63,7 @@ class Evaluation:
         """Return the presented questions, in the order of the samples."""
         questions = {question.id: question for question in self.questions}
         return [
-            PresentedQuestion(questions[sample.question], sample.order, sample.rotation)
+            PresentedQuestion(questions[sample.question], sample.order, sample.rotation, sample.sample_number)
             for sample in self.samples.values()
         ]
 
@@ -95,12 +100,18 @@ def score_samples(evaluation: Evaluation, scorers: Mapping[str, Scorer]) -> Item
     found: ItemScores = {name: {} for name in scorers}
     for presented, sample in zip(evaluation.presented(), evaluation.samples.values(), strict=True):
         for name, scorer in scorers.items():
-            if scorer.applies(presented.question):
+            if _is_scored(scorer, presented):
                 reply = evaluation.replies.get((name, sample.id))
                 item_score = scorer.score_item(output_of(presented, sample, answer_as, reply))
                 _require_value(item_score.value, name, scorer, sample)
                 found[name][sample.id] = item_score
     return found
+
+
+def _is_scored(scorer: Scorer, presented: PresentedQuestion) -> bool:
+    """Return whether a scorer scores a sample; of several samples, only the first has log-probabilities."""
+    is_first = presented.sample_number == 0
+    return scorer.applies(presented.question) and (is_first or scorer.needs != "log_probs")
 
 
 def _require_value(value: Any, name: str, scorer: Scorer, sample: Sample) -> None:
@@ -112,17 +123,49 @@ def _require_value(value: Any, name: str, scorer: Scorer, sample: Sample) -> Non
 
 
 def aggregate_all(
-    questions: Sequence[Question], item_scores: ItemScores, scorers: Mapping[str, Scorer]
+    presented: Sequence[PresentedQuestion],
+    samples: Mapping[str, Sample],
+    item_scores: ItemScores,
+    scorers: Mapping[str, Scorer],
 ) -> tuple[tuple[Score, ...], tuple[ExamOutcome, ...]]:
-    """Aggregate scores and exam outcomes of all scorers, on the first presentation of each question."""
+    """Aggregate scores of all scorers on all samples of the first presentation of each question, and exam outcomes on
+    the first sample."""
     scores: list[Score] = []
     outcomes: list[ExamOutcome] = []
     for name, scorer in scorers.items():
-        scored = [question for question in questions if question.id in item_scores[name]]
-        first = [item_scores[name][question.id] for question in scored]
-        scores += aggregate(name, scorer, scored, first) if scored else []
-        outcomes += scorer.exam_outcomes(scored, first) if scorer.exam_outcomes else []
+        scored = _complete([each for each in presented if each.key in item_scores[name] and not each.rotation])
+        questions, found = [each.question for each in scored], [item_scores[name][each.key] for each in scored]
+        if scored:
+            scores += _of_samples(
+                aggregate(name, scorer, questions, found), scorer, [samples[each.key] for each in scored]
+            )
+        if scorer.exam_outcomes:
+            first = [each for each in scored if not each.sample_number]
+            outcomes += scorer.exam_outcomes(
+                [each.question for each in first], [item_scores[name][each.key] for each in first]
+            )
     return tuple(scores), tuple(outcomes)
+
+
+def _complete(presented: Sequence[PresentedQuestion]) -> list[PresentedQuestion]:
+    """Return the presentations question by question, with as many samples of each as all have."""
+    by_question: dict[str, list[PresentedQuestion]] = {}
+    for each in presented:
+        by_question.setdefault(each.question.id, []).append(each)
+    samples = min(map(len, by_question.values()), default=0)
+    return [
+        each for found in by_question.values() for each in sorted(found, key=lambda each: each.sample_number)[:samples]
+    ]
+
+
+def _of_samples(scores: Iterable[Score], scorer: Scorer, samples: Sequence[Sample]) -> list[Score]:
+    """Complete scores with the number of samples, where their scorer has not, and with that of truncated responses."""
+    number = len(samples) // len({sample.question for sample in samples})
+    truncated = sum(map(is_cut, samples)) if scorer.needs == "response" else None
+    return [
+        replace(each, truncated=truncated, samples=number, n=each.n if each.samples == number else each.n // number)
+        for each in scores
+    ]
 
 
 def count_readings(item_scores: Iterable[Any]) -> dict[str, int]:
@@ -133,29 +176,31 @@ def count_readings(item_scores: Iterable[Any]) -> dict[str, int]:
 def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, str]) -> EvalResult:
     """Build the result of an evaluation from its item scores."""
     questions, names = evaluation.questions, list(item_scores)
-    scores, outcomes = aggregate_all(questions, item_scores, scorers_named(names))
+    presented, samples = evaluation.presented(), evaluation.samples
+    scores, outcomes = aggregate_all(presented, samples, item_scores, scorers_named(names))
     if evaluation.settings.get("shuffle") is not None:  # a constant answer picks random choices then
         scores = tuple(replace(score, constant_floor=None) for score in scores)
-    presented = evaluation.presented()
-    first = {
-        name: [item_scores[name][question.id] for question in questions if question.id in item_scores[name]]
-        for name in names
-    }
-    rotations = [found for name in names if (found := compare_rotations(name, presented, item_scores[name]))]
+    log_probs = {sample.id: sample.log_probs for sample in samples.values()}
+    first = [each for each in presented if not each.rotation]
+    by_item = {name: _by_item(first, item_scores[name]) for name in names}
     return EvalResult(
         settings=evaluation.settings | {"scorers": names},
         selected=evaluation.selected,
         asked=len(questions),
         scores=scores,
         exam_outcomes=outcomes,
-        calibration=calibrate(questions, [evaluation.samples[question.id].log_probs for question in questions]),
-        rotations=tuple(rotations),
+        calibration=calibrate(questions, [samples[question.id].log_probs for question in questions]),
+        rotations=tuple(_each(compare_rotations, presented, item_scores, log_probs)),
         trace=trace,
         human_baseline=tuple(
-            compare_with_examinees(names[0], questions, item_scores[names[0]], binary=SCORERS[names[0]].binary)
+            compare_with_examinees(names[0], questions, by_item[names[0]], binary=_is_binary(names[0], first))
         ),
-        exam_years=tuple(by_exam_year(names[0], questions, item_scores[names[0]], binary=SCORERS[names[0]].binary)),
-        readings={name: ways for name in names if (ways := count_readings(first[name]))},
+        exam_years=tuple(by_exam_year(names[0], questions, by_item[names[0]], binary=_is_binary(names[0], first))),
+        readings={
+            name: ways
+            for name in names
+            if (ways := count_readings(found[each.key] for each in first if each.key in (found := item_scores[name])))
+        },
         left_out=evaluation.left_out,
         notes=evaluation.notes,
         failures=_failures(evaluation),
@@ -166,12 +211,42 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
             for group in by_pictures(
                 name,
                 questions,
-                item_scores[name],
+                by_item[name],
                 evaluation.settings.get("images", "none"),
-                binary=SCORERS[name].binary,
+                binary=_is_binary(name, first),
             )
         ),
+        samples=tuple(_each(compare_samples, presented, item_scores, log_probs)),
+        lengths=measure(samples.values()),
     )
+
+
+def _each(
+    compare: Callable[..., T | None],
+    presented: Sequence[PresentedQuestion],
+    item_scores: ItemScores,
+    log_probs: LogProbs,
+) -> Iterator[T]:
+    """Yield what a comparison of presentations finds for each scorer."""
+    for name, found in item_scores.items():
+        if (compared := compare(name, presented, found, log_probs, binary=SCORERS[name].binary)) is not None:
+            yield compared
+
+
+def _is_binary(name: str, first: Sequence[PresentedQuestion]) -> bool:
+    """Return whether each item has the value 0 or 1, and not the mean of several samples."""
+    return SCORERS[name].binary and not any(each.sample_number for each in first)
+
+
+def _by_item(first: Sequence[PresentedQuestion], item_scores: Mapping[str, ItemScore]) -> Mapping[str, ItemScore]:
+    """Return the item scores of the first presentation by question; of several samples their mean."""
+    if not any(each.sample_number for each in first):
+        return item_scores
+    values: dict[str, list[float]] = {}
+    for each in first:
+        if each.key in item_scores:
+            values.setdefault(each.question.id, []).append(item_scores[each.key].value)
+    return {question: GradedItemScore(fsum(found) / len(found)) for question, found in values.items()}
 
 
 def _failures(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
@@ -232,7 +307,7 @@ def require_scorable(evaluation: Evaluation, scorers: Mapping[str, Scorer], comm
         judged = [
             sample
             for presented, sample in zip(evaluation.presented(), evaluation.samples.values(), strict=True)
-            if scorer.applies(presented.question)
+            if _is_scored(scorer, presented)
         ]
         if not judged:
             raise cannot_score(name, evaluation.questions)

@@ -37,16 +37,19 @@ class Score:
     """One metric over the items of one benchmark in one language. All values are from 0 to 1.
 
     Attributes:
-        correct: items with the value 1.
-        value: mean over the items; of a binary metric the share of right items.
-        low: lower end of the 95 % interval of `value`: Wilson's for a binary metric, else bootstrap.
+        n: number of items.
+        correct: responses with the value 1.
+        value: mean over the items; of a binary metric the share of right responses.
+        low: lower end of the 95 % interval of `value` over items: Wilson's for a binary metric, else bootstrap.
         high: upper end of the interval.
         floor: score without any skill on these items; None if the scorer does not declare one.
         ceiling: score of perfect answers on these items.
-        no_answer: items without a readable answer; they count as wrong.
+        no_answer: responses without a readable answer; they count as wrong.
         binary: whether each item's value is 0 or 1.
         constant_floor: score of the best constant answer on these items, such as always the first choice; None for a
             metric or an evaluation without a constant answer.
+        samples: number of responses to each item.
+        truncated: number of these responses that were cut off; None if the scorer reads no responses.
     """
 
     benchmark: str
@@ -63,10 +66,19 @@ class Score:
     no_answer: int = 0
     binary: bool = True
     constant_floor: float | None = None
+    samples: int = 1
+    truncated: int | None = None
+
+    @property
+    def responses(self) -> int:
+        """Number of responses."""
+        return self.n * self.samples
 
 
 def score(metric: Metric, questions: Sequence[Question], values: Sequence[float], *, no_answer: int = 0) -> Score:
     """Build the score of `values`, one for each question, with its 95 % interval.
+
+    A question with several responses is repeated for each; the interval is clustered by question then.
 
     Raises:
         ValueError: there are no questions, they are not all of one benchmark and language, there is not one value for
@@ -76,12 +88,20 @@ def score(metric: Metric, questions: Sequence[Question], values: Sequence[float]
     if len(sets) != 1 or len(values) != len(questions):
         raise ValueError(f"{len(values)} values for {len(questions)} questions of {sets or 'no benchmark'}")
     benchmark, language = sets.pop()
-    n, correct = len(values), sum(value == 1 for value in values)
-    mean = correct / n if metric.binary else math.fsum(values) / n
-    low, high = interval(values, binary=metric.binary)
+    items: dict[str, list[float]] = {}
+    for question, value in zip(questions, values, strict=True):
+        items.setdefault(question.id, []).append(value)
+    n, correct, samples = len(items), sum(value == 1 for value in values), max(map(len, items.values()))
+    if samples == 1:
+        mean = correct / n if metric.binary else math.fsum(values) / n
+        low, high = interval(values, binary=metric.binary)
+    else:
+        means = [math.fsum(found) / len(found) for found in items.values()]
+        mean = math.fsum(means) / n
+        low, high = clustered_interval(means, samples) if metric.binary else interval(means, binary=False)
     return Score(
         benchmark, language, metric.scorer, metric.name, n, correct, mean, low, high, metric.floor, metric.ceiling,
-        no_answer, metric.binary, metric.constant_floor,
+        no_answer, metric.binary, metric.constant_floor, samples,
     )  # fmt: skip
 
 
@@ -98,12 +118,41 @@ def interval(values: Sequence[float], *, binary: bool) -> tuple[float, float]:
     return bootstrap_mean(values, (0, 1))
 
 
+def samples_of(questions: Sequence[Question]) -> int:
+    """Return the number of responses to each question, which is repeated as often."""
+    return len(questions) // len({question.id for question in questions})
+
+
+def clustered_error(means: Sequence[float]) -> float:
+    """Compute the standard error of the mean of item means, clustered by item: sqrt(sum((m_i - m)^2)) / n.
+
+    With equally many responses to each item this is the cluster-robust standard error of their mean (Liang and Zeger
+    1986; Miller 2024, arXiv 2411.00640), without a factor for few clusters.
+    """
+    mean = math.fsum(means) / len(means)
+    return math.sqrt(math.fsum((each - mean) ** 2 for each in means)) / len(means)
+
+
+def clustered_interval(means: Sequence[float], samples: int) -> tuple[float, float]:
+    """Compute the 95 % interval of the mean of item means, each the share of `samples` responses that are right.
+
+    This is Wilson's interval with the effective number of responses m (1 - m) / error^2 in place of their number (Korn
+    and Graubard 1998, for clustered surveys): between the number of items, if all responses to an item are equal, and
+    that of responses, if they do not depend on the item. With one response to each item it is Wilson's interval.
+    """
+    n, mean, error = len(means), math.fsum(means) / len(means), clustered_error(means)
+    effective = float(n)
+    if 0 < mean < 1:
+        effective = n * samples if error == 0 else min(n * samples, max(n, mean * (1 - mean) / error**2))
+    return wilson(mean * effective, effective)
+
+
 def share(right: Sequence[bool]) -> float:
     """Return the share of right items among at least one item."""
     return sum(right) / len(right)
 
 
-def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Compute Wilson's score interval for `correct` of `n` (Wilson 1927), without continuity correction.
 
     The result equals scipy's `binomtest(...).proportion_ci(method="wilson")`, whose import takes a second.
@@ -174,20 +223,27 @@ def bootstrap_mean(
 
 
 def bootstrap_statistic(
-    rows: NDArray[Any], statistic: Callable[[NDArray[Any]], NDArray[np.float64]], confidence: float = 0.95
+    rows: NDArray[Any],
+    statistic: Callable[[NDArray[Any]], NDArray[np.float64]],
+    confidence: float = 0.95,
+    *,
+    samples: int = 1,
 ) -> tuple[float, float, float]:
     """Compute a statistic that is not a mean, and its percentile bootstrap interval; deterministic.
 
     Args:
-        rows: (items, columns) values of each item.
+        rows: (items × samples, columns) values of each response, those of an item one after another.
         statistic: computes the statistic of (..., items, columns) values along the items.
         confidence: of the interval.
+        samples: number of responses to each item; items are drawn with all of theirs.
     """
-    random, n = np.random.default_rng(BOOTSTRAP_SEED), len(rows)
+    random, n = np.random.default_rng(BOOTSTRAP_SEED), len(rows) // samples
+    items = rows.reshape(n, samples, -1)
     values: list[float] = []
     while len(values) < RESAMPLES:
-        drawn = min(RESAMPLES - len(values), max(1, BLOCK // (n * rows.shape[1])))
-        values += np.atleast_1d(statistic(rows[random.integers(0, n, (drawn, n))])).tolist()
+        drawn = min(RESAMPLES - len(values), max(1, BLOCK // rows.size))
+        resampled = items[random.integers(0, n, (drawn, n))].reshape(drawn, *rows.shape)
+        values += np.atleast_1d(statistic(resampled)).tolist()
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(statistic(rows)), float(low), float(high)

@@ -6,6 +6,7 @@ from math import comb
 from typing import Any, Literal
 
 from jmedllm.evaluation.benchmarks import custom
+from jmedllm.evaluation.decoding import GREEDY_CONFIG, DecodingConfig
 from jmedllm.evaluation.order import PresentedQuestion, present
 from jmedllm.evaluation.prompts.format import PromptFormat, ask
 from jmedllm.evaluation.question import Picture, Question, label, question_hash
@@ -14,6 +15,8 @@ from jmedllm.models.chat import ChatText
 
 MOST_REPLIES = 200
 """Largest number of texts that a reply is constrained to."""
+MAX_NEW_TOKENS = {False: 256, True: 8192}
+"""Default length of a response in tokens, of a model that answers at once and of one that thinks first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,10 @@ class EvalTask:
         rotations: number of rotations of the choices in which each question is presented.
         scorers: names from `SCORERS`.
         selection: name of the selection, which is applied before the limit.
-        max_new_tokens: maximum length of a response.
+        max_new_tokens: maximum length of a response; None for the default, see `MAX_NEW_TOKENS`.
+        thinks: whether the model thinks before it answers.
+        decoding: how tokens are chosen; with `recommended` until the model is known.
+        samples: number of responses to each presentation.
         left_out: number of items that the selection left out, by reason; a limit does not count.
         notes: remarks for reports on how the questions were read.
         read_options: options for reading custom questions.
@@ -47,7 +53,10 @@ class EvalTask:
     scorers: tuple[str, ...]
     selection: str
     split: str
-    max_new_tokens: int = 256
+    max_new_tokens: int | None = None
+    thinks: bool = False
+    decoding: DecodingConfig = GREEDY_CONFIG
+    samples: int = 1
     shuffle: int | None = None
     rotations: int = 1
     left_out: dict[str, int] = field(default_factory=dict)
@@ -70,8 +79,17 @@ class EvalTask:
         return "labels" if self.by_label else "texts"
 
     def presented(self) -> list[PresentedQuestion]:
-        """Return all presentations of all questions."""
-        return [each for question in self.questions for each in present(question, self.shuffle, self.rotations)]
+        """Return all presentations of all questions, with all samples."""
+        return [
+            each
+            for question in self.questions
+            for each in present(question, self.shuffle, self.rotations, self.samples)
+        ]
+
+    @property
+    def token_limit(self) -> int:
+        """Maximum length of a response in tokens."""
+        return self.max_new_tokens or MAX_NEW_TOKENS[self.thinks]
 
     @property
     def with_images(self) -> int:
@@ -127,10 +145,10 @@ class EvalTask:
             "answer_as": self.prompt_format.answer_as,
             "shots": len(self.prompt_format.shots_in(language)),
             "chat": self.prompt_format.chat,
-            "max_new_tokens": self.max_new_tokens,
+            "max_new_tokens": self.token_limit,
             "shuffle": self.shuffle,
             "rotations": self.rotations,
-            "decoding": "greedy",
+            **self.decoding.settings(),
             **({"images": self._images} if self.with_images else {}),
             **({"constrain": True} if self.constrain else {}),
             **self.read_options.settings(),

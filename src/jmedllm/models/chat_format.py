@@ -105,6 +105,13 @@ class ChatFormat:
     reads_date: bool = False
     markers: tuple[Thought, ...] = ()
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model thinks before it answers, as far as the generation prompt decides it."""
+        if self.prompt_thought == "absent":
+            return self.thought is not None and self.settings.get("on") == TemplateSetting()
+        return self.prompt_thought == "open"
+
     def reply(self, answer: str, thought: str | None = None) -> str:
         """Return the text of a reply as the model is to write it after the generation prompt, without its end.
 
@@ -188,6 +195,11 @@ def with_thinking(template: ChatTemplate, thinking: Thinking, effort: Effort | N
             raise InputError(f"prompt.effort: {effort}: {known}, says the model's chat template; leave it out")
         template = _under(template, found.efforts[effort])
     return template
+
+
+def thinks_first(template: ChatTemplate, thinking: Thinking) -> bool:
+    """Return whether a model thinks before it answers, with a template that `with_thinking` has switched."""
+    return chat_format(template).thinks if thinking == "default" else thinking == "on"
 
 
 @dataclass(frozen=True, slots=True)

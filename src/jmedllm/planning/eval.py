@@ -12,12 +12,13 @@ from jmedllm.evaluation.evaluate import split_language, tasks
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.question import LANGUAGES, Language
 from jmedllm.evaluation.scorers import SCORERS
-from jmedllm.evaluation.task import EvalTask
+from jmedllm.evaluation.task import MAX_NEW_TOKENS, EvalTask
 from jmedllm.manifest import BASE
 from jmedllm.models.backends import BACKENDS
 from jmedllm.models.backends.base import DEFAULT_BACKEND
 from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
-from jmedllm.models.chat import plain_text
+from jmedllm.models.chat import ChatTemplate, plain_text
+from jmedllm.models.chat_format import thinks_first
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode
@@ -49,6 +50,9 @@ ASSUMED = 250
 ASSUMED_LONGEST = 1_000
 """Number of tokens of the longest such item."""
 
+THOUGHT = 1_100
+"""Number of tokens of a thought at best: 4,500 characters, which thinking models write in the median, in English."""
+
 SAMPLED = 100
 """Number of items of a task whose length is measured."""
 
@@ -58,7 +62,7 @@ class TaskPlan:
     """Tokens that one model reads and generates on one task.
 
     Attributes:
-        items: number of items, with rotations; None if unknown.
+        items: number of items, with rotations and samples; None if unknown.
         read: mean number of tokens of an item with its choices.
         longest: number of tokens of the longest measured item.
         writes: whether completions are generated.
@@ -82,6 +86,7 @@ class EvalPlan(Needs):
         models: number of models, evaluated one after another.
         tasks: tasks of each model.
         max_new_tokens: maximum number of generated tokens per item.
+        expected_tokens: number of generated tokens per item at best.
         at_once: number of completions in a batch; 0 if not even one fits.
         pass_flops: floating-point operations per token read.
         pass_bytes: bytes read from memory to generate one token of all completions in a batch.
@@ -93,6 +98,7 @@ class EvalPlan(Needs):
     at_once: int
     pass_flops: float
     pass_bytes: int
+    expected_tokens: int = 1
 
     @property
     def read(self) -> int:
@@ -105,7 +111,8 @@ class EvalPlan(Needs):
         return self.models * sum((each.items or 0) * self.max_new_tokens for each in self.tasks if each.writes)
 
     def hours(self, machine: Machine) -> Hours | None:
-        """Estimate hours at best, if answers have one token, and at worst, if all have the maximum length.
+        """Estimate hours at best, if answers have one token after the thought, and at worst, if all have the maximum
+        length.
 
         None if the GPU's speed is unknown, or if nothing fits.
         """
@@ -114,8 +121,12 @@ class EvalPlan(Needs):
             return None
         worst, best = (self.read * self.pass_flops / (rates.flops * share) for share in REACHED)
         rounds = sum(ceil((task.items or 0) / self.at_once) for task in self.tasks if task.writes)
-        tokens = self.models * rounds * self.max_new_tokens
-        worst += tokens * self.pass_bytes / (rates.bandwidth * MEMORY_REACHED[0])
+        lengths = self.max_new_tokens, self.expected_tokens - 1
+        more = [
+            self.models * rounds * tokens * self.pass_bytes / (rates.bandwidth * share)
+            for tokens, share in zip(lengths, MEMORY_REACHED, strict=True)
+        ]
+        worst, best = worst + more[0], best + more[1]
         return best / machine.processes / 3600, worst / machine.processes / 3600
 
 
@@ -167,7 +178,7 @@ def plan_eval(recipe: Recipe, base: PlannedBase, machine: Machine) -> EvalAdvice
         if recipe.eval.quantization == "nf4"
         else [[Component(f"weights, {base.precision.name}", whole)], packed]
     )
-    inputs = _Inputs(recipe.eval, machine, shape, token, tuple(_tasks(recipe)))
+    inputs = _Inputs(recipe.eval, machine, shape, token, tuple(_tasks(recipe)), _thinks(recipe))
     first, *other = (_plan(inputs, weights) for weights in variants)
     least = Needs(tuple(_least(inputs, packed)))
     return EvalAdvice(first, other[0] if other else None, least, recipe.eval.backend)
@@ -182,11 +193,22 @@ class _Inputs:
     shape: Shape
     token: TokenBytes
     tasks: tuple[TaskPlan, ...]
+    thinks: bool
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Maximum length of a response."""
+        return self.settings.max_new_tokens or MAX_NEW_TOKENS[self.thinks]
+
+    @property
+    def expected_tokens(self) -> int:
+        """Number of tokens of a response at best."""
+        return min(THOUGHT, self.max_new_tokens) if self.thinks else 1
 
     @property
     def longest(self) -> int:
         """Maximum number of tokens of an item with its completion."""
-        new = self.settings.max_new_tokens
+        new = self.max_new_tokens
         return max(task.longest + (new if task.writes else 0) for task in self.tasks)
 
 
@@ -213,10 +235,11 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
         parts,
         len(settings.models or [BASE]),
         inputs.tasks,
-        settings.max_new_tokens,
+        inputs.max_new_tokens,
         max(0, at_once) if tokens >= longest else 0,
         reading_flops(inputs.shape, longest),
         weight_bytes + max(0, at_once) * longest * token.cache_bytes,
+        inputs.expected_tokens,
     )
 
 
@@ -267,7 +290,7 @@ def _spoken(name: str, settings: EvalSection) -> Sequence[Language]:
 def _limited(items: int | None, recipe: Recipe) -> int | None:
     if items is None or recipe.eval is None:
         return None
-    return min(items, recipe.eval.limit or items) * recipe.eval.rotations
+    return min(items, recipe.eval.limit or items) * recipe.eval.rotations * recipe.eval.decoding.samples
 
 
 def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) -> TaskPlan:
@@ -284,6 +307,16 @@ def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) ->
     sizes = [len(ids) for ids in encode(tokenizer, texts)] if tokenizer else []
     sizes = sizes or [ceil(len(text) / CHARACTERS[language]) for text in texts]
     return TaskPlan(task.name, len(presented), sum(sizes) / len(sizes), max(sizes), writes=False, is_there=True)
+
+
+def _thinks(recipe: Recipe) -> bool:
+    """Return whether the models think before they answer; False if only a missing tokenizer would show it."""
+    if not recipe.prompt.chat or recipe.prompt.thinking != "default":
+        return recipe.prompt.chat and recipe.prompt.thinking == "on"
+    tokenizer = _tokenizer(recipe)
+    if tokenizer is None or not tokenizer.chat_template:
+        return False
+    return thinks_first(ChatTemplate(tokenizer, recipe.prompt.template_args), "default")
 
 
 def _tokenizer(recipe: Recipe) -> Tokenizer | None:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import fsum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,13 +55,14 @@ class CollectedResult:
 
     Attributes:
         items: first presentation of each question.
-        rotated: further presentations with rotated choices.
+        rotated: further presentations with rotated choices, and further samples of these.
         base: name of the model from which this one was adapted, if it was evaluated on the same task.
         aliases: other names under which the same model was evaluated with the same settings.
         unchanged: aliases of models that a run adapted from this one without any change of the weights.
         descriptions: what the models of its run are, by name.
         unreadable: notes on scorers that are left out because their item scores cannot be read here.
         is_adapted: whether a run trained the model, or it has an adapter.
+        sampled: further samples of the first presentation.
     """
 
     result: EvalResult
@@ -72,11 +74,17 @@ class CollectedResult:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     is_adapted: bool = False
+    sampled: Mapping[str, Sequence[CollectedItem]] = field(default_factory=dict)
 
     @property
     def task(self) -> tuple[str, str]:
         """Benchmark and language."""
         return self.result.settings["benchmark"], self.result.settings["language"]
+
+    def value(self, id: str, scorer: str) -> float:
+        """Return the value of a question by one scorer, the mean of its samples."""
+        every = [self.items[id], *(item for item in self.sampled.get(id, ()) if scorer in item.scores)]
+        return fsum(item.scores[scorer]["value"] for item in every) / len(every)
 
 
 def collect(folders: Iterable[Path]) -> list[CollectedResult]:
@@ -102,15 +110,17 @@ def collect(folders: Iterable[Path]) -> list[CollectedResult]:
     groups: dict[str, list[_Found]] = {}
     for each in in_order:
         groups.setdefault(_identity(each), []).append(each)
-    # Of equal evaluations, show the first with the most items, and of these the one with the most scorers.
-    kept = {
-        key: max(group, key=lambda each: (each.result.asked, len(each.result.settings["scorers"])))
-        for key, group in groups.items()
-    }
+    # Of equal evaluations, show the first with the most items, and of these the one with the most samples and scorers.
+    kept = {key: max(group, key=_size) for key, group in groups.items()}
     names = _distinct_names(list(kept.values()))
     shown = {each.path: names[kept[key].path] for key, group in groups.items() for each in group}
     bases = {each.path: base.path for each in in_order if (base := _base_of(each, in_order))}
     return [_collected(kept[key], group, shown, bases) for key, group in groups.items()]
+
+
+def _size(found: "_Found") -> tuple[int, int, int]:
+    settings = found.result.settings
+    return found.result.asked, settings.get("samples", 1), len(settings["scorers"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +250,7 @@ def _collected(
         descriptions,
         unreadable,
         _is_adapted(kept),
+        items.sampled,
     )
 
 
@@ -266,10 +277,11 @@ def _same_model(name: str, aliases: Sequence[str], kept: _Found, group: Sequence
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """First presentations and rotated ones by question, and why scorers are left out."""
+    """First presentations, rotated ones and further samples by question, and why scorers are left out."""
 
     first: dict[str, CollectedItem]
     rotated: dict[str, list[CollectedItem]]
+    sampled: dict[str, list[CollectedItem]]
     left_out: dict[str, str]
 
 
@@ -280,6 +292,7 @@ def _items(found: _Found) -> _Items:
     left_out = _unreadable(found.result.settings["scorers"], scores.values())
     items: dict[str, CollectedItem] = {}
     rotated: dict[str, list[CollectedItem]] = {}
+    sampled: dict[str, list[CollectedItem]] = {}
     for name, scored in scores.items():
         if name not in samples:
             raise InputError(f"{files.samples}: has no sample {name}, which has scores; evaluate again to ask for it")
@@ -288,9 +301,11 @@ def _items(found: _Found) -> _Items:
         item = _item(sample, scored.question_hash, readable)
         if sample.rotation:
             rotated.setdefault(sample.question, []).append(item)
+        elif sample.sample_number:
+            sampled.setdefault(sample.question, []).append(item)
         else:
             items[name] = item
-    return _Items(items, rotated, left_out)
+    return _Items(items, rotated, sampled, left_out)
 
 
 def _unreadable(scorers: Iterable[str], scored: Collection[ScoredItem]) -> dict[str, str]:
@@ -327,6 +342,7 @@ def _without(found: _Found, left_out: Mapping[str, str]) -> EvalResult:
         rotations=tuple(each for each in result.rotations if each.scorer in scorers),
         human_baseline=tuple(each for each in result.human_baseline if each.scorer in scorers),
         pictures=tuple(each for each in result.pictures if each.scorer in scorers),
+        samples=tuple(each for each in result.samples if each.scorer in scorers),
         readings={each: ways for each, ways in result.readings.items() if each in scorers},
     )
 

@@ -83,8 +83,9 @@ def compare_two(first: CollectedResult, second: CollectedResult) -> Iterator[Com
         if same_task and any(scored[0][id].question_hash != scored[1][id].question_hash for id in common):
             models = f"{first.result.model} and {second.result.model}"
             raise InputError(f"{models} were evaluated on different versions of {' '.join(first.task)}")
-        values = [[float(items[id].scores[scorer]["value"]) for id in common] for items in scored]
-        pair = compare_pairs(*values, binary=SCORERS[scorer].binary)
+        values = [[each.value(id, scorer) for id in common] for each in (first, second)]
+        single = not any(each.sampled and SCORERS[scorer].needs == "response" for each in (first, second))
+        pair = compare_pairs(*values, binary=SCORERS[scorer].binary and single)
         kind: Literal["models", "languages"] = "models" if same_task else "languages"
         yield Comparison(kind, first.task[0], scorer, _side(first), _side(second), pair)
 
@@ -115,6 +116,6 @@ def _side(collected: CollectedResult) -> Side:
 NOTE = (
     "Difference in percentage points, second minus first, on the items that both answered. −/+: items that only the "
     "first or only the second got right, or on which it has the higher score. p: exact McNemar test, for graded "
-    "scores a permutation test; p (Holm): adjusted for all rows; bold below 0.05. Min. detectable: minimum detectable "
-    "difference, the smallest that this many items show with 80 % power."
+    "scores and means of several samples a permutation test over items; p (Holm): adjusted for all rows; bold below "
+    "0.05. Min. detectable: minimum detectable difference, the smallest that this many items show with 80 % power."
 )

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from jmedllm.evaluation.decoding import described
 from jmedllm.evaluation.exam_years import RELEASED, ExamYear, beside_release
 from jmedllm.evaluation.human_baseline import BaselineGroup
+from jmedllm.evaluation.lengths import MOST_TRUNCATED, is_marked
 from jmedllm.evaluation.reading import NO_ANSWER
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.rotations import Rotations
 from jmedllm.evaluation.scorers.base import ExamOutcome
 from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
+from jmedllm.evaluation.votes import SampleStatistics
 from jmedllm.report.layout import Column
-from jmedllm.report.numbers import interval, percent
+from jmedllm.report.numbers import count, interval, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Detail:
 
 def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
     """Yield all tables that have rows, with models in the given order."""
+    yield from response_details(results)
     if rows := _rows(results, _reading_cells):
         yield Detail(
             "How answers were read",
@@ -71,11 +75,10 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
     if rows := _rows(results, lambda result: map(_rotation_cells, result.rotations)):
         yield Detail(
             "Order of the choices",
-            tuple(
-                map(Column, ("scorer", "rotations", "n", "accuracy", "same answer", "95 % interval", "position bias"))
-            ),
+            tuple(map(Column, ("scorer", *_ROTATION_HEADINGS))),
             rows,
-            "Accuracy: mean over all rotations. Same answer: questions with the same answer in every rotation, in %. "
+            "Accuracy: mean over all rotations. Vote: share right of the choices picked most often over all "
+            "rotations, in the printed order. Same answer: questions with the same answer in every rotation, in %. "
             "Position bias: the place picked most often beyond how often it is right, in percentage points.",
         )
     if rows := _rows(results, _calibration_cells):
@@ -90,7 +93,7 @@ def details(results: Sequence[EvalResult]) -> Iterator[Detail]:
 
 
 _SCORER = Column("scorer", is_text=True)
-_ROTATION_HEADINGS = ("rotations", "n", "accuracy", "same answer", "95 % interval", "position bias")
+_ROTATION_HEADINGS = ("rotations", "n", "accuracy", "vote", "same answer", "95 % interval", "position bias")
 
 
 def _rows(
@@ -101,6 +104,76 @@ def _rows(
 
 def _task(result: EvalResult) -> str:
     return f"{result.settings['benchmark']} {result.settings['language']}"
+
+
+def response_details(results: Sequence[EvalResult]) -> Iterator[Detail]:
+    """Yield the tables of responses and of several samples, as far as they have rows."""
+    if found := response_detail(results):
+        yield found
+    if rows := _rows(results, lambda result: map(_sample_cells, result.samples)):
+        yield Detail("Several samples", SAMPLE_COLUMNS, rows, SAMPLE_NOTE)
+
+
+def response_detail(results: Sequence[EvalResult]) -> Detail | None:
+    """Build the table of decoding, and of lengths and truncation of the responses; None if there are none."""
+    rows = _rows(results, _response_cells)
+    headings = ("n", "truncated", "tokens", "p99", "thought", "p99", "forced")
+    # Columns that no row has, such as those of thoughts, are left out.
+    kept = [index for index in range(len(headings)) if index < 2 or any(row.cells[index + 1] != "-" for row in rows)]
+    if not rows:
+        return None
+    return Detail(
+        "Responses",
+        (Column("decoding", is_text=True), *(Column(headings[index]) for index in kept)),
+        tuple(
+            DetailRow(row.model, row.task, (row.cells[0], *(row.cells[index + 1] for index in kept))) for row in rows
+        ),
+        "n: responses. Truncated: cut off before they ended, in %; † above "
+        f"{100 * MOST_TRUNCATED:.0f} %. Tokens: median of the generated tokens, and their 99th percentile."
+        + (" Thought: the same of thoughts alone." if 4 in kept else "")
+        + (" Forced: thoughts that were closed at the thinking budget." if 6 in kept else ""),
+    )
+
+
+def _response_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
+    found, settings = result.lengths, result.settings
+    if found is None:
+        return
+    yield (
+        f"{described(settings['decoding'])}; at most {settings['max_new_tokens']:,} tokens",
+        f"{found.n:,}",
+        percent(found.truncated / found.n) + ("†" if is_marked(found.truncated, found.n) else ""),
+        *map(count, (found.tokens_median, found.tokens_p99, found.thought_median, found.thought_p99)),
+        count(found.forced or None),
+    )
+
+
+SAMPLE_COLUMNS = (
+    Column("scorer", is_text=True),
+    *map(Column, ("samples", "n", "vote", "95 % interval", "tied", "no vote")),
+    Column("pass@k", is_text=True),
+)
+
+SAMPLE_NOTE = (
+    "All values in %. Vote: share right of the answers that most samples of an item give; no answer has no vote, and "
+    "of answers with equally many votes the more probable one wins, or the first. Tied, no vote: number of items with "
+    "such answers, and without any answer. pass@k: chance that at least one of k samples is right (Chen et al. 2021)."
+)
+
+
+def _sample_cells(found: SampleStatistics) -> tuple[str, ...]:
+    ks = [each for each in found.pass_at if each.k == found.samples or (each.k & (each.k - 1)) == 0]
+    bounds = None if found.vote_low is None or found.vote_high is None else (found.vote_low, found.vote_high)
+    return (
+        found.scorer,
+        str(found.samples),
+        f"{found.n:,}",
+        percent(found.vote),
+        interval(bounds),
+        f"{found.tied:,}",
+        f"{found.no_vote:,}",
+        ", ".join(f"pass@{each.k} {percent(each.value)}" for each in ks) or "-",
+    )
 
 
 def _reading_cells(result: EvalResult) -> Iterator[tuple[str, ...]]:
@@ -207,6 +280,7 @@ def _rotation_cells(found: Rotations) -> tuple[str, ...]:
         str(found.rotations),
         f"{found.n:,}",
         percent(found.accuracy),
+        percent(found.vote),
         percent(found.consistency),
         interval((found.consistency_low, found.consistency_high)),
         f"place {worst + 1}: {100 * found.position_bias[worst]:+.1f}" if found.position_bias[worst] > 0 else "-",

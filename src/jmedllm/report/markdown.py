@@ -44,7 +44,12 @@ def markdown(results: Sequence[EvalResult], headlines: Sequence[str] = ()) -> st
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    marks = (("published", row.published), ("contaminated", row.contaminated), ("at the floor", row.at_floor))
+    marks = (
+        ("published", row.published),
+        ("contaminated", row.contaminated),
+        ("at the floor", row.at_floor),
+        ("†", row.is_truncated),
+    )
     notes = [name for name, is_so in marks if is_so] + ([row.note] if row.note else [])
     return (
         f"*{row.model}*" if row.published else row.model,
@@ -63,9 +68,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _detail(detail: Detail) -> str:
+    return f"## {detail.title}\n\n{detail_table(detail)}"
+
+
+def detail_table(detail: Detail) -> str:
+    """Format a table of details with its note."""
     head = ("model", "task", *(column.heading for column in detail.columns))
     rows = ((row.model, row.task, *row.cells) for row in detail.rows)
-    return f"## {detail.title}\n\n{table(head, rows)}\n\n{detail.note}"
+    return f"{table(head, rows)}\n\n{detail.note}"
 
 
 def _trace(results: Sequence[EvalResult]) -> str:

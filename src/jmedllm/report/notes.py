@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from jmedllm.evaluation.decoding import described
+from jmedllm.evaluation.lengths import MOST_TRUNCATED
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.selection import account
 from jmedllm.evaluation.task import EvalTask
@@ -22,6 +24,14 @@ BEST_CONSTANT = (
     "Floor with two values: guessing / the best constant answer on these items, such as always the first choice."
 )
 AT_FLOOR = "the interval reaches down to the floor or to the best constant answer, so no skill is shown."
+SAMPLED = (
+    "n × samples: the score is the mean over items and samples; its interval is clustered by item, because the "
+    "samples of an item are alike."
+)
+TRUNCATED = (
+    f"more than {100 * MOST_TRUNCATED:.0f} % of the responses were cut off, so the score may be too low; evaluate "
+    "again with a larger --max-new-tokens (eval.max_new_tokens in a recipe)."
+)
 CONTAMINATED = "contaminated: the model was trained on the questions of this test."
 
 PUBLISHED_TEMPLATE = "medpalm_five_choice_cot"
@@ -71,13 +81,15 @@ def score_notes(rows: Sequence[Row], marks: tuple[str, str] = ("~ ", "* ")) -> l
 
 
 def row_notes(rows: Sequence[Row]) -> list[str]:
-    """Return notes on floors with two values, on unknown floors and on limited evaluations."""
+    """Return notes on floors with two values, unknown floors, limited evaluations, samples and truncated responses."""
     found = [BEST_CONSTANT] if any(row.best_constant is not None for row in rows) else []
     if unknown := dict.fromkeys(row.scorer for row in rows if row.floor is None and not row.published):
         found.append(
             f"Floor unknown: scorer {', '.join(unknown)} declares none, so a score without skill is not marked."
         )
-    return [*found, LIMITED] if any(row.selected for row in rows) else found
+    found += [LIMITED] if any(row.selected for row in rows) else []
+    found += [SAMPLED] if any(row.samples > 1 for row in rows) else []
+    return [*found, f"† {TRUNCATED}"] if any(row.is_truncated for row in rows) else found
 
 
 def item_notes(evaluated: Iterable[EvalTask | EvalResult]) -> list[str]:
@@ -166,8 +178,13 @@ def _differing_settings(result: EvalResult) -> list[str]:
         "chat": False,
         "answer_as": "text",
         "max_new_tokens": 256,
+        "decoding": "greedy",
     }
-    found = [f"{key} {settings[key]}" for key, value in published.items() if settings[key] != value]
+    found = [
+        f"{key} {described(settings[key]) if key == 'decoding' else settings[key]}"
+        for key, value in published.items()
+        if settings[key] != value
+    ]
     if not settings["prompt_pack"].endswith(PUBLISHED_TEMPLATE):
         found.insert(0, f"prompt pack {settings['prompt_pack']}")
     if result.asked < result.selected:

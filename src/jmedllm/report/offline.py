@@ -13,7 +13,7 @@ from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.selection import account
 from jmedllm.report.details import meanings, outcome_detail, reading_counts
 from jmedllm.report.layout import print_legend
-from jmedllm.report.notes import score_notes
+from jmedllm.report.notes import TRUNCATED, score_notes
 from jmedllm.report.rows import score_row
 from jmedllm.report.table import print_detail, print_scores
 
@@ -79,6 +79,7 @@ def print_changes(
     changes: Sequence[Change],
     counts: Mapping[str, Mapping[str, int]],
     item_scores: Mapping[str, int],
+    truncated: Sequence[str],
     console: Console,
 ) -> None:
     """Print each item that `jmedllm score --diff` found with both readings, then the counts by kind.
@@ -87,6 +88,7 @@ def print_changes(
         changes: the items.
         counts: see `count_changes`.
         item_scores: see `count_item_scores`.
+        truncated: evaluations with too many truncated responses.
         console: to print on.
     """
     for change in changes[:CHANGES_SHOWN]:
@@ -100,4 +102,6 @@ def print_changes(
     compared = f"{len(changes):,} of {item_scores['compared']:,} item scores differ from the stored ones."
     others = [f"{item_scores[name]:,} {words}" for name, words in _NOT_COMPARED.items() if item_scores[name]]
     more = f" Not compared: {', '.join(others)}." if others else ""
+    for name in truncated:
+        console.print(Text(f"† {name}: {TRUNCATED}", style="yellow"))
     console.print(Text(f"{compared}{more} Nothing is written."))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jmedllm.evaluation.lengths import is_marked
 from jmedllm.evaluation.question import Language
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.statistics import Score
@@ -16,6 +17,8 @@ class Row:
 
     Attributes:
         selected: number of selected items, if a limit left out some of them.
+        samples: number of responses to each item.
+        truncated: number of responses that were cut off; None if none were read.
     """
 
     model: str
@@ -35,11 +38,13 @@ class Row:
     selected: int | None = None
     constant_floor: float | None = None
     binary: bool = True
+    samples: int = 1
+    truncated: int | None = None
 
     @property
     def items(self) -> str:
-        """Number of items, such as "20" or "20 of 4,183"."""
-        return count_of(self.n, self.selected)
+        """Number of items, such as "20" or "20 of 4,183", with the number of samples if there are several."""
+        return count_of(self.n, self.selected) + (f" × {self.samples}" if self.samples > 1 else "")
 
     @property
     def best_constant(self) -> float | None:
@@ -71,8 +76,13 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """Mark of the score that a note explains; may be empty."""
-        return "*" if self.contaminated else "~" if self.at_floor else ""
+        """Marks of the score that notes explain; may be empty."""
+        return ("*" if self.contaminated else "~" if self.at_floor else "") + ("†" if self.is_truncated else "")
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether so many responses were cut off that the score is too low."""
+        return is_marked(self.truncated, (self.n or 0) * self.samples)
 
 
 def build_rows(results: Sequence[EvalResult]) -> list[Row]:
@@ -116,6 +126,8 @@ def score_row(model: str, score: Score, selected: int | None = None) -> Row:
         selected=selected,
         constant_floor=score.constant_floor,
         binary=score.binary,
+        samples=score.samples,
+        truncated=score.truncated,
     )
 
 

@@ -16,7 +16,9 @@ from jmedllm.evaluation.model import (
     image_marker_of,
     model_settings,
     requirements_of_tasks,
+    response_config,
     with_marker,
+    with_responses,
 )
 from jmedllm.evaluation.prompts.format import ask
 from jmedllm.evaluation.resume import files_of
@@ -25,10 +27,11 @@ from jmedllm.files import hash_text, to_json
 from jmedllm.manifest import BASE
 from jmedllm.models.backends import backend_named, require_backend, requirements_of
 from jmedllm.models.backends.base import ContextLimit, ModelSpec, Requirement
-from jmedllm.models.chat import ChatText, no_template
+from jmedllm.models.chat import ChatTemplate, ChatText, no_template
 from jmedllm.models.folder import fingerprint
 from jmedllm.models.weights.quantization import require_runnable
 from jmedllm.processes import is_main_process, wait
+from jmedllm.progress import notice
 from jmedllm.recipe import EvalSection
 from jmedllm.stages.base_files import BaseFiles, PublishedBase
 from jmedllm.stages.stage import (
@@ -68,7 +71,8 @@ def _models(run: Run) -> Sequence[str]:
 def _inputs(run: Run) -> dict[str, Any]:
     settings, models = _settings(run), _models(run)
     evaluated = tasks(settings, run.prompt_config, run.data)
-    templates = {name: _template(run, evaluated, name) for name in models} if run.prompt_config.chat else {}
+    found = {name: _template(run, evaluated, name) for name in models} if run.prompt_config.chat else {}
+    templates = {name: template.settings() if template else {} for name, template in found.items()}
     return {
         "models": {name: _fingerprint(run, name) for name in models},
         **({"templates": templates} if templates else {}),
@@ -113,10 +117,9 @@ def _spec(run: Run, name: str) -> ModelSpec:
     )
 
 
-def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> dict[str, Any]:
-    """Return the settings of a model's chat template; empty if the prompts do not use it."""
-    template = chat_template(evaluated, _spec(run, name), run.folder / "eval" / name)
-    return template.settings() if template else {}
+def _template(run: Run, evaluated: Sequence[EvalTask], name: str) -> ChatTemplate | None:
+    """Return a model's chat template; None if the prompts do not use it."""
+    return chat_template(evaluated, _spec(run, name), run.folder / "eval" / name)
 
 
 def _with_release(run: Run, evaluated: Sequence[EvalTask]) -> Sequence[EvalTask]:
@@ -137,12 +140,13 @@ def _perform(run: Run, input_hash: str) -> EvalOutputs:
     results, files = {}, []
     for name in _models(run):
         spec = _spec(run, name)
-        shaping = model_settings(spec) | _template(run, evaluated, name)
+        template = _template(run, evaluated, name)
+        shaping = model_settings(spec) | (template.settings() if template else {})
         # Samples are kept until something that they depend on changes; other models and tasks do not matter.
         folder = own_folder(run.folder / "eval" / name, hash_text(to_json(shaping)))
-        marker = image_marker_of(evaluated, spec)
+        marker, responses = image_marker_of(evaluated, spec), response_config(evaluated, spec, template)
         for task in evaluated if is_main_process() else ():
-            forget(with_marker(task, marker), shaping, files_of(task.name, folder))
+            forget(with_responses(with_marker(task, marker), responses), shaping, files_of(task.name, folder))
         wait()
         found = evaluate_model(spec, evaluated, folder, judge)
         results[name] = hash_text(to_json([asdict(result) for result in found]))
@@ -172,13 +176,19 @@ def _check_base(run: Run, base: BaseFiles) -> Sequence[str]:
     base.require_loadable()
     checked = ["base model"]
     evaluated = tasks(_settings(run), run.prompt_config, run.data)
-    chat_text = no_template
+    chat_text, render = no_template, None
     if run.prompt_config.chat:
         render = evaluated[0].prompt_format.template(base.tokenizer)
         chat_text = render.prompt
         for task in evaluated:
             ask(task.prompt_format, task.presented()[0].permuted, chat_text)
         checked.append("chat template")
+    spec = replace(_spec(run, BASE), model=str(base.folder))
+    responses = response_config(evaluated, spec, render)
+    evaluated = [with_responses(task, responses) for task in evaluated]
+    require_backend(spec.backend, requirements_of_tasks(evaluated))
+    for line in responses.notes:
+        notice(line)
     if BASE in _models(run) and check_pictures(evaluated, _spec(run, BASE)) is not None:
         checked.append("pictures")
     return (*checked, *_check_context(run, base, evaluated, chat_text))

@@ -146,7 +146,8 @@ class Scorer:
         score_item: scores one model output.
         item_score: class of the item scores.
         aggregate: computes scores from the questions of one benchmark and language and their item scores; None for the
-            mean of the item scores' `value`, with the floor of `floor` and ceiling 1.
+            mean of the item scores' `value`, with the floor of `floor` and ceiling 1. A question with several samples
+            is repeated for each of them.
         floor: computes the score without any skill on these questions, such as `gold.guessing`; None if it is unknown.
             Not used by scorers with their own `aggregate`.
         binary: whether each value is 0 or 1. Binary scores have Wilson intervals and McNemar tests, graded ones

@@ -18,7 +18,7 @@ from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.reading.corrections import CORRECT, Correction, numbered_sentences, read_correction
 from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
 from jmedllm.evaluation.scorers.reference import chrf
-from jmedllm.evaluation.statistics import Metric, Score, bootstrap_statistic, score
+from jmedllm.evaluation.statistics import Metric, Score, bootstrap_statistic, samples_of, score
 
 _REFERENCE = re.compile(r"(\d{1,3}): (.*\S.*)", re.DOTALL)
 
@@ -152,7 +152,7 @@ def _detection_f1(
     alarms = [
         each.error is True or (each.error is None and not has) for each, has in zip(item_scores, flawed, strict=True)
     ]
-    value, low, high = bootstrap_statistic(np.column_stack([flawed, alarms]), _f1)
+    value, low, high = bootstrap_statistic(np.column_stack([flawed, alarms]), _f1, samples=samples_of(questions))
     always, even = 2 * share / (1 + share), share / (share + 0.5) if share else 0.0
     return Score(
         questions[0].benchmark, questions[0].language, "correction", "detection_f1", len(questions),

@@ -13,10 +13,12 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
-from jmedllm.evaluation.statistics import Metric, Score, bootstrap_mean, score
+from jmedllm.evaluation.statistics import Metric, Score, bootstrap_mean, samples_of, score
 
 _LIST = re.compile(r"\[[^\[\]]*\]")
 _BULLET = re.compile(r"^\s*(?:[-*•・]|\d{1,2}[.)．）])\s*(\S.*?)\s*$", re.MULTILINE)
@@ -161,7 +163,8 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[EntitiesItemS
         for name, value in _METRICS.items()
     ]
     published = [item_score.published_partial for item_score in item_scores]
-    low, high = bootstrap_mean(published, (0, 1))
+    means = np.reshape(published, (-1, samples_of(questions))).mean(axis=1)
+    low, high = bootstrap_mean(means.tolist(), (0, 1))
     return [
         *found,
         Score(

@@ -15,7 +15,7 @@ from jmedllm.evaluation.benchmarks import BENCHMARKS
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import answer
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
-from jmedllm.evaluation.statistics import Score, bootstrap_statistic
+from jmedllm.evaluation.statistics import Score, bootstrap_statistic, samples_of
 
 Labels = NDArray[np.int64]
 
@@ -52,7 +52,9 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemSco
     none = max(len(question.choices) for question in questions)
     chosen = [item_score.chosen[0] if len(item_score.chosen) == 1 else none for item_score in item_scores]
     pairs = np.array([[min(question.gold), label] for question, label in zip(questions, chosen, strict=True)])
-    value, low, high = bootstrap_statistic(pairs, partial(kappa, weighted=agreement == "linear_weighted_kappa"))
+    value, low, high = bootstrap_statistic(
+        pairs, partial(kappa, weighted=agreement == "linear_weighted_kappa"), samples=samples_of(questions)
+    )
     return [
         Score(
             questions[0].benchmark, questions[0].language, "kappa", agreement, len(questions),

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from jmedllm.evaluation.exam_years import RELEASED
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import Comparison, adjusted
-from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells
-from jmedllm.report.markdown import table
+from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, response_detail
+from jmedllm.report.markdown import detail_table, table
 from jmedllm.report.notes import AT_FLOOR, item_notes, row_notes
 from jmedllm.report.numbers import percent, probability
 from jmedllm.report.rows import Row, build_rows
@@ -24,10 +24,12 @@ def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str
     head = ("Benchmark", "Language", "Measure", "n", "Floor", "Ceiling", *models)
     lines = [(*task, *(scores.get(name, "–") for name in models)) for task, scores in tasks.items()]
     notes = "".join(f"\n\n{line}" for line in (*row_notes(rows), *item_notes(results)))
+    detail = response_detail(results)
+    lengths = f"\n\n{detail_table(detail)}" if detail else ""
     return (
         f"{table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: the score without any skill on these "
         "items; ceiling: the score of the right answers. "
-        f"~: {AT_FLOOR}{notes}\n\n{_exam_years(results)}{_gain(compared)}"
+        f"~: {AT_FLOOR}{notes}{lengths}\n\n{_exam_years(results)}{_gain(compared)}"
     )
 
 
@@ -74,6 +76,6 @@ def _gain(compared: Sequence[Comparison]) -> str:
     head = ("Task", "Scorer", "Models", "n", "Difference", "95 % interval", "p", "p (Holm)")
     return (
         f"{table(head, rows)}\n\nDifference in percentage points on the same items; p: exact McNemar test, "
-        "for graded scores a permutation test; p (Holm): "
+        "for graded scores and means of several samples a permutation test; p (Holm): "
         "adjusted for all rows. An interval that includes 0 shows no gain."
     )

@@ -16,7 +16,7 @@ from jmedllm.evaluation.scorers.official import MOST_PROHIBITED
 from jmedllm.files import to_json, write_atomic
 from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import NOTE, Comparison, compare, published_last
-from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells
+from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, response_details
 from jmedllm.report.headline import explanation, headlines
 from jmedllm.report.notes import footnotes
 from jmedllm.report.numbers import probability
@@ -90,6 +90,7 @@ def page(
             compared=[each for each in compared if each.kind == "models"],
             compared_note=NOTE,
             groups=groups(results, models),
+            details=list(response_details(results)),
             outcomes=outcome_lines(results),
             exams=sorted({(outcome.exam, outcome.year) for result in results for outcome in result.exam_outcomes}),
             most_prohibited=MOST_PROHIBITED,

@@ -13,7 +13,7 @@ from jmedllm.evaluation.calibration import probabilities
 from jmedllm.evaluation.question import Question
 from jmedllm.files import to_json
 from jmedllm.models.backends.top_logprobs import UNLISTED
-from jmedllm.report.collect import CollectedItem, CollectedResult
+from jmedllm.report.collect import CollectedResult
 from jmedllm.report.compare import published_last
 from jmedllm.report.questions import TaskQuestions
 
@@ -51,7 +51,10 @@ def _pack_task(
 ) -> PackedTask:
     here = [each for each in collected if each.task == task]
     items = [
-        _item(question, [_answer(each.items.get(id), each.rotated.get(id, ())) for each in here])
+        _item(
+            question,
+            [_answer(id, each) for each in here],
+        )
         for id, question in questions.items()
     ]
     return PackedTask(
@@ -99,7 +102,8 @@ def shortened(text: str) -> str:
     return f"{text[:half]}\n\n[... {len(text) - LONGEST:,} characters are left out here ...]\n\n{text[-half:]}"
 
 
-def _answer(item: CollectedItem | None, rotated: Sequence[CollectedItem]) -> dict[str, Any] | None:
+def _answer(id: str, collected: CollectedResult) -> dict[str, Any] | None:
+    item = collected.items.get(id)
     if item is None:
         return None
     known = item.log_probs is not None and UNLISTED not in item.log_probs
@@ -113,6 +117,10 @@ def _answer(item: CollectedItem | None, rotated: Sequence[CollectedItem]) -> dic
         "forced": item.forced or None,
         "probabilities": shares,
         "order": None if list(item.order) == sorted(item.order) else item.order,
-        "rotations": [{"order": each.order, "scores": each.scores} for each in rotated] or None,
+        "rotations": [{"order": each.order, "scores": each.scores} for each in collected.rotated.get(id, ())] or None,
+        "samples": [
+            {"scores": each.scores, "truncated": each.truncated or None} for each in collected.sampled.get(id, ())
+        ]
+        or None,
     }
     return {**{name: value for name, value in values.items() if value is not None}, "scores": item.scores}

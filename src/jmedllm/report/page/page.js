@@ -273,6 +273,10 @@
       const answers = Object.entries(rotation.scores).map(([scorer, score]) => `${scorer} ${answerOf(score)} ${SIGNS[score.outcome][0]}`);
       parts.push(make("p", { class: "muted" }, `rotated, presented as ${letters(rotation.order)}: ${answers.join(" · ")}`));
     }
+    for (const [index, sample] of (answer.samples ?? []).entries()) {
+      const answers = Object.entries(sample.scores).map(([scorer, score]) => `${scorer} ${answerOf(score)} ${SIGNS[score.outcome][0]}`);
+      parts.push(make("p", { class: "muted" }, `sample ${index + 2}: ${answers.join(" · ")}${sample.truncated ? " · cut off" : ""}`));
+    }
     return parts;
   };
 
