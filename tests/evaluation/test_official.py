@@ -132,6 +132,17 @@ def test_a_year_whose_prohibited_choices_are_unknown(shared: Path) -> None:
     assert (part.passed, part.decision) == (None, "items missing")
 
 
+def test_recorded_answers_of_119(shared: Path) -> None:
+    """Letters as models of its published leaderboard write them; the corrected items are said."""
+    asked = load_answered(QuestionSet("igakuqa119", None, "ja", shared))
+    wrong = {"119A19": "b", "119B29": "b", "119D75": "ab", "119F67": "ae", "119A75": "60"}
+    golds = {q.id: q.number or "".join("abcde"[place] for place in sorted(q.gold)) for q in asked.questions}
+    scored = score_responses(asked.questions, golds | wrong, ["official"])
+    [outcome] = scored.exam_outcomes
+    assert (outcome.correct, outcome.points, outcome.decision) == (395, 493, "passed, prohibited choices unknown")
+    assert asked.notes[0].startswith("igakuqa119: 9 items are corrected")
+
+
 def test_a_year_whose_marks_are_unknown(shared: Path) -> None:
     exam = load("jmle2026", "ja", shared)
     [outcome] = outcomes(exam, [AnswerItemScore((), None, "label", True) for _ in exam])

@@ -144,6 +144,8 @@ def load_answered(asked: QuestionSet) -> Answered:
         first, *others = sorted(BENCHMARKS[benchmark].languages, key=LANGUAGES.index)
         languages = (first,)
         notes = (f"{benchmark} in {first}; choose another language with --language.",) if others else ()
+    if benchmark in BENCHMARKS:
+        notes = (*notes, *BENCHMARKS[benchmark].notes)
     found = [
         question
         for each in languages

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ COUNTS = {
 }
 
 
+@cache
 def exam(name: str, data: Path) -> Exam:
     return {question.id: question for question in load(name, "ja", data)}
 

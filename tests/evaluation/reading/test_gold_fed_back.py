@@ -20,7 +20,6 @@ BENCHMARKS = [
     ("jmmlu", "ja"),
     ("jmle2026", "ja"),
     ("igakuqa119", "ja"),
-    ("jmle-cases", "ja"),
     ("crade", "ja"),
     ("rrtnm", "ja"),
     ("smdis", "ja"),
