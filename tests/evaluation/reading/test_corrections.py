@@ -46,6 +46,26 @@ ERRORS = [
     ('{"sentence_number": "3", "corrected": "Pneumonia is diagnosed."}', 3, RIGHT),
     ('{"誤り": "あり", "文番号": 3, "修正文": "Pneumonia is diagnosed."}', 3, RIGHT),
     ('{"error": "yes", "sentence": 9}', None, None),
+    ("3", 3, None),
+    ("Sentence 3", 3, None),
+    ("文3", 3, None),
+    ("③", 3, None),
+    (f"Error: Yes\nSentence: 3\nCorrected: {RIGHT}", 3, RIGHT),
+    ("The sentence with the error is number 3.", 3, None),
+    ("はい。3番目の文です。", 3, None),
+    (f"<answer>3: {RIGHT}</answer>", 3, RIGHT),
+    (f"\\boxed{{3: {RIGHT}}}", 3, RIGHT),
+    (f"Final answer: 3: {RIGHT}", 3, RIGHT),
+    (f"【回答】3: {RIGHT}", 3, RIGHT),
+    (f"エラー文番号: 3\n修正後: {RIGHT}", 3, RIGHT),
+    (f"Error in sentence 3: {RIGHT}", 3, RIGHT),
+    (f"Sentence #3 should be: {RIGHT}", 3, RIGHT),
+    (f'The correct version of sentence 3 is "{RIGHT}"', 3, RIGHT),
+    (f"(3) {RIGHT}", 3, RIGHT),
+    (f"3 - {RIGHT}", 3, RIGHT),
+    (f"1. CORRECT\n2. CORRECT\n3: {RIGHT}\n4. CORRECT", 3, RIGHT),
+    ("Sentence 1: correct\nSentence 2: correct\nSentence 3: incorrect\nSentence 4: correct", 3, None),
+    (f"発熱がある。\n結論：文番号3に誤りがあり、「{RIGHT}」に修正すべきです。", 3, RIGHT),
 ]
 
 NONE = [
@@ -71,6 +91,14 @@ NONE = [
     '{"error_flag": 0}',
     '{"sentence": 0}',
     '{"誤り": "なし"}',
+    '{"result": "CORRECT"}',
+    "Error: No\nSentence: N/A",
+    "There is no error in sentences 1 to 4.",
+    "No. All sentences are accurate.",
+    "None of the sentences contains an error.",
+    "1. correct\n2. correct\n3. correct\n4. correct",
+    "いいえ、誤りはありません。",
+    "医学的に妥当です。問題ありません。",
 ]
 
 NO_ANSWER = [
@@ -80,6 +108,7 @@ NO_ANSWER = [
     ("He should see a physician.", "no decision"),
     ("Sentences need more context.", "no decision"),
     (TEXT, "ambiguous"),  # a copy
+    ("1. A man of 50 has a cough.", "ambiguous"),
     (TEXT.replace("Influenza", "Pneumonia").replace("aspirin", "amoxicillin"), "ambiguous"),
     (
         "3: Pneumonia is diagnosed.\n\nCORRECT\n4: He is given amoxicillin.\n3: Tuberculosis is diagnosed.\nWell.",
@@ -105,6 +134,23 @@ def test_no_error(reply: str) -> None:
 def test_no_answer(reply: str, how: str) -> None:
     found = read_correction(reply, SENTENCES)
     assert (found.error, found.how) == (None, how)
+
+
+CUT = [
+    # A copy of the text that was cut off states nothing; the number of a wrong sentence does.
+    ("1. A man of 50 has a cough.\n2. His temp", None, "truncated"),
+    ("1. A man of", None, "truncated"),
+    ("1. A man of 50 has a cough.", None, "truncated"),
+    ("3: Pneumonia is", 3, "numbered sentence"),
+    ("The cough fits pneumonia, so the error is in sentence 3. It should be: Pneu", 3, "stated error"),
+    ("CORRECT\nThe man", None, "stated no error"),
+]
+
+
+@pytest.mark.parametrize(("reply", "sentence", "how"), CUT)
+def test_a_reply_that_was_cut_off(reply: str, sentence: int | None, how: str) -> None:
+    found = read_correction(reply, SENTENCES, truncated=True)
+    assert (found.sentence, found.how) == (sentence, how)
 
 
 @pytest.mark.parametrize(

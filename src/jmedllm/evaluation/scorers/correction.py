@@ -89,7 +89,8 @@ def _read(output: ModelOutput) -> Correction:
     )
     if not cleaned.text.strip():
         return Correction(None, how="truncated" if output.truncated else "empty")
-    found = read_correction(cleaned.text, numbered_sentences(output.presented.question.stem))
+    sentences = numbered_sentences(output.presented.question.stem)
+    found = read_correction(cleaned.text, sentences, truncated=output.truncated)
     return Correction(None, how="truncated") if output.truncated and found.error is None else found
 
 
