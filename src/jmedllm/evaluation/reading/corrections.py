@@ -61,7 +61,8 @@ _NAMED = re.compile(
 )
 _INTO = re.compile(
     r"「([^」\n]+)」\s*(?:に|へ|と)\s*(?:修正|訂正|直|変更)"
-    r"|(?:correct(?:ed)?(?: sentence| version| text)(?: of (?:the )?sentence(?: \d{1,3})?)?|corrected|correction|should (?:be|read)"
+    r"|(?:correct(?:ed)?(?: sentence| version| text)(?: of (?:the )?sentence(?: \d{1,3})?)?|corrected|correction"
+    r"|should (?:be|read)"
     r"|修正(?:文|後の文|後|された文)?|訂正(?:文|後)?|正しい文|正しくは)\s*(?:is|as|は|、)?\s*:?\s*"
     r"[「'‘]?\s*(\S[^\n]*?)\s*[」'’]?\s*$",
     re.IGNORECASE | re.MULTILINE,
