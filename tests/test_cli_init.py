@@ -157,3 +157,13 @@ class Terminal:
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
+
+
+def test_benchmarks_with_metrics_of_their_own_get_their_scorers(
+    cli: Cli, tiny_model: Path, shared: Path, tmp_path: Path
+):
+    recipe = tmp_path / "mine.yaml"
+    given = ("--base", tiny_model, "--questions", "yakugakuqa", "--benchmark", "jmle2026,crade,mrner-disease")
+    code, _, errors = cli("init", recipe, "--yes", *given, "--data", shared)
+    assert code == 0, errors
+    assert "scorers: [answer, likelihood, kappa, entities]" in recipe.read_text(encoding="utf-8")

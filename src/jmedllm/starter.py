@@ -48,7 +48,7 @@ COMMENTS = {
     "eval": "evaluates each model on the benchmarks",
     "eval.benchmarks": "add :ja or :en for one language",
     "eval.map": "our fields and the columns of your own files",
-    "eval.scorers": "answer: reads the response; likelihood: ranks the choices",
+    "eval.scorers": "answer: reads the response; likelihood: ranks the choices; docs/evaluation/scorers.md",
     "eval.models": "base: before; mfpt, mpeft: after each stage",
     "mpeft.questions": "the train split, never the test split",
     "mpeft.instructions": "files with instruction, input and output, or with messages",
@@ -151,13 +151,18 @@ def recipe_values(name: str, wishes: Wishes) -> dict[str, Any]:
         }  # fmt: skip
     if wishes.benchmarks:
         models = ["base", *(["mfpt"] if wishes.texts else []), *(["mpeft"] if trains else [])]
-        scorers = ["answer", "likelihood"]
         columns = map_of(wishes.benchmarks, wishes.columns)
         values["eval"] = {
             "benchmarks": list(wishes.benchmarks), **({"map": columns} if columns else {}),
-            "scorers": scorers, "models": models,
+            "scorers": scorers_of(wishes.benchmarks), "models": models,
         }  # fmt: skip
     return values
+
+
+def scorers_of(names: Iterable[str]) -> list[str]:
+    """Return the usual scorers, and those of the published metrics of benchmarks."""
+    known = [BENCHMARKS[name] for name, _ in map(split_language, names) if name in BENCHMARKS]
+    return [*dict.fromkeys(("answer", "likelihood", *(scorer for each in known for scorer in each.scorers)))]
 
 
 def map_of(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:

@@ -196,11 +196,12 @@ def _benchmarks(text: str, data: Path, columns: Mapping[str, str]) -> tuple[str,
     from jmedllm.evaluation.evaluate import EvalConfig, tasks
     from jmedllm.evaluation.prompts.format import PromptConfig
     from jmedllm.settings import from_options
-    from jmedllm.starter import map_of
+    from jmedllm.starter import map_of, scorers_of
 
     names = split(text)
     if names:
-        tasks(from_options(EvalConfig, benchmarks=names, map=map_of(names, columns)), PromptConfig(), data)
+        settings = from_options(EvalConfig, benchmarks=names, map=map_of(names, columns), scorers=scorers_of(names))
+        tasks(settings, PromptConfig(), data)
     return tuple(names)
 
 

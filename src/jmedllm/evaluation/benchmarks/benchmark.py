@@ -42,6 +42,7 @@ class Benchmark:
         expected_counts: (language, split) → number of questions; None if it is unknown.
         load: reads the questions of one language and split.
         default_selection: selection of its questions unless another is given.
+        scorers: names of the scorers of its published metrics, if these are not the usual ones.
         legacy_subjects: subjects that the selection `legacy` keeps; empty if it keeps all.
         legacy_choices: number of choices that a question must have for the selection `legacy`; None for any number.
         pass_marks: number of an exam, the first three characters of its questions' ids → points needed to pass it; the
@@ -59,6 +60,7 @@ class Benchmark:
     expected_counts: Mapping[tuple[Language, str], int | None]
     load: Loader
     default_selection: str = "legacy"
+    scorers: tuple[str, ...] = ()
     legacy_subjects: frozenset[str] = frozenset()
     legacy_choices: int | None = None
     pass_marks: Mapping[str, PassMarks] = field(default_factory=dict)

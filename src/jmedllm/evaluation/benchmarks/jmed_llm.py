@@ -86,6 +86,7 @@ def _benchmark(name: str, title: str, agreement: Agreement | None) -> Benchmark:
         expected_counts={("ja", "test"): 100},
         load=partial(read_lists if agreement is None else read_choices, name),
         default_selection="graded",
+        scorers=("entities",) if agreement is None else ("kappa",),
         agreement=agreement,
     )
 

@@ -71,4 +71,5 @@ BENCHMARK = Benchmark(
     expected_counts={("ja", "test"): 663, ("en", "test"): 458},
     load=read,
     default_selection="graded",
+    scorers=("correction",),
 )

@@ -115,8 +115,8 @@ def numbered_sentences(text: str) -> dict[int, str]:
 def read_correction(reply: str, sentences: Mapping[int, str], *, truncated: bool = False) -> Correction:
     """Read what a reply, without its thought, says about numbered sentences.
 
-    In this order: a JSON object; a number alone in the last line; a line `CORRECT`; one line "NUMBER: SENTENCE", or among several the one that is not
-    as in the text; a statement in prose.
+    In this order: a JSON object; a number alone in the last line; a line `CORRECT`; one line "NUMBER: SENTENCE", or
+    among several the one that is not as in the text; a statement in prose.
 
     Args:
         reply: the reply.
