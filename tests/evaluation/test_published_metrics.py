@@ -81,7 +81,8 @@ RIGHT = replace(WRONG, id="2", reference="CORRECT")
 
 
 def test_corrections_by_hand() -> None:
-    questions = [WRONG, WRONG, WRONG, WRONG, RIGHT, RIGHT, RIGHT]
+    texts = (WRONG, WRONG, WRONG, WRONG, RIGHT, RIGHT, RIGHT)
+    questions = [replace(text, id=str(number)) for number, text in enumerate(texts)]
     responses = [
         "2: Pneumonia is diagnosed.",
         "3: He is given amoxicillin.",  # an error, but another sentence
