@@ -15,6 +15,7 @@ from jmedllm.models.backends.base import Request
 from jmedllm.models.backends.completion import Ends, ends_of
 from jmedllm.models.chat import ChatTemplate, with_thought
 from jmedllm.models.chat_format import Thinking, with_thinking
+from jmedllm.models.thoughts import split_reply
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.examples import conversation_samples
 from jmedllm.training.packing import TrainingSample
@@ -102,6 +103,11 @@ def check(chat: TrainingChat, ends: Ends, talk: str) -> None:
     for index in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
         prompt = in_use(chat, messages[:index])
         reply = chat.format.reply(messages[index]["content"], messages[index].get("reasoning_content"))
+        read = split_reply(
+            reply, thought_open=chat.format.prompt_thought == "open", thoughts=chat.format.markers
+        )  # as an evaluation reads it
+        assert read.answer.strip() == messages[index]["content"]
+        assert read.thought == messages[index].get("reasoning_content", "")
         [asked] = encode(tokenizer, [prompt])
         # Some templates write a space before an answer, which no prompt ends with.
         spellings = encode(tokenizer, [prompt + space + reply + end for space in ("", " ")])

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from conftest import write_questions
 from jmedllm.errors import InputError
-from jmedllm.files import hash_text
+from jmedllm.files import hash_text, to_json
 from jmedllm.manifest import FORMAT
 from jmedllm.models.tokenizer.load import load_tokenizer
 from jmedllm.pipeline import run_pipeline
 from jmedllm.precision import choose_precision
 from jmedllm.recipe_file import load_recipe
 from jmedllm.stages import STAGES
-from jmedllm.stages.examples import Example, Pair, fitting, notes_on_examples, require_fitting, weighted
+from jmedllm.stages.examples import Example, Pair, examples, fitting, notes_on_examples, require_fitting, weighted
 from jmedllm.stages.mpeft import _inputs
 from jmedllm.stages.stage import Outputs, Run, Stage
 from jmedllm.training.examples import LengthLimits, filter_by_length, split_document
@@ -236,7 +236,7 @@ def test_thoughts_are_trained_or_masked_and_counted(tiny_model: Path, tmp_path: 
     shutil.copytree(tiny_model, base)
     shutil.copy(QWEN3, base / "chat_template.jinja")
     talk = {"messages": [TALK["messages"][0], THINKS] * 2}
-    text = write(tmp_path, base, talk, MARKED, TALK).read_text(encoding="utf-8")
+    text = write(tmp_path, base, talk, MARKED, TALK, APART).read_text(encoding="utf-8")
     text = text.replace("{pack: plain}", "{pack: plain, chat: true}").replace("  max_completion_tokens: 40\n", "")
     (tmp_path / "tiny.yaml").write_text(text + f"  reasoning: {reasoning}\n", encoding="utf-8")
     run = Run(load_recipe(tmp_path / "tiny.yaml"), tmp_path / "run", CPU, {})
@@ -250,22 +250,39 @@ def test_thoughts_are_trained_or_masked_and_counted(tiny_model: Path, tmp_path: 
         for sample in samples
     }
     turn, output = (f"{each}<|im_end|><|endoftext|>" for each in REASONING[reasoning])
-    assert (found["1"], found["2"], found["3"]) == (turn, output, "ビタミンC<|im_end|><|endoftext|>")
+    assert (found["1"], found["2"], found["4"]) == (turn, output, output)
+    assert found["3"] == "ビタミンC<|im_end|><|endoftext|>"
     assert all(
         "<think>\n歯肉の出血\n</think>" in tokenizer.decode(each.ids) for each in samples if each.name[-2:] == ":1"
     )
-    assert (outputs["with_thoughts"], outputs["separate_turns"]) == (6, 3)  # the file has weight 3
-    assert require_fitting(run, run.recipe.mpeft, tokenizer) == notes_on_examples(run.recipe.mpeft, 6, 3)
+    assert (outputs["with_thoughts"], outputs["separate_turns"]) == (9, 3)  # the file has weight 3
+    assert require_fitting(run, run.recipe.mpeft, tokenizer) == notes_on_examples(run.recipe.mpeft, 9, 3)
 
 
-def test_a_thought_in_an_output_that_is_not_closed_is_named(tiny_model: Path, tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(tiny_model, base)
-    shutil.copy(QWEN3, base / "chat_template.jinja")
-    recipe = write(tmp_path, base, SHORT, MARKED | {"output": "<think>出血"})
-    recipe.write_text(recipe.read_text(encoding="utf-8").replace("{pack: plain}", "{pack: plain, chat: true}"))
-    with pytest.raises(InputError, match=r"custom.jsonl:2: field 'output': the thought '<think>' is not closed"):
-        made(recipe, tmp_path / "run")
+APART = SHORT | {"reasoning_content": "出血"}
+# whether prompt.chat is set, an instruction, the error
+UNTRAINABLE = [
+    (True, MARKED | {"output": "<think>出血"}, "field 'output': the thought '<think>' is not closed"),
+    (
+        True,
+        MARKED | {"thinking": "歯肉"},
+        "field 'output': two different thoughts, in reasoning_content and the content",
+    ),
+    (False, APART, r"a thought \(reasoning_content\) needs the chat template; set prompt.chat: true"),
+]
+
+
+@pytest.mark.parametrize(("chat", "row", "printed"), UNTRAINABLE)
+def test_a_thought_of_an_instruction_that_cannot_be_trained_is_named(
+    tiny_model: Path, tmp_path: Path, chat: bool, row: dict[str, Any], printed: str
+) -> None:
+    recipe = write(tmp_path, tiny_model, SHORT, row)
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("{pack: plain}", f"{{pack: plain, chat: {str(chat).lower()}}}"), encoding="utf-8")
+    run = Run(load_recipe(recipe), tmp_path / "run", CPU, {})
+    assert run.recipe.mpeft is not None
+    with pytest.raises(InputError, match=f"custom.jsonl:2: {printed}"):
+        examples(run, run.recipe.mpeft, to_json)
 
 
 def test_a_run_resumed_after_midnight_keeps_its_date(tiny_model: Path, tmp_path: Path) -> None:

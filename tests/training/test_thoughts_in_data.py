@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from jmedllm.errors import InputError
+from jmedllm.evaluation.benchmarks.custom import ReadOptions
+from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.models.thoughts import PUBLISHED
-from jmedllm.training.instructions import Conversation, read_instructions
+from jmedllm.training.instructions import Conversation, read_instruction_file, read_instructions
 from jmedllm.training.thoughts import split_thought
 
 USER = {"role": "user", "content": "ビタミンCの欠乏は?"}
@@ -106,3 +108,24 @@ def test_a_user_may_ask_for_markers(tmp_path: Path) -> None:
     for text in ("<think></think>の形で答えよ。", "<think>タグを使え。", "考えは <think>a</think> に書け。"):
         asked = {"role": "user", "content": text}
         assert read(tmp_path / "t.jsonl", asked, {"role": "assistant", "content": "c"}).messages[0] == asked
+
+
+def read_one(path: Path, row: dict[str, Any], **columns: str) -> Instruction:
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    found = read_instruction_file(path, ReadOptions(tuple(columns.items())))
+    [item] = found.items
+    assert isinstance(item, Instruction) and found.notes == ()
+    return item
+
+
+def test_an_instruction_may_have_a_thought_apart(tmp_path: Path) -> None:
+    path = tmp_path / "cot.jsonl"
+    own = {"instruction": "何?", "output": "壊血病。", "reasoning": "歯肉。\n"}
+    assert read_one(path, own) == Instruction(f"{path}:1", "何?", "", "壊血病。", "歯肉。")
+    assert read_one(path, own).text == "何?\n\n歯肉。\n壊血病。"
+    # the columns of medical-o1-reasoning-SFT
+    published = {"Question": "何?", "Complex_CoT": "歯肉。", "Response": "壊血病。"}
+    columns = {"instruction": "Question", "output": "Response", "reasoning_content": "Complex_CoT"}
+    assert read_one(path, published, **columns) == read_one(path, own)
+    with pytest.raises(InputError, match=r"cot.jsonl:1: two different thoughts, in thinking and reasoning; keep one"):
+        read_one(path, own | {"thinking": "皮下。"})

@@ -22,7 +22,7 @@ from jmedllm.training.examples import LengthLimits, conversation_samples, exampl
 from jmedllm.training.instructions import Conversation, read_instructions
 from jmedllm.training.mixing import repetitions
 from jmedllm.training.packing import TrainingSample
-from jmedllm.training.thoughts import split_thought, with_thought_apart
+from jmedllm.training.thoughts import read_thought, split_thought, with_thought_apart
 from jmedllm.training.turns import TrainingChat, chat_turn, training_chat
 
 
@@ -77,11 +77,16 @@ def _content(
 ) -> Pair | Conversation:
     if isinstance(item, Conversation):
         return item
-    thought, answer = "", item.output
-    if prompt_format.chat:  # without a template, a thought is text like any other
+    prompt = ask_instruction(prompt_format, item, chat_text)
+    if prompt_format.chat:
         with named(f"{item.name}: field 'output'"):
-            thought, answer = split_thought(item.output)
-    return Pair(item.name, ask_instruction(prompt_format, item, chat_text), answer, thought)
+            thought, answer = read_thought(item.thought, item.output)
+        return Pair(item.name, prompt, answer, thought)
+    if item.thought:
+        raise InputError(
+            f"{item.name}: a thought (reasoning_content) needs the chat template; set prompt.chat: true, or remove it"
+        )
+    return Pair(item.name, prompt, item.output)  # without a template, a thought in the output is text like any other
 
 
 def weighted(found: Sequence[Example], weights: Mapping[str, float]) -> list[Example]:
@@ -227,7 +232,7 @@ def require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tu
     elif len(long) + len(conversations) == len(rendered.contents):  # then one that is within the limits is enough
         next(filter_by_length(chain(encoded, rendered.encoded(long)), limits, "drop"), None)
     thoughts = sum(each.content.has_thoughts for each in rendered.examples)
-    opening = rendered.chat.format.answer_opening if rendered.chat else ""
+    opening = rendered.chat.format.answer_opening if rendered.chat and thoughts < len(rendered.examples) else ""
     return (
         *(
             [f"The model learns to write {opening!r} before an answer, because no prompt contains it"]

@@ -20,9 +20,15 @@ from jmedllm.evaluation.benchmarks.file_formats import RowOrError, records
 from jmedllm.evaluation.benchmarks.rows import InputRow
 from jmedllm.evaluation.prompts.render import Instruction
 from jmedllm.evaluation.question import Language, language_of
-from jmedllm.training.thoughts import THOUGHT, read_thought, require_no_thought
+from jmedllm.training.thoughts import (
+    THOUGHT,
+    THOUGHT_FIELDS,
+    read_thought,
+    require_no_thought,
+    thought_beside,
+)
 
-INSTRUCTION_FIELDS = ("instruction", "input", "output", "messages")
+INSTRUCTION_FIELDS = ("instruction", "input", "output", "messages", THOUGHT)
 """Fields that a mapping of instruction columns may name."""
 
 INSTRUCTION_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -48,7 +54,7 @@ _KEYS = (("role", "content"), ("from", "value"))
 """Keys of role and content, with the role names, in the OpenAI and ShareGPT formats."""
 
 _SYSTEM, _HISTORY = "system", "history"
-_READ = {*INSTRUCTION_FIELDS, _SHAREGPT, _SYSTEM, _HISTORY}
+_READ = {*INSTRUCTION_FIELDS, *THOUGHT_FIELDS, _SHAREGPT, _SYSTEM, _HISTORY}
 """Keys of a record that are read, or refused if they are not empty."""
 
 _UNTRAINED = ("tool_calls", "function_call")
@@ -194,7 +200,8 @@ def _instruction(place: str, row: Mapping[str, Any]) -> Instruction:
     text = row.get("input") or ""
     if not isinstance(text, str):
         raise InputError(f"{place}: field 'input' must be a text or left out")
-    return Instruction(place, row["instruction"], text, row["output"])
+    with named(place):
+        return Instruction(place, row["instruction"], text, row["output"], thought_beside(row))
 
 
 def _conversation(row: InputRow, field: str) -> Conversation:
@@ -238,7 +245,7 @@ def _message(role: str, message: Mapping[str, Any], content: str) -> dict[str, s
                 f"{key} is {message[key]}, but every assistant message is trained; end the conversation before this "
                 f"message, or remove {key}"
             )
-    thought, answer = read_thought(message, content)
+    thought, answer = read_thought(thought_beside(message), content)
     return {"role": role, "content": answer} | ({THOUGHT: thought} if thought else {})
 
 

@@ -8,10 +8,10 @@ from jmedllm.errors import InputError
 from jmedllm.models.chat import THOUGHT_KEYS, THOUGHT_PARTS
 from jmedllm.models.thoughts import Border, Thought, borders
 
-KEYS = tuple(key for key in THOUGHT_KEYS if key != THOUGHT_PARTS)
-"""Keys of a message that contain a thought."""
+THOUGHT_FIELDS = tuple(key for key in THOUGHT_KEYS if key != THOUGHT_PARTS)
+"""Keys of a message or a record that contain a thought."""
 
-THOUGHT = KEYS[0]
+THOUGHT = THOUGHT_FIELDS[0]
 """The key under which we keep it."""
 
 _HARMONY_END = re.compile(r"\s*(?:<\|end\|>)?\s*(?:<\|start\|>assistant)?\s*\Z")
@@ -19,27 +19,43 @@ _HARMONY_CLOSING = re.compile(r"\s*<\|(?:return|end)\|>\s*\Z")
 """What the Harmony format (gpt-oss) writes between a thought and the next header, and after an answer."""
 
 
-def read_thought(message: Mapping[str, Any], content: str) -> tuple[str, str]:
-    """Return the thought of a message of the assistant, or "", and its answer.
+def thought_beside(record: Mapping[str, Any]) -> str:
+    """Return the thought of a record or message under one of its keys, or "".
 
     Raises:
-        InputError: the thought is no text, is not closed, or there are two different ones.
+        InputError: it is no text, or there are two different ones.
     """
     found: dict[str, str] = {}
-    for key in KEYS:
-        value = message.get(key)
-        if value is not None and not isinstance(value, str):
+    for key in THOUGHT_FIELDS:
+        value = record.get(key) or ""
+        if not isinstance(value, str):
             raise InputError(f"{key} must be a text or left out")
-        if value and value.strip():
+        if value.strip():
             found[key] = value.strip()
+    first = next(iter(found.items()), ("", ""))
+    for other in found.items():
+        _require_same(first, other)
+    return first[1]
+
+
+def read_thought(beside: str, content: str) -> tuple[str, str]:
+    """Return the thought of a reply, or "", and its answer.
+
+    Args:
+        beside: the thought that is given apart from the content, or "".
+
+    Raises:
+        InputError: see `split_thought`; or the content has another thought.
+    """
     inline, answer = split_thought(content)
-    if inline:
-        found["the content"] = inline
-    first = next(iter(found), "")
-    other = next((key for key, thought in found.items() if thought != found[first]), None)
-    if other is not None:
-        raise InputError(f"two different thoughts, in {first} and {other}; keep one")
-    return found.get(first, ""), answer
+    if beside and inline:
+        _require_same((THOUGHT, beside), ("the content", inline))
+    return beside or inline, answer
+
+
+def _require_same(first: tuple[str, str], other: tuple[str, str]) -> None:
+    if first[1] != other[1]:
+        raise InputError(f"two different thoughts, in {first[0]} and {other[0]}; keep one")
 
 
 def with_thought_apart(message: Mapping[str, str], more: Sequence[Thought]) -> dict[str, str]:
@@ -60,7 +76,7 @@ def require_no_thought(message: Mapping[str, Any], role: str, content: str) -> N
     Raises:
         InputError: it does.
     """
-    key = next((key for key in KEYS if message.get(key)), None)
+    key = next((key for key in THOUGHT_FIELDS if message.get(key)), None)
     first = next(iter(borders(content)), None)
     begins = first is not None and first.kind == "opening" and not content[: first.start].strip()
     if key is None and begins and first is not None and (closing := _closing(content, first, ())) is not None:

@@ -33,17 +33,19 @@ class Instruction:
     Attributes:
         name: file and line, for error messages.
         input: input of the instruction; may be empty.
+        thought: thought before the output, if it is given apart; else empty.
     """
 
     name: str
     instruction: str
     input: str
     output: str
+    thought: str = ""
 
     @property
     def text(self) -> str:
-        """Instruction, input and output as one text."""
-        return "\n".join([self.instruction, self.input, self.output])
+        """Instruction, input, thought and output as one text."""
+        return "\n".join([self.instruction, self.input, *filter(None, [self.thought]), self.output])
 
     @property
     def language(self) -> Language:
