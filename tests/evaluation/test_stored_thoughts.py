@@ -65,6 +65,17 @@ COMPLETIONS: dict[str, tuple[Completion, dict[str, Any]]] = {
         Completion("", None, "length", reasoning=CUT),
         {"response": "", "reasoning": CUT, "finish_reason": "length", "thought_cut": True},
     ),
+    "all tokens in the thought": (
+        Completion("<think>" + CUT, None, "length", new_tokens=7),
+        {
+            "response": "",
+            "reasoning": CUT,
+            "finish_reason": "length",
+            "thought_cut": True,
+            "new_tokens": 7,
+            "reasoning_tokens": 7,
+        },
+    ),
     "closed at the budget": (
         Completion("<think>It is\n</think>\n\nb", forced=True),
         {"response": "b", "reasoning": "It is", "forced": True},
@@ -112,7 +123,13 @@ def test_samples_have_the_thought_apart(stored: Path) -> None:
 def test_only_answers_are_scored(stored: Path) -> None:
     scores = read_scores(stored / "exam.en.scores.jsonl")
     how = dict(zip(COMPLETIONS, (each.item_scores["answer"]["how"] for each in scores.values()), strict=True))
-    cut = {"cut off, opened by the prompt", "cut off in a tag", "never closed", "apart and cut off"}
+    cut = {
+        "cut off, opened by the prompt",
+        "cut off in a tag",
+        "never closed",
+        "apart and cut off",
+        "all tokens in the thought",
+    }
     assert {name for name, why in how.items() if why == "truncated"} == cut
     assert {name for name, why in how.items() if why == "unknown marker"} == {"markers of an unknown kind"}
     lines = [each.item_scores["legacy"]["response"] for each in scores.values()]
@@ -137,7 +154,7 @@ def test_an_evaluation_of_an_earlier_version_is_read(cli: Cli, stored: Path) -> 
         )
         assert (sample.thought_cut, sample.thought_open) == (earlier.thought_cut, earlier.thought_open)
     code, output, errors = cli("score", stored, "--diff")
-    assert code == 0 and "0 of 32 item scores differ" in output, errors
+    assert code == 0 and "0 of 34 item scores differ" in output, errors
 
 
 def test_a_judge_that_thinks(monkeypatch: pytest.MonkeyPatch, stored: Path) -> None:

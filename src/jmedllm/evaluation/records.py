@@ -102,9 +102,12 @@ def split_sample(sample: Sample) -> Sample:
         return sample
     split = split_reply(sample.response, thought_open=sample.thought_open, thoughts=sample.thoughts)
     reasoning = "\n\n".join(filter(None, (sample.reasoning, split.thought))) or None
-    only_thought = sample.truncated and reasoning is not None and not split.answer.strip()
+    is_alone = reasoning is not None and not split.answer.strip()
+    cut = split.cut or (is_alone and sample.truncated)
+    if is_alone and cut and sample.reasoning_tokens is None:
+        sample = replace(sample, reasoning_tokens=sample.new_tokens)
     if split.unsure or split.answer == sample.response:
-        return replace(sample, thought_open=split.thought_open, thought_cut=split.cut or only_thought)
+        return replace(sample, thought_open=split.thought_open, thought_cut=cut)
     answer = split.answer.lstrip()
     plain = SPECIAL_TOKEN.sub("", answer)
     return replace(
@@ -113,7 +116,7 @@ def split_sample(sample: Sample) -> Sample:
         plain=None if plain == answer else plain,
         thought_open=split.thought_open,
         reasoning=reasoning,
-        thought_cut=split.cut or only_thought,
+        thought_cut=cut,
     )
 
 

@@ -48,7 +48,7 @@ def score_item(output: ModelOutput) -> GradedItemScore:
     )
     text = cleaned.text
     if not text.strip():
-        return GradedItemScore(0.0, "empty")
+        return GradedItemScore(0.0, "truncated" if output.truncated else "empty")
     return GradedItemScore(round(chrf(text, output.presented.question.reference or ""), 6), "compared")
 
 
