@@ -130,8 +130,8 @@ def evaluate(
         scorers: names from `jmedllm.evaluation.scorers.SCORERS`.
         prompt: prompt pack.
         data: data directory, for the published prompts.
-        settings: other settings of the recipe sections `eval` (`max_new_tokens`, `decoding`, `shuffle`, `rotations`,
-            `skip_invalid`, `images`) and `prompt`.
+        settings: other settings of the recipe sections `eval` (`max_new_tokens`, `thinking_budget`, `decoding`,
+            `shuffle`, `rotations`, `skip_invalid`, `images`) and `prompt`.
 
     Raises:
         InputError: a setting is invalid, the questions are not of one benchmark and language, no scorer can score any
@@ -159,6 +159,7 @@ def evaluate(
         thinks=prompt_config.chat and prompt_config.thinking == "on",
         decoding=config.decoding,
         samples=config.decoding.samples,
+        thinking_budget=config.thinking_budget,
         shuffle=config.shuffle,
         rotations=config.rotations,
         left_out=judged.left_out,
@@ -166,8 +167,9 @@ def evaluate(
         images=config.images,
         source={"data": str(data)},
     )
-    if opened.spec is None and (shaping := prompt_config.shaping_the_template):
-        raise InputError(f"{next(iter(shaping))} needs a model directory with a chat template")
+    needs_template = [*prompt_config.shaping_the_template, *(["thinking_budget"] if config.thinking_budget else [])]
+    if opened.spec is None and needs_template:
+        raise InputError(f"{needs_template[0]} needs a model directory with a chat template")
     chat_text: ChatText = to_json
     template = chat_template([task], opened.spec, Path(output)) if opened.spec else None
     described = opened.settings
@@ -209,7 +211,7 @@ def score(
     return [each.write() for each in stored]
 
 
-_SETTINGS = {"max_new_tokens", "decoding", "shuffle", "rotations", "skip_invalid", "images"}
+_SETTINGS = {"max_new_tokens", "thinking_budget", "decoding", "shuffle", "rotations", "skip_invalid", "images"}
 """Settings of the recipe section `eval` that apply to given questions and an opened model."""
 
 

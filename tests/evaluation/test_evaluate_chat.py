@@ -47,6 +47,58 @@ def evaluate_task(model: Path, output: Path, day: str, limit: int = 7, **prompt_
         return evaluate_model(ModelSpec(str(model), "tiny", precision=CPU), evaluated, output)[0]
 
 
+THINKS = DATED.replace("assistant: {%", "assistant: <think>\n{%")
+CLOSES = DATED.replace("assistant: {%", "assistant: <think>\n\n</think>\n\n{%")
+
+
+@pytest.mark.parametrize(
+    ("template", "chat", "budget", "message"),
+    [
+        pytest.param(THINKS, True, 24, "thinking_budget: 24 of 24 max_new_tokens leave none for the", id="no room"),
+        pytest.param(THINKS, False, 8, "thinking_budget: only replies to chat messages have thoughts", id="no chat"),
+        pytest.param(UNDATED, True, 8, "thinking_budget: the model's chat template shows no sign of", id="no thought"),
+        pytest.param(CLOSES, True, 8, "thinking_budget: the prompts close the thought; set prompt.t", id="closed"),
+    ],
+)
+def test_a_budget_without_a_thought_is_refused(
+    dated: Path, tmp_path: Path, template: str, chat: bool, budget: int, message: str
+) -> None:
+    (dated / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        evaluate_budget(dated, tmp_path / "out", budget, chat=chat)
+    assert str(error.value).startswith(message)
+    assert not (tmp_path / "out").exists()
+
+
+def evaluate_budget(model: Path, output: Path, budget: int | None, *, chat: bool = True) -> EvalResult:
+    exam = write_questions(output.parent / "exam.jsonl")
+    settings = EvalConfig(
+        benchmarks=[f"{exam}:ja"],
+        selection="all",
+        limit=4,
+        max_new_tokens=24,
+        thinking_budget=budget,
+        scorers=["answer", "likelihood"],
+    )
+    evaluated = tasks(settings, PromptConfig(chat=chat), Path("unused"))
+    return evaluate_model(ModelSpec(str(model), "tiny", precision=CPU), evaluated, output)[0]
+
+
+def test_a_thought_at_its_budget_is_closed_and_the_answer_is_read(dated: Path, tmp_path: Path) -> None:
+    (dated / "chat_template.jinja").write_text(THINKS, encoding="utf-8")
+    result = evaluate_budget(dated, tmp_path / "budget", 8)
+    assert result.settings["thinking_budget"] == 8
+    assert "thinking_budget" not in evaluate_budget(dated, tmp_path / "free", None).settings
+    limited, free = (rows(tmp_path / name) for name in ("budget", "free"))
+    for one, other in zip(limited, free, strict=True):
+        assert (one["forced"], one["reasoning_tokens"], one["thought_cut"]) == (True, 8, False)
+        assert (other["forced"], other["reasoning_tokens"], other["thought_cut"]) == (False, 24, True)
+        assert one["new_tokens"] == other["new_tokens"] == 24
+        assert one["log_probs"] == pytest.approx(other["log_probs"])
+    with pytest.raises(InputError, match="thinking_budget"):
+        evaluate_budget(dated, tmp_path / "budget", 9)
+
+
 def rows(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) | {"seconds": None} for line in (output / "exam.ja.samples.jsonl").open(encoding="utf-8")]
 

@@ -199,6 +199,12 @@ Constrain = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+ThinkingBudget = Annotated[
+    int | None,
+    typer.Option(
+        help="Maximum length of a thought, in tokens.", show_default="no limit of its own", rich_help_panel=INFERENCE
+    ),
+]
 Revision = Annotated[
     str | None,
     typer.Option(
@@ -253,6 +259,7 @@ def evaluate(
     extra_body: ExtraBody = None,
     batch_size: BatchSize = None,
     max_new_tokens: MaxNewTokens = None,
+    thinking_budget: ThinkingBudget = None,
     decoding: DecodingOption = "greedy",
     samples: SamplesOption = None,
     seed: SeedOption = None,
@@ -274,9 +281,8 @@ def evaluate(
     settings = eval_config(
         benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit, split=split_name,
         skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
-        max_new_tokens=max_new_tokens, backend=backend, judge=judge, images=not no_images,
-        constrain=constrain,
-        decoding=parse_decoding(decoding, samples=samples, seed=seed),
+        max_new_tokens=max_new_tokens, thinking_budget=thinking_budget, backend=backend, judge=judge,
+        images=not no_images, constrain=constrain, decoding=parse_decoding(decoding, samples=samples, seed=seed),
     )  # fmt: skip
     require_known(settings)
     spec = ModelSpec(

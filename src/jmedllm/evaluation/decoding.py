@@ -123,11 +123,13 @@ class ResponseConfig:
     Attributes:
         decoding: without `recommended`.
         thinks: whether the model thinks before it answers, so that its responses are long.
+        thought_closing: text with which its chat template closes a thought, if there is a thinking budget.
         notes: remarks for reports on values that were not given.
     """
 
     decoding: DecodingConfig
     thinks: bool = False
+    thought_closing: str = ""
     notes: tuple[str, ...] = ()
 
 

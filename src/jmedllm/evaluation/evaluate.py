@@ -53,6 +53,9 @@ class EvalConfig(Settings):
     max_new_tokens: int | None = Field(
         None, ge=1, description="most tokens of a response [256, or 8192 if the model thinks first]"
     )
+    thinking_budget: int | None = Field(
+        None, ge=1, description="maximum length of a thought in tokens; then it is closed and the answer written"
+    )
     decoding: DecodingConfig = Field(
         GREEDY_CONFIG,
         description="greedy, recommended (by the model's makers), or {temperature, top_p, top_k, min_p, "
@@ -190,6 +193,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         thinks=prompt_format.chat and prompt_format.thinking == "on",
         decoding=settings.decoding,
         samples=settings.decoding.samples,
+        thinking_budget=settings.thinking_budget,
         shuffle=settings.shuffle,
         rotations=settings.rotations,
         left_out=left_out,

@@ -48,7 +48,14 @@ def generation_config(task: EvalTask) -> GenerationConfig:
         is_final = never
     else:
         is_final = partial(_is_enough, task)
-    return GenerationConfig(task.token_limit, is_final, skip_invalid=task.skip_invalid, decoding=task.decoding.values)
+    return GenerationConfig(
+        task.token_limit,
+        is_final,
+        skip_invalid=task.skip_invalid,
+        decoding=task.decoding.values,
+        thinking_budget=task.thinking_budget,
+        thought_closing=task.thought_closing,
+    )
 
 
 def seed_of(task: EvalTask, key: str) -> int:

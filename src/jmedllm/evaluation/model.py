@@ -19,7 +19,7 @@ from jmedllm.models.adapters import require_adapter
 from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import GREEDY, InferenceModel, ModelSpec, Requirement
 from jmedllm.models.chat import ChatTemplate, Message, no_template, with_system
-from jmedllm.models.chat_format import thinks_first
+from jmedllm.models.chat_format import chat_format, thinks_first
 from jmedllm.models.folder import (
     adapter_fingerprint,
     fingerprint,
@@ -73,7 +73,8 @@ def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTe
         template: its chat template as the tasks use it; None if they use none, or if a server has it.
 
     Raises:
-        InputError: the recommended decoding is asked for, and the model has none or is on a server.
+        InputError: the recommended decoding is asked for, and the model has none or is on a server; or a thinking
+            budget is given, and its replies have no thoughts or no room for the answer.
     """
     task, notes = tasks[0], []
     decoding = task.decoding
@@ -91,12 +92,15 @@ def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTe
             f"{spec.name} thinks before it answers, so a response may have {MAX_NEW_TOKENS[True]:,} tokens; "
             "--max-new-tokens changes it."
         )
-    return ResponseConfig(decoding, thinks, tuple(notes))
+    require_room(replace(task, thinks=thinks))
+    return ResponseConfig(decoding, thinks, thought_closing(task, template), tuple(notes))
 
 
 def with_responses(task: EvalTask, responses: ResponseConfig) -> EvalTask:
     """Return a task with what shapes the responses of one model."""
-    return replace(task, decoding=responses.decoding, thinks=responses.thinks)
+    return replace(
+        task, decoding=responses.decoding, thinks=responses.thinks, thought_closing=responses.thought_closing
+    )
 
 
 _PICTURES = Requirement(
@@ -220,6 +224,8 @@ def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
             yield Requirement("constrained replies (--constrain)", lambda can: can.constrained, "leave it out")
         if any(not task.decoding.recommended and task.decoding.values != GREEDY for task in tasks):
             yield Requirement("sampling (--decoding)", lambda can: can.sampling, "decode greedily")
+    if tasks[0].thinking_budget is not None:
+        yield Requirement("thinking_budget", lambda can: can.thinking_budget, "leave it out")
     if not probable:
         return
     names = ", ".join(probable)
@@ -292,6 +298,37 @@ def chat_template(tasks: Sequence[EvalTask], spec: ModelSpec, output: Path) -> C
     return template
 
 
+def thought_closing(task: EvalTask, template: ChatTemplate | None) -> str:
+    """Return the text with which a chat template closes a thought at the budget; empty if the task has none.
+
+    Raises:
+        InputError: there is no thought whose length could be limited.
+    """
+    if task.thinking_budget is None:
+        return ""
+    if template is None:
+        raise InputError("thinking_budget: only replies to chat messages have thoughts; use chat, or leave it out")
+    found = chat_format(template)
+    if found.thought is None:
+        raise InputError("thinking_budget: the model's chat template shows no sign of thoughts; leave it out")
+    if found.prompt_thought == "closed":
+        raise InputError("thinking_budget: the prompts close the thought; set prompt.thinking: on, or leave it out")
+    return found.thought.closing
+
+
+def require_room(task: EvalTask) -> None:
+    """Check that a thinking budget leaves tokens for the answer.
+
+    Raises:
+        InputError: it leaves none.
+    """
+    if task.thinking_budget is not None and task.thinking_budget >= task.token_limit:
+        raise InputError(
+            f"thinking_budget: {task.thinking_budget:,} of {task.token_limit:,} max_new_tokens leave none for the "
+            "answer; raise max_new_tokens"
+        )
+
+
 def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
     """Return a notice if a model has a chat template that the tasks do not use, else None."""
     folders = [folder for folder in (spec.folder, spec.adapter) if folder]
@@ -302,6 +339,7 @@ def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
 
 def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: str | None) -> PreparedModel:
     """Prepare a model on a server. Its files cannot be hashed, so its name identifies it."""
+    require_room(tasks[0])
     prompt_format = tasks[0].prompt_format
     spec = replace(
         spec,

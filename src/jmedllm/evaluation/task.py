@@ -34,6 +34,8 @@ class EvalTask:
         thinks: whether the model thinks before it answers.
         decoding: how tokens are chosen; with `recommended` until the model is known.
         samples: number of responses to each presentation.
+        thinking_budget: maximum length of a thought in tokens; None for no limit of its own.
+        thought_closing: text with which the chat template of the model closes a thought at the budget.
         left_out: number of items that the selection left out, by reason; a limit does not count.
         notes: remarks for reports on how the questions were read.
         read_options: options for reading custom questions.
@@ -57,6 +59,8 @@ class EvalTask:
     thinks: bool = False
     decoding: DecodingConfig = GREEDY_CONFIG
     samples: int = 1
+    thinking_budget: int | None = None
+    thought_closing: str = ""
     shuffle: int | None = None
     rotations: int = 1
     left_out: dict[str, int] = field(default_factory=dict)
@@ -149,6 +153,7 @@ class EvalTask:
             "shuffle": self.shuffle,
             "rotations": self.rotations,
             **self.decoding.settings(),
+            **({"thinking_budget": self.thinking_budget} if self.thinking_budget is not None else {}),
             **({"images": self._images} if self.with_images else {}),
             **({"constrain": True} if self.constrain else {}),
             **self.read_options.settings(),

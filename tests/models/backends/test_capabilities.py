@@ -13,6 +13,7 @@ from jmedllm.models.backends.completion import Ends
 from jmedllm.models.backends.transformers.capabilities import detect_capabilities
 from jmedllm.models.backends.transformers.generation import generated as generated_ids
 from jmedllm.models.backends.transformers.model import TransformersModel
+from jmedllm.models.backends.transformers.replies import Decoder
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.models.tokenizer.load import load_tokenizer
 from plain_generation import LIKE_PLAIN, REQUESTS, complete, generated, score, score_alone
@@ -163,8 +164,7 @@ def test_completions_of_recurrent_networks_end_row_by_row(tiny_model: Path, monk
     ended = complete(replace(model, ends=Ends(frozenset({fifth}))), REQUESTS, 24)
     assert not ended[0].truncated
 
-    ends_early = "jmedllm.models.backends.transformers.generation._is_over"
-    monkeypatch.setattr(ends_early, lambda *given: len(given[3]) > len(given[2]) % 9)  # ids, prompt
+    monkeypatch.setattr(Decoder, "_is_over", lambda _, reply: len(reply.written) > len(reply.prompt) % 9)
     final = complete(model, REQUESTS, 24)
     assert not any(completion.truncated for completion in final)
     assert len({len(completion.text) for completion in final}) > 1

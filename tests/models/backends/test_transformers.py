@@ -13,6 +13,7 @@ from jmedllm.models.backends.base import GenerationConfig, Request
 from jmedllm.models.backends.completion import Ends
 from jmedllm.models.backends.transformers.capabilities import Capabilities, detect_capabilities
 from jmedllm.models.backends.transformers.model import TransformersModel, load_model
+from jmedllm.models.backends.transformers.reading import Reader
 from jmedllm.models.backends.transformers.token_tree import attention_mask
 from jmedllm.models.random_init import RandomInit, build
 from jmedllm.models.tokenizer.encoding import encode
@@ -125,16 +126,16 @@ def test_labels_are_read_at_the_last_position(model: TransformersModel) -> None:
 
 
 def parts_of(monkeypatch: pytest.MonkeyPatch, *, fitting: int = 99, error: str = "") -> list[int]:
-    """How many questions are answered at once from here on; more than `fitting` raise a RuntimeError."""
-    answer, sizes = TransformersModel._answer_groups, []
+    """How many questions are read at once from here on; more than `fitting` raise a RuntimeError."""
+    read, sizes = Reader.read, []
 
-    def watched(self: TransformersModel, groups: list[object], *rest: object) -> None:
+    def watched(self: Reader, groups: list[object], *rest: object) -> object:
         sizes.append(len(groups))
         if len(groups) > fitting:
             raise RuntimeError(error)
-        answer(self, groups, *rest)
+        return read(self, groups, *rest)
 
-    monkeypatch.setattr(TransformersModel, "_answer_groups", watched)
+    monkeypatch.setattr(Reader, "read", watched)
     return sizes
 
 

@@ -27,9 +27,9 @@ class Ends:
             return True
         return bool(self.text) and self.text in tokenizer.decode(ids[-len(self.text.encode()) :])
 
-    def without(self, ids: Sequence[int]) -> list[int]:
-        """Return new tokens without those that end the completion."""
-        return list(takewhile(lambda token: token not in self.tokens, ids))
+    def without(self, ids: Sequence[int], start: int = 0) -> list[int]:
+        """Return new tokens without those that end the completion; the tokens before `start` end none."""
+        return [*ids[:start], *takewhile(lambda token: token not in self.tokens, ids[start:])]
 
     def before(self, text: str) -> str:
         """Return the text of a completion up to the stop text."""
@@ -48,11 +48,11 @@ def ends_of(tokenizer: Tokenizer, others: Iterable[int | None] = ()) -> Ends:
 
 
 def completion(
-    tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: Sequence[int], *, truncated: bool = False
+    tokenizer: Tokenizer, ends: Ends, prompt: list[int], ids: Sequence[int], *, truncated: bool = False, start: int = 0
 ) -> Completion:
-    """Decode new tokens, alone and after their prompt, without their end."""
+    """Decode new tokens, alone and after their prompt, without their end; the tokens before `start` end none."""
     generated = ids
-    ids = ends.without(ids)
+    ids = ends.without(ids, start)
     plain = ends.before(str(tokenizer.decode(ids, skip_special_tokens=True)))
     # Markers of thoughts and channels are special tokens in some models. Without them, thought and answer cannot be
     # distinguished. BOS, EOS and the like carry no information.

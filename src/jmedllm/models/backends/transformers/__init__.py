@@ -46,6 +46,8 @@ BACKEND = Backend(
         distributed=True,
         estimated=True,
         images=True,
+        sampling=True,
+        thinking_budget=True,
     ),
     open=_open,
     require_context=_require_context,

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import torch
 
-from jmedllm.models.backends.transformers.generation import Start, generated, join, step
+from jmedllm.models.backends.transformers.batch import step
+from jmedllm.models.backends.transformers.cache import PromptKeys, join
+from jmedllm.models.backends.transformers.generation import generated
 from jmedllm.models.backends.transformers.token_tree import Tree, arrange, attention_mask
 from jmedllm.models.loading import loading
 from jmedllm.models.tokenizer.encoding import Tokenizer
@@ -146,15 +148,15 @@ def _takes_joining(trial: _Trial) -> bool:
     """Return whether a sequence whose cache was joined with a longer one's continues as it does alone."""
     from transformers import DynamicCache
 
-    starts = []
+    keys = []
     for prompt in ((trial.prompt + trial.end) * 3, trial.prompt + trial.end[:-1]):
         cache = DynamicCache()
         ids = torch.tensor([prompt], device=trial.device)
         trial.network(input_ids=ids, past_key_values=cache, use_cache=True)
-        starts.append(Start(prompt, trial.end[-1], (cache, 0, list(range(len(prompt))))))
-    cache, mask = join(starts, room=1)
-    tokens, lengths = [start.first for start in starts], [len(start.prompt) for start in starts]
-    logits, _ = step(trial.network, tokens, lengths, cache, mask)
+        keys.append(PromptKeys(cache, 0, list(range(len(prompt)))))
+    lengths = [len(each.columns) for each in keys]
+    joined = join(None, [], keys, max(lengths), room=1)
+    logits = step(trial.network, [trial.end[-1]] * 2, lengths, joined)
     return trial.as_expected(logits[1:, None].float())
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from jmedllm.errors import InputError
-from jmedllm.models.backends.base import Completion, GenerationConfig, Request
-from jmedllm.models.backends.completion import Ends
+from jmedllm.models.backends.base import Completion, Request
 from jmedllm.models.backends.transformers.generation import generate
+from jmedllm.models.backends.transformers.reading import score_labels
+from jmedllm.models.backends.transformers.replies import Decoder
 from jmedllm.models.backends.transformers.sequences import TokenPath
 from jmedllm.models.layers import inside_adapter
 from jmedllm.models.loading import loading
@@ -95,14 +96,11 @@ class PictureReader:
     """The network with what it needs to see pictures."""
 
     network: Any
-    tokenizer: Tokenizer
-    ends: Ends
     device: torch.device
+    decoder: Decoder
 
     @torch.inference_mode()
-    def read(
-        self, prepared: Prepared, paths: Sequence[TokenPath], generation_config: GenerationConfig
-    ) -> Completion | None:
+    def read(self, prepared: Prepared, paths: Sequence[TokenPath]) -> Completion | None:
         """Compute the scores of the task of these paths, which are those of one request; return its completion."""
         completion = None
         inputs = {name: self._placed(value) for name, value in prepared.inputs.items()}
@@ -113,10 +111,9 @@ class PictureReader:
                 steps = range(len(table) - len(path.wanted), len(table))
                 path.task.scores[path.choice].append(table[[*steps], path.wanted].double().sum().item())
                 continue
-            for tokens, label in zip(path.task.next_tokens, path.task.request.labels, strict=False):
-                path.task.scores[label] = [table[-1][tokens].double().logsumexp(-1).item()]
+            score_labels(path.task, table[-1])
             if path.task.request.generate:
-                completion = self._write(prepared, inputs, path, generation_config)
+                completion = self._write(prepared, inputs, path)
         return completion
 
     @torch.inference_mode()
@@ -159,12 +156,10 @@ class PictureReader:
         ).logits[0]
         return found
 
-    def _write(
-        self, prepared: Prepared, inputs: dict[str, Any], path: TokenPath, generation_config: GenerationConfig
-    ) -> Completion:
-        more = inputs | self._by_token(prepared, len(path.ids))
-        [completion] = generate(self.network, self.tokenizer, self.ends, [path.ids], generation_config, more)
-        return completion
+    def _write(self, prepared: Prepared, inputs: dict[str, Any], path: TokenPath) -> Completion:
+        reply = self.decoder.reply(path.ids, path.task.request.text, path.task.request.seed)
+        generate(self.network, self.decoder, [reply], inputs | self._by_token(prepared, len(path.ids)))
+        return self.decoder.completion(reply)
 
     def _by_token(self, prepared: Prepared, length: int) -> dict[str, torch.Tensor]:
         """Return the inputs by token for a sequence that begins with the prompt; further tokens are like its last."""

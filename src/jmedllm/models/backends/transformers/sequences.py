@@ -14,6 +14,7 @@ from jmedllm.models.backends.base import (
     does_not_fit,
 )
 from jmedllm.models.backends.top_logprobs import log_sum
+from jmedllm.models.backends.transformers.replies import Reply, closing_tokens
 from jmedllm.models.tokenizer.encoding import Spelled, encode, most_tokens, shared_length, spell_labels
 
 
@@ -24,7 +25,8 @@ class Task:
     Attributes:
         next_tokens: tokens after the prompt that spell each label; empty if labels are read as texts.
         scores: log-probability of each choice, or of each spelling of each label.
-        seconds: duration of its batch.
+        began: when its prompt was first read, by the monotonic clock; 0 if it has not been.
+        seconds: time since then.
     """
 
     index: int
@@ -32,6 +34,7 @@ class Task:
     next_tokens: list[list[int]]
     scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     completion: Completion | None = None
+    began: float = 0.0
     seconds: float | None = None
 
     def response(self) -> Response:
@@ -49,12 +52,14 @@ class TokenPath:
         ids: input tokens; the last token of a choice is only predicted.
         choice: the choice, or the label, at its end; None for the prompt alone.
         wanted: tokens of the choice, of which all but the last are the end of `ids`.
+        interrupted: reply of which `ids` already contains the beginning.
     """
 
     task: Task
     ids: list[int]
     choice: str | None
     wanted: list[int]
+    interrupted: Reply | None = None
 
 
 def require_context(requests: Sequence[Request], generation_config: GenerationConfig, limits: ContextLimit) -> None:
@@ -64,10 +69,12 @@ def require_context(requests: Sequence[Request], generation_config: GenerationCo
         InputError: a request does not fit, or its prompt or a choice has no token.
     """
 
+    new_tokens = _new_tokens(generation_config, limits)
+
     def may_be_too_long(request: Request) -> bool:
         longest = max((*request.choices, *request.labels), key=lambda text: len(text.encode()), default="")
         most = most_tokens(limits.tokenizer, f"{request.prompt} {longest}")
-        return most is None or most + generation_config.max_new_tokens > limits.context
+        return most is None or most + new_tokens > limits.context
 
     _, too_long = encode_requests(list(filter(may_be_too_long, requests)), generation_config, limits)
     if too_long:
@@ -80,17 +87,23 @@ def encode_requests(
     """Encode all sequences to compute; return them with the reason, by index, why a request does not fit."""
     texts = list(dict.fromkeys(text for each in requests for text in (each.prompt, each.text, *_wholes(each))))
     ids = dict(zip(texts, encode(limits.tokenizer, texts), strict=True))
+    new_tokens = _new_tokens(generation_config, limits)
     spelled = spell_labels(limits.tokenizer, [(request.prompt, request.labels) for request in requests])
     found: list[TokenPath] = []
     too_long: dict[int, str] = {}
     for index, (request, labels) in enumerate(zip(requests, spelled, strict=True)):
         paths = _paths_of(index, request, labels, ids)
         found += paths
-        needs = [_needs(path, generation_config.max_new_tokens) for path in paths]
+        needs = [_needs(path, new_tokens) for path in paths]
         if excess := next(((what, tokens) for what, tokens in needs if tokens > limits.context), None):
             limit = f"the context of {limits.name} is {limits.context}"
             too_long[index] = f"question {request.id}: {excess[0]} {excess[1]} tokens, {limit}"
     return found, too_long
+
+
+def _new_tokens(generation_config: GenerationConfig, limits: ContextLimit) -> int:
+    """Return the maximum number of tokens of a completion, with those that close a thought at the budget."""
+    return generation_config.max_new_tokens + len(closing_tokens(limits.tokenizer, generation_config))
 
 
 def _wholes(request: Request) -> list[str]:
