@@ -17,20 +17,23 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
     * If other responses end a thought that they did not open, the prompt opens it, and a response without a marker was
       cut off inside; see `_prompt_opens` for lone markers.
     * If no response shows a thought and some are complete, the model does not think.
-    * If nothing shows how responses ended, but most think aloud and stop in the middle of a sentence, all were cut off
-      inside their thought.
+    * If nothing shows how responses ended, but most stop in the middle of a sentence and many think aloud, they were
+      cut off inside their thought; see `_cut_thoughts`.
     * Otherwise it stays open: truncated responses have no answer, others are read.
     """
     unknown = [sample for sample in samples.values() if _is_unknown(sample)]
     others = [sample for sample in samples.values() if not _is_unknown(sample)]
-    if unknown and (_prompt_opens(unknown, others) or _are_cut_thoughts(unknown, others)):
-        thought_open = True
+    known: dict[str, bool] = {}
+    if unknown and _prompt_opens(unknown, others):
+        known = {sample.id: True for sample in unknown}
     elif _complete(unknown) and not any(map(_shows_thought, others)):
-        thought_open = False
-    else:
-        return dict(samples)
-    resolved = {sample.id: split_sample(replace(sample, thought_open=thought_open)) for sample in unknown}
-    return {name: resolved.get(sample.id, sample) for name, sample in samples.items()}
+        known = {sample.id: False for sample in unknown}
+    elif not any(map(_shows_thought, others)):
+        known = {sample.id: True for sample in _cut_thoughts(unknown)}
+    return {
+        name: split_sample(replace(sample, thought_open=known[sample.id])) if sample.id in known else sample
+        for name, sample in samples.items()
+    }
 
 
 def resolved_note(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ def _prompt_opens(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
     if not ending or len(ending) < len(opening) or _complete(ending) < _complete(unknown):
         return False
     is_common = len(ending) >= _LEAST_SHARE * (len(ending) + len(unknown))
-    return is_common or 2 * len(_cut(_long(unknown))) > len(unknown)
+    return is_common or 2 * sum(_is_long(sample) and _looks_cut(sample) for sample in unknown) > len(unknown)
 
 
 _MID_SENTENCE = re.compile(r"^.{10,}[^\s.。!?！？:：)）\]】」』}*`|]\Z", re.MULTILINE)
@@ -86,28 +89,38 @@ _ALOUD = re.compile(
 )
 """What is said in thoughts more than in answers."""
 
-_LONG = 100
+_LONG = 60
 """Number of characters of a response whose end shows whether it was cut off; a shorter one may be a bare answer."""
 
 _ENOUGH = 8
 """Number of long responses whose style can be judged."""
 
 _LEAST_ALOUD = 0.25
-"""Share of responses that think aloud if all are thoughts; short or dry thoughts do not show it."""
+"""Share of responses that think aloud if all are thoughts; dry thoughts do not show it."""
+
+_BY_CHANCE = 0.1
+"""Share of responses that may have been cut off at the end of a sentence."""
 
 
-def _are_cut_thoughts(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
-    """Return whether responses of which nothing is known look like thoughts that were cut off."""
-    texts = _long(unknown)
-    if len(texts) < _ENOUGH or any(map(_shows_thought, others)) or any(sample.finish_reason for sample in unknown):
-        return False
-    aloud = [text for text in texts if _ALOUD.search(text)]
-    return 2 * len(_cut(texts)) > len(texts) and len(aloud) >= _LEAST_ALOUD * len(texts)
+def _cut_thoughts(unknown: Sequence[Sample]) -> list[Sample]:
+    """Return the long responses that look like thoughts that were cut off, where no response has a marker."""
+    long = [sample for sample in unknown if _is_long(sample)]
+    cut, aloud = list(filter(_looks_cut, long)), list(filter(_is_aloud, long))
+    if any(sample.finish_reason for sample in unknown) or len(long) < _ENOUGH:
+        return []
+    if 2 * len(cut) <= len(long) or len(aloud) < _LEAST_ALOUD * len(long):
+        return []
+    either = [sample for sample in long if _looks_cut(sample) or _is_aloud(sample)]
+    return long if len(either) >= (1 - _BY_CHANCE) * len(long) else either
 
 
-def _long(samples: Iterable[Sample]) -> list[str]:
-    return [text for sample in samples if len(text := (sample.response or "").strip()) >= _LONG]
+def _is_long(sample: Sample) -> bool:
+    return len((sample.response or "").strip()) >= _LONG
 
 
-def _cut(texts: Iterable[str]) -> list[str]:
-    return [text for text in texts if _MID_SENTENCE.search(text)]
+def _looks_cut(sample: Sample) -> bool:
+    return _MID_SENTENCE.search((sample.response or "").strip()) is not None
+
+
+def _is_aloud(sample: Sample) -> bool:
+    return _ALOUD.search(sample.response or "") is not None

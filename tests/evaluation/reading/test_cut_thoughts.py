@@ -174,10 +174,13 @@ def test_a_lone_marker_without_finish_reasons(texts: list[str], is_thought: bool
             assert (sample.response, sample.thought_cut) == (("", True) if is_thought else (text, False))
 
 
-def _halves() -> list[str]:
-    return [reply.thought[: len(reply.thought) // 2] for reply in REPLIES]
+def _within_longest_line(thought: str) -> str:
+    line = max(thought.split("\n"), key=len)
+    return thought[: thought.index(line) + len(line) // 2].rstrip(" .。,、:：)）*")
 
 
+HALVES = [cut for cut in map(_within_longest_line, (each.thought for each in REPLIES)) if len(cut) >= 60]
+HALVES = [cut for cut in HALVES if len(cut.rpartition("\n")[2]) > 12]
 CHATTY = [
     "The patient has a distended gallbladder, so the duct is blocked below the cystic duct. The answer is B. "
     "Gallbladder cancer is less likely because",
@@ -187,22 +190,22 @@ CHATTY = [
 
 
 @pytest.mark.parametrize(
-    ("texts", "is_thought"),
+    ("texts", "thoughts"),
     [
-        pytest.param(_halves(), True, id="thoughts that were cut off"),
-        pytest.param(CHATTY, False, id="answers that were cut off"),
-        pytest.param(
-            [reply.thought + "\n" + reply.answer for reply in REPLIES], False, id="markers that were dropped"
-        ),
-        pytest.param([WHOLE] * 60, False, id="whole answers"),
-        pytest.param(_halves()[:6], False, id="too few to judge"),
+        pytest.param(HALVES, HALVES, id="thoughts that were cut off"),
+        pytest.param([*HALVES, "【回答】b", *[WHOLE] * 9], HALVES, id="beside whole answers"),
+        pytest.param([*HALVES, WHOLE], [*HALVES, WHOLE], id="one of them at the end of a sentence"),
+        pytest.param(CHATTY, [], id="answers that were cut off"),
+        pytest.param([reply.thought + "\n" + reply.answer for reply in REPLIES], [], id="markers that were dropped"),
+        pytest.param([WHOLE] * 60, [], id="whole answers"),
+        pytest.param(HALVES[:6], [], id="too few to judge"),
     ],
 )
-def test_a_file_without_markers_and_finish_reasons(texts: list[str], is_thought: bool) -> None:
+def test_a_file_without_markers_and_finish_reasons(texts: list[str], thoughts: list[str]) -> None:
     given = {str(n): recorded_sample(str(n), text) for n, text in enumerate(texts)}
     resolved = resolve_thoughts(given)
-    assert {sample.thought_cut for sample in resolved.values()} == {is_thought}
-    assert len(resolved_note(given, resolved)) == is_thought
+    assert [texts[int(name)] for name, sample in resolved.items() if sample.thought_cut] == thoughts
+    assert len(resolved_note(given, resolved)) == bool(thoughts)
     known = {str(n): recorded_sample(str(n), text, thought_open=False) for n, text in enumerate(texts)}
     assert resolve_thoughts(known) == known
 
