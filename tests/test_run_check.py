@@ -10,6 +10,7 @@ import pytest
 from conftest import Cli, write_questions
 from jmedllm.files import locked
 from jmedllm.models.backends.openai.server import KEYS
+from jmedllm.run_state import _differing
 from jmedllm.training.examples import filter_by_length
 from jmedllm.training.packing import TrainingSample
 
@@ -260,3 +261,8 @@ def test_an_output_that_is_a_file(cli: Cli, here: Path, tiny_model: Path) -> Non
     recipe = write(here, tiny_model, TRAINING % "q_proj")
     code, _, errors = cli("run", recipe, "--check", "--output", here / "talk.jsonl")
     assert code == 2 and "talk.jsonl: is a file; choose another --output" in errors
+
+
+def test_a_change_of_several_lines_is_only_named() -> None:
+    old, new = {"closing": None, "steps": 1}, {"closing": "</think>\n\n", "steps": 2}
+    assert _differing(old, new) == [("closing", ""), ("steps", "1 → 2")]

@@ -112,7 +112,7 @@ def _split(differing: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return the dotted names of differing values, each with its change, or "" if that is long."""
+    """Return the dotted names of differing values, each with its change, or "" if that is long or of several lines."""
     found: list[tuple[str, str]] = []
     for name in {**old, **new}:
         before, after = old.get(name), new.get(name)
@@ -120,5 +120,5 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
             found += _differing(before, after, f"{prefix}{name}.")
         elif before != after:
             change = f"{before} → {after}"
-            found.append((f"{prefix}{name}", change if len(change) < _SHORT else ""))
+            found.append((f"{prefix}{name}", change if len(change) < _SHORT and change.isprintable() else ""))
     return found
