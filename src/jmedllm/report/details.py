@@ -221,7 +221,7 @@ def outcome_detail(outcomes: Sequence[tuple[str, str, ExamOutcome]]) -> Detail:
         ),
         "Exam: number and year. Points: of the maximum, with their 95 % interval. Required, general: points of those "
         "needed to pass. Prohibited: items on which a prohibited choice was picked, of the number allowed. Pictures: "
-        "right answers to items whose picture is not in the data."
+        "right answers to items that show a picture, which may be missing from the data."
         + "".join(f" Prohibited choices by {who}: {', '.join(ids)}." for who, ids in prohibited.items()),
     )
 

@@ -100,7 +100,7 @@ class ExamOutcome:
         prohibited_items: ids of these items.
         passed: None if items of the exam are missing, or the pass marks are not known.
         correct: right answers of `n` items, including those excluded from grading.
-        image_correct: right answers among the `image_n` items that show a picture we do not have.
+        image_correct: right answers among the `image_n` items that show a picture, which may be missing from the data.
         prohibited_known: whether the data list prohibited choices; otherwise `passed` is by points alone.
     """
 
