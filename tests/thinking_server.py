@@ -123,10 +123,14 @@ def prompt_of(body: dict[str, Any]) -> str:
     return str(content if isinstance(content, str) else content[-1]["text"])
 
 
-def message_of(script: Script, written: Written) -> dict[str, Any]:
-    """Write a reply in the script's form. Without an answer a separate thought leaves null as the content."""
+def message_of(script: Script, written: Written, *, raw: bool) -> dict[str, Any]:
+    """Write a reply in the script's form. Without an answer a separate thought leaves null as the content.
+
+    Args:
+        raw: whether the thought stays in the text, as `reasoning_format: none` of llama.cpp has it.
+    """
     thought, answer = " ".join(written.thought), " ".join(written.answer)
-    before, after = FORMS[script.form]
+    before, after = FORMS["tags" if raw else script.form]
     if not thought:
         return {"content": answer}
     if before or after:
@@ -179,7 +183,8 @@ class ThinkingServer:
         written = reply(self.script, body, number)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if written.cut else "stop", "logprobs": None}
         if path.endswith("/chat/completions"):
-            choice["message"] = {"role": "assistant", **message_of(self.script, written)}
+            raw = body.get("reasoning_format") == "none"
+            choice["message"] = {"role": "assistant", **message_of(self.script, written, raw=raw)}
         else:
             choice["text"] = " ".join(written.answer)
         if body.get("logprobs"):

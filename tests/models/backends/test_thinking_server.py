@@ -23,6 +23,7 @@ from jmedllm.models.backends.base import (
 from jmedllm.models.backends.openai import throttle
 from jmedllm.models.backends.openai.kinds import KINDS, LLAMA_CPP, OPENAI, TRANSFORMERS, UNKNOWN, ServerKind
 from jmedllm.models.backends.openai.server import connect
+from jmedllm.models.thoughts import split_reply
 from jmedllm.progress import notice
 from thinking_server import FORMS, SWITCHED, THOUGHT, Script, ThinkingServer, serving
 
@@ -82,7 +83,11 @@ BOTH = {"enable_thinking": False, "thinking": False}
             {"thinking": "off"},
             {"chat_template_kwargs": {"enable_thinking": False}, "repeat_penalty": 1.0},
         ),
-        (Script(template=SWITCHED, kind="llamacpp"), {"thinking": "on"}, {"repeat_penalty": 1.0}),
+        (
+            Script(template=SWITCHED, kind="llamacpp"),
+            {"thinking": "on"},
+            {"repeat_penalty": 1.0, "reasoning_format": "none"},
+        ),
         (
             Script(template=SWITCHED.replace("enable_thinking", "reasoning_effort"), kind="llamacpp"),
             {"effort": "high", "template_args": {}},
@@ -186,14 +191,19 @@ def test_a_thought_cut_or_whole_in_every_form(form: str) -> None:
     [
         (Script(thought_tokens=100), {"thinking_token_budget": 10}, True),
         (Script(thought_tokens=6), {"thinking_token_budget": 10}, False),
-        (Script(thought_tokens=100, kind="llamacpp", counts_thought=False), {"thinking_budget_tokens": 10}, False),
+        (
+            Script(thought_tokens=100, kind="llamacpp", template=SWITCHED, counts_thought=False),
+            {"thinking_budget_tokens": 10},
+            False,
+        ),
     ],
 )
 def test_a_thinking_budget_is_the_server_s(script: Script, fields: dict[str, int], forced: bool) -> None:
     with serving(script) as server:
         found = ask(server, 64, thinking_budget=10)
         assert fields.items() <= sent(server).items()
-        assert (found.text, found.forced) == ("b", forced)
+        answer = split_reply(found.text, thought_open=found.thought_open).answer
+        assert (answer.strip(), found.forced) == ("b", forced)
 
 
 def test_settings_that_a_server_ignores_are_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,10 +223,12 @@ def test_a_server_without_a_budget_or_a_constraint_is_refused_before_anything_is
             list(text.answer([Request("q", "Q", generate=True, allowed=("a",))], GenerationConfig(8)))
         assert not server.bodies
     with serving(Script(kind="llamacpp", template=SWITCHED)) as server:
+        # A grammar would constrain the thought, too.
         request = Request("q", QUESTION, generate=True, allowed=("a", "b"))
-        with pytest.raises(InputError, match=r"llama.cpp constrains the thought, too; give --thinking off"):
-            ask(server, request=request)
-        assert ask(server, request=request, thinking="off").text == "b"
+        for thinking, field in (("on", "response_format"), ("off", "grammar")):
+            found = ask(server, request=request, thinking=thinking)
+            assert (found.text, found.thought_open, bool(found.reasoning)) == ("b", False, thinking == "on")
+            assert field in sent(server) and "reasoning_format" not in sent(server)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jmedllm.models.backends.base import ServerSettings
 from jmedllm.models.backends.openai.kinds import KINDS, LLAMA_CPP, OPENAI, TRANSFORMERS, UNKNOWN, Fields, ServerKind
 from jmedllm.models.backends.openai.throttle import UNREADABLE
 from jmedllm.models.chat import ChatTemplate, Message
-from jmedllm.models.chat_format import with_thinking
+from jmedllm.models.chat_format import chat_format, with_thinking
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tokenizer.encoding import Tokenizer
 
@@ -22,11 +22,13 @@ class Contact:
     Attributes:
         template: the server's chat template with the settings; None if it does not show it, or prompts are no chats.
         fields: fields of each request that set the template.
+        thinks: whether the model may think before it answers.
     """
 
     kind: ServerKind = UNKNOWN
     template: ChatTemplate | None = None
     fields: Fields = field(default_factory=dict)
+    thinks: bool = False
 
     @property
     def system(self) -> str:
@@ -64,7 +66,7 @@ def contact(client: Any, settings: ServerSettings, *, chat: bool) -> Contact:
         return Contact(kind)
     source = properties.get("chat_template")
     if not isinstance(source, str):
-        return Contact(kind, fields=_unseen_fields(settings, kind))
+        return Contact(kind, fields=_unseen_fields(settings, kind), thinks=settings.thinking == "on")
     template = ChatTemplate(_tokenizer(source, properties), dict(settings.template_args))
     if settings.template_args:
         template.require_variables()
@@ -75,7 +77,8 @@ def contact(client: Any, settings: ServerSettings, *, chat: bool) -> Contact:
             "evaluate the model with another backend, which can close the thought in the prompt"
         )
     kwargs = {"chat_template_kwargs": dict(set_template.variables)} if set_template.variables else {}
-    return Contact(kind, set_template, kwargs)
+    found = chat_format(set_template)
+    return Contact(kind, set_template, kwargs, found.thought is not None and found.prompt_thought != "closed")
 
 
 def _unseen_fields(settings: ServerSettings, kind: ServerKind) -> Fields:

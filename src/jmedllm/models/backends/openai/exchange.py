@@ -9,7 +9,7 @@ from typing import Any
 from jmedllm.errors import InputError
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, ServerSettings
 from jmedllm.models.backends.openai.contact import Contact
-from jmedllm.models.backends.openai.kinds import Fields
+from jmedllm.models.backends.openai.kinds import Constraint, Fields
 from jmedllm.models.backends.openai.replies import (
     new_tokens_of,
     reason_of,
@@ -22,7 +22,7 @@ from jmedllm.models.backends.openai.replies import (
 from jmedllm.models.backends.top_logprobs import from_listed
 from jmedllm.models.chat import IMAGE, Message, with_system
 from jmedllm.models.pictures import data_url
-from jmedllm.models.thoughts import leaves_thought_open
+from jmedllm.models.thoughts import leaves_thought_open, split_reply
 
 SLOWEST_TOKEN_S = 0.2
 """Time limit of one attempt for each new token, so that a long thought on a busy server fits."""
@@ -32,8 +32,6 @@ TOP_CHAT, TOP_TEXT = 20, 5
 
 REFUSALS = (400, 413, 422)
 """Status codes with which a server refuses one invalid request and no others."""
-
-_QUESTION: list[Message] = [{"role": "user", "content": "?"}]
 
 SLACK = 64
 """Tokens by which a server may exceed the thinking budget: it may close the thought at the end of a line."""
@@ -73,12 +71,13 @@ class Exchange:
             )
         if not any(request.allowed for request in requests):
             return
-        constraint = self.server.kind.constraint
-        if constraint is None or (constraint.chat_only and not self.chat):
+        if self._constraint is None or (self._constraint.chat_only and not self.chat):
             raise InputError(f"{title} cannot constrain {'a reply' if self.chat else 'text'}; leave --constrain out")
-        opens = self.settings.thinking == "on" or (self.server.template and self.server.opens_thought(_QUESTION))
-        if constraint.covers_thought and opens:
-            raise InputError(f"{title} constrains the thought, too; give --thinking off, or leave --constrain out")
+
+    @property
+    def _constraint(self) -> Constraint | None:
+        kind = self.server.kind
+        return (kind.constraint_after_thought if self.server.thinks else None) or kind.constraint
 
     def write(self, request: Request, generation_config: GenerationConfig) -> Completion:
         """Ask for a completion."""
@@ -86,8 +85,11 @@ class Exchange:
         fields = kind.decoding(generation_config.decoding, request.seed)
         if generation_config.thinking_budget is not None and kind.thinking_budget is not None:
             fields |= kind.thinking_budget(generation_config.thinking_budget)
-        if request.allowed and kind.constraint is not None:
-            fields |= kind.constraint.fields(request.allowed)
+        if self.server.thinks:
+            fields |= kind.raw_thought
+        if request.allowed and self._constraint is not None:
+            # The text must be the allowed one alone.
+            fields = dict(fields.items() - kind.raw_thought.items()) | self._constraint.fields(request.allowed)
         reply = self._send(request, fields, generation_config.max_new_tokens)
         choice = reply.choices[0]
         completion = self._read_chat(request, choice) if self.chat else self._read_text(request, choice)
@@ -112,19 +114,24 @@ class Exchange:
             text,
             request.prompt + text,
             # A thought that the server returns separately is not in the text, whoever opened it.
-            thought_open=False if reasoning else self.server.opens_thought(json.loads(request.prompt)),
+            thought_open=False if reasoning or text in request.allowed else self._opens_thought(request),
             thoughts=self.server.thoughts,
             reasoning=reasoning,
         )
+
+    def _opens_thought(self, request: Request) -> bool | None:
+        return self.server.opens_thought(json.loads(request.prompt))
 
     def ignored(self, completion: Completion | None, generation_config: GenerationConfig) -> Iterator[str]:
         """Yield the settings that the server has demonstrably ignored in this completion."""
         if completion is None:
             return
-        if self.settings.thinking == "off" and (completion.reasoning or completion.reasoning_tokens):
+        split = split_reply(completion.text, thought_open=completion.thought_open, thoughts=completion.thoughts)
+        written = completion.reasoning or (split.thought if split.marked else "")
+        if self.settings.thinking == "off" and (written or completion.reasoning_tokens):
             yield "contain a thought although thinking is off"
-        # A reply without a text is nothing but a thought.
-        alone = completion.new_tokens if completion.reasoning and not completion.text else None
+        # A reply without an answer is nothing but a thought.
+        alone = completion.new_tokens if written and (split.cut or not split.answer.strip()) else None
         thought, budget = completion.reasoning_tokens or alone or 0, generation_config.thinking_budget
         if budget is not None and thought > budget + SLACK:
             yield f"have a thought longer than the thinking budget of {budget:,} tokens"
@@ -161,9 +168,9 @@ class Exchange:
         Raises:
             InputError: a whole reply is none of the allowed texts, so that the server has ignored them.
         """
-        if not request.allowed or self.server.kind.constraint is None:
+        if not request.allowed or self._constraint is None:
             return text
-        found = self.server.kind.constraint.read(text)
+        found = self._constraint.read(text)
         if found not in request.allowed and finish_reason == "stop" and text.strip():
             raise InputError(
                 f"question {request.id}: {self.server.kind.title} ignores the constraint and replies "

@@ -1,6 +1,6 @@
 """Kinds of OpenAI-compatible servers: how each one names what OpenAI's own API does not have.
 
-The names are those of vLLM (main of 2026), llama.cpp (b11433), SGLang (0.5), `transformers serve` (5.23) and Ollama.
+The names are those of vLLM (main of 2026), llama.cpp (b11549), SGLang (0.5), `transformers serve` (5.23) and Ollama.
 """
 
 import json
@@ -22,13 +22,11 @@ class Constraint:
     Attributes:
         fields: returns the fields of a request for the allowed texts.
         read: returns the text in a reply.
-        covers_thought: whether it constrains a thought as well, so that the model cannot think.
         chat_only: whether only chats can be constrained.
     """
 
     fields: Callable[[Sequence[str]], Fields]
     read: Callable[[str], str] = str.strip
-    covers_thought: bool = False
     chat_only: bool = False
 
 
@@ -45,6 +43,9 @@ class ServerKind:
         thinking_budget: returns the fields that limit a thought to a number of tokens; None if it cannot.
         budget_needs: how it must be started to take a thinking budget.
         constraint: how a reply is constrained; None if it cannot be.
+        constraint_after_thought: the same for a model that thinks, if that is different.
+        raw_thought: fields with which it leaves a thought in the text, with its markers. A thought that a server
+            separates and that is empty cannot be distinguished from one that it has not separated.
         max_tokens: its field for the maximum number of new tokens.
         effort: whether `reasoning_effort` is a field of a request; otherwise it is a variable of the chat template.
         packed: returns decoding fields in the server's own form.
@@ -57,6 +58,8 @@ class ServerKind:
     thinking_budget: Callable[[int], Fields] | None = None
     budget_needs: str = ""
     constraint: Constraint | None = None
+    constraint_after_thought: Constraint | None = None
+    raw_thought: Fields = field(default_factory=dict)
     max_tokens: str = "max_tokens"
     effort: bool = True
     packed: Callable[[Fields], Fields] = dict
@@ -130,7 +133,9 @@ LLAMA_CPP = ServerKind(
     has_defaults=True,
     thinking_budget=lambda tokens: {"thinking_budget_tokens": tokens},
     budget_needs="a build of 2026 without --reasoning-budget",
-    constraint=Constraint(lambda texts: {"grammar": _grammar(texts)}, covers_thought=True),
+    constraint=Constraint(lambda texts: {"grammar": _grammar(texts)}),
+    constraint_after_thought=_SCHEMA,  # a grammar constrains the thought, too
+    raw_thought={"reasoning_format": "none"},
     effort=False,
 )
 
