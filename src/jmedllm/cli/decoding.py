@@ -32,6 +32,13 @@ SamplesOption = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+Repeat = Annotated[
+    int,
+    typer.Option(
+        help="Ask a server each item this often with greedy decoding, to measure its own variance.",
+        rich_help_panel=INFERENCE,
+    ),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jmedllm.cli.decoding import DecodingOption, MaxNewTokens, SamplesOption, SeedOption
+from jmedllm.cli.decoding import DecodingOption, MaxNewTokens, Repeat, SamplesOption, SeedOption
 from jmedllm.cli.ending import print_ending
 from jmedllm.cli.options import (
     INFERENCE,
@@ -263,6 +263,7 @@ def evaluate(
     decoding: DecodingOption = "greedy",
     samples: SamplesOption = None,
     seed: SeedOption = None,
+    repeat: Repeat = 1,
     constrain: Constrain = False,
     revision: Revision = None,
     download: Download = False,
@@ -282,7 +283,8 @@ def evaluate(
         benchmark, language, columns, scorers=split(scorer), selection=selection, limit=limit, split=split_name,
         skip_invalid=skip_invalid, shuffle=shuffle, rotations=rotations, batch_size=batch_size,
         max_new_tokens=max_new_tokens, thinking_budget=thinking_budget, backend=backend, judge=judge,
-        images=not no_images, constrain=constrain, decoding=parse_decoding(decoding, samples=samples, seed=seed),
+        images=not no_images, constrain=constrain, repeat=repeat,
+        decoding=parse_decoding(decoding, samples=samples, seed=seed),
     )  # fmt: skip
     require_known(settings)
     spec = ModelSpec(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from jmedllm.errors import InputError, unknown
 from jmedllm.evaluation.benchmarks import BENCHMARKS, custom, load
@@ -67,6 +67,9 @@ class EvalConfig(Settings):
         None, description="judge model of scorers that grade with one: model directory, or URL#NAME on a server"
     )
     images: bool = Field(True, description="show the pictures of your own files to models that see them")
+    repeat: int = Field(
+        1, ge=1, description="ask a server each item this often with greedy decoding, to measure its own variance"
+    )
     constrain: bool = Field(False, description="let the model write nothing but choices, where its backend can")
     batch_size: int | None = Field(None, ge=1, description="most items answered together; changes speed, not answers")
     backend: str = Field(DEFAULT_BACKEND, description="inference backend of the models")
@@ -75,6 +78,19 @@ class EvalConfig(Settings):
     @classmethod
     def _named_decoding(cls, value: object) -> object:
         return named(value)
+
+    @field_validator("repeat")
+    @classmethod
+    def _greedily(cls, repeat: int, others: ValidationInfo) -> int:
+        decoding = others.data.get("decoding", GREEDY_CONFIG)
+        if repeat > 1 and (decoding.recommended or decoding.temperature):
+            raise ValueError("measures the variance of greedy decoding; ask for samples instead")
+        return repeat
+
+    @property
+    def samples(self) -> int:
+        """Number of responses to each presentation of an item."""
+        return max(self.decoding.samples, self.repeat)
 
     @field_validator("scorers")
     @classmethod
@@ -192,7 +208,7 @@ def _task(settings: EvalConfig, prompt_format: PromptFormat, name: str, language
         max_new_tokens=settings.max_new_tokens,
         thinks=prompt_format.chat and prompt_format.thinking == "on",
         decoding=settings.decoding,
-        samples=settings.decoding.samples,
+        samples=settings.samples,
         thinking_budget=settings.thinking_budget,
         shuffle=settings.shuffle,
         rotations=settings.rotations,
@@ -212,13 +228,13 @@ def require_sampled(questions: Sequence[Question], settings: EvalConfig) -> None
     Raises:
         InputError: no scorer reads a response, or the id of a question ends like that of a sample.
     """
-    samples = settings.decoding.samples
+    samples = settings.samples
     if samples == 1:
         return
     if not any(SCORERS[name].needs == "response" for name in settings.scorers):
         raise InputError(
-            f"decoding: {samples} samples: scorer {', '.join(settings.scorers)} reads no responses; leave it out, or "
-            "add a scorer that does"
+            f"{samples} samples of each item: scorer {', '.join(settings.scorers)} reads no responses; leave it out, "
+            "or add a scorer that does"
         )
     for question in questions:
         if question.id.rpartition(SAMPLE_MARK)[2].isdecimal() and SAMPLE_MARK in question.id:

@@ -26,7 +26,7 @@ from jmedllm.evaluation.scorers import SCORERS, aggregate, as_values, scorers_na
 from jmedllm.evaluation.scorers.base import ExamOutcome, GradedItemScore, ItemScore, ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Score
 from jmedllm.evaluation.task import questions_hash
-from jmedllm.evaluation.votes import LogProbs, compare_samples
+from jmedllm.evaluation.votes import LogProbs, compare_samples, texts_differ
 from jmedllm.files import read_json, to_json, write_atomic
 
 T = TypeVar("T")
@@ -216,9 +216,20 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
                 binary=_is_binary(name, first),
             )
         ),
-        samples=tuple(_each(compare_samples, presented, item_scores, log_probs)),
+        samples=tuple(
+            replace(found, texts_differ=texts_differ(_texts(first, samples)))
+            for found in _each(compare_samples, presented, item_scores, log_probs)
+        ),
         lengths=measure(samples.values()),
     )
+
+
+def _texts(first: Sequence[PresentedQuestion], samples: Mapping[str, Sample]) -> dict[str, list[str | None]]:
+    """Return the texts of all samples of each question."""
+    found: dict[str, list[str | None]] = {}
+    for each in first:
+        found.setdefault(each.question.id, []).append(samples[each.key].response)
+    return found
 
 
 def _each(

@@ -152,6 +152,7 @@ class EvalTask:
             "max_new_tokens": self.token_limit,
             "shuffle": self.shuffle,
             "rotations": self.rotations,
+            **({"samples": self.samples} if self.samples > 1 else {}),
             **self.decoding.settings(),
             **({"thinking_budget": self.thinking_budget} if self.thinking_budget is not None else {}),
             **({"images": self._images} if self.with_images else {}),

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 from jmedllm.evaluation.calibration import probabilities
 from jmedllm.evaluation.order import PresentedQuestion
@@ -40,6 +41,11 @@ class SampleStatistics:
         no_vote: number of questions without any answer.
         tied: number of questions on which several answers have most votes.
         pass_at: for k from 1 to `samples`; empty for a scorer with partial credit.
+        answers_differ: number of questions whose samples are read as different answers, or have different values.
+        lowest: smallest score of all questions with one sample of each: the first ones, the second ones and so on.
+        highest: the largest of these scores.
+        deviation: their standard deviation.
+        texts_differ: number of questions whose samples have different texts.
     """
 
     scorer: str
@@ -51,6 +57,11 @@ class SampleStatistics:
     no_vote: int
     tied: int
     pass_at: tuple[PassAtK, ...]
+    answers_differ: int
+    lowest: float
+    highest: float
+    deviation: float
+    texts_differ: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ def compare_samples(
     if not several:
         return None
     n, size = len(several), min(map(len, several.values()))
+    runs = [math.fsum(found[number].value for found in several.values()) / n for number in range(size)]
     votes = [vote(found, [log_probs.get(name)]) for name, found in several.items()]
     voted = [each.item_score.value if each else 0.0 for each in votes]
     mean: float | None = math.fsum(voted) / n
@@ -134,7 +146,16 @@ def compare_samples(
         no_vote=sum(each is None for each in votes),
         tied=sum(each is not None and each.tied for each in votes),
         pass_at=tuple(_pass_at(list(several.values()), k) for k in range(1, size + 1)) if binary else (),
+        answers_differ=sum(len({(_answer(each), each.value) for each in found}) > 1 for found in several.values()),
+        lowest=min(runs),
+        highest=max(runs),
+        deviation=stdev(runs),
     )
+
+
+def texts_differ(texts: Mapping[str, Iterable[str | None]]) -> int:
+    """Return the number of questions with different texts, from the texts of the samples of each question."""
+    return sum(len(set(found)) > 1 for found in texts.values())
 
 
 def _pass_at(several: Sequence[Sequence[ItemScore]], k: int) -> PassAtK:

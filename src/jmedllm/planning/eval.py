@@ -290,7 +290,7 @@ def _spoken(name: str, settings: EvalSection) -> Sequence[Language]:
 def _limited(items: int | None, recipe: Recipe) -> int | None:
     if items is None or recipe.eval is None:
         return None
-    return min(items, recipe.eval.limit or items) * recipe.eval.rotations * recipe.eval.decoding.samples
+    return min(items, recipe.eval.limit or items) * recipe.eval.rotations * recipe.eval.samples
 
 
 def _sampled(task: EvalTask, language: Language, tokenizer: Tokenizer | None) -> TaskPlan:

@@ -112,6 +112,8 @@ def response_details(results: Sequence[EvalResult]) -> Iterator[Detail]:
         yield found
     if rows := _rows(results, lambda result: map(_sample_cells, result.samples)):
         yield Detail("Several samples", SAMPLE_COLUMNS, rows, SAMPLE_NOTE)
+    if rows := _rows(results, lambda result: map(_difference_cells, result.samples)):
+        yield Detail("Differences between samples", DIFFERENCE_COLUMNS, rows, DIFFERENCE_NOTE)
 
 
 def response_detail(results: Sequence[EvalResult]) -> Detail | None:
@@ -159,6 +161,31 @@ SAMPLE_NOTE = (
     "of answers with equally many votes the more probable one wins, or the first. Tied, no vote: number of items with "
     "such answers, and without any answer. pass@k: chance that at least one of k samples is right (Chen et al. 2021)."
 )
+
+
+DIFFERENCE_COLUMNS = (
+    Column("scorer", is_text=True),
+    *map(Column, ("samples", "n", "texts differ", "answers differ", "lowest", "highest", "sd")),
+)
+
+DIFFERENCE_NOTE = (
+    "All values in %. Texts and answers differ: share of the items whose samples do. Lowest, highest, sd: of the scores "
+    "with the first sample of each item, with the second and so on. With greedy decoding (--repeat) this is the variance "
+    "of the server itself, and no smaller difference between two models on it means anything."
+)
+
+
+def _difference_cells(found: SampleStatistics) -> tuple[str, ...]:
+    return (
+        found.scorer,
+        str(found.samples),
+        f"{found.n:,}",
+        percent(found.texts_differ / found.n),
+        percent(found.answers_differ / found.n),
+        percent(found.lowest),
+        percent(found.highest),
+        percent(found.deviation),
+    )
 
 
 def _sample_cells(found: SampleStatistics) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from conftest import Cli, write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.reading.read import read_answer
+from jmedllm.evaluation.records import read_samples
 from jmedllm.files import read_json, to_json
 from jmedllm.models.backends.base import (
     GREEDY,
@@ -383,3 +384,38 @@ def test_an_evaluation_whose_replies_are_constrained(
     assert read_json(tmp_path / "out" / "exam.ja.json")["settings"]["constrain"] is True
     code, _, errors = cli(*command)
     assert code == 2 and "does not support constrained replies (--constrain); use backend vllm or openai" in errors
+
+
+def test_repeated_items_measure_the_server_itself(cli: Cli, tmp_path: Path) -> None:
+    exam = write_questions(tmp_path / "exam.jsonl", count=4)  # the right answers are a, b, c, d
+
+    def answer(prompt: str, number: int) -> str:
+        """Answer the first stem, of two items, in another way each time, and one of the others in other words."""
+        return (
+            "ab"[number % 2]
+            if prompt.count("ビタミン") == 1
+            else "b" + " ." * (prompt.count("ビタミン") == 2 and number)
+        )
+
+    command = (
+        "eval", "--model", "m", "--benchmark", exam, "--language", "ja", "--selection", "all", "--scorer", "answer",
+        "--answer-as", "letter", "--chat", "--output", tmp_path / "out",
+    )  # fmt: skip
+    with serving(Script(thought=".", answer=answer)) as server:
+        served = (*command, "--backend", "openai", "--server", server.url, "--batch-size", "1")
+        assert cli(*served)[0] == 0 and len(server.bodies) == 4
+        code, output, errors = cli(*served, "--repeat", "3", "--json")
+        assert code == 0, errors
+        assert len(server.bodies) == 12, "the first replies are kept"
+        assert all(body["temperature"] == 0 and "seed" not in body for body in server.bodies)
+        code, _, errors = cli(*served, "--repeat", "3", "--decoding", "temperature=1")
+        assert code == 2 and "repeat measures the variance of greedy decoding; ask for samples instead" in errors
+    [found] = json.loads(output)["tasks"][0]["samples"]
+    assert (found["n"], found["samples"], found["texts_differ"], found["answers_differ"]) == (4, 3, 3, 2)
+    assert found["lowest"] < found["highest"]
+    runs = [sample.response for sample in read_samples(tmp_path / "out" / "exam.ja.samples.jsonl").values()]
+    assert len(runs) == 12
+    code, output, errors = cli("report", tmp_path / "out")
+    assert code == 0 and "Differences between samples" in output, errors
+    code, _, errors = cli(*command, "--repeat", "2")
+    assert code == 2 and "does not support repeated items (--repeat); use backend openai" in errors
