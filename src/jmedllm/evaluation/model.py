@@ -222,12 +222,11 @@ def requirements_of_tasks(tasks: Sequence[EvalTask]) -> Iterator[Requirement]:
         yield Requirement(f"generation (scorer {', '.join(written)})", lambda can: can.generation)
         if any(task.constrain for task in tasks):
             yield Requirement("constrained replies (--constrain)", lambda can: can.constrained, "leave it out")
-        if any(
-            task.samples > 1 and not task.decoding.recommended and task.decoding.values == GREEDY for task in tasks
-        ):
+        chosen = [(task.samples, task.decoding.values) for task in tasks if not task.decoding.recommended]
+        if any(samples > 1 and values == GREEDY for samples, values in chosen):
             same = "a model here gives the same reply again; leave it out"
             yield Requirement("repeated items (--repeat)", lambda can: can.server, same)
-        if any(not task.decoding.recommended and task.decoding.values != GREEDY for task in tasks):
+        if any(values != GREEDY for _, values in chosen):
             yield Requirement("sampling (--decoding)", lambda can: can.sampling, "decode greedily")
     if tasks[0].thinking_budget is not None:
         yield Requirement("thinking_budget", lambda can: can.thinking_budget, "leave it out")

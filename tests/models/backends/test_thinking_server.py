@@ -390,12 +390,9 @@ def test_repeated_items_measure_the_server_itself(cli: Cli, tmp_path: Path) -> N
     exam = write_questions(tmp_path / "exam.jsonl", count=4)  # the right answers are a, b, c, d
 
     def answer(prompt: str, number: int) -> str:
-        """Answer the first stem, of two items, in another way each time, and one of the others in other words."""
-        return (
-            "ab"[number % 2]
-            if prompt.count("ビタミン") == 1
-            else "b" + " ." * (prompt.count("ビタミン") == 2 and number)
-        )
+        """Answer the first stem, of two items, in another way each time, and the second one in other words."""
+        stem = prompt.count("ビタミン")
+        return "ab"[number % 2] if stem == 1 else "b" + " ." * (number if stem == 2 else 0)
 
     command = (
         "eval", "--model", "m", "--benchmark", exam, "--language", "ja", "--selection", "all", "--scorer", "answer",
@@ -409,7 +406,7 @@ def test_repeated_items_measure_the_server_itself(cli: Cli, tmp_path: Path) -> N
         assert len(server.bodies) == 12, "the first replies are kept"
         assert all(body["temperature"] == 0 and "seed" not in body for body in server.bodies)
         code, _, errors = cli(*served, "--repeat", "3", "--decoding", "temperature=1")
-        assert code == 2 and "repeat measures the variance of greedy decoding; ask for samples instead" in errors
+        assert code == 2 and "--repeat 3: measures the variance of greedy decoding; ask for samples instead" in errors
     [found] = json.loads(output)["tasks"][0]["samples"]
     assert (found["n"], found["samples"], found["texts_differ"], found["answers_differ"]) == (4, 3, 3, 2)
     assert found["lowest"] < found["highest"]
