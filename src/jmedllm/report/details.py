@@ -169,9 +169,9 @@ DIFFERENCE_COLUMNS = (
 )
 
 DIFFERENCE_NOTE = (
-    "All values in %. Texts, answers differ: share of the items whose samples do. Lowest, highest, sd: of the scores with "
-    "the first sample of each item, with the second and so on. With greedy decoding (--repeat) this is the variance of "
-    "the server itself."
+    "All values in %. Texts, answers differ: share of the items whose samples do. Lowest, highest, sd: of the scores "
+    "with the first sample of each item, with the second and so on. With greedy decoding (--repeat) this is the "
+    "variance of the server itself."
 )
 
 

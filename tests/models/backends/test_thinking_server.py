@@ -252,6 +252,8 @@ def test_a_constrained_reply_is_one_of_the_choices(kind: str, fields: dict[str, 
         pytest.raises(InputError, match="ignores the constraint and replies 'I think it is b'"),
     ):
         ask(server, request=request)
+    with serving(Script(kind=kind, thought=".", answer=lambda *_: 'a "b"')) as server:
+        assert ask(server, 2, request=request).truncated, "a cut reply is no proof"
 
 
 @pytest.mark.parametrize(
@@ -260,6 +262,7 @@ def test_a_constrained_reply_is_one_of_the_choices(kind: str, fields: dict[str, 
         ("Unrecognized request argument supplied: top_k", "top_k"),
         ("Unexpected fields in the request: {'top_k', 'seed'}", "seed"),
         ("temperature does not support 0.6 with this model. Only the default (1) is supported.", "temperature"),
+        ("1 validation error:\n {'type': 'int_parsing', 'loc': 'body.top_k', 'input': 'x'}", "top_k"),
         ("thinking_token_budget is set but reasoning_config is not configured.", "thinking_token_budget"),
         ("body temperature of the user: seed and top_k were planted; roles must alternate", None),
     ],

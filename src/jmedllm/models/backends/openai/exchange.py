@@ -166,12 +166,14 @@ class Exchange:
         """Return the text in a constrained reply.
 
         Raises:
-            InputError: a whole reply is none of the allowed texts, so that the server has ignored them.
+            InputError: the reply is not the beginning of an allowed text, so that the server has ignored them.
         """
         if not request.allowed or self._constraint is None:
             return text
         found = self._constraint.read(text)
-        if found not in request.allowed and finish_reason == "stop" and text.strip():
+        is_cut = finish_reason != "stop"
+        begins = any(each.startswith(found) for each in request.allowed) or text.lstrip().startswith("{")
+        if found not in request.allowed and text.strip() and not (is_cut and begins):
             raise InputError(
                 f"question {request.id}: {self.server.kind.title} ignores the constraint and replies "
                 f"{text.strip()[:60]!r}; leave --constrain out"
@@ -200,7 +202,8 @@ def _names(message: str, field: str) -> bool:
     quoted = rf"['\"`]{name}['\"`]"
     introduced = rf"(?i:argument|parameter|param|field|propert)\w*\W+(?:\w+\W+){{0,3}}{name}\b"
     subject = rf"(?<![\w.]){name} (?:is|does|must|should|cannot|can)\b"
-    return re.search(f"{quoted}|{introduced}|{subject}", message) is not None
+    located = rf"\bbody(?:\.|\s*->\s*|['\"],\s*['\"]){name}\b"  # its place in the request, as vLLM writes it
+    return re.search(f"{quoted}|{introduced}|{subject}|{located}", message) is not None
 
 
 def _merged(fields: Fields, extra: Mapping[str, Any]) -> Fields:

@@ -38,7 +38,7 @@ def said_by(error: Any) -> str:
 
 def reason_of(error: Any) -> str:
     """Return the beginning of the server's message."""
-    return said_by(error).removeprefix(f"Error code: {error.status_code} - ").splitlines()[0][:200]
+    return said_by(error).removeprefix(f"Error code: {error.status_code} - ")[:400].replace("\n", " ").strip()[:200]
 
 
 def is_too_long(status: int, message: str, code: object = None) -> bool:

@@ -1,6 +1,6 @@
 """Models on the GPUs of this machine, run by vLLM with many prompts per call.
 
-Written against vLLM's main of 2026 (`vllm/sampling_params.py` at 00388f6) and 0.11, whose names are the same.
+Written against vLLM 0.32, and main of 2026 (`vllm/sampling_params.py` at 00388f6).
 """
 
 import os
