@@ -16,7 +16,8 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
 
     * If other responses end a thought that they did not open, the prompt opens it, and a response without a marker was
       cut off inside; see `_prompt_opens` for lone markers.
-    * If no response shows a thought and some are complete, the model does not think.
+    * If no response shows a thought, some are complete, and few of the truncated ones think aloud, the model does not
+      think.
     * If nothing shows how responses ended, but most stop in the middle of a sentence and many think aloud, they were
       cut off inside their thought; see `_cut_thoughts`.
     * Otherwise it stays open: truncated responses have no answer, others are read.
@@ -26,10 +27,10 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
     known: dict[str, bool] = {}
     if unknown and _prompt_opens(unknown, others):
         known = {sample.id: True for sample in unknown}
-    elif _complete(unknown) and not any(map(_shows_thought, others)):
-        known = {sample.id: False for sample in unknown}
     elif not any(map(_shows_thought, others)):
         known = {sample.id: True for sample in _cut_thoughts(unknown)}
+        if _complete(unknown) and not _think_aloud([sample for sample in unknown if sample.truncated]):
+            known = {sample.id: False for sample in unknown}
     return {
         name: split_sample(replace(sample, thought_open=known[sample.id])) if sample.id in known else sample
         for name, sample in samples.items()
@@ -105,13 +106,17 @@ _BY_CHANCE = 0.1
 def _cut_thoughts(unknown: Sequence[Sample]) -> list[Sample]:
     """Return the long responses that look like thoughts that were cut off, where no response has a marker."""
     long = [sample for sample in unknown if _is_long(sample)]
-    cut, aloud = list(filter(_looks_cut, long)), list(filter(_is_aloud, long))
     if any(sample.finish_reason for sample in unknown) or len(long) < _ENOUGH:
         return []
-    if 2 * len(cut) <= len(long) or len(aloud) < _LEAST_ALOUD * len(long):
+    if 2 * sum(map(_looks_cut, long)) <= len(long) or not _think_aloud(long):
         return []
     either = [sample for sample in long if _looks_cut(sample) or _is_aloud(sample)]
     return long if len(either) >= (1 - _BY_CHANCE) * len(long) else either
+
+
+def _think_aloud(samples: Iterable[Sample]) -> bool:
+    long = [sample for sample in samples if _is_long(sample)]
+    return bool(long) and sum(map(_is_aloud, long)) >= _LEAST_ALOUD * len(long)
 
 
 def _is_long(sample: Sample) -> bool:

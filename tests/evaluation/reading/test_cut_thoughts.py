@@ -128,6 +128,7 @@ LONE = "b\n</think>\nb"
         pytest.param([], "truncated", id="nothing is known"),
         pytest.param([("b", None)], "truncated", id="replies without a finish reason do not show it"),
         pytest.param([("b", "stop")], "stated label", id="whole replies without a thought"),
+        pytest.param([("b", "stop"), (CUT, "length")], "truncated", id="although truncated ones think aloud"),
         pytest.param([("<think>a</think>b", "stop")], "truncated", id="the model thinks"),
         pytest.param([("a</think>b", "stop")], "truncated", id="the prompt opens a thought"),
         pytest.param([("b", "stop"), (LONE, "length")], "truncated", id="a lone marker leaves it open"),
