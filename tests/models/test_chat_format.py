@@ -34,6 +34,7 @@ THINKING: dict[str, tuple[str, Any, Any, tuple[Any, ...]]] = {
         ("[THINK]", "[/THINK]", "reasoning_content", True)),
     "nemotron": ("open", {}, "/no_think", ("", END, None, False)),
     "seed-oss": ("absent", {}, {"thinking_budget": 0}, ("<seed:think>", "</seed:think>", "reasoning_content", True)),
+    "glm4.6": ("absent", {}, OFF, ("\n<think>", "</think>\n", "reasoning_content", False)),
     "granite3.3": ("absent", {"thinking": True}, {"thinking": False}, ("<think>\n", END, None, False)),
 }  # fmt: skip
 PLAIN = ("qwen2", "gemma2", "gemma3", "mistral", "llama3", "swallow", "llm-jp", "smollm2")

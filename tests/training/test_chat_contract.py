@@ -48,7 +48,7 @@ NEVER: Accepted = {"default": PLAIN}
 # Turns that can be trained with each template, for each setting of prompt.thinking.
 ACCEPTED: dict[str, Accepted] = {
     **dict.fromkeys(("qwen3-thinking-2507", "qwen3.5", "deepseek-r1", "nemotron"), OPENS),
-    **dict.fromkeys(("qwen3", "deepseek-r1-distill", "gpt-oss", "magistral", "seed-oss"), WRITES),
+    **dict.fromkeys(("qwen3", "deepseek-r1-distill", "gpt-oss", "magistral", "seed-oss", "glm4.6"), WRITES),
     "gemma4": CLOSES,
     "deepseek-v3.1": {"default": PLAIN, "on": THOUGHTS, "off": PLAIN},
     **dict.fromkeys(("mistral-effort", "granite3.3"), EITHER),  # only a setting in the prompt says whether they think
@@ -109,8 +109,8 @@ def check(chat: TrainingChat, ends: Ends, talk: str) -> None:
         assert read.answer.strip() == messages[index]["content"]
         assert read.thought == messages[index].get("reasoning_content", "")
         [asked] = encode(tokenizer, [prompt])
-        # Some templates write a space before an answer, which no prompt ends with.
-        spellings = encode(tokenizer, [prompt + space + reply + end for space in ("", " ")])
+        # Some templates write a space or a line feed before an answer, which no prompt ends with.
+        spellings = encode(tokenizer, [prompt + space + reply + end for space in ("", " ", "\n")])
         found = [
             (sample, whole)
             for whole, sample in product(spellings, samples)
