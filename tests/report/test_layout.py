@@ -112,6 +112,7 @@ def test_exams_are_printed_by_year_beside_the_release() -> None:
     assert re.search(row, printed(["mine"], 120))
     card = scores([full("mine", "ja"), replace(full("other", "ja"), source={})], [])
     assert "| mine | igakuqa ja | 116 2022 | 297 | 20.5 | [16.3, 25.5] | before 2024-09-19 |" in card
+    assert "| 412/499 | 382-441 | 160/160 | 214/208 | 2/3 | 62/114 | items missing |" in card
     assert "| other | igakuqa ja | 116 2022 | 297 | 20.5 | [16.3, 25.5] | release unknown |" in card
 
 

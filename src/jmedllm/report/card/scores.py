@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jmedllm.evaluation.exam_years import RELEASED
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.report.compare import Comparison, adjusted
-from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, response_detail
+from jmedllm.report.details import EXAM_YEARS_NOTE, exam_year_cells, outcome_detail, response_detail
 from jmedllm.report.markdown import detail_table, table
 from jmedllm.report.notes import AT_FLOOR, item_notes, row_notes
 from jmedllm.report.numbers import percent, probability
@@ -29,8 +29,23 @@ def scores(results: Sequence[EvalResult], compared: Sequence[Comparison]) -> str
     return (
         f"{table(head, lines)}\n\nAll in %, with the 95 % interval. Floor: the score without any skill on these "
         "items; ceiling: the score of the right answers. "
-        f"~: {AT_FLOOR}{notes}{lengths}\n\n{_exam_years(results)}{_gain(compared)}"
+        f"~: {AT_FLOOR}{notes}{lengths}\n\n{_outcomes(results)}{_exam_years(results)}{_gain(compared)}"
     )
+
+
+def _outcomes(results: Sequence[EvalResult]) -> str:
+    """Format pass or fail of each licence exam, with an empty line behind; empty if no scorer computes it."""
+    outcomes = [
+        (result.model, f"{result.settings['benchmark']} {result.settings['language']}", outcome)
+        for result in results
+        for outcome in result.exam_outcomes
+    ]
+    if not outcomes:
+        return ""
+    detail = outcome_detail(outcomes)
+    head = ("Model", "Task", *(column.heading or "outcome" for column in detail.columns))
+    rows = [(row.model, row.task, *row.cells) for row in detail.rows]
+    return f"{table(head, rows)}\n\n{detail.title}. {detail.note}\n\n"
 
 
 def _exam_years(results: Sequence[EvalResult]) -> str:
