@@ -56,7 +56,6 @@ CLOSES = DATED.replace("assistant: {%", "assistant: <think>\n\n</think>\n\n{%")
     [
         pytest.param(THINKS, True, 24, "thinking_budget: 24 of 24 max_new_tokens leave none for the", id="no room"),
         pytest.param(THINKS, False, 8, "thinking_budget: only replies to chat messages have thoughts", id="no chat"),
-        pytest.param(UNDATED, True, 8, "thinking_budget: the model's chat template shows no sign of", id="no thought"),
         pytest.param(CLOSES, True, 8, "thinking_budget: the prompts close the thought; set prompt.t", id="closed"),
     ],
 )
@@ -97,6 +96,13 @@ def test_a_thought_at_its_budget_is_closed_and_the_answer_is_read(dated: Path, t
         assert one["log_probs"] == pytest.approx(other["log_probs"])
     with pytest.raises(InputError, match="thinking_budget"):
         evaluate_budget(dated, tmp_path / "budget", 9)
+
+
+def test_a_budget_for_a_template_without_thoughts_is_noted(dated: Path, tmp_path: Path) -> None:
+    (dated / "chat_template.jinja").write_text(UNDATED, encoding="utf-8")
+    result = evaluate_budget(dated, tmp_path / "budget", 8)
+    assert any(note.startswith("The chat template of tiny has no thoughts; the thinking") for note in result.notes)
+    assert [row["forced"] for row in rows(tmp_path / "budget")] == [False] * 4
 
 
 def rows(output: Path) -> list[dict[str, Any]]:

@@ -93,7 +93,13 @@ def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTe
             "--max-new-tokens changes it."
         )
     require_room(replace(task, thinks=thinks))
-    return ResponseConfig(decoding, thinks, thought_closing(task, template), tuple(notes))
+    closing = thought_closing(task, template)
+    if closing == UNSEEN_CLOSING and template is not None and chat_format(template).thought is None:
+        notes.append(
+            f"The chat template of {spec.name} has no thoughts; the thinking budget applies to responses that begin "
+            "with <think>."
+        )
+    return ResponseConfig(decoding, thinks, closing, tuple(notes))
 
 
 def with_responses(task: EvalTask, responses: ResponseConfig) -> EvalTask:
@@ -302,6 +308,10 @@ def chat_template(tasks: Sequence[EvalTask], spec: ModelSpec, output: Path) -> C
     return template
 
 
+UNSEEN_CLOSING = "\n</think>\n\n"
+"""Closes a thought if the chat template shows none: models that were tuned to think afterwards write these tags."""
+
+
 def thought_closing(task: EvalTask, template: ChatTemplate | None) -> str:
     """Return the text with which a chat template closes a thought at the budget; empty if the task has none.
 
@@ -313,11 +323,9 @@ def thought_closing(task: EvalTask, template: ChatTemplate | None) -> str:
     if template is None:
         raise InputError("thinking_budget: only replies to chat messages have thoughts; use chat, or leave it out")
     found = chat_format(template)
-    if found.thought is None:
-        raise InputError("thinking_budget: the model's chat template shows no sign of thoughts; leave it out")
     if found.prompt_thought == "closed":
         raise InputError("thinking_budget: the prompts close the thought; set prompt.thinking: on, or leave it out")
-    return found.thought.closing
+    return found.thought.closing if found.thought else UNSEEN_CLOSING
 
 
 def require_room(task: EvalTask) -> None:
