@@ -1,6 +1,6 @@
 """Decoding of an evaluation: greedy, as the makers of the model recommend, or by given values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,26 @@ class ResponseConfig:
     thinks: bool = False
     thought_closing: str = ""
     notes: tuple[str, ...] = ()
+
+
+def thinking_notes(name: str, limit: int | None, by_log_probs: Sequence[str]) -> list[str]:
+    """Return notes on a model that thinks before it answers.
+
+    Args:
+        limit: number of tokens of a response, if it was not given.
+        by_log_probs: scorers that read log-probabilities.
+    """
+    notes = []
+    if limit is not None:
+        notes.append(
+            f"{name} thinks before it answers, so a response may have {limit:,} tokens; --max-new-tokens changes it."
+        )
+    if by_log_probs:
+        notes.append(
+            f"Scorer {', '.join(by_log_probs)}: {name} thinks before it answers, but log-probabilities are those of "
+            "an answer without a thought; --thinking off asks for such an answer."
+        )
+    return notes
 
 
 def recommended_for(config: DecodingConfig, folder: Path, name: str) -> tuple[DecodingConfig, str]:

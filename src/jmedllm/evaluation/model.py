@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.decoding import ResponseConfig, recommended_for
+from jmedllm.evaluation.decoding import ResponseConfig, recommended_for, thinking_notes
 from jmedllm.evaluation.evaluate_task import PreparedModel
 from jmedllm.evaluation.resume import date_begun
 from jmedllm.evaluation.scorers import SCORERS
@@ -87,11 +87,10 @@ def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTe
         decoding, note = recommended_for(decoding, spec.folder, spec.name)
         notes.append(note)
     thinks = task.thinks if template is None else thinks_first(template, task.prompt_format.thinking)
-    if task.max_new_tokens is None and thinks:
-        notes.append(
-            f"{spec.name} thinks before it answers, so a response may have {MAX_NEW_TOKENS[True]:,} tokens; "
-            "--max-new-tokens changes it."
-        )
+    if thinks:
+        limit = MAX_NEW_TOKENS[True] if task.max_new_tokens is None else None
+        by_log_probs = [name for name in task.scorers if SCORERS[name].needs == "log_probs"]
+        notes += thinking_notes(spec.name, limit, by_log_probs)
     require_room(replace(task, thinks=thinks))
     closing = thought_closing(task, template)
     if closing == UNSEEN_CLOSING and template is not None and chat_format(template).thought is None:
@@ -320,8 +319,10 @@ def thought_closing(task: EvalTask, template: ChatTemplate | None) -> str:
     """
     if task.thinking_budget is None:
         return ""
-    if template is None:
+    if not task.prompt_format.chat:
         raise InputError("thinking_budget: only replies to chat messages have thoughts; use chat, or leave it out")
+    if template is None:  # a server closes thoughts itself
+        return ""
     found = chat_format(template)
     if found.prompt_thought == "closed":
         raise InputError("thinking_budget: the prompts close the thought; set prompt.thinking: on, or leave it out")

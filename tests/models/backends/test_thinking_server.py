@@ -338,14 +338,24 @@ def test_an_evaluation_on_a_thinking_server(cli: Cli, tmp_path: Path) -> None:
         command = (
             "eval", "--backend", "openai", "--server", server.url, "--model", "m", "--benchmark", exam,
             "--language", "ja", "--selection", "all", "--scorer", "answer", "--answer-as", "letter", "--chat",
-            "--thinking", "on", "--extra-body", '{"user": "u"}', "--output", tmp_path / "out", "--json",
+            "--thinking", "on", "--extra-body", '{"user": "u"}', "--thinking-budget", "5",
+            "--output", tmp_path / "out", "--json",
         )  # fmt: skip
         code, _, errors = cli(*command)
         assert code == 0, errors
         assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": True, "thinking": True}
-        assert server.bodies[0]["user"] == "u"
+        assert (server.bodies[0]["user"], server.bodies[0]["thinking_token_budget"]) == ("u", 5)
+        assert {each.forced for each in read_samples(tmp_path / "out" / "exam.ja.samples.jsonl").values()} == {True}
         settings = read_json(tmp_path / "out" / "exam.ja.json")["settings"]
         assert (settings["thinking"], settings["extra_body"]) == ("on", {"user": "u"})
+        likely = [
+            {"answer": "likelihood", "5": "6", "out": tmp_path / "likely"}.get(Path(each).name, each)
+            for each in command
+        ]
+        code, output, errors = cli(*likely)
+        assert code == 0, errors
+        [note] = [each for each in json.loads(output)["tasks"][0]["notes"] if "log-probabilities" in each]
+        assert note.startswith("Scorer likelihood: m thinks before it answers, but log-probabilities are those of")
         asked = len(server.bodies)
         code, _, errors = cli(*command[:-1])
         assert code == 0 and len(server.bodies) == asked, "nothing is asked again"
