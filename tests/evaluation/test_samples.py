@@ -36,7 +36,9 @@ from jmedllm.evaluation.votes import pass_at_k, vote
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
 from jmedllm.processes import Rank
 from jmedllm.report import collect
+from jmedllm.report.card.scores import scores
 from jmedllm.report.compare import compare
+from jmedllm.report.page import page
 
 SAMPLED = {"temperature": 0.6, "samples": 4}
 
@@ -339,6 +341,10 @@ def test_truncated_scores_are_marked(exam: Path, tmp_path: Path, cli: Any) -> No
         assert "†" in printed and "--max-new-tokens" in " ".join(printed.split())
     printed = cli("report", tmp_path / "out")[1]
     assert "12 × 4" in printed and "temperature 0.6, seed 0" in " ".join(printed.split()) and "pass@4" in printed
+    html = page(found := collect([tmp_path / "out"]), {}, "t")
+    card = scores([each.result for each in found], [])
+    assert all("†" in text and "--max-new-tokens" in text for text in (html, card))
+    assert "pass@4" in html
     _, printed, _ = cli("score", tmp_path / "out", "--json")
     [answer, *_] = json.loads(printed)["scores"]
     assert answer["is_truncated"] and answer["truncated"] / 48 > 0.02

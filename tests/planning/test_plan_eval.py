@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from conftest import write_questions
+from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.planning.eval import ASSUMED, ASSUMED_LONGEST, CHARACTERS, plan_eval
 from jmedllm.planning.machine import GIB, Gpu, Machine, Rates
 from jmedllm.planning.needs import NF4
@@ -99,6 +100,18 @@ def test_passes_and_answers_take_what_the_exam_would() -> None:
     assert f"passes over {free // 2 // reading:,} tokens" in [part.name for part in found.parts]
     assert found.at_once == free // 8 // ((ASSUMED_LONGEST + 256) * keeping)
     assert planned(recipe(batch_size=4)).planned.at_once == 4
+
+
+def test_samples_and_thoughts_take_their_time() -> None:
+    one = planned(recipe()).planned
+    sampled = planned(recipe(decoding={"temperature": 0.6, "samples": 4})).planned
+    assert (sampled.written, sampled.read) == (4 * one.written, 4 * one.read)
+    assert sampled.hours(MACHINE)[1] == pytest.approx(4 * one.hours(MACHINE)[1], rel=0.01)
+    wanted = recipe()
+    thinking = planned(wanted.model_copy(update={"prompt": PromptConfig(chat=True, thinking="on")})).planned
+    assert (one.max_new_tokens, thinking.max_new_tokens, thinking.expected_tokens) == (256, 8192, 1100)
+    assert thinking.hours(MACHINE)[0] > 3 * one.hours(MACHINE)[0]  # at best a thought is read, too
+    assert thinking.at_once < one.at_once
 
 
 def test_what_is_not_on_disk_is_counted_by_the_catalogue_or_said_to_be_unknown() -> None:

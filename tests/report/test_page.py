@@ -90,7 +90,8 @@ def test_the_page_makes_no_network_requests(html: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["overview", "languages", "models", "licence", "years", "groups", "calibration", "order", "glossary"]
+    "section",
+    ["overview", "languages", "models", "licence", "years", "groups", "responses", "calibration", "order", "glossary"],
 )
 def test_sections(html: str, section: str) -> None:
     assert f'<section id="{section}">' in html and f'<a href="#{section}">' in html

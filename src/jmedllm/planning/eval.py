@@ -211,6 +211,12 @@ class _Inputs:
         new = self.max_new_tokens
         return max(task.longest + (new if task.writes else 0) for task in self.tasks)
 
+    @property
+    def longest_pass(self) -> int:
+        """Maximum number of tokens that go through the network at once: a long response is written token by token."""
+        new = min(self.max_new_tokens, MAX_NEW_TOKENS[False])
+        return max(task.longest + (new if task.writes else 0) for task in self.tasks)
+
 
 def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
     """Divide the memory that is free after the weights, like the transformers backend."""
@@ -222,7 +228,8 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
     tokens = min(free // 2 // token.forward_bytes, TOKENS_PER_FORWARD[kind])
     at_once = min(free // 8 // (longest * token.cache_bytes), settings.batch_size or COMPLETIONS_AT_ONCE[kind])
     parts = tuple(_least(inputs, weights))
-    if at_once >= 1 and tokens >= longest:
+    fits = at_once >= 1 and tokens >= inputs.longest_pass
+    if fits:
         parts = (
             *(part for part in parts if not part.name.startswith("one item")),
             Component(f"passes over {tokens:,} tokens", tokens * token.forward_bytes),
@@ -236,7 +243,7 @@ def _plan(inputs: _Inputs, weights: Sequence[Component]) -> EvalPlan:
         len(settings.models or [BASE]),
         inputs.tasks,
         inputs.max_new_tokens,
-        max(0, at_once) if tokens >= longest else 0,
+        at_once if fits else 0,
         reading_flops(inputs.shape, longest),
         weight_bytes + max(0, at_once) * longest * token.cache_bytes,
         inputs.expected_tokens,
@@ -247,7 +254,9 @@ def _least(inputs: _Inputs, weights: Sequence[Component]) -> Iterator[Component]
     """Yield the minimum needs of an evaluation, with one item at a time."""
     machine, token, longest = inputs.machine, inputs.token, inputs.longest
     yield from weights
-    yield Component("one item at a time", longest * max(2 * token.forward_bytes, 8 * token.cache_bytes))
+    yield Component(
+        "one item at a time", max(2 * inputs.longest_pass * token.forward_bytes, 8 * longest * token.cache_bytes)
+    )
     if machine.is_shared:
         yield Component(PYTHON, host=WITHOUT_CUDA * machine.gpus)
     else:

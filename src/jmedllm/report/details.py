@@ -119,7 +119,7 @@ def response_details(results: Sequence[EvalResult]) -> Iterator[Detail]:
 def response_detail(results: Sequence[EvalResult]) -> Detail | None:
     """Build the table of decoding, and of lengths and truncation of the responses; None if there are none."""
     rows = _rows(results, _response_cells)
-    headings = ("n", "truncated", "tokens", "p99", "thought", "p99", "forced")
+    headings = ("n", "truncated", "tokens", "tokens p99", "thought", "thought p99", "forced")
     # Columns that no row has, such as those of thoughts, are left out.
     kept = [index for index in range(len(headings)) if index < 2 or any(row.cells[index + 1] != "-" for row in rows)]
     if not rows:

@@ -24,7 +24,7 @@ TERMS = {
     "−/+": "items that only the first or only the second got right, or on which it has the higher score.",
     "p": (
         "probability of a difference at least this large if both are equally good: exact McNemar test, for graded "
-        "scores a permutation test."
+        "scores and means of several samples a permutation test."
     ),
     "p (Holm)": "p adjusted for the number of comparisons (Holm 1979); a difference is shown where it is below 0.05.",
     "min. detectable": (
@@ -37,6 +37,10 @@ TERMS = {
     ),
     "Brier score": "squared error of the probabilities, 0 (perfect) to 2; guessing among four choices gives 0.75.",
     "rotations": "the same question asked several times with its choices in another order.",
+    "samples": "several responses to the same prompt, each with random numbers of its own.",
+    "vote": "share right of the answers that most responses to an item give.",
+    "pass@k": "chance that at least one of k responses is right.",
+    "truncated": "cut off before the end, at the token limit; such a response may have no answer yet.",
     "position bias": "share of picks minus share of right answers at a place, in percentage points.",
     "prohibited": "choices that would harm a patient; picking too many of them fails the licence exam.",
     "loss": "how unlikely the model finds the next token, in nats; lower is better.",
