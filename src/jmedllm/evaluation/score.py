@@ -202,7 +202,7 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
             if (ways := count_readings(found[each.key] for each in first if each.key in (found := item_scores[name])))
         },
         left_out=evaluation.left_out,
-        notes=evaluation.notes,
+        notes=tuple(dict.fromkeys([*evaluation.notes, *_thoughts_although_off(evaluation)])),
         failures=_failures(evaluation),
         source=evaluation.source,
         pictures=tuple(
@@ -222,6 +222,16 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         ),
         lengths=measure(samples.values()),
     )
+
+
+def _thoughts_although_off(evaluation: Evaluation) -> Iterator[str]:
+    """Yield a note if a server was asked for answers without thoughts and has ignored it."""
+    thoughts = sum(bool(sample.reasoning) for sample in evaluation.samples.values())
+    if evaluation.settings.get("thinking") == "off" and thoughts:
+        yield (
+            f"{evaluation.settings['model']}: {thoughts:,} of {len(evaluation.samples):,} responses contain a thought "
+            "although thinking is off: the server ignores the setting."
+        )
 
 
 def _texts(first: Sequence[PresentedQuestion], samples: Mapping[str, Sample]) -> dict[str, list[str | None]]:

@@ -371,6 +371,21 @@ def test_an_evaluation_on_a_thinking_server(cli: Cli, tmp_path: Path) -> None:
     assert code == 2 and "does not support further fields of a request (--extra-body); use backend openai" in errors
 
 
+def test_a_result_says_that_thinking_was_not_off(cli: Cli, tmp_path: Path) -> None:
+    exam = write_questions(tmp_path / "exam.jsonl", count=2)
+    with serving(Script(deaf=True)) as server:
+        code, output, errors = cli(
+            "eval", "--backend", "openai", "--server", server.url, "--model", "m", "--benchmark", exam, "--chat",
+            "--language", "ja", "--selection", "all", "--scorer", "answer", "--thinking", "off",
+            "--output", tmp_path / "out", "--json",
+        )  # fmt: skip
+    assert code == 0, errors
+    note = "m: 2 of 2 responses contain a thought although thinking is off: the server ignores the setting."
+    assert note in json.loads(output)["tasks"][0]["notes"]
+    assert cli("score", tmp_path / "out")[0] == 0
+    assert read_json(tmp_path / "out" / "exam.ja.json")["notes"].count(note) == 1
+
+
 @pytest.mark.parametrize(
     ("answer_as", "first"), [("letter", ["a, b", "a, c"]), ("text", ["脚気, 壊血病", "脚気, 痛風"])]
 )
