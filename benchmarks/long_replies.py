@@ -146,11 +146,13 @@ def work_continuous(model: str, data: str, width: str, part: str) -> Iterator[li
     network, tokenizer, prompts = _network(model, data)
     wanted = lengths(int(part))
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=tokenizer.pad_token_id)
-    batching = ContinuousBatchingConfig(max_requests_per_batch=int(width)) if _takes_width() else None
+    # By itself it takes most of the machine's memory for its cache; this is what the items need.
+    pages = int(width) * (LONGEST // int(part) + 1024) // 256
+    batching = ContinuousBatchingConfig(max_requests_per_batch=int(width), num_blocks=pages, max_batch_tokens=512)
     replies: dict[str, list[int]] = {}
     yield []
     with (
-        torch.inference_mode(),
+        torch.no_grad(),  # the manager writes its tensors from a thread of its own
         network.continuous_batching_context_manager(
             generation_config=config, continuous_batching_config=batching
         ) as manager,
@@ -162,14 +164,6 @@ def work_continuous(model: str, data: str, width: str, part: str) -> Iterator[li
             if found is not None and found.is_finished():
                 replies[found.request_id] = list(found.generated_tokens)
     yield [replies[str(i)] for i in range(ITEMS)]
-
-
-def _takes_width() -> bool:
-    from dataclasses import fields
-
-    from transformers import ContinuousBatchingConfig
-
-    return "max_requests_per_batch" in {each.name for each in fields(ContinuousBatchingConfig)}
 
 
 WORKERS: dict[str, Callable[[str, str, str, str], Iterator[list[list[int]]]]] = {

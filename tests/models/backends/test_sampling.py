@@ -76,6 +76,21 @@ def test_tokens_are_drawn_by_their_probability() -> None:
         assert counts[token] / 20_000 == pytest.approx(expected, abs=0.012)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_shortcut_for_top_k_draws_what_all_tokens_draw(tied: bool) -> None:
+    """Also if tokens are as likely as the last one that is kept; which of these top_p keeps is left to the sorting."""
+    torch.manual_seed(1)
+    logits = torch.randint(0, 5, (32, 320)).float() if tied else torch.randn(32, 320) * 3
+    top_p = 1.0 if tied else 0.95
+    for decoding in (Decoding(0.6, top_p, 20), Decoding(0.6, top_p, 1000), Decoding(1.0, top_p, 20, 0.2)):
+        every = warped(decoding, logits).double().softmax(-1).cumsum(-1)
+        for number in range(10):
+            draws = [draw(row, number) for row in range(32)]
+            wanted = torch.tensor(draws, dtype=torch.float64)[:, None] * every[:, -1:]
+            expected = torch.searchsorted(every, wanted, right=True)[:, 0].tolist()
+            assert next_tokens(decoding, logits, [], draws) == expected
+
+
 @pytest.mark.parametrize("drawn", [0.0, 0.25, 1 - 2**-53])
 def test_a_token_without_probability_is_never_drawn(drawn: float) -> None:
     logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]])

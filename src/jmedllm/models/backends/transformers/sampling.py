@@ -27,7 +27,12 @@ def next_tokens(
         logits = penalize(_distinct(rows, logits.device), logits.float())
     if decoding.temperature == 0.0:
         return [int(token) for token in logits.argmax(-1).tolist()]
-    return _drawn(warped(decoding, logits.float()), draws)
+    logits = logits.float()
+    if not decoding.top_k:
+        return _drawn(warped(decoding, logits), draws)
+    ids = _likeliest(logits / decoding.temperature, decoding.top_k)
+    places = _drawn(warped(decoding, logits.gather(1, ids)), draws)
+    return [int(row[place]) for row, place in zip(ids.tolist(), places, strict=True)]
 
 
 def warped(decoding: Decoding, logits: torch.Tensor) -> torch.Tensor:
@@ -64,6 +69,15 @@ def _drawn(scores: torch.Tensor, draws: Sequence[float]) -> list[int]:
     cumulative = scores.double().softmax(-1).cumsum(-1)
     wanted = torch.tensor(draws, dtype=torch.float64, device=scores.device)[:, None] * cumulative[:, -1:]
     return [int(token) for token in torch.searchsorted(cumulative, wanted, right=True)[:, 0].tolist()]
+
+
+def _likeliest(scores: torch.Tensor, top_k: int) -> torch.Tensor:
+    """Return the tokens [rows, at least top_k] that top_k may keep, in the order of the vocabulary.
+
+    The steps after it are as fast as if the vocabulary were this small. Tokens as likely as the last one are kept.
+    """
+    last = scores.topk(min(top_k, scores.shape[1])).values[:, -1:]
+    return scores.topk(int((scores >= last).sum(-1).max())).indices.sort(-1).values
 
 
 def _distinct(rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
