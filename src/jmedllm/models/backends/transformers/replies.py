@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from jmedllm.models.backends.base import Completion, GenerationConfig
+from jmedllm.models.backends.base import Completion, GenerationConfig, never
 from jmedllm.models.backends.completion import Ends, completion
 from jmedllm.models.backends.transformers.sampling import draw, next_tokens
 from jmedllm.models.thoughts import Thought, leaves_thought_open, thought_end
@@ -110,12 +110,13 @@ class Decoder:
             reply.pending, reply.closed_at = [*self.closing], len(reply.written)
 
     def _is_over(self, reply: Reply) -> bool:
-        """Whether the newest token ends a reply. `is_final` is called only if the token can end a line."""
+        """Whether the newest token ends a reply. `is_final` is called only at the end of a line outside a thought."""
         if self.ends.reached(self.tokenizer, reply.written):
             return True
-        return "\n" in self.tokenizer.decode(reply.written[-1:]) and self.generation_config.is_final(
-            self.completion(reply)
-        )
+        is_final = self.generation_config.is_final
+        if is_final is never or "\n" not in self.tokenizer.decode(reply.written[-1:]) or self._thinks(reply):
+            return False
+        return is_final(self.completion(reply))
 
     def _thinks_too_long(self, reply: Reply) -> bool:
         """Whether the newest token is the last one of a thought that the budget allows."""
@@ -123,10 +124,14 @@ class Decoder:
         if budget is None or reply.generated < budget or reply.closed_at is not None:
             return False
         if reply.generated == budget:
-            text = self._text(reply.written)
-            return thought_end(text, self.thoughts, thought_open=reply.thought_open) == len(text)
+            return self._thinks(reply)
         # The answer has begun; a thought that begins after it is closed at once.
         return leaves_thought_open(self._text(reply.written[-MARKER_TOKENS:]), self.thoughts)
+
+    def _thinks(self, reply: Reply) -> bool:
+        """Whether a reply ends inside a thought."""
+        text = self._text(reply.written)
+        return thought_end(text, self.thoughts, thought_open=reply.thought_open) == len(text)
 
     def completion(self, reply: Reply) -> Completion:
         """Return a reply as text, also one that has not ended."""
@@ -138,7 +143,7 @@ class Decoder:
             new_tokens=reply.generated,
             thought_open=reply.thought_open,
             thoughts=self.thoughts,
-            reasoning_tokens=self._reasoning_tokens(reply),
+            reasoning_tokens=self._reasoning_tokens(reply) if reply.finish_reason else None,
             forced=reply.closed_at is not None,
         )
 

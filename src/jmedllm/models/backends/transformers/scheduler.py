@@ -122,6 +122,7 @@ class _Scheduler:
         for task in tasks.values():
             if not task.request.generate:
                 self._finish(task)
+        self.decoder.generation_config.on_tokens(sum(start.keys is not None for start in starts))
         self._finish_replies([start.reply for start in starts])
         added = [(each.reply, each.keys) for each in starts if each.keys and not each.reply.finish_reason]
         if added:
