@@ -14,6 +14,8 @@ from conftest import write_questions
 from jmedllm.errors import InputError
 from jmedllm.evaluation.evaluate import EvalConfig, evaluate_tasks, tasks
 from jmedllm.evaluation.evaluate_task import PreparedModel, forget
+from jmedllm.evaluation.human_baseline import compare_with_examinees
+from jmedllm.evaluation.order import present
 from jmedllm.evaluation.prompts.format import PromptConfig
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.records import read_samples, read_scores
@@ -21,6 +23,7 @@ from jmedllm.evaluation.rescore import stored_evaluations
 from jmedllm.evaluation.result import EvalResult, read_result
 from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
+from jmedllm.evaluation.scorers.base import GradedItemScore
 from jmedllm.evaluation.sharding import evaluate_shares
 from jmedllm.evaluation.statistics import (
     Metric,
@@ -32,7 +35,7 @@ from jmedllm.evaluation.statistics import (
     wilson,
 )
 from jmedllm.evaluation.stored_questions import QuestionPlaces
-from jmedllm.evaluation.votes import pass_at_k, vote
+from jmedllm.evaluation.votes import compare_samples, pass_at_k, vote
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
 from jmedllm.processes import Rank
 from jmedllm.report import collect
@@ -233,6 +236,24 @@ def answers(*chosen: int | None) -> list[AnswerItemScore]:
 def test_vote(chosen: tuple[int | None, ...], log_probs: tuple[float, ...] | None, voted: int, tied: bool) -> None:
     found = vote(answers(*chosen), [log_probs])
     assert found is not None and (found.item_score.chosen, found.tied) == ((voted,), tied)
+
+
+def test_items_without_any_answer_have_a_vote_of_0() -> None:
+    question = Question("q", "b", "ja", "", ("x", "y"), frozenset({0}))
+    presented = present(question, samples=2)
+    silent = {each.key: answers(None)[0] for each in presented}
+    found = compare_samples("answer", presented, silent, {}, binary=True)
+    assert found is not None and (found.vote, found.no_vote) == (0.0, 1)
+    graded = {each.key: GradedItemScore(1.0, "compared") for each in presented}  # it reads no answer
+    found = compare_samples("mention", presented, graded, {}, binary=True)
+    assert found is not None and (found.vote, found.pass_at[1].value) == (None, 1.0)
+
+
+def test_groups_of_items_have_the_interval_of_the_score() -> None:
+    questions = [Question(f"q{i}", "b", "ja", "", ("x", "y"), frozenset({0}), examinees_right=50) for i in range(12)]
+    means = {question.id: GradedItemScore(sum(row) / 4) for question, row in zip(questions, ROWS, strict=True)}
+    [group] = compare_with_examinees("answer", questions, means, binary=True, samples=4)
+    assert (group.value, group.low, group.high) == (0.5625, *clustered_interval([sum(row) / 4 for row in ROWS], 4))
 
 
 def test_vote_without_an_answer() -> None:

@@ -39,7 +39,12 @@ class ExamYear:
 
 
 def by_exam_year(
-    scorer: str, questions: Sequence[Question], item_scores: Mapping[str, ItemScore], *, binary: bool = True
+    scorer: str,
+    questions: Sequence[Question],
+    item_scores: Mapping[str, ItemScore],
+    *,
+    binary: bool = True,
+    samples: int = 1,
 ) -> list[ExamYear]:
     """Group the scored items of licence exams by year; empty for other questions."""
     groups: dict[tuple[int, str], list[float]] = {}
@@ -55,7 +60,7 @@ def by_exam_year(
             len(values),
             sum(value == 1 for value in values),
             sum(values) / len(values),
-            *interval(values, binary=binary),
+            *interval(values, binary=binary, samples=samples),
         )
         for (year, exam), values in sorted(groups.items())
     ]

@@ -37,7 +37,12 @@ class BaselineGroup:
 
 
 def compare_with_examinees(
-    scorer: str, questions: Sequence[Question], item_scores: Mapping[str, ItemScore], *, binary: bool = True
+    scorer: str,
+    questions: Sequence[Question],
+    item_scores: Mapping[str, ItemScore],
+    *,
+    binary: bool = True,
+    samples: int = 1,
 ) -> list[BaselineGroup]:
     """Group the scored questions by difficulty, hardest first, and by subject, largest first."""
     scored = [question for question in questions if question.id in item_scores]
@@ -63,7 +68,11 @@ def compare_with_examinees(
         values = [item_scores[question.id].value for question in members]
         known = [question.examinees_right / 100 for question in members if question.examinees_right is not None]
         correct, n = sum(value == 1 for value in values), len(values)
-        mean = correct / n if binary else sum(values) / n
+        mean = sum(values) / n
         examinees = sum(known) / len(known) if known else None
-        found.append(BaselineGroup(scorer, kind, name, n, correct, mean, *interval(values, binary=binary), examinees))
+        found.append(
+            BaselineGroup(
+                scorer, kind, name, n, correct, mean, *interval(values, binary=binary, samples=samples), examinees
+            )
+        )
     return found

@@ -39,11 +39,13 @@ def by_pictures(
     shown: Visibility,
     *,
     binary: bool = True,
+    samples: int = 1,
 ) -> list[PictureGroup]:
     """Group the scored questions by their pictures; nothing if none has any.
 
     Args:
         shown: what the model saw of the pictures that are in the data.
+        samples: number of responses to each question, whose mean is its item score.
     """
     groups: dict[Visibility, list[float]] = {}
     for question in questions:
@@ -54,8 +56,10 @@ def by_pictures(
     found = []
     for pictures, values in sorted(groups.items(), key=lambda group: group[0] == "none"):
         correct, n = sum(value == 1 for value in values), len(values)
-        mean = correct / n if binary else sum(values) / n
-        found.append(PictureGroup(scorer, pictures, n, correct, mean, *interval(values, binary=binary)))
+        mean = sum(values) / n
+        found.append(
+            PictureGroup(scorer, pictures, n, correct, mean, *interval(values, binary=binary, samples=samples))
+        )
     return found
 
 

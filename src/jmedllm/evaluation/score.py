@@ -176,12 +176,14 @@ def count_readings(item_scores: Iterable[Any]) -> dict[str, int]:
 def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, str]) -> EvalResult:
     """Build the result of an evaluation from its item scores."""
     questions, names = evaluation.questions, list(item_scores)
+    main = names[0]
     presented, samples = evaluation.presented(), evaluation.samples
     scores, outcomes = aggregate_all(presented, samples, item_scores, scorers_named(names))
     if evaluation.settings.get("shuffle") is not None:  # a constant answer picks random choices then
         scores = tuple(replace(score, constant_floor=None) for score in scores)
     log_probs = {sample.id: sample.log_probs for sample in samples.values()}
     first = [each for each in presented if not each.rotation]
+    number = max((each.sample_number for each in first), default=0) + 1
     by_item = {name: _by_item(first, item_scores[name]) for name in names}
     return EvalResult(
         settings=evaluation.settings | {"scorers": names},
@@ -193,9 +195,9 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         rotations=tuple(_each(compare_rotations, presented, item_scores, log_probs)),
         trace=trace,
         human_baseline=tuple(
-            compare_with_examinees(names[0], questions, by_item[names[0]], binary=_is_binary(names[0], first))
+            compare_with_examinees(main, questions, by_item[main], binary=SCORERS[main].binary, samples=number)
         ),
-        exam_years=tuple(by_exam_year(names[0], questions, by_item[names[0]], binary=_is_binary(names[0], first))),
+        exam_years=tuple(by_exam_year(main, questions, by_item[main], binary=SCORERS[main].binary, samples=number)),
         readings={
             name: ways
             for name in names
@@ -213,7 +215,8 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
                 questions,
                 by_item[name],
                 evaluation.settings.get("images", "none"),
-                binary=_is_binary(name, first),
+                binary=SCORERS[name].binary,
+                samples=number,
             )
         ),
         samples=tuple(
@@ -252,11 +255,6 @@ def _each(
     for name, found in item_scores.items():
         if (compared := compare(name, presented, found, log_probs, binary=SCORERS[name].binary)) is not None:
             yield compared
-
-
-def _is_binary(name: str, first: Sequence[PresentedQuestion]) -> bool:
-    """Return whether each item has the value 0 or 1, and not the mean of several samples."""
-    return SCORERS[name].binary and not any(each.sample_number for each in first)
 
 
 def _by_item(first: Sequence[PresentedQuestion], item_scores: Mapping[str, ItemScore]) -> Mapping[str, ItemScore]:

@@ -98,19 +98,26 @@ def score(metric: Metric, questions: Sequence[Question], values: Sequence[float]
     else:
         means = [math.fsum(found) / len(found) for found in items.values()]
         mean = math.fsum(means) / n
-        low, high = clustered_interval(means, samples) if metric.binary else interval(means, binary=False)
+        low, high = interval(means, binary=metric.binary, samples=samples)
     return Score(
         benchmark, language, metric.scorer, metric.name, n, correct, mean, low, high, metric.floor, metric.ceiling,
         no_answer, metric.binary, metric.constant_floor, samples,
     )  # fmt: skip
 
 
-def interval(values: Sequence[float], *, binary: bool) -> tuple[float, float]:
+def interval(values: Sequence[float], *, binary: bool, samples: int = 1) -> tuple[float, float]:
     """Compute the 95 % interval of the mean: Wilson's for binary values, else a percentile bootstrap.
+
+    Args:
+        values: the value of each item; of several samples their mean.
+        binary: whether each response has the value 0 or 1.
+        samples: number of responses to each item.
 
     Raises:
         ValueError: there are no values, or one is not from 0 to 1, or not 0 or 1 though binary.
     """
+    if binary and samples > 1:
+        return clustered_interval(values, samples)
     if wrong := [value for value in values if not (value in (0, 1) if binary else 0 <= value <= 1)]:
         raise ValueError(f"item value {wrong[0]} is not {'0 or 1' if binary else 'from 0 to 1'}")
     if binary:

@@ -132,7 +132,8 @@ def compare_samples(
     voted = [each.item_score.value if each else 0.0 for each in votes]
     mean: float | None = math.fsum(voted) / n
     bounds: tuple[float | None, float | None] = (None, None)
-    if not any(votes) or not binary:
+    reads = any(votes) or all(hasattr(each, "answered") for found in several.values() for each in found)
+    if not reads or not binary:
         mean = None
     else:
         bounds = wilson(sum(voted), n)
