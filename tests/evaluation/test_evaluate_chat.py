@@ -98,6 +98,21 @@ def test_a_thought_at_its_budget_is_closed_and_the_answer_is_read(dated: Path, t
         evaluate_budget(dated, tmp_path / "budget", 9)
 
 
+@pytest.mark.parametrize("scorer_by", ["text", "letter"])
+def test_choices_are_scored_behind_a_thought_that_the_prompt_opens(
+    dated: Path, tmp_path: Path, scorer_by: str
+) -> None:
+    found = {}
+    for name, template in {"open": THINKS, "closed": CLOSES}.items():
+        (dated / "chat_template.jinja").write_text(template, encoding="utf-8")
+        result = evaluate_task(dated, tmp_path / name, "2024-02-03", answer_as=scorer_by)
+        found[name] = [row["log_probs"] for row in rows(tmp_path / name)]
+        assert any("are scored behind '</think>'" in note for note in result.notes) == (name == "open")
+        assert result.settings.get("answer_opening") == ("\n</think>\n\n" if name == "open" else None)
+    for one, other in zip(found["open"], found["closed"], strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
 def test_a_budget_for_a_template_without_thoughts_is_noted(dated: Path, tmp_path: Path) -> None:
     (dated / "chat_template.jinja").write_text(UNDATED, encoding="utf-8")
     result = evaluate_budget(dated, tmp_path / "budget", 8)

@@ -124,12 +124,14 @@ class ResponseConfig:
         decoding: without `recommended`.
         thinks: whether the model thinks before it answers, so that its responses are long.
         thought_closing: text with which its chat template closes a thought, if there is a thinking budget.
+        answer_opening: text between its prompts and an answer, see `ChatFormat.opening_of_an_answer`.
         notes: remarks for reports on values that were not given.
     """
 
     decoding: DecodingConfig
     thinks: bool = False
     thought_closing: str = ""
+    answer_opening: str = ""
     notes: tuple[str, ...] = ()
 
 

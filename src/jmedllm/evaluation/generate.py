@@ -172,6 +172,7 @@ def _missing(task: EvalTask, presented: PresentedQuestion, prompt: str, sample: 
         allowed=task.allowed(question) if response else (),
         images=tuple(picture.path for picture in task.shown(question)),
         seed=seed_of(task, presented.key),
+        answer_opening=task.answer_opening if log_probs else "",
     )
     return _Asked(request, sample)
 

@@ -98,13 +98,22 @@ def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTe
             f"The chat template of {spec.name} has no thoughts; the thinking budget applies to responses that begin "
             "with <think>."
         )
-    return ResponseConfig(decoding, thinks, closing, tuple(notes))
+    opening = chat_format(template).opening_of_an_answer if template else ""
+    if opening and any(SCORERS[name].needs == "log_probs" for each in tasks for name in each.scorers):
+        notes.append(
+            f"The choices are scored behind {opening.strip()!r}, without a thought: {spec.name} answers there."
+        )
+    return ResponseConfig(decoding, thinks, closing, opening, tuple(notes))
 
 
 def with_responses(task: EvalTask, responses: ResponseConfig) -> EvalTask:
     """Return a task with what shapes the responses of one model."""
     return replace(
-        task, decoding=responses.decoding, thinks=responses.thinks, thought_closing=responses.thought_closing
+        task,
+        decoding=responses.decoding,
+        thinks=responses.thinks,
+        thought_closing=responses.thought_closing,
+        answer_opening=responses.answer_opening,
     )
 
 

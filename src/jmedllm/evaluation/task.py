@@ -36,6 +36,7 @@ class EvalTask:
         samples: number of responses to each presentation.
         thinking_budget: maximum length of a thought in tokens; None for no limit of its own.
         thought_closing: text with which the chat template of the model closes a thought at the budget.
+        answer_opening: text between the prompts of the model and an answer, which choices and labels follow.
         left_out: number of items that the selection left out, by reason; a limit does not count.
         notes: remarks for reports on how the questions were read.
         read_options: options for reading custom questions.
@@ -61,6 +62,7 @@ class EvalTask:
     samples: int = 1
     thinking_budget: int | None = None
     thought_closing: str = ""
+    answer_opening: str = ""
     shuffle: int | None = None
     rotations: int = 1
     left_out: dict[str, int] = field(default_factory=dict)
@@ -155,6 +157,7 @@ class EvalTask:
             **({"samples": self.samples} if self.samples > 1 else {}),
             **self.decoding.settings(),
             **({"thinking_budget": self.thinking_budget} if self.thinking_budget is not None else {}),
+            **({"answer_opening": self.answer_opening} if self.answer_opening else {}),
             **({"images": self._images} if self.with_images else {}),
             **({"constrain": True} if self.constrain else {}),
             **self.read_options.settings(),

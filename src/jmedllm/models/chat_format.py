@@ -112,6 +112,13 @@ class ChatFormat:
             return self.thought is not None and self.settings.get("on") == TemplateSetting()
         return self.prompt_thought == "open"
 
+    @property
+    def opening_of_an_answer(self) -> str:
+        """Text between the generation prompt and an answer without a thought."""
+        if self.prompt_thought == "open" and self.thought is not None:
+            return self.thought.closing
+        return self.answer_opening
+
     def reply(self, answer: str, thought: str | None = None) -> str:
         """Return the text of a reply as the model is to write it after the generation prompt, without its end.
 

@@ -51,6 +51,8 @@ class Request:
             messages as JSON, one for each part of the type `image`.
         seed: seed of the random numbers of this completion, which depend on nothing else.
         allowed: texts one of which the completion must be; empty for any text.
+        answer_opening: text between the prompt and an answer, which choices and labels follow: what closes a thought
+            that the prompt has opened, or the header of a channel.
     """
 
     id: str
@@ -62,6 +64,12 @@ class Request:
     images: tuple[Path, ...] = ()
     seed: int = 0
     allowed: tuple[str, ...] = ()
+    answer_opening: str = ""
+
+    @property
+    def answer_prompt(self) -> str:
+        """The text that choices and labels continue."""
+        return self.prompt + self.answer_opening
 
     @property
     def text(self) -> str:

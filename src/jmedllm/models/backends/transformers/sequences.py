@@ -73,7 +73,7 @@ def require_context(requests: Sequence[Request], generation_config: GenerationCo
 
     def may_be_too_long(request: Request) -> bool:
         longest = max((*request.choices, *request.labels), key=lambda text: len(text.encode()), default="")
-        most = most_tokens(limits.tokenizer, f"{request.prompt} {longest}")
+        most = most_tokens(limits.tokenizer, f"{request.answer_prompt} {longest}")
         return most is None or most + new_tokens > limits.context
 
     _, too_long = encode_requests(list(filter(may_be_too_long, requests)), generation_config, limits)
@@ -85,10 +85,10 @@ def encode_requests(
     requests: Sequence[Request], generation_config: GenerationConfig, limits: ContextLimit
 ) -> tuple[list[TokenPath], dict[int, str]]:
     """Encode all sequences to compute; return them with the reason, by index, why a request does not fit."""
-    texts = list(dict.fromkeys(text for each in requests for text in (each.prompt, each.text, *_wholes(each))))
+    texts = list(dict.fromkeys(text for each in requests for text in (each.answer_prompt, each.text, *_wholes(each))))
     ids = dict(zip(texts, encode(limits.tokenizer, texts), strict=True))
     new_tokens = _new_tokens(generation_config, limits)
-    spelled = spell_labels(limits.tokenizer, [(request.prompt, request.labels) for request in requests])
+    spelled = spell_labels(limits.tokenizer, [(request.answer_prompt, request.labels) for request in requests])
     found: list[TokenPath] = []
     too_long: dict[int, str] = {}
     for index, (request, labels) in enumerate(zip(requests, spelled, strict=True)):
@@ -107,7 +107,7 @@ def _new_tokens(generation_config: GenerationConfig, limits: ContextLimit) -> in
 
 
 def _wholes(request: Request) -> list[str]:
-    return [request.prompt + choice for choice in request.choices]
+    return [request.answer_prompt + choice for choice in request.choices]
 
 
 def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, list[int]]) -> list[TokenPath]:
@@ -116,11 +116,12 @@ def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, l
     Raises:
         InputError: the prompt or a choice has no token.
     """
-    tokens = [[first for (first,) in each] for each in labels.labels] if labels.is_next_token else []
+    is_next = labels.is_next_token and not request.answer_opening
+    tokens = [[first for (first,) in each] for each in labels.labels] if is_next else []
     task = Task(index, request, tokens)
     prompt, wholes = ids[request.text], [ids[text] for text in _wholes(request)]
     # If the tokenizer merges the prompt's last characters with a choice, less of the prompt is shared.
-    shared = shared_length(ids[request.prompt], wholes)
+    shared = shared_length(ids[request.answer_prompt], wholes)
     if not prompt or not labels.prompt or not shared or any(len(whole) == shared for whole in wholes):
         raise InputError(f"question {request.id}: a choice or the prompt is empty for this tokenizer")
     paths = [TokenPath(task, prompt, None, [])] if request.generate or tokens else []

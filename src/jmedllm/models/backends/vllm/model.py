@@ -88,7 +88,8 @@ class VllmModel:
         }
         if too_long and not generation_config.skip_invalid:
             raise does_not_fit(too_long.values())
-        asked = [(request.prompt, request.labels) for request in requests]
+        asked = [(request.answer_prompt, request.labels) for request in requests]
+        answers = encode(self.tokenizer, [prompt.rstrip(" ") for prompt, _ in asked])
         spelled = spell_labels(self.tokenizer, asked)
         spellings = [_tokens(request, each) for request, each in zip(requests, spelled, strict=True)]
         for index in too_long:
@@ -97,7 +98,7 @@ class VllmModel:
             began = time.monotonic()
             part = [i for i in range(start, min(start + CHUNK, len(requests))) if i not in too_long]
             read = [i for i in part if requests[i].labels]
-            found = self._labels([prompts[i] for i in read], [spellings[i] for i in read])
+            found = self._labels([answers[i] for i in read], [spellings[i] for i in read])
             labels = dict(zip(read, found, strict=True))
             write = [i for i in part if requests[i].generate]
             texts = self._write([Reply(requests[i], prompts[i]) for i in write], generation_config)
