@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -43,6 +44,30 @@ def test_each_stage_has_a_line_and_nothing_is_written(cli: Cli, here: Path, tiny
     assert "chat template, lengths of the examples" in output and "adapter targets" in output
     assert errors.splitlines()[-1].startswith("next:  jmedllm run ")
     assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "said"),
+    [
+        (None, 2, "has no generation_config.json; give values"),
+        ("{}", 2, "2 samples of greedy decoding are the same response"),
+        (
+            '{"do_sample": true, "temperature": 0.8, "num_beams": 2}',
+            0,
+            "temperature 0.8, seed 5, as generation_config.json recommends. Ignored of it: num beams 2",
+        ),
+    ],
+)
+def test_recommended_decoding_is_that_of_the_base(
+    cli: Cli, here: Path, tiny_model: Path, stored: str | None, expected: int, said: str
+) -> None:
+    base = copytree(tiny_model, here / "base")
+    (base / "generation_config.json").unlink(missing_ok=True)
+    if stored is not None:
+        (base / "generation_config.json").write_text(stored)
+    decoding = "scorers: [answer], decoding: {recommended: true, samples: 2, seed: 5}"
+    code, _, errors = cli("run", write(here, base, EVALUATION % decoding), "--check")
+    assert code == expected and said in errors
 
 
 def test_a_base_that_is_not_here_is_named(cli: Cli, here: Path) -> None:
