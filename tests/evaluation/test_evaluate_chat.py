@@ -107,7 +107,7 @@ def test_choices_are_scored_behind_a_thought_that_the_prompt_opens(
         (dated / "chat_template.jinja").write_text(template, encoding="utf-8")
         result = evaluate_task(dated, tmp_path / name, "2024-02-03", answer_as=scorer_by)
         found[name] = [row["log_probs"] for row in rows(tmp_path / name)]
-        assert any("are scored behind '</think>'" in note for note in result.notes) == (name == "open")
+        assert any("are those of an answer without a thought" in note for note in result.notes) == (name == "open")
         assert result.settings.get("answer_opening") == ("\n</think>\n\n" if name == "open" else None)
     for one, other in zip(found["open"], found["closed"], strict=True):
         assert one == pytest.approx(other, abs=1e-5)

@@ -99,10 +99,6 @@ def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTe
             "with <think>."
         )
     opening = chat_format(template).opening_of_an_answer if template else ""
-    if opening and any(SCORERS[name].needs == "log_probs" for each in tasks for name in each.scorers):
-        notes.append(
-            f"The choices are scored behind {opening.strip()!r}, without a thought: {spec.name} answers there."
-        )
     return ResponseConfig(decoding, thinks, closing, opening, tuple(notes))
 
 
