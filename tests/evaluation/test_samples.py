@@ -105,8 +105,8 @@ def test_samples_of_each_item(exam: Path, tmp_path: Path) -> None:
     item_scores = {name: each.item_scores for name, each in read_scores(tmp_path / "exam.ja.scores.jsonl").items()}
     right = [each["answer"]["correct"] for each in item_scores.values()]
     assert (accuracy.n, accuracy.samples, accuracy.correct, accuracy.value) == (12, 4, sum(right), sum(right) / 48)
-    assert accuracy.truncated == sum(each.truncated for each in samples.values())
-    assert (likelihood.n, likelihood.samples, likelihood.truncated) == (12, 1, None)
+    assert (accuracy.truncated, accuracy.responses) == (sum(each.truncated for each in samples.values()), 48)
+    assert (likelihood.n, likelihood.samples, likelihood.truncated, likelihood.responses) == (12, 1, None, 0)
     assert sum(result.readings["answer"].values()) == 48
     assert result.lengths is not None and result.lengths.n == 48
     tokens = sorted(each.new_tokens or 0 for each in samples.values())

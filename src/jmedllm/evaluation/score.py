@@ -161,9 +161,16 @@ def _complete(presented: Sequence[PresentedQuestion]) -> list[PresentedQuestion]
 def _of_samples(scores: Iterable[Score], scorer: Scorer, samples: Sequence[Sample]) -> list[Score]:
     """Complete scores with the number of samples, where their scorer has not, and with that of truncated responses."""
     number = len(samples) // len({sample.question for sample in samples})
-    truncated = sum(map(is_cut, samples)) if scorer.needs == "response" else None
+    read = samples if scorer.needs == "response" else ()
+    truncated = sum(map(is_cut, read)) if read else None
     return [
-        replace(each, truncated=truncated, samples=number, n=each.n if each.samples == number else each.n // number)
+        replace(
+            each,
+            n=each.n if each.samples == number else each.n // number,
+            samples=number,
+            truncated=truncated,
+            responses=len(read),
+        )
         for each in scores
     ]
 

@@ -49,7 +49,8 @@ class Score:
         constant_floor: score of the best constant answer on these items, such as always the first choice; None for a
             metric or an evaluation without a constant answer.
         samples: number of responses to each item.
-        truncated: number of these responses that were cut off; None if the scorer reads no responses.
+        truncated: number of responses that were cut off; None if the scorer reads no responses.
+        responses: number of responses that the scorer reads; more than those of the metric if it leaves items out.
     """
 
     benchmark: str
@@ -68,11 +69,7 @@ class Score:
     constant_floor: float | None = None
     samples: int = 1
     truncated: int | None = None
-
-    @property
-    def responses(self) -> int:
-        """Number of responses."""
-        return self.n * self.samples
+    responses: int = 0
 
 
 def score(metric: Metric, questions: Sequence[Question], values: Sequence[float], *, no_answer: int = 0) -> Score:

@@ -19,6 +19,7 @@ class Row:
         selected: number of selected items, if a limit left out some of them.
         samples: number of responses to each item.
         truncated: number of responses that were cut off; None if none were read.
+        responses: number of responses that were read.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Row:
     binary: bool = True
     samples: int = 1
     truncated: int | None = None
+    responses: int = 0
 
     @property
     def items(self) -> str:
@@ -82,7 +84,7 @@ class Row:
     @property
     def is_truncated(self) -> bool:
         """Whether so many responses were cut off that the score is too low."""
-        return is_marked(self.truncated, (self.n or 0) * self.samples)
+        return is_marked(self.truncated, self.responses)
 
 
 def build_rows(results: Sequence[EvalResult]) -> list[Row]:
@@ -128,6 +130,7 @@ def score_row(model: str, score: Score, selected: int | None = None) -> Row:
         binary=score.binary,
         samples=score.samples,
         truncated=score.truncated,
+        responses=score.responses,
     )
 
 
