@@ -149,3 +149,55 @@ def test_a_system_message_goes_before_that_of_the_messages() -> None:
     assert template.prompt(own).startswith("<|im_start|>system\n医師として。\n短く。<|im_end|>")
     assert template.prompt(own[1:]).startswith("<|im_start|>system\n医師として。<|im_end|>")
     assert template.settings()["system"] == "医師として。"
+
+
+TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+MODE = TURNS + "{% if add_generation_prompt %}<|assistant|>{% if thinking_mode == 'off' %}<think></think>{% endif %}"
+WORD = TURNS + "{% if add_generation_prompt %}<|assistant|><think>{% if thinking != 'true' %}</think>{% endif %}"
+OPENS = TURNS + "{% if add_generation_prompt %}<|assistant|>{% if thinking %}<think>{% endif %}"
+CLOSED = TURNS + "{% if add_generation_prompt %}<|assistant|><think></think>"
+NEEDS = "{% if messages[0].role != 'system' %}{{ raise_exception('first a system message') }}{% endif %}" + MODE
+
+
+def inline(source: str, **settings: Any) -> ChatTemplate:
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    tokenizer.chat_template = source + "{% endif %}"
+    return ChatTemplate(tokenizer, **settings)
+
+
+@pytest.mark.parametrize(
+    ("source", "on", "off"),
+    [
+        (MODE, {}, {"thinking_mode": "off"}),
+        (WORD, {"thinking": "true"}, {"thinking": False}),
+        (OPENS, {"thinking": True}, {"thinking": False}),
+        (NEEDS, {}, {"thinking_mode": "off"}),
+    ],
+    ids=["a mode", "a word", "off by default", "needs a system message"],
+)
+def test_other_spellings_of_a_switch(source: str, on: dict[str, Any], off: dict[str, Any]) -> None:
+    found = chat_format(inline(source))
+    assert (found.settings["on"].variables, found.settings["off"].variables) == (on, off)
+    assert found.turn_end.text == "<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "thinking", "effort", "message"),
+    [
+        (inline(CLOSED), "on", None, "thinking: on: the model's chat template closes each thought in the prompt"),
+        (inline(WORD, variables={"thinking": "false"}), "on", None, "sets thinking to 'false', not 'true'; leave one"),
+        (template_of("qwen3.5", variables=OFF), "on", None, "sets enable_thinking to False, not True; leave one out"),
+        (template_of("gpt-oss", variables={"reasoning_effort": "low"}), "default", "high", "'low', not 'high'; leave"),
+        (template_of("mistral-effort"), "off", "high", "effort: high: with prompt.thinking: off there is no thought"),
+    ],
+)
+def test_settings_that_contradict_each_other(template: ChatTemplate, thinking: Any, effort: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        with_thinking(template, thinking, effort)
+
+
+def test_a_thought_that_only_the_switched_prompt_opens_is_not_trained_without_it() -> None:
+    with pytest.raises(InputError, match=r"only with prompt\.thinking: on; set it, or remove reasoning_content"):
+        chat_format(inline(OPENS)).reply("A", "T")
+    assert chat_format(with_thinking(inline(OPENS), "on")).reply("A", "T") == "T</think>A"

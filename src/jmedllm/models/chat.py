@@ -6,7 +6,7 @@ Training, evaluation and planning all use this module, so the same messages beco
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ _FUNCTIONS = {CLOCK, "raise_exception", "range", "namespace", "dict", "joiner", 
 _GENERATION_TAG = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
 """A tag of transformers for masks of the assistant's tokens, which jinja alone does not know."""
 
-_ANSWER, _QUESTION = "\ue000", "\ue001"
+_ANSWER, _QUESTION, _SYSTEM = "\ue000", "\ue001", "\ue002"
 """Private characters, which no template contains."""
 
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -262,11 +262,24 @@ def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
 
 
+def with_needed_system(template: ChatTemplate) -> ChatTemplate:
+    """Return a template for questions about it: with a system message if it refuses a conversation without one."""
+    asked = [{"role": "user", "content": _QUESTION}]
+    for each in (template, replace(template, system=template.system or _SYSTEM)):
+        try:
+            each.prompt(asked)
+        except InputError:
+            continue
+        return each
+    return template
+
+
 def turn_end(template: ChatTemplate) -> TurnEnd:
     """Find how the template ends an assistant turn, from the text that it writes after one."""
     turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
     if not template.tokenizer.chat_template:
         return TurnEnd()
+    template = with_needed_system(template)
     try:
         closing = template.conversation(turns).rpartition(_ANSWER)[2]
     except InputError:  # a template for single questions does not reveal how it ends an answer

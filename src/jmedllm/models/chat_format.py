@@ -17,6 +17,7 @@ from jmedllm.models.chat import (
     TurnEnd,
     turn_end,
     undeclared_variables,
+    with_needed_system,
     with_thought,
 )
 from jmedllm.models.thoughts import PUBLISHED, Thought, borders, leaves_thought_open, thoughts_of_template
@@ -36,8 +37,8 @@ _QUESTION, _ANSWER, _THOUGHT, _SYSTEM, _NONSENSE = "\ue000", "\ue001", "\ue002",
 _SYSTEM_LINES = (("/think", "/no_think"), ("detailed thinking on", "detailed thinking off"))
 """Lines of a system message that switch thinking on and off in some templates."""
 
-_OFF: tuple[Any, ...] = (False, "none", 0)
-_ON: tuple[Any, ...] = (True, "high")
+_OFF: tuple[Any, ...] = (False, "none", 0, "false", "off", "disabled", "no_think")
+_ON: tuple[Any, ...] = (True, "high", "true", "on", "enabled", "think")
 """Values of variables that switch thinking off and on."""
 
 _WORDS = ("think", "reason", "effort")
@@ -142,6 +143,10 @@ class ChatFormat:
             raise InputError(
                 "the chat template has no place for a thought; remove reasoning_content, or choose another base"
             )
+        if not self.thought.opening and self.prompt_thought != "open":
+            raise InputError(
+                "the chat template opens a thought only with prompt.thinking: on; set it, or remove reasoning_content"
+            )
         return self.thought.opening + thought.strip() + self.thought.closing + answer
 
 
@@ -151,6 +156,7 @@ def chat_format(template: ChatTemplate) -> ChatFormat:
     Raises:
         InputError: there is no template, or it is broken.
     """
+    template = with_needed_system(template)
     probe = _Probe(template)
     prompt = probe.prompt()
     known = ChatFormat(turn_end=turn_end(template), reads_date=template.reads_date, markers=probe.markers)
@@ -162,13 +168,7 @@ def chat_format(template: ChatTemplate) -> ChatFormat:
     thought = _thought_format(thinking, thinking.prompt() or prompt)
     opening = _answer_opening(probe, prompt)
     if thought is not None:
-        # Without a switch, an empty thought in the prompt, or the header of the answer, has the same effect.
-        begun = "" if state == "open" else thought.opening
-        unswitched: dict[Switch, TemplateSetting] = {
-            "on": TemplateSetting(),
-            "off": TemplateSetting(closing=opening or begun + thought.closing),
-        }
-        settings = unswitched | settings
+        settings = _unswitched(state, thought, opening) | settings
     return replace(
         known,
         prompt_thought=state,
@@ -181,27 +181,53 @@ def chat_format(template: ChatTemplate) -> ChatFormat:
     )
 
 
+def _unswitched(state: PromptThought, thought: ThoughtFormat, answer_opening: str) -> dict[Switch, TemplateSetting]:
+    """Switch thinking without a switch: an empty thought in the prompt, or the header of the answer, ends it.
+
+    Nothing opens a thought that the prompt has closed.
+    """
+    if state == "closed":
+        return {"off": TemplateSetting()}
+    begun = "" if state == "open" else thought.opening
+    return {"on": TemplateSetting(), "off": TemplateSetting(closing=answer_opening or begun + thought.closing)}
+
+
 def with_thinking(template: ChatTemplate, thinking: Thinking, effort: Effort | None = None) -> ChatTemplate:
     """Return a template that switches thinking on or off and sets its effort.
 
     Raises:
-        InputError: the template cannot be switched, or has no such effort.
+        InputError: the template cannot be switched, or has no such effort; or another setting says the opposite.
     """
     if thinking == "default" and effort is None:
         return template
     found = chat_format(template)
     if thinking != "default":
         if thinking not in found.settings:
-            raise InputError(
-                f"prompt.thinking: {thinking}: the model's chat template shows no sign of thoughts; leave it out"
-            )
+            signs = "closes each thought in the prompt" if found.thought else "shows no sign of thoughts"
+            raise InputError(f"prompt.thinking: {thinking}: the model's chat template {signs}; leave it out")
+        _require_agreement(template, f"prompt.thinking: {thinking}", found.settings[thinking])
         template = _under(template, found.settings[thinking])
     if effort is not None:
+        if thinking == "off":
+            raise InputError(f"prompt.effort: {effort}: with prompt.thinking: off there is no thought; leave one out")
         if effort not in found.efforts:
             known = f"it takes {', '.join(found.efforts)}" if found.efforts else "it has no effort to set"
             raise InputError(f"prompt.effort: {effort}: {known}, says the model's chat template; leave it out")
+        _require_agreement(template, f"prompt.effort: {effort}", found.efforts[effort])
         template = _under(template, found.efforts[effort])
     return template
+
+
+def _require_agreement(template: ChatTemplate, name: str, setting: TemplateSetting) -> None:
+    """Check that the variables of a setting have no other value already.
+
+    Raises:
+        InputError: one has.
+    """
+    for variable, value in setting.variables.items():
+        given = template.variables.get(variable, value)
+        if given != value:
+            raise InputError(f"{name}: template_args sets {variable} to {given!r}, not {value!r}; leave one out")
 
 
 def thinks_first(template: ChatTemplate, thinking: Thinking) -> bool:
@@ -272,7 +298,7 @@ def _variable_settings(probe: _Probe, prompt: str) -> dict[Switch, TemplateSetti
 
     It changes what the prompt does with a thought; or it has a name about thinking, and its values change the text.
     """
-    for name in sorted(undeclared_variables(probe.template.source) - set(probe.template.variables)):
+    for name in sorted(undeclared_variables(probe.template.source)):
         echoes = _NONSENSE in (probe.given(name, _NONSENSE) or "")
         texts = [
             (value, text)
