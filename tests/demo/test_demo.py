@@ -10,8 +10,8 @@ import pytest
 from jmedllm import demo
 from jmedllm.corpus.demo import documents
 from jmedllm.evaluation.benchmarks.demo import DRAWS, questions
+from jmedllm.evaluation.proportions import wilson
 from jmedllm.evaluation.question import LANGUAGES, Language, Question
-from jmedllm.evaluation.statistics import wilson
 
 EXAM = {fact.id: fact for fact in demo.facts() if fact.in_test}
 TRAIN = {fact.id: fact for fact in demo.facts() if not fact.in_test}

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,18 @@ from jmedllm.evaluation.evaluate_task import PreparedModel, forget
 from jmedllm.evaluation.human_baseline import compare_with_examinees
 from jmedllm.evaluation.order import present
 from jmedllm.evaluation.prompts.format import PromptConfig
+from jmedllm.evaluation.proportions import clustered_error, clustered_interval, wilson
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.records import read_samples, read_scores
+from jmedllm.evaluation.records import Sample, read_samples, read_scores
 from jmedllm.evaluation.rescore import stored_evaluations
 from jmedllm.evaluation.result import EvalResult, read_result
 from jmedllm.evaluation.resume import files_of
+from jmedllm.evaluation.score import Evaluation, score_samples, summarize
+from jmedllm.evaluation.scorers import scorers_named
 from jmedllm.evaluation.scorers.answer import AnswerItemScore
 from jmedllm.evaluation.scorers.base import GradedItemScore
 from jmedllm.evaluation.sharding import evaluate_shares
-from jmedllm.evaluation.statistics import (
-    Metric,
-    bootstrap_mean,
-    bootstrap_statistic,
-    clustered_error,
-    clustered_interval,
-    score,
-    wilson,
-)
+from jmedllm.evaluation.statistics import Metric, bootstrap_mean, bootstrap_statistic, score
 from jmedllm.evaluation.stored_questions import QuestionPlaces
 from jmedllm.evaluation.votes import compare_samples, pass_at_k, vote
 from jmedllm.models.backends.base import Completion, GenerationConfig, Request, Response
@@ -249,6 +245,26 @@ def test_items_without_any_answer_have_a_vote_of_0() -> None:
     assert found is not None and (found.vote, found.pass_at[1].value) == (None, 1.0)
 
 
+def test_samples_of_the_official_rule_are_those_of_graded_items() -> None:
+    items = [
+        Question(f"116A{i}", "igakuqa", "ja", "", ("x", "y"), frozenset({0}), points=int(i != 3)) for i in range(1, 4)
+    ]
+    items[1] = replace(items[1], flags=frozenset({"every_answer_right"}))
+    presented = [each for question in items for each in present(question, samples=2)]
+    samples = {
+        each.key: Sample(each.key, "", "", order=each.order, response="", sample_number=each.sample_number)
+        for each in presented
+    }
+    evaluation = Evaluation(tuple(items), samples, {"answer_as": "text"}, 3)
+    result = summarize(evaluation, score_samples(evaluation, scorers_named(["official"])), {})
+    [accuracy], [repeated] = result.scores, result.samples
+    # 116A2 earns its points without an answer, and 116A3 is not graded.
+    assert (accuracy.n, accuracy.value) == (repeated.n, repeated.vote) == (2, 0.5)
+    assert repeated.pass_at[0].value == 0.5
+    assert [(year.n, year.value) for year in result.exam_years] == [(2, 0.5)]
+    assert [outcome.n for outcome in result.exam_outcomes] == [3]
+
+
 def test_groups_of_items_have_the_interval_of_the_score() -> None:
     questions = [Question(f"q{i}", "b", "ja", "", ("x", "y"), frozenset({0}), examinees_right=50) for i in range(12)]
     means = {question.id: GradedItemScore(sum(row) / 4) for question, row in zip(questions, ROWS, strict=True)}
@@ -293,6 +309,17 @@ def test_the_clustered_interval_is_that_of_a_bootstrap_over_items() -> None:
     assert (low, high) == pytest.approx(tuple(bootstrap), abs=0.003)
     naive = wilson(int(rows.sum()), rows.size)  # as if the samples of an item were of different items
     assert high - low > 1.3 * (naive[1] - naive[0])
+
+
+@pytest.mark.parametrize(("items", "alpha", "beta"), [(20, 1.0, 1.0), (20, 0.5, 4.0), (100, 8.0, 2.0)])
+def test_the_clustered_interval_contains_the_true_share_as_often_as_it_says(
+    items: int, alpha: float, beta: float
+) -> None:
+    random_ = np.random.default_rng(0)
+    chances = random_.beta(alpha, beta, (1500, items))
+    bounds = [clustered_interval((right / 8).tolist(), 8) for right in random_.binomial(8, chances)]
+    covered = [low <= alpha / (alpha + beta) <= high for low, high in bounds]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
 
 
 @pytest.mark.parametrize(

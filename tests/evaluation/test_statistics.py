@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from jmedllm.evaluation.proportions import wilson
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.statistics import (
     Metric,
@@ -18,7 +19,6 @@ from jmedllm.evaluation.statistics import (
     score,
     share,
     sign_flip_probability,
-    wilson,
 )
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from jmedllm.evaluation.proportions import wilson
 from jmedllm.evaluation.result import EvalResult
-from jmedllm.evaluation.statistics import Score, wilson
+from jmedllm.evaluation.statistics import Score
 from jmedllm.report import build_rows, markdown, print_table
 from jmedllm.report.card.scores import scores as card_scores
 from jmedllm.report.notes import footnotes

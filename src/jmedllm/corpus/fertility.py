@@ -17,7 +17,7 @@ from jmedllm.corpus.cleaning.clean import clean
 from jmedllm.corpus.documents import Document
 from jmedllm.corpus.language import language
 from jmedllm.errors import InputError, unknown
-from jmedllm.evaluation.statistics import wilson
+from jmedllm.evaluation.proportions import wilson
 from jmedllm.models.tokenizer.encoding import Tokenizer, batches, encode_continuations
 from jmedllm.models.tokenizer.pieces import pieces, whole
 

@@ -10,8 +10,9 @@ The modules, from the questions to the results:
   `thought_evidence` (which of them begin inside a thought).
 * Scores: `reading` (answers in free text), `scorers`, `judge`, `score`, `rescore` (stored evaluations),
   `stored_questions` (their questions), `offline` (responses of other tools).
-* Results: `result`, `statistics`, `lengths` (of responses), `votes` (of several samples), `calibration`, `rotations`,
-  `human_baseline`, `pictures` (items with them apart), `exam_years` (beside the release of the model).
+* Results: `result`, `statistics`, `proportions` (intervals of shares), `lengths` (of responses), `votes` (of several
+  samples), `calibration`, `rotations`, `human_baseline`, `pictures` (items with them apart),
+  `exam_years` (beside the release of the model).
 * Everything together: `evaluate` (settings, benchmarks), `evaluate_task` (one model, one task), `sharding` (several
   processes), `export` (to lm-eval).
 """

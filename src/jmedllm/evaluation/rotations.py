@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.proportions import wilson
 from jmedllm.evaluation.scorers.base import ItemScore
-from jmedllm.evaluation.statistics import wilson
 from jmedllm.evaluation.votes import LogProbs, vote
 
 
@@ -99,7 +99,7 @@ def _votes(
     item_scores: Mapping[str, ItemScore],
     log_probs: LogProbs,
 ) -> list[float]:
-    """Return the value of the vote of each question over all its presentations; 0 without any answer."""
+    """Return the value of the vote of each question over all its presentations; without any answer that of none."""
     votes = [
         vote(
             [item_scores[each.key] for each in found],
@@ -107,7 +107,10 @@ def _votes(
         )
         for found in several
     ]
-    return [each.item_score.value if each else 0.0 for each in votes]
+    return [
+        each.item_score.value if each else item_scores[found[0].key].value
+        for each, found in zip(votes, several, strict=True)
+    ]
 
 
 def _named(values: Sequence[float]) -> dict[str, float]:

@@ -189,9 +189,10 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
     if evaluation.settings.get("shuffle") is not None:  # a constant answer picks random choices then
         scores = tuple(replace(score, constant_floor=None) for score in scores)
     log_probs = {sample.id: sample.log_probs for sample in samples.values()}
+    counted = {name: _counted(SCORERS[name], presented, found) for name, found in item_scores.items()}
     first = [each for each in presented if not each.rotation]
     number = max((each.sample_number for each in first), default=0) + 1
-    by_item = {name: _by_item(first, item_scores[name]) for name in names}
+    by_item = {name: _by_item(first, counted[name]) for name in names}
     return EvalResult(
         settings=evaluation.settings | {"scorers": names},
         selected=evaluation.selected,
@@ -199,7 +200,7 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         scores=scores,
         exam_outcomes=outcomes,
         calibration=calibrate(questions, [samples[question.id].log_probs for question in questions]),
-        rotations=tuple(_each(compare_rotations, presented, item_scores, log_probs)),
+        rotations=tuple(_each(compare_rotations, presented, counted, log_probs)),
         trace=trace,
         human_baseline=tuple(
             compare_with_examinees(main, questions, by_item[main], binary=SCORERS[main].binary, samples=number)
@@ -228,10 +229,18 @@ def summarize(evaluation: Evaluation, item_scores: ItemScores, trace: dict[str, 
         ),
         samples=tuple(
             replace(found, texts_differ=texts_differ(_texts(first, samples)))
-            for found in _each(compare_samples, presented, item_scores, log_probs)
+            for found in _each(compare_samples, presented, counted, log_probs)
         ),
         lengths=measure(samples.values()),
     )
+
+
+def _counted(
+    scorer: Scorer, presented: Sequence[PresentedQuestion], item_scores: Mapping[str, ItemScore]
+) -> dict[str, ItemScore]:
+    """Return the item scores of the questions that the scores include."""
+    counts = scorer.counts or scorer.applies
+    return {each.key: item_scores[each.key] for each in presented if each.key in item_scores and counts(each.question)}
 
 
 def _thoughts_although_off(evaluation: Evaluation) -> Iterator[str]:

@@ -8,8 +8,8 @@ from statistics import stdev
 
 from jmedllm.evaluation.calibration import probabilities
 from jmedllm.evaluation.order import PresentedQuestion
+from jmedllm.evaluation.proportions import clustered_interval, wilson
 from jmedllm.evaluation.scorers.base import ItemScore
-from jmedllm.evaluation.statistics import clustered_interval, wilson
 from jmedllm.models.backends.top_logprobs import UNLISTED
 
 Answer = tuple[tuple[int, ...], str | None]
@@ -129,7 +129,10 @@ def compare_samples(
     n, size = len(several), min(map(len, several.values()))
     runs = [math.fsum(found[number].value for found in several.values()) / n for number in range(size)]
     votes = [vote(found, [log_probs.get(name)]) for name, found in several.items()]
-    voted = [each.item_score.value if each else 0.0 for each in votes]
+    # Without any answer, all have the same value: 0, or 1 where the rule accepts even no answer.
+    voted = [
+        each.item_score.value if each else found[0].value for each, found in zip(votes, several.values(), strict=True)
+    ]
     mean: float | None = math.fsum(voted) / n
     bounds: tuple[float | None, float | None] = (None, None)
     reads = any(votes) or all(hasattr(each, "answered") for found in several.values() for each in found)

@@ -145,6 +145,7 @@ class Scorer:
         applies: returns whether the scorer can score a question.
         score_item: scores one model output.
         item_score: class of the item scores.
+        counts: returns whether the scores include a question; None for all that the scorer applies to.
         aggregate: computes scores from the questions of one benchmark and language and their item scores; None for the
             mean of the item scores' `value`, with the floor of `floor` and ceiling 1. A question with several samples
             is repeated for each of them.
@@ -165,6 +166,7 @@ class Scorer:
     applies: Callable[[Question], bool]
     score_item: Callable[[ModelOutput], ItemScore]
     item_score: type[Any] = GradedItemScore
+    counts: Callable[[Question], bool] | None = None
     aggregate: Callable[[Sequence[Question], Sequence[Any]], list[Score]] | None = None
     floor: Callable[[Sequence[Question]], Floor] | None = None
     binary: bool = True

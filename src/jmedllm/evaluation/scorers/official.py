@@ -61,9 +61,14 @@ def exam_of_year(benchmark: str, year: int) -> str:
     return exams[year]
 
 
+def counts(question: Question) -> bool:
+    """Return whether a question is graded; those with 0 points only belong to the exam."""
+    return question.points > 0
+
+
 def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemScore]) -> list[Score]:
     """Compute accuracy on the graded items, which are those with points."""
-    graded = [i for i, question in enumerate(questions) if question.points]
+    graded = [i for i, question in enumerate(questions) if counts(question)]
     if not graded:
         return []
     return [answer.accuracy([questions[i] for i in graded], [item_scores[i] for i in graded], "official")]
@@ -153,6 +158,7 @@ _STRICT = Scorer(
     applies=applies,
     score_item=score_item_strictly,
     item_score=AnswerItemScore,
+    counts=counts,
     aggregate=aggregate,
     exam_outcomes=partial(outcomes, plain_prohibited=True),
 )
