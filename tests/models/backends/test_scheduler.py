@@ -100,6 +100,36 @@ def test_rows_that_end_make_room_for_others(model: TransformersModel, expected, 
         assert sum(each >= rows - 1 for each, _, _ in widths) > 0.7 * len(widths)
 
 
+def test_samples_of_a_question_are_no_more_rows_than_others(
+    model: TransformersModel, widths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of them join while the others are written; if memory runs out, half of one question continues."""
+    several = [replace(each, prompt=WORDS[0], group="116A1", seed=i) for i, each in enumerate(requests())]
+    config = GenerationConfig(NEW, **SAMPLED)
+
+    def texts(rows: int) -> list[str]:
+        found = dict(replace(model, batch_size=rows).answer(several, config))
+        return [found[index].completion.text for index in range(ITEMS)]
+
+    together = texts(ITEMS)
+    assert len({*together}) > ITEMS // 2 and widths[0][0] > 10
+    widths.clear()
+    assert texts(5) == together
+    assert max(rows for rows, _, _ in widths) == 5
+    assert sum(rows >= 4 for rows, _, _ in widths) > 0.6 * len(widths)
+    read, calls = Reader.read, []
+
+    def scarce(self: Reader, *arguments: object) -> object:
+        calls.append(len(arguments[0][0]))
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return read(self, *arguments)
+
+    monkeypatch.setattr(Reader, "read", scarce)
+    assert texts(ITEMS) == together
+    assert calls[:2] == [ITEMS, ITEMS // 2]
+
+
 def test_sampled_replies_do_not_depend_on_the_rows_beside_them(model: TransformersModel, expected, widths) -> None:
     alone = answers(replace(model, batch_size=1), **SAMPLED)
     assert answers(replace(model, batch_size=5), **SAMPLED) == alone

@@ -100,12 +100,14 @@ class _Scheduler:
         # A network whose replies cannot join the batch keeps them whole.
         room = self.running.block if self.reader.capabilities.joining else self.decoder.longest
         rows = self.limits.rows_of(max(longest, self.running.width) + room)
-        sizes = list(accumulate(len({path.task.index for path in group}) for group in waiting))
-        fitting = sum(size <= rows - occupied for size in sizes)
-        if not occupied:
-            return waiting[: max(1, fitting)]
-        enough = min(sizes[-1], max(1, rows // JOIN_SHARE))
-        return waiting[:fitting] if rows - occupied >= enough else []
+        sizes = list(accumulate(map(_size, waiting)))
+        free = max(rows - occupied, 0 if occupied else 1)
+        if free < min(sizes[-1], max(1, rows // JOIN_SHARE)):
+            return []
+        if sizes[0] > free:
+            self.queue[:1] = _split(waiting[0], free)
+            return self.queue[:1]
+        return waiting[: sum(size <= free for size in sizes)]
 
     def begin(self, part: Sequence[Sequence[TokenPath]]) -> None:
         """Read these groups from the front of the queue; their replies join the batch."""
@@ -175,7 +177,7 @@ class _Scheduler:
         Args:
             part: the groups that were being read.
         """
-        unread = len(part) if part and self.queue and self.queue[0] is part[0] else 0
+        unread = sum(map(_size, part)) if part and self.queue and self.queue[0] is part[0] else 0
         size = unread + len(self.running.replies)
         if size <= 1:
             return False
@@ -189,3 +191,14 @@ class _Scheduler:
         ]
         self.limits = replace(self.limits, memory=self.limits.memory // 2, rows=size // 2)
         return True
+
+
+def _size(group: Sequence[TokenPath]) -> int:
+    """Return the number of tasks of a group."""
+    return len({path.task.index for path in group})
+
+
+def _split(group: Sequence[TokenPath], size: int) -> list[list[TokenPath]]:
+    """Split a group behind its first `size` tasks; the prompt that they share is read for each part."""
+    first = {*list(dict.fromkeys(path.task.index for path in group))[:size]}
+    return [[path for path in group if (path.task.index in first) == taken] for taken in (True, False)]
