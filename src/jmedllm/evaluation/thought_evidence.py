@@ -19,7 +19,8 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
     * If no response shows a thought, some are complete, and few of the truncated ones think aloud, the model does not
       think.
     * If nothing shows how responses ended, but most stop in the middle of a sentence and many think aloud, they were
-      cut off inside their thought; see `_cut_thoughts`.
+      cut off inside their thought; see `_cut_thoughts`. Servers whose parser waits for the end of a thought return a
+      cut one as the content, beside whole replies with a thought in a field of its own.
     * Otherwise it stays open: truncated responses have no answer, others are read.
     """
     unknown = [sample for sample in samples.values() if _is_unknown(sample)]
@@ -27,9 +28,10 @@ def resolve_thoughts(samples: Mapping[str, Sample]) -> dict[str, Sample]:
     known: dict[str, bool] = {}
     if unknown and _prompt_opens(unknown, others):
         known = {sample.id: True for sample in unknown}
-    elif not any(map(_shows_thought, others)):
-        known = {sample.id: True for sample in _cut_thoughts(unknown)}
-        if _complete(unknown) and not _think_aloud([sample for sample in unknown if sample.truncated]):
+    else:
+        thinks = any(map(_shows_thought, others))
+        known = {sample.id: True for sample in _cut_thoughts(unknown, thinks=thinks)}
+        if not thinks and _complete(unknown) and not _think_aloud([sample for sample in unknown if sample.truncated]):
             known = {sample.id: False for sample in unknown}
     return {
         name: split_sample(replace(sample, thought_open=known[sample.id])) if sample.id in known else sample
@@ -81,8 +83,11 @@ def _prompt_opens(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
 
 _MID_SENTENCE = re.compile(r"^.{10,}[^\s.。!?！？:：)）\]】」』}*`|]\Z", re.MULTILINE)
 """A last line without an end that is too long for an answer alone."""
+_ANNOUNCED = re.compile(r"[:：]\Z|\n[ \t]*[*•+-]\Z")
+"""What announces more: a colon, or the bullet of an empty item."""
 _ALOUD = re.compile(
-    r"\A\s*(?:(?:okay|ok|alright|hmm|wait)\b|(?:we )?need |the user\b|i need to |thinking process|うーん|ユーザー"
+    r"\A\s*(?:(?:okay|ok|alright|hmm|wait|got it)\b|(?:we )?need |the user\b|i need to "
+    r"|\W*(?:(?:here'?s )?(?:a|my|the) )?thinking process|\W*思考(?:プロセス|過程)|うーん|ユーザー"
     r"|まず、?(?:この|本)?(?:問題|設問))"
     r"|\bhmm\b|\bwait[,.]|\bso answer\b|\bdouble-check|\blet me (?:see|check|recall|verify|think|draft|re)"
     r"|\bwe need (?:to )?(?:answer|pick|choose|decide|output|interpret)|output format|待って|待てよ|いや、",
@@ -103,15 +108,22 @@ _BY_CHANCE = 0.1
 """Share of responses that may have been cut off at the end of a sentence."""
 
 
-def _cut_thoughts(unknown: Sequence[Sample]) -> list[Sample]:
-    """Return the long responses that look like thoughts that were cut off, where no response has a marker."""
+def _cut_thoughts(unknown: Sequence[Sample], *, thinks: bool) -> list[Sample]:
+    """Return the responses without a marker that look like thoughts that were cut off.
+
+    Args:
+        thinks: whether other responses show thoughts; then even a few can be judged.
+    """
     long = [sample for sample in unknown if _is_long(sample)]
-    if any(sample.finish_reason for sample in unknown) or len(long) < _ENOUGH:
+    if any(sample.finish_reason for sample in unknown):
         return []
+    if len(long) < _ENOUGH:
+        return [sample for sample in long if thinks and _looks_cut(sample) and _is_aloud(sample)]
     if 2 * sum(map(_looks_cut, long)) <= len(long) or not _think_aloud(long):
         return []
     either = [sample for sample in long if _looks_cut(sample) or _is_aloud(sample)]
-    return long if len(either) >= (1 - _BY_CHANCE) * len(long) else either
+    short = [sample for sample in unknown if not _is_long(sample) and _is_aloud(sample)]
+    return [*(long if len(either) >= (1 - _BY_CHANCE) * len(long) else either), *short]
 
 
 def _think_aloud(samples: Iterable[Sample]) -> bool:
@@ -124,7 +136,9 @@ def _is_long(sample: Sample) -> bool:
 
 
 def _looks_cut(sample: Sample) -> bool:
-    return _MID_SENTENCE.search((sample.response or "").strip()) is not None
+    text = (sample.response or "").strip()
+    in_bold = text.rpartition("\n")[2].count("**") % 2 == 1
+    return in_bold or any(pattern.search(text) is not None for pattern in (_MID_SENTENCE, _ANNOUNCED))
 
 
 def _is_aloud(sample: Sample) -> bool:

@@ -182,6 +182,14 @@ def _within_longest_line(thought: str) -> str:
 
 HALVES = [cut for cut in map(_within_longest_line, (each.thought for each in REPLIES)) if len(cut) >= 60]
 HALVES = [cut for cut in HALVES if len(cut.rpartition("\n")[2]) > 12]
+LISTS = [
+    "Thinking Process:\n\n1.  **Analyze the Request:**\n    *   Answer: b\n\n2.  **Ident",
+    "Thinking Process:\n\n1.  **Analyze the Request:**\n    *   The answer is b.\n    *",
+    "思考プロセス：\n\n1.  **問題の分析：**\n    *   答え：b\n    *   胆嚢腫大は閉塞を示す。\n\n2.  **選択肢",
+    "Here's a thinking process:\n\n1.  **Understand:** painless jaundice. Answer: b\n2.  **Check the options:",
+] * 2  # fmt: skip
+"""Lists, in which no sentence shows that they were cut off."""
+
 CHATTY = [
     "The patient has a distended gallbladder, so the duct is blocked below the cystic duct. The answer is B. "
     "Gallbladder cancer is less likely because",
@@ -200,6 +208,7 @@ CHATTY = [
         pytest.param([reply.thought + "\n" + reply.answer for reply in REPLIES], [], id="markers that were dropped"),
         pytest.param([WHOLE] * 60, [], id="whole answers"),
         pytest.param(HALVES[:6], [], id="too few to judge"),
+        pytest.param([*LISTS, "Okay, b?"], [*LISTS, "Okay, b?"], id="thoughts that are lists"),
     ],
 )
 def test_a_file_without_markers_and_finish_reasons(texts: list[str], thoughts: list[str]) -> None:
@@ -209,6 +218,15 @@ def test_a_file_without_markers_and_finish_reasons(texts: list[str], thoughts: l
     assert len(resolved_note(given, resolved)) == bool(thoughts)
     known = {str(n): recorded_sample(str(n), text, thought_open=False) for n, text in enumerate(texts)}
     assert resolve_thoughts(known) == known
+
+
+@pytest.mark.parametrize(("texts", "thoughts"), [(HALVES, len(HALVES)), ([CUT, WHOLE], 1), ([WHOLE] * 9, 0)])
+def test_a_cut_thought_as_content_beside_thoughts_in_a_field(texts: list[str], thoughts: int) -> None:
+    given = {str(n): recorded_sample(str(n), text) for n, text in enumerate(texts)}
+    given |= {f"+{n}": recorded_sample(f"+{n}", "b", thought_open=False, reasoning="Hmm.") for n in range(5)}
+    resolved = resolve_thoughts(given)
+    assert sum(sample.thought_cut for sample in resolved.values()) == thoughts
+    assert [resolved[f"+{n}"].response for n in range(5)] == ["b"] * 5
 
 
 def test_samples_keep_what_is_known() -> None:
