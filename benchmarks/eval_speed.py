@@ -235,8 +235,9 @@ def work_rate() -> None:
 
 def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     """Score the exported items."""
-    from jmedllm.models.backends.base import GenerationConfig, Request
+    from jmedllm.models.backends.base import ContextLimit, GenerationConfig, Request
     from jmedllm.models.backends.transformers.model import load_model
+    from jmedllm.models.backends.transformers.sequences import encode_requests
     from jmedllm.models.backends.transformers.token_tree import Tree
     from jmedllm.precision import choose_precision
 
@@ -258,7 +259,8 @@ def work_ours(model: str, file: str, kind: str, precision: str) -> None:
     began = time.perf_counter()  # the rest is for the comparison, not part of the evaluation
     parameters = sum(p.numel() for p in loaded.network.parameters())
     tree = Tree()
-    for path in loaded._encode(requests, GenerationConfig(1)):
+    limits = ContextLimit(loaded.name, loaded.tokenizer, loaded.context)
+    for path in encode_requests(requests, GenerationConfig(1), limits)[0]:
         tree.add(path.ids)
     log_probs = _split_as_lm_eval(loaded, requests) if kind == "texts" else _values(found)
     _print_json(
