@@ -20,8 +20,12 @@ from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
 from jmedllm.evaluation.statistics import Metric, Score, bootstrap_mean, samples_of, score
 
-_LIST = re.compile(r"\[[^\[\]]*\]")
-_BULLET = re.compile(r"^\s*(?:[-*•・]|\d{1,2}[.)．）])\s*(\S.*?)\s*$", re.MULTILINE)
+_QUOTED = r"""\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"""
+_LIST = re.compile(rf"\[(?:{_QUOTED}|[^\[\]\"'])*\]")
+"""Brackets in quoted texts are part of them."""
+_BULLET = re.compile(r"^\s*(?:[-*•・①-⑳]|\d{1,2}[.)．）](?!\d))\s*(\S.*?)\s*$", re.MULTILINE)
+_COMMA = re.compile(r"[、，]|,(?!\d{3})")
+_NO_EXPRESSION = ("。", ":", "：", "```")
 _NOTHING = re.compile(r"\s*(?:該当)?(?:する表現は)?(?:なし|ありません|ない|none|nothing)[。.]?\s*", re.IGNORECASE)
 _AROUND = "「」『』\"'“”`*。 \u3000\n"
 LONGEST_LINE = 200
@@ -75,25 +79,44 @@ def applies(question: Question) -> bool:
 def read_list(reply: str) -> tuple[list[str], str] | None:
     """Read the list in a reply without its thought, and how it was found; None if there is no list.
 
-    In this order: the last list as JSON or Python writes it, lines with bullets or numbers, a line with commas.
+    In this order: the last list as JSON or Python writes it, lines with bullets or numbers, a line with commas, and
+    several lines. Lines that end like a sentence or a heading are no part of a list.
     """
-    for match in reversed(list(_LIST.finditer(reply))):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                values = parse(match[0])
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if all(isinstance(value, str) for value in values):
-                return [value for value in values if value.strip()], "list"
+    if (values := _written_list(reply)) is not None:
+        return values, "list"
     if lines := [line.strip(_AROUND) for line in _BULLET.findall(reply)]:
         return [line for line in lines if line], "bullets"
     if _NOTHING.fullmatch(reply):
         return [], "nothing"
-    lines = [line for line in reply.split("\n") if line.strip()]
-    last = re.sub(r"^[^:：]{0,20}[:：]", "", lines[-1]) if lines else ""
-    if not last.strip() or len(last) > LONGEST_LINE or "。" in last.strip(_AROUND):
-        return None
-    return [part for each in re.split(r"[、,，]", last) if (part := each.strip(_AROUND))], "commas"
+    lines = [line for each in reply.split("\n") if (line := each.strip()) and not line.endswith(_NO_EXPRESSION)]
+    if len(lines) > 1 and (not _COMMA.search(lines[-1]) or any(map(_COMMA.search, lines[:-1]))):
+        parts, how = lines, "lines"
+    else:
+        last = re.sub(r"^[^:：]{0,20}[:：]", "", lines[-1]) if lines else ""
+        parts, how = _COMMA.split(re.sub(r"^\s*\[(.*)\]\s*$", r"\1", last)), "commas"
+    found = [part for each in parts if (part := each.strip(_AROUND))]
+    is_other = any("。" in each or len(each) > LONGEST_LINE for each in found)
+    is_other |= any(line.startswith(("{", "[{")) for line in lines)
+    return (found, how) if found and not is_other else None
+
+
+def _written_list(reply: str) -> list[str] | None:
+    """Return the last list of texts, or of objects with one text each, that a reply writes as JSON or Python."""
+    for match in reversed(list(_LIST.finditer(reply))):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                values = [_only(value) for value in parse(match[0])]
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            texts = [value for value in values if isinstance(value, str)]
+            if len(texts) == len(values):
+                return [text for text in texts if text.strip()]
+    return None
+
+
+def _only(value: object) -> object:
+    """Return the only value of an object with one key; any other value as it is."""
+    return next(iter(value.values())) if isinstance(value, dict) and len(value) == 1 else value
 
 
 def _f1(found: float, listed: float) -> float:
