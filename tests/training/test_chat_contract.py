@@ -19,7 +19,7 @@ from jmedllm.models.thoughts import split_reply
 from jmedllm.models.tokenizer.encoding import encode
 from jmedllm.training.examples import conversation_samples
 from jmedllm.training.packing import TrainingSample
-from jmedllm.training.turns import TrainingChat, training_chat
+from jmedllm.training.turns import TrainingChat, chat_turn, training_chat
 from small_tokenizers import byte_level
 
 TEMPLATES = {path.stem: path for path in (Path(__file__).parents[1] / "templates").glob("*.jinja")}
@@ -178,6 +178,17 @@ def test_real_tokenizers_do_the_same(shared: Path, name: str, real: str) -> None
 def test_turns_share_a_sample_where_the_template_keeps_them(name: str) -> None:
     thinking = next(key for key, kinds in ACCEPTED[name].items() if "plain" in kinds)
     assert len(samples_of(chat_of(name, thinking)[0], "two turns")) == (1 if name in SHARING else 2)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma2", "gemma3", "mistral", "llama3", "swallow", "llm-jp", "smollm2"])
+def test_an_answer_to_a_prompt_is_what_the_template_writes(name: str) -> None:
+    """With the space that Mistral and Llama 2 write before an answer, which choices have as well."""
+    chat, _ = chat_of(name, "default")
+    prompt, reply = chat_turn(chat, chat.template.prompt([USER]), ANSWER["content"])
+    assert chat.template.conversation([USER, ANSWER]).startswith(prompt + reply + chat.closing)
+    opening = chat.format.opening_of_an_answer
+    assert Request("1", chat.template.prompt([USER]), answer_opening=opening).answer_prompt == prompt + opening
+    assert opening == (" " if name in ("mistral", "swallow") else "")
 
 
 def trained_text(sample: TrainingSample, tokenizer: Any) -> str:

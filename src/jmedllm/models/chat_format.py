@@ -87,7 +87,7 @@ class ChatFormat:
         settings: how to switch thinking on and off; empty if the template shows no sign of thoughts.
         efforts: how to set the effort; empty if it cannot be.
         thought: how a reply with a thought is written; None if the template shows no sign of thoughts.
-        answer_opening: text that a reply without a thought begins with, such as the header of a channel.
+        answer_opening: text that a reply without a thought begins with, such as the header of a channel or a space.
         turn_end: what ends the turn of the assistant.
         takes_system: whether a system message is part of the prompt.
         must_alternate: whether the template refuses two user messages in a row.
@@ -189,7 +189,8 @@ def _unswitched(state: PromptThought, thought: ThoughtFormat, answer_opening: st
     if state == "closed":
         return {"off": TemplateSetting()}
     begun = "" if state == "open" else thought.opening
-    return {"on": TemplateSetting(), "off": TemplateSetting(closing=answer_opening or begun + thought.closing)}
+    header = answer_opening if answer_opening.strip() else ""
+    return {"on": TemplateSetting(), "off": TemplateSetting(closing=header or begun + thought.closing)}
 
 
 def with_thinking(template: ChatTemplate, thinking: Thinking, effort: Effort | None = None) -> ChatTemplate:
@@ -375,12 +376,11 @@ def _marker(probe: _Probe, prompt: str) -> Thought | None:
 def _answer_opening(probe: _Probe, prompt: str) -> str:
     """Return what the template writes between the generation prompt and an answer, such as the header of a channel.
 
-    An empty thought is left out, because it is not what the model writes after this prompt. So is white space: prompts
-    end without it.
+    An empty thought is left out, because it is not what the model writes after this prompt.
     """
     text = probe.conversation([_user(), {"role": "assistant", "content": _ANSWER}]) or ""
     opening = (
         text.removeprefix(prompt.rstrip(" ")).partition(_ANSWER)[0] if text.startswith(prompt.rstrip(" ")) else ""
     )
     thoughts = any(border.kind != "answer" for border in borders(opening, probe.markers))
-    return "" if thoughts or not opening.strip() else opening
+    return "" if thoughts else opening

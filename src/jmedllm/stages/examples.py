@@ -236,7 +236,7 @@ def require_fitting(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> tu
     return (
         *(
             [f"The model learns to write {opening!r} before an answer, because no prompt contains it"]
-            if opening
+            if opening.strip()
             else ()
         ),
         *notes_on_examples(settings, thoughts, len(encoded) - len(conversations)),

@@ -75,10 +75,10 @@ def chat_turn(chat: TrainingChat, prompt: str, answer: str, thought: str = "") -
         InputError: the template has no place for the thought, or needs one.
     """
     reply = chat.format.reply(answer, thought)
-    if not thought:
+    if reply == answer:
         return prompt, reply
-    asked = prompt.rstrip(" ")  # the opening of the thought has the spaces
-    if chat.reasoning == "mask":
+    asked = prompt.rstrip(" ")  # the opening of the reply has the spaces
+    if thought and chat.reasoning == "mask":
         return asked + reply.removesuffix(answer), answer
     return asked, reply
 
@@ -105,7 +105,8 @@ def _turn(chat: TrainingChat, given: Sequence[Message], answer: str, thought: st
     prompt = template.prompt(given)
     asked, reply = chat_turn(chat, prompt, answer, thought)
     space = before.removeprefix(prompt.rstrip(" "))
-    if reply == answer and not thought and before.startswith(prompt.rstrip(" ")) and not space.strip():
+    is_bare = not thought and not chat.format.answer_opening.strip()
+    if is_bare and before.startswith(prompt.rstrip(" ")) and not space.strip():
         return prompt.rstrip(" "), space + answer
     return asked, reply
 

@@ -69,7 +69,7 @@ class Request:
     @property
     def answer_prompt(self) -> str:
         """The text that choices and labels continue."""
-        return self.prompt + self.answer_opening
+        return (self.text if self.answer_opening else self.prompt) + self.answer_opening
 
     @property
     def text(self) -> str:

@@ -116,7 +116,7 @@ def _paths_of(index: int, request: Request, labels: Spelled, ids: Mapping[str, l
     Raises:
         InputError: the prompt or a choice has no token.
     """
-    is_next = labels.is_next_token and not request.answer_opening
+    is_next = labels.is_next_token and not request.answer_opening.strip(" ")  # labels are spelled with a space, too
     tokens = [[first for (first,) in each] for each in labels.labels] if is_next else []
     task = Task(index, request, tokens)
     prompt, wholes = ids[request.text], [ids[text] for text in _wholes(request)]
