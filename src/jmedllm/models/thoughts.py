@@ -188,10 +188,24 @@ def thought_end(text: str, more: Sequence[Thought] = (), *, thought_open: bool =
         more: markers in addition to the published ones.
         thought_open: whether the prompt has opened a thought.
     """
-    found = [each for each in borders(text, more) if each.thought is None or not each.thought.nested]
-    if not found:
+    last = _last_border(text, more)
+    if last is None:
         return len(text) if thought_open else None
-    return len(text) if found[-1].kind == "opening" else found[-1].end
+    return len(text) if last.kind == "opening" else last.end
+
+
+def ends_in_thought(text: str, more: Sequence[Thought] = (), *, thought_open: bool = False) -> bool:
+    """Return whether a reply ends inside a thought; one that ends with the closing marker does not.
+
+    The arguments are those of `thought_end`.
+    """
+    last = _last_border(text, more)
+    return thought_open if last is None else last.kind == "opening"
+
+
+def _last_border(text: str, more: Sequence[Thought]) -> Border | None:
+    found = [each for each in borders(text, more) if each.thought is None or not each.thought.nested]
+    return found[-1] if found else None
 
 
 def thoughts_of_template(template: object) -> tuple[Thought, ...]:

@@ -72,6 +72,14 @@ def test_a_thought_within_its_budget_is_left_alone(name: str) -> None:
     assert byte_level().decode(tokens[free.reasoning_tokens :]).strip() == "c"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thought_that_ends_at_its_budget_is_not_closed_again(name: str) -> None:
+    free = scripted(name, THOUGHT, None)
+    assert free.reasoning_tokens is not None
+    assert scripted(name, THOUGHT, free.reasoning_tokens, after="b") == free
+    assert scripted(name, THOUGHT, free.reasoning_tokens - 1, after="b").forced
+
+
 def test_what_closes_a_thought_may_contain_the_end_of_a_turn() -> None:
     """As in Harmony, if the end of each message were one."""
     tokenizer = byte_level()

@@ -8,7 +8,7 @@ import torch
 from jmedllm.models.backends.base import Completion, GenerationConfig, never
 from jmedllm.models.backends.completion import Ends, completion
 from jmedllm.models.backends.transformers.sampling import draw, next_tokens
-from jmedllm.models.thoughts import Thought, leaves_thought_open, thought_end
+from jmedllm.models.thoughts import Thought, ends_in_thought, leaves_thought_open, thought_end
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode_pairs
 
 MARKER_TOKENS = 48
@@ -126,12 +126,11 @@ class Decoder:
         if reply.generated == budget:
             return self._thinks(reply)
         # The answer has begun; a thought that begins after it is closed at once.
-        return leaves_thought_open(self._text(reply.written[-MARKER_TOKENS:]), self.thoughts)
+        return ends_in_thought(self._text(reply.written[-MARKER_TOKENS:]), self.thoughts)
 
     def _thinks(self, reply: Reply) -> bool:
         """Whether a reply ends inside a thought."""
-        text = self._text(reply.written)
-        return thought_end(text, self.thoughts, thought_open=reply.thought_open) == len(text)
+        return ends_in_thought(self._text(reply.written), self.thoughts, thought_open=reply.thought_open)
 
     def completion(self, reply: Reply) -> Completion:
         """Return a reply as text, also one that has not ended."""

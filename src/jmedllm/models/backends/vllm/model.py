@@ -24,7 +24,7 @@ from jmedllm.models.backends.base import (
 from jmedllm.models.backends.completion import NOTHING, Ends, completion, ends_of
 from jmedllm.models.backends.top_logprobs import from_listed
 from jmedllm.models.loading import load_structure
-from jmedllm.models.thoughts import Thought, leaves_thought_open, thought_end, thoughts_of_template
+from jmedllm.models.thoughts import Thought, ends_in_thought, leaves_thought_open, thoughts_of_template
 from jmedllm.models.tokenizer.encoding import Spelled, Tokenizer, encode, encode_pairs, spell_labels
 from jmedllm.models.tokenizer.load import load_tokenizer
 
@@ -214,9 +214,8 @@ class VllmModel:
         return encode_pairs(self.tokenizer, [("0", text)])[0][1] if text else []
 
     def _thinks(self, reply: "Reply") -> bool:
-        text = self._text(reply.written)
         opened = leaves_thought_open(reply.request.text, self.thoughts)
-        return thought_end(text, self.thoughts, thought_open=opened) == len(text)
+        return ends_in_thought(self._text(reply.written), self.thoughts, thought_open=opened)
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False))
