@@ -13,9 +13,11 @@ from jmedllm.evaluation.order import present
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.scorers import SCORERS, aggregate
 from jmedllm.evaluation.scorers.base import ModelOutput
+from jmedllm.evaluation.scorers.correction import CorrectionItemScore
 from jmedllm.evaluation.scorers.entities import exact_f1, partial_f1, published_partial_f1, read_list
 from jmedllm.evaluation.scorers.kappa import kappa
 from jmedllm.evaluation.statistics import Score
+from jmedllm.evaluation.votes import vote
 
 
 def scores(scorer: str, questions: list[Question], responses: list[str]) -> dict[str, Score]:
@@ -200,3 +202,18 @@ def test_the_reference_of_every_list_is_right(shared: Path) -> None:
     )
     empty = scores("entities", questions, ["この文書からは抽出できません。申し訳ありません。"] * 100)
     assert Counter((each.value, each.no_answer) for each in empty.values()) == {(0.0, 100): 3}
+
+
+def test_corrections_have_a_vote() -> None:
+    wrong, right = (CorrectionItemScore(True, n, n == 2, detected=True, similarity=0.0, how="") for n in (1, 2))
+    none = CorrectionItemScore(None, None, correct=False, detected=False, similarity=0.0, how="empty")
+    fine = CorrectionItemScore(False, None, correct=False, detected=False, similarity=0.0, how="")
+    for given, voted, tied in [
+        ([wrong, right, right], right, False),
+        ([none, none, wrong], wrong, False),
+        ([fine, wrong, right, fine], fine, False),
+        ([fine, right], fine, True),
+    ]:
+        found = vote(given)
+        assert found is not None and (found.item_score, found.tied) == (voted, tied)
+    assert vote([none, none]) is None

@@ -197,8 +197,8 @@ def _sample_cells(found: SampleStatistics) -> tuple[str, ...]:
         f"{found.n:,}",
         percent(found.vote),
         interval(bounds),
-        f"{found.tied:,}",
-        f"{found.no_vote:,}",
+        "-" if found.vote is None else f"{found.tied:,}",
+        "-" if found.vote is None else f"{found.no_vote:,}",
         ", ".join(f"pass@{each.k} {percent(each.value)}" for each in ks) or "-",
     )
 

@@ -53,6 +53,17 @@ class CorrectionItemScore:
         """Empty, because there are no choices."""
         return ()
 
+    @property
+    def answered(self) -> bool:
+        """Whether the response says that there is an error or none."""
+        return self.error is not None
+
+    @property
+    def number(self) -> str | None:
+        """The answer as votes count it: the number of the sentence that it calls wrong, "" for one without number, "0"
+        for no error; None for no answer."""
+        return None if self.error is None else str(self.sentence or "") if self.error else "0"
+
 
 def target(question: Question) -> tuple[int, str] | None:
     """Return the number of the wrong sentence and the right sentence; None if the text has no error."""
