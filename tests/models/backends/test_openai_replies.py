@@ -1,11 +1,19 @@
 """Replies of servers: log-probabilities, texts and thoughts in every form."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jmedllm.models.backends.openai.replies import reasoning_of, text_of, top_tokens
+from jmedllm.models.backends.openai.replies import (
+    choice_of,
+    finish_reason_of,
+    reasoning_of,
+    reasoning_tokens_of,
+    text_of,
+    top_tokens,
+)
 
 LISTED = [{"token": "c", "logprob": -0.5}, {"token": " a", "logprob": -2.0}]
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -39,6 +47,9 @@ def test_log_probabilities_are_read_in_every_shape(shape: str) -> None:
     [
         ({"content": "c"}, ("c", None)),
         ({"content": None}, ("", None)),
+        ({"content": None, "refusal": "I cannot."}, ("I cannot.", None)),
+        ({"content": ["c"], "reasoning": [{"type": "text", "text": "hm"}]}, ("c", "hm")),
+        ({"content": "c", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, ("c", "hm")),
         ({"content": "c", "reasoning_content": "hm"}, ("c", "hm")),
         ({"content": [{"type": "text", "text": "c"}]}, ("c", None)),
         (
@@ -62,7 +73,17 @@ def test_log_probabilities_are_read_in_every_shape(shape: str) -> None:
             ("c", "hm"),
         ),
     ],
-    ids=["text", "null", "a thought", "parts", "a thought among parts", "parts of other names"],
+    ids=[
+        "text",
+        "null",
+        "a refusal",
+        "parts",
+        "OpenRouter",
+        "a thought",
+        "parts",
+        "a thought among parts",
+        "parts of other names",
+    ],
 )
 def test_text_and_thought_of_a_message(message: dict[str, Any], expected: tuple[str, str | None]) -> None:
     assert (text_of(message), reasoning_of(message)) == expected
@@ -71,3 +92,25 @@ def test_text_and_thought_of_a_message(message: dict[str, Any], expected: tuple[
 @pytest.mark.parametrize("choice", [{}, {"logprobs": None}, {"logprobs": {"top_logprobs": None}}, {"logprobs": {}}])
 def test_missing_log_probabilities_are_empty(choice: dict[str, Any]) -> None:
     assert top_tokens(choice, {}) == []
+
+
+@pytest.mark.parametrize(
+    "reply", ["data: [DONE]", None, SimpleNamespace(choices=[]), SimpleNamespace(choices=[SimpleNamespace(text="b")])]
+)
+def test_a_reply_without_a_message_is_shown(reply: Any) -> None:
+    with pytest.raises(ValueError, match=r"it has no message: .*(DONE|None|choices)"):
+        choice_of(reply, chat=True)
+
+
+def test_an_object_is_no_text() -> None:
+    with pytest.raises(ValueError, match="an object instead of a text"):
+        text_of({"content": {"text": "b"}})
+
+
+@pytest.mark.parametrize(("said", "tokens", "reason"), [(None, 64, "length"), (None, 63, None), ("stop", 64, "stop")])
+def test_a_reply_as_long_as_the_limit_was_cut_off(said: str | None, tokens: int, reason: str | None) -> None:
+    assert finish_reason_of(SimpleNamespace(finish_reason=said), tokens, 64) == reason
+
+
+def test_tokens_of_a_thought_in_usage_itself() -> None:
+    assert reasoning_tokens_of(SimpleNamespace(usage=SimpleNamespace(reasoning_tokens=5))) == 5

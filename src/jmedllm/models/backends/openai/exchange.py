@@ -11,6 +11,8 @@ from jmedllm.models.backends.base import Completion, GenerationConfig, Request, 
 from jmedllm.models.backends.openai.contact import Contact
 from jmedllm.models.backends.openai.kinds import Constraint, Fields
 from jmedllm.models.backends.openai.replies import (
+    choice_of,
+    finish_reason_of,
     new_tokens_of,
     reason_of,
     reasoning_of,
@@ -91,14 +93,14 @@ class Exchange:
             # The text must be the allowed one alone.
             fields = dict(fields.items() - kind.raw_thought.items()) | self._constraint.fields(request.allowed)
         reply = self._send(request, fields, generation_config.max_new_tokens)
-        choice = reply.choices[0]
+        choice, new_tokens = choice_of(reply, chat=self.chat), new_tokens_of(reply)
         completion = self._read_chat(request, choice) if self.chat else self._read_text(request, choice)
         thought = reasoning_tokens_of(reply)
         budget = generation_config.thinking_budget
         return replace(
             completion,
-            finish_reason=choice.finish_reason,
-            new_tokens=new_tokens_of(reply),
+            finish_reason=finish_reason_of(choice, new_tokens, generation_config.max_new_tokens),
+            new_tokens=new_tokens,
             reasoning_tokens=thought,
             forced=budget is not None and thought is not None and thought >= budget,
         )
@@ -148,8 +150,8 @@ class Exchange:
 
     def _top_tokens(self, request: Request) -> list[tuple[str, float]]:
         listed: Fields = {"logprobs": True, "top_logprobs": TOP_CHAT} if self.chat else {"logprobs": TOP_TEXT}
-        whole = self._send(request, {"temperature": 0.0, **listed}, 1).to_dict(warnings=False)
-        return top_tokens(whole["choices"][0], whole)
+        reply = self._send(request, {"temperature": 0.0, **listed}, 1)
+        return top_tokens(choice_of(reply, chat=self.chat).to_dict(warnings=False), reply.to_dict(warnings=False))
 
     def _send(self, request: Request, fields: Fields, new_tokens: int) -> Any:
         """Send a request with these fields and those of all requests."""

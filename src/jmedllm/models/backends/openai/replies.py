@@ -25,9 +25,29 @@ def new_tokens_of(reply: Any) -> int | None:
 
 def reasoning_tokens_of(reply: Any) -> int | None:
     """Return the number of tokens in the thought as counted by the server; None if it does not report it."""
-    details = getattr(getattr(reply, "usage", None), "completion_tokens_details", None)
-    count = getattr(details, "reasoning_tokens", None)
-    return count if isinstance(count, int) else None
+    usage = getattr(reply, "usage", None)
+    places = (getattr(usage, "completion_tokens_details", None), usage)  # SGLang has it in usage itself
+    counts = (getattr(place, "reasoning_tokens", None) for place in places)
+    return next((count for count in counts if isinstance(count, int)), None)
+
+
+def choice_of(reply: Any, *, chat: bool) -> Any:
+    """Return the first choice of a reply, which has a message in a chat, else a text.
+
+    Raises:
+        ValueError: it has none; the error has what the server returned instead.
+    """
+    choices = getattr(reply, "choices", None)
+    if not choices or getattr(choices[0], "message" if chat else "text", None) is None:
+        found = reply.to_json(indent=None, warnings=False) if hasattr(reply, "to_json") else str(reply)
+        raise ValueError(f"it has no {'message' if chat else 'text'}: {found[:200]!r}")
+    return choices[0]
+
+
+def finish_reason_of(choice: Any, new_tokens: int | None, limit: int) -> str | None:
+    """Return why a reply ended. If the server does not say it, a reply as long as the limit was cut off."""
+    at_limit = choice.finish_reason is None and new_tokens is not None and new_tokens >= limit
+    return "length" if at_limit else choice.finish_reason
 
 
 def said_by(error: Any) -> str:
@@ -49,25 +69,42 @@ def is_too_long(status: int, message: str, code: object = None) -> bool:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """Return the text of a message; for a message in parts, as in Mistral's API, the text parts."""
-    return _joined(message.get("content"), ("text", "output_text"))
+    """Return the text of a message, or its refusal; for a message in parts, as in Mistral's API, the text parts."""
+    return _joined(message.get("content"), ("text", "output_text")) or str(message.get("refusal") or "")
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str | None:
     """Return the thought that a server returns separately from a message's text; None if it returns none."""
-    names = ("reasoning_content", "reasoning", "thinking")
-    found = next((message[name] for name in names if isinstance(message.get(name), str) and message[name]), None)
     content = message.get("content")
-    return found or (_joined(content, ("thinking", "reasoning")) if isinstance(content, list) else "") or None
+    beside = (_joined(message.get(name), _THOUGHTS) for name in _THOUGHT_FIELDS)
+    return (
+        next(filter(None, beside), "")
+        or (_joined(content, _THOUGHTS[:2]) if isinstance(content, list) else "")
+        or None
+    )
+
+
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # the last one is OpenRouter's
+_THOUGHTS = ("thinking", "reasoning", "text", "reasoning.text")
+"""Fields with a thought, and types of its parts; in the content itself, only the first two are thoughts."""
 
 
 def _joined(content: object, kinds: Collection[str]) -> str:
     """Join a text, or the parts of these kinds. The text of a part is under its kind or under "text", possibly
-    nested."""
+    nested.
+
+    Raises:
+        ValueError: it is an object.
+    """
+    if isinstance(content, Mapping):
+        raise ValueError(f"a message has an object instead of a text: {str(content)[:200]!r}")
     if not isinstance(content, list):
-        return str(content or "")
-    parts = [part for part in content if isinstance(part, Mapping) and part.get("type") in kinds]
-    return "".join(_joined(part.get(part["type"], part.get("text")), ("text",)) for part in parts)
+        return "" if content is None else str(content)
+    parts = [part for part in content if ("text" in kinds if isinstance(part, str) else part.get("type") in kinds)]
+    return "".join(
+        part if isinstance(part, str) else _joined(part.get(part["type"], part.get("text")), ("text",))
+        for part in parts
+    )
 
 
 def top_tokens(choice: Mapping[str, Any], reply: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -165,8 +165,9 @@ class OpenAIServerModel:
                 "The responses so far are kept"
             ) from error
         except (OpenAIError, *UNREADABLE) as error:
+            kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
             raise InputError(
-                f"question {request.id}: the server's response cannot be read: {type(error).__name__}: {error}; "
+                f"question {request.id}: the server's response cannot be read: {kind}{error}; "
                 "is that the right address? The responses so far are kept"
             ) from error
         return Response(completion, log_probs, seconds=time.monotonic() - began)
