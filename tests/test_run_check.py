@@ -245,6 +245,14 @@ def test_what_a_run_would_refuse(
     assert code == 2 and problem in errors
 
 
+def test_a_setting_of_the_chat_template_that_nothing_uses(cli: Cli, here: Path, tiny_model: Path) -> None:
+    recipe = write(here, tiny_model, TRAINING % "q_proj")
+    given = recipe.read_text(encoding="utf-8").replace("plain}", "plain, date: 2026-01-01}")
+    recipe.write_text(given, encoding="utf-8")
+    code, _, errors = cli("run", recipe, "--check")
+    assert code == 2 and "prompt.date shapes the chat template, which no example uses; set prompt.chat" in errors
+
+
 def test_long_examples_that_are_dropped(cli: Cli, here: Path, tiny_model: Path) -> None:
     with (here / "talk.jsonl").open("a", encoding="utf-8") as handle:
         handle.write('{"instruction": "%s", "output": "ビタミンC"}\n' % ("長" * 1000))

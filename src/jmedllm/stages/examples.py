@@ -171,6 +171,11 @@ def _rendered(run: Run, settings: MpeftConfig, tokenizer: Tokenizer) -> _Rendere
         raise InputError(
             f"{talk.name}: a conversation, but the model's tokenizer has no chat template; give instruction and output"
         )
+    shaping = next(iter(run.recipe.prompt.shaping_the_template), None)
+    if shaping and not talk and not by_chat:
+        raise InputError(
+            f"prompt.{shaping} shapes the chat template, which no example uses; set prompt.chat: true, or leave it out"
+        )
     chat = training_chat(template, settings.reasoning) if talk or by_chat else None
     if chat:
         found = [replace(each, content=_apart(each.content, chat.format.markers, by_chat=by_chat)) for each in found]
