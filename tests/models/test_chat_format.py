@@ -189,6 +189,7 @@ def test_other_spellings_of_a_switch(source: str, on: dict[str, Any], off: dict[
         (inline(WORD, variables={"thinking": "false"}), "on", None, "sets thinking to 'false', not 'true'; leave one"),
         (template_of("qwen3.5", variables=OFF), "on", None, "sets enable_thinking to False, not True; leave one out"),
         (template_of("gpt-oss", variables={"reasoning_effort": "low"}), "default", "high", "'low', not 'high'; leave"),
+        (inline("{{ raise_exception('not today') }}{% if x %}"), "off", None, "refuses this conversation: not today"),
         (template_of("mistral-effort"), "off", "high", "effort: high: with prompt.thinking: off there is no thought"),
     ],
 )
@@ -200,4 +201,7 @@ def test_settings_that_contradict_each_other(template: ChatTemplate, thinking: A
 def test_a_thought_that_only_the_switched_prompt_opens_is_not_trained_without_it() -> None:
     with pytest.raises(InputError, match=r"only with prompt\.thinking: on; set it, or remove reasoning_content"):
         chat_format(inline(OPENS)).reply("A", "T")
-    assert chat_format(with_thinking(inline(OPENS), "on")).reply("A", "T") == "T</think>A"
+    switched = chat_format(with_thinking(inline(OPENS), "on"))
+    assert switched.reply("A", "T") == "T</think>A"
+    with pytest.raises(InputError, match="contains '</think>', which ends it; remove it"):
+        switched.reply("A", "T</think>U")

@@ -125,7 +125,7 @@ class ChatFormat:
 
         Raises:
             InputError: the answer has a thought, but the template shows no sign of thoughts or the prompt has closed
-                it; or the answer has no thought, but the prompt has opened one.
+                it, or it contains its own end; or the answer has no thought, but the prompt has opened one.
         """
         if not thought:
             if self.prompt_thought == "open":
@@ -147,6 +147,8 @@ class ChatFormat:
             raise InputError(
                 "the chat template opens a thought only with prompt.thinking: on; set it, or remove reasoning_content"
             )
+        if (end := self.thought.closing.strip()) and end in thought:
+            raise InputError(f"the thought contains {end!r}, which ends it; remove it")
         return self.thought.opening + thought.strip() + self.thought.closing + answer
 
 
@@ -204,6 +206,7 @@ def with_thinking(template: ChatTemplate, thinking: Thinking, effort: Effort | N
     found = chat_format(template)
     if thinking != "default":
         if thinking not in found.settings:
+            with_needed_system(template).prompt([_user()])  # a template that refuses this says why
             signs = "closes each thought in the prompt" if found.thought else "shows no sign of thoughts"
             raise InputError(f"prompt.thinking: {thinking}: the model's chat template {signs}; leave it out")
         _require_agreement(template, f"prompt.thinking: {thinking}", found.settings[thinking])
