@@ -217,3 +217,14 @@ def test_corrections_have_a_vote() -> None:
         found = vote(given)
         assert found is not None and (found.item_score, found.tied) == (voted, tied)
     assert vote([none, none]) is None
+
+
+def test_perfect_and_empty_responses_have_an_interval(shared: Path) -> None:
+    """As other scores have; 40 items do not show a kappa or F1 of exactly 1, or of exactly 0."""
+    for benchmark, scorer, metric in [("smdis", "kappa", "kappa"), ("medrect", "correction", "detection_f1")]:
+        questions = load(benchmark, "ja", shared)[:40]
+        right = [question.reference or "ab"[min(question.gold)] for question in questions]
+        best = scores(scorer, questions, right)[metric]
+        assert best.value == 1 == best.high and 0.5 < best.low < 0.99
+        worst = scores(scorer, questions, [""] * 40)[metric]
+        assert worst.low <= worst.value == 0 < worst.high < 0.6

@@ -189,15 +189,31 @@ def bootstrap_statistic(
     confidence: float = 0.95,
     *,
     samples: int = 1,
+    extremes: NDArray[Any] | None = None,
 ) -> tuple[float, float, float]:
     """Compute a statistic that is not a mean, and its percentile bootstrap interval; deterministic.
+
+    If all draws are equal, the interval would have no width. Then it is that with the items `extremes`, as in
+    `bootstrap_mean`.
 
     Args:
         rows: (items × samples, columns) values of each response, those of an item one after another.
         statistic: computes the statistic of (..., items, columns) values along the items.
         confidence: of the interval.
         samples: number of responses to each item; items are drawn with all of theirs.
+        extremes: (2, columns) values of the best and the worst response to an item.
     """
+    value = float(statistic(rows))
+    low, high = _bootstrap_bounds(rows, statistic, confidence, samples)
+    if low == high and extremes is not None:
+        known = np.concatenate([rows, np.repeat(extremes, samples, axis=0)])
+        low, high = _bootstrap_bounds(known, statistic, confidence, samples)
+    return value, min(low, value), max(high, value)
+
+
+def _bootstrap_bounds(
+    rows: NDArray[Any], statistic: Callable[[NDArray[Any]], NDArray[np.float64]], confidence: float, samples: int
+) -> tuple[float, float]:
     random, n = np.random.default_rng(BOOTSTRAP_SEED), len(rows) // samples
     items = rows.reshape(n, samples, -1)
     values: list[float] = []
@@ -207,7 +223,7 @@ def bootstrap_statistic(
         values += np.atleast_1d(statistic(resampled)).tolist()
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
-    return float(statistic(rows)), float(low), float(high)
+    return float(low), float(high)
 
 
 def sign_flip_probability(differences: Sequence[float]) -> float:

@@ -164,7 +164,10 @@ def _detection_f1(
     alarms = [
         each.error is True or (each.error is None and not has) for each, has in zip(item_scores, flawed, strict=True)
     ]
-    value, low, high = bootstrap_statistic(np.column_stack([flawed, alarms]), _f1, samples=samples_of(questions))
+    found_and_missed = np.array([[True, True], [True, False]])
+    value, low, high = bootstrap_statistic(
+        np.column_stack([flawed, alarms]), _f1, samples=samples_of(questions), extremes=found_and_missed
+    )
     always, even = 2 * share / (1 + share), share / (share + 0.5) if share else 0.0
     return Score(
         questions[0].benchmark, questions[0].language, "correction", "detection_f1", len(questions),

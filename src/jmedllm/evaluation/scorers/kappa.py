@@ -52,8 +52,12 @@ def aggregate(questions: Sequence[Question], item_scores: Sequence[AnswerItemSco
     none = max(len(question.choices) for question in questions)
     chosen = [item_score.chosen[0] if len(item_score.chosen) == 1 else none for item_score in item_scores]
     pairs = np.array([[min(question.gold), label] for question, label in zip(questions, chosen, strict=True)])
+    gold = pairs[0, 0]
     value, low, high = bootstrap_statistic(
-        pairs, partial(kappa, weighted=agreement == "linear_weighted_kappa"), samples=samples_of(questions)
+        pairs,
+        partial(kappa, weighted=agreement == "linear_weighted_kappa"),
+        samples=samples_of(questions),
+        extremes=np.array([[gold, gold], [gold, none]]),
     )
     return [
         Score(
