@@ -83,6 +83,12 @@ def _prompt_opens(unknown: Sequence[Sample], others: Sequence[Sample]) -> bool:
 
 _MID_SENTENCE = re.compile(r"^.{10,}[^\s.。!?！？:：)）\]】」』}*`|]\Z", re.MULTILINE)
 """A last line without an end that is too long for an answer alone."""
+_CONCLUDES = re.compile(
+    r"(?:answer|答え?|回答|解答|正解|正答)(?:\W{0,3}(?:\sis\b|[:：=]|は|が)|\s)[\s(（*]*"
+    r"[a-j1-9](?:[)）*]*|\s?[):）：][^\n.。]{1,30})\Z",
+    re.IGNORECASE,
+)
+"""A last line that states the answer; answers often end so, without a full stop."""
 _ANNOUNCED = re.compile(r"[:：]\Z|\n[ \t]*[*•+-]\Z")
 """What announces more: a colon, or the bullet of an empty item."""
 _ALOUD = re.compile(
@@ -111,19 +117,24 @@ _BY_CHANCE = 0.1
 def _cut_thoughts(unknown: Sequence[Sample], *, thinks: bool) -> list[Sample]:
     """Return the responses without a marker that look like thoughts that were cut off.
 
+    A response that ends in its answer shows nothing; it is a thought only among mostly thoughts.
+
     Args:
         thinks: whether other responses show thoughts; then even a few can be judged.
     """
-    long = [sample for sample in unknown if _is_long(sample)]
     if any(sample.finish_reason for sample in unknown):
         return []
+    ending = [sample for sample in unknown if _is_long(sample) and _concludes(sample)]
+    long = [sample for sample in unknown if _is_long(sample) and not _concludes(sample)]
     if len(long) < _ENOUGH:
         return [sample for sample in long if thinks and _looks_cut(sample) and _is_aloud(sample)]
     if 2 * sum(map(_looks_cut, long)) <= len(long) or not _think_aloud(long):
         return []
     either = [sample for sample in long if _looks_cut(sample) or _is_aloud(sample)]
     short = [sample for sample in unknown if not _is_long(sample) and _is_aloud(sample)]
-    return [*(long if len(either) >= (1 - _BY_CHANCE) * len(long) else either), *short]
+    if len(either) < (1 - _BY_CHANCE) * len(long):
+        return [*either, *short]
+    return [*long, *short, *(ending if len(ending) < len(long) else ())]
 
 
 def _think_aloud(samples: Iterable[Sample]) -> bool:
@@ -137,8 +148,12 @@ def _is_long(sample: Sample) -> bool:
 
 def _looks_cut(sample: Sample) -> bool:
     text = (sample.response or "").strip()
-    in_bold = text.rpartition("\n")[2].count("**") % 2 == 1
-    return in_bold or any(pattern.search(text) is not None for pattern in (_MID_SENTENCE, _ANNOUNCED))
+    last = text.rpartition("\n")[2]
+    return last.count("**") % 2 == 1 or any(each.search(text) is not None for each in (_MID_SENTENCE, _ANNOUNCED))
+
+
+def _concludes(sample: Sample) -> bool:
+    return _CONCLUDES.search((sample.response or "").strip()) is not None
 
 
 def _is_aloud(sample: Sample) -> bool:

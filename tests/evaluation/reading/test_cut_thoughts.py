@@ -182,6 +182,7 @@ def _within_longest_line(thought: str) -> str:
 
 HALVES = [cut for cut in map(_within_longest_line, (each.thought for each in REPLIES)) if len(cut) >= 60]
 HALVES = [cut for cut in HALVES if len(cut.rpartition("\n")[2]) > 12]
+CONCLUDES = "Let me think step by step. Painless jaundice suggests distal obstruction of the duct.\n\nThe answer is b"
 LISTS = [
     "Thinking Process:\n\n1.  **Analyze the Request:**\n    *   Answer: b\n\n2.  **Ident",
     "Thinking Process:\n\n1.  **Analyze the Request:**\n    *   The answer is b.\n    *",
@@ -207,6 +208,8 @@ CHATTY = [
         pytest.param(CHATTY, [], id="answers that were cut off"),
         pytest.param([reply.thought + "\n" + reply.answer for reply in REPLIES], [], id="markers that were dropped"),
         pytest.param([WHOLE] * 60, [], id="whole answers"),
+        pytest.param([CONCLUDES] * 60, [], id="whole answers that think aloud and end in their answer"),
+        pytest.param([*HALVES, *[CONCLUDES] * 9, *[WHOLE] * 9], HALVES, id="some of them beside thoughts"),
         pytest.param(HALVES[:6], [], id="too few to judge"),
         pytest.param([*LISTS, "Okay, b?"], [*LISTS, "Okay, b?"], id="thoughts that are lists"),
     ],
