@@ -15,6 +15,7 @@ from jmedllm.evaluation.prompts import load_pack, messages, render
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.exhaustive
 def test_the_documented_differences_between_copies(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tools")
     import compare_exam_copies
