@@ -233,7 +233,7 @@ def _completed(task: EvalTask, asked: _Asked, response: Response, generation: Ge
     """Add the model's response to a sample."""
     sample, request = asked.sample, asked.request
     spent = [each for each in (sample.seconds, response.seconds) if each is not None]
-    sample = replace(sample, seconds=round(sum(spent), 4) if spent else None, failure=response.failure)
+    sample = replace(sample, seconds=_rounded(sum(spent)) if spent else None, failure=response.failure)
     if response.completion is not None:
         completion = _readable(task, response.completion)
         stopped = generation.is_final is not never and generation.is_final(completion)
@@ -249,6 +249,7 @@ def _completed(task: EvalTask, asked: _Asked, response: Response, generation: Ge
                 thoughts=completion.thoughts,
                 reasoning=completion.reasoning,
                 reasoning_tokens=completion.reasoning_tokens,
+                reasoning_seconds=_rounded(completion.reasoning_seconds),
                 forced=completion.forced,
             )
         )
@@ -256,6 +257,10 @@ def _completed(task: EvalTask, asked: _Asked, response: Response, generation: Ge
         log_probs = _as_printed(sample.order, response.log_probs)
         sample = replace(sample, log_probs=log_probs, log_probs_of=task.log_probs_of)
     return sample
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def _as_printed(order: Sequence[int], values: tuple[float, ...] | None) -> tuple[float, ...] | None:

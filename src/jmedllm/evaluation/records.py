@@ -34,6 +34,7 @@ class Sample:
         thoughts: thought markers that only the model's chat template has.
         reasoning: the thought, without its markers; None if there is none.
         reasoning_tokens: tokens of the thought; None where unknown.
+        reasoning_seconds: from the reading of the prompt to the end of the thought; None where unknown.
         thought_cut: whether the reply ended inside its thought.
         forced: whether the thought was closed because it had reached the thinking budget.
         failure: why there is no response: "too long", "rejected", or "missing" from recorded responses.
@@ -58,6 +59,7 @@ class Sample:
     thoughts: tuple[Thought, ...] = ()
     reasoning: str | None = None
     reasoning_tokens: int | None = None
+    reasoning_seconds: float | None = None
     thought_cut: bool = False
     forced: bool = False
     failure: Failure | None = None
@@ -203,7 +205,9 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 def samples_hash(samples: Iterable[Sample]) -> str:
     """Hash samples without their times, so that equal answers have equal hashes."""
-    return hash_text("".join(to_json(_values(replace(sample, seconds=None))) for sample in samples))
+    return hash_text(
+        "".join(to_json(_values(replace(sample, seconds=None, reasoning_seconds=None))) for sample in samples)
+    )
 
 
 def read_scores(path: Path) -> dict[str, ScoredItem]:
@@ -254,8 +258,11 @@ def _rows(path: Path, kind: type[Any]) -> Iterable[dict[str, Any]]:
         yield row
 
 
-_ADDED = {Sample: {"images", "sample_number", "reasoning_tokens", "thought_cut", "forced"}, JudgeReply: {"reasoning"}}
-"""Fields that lines do not have without pictures, for a first sample, or if an earlier version wrote them."""
+_ADDED = {
+    Sample: {"images", "sample_number", "reasoning_tokens", "reasoning_seconds", "thought_cut", "forced"},
+    JudgeReply: {"reasoning"},
+}
+"""Fields that lines lack without pictures, for a first sample, if a time is unknown, or from an earlier version."""
 
 
 def _has_fields(row: Mapping[str, Any], kind: type[Any]) -> bool:
@@ -267,7 +274,7 @@ def _values(row: Any) -> Mapping[str, Any]:
     values = {each.name: getattr(row, each.name) for each in fields(row)}
     if isinstance(row, Sample):
         values["thoughts"] = [(each.opening, each.closing, each.nested) for each in row.thoughts]
-        for name in ("images", "sample_number"):
+        for name in ("images", "sample_number", "reasoning_seconds"):
             if not values[name]:
                 del values[name]
     return values

@@ -95,6 +95,7 @@ class Completion:
         thoughts: markers of thoughts that only this model's template has.
         reasoning: the thought, if a server returns it separately from the text.
         reasoning_tokens: number of generated tokens up to the end of the thought; None if unknown or without one.
+        reasoning_seconds: from the reading of the prompt to the end of the thought; None if unknown or without one.
         forced: whether the thought was closed because it had reached the thinking budget.
     """
 
@@ -107,6 +108,7 @@ class Completion:
     thoughts: tuple[Thought, ...] = ()
     reasoning: str | None = None
     reasoning_tokens: int | None = None
+    reasoning_seconds: float | None = field(default=None, compare=False)
     forced: bool = False
 
     @property

@@ -1,5 +1,6 @@
 """Replies that are being written: how tokens become a completion, and where it ends."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,8 @@ class Reply:
         closed_at: number of tokens written before these; None if there are none.
         inserted: number of these that are written.
         finish_reason: why it ended; None if it has not.
+        began: when the prompt was about to be read, in seconds of a monotonic clock.
+        times: when each token was written.
     """
 
     prompt: list[int]
@@ -38,6 +41,8 @@ class Reply:
     closed_at: int | None = None
     inserted: int = 0
     finish_reason: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    times: list[float] = field(default_factory=list)
 
     @property
     def tokens(self) -> list[int]:
@@ -97,6 +102,7 @@ class Decoder:
                 self._add(reply, token)
 
     def _add(self, reply: Reply, token: int) -> None:
+        reply.times.append(time.monotonic())
         if reply.pending:
             reply.written.append(reply.pending.pop(0))
             reply.inserted += 1
@@ -135,6 +141,7 @@ class Decoder:
     def completion(self, reply: Reply) -> Completion:
         """Return a reply as text, also one that has not ended."""
         cut = reply.finish_reason == "length"
+        thought = self._reasoning_tokens(reply) if reply.finish_reason else None
         start = (reply.closed_at or 0) + reply.inserted  # what closes a thought may contain the end of a turn
         found = completion(self.tokenizer, self.ends, reply.prompt, reply.written, truncated=cut, start=start)
         return replace(
@@ -142,7 +149,8 @@ class Decoder:
             new_tokens=reply.generated,
             thought_open=reply.thought_open,
             thoughts=self.thoughts,
-            reasoning_tokens=self._reasoning_tokens(reply) if reply.finish_reason else None,
+            reasoning_tokens=thought,
+            reasoning_seconds=reply.times[thought - 1] - reply.began if thought else None,
             forced=reply.closed_at is not None,
         )
 
