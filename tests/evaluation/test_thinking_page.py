@@ -24,7 +24,7 @@ def commands(url: str, exam: str) -> list[list[str]]:
     found = [shlex.split(line)[1:] for line in lines]
     replaced = {
         "http://127.0.0.1:8000/v1": url, "Qwen/Qwen3.5-27B": "m", "jmle2026": exam, "jmle2026,igakuqa119": exam,
-        "answer,official": "answer",
+        "answer,official": "answer", "YYYY-MM-DD": "2026-02-01",
     }  # fmt: skip
     return [[replaced.get(word, word) for word in words] for words in found]
 
