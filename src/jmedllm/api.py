@@ -22,13 +22,12 @@ from jmedllm.evaluation.model import (
     check_pictures,
     model_settings,
     requirements_of_tasks,
-    response_config,
     with_quantization,
-    with_responses,
 )
 from jmedllm.evaluation.prompts.format import PromptConfig, prepare
 from jmedllm.evaluation.question import Question
 from jmedllm.evaluation.rescore import stored_evaluations
+from jmedllm.evaluation.response_config import response_config, with_responses
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.scorable import cannot_score, scorable
 from jmedllm.evaluation.selection import default_selection, select

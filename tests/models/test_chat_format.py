@@ -7,7 +7,7 @@ import pytest
 
 from jmedllm.errors import InputError
 from jmedllm.models.chat import ChatTemplate
-from jmedllm.models.chat_format import ChatFormat, chat_format, thinks_first, with_thinking
+from jmedllm.models.chat_format import ChatFormat, chat_format, with_thinking
 from small_tokenizers import byte_level
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -60,15 +60,15 @@ AT_ONCE = {"deepseek-v3.1", "gemma4", "mistral-effort", "granite3.3"}
 
 @pytest.mark.parametrize("name", [*THINKING, *PLAIN])
 def test_whether_a_template_thinks_first(name: str) -> None:
-    assert thinks_first(template_of(name), "default") == (name in THINKING and name not in AT_ONCE)
+    assert chat_format(template_of(name)).thinks == (name in THINKING and name not in AT_ONCE)
     for thinking in ("on", "off") if name in THINKING else ():
-        assert thinks_first(with_thinking(template_of(name), thinking), thinking) == (thinking == "on")
+        assert chat_format(with_thinking(template_of(name), thinking)).thinks == (thinking == "on")
 
 
 @pytest.mark.parametrize("variables", [{"enable_thinking": False}, {"enable_thinking": True}])
 def test_variables_switch_thinking_too(variables: dict[str, bool]) -> None:
     template = template_of("qwen3.5", variables=variables)
-    assert thinks_first(template, "default") == variables["enable_thinking"]
+    assert chat_format(template).thinks == variables["enable_thinking"]
 
 
 @pytest.mark.parametrize("name", THINKING)

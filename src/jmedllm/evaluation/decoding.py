@@ -1,7 +1,7 @@
 """Decoding of an evaluation: greedy, as the makers of the model recommend, or by given values."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,45 +114,6 @@ def _number(name: str, text: str, option: str) -> int | float:
         return int(text) if whole else float(text)
     except ValueError:
         raise InputError(f"--decoding {option!r}: {name} must be {'an integer' if whole else 'a number'}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseConfig:
-    """What shapes the responses of one model besides its prompts.
-
-    Attributes:
-        decoding: without `recommended`.
-        thinks: whether the model thinks before it answers, so that its responses are long.
-        thought_closing: text with which its chat template closes a thought, if there is a thinking budget.
-        answer_opening: text between its prompts and an answer, see `ChatFormat.opening_of_an_answer`.
-        notes: remarks for reports on values that were not given.
-    """
-
-    decoding: DecodingConfig
-    thinks: bool = False
-    thought_closing: str = ""
-    answer_opening: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def thinking_notes(name: str, limit: int | None, by_log_probs: Sequence[str]) -> list[str]:
-    """Return notes on a model that thinks before it answers.
-
-    Args:
-        limit: number of tokens of a response, if it was not given.
-        by_log_probs: scorers that read log-probabilities.
-    """
-    notes = []
-    if limit is not None:
-        notes.append(
-            f"{name} thinks before it answers, so a response may have {limit:,} tokens; --max-new-tokens changes it."
-        )
-    if by_log_probs:
-        notes.append(
-            f"Scorer {', '.join(by_log_probs)}: {name} thinks before it answers, but log-probabilities are those of "
-            "an answer without a thought; --thinking off asks for such an answer."
-        )
-    return notes
 
 
 def recommended_for(config: DecodingConfig, folder: Path, name: str) -> tuple[DecodingConfig, str]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jmedllm.evaluation.decoding import ResponseConfig
 from jmedllm.evaluation.generate import collect_samples
 from jmedllm.evaluation.judge import Judge, collect_replies, judge_settings
 from jmedllm.evaluation.records import Sample, read_samples, write_samples
+from jmedllm.evaluation.response_config import ResponseConfig
 from jmedllm.evaluation.result import EvalResult
 from jmedllm.evaluation.resume import EvalFiles, begin, begun_settings, differing_settings, files_of, require_same
 from jmedllm.evaluation.score import Evaluation, write_result

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from jmedllm.errors import InputError
-from jmedllm.evaluation.decoding import ResponseConfig, recommended_for, thinking_notes
 from jmedllm.evaluation.evaluate_task import PreparedModel
+from jmedllm.evaluation.response_config import response_config, with_responses
 from jmedllm.evaluation.resume import date_begun
 from jmedllm.evaluation.scorers import SCORERS
 from jmedllm.evaluation.sharding import shares
-from jmedllm.evaluation.task import MAX_NEW_TOKENS, EvalTask
+from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import to_json
 from jmedllm.models.adapters import quantization_of as quantization_of_adapter
 from jmedllm.models.adapters import require_adapter
 from jmedllm.models.backends import BACKENDS, open_model, require_backend, requirements_of
 from jmedllm.models.backends.base import GREEDY, InferenceModel, ModelSpec, Requirement
 from jmedllm.models.chat import ChatTemplate, Message, no_template, with_system
-from jmedllm.models.chat_format import chat_format, thinks_first
 from jmedllm.models.folder import (
     adapter_fingerprint,
     fingerprint,
@@ -61,55 +60,6 @@ def prepare_model(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path) -> P
         (note,) if note else (),
         marker,
         responses,
-    )
-
-
-def response_config(tasks: Sequence[EvalTask], spec: ModelSpec, template: ChatTemplate | None) -> ResponseConfig:
-    """Return what shapes a model's responses: its recommended decoding, if asked for, and whether it thinks first.
-
-    Args:
-        tasks: at least one task, all with the same decoding and prompt format.
-        spec: the model.
-        template: its chat template as the tasks use it; None if they use none, or if a server has it.
-
-    Raises:
-        InputError: the recommended decoding is asked for, and the model has none or is on a server; or a thinking
-            budget is given, and its replies have no thoughts or no room for the answer.
-    """
-    task, notes = tasks[0], []
-    decoding = task.decoding
-    if decoding.recommended:
-        if not BACKENDS[spec.backend].capabilities.local:
-            raise InputError(
-                "decoding: recommended: a server does not show the model's generation_config.json; give its values "
-                "(--decoding temperature=0.6,top_p=0.95)"
-            )
-        decoding, note = recommended_for(decoding, spec.folder, spec.name)
-        notes.append(note)
-    thinks = task.thinks if template is None else thinks_first(template, task.prompt_format.thinking)
-    if thinks:
-        limit = MAX_NEW_TOKENS[True] if task.max_new_tokens is None else None
-        by_log_probs = [name for name in task.scorers if SCORERS[name].needs == "log_probs"]
-        notes += thinking_notes(spec.name, limit, by_log_probs)
-    require_room(replace(task, thinks=thinks))
-    closing = thought_closing(task, template)
-    if closing == UNSEEN_CLOSING and template is not None and chat_format(template).thought is None:
-        notes.append(
-            f"The chat template of {spec.name} has no thoughts; the thinking budget applies to responses that begin "
-            "with <think>."
-        )
-    opening = chat_format(template).opening_of_an_answer if template else ""
-    return ResponseConfig(decoding, thinks, closing, opening, tuple(notes))
-
-
-def with_responses(task: EvalTask, responses: ResponseConfig) -> EvalTask:
-    """Return a task with what shapes the responses of one model."""
-    return replace(
-        task,
-        decoding=responses.decoding,
-        thinks=responses.thinks,
-        thought_closing=responses.thought_closing,
-        answer_opening=responses.answer_opening,
     )
 
 
@@ -312,41 +262,6 @@ def chat_template(tasks: Sequence[EvalTask], spec: ModelSpec, output: Path) -> C
     return template
 
 
-UNSEEN_CLOSING = "\n</think>\n\n"
-"""Closes a thought if the chat template shows none: models that were tuned to think afterwards write these tags."""
-
-
-def thought_closing(task: EvalTask, template: ChatTemplate | None) -> str:
-    """Return the text with which a chat template closes a thought at the budget; empty if the task has none.
-
-    Raises:
-        InputError: there is no thought whose length could be limited.
-    """
-    if task.thinking_budget is None:
-        return ""
-    if not task.prompt_format.chat:
-        raise InputError("thinking_budget: only replies to chat messages have thoughts; use chat, or leave it out")
-    if template is None:  # a server closes thoughts itself
-        return ""
-    found = chat_format(template)
-    if found.prompt_thought == "closed":
-        raise InputError("thinking_budget: the prompts close the thought; set prompt.thinking: on, or leave it out")
-    return found.thought.closing if found.thought else UNSEEN_CLOSING
-
-
-def require_room(task: EvalTask) -> None:
-    """Check that a thinking budget leaves tokens for the answer.
-
-    Raises:
-        InputError: it leaves none.
-    """
-    if task.thinking_budget is not None and task.thinking_budget >= task.token_limit:
-        raise InputError(
-            f"thinking_budget: {task.thinking_budget:,} of {task.token_limit:,} max_new_tokens leave none for the "
-            "answer; raise max_new_tokens"
-        )
-
-
 def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
     """Return a notice if a model has a chat template that the tasks do not use, else None."""
     folders = [folder for folder in (spec.folder, spec.adapter) if folder]
@@ -357,7 +272,7 @@ def unused_template(tasks: Sequence[EvalTask], spec: ModelSpec) -> str | None:
 
 def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: str | None) -> PreparedModel:
     """Prepare a model on a server. Its files cannot be hashed, so its name identifies it."""
-    require_room(tasks[0])
+    responses = response_config(tasks, spec, None)
     prompt_format = tasks[0].prompt_format
     spec = replace(
         spec,
@@ -397,7 +312,6 @@ def _remote(spec: ModelSpec, tasks: Sequence[EvalTask], output: Path, marker: st
         return to_json(with_system(messages, system))
 
     chat_text = as_messages if backend.capabilities.chat_messages else no_template
-    responses = response_config(tasks, spec, None)
     return PreparedModel(settings, _once(open_today), chat_text, image_marker=marker, responses=responses)
 
 

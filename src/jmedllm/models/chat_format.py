@@ -234,11 +234,6 @@ def _require_agreement(template: ChatTemplate, name: str, setting: TemplateSetti
             raise InputError(f"{name}: template_args sets {variable} to {given!r}, not {value!r}; leave one out")
 
 
-def thinks_first(template: ChatTemplate, thinking: Thinking) -> bool:
-    """Return whether a model thinks before it answers, with a template that `with_thinking` has switched."""
-    return chat_format(template).thinks if thinking == "default" else thinking == "on"
-
-
 @dataclass(frozen=True, slots=True)
 class _Probe:
     """Renders questions and answers of private characters; None stands for a refusal of the template."""

@@ -18,7 +18,7 @@ from jmedllm.models.backends import BACKENDS
 from jmedllm.models.backends.base import DEFAULT_BACKEND
 from jmedllm.models.backends.transformers.model import COMPLETIONS_AT_ONCE, TOKENS_PER_FORWARD
 from jmedllm.models.chat import ChatTemplate, plain_text
-from jmedllm.models.chat_format import thinks_first
+from jmedllm.models.chat_format import chat_format
 from jmedllm.models.folder import resolve
 from jmedllm.models.memory import TokenBytes, token_bytes
 from jmedllm.models.tokenizer.encoding import Tokenizer, encode
@@ -325,7 +325,7 @@ def _thinks(recipe: Recipe) -> bool:
     tokenizer = _tokenizer(recipe)
     if tokenizer is None or not tokenizer.chat_template:
         return False
-    return thinks_first(ChatTemplate(tokenizer, recipe.prompt.template_args), "default")
+    return chat_format(ChatTemplate(tokenizer, recipe.prompt.template_args)).thinks
 
 
 def _tokenizer(recipe: Recipe) -> Tokenizer | None:

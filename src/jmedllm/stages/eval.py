@@ -16,11 +16,10 @@ from jmedllm.evaluation.model import (
     image_marker_of,
     model_settings,
     requirements_of_tasks,
-    response_config,
     with_marker,
-    with_responses,
 )
 from jmedllm.evaluation.prompts.format import ask
+from jmedllm.evaluation.response_config import response_config, with_responses
 from jmedllm.evaluation.resume import files_of
 from jmedllm.evaluation.task import EvalTask
 from jmedllm.files import hash_text, to_json
