@@ -294,7 +294,7 @@ def _by_markers(text: str, thought_open: bool | None, thoughts: Sequence[Thought
             continue
         parts.append((inside, text[start : border.start]))
         if thought_open is None and len(parts) == 1:
-            thought_open = _shown_by(border, before=_without_headers(text[: border.start]))
+            thought_open = _shown_by(border, before=without_headers(text[: border.start]))
         if border.kind == "answer" or (border.kind == "closing" and not inside and not closed):
             parts = [(True, part) for _, part in parts]  # a thought that the prompt opened, or another channel
         if border.kind == "opening":
@@ -305,7 +305,7 @@ def _by_markers(text: str, thought_open: bool | None, thoughts: Sequence[Thought
         start = border.end
     parts.append((inside, text[start:]))
     spoken = [at for at, (is_thought, part) in enumerate(parts) if not is_thought and part.strip()]
-    others = [_without_headers(part) for at, (_, part) in enumerate(parts) if at not in spoken[-1:]]
+    others = [without_headers(part) for at, (_, part) in enumerate(parts) if at not in spoken[-1:]]
     return SplitReply(
         answer=parts[spoken[-1]][1] if spoken else "",
         thought="\n\n".join(filter(None, others)),
@@ -326,7 +326,8 @@ _HEADERS = re.compile(r"\A\s*(?:<\|start\|>)?assistant\s*\Z|(?:<\|end\|>)?\s*(?:
 """What Harmony writes between two messages."""
 
 
-def _without_headers(part: str) -> str:
+def without_headers(part: str) -> str:
+    """Return a message without what Harmony writes before and after it."""
     return _HEADERS.sub("", part).strip()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jmedllm.errors import InputError
 from jmedllm.models.chat import THOUGHT_KEYS, THOUGHT_PARTS
-from jmedllm.models.thoughts import Border, Thought, borders
+from jmedllm.models.thoughts import Border, Thought, borders, without_headers
 
 THOUGHT_FIELDS = tuple(key for key in THOUGHT_KEYS if key != THOUGHT_PARTS)
 """Keys of a message or a record that contain a thought."""
@@ -14,9 +14,8 @@ THOUGHT_FIELDS = tuple(key for key in THOUGHT_KEYS if key != THOUGHT_PARTS)
 THOUGHT = THOUGHT_FIELDS[0]
 """The key under which we keep it."""
 
-_HARMONY_END = re.compile(r"\s*(?:<\|end\|>)?\s*(?:<\|start\|>assistant)?\s*\Z")
 _HARMONY_CLOSING = re.compile(r"\s*<\|(?:return|end)\|>\s*\Z")
-"""What the Harmony format (gpt-oss) writes between a thought and the next header, and after an answer."""
+"""What the Harmony format (gpt-oss) writes after an answer."""
 
 
 def thought_beside(record: Mapping[str, Any]) -> str:
@@ -109,7 +108,7 @@ def split_thought(text: str, more: Sequence[Thought] = ()) -> tuple[str, str]:
             raise InputError(f"the thought {text[first.start : first.end].strip()!r} is not closed; complete it")
         thought, answer, begun = text[first.end : closing.start], text[closing.end :], True
     if first.thought is None:
-        thought, answer = _HARMONY_END.sub("", thought), _HARMONY_CLOSING.sub("", answer)
+        thought, answer = without_headers(thought), _HARMONY_CLOSING.sub("", answer)
     answer = answer.lstrip()
     following = next(iter(borders(answer, more)), None) if begun else None
     if following is not None and following.kind == "opening" and following.start == 0:

@@ -8,6 +8,7 @@ from jmedllm.evaluation.gold import Floor
 from jmedllm.evaluation.order import PresentedQuestion
 from jmedllm.evaluation.prompts.template import AnswerForm
 from jmedllm.evaluation.question import Question
+from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.statistics import Score
 from jmedllm.models.backends.base import Completion, Failure
 from jmedllm.models.thoughts import Thought
@@ -50,6 +51,21 @@ class ModelOutput:
     numbered: bool | None = None
     judge_reply: str | None = None
     judge_failure: Failure | None = None
+
+
+def text_for_the_reader(output: ModelOutput) -> tuple[str, str]:
+    """Return the part of a response that is addressed to the reader, and the reason if there is none."""
+    if output.failure is not None:
+        return "", output.failure
+    cleaned = clean(
+        output.text or "",
+        truncated=output.truncated,
+        thought_open=output.thought_open,
+        thoughts=output.thoughts,
+    )
+    if cleaned.text.strip():
+        return cleaned.text, ""
+    return "", "truncated" if output.truncated else "empty"
 
 
 class ItemScore(Protocol):

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.reading.clean import clean
 from jmedllm.evaluation.reading.corrections import CORRECT, Correction, numbered_sentences, read_correction
-from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
+from jmedllm.evaluation.scorers.base import ModelOutput, Scorer, text_for_the_reader
 from jmedllm.evaluation.scorers.reference import chrf
 from jmedllm.evaluation.statistics import Metric, Score, bootstrap_statistic, samples_of, score
 
@@ -90,18 +89,11 @@ def score_item(output: ModelOutput) -> CorrectionItemScore:
 
 
 def _read(output: ModelOutput) -> Correction:
-    if output.failure is not None:
-        return Correction(None, how=output.failure)
-    cleaned = clean(
-        output.text or "",
-        truncated=output.truncated,
-        thought_open=output.thought_open,
-        thoughts=output.thoughts,
-    )
-    if not cleaned.text.strip():
-        return Correction(None, how="truncated" if output.truncated else "empty")
+    text, missing = text_for_the_reader(output)
+    if missing:
+        return Correction(None, how=missing)
     sentences = numbered_sentences(output.presented.question.stem)
-    found = read_correction(cleaned.text, sentences, truncated=output.truncated)
+    found = read_correction(text, sentences, truncated=output.truncated)
     return Correction(None, how="truncated") if output.truncated and found.error is None else found
 
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.reading.clean import clean
-from jmedllm.evaluation.scorers.base import ModelOutput, Scorer
+from jmedllm.evaluation.scorers.base import ModelOutput, Scorer, text_for_the_reader
 from jmedllm.evaluation.statistics import Metric, Score, bootstrap_mean, samples_of, score
 
 _QUOTED = r"""\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"""
@@ -149,17 +148,10 @@ def published_partial_f1(gold: Collection[str], listed: Collection[str]) -> floa
 
 def score_item(output: ModelOutput) -> EntitiesItemScore:
     """Score one model output."""
-    if output.failure is not None:
-        return EntitiesItemScore(0.0, 0.0, 0.0, 0, output.failure)
-    cleaned = clean(
-        output.text or "",
-        truncated=output.truncated,
-        thought_open=output.thought_open,
-        thoughts=output.thoughts,
-    )
-    if not cleaned.text.strip():
-        return EntitiesItemScore(0.0, 0.0, 0.0, 0, "truncated" if output.truncated else "empty")
-    found = read_list(cleaned.text)
+    text, missing = text_for_the_reader(output)
+    if missing:
+        return EntitiesItemScore(0.0, 0.0, 0.0, 0, missing)
+    found = read_list(text)
     if found is None or (output.truncated and found[1] != "list"):
         return EntitiesItemScore(0.0, 0.0, 0.0, 0, "truncated" if output.truncated else "no list")
     (listed, how), gold = found, reference_list(output.presented.question)

@@ -9,8 +9,7 @@ from collections import Counter
 
 from jmedllm.evaluation.gold import zero
 from jmedllm.evaluation.question import Question
-from jmedllm.evaluation.reading.clean import clean
-from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer
+from jmedllm.evaluation.scorers.base import GradedItemScore, ModelOutput, Scorer, text_for_the_reader
 
 LONGEST, BETA = 6, 2.0
 
@@ -38,17 +37,9 @@ def chrf(response: str, reference: str) -> float:
 
 def score_item(output: ModelOutput) -> GradedItemScore:
     """Score one model output."""
-    if output.failure is not None:
-        return GradedItemScore(0.0, output.failure)
-    cleaned = clean(
-        output.text or "",
-        truncated=output.truncated,
-        thought_open=output.thought_open,
-        thoughts=output.thoughts,
-    )
-    text = cleaned.text
-    if not text.strip():
-        return GradedItemScore(0.0, "truncated" if output.truncated else "empty")
+    text, missing = text_for_the_reader(output)
+    if missing:
+        return GradedItemScore(0.0, missing)
     return GradedItemScore(round(chrf(text, output.presented.question.reference or ""), 6), "compared")
 
 
