@@ -198,12 +198,9 @@ def score_recorded(
     }
     form = _answer_form([sample.response or "" for sample in samples.values()])
     settings = {"answer_as": form, "scorers": list(chosen)} | judge_settings(judge, None)
-    evaluation = Evaluation(questions, samples, settings, len(questions))
-    if judge is not None and not any(scorer.judge_prompt for scorer in chosen.values()):
-        raise InputError(f"--judge: scorer {', '.join(chosen)} asks no judge; leave it out, or add a scorer that does")
-    require_judge(chosen, judge)
-    if judge is not None:
-        evaluation = replace(evaluation, replies=collect_replies(evaluation, judge, None, skip_invalid=skip_invalid))
+    evaluation = _judged(
+        Evaluation(questions, samples, settings, len(questions)), chosen, judge, skip_invalid=skip_invalid
+    )
     require_scorable(evaluation, chosen, "jmedllm eval")
     item_scores = score_samples(evaluation, chosen)
     presented = evaluation.presented()
@@ -225,6 +222,18 @@ def score_recorded(
         notes=asked.notes + resolved_note(recorded.samples, found) + _ungraded(evaluation.replies.values()),
         judge=None if judge is None else judge.settings(),
     )
+
+
+def _judged(
+    evaluation: Evaluation, chosen: Mapping[str, Scorer], judge: Judge | None, *, skip_invalid: bool
+) -> Evaluation:
+    """Return an evaluation with the replies of the judge; as it is if no scorer asks one."""
+    if judge is not None and not any(scorer.judge_prompt for scorer in chosen.values()):
+        raise InputError(f"--judge: scorer {', '.join(chosen)} asks no judge; leave it out, or add a scorer that does")
+    require_judge(chosen, judge)
+    if judge is None:
+        return evaluation
+    return replace(evaluation, replies=collect_replies(evaluation, judge, None, skip_invalid=skip_invalid))
 
 
 def _ungraded(replies: Iterable[JudgeReply]) -> tuple[str, ...]:
