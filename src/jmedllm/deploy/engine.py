@@ -1,0 +1,115 @@
+"""llama.cpp in a process of its own, because an error in native code ends the process."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from jmedllm.errors import InputError, not_installed
+
+START_S = 300.0
+"""Time limit for loading a model, in seconds."""
+
+REQUEST_S = 600.0
+"""Time limit of one request, in seconds."""
+
+_CHILD = "jmedllm.deploy.llama_server"
+
+_OPENER = build_opener(ProxyHandler({}))  # a proxy of the environment must not see requests to this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A server of llama.cpp's HTTP interface.
+
+    Attributes:
+        url: its address, without a path.
+        key: its API key, if it needs one.
+    """
+
+    url: str
+    key: str | None = None
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Send a JSON request and return the JSON answer.
+
+        Raises:
+            InputError: the server does not answer in time, or refuses the request.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        request = Request(f"{self.url}{path}", json.dumps(body).encode(), headers)
+        try:
+            with _OPENER.open(request, timeout=REQUEST_S) as answer:
+                return json.load(answer)
+        except HTTPError as error:
+            text = error.read().decode(errors="replace")[:300]
+            raise InputError(f"server {self.url}: {path} returned {error.code}: {text}") from error
+        except (URLError, TimeoutError, ConnectionError) as error:
+            raise InputError(f"server {self.url}: no answer from {path} ({error}); is it still running?") from error
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return the ids of a text, with BOS if the model's texts begin with it; special tokens are recognized."""
+        answer = self.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        return [int(number) for number in answer["tokens"]]
+
+
+def require_engine(feature: str) -> None:
+    """Check that llama.cpp is installed.
+
+    Raises:
+        InputError: the package xllamacpp is missing.
+    """
+    if find_spec("xllamacpp") is None:
+        raise not_installed(feature, "xllamacpp")
+
+
+@contextmanager
+def serving(file: Path, **settings: Any) -> Iterator[Engine]:
+    """Serve a GGUF file on 127.0.0.1 until the block ends.
+
+    Args:
+        file: the GGUF file.
+        settings: settings of the child process, see `llama_server`.
+
+    Raises:
+        InputError: llama.cpp is not installed, does not load the file, or takes longer than `START_S`.
+    """
+    require_engine("deploy")
+    command = [sys.executable, "-m", _CHILD, json.dumps({"file": str(file), **settings})]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield _started(process, file)
+        finally:
+            process.kill()  # it has nothing to save
+
+
+def _started(process: "subprocess.Popen[str]", file: Path) -> Engine:
+    """Wait for the child's first line, its address."""
+    from selectors import EVENT_READ, DefaultSelector
+
+    assert process.stdout is not None and process.stderr is not None
+    deadline = time.monotonic() + START_S
+    with DefaultSelector() as selector:
+        selector.register(process.stdout, EVENT_READ)
+        while time.monotonic() < deadline:
+            if not selector.select(timeout=deadline - time.monotonic()):
+                break
+            line = process.stdout.readline()
+            if line.startswith("http://"):
+                return Engine(line.strip())
+            if not line:
+                said = process.stderr.read().strip().splitlines() or ["it gave no reason"]
+                raise InputError(f"{file}: llama.cpp does not load it: {said[-1][:300]}")
+    raise InputError(f"{file}: llama.cpp did not load it within {START_S:.0f} s; free memory or give a smaller model")

@@ -1,0 +1,1 @@
+"""Export models as GGUF files, for llama.cpp."""

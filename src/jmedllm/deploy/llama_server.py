@@ -1,0 +1,40 @@
+"""Child process of `engine`: serves a GGUF file with llama.cpp until its standard input closes."""
+
+import json
+import sys
+from typing import Any
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Serve on a free port of 127.0.0.1 and print the address.
+
+    Args:
+        settings: `file`; `context`, the number of tokens; `exact`, to keep the KV cache in float32 without flash
+            attention; `threads`.
+    """
+    import xllamacpp as llama
+
+    params = llama.CommonParams()
+    params.model.path = settings["file"]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_ctx = settings.get("context", 2048)
+    params.n_parallel = 1  # answers of parallel slots can differ
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.get("threads", 1)
+    params.n_gpu_layers = 0
+    params.warmup = False
+    params.fit_params = False
+    params.ui = False
+    params.verbosity = 0
+    params.use_jinja = True
+    if settings.get("exact"):
+        params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.cache_type_k = params.cache_type_v = llama.ggml_type.GGML_TYPE_F32
+    server = llama.Server(params)
+    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
