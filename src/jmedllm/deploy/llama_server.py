@@ -18,7 +18,7 @@ def main(settings: dict[str, Any]) -> None:
     params.model.path = settings["file"]
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_ctx = settings.get("context", 2048)
+    params.n_ctx = settings.get("context", 4096)
     params.n_parallel = 1  # answers of parallel slots can differ
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.get("threads", 1)
     params.n_gpu_layers = 0

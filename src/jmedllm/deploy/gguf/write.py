@@ -1,12 +1,13 @@
 """Write a GGUF file: metadata, then the tensors one at a time, so that a model need not fit in memory."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from jmedllm.deploy.gguf.architectures import architecture_metadata, architecture_of
 from jmedllm.deploy.gguf.tensors import exported_tensors, shapes
@@ -52,29 +53,100 @@ def write_gguf(
     Raises:
         InputError: the architecture is not supported, or the file cannot be written.
     """
+    architecture = architecture_of(config)
+    listed = shapes(model, config, architecture)
+    formats = {name: tensor_format(name, shape, file_type) for name, shape in listed}
+    metadata = file_metadata(config, vocabulary, pre, file_type) | described
+    tensors = exported_tensors(model, config, architecture)
+    with progress("gguf", len(formats)) as advance:
+        _write(output, metadata, [(name, shape, formats[name]) for name, shape in listed], tensors, advance)
+    count = Counter(formats.values())
+    matrices = sum(len(shape) > 1 for _, shape in listed)
+    return Written(dict(count), fallbacks=matrices - sum(each == file_type.matrix for each in formats.values()))
+
+
+def write_vocabulary(vocabulary: Vocabulary, pre: str, output: Path) -> None:
+    """Write a tokenizer with the smallest network that llama.cpp loads; its weights are zero.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    rows, size = len(vocabulary.tokens), 32
+    metadata = {"general.architecture": "llama", "general.file_type": 1} | vocabulary_metadata(vocabulary, pre)
+    numbers = {"block_count": 1, "context_length": _STUB_CONTEXT, "embedding_length": size}
+    numbers |= {"feed_forward_length": size, "attention.head_count": 1, "attention.head_count_kv": 1}
+    metadata |= {f"llama.{key}": value for key, value in (numbers | {"vocab_size": rows}).items()}
+    metadata["llama.attention.layer_norm_rms_epsilon"] = 1e-5
+    square, vector = (size, size), (size,)
+    parts = {"attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square, "ffn_gate": square}
+    parts |= {"ffn_up": square, "ffn_down": square, "attn_norm": vector, "ffn_norm": vector}
+    listed: dict[str, tuple[int, ...]] = {"token_embd.weight": (rows, size), "output_norm.weight": vector}
+    listed |= {f"blk.0.{name}.weight": shape for name, shape in parts.items()}
+    zeros = ((name, torch.zeros(shape)) for name, shape in listed.items())
+    formats = [(name, shape, "F16" if len(shape) > 1 else "F32") for name, shape in listed.items()]
+    _write(output, metadata, formats, zeros, lambda *_: None)
+
+
+_STUB_CONTEXT = 8192
+
+
+def file_metadata(config: Any, vocabulary: Vocabulary, pre: str, file_type: FileType) -> dict[str, Any]:
+    """Return the metadata that determine the outputs of a file, by key.
+
+    Raises:
+        InputError: the architecture is not supported.
+    """
+    name = architecture_of(config).name
+    return {
+        "general.architecture": name,
+        **{f"{name}.{key}": value for key, value in architecture_metadata(config).items()},
+        "general.file_type": file_type.file_type,
+        "general.quantization_version": _QUANTIZATION_VERSION,
+        **vocabulary_metadata(vocabulary, pre),
+    }
+
+
+_QUANTIZATION_VERSION = 2
+
+
+def vocabulary_metadata(vocabulary: Vocabulary, pre: str) -> dict[str, Any]:
+    """Return a tokenizer's metadata by key."""
+    found: dict[str, Any] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": list(vocabulary.tokens),
+        "tokenizer.ggml.token_type": list(vocabulary.types),
+        "tokenizer.ggml.merges": list(vocabulary.merges),
+        **{f"tokenizer.ggml.{name}_token_id": number for name, number in vocabulary.ids.items()},
+        "tokenizer.ggml.add_bos_token": vocabulary.add_bos,
+    }
+    if vocabulary.chat_template:
+        found["tokenizer.chat_template"] = vocabulary.chat_template
+    return found
+
+
+def _write(
+    output: Path,
+    metadata: Mapping[str, Any],
+    listed: Sequence[tuple[str, tuple[int, ...], str]],
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    advance: Callable[[int, str], None],
+) -> None:
     from gguf import GGMLQuantizationType, GGUFWriter
 
-    architecture = architecture_of(config)
-    formats = {name: tensor_format(name, shape, file_type) for name, shape in shapes(model, config, architecture)}
+    formats = {name: each for name, _, each in listed}
+    writer = GGUFWriter(None, metadata["general.architecture"])
+    for key, value in metadata.items():
+        if key != "general.architecture":  # the writer has it
+            _add(writer, key, value)
+    for name, shape, each in listed:
+        size = encoded_size(shape, each)
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), size, GGMLQuantizationType[each])
     with atomic_file(output) as handle:
-        writer = GGUFWriter(None, architecture.name)
-        for key, value in architecture_metadata(config).items():
-            _add(writer, f"{architecture.name}.{key}", value)
-        writer.add_file_type(file_type.file_type)
-        writer.add_quantization_version(2)
-        for key, text in sorted(described.items()):
-            writer.add_string(key, text)
-        _add_vocabulary(writer, vocabulary, pre)
-        for name, shape in shapes(model, config, architecture):
-            size = encoded_size(shape, formats[name])
-            writer.add_tensor_info(name, shape, np.dtype(np.float32), size, GGMLQuantizationType[formats[name]])
         _begin(writer, handle)
-        with progress("gguf", len(formats)) as advance:
-            for name, tensor in exported_tensors(model, config, architecture):
-                writer.write_tensor_data(encoded(tensor, formats[name]))
-                advance(1, name)
-    matrices = [shape_format for name, shape_format in formats.items() if shape_format != "F32"]
-    return Written(dict(Counter(formats.values())), sum(each != file_type.matrix for each in matrices))
+        for name, tensor in tensors:
+            writer.write_tensor_data(encoded(tensor, formats[name]))
+            advance(1, name)
 
 
 def _begin(writer: Any, handle: Any) -> None:
@@ -87,19 +159,6 @@ def _begin(writer: Any, handle: Any) -> None:
     writer.write_ti_data_to_file()
 
 
-def _add(writer: Any, key: str, value: int | float | bool | str) -> None:
-    kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-    kinds[type(value)](key, value)
-
-
-def _add_vocabulary(writer: Any, vocabulary: Vocabulary, pre: str) -> None:
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(list(vocabulary.tokens))
-    writer.add_token_types(list(vocabulary.types))
-    writer.add_token_merges(list(vocabulary.merges))
-    for name, number in vocabulary.ids.items():
-        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", number)
-    writer.add_add_bos_token(vocabulary.add_bos)
-    if vocabulary.chat_template:
-        writer.add_chat_template(vocabulary.chat_template)
+def _add(writer: Any, key: str, value: Any) -> None:
+    kinds = {bool: "bool", int: "uint32", float: "float32", str: "string", list: "array"}
+    getattr(writer, f"add_{kinds[type(value)]}")(key, value)

@@ -1,0 +1,163 @@
+"""Find the name of llama.cpp's rule that splits text as the model's tokenizer does, by trying.
+
+llama.cpp does not read the pre-tokenizer of a model; a file names one of the rules that it has built in. A wrong name
+gives other token ids for some texts only, without any error.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unicodedata import normalize
+
+from jmedllm.deploy.divergence import TEXTS
+from jmedllm.deploy.engine import Engine, serving
+from jmedllm.deploy.gguf.vocabulary import Vocabulary
+from jmedllm.deploy.gguf.write import write_vocabulary
+from jmedllm.errors import InputError
+from jmedllm.models.tokenizer.encoding import Tokenizer
+
+TRICKY = (
+    *("", " ", "  ", "\n", "\r\n", "\t", " \n ", "a  b   c", "   indented", "trailing   "),
+    *("\r\n a\r\n\r\nb", "line\n\n\nline", "tab\tand　全角　空白　", "　", "1", "12", "123", "1234567890", "3.14 10⁻³ ½ ①②"),
+    *("１２３４５", "二〇二六年十一月", "HbA1c 7.9%、SpO₂ 93％", "don't I'LL we've O'Brien 'tis", "CamelCase snake_case"),
+    *("ガギグゲゴ パピプペポ", "カ\u3099キ\u3099 ハ\u309a", "ｶﾞｷﾞ ﾊﾟﾋﾟ", "ゝゞ々〻ー〜～", "髙橋さん 𠮷田さん 齋藤さん"),
+    *("cafe\u0301 nai\u0308ve Å", "café naïve Å", "👩‍⚕️🩺💊 🇯🇵 👍🏽", "Здравствуйте ΑΒΓ مرحبا שלום हिन्दी ไทย", "한국어 中文"),
+    *("a\u200bb\ufeffc\u00a0d\u2028e", "x=y+z;//(a[0]){b}<c>&d", "!!!???...", "「括弧」『二重』（丸）【隅付き】", "\u0000\u0001\u007f"),
+    "mixed漢字かなカナABC123、。.,",
+)
+"""Texts on which rules differ: white space, digits, apostrophes, sound marks, accents, emoji, scripts, signs."""
+
+_CANDIDATES = (
+    *("default", "gpt-2", "smollm", "llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o", "dbrx", "deepseek-llm"),
+    *("deepseek-v3", "deepseek-coder", "starcoder", "command-r", "falcon", "stablelm2", "poro-chat", "viking"),
+    *("superbpe", "trillion", "seed-coder", "hunyuan", "chatglm-bpe", "bloom", "mpt", "olmo", "exaone", "minerva-7b"),
+)
+"""Names of rules that differ from each other, in the order of trial; those with the tokenizer's pattern come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A text whose token ids differ.
+
+    Attributes:
+        text: the text.
+        expected: its ids by the model's tokenizer.
+        found: its ids by llama.cpp.
+    """
+
+    text: str
+    expected: tuple[int, ...]
+    found: tuple[int, ...]
+
+    def __str__(self) -> str:
+        place = next(
+            (at for at, (a, b) in enumerate(zip(self.expected, self.found, strict=False)) if a != b),
+            min(len(self.expected), len(self.found)),
+        )
+        expected, found = list(self.expected[place : place + 4]), list(self.found[place : place + 4])
+        return f"{self.text[:40]!r}: from token {place} on {expected} in the model, {found} in llama.cpp"
+
+
+@dataclass(frozen=True, slots=True)
+class PreTokenizer:
+    """A rule of llama.cpp that gives the model's token ids.
+
+    Attributes:
+        name: value of `tokenizer.ggml.pre`.
+        texts: number of texts with the same ids.
+        normalized: how many of them llama.cpp encodes so only in Unicode's composed form (NFC), which it does not
+            apply and the model's tokenizer does.
+    """
+
+    name: str
+    texts: int
+    normalized: int
+
+
+def special_texts(tokenizer: Tokenizer) -> list[str]:
+    """Return texts with the tokenizer's special tokens inside."""
+    return [f"前{token}後 {token} a{token}{token}" for token in tokenizer.added_tokens_encoder]
+
+
+def trial_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Return the texts on which rules are tried: `TRICKY` ones, special tokens inside text, rendered chats, `texts`."""
+    return [*TRICKY, *special_texts(tokenizer)[:20], *rendered_chats(tokenizer), *TEXTS, *texts]
+
+
+def rendered_chats(tokenizer: Tokenizer) -> list[str]:
+    """Return two chats as the template renders them; none without a template."""
+    if not tokenizer.chat_template:
+        return []
+    asked = {"role": "user", "content": "糖尿病の合併症を三つ挙げてください。"}
+    answered = [asked, {"role": "assistant", "content": "網膜症、腎症、神経障害です。"}, asked]
+    return [
+        str(tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True))
+        for each in ([asked], answered)
+    ]
+
+
+def find_pre_tokenizer(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: Sequence[str]) -> PreTokenizer:
+    """Try llama.cpp's rules on `trial_texts` until one gives the model's token ids for all of them.
+
+    Raises:
+        InputError: none does; the message has the first difference of the rule that agreed longest.
+    """
+    tried = trial_texts(tokenizer, texts)
+    best: tuple[int, str, Difference | None] = (-1, "", None)
+    with TemporaryDirectory(prefix="jmedllm-gguf-") as folder:
+        for name in candidates(tokenizer):
+            file = Path(folder) / "vocabulary.gguf"
+            write_vocabulary(vocabulary, name, file)
+            with serving(file, context=256) as engine:
+                agreed, difference = _agreement(engine, tokenizer, tried)
+            if difference is None:
+                return PreTokenizer(name, len(tried), normalized_count(tokenizer, tried))
+            if agreed > best[0]:
+                best = agreed, name, difference
+    raise InputError(
+        f"gguf: llama.cpp has no rule that splits text as this tokenizer does; the nearest is {best[1]}, with "
+        f"{best[2]}; serve the model directory with vLLM or transformers"
+    )
+
+
+def _agreement(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, Difference | None]:
+    """Return the number of texts before the first difference, and that difference."""
+    for agreed, difference in enumerate(token_differences(engine, tokenizer, texts)):
+        if difference is not None:
+            return agreed, difference
+    return len(texts), None
+
+
+def token_differences(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Difference | None]:
+    """Yield for each text the difference of its token ids in the served file, or None."""
+    for text in texts:
+        composed = composed_form(tokenizer, text)
+        expected, found = tuple(tokenizer(text)["input_ids"]), tuple(engine.token_ids(composed))
+        yield None if expected == found else Difference(text, expected, found)
+
+
+def composed_form(tokenizer: Tokenizer, text: str) -> str:
+    """Return the text as a tokenizer that applies NFC reads it; other normalizers are llama.cpp's task."""
+    if type(tokenizer.backend_tokenizer.normalizer).__name__ != "NFC":
+        return text
+    return normalize("NFC", text)
+
+
+def normalized_count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+    """Return how many texts `composed_form` changes."""
+    return sum(composed_form(tokenizer, text) != text for text in texts)
+
+
+def candidates(tokenizer: Tokenizer) -> list[str]:
+    """Return llama.cpp's rules in the order of trial: those with the tokenizer's own pattern first."""
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    written = json.dumps(description.get("pre_tokenizer"))
+    same = [name for name, pattern in GGUF_PRE_TOKENIZER_SPLITS.items() if json.dumps(pattern)[1:-1] in written]
+    digits = ["smollm"] if '"Digits"' in written else []
+    plain = ["gpt-2"] if '"use_regex": true' in written else []
+    return list(dict.fromkeys((*same, *digits, *plain, *_CANDIDATES)))
+
