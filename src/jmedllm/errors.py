@@ -44,6 +44,7 @@ OPTIONAL = {
     "tensorboard": "tensorboard>=2.18",
     "torchvision": "torchvision>=0.25",
     "vllm": "vllm>=0.11",
+    "xllamacpp": "xllamacpp>=2026.10.11549",
 }
 """Requirements of optional features, by package."""
 

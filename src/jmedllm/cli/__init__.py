@@ -12,6 +12,7 @@ from jmedllm.cli.compare import compare
 from jmedllm.cli.convert import convert
 from jmedllm.cli.corpus import corpus_app
 from jmedllm.cli.data import data_app
+from jmedllm.cli.deploy import deploy_app
 from jmedllm.cli.eval import evaluate
 from jmedllm.cli.export import export_app
 from jmedllm.cli.help import Command, Group
@@ -45,6 +46,7 @@ def _root() -> None:
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Evaluate": {"eval": evaluate, "score": score, "report": report, "compare": compare, "export": export_app},
     "Adapt": {"init": init, "plan": plan, "run": run, "pretrain": pretrain, "tune": tune, "merge": merge},
+    "Use": {"deploy": deploy_app},
     "Data and models": {"data": data_app, "corpus": corpus_app, "tokens": tokens, "convert": convert},
 }
 """Commands by name, in the groups of `jmedllm --help`."""

@@ -1,0 +1,91 @@
+"""The commands of `jmedllm deploy`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jmedllm.cli.ending import print_ending
+
+if TYPE_CHECKING:
+    from jmedllm.deploy.gguf.proof import Proof
+
+deploy_app = typer.Typer(help="Export a model for machines without PyTorch, with proof.", no_args_is_help=True)
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|MODEL", help="Directory of a run or a model, or id of a model in the local Hugging Face cache."
+    ),
+]
+Adapter = Annotated[Path | None, typer.Option(help="Adapter to merge into the model first.")]
+Ceiling = Annotated[
+    float,
+    typer.Option(min=0, help="Largest KL divergence of types below q8_0 from the model, in nats per token."),
+]
+
+
+@deploy_app.callback()
+def _deploy() -> None:
+    # With a callback, a single command keeps its name on the command line.
+    pass
+
+
+@deploy_app.command("gguf")
+def deploy_gguf(
+    source: Source,
+    output: Annotated[Path, typer.Option(metavar="FILE.gguf", help="File to write.")],
+    file_type: Annotated[
+        Literal["f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="Number format of the matrices.")
+    ] = "f16",
+    adapter: Adapter = None,
+    accept_divergence: Ceiling = 0.1,
+    proof: Annotated[bool, typer.Option(help="Prove that the file is the model.")] = True,
+) -> None:
+    """Export a model as a GGUF file for llama.cpp and prove that it is the same model."""
+    from jmedllm.deploy.gguf.export import export_gguf
+    from jmedllm.deploy.gguf.source import open_source
+    from jmedllm.precision import choose_precision
+
+    with open_source(source, adapter, choose_precision("auto", "cpu")) as opened:
+        exported = export_gguf(opened, output, file_type, ceiling=accept_divergence, proved=proof)
+    formats = ", ".join(f"{count} {name}" for name, count in sorted(exported.written.formats.items()))
+    typer.echo(f"tensors: {formats}")
+    if exported.written.fallbacks:
+        share = exported.written.fallbacks / sum(exported.written.formats.values())
+        typer.echo(f"stored in another format because of their shape: {exported.written.fallbacks} tensors ({share:.0%})")
+    typer.echo(f"pre-tokenizer: {exported.pre.name}, the same token ids in {exported.pre.texts} of {exported.pre.texts} texts")
+    if exported.proof is None:
+        typer.echo("not proved: prove it with jmedllm deploy prove before using it")
+    else:
+        print_proof(exported.proof)
+    print_ending("deploy", "prove", output, "--against", source, wrote=(output,))
+
+
+@deploy_app.command("prove")
+def deploy_prove(
+    file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="File to prove.")],
+    against: Annotated[str, typer.Option(metavar="RUN|MODEL", help="Run or model that the file should be.")],
+    adapter: Adapter = None,
+    accept_divergence: Ceiling = 0.1,
+) -> None:
+    """Prove that a GGUF file is a model: metadata, token ids, predictions and greedy answers."""
+    from jmedllm.deploy.gguf.export import prove_file
+    from jmedllm.deploy.gguf.source import open_source
+    from jmedllm.precision import choose_precision
+
+    with open_source(against, adapter, choose_precision("auto", "cpu")) as opened:
+        print_proof(prove_file(file, opened, ceiling=accept_divergence))
+
+
+def print_proof(proof: "Proof") -> None:
+    """Print the figures of a proof."""
+    if proof.normalized:
+        typer.echo(
+            f"note: llama.cpp does not compose Unicode: {proof.normalized} of {proof.texts} texts have the same token "
+            "ids only in NFC"
+        )
+    shown = {"float32 in llama.cpp": proof.exact} | {f"file, {name}": each for name, each in proof.languages.items()}
+    for name, each in shown.items():
+        typer.echo(f"{name}: KL {each.kl:.2g} nats per token, top-1 {each.top1:.1%}, {each.positions} positions")
+    typer.echo(f"greedy answers: {proof.answers.same} of {proof.answers.prompts} the same")

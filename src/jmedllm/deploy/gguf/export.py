@@ -1,0 +1,119 @@
+"""Export a model as a GGUF file that carries its proof."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jmedllm.deploy.engine import require_engine
+from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
+from jmedllm.deploy.gguf.proof import CEILING, Proof, prove
+from jmedllm.deploy.gguf.source import Source
+from jmedllm.deploy.gguf.types import FILE_TYPES
+from jmedllm.deploy.gguf.vocabulary import vocabulary
+from jmedllm.deploy.gguf.write import Written, write_gguf
+from jmedllm.errors import InputError
+from jmedllm.files import to_json
+from jmedllm.models.conversion.gguf import require_gguf
+from jmedllm.models.folder import fingerprint
+
+_TEXTS = 1000
+"""Number of pieces of the training text on which pre-tokenizers are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A written file.
+
+    Attributes:
+        written: its tensors.
+        pre: its pre-tokenizer.
+        proof: its proof; None if the user left it out.
+    """
+
+    written: Written
+    pre: PreTokenizer
+    proof: Proof | None
+
+
+def export_gguf(source: Source, output: Path, kind: str, *, ceiling: float = CEILING, proved: bool = True) -> Exported:
+    """Export a model as a GGUF file and prove that it is the same model. The same input gives the same bytes.
+
+    Nothing is left at `output` if the proof fails.
+
+    Args:
+        source: the model.
+        output: the file.
+        kind: one of `FILE_TYPES`.
+        ceiling: see `prove`.
+        proved: whether to prove it.
+
+    Raises:
+        InputError: packages are missing, llama.cpp cannot represent the model, or the proof fails.
+    """
+    require_gguf()
+    require_engine("deploy gguf")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{output}: is not a file; choose another --output")
+    tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
+    pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
+    described = _described(source)
+    unproved = output.with_name(f".{output.name}.unproved")
+    try:
+        written = write_gguf(
+            source.folder, source.config, tokens, pre.name, FILE_TYPES[kind], unproved, described
+        )
+        proof = prove(unproved, source, pre, ceiling=ceiling) if proved else None
+        if proof is not None:  # the tensors are the same again
+            described |= {"jmedllm.proof": to_json(proof.record())}
+            write_gguf(source.folder, source.config, tokens, pre.name, FILE_TYPES[kind], unproved, described)
+        unproved.replace(output)
+    finally:
+        unproved.unlink(missing_ok=True)
+    return Exported(written, pre, proof)
+
+
+def prove_file(file: Path, source: Source, *, ceiling: float = CEILING) -> Proof:
+    """Prove a file that exists already.
+
+    Raises:
+        InputError: see `prove`; or a package is missing.
+    """
+    require_gguf()
+    require_engine("deploy prove")
+    tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
+    pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
+    return prove(file, source, pre, ceiling=ceiling)
+
+
+def corpus_texts(source: Source) -> list[str]:
+    """Return pieces of the text that a run's model was trained on; none for other models."""
+    if source.blocks is None:
+        return []
+    from jmedllm.training.packing import load_blocks
+
+    ids = load_blocks(source.blocks).ids
+    rows = ids[:: max(1, len(ids) // _TEXTS)][:_TEXTS]
+    texts = source.tokenizer.batch_decode([row.tolist() for row in rows], skip_special_tokens=True)
+    lines = (line for text in texts for line in text.splitlines() if line.strip())
+    return list(dict.fromkeys(lines))[:_TEXTS]
+
+
+def _described(source: Source) -> dict[str, str]:
+    """Return metadata that change no output: name, licence, model card and fingerprint."""
+    card = source.folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    found = {"general.name": source.folder.resolve().name, "jmedllm.fingerprint": fingerprint(source.folder)}
+    if text:
+        found["jmedllm.model_card"] = text
+    if licence := _licence(text):
+        found["general.license"] = licence
+    return found
+
+
+def _licence(card: str) -> str | None:
+    """Return the licence that a model card names in its header."""
+    import yaml
+
+    parts = card.split("---\n", 2)
+    header = yaml.safe_load(parts[1]) if card.startswith("---\n") and len(parts) > 2 else None
+    named = header.get("license") if isinstance(header, dict) else None
+    return str(named) if named else None

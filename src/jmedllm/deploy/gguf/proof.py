@@ -1,0 +1,184 @@
+"""Proof that a GGUF file is the model that was trained: metadata, token ids, predictions and greedy answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from reprlib import repr as shortened
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from jmedllm.deploy.divergence import TEXTS
+from jmedllm.deploy.engine import Engine, serving
+from jmedllm.deploy.gguf.parity import Agreement, Parity, greedy_agreement, parity
+from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, rendered_chats, token_differences, trial_texts
+from jmedllm.deploy.gguf.source import Source
+from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
+from jmedllm.deploy.gguf.vocabulary import vocabulary
+from jmedllm.deploy.gguf.write import file_metadata, write_gguf
+from jmedllm.errors import InputError
+from jmedllm.models.conversion.gguf import Gguf, read_gguf
+from jmedllm.models.loading import load_network
+from jmedllm.models.tokenizer.encoding import encode
+from jmedllm.training.batches import without_dropout
+
+EXACT = "f32"
+"""Type of the file with which the conversion itself is proved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a file must reach.
+
+    Attributes:
+        kl: largest mean KL divergence from transformers in float32, in nats per token.
+        top1: smallest share of positions with the same most likely token.
+    """
+
+    kl: float
+    top1: float
+
+
+CEILING = 0.1
+"""Largest accepted KL divergence of types without an own limit, in nats per token."""
+
+LIMITS: Mapping[str, Limit] = {
+    "f32": Limit(1e-9, 1.0),
+    "f16": Limit(1e-4, 0.995),
+    "bf16": Limit(1e-2, 0.95),
+    "q8_0": Limit(2e-2, 0.0),
+}
+"""Limits by the type of the file."""
+
+CHATS = 50
+"""Number of greedy answers."""
+
+_ANSWER = 24
+"""Tokens of a greedy answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was compared, and the differences that remain within the limits.
+
+    Attributes:
+        texts: number of texts whose token ids are the same.
+        normalized: how many of them are the same only in composed Unicode (NFC).
+        exact: predictions of the model in float32 in llama.cpp, all languages.
+        languages: predictions of the file, by language.
+        answers: greedy answers of the file.
+    """
+
+    texts: int
+    normalized: int
+    exact: Parity
+    languages: Mapping[str, Parity]
+    answers: Agreement
+
+    def record(self) -> dict[str, Any]:
+        """Return the values for metadata and reports."""
+        return asdict(self)
+
+
+def prove(file: Path, source: Source, pre: PreTokenizer, *, ceiling: float = CEILING, chats: int = CHATS) -> Proof:
+    """Compare a GGUF file with a model directory.
+
+    Args:
+        file: the GGUF file.
+        source: the model that it should be.
+        pre: the rule that gives the model's token ids.
+        ceiling: largest accepted KL divergence of types without an own limit.
+        chats: number of greedy answers.
+
+    Raises:
+        InputError: the file is not this model, or further from it than its type explains.
+    """
+    kind = require_same_metadata(read_gguf(file), source, pre.name)
+    network = load_network(source.folder, torch.float32, torch.device("cpu"))
+    without_dropout(network)
+    texts = {"ja": TEXTS[::2], "en": TEXTS[1::2]}
+    ids = {language: encode(source.tokenizer, each) for language, each in texts.items()}
+    forced = _whole_character(source)
+    with TemporaryDirectory(prefix="jmedllm-gguf-", dir=file.parent) as folder:
+        plain = Path(folder) / "exact.gguf"
+        write_gguf(source.folder, source.config, _vocabulary(source), pre.name, FILE_TYPES[EXACT], plain, {})
+        with serving(plain, exact=True) as engine:
+            exact = _together(parity(engine, network, ids, forced))
+    _require(exact, LIMITS[EXACT], f"{source.folder} in llama.cpp in float32")
+    with serving(file) as engine:
+        tried = trial_texts(source.tokenizer, ())
+        require_same_tokens(engine, source, tried, file)
+        languages = parity(engine, network, ids, forced)
+        answers = greedy_agreement(engine, network, _prompts(source, chats), source.ends, _ANSWER)
+    for language, found in languages.items():
+        _require(found, LIMITS.get(kind, Limit(ceiling, 0.0)), f"{file}, {language}")
+    return Proof(pre.texts, pre.normalized, exact, languages, answers)
+
+
+def _vocabulary(source: Source) -> Any:
+    return vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
+
+
+def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
+    """Check that a file has the values that an export of the model has, and return its type.
+
+    Raises:
+        InputError: a value differs, such as the rotary base, an epsilon, the pre-tokenizer or the chat template.
+    """
+    number = gguf.metadata.get("general.file_type")
+    kinds: dict[int, tuple[str, FileType]] = {each.file_type: (name, each) for name, each in FILE_TYPES.items()}
+    if number not in kinds:
+        raise InputError(f"{gguf.path}: files of type {number} are not supported; export one of {', '.join(FILE_TYPES)}")
+    name, kind = kinds[int(number)]
+    for key, value in file_metadata(source.config, _vocabulary(source), pre, kind).items():
+        found = gguf.metadata.get(key)
+        is_same = abs(found - value) <= 1e-6 * abs(value) if isinstance(value, float) and found else found == value
+        if not is_same:
+            raise InputError(
+                f"{gguf.path}: {key} is {shortened(found)}, but {shortened(value)} in {source.folder}; export the "
+                "model again"
+            )
+    return name
+
+
+def require_same_tokens(engine: Engine, source: Source, texts: Sequence[str], file: Path) -> None:
+    """Check that a served file encodes texts as the model's tokenizer does.
+
+    Raises:
+        InputError: it encodes one differently.
+    """
+    for difference in token_differences(engine, source.tokenizer, texts):
+        if difference is not None:
+            raise InputError(f"{file}: token ids differ for {difference}; export the model again")
+
+
+def _together(languages: Mapping[str, Parity]) -> Parity:
+    positions = sum(each.positions for each in languages.values())
+    return Parity(
+        sum(each.kl * each.positions for each in languages.values()) / positions,
+        sum(each.top1 * each.positions for each in languages.values()) / positions,
+        positions,
+    )
+
+
+def _require(found: Parity, limit: Limit, what: str) -> None:
+    if not (found.kl <= limit.kl and found.top1 >= limit.top1):
+        raise InputError(
+            f"{what}: differs from the model by {found.kl:.2g} nats per token (limit {limit.kl:g}), with "
+            f"{found.top1:.1%} of the most likely tokens the same (limit {limit.top1:.1%}); the file is not this "
+            "model as its type would store it"
+        )
+
+
+def _whole_character(source: Source) -> int:
+    """Return a token that is text on its own."""
+    return int(source.tokenizer("a", add_special_tokens=False)["input_ids"][0])
+
+
+def _prompts(source: Source, count: int) -> list[list[int]]:
+    """Return prompts for greedy answers: rendered chats, then beginnings of the texts of different lengths."""
+    chats = [source.tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered_chats(source.tokenizer)]
+    encoded = encode(source.tokenizer, list(TEXTS))
+    beginnings = (ids[:length] for length in range(8, 64, 4) for ids in encoded)
+    return [*chats, *beginnings][:count]
