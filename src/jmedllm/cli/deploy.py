@@ -36,7 +36,8 @@ def deploy_gguf(
     source: Source,
     output: Annotated[Path, typer.Option(metavar="FILE.gguf", help="File to write.")],
     file_type: Annotated[
-        Literal["f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="Number format of the matrices.")
+        Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"],
+        typer.Option("--type", help="Number format of the matrices."),
     ] = "f16",
     adapter: Adapter = None,
     accept_divergence: Ceiling = 0.1,
@@ -53,8 +54,12 @@ def deploy_gguf(
     typer.echo(f"tensors: {formats}")
     if exported.written.fallbacks:
         share = exported.written.fallbacks / sum(exported.written.formats.values())
-        typer.echo(f"stored in another format because of their shape: {exported.written.fallbacks} tensors ({share:.0%})")
-    typer.echo(f"pre-tokenizer: {exported.pre.name}, the same token ids in {exported.pre.texts} of {exported.pre.texts} texts")
+        typer.echo(
+            f"stored in another format because of their shape: {exported.written.fallbacks} tensors ({share:.0%})"
+        )
+    typer.echo(
+        f"pre-tokenizer: {exported.pre.name}, the same token ids in {exported.pre.texts} of {exported.pre.texts} texts"
+    )
     if exported.proof is None:
         typer.echo("not proved: prove it with jmedllm deploy prove before using it")
     else:

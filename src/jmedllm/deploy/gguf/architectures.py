@@ -12,7 +12,6 @@ Metadata = dict[str, int | float | bool | str]
 """Values by key; keys of the architecture are without its name."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """How llama.cpp represents the models of a transformers class.
@@ -36,9 +35,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "MistralForCausalLM": Architecture(
         "llama", interleaves=True, fixed={"hidden_act": "silu", "sliding_window": None}
     ),
-    "Qwen2ForCausalLM": Architecture(
-        "qwen2", fixed={"hidden_act": "silu", "use_sliding_window": False}
-    ),
+    "Qwen2ForCausalLM": Architecture("qwen2", fixed={"hidden_act": "silu", "use_sliding_window": False}),
     "Qwen3ForCausalLM": Architecture(
         "qwen3",
         fixed={"hidden_act": "silu", "use_sliding_window": False, "attention_bias": False},

@@ -1,19 +1,28 @@
 """Export a model as a GGUF file that carries its proof."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from jmedllm.deploy.divergence import TEXTS
 from jmedllm.deploy.engine import require_engine
+from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
 from jmedllm.deploy.gguf.proof import CEILING, Proof, prove
 from jmedllm.deploy.gguf.source import Source
-from jmedllm.deploy.gguf.types import FILE_TYPES
+from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
 from jmedllm.deploy.gguf.write import Written, write_gguf
 from jmedllm.errors import InputError
 from jmedllm.files import to_json
 from jmedllm.models.conversion.gguf import require_gguf
 from jmedllm.models.folder import fingerprint
+from jmedllm.models.loading import load_network
+from jmedllm.models.tokenizer.encoding import encode
+from jmedllm.progress import notice
+from jmedllm.training.batches import without_dropout
 
 _TEXTS = 1000
 """Number of pieces of the training text on which pre-tokenizers are tried."""
@@ -55,16 +64,19 @@ def export_gguf(source: Source, output: Path, kind: str, *, ceiling: float = CEI
         raise InputError(f"{output}: is not a file; choose another --output")
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
-    described = _described(source)
+    described, importance = _described(source), _importance(source, FILE_TYPES[kind])
     unproved = output.with_name(f".{output.name}.unproved")
+
+    def write(file: Path, described: Mapping[str, str]) -> Written:
+        kind_of_file = FILE_TYPES[kind]
+        return write_gguf(source.folder, source.config, tokens, pre.name, kind_of_file, file, described, importance)
+
     try:
-        written = write_gguf(
-            source.folder, source.config, tokens, pre.name, FILE_TYPES[kind], unproved, described
-        )
+        written = write(unproved, described)
         proof = prove(unproved, source, pre, ceiling=ceiling) if proved else None
         if proof is not None:  # the tensors are the same again
             described |= {"jmedllm.proof": to_json(proof.record())}
-            write_gguf(source.folder, source.config, tokens, pre.name, FILE_TYPES[kind], unproved, described)
+            write(unproved, described)
         unproved.replace(output)
     finally:
         unproved.unlink(missing_ok=True)
@@ -82,6 +94,21 @@ def prove_file(file: Path, source: Source, *, ceiling: float = CEILING) -> Proof
     tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
     pre = find_pre_tokenizer(source.tokenizer, tokens, corpus_texts(source))
     return prove(file, source, pre, ceiling=ceiling)
+
+
+def _importance(source: Source, file_type: FileType) -> Importance | None:
+    """Compute the importance matrix from the text that the model was trained on, or from the built-in texts."""
+    if not file_type.is_k_quant:
+        return None
+    network = load_network(source.folder, torch.float32, torch.device("cpu"))
+    without_dropout(network)
+    if source.blocks is None:
+        notice(f"gguf: {source.folder} has no training text, so the importance matrix is of the built-in texts")
+        return importance_matrix(network, encode(source.tokenizer, TEXTS))
+    from jmedllm.training.packing import load_blocks
+
+    ids = load_blocks(source.blocks).ids
+    return importance_matrix(network, (row.tolist() for row in ids[:: max(1, ids.size // TOKENS)]))
 
 
 def corpus_texts(source: Source) -> list[str]:

@@ -122,7 +122,13 @@ def greedy_agreement(
         expected = _until_end(written[0, len(ids) :].tolist(), ends)
         answer = engine.post(
             "/completion",
-            {"prompt": list(ids), "n_predict": tokens, "temperature": -1, "return_tokens": True, "cache_prompt": False},
+            {
+                "prompt": list(ids),
+                "n_predict": tokens,
+                "temperature": -1,
+                "return_tokens": True,
+                "cache_prompt": False,
+            },
         )
         same += _until_end(answer["tokens"], ends) == expected
     return Agreement(same, len(prompts))

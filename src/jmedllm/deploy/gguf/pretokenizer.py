@@ -20,11 +20,39 @@ from jmedllm.models.tokenizer.encoding import Tokenizer
 
 TRICKY = (
     *("", " ", "  ", "\n", "\r\n", "\t", " \n ", "a  b   c", "   indented", "trailing   "),
-    *("\r\n a\r\n\r\nb", "line\n\n\nline", "tab\tand　全角　空白　", "　", "1", "12", "123", "1234567890", "3.14 10⁻³ ½ ①②"),
-    *("１２３４５", "二〇二六年十一月", "HbA1c 7.9%、SpO₂ 93％", "don't I'LL we've O'Brien 'tis", "CamelCase snake_case"),
+    *(
+        "\r\n a\r\n\r\nb",
+        "line\n\n\nline",
+        "tab\tand　全角　空白　",
+        "　",
+        "1",
+        "12",
+        "123",
+        "1234567890",
+        "3.14 10⁻³ ½ ①②",
+    ),
+    *(
+        "１２３４５",
+        "二〇二六年十一月",
+        "HbA1c 7.9%、SpO₂ 93％",
+        "don't I'LL we've O'Brien 'tis",
+        "CamelCase snake_case",
+    ),
     *("ガギグゲゴ パピプペポ", "カ\u3099キ\u3099 ハ\u309a", "ｶﾞｷﾞ ﾊﾟﾋﾟ", "ゝゞ々〻ー〜～", "髙橋さん 𠮷田さん 齋藤さん"),
-    *("cafe\u0301 nai\u0308ve Å", "café naïve Å", "👩‍⚕️🩺💊 🇯🇵 👍🏽", "Здравствуйте ΑΒΓ مرحبا שלום हिन्दी ไทย", "한국어 中文"),
-    *("a\u200bb\ufeffc\u00a0d\u2028e", "x=y+z;//(a[0]){b}<c>&d", "!!!???...", "「括弧」『二重』（丸）【隅付き】", "\u0000\u0001\u007f"),
+    *(
+        "cafe\u0301 nai\u0308ve Å",
+        "café naïve Å",
+        "👩‍⚕️🩺💊 🇯🇵 👍🏽",
+        "Здравствуйте ΑΒΓ مرحبا שלום हिन्दी ไทย",
+        "한국어 中文",
+    ),
+    *(
+        "a\u200bb\ufeffc\u00a0d\u2028e",
+        "x=y+z;//(a[0]){b}<c>&d",
+        "!!!???...",
+        "「括弧」『二重』（丸）【隅付き】",
+        "\u0000\u0001\u007f",
+    ),
     "mixed漢字かなカナABC123、。.,",
 )
 """Texts on which rules differ: white space, digits, apostrophes, sound marks, accents, emoji, scripts, signs."""
@@ -160,4 +188,3 @@ def candidates(tokenizer: Tokenizer) -> list[str]:
     digits = ["smollm"] if '"Digits"' in written else []
     plain = ["gpt-2"] if '"use_regex": true' in written else []
     return list(dict.fromkeys((*same, *digits, *plain, *_CANDIDATES)))
-

@@ -129,7 +129,9 @@ def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
     number = gguf.metadata.get("general.file_type")
     kinds: dict[int, tuple[str, FileType]] = {each.file_type: (name, each) for name, each in FILE_TYPES.items()}
     if number not in kinds:
-        raise InputError(f"{gguf.path}: files of type {number} are not supported; export one of {', '.join(FILE_TYPES)}")
+        raise InputError(
+            f"{gguf.path}: files of type {number} are not supported; export one of {', '.join(FILE_TYPES)}"
+        )
     name, kind = kinds[int(number)]
     for key, value in file_metadata(source.config, _vocabulary(source), pre, kind).items():
         found = gguf.metadata.get(key)
@@ -178,7 +180,9 @@ def _whole_character(source: Source) -> int:
 
 def _prompts(source: Source, count: int) -> list[list[int]]:
     """Return prompts for greedy answers: rendered chats, then beginnings of the texts of different lengths."""
-    chats = [source.tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered_chats(source.tokenizer)]
+    chats = [
+        source.tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered_chats(source.tokenizer)
+    ]
     encoded = encode(source.tokenizer, list(TEXTS))
     beginnings = (ids[:length] for length in range(8, 64, 4) for ids in encoded)
     return [*chats, *beginnings][:count]

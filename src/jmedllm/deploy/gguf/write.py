@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from jmedllm.deploy.gguf.architectures import architecture_metadata, architecture_of
-from jmedllm.deploy.gguf.tensors import exported_tensors, shapes
+from jmedllm.deploy.gguf.importance import Importance
+from jmedllm.deploy.gguf.quantize import quantizing
+from jmedllm.deploy.gguf.tensors import exported_tensors, shapes, stored_names
 from jmedllm.deploy.gguf.types import FileType, encoded, encoded_size, tensor_format
 from jmedllm.deploy.gguf.vocabulary import Vocabulary
 from jmedllm.files import atomic_file
@@ -38,6 +40,7 @@ def write_gguf(
     file_type: FileType,
     output: Path,
     described: Mapping[str, str],
+    importance: Importance | None = None,
 ) -> Written:
     """Write a model directory as a GGUF file. The same input gives the same bytes.
 
@@ -49,20 +52,32 @@ def write_gguf(
         file_type: number format of the matrices.
         output: the file, replaced when it is complete.
         described: further metadata, such as the licence, by their keys.
+        importance: importance matrix for K-quants, see `importance_matrix`.
 
     Raises:
         InputError: the architecture is not supported, or the file cannot be written.
     """
     architecture = architecture_of(config)
     listed = shapes(model, config, architecture)
-    formats = {name: tensor_format(name, shape, file_type) for name, shape in listed}
+    formats = {
+        name: tensor_format(name, shape, file_type, layers=config.num_hidden_layers, tied=config.tie_word_embeddings)
+        for name, shape in listed
+    }
     metadata = file_metadata(config, vocabulary, pre, file_type) | described
-    tensors = exported_tensors(model, config, architecture)
-    with progress("gguf", len(formats)) as advance:
-        _write(output, metadata, [(name, shape, formats[name]) for name, shape in listed], tensors, advance)
-    count = Counter(formats.values())
-    matrices = sum(len(shape) > 1 for _, shape in listed)
-    return Written(dict(count), fallbacks=matrices - sum(each == file_type.matrix for each in formats.values()))
+    stored = stored_names(model, config, architecture)
+    columns = {name: (importance or {}).get(stored[name][1]) for name in stored}
+    with (
+        progress("gguf", len(formats)) as advance,
+        quantizing() if file_type.is_k_quant else nullcontext() as quantize,
+    ):
+        data = (
+            (name, encoded(tensor, formats[name], quantize, columns.get(name)))
+            for name, tensor in exported_tensors(model, config, architecture)
+        )
+        _write(output, metadata, [(name, shape, formats[name]) for name, shape in listed], data, advance)
+    wanted = {"F32", file_type.matrix, file_type.sensitive}
+    fallbacks = sum(each not in wanted for each in formats.values())
+    return Written(dict(Counter(formats.values())), fallbacks)
 
 
 def write_vocabulary(vocabulary: Vocabulary, pre: str, output: Path) -> None:
@@ -82,9 +97,9 @@ def write_vocabulary(vocabulary: Vocabulary, pre: str, output: Path) -> None:
     parts |= {"ffn_up": square, "ffn_down": square, "attn_norm": vector, "ffn_norm": vector}
     listed: dict[str, tuple[int, ...]] = {"token_embd.weight": (rows, size), "output_norm.weight": vector}
     listed |= {f"blk.0.{name}.weight": shape for name, shape in parts.items()}
-    zeros = ((name, torch.zeros(shape)) for name, shape in listed.items())
-    formats = [(name, shape, "F16" if len(shape) > 1 else "F32") for name, shape in listed.items()]
-    _write(output, metadata, formats, zeros, lambda *_: None)
+    formats = {name: "F16" if len(shape) > 1 else "F32" for name, shape in listed.items()}
+    zeros = ((name, np.zeros(encoded_size(shape, formats[name]), np.uint8)) for name, shape in listed.items())
+    _write(output, metadata, [(name, shape, formats[name]) for name, shape in listed.items()], zeros, lambda *_: None)
 
 
 _STUB_CONTEXT = 8192
@@ -129,12 +144,11 @@ def _write(
     output: Path,
     metadata: Mapping[str, Any],
     listed: Sequence[tuple[str, tuple[int, ...], str]],
-    tensors: Iterable[tuple[str, torch.Tensor]],
+    data: Iterable[tuple[str, "np.ndarray[Any, Any]"]],
     advance: Callable[[int, str], None],
 ) -> None:
     from gguf import GGMLQuantizationType, GGUFWriter
 
-    formats = {name: each for name, _, each in listed}
     writer = GGUFWriter(None, metadata["general.architecture"])
     for key, value in metadata.items():
         if key != "general.architecture":  # the writer has it
@@ -144,8 +158,8 @@ def _write(
         writer.add_tensor_info(name, shape, np.dtype(np.float32), size, GGMLQuantizationType[each])
     with atomic_file(output) as handle:
         _begin(writer, handle)
-        for name, tensor in tensors:
-            writer.write_tensor_data(encoded(tensor, formats[name]))
+        for name, values in data:
+            writer.write_tensor_data(values)
             advance(1, name)
 
 
