@@ -128,7 +128,8 @@ def rope_factors(config: Any) -> torch.Tensor | None:
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     exponents = torch.arange(0, head_size, 2, dtype=torch.int64).float() / head_size
-    return (1.0 / (rope["rope_theta"] ** exponents)) / scaled
+    factors: torch.Tensor = (1.0 / (rope["rope_theta"] ** exponents)) / scaled
+    return factors
 
 
 def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from jmedllm.deploy.divergence import TEXTS
 from jmedllm.deploy.engine import require_engine
 from jmedllm.deploy.gguf.importance import TOKENS, Importance, importance_matrix
 from jmedllm.deploy.gguf.pretokenizer import PreTokenizer, find_pre_tokenizer
-from jmedllm.deploy.gguf.proof import CEILING, Proof, prove
+from jmedllm.deploy.gguf.proof import CEILING, CHATS, Proof, prove
 from jmedllm.deploy.gguf.source import Source
 from jmedllm.deploy.gguf.types import FILE_TYPES, FileType
 from jmedllm.deploy.gguf.vocabulary import vocabulary
@@ -43,7 +43,9 @@ class Exported:
     proof: Proof | None
 
 
-def export_gguf(source: Source, output: Path, kind: str, *, ceiling: float = CEILING, proved: bool = True) -> Exported:
+def export_gguf(
+    source: Source, output: Path, kind: str, *, ceiling: float = CEILING, chats: int = CHATS, proved: bool = True
+) -> Exported:
     """Export a model as a GGUF file and prove that it is the same model. The same input gives the same bytes.
 
     Nothing is left at `output` if the proof fails.
@@ -53,6 +55,7 @@ def export_gguf(source: Source, output: Path, kind: str, *, ceiling: float = CEI
         output: the file.
         kind: one of `FILE_TYPES`.
         ceiling: see `prove`.
+        chats: see `prove`.
         proved: whether to prove it.
 
     Raises:
@@ -73,7 +76,7 @@ def export_gguf(source: Source, output: Path, kind: str, *, ceiling: float = CEI
 
     try:
         written = write(unproved, described)
-        proof = prove(unproved, source, pre, ceiling=ceiling) if proved else None
+        proof = prove(unproved, source, pre, ceiling=ceiling, chats=chats) if proved else None
         if proof is not None:  # the tensors are the same again
             described |= {"jmedllm.proof": to_json(proof.record())}
             write(unproved, described)
@@ -128,7 +131,11 @@ def _described(source: Source) -> dict[str, str]:
     """Return metadata that change no output: name, licence, model card and fingerprint."""
     card = source.folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    found = {"general.name": source.folder.resolve().name, "jmedllm.fingerprint": fingerprint(source.folder)}
+    found = {
+        "general.type": "model",
+        "general.name": source.folder.resolve().name,
+        "jmedllm.fingerprint": fingerprint(source.folder),
+    }
     if text:
         found["jmedllm.model_card"] = text
     if licence := _licence(text):

@@ -133,13 +133,16 @@ def require_same_metadata(gguf: Gguf, source: Source, pre: str) -> str:
             f"{gguf.path}: files of type {number} are not supported; export one of {', '.join(FILE_TYPES)}"
         )
     name, kind = kinds[int(number)]
-    for key, value in file_metadata(source.config, _vocabulary(source), pre, kind).items():
+    expected = file_metadata(source.config, _vocabulary(source), pre, kind)
+    described = (f"{gguf.architecture}.", "tokenizer.")
+    added = {key: None for key in gguf.metadata if key.startswith(described) and key not in expected}
+    for key, value in (expected | added).items():
         found = gguf.metadata.get(key)
         is_same = abs(found - value) <= 1e-6 * abs(value) if isinstance(value, float) and found else found == value
         if not is_same:
+            there = "missing" if value is None else shortened(value)
             raise InputError(
-                f"{gguf.path}: {key} is {shortened(found)}, but {shortened(value)} in {source.folder}; export the "
-                "model again"
+                f"{gguf.path}: {key} is {shortened(found)}, but {there} in {source.folder}; export the model again"
             )
     return name
 

@@ -74,9 +74,9 @@ def open_source(given: str, adapter: Path | None, precision: Precision) -> Itera
 
 
 def _last_model(run: Path) -> Path:
-    manifest = read_manifest(run) or {}
-    for stage in reversed(manifest["stages"]):
-        if "model" in manifest["stages"][stage].get("outputs", {}) and (run / stage / "model").is_dir():
+    stages: dict[str, Any] = (read_manifest(run) or {})["stages"]
+    for stage in reversed(stages):
+        if "model" in stages[stage].get("outputs", {}) and (run / stage / "model").is_dir():
             return run / stage / "model"
     raise InputError(f"{run}: the run has written no model yet; finish it with: jmedllm run RECIPE --output {run}")
 

@@ -63,7 +63,7 @@ def write_gguf(
         name: tensor_format(name, shape, file_type, layers=config.num_hidden_layers, tied=config.tie_word_embeddings)
         for name, shape in listed
     }
-    metadata = file_metadata(config, vocabulary, pre, file_type) | described
+    metadata = file_metadata(config, vocabulary, pre, file_type) | dict(described)
     stored = stored_names(model, config, architecture)
     columns = {name: (importance or {}).get(stored[name][1]) for name in stored}
     with (
@@ -93,7 +93,13 @@ def write_vocabulary(vocabulary: Vocabulary, pre: str, output: Path) -> None:
     metadata |= {f"llama.{key}": value for key, value in (numbers | {"vocab_size": rows}).items()}
     metadata["llama.attention.layer_norm_rms_epsilon"] = 1e-5
     square, vector = (size, size), (size,)
-    parts = {"attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square, "ffn_gate": square}
+    parts: dict[str, tuple[int, ...]] = {
+        "attn_q": square,
+        "attn_k": square,
+        "attn_v": square,
+        "attn_output": square,
+        "ffn_gate": square,
+    }
     parts |= {"ffn_up": square, "ffn_down": square, "attn_norm": vector, "ffn_norm": vector}
     listed: dict[str, tuple[int, ...]] = {"token_embd.weight": (rows, size), "output_norm.weight": vector}
     listed |= {f"blk.0.{name}.weight": shape for name, shape in parts.items()}

@@ -1,0 +1,205 @@
+"""An exported GGUF file is the model: llama.cpp computes with it what transformers computes with the directory."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from jmedllm.deploy.divergence import TEXTS
+from jmedllm.deploy.gguf.architectures import architecture_of
+from jmedllm.deploy.gguf.source import Source, open_source
+from jmedllm.deploy.gguf.types import FILE_TYPES, tensor_format
+from jmedllm.deploy.gguf.vocabulary import vocabulary
+from jmedllm.errors import InputError
+from jmedllm.precision import choose_precision
+from small_tokenizers import sentencepiece
+from tiny_classes import TEXT, build_class
+
+FLOAT32 = choose_precision("float32", "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine_installed() -> None:
+    pytest.importorskip("xllamacpp", reason="no llama.cpp: pip install 'jmedllm[deploy]'")
+
+
+def source_of(folder: Path) -> Source:
+    with open_source(str(folder), None, FLOAT32) as source:
+        return source
+
+
+def write(source: Source, file: Path, kind: str = "f32", pre: str = "qwen2") -> Path:
+    from jmedllm.deploy.gguf.write import write_gguf
+
+    tokens = vocabulary(source.tokenizer, source.config.vocab_size, source.ends)
+    write_gguf(source.folder, source.config, tokens, pre, FILE_TYPES[kind], file, {})
+    return file
+
+
+def exact_difference(file: Path, source: Source) -> Any:
+    """Predictions of a file in float32 against those of the model, on two texts."""
+    from jmedllm.deploy.engine import serving
+    from jmedllm.deploy.gguf.parity import parity
+    from jmedllm.models.loading import load_network
+    from jmedllm.models.tokenizer.encoding import encode
+
+    network = load_network(source.folder, torch.float32, torch.device("cpu")).eval()
+    with serving(file, exact=True) as engine:
+        return parity(engine, network, {"both": encode(source.tokenizer, TEXTS[:2])}, forced=66)["both"]
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+CASES = {
+    "llama": ("LlamaForCausalLM", {}),
+    "llama, biased": ("LlamaForCausalLM", {"attention_bias": True}),
+    "llama, tied": ("LlamaForCausalLM", {"tie_word_embeddings": True}),
+    "llama 3 rope": ("LlamaForCausalLM", {"rope_parameters": LLAMA3}),
+    "mistral": ("MistralForCausalLM", {"sliding_window": None}),
+    "mistral, wide heads": ("MistralForCausalLM", {"sliding_window": None, "head_dim": 32}),
+    "qwen2": ("Qwen2ForCausalLM", {}),
+    "qwen3": ("Qwen3ForCausalLM", {"head_dim": 16}),
+    "qwen3, linear rope": (
+        "Qwen3ForCausalLM",
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_llama_cpp_predicts_in_float32_what_transformers_class_does(
+    case: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    name, values = CASES[case]
+    source = source_of(build_class(name, tiny_model, tmp_path / "model", TEXT | values))
+    found = exact_difference(write(source, tmp_path / "exact.gguf"), source)
+    assert found.kl <= 1e-9 and found.top1 == 1.0 and found.positions >= 128
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Source, Path, Any]]:
+    from jmedllm.deploy.gguf.export import export_gguf
+
+    source, file = source_of(tiny_model), tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    yield source, file, export_gguf(source, file, "f16", chats=5)
+
+
+def test_two_exports_are_the_same_bytes_and_carry_the_proof(
+    exported: tuple[Source, Path, Any], tmp_path: Path
+) -> None:
+    from jmedllm.deploy.gguf.export import export_gguf
+    from jmedllm.models.conversion.gguf import read_gguf
+
+    source, file, first = exported
+    second = export_gguf(source, tmp_path / "again.gguf", "f16", chats=5)
+    assert second == first and (tmp_path / "again.gguf").read_bytes() == file.read_bytes()
+    assert f'"positions": {first.proof.exact.positions}' in read_gguf(file).metadata["jmedllm.proof"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def changed(source: Source, **values: Any) -> Source:
+    config = deepcopy(source.config)
+    for key, value in values.items():
+        setattr(config, key, value)
+    return replace(source, config=config)
+
+
+def with_template(source: Source) -> Source:
+    tokenizer = deepcopy(source.tokenizer)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    return replace(source, tokenizer=tokenizer)
+
+
+FAULTS: dict[str, tuple[Callable[[Source], Source], str, str]] = {
+    "rope": (
+        lambda source: changed(source, rope_parameters={"rope_type": "default", "rope_theta": 500_000.0}),
+        "qwen2",
+        "rope.freq_base is 500000.0",
+    ),
+    "epsilon": (lambda source: changed(source, rms_norm_eps=1e-5), "qwen2", "layer_norm_rms_epsilon is"),
+    "pre-tokenizer": (lambda source: source, "gpt-2", "tokenizer.ggml.pre is 'gpt-2'"),
+    "template": (with_template, "qwen2", "tokenizer.chat_template is"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_refused_by_name(fault: str, exported: tuple[Source, Path, Any], tmp_path: Path) -> None:
+    from jmedllm.deploy.gguf.proof import prove
+
+    source, _, first = exported
+    plant, pre, message = FAULTS[fault]
+    file = write(plant(source), tmp_path / "faulty.gguf", "f16", pre)
+    with pytest.raises(InputError, match="export the model again") as refused:
+        prove(file, source, first.pre, chats=0)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("fault", ["rope", "epsilon"])
+def test_predictions_alone_show_a_planted_fault(
+    fault: str, exported: tuple[Source, Path, Any], tmp_path: Path
+) -> None:
+    source = exported[0]
+    found = exact_difference(write(FAULTS[fault][0](source), tmp_path / "faulty.gguf"), source)
+    assert found.kl > 1e-9
+
+
+def test_the_file_of_another_model_of_the_same_shape_is_refused(
+    exported: tuple[Source, Path, Any], tmp_path: Path
+) -> None:
+    from conftest import build_tiny
+    from jmedllm.deploy.gguf.proof import prove
+
+    source, _, first = exported
+    other = source_of(build_tiny(tmp_path / "other", seed=2))
+    with pytest.raises(InputError, match=r"differs from the model by .* nats per token \(limit 0.0001\)"):
+        prove(write(other, tmp_path / "other.gguf", "f16"), source, first.pre, chats=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architectures": ["FalconForCausalLM"]}, "FalconForCausalLM is not supported"),
+        ({"architectures": ["LlamaForCausalLM"], "hidden_act": "gelu"}, "hidden_act=silu, but config.json has 'gelu'"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding_window=None"),
+    ],
+)
+def test_what_llama_cpp_would_compute_differently_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match="vLLM") as refused:
+        architecture_of(SimpleNamespace(**config))
+    assert message in str(refused.value)
+
+
+def test_tokenizers_that_are_not_byte_level_are_refused_by_name(shared: Path) -> None:
+    from jmedllm.models.tokenizer.load import read_tokenizer
+
+    with pytest.raises(InputError, match=r"Unigram \(as of llm-jp\).*vLLM"):
+        vocabulary(read_tokenizer(shared / "tokenizers/llm-jp-v2.2"), 100_000, [1])
+    with pytest.raises(InputError, match="SentencePiece BPE"):
+        vocabulary(sentencepiece(dummy_prefix=True), 400, [2])
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "expected"),
+    [
+        ("token_embd.weight", 2048, "Q6_K"),  # the output uses it
+        ("token_embd.weight", 576, "Q8_0"),
+        ("blk.0.attn_v.weight", 2048, "Q6_K"),
+        ("blk.4.attn_v.weight", 2048, "Q4_K"),
+        ("blk.5.ffn_down.weight", 2048, "Q6_K"),
+        ("blk.4.attn_q.weight", 576, "Q5_0"),
+        ("blk.4.attn_q.weight", 100, "F16"),
+    ],
+)
+def test_formats_are_those_of_llama_cpps_own_quantization(name: str, columns: int, expected: str) -> None:
+    assert tensor_format(name, (64, columns), FILE_TYPES["q4_k_m"], layers=30, tied=True) == expected
